@@ -1,0 +1,35 @@
+//! Turns the protos into Rust: no `protoc` to install, protox reads them.
+
+use std::path::PathBuf;
+
+const PROTOS: &[&str] = &[
+    "keyward/access/v1/key.proto",
+    "keyward/admin/v1/application.proto",
+    "keyward/admin/v1/credential.proto",
+    "keyward/admin/v1/scope.proto",
+    "keyward/admin/v1/tenant.proto",
+    "keyward/errors/v1/error_reason.proto",
+    "keyward/token/v1/token.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    // sqlx embeds the migrations and notices a changed file, but not a new one.
+    println!("cargo::rerun-if-changed=migrations");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("keyward_descriptor.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;
+    tonic_prost_build::configure()
+        // Secrets travel in these; a derived Debug would print them.
+        .skip_debug([
+            ".keyward.admin.v1.CreateCredentialResponse",
+            ".keyward.admin.v1.RotateCredentialResponse",
+            ".keyward.token.v1.ClientSecret",
+            ".keyward.token.v1.IssueTokenRequest",
+            ".keyward.token.v1.IssueTokenResponse",
+            ".keyward.token.v1.IntrospectTokenRequest",
+            ".keyward.token.v1.RevokeTokenRequest",
+        ])
+        .compile_fds(descriptors)?;
+    Ok(())
+}

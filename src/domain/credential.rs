@@ -1,0 +1,152 @@
+//! Credentials: how an application proves itself.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{CredentialName, Record, State, ends_earlier};
+use crate::clock::later;
+use crate::error::{Error, Result};
+
+/// What a credential is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// A client id and a client secret.
+    ClientSecret,
+    /// One string that is both.
+    ApiKey,
+}
+
+impl CredentialKind {
+    /// The word for it in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientSecret => "client_secret",
+            Self::ApiKey => "api_key",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::ClientSecret, Self::ApiKey]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// How an application proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Its name, with its application's. The id is the client id.
+    pub name: CredentialName,
+    /// What it is made of.
+    pub kind: CredentialKind,
+    /// What can be changed of it.
+    pub settings: CredentialSettings,
+    /// Its secrets, newest first; some may have ended.
+    pub secrets: Vec<SecretRecord>,
+    /// Raised to revoke every token made with the credential.
+    pub epoch: i64,
+    /// Version and times.
+    pub record: Record,
+}
+
+/// What can be changed of a credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialSettings {
+    /// A name for people.
+    pub display_name: String,
+    /// From then on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it is refused.
+    pub disabled: bool,
+}
+
+/// A change of a credential: the fields that are set.
+#[derive(Clone, Debug, Default)]
+pub struct CredentialPatch {
+    /// New name.
+    pub display_name: Option<String>,
+    /// New expiry; `Some(None)` is never.
+    pub expires_at: Option<Option<Timestamp>>,
+    /// New state.
+    pub disabled: Option<bool>,
+}
+
+/// What is kept of a secret: never the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// Counts the secrets of a credential.
+    pub version: i64,
+    /// Its argon2id hash, as a PHC string.
+    pub hash: String,
+    /// Its last four characters.
+    pub last_four: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From then on it is refused.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl SecretRecord {
+    /// Whether it is accepted at `now`.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+impl CredentialSettings {
+    /// These settings with a change made to them.
+    #[must_use]
+    pub fn with(&self, patch: CredentialPatch) -> Self {
+        Self {
+            display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
+            expires_at: patch.expires_at.unwrap_or(self.expires_at),
+            disabled: patch.disabled.unwrap_or(self.disabled),
+        }
+    }
+
+    /// Whether going from these settings to `after` must revoke the tokens there are.
+    pub fn revokes(&self, after: &Self) -> bool {
+        (after.disabled && !self.disabled) || ends_earlier(self.expires_at, after.expires_at)
+    }
+}
+
+impl Credential {
+    /// How long an old secret goes on working unless the caller says otherwise.
+    pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+    /// The longest it may.
+    pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+    /// Whether it works at `now`.
+    pub fn state(&self, now: Timestamp) -> State {
+        State::at(now, self.settings.disabled, self.settings.expires_at)
+    }
+
+    /// The secrets that are accepted at `now`, newest first.
+    pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretRecord> {
+        self.secrets.iter().filter(move |secret| secret.is_live(now))
+    }
+
+    /// When the secrets there are end, if a new one is made now. At most two live at
+    /// once, so a rotation that overlaps waits until the one before is over; one that
+    /// does not (the answer to a leak) never has to.
+    pub fn rotation_end(&self, now: Timestamp, overlap: Duration) -> Result<Timestamp> {
+        let older = self
+            .live_secrets(now)
+            .skip(1)
+            .filter_map(|secret| secret.expires_at)
+            .max();
+        match older {
+            Some(older_ends) if !overlap.is_zero() => {
+                Err(Error::RotationInProgress { older_ends })
+            }
+            _ => Ok(later(now, overlap)),
+        }
+    }
+
+    /// The version of the next secret.
+    pub fn next_version(&self) -> i64 {
+        self.secrets.iter().map(|s| s.version).max().unwrap_or(0) + 1
+    }
+}

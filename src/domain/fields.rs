@@ -1,0 +1,133 @@
+//! Parsing of requests: every malformed field is collected, so that a caller hears of
+//! all of them at once.
+
+use std::fmt::Display;
+
+use crate::error::{Error, Result, Violation};
+
+/// What is wrong with one value, as a sentence that follows its field's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(pub String);
+
+impl Fault {
+    /// A fault in words.
+    pub fn new(description: impl Into<String>) -> Self {
+        Self(description.into())
+    }
+
+    /// This fault as that of `field`.
+    pub fn of(self, field: impl Into<String>) -> Error {
+        Error::invalid(field, self.0)
+    }
+}
+
+/// The faults found so far in one request.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<Violation>);
+
+impl Fields {
+    /// The value, or `None` after noting what is wrong with `field`.
+    pub fn read<T>(&mut self, field: impl Display, value: Result<T, Fault>) -> Option<T> {
+        match value {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.fault(field, fault.0);
+                None
+            }
+        }
+    }
+
+    /// Notes that something is wrong with `field`.
+    pub fn fault(&mut self, field: impl Display, description: impl Into<String>) {
+        self.0.push(Violation {
+            field: field.to_string(),
+            description: description.into(),
+        });
+    }
+
+    /// The whole request if nothing was wrong with any field, else all that was.
+    pub fn finish<T>(self, whole: Option<T>) -> Result<T> {
+        match whole {
+            Some(whole) if self.0.is_empty() => Ok(whole),
+            _ if self.0.is_empty() => Err(Error::internal("a field vanished without a fault")),
+            _ => Err(Error::InvalidFields(self.0)),
+        }
+    }
+}
+
+/// Text for people: `min` to `max` characters without control characters.
+pub fn text(value: &str, min: usize, max: usize) -> Result<String, Fault> {
+    let length = value.chars().count();
+    if length < min && min == 1 {
+        return Err(Fault::new("must not be empty"));
+    }
+    if length < min || length > max {
+        return Err(Fault::new(format!(
+            "must have {min} to {max} characters, not {length}"
+        )));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(Fault::new("must not contain control characters"));
+    }
+    Ok(value.to_owned())
+}
+
+/// An email address, by the little that can be told from outside: `a@b`, or nothing.
+pub fn email(value: &str) -> Result<String, Fault> {
+    let plausible = value.split_once('@').is_some_and(|(local, host)| {
+        !local.is_empty() && !host.is_empty() && !host.contains('@')
+    });
+    let fits = value.len() <= 254 && !value.chars().any(|c| c.is_whitespace() || c.is_control());
+    if value.is_empty() || (plausible && fits) {
+        Ok(value.to_owned())
+    } else {
+        Err(Fault::new("must be an email address of at most 254 characters"))
+    }
+}
+
+/// The name of a request (AIP-155): `None` when empty.
+pub fn request_id(value: &str) -> Result<Option<String>, Fault> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if value.len() > 128 || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Fault::new(
+            "must have at most 128 characters, printable ASCII without spaces",
+        ));
+    }
+    Ok(Some(value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_counts_characters_and_refuses_control_characters() {
+        assert_eq!(text("Zoë", 1, 3), Ok("Zoë".to_owned()));
+        assert_eq!(text("", 1, 3), Err(Fault::new("must not be empty")));
+        assert!(text("four", 1, 3).is_err());
+        assert!(text("a\u{1b}[2J", 1, 30).is_err());
+    }
+
+    #[test]
+    fn an_email_address_has_two_sides() {
+        for good in ["", "ops@example.com", "a+b@c"] {
+            assert!(email(good).is_ok(), "{good}");
+        }
+        for bad in ["ops", "@example.com", "ops@", "a@b@c", "a b@c", &format!("{}@b", "a".repeat(254))] {
+            assert!(email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let mut fields = Fields::default();
+        let name = fields.read("name", text("", 1, 9));
+        let contact = fields.read("contact_email", email("nobody"));
+        let Err(Error::InvalidFields(violations)) = fields.finish(name.zip(contact)) else {
+            panic!("two bad fields were accepted");
+        };
+        assert_eq!(violations.len(), 2);
+    }
+}

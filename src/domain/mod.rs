@@ -1,0 +1,96 @@
+//! The words of Keyward and its rules: pure, without I/O, without a clock. Values are
+//! valid by construction, so what a function is given it need not check again.
+
+pub mod application;
+pub mod client;
+pub mod credential;
+pub mod fields;
+pub mod name;
+pub mod page;
+pub mod profile;
+pub mod scope;
+pub mod tenant;
+
+pub use application::{Application, ApplicationPatch, ApplicationSettings};
+pub use client::{Client, Epochs, Grant, GrantRequest};
+pub use credential::{
+    Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
+};
+pub use fields::{Fault, Fields};
+pub use name::{ApplicationId, ApplicationName, CredentialId, CredentialName, ScopeId, TenantId};
+pub use page::{Page, PageRequest};
+pub use profile::{Change, Profile};
+pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
+pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
+
+use jiff::Timestamp;
+
+/// What every stored resource has besides its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Grows by one with every change; the etag is made of it.
+    pub revision: i64,
+    /// When the resource was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Record {
+    /// The record of something that is created now.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The record after a change made now.
+    #[must_use]
+    pub fn changed(&self, now: Timestamp) -> Self {
+        Self {
+            revision: self.revision + 1,
+            created_at: self.created_at,
+            updated_at: now,
+        }
+    }
+
+    /// The opaque version of the resource (AIP-154).
+    pub fn etag(&self) -> String {
+        format!("r{}", self.revision)
+    }
+}
+
+/// Whether something that can be disabled and can expire works at a given moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It works.
+    Active,
+    /// Somebody disabled it.
+    Disabled,
+    /// Its time is over.
+    Expired,
+}
+
+impl State {
+    /// The state at `now`.
+    pub fn at(now: Timestamp, disabled: bool, expires_at: Option<Timestamp>) -> Self {
+        if disabled {
+            Self::Disabled
+        } else if expires_at.is_some_and(|end| end <= now) {
+            Self::Expired
+        } else {
+            Self::Active
+        }
+    }
+}
+
+/// Whether `after` ends before `before` did, so that tokens made meanwhile could outlive it.
+fn ends_earlier(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
+    match (before, after) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => after < before,
+    }
+}

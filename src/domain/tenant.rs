@@ -1,0 +1,164 @@
+//! Tenants: the customers of the platform.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::fields::Fault;
+use super::{Record, TenantId};
+use crate::error::Result;
+
+/// Whom a token is for: the `aud` claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience(String);
+
+impl Audience {
+    /// The audience of tokens that are for Keyward itself.
+    pub const KEYWARD: &'static str = "keyward";
+
+    /// Checks an audience: 1 to 255 printable ASCII characters without spaces.
+    pub fn parse(value: &str) -> Result<Self, Fault> {
+        if value.is_empty() || value.len() > 255 || !value.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Fault::new(
+                "must be 1 to 255 printable ASCII characters without spaces",
+            ));
+        }
+        Ok(Self(value.to_owned()))
+    }
+
+    /// The audience that tokens of a tenant have unless it says otherwise.
+    pub fn default_of(tenant: &TenantId) -> Self {
+        Self(tenant.name())
+    }
+
+    /// The audience as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Audience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How long an access token lives: 60 s to 3600 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLifetime(u32);
+
+impl TokenLifetime {
+    /// What a tenant has unless it says otherwise. Longer than the 300 s under which
+    /// Go's token exchange client fetches a new token at every call.
+    pub const DEFAULT: Self = Self(900);
+    /// The longest life of any token.
+    pub const MAX: Self = Self(3600);
+
+    /// Checks a lifetime in whole seconds.
+    pub fn from_seconds(seconds: i64) -> Result<Self, Fault> {
+        u32::try_from(seconds)
+            .ok()
+            .filter(|s| (60..=Self::MAX.0).contains(s))
+            .map(Self)
+            .ok_or_else(|| Fault::new("must be 60 s to 3600 s, in whole seconds"))
+    }
+
+    /// In seconds.
+    pub fn seconds(self) -> i64 {
+        i64::from(self.0)
+    }
+
+    /// As a duration.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(u64::from(self.0))
+    }
+}
+
+/// One customer of the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// What can be changed of it.
+    pub settings: TenantSettings,
+    /// Raised to revoke every token of the tenant.
+    pub epoch: i64,
+    /// Version and times.
+    pub record: Record,
+}
+
+/// What can be changed of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSettings {
+    /// A name for people.
+    pub display_name: String,
+    /// The audience of tokens for which none was asked.
+    pub default_audience: Audience,
+    /// Further audiences that may be asked for.
+    pub additional_audiences: Vec<Audience>,
+    /// How long its tokens live.
+    pub access_token_lifetime: TokenLifetime,
+    /// Whether all of its tokens are refused.
+    pub disabled: bool,
+}
+
+/// A change of a tenant: the fields that are set.
+#[derive(Clone, Debug, Default)]
+pub struct TenantPatch {
+    /// New name; `Some("")` takes the id.
+    pub display_name: Option<String>,
+    /// New default audience; `Some(None)` takes the tenant's own.
+    pub default_audience: Option<Option<Audience>>,
+    /// New additional audiences.
+    pub additional_audiences: Option<Vec<Audience>>,
+    /// New lifetime.
+    pub access_token_lifetime: Option<TokenLifetime>,
+    /// New state.
+    pub disabled: Option<bool>,
+}
+
+impl TenantSettings {
+    /// What a tenant has unless it says otherwise.
+    pub fn new(id: &TenantId) -> Self {
+        Self {
+            display_name: id.to_string(),
+            default_audience: Audience::default_of(id),
+            additional_audiences: Vec::new(),
+            access_token_lifetime: TokenLifetime::DEFAULT,
+            disabled: false,
+        }
+    }
+
+    /// These settings with a change made to them.
+    #[must_use]
+    pub fn with(&self, id: &TenantId, patch: TenantPatch) -> Self {
+        let default = Self::new(id);
+        Self {
+            display_name: match patch.display_name {
+                Some(name) if name.is_empty() => default.display_name,
+                Some(name) => name,
+                None => self.display_name.clone(),
+            },
+            default_audience: match patch.default_audience {
+                Some(audience) => audience.unwrap_or(default.default_audience),
+                None => self.default_audience.clone(),
+            },
+            additional_audiences: patch
+                .additional_audiences
+                .unwrap_or_else(|| self.additional_audiences.clone()),
+            access_token_lifetime: patch
+                .access_token_lifetime
+                .unwrap_or(self.access_token_lifetime),
+            disabled: patch.disabled.unwrap_or(self.disabled),
+        }
+    }
+
+    /// Whether going from these settings to `after` must revoke the tokens there are.
+    pub fn revokes(&self, after: &Self) -> bool {
+        after.disabled && !self.disabled
+    }
+
+    /// Whether tokens of the tenant may be for this audience.
+    pub fn allows_audience(&self, audience: &Audience) -> bool {
+        self.default_audience == *audience || self.additional_audiences.contains(audience)
+    }
+}

@@ -1,0 +1,127 @@
+//! The one error of Keyward, in its own terms: the faces translate it (`grpc::status`,
+//! `http::error`). Its text is for the caller and names no secret and no driver; the
+//! causes of [`Error::Unavailable`] and [`Error::Internal`] are for the log alone.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// What everything that can fail returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The cause of a fault, for the log.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// One field of a request and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, `application.scopes[2]` for instance.
+    pub field: String,
+    /// What is wrong, as a sentence that follows the field: `must not be empty`.
+    pub description: String,
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are malformed: all of those that are.
+    #[error("{}", summary(.0))]
+    InvalidFields(Vec<Violation>),
+    /// Scopes that were asked for and cannot be had.
+    #[error("scope not allowed: {}", .0.join(" "))]
+    ScopeNotAllowed(Vec<String>),
+    /// An audience that was asked for and is not one of the tenant's.
+    #[error("audience not allowed: {0}")]
+    AudienceNotAllowed(String),
+    /// The page token is not one of ours, or of another call.
+    #[error("page_token was not made for this list")]
+    InvalidPageToken,
+    /// There is no caller, or he cannot be believed.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// Client authentication failed; nobody is told why.
+    #[error("client authentication failed")]
+    InvalidClient,
+    /// The caller is known and lacks a scope.
+    #[error("this needs the scope {0}")]
+    PermissionDenied(&'static str),
+    /// The token belongs to somebody else.
+    #[error("the token was not issued to this client")]
+    NotYourToken,
+    /// No such resource, or none that the caller may know of.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The resource, or one made by the same request, exists.
+    #[error("{0} already exists")]
+    AlreadyExists(String),
+    /// The resource changed since the caller read it.
+    #[error("{0} has changed: its etag is another one now")]
+    EtagMismatch(String),
+    /// The resource is Keyward's own.
+    #[error("{0} belongs to Keyward and cannot be changed so")]
+    BuiltIn(String),
+    /// Other resources stand on this one.
+    #[error("{resource} is in use by {}", listing(.by, *.total))]
+    InUse {
+        /// What was to go.
+        resource: String,
+        /// The first few that stand on it.
+        by: Vec<String>,
+        /// How many there are in all.
+        total: i64,
+    },
+    /// Two secrets live already.
+    #[error("the credential has two live secrets until {older_ends}; rotate with an overlap of 0 to end both at once")]
+    RotationInProgress {
+        /// When the older of the two ends.
+        older_ends: Timestamp,
+    },
+    /// A bounded queue is full.
+    #[error("too much work at once, try again in {} s", .retry_after.as_secs())]
+    Overloaded {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// The request took longer than the caller or the server allows.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// A dependency did not answer.
+    #[error("a dependency did not answer, nothing was changed; try again")]
+    Unavailable(#[source] Cause),
+    /// A fault of our own.
+    #[error("internal error")]
+    Internal(#[source] Cause),
+}
+
+impl Error {
+    /// One malformed field.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::InvalidFields(vec![Violation {
+            field: field.into(),
+            description: description.into(),
+        }])
+    }
+
+    /// A fault of our own, told in words.
+    pub fn internal(what: impl Display) -> Self {
+        Self::Internal(what.to_string().into())
+    }
+}
+
+fn summary(violations: &[Violation]) -> String {
+    let each: Vec<_> = violations
+        .iter()
+        .map(|v| format!("{} {}", v.field, v.description))
+        .collect();
+    each.join("; ")
+}
+
+fn listing(names: &[String], total: i64) -> String {
+    let more = total - i64::try_from(names.len()).unwrap_or(i64::MAX);
+    if more > 0 {
+        format!("{} and {more} more", names.join(", "))
+    } else {
+        names.join(", ")
+    }
+}

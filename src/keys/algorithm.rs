@@ -1,0 +1,60 @@
+//! The signature algorithms that can be chosen.
+
+use std::fmt;
+
+use jsonwebtoken::Algorithm;
+
+use crate::domain::Fault;
+
+/// How tokens are signed (RFC 7518, RFC 8037). `EdDSA` is the name that verifiers
+/// know: several of them refuse RFC 9864's `Ed25519`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SigningAlgorithm {
+    /// ECDSA with P-256 and SHA-256.
+    #[default]
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSASSA-PSS with SHA-256, 3072 bits.
+    Ps256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, 3072 bits.
+    Rs256,
+}
+
+impl SigningAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Ps256, Self::Rs256];
+
+    /// Its JWS name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+            Self::Ps256 => "PS256",
+            Self::Rs256 => "RS256",
+        }
+    }
+
+    /// Reads its JWS name.
+    pub fn parse(name: &str) -> Result<Self, Fault> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name)
+            .ok_or_else(|| Fault::new("must be ES256, EdDSA, PS256 or RS256"))
+    }
+
+    pub(super) fn jws(self) -> Algorithm {
+        match self {
+            Self::Es256 => Algorithm::ES256,
+            Self::EdDsa => Algorithm::EdDSA,
+            Self::Ps256 => Algorithm::PS256,
+            Self::Rs256 => Algorithm::RS256,
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,156 @@
+//! The public half of a signing key (RFC 7517): what is published, and what verifies.
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::SigningAlgorithm;
+use crate::error::{Error, Result};
+
+/// A public key as it is published: public members and no others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicJwk {
+    /// The key's id: its RFC 7638 thumbprint.
+    pub kid: String,
+    /// The one algorithm it is for.
+    pub alg: String,
+    /// Always `sig`.
+    #[serde(rename = "use")]
+    pub usage: String,
+    /// The key itself.
+    #[serde(flatten)]
+    pub material: Material,
+}
+
+/// The numbers that make a public key, by its type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kty")]
+pub enum Material {
+    /// A point on P-256.
+    #[serde(rename = "EC")]
+    Ec {
+        /// `P-256`.
+        crv: String,
+        /// Its x.
+        x: String,
+        /// Its y.
+        y: String,
+    },
+    /// An Ed25519 key.
+    #[serde(rename = "OKP")]
+    Okp {
+        /// `Ed25519`.
+        crv: String,
+        /// The key.
+        x: String,
+    },
+    /// An RSA key.
+    #[serde(rename = "RSA")]
+    Rsa {
+        /// Modulus.
+        n: String,
+        /// Exponent.
+        e: String,
+    },
+}
+
+/// A key set as it is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwks {
+    /// The keys.
+    pub keys: Vec<PublicJwk>,
+}
+
+/// A public key, ready to verify.
+#[derive(Clone, Debug)]
+pub struct VerifyingKey {
+    /// As it is published.
+    pub jwk: PublicJwk,
+    pub(super) algorithm: SigningAlgorithm,
+    pub(super) key: DecodingKey,
+}
+
+impl Material {
+    /// A P-256 key from its uncompressed point.
+    pub(super) fn ec(point: &[u8]) -> Result<Self> {
+        match point {
+            [4, coordinates @ ..] if coordinates.len() == 64 => Ok(Self::Ec {
+                crv: "P-256".to_owned(),
+                x: URL_SAFE_NO_PAD.encode(&coordinates[..32]),
+                y: URL_SAFE_NO_PAD.encode(&coordinates[32..]),
+            }),
+            _ => Err(Error::internal("not an uncompressed P-256 point")),
+        }
+    }
+
+    /// An Ed25519 key.
+    pub(super) fn ed25519(key: &[u8]) -> Self {
+        Self::Okp { crv: "Ed25519".to_owned(), x: URL_SAFE_NO_PAD.encode(key) }
+    }
+
+    /// An RSA key.
+    pub(super) fn rsa(n: &[u8], e: &[u8]) -> Self {
+        Self::Rsa { n: URL_SAFE_NO_PAD.encode(n), e: URL_SAFE_NO_PAD.encode(e) }
+    }
+
+    /// The RFC 7638 thumbprint: the required members, in order, hashed.
+    fn thumbprint(&self) -> String {
+        // serde_json keeps the members of a map in alphabetical order.
+        let members = match self {
+            Self::Ec { crv, x, y } => json!({ "crv": crv, "kty": "EC", "x": x, "y": y }),
+            Self::Okp { crv, x } => json!({ "crv": crv, "kty": "OKP", "x": x }),
+            Self::Rsa { n, e } => json!({ "e": e, "kty": "RSA", "n": n }),
+        };
+        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes()))
+    }
+
+    fn decoding_key(&self) -> Result<DecodingKey> {
+        let key = match self {
+            Self::Ec { x, y, .. } => DecodingKey::from_ec_components(x, y),
+            Self::Okp { x, .. } => DecodingKey::from_ed_components(x),
+            Self::Rsa { n, e } => DecodingKey::from_rsa_components(n, e),
+        };
+        key.map_err(|error| Error::Internal(Box::new(error)))
+    }
+}
+
+impl VerifyingKey {
+    /// The key of this material, for one algorithm.
+    pub(super) fn new(algorithm: SigningAlgorithm, material: Material) -> Result<Self> {
+        Self::from_jwk(PublicJwk {
+            kid: material.thumbprint(),
+            alg: algorithm.to_string(),
+            usage: "sig".to_owned(),
+            material,
+        })
+    }
+
+    /// A key as somebody published it.
+    pub fn from_jwk(jwk: PublicJwk) -> Result<Self> {
+        let algorithm = SigningAlgorithm::parse(&jwk.alg)
+            .map_err(|fault| Error::internal(format!("alg of key {} {}", jwk.kid, fault.0)))?;
+        Ok(Self { key: jwk.material.decoding_key()?, algorithm, jwk })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc_7638() {
+        let key = Material::Rsa {
+            n: "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tS\
+                oc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65\
+                YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyr\
+                dkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzK\
+                nqDKgw"
+                .to_owned(),
+            e: "AQAB".to_owned(),
+        };
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+}

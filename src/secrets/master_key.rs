@@ -1,0 +1,91 @@
+//! The master key: 32 bytes outside the database, from which every other key is made.
+//! Without it nothing at rest can be read.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use aws_lc_rs::hkdf;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::random;
+use crate::domain::Fault;
+use crate::error::Result;
+
+const LENGTH: usize = 32;
+
+/// The key from which all others are derived (HKDF-SHA-256).
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey([u8; LENGTH]);
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(…)")
+    }
+}
+
+impl MasterKey {
+    /// Reads 32 bytes in base64.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let wrong = || Fault::new("must be 32 bytes in base64, as `openssl rand -base64 32` makes");
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| wrong())?);
+        let key = <[u8; LENGTH]>::try_from(bytes.as_slice()).map_err(|_| wrong())?;
+        Ok(Self(key))
+    }
+
+    /// Reads the key from a file that nobody else can read.
+    pub fn from_file(path: &Path) -> Result<Self, Fault> {
+        let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
+        let mut file = std::fs::File::open(path).map_err(|error| fault(&error))?;
+        let mode = file.metadata().map_err(|error| fault(&error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let mode = mode & 0o777;
+            return Err(fault(&format!("has mode {mode:03o}; others must not read it: chmod 600")));
+        }
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(|error| fault(&error))?;
+        Self::parse(&text).map_err(|wrong| fault(&wrong.0))
+    }
+
+    /// Makes a new key in a file that nobody else can read. One that is there already is
+    /// left alone and read.
+    pub fn create_file(path: &Path) -> Result<Self, Fault> {
+        let fault = |error: &dyn fmt::Display| Fault::new(format!("{}: {error}", path.display()));
+        let mut key = Self([0; LENGTH]);
+        random::fill(&mut key.0).map_err(|error| fault(&error))?;
+        let text = Zeroizing::new(STANDARD.encode(key.0));
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = match created {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Self::from_file(path),
+            Err(error) => return Err(fault(&error)),
+        };
+        writeln!(file, "{}", text.as_str())
+            .and_then(|()| file.sync_all())
+            .map_err(|error| fault(&error))?;
+        Ok(key)
+    }
+
+    /// A key for one purpose. Different purposes get keys that tell nothing of each other.
+    pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"keyward");
+        let filled = salt
+            .extract(&self.0)
+            .expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(key.as_mut_slice()));
+        #[expect(clippy::expect_used, reason = "32 bytes are within what HKDF-SHA-256 can make")]
+        filled.expect("HKDF-SHA-256 makes 32 bytes");
+        key
+    }
+
+    /// Eight characters that name the key without telling anything of it: kept beside
+    /// what was made under it, so that it can be replaced one day.
+    pub fn id(&self) -> String {
+        self.derive("key id")[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,17 @@
+//! Secrets: their form, their making, their hashes, and sealing what must be kept.
+//!
+//! A [`Secret`] is the only type that holds one in the clear: it does not print
+//! itself, and it wipes its memory. It leaves in one response field and nowhere else.
+
+pub mod format;
+pub mod hashing;
+pub mod master_key;
+pub mod page_token;
+pub mod random;
+pub mod sealing;
+
+pub use format::{Prefixes, Secret};
+pub use hashing::Hasher;
+pub use master_key::MasterKey;
+pub use page_token::PageTokens;
+pub use sealing::Sealer;

@@ -1,0 +1,214 @@
+//! Applications in tables.
+
+use sqlx::FromRow;
+
+use super::row::{At, micros, moment, record};
+use super::{Session, Tx, fault, on};
+use crate::domain::{
+    Application, ApplicationId, ApplicationName, ApplicationSettings, Page, PageRequest, ScopeSet,
+    TenantId,
+};
+use crate::error::Result;
+
+#[derive(FromRow)]
+struct Row {
+    tenant_id: String,
+    id: String,
+    display_name: String,
+    description: String,
+    contact_email: String,
+    scopes: Option<String>,
+    effective_scopes: Option<String>,
+    expires_at: Option<i64>,
+    disabled: bool,
+    epoch: i64,
+    revision: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+/// One statement reads an application with its scopes, so that they belong to the
+/// epoch beside them.
+macro_rules! select {
+    ($($rest:literal),+) => {
+        concat!(
+            "select a.*, \
+               (select string_agg(h.scope, ' ') from application_scopes h \
+                 where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
+               (select string_agg(h.scope, ' ') from application_scopes h \
+                 join scopes s on s.tenant_id = h.tenant_id and s.name = h.scope \
+                 where h.tenant_id = a.tenant_id and h.application_id = a.id \
+                   and s.disabled = $1) as effective_scopes \
+             from applications a where ",
+            $($rest),+
+        )
+    };
+}
+
+impl Row {
+    fn application(self) -> Result<Application> {
+        let at = At { table: "applications", key: &self.id };
+        let scopes = |set: Option<String>| ScopeSet::parse(&set.unwrap_or_default());
+        Ok(Application {
+            name: ApplicationName {
+                tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
+                application: at.column("id", ApplicationId::parse(&self.id))?,
+            },
+            settings: ApplicationSettings {
+                scopes: at.column("scopes", scopes(self.scopes))?,
+                display_name: self.display_name,
+                description: self.description,
+                contact_email: self.contact_email,
+                expires_at: moment(self.expires_at),
+                disabled: self.disabled,
+            },
+            effective_scopes: at.column("effective_scopes", scopes(self.effective_scopes))?,
+            epoch: self.epoch,
+            record: record(self.revision, self.created_at, self.updated_at),
+        })
+    }
+}
+
+impl Session {
+    /// The application, if it exists.
+    pub async fn find_application(&mut self, name: &ApplicationName) -> Result<Option<Application>> {
+        const SQL: &str = select!("a.tenant_id = $2 and a.id = $3");
+        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(false)
+            .bind(name.tenant.as_str())
+            .bind(name.application.as_str())
+            .fetch_optional(c)
+            .await)
+        .map_err(fault)?;
+        row.map(Row::application).transpose()
+    }
+
+    /// The application that a request of this id made, if it exists.
+    pub async fn find_application_by_request(
+        &mut self,
+        tenant: &TenantId,
+        request_id: &str,
+    ) -> Result<Option<Application>> {
+        const SQL: &str = select!("a.tenant_id = $2 and a.request_id = $3");
+        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(false)
+            .bind(tenant.as_str())
+            .bind(request_id)
+            .fetch_optional(c)
+            .await)
+        .map_err(fault)?;
+        row.map(Row::application).transpose()
+    }
+
+    /// A page of a tenant's applications, by id.
+    pub async fn list_applications(
+        &mut self,
+        tenant: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<Application>> {
+        const SQL: &str = select!("a.tenant_id = $2 and a.id > $3 order by a.id limit $4");
+        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(false)
+            .bind(tenant.as_str())
+            .bind(page.after.as_deref().unwrap_or_default())
+            .bind(page.limit())
+            .fetch_all(c)
+            .await)
+        .map_err(fault)?;
+        let applications = rows.into_iter().map(Row::application).collect::<Result<_>>()?;
+        Ok(page.page(applications, |a| a.name.application.to_string()))
+    }
+}
+
+impl Tx {
+    /// Adds an application; `false` if there is one of this id or of this request.
+    pub async fn insert_application(
+        &mut self,
+        application: &Application,
+        request_id: Option<&str>,
+    ) -> Result<bool> {
+        const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
+            contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
+            updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+            on conflict do nothing";
+        let (settings, record) = (&application.settings, &application.record);
+        let inserted = on!(self, |c| sqlx::query(SQL)
+            .bind(application.name.tenant.as_str())
+            .bind(application.name.application.as_str())
+            .bind(&settings.display_name)
+            .bind(&settings.description)
+            .bind(&settings.contact_email)
+            .bind(micros(settings.expires_at))
+            .bind(settings.disabled)
+            .bind(application.epoch)
+            .bind(record.revision)
+            .bind(request_id)
+            .bind(record.created_at.as_microsecond())
+            .bind(record.updated_at.as_microsecond())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)?;
+        if inserted {
+            self.replace_scopes(&application.name, settings.scopes.iter()).await?;
+        }
+        Ok(inserted)
+    }
+
+    /// Writes a changed application; `false` if it is gone or was changed meanwhile.
+    pub async fn update_application(&mut self, application: &Application) -> Result<bool> {
+        const SQL: &str = "update applications set display_name = $1, description = $2, \
+            contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
+            updated_at = $8 where tenant_id = $9 and id = $10 and revision = $7 - 1";
+        let (settings, record) = (&application.settings, &application.record);
+        let updated = on!(self, |c| sqlx::query(SQL)
+            .bind(&settings.display_name)
+            .bind(&settings.description)
+            .bind(&settings.contact_email)
+            .bind(micros(settings.expires_at))
+            .bind(settings.disabled)
+            .bind(application.epoch)
+            .bind(record.revision)
+            .bind(record.updated_at.as_microsecond())
+            .bind(application.name.tenant.as_str())
+            .bind(application.name.application.as_str())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)?;
+        if updated {
+            self.replace_scopes(&application.name, settings.scopes.iter()).await?;
+        }
+        Ok(updated)
+    }
+
+    /// Deletes an application with its credentials.
+    pub async fn delete_application(&mut self, name: &ApplicationName) -> Result<()> {
+        const SQL: &str = "delete from applications where tenant_id = $1 and id = $2";
+        on!(self, |c| sqlx::query(SQL)
+            .bind(name.tenant.as_str())
+            .bind(name.application.as_str())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
+    }
+
+    /// How many applications a tenant has, and the first few of them.
+    pub async fn tenant_applications(&mut self, tenant: &TenantId) -> Result<(i64, Vec<String>)> {
+        const COUNT: &str = "select count(*) from applications where tenant_id = $1";
+        const FIRST: &str = "select id from applications where tenant_id = $1 order by id limit 10";
+        let count: i64 = on!(self, |c| sqlx::query_scalar(COUNT)
+            .bind(tenant.as_str())
+            .fetch_one(c)
+            .await)
+        .map_err(fault)?;
+        let first: Vec<String> = on!(self, |c| sqlx::query_scalar(FIRST)
+            .bind(tenant.as_str())
+            .fetch_all(c)
+            .await)
+        .map_err(fault)?;
+        let prefix = format!("{}/applications/", tenant.name());
+        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
+    }
+}

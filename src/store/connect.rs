@@ -1,0 +1,152 @@
+//! Opening the database and bringing its schema up to date.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+
+use super::{Pool, Store, fault};
+use crate::domain::Fault;
+use crate::error::{Error, Result};
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The oldest SQLite whose write-ahead log does not lose what it acknowledged.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// How long a request waits for a connection before the database counts as away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which database, as `sqlite:PATH` or `postgres://…`.
+#[derive(Clone)]
+pub enum Database {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, by URL.
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Database {
+    /// Reads a database URL.
+    pub fn parse(url: &str) -> Result<Self, Fault> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains('?') || path == ":memory:" {
+                return Err(Fault::new("must name a file, as sqlite:PATH"));
+            }
+            return Ok(Self::Sqlite(path.into()));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            // The driver's own words could repeat the password.
+            return PgConnectOptions::from_str(url)
+                .map(|options| Self::Postgres(Box::new(options.application_name("keyward"))))
+                .map_err(|_| Fault::new("is not a well-formed postgres:// URL"));
+        }
+        Err(Fault::new("must begin with sqlite: or postgres://"))
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(options) => write!(
+                f,
+                "postgres://{}:{}/{}",
+                options.get_host(),
+                options.get_port(),
+                options.get_database().unwrap_or_default()
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date. A schema from a newer
+    /// version is left as it is, and refused.
+    pub async fn open(database: &Database, max_connections: u32) -> Result<Self> {
+        let pool = match database {
+            Database::Sqlite(path) => {
+                let write = sqlite_pool(path, 1).await?;
+                check_sqlite_version(&write).await?;
+                migrated(SQLITE.run(&write).await, database)?;
+                let read = sqlite_pool(path, max_connections).await?;
+                Pool::Sqlite { read, write }
+            }
+            Database::Postgres(options) => {
+                let pool = postgres_pool(options, max_connections).await?;
+                migrated(POSTGRES.run(&pool).await, database)?;
+                Pool::Postgres(pool)
+            }
+        };
+        Ok(Self { pool })
+    }
+}
+
+async fn sqlite_pool(path: &Path, connections: u32) -> Result<SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What was acknowledged survives a loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(ACQUIRE_TIMEOUT);
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(fault)
+}
+
+async fn postgres_pool(options: &PgConnectOptions, connections: u32) -> Result<PgPool> {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options.clone())
+        .await
+        .map_err(fault)
+}
+
+async fn check_sqlite_version(pool: &SqlitePool) -> Result<()> {
+    let version: String = sqlx::query_scalar("select sqlite_version()")
+        .fetch_one(pool)
+        .await
+        .map_err(fault)?;
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    if (next(), next(), next()) < OLDEST_SQLITE {
+        let (a, b, c) = OLDEST_SQLITE;
+        return Err(Error::internal(format!("SQLite {version} is older than {a}.{b}.{c}")));
+    }
+    Ok(())
+}
+
+fn migrated(outcome: Result<(), MigrateError>, database: &Database) -> Result<()> {
+    outcome.map_err(|error| match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+            Error::internal(format!(
+                "{database} has schema version {version}, which this version of keyward does not \
+                 know: it was written by a newer one; nothing was changed"
+            ))
+        }
+        MigrateError::VersionMismatch(version) => Error::internal(format!(
+            "{database} has another schema version {version} than this keyward; nothing was changed"
+        )),
+        MigrateError::Execute(error) => fault(error),
+        error => Error::Internal(Box::new(error)),
+    })
+}

@@ -1,0 +1,282 @@
+//! Credentials and their secrets' hashes in tables.
+
+use jiff::Timestamp;
+use sqlx::FromRow;
+
+use super::row::{At, micros, moment, record};
+use super::{Session, Tx, fault, on};
+use crate::clock::from_microsecond;
+use crate::domain::{
+    ApplicationId, ApplicationName, Client, Credential, CredentialId, CredentialKind,
+    CredentialName, CredentialSettings, Fault, Page, PageRequest, SecretRecord, TenantId,
+};
+use crate::error::Result;
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    tenant_id: String,
+    application_id: String,
+    kind: String,
+    display_name: String,
+    expires_at: Option<i64>,
+    disabled: bool,
+    epoch: i64,
+    revision: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+#[derive(FromRow)]
+struct SecretRow {
+    version: i64,
+    hash: String,
+    last_four: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+}
+
+impl Row {
+    fn credential(self, secrets: Vec<SecretRow>) -> Result<Credential> {
+        let at = At { table: "credentials", key: &self.id };
+        let kind = CredentialKind::parse(&self.kind)
+            .ok_or_else(|| Fault::new(format!("is {:?}, no kind of credential", self.kind)));
+        Ok(Credential {
+            name: CredentialName {
+                application: ApplicationName {
+                    tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
+                    application: at
+                        .column("application_id", ApplicationId::parse(&self.application_id))?,
+                },
+                credential: at.column("id", CredentialId::parse(&self.id))?,
+            },
+            kind: at.column("kind", kind)?,
+            settings: CredentialSettings {
+                display_name: self.display_name,
+                expires_at: moment(self.expires_at),
+                disabled: self.disabled,
+            },
+            secrets: secrets.into_iter().map(SecretRow::secret).collect(),
+            epoch: self.epoch,
+            record: record(self.revision, self.created_at, self.updated_at),
+        })
+    }
+}
+
+impl SecretRow {
+    fn secret(self) -> SecretRecord {
+        SecretRecord {
+            version: self.version,
+            hash: self.hash,
+            last_four: self.last_four,
+            created_at: from_microsecond(self.created_at),
+            expires_at: moment(self.expires_at),
+        }
+    }
+}
+
+impl Session {
+    /// The credential, if it exists.
+    pub async fn find_credential(&mut self, name: &CredentialName) -> Result<Option<Credential>> {
+        const SQL: &str = "select * from credentials \
+            where tenant_id = $1 and application_id = $2 and id = $3";
+        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(name.application.tenant.as_str())
+            .bind(name.application.application.as_str())
+            .bind(name.credential.as_str())
+            .fetch_optional(c)
+            .await)
+        .map_err(fault)?;
+        self.with_secrets(row).await
+    }
+
+    /// The credential that a request of this id made, if it exists.
+    pub async fn find_credential_by_request(
+        &mut self,
+        application: &ApplicationName,
+        request_id: &str,
+    ) -> Result<Option<Credential>> {
+        const SQL: &str = "select * from credentials \
+            where tenant_id = $1 and application_id = $2 and request_id = $3";
+        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(application.tenant.as_str())
+            .bind(application.application.as_str())
+            .bind(request_id)
+            .fetch_optional(c)
+            .await)
+        .map_err(fault)?;
+        self.with_secrets(row).await
+    }
+
+    /// The client of this id with all that stands above it, if it exists. The client
+    /// id alone tells the tenant: nobody else's word for it is taken.
+    pub async fn find_client(&mut self, id: &CredentialId) -> Result<Option<Client>> {
+        const SQL: &str = "select * from credentials where id = $1";
+        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(id.as_str())
+            .fetch_optional(c)
+            .await)
+        .map_err(fault)?;
+        let Some(credential) = self.with_secrets(row).await? else {
+            return Ok(None);
+        };
+        let application = self.find_application(&credential.name.application).await?;
+        let tenant = self.find_tenant(&credential.name.application.tenant).await?;
+        // Either may have been deleted since the credential was read, and it with them.
+        Ok(application.zip(tenant).map(|(application, tenant)| Client {
+            tenant,
+            application,
+            credential,
+        }))
+    }
+
+    /// A page of an application's credentials, by id.
+    pub async fn list_credentials(
+        &mut self,
+        application: &ApplicationName,
+        page: &PageRequest,
+    ) -> Result<Page<Credential>> {
+        const SQL: &str = "select * from credentials \
+            where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4";
+        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(application.tenant.as_str())
+            .bind(application.application.as_str())
+            .bind(page.after.as_deref().unwrap_or_default())
+            .bind(page.limit())
+            .fetch_all(c)
+            .await)
+        .map_err(fault)?;
+        let mut credentials = Vec::with_capacity(rows.len());
+        for row in rows {
+            credentials.extend(self.with_secrets(Some(row)).await?);
+        }
+        Ok(page.page(credentials, |c| c.name.credential.to_string()))
+    }
+
+    async fn with_secrets(&mut self, row: Option<Row>) -> Result<Option<Credential>> {
+        const SQL: &str = "select version, hash, last_four, created_at, expires_at from secrets \
+            where credential_id = $1 order by version desc";
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let secrets: Vec<SecretRow> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(&row.id)
+            .fetch_all(c)
+            .await)
+        .map_err(fault)?;
+        row.credential(secrets).map(Some)
+    }
+}
+
+impl Tx {
+    /// Adds a credential with its secrets; `false` if this request has made one.
+    pub async fn insert_credential(
+        &mut self,
+        credential: &Credential,
+        request_id: Option<&str>,
+    ) -> Result<bool> {
+        const SQL: &str = "insert into credentials (id, tenant_id, application_id, kind, \
+            display_name, expires_at, disabled, epoch, revision, request_id, created_at, \
+            updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+            on conflict do nothing";
+        let (name, settings, record) =
+            (&credential.name, &credential.settings, &credential.record);
+        let inserted = on!(self, |c| sqlx::query(SQL)
+            .bind(name.credential.as_str())
+            .bind(name.application.tenant.as_str())
+            .bind(name.application.application.as_str())
+            .bind(credential.kind.as_str())
+            .bind(&settings.display_name)
+            .bind(micros(settings.expires_at))
+            .bind(settings.disabled)
+            .bind(credential.epoch)
+            .bind(record.revision)
+            .bind(request_id)
+            .bind(record.created_at.as_microsecond())
+            .bind(record.updated_at.as_microsecond())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)?;
+        if inserted {
+            for secret in &credential.secrets {
+                self.insert_secret(&name.credential, secret).await?;
+            }
+        }
+        Ok(inserted)
+    }
+
+    /// Writes a changed credential; `false` if it is gone or was changed meanwhile.
+    pub async fn update_credential(&mut self, credential: &Credential) -> Result<bool> {
+        const SQL: &str = "update credentials set display_name = $1, expires_at = $2, \
+            disabled = $3, epoch = $4, revision = $5, updated_at = $6 \
+            where id = $7 and revision = $5 - 1";
+        let (settings, record) = (&credential.settings, &credential.record);
+        on!(self, |c| sqlx::query(SQL)
+            .bind(&settings.display_name)
+            .bind(micros(settings.expires_at))
+            .bind(settings.disabled)
+            .bind(credential.epoch)
+            .bind(record.revision)
+            .bind(record.updated_at.as_microsecond())
+            .bind(credential.name.credential.as_str())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)
+    }
+
+    /// Puts a new secret in front of those there are: they end at `older_end` at the
+    /// latest, and those that have ended at `now` go.
+    pub async fn add_secret(
+        &mut self,
+        credential: &CredentialId,
+        secret: &SecretRecord,
+        older_end: Timestamp,
+    ) -> Result<()> {
+        const END: &str = "update secrets set expires_at = $2 \
+            where credential_id = $1 and (expires_at is null or expires_at > $2)";
+        const PURGE: &str = "delete from secrets where credential_id = $1 and expires_at <= $2";
+        on!(self, |c| sqlx::query(END)
+            .bind(credential.as_str())
+            .bind(older_end.as_microsecond())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)?;
+        on!(self, |c| sqlx::query(PURGE)
+            .bind(credential.as_str())
+            .bind(secret.created_at.as_microsecond())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)?;
+        self.insert_secret(credential, secret).await
+    }
+
+    /// Deletes a credential with its secrets' hashes.
+    pub async fn delete_credential(&mut self, id: &CredentialId) -> Result<()> {
+        const SQL: &str = "delete from credentials where id = $1";
+        on!(self, |c| sqlx::query(SQL).bind(id.as_str()).execute(c).await.map(drop)).map_err(fault)
+    }
+
+    async fn insert_secret(
+        &mut self,
+        credential: &CredentialId,
+        secret: &SecretRecord,
+    ) -> Result<()> {
+        const SQL: &str = "insert into secrets (credential_id, version, hash, last_four, \
+            created_at, expires_at) values ($1, $2, $3, $4, $5, $6)";
+        on!(self, |c| sqlx::query(SQL)
+            .bind(credential.as_str())
+            .bind(secret.version)
+            .bind(&secret.hash)
+            .bind(&secret.last_four)
+            .bind(secret.created_at.as_microsecond())
+            .bind(micros(secret.expires_at))
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
+    }
+}

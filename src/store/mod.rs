@@ -1,0 +1,177 @@
+//! Where everything is kept: SQLite or PostgreSQL, through one SQL for both.
+//!
+//! A [`Session`] reads; a [`Tx`] is a session that also writes, all or nothing. Rows
+//! become domain values here and drivers' errors become [`Error`]s; neither leaves
+//! this module. There is no storage trait: two known databases need none.
+
+mod applications;
+mod connect;
+mod credentials;
+mod row;
+mod scopes;
+mod signing_keys;
+mod tenants;
+mod tokens;
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+pub use connect::Database;
+pub use signing_keys::SigningKeyRow;
+
+use crate::error::{Error, Result};
+
+/// Runs the same body over either driver: `on!(session, |c| query.execute(c).await)`.
+macro_rules! on {
+    ($session:expr, |$connection:ident| $body:expr) => {
+        match $session.connection() {
+            $crate::store::Connection::Sqlite($connection) => $body,
+            $crate::store::Connection::Postgres($connection) => $body,
+        }
+    };
+}
+pub(crate) use on;
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: Pool,
+}
+
+#[derive(Clone, Debug)]
+enum Pool {
+    /// SQLite has one writer at a time: a pool of one connection makes them queue in
+    /// order, where many connections would poll for the lock.
+    Sqlite { read: SqlitePool, write: SqlitePool },
+    Postgres(PgPool),
+}
+
+/// A connection that reads.
+#[derive(Debug)]
+pub struct Session(Link);
+
+#[derive(Debug)]
+enum Link {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+    SqliteTx(Transaction<'static, Sqlite>),
+    PostgresTx(Transaction<'static, Postgres>),
+}
+
+enum Connection<'a> {
+    Sqlite(&'a mut SqliteConnection),
+    Postgres(&'a mut PgConnection),
+}
+
+/// A transaction: what it writes is there when [`Tx::commit`] has answered, and
+/// dropping it undoes everything.
+#[derive(Debug)]
+pub struct Tx(Session);
+
+impl Store {
+    /// A connection to read with.
+    pub async fn read(&self) -> Result<Session> {
+        let link = match &self.pool {
+            Pool::Sqlite { read, .. } => Link::Sqlite(read.acquire().await.map_err(fault)?),
+            Pool::Postgres(pool) => Link::Postgres(pool.acquire().await.map_err(fault)?),
+        };
+        Ok(Session(link))
+    }
+
+    /// A transaction to write in.
+    pub async fn begin(&self) -> Result<Tx> {
+        let link = match &self.pool {
+            Pool::Sqlite { write, .. } => {
+                Link::SqliteTx(write.begin_with("begin immediate").await.map_err(fault)?)
+            }
+            Pool::Postgres(pool) => Link::PostgresTx(pool.begin().await.map_err(fault)?),
+        };
+        Ok(Tx(Session(link)))
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        let mut session = self.read().await?;
+        on!(session, |c| sqlx::query("select 1").execute(c).await.map(drop)).map_err(fault)
+    }
+
+    /// Gives the connections back, after what is under way.
+    pub async fn close(&self) {
+        match &self.pool {
+            Pool::Sqlite { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Session {
+    fn connection(&mut self) -> Connection<'_> {
+        match &mut self.0 {
+            Link::Sqlite(c) => Connection::Sqlite(c),
+            Link::SqliteTx(c) => Connection::Sqlite(c),
+            Link::Postgres(c) => Connection::Postgres(c),
+            Link::PostgresTx(c) => Connection::Postgres(c),
+        }
+    }
+}
+
+impl Tx {
+    /// Makes everything written durable.
+    pub async fn commit(self) -> Result<()> {
+        match self.0.0 {
+            Link::SqliteTx(tx) => tx.commit().await.map_err(fault),
+            Link::PostgresTx(tx) => tx.commit().await.map_err(fault),
+            Link::Sqlite(_) | Link::Postgres(_) => Err(Error::internal("not a transaction")),
+        }
+    }
+}
+
+impl Deref for Tx {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.0
+    }
+}
+
+/// A driver's error in our terms: a database that cannot be reached, is full or asks
+/// to try again is unavailable; what else goes wrong is our own fault.
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn fault(error: sqlx::Error) -> Error {
+    let passing = match &error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| is_passing(&code)),
+        _ => false,
+    };
+    if passing {
+        Error::Unavailable(Box::new(error))
+    } else {
+        Error::Internal(Box::new(error))
+    }
+}
+
+/// PostgreSQL: connection (08), resources (53), operator intervention (57), rollback
+/// (40) and system (58) classes. SQLite: busy 5, locked 6, I/O 10, full 13, and their
+/// extended codes, which keep the primary code in the low byte.
+fn is_passing(code: &str) -> bool {
+    if code.len() == 5 {
+        return ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class));
+    }
+    code.parse::<u32>()
+        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+}

@@ -1,0 +1,46 @@
+//! From rows to domain values. A row that breaks a rule of the domain was not written
+//! by us, or by a fault of ours: the error names table, column and row.
+
+use jiff::Timestamp;
+
+use crate::clock::from_microsecond;
+use crate::domain::{Fault, Record};
+use crate::error::{Error, Result};
+
+/// Names the row that a value was read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    /// The table.
+    pub(super) table: &'static str,
+    /// The row's key.
+    pub(super) key: &'a str,
+}
+
+impl At<'_> {
+    /// The value, or an error that tells where it stands.
+    pub(super) fn column<T>(self, column: &str, value: Result<T, Fault>) -> Result<T> {
+        let Self { table, key } = self;
+        value.map_err(|fault| {
+            Error::internal(format!("{table}.{column} of row {key:?} {}", fault.0))
+        })
+    }
+}
+
+/// A moment from its column.
+pub(super) fn moment(micros: Option<i64>) -> Option<Timestamp> {
+    micros.map(from_microsecond)
+}
+
+/// A moment for its column.
+pub(super) fn micros(moment: Option<Timestamp>) -> Option<i64> {
+    moment.map(Timestamp::as_microsecond)
+}
+
+/// Version and times from their columns.
+pub(super) fn record(revision: i64, created_at: i64, updated_at: i64) -> Record {
+    Record {
+        revision,
+        created_at: from_microsecond(created_at),
+        updated_at: from_microsecond(updated_at),
+    }
+}

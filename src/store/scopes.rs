@@ -1,0 +1,212 @@
+//! Catalogues in tables.
+
+use sqlx::FromRow;
+
+use super::row::{At, record};
+use super::{Session, Tx, fault, on};
+use crate::domain::{
+    ApplicationName, Page, PageRequest, Scope, ScopeId, ScopeName, ScopeSettings, TenantId,
+};
+use crate::error::Result;
+
+#[derive(FromRow)]
+struct Row {
+    tenant_id: String,
+    name: String,
+    description: String,
+    domain: String,
+    family: String,
+    disabled: bool,
+    revision: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Row {
+    fn scope(self) -> Result<Scope> {
+        let at = At { table: "scopes", key: &self.name };
+        Ok(Scope {
+            id: ScopeId {
+                tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
+                scope: at.column("name", ScopeName::parse(&self.name))?,
+            },
+            settings: ScopeSettings {
+                description: self.description,
+                domain: self.domain,
+                family: self.family,
+                disabled: self.disabled,
+            },
+            record: record(self.revision, self.created_at, self.updated_at),
+        })
+    }
+}
+
+impl Session {
+    /// The scope, if the tenant has it.
+    pub async fn find_scope(&mut self, id: &ScopeId) -> Result<Option<Scope>> {
+        const SQL: &str = "select * from scopes where tenant_id = $1 and name = $2";
+        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(id.tenant.as_str())
+            .bind(id.scope.as_str())
+            .fetch_optional(c)
+            .await)
+        .map_err(fault)?;
+        row.map(Row::scope).transpose()
+    }
+
+    /// A page of a tenant's scopes, by name.
+    pub async fn list_scopes(
+        &mut self,
+        tenant: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<Scope>> {
+        const SQL: &str =
+            "select * from scopes where tenant_id = $1 and name > $2 order by name limit $3";
+        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
+            .bind(tenant.as_str())
+            .bind(page.after.as_deref().unwrap_or_default())
+            .bind(page.limit())
+            .fetch_all(c)
+            .await)
+        .map_err(fault)?;
+        let scopes = rows.into_iter().map(Row::scope).collect::<Result<_>>()?;
+        Ok(page.page(scopes, |scope| scope.id.scope.to_string()))
+    }
+
+    /// The whole catalogue of a tenant, by name.
+    pub async fn catalogue(&mut self, tenant: &TenantId) -> Result<Vec<Scope>> {
+        let mut scopes = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.list_scopes(tenant, &PageRequest::largest(after)).await?;
+            scopes.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(scopes);
+            }
+        }
+    }
+
+    /// How many applications hold the scope, and the first few of them.
+    pub async fn scope_holders(&mut self, id: &ScopeId) -> Result<(i64, Vec<String>)> {
+        const COUNT: &str =
+            "select count(*) from application_scopes where tenant_id = $1 and scope = $2";
+        const FIRST: &str = "select application_id from application_scopes \
+            where tenant_id = $1 and scope = $2 order by application_id limit 10";
+        let count: i64 = on!(self, |c| sqlx::query_scalar(COUNT)
+            .bind(id.tenant.as_str())
+            .bind(id.scope.as_str())
+            .fetch_one(c)
+            .await)
+        .map_err(fault)?;
+        let first: Vec<String> = on!(self, |c| sqlx::query_scalar(FIRST)
+            .bind(id.tenant.as_str())
+            .bind(id.scope.as_str())
+            .fetch_all(c)
+            .await)
+        .map_err(fault)?;
+        let prefix = format!("{}/applications/", id.tenant.name());
+        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
+    }
+}
+
+impl Tx {
+    /// Adds a scope; `false` if the tenant has one of this name.
+    pub async fn insert_scope(&mut self, scope: &Scope) -> Result<bool> {
+        const SQL: &str = "insert into scopes (tenant_id, name, description, domain, family, \
+            disabled, revision, created_at, updated_at) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing";
+        let settings = &scope.settings;
+        on!(self, |c| sqlx::query(SQL)
+            .bind(scope.id.tenant.as_str())
+            .bind(scope.id.scope.as_str())
+            .bind(&settings.description)
+            .bind(&settings.domain)
+            .bind(&settings.family)
+            .bind(settings.disabled)
+            .bind(scope.record.revision)
+            .bind(scope.record.created_at.as_microsecond())
+            .bind(scope.record.updated_at.as_microsecond())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)
+    }
+
+    /// Writes a changed scope; `false` if it is gone or was changed meanwhile.
+    pub async fn update_scope(&mut self, scope: &Scope) -> Result<bool> {
+        const SQL: &str = "update scopes set description = $1, domain = $2, family = $3, \
+            disabled = $4, revision = $5, updated_at = $6 \
+            where tenant_id = $7 and name = $8 and revision = $5 - 1";
+        let settings = &scope.settings;
+        on!(self, |c| sqlx::query(SQL)
+            .bind(&settings.description)
+            .bind(&settings.domain)
+            .bind(&settings.family)
+            .bind(settings.disabled)
+            .bind(scope.record.revision)
+            .bind(scope.record.updated_at.as_microsecond())
+            .bind(scope.id.tenant.as_str())
+            .bind(scope.id.scope.as_str())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)
+    }
+
+    /// Takes a scope out of the catalogue and away from the applications that hold it.
+    pub async fn delete_scope(&mut self, id: &ScopeId) -> Result<()> {
+        const SQL: &str = "delete from scopes where tenant_id = $1 and name = $2";
+        on!(self, |c| sqlx::query(SQL)
+            .bind(id.tenant.as_str())
+            .bind(id.scope.as_str())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
+    }
+
+    /// Revokes the tokens of every application that holds the scope.
+    pub async fn raise_epoch_of_holders(&mut self, id: &ScopeId) -> Result<()> {
+        const SQL: &str = "update applications set epoch = epoch + 1 where tenant_id = $1 \
+            and id in (select application_id from application_scopes \
+                where tenant_id = $1 and scope = $2)";
+        on!(self, |c| sqlx::query(SQL)
+            .bind(id.tenant.as_str())
+            .bind(id.scope.as_str())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
+    }
+
+    /// Makes the scopes of an application those of `scopes`.
+    pub(super) async fn replace_scopes<'a>(
+        &mut self,
+        application: &ApplicationName,
+        scopes: impl Iterator<Item = &'a ScopeName>,
+    ) -> Result<()> {
+        const DELETE: &str =
+            "delete from application_scopes where tenant_id = $1 and application_id = $2";
+        const INSERT: &str = "insert into application_scopes (tenant_id, application_id, scope) \
+            values ($1, $2, $3)";
+        on!(self, |c| sqlx::query(DELETE)
+            .bind(application.tenant.as_str())
+            .bind(application.application.as_str())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)?;
+        for scope in scopes {
+            on!(self, |c| sqlx::query(INSERT)
+                .bind(application.tenant.as_str())
+                .bind(application.application.as_str())
+                .bind(scope.as_str())
+                .execute(c)
+                .await
+                .map(drop))
+            .map_err(fault)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Sealed signing keys in tables.
+
+use jiff::Timestamp;
+use sqlx::FromRow;
+
+use super::{Session, Tx, fault, on};
+use crate::clock::from_microsecond;
+use crate::error::Result;
+
+/// A signing key as it is kept: sealed. What is in it only `keys` can tell.
+#[derive(Clone, Debug)]
+pub struct SigningKeyRow {
+    /// 1, 2, 3 …
+    pub generation: i64,
+    /// The `kid`.
+    pub id: String,
+    /// The name of its JWS algorithm.
+    pub algorithm: String,
+    /// The private key, sealed.
+    pub sealed_private_key: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From then on tokens are signed with it, until a younger one takes over.
+    pub activates_at: Timestamp,
+}
+
+#[derive(FromRow)]
+struct Row {
+    generation: i64,
+    id: String,
+    algorithm: String,
+    sealed_private_key: String,
+    created_at: i64,
+    activates_at: i64,
+}
+
+impl From<Row> for SigningKeyRow {
+    fn from(row: Row) -> Self {
+        Self {
+            generation: row.generation,
+            id: row.id,
+            algorithm: row.algorithm,
+            sealed_private_key: row.sealed_private_key,
+            created_at: from_microsecond(row.created_at),
+            activates_at: from_microsecond(row.activates_at),
+        }
+    }
+}
+
+impl Session {
+    /// All signing keys, oldest first.
+    pub async fn list_signing_keys(&mut self) -> Result<Vec<SigningKeyRow>> {
+        const SQL: &str = "select * from signing_keys order by generation";
+        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL).fetch_all(c).await).map_err(fault)?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Tx {
+    /// Adds a signing key; `false` if another replica has added this generation.
+    pub async fn insert_signing_key(&mut self, key: &SigningKeyRow) -> Result<bool> {
+        const SQL: &str = "insert into signing_keys (generation, id, algorithm, \
+            sealed_private_key, created_at, activates_at) values ($1, $2, $3, $4, $5, $6) \
+            on conflict do nothing";
+        on!(self, |c| sqlx::query(SQL)
+            .bind(key.generation)
+            .bind(&key.id)
+            .bind(&key.algorithm)
+            .bind(&key.sealed_private_key)
+            .bind(key.created_at.as_microsecond())
+            .bind(key.activates_at.as_microsecond())
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected() == 1))
+        .map_err(fault)
+    }
+}
