@@ -29,7 +29,7 @@ pub enum Error {
     #[error("{}", summary(.0))]
     InvalidFields(Vec<Violation>),
     /// Scopes that were asked for and cannot be had.
-    #[error("scope not allowed: {}", .0.join(" "))]
+    #[error("{}", scope_not_allowed(.0))]
     ScopeNotAllowed(Vec<String>),
     /// An audience that was asked for and is not one of the tenant's.
     #[error("audience not allowed: {0}")]
@@ -49,6 +49,9 @@ pub enum Error {
     /// The token belongs to somebody else.
     #[error("the token was not issued to this client")]
     NotYourToken,
+    /// The token is of a kind that cannot be revoked so.
+    #[error("an API key is revoked by deleting its credential")]
+    UnsupportedTokenType,
     /// No such resource, or none that the caller may know of.
     #[error("{0} does not exist")]
     NotFound(String),
@@ -106,6 +109,14 @@ impl Error {
     /// A fault of our own, told in words.
     pub fn internal(what: impl Display) -> Self {
         Self::Internal(what.to_string().into())
+    }
+}
+
+fn scope_not_allowed(scopes: &[String]) -> String {
+    if scopes.is_empty() {
+        "the application has no scopes".to_owned()
+    } else {
+        format!("scope not allowed: {}", scopes.join(" "))
     }
 }
 

@@ -7,3 +7,7 @@ pub mod error;
 pub mod store;
 pub mod secrets;
 pub mod keys;
+pub mod service;
+pub mod proto;
+pub mod grpc;
+pub mod http;

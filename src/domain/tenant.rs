@@ -157,8 +157,11 @@ impl TenantSettings {
         after.disabled && !self.disabled
     }
 
-    /// Whether tokens of the tenant may be for this audience.
+    /// Whether tokens of the tenant may be for this audience: one of its own, or Keyward,
+    /// where every application may ask about its own tokens.
     pub fn allows_audience(&self, audience: &Audience) -> bool {
-        self.default_audience == *audience || self.additional_audiences.contains(audience)
+        self.default_audience == *audience
+            || self.additional_audiences.contains(audience)
+            || audience.as_str() == Audience::KEYWARD
     }
 }

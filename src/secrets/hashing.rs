@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use argon2::password_hash::PasswordHash;
-use argon2::password_hash::phc::Salt;
+use argon2::password_hash::phc::{PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, PasswordVerifier, Version};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;

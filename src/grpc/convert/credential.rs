@@ -1,0 +1,120 @@
+//! Credentials.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Mask, moment, required, span, timestamp};
+use crate::domain::fields::{request_id, text};
+use crate::domain::{
+    ApplicationName, Credential, CredentialKind, CredentialName, CredentialPatch, Fault, Fields,
+    SecretRecord, State,
+};
+use crate::error::Result;
+use crate::proto::admin as pb;
+use crate::proto::admin::credential::{Kind, Secret as SecretMessage, State as StateMessage};
+use crate::service::NewCredential;
+
+const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled"];
+
+pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<NewCredential> {
+    let mut fields = Fields::default();
+    let application = fields.read("parent", ApplicationName::parse(&request.parent));
+    let request_id = fields.read("request_id", request_id(&request.request_id));
+    let rest = required(&mut fields, "credential", request.credential.as_ref()).and_then(|message| {
+        let kind = fields.read("credential.kind", kind(message.kind()));
+        let patch = patch(&mut fields, message, &Mask::all());
+        Some((kind?, patch))
+    });
+    let whole = (|| {
+        let (kind, patch) = rest?;
+        Some(NewCredential { application: application?, kind, patch, request_id: request_id? })
+    })();
+    fields.finish(whole)
+}
+
+pub(in crate::grpc) fn update(
+    request: &pb::UpdateCredentialRequest,
+) -> Result<(CredentialName, CredentialPatch, &str)> {
+    let mut fields = Fields::default();
+    let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
+    let whole =
+        required(&mut fields, "credential", request.credential.as_ref()).and_then(|message| {
+            let name = fields.read("credential.name", CredentialName::parse(&message.name));
+            let patch = patch(&mut fields, message, &mask);
+            Some((name?, patch, message.etag.as_str()))
+        });
+    fields.finish(whole)
+}
+
+pub(in crate::grpc) fn rotate(
+    request: &pb::RotateCredentialRequest,
+) -> Result<(CredentialName, Duration)> {
+    let mut fields = Fields::default();
+    let name = fields.read("name", CredentialName::parse(&request.name));
+    let overlap = match &request.overlap {
+        None => Ok(Credential::DEFAULT_OVERLAP),
+        Some(message) => span(message).and_then(|overlap| {
+            if overlap <= Credential::MAX_OVERLAP {
+                Ok(overlap)
+            } else {
+                Err(Fault::new("must be 0 to 30 days"))
+            }
+        }),
+    };
+    let overlap = fields.read("overlap", overlap);
+    fields.finish(name.zip(overlap))
+}
+
+fn patch(fields: &mut Fields, credential: &pb::Credential, mask: &Mask<'_>) -> CredentialPatch {
+    CredentialPatch {
+        display_name: mask.then("display_name", || {
+            fields.read("credential.display_name", text(&credential.display_name, 0, 128))
+        }),
+        expires_at: mask.then("expire_time", || {
+            fields.read("credential.expire_time", moment(credential.expire_time.as_ref()))
+        }),
+        disabled: mask.then("disabled", || Some(credential.disabled)),
+    }
+}
+
+fn kind(message: Kind) -> Result<CredentialKind, Fault> {
+    match message {
+        Kind::ClientSecret => Ok(CredentialKind::ClientSecret),
+        Kind::ApiKey => Ok(CredentialKind::ApiKey),
+        Kind::Unspecified => Err(Fault::new("must be KIND_CLIENT_SECRET or KIND_API_KEY")),
+    }
+}
+
+pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Credential {
+    let state = match credential.state(now) {
+        State::Active => StateMessage::Active,
+        State::Disabled => StateMessage::Disabled,
+        State::Expired => StateMessage::Expired,
+    };
+    let kind = match credential.kind {
+        CredentialKind::ClientSecret => Kind::ClientSecret,
+        CredentialKind::ApiKey => Kind::ApiKey,
+    };
+    pb::Credential {
+        name: credential.name.to_string(),
+        client_id: credential.name.credential.to_string(),
+        kind: kind.into(),
+        state: state.into(),
+        secrets: credential.live_secrets(now).map(secret).collect(),
+        display_name: credential.settings.display_name,
+        expire_time: credential.settings.expires_at.map(timestamp),
+        disabled: credential.settings.disabled,
+        create_time: Some(timestamp(credential.record.created_at)),
+        update_time: Some(timestamp(credential.record.updated_at)),
+        etag: credential.record.etag(),
+    }
+}
+
+fn secret(record: &SecretRecord) -> SecretMessage {
+    SecretMessage {
+        last_four: record.last_four.clone(),
+        create_time: Some(timestamp(record.created_at)),
+        expire_time: record.expires_at.map(timestamp),
+    }
+}

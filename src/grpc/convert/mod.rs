@@ -1,0 +1,109 @@
+//! Messages to domain values and back, both directions in one place.
+
+pub(super) mod application;
+pub(super) mod credential;
+pub(super) mod scope;
+pub(super) mod tenant;
+pub(super) mod token;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use prost_types::FieldMask;
+
+use crate::clock::from_microsecond;
+use crate::domain::{Fault, Fields};
+use crate::error::Result;
+use crate::service::{List, ListRequest};
+
+/// Which fields of a resource a request speaks of (AIP-134).
+#[derive(Debug)]
+pub(super) struct Mask<'a> {
+    /// `None`: all of them.
+    paths: Option<&'a [String]>,
+}
+
+impl<'a> Mask<'a> {
+    /// All fields: what a creation speaks of.
+    pub(super) fn all() -> Self {
+        Self { paths: None }
+    }
+
+    /// The fields that an update names; each must be one that can be changed.
+    pub(super) fn of_update(
+        mask: Option<&'a FieldMask>,
+        changeable: &[&str],
+        fields: &mut Fields,
+    ) -> Self {
+        let paths = mask.map_or(&[][..], |mask| &mask.paths);
+        if paths == ["*"] {
+            return Self::all();
+        }
+        if paths.is_empty() {
+            fields.fault("update_mask", "must name the fields to change, or `*`");
+        }
+        for path in paths.iter().filter(|path| !changeable.contains(&path.as_str())) {
+            let known = changeable.join(", ");
+            fields.fault("update_mask", format!("has {path:?}, which is not one of {known}"));
+        }
+        Self { paths: Some(paths) }
+    }
+
+    /// `value()` if the request speaks of this field.
+    fn then<T>(&self, field: &str, value: impl FnOnce() -> Option<T>) -> Option<T> {
+        let spoken_of = self.paths.is_none_or(|paths| paths.iter().any(|path| path == field));
+        spoken_of.then(value).flatten()
+    }
+}
+
+/// The part of a list that a request wants.
+pub(super) fn list_request(page_size: i32, page_token: String) -> ListRequest {
+    ListRequest { page_size, page_token }
+}
+
+/// The items of a list as messages, and the token of the next part.
+pub(super) fn list<T, M>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
+    (list.items.into_iter().map(message).collect(), list.next_page_token)
+}
+
+/// The message of a request that must have one.
+fn required<'a, T>(fields: &mut Fields, field: &str, message: Option<&'a T>) -> Option<&'a T> {
+    fields.read(field, message.ok_or_else(|| Fault::new("must be set")))
+}
+
+/// A moment that may be unset, to the microsecond.
+fn moment(message: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, Fault> {
+    let Some(message) = message else {
+        return Ok(None);
+    };
+    let wrong = || Fault::new("must be a moment between the years 1 and 9999");
+    let moment = Timestamp::new(message.seconds, message.nanos).map_err(|_| wrong())?;
+    if !(0..1_000_000_000).contains(&message.nanos) {
+        return Err(wrong());
+    }
+    Ok(Some(from_microsecond(moment.as_microsecond())))
+}
+
+/// A span of time that is not negative.
+fn span(message: &prost_types::Duration) -> Result<Duration, Fault> {
+    Duration::try_from(*message).map_err(|_| Fault::new("must not be negative"))
+}
+
+/// A moment as a message.
+pub(super) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
+    let since_epoch: SignedDuration = moment.as_duration();
+    let nanos = since_epoch.subsec_nanos();
+    // Before 1970 the parts of jiff are both negative; those of protobuf never are.
+    prost_types::Timestamp {
+        seconds: since_epoch.as_secs() - i64::from(nanos < 0),
+        nanos: if nanos < 0 { nanos + 1_000_000_000 } else { nanos },
+    }
+}
+
+/// Whole seconds as a message.
+pub(super) fn seconds(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        nanos: 0,
+    }
+}

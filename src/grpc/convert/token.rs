@@ -1,0 +1,73 @@
+//! Tokens.
+
+use super::{required, seconds, timestamp};
+use crate::domain::{Audience, Fault, Fields, GrantRequest, ScopeName, ScopeSet};
+use crate::error::Result;
+use crate::proto::token as pb;
+use crate::proto::token::issue_token_request::Credential;
+use crate::secrets::Secret;
+use crate::service::{IssuedToken, Proof, TokenInfo};
+
+pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<(Proof, GrantRequest)> {
+    let mut fields = Fields::default();
+    let proof = required(&mut fields, "credential", request.credential.as_ref()).map(proof);
+    let scopes: Option<ScopeSet> = request
+        .scopes
+        .iter()
+        .enumerate()
+        .map(|(n, scope)| fields.read(format!("scopes[{n}]"), ScopeName::parse(scope)))
+        .collect();
+    let audiences: Option<Vec<Audience>> = request
+        .audiences
+        .iter()
+        .enumerate()
+        .map(|(n, audience)| fields.read(format!("audiences[{n}]"), Audience::parse(audience)))
+        .collect();
+    let whole = (|| Some((proof?, GrantRequest { scopes: scopes?, audiences: audiences? })))();
+    fields.finish(whole)
+}
+
+fn proof(credential: &Credential) -> Proof {
+    match credential {
+        Credential::ApiKey(key) => Proof::ApiKey(Secret::new(key.as_str())),
+        Credential::ClientSecret(pair) => Proof::ClientSecret {
+            client_id: pair.client_id.clone(),
+            secret: Secret::new(pair.client_secret.as_str()),
+        },
+    }
+}
+
+/// The token that a request is about.
+pub(in crate::grpc) fn presented(token: String) -> Result<Secret> {
+    if token.is_empty() {
+        return Err(Fault::new("must not be empty").of("token"));
+    }
+    Ok(Secret::new(token))
+}
+
+pub(in crate::grpc) fn issued(token: &IssuedToken) -> pb::IssueTokenResponse {
+    pb::IssueTokenResponse {
+        access_token: token.access_token.expose().to_owned(),
+        token_type: "Bearer".to_owned(),
+        expires_in: Some(seconds(token.expires_in)),
+        scopes: token.scopes.to_strings(),
+    }
+}
+
+pub(in crate::grpc) fn info(info: Option<TokenInfo>) -> pb::IntrospectTokenResponse {
+    let Some(info) = info else {
+        return pb::IntrospectTokenResponse::default();
+    };
+    pb::IntrospectTokenResponse {
+        active: true,
+        scopes: info.scopes.to_strings(),
+        client_id: info.client_id,
+        subject: info.subject,
+        tenant: info.tenant,
+        audiences: info.audiences,
+        issuer: info.issuer,
+        issue_time: info.issued_at.map(timestamp),
+        expire_time: info.expires_at.map(timestamp),
+        token_id: info.token_id.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,89 @@
+//! `CredentialService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Face, convert};
+use crate::domain::{ApplicationName, CredentialName};
+use crate::proto::admin::credential_service_server::CredentialService;
+use crate::proto::admin::{
+    CreateCredentialRequest, CreateCredentialResponse, DeleteCredentialRequest, DeleteCredentialResponse,
+    GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest, ListCredentialsResponse, RotateCredentialRequest, RotateCredentialResponse,
+    UpdateCredentialRequest, UpdateCredentialResponse,
+};
+
+#[tonic::async_trait]
+impl CredentialService for Face {
+    async fn create_credential(
+        &self,
+        request: Request<CreateCredentialRequest>,
+    ) -> Result<Response<CreateCredentialResponse>, Status> {
+        let request = self.admin(request).await?;
+        let new = convert::credential::create(&request)?;
+        let made = self.service.create_credential(new).await?;
+        let credential = convert::credential::message(made.credential, self.service.now());
+        Ok(Response::new(CreateCredentialResponse {
+            credential: Some(credential),
+            secret: made.secret.expose().to_owned(),
+        }))
+    }
+
+    async fn get_credential(
+        &self,
+        request: Request<GetCredentialRequest>,
+    ) -> Result<Response<GetCredentialResponse>, Status> {
+        let request = self.admin(request).await?;
+        let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
+        let credential = self.service.credential(&name).await?;
+        let credential = Some(convert::credential::message(credential, self.service.now()));
+        Ok(Response::new(GetCredentialResponse { credential }))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<ListCredentialsRequest>,
+    ) -> Result<Response<ListCredentialsResponse>, Status> {
+        let request = self.admin(request).await?;
+        let parent = ApplicationName::parse(&request.parent).map_err(|fault| fault.of("parent"))?;
+        let page = convert::list_request(request.page_size, request.page_token);
+        let list = self.service.list_credentials(&parent, &page).await?;
+        let now = self.service.now();
+        let (credentials, next_page_token) =
+            convert::list(list, |credential| convert::credential::message(credential, now));
+        Ok(Response::new(ListCredentialsResponse { credentials, next_page_token }))
+    }
+
+    async fn update_credential(
+        &self,
+        request: Request<UpdateCredentialRequest>,
+    ) -> Result<Response<UpdateCredentialResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (name, patch, etag) = convert::credential::update(&request)?;
+        let credential = self.service.update_credential(&name, patch, etag).await?;
+        let credential = Some(convert::credential::message(credential, self.service.now()));
+        Ok(Response::new(UpdateCredentialResponse { credential }))
+    }
+
+    async fn delete_credential(
+        &self,
+        request: Request<DeleteCredentialRequest>,
+    ) -> Result<Response<DeleteCredentialResponse>, Status> {
+        let request = self.admin(request).await?;
+        let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
+        self.service.delete_credential(&name, &request.etag).await?;
+        Ok(Response::new(DeleteCredentialResponse {}))
+    }
+
+    async fn rotate_credential(
+        &self,
+        request: Request<RotateCredentialRequest>,
+    ) -> Result<Response<RotateCredentialResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (name, overlap) = convert::credential::rotate(&request)?;
+        let made = self.service.rotate_credential(&name, overlap, &request.etag).await?;
+        let credential = convert::credential::message(made.credential, self.service.now());
+        Ok(Response::new(RotateCredentialResponse {
+            credential: Some(credential),
+            secret: made.secret.expose().to_owned(),
+        }))
+    }
+}

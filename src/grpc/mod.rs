@@ -1,0 +1,86 @@
+//! The gRPC face: thin adapters. A call is authenticated and authorised, its request
+//! becomes domain values, one method of the service answers, and the answer becomes a
+//! message again. No rule of the business is here.
+
+mod applications;
+mod auth;
+mod convert;
+mod credentials;
+mod deadline;
+mod keys;
+mod scopes;
+mod status;
+mod tenants;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use tonic::Status;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use crate::proto;
+use crate::proto::access::key_service_server::KeyServiceServer;
+use crate::proto::admin::application_service_server::ApplicationServiceServer;
+use crate::proto::admin::credential_service_server::CredentialServiceServer;
+use crate::proto::admin::scope_service_server::ScopeServiceServer;
+use crate::proto::admin::tenant_service_server::TenantServiceServer;
+use crate::proto::token::token_service_server::TokenServiceServer;
+use crate::service::Service;
+
+/// The largest request that is decoded.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// All gRPC services over one service.
+#[derive(Clone, Debug)]
+struct Face {
+    service: Arc<Service>,
+}
+
+/// Everything that is served over gRPC. A call without a deadline, or with a longer
+/// one, is answered within `timeout`.
+pub fn router<H: Health>(
+    service: Arc<Service>,
+    health: HealthServer<H>,
+    timeout: Duration,
+) -> Result<Router, tonic_reflection::server::Error> {
+    macro_rules! limited {
+        ($server:ident) => {
+            $server::new(Face { service: Arc::clone(&service) })
+                .max_decoding_message_size(MAX_REQUEST)
+        };
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let router = Routes::new(health)
+        .add_service(reflection)
+        .add_service(limited!(TenantServiceServer))
+        .add_service(limited!(ScopeServiceServer))
+        .add_service(limited!(ApplicationServiceServer))
+        .add_service(limited!(CredentialServiceServer))
+        .add_service(limited!(TokenServiceServer))
+        .add_service(limited!(KeyServiceServer))
+        .into_axum_router()
+        .fallback(unknown)
+        .layer(from_fn_with_state(timeout, deadline::enforce));
+    Ok(router)
+}
+
+/// A path that is no RPC: gRPC callers hear UNIMPLEMENTED, others a plain 404.
+async fn unknown(headers: HeaderMap) -> Response {
+    let grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc {
+        Status::unimplemented("no such method").into_http()
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    }
+}

@@ -1,0 +1,70 @@
+//! `ScopeService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Face, convert};
+use crate::domain::{ScopeId, TenantId};
+use crate::proto::admin::scope_service_server::ScopeService;
+use crate::proto::admin::{
+    CreateScopeRequest, CreateScopeResponse, DeleteScopeRequest, DeleteScopeResponse,
+    GetScopeRequest, GetScopeResponse, ListScopesRequest, ListScopesResponse,
+    UpdateScopeRequest, UpdateScopeResponse,
+};
+
+#[tonic::async_trait]
+impl ScopeService for Face {
+    async fn create_scope(
+        &self,
+        request: Request<CreateScopeRequest>,
+    ) -> Result<Response<CreateScopeResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (id, patch) = convert::scope::create(&request)?;
+        let scope = self.service.create_scope(id, patch).await?;
+        let scope = Some(convert::scope::message(scope));
+        Ok(Response::new(CreateScopeResponse { scope }))
+    }
+
+    async fn get_scope(
+        &self,
+        request: Request<GetScopeRequest>,
+    ) -> Result<Response<GetScopeResponse>, Status> {
+        let request = self.admin(request).await?;
+        let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
+        let scope = self.service.scope(&name).await?;
+        let scope = Some(convert::scope::message(scope));
+        Ok(Response::new(GetScopeResponse { scope }))
+    }
+
+    async fn list_scopes(
+        &self,
+        request: Request<ListScopesRequest>,
+    ) -> Result<Response<ListScopesResponse>, Status> {
+        let request = self.admin(request).await?;
+        let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
+        let page = convert::list_request(request.page_size, request.page_token);
+        let list = self.service.list_scopes(&parent, &page).await?;
+        let (scopes, next_page_token) = convert::list(list, convert::scope::message);
+        Ok(Response::new(ListScopesResponse { scopes, next_page_token }))
+    }
+
+    async fn update_scope(
+        &self,
+        request: Request<UpdateScopeRequest>,
+    ) -> Result<Response<UpdateScopeResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (name, patch, etag) = convert::scope::update(&request)?;
+        let scope = self.service.update_scope(&name, patch, etag).await?;
+        let scope = Some(convert::scope::message(scope));
+        Ok(Response::new(UpdateScopeResponse { scope }))
+    }
+
+    async fn delete_scope(
+        &self,
+        request: Request<DeleteScopeRequest>,
+    ) -> Result<Response<DeleteScopeResponse>, Status> {
+        let request = self.admin(request).await?;
+        let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
+        self.service.delete_scope(&name, &request.etag, request.force).await?;
+        Ok(Response::new(DeleteScopeResponse {}))
+    }
+}

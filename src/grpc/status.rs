@@ -1,0 +1,111 @@
+//! Errors as gRPC tells them (AIP-193): a code, a reason from the documented enum, and
+//! details that a program can read.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::error::Error;
+use crate::proto::errors::ErrorReason;
+
+/// The `domain` of every `ErrorInfo`.
+const DOMAIN: &str = "keyward";
+
+impl From<Error> for Status {
+    /// Faults of ours and of dependencies are logged here, once; the caller is told
+    /// nothing of their cause.
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Internal(cause) => tracing::error!(cause, "internal error"),
+            Error::Unavailable(cause) => tracing::warn!(cause, "dependency unavailable"),
+            _ => {}
+        }
+        let (code, reason) = table(&error);
+        let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        let mut details = details(&error);
+        details.set_error_info(reason, DOMAIN, metadata(&error));
+        Status::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// The code and reason of each error.
+fn table(error: &Error) -> (Code, ErrorReason) {
+    match error {
+        Error::InvalidFields(_) => (Code::InvalidArgument, ErrorReason::InvalidField),
+        Error::ScopeNotAllowed(_) => (Code::InvalidArgument, ErrorReason::ScopeNotAllowed),
+        Error::AudienceNotAllowed(_) => (Code::InvalidArgument, ErrorReason::AudienceNotAllowed),
+        Error::InvalidPageToken => (Code::InvalidArgument, ErrorReason::InvalidPageToken),
+        Error::UnsupportedTokenType => (Code::InvalidArgument, ErrorReason::UnsupportedTokenType),
+        Error::Unauthenticated(_) => (Code::Unauthenticated, ErrorReason::Unauthenticated),
+        Error::InvalidClient => (Code::Unauthenticated, ErrorReason::InvalidClient),
+        Error::PermissionDenied(_) => (Code::PermissionDenied, ErrorReason::PermissionDenied),
+        Error::NotYourToken => (Code::PermissionDenied, ErrorReason::NotYourToken),
+        Error::NotFound(_) => (Code::NotFound, ErrorReason::NotFound),
+        Error::AlreadyExists(_) => (Code::AlreadyExists, ErrorReason::AlreadyExists),
+        Error::EtagMismatch(_) => (Code::Aborted, ErrorReason::EtagMismatch),
+        Error::BuiltIn(_) => (Code::FailedPrecondition, ErrorReason::BuiltIn),
+        Error::InUse { .. } => (Code::FailedPrecondition, ErrorReason::InUse),
+        Error::RotationInProgress { .. } => {
+            (Code::FailedPrecondition, ErrorReason::RotationInProgress)
+        }
+        Error::Overloaded { .. } => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
+        Error::Unavailable(_) => (Code::Unavailable, ErrorReason::Unavailable),
+        Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
+    }
+}
+
+fn details(error: &Error) -> ErrorDetails {
+    let message = error.to_string();
+    match error {
+        Error::InvalidFields(violations) => {
+            let each = violations.iter().map(|v| FieldViolation::new(&v.field, &v.description));
+            ErrorDetails::with_bad_request(each.collect::<Vec<_>>())
+        }
+        Error::ScopeNotAllowed(_) => ErrorDetails::with_bad_request_violation("scopes", message),
+        Error::AudienceNotAllowed(_) => {
+            ErrorDetails::with_bad_request_violation("audiences", message)
+        }
+        Error::InvalidPageToken => ErrorDetails::with_bad_request_violation("page_token", message),
+        Error::UnsupportedTokenType => ErrorDetails::with_bad_request_violation("token", message),
+        Error::NotFound(name) | Error::AlreadyExists(name) | Error::EtagMismatch(name) => {
+            ErrorDetails::with_resource_info("", name, "", message)
+        }
+        Error::BuiltIn(name) => {
+            ErrorDetails::with_precondition_failure_violation("BUILT_IN", name, message)
+        }
+        Error::InUse { by, .. } => {
+            let mut details = ErrorDetails::new();
+            for user in by {
+                details.add_precondition_failure_violation("IN_USE", user, "stands in the way");
+            }
+            details
+        }
+        Error::RotationInProgress { .. } => {
+            ErrorDetails::with_precondition_failure_violation("ROTATION_IN_PROGRESS", "", message)
+        }
+        Error::Overloaded { retry_after } => {
+            let mut details = ErrorDetails::with_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation("secret hashes at once", message);
+            details
+        }
+        Error::Unavailable(_) => ErrorDetails::with_retry_info(Some(Duration::from_secs(1))),
+        Error::Unauthenticated(_)
+        | Error::InvalidClient
+        | Error::PermissionDenied(_)
+        | Error::NotYourToken
+        | Error::DeadlineExceeded
+        | Error::Internal(_) => ErrorDetails::new(),
+    }
+}
+
+fn metadata(error: &Error) -> HashMap<String, String> {
+    match error {
+        Error::PermissionDenied(scope) => {
+            HashMap::from([("scope".to_owned(), (*scope).to_owned())])
+        }
+        _ => HashMap::new(),
+    }
+}

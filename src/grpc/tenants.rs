@@ -1,0 +1,81 @@
+//! `TenantService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Face, convert};
+use crate::domain::TenantId;
+use crate::proto::admin::tenant_service_server::TenantService;
+use crate::proto::admin::{
+    ApplyProfileRequest, ApplyProfileResponse, CreateTenantRequest, CreateTenantResponse,
+    DeleteTenantRequest, DeleteTenantResponse, GetTenantRequest, GetTenantResponse,
+    ListTenantsRequest, ListTenantsResponse, UpdateTenantRequest, UpdateTenantResponse,
+};
+
+#[tonic::async_trait]
+impl TenantService for Face {
+    async fn create_tenant(
+        &self,
+        request: Request<CreateTenantRequest>,
+    ) -> Result<Response<CreateTenantResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (id, patch) = convert::tenant::create(&request)?;
+        let tenant = self.service.create_tenant(id, patch).await?;
+        let tenant = Some(convert::tenant::message(tenant));
+        Ok(Response::new(CreateTenantResponse { tenant }))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<GetTenantRequest>,
+    ) -> Result<Response<GetTenantResponse>, Status> {
+        let request = self.admin(request).await?;
+        let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
+        let tenant = self.service.tenant(&id).await?;
+        let tenant = Some(convert::tenant::message(tenant));
+        Ok(Response::new(GetTenantResponse { tenant }))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<ListTenantsRequest>,
+    ) -> Result<Response<ListTenantsResponse>, Status> {
+        let request = self.admin(request).await?;
+        let page = convert::list_request(request.page_size, request.page_token);
+        let list = self.service.list_tenants(&page).await?;
+        let (tenants, next_page_token) = convert::list(list, convert::tenant::message);
+        Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
+    }
+
+    async fn update_tenant(
+        &self,
+        request: Request<UpdateTenantRequest>,
+    ) -> Result<Response<UpdateTenantResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (id, patch, etag) = convert::tenant::update(&request)?;
+        let tenant = self.service.update_tenant(&id, patch, etag).await?;
+        let tenant = Some(convert::tenant::message(tenant));
+        Ok(Response::new(UpdateTenantResponse { tenant }))
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<DeleteTenantRequest>,
+    ) -> Result<Response<DeleteTenantResponse>, Status> {
+        let request = self.admin(request).await?;
+        let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
+        self.service.delete_tenant(&id, &request.etag, request.force).await?;
+        Ok(Response::new(DeleteTenantResponse {}))
+    }
+
+    async fn apply_profile(
+        &self,
+        request: Request<ApplyProfileRequest>,
+    ) -> Result<Response<ApplyProfileResponse>, Status> {
+        let request = self.admin(request).await?;
+        let (id, profile) = convert::tenant::profile(&request)?;
+        let (validate_only, force) = (request.validate_only, request.force);
+        let applied = self.service.apply_profile(&id, profile, validate_only, force).await?;
+        let changes = applied.iter().map(|one| convert::tenant::change(&id, one)).collect();
+        Ok(Response::new(ApplyProfileResponse { changes }))
+    }
+}

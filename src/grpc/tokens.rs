@@ -1,0 +1,42 @@
+//! `TokenService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Face, convert};
+use crate::proto::token::token_service_server::TokenService;
+use crate::proto::token::{
+    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
+    RevokeTokenRequest, RevokeTokenResponse,
+};
+
+#[tonic::async_trait]
+impl TokenService for Face {
+    async fn issue_token(
+        &self,
+        request: Request<IssueTokenRequest>,
+    ) -> Result<Response<IssueTokenResponse>, Status> {
+        let (proof, wanted) = convert::token::issue(request.get_ref())?;
+        let token = self.service.issue_token(proof, wanted).await?;
+        Ok(Response::new(convert::token::issued(&token)))
+    }
+
+    async fn introspect_token(
+        &self,
+        request: Request<IntrospectTokenRequest>,
+    ) -> Result<Response<IntrospectTokenResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let token = convert::token::presented(request.into_inner().token)?;
+        let info = self.service.introspect(&caller, &token).await?;
+        Ok(Response::new(convert::token::info(info)))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let token = convert::token::presented(request.into_inner().token)?;
+        self.service.revoke(&caller, &token).await?;
+        Ok(Response::new(RevokeTokenResponse {}))
+    }
+}

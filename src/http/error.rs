@@ -1,0 +1,125 @@
+//! Errors as OAuth tells them (RFC 6749, section 5.2): a JSON object with `error` and
+//! `error_description`, on every status.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::json;
+use crate::error::Error;
+
+/// An error answer.
+#[derive(Clone, Debug)]
+pub(super) struct OAuthError {
+    status: StatusCode,
+    body: Body,
+    challenge: Option<&'static str>,
+    retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Body {
+    error: &'static str,
+    error_description: String,
+}
+
+impl OAuthError {
+    /// An error of this code.
+    pub(super) fn new(status: StatusCode, error: &'static str) -> Self {
+        Self {
+            status,
+            body: Body { error, error_description: String::new() },
+            challenge: None,
+            retry_after: None,
+        }
+    }
+
+    /// A malformed request.
+    pub(super) fn invalid_request(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request").describe(description)
+    }
+
+    /// The error with words for the developer at the other end.
+    pub(super) fn describe(mut self, description: impl Into<String>) -> Self {
+        // RFC 6749 keeps the description to printable ASCII without `"` and `\`.
+        self.body.error_description = description
+            .into()
+            .chars()
+            .map(|c| match c {
+                '"' | '`' => '\'',
+                ' '..='~' if c != '\\' => c,
+                _ => '?',
+            })
+            .collect();
+        self
+    }
+
+    /// The error with a challenge, if it is a 401: told only to a client that used that
+    /// scheme, since others take it for a prompt.
+    pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
+        self.challenge = Some(challenge).filter(|_| self.status == StatusCode::UNAUTHORIZED);
+        self
+    }
+}
+
+impl From<Error> for OAuthError {
+    /// Faults of ours and of dependencies are logged here, once; the client is told
+    /// nothing of their cause.
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Internal(cause) => tracing::error!(cause, "internal error"),
+            Error::Unavailable(cause) => tracing::warn!(cause, "dependency unavailable"),
+            _ => {}
+        }
+        let (status, code) = table(&error);
+        let mut answer = Self::new(status, code).describe(error.to_string());
+        answer.retry_after = match error {
+            Error::Overloaded { retry_after } => Some(retry_after),
+            Error::Unavailable(_) => Some(Duration::from_secs(1)),
+            _ => None,
+        };
+        answer
+    }
+}
+
+/// The status and code of each error.
+fn table(error: &Error) -> (StatusCode, &'static str) {
+    match error {
+        Error::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
+        Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "invalid_token"),
+        Error::ScopeNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
+        Error::AudienceNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_target"),
+        Error::NotYourToken => (StatusCode::BAD_REQUEST, "unauthorized_client"),
+        Error::UnsupportedTokenType => (StatusCode::BAD_REQUEST, "unsupported_token_type"),
+        Error::PermissionDenied(_) => (StatusCode::FORBIDDEN, "access_denied"),
+        Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
+        Error::DeadlineExceeded | Error::Unavailable(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+        }
+        Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+        Error::InvalidFields(_)
+        | Error::InvalidPageToken
+        | Error::NotFound(_)
+        | Error::AlreadyExists(_)
+        | Error::EtagMismatch(_)
+        | Error::BuiltIn(_)
+        | Error::InUse { .. }
+        | Error::RotationInProgress { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let mut response = json(self.status, "no-store", &self.body);
+        let headers = response.headers_mut();
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response
+    }
+}

@@ -1,0 +1,68 @@
+//! Token introspection (RFC 7662).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::error::OAuthError;
+use super::form::Form;
+use super::{client_auth, json};
+use crate::keys::jwt::Audiences;
+use crate::secrets::Secret;
+use crate::service::{Service, TokenInfo};
+
+/// The answer for a good token; for any other it is exactly `{"active":false}`.
+#[derive(Serialize)]
+struct Introspection {
+    active: bool,
+    #[serde(flatten)]
+    token: Option<Token>,
+}
+
+#[derive(Serialize)]
+struct Token {
+    scope: String,
+    client_id: String,
+    token_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    sub: String,
+    aud: Audiences,
+    iss: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    tenant: String,
+}
+
+pub(super) async fn introspect(
+    State(service): State<Arc<Service>>,
+    form: Form,
+) -> Result<Response, OAuthError> {
+    let caller = client_auth::caller(&form, &service).await?;
+    let token = Secret::new(form.required("token")?);
+    let info = service.introspect(&caller, &token).await?;
+    let body = Introspection { active: info.is_some(), token: info.map(Token::from) };
+    Ok(json(StatusCode::OK, "no-store", &body))
+}
+
+impl From<TokenInfo> for Token {
+    fn from(info: TokenInfo) -> Self {
+        Self {
+            scope: info.scopes.to_string(),
+            client_id: info.client_id,
+            token_type: "Bearer",
+            exp: info.expires_at.map(jiff::Timestamp::as_second),
+            iat: info.issued_at.map(jiff::Timestamp::as_second),
+            sub: info.subject,
+            aud: Audiences::new(info.audiences),
+            iss: info.issuer,
+            jti: info.token_id,
+            tenant: info.tenant,
+        }
+    }
+}

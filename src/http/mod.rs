@@ -1,0 +1,104 @@
+//! The HTTP face: OAuth 2.0 as clients in every language speak it. Thin adapters, like
+//! the gRPC face, over the same methods of the service.
+
+mod client_auth;
+mod discovery;
+mod error;
+mod form;
+mod introspect;
+mod revoke;
+mod token;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde::Serialize;
+
+use crate::service::Service;
+use error::OAuthError;
+
+/// All endpoints, at the root and below the issuer's path if it has one.
+pub fn router(service: Arc<Service>) -> Router {
+    let path = issuer_path(service.issuer());
+    let endpoints = Router::new()
+        .route("/oauth2/token", only(post(token::token)))
+        .route("/oauth2/introspect", only(post(introspect::introspect)))
+        .route("/oauth2/revoke", only(post(revoke::revoke)))
+        .route("/oauth2/jwks", only(get(discovery::jwks)))
+        .route(discovery::PATH, only(get(discovery::metadata)));
+    let router = if path.is_empty() {
+        endpoints
+    } else {
+        // RFC 8414 inserts the well-known part before the issuer's path; older clients
+        // append it.
+        endpoints
+            .clone()
+            .route(&format!("{}{path}", discovery::PATH), only(get(discovery::metadata)))
+            .nest(&path, endpoints)
+    };
+    router
+        .fallback(unknown)
+        .layer(map_response(guard))
+        .with_state(service)
+}
+
+/// Only the methods given; others are told so in JSON.
+fn only(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
+    methods.fallback(async || {
+        OAuthError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request")
+            .describe("this endpoint does not take this method")
+    })
+}
+
+async fn unknown() -> OAuthError {
+    OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
+}
+
+/// What every answer carries: it is what its content type says, and belongs in no frame.
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The path of the issuer URL, without a slash at its end.
+fn issuer_path(issuer: &str) -> String {
+    let rest = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
+    let path = rest.find('/').map_or("", |start| &rest[start..]);
+    path.trim_end_matches('/').to_owned()
+}
+
+/// A JSON answer with its caching rule.
+fn json(status: StatusCode, cache_control: &'static str, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => (
+            status,
+            [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CACHE_CONTROL, cache_control),
+            ],
+            Body::from(body),
+        )
+            .into_response(),
+        Err(error) => {
+            OAuthError::from(crate::error::Error::Internal(Box::new(error))).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_issuer_may_have_a_path() {
+        assert_eq!(issuer_path("https://id.example"), "");
+        assert_eq!(issuer_path("https://id.example/"), "");
+        assert_eq!(issuer_path("https://id.example/keyward/eu"), "/keyward/eu");
+    }
+}

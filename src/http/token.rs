@@ -1,0 +1,63 @@
+//! The token endpoint (RFC 6749, section 3.2).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::client_auth::Presented;
+use super::error::OAuthError;
+use super::form::Form;
+use super::json;
+use crate::domain::{Audience, GrantRequest, ScopeSet};
+use crate::service::Service;
+
+/// A successful answer (RFC 6749, section 5.1): every member is always there.
+#[derive(Serialize)]
+struct TokenResponse<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+    scope: String,
+}
+
+pub(super) async fn token(
+    State(service): State<Arc<Service>>,
+    form: Form,
+) -> Result<Response, OAuthError> {
+    match form.required("grant_type")? {
+        "client_credentials" => {}
+        _ => {
+            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
+                .describe("the only grant_type here is client_credentials"));
+        }
+    }
+    let client = Presented::in_form(&form)?.authenticate(&service).await?;
+    let token = service.issue_to(&client, wanted(&form)?)?;
+    let body = TokenResponse {
+        access_token: token.access_token.expose(),
+        token_type: "Bearer",
+        expires_in: token.expires_in.as_secs(),
+        scope: token.scopes.to_string(),
+    };
+    Ok(json(StatusCode::OK, "no-store", &body))
+}
+
+fn wanted(form: &Form) -> Result<GrantRequest, OAuthError> {
+    let scopes = ScopeSet::parse(form.get("scope").unwrap_or_default()).map_err(|fault| {
+        OAuthError::new(StatusCode::BAD_REQUEST, "invalid_scope")
+            .describe(format!("scope {}", fault.0))
+    })?;
+    let audiences = form
+        .all("audience")
+        .chain(form.all("resource"))
+        .map(Audience::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|fault| {
+            OAuthError::new(StatusCode::BAD_REQUEST, "invalid_target")
+                .describe(format!("audience or resource {}", fault.0))
+        })?;
+    Ok(GrantRequest { scopes, audiences })
+}

@@ -1,0 +1,27 @@
+//! What `build.rs` makes of the protos, by package. Their comments are the reference
+//! of the gRPC interface; they stand in `proto/`.
+#![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+
+/// `keyward.access.v1`
+pub mod access {
+    tonic::include_proto!("keyward.access.v1");
+}
+
+/// `keyward.admin.v1`
+pub mod admin {
+    tonic::include_proto!("keyward.admin.v1");
+}
+
+/// `keyward.errors.v1`
+pub mod errors {
+    tonic::include_proto!("keyward.errors.v1");
+}
+
+/// `keyward.token.v1`
+pub mod token {
+    tonic::include_proto!("keyward.token.v1");
+}
+
+/// The descriptors of all protos, for reflection.
+pub const DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/keyward_descriptor.bin"));

@@ -1,0 +1,65 @@
+//! Client authentication: one way in, whatever face it comes through.
+
+use super::Service;
+use crate::domain::{Client, CredentialId, CredentialKind, SecretRecord};
+use crate::error::{Error, Result};
+use crate::secrets::Secret;
+
+/// How a client proves itself.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// A client id and a secret.
+    ClientSecret {
+        /// The client id.
+        client_id: String,
+        /// The secret.
+        secret: Secret,
+    },
+    /// A string that is both.
+    ApiKey(Secret),
+}
+
+impl Service {
+    /// The client that this proves, if it is one that may do anything now. Unknown,
+    /// wrong, disabled, expired: the error is the same, and so is the work, except that
+    /// what cannot be a secret at all (its form is no secret) costs nothing.
+    pub async fn authenticate_client(&self, proof: Proof) -> Result<Client> {
+        let (id, secret) = self.plausible(proof).ok_or(Error::InvalidClient)?;
+        let now = self.now();
+        let client = self.store.read().await?.find_client(&id).await?;
+        let candidate = client
+            .as_ref()
+            .and_then(|client| candidate(client.credential.live_secrets(now), &secret));
+        let proven = self.hasher.verify(secret, candidate).await?;
+        client
+            .filter(|client| proven && client.is_active(now))
+            .ok_or(Error::InvalidClient)
+    }
+
+    /// The id and secret, if the secret has the form of one of that client.
+    fn plausible(&self, proof: Proof) -> Option<(CredentialId, Secret)> {
+        match proof {
+            Proof::ApiKey(key) => {
+                let id = self.prefixes.credential_of_api_key(key.expose())?;
+                Some((id, key))
+            }
+            Proof::ClientSecret { client_id, secret } => {
+                let id = CredentialId::parse(&client_id).ok()?;
+                [CredentialKind::ClientSecret, CredentialKind::ApiKey]
+                    .into_iter()
+                    .any(|kind| self.prefixes.is_plausible(&secret, kind, &id))
+                    .then_some((id, secret))
+            }
+        }
+    }
+}
+
+/// The hash to check against: that of the secret with the same end. There is one check
+/// whatever the number of secrets, so that the time tells nothing.
+fn candidate<'a>(
+    mut live: impl Iterator<Item = &'a SecretRecord>,
+    presented: &Secret,
+) -> Option<String> {
+    let end = presented.last_four();
+    live.find(|secret| secret.last_four == end).map(|secret| secret.hash.clone())
+}

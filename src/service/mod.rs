@@ -1,0 +1,127 @@
+//! The use cases: the only business logic, the same for gRPC and HTTP. Nothing here
+//! knows either of them; arguments and answers are domain values.
+
+mod applications;
+mod bootstrap;
+mod callers;
+mod clients;
+mod credentials;
+mod lists;
+mod profiles;
+mod scopes;
+mod signing_keys;
+mod tenants;
+mod tokens;
+
+use std::sync::{Arc, RwLock};
+
+use jiff::Timestamp;
+
+pub use applications::NewApplication;
+pub use bootstrap::FirstCredential;
+pub use callers::Caller;
+pub use clients::Proof;
+pub use credentials::{NewCredential, WithSecret};
+pub use lists::{List, ListRequest};
+pub use profiles::AppliedChange;
+pub use tokens::{IssuedToken, TokenInfo};
+
+use crate::clock::Clock;
+use crate::domain::Record;
+use crate::error::{Error, Result};
+use crate::keys::{KeyRing, SigningAlgorithm};
+use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Sealer};
+use crate::store::Store;
+
+/// What a service is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The key that all others are derived from.
+    pub master_key: MasterKey,
+    /// The time.
+    pub clock: Clock,
+    /// The `iss` of tokens.
+    pub issuer: String,
+    /// How tokens are signed.
+    pub signing_algorithm: SigningAlgorithm,
+    /// What secrets begin with.
+    pub prefixes: Prefixes,
+    /// How many hashes may wait for their turn.
+    pub hash_queue: usize,
+}
+
+/// Keyward's use cases.
+#[derive(Debug)]
+pub struct Service {
+    store: Store,
+    clock: Clock,
+    issuer: String,
+    signing_algorithm: SigningAlgorithm,
+    prefixes: Prefixes,
+    hasher: Hasher,
+    sealer: Sealer,
+    page_tokens: PageTokens,
+    /// Replaced whole when keys change; never held across an await.
+    keys: RwLock<Arc<KeyRing>>,
+}
+
+impl Service {
+    /// The service of these parts. Reads the signing keys, and makes the first one if
+    /// there is none.
+    pub async fn new(parts: Parts) -> Result<Self> {
+        let service = Self {
+            hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
+            sealer: Sealer::new(&parts.master_key)?,
+            page_tokens: PageTokens::new(&parts.master_key),
+            store: parts.store,
+            clock: parts.clock,
+            issuer: parts.issuer,
+            signing_algorithm: parts.signing_algorithm,
+            prefixes: parts.prefixes,
+            keys: RwLock::default(),
+        };
+        service.prepare_signing_keys().await?;
+        Ok(service)
+    }
+
+    /// The `iss` of tokens: the base of the HTTP endpoints.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether a request could be answered now.
+    pub async fn check_ready(&self) -> Result<()> {
+        self.store.ping().await
+    }
+}
+
+/// Refuses a change of something that is not as the caller last saw it. An empty etag
+/// is one that the caller does not care about.
+fn check_etag(record: &Record, etag: &str, name: impl ToString) -> Result<()> {
+    if etag.is_empty() || etag == record.etag() {
+        Ok(())
+    } else {
+        Err(Error::EtagMismatch(name.to_string()))
+    }
+}
+
+/// Refuses an end that is over already.
+fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp, field: &str) -> Result<()> {
+    if expires_at.is_some_and(|end| end <= now) {
+        Err(Error::invalid(field, "must be in the future"))
+    } else {
+        Ok(())
+    }
+}
+
+/// A row that was locked and read in this transaction was not there to be written.
+fn vanished(name: impl std::fmt::Display) -> Error {
+    Error::internal(format!("{name} vanished under a lock"))
+}

@@ -1,0 +1,96 @@
+//! Signing keys: read, unsealed, and made when there are none or of another algorithm
+//! than is wanted.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Service;
+use crate::clock::later;
+use crate::error::{Error, Result};
+use crate::keys::signing::generate;
+use crate::keys::{Jwks, KeyRing, SigningAlgorithm, SigningKey};
+use crate::store::SigningKeyRow;
+
+impl Service {
+    /// The key set that verifiers need now.
+    pub fn jwks(&self) -> Jwks {
+        self.keys().jwks(self.now())
+    }
+
+    /// Reads the keys again: another replica may have added one.
+    pub async fn refresh_signing_keys(&self) -> Result<()> {
+        let ring = self.read_signing_keys().await?;
+        *self.keys.write().map_err(|_| Error::internal("the key ring's lock is broken"))? =
+            Arc::new(ring);
+        Ok(())
+    }
+
+    /// The keys as they were last read.
+    pub(super) fn keys(&self) -> Arc<KeyRing> {
+        match self.keys.read() {
+            Ok(keys) => Arc::clone(&keys),
+            // A ring is replaced whole: whoever broke the lock left one that is whole.
+            Err(broken) => Arc::clone(&broken.into_inner()),
+        }
+    }
+
+    /// Reads the keys, and adds one if there is none of the wanted algorithm. The very
+    /// first one signs at once; another one is published for a while before it does.
+    pub(super) async fn prepare_signing_keys(&self) -> Result<()> {
+        let ring = self.read_signing_keys().await?;
+        let now = self.now();
+        let activates_at = match ring.newest_algorithm() {
+            Some(algorithm) if algorithm == self.signing_algorithm => None,
+            Some(_) => Some(later(now, KeyRing::NOTICE)),
+            None => Some(now),
+        };
+        if let Some(activates_at) = activates_at {
+            let row = self.make_signing_key(ring.newest_generation() + 1, now, activates_at)?;
+            let mut tx = self.store.begin().await?;
+            // If another replica was faster, its key is as good.
+            if tx.insert_signing_key(&row).await? {
+                tx.commit().await?;
+            }
+        }
+        self.refresh_signing_keys().await
+    }
+
+    async fn read_signing_keys(&self) -> Result<KeyRing> {
+        let rows = self.store.read().await?.list_signing_keys().await?;
+        let keys = rows.iter().map(|row| self.unseal(row)).collect::<Result<_>>()?;
+        Ok(KeyRing::new(keys))
+    }
+
+    fn unseal(&self, row: &SigningKeyRow) -> Result<SigningKey> {
+        let algorithm = SigningAlgorithm::parse(&row.algorithm)
+            .map_err(|fault| Error::internal(format!("algorithm of {} {}", row.id, fault.0)))?;
+        let pkcs8 = self.sealer.open(&sealed_name(&row.id), &row.sealed_private_key)?;
+        SigningKey::from_pkcs8(algorithm, &pkcs8, row.generation, row.activates_at)
+    }
+
+    fn make_signing_key(
+        &self,
+        generation: i64,
+        created_at: Timestamp,
+        activates_at: Timestamp,
+    ) -> Result<SigningKeyRow> {
+        let algorithm = self.signing_algorithm;
+        let pkcs8 = generate(algorithm)?;
+        let key = SigningKey::from_pkcs8(algorithm, &pkcs8, generation, activates_at)?;
+        let id = key.public.jwk.kid;
+        Ok(SigningKeyRow {
+            generation,
+            sealed_private_key: self.sealer.seal(&sealed_name(&id), &pkcs8)?,
+            id,
+            algorithm: algorithm.to_string(),
+            created_at,
+            activates_at,
+        })
+    }
+}
+
+/// What a private key is sealed as: it opens in the place of no other.
+fn sealed_name(id: &str) -> String {
+    format!("signingKeys/{id}")
+}

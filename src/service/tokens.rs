@@ -1,0 +1,211 @@
+//! Use cases of access tokens: issue, introspect, revoke.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Caller, Proof, Service};
+use crate::domain::{Client, CredentialId, GrantRequest, ScopeSet};
+use crate::error::{Error, Result};
+use crate::keys::jwt::{self, Audiences};
+use crate::keys::{Claims, Rejection};
+use crate::secrets::{Secret, random};
+
+/// An access token for the client that asked for it.
+#[derive(Clone, Debug)]
+pub struct IssuedToken {
+    /// The token: a bearer secret.
+    pub access_token: Secret,
+    /// How long it lives: whole seconds, at least one.
+    pub expires_in: Duration,
+    /// Its scopes.
+    pub scopes: ScopeSet,
+}
+
+/// What a good token or API key tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// The scopes it carries.
+    pub scopes: ScopeSet,
+    /// The credential it was made with.
+    pub client_id: String,
+    /// The application's resource name.
+    pub subject: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// Whom it is for.
+    pub audiences: Vec<String>,
+    /// Who made it.
+    pub issuer: String,
+    /// When it was made; an API key does not tell.
+    pub issued_at: Option<Timestamp>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// Its id; an API key has none.
+    pub token_id: Option<String>,
+}
+
+impl Service {
+    /// The client credentials grant (RFC 6749, section 4.4).
+    pub async fn issue_token(&self, proof: Proof, request: GrantRequest) -> Result<IssuedToken> {
+        let client = self.authenticate_client(proof).await?;
+        self.issue_to(&client, request)
+    }
+
+    /// What an authenticated client is granted, as a token.
+    pub fn issue_to(&self, client: &Client, request: GrantRequest) -> Result<IssuedToken> {
+        let now = self.now();
+        let grant = client.grant(request, now)?;
+        let (iat, exp) = (now.as_second(), grant.expires_at.as_second());
+        // The last second of an application or credential is too short for a token.
+        let lifetime = u64::try_from(exp - iat).unwrap_or_default();
+        if lifetime == 0 {
+            return Err(Error::InvalidClient);
+        }
+        let epochs = client.epochs();
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: client.application.name.to_string(),
+            aud: Audiences::new(grant.audiences.iter().map(ToString::to_string).collect()),
+            client_id: client.credential.name.credential.to_string(),
+            iat,
+            exp,
+            jti: random::id(now)?,
+            scope: grant.scopes.to_string(),
+            tenant: client.tenant.id.to_string(),
+            epochs: [epochs.tenant, epochs.application, epochs.credential],
+        };
+        let keys = self.keys();
+        let key = keys
+            .signer(now)
+            .ok_or_else(|| Error::internal("no signing key is active"))?;
+        Ok(IssuedToken {
+            access_token: Secret::new(jwt::sign(key, &claims)?),
+            expires_in: Duration::from_secs(lifetime),
+            scopes: grant.scopes,
+        })
+    }
+
+    /// What a token tells, if it would be accepted now and is the caller's to know of
+    /// (RFC 7662).
+    pub async fn introspect(&self, caller: &Caller, token: &Secret) -> Result<Option<TokenInfo>> {
+        let (client, info) = if self.prefixes.looks_like_api_key(token.expose()) {
+            match self.authenticate_client(Proof::ApiKey(token.clone())).await {
+                Ok(client) => {
+                    let info = self.info_of_key(&client);
+                    (client, info)
+                }
+                Err(Error::InvalidClient) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        } else {
+            match self.live_token(token.expose()).await? {
+                Some((claims, client)) => {
+                    let info = info_of_token(claims)?;
+                    (client, info)
+                }
+                None => return Ok(None),
+            }
+        };
+        Ok(Some(info).filter(|_| caller.may_introspect(&client.application.name)))
+    }
+
+    /// Revokes a token (RFC 7009). When this answers, the token is refused; one that
+    /// is not good anyway needs nothing done.
+    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<()> {
+        if self.prefixes.looks_like_api_key(token.expose()) {
+            return Err(Error::UnsupportedTokenType);
+        }
+        let Some((claims, client)) = self.live_token(token.expose()).await? else {
+            return Ok(());
+        };
+        if !caller.may_revoke(&client.application.name) {
+            return Err(Error::NotYourToken);
+        }
+        let now = self.now();
+        let expires_at = second(claims.exp)?;
+        let mut tx = self.store.begin().await?;
+        if tx.lock_tenant(&client.tenant.id).await?.is_none() {
+            // Deleted meanwhile, and the token with it.
+            return Ok(());
+        }
+        tx.purge_revoked_tokens(now).await?;
+        tx.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at).await?;
+        tx.commit().await
+    }
+
+    /// The claims of a token and its client, if the token would be accepted now: by
+    /// itself, and by all that stands behind it.
+    pub(super) async fn live_token(&self, token: &str) -> Result<Option<(Claims, Client)>> {
+        let now = self.now();
+        let claims = match self.verify(token, now) {
+            Ok(claims) => claims,
+            Err(rejection) => {
+                tracing::debug!(%rejection, "token refused");
+                return Ok(None);
+            }
+        };
+        let Ok(id) = CredentialId::parse(&claims.client_id) else {
+            return Ok(None);
+        };
+        let mut session = self.store.read().await?;
+        let Some(client) = session.find_client(&id).await? else {
+            return Ok(None);
+        };
+        if !stands(&claims, &client, now) || session.is_token_revoked(&claims.jti).await? {
+            return Ok(None);
+        }
+        Ok(Some((claims, client)))
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Rejection> {
+        let keys = self.keys();
+        jwt::verify(token, |kid| keys.find(kid, now), &self.issuer, now)
+    }
+
+    fn info_of_key(&self, client: &Client) -> TokenInfo {
+        TokenInfo {
+            scopes: client.application.effective_scopes.clone(),
+            client_id: client.credential.name.credential.to_string(),
+            subject: client.application.name.to_string(),
+            tenant: client.tenant.id.to_string(),
+            audiences: vec![client.tenant.settings.default_audience.to_string()],
+            issuer: self.issuer.clone(),
+            issued_at: None,
+            expires_at: client.expires_at(),
+            token_id: None,
+        }
+    }
+}
+
+/// Whether all that stands behind a token still does: its client may act, no epoch was
+/// raised since, and the application has every scope that the token carries.
+fn stands(claims: &Claims, client: &Client, now: Timestamp) -> bool {
+    let epochs = client.epochs();
+    client.is_active(now)
+        && claims.epochs == [epochs.tenant, epochs.application, epochs.credential]
+        && claims.tenant == client.tenant.id.as_str()
+        && claims.sub == client.application.name.to_string()
+        && ScopeSet::parse(&claims.scope)
+            .is_ok_and(|scopes| scopes.without(&client.application.effective_scopes).is_empty())
+}
+
+fn info_of_token(claims: Claims) -> Result<TokenInfo> {
+    Ok(TokenInfo {
+        scopes: ScopeSet::parse(&claims.scope)
+            .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?,
+        audiences: claims.aud.as_slice().to_vec(),
+        client_id: claims.client_id,
+        subject: claims.sub,
+        tenant: claims.tenant,
+        issuer: claims.iss,
+        issued_at: Some(second(claims.iat)?),
+        expires_at: Some(second(claims.exp)?),
+        token_id: Some(claims.jti),
+    })
+}
+
+/// A moment from a claim: those of our own tokens are within the years that exist.
+fn second(claim: i64) -> Result<Timestamp> {
+    Timestamp::from_second(claim).map_err(|error| Error::Internal(Box::new(error)))
+}
