@@ -75,7 +75,9 @@ pub enum Error {
         total: i64,
     },
     /// Two secrets live already.
-    #[error("the credential has two live secrets until {older_ends}; rotate with an overlap of 0 to end both at once")]
+    #[error(
+        "the credential has two live secrets until {older_ends}; rotate with an overlap of 0 to end both at once"
+    )]
     RotationInProgress {
         /// When the older of the two ends.
         older_ends: Timestamp,

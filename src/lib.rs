@@ -1,13 +1,28 @@
 //! Keyward manages API credentials for multi-tenant platforms and turns them into
 //! short-lived signed JWTs.
-#![allow(dead_code)]
+//!
+//! The rooms, and the one direction of imports between them:
+//!
+//! ```text
+//! domain, error, clock <- store, secrets, keys <- service <- grpc | http <- server <- cli
+//! ```
+//!
+//! [`domain`] is pure rules; [`store`], [`secrets`] and [`keys`] do one kind of work
+//! each and know nothing of each other; [`service`] holds every use case and is the only
+//! place for business logic; [`grpc`] and [`http`] are thin and never import each other;
+//! [`server`] puts it together; [`cli`] runs it, or talks to it like any client.
+
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod error;
-pub mod store;
-pub mod secrets;
-pub mod keys;
-pub mod service;
-pub mod proto;
 pub mod grpc;
 pub mod http;
+pub mod keys;
+pub mod proto;
+pub mod secrets;
+pub mod server;
+pub mod service;
+pub mod store;
+pub mod telemetry;

@@ -1,1 +1,5 @@
-fn main(){}
+//! The `keyward` command.
+
+fn main() -> std::process::ExitCode {
+    keyward::cli::run()
+}

@@ -100,7 +100,9 @@ impl CredentialSettings {
     #[must_use]
     pub fn with(&self, patch: CredentialPatch) -> Self {
         Self {
-            display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
+            display_name: patch
+                .display_name
+                .unwrap_or_else(|| self.display_name.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
         }
@@ -125,7 +127,9 @@ impl Credential {
 
     /// The secrets that are accepted at `now`, newest first.
     pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretRecord> {
-        self.secrets.iter().filter(move |secret| secret.is_live(now))
+        self.secrets
+            .iter()
+            .filter(move |secret| secret.is_live(now))
     }
 
     /// When the secrets there are end, if a new one is made now. At most two live at
@@ -138,9 +142,7 @@ impl Credential {
             .filter_map(|secret| secret.expires_at)
             .max();
         match older {
-            Some(older_ends) if !overlap.is_zero() => {
-                Err(Error::RotationInProgress { older_ends })
-            }
+            Some(older_ends) if !overlap.is_zero() => Err(Error::RotationInProgress { older_ends }),
             _ => Ok(later(now, overlap)),
         }
     }

@@ -74,14 +74,16 @@ pub fn text(value: &str, min: usize, max: usize) -> Result<String, Fault> {
 
 /// An email address, by the little that can be told from outside: `a@b`, or nothing.
 pub fn email(value: &str) -> Result<String, Fault> {
-    let plausible = value.split_once('@').is_some_and(|(local, host)| {
-        !local.is_empty() && !host.is_empty() && !host.contains('@')
-    });
+    let plausible = value
+        .split_once('@')
+        .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
     let fits = value.len() <= 254 && !value.chars().any(|c| c.is_whitespace() || c.is_control());
     if value.is_empty() || (plausible && fits) {
         Ok(value.to_owned())
     } else {
-        Err(Fault::new("must be an email address of at most 254 characters"))
+        Err(Fault::new(
+            "must be an email address of at most 254 characters",
+        ))
     }
 }
 
@@ -115,7 +117,14 @@ mod tests {
         for good in ["", "ops@example.com", "a+b@c"] {
             assert!(email(good).is_ok(), "{good}");
         }
-        for bad in ["ops", "@example.com", "ops@", "a@b@c", "a b@c", &format!("{}@b", "a".repeat(254))] {
+        for bad in [
+            "ops",
+            "@example.com",
+            "ops@",
+            "a@b@c",
+            "a b@c",
+            &format!("{}@b", "a".repeat(254)),
+        ] {
             assert!(email(bad).is_err(), "{bad}");
         }
     }

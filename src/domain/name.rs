@@ -119,7 +119,11 @@ impl ApplicationName {
 
 impl fmt::Display for ApplicationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tenants/{}/applications/{}", self.tenant, self.application)
+        write!(
+            f,
+            "tenants/{}/applications/{}",
+            self.tenant, self.application
+        )
     }
 }
 
@@ -215,19 +219,31 @@ mod tests {
         assert_eq!(CredentialName::parse(name).unwrap().to_string(), name);
         let name = "tenants/acme/scopes/https://api.example/acl:read";
         assert_eq!(ScopeId::parse(name).unwrap().to_string(), name);
-        assert_eq!(TenantId::from_name("tenants/acme").unwrap().as_str(), "acme");
+        assert_eq!(
+            TenantId::from_name("tenants/acme").unwrap().as_str(),
+            "acme"
+        );
     }
 
     #[test]
     fn a_malformed_name_is_told_its_shape() {
         for bad in [
-            "", "acme", "tenants", "tenants/", "tenants/acme", "tenants/acme/applications/",
-            "tenants/acme/applications/crm/", "tenants/acme/applications/crm/x",
-            "tenants/acme/application/crm", "/tenants/acme/applications/crm",
+            "",
+            "acme",
+            "tenants",
+            "tenants/",
+            "tenants/acme",
+            "tenants/acme/applications/",
+            "tenants/acme/applications/crm/",
+            "tenants/acme/applications/crm/x",
+            "tenants/acme/application/crm",
+            "/tenants/acme/applications/crm",
         ] {
             assert_eq!(
                 ApplicationName::parse(bad),
-                Err(Fault::new("must be like tenants/{tenant}/applications/{application}")),
+                Err(Fault::new(
+                    "must be like tenants/{tenant}/applications/{application}"
+                )),
                 "{bad}"
             );
         }
@@ -238,7 +254,17 @@ mod tests {
         for good in ["a", "0crm", "acme-eu_2", &"a".repeat(63)] {
             assert!(TenantId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "_a", "Acme", "a b", "a.b", "ä", "a\n", &"a".repeat(64)] {
+        for bad in [
+            "",
+            "-a",
+            "_a",
+            "Acme",
+            "a b",
+            "a.b",
+            "ä",
+            "a\n",
+            &"a".repeat(64),
+        ] {
             assert!(TenantId::parse(bad).is_err(), "{bad}");
         }
         assert!(CredentialId::parse("0123456789ABCDEF0123456789abcdef").is_err());

@@ -26,7 +26,10 @@ impl PageRequest {
 
     /// The first page, as large as pages get.
     pub fn largest(after: Option<String>) -> Self {
-        Self { size: Self::MAX_SIZE, after }
+        Self {
+            size: Self::MAX_SIZE,
+            after,
+        }
     }
 
     /// How many items to read: one more than the page, to know whether there are more.

@@ -85,7 +85,10 @@ impl ScopeSet {
 
     /// The scopes of this set that `other` lacks, in order.
     pub fn without(&self, other: &Self) -> Vec<String> {
-        self.0.difference(&other.0).map(ToString::to_string).collect()
+        self.0
+            .difference(&other.0)
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// The scopes, in order, as strings.
@@ -151,7 +154,9 @@ impl ScopeSettings {
     #[must_use]
     pub fn with(&self, patch: ScopePatch) -> Self {
         Self {
-            description: patch.description.unwrap_or_else(|| self.description.clone()),
+            description: patch
+                .description
+                .unwrap_or_else(|| self.description.clone()),
             domain: patch.domain.unwrap_or_else(|| self.domain.clone()),
             family: patch.family.unwrap_or_else(|| self.family.clone()),
             disabled: patch.disabled.unwrap_or(self.disabled),

@@ -51,7 +51,9 @@ fn requested(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     });
     match parsed {
         Some(limit) => Ok(Some(limit)),
-        None => Err(Error::invalid("grpc-timeout", "must be up to 8 digits and H M S m u or n").into()),
+        None => {
+            Err(Error::invalid("grpc-timeout", "must be up to 8 digits and H M S m u or n").into())
+        }
     }
 }
 

@@ -51,8 +51,10 @@ pub fn router<H: Health>(
 ) -> Result<Router, tonic_reflection::server::Error> {
     macro_rules! limited {
         ($server:ident) => {
-            $server::new(Face { service: Arc::clone(&service) })
-                .max_decoding_message_size(MAX_REQUEST)
+            $server::new(Face {
+                service: Arc::clone(&service),
+            })
+            .max_decoding_message_size(MAX_REQUEST)
         };
     }
     let reflection = tonic_reflection::server::Builder::configure()

@@ -40,7 +40,10 @@ impl Presented {
     /// Who this proves, with a challenge if that fails.
     pub(super) async fn authenticate(self, service: &Service) -> Result<Client, OAuthError> {
         let basic = self.basic;
-        service.authenticate_client(self.proof).await.map_err(|error| answer(error, basic))
+        service
+            .authenticate_client(self.proof)
+            .await
+            .map_err(|error| answer(error, basic))
     }
 
     fn basic(form: &Form, encoded: &str) -> Result<Self, OAuthError> {
@@ -58,13 +61,19 @@ impl Presented {
             ));
         }
         let client_id = form_decode(id);
-        if form.get("client_id").is_some_and(|other| other != client_id) {
+        if form
+            .get("client_id")
+            .is_some_and(|other| other != client_id)
+        {
             return Err(OAuthError::invalid_request(
                 "client_id in the body is not the one of the Authorization header",
             ));
         }
         let secret = Secret::new(form_decode(secret));
-        Ok(Self { proof: Proof::ClientSecret { client_id, secret }, basic: true })
+        Ok(Self {
+            proof: Proof::ClientSecret { client_id, secret },
+            basic: true,
+        })
     }
 
     fn post(form: &Form) -> Result<Self, OAuthError> {
@@ -73,9 +82,14 @@ impl Presented {
                 "no client authentication: send Basic, or client_id and client_secret in the body",
             ));
         };
-        let proof =
-            Proof::ClientSecret { client_id: id.to_owned(), secret: Secret::new(secret) };
-        Ok(Self { proof, basic: false })
+        let proof = Proof::ClientSecret {
+            client_id: id.to_owned(),
+            secret: Secret::new(secret),
+        };
+        Ok(Self {
+            proof,
+            basic: false,
+        })
     }
 }
 
@@ -95,7 +109,11 @@ pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAu
 /// An error of client authentication, or of what follows it.
 pub(super) fn answer(error: Error, basic: bool) -> OAuthError {
     let answer = OAuthError::from(error);
-    if basic { answer.challenge(BASIC) } else { answer }
+    if basic {
+        answer.challenge(BASIC)
+    } else {
+        answer
+    }
 }
 
 enum Authorization {

@@ -46,7 +46,10 @@ pub(super) async fn introspect(
     let caller = client_auth::caller(&form, &service).await?;
     let token = Secret::new(form.required("token")?);
     let info = service.introspect(&caller, &token).await?;
-    let body = Introspection { active: info.is_some(), token: info.map(Token::from) };
+    let body = Introspection {
+        active: info.is_some(),
+        token: info.map(Token::from),
+    };
     Ok(json(StatusCode::OK, "no-store", &body))
 }
 

@@ -38,7 +38,10 @@ pub fn router(service: Arc<Service>) -> Router {
         // append it.
         endpoints
             .clone()
-            .route(&format!("{}{path}", discovery::PATH), only(get(discovery::metadata)))
+            .route(
+                &format!("{}{path}", discovery::PATH),
+                only(get(discovery::metadata)),
+            )
             .nest(&path, endpoints)
     };
     router
@@ -59,10 +62,18 @@ async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
+/// The answer to a request that took too long.
+pub fn timed_out() -> Response {
+    OAuthError::from(crate::error::Error::DeadlineExceeded).into_response()
+}
+
 /// What every answer carries: it is what its content type says, and belongs in no frame.
 async fn guard(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 

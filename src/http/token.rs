@@ -30,8 +30,10 @@ pub(super) async fn token(
     match form.required("grant_type")? {
         "client_credentials" => {}
         _ => {
-            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
-                .describe("the only grant_type here is client_credentials"));
+            return Err(
+                OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
+                    .describe("the only grant_type here is client_credentials"),
+            );
         }
     }
     let client = Presented::in_form(&form)?.authenticate(&service).await?;

@@ -79,7 +79,10 @@ impl SigningKey {
         let (pair, material) = parse(algorithm, pkcs8)?;
         let public = VerifyingKey::new(algorithm, material)?;
         let header = json!({ "alg": algorithm.as_str(), "kid": public.jwk.kid, "typ": "at+jwt" });
-        #[expect(clippy::disallowed_methods, reason = "signatures draw their own randomness")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "signatures draw their own randomness"
+        )]
         let random = SystemRandom::new();
         Ok(Self {
             generation,

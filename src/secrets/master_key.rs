@@ -41,13 +41,20 @@ impl MasterKey {
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
         let mut file = std::fs::File::open(path).map_err(|error| fault(&error))?;
-        let mode = file.metadata().map_err(|error| fault(&error))?.permissions().mode();
+        let mode = file
+            .metadata()
+            .map_err(|error| fault(&error))?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
             let mode = mode & 0o777;
-            return Err(fault(&format!("has mode {mode:03o}; others must not read it: chmod 600")));
+            return Err(fault(&format!(
+                "has mode {mode:03o}; others must not read it: chmod 600"
+            )));
         }
         let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(|error| fault(&error))?;
+        file.read_to_string(&mut text)
+            .map_err(|error| fault(&error))?;
         Self::parse(&text).map_err(|wrong| fault(&wrong.0))
     }
 
@@ -58,7 +65,11 @@ impl MasterKey {
         let mut key = Self([0; LENGTH]);
         random::fill(&mut key.0).map_err(|error| fault(&error))?;
         let text = Zeroizing::new(STANDARD.encode(key.0));
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
         let mut file = match created {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Self::from_file(path),
@@ -78,7 +89,10 @@ impl MasterKey {
             .extract(&self.0)
             .expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256)
             .and_then(|okm| okm.fill(key.as_mut_slice()));
-        #[expect(clippy::expect_used, reason = "32 bytes are within what HKDF-SHA-256 can make")]
+        #[expect(
+            clippy::expect_used,
+            reason = "32 bytes are within what HKDF-SHA-256 can make"
+        )]
         filled.expect("HKDF-SHA-256 makes 32 bytes");
         key
     }
@@ -86,6 +100,9 @@ impl MasterKey {
     /// Eight characters that name the key without telling anything of it: kept beside
     /// what was made under it, so that it can be replaced one day.
     pub fn id(&self) -> String {
-        self.derive("key id")[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        self.derive("key id")[..4]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }

@@ -33,7 +33,10 @@ impl Service {
         let settings = ApplicationSettings::default().with(new.patch);
         check_expiry(settings.expires_at, now, "application.expire_time")?;
         let application = Application {
-            name: ApplicationName { tenant: new.tenant, application: id },
+            name: ApplicationName {
+                tenant: new.tenant,
+                application: id,
+            },
             effective_scopes: settings.scopes.clone(),
             settings,
             epoch: 0,
@@ -41,7 +44,12 @@ impl Service {
         };
         let request_id = new.request_id.as_deref();
         let mut tx = self.lock_tenant_of(&application.name).await?;
-        check_scopes(&mut tx, &application.name.tenant, &application.settings.scopes).await?;
+        check_scopes(
+            &mut tx,
+            &application.name.tenant,
+            &application.settings.scopes,
+        )
+        .await?;
         if !tx.insert_application(&application, request_id).await? {
             return Err(already_there(&mut tx, &application.name, request_id).await?);
         }

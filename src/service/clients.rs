@@ -61,5 +61,6 @@ fn candidate<'a>(
     presented: &Secret,
 ) -> Option<String> {
     let end = presented.last_four();
-    live.find(|secret| secret.last_four == end).map(|secret| secret.hash.clone())
+    live.find(|secret| secret.last_four == end)
+        .map(|secret| secret.hash.clone())
 }

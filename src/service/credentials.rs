@@ -47,7 +47,10 @@ impl Service {
         let secret = self.prefixes.generate(new.kind, &id)?;
         let credential = Credential {
             secrets: vec![self.record_of(&secret, 1).await?],
-            name: CredentialName { application: new.application, credential: id },
+            name: CredentialName {
+                application: new.application,
+                credential: id,
+            },
             kind: new.kind,
             settings,
             epoch: 0,

@@ -92,7 +92,11 @@ impl Service {
     pub(super) async fn remove_scope(&self, tx: &mut Tx, id: &ScopeId, force: bool) -> Result<()> {
         let (total, by) = tx.scope_holders(id).await?;
         if total > 0 && !force {
-            return Err(Error::InUse { resource: id.to_string(), by, total });
+            return Err(Error::InUse {
+                resource: id.to_string(),
+                by,
+                total,
+            });
         }
         tx.raise_epoch_of_holders(id).await?;
         tx.delete_scope(id).await
@@ -112,5 +116,7 @@ impl Service {
 }
 
 async fn found(tx: &mut Tx, id: &ScopeId) -> Result<Scope> {
-    tx.find_scope(id).await?.ok_or_else(|| Error::NotFound(id.to_string()))
+    tx.find_scope(id)
+        .await?
+        .ok_or_else(|| Error::NotFound(id.to_string()))
 }

@@ -130,7 +130,8 @@ impl Service {
             return Ok(());
         }
         tx.purge_revoked_tokens(now).await?;
-        tx.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at).await?;
+        tx.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at)
+            .await?;
         tx.commit().await
     }
 
@@ -186,8 +187,11 @@ fn stands(claims: &Claims, client: &Client, now: Timestamp) -> bool {
         && claims.epochs == [epochs.tenant, epochs.application, epochs.credential]
         && claims.tenant == client.tenant.id.as_str()
         && claims.sub == client.application.name.to_string()
-        && ScopeSet::parse(&claims.scope)
-            .is_ok_and(|scopes| scopes.without(&client.application.effective_scopes).is_empty())
+        && ScopeSet::parse(&claims.scope).is_ok_and(|scopes| {
+            scopes
+                .without(&client.application.effective_scopes)
+                .is_empty()
+        })
 }
 
 fn info_of_token(claims: Claims) -> Result<TokenInfo> {

@@ -47,7 +47,10 @@ macro_rules! select {
 
 impl Row {
     fn application(self) -> Result<Application> {
-        let at = At { table: "applications", key: &self.id };
+        let at = At {
+            table: "applications",
+            key: &self.id,
+        };
         let scopes = |set: Option<String>| ScopeSet::parse(&set.unwrap_or_default());
         Ok(Application {
             name: ApplicationName {
@@ -71,7 +74,10 @@ impl Row {
 
 impl Session {
     /// The application, if it exists.
-    pub async fn find_application(&mut self, name: &ApplicationName) -> Result<Option<Application>> {
+    pub async fn find_application(
+        &mut self,
+        name: &ApplicationName,
+    ) -> Result<Option<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.id = $3");
         let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
             .bind(false)
@@ -115,7 +121,10 @@ impl Session {
             .fetch_all(c)
             .await)
         .map_err(fault)?;
-        let applications = rows.into_iter().map(Row::application).collect::<Result<_>>()?;
+        let applications = rows
+            .into_iter()
+            .map(Row::application)
+            .collect::<Result<_>>()?;
         Ok(page.page(applications, |a| a.name.application.to_string()))
     }
 }
@@ -150,7 +159,8 @@ impl Tx {
             .map(|done| done.rows_affected() == 1))
         .map_err(fault)?;
         if inserted {
-            self.replace_scopes(&application.name, settings.scopes.iter()).await?;
+            self.replace_scopes(&application.name, settings.scopes.iter())
+                .await?;
         }
         Ok(inserted)
     }
@@ -177,7 +187,8 @@ impl Tx {
             .map(|done| done.rows_affected() == 1))
         .map_err(fault)?;
         if updated {
-            self.replace_scopes(&application.name, settings.scopes.iter()).await?;
+            self.replace_scopes(&application.name, settings.scopes.iter())
+                .await?;
         }
         Ok(updated)
     }
@@ -209,6 +220,9 @@ impl Tx {
             .await)
         .map_err(fault)?;
         let prefix = format!("{}/applications/", tenant.name());
-        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
+        Ok((
+            count,
+            first.iter().map(|id| format!("{prefix}{id}")).collect(),
+        ))
     }
 }

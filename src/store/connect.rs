@@ -130,7 +130,9 @@ async fn check_sqlite_version(pool: &SqlitePool) -> Result<()> {
     let mut next = || parts.next().unwrap_or(0);
     if (next(), next(), next()) < OLDEST_SQLITE {
         let (a, b, c) = OLDEST_SQLITE;
-        return Err(Error::internal(format!("SQLite {version} is older than {a}.{b}.{c}")));
+        return Err(Error::internal(format!(
+            "SQLite {version} is older than {a}.{b}.{c}"
+        )));
     }
     Ok(())
 }

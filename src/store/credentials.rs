@@ -38,7 +38,10 @@ struct SecretRow {
 
 impl Row {
     fn credential(self, secrets: Vec<SecretRow>) -> Result<Credential> {
-        let at = At { table: "credentials", key: &self.id };
+        let at = At {
+            table: "credentials",
+            key: &self.id,
+        };
         let kind = CredentialKind::parse(&self.kind)
             .ok_or_else(|| Fault::new(format!("is {:?}, no kind of credential", self.kind)));
         Ok(Credential {
@@ -121,7 +124,9 @@ impl Session {
             return Ok(None);
         };
         let application = self.find_application(&credential.name.application).await?;
-        let tenant = self.find_tenant(&credential.name.application.tenant).await?;
+        let tenant = self
+            .find_tenant(&credential.name.application.tenant)
+            .await?;
         // Either may have been deleted since the credential was read, and it with them.
         Ok(application.zip(tenant).map(|(application, tenant)| Client {
             tenant,
@@ -179,8 +184,7 @@ impl Tx {
             display_name, expires_at, disabled, epoch, revision, request_id, created_at, \
             updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
             on conflict do nothing";
-        let (name, settings, record) =
-            (&credential.name, &credential.settings, &credential.record);
+        let (name, settings, record) = (&credential.name, &credential.settings, &credential.record);
         let inserted = on!(self, |c| sqlx::query(SQL)
             .bind(name.credential.as_str())
             .bind(name.application.tenant.as_str())
@@ -257,7 +261,12 @@ impl Tx {
     /// Deletes a credential with its secrets' hashes.
     pub async fn delete_credential(&mut self, id: &CredentialId) -> Result<()> {
         const SQL: &str = "delete from credentials where id = $1";
-        on!(self, |c| sqlx::query(SQL).bind(id.as_str()).execute(c).await.map(drop)).map_err(fault)
+        on!(self, |c| sqlx::query(SQL)
+            .bind(id.as_str())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
     }
 
     async fn insert_secret(

@@ -44,7 +44,10 @@ pub struct Store {
 enum Pool {
     /// SQLite has one writer at a time: a pool of one connection makes them queue in
     /// order, where many connections would poll for the lock.
-    Sqlite { read: SqlitePool, write: SqlitePool },
+    Sqlite {
+        read: SqlitePool,
+        write: SqlitePool,
+    },
     Postgres(PgPool),
 }
 
@@ -94,7 +97,11 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         let mut session = self.read().await?;
-        on!(session, |c| sqlx::query("select 1").execute(c).await.map(drop)).map_err(fault)
+        on!(session, |c| sqlx::query("select 1")
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
     }
 
     /// Gives the connections back, after what is under way.
@@ -170,7 +177,9 @@ fn fault(error: sqlx::Error) -> Error {
 /// extended codes, which keep the primary code in the low byte.
 fn is_passing(code: &str) -> bool {
     if code.len() == 5 {
-        return ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class));
+        return ["08", "53", "57", "40", "58"]
+            .iter()
+            .any(|class| code.starts_with(class));
     }
     code.parse::<u32>()
         .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))

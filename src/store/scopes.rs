@@ -24,7 +24,10 @@ struct Row {
 
 impl Row {
     fn scope(self) -> Result<Scope> {
-        let at = At { table: "scopes", key: &self.name };
+        let at = At {
+            table: "scopes",
+            key: &self.name,
+        };
         Ok(Scope {
             id: ScopeId {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
@@ -78,7 +81,9 @@ impl Session {
         let mut scopes = Vec::new();
         let mut after = None;
         loop {
-            let page = self.list_scopes(tenant, &PageRequest::largest(after)).await?;
+            let page = self
+                .list_scopes(tenant, &PageRequest::largest(after))
+                .await?;
             scopes.extend(page.items);
             after = page.next;
             if after.is_none() {
@@ -106,7 +111,10 @@ impl Session {
             .await)
         .map_err(fault)?;
         let prefix = format!("{}/applications/", id.tenant.name());
-        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
+        Ok((
+            count,
+            first.iter().map(|id| format!("{prefix}{id}")).collect(),
+        ))
     }
 }
 

@@ -51,7 +51,8 @@ impl Session {
     /// All signing keys, oldest first.
     pub async fn list_signing_keys(&mut self) -> Result<Vec<SigningKeyRow>> {
         const SQL: &str = "select * from signing_keys order by generation";
-        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL).fetch_all(c).await).map_err(fault)?;
+        let rows: Vec<Row> =
+            on!(self, |c| sqlx::query_as(SQL).fetch_all(c).await).map_err(fault)?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 }

@@ -4,9 +4,7 @@ use sqlx::FromRow;
 
 use super::row::{At, record};
 use super::{Session, Tx, fault, on};
-use crate::domain::{
-    Audience, Page, PageRequest, Tenant, TenantId, TenantSettings, TokenLifetime,
-};
+use crate::domain::{Audience, Page, PageRequest, Tenant, TenantId, TenantSettings, TokenLifetime};
 use crate::error::Result;
 
 #[derive(FromRow)]
@@ -25,8 +23,14 @@ struct Row {
 
 impl Row {
     fn tenant(self) -> Result<Tenant> {
-        let at = At { table: "tenants", key: &self.id };
-        let additional = self.additional_audiences.split_whitespace().map(Audience::parse);
+        let at = At {
+            table: "tenants",
+            key: &self.id,
+        };
+        let additional = self
+            .additional_audiences
+            .split_whitespace()
+            .map(Audience::parse);
         Ok(Tenant {
             id: at.column("id", TenantId::parse(&self.id))?,
             settings: TenantSettings {
@@ -139,6 +143,11 @@ impl Tx {
     /// Deletes a tenant with all that is its.
     pub async fn delete_tenant(&mut self, id: &TenantId) -> Result<()> {
         const SQL: &str = "delete from tenants where id = $1";
-        on!(self, |c| sqlx::query(SQL).bind(id.as_str()).execute(c).await.map(drop)).map_err(fault)
+        on!(self, |c| sqlx::query(SQL)
+            .bind(id.as_str())
+            .execute(c)
+            .await
+            .map(drop))
+        .map_err(fault)
     }
 }

@@ -10,8 +10,11 @@ impl Session {
     /// Whether this token was revoked.
     pub async fn is_token_revoked(&mut self, id: &str) -> Result<bool> {
         const SQL: &str = "select count(*) from revoked_tokens where id = $1";
-        let count: i64 = on!(self, |c| sqlx::query_scalar(SQL).bind(id).fetch_one(c).await)
-            .map_err(fault)?;
+        let count: i64 = on!(self, |c| sqlx::query_scalar(SQL)
+            .bind(id)
+            .fetch_one(c)
+            .await)
+        .map_err(fault)?;
         Ok(count > 0)
     }
 }

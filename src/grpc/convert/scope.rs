@@ -14,11 +14,15 @@ pub(in crate::grpc) fn create(request: &pb::CreateScopeRequest) -> Result<(Scope
     let scope = fields.read("scope_id", ScopeName::parse(&request.scope_id));
     let message = request.scope.clone().unwrap_or_default();
     let patch = patch(&mut fields, "scope", &message, &Mask::all());
-    let id = tenant.zip(scope).map(|(tenant, scope)| ScopeId { tenant, scope });
+    let id = tenant
+        .zip(scope)
+        .map(|(tenant, scope)| ScopeId { tenant, scope });
     fields.finish(id.map(|id| (id, patch)))
 }
 
-pub(in crate::grpc) fn update(request: &pb::UpdateScopeRequest) -> Result<(ScopeId, ScopePatch, &str)> {
+pub(in crate::grpc) fn update(
+    request: &pb::UpdateScopeRequest,
+) -> Result<(ScopeId, ScopePatch, &str)> {
     let mut fields = Fields::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole = required(&mut fields, "scope", request.scope.as_ref()).and_then(|scope| {
@@ -38,7 +42,10 @@ pub(super) fn patch(
 ) -> ScopePatch {
     ScopePatch {
         description: mask.then("description", || {
-            fields.read(format!("{field}.description"), text(&scope.description, 0, 1000))
+            fields.read(
+                format!("{field}.description"),
+                text(&scope.description, 0, 1000),
+            )
         }),
         domain: mask.then("domain", || {
             fields.read(format!("{field}.domain"), text(&scope.domain, 0, 64))

@@ -22,7 +22,9 @@ const CHANGEABLE: &[&str] = &[
 
 const MOST_AUDIENCES: usize = 64;
 
-pub(in crate::grpc) fn create(request: &pb::CreateTenantRequest) -> Result<(TenantId, TenantPatch)> {
+pub(in crate::grpc) fn create(
+    request: &pb::CreateTenantRequest,
+) -> Result<(TenantId, TenantPatch)> {
     let mut fields = Fields::default();
     let id = fields.read("tenant_id", TenantId::parse(&request.tenant_id));
     let tenant = request.tenant.clone().unwrap_or_default();
@@ -30,7 +32,9 @@ pub(in crate::grpc) fn create(request: &pb::CreateTenantRequest) -> Result<(Tena
     fields.finish(id.map(|id| (id, patch)))
 }
 
-pub(in crate::grpc) fn update(request: &pb::UpdateTenantRequest) -> Result<(TenantId, TenantPatch, &str)> {
+pub(in crate::grpc) fn update(
+    request: &pb::UpdateTenantRequest,
+) -> Result<(TenantId, TenantPatch, &str)> {
     let mut fields = Fields::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole = required(&mut fields, "tenant", request.tenant.as_ref()).and_then(|tenant| {
@@ -78,7 +82,10 @@ fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Au
         .iter()
         .enumerate()
         .map(|(n, value)| {
-            fields.read(format!("tenant.additional_audiences[{n}]"), Audience::parse(value))
+            fields.read(
+                format!("tenant.additional_audiences[{n}]"),
+                Audience::parse(value),
+            )
         })
         .collect()
 }
@@ -99,18 +106,16 @@ fn lifetime(
     fields.read(field, parsed)
 }
 
-pub(in crate::grpc) fn profile(
-    request: &pb::ApplyProfileRequest,
-) -> Result<(TenantId, Profile)> {
+pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(TenantId, Profile)> {
     let mut fields = Fields::default();
     let id = fields.read("name", TenantId::from_name(&request.name));
     let profile = required(&mut fields, "profile", request.profile.as_ref()).map(|profile| {
         let audience = &profile.default_audience;
         Profile {
             tenant: TenantPatch {
-                display_name: Some(&profile.display_name).filter(|name| !name.is_empty()).and_then(
-                    |name| fields.read("profile.display_name", text(name, 1, 128)),
-                ),
+                display_name: Some(&profile.display_name)
+                    .filter(|name| !name.is_empty())
+                    .and_then(|name| fields.read("profile.display_name", text(name, 1, 128))),
                 default_audience: Some(audience).filter(|value| !value.is_empty()).and_then(
                     |value| default_audience(&mut fields, "profile.default_audience", value),
                 ),
@@ -141,9 +146,14 @@ fn catalogue(
         let name = fields.read(format!("{field}.name"), name);
         let patch = scope::patch(fields, &field, message, &Mask::all());
         if let Some(name) = name
-            && catalogue.insert(name, crate::domain::ScopeSettings::default().with(patch)).is_some()
+            && catalogue
+                .insert(name, crate::domain::ScopeSettings::default().with(patch))
+                .is_some()
         {
-            fields.fault(format!("{field}.name"), format!("{:?} stands twice", message.name));
+            fields.fault(
+                format!("{field}.name"),
+                format!("{:?} stands twice", message.name),
+            );
         }
     }
     catalogue

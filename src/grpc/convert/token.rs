@@ -23,7 +23,15 @@ pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<(Proof, 
         .enumerate()
         .map(|(n, audience)| fields.read(format!("audiences[{n}]"), Audience::parse(audience)))
         .collect();
-    let whole = (|| Some((proof?, GrantRequest { scopes: scopes?, audiences: audiences? })))();
+    let whole = (|| {
+        Some((
+            proof?,
+            GrantRequest {
+                scopes: scopes?,
+                audiences: audiences?,
+            },
+        ))
+    })();
     fields.finish(whole)
 }
 

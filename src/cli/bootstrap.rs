@@ -1,0 +1,32 @@
+//! `keyward bootstrap`
+
+use clap::Args;
+
+use super::output::note;
+use super::{Failure, ServerOptions, serve};
+use crate::clock::Clock;
+use crate::server::{build_service, open_store};
+
+/// Make an admin credential, straight in the database, and print it. It needs the
+/// database and the master key, so it runs where the server runs; the server may be
+/// running. Other admin credentials stay as they are.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  eval \"$(keyward bootstrap)\" && keyward tenant list")]
+pub(super) struct Bootstrap {
+    #[command(flatten)]
+    options: ServerOptions,
+}
+
+impl Bootstrap {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let config = self.options.read()?;
+        let store = open_store(&config).await?;
+        // No token is issued here, so whose name would stand in it does not matter.
+        let service = build_service(&config, &store, Clock::system(), String::new()).await?;
+        let credential = service.bootstrap().await.map_err(Failure::new)?;
+        store.close().await;
+        note("This admin credential is shown this once:");
+        serve::print(&credential);
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! Talking to a server, as any client does: a credential is exchanged for a token, and
+//! the token goes with every call.
+
+use std::time::Duration;
+
+use clap::Args;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
+
+use super::{Failure, Format};
+use crate::domain::Audience;
+use crate::proto::admin::application_service_client::ApplicationServiceClient;
+use crate::proto::admin::credential_service_client::CredentialServiceClient;
+use crate::proto::admin::scope_service_client::ScopeServiceClient;
+use crate::proto::admin::tenant_service_client::TenantServiceClient;
+use crate::proto::token::issue_token_request::Credential;
+use crate::proto::token::token_service_client::TokenServiceClient;
+use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which server, as whom, and how to print what it says.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Client")]
+pub(super) struct Connection {
+    /// The server's gRPC address
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KEYWARD_SERVER",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    pub(super) server: String,
+    /// The client id to call as
+    #[arg(long, value_name = "ID", env = "KEYWARD_CLIENT_ID")]
+    pub(super) client_id: Option<String>,
+    /// Its secret; better in the environment than here, where others see it
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "KEYWARD_CLIENT_SECRET",
+        hide_env_values = true
+    )]
+    pub(super) client_secret: Option<String>,
+    /// An API key to call as, in place of a client id and secret
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "KEYWARD_API_KEY",
+        hide_env_values = true
+    )]
+    pub(super) api_key: Option<String>,
+    /// How to print the result
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(super) output: Format,
+}
+
+/// A channel whose calls carry the caller's token.
+pub(super) type Authorized = InterceptedService<Channel, Bearer>;
+
+/// Puts the token, and the caller's trace if there is one, into every call.
+#[derive(Clone)]
+pub(super) struct Bearer {
+    authorization: MetadataValue<Ascii>,
+    traceparent: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.authorization.clone());
+        if let Some(traceparent) = &self.traceparent {
+            metadata.insert("traceparent", traceparent.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Connection {
+    /// A channel without a caller.
+    pub(super) async fn channel(&self) -> Result<Channel, Failure> {
+        let mut endpoint = Endpoint::from_shared(self.server.clone())
+            .map_err(|error| Failure::usage(format!("--server {}: {error}", self.server)))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT);
+        if self.server.starts_with("https:") {
+            let tls = ClientTlsConfig::new().with_native_roots();
+            endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
+        }
+        endpoint.connect().await.map_err(|_| {
+            Failure::unreachable(format!(
+                "no server answers at {}; start one with `keyward serve`, or set --server",
+                self.server
+            ))
+        })
+    }
+
+    /// A channel with the caller's token.
+    pub(super) async fn authorized(&self) -> Result<Authorized, Failure> {
+        let channel = self.channel().await?;
+        let bearer = match &self.api_key {
+            Some(key) => key.clone(),
+            None => {
+                let audiences = vec![Audience::KEYWARD.to_owned()];
+                self.exchange(&channel, Vec::new(), audiences)
+                    .await?
+                    .access_token
+            }
+        };
+        let authorization = format!("Bearer {bearer}")
+            .parse()
+            .map_err(|_| Failure::usage("the API key has characters that no API key has"))?;
+        // The environment carries the trace of the script that calls (OpenTelemetry).
+        let traceparent = std::env::var("TRACEPARENT")
+            .ok()
+            .and_then(|text| text.parse().ok());
+        Ok(InterceptedService::new(
+            channel,
+            Bearer {
+                authorization,
+                traceparent,
+            },
+        ))
+    }
+
+    /// Exchanges the credential for an access token.
+    pub(super) async fn exchange(
+        &self,
+        channel: &Channel,
+        scopes: Vec<String>,
+        audiences: Vec<String>,
+    ) -> Result<IssueTokenResponse, Failure> {
+        let credential = Some(self.credential()?);
+        let request = IssueTokenRequest {
+            credential,
+            scopes,
+            audiences,
+        };
+        let response = TokenServiceClient::new(channel.clone())
+            .issue_token(request)
+            .await?;
+        Ok(response.into_inner())
+    }
+
+    pub(super) async fn tenants(&self) -> Result<TenantServiceClient<Authorized>, Failure> {
+        Ok(TenantServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn scopes(&self) -> Result<ScopeServiceClient<Authorized>, Failure> {
+        Ok(ScopeServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn applications(
+        &self,
+    ) -> Result<ApplicationServiceClient<Authorized>, Failure> {
+        Ok(ApplicationServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn credentials(&self) -> Result<CredentialServiceClient<Authorized>, Failure> {
+        Ok(CredentialServiceClient::new(self.authorized().await?))
+    }
+
+    fn credential(&self) -> Result<Credential, Failure> {
+        match (&self.client_id, &self.client_secret, &self.api_key) {
+            (_, _, Some(key)) => Ok(Credential::ApiKey(key.clone())),
+            (Some(id), Some(secret), None) => Ok(Credential::ClientSecret(ClientSecret {
+                client_id: id.clone(),
+                client_secret: secret.clone(),
+            })),
+            _ => Err(Failure::usage(
+                "set KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET (or KEYWARD_API_KEY); the first \
+                 admin credential is printed by the first `keyward serve`, `keyward bootstrap` \
+                 makes another",
+            )),
+        }
+    }
+}
+
+/// Reads a list to its end, or to `limit` items: calls `page` with one token after the
+/// other.
+pub(super) async fn all_pages<T, F>(
+    limit: usize,
+    mut page: impl FnMut(String) -> F,
+) -> Result<Vec<T>, Failure>
+where
+    F: Future<Output = Result<(Vec<T>, String), Status>>,
+{
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (items, next) = page(token).await?;
+        all.extend(items);
+        if all.len() > limit || (all.len() == limit && !next.is_empty()) {
+            all.truncate(limit);
+            super::output::note(&format!("there are more; --limit {limit} cut the list"));
+            return Ok(all);
+        }
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}

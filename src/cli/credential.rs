@@ -1,0 +1,323 @@
+//! `keyward credential`
+
+use clap::{Args, Subcommand, ValueEnum};
+use prost_types::{Duration, FieldMask};
+use serde::Serialize;
+
+use super::client::all_pages;
+use super::names::Expiry;
+use super::output::{View, note};
+use super::{Connection, Failure, names};
+use crate::proto::admin as pb;
+use crate::proto::admin::credential::State;
+
+/// Manage credentials: how an application proves itself.
+#[derive(Debug, Args)]
+pub(super) struct Credential {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List an application's credentials
+    #[command(after_help = "Example:\n  keyward credential list acme/crm")]
+    List {
+        /// The application: acme/crm
+        application: String,
+        /// The most to list
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Show a credential, without its secret
+    #[command(after_help = "Example:\n  keyward credential show acme/crm/CLIENT_ID")]
+    Show {
+        /// The credential: acme/crm/CLIENT_ID
+        name: String,
+    },
+    /// Create a credential and print its secret, this once
+    #[command(after_help = "\
+Examples:
+  keyward credential create acme/crm
+  keyward credential create acme/crm --kind api-key --expire-time 90d")]
+    Create {
+        /// The application: acme/crm
+        application: String,
+        /// What it is made of
+        #[arg(long, value_enum, default_value_t)]
+        kind: Kind,
+        #[command(flatten)]
+        fields: Fields,
+        /// Names this very request, so that it can be repeated safely
+        #[arg(long, default_value = "")]
+        request_id: String,
+    },
+    /// Change what is given of a credential
+    #[command(
+        after_help = "Example:\n  keyward credential update acme/crm/CLIENT_ID --disabled true"
+    )]
+    Update {
+        /// The credential: acme/crm/CLIENT_ID
+        name: String,
+        #[command(flatten)]
+        fields: Fields,
+        /// Disable it (true), revoking its tokens, or enable it again (false)
+        #[arg(long)]
+        disabled: Option<bool>,
+        /// Only if it still has this etag
+        #[arg(long, default_value = "")]
+        etag: String,
+    },
+    /// Give a credential a new secret and print it, this once
+    #[command(after_help = "\
+Examples:
+  keyward credential rotate acme/crm/CLIENT_ID
+  keyward credential rotate acme/crm/CLIENT_ID --overlap 0s    # it leaked")]
+    Rotate {
+        /// The credential: acme/crm/CLIENT_ID
+        name: String,
+        /// How long the old secret goes on working, up to 30d; 0s revokes its tokens too
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = names::span)]
+        overlap: Duration,
+        /// Only if it still has this etag
+        #[arg(long, default_value = "")]
+        etag: String,
+    },
+    /// Delete a credential; its tokens are refused at once
+    #[command(after_help = "Example:\n  keyward credential delete acme/crm/CLIENT_ID")]
+    Delete {
+        /// The credential: acme/crm/CLIENT_ID
+        name: String,
+        /// Only if it still has this etag
+        #[arg(long, default_value = "")]
+        etag: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// A client id and a client secret
+    #[default]
+    ClientSecret,
+    /// One string that is both
+    ApiKey,
+}
+
+#[derive(Debug, Args)]
+struct Fields {
+    /// A name for people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// When it ends: 2027-01-31T00:00:00Z, a span as 90d, or never
+    #[arg(long, value_name = "TIME", value_parser = names::expiry)]
+    expire_time: Option<Expiry>,
+}
+
+impl Fields {
+    /// The message and the fields that were given.
+    fn message(self) -> (pb::Credential, Vec<String>) {
+        let given = [
+            ("display_name", self.display_name.is_some()),
+            ("expire_time", self.expire_time.is_some()),
+        ];
+        let mask = given.into_iter().filter(|(_, given)| *given);
+        let mask = mask.map(|(field, _)| field.to_owned()).collect();
+        let credential = pb::Credential {
+            display_name: self.display_name.unwrap_or_default(),
+            expire_time: self.expire_time.and_then(Expiry::message),
+            ..pb::Credential::default()
+        };
+        (credential, mask)
+    }
+}
+
+#[derive(Serialize)]
+struct CredentialView {
+    name: String,
+    client_id: String,
+    kind: &'static str,
+    display_name: String,
+    state: &'static str,
+    secrets: Vec<String>,
+    expire_time: Option<String>,
+    create_time: Option<String>,
+    update_time: Option<String>,
+    etag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+impl View for CredentialView {
+    const COLUMNS: &'static [&'static str] = &[
+        "client_id",
+        "kind",
+        "display_name",
+        "state",
+        "secrets",
+        "expire_time",
+    ];
+    const MEMBERS: &'static [&'static str] = &[
+        "name",
+        "kind",
+        "display_name",
+        "state",
+        "secrets",
+        "expire_time",
+        "create_time",
+        "update_time",
+        "etag",
+        "client_id",
+        "secret",
+    ];
+}
+
+impl CredentialView {
+    fn new(credential: Option<pb::Credential>, secret: Option<String>) -> Self {
+        let credential = credential.unwrap_or_default();
+        let state = match credential.state() {
+            State::Active => "active",
+            State::Disabled => "disabled",
+            State::Expired => "expired",
+            State::Unspecified => "unknown",
+        };
+        let kind = match credential.kind() {
+            pb::credential::Kind::ClientSecret => "client_secret",
+            pb::credential::Kind::ApiKey => "api_key",
+            pb::credential::Kind::Unspecified => "unknown",
+        };
+        Self {
+            kind,
+            state,
+            secrets: credential.secrets.iter().map(masked).collect(),
+            expire_time: names::moment(credential.expire_time.as_ref()),
+            create_time: names::moment(credential.create_time.as_ref()),
+            update_time: names::moment(credential.update_time.as_ref()),
+            name: credential.name,
+            client_id: credential.client_id,
+            display_name: credential.display_name,
+            etag: credential.etag,
+            secret,
+        }
+    }
+}
+
+/// `…9x7Q`, and until when if it is being replaced.
+fn masked(secret: &pb::credential::Secret) -> String {
+    match names::moment(secret.expire_time.as_ref()) {
+        Some(end) => format!("…{} (until {end})", secret.last_four),
+        None => format!("…{}", secret.last_four),
+    }
+}
+
+impl Credential {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let output = self.connection.output;
+        let client = &self.connection.credentials().await?;
+        let mut calls = client.clone();
+        let (credential, secret) = match self.command {
+            Command::List { application, limit } => {
+                let parent = &names::application(&application);
+                let credentials = all_pages(limit, async |page_token| {
+                    let parent = parent.clone();
+                    let request = pb::ListCredentialsRequest {
+                        parent,
+                        page_size: 1000,
+                        page_token,
+                    };
+                    let page = client.clone().list_credentials(request).await?.into_inner();
+                    Ok((page.credentials, page.next_page_token))
+                })
+                .await?;
+                let views: Vec<_> = credentials
+                    .into_iter()
+                    .map(|c| CredentialView::new(Some(c), None))
+                    .collect();
+                return output.many(&views);
+            }
+            Command::Show { name } => {
+                let request = pb::GetCredentialRequest {
+                    name: names::credential(&name),
+                };
+                (
+                    calls.get_credential(request).await?.into_inner().credential,
+                    None,
+                )
+            }
+            Command::Create {
+                application,
+                kind,
+                fields,
+                request_id,
+            } => {
+                let (mut credential, _) = fields.message();
+                credential.set_kind(match kind {
+                    Kind::ClientSecret => pb::credential::Kind::ClientSecret,
+                    Kind::ApiKey => pb::credential::Kind::ApiKey,
+                });
+                let request = pb::CreateCredentialRequest {
+                    parent: names::application(&application),
+                    credential: Some(credential),
+                    request_id,
+                };
+                let made = calls.create_credential(request).await?.into_inner();
+                (made.credential, Some(made.secret))
+            }
+            Command::Update {
+                name,
+                fields,
+                disabled,
+                etag,
+            } => {
+                let (credential, mut paths) = fields.message();
+                paths.extend(disabled.map(|_| "disabled".to_owned()));
+                let credential = pb::Credential {
+                    name: names::credential(&name),
+                    disabled: disabled.unwrap_or_default(),
+                    etag,
+                    ..credential
+                };
+                let request = pb::UpdateCredentialRequest {
+                    credential: Some(credential),
+                    update_mask: Some(FieldMask { paths }),
+                };
+                (
+                    calls
+                        .update_credential(request)
+                        .await?
+                        .into_inner()
+                        .credential,
+                    None,
+                )
+            }
+            Command::Rotate {
+                name,
+                overlap,
+                etag,
+            } => {
+                let request = pb::RotateCredentialRequest {
+                    name: names::credential(&name),
+                    etag,
+                    overlap: Some(overlap),
+                };
+                let made = calls.rotate_credential(request).await?.into_inner();
+                (made.credential, Some(made.secret))
+            }
+            Command::Delete { name, etag } => {
+                let name = names::credential(&name);
+                let request = pb::DeleteCredentialRequest {
+                    name: name.clone(),
+                    etag,
+                };
+                calls.delete_credential(request).await?;
+                output.done(&format!("{name} is deleted"));
+                return Ok(());
+            }
+        };
+        if secret.is_some() {
+            note("The secret below is shown this once:");
+        }
+        output.one(&CredentialView::new(credential, secret))
+    }
+}

@@ -1,0 +1,197 @@
+//! `keyward dev`: the main job, shown.
+
+use std::path::Path;
+
+use clap::Args;
+use tonic::{Code, Status};
+
+use super::apply::ProfileFile;
+use super::output::{Format, print_json};
+use super::serve::stopped;
+use super::{Connection, Failure, ServerOptions, token};
+use crate::clock::Clock;
+use crate::proto::admin as pb;
+use crate::proto::admin::credential::Kind;
+use crate::server::Server;
+use crate::service::FirstCredential;
+use crate::telemetry::Telemetry;
+
+const PROFILE: &str = include_str!("../../deploy/profiles/voiso.toml");
+const TENANT: &str = "demo";
+const APPLICATION: &str = "sample";
+const SCOPES: [&str; 2] = ["campaigns.read", "users.read"];
+
+/// Start a server with a sample tenant, create an application, exchange its secret for
+/// a token, verify the token, print lines to copy and try, and go on serving until
+/// Ctrl-C. Everything is in a temporary folder that goes when it stops, unless
+/// --data-dir names one to keep.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keyward dev
+  keyward dev --grpc 127.0.0.1:0 --http 127.0.0.1:0 --ops 127.0.0.1:0")]
+pub(super) struct Dev {
+    #[command(flatten)]
+    options: ServerOptions,
+}
+
+/// A client id and its secret.
+struct Sample {
+    client_id: String,
+    client_secret: String,
+}
+
+impl Dev {
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
+        self.options.log.get_or_insert_with(|| "warn".to_owned());
+        // Lives as long as the server does.
+        let folder = match &self.options.data_dir {
+            Some(_) => None,
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("keyward-dev-")
+                    .tempdir()
+                    .map_err(Failure::new)?,
+            ),
+        };
+        if let Some(folder) = &folder {
+            self.options.data_dir = Some(folder.path().to_owned());
+        }
+        let config = self.options.read()?;
+        let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
+        let server = Server::start(&config, Clock::system()).await?;
+        let admin = match &server.first_credential {
+            Some(first) => first.clone(),
+            None => server.service.bootstrap().await.map_err(Failure::new)?,
+        };
+        let shown = tokio::select! {
+            shown = show(&server, &admin, &config.data_dir, folder.is_some()) => shown,
+            stopped = stopped() => stopped,
+        };
+        if shown.is_ok() {
+            stopped().await?;
+        }
+        server.shutdown().await;
+        telemetry.stop();
+        shown
+    }
+}
+
+/// Does the main job through the server's own front door, and tells about it.
+async fn show(
+    server: &Server,
+    admin: &FirstCredential,
+    data_dir: &Path,
+    temporary: bool,
+) -> Result<(), Failure> {
+    let connection = Connection {
+        server: format!("http://{}", server.grpc),
+        client_id: Some(admin.client_id.clone()),
+        client_secret: Some(admin.client_secret.expose().to_owned()),
+        api_key: None,
+        output: Format::Table,
+    };
+    let sample = make_sample(&connection).await?;
+    let as_sample = Connection {
+        client_id: Some(sample.client_id.clone()),
+        client_secret: Some(sample.client_secret.clone()),
+        ..connection
+    };
+    let channel = as_sample.channel().await?;
+    let issued = as_sample.exchange(&channel, Vec::new(), Vec::new()).await?;
+    let issuer = server.service.issuer();
+    let claims = token::verify(&as_sample, &issued.access_token, Some(issuer)).await?;
+
+    let kept = if temporary {
+        "goes when this stops"
+    } else {
+        "stays"
+    };
+    println!(
+        "Keyward is serving. Its data is in {} and {kept}.\n",
+        data_dir.display()
+    );
+    println!(
+        "  gRPC        {}\n  OAuth       http://{}",
+        server.grpc, server.http
+    );
+    println!("  operations  http://{}\n", server.ops);
+    println!("tenants/{TENANT}/applications/{APPLICATION} exchanged its secret for a token that");
+    println!("the published keys verify. Its claims:\n");
+    print_json(&claims)?;
+    print_lines(server, admin, &sample);
+    Ok(())
+}
+
+async fn make_sample(connection: &Connection) -> Result<Sample, Failure> {
+    let authorized = connection.authorized().await?;
+    let profile = ProfileFile::parse(PROFILE).map_err(Failure::new)?;
+    pb::tenant_service_client::TenantServiceClient::new(authorized.clone())
+        .apply_profile(profile.request(Some(TENANT))?)
+        .await?;
+    let application = pb::Application {
+        display_name: "Sample integration".to_owned(),
+        scopes: SCOPES.map(ToOwned::to_owned).to_vec(),
+        ..pb::Application::default()
+    };
+    let made = pb::application_service_client::ApplicationServiceClient::new(authorized.clone())
+        .create_application(pb::CreateApplicationRequest {
+            parent: format!("tenants/{TENANT}"),
+            application_id: APPLICATION.to_owned(),
+            application: Some(application),
+            request_id: String::new(),
+        })
+        .await;
+    made.map(drop).or_else(unless_there)?;
+    let made = pb::credential_service_client::CredentialServiceClient::new(authorized)
+        .create_credential(pb::CreateCredentialRequest {
+            parent: format!("tenants/{TENANT}/applications/{APPLICATION}"),
+            credential: Some(pb::Credential {
+                kind: Kind::ClientSecret.into(),
+                ..pb::Credential::default()
+            }),
+            request_id: String::new(),
+        })
+        .await?
+        .into_inner();
+    Ok(Sample {
+        client_id: made.credential.unwrap_or_default().client_id,
+        client_secret: made.secret,
+    })
+}
+
+/// A folder that was kept has the application already.
+fn unless_there(status: Status) -> Result<(), Status> {
+    if status.code() == Code::AlreadyExists {
+        Ok(())
+    } else {
+        Err(status)
+    }
+}
+
+fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
+    let Sample {
+        client_id,
+        client_secret,
+    } = sample;
+    let (grpc, http) = (server.grpc, server.http);
+    println!("\nCopy and try, in another terminal:\n");
+    println!("# OAuth: a token for the sample application");
+    println!(
+        "curl -s -u {client_id}:{client_secret} -d grant_type=client_credentials -d \
+         scope={} http://{http}/oauth2/token\n",
+        SCOPES[0]
+    );
+    println!("# gRPC: the same, with any client that knows reflection");
+    println!(
+        "grpcurl -plaintext -d '{{\"client_secret\":{{\"client_id\":\"{client_id}\",\
+         \"client_secret\":\"{client_secret}\"}}}}' {grpc} keyward.token.v1.TokenService/IssueToken\n"
+    );
+    println!("# The command line, as administrator");
+    println!("export KEYWARD_SERVER=http://{grpc}");
+    super::serve::print(admin);
+    println!("keyward application list {TENANT}");
+    println!("keyward introspect \"$(keyward token)\"");
+    println!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}\n");
+    println!("Ctrl-C stops it.");
+}

@@ -1,0 +1,157 @@
+//! The command line: one file a command. Those that manage talk gRPC to a server, like
+//! any client; those that run a server read the configuration.
+#![expect(
+    clippy::print_stdout,
+    reason = "printing is what a command line is for"
+)]
+
+mod application;
+mod apply;
+mod bootstrap;
+mod client;
+mod config;
+mod credential;
+mod dev;
+mod exit;
+mod migrate;
+mod names;
+mod options;
+mod output;
+mod scope;
+mod serve;
+mod tenant;
+mod token;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use client::Connection;
+use exit::Failure;
+use options::ServerOptions;
+use output::Format;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
+4 not authenticated or not permitted; 5 the server cannot be reached.
+
+Try it:
+  keyward dev";
+
+/// API credentials for multi-tenant platforms, exchanged for short-lived signed JWTs.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, after_help = AFTER_HELP, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a server with a sample tenant, issue and verify a token, print lines to try
+    Dev(dev::Dev),
+    /// Serve
+    Serve(serve::Serve),
+    /// Bring the database's schema up to date, and stop
+    Migrate(migrate::Migrate),
+    /// Make an admin credential, straight in the database: for whoever lost the first
+    Bootstrap(bootstrap::Bootstrap),
+    /// Print the configuration in force and where each setting comes from
+    Config(config::Show),
+    /// Make a tenant what a profile says, and show the difference
+    Apply(apply::Apply),
+    /// Exchange a credential for an access token
+    Token(token::Token),
+    /// Check an access token against the server's published keys, and print its claims
+    Verify(token::Verify),
+    /// Ask the server whether a token or API key is good
+    Introspect(token::Introspect),
+    /// Revoke an access token
+    Revoke(token::Revoke),
+    /// Print the server's published keys
+    Jwks(token::Jwks),
+    /// Manage tenants
+    Tenant(tenant::Tenant),
+    /// Manage applications
+    Application(application::Application),
+    /// Manage credentials
+    Credential(credential::Credential),
+    /// Manage the scopes of a tenant's catalogue
+    Scope(scope::Scope),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(error) => Err(Failure::new(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Dev(command) => command.run().await,
+        Command::Serve(command) => command.run().await,
+        Command::Migrate(command) => command.run().await,
+        Command::Bootstrap(command) => command.run().await,
+        Command::Config(command) => command.run(),
+        Command::Apply(command) => command.run().await,
+        Command::Token(command) => command.run().await,
+        Command::Verify(command) => command.run().await,
+        Command::Introspect(command) => command.run().await,
+        Command::Revoke(command) => command.run().await,
+        Command::Jwks(command) => command.run().await,
+        Command::Tenant(command) => command.run().await,
+        Command::Application(command) => command.run().await,
+        Command::Credential(command) => command.run().await,
+        Command::Scope(command) => command.run().await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &mut clap::Command, path: &str) {
+            let help = command.render_long_help().to_string();
+            let has_example = help.contains("Example") || help.contains("Try it");
+            assert!(
+                has_example || command.has_subcommands(),
+                "{path} has no example"
+            );
+            for sub in command.get_subcommands_mut() {
+                if sub.get_name() != "help" {
+                    let path = format!("{path} {}", sub.get_name());
+                    check(sub, &path);
+                }
+            }
+        }
+        check(&mut Cli::command(), "keyward");
+    }
+}

@@ -1,0 +1,60 @@
+//! Options that several commands share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::config::{Config, Layers};
+
+/// Where the configuration comes from. A flag wins over the environment
+/// (`KEYWARD_GRPC_LISTEN` for `grpc.listen`), and that over the file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub(super) struct ServerOptions {
+    /// A configuration file (TOML); deploy/keyward.toml explains every setting
+    #[arg(long, value_name = "FILE", env = "KEYWARD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where gRPC is served [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS")]
+    grpc: Option<SocketAddr>,
+    /// Where OAuth is served over HTTP [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
+    /// Where health and metrics are served [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDRESS")]
+    ops: Option<SocketAddr>,
+    /// Where the SQLite file and the master key are [default: keyward-data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// The database: sqlite:PATH or postgres://… [default: sqlite:DATA_DIR/keyward.db]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or directives [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log: Option<String>,
+}
+
+impl ServerOptions {
+    /// The configuration in force.
+    pub(super) fn read(&self) -> Result<Config, Failure> {
+        let layers = match &self.config {
+            Some(path) => Layers::default().with_file(path)?,
+            None => Layers::default(),
+        };
+        let layers = layers
+            .with_environment(std::env::vars())
+            .with_flag("grpc.listen", "--grpc", self.grpc)
+            .with_flag("http.listen", "--http", self.http)
+            .with_flag("ops.listen", "--ops", self.ops)
+            .with_flag(
+                "data_dir",
+                "--data-dir",
+                self.data_dir.as_ref().map(|dir| dir.display()),
+            )
+            .with_flag("database.url", "--database-url", self.database_url.as_ref())
+            .with_flag("telemetry.log", "--log", self.log.as_ref());
+        Ok(Config::read(layers)?)
+    }
+}

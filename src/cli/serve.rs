@@ -1,0 +1,69 @@
+//! `keyward serve`
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::output::note;
+use super::{Failure, ServerOptions};
+use crate::clock::Clock;
+use crate::server::Server;
+use crate::service::FirstCredential;
+use crate::telemetry::Telemetry;
+
+/// Serve gRPC, OAuth over HTTP, and health and metrics, until told to stop (SIGINT or
+/// SIGTERM). The first start makes the database, the keys, and the first admin
+/// credential, which is printed to standard output once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keyward serve
+  keyward serve --database-url postgres://keyward@db/keyward --grpc 0.0.0.0:50051")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    options: ServerOptions,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let config = self.options.read()?;
+        let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
+        let server = Server::start(&config, Clock::system()).await?;
+        if let Some(first) = &server.first_credential {
+            note("This is the first start. The admin credential below is shown this once:");
+            print(first);
+        }
+        tracing::info!(
+            grpc = %server.grpc,
+            http = %server.http,
+            ops = %server.ops,
+            issuer = server.service.issuer(),
+            database = %config.database.url,
+            "serving"
+        );
+        stopped().await?;
+        tracing::info!("stopping");
+        server.shutdown().await;
+        telemetry.stop();
+        Ok(())
+    }
+}
+
+/// Prints a credential as a shell takes it.
+pub(super) fn print(credential: &FirstCredential) {
+    println!("export KEYWARD_CLIENT_ID={}", credential.client_id);
+    println!(
+        "export KEYWARD_CLIENT_SECRET={}",
+        credential.client_secret.expose()
+    );
+}
+
+/// Waits until the process is told to stop.
+pub(super) async fn stopped() -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

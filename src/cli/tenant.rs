@@ -1,0 +1,235 @@
+//! `keyward tenant`
+
+use clap::{Args, Subcommand};
+use prost_types::{Duration, FieldMask};
+use serde::Serialize;
+
+use super::client::all_pages;
+use super::output::View;
+use super::{Connection, Failure, names};
+use crate::proto::admin as pb;
+
+/// Manage tenants: the customers of the platform.
+#[derive(Debug, Args)]
+pub(super) struct Tenant {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List tenants
+    #[command(after_help = "Example:\n  keyward tenant list --output json")]
+    List {
+        /// The most to list
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Show a tenant
+    #[command(after_help = "Example:\n  keyward tenant show acme")]
+    Show {
+        /// The tenant: acme
+        name: String,
+    },
+    /// Create a tenant
+    #[command(after_help = "Example:\n  keyward tenant create acme --display-name 'Acme Ltd'")]
+    Create {
+        /// Its id: 1 to 63 of a-z 0-9 - _
+        id: String,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// Change what is given of a tenant
+    #[command(after_help = "Example:\n  keyward tenant update acme --access-token-lifetime 5m")]
+    Update {
+        /// The tenant: acme
+        name: String,
+        #[command(flatten)]
+        fields: Fields,
+        /// Disable it (true), revoking all of its tokens, or enable it again (false)
+        #[arg(long)]
+        disabled: Option<bool>,
+        /// Only if it still has this etag
+        #[arg(long, default_value = "")]
+        etag: String,
+    },
+    /// Delete a tenant
+    #[command(after_help = "Example:\n  keyward tenant delete acme --force")]
+    Delete {
+        /// The tenant: acme
+        name: String,
+        /// Delete its applications and their credentials too
+        #[arg(long)]
+        force: bool,
+        /// Only if it still has this etag
+        #[arg(long, default_value = "")]
+        etag: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Fields {
+    /// A name for people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// The audience of tokens for which none is asked
+    #[arg(long, value_name = "AUDIENCE")]
+    default_audience: Option<String>,
+    /// An audience that may be asked for, again for more
+    #[arg(long, value_name = "AUDIENCE")]
+    additional_audience: Vec<String>,
+    /// How long access tokens live: 1m to 1h
+    #[arg(long, value_name = "SPAN", value_parser = names::span)]
+    access_token_lifetime: Option<Duration>,
+}
+
+impl Fields {
+    /// The message and the fields that were given.
+    fn message(self) -> (pb::Tenant, Vec<String>) {
+        let mut mask = Vec::new();
+        let mut given = |field: &str, is_given: bool| {
+            if is_given {
+                mask.push(field.to_owned());
+            }
+        };
+        given("display_name", self.display_name.is_some());
+        given("default_audience", self.default_audience.is_some());
+        given("additional_audiences", !self.additional_audience.is_empty());
+        given(
+            "access_token_lifetime",
+            self.access_token_lifetime.is_some(),
+        );
+        let tenant = pb::Tenant {
+            display_name: self.display_name.unwrap_or_default(),
+            default_audience: self.default_audience.unwrap_or_default(),
+            additional_audiences: self.additional_audience,
+            access_token_lifetime: self.access_token_lifetime,
+            ..pb::Tenant::default()
+        };
+        (tenant, mask)
+    }
+}
+
+#[derive(Serialize)]
+struct TenantView {
+    name: String,
+    display_name: String,
+    default_audience: String,
+    additional_audiences: Vec<String>,
+    access_token_lifetime: String,
+    disabled: bool,
+    create_time: Option<String>,
+    update_time: Option<String>,
+    etag: String,
+}
+
+impl View for TenantView {
+    const COLUMNS: &'static [&'static str] = &[
+        "name",
+        "display_name",
+        "default_audience",
+        "access_token_lifetime",
+        "disabled",
+    ];
+    const MEMBERS: &'static [&'static str] = &[
+        "name",
+        "display_name",
+        "default_audience",
+        "additional_audiences",
+        "access_token_lifetime",
+        "disabled",
+        "create_time",
+        "update_time",
+        "etag",
+    ];
+}
+
+impl From<pb::Tenant> for TenantView {
+    fn from(tenant: pb::Tenant) -> Self {
+        Self {
+            access_token_lifetime: format!(
+                "{}s",
+                tenant.access_token_lifetime.map_or(0, |span| span.seconds)
+            ),
+            create_time: names::moment(tenant.create_time.as_ref()),
+            update_time: names::moment(tenant.update_time.as_ref()),
+            name: tenant.name,
+            display_name: tenant.display_name,
+            default_audience: tenant.default_audience,
+            additional_audiences: tenant.additional_audiences,
+            disabled: tenant.disabled,
+            etag: tenant.etag,
+        }
+    }
+}
+
+impl Tenant {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let output = self.connection.output;
+        let client = &self.connection.tenants().await?;
+        let mut calls = client.clone();
+        let tenant = match self.command {
+            Command::List { limit } => {
+                let tenants = all_pages(limit, async |page_token| {
+                    let request = pb::ListTenantsRequest {
+                        page_size: 1000,
+                        page_token,
+                    };
+                    let page = client.clone().list_tenants(request).await?.into_inner();
+                    Ok((page.tenants, page.next_page_token))
+                })
+                .await?;
+                let views: Vec<_> = tenants.into_iter().map(TenantView::from).collect();
+                return output.many(&views);
+            }
+            Command::Show { name } => {
+                let request = pb::GetTenantRequest {
+                    name: names::tenant(&name),
+                };
+                calls.get_tenant(request).await?.into_inner().tenant
+            }
+            Command::Create { id, fields } => {
+                let (tenant, _) = fields.message();
+                let request = pb::CreateTenantRequest {
+                    tenant_id: id,
+                    tenant: Some(tenant),
+                };
+                calls.create_tenant(request).await?.into_inner().tenant
+            }
+            Command::Update {
+                name,
+                fields,
+                disabled,
+                etag,
+            } => {
+                let (tenant, mut paths) = fields.message();
+                paths.extend(disabled.map(|_| "disabled".to_owned()));
+                let tenant = pb::Tenant {
+                    name: names::tenant(&name),
+                    disabled: disabled.unwrap_or_default(),
+                    etag,
+                    ..tenant
+                };
+                let request = pb::UpdateTenantRequest {
+                    tenant: Some(tenant),
+                    update_mask: Some(FieldMask { paths }),
+                };
+                calls.update_tenant(request).await?.into_inner().tenant
+            }
+            Command::Delete { name, force, etag } => {
+                let name = names::tenant(&name);
+                let request = pb::DeleteTenantRequest {
+                    name: name.clone(),
+                    etag,
+                    force,
+                };
+                calls.delete_tenant(request).await?;
+                output.done(&format!("{name} is deleted"));
+                return Ok(());
+            }
+        };
+        output.one(&TenantView::from(tenant.unwrap_or_default()))
+    }
+}

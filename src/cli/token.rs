@@ -1,0 +1,241 @@
+//! `keyward token`, `verify`, `introspect`, `revoke` and `jwks`
+
+use std::io::Read;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::output::{View, print_json};
+use super::{Connection, Failure, Format, names};
+use crate::clock::Clock;
+use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
+use crate::proto::access::GetJwksRequest;
+use crate::proto::access::key_service_client::KeyServiceClient;
+use crate::proto::token::token_service_client::TokenServiceClient;
+use crate::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest};
+
+/// Exchange a credential for an access token, and print it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read")]
+pub(super) struct Token {
+    /// A scope to ask for, again for more [default: all that the application has]
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// An audience to ask for, again for more [default: the tenant's]
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Vec<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Check an access token against the server's published keys, as a service would that
+/// never asks the server: signature, issuer, expiry. Print its claims. Whether it was
+/// revoked only `introspect` can tell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyward verify \"$(keyward token)\"")]
+pub(super) struct Verify {
+    /// The token, or - to read it from standard input
+    token: String,
+    /// The issuer it must be from [default: whichever it names]
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Ask the server whether a token or API key is good, and whose it is (RFC 7662).
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyward introspect \"$(keyward token)\"")]
+pub(super) struct Introspect {
+    /// The token, or - to read it from standard input
+    token: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Revoke an access token (RFC 7009). An API key is revoked by deleting its credential.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyward revoke - < token.txt")]
+pub(super) struct Revoke {
+    /// The token, or - to read it from standard input
+    token: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Print the keys that verify the server's tokens, as a JWK set.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyward jwks > jwks.json")]
+pub(super) struct Jwks {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Serialize)]
+struct TokenView {
+    access_token: String,
+    token_type: String,
+    expires_in: i64,
+    scope: String,
+}
+
+#[derive(Serialize)]
+struct InfoView {
+    active: bool,
+    #[serde(flatten)]
+    info: Option<Info>,
+}
+
+#[derive(Serialize)]
+struct Info {
+    tenant: String,
+    subject: String,
+    client_id: String,
+    scopes: Vec<String>,
+    audiences: Vec<String>,
+    issuer: String,
+    issue_time: Option<String>,
+    expire_time: Option<String>,
+    token_id: String,
+}
+
+impl View for InfoView {
+    const COLUMNS: &'static [&'static str] = &["active", "tenant", "subject", "expire_time"];
+    const MEMBERS: &'static [&'static str] = &[
+        "active",
+        "tenant",
+        "subject",
+        "client_id",
+        "scopes",
+        "audiences",
+        "issuer",
+        "issue_time",
+        "expire_time",
+        "token_id",
+    ];
+}
+
+impl From<IntrospectTokenResponse> for InfoView {
+    fn from(response: IntrospectTokenResponse) -> Self {
+        Self {
+            active: response.active,
+            info: response.active.then(|| Info {
+                issue_time: names::moment(response.issue_time.as_ref()),
+                expire_time: names::moment(response.expire_time.as_ref()),
+                tenant: response.tenant,
+                subject: response.subject,
+                client_id: response.client_id,
+                scopes: response.scopes,
+                audiences: response.audiences,
+                issuer: response.issuer,
+                token_id: response.token_id,
+            }),
+        }
+    }
+}
+
+impl Token {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let channel = self.connection.channel().await?;
+        let token = self
+            .connection
+            .exchange(&channel, self.scope, self.audience)
+            .await?;
+        if self.connection.output == Format::Table {
+            println!("{}", token.access_token);
+            return Ok(());
+        }
+        print_json(&TokenView {
+            access_token: token.access_token,
+            token_type: token.token_type,
+            expires_in: token.expires_in.map_or(0, |span| span.seconds),
+            scope: token.scopes.join(" "),
+        })
+    }
+}
+
+impl Verify {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let token = presented(self.token)?;
+        print_json(&verify(&self.connection, &token, self.issuer.as_deref()).await?)
+    }
+}
+
+/// The claims of a token, checked against the server's published keys.
+pub(super) async fn verify(
+    connection: &Connection,
+    token: &str,
+    issuer: Option<&str>,
+) -> Result<Claims, Failure> {
+    let keys: KeySet = serde_json::from_str(&jwks(connection).await?).map_err(Failure::new)?;
+    let keys: Vec<_> = keys
+        .keys
+        .into_iter()
+        .map(VerifyingKey::from_jwk)
+        .collect::<Result<_, _>>()
+        .map_err(Failure::new)?;
+    let named = named_issuer(token);
+    let issuer = issuer.or(named.as_deref()).unwrap_or_default();
+    let find = |kid: &str| keys.iter().find(|key| key.jwk.kid == kid);
+    jwt::verify(token, find, issuer, Clock::system().now()).map_err(Failure::new)
+}
+
+/// The issuer that a token names, unchecked.
+fn named_issuer(token: &str) -> Option<String> {
+    let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(token)
+        .ok()?
+        .claims;
+    Some(claims.get("iss")?.as_str()?.to_owned())
+}
+
+impl Introspect {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let token = presented(self.token)?;
+        let mut client = TokenServiceClient::new(self.connection.authorized().await?);
+        let response = client
+            .introspect_token(IntrospectTokenRequest { token })
+            .await?;
+        self.connection
+            .output
+            .one(&InfoView::from(response.into_inner()))
+    }
+}
+
+impl Revoke {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let token = presented(self.token)?;
+        let mut client = TokenServiceClient::new(self.connection.authorized().await?);
+        client.revoke_token(RevokeTokenRequest { token }).await?;
+        self.connection
+            .output
+            .done("the token is refused from now on");
+        Ok(())
+    }
+}
+
+impl Jwks {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let keys: Value =
+            serde_json::from_str(&jwks(&self.connection).await?).map_err(Failure::new)?;
+        print_json(&keys)
+    }
+}
+
+async fn jwks(connection: &Connection) -> Result<String, Failure> {
+    let mut client = KeyServiceClient::new(connection.channel().await?);
+    Ok(client.get_jwks(GetJwksRequest {}).await?.into_inner().jwks)
+}
+
+fn presented(token: String) -> Result<String, Failure> {
+    if token != "-" {
+        return Ok(token);
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(Failure::new)?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,241 @@
+//! The layers of a configuration and how a setting is found in them. Every setting is
+//! a dotted key: `grpc.listen` is `listen` of `[grpc]` in the file and
+//! `KEYWARD_GRPC_LISTEN` in the environment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use crate::domain::Fault;
+
+/// Where settings can come from.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    file: Option<(PathBuf, Table)>,
+    environment: HashMap<String, String>,
+    flags: BTreeMap<&'static str, (&'static str, String)>,
+}
+
+/// A setting in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its dotted key.
+    pub key: &'static str,
+    /// Its value, masked if it is a secret; `None`: not set.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration is not valid:")?;
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl Layers {
+    /// Adds a TOML file.
+    pub fn with_file(mut self, path: &Path) -> Result<Self, Faults> {
+        let fault = |what: String| Faults(vec![format!("{}: {what}", path.display())]);
+        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+        let table = text
+            .parse::<Table>()
+            .map_err(|error| fault(error.to_string()))?;
+        self.file = Some((path.to_owned(), table));
+        Ok(self)
+    }
+
+    /// Adds the environment.
+    #[must_use]
+    pub fn with_environment(mut self, variables: impl Iterator<Item = (String, String)>) -> Self {
+        self.environment
+            .extend(variables.filter(|(name, _)| name.starts_with("KEYWARD_")));
+        self
+    }
+
+    /// Adds a flag, if it was given.
+    #[must_use]
+    pub fn with_flag(
+        mut self,
+        key: &'static str,
+        flag: &'static str,
+        value: Option<impl ToString>,
+    ) -> Self {
+        if let Some(value) = value {
+            self.flags.insert(key, (flag, value.to_string()));
+        }
+        self
+    }
+}
+
+/// Reads settings and collects what is wrong with them.
+pub(super) struct Reader {
+    layers: Layers,
+    settings: Vec<Setting>,
+    faults: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn new(layers: Layers) -> Self {
+        Self {
+            layers,
+            settings: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// A setting that has a default.
+    #[expect(
+        clippy::expect_used,
+        reason = "the defaults are literals of the caller's"
+    )]
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> T {
+        let (value, source) = self
+            .find(key)
+            .unwrap_or_else(|| (default.to_owned(), "default".to_owned()));
+        let parsed = self.parse(key, &value, &source, &parse);
+        self.note(key, Some(value), source);
+        parsed.unwrap_or_else(|| parse(default).expect("a default is valid"))
+    }
+
+    /// A setting that may be unset.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        self.masked(key, parse, ToOwned::to_owned)
+    }
+
+    /// A setting whose value is shown to nobody.
+    pub(super) fn secret<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        self.masked(key, parse, |_| "****".to_owned())
+    }
+
+    /// A URL whose password is shown to nobody.
+    pub(super) fn database<T: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        let mask = |url: &str| parse(url).map_or_else(|_| "****".to_owned(), |url| url.to_string());
+        self.masked(key, &parse, mask)
+    }
+
+    /// Notes what is wrong with a setting.
+    pub(super) fn fault(&mut self, key: &str, what: &str) {
+        self.faults.push(format!("{key} {what}"));
+    }
+
+    /// The settings, or all that was wrong: keys of the file that nobody asked for too.
+    pub(super) fn finish(mut self) -> Result<Vec<Setting>, Faults> {
+        if let Some((path, table)) = &self.layers.file {
+            let known: Vec<_> = self.settings.iter().map(|setting| setting.key).collect();
+            let unknown = leaves(table, "")
+                .into_iter()
+                .filter(|key| !known.contains(&key.as_str()));
+            self.faults
+                .extend(unknown.map(|key| format!("{}: {key} is not a setting", path.display())));
+        }
+        if self.faults.is_empty() {
+            Ok(self.settings)
+        } else {
+            Err(Faults(self.faults))
+        }
+    }
+
+    fn masked<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+        shown: impl Fn(&str) -> String,
+    ) -> Option<T> {
+        let found = self.find(key);
+        let Some((value, source)) = found else {
+            self.note(key, None, "default".to_owned());
+            return None;
+        };
+        let parsed = self.parse(key, &value, &source, &parse);
+        self.note(key, Some(shown(&value)), source);
+        parsed
+    }
+
+    fn parse<T>(
+        &mut self,
+        key: &str,
+        value: &str,
+        source: &str,
+        parse: &impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(fault) => {
+                self.faults.push(format!("{key} {} ({source})", fault.0));
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, key: &'static str, value: Option<String>, source: String) {
+        self.settings.push(Setting { key, value, source });
+    }
+
+    /// The value of the last layer that has one, and which that is.
+    fn find(&mut self, key: &'static str) -> Option<(String, String)> {
+        if let Some((flag, value)) = self.layers.flags.get(key) {
+            return Some((value.clone(), (*flag).to_owned()));
+        }
+        let variable = format!("KEYWARD_{}", key.replace('.', "_").to_uppercase());
+        if let Some(value) = self.layers.environment.get(&variable) {
+            return Some((value.clone(), variable));
+        }
+        let (path, table) = self.layers.file.as_ref()?;
+        let source = path.display().to_string();
+        match lookup(table, key)? {
+            Value::String(text) => Some((text.clone(), source)),
+            Value::Integer(number) => Some((number.to_string(), source)),
+            Value::Boolean(flag) => Some((flag.to_string(), source)),
+            _ => {
+                self.faults
+                    .push(format!("{key} must be a string or a number ({source})"));
+                None
+            }
+        }
+    }
+}
+
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        None => table.get(key),
+        Some((section, rest)) => lookup(table.get(section)?.as_table()?, rest),
+    }
+}
+
+/// The dotted keys of all values of a table.
+fn leaves(table: &Table, prefix: &str) -> Vec<String> {
+    table
+        .iter()
+        .flat_map(|(key, value)| match value {
+            Value::Table(inner) => leaves(inner, &format!("{prefix}{key}.")),
+            _ => vec![format!("{prefix}{key}")],
+        })
+        .collect()
+}

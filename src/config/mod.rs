@@ -1,0 +1,296 @@
+//! Configuration: a TOML file, then the environment (`KEYWARD_…`), then flags; the
+//! later one wins. Every fault of all three is found before anything is started.
+
+mod layers;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+pub use layers::{Faults, Layers, Setting};
+
+use crate::domain::Fault;
+use crate::keys::SigningAlgorithm;
+use crate::secrets::{MasterKey, Prefixes};
+use crate::store::Database;
+use layers::Reader;
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The `iss` of tokens and the base of every URL that is told. `None`: the address
+    /// that the HTTP listener got.
+    pub issuer: Option<String>,
+    /// Where the SQLite file and the master key are, unless said otherwise.
+    pub data_dir: PathBuf,
+    /// Where the master key comes from.
+    pub master_key: MasterKeySource,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Where everything is kept.
+    pub database: DatabaseConfig,
+    /// How secrets look and are hashed.
+    pub secrets: SecretsConfig,
+    /// How tokens are signed.
+    pub signing_algorithm: SigningAlgorithm,
+    /// Bounds of requests and connections.
+    pub limits: Limits,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+    /// Every setting with its value (secrets masked) and where it comes from.
+    pub settings: Vec<Setting>,
+}
+
+/// Where the master key comes from.
+#[derive(Clone, Debug)]
+pub enum MasterKeySource {
+    /// The key itself.
+    Given(MasterKey),
+    /// A file with the key.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Whether somebody named it: a file that was named must be there, the default
+        /// one is made at the first start.
+        named: bool,
+    },
+}
+
+/// The addresses to listen on.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    /// For gRPC.
+    pub grpc: SocketAddr,
+    /// For OAuth over HTTP.
+    pub http: SocketAddr,
+    /// For health and metrics.
+    pub ops: SocketAddr,
+}
+
+/// Where everything is kept.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// The database.
+    pub url: Database,
+    /// The most connections to it.
+    pub max_connections: u32,
+}
+
+/// How secrets look and are hashed.
+#[derive(Clone, Debug)]
+pub struct SecretsConfig {
+    /// What they begin with.
+    pub prefixes: Prefixes,
+    /// How many hashes may wait for a core.
+    pub hash_queue: usize,
+}
+
+/// Bounds of requests and connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest that a request may take.
+    pub request_timeout: Duration,
+    /// How long requests under way may take to end when the server stops.
+    pub shutdown_grace: Duration,
+    /// How long a connection lives, give or take a tenth.
+    pub connection_age: Duration,
+    /// The most connections of a listener.
+    pub max_connections: usize,
+}
+
+/// Logs and traces.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// What is logged, as `tracing` directives.
+    pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+    /// Where traces go over OTLP/gRPC; `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: a JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads all layers; every fault is told at once.
+    pub fn read(layers: Layers) -> Result<Self, Faults> {
+        let mut reader = Reader::new(layers);
+        let r = &mut reader;
+        let issuer = r.optional("issuer", issuer);
+        let data_dir = r.get("data_dir", "keyward-data", path);
+        let config = Self {
+            issuer,
+            master_key: master_key(r, &data_dir),
+            listen: Listen {
+                grpc: r.get("grpc.listen", "127.0.0.1:50051", parsed),
+                http: r.get("http.listen", "127.0.0.1:8080", parsed),
+                ops: r.get("ops.listen", "127.0.0.1:9464", parsed),
+            },
+            database: DatabaseConfig {
+                url: database(r, &data_dir),
+                max_connections: r.get("database.max_connections", "16", |v| within(v, 1, 1000)),
+            },
+            secrets: SecretsConfig {
+                prefixes: Prefixes {
+                    client_secret: r.get("secrets.client_secret_prefix", "kws", prefix),
+                    api_key: r.get("secrets.api_key_prefix", "kwk", prefix),
+                },
+                hash_queue: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
+            },
+            signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
+            limits: Limits {
+                request_timeout: r.get("limits.request_timeout", "30s", duration),
+                shutdown_grace: r.get("limits.shutdown_grace", "20s", duration),
+                connection_age: r.get("limits.connection_age", "30m", duration),
+                max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),
+            },
+            telemetry: TelemetryConfig {
+                log: r.get("telemetry.log", "info", |v| Ok(v.to_owned())),
+                log_format: r.get("telemetry.log_format", "text", log_format),
+                otlp_endpoint: r.optional("telemetry.otlp_endpoint", http_url),
+            },
+            data_dir,
+            settings: Vec::new(),
+        };
+        if config.secrets.prefixes.client_secret == config.secrets.prefixes.api_key {
+            r.fault(
+                "secrets.api_key_prefix",
+                "must differ from secrets.client_secret_prefix",
+            );
+        }
+        let settings = reader.finish()?;
+        Ok(Self { settings, ..config })
+    }
+}
+
+fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
+    let given = r.secret("master_key", MasterKey::parse);
+    let file = r.optional("master_key_file", path);
+    match (given, file) {
+        (Some(key), None) => MasterKeySource::Given(key),
+        (None, Some(path)) => MasterKeySource::File { path, named: true },
+        (None, None) => MasterKeySource::File {
+            path: data_dir.join("master.key"),
+            named: false,
+        },
+        (Some(key), Some(_)) => {
+            r.fault(
+                "master_key_file",
+                "is set, and master_key too; set one of them",
+            );
+            MasterKeySource::Given(key)
+        }
+    }
+}
+
+fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
+    let default = Database::Sqlite(data_dir.join("keyward.db"));
+    r.database("database.url", Database::parse)
+        .unwrap_or(default)
+}
+
+fn parsed(value: &str) -> Result<SocketAddr, Fault> {
+    value
+        .parse()
+        .map_err(|_| Fault::new("must be an address and port, as 127.0.0.1:8080"))
+}
+
+fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
+    value
+        .parse()
+        .ok()
+        .filter(|number| (&least..=&most).contains(&number))
+        .ok_or_else(|| Fault::new(format!("must be a whole number from {least} to {most}")))
+}
+
+/// A span of time as people write it: `30s`, `15m`, `1h 30m`, `30d`.
+pub fn duration(value: &str) -> Result<Duration, Fault> {
+    let wrong = || Fault::new("must be a span of time that is not negative, as 30s, 15m or 24h");
+    // Calendar days are ambiguous to jiff; here a day is 24 hours.
+    let text = match value.trim().strip_suffix('d') {
+        Some(days) => {
+            let days: u32 = days.trim().parse().map_err(|_| wrong())?;
+            return Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
+        }
+        None => value,
+    };
+    let span: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "one of the parsers that a setting can have"
+)]
+fn path(value: &str) -> Result<PathBuf, Fault> {
+    Ok(value.into())
+}
+
+fn prefix(value: &str) -> Result<String, Fault> {
+    let fits = (1..=16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
+    fits.then(|| value.to_owned())
+        .ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
+}
+
+fn http_url(value: &str) -> Result<String, Fault> {
+    let rest = value
+        .strip_prefix("https://")
+        .or_else(|| value.strip_prefix("http://"));
+    let well_formed = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && value.parse::<axum::http::Uri>().is_ok();
+    well_formed
+        .then(|| value.to_owned())
+        .ok_or_else(|| Fault::new("must be an http:// or https:// URL"))
+}
+
+/// RFC 8414: a URL without query and fragment.
+fn issuer(value: &str) -> Result<String, Fault> {
+    http_url(value).and_then(|url| {
+        if url.contains(['?', '#']) {
+            Err(Fault::new("must have no query and no fragment"))
+        } else {
+            Ok(url)
+        }
+    })
+}
+
+fn log_format(value: &str) -> Result<LogFormat, Fault> {
+    match value {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Fault::new("must be text or json")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("15m", 900),
+            ("1h 30m", 5400),
+            ("30d", 2_592_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "15", "-5s", "1y", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Connections: accepted, bounded in every way that a stranger could stretch, and ended
+//! in peace. One loop for all three listeners, over hyper: tonic's own server knows no
+//! jitter, and passes unset limits on as none at all.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::config;
+use crate::secrets::random;
+
+const MAX_CONCURRENT_STREAMS: u32 = 100;
+const MAX_HEADER_LIST: u32 = 8 * 1024;
+const MAX_HEADERS: usize = 64;
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 1024;
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stranger may take to say the first thing, or to finish his headers.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to rest when the machine has no descriptor left for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The bounds that can be configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    max_connections: usize,
+    connection_age: Duration,
+    request_timeout: Duration,
+    http2_only: bool,
+}
+
+impl Limits {
+    pub(super) fn new(limits: &config::Limits) -> Self {
+        Self {
+            max_connections: limits.max_connections,
+            connection_age: limits.connection_age,
+            request_timeout: limits.request_timeout,
+            http2_only: false,
+        }
+    }
+
+    /// gRPC is HTTP/2 and nothing else.
+    pub(super) fn for_grpc(self) -> Self {
+        Self {
+            http2_only: true,
+            ..self
+        }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_LIST as usize);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        if self.http2_only {
+            builder.http2_only()
+        } else {
+            builder
+        }
+    }
+
+    /// A tenth more or less than the configured age, so that connections made at once
+    /// do not all come back at once.
+    fn age(&self) -> Duration {
+        let mut byte = [0];
+        // Without randomness there is no jitter, and that is no reason to fail.
+        random::fill(&mut byte).ok();
+        self.connection_age
+            .mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
+    }
+}
+
+/// Accepts connections until told to stop. A connection that fails ends alone.
+pub(super) async fn accept(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let builder = limits.builder();
+    let room = Arc::new(Semaphore::new(limits.max_connections));
+    loop {
+        // Full: the rest waits in the listener's own queue.
+        let next = async {
+            let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+            Some((listener.accept().await, permit))
+        };
+        match stop.run_until_cancelled(next).await.flatten() {
+            Some((Ok((stream, _)), permit)) => {
+                let connection = serve(
+                    stream,
+                    router.clone(),
+                    builder.clone(),
+                    limits,
+                    stop.clone(),
+                    permit,
+                );
+                tasks.spawn(connection);
+            }
+            Some((Err(error), _)) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            None => return,
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    builder: Builder<TokioExecutor>,
+    limits: Limits,
+    stop: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Small answers must not wait for each other.
+    if stream.set_nodelay(true).is_err() || !says_something(&stream).await {
+        return;
+    }
+    let service = service_fn(move |request| answer(router.clone(), request, limits));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        outcome = connection.as_mut() => Some(outcome),
+        () = tokio::time::sleep(limits.age()) => None,
+        () = stop.cancelled() => None,
+    };
+    let outcome = match ended {
+        Some(outcome) => outcome,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            let last = tokio::time::timeout(limits.request_timeout, connection);
+            last.await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(error, "a connection broke");
+    }
+}
+
+/// Whether the other side sends anything at all in time.
+async fn says_something(stream: &TcpStream) -> bool {
+    let peeked = tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut [0])).await;
+    matches!(peeked, Ok(Ok(1..)))
+}
+
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    limits: Limits,
+) -> Result<Response<axum::body::Body>, Infallible> {
+    let answer = router.oneshot(request);
+    if limits.http2_only {
+        // gRPC has deadlines of its own.
+        return answer.await;
+    }
+    match tokio::time::timeout(limits.request_timeout, answer).await {
+        Ok(response) => response,
+        Err(_) => Ok(crate::http::timed_out()),
+    }
+}

@@ -1,0 +1,306 @@
+//! The composition root: opens what the configuration names, puts the faces over one
+//! service, listens, and stops in order.
+
+mod connections;
+mod ops;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::clock::Clock;
+use crate::config::{Config, MasterKeySource};
+use crate::domain::Fault;
+use crate::error::Error;
+use crate::secrets::MasterKey;
+use crate::service::{FirstCredential, Parts, Service};
+use crate::store::Store;
+use crate::telemetry::{Metrics, Observed, observe};
+use crate::{grpc, http};
+
+/// How often signing keys are read again: far more often than a key's notice.
+const KEY_REFRESH: Duration = Duration::from_secs(30);
+/// How often readiness is asked for the gRPC health service.
+const HEALTH_REFRESH: Duration = Duration::from_secs(5);
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("data_dir {path}: {error}")]
+    DataDir {
+        /// Which one.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The master key cannot be had.
+    #[error("the master key cannot be read: {0}")]
+    MasterKey(String),
+    /// The database cannot be opened.
+    #[error("the database {database} cannot be used: {cause}")]
+    Database {
+        /// Which one.
+        database: String,
+        /// Why.
+        cause: String,
+    },
+    /// What is in the database cannot be read with this master key, or is broken.
+    #[error("the signing keys cannot be used: {0}")]
+    SigningKeys(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {error}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// The setting it comes from.
+        setting: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct Server {
+    /// Where gRPC is served.
+    pub grpc: SocketAddr,
+    /// Where OAuth is served.
+    pub http: SocketAddr,
+    /// Where health and metrics are served.
+    pub ops: SocketAddr,
+    /// What is served.
+    pub service: Arc<Service>,
+    /// The first admin credential, if this start made the tenant it belongs to.
+    pub first_credential: Option<FirstCredential>,
+    store: Store,
+    health: HealthReporter,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    grace: Duration,
+}
+
+/// Opens the database that the configuration names; its folder is made if need be.
+pub async fn open_store(config: &Config) -> Result<Store, StartError> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::DataDir {
+        path: config.data_dir.display().to_string(),
+        error,
+    })?;
+    let database = &config.database.url;
+    Store::open(database, config.database.max_connections)
+        .await
+        .map_err(|error| StartError::Database {
+            database: database.to_string(),
+            cause: cause(error),
+        })
+}
+
+/// The service that the configuration describes, over an open database.
+pub async fn build_service(
+    config: &Config,
+    store: &Store,
+    clock: Clock,
+    issuer: String,
+) -> Result<Service, StartError> {
+    let parts = Parts {
+        store: store.clone(),
+        master_key: master_key(config, store).await?,
+        clock,
+        issuer,
+        signing_algorithm: config.signing_algorithm,
+        prefixes: config.secrets.prefixes.clone(),
+        hash_queue: config.secrets.hash_queue,
+    };
+    Service::new(parts)
+        .await
+        .map_err(|error| StartError::SigningKeys(cause(error)))
+}
+
+impl Server {
+    /// Starts everything that the configuration names. The listeners are taken first:
+    /// a port in use leaves the database as it was.
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let grpc = listen(config.listen.grpc, "grpc.listen").await?;
+        let http = listen(config.listen.http, "http.listen").await?;
+        let ops = listen(config.listen.ops, "ops.listen").await?;
+        let (grpc_at, http_at, ops_at) = (address(&grpc)?, address(&http)?, address(&ops)?);
+
+        let issuer = config
+            .issuer
+            .clone()
+            .unwrap_or_else(|| format!("http://{http_at}"));
+        let store = open_store(config).await?;
+        let service = Arc::new(build_service(config, &store, clock, issuer).await?);
+        let first_credential = service
+            .bootstrap_if_new()
+            .await
+            .map_err(|error| StartError::Internal(cause(error)))?;
+
+        let metrics = Arc::new(Metrics::default());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let grpc_router = grpc::router(
+            Arc::clone(&service),
+            health_service,
+            config.limits.request_timeout,
+        )
+        .map_err(|error| StartError::Internal(error.to_string()))?;
+        let server = Self {
+            grpc: grpc_at,
+            http: http_at,
+            ops: ops_at,
+            first_credential,
+            store,
+            health,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            grace: config.limits.shutdown_grace,
+            service,
+        };
+        let limits = connections::Limits::new(&config.limits);
+        let observed = |router: Router, face| {
+            let observed = Observed {
+                face,
+                metrics: Arc::clone(&metrics),
+            };
+            router.layer(from_fn_with_state(observed, observe))
+        };
+        server.serve(grpc, observed(grpc_router, "grpc"), limits.for_grpc());
+        server.serve(
+            http,
+            observed(http::router(Arc::clone(&server.service)), "http"),
+            limits,
+        );
+        server.serve(
+            ops,
+            ops::router(Arc::clone(&server.service), metrics),
+            limits,
+        );
+        server.keep_up();
+        Ok(server)
+    }
+
+    /// Stops: no new connections, requests under way end within the grace, then the
+    /// database is closed.
+    pub async fn shutdown(self) {
+        self.health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(self.grace, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests did not end in time and were cut");
+        }
+        self.store.close().await;
+    }
+
+    fn serve(&self, listener: TcpListener, router: Router, limits: connections::Limits) {
+        let accept = connections::accept(
+            listener,
+            router,
+            limits,
+            self.stop.clone(),
+            self.tasks.clone(),
+        );
+        self.tasks.spawn(accept);
+    }
+
+    /// What is done again and again beside the requests.
+    fn keep_up(&self) {
+        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(KEY_REFRESH))
+                .await
+                .is_some()
+            {
+                if let Err(error) = service.refresh_signing_keys().await {
+                    tracing::warn!(cause = cause(error), "signing keys were not read again");
+                }
+            }
+        });
+        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        let health = self.health.clone();
+        self.tasks.spawn(async move {
+            loop {
+                let status = match service.check_ready().await {
+                    Ok(()) => ServingStatus::Serving,
+                    Err(_) => ServingStatus::NotServing,
+                };
+                health.set_service_status("", status).await;
+                let pause = stop.run_until_cancelled(tokio::time::sleep(HEALTH_REFRESH));
+                if pause.await.is_none() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Listen {
+            address,
+            setting,
+            error,
+        })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|error| StartError::Internal(error.to_string()))
+}
+
+/// The master key. The default file is made at the first start only: where there is
+/// something sealed already, a new key would be of no use.
+async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartError> {
+    let refused = |fault: Fault| StartError::MasterKey(fault.0);
+    match &config.master_key {
+        MasterKeySource::Given(key) => Ok(key.clone()),
+        MasterKeySource::File { path, named } => {
+            if *named || path.exists() {
+                return MasterKey::from_file(path).map_err(refused);
+            }
+            if has_signing_keys(store).await? {
+                return Err(StartError::MasterKey(format!(
+                    "{} is missing, and the database {} holds what was sealed with it; bring it \
+                     back, or set master_key or master_key_file",
+                    path.display(),
+                    config.database.url
+                )));
+            }
+            MasterKey::create_file(path).map_err(refused)
+        }
+    }
+}
+
+async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
+    let keys = async { store.read().await?.list_signing_keys().await }.await;
+    keys.map(|keys| !keys.is_empty())
+        .map_err(|error| StartError::SigningKeys(cause(error)))
+}
+
+/// The whole story, for an operator: the error's text alone is for callers.
+fn cause(error: Error) -> String {
+    match error {
+        Error::Internal(cause) => cause.to_string(),
+        Error::Unavailable(cause) => format!("it did not answer: {cause}"),
+        error => error.to_string(),
+    }
+}

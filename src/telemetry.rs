@@ -1,0 +1,273 @@
+//! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tracing::{Instrument, Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::config::{LogFormat, TelemetryConfig};
+
+/// Sends what is left of the traces when it is told to.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// What went wrong with the start of logs and traces.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log directives cannot be read.
+    #[error("telemetry.log is not valid: {0}")]
+    Log(#[from] tracing_subscriber::filter::ParseError),
+    /// The exporter cannot be built.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Somebody else has started logs in this process.
+    #[error("logs cannot be started: {0}")]
+    Started(#[from] tracing_subscriber::util::TryInitError),
+}
+
+impl Telemetry {
+    /// Starts logs to standard error, and traces to the OTLP endpoint if there is one.
+    /// Once a process.
+    pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
+        let filter = EnvFilter::try_new(&config.log)?;
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = match config.log_format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        let provider = config
+            .otlp_endpoint
+            .as_deref()
+            .map(tracer_provider)
+            .transpose()?;
+        let traces = provider
+            .as_ref()
+            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("keyward")));
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(lines)
+            .with(traces)
+            .try_init()?;
+        Ok(Self { provider })
+    }
+
+    /// Sends what is left. Blocks for a moment.
+    pub fn stop(self) {
+        if let Some(provider) = self.provider
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()?;
+    let resource = Resource::builder().with_service_name("keyward").build();
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .build())
+}
+
+/// The metrics of a server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    in_flight: Family<FaceLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    face: &'static str,
+    method: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    face: &'static str,
+    method: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaceLabels {
+    face: &'static str,
+}
+
+/// From a cached answer to an argon2 hash behind a full queue.
+const BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("keyward");
+        let requests = Family::default();
+        registry.register(
+            "requests",
+            "Requests answered, by their outcome",
+            requests.clone(),
+        );
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let durations = Family::new_with_constructor(histogram);
+        registry.register(
+            "request_duration_seconds",
+            "How long requests took to answer",
+            durations.clone(),
+        );
+        let in_flight = Family::default();
+        registry.register(
+            "requests_in_flight",
+            "Requests being answered",
+            in_flight.clone(),
+        );
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", build);
+        Self {
+            registry,
+            requests,
+            durations,
+            in_flight,
+        }
+    }
+}
+
+impl Metrics {
+    /// All metrics in the OpenMetrics text format, which Prometheus reads.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// One of the faces that are observed.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// `grpc` or `http`.
+    pub face: &'static str,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Puts a request in a span, under the caller's trace if he sent one (W3C Trace
+/// Context), and counts and times it.
+pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
+    let Observed { face, metrics } = observed;
+    let path = request.uri().path().to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let span = tracing::info_span!(
+        "request",
+        otel.kind = "server",
+        otel.name = field::Empty,
+        face,
+        code = field::Empty,
+    );
+    let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
+    // Fails where traces are not collected: then there is nothing to belong to.
+    span.set_parent(parent).ok();
+
+    let in_flight = metrics.in_flight.get_or_create_owned(&FaceLabels { face });
+    in_flight.inc();
+    let (response, took) = timed(next.run(request).instrument(span.clone())).await;
+    in_flight.dec();
+
+    let code = code(face, &response);
+    let method = method(face, path, route, &code);
+    finish(&span, &method, &code);
+    metrics
+        .durations
+        .get_or_create(&DurationLabels {
+            face,
+            method: method.clone(),
+        })
+        .observe(took.as_secs_f64());
+    metrics
+        .requests
+        .get_or_create(&RequestLabels { face, method, code })
+        .inc();
+    response
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "measures how long the machine took"
+)]
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let start = Instant::now();
+    let done = work.await;
+    (done, start.elapsed())
+}
+
+fn finish(span: &Span, method: &str, code: &str) {
+    span.record("otel.name", method);
+    span.record("code", code);
+    span.in_scope(|| tracing::debug!(method, code, "answered"));
+}
+
+/// The gRPC status of a unary answer, or the HTTP status.
+fn code(face: &str, response: &Response) -> String {
+    let status = response
+        .headers()
+        .get("grpc-status")
+        .and_then(|value| value.to_str().ok());
+    match status {
+        Some(status) => status.to_owned(),
+        None if face == "grpc" && response.status().is_success() => "0".to_owned(),
+        None => response.status().as_u16().to_string(),
+    }
+}
+
+/// What was called, from a bounded set: what callers make up is `unknown`.
+fn method(face: &str, path: String, route: Option<String>, code: &str) -> String {
+    const UNIMPLEMENTED: &str = "12";
+    match route {
+        Some(_) if face == "grpc" && code != UNIMPLEMENTED => path,
+        Some(route) if face != "grpc" => route,
+        _ => "unknown".to_owned(),
+    }
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(axum::http::HeaderName::as_str).collect()
+    }
+}

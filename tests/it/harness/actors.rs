@@ -1,0 +1,229 @@
+//! Callers: the administrator, and applications with a credential.
+
+use keyward::proto::admin as pb;
+use keyward::proto::admin::application_service_client::ApplicationServiceClient;
+use keyward::proto::admin::credential::Kind;
+use keyward::proto::admin::credential_service_client::CredentialServiceClient;
+use keyward::proto::admin::scope_service_client::ScopeServiceClient;
+use keyward::proto::admin::tenant_service_client::TenantServiceClient;
+use keyward::proto::token as tokens;
+use keyward::proto::token::issue_token_request::Credential as Proof;
+use keyward::proto::token::token_service_client::TokenServiceClient;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+/// A client id and a secret; or, with no id, an API key.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) client_id: String,
+    pub(crate) secret: String,
+}
+
+type AddBearer = Box<dyn FnMut(Request<()>) -> Result<Request<()>, Status> + Send + Sync>;
+pub(crate) type Authorized = InterceptedService<Channel, AddBearer>;
+
+/// The administrator: every client, with his token.
+pub(crate) struct Admin {
+    pub(crate) tenants: TenantServiceClient<Authorized>,
+    pub(crate) scopes: ScopeServiceClient<Authorized>,
+    pub(crate) applications: ApplicationServiceClient<Authorized>,
+    pub(crate) credentials: CredentialServiceClient<Authorized>,
+    pub(crate) tokens: TokenServiceClient<Authorized>,
+}
+
+/// A channel whose calls carry a bearer string.
+pub(crate) async fn bearer(grpc: &str, token: &str) -> Authorized {
+    let channel = connect(grpc).await;
+    bearer_on(channel, token)
+}
+
+fn bearer_on(channel: Channel, token: &str) -> Authorized {
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+    let add: AddBearer = Box::new(move |mut request: Request<()>| {
+        request
+            .metadata_mut()
+            .insert("authorization", value.clone());
+        Ok(request)
+    });
+    InterceptedService::new(channel, add)
+}
+
+pub(crate) async fn connect(grpc: &str) -> Channel {
+    Channel::from_shared(grpc.to_owned())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
+}
+
+impl Credential {
+    /// How it stands in a request.
+    pub(crate) fn proof(&self) -> Option<Proof> {
+        Some(if self.client_id.is_empty() {
+            Proof::ApiKey(self.secret.clone())
+        } else {
+            Proof::ClientSecret(tokens::ClientSecret {
+                client_id: self.client_id.clone(),
+                client_secret: self.secret.clone(),
+            })
+        })
+    }
+
+    /// Exchanges it over gRPC.
+    pub(crate) async fn exchange(
+        &self,
+        grpc: &str,
+        scopes: &[&str],
+        audiences: &[&str],
+    ) -> Result<tokens::IssueTokenResponse, Status> {
+        let owned = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();
+        let request = tokens::IssueTokenRequest {
+            credential: self.proof(),
+            scopes: owned(scopes),
+            audiences: owned(audiences),
+        };
+        let mut client = TokenServiceClient::new(connect(grpc).await);
+        client
+            .issue_token(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// Its token, with all scopes and the default audience.
+    pub(crate) async fn token(&self, grpc: &str) -> String {
+        self.exchange(grpc, &[], &[]).await.unwrap().access_token
+    }
+}
+
+impl Admin {
+    pub(crate) async fn new(grpc: String, credential: &Credential) -> Self {
+        let token = credential
+            .exchange(&grpc, &[], &["keyward"])
+            .await
+            .unwrap()
+            .access_token;
+        let channel = connect(&grpc).await;
+        let authorized = || bearer_on(channel.clone(), &token);
+        Self {
+            tenants: TenantServiceClient::new(authorized()),
+            scopes: ScopeServiceClient::new(authorized()),
+            applications: ApplicationServiceClient::new(authorized()),
+            credentials: CredentialServiceClient::new(authorized()),
+            tokens: TokenServiceClient::new(authorized()),
+        }
+    }
+
+    /// Creates a tenant with these scopes in its catalogue.
+    pub(crate) async fn tenant(&mut self, id: &str, scopes: &[&str]) {
+        let profile = pb::Profile {
+            scopes: scopes
+                .iter()
+                .map(|scope| pb::Scope {
+                    name: (*scope).to_owned(),
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        };
+        let request = pb::ApplyProfileRequest {
+            name: format!("tenants/{id}"),
+            profile: Some(profile),
+            ..Default::default()
+        };
+        self.tenants.apply_profile(request).await.unwrap();
+    }
+
+    /// Creates an application with these scopes.
+    pub(crate) async fn application(
+        &mut self,
+        tenant: &str,
+        id: &str,
+        scopes: &[&str],
+    ) -> pb::Application {
+        let application = pb::Application {
+            display_name: id.to_owned(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            ..Default::default()
+        };
+        let request = pb::CreateApplicationRequest {
+            parent: format!("tenants/{tenant}"),
+            application_id: id.to_owned(),
+            application: Some(application),
+            request_id: String::new(),
+        };
+        let response = self.applications.create_application(request).await.unwrap();
+        response.into_inner().application.unwrap()
+    }
+
+    /// Creates a credential.
+    pub(crate) async fn credential(
+        &mut self,
+        application: &str,
+        kind: Kind,
+    ) -> (pb::Credential, Credential) {
+        let request = pb::CreateCredentialRequest {
+            parent: application.to_owned(),
+            credential: Some(pb::Credential {
+                kind: kind.into(),
+                ..Default::default()
+            }),
+            request_id: String::new(),
+        };
+        let made = self
+            .credentials
+            .create_credential(request)
+            .await
+            .unwrap()
+            .into_inner();
+        let credential = made.credential.unwrap();
+        let client_id = match kind {
+            Kind::ApiKey => String::new(),
+            _ => credential.client_id.clone(),
+        };
+        (
+            credential,
+            Credential {
+                client_id,
+                secret: made.secret,
+            },
+        )
+    }
+
+    /// A tenant `acme` with scopes `a`, `b` and `c`, an application `crm` with `a` and
+    /// `b`, and a client secret of it.
+    pub(crate) async fn acme(&mut self) -> (pb::Credential, Credential) {
+        self.tenant("acme", &["a", "b", "c"]).await;
+        self.application("acme", "crm", &["a", "b"]).await;
+        self.credential("tenants/acme/applications/crm", Kind::ClientSecret)
+            .await
+    }
+
+    /// What introspection says of a token.
+    pub(crate) async fn introspect(&mut self, token: &str) -> tokens::IntrospectTokenResponse {
+        let request = tokens::IntrospectTokenRequest {
+            token: token.to_owned(),
+        };
+        self.tokens
+            .introspect_token(request)
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Whether introspection calls a token active.
+    pub(crate) async fn is_active(&mut self, token: &str) -> bool {
+        self.introspect(token).await.active
+    }
+}
+
+/// The documented reason of an error.
+pub(crate) fn reason(status: &Status) -> String {
+    let info = status
+        .get_details_error_info()
+        .expect("every error has ErrorInfo");
+    assert_eq!(info.domain, "keyward");
+    info.reason
+}

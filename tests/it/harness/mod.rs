@@ -1,0 +1,31 @@
+//! What the tests stand on: the real server on real sockets, real databases, a clock
+//! that stands still until a test moves it, and callers with names.
+
+mod actors;
+mod http;
+mod postgres;
+mod server;
+
+pub(crate) use actors::{Admin, Credential, bearer, reason};
+pub(crate) use http::Answer;
+pub(crate) use postgres::fresh_database;
+pub(crate) use server::{Backend, Keyward, config, secret_free};
+
+/// Makes of each function two tests, one for each database.
+macro_rules! on_both_databases {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                Box::pin(super::$test($crate::harness::Backend::Sqlite)).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                Box::pin(super::$test($crate::harness::Backend::Postgres)).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_databases;

@@ -1,0 +1,142 @@
+//! A server for one test.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyward::clock::Clock;
+use keyward::config::{Config, Layers};
+use keyward::server::Server;
+use tempfile::TempDir;
+
+use super::{Admin, Credential, fresh_database};
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A server with a database of its own, and a clock that the test moves.
+pub(crate) struct Keyward {
+    server: Option<Server>,
+    clock: Clock,
+    folder: TempDir,
+    database: Option<String>,
+    admin: Credential,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Backend {
+    /// A server on this kind of database, as it is by default.
+    pub(crate) async fn start(self) -> Keyward {
+        self.start_with(&[]).await
+    }
+
+    /// A server on this kind of database, with some settings changed.
+    pub(crate) async fn start_with(self, settings: &[(&'static str, &str)]) -> Keyward {
+        let folder = TempDir::new().unwrap();
+        let database = match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(fresh_database().await),
+        };
+        let clock = Clock::manual("2026-06-01T12:00:00Z".parse().unwrap());
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()))
+            .collect();
+        let config = config(folder.path(), database.as_deref(), &settings);
+        let server = Server::start(&config, clock.clone()).await.unwrap();
+        let first = server.first_credential.clone().unwrap();
+        Keyward {
+            server: Some(server),
+            clock,
+            folder,
+            database,
+            admin: Credential {
+                client_id: first.client_id,
+                secret: first.client_secret.expose().to_owned(),
+            },
+            settings,
+        }
+    }
+}
+
+/// The configuration of a server for tests: every port free, data in `folder`.
+pub(crate) fn config(
+    folder: &std::path::Path,
+    database: Option<&str>,
+    settings: &[(&'static str, String)],
+) -> Config {
+    let mut layers = Layers::default()
+        .with_flag("grpc.listen", "test", Some("127.0.0.1:0"))
+        .with_flag("http.listen", "test", Some("127.0.0.1:0"))
+        .with_flag("ops.listen", "test", Some("127.0.0.1:0"))
+        .with_flag("issuer", "test", Some("https://keyward.test"))
+        .with_flag("data_dir", "test", Some(folder.display()))
+        .with_flag("database.url", "test", database);
+    for (key, value) in settings {
+        layers = layers.with_flag(key, "test", Some(value));
+    }
+    Config::read(layers).unwrap()
+}
+
+impl Keyward {
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// The gRPC address, as a URL.
+    pub(crate) fn grpc(&self) -> String {
+        format!("http://{}", self.server().grpc)
+    }
+
+    /// A URL of the HTTP face.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server().http)
+    }
+
+    /// The administrator, freshly authenticated.
+    pub(crate) async fn admin(&self) -> Admin {
+        Admin::new(self.grpc(), &self.admin).await
+    }
+
+    /// The administrator's own credential.
+    pub(crate) fn admin_credential(&self) -> &Credential {
+        &self.admin
+    }
+
+    /// Moves time forward.
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// The server's time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Stops the server and starts it again on what it left.
+    pub(crate) async fn restart(&mut self) {
+        let settings = self.settings.clone();
+        self.restart_with(&settings).await;
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn restart_with(&mut self, settings: &[(&'static str, String)]) {
+        self.server.take().unwrap().shutdown().await;
+        let config = config(self.folder.path(), self.database.as_deref(), settings);
+        self.server = Some(Server::start(&config, self.clock.clone()).await.unwrap());
+    }
+}
+
+/// Fails if a text holds a secret of ours.
+pub(crate) fn secret_free(text: &str) {
+    for prefix in ["kws_", "kwk_", "eyJ"] {
+        assert!(!text.contains(prefix), "a secret stands in: {text}");
+    }
+}

@@ -1,0 +1,399 @@
+//! The contract of the store: one function a promise, on both databases.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyward::clock::later;
+use keyward::domain::{
+    Application, ApplicationId, ApplicationName, ApplicationSettings, Credential, CredentialId,
+    CredentialKind, CredentialName, CredentialSettings, PageRequest, Record, Scope, ScopeId,
+    ScopeName, ScopeSet, ScopeSettings, SecretRecord, Tenant, TenantId, TenantSettings,
+};
+use keyward::store::{Database, SigningKeyRow, Store};
+use tempfile::TempDir;
+
+use crate::harness::{Backend, fresh_database, on_both_databases};
+
+on_both_databases!(
+    what_is_written_is_read_again,
+    nothing_is_written_without_a_commit,
+    a_second_row_of_the_same_key_is_refused_without_harm,
+    a_change_from_an_old_version_is_refused,
+    names_are_listed_in_byte_order_page_by_page,
+    a_scope_that_goes_is_taken_from_its_holders,
+    a_tenant_goes_with_all_that_is_its,
+    a_new_secret_ends_the_old_ones,
+    a_disabled_scope_is_not_effective,
+    a_generation_of_signing_keys_has_one_key,
+    a_revoked_token_is_known_until_it_ends,
+    writers_of_one_tenant_wait_for_each_other,
+);
+
+struct Fresh {
+    store: Store,
+    _folder: TempDir,
+}
+
+async fn fresh(backend: Backend) -> Fresh {
+    let folder = TempDir::new().unwrap();
+    let database = match backend {
+        Backend::Sqlite => Database::Sqlite(folder.path().join("keyward.db")),
+        Backend::Postgres => Database::parse(&fresh_database().await).unwrap(),
+    };
+    Fresh {
+        store: Store::open(&database, 4).await.unwrap(),
+        _folder: folder,
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-06-01T12:00:00.123456Z".parse().unwrap()
+}
+
+fn tenant(id: &str) -> Tenant {
+    let id = TenantId::parse(id).unwrap();
+    Tenant {
+        settings: TenantSettings::new(&id),
+        id,
+        epoch: 0,
+        record: Record::new(now()),
+    }
+}
+
+fn scope(tenant: &str, scope: &str) -> Scope {
+    Scope {
+        id: ScopeId {
+            tenant: TenantId::parse(tenant).unwrap(),
+            scope: ScopeName::parse(scope).unwrap(),
+        },
+        settings: ScopeSettings::default(),
+        record: Record::new(now()),
+    }
+}
+
+fn application(tenant: &str, id: &str, scopes: &str) -> Application {
+    let scopes = ScopeSet::parse(scopes).unwrap();
+    Application {
+        name: ApplicationName {
+            tenant: TenantId::parse(tenant).unwrap(),
+            application: ApplicationId::parse(id).unwrap(),
+        },
+        settings: ApplicationSettings {
+            display_name: "Zoë's \"CRM\"".to_owned(),
+            scopes: scopes.clone(),
+            expires_at: Some(later(now(), Duration::from_secs(60))),
+            ..Default::default()
+        },
+        effective_scopes: scopes,
+        epoch: 3,
+        record: Record::new(now()),
+    }
+}
+
+fn credential(application: &Application, id: u8) -> Credential {
+    Credential {
+        name: CredentialName {
+            application: application.name.clone(),
+            credential: CredentialId::parse(&format!("{id:032x}")).unwrap(),
+        },
+        kind: CredentialKind::ApiKey,
+        settings: CredentialSettings::default(),
+        secrets: vec![secret(1)],
+        epoch: 0,
+        record: Record::new(now()),
+    }
+}
+
+fn secret(version: i64) -> SecretRecord {
+    SecretRecord {
+        version,
+        hash: format!("hash {version}"),
+        last_four: "abcd".to_owned(),
+        created_at: now(),
+        expires_at: None,
+    }
+}
+
+/// A store with tenant `acme`, scopes `a` and `b`, and application `crm` with both.
+async fn acme(backend: Backend) -> (Fresh, Application) {
+    let fresh = fresh(backend).await;
+    let application = application("acme", "crm", "a b");
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
+    assert!(tx.insert_scope(&scope("acme", "a")).await.unwrap());
+    assert!(tx.insert_scope(&scope("acme", "b")).await.unwrap());
+    assert!(
+        tx.insert_application(&application, Some("r1"))
+            .await
+            .unwrap()
+    );
+    tx.commit().await.unwrap();
+    (fresh, application)
+}
+
+async fn what_is_written_is_read_again(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let credential = credential(&application, 1);
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_credential(&credential, None).await.unwrap());
+    tx.commit().await.unwrap();
+
+    let mut session = fresh.store.read().await.unwrap();
+    let found = session.find_application(&application.name).await.unwrap();
+    assert_eq!(found, Some(application.clone()));
+    let client = session
+        .find_client(&credential.name.credential)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(client.credential, credential);
+    assert_eq!(client.application, application);
+    assert_eq!(client.tenant, tenant("acme"));
+}
+
+async fn nothing_is_written_without_a_commit(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
+    drop(tx);
+    let mut session = fresh.store.read().await.unwrap();
+    assert_eq!(session.find_tenant(&tenant("acme").id).await.unwrap(), None);
+}
+
+async fn a_second_row_of_the_same_key_is_refused_without_harm(backend: Backend) {
+    let (fresh, first) = acme(backend).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(!tx.insert_tenant(&tenant("acme")).await.unwrap());
+    assert!(!tx.insert_scope(&scope("acme", "a")).await.unwrap());
+    assert!(
+        !tx.insert_application(&first, None).await.unwrap(),
+        "the same id"
+    );
+    let other = application("acme", "other", "a");
+    assert!(
+        !tx.insert_application(&other, Some("r1")).await.unwrap(),
+        "the same request"
+    );
+    let made = tx
+        .find_application_by_request(&other.name.tenant, "r1")
+        .await
+        .unwrap();
+    assert_eq!(made, Some(first), "the transaction goes on");
+}
+
+async fn a_change_from_an_old_version_is_refused(backend: Backend) {
+    let (fresh, first) = acme(backend).await;
+    let changed = Application {
+        record: first.record.changed(now()),
+        ..first
+    };
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.update_application(&changed).await.unwrap());
+    assert!(
+        !tx.update_application(&changed).await.unwrap(),
+        "the same change again"
+    );
+    let gone = application("acme", "gone", "");
+    let gone = Application {
+        record: gone.record.changed(now()),
+        ..gone
+    };
+    assert!(!tx.update_application(&gone).await.unwrap());
+}
+
+async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let names = ["!", "A", "Z", "_", "a", "a-b", "a:b", "ab", "z", "~"];
+    let mut tx = fresh.store.begin().await.unwrap();
+    tx.insert_tenant(&tenant("acme")).await.unwrap();
+    for name in names.iter().rev() {
+        tx.insert_scope(&scope("acme", name)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    let mut session = fresh.store.read().await.unwrap();
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = PageRequest::new(3, after).unwrap();
+        let page = session
+            .list_scopes(&tenant("acme").id, &page)
+            .await
+            .unwrap();
+        assert!(page.items.len() <= 3);
+        seen.extend(page.items.iter().map(|scope| scope.id.scope.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, names);
+}
+
+async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let id = scope("acme", "a").id;
+    let mut tx = fresh.store.begin().await.unwrap();
+    let (count, first) = tx.scope_holders(&id).await.unwrap();
+    assert_eq!(
+        (count, first),
+        (1, vec!["tenants/acme/applications/crm".to_owned()])
+    );
+    tx.raise_epoch_of_holders(&id).await.unwrap();
+    tx.delete_scope(&id).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut session = fresh.store.read().await.unwrap();
+    let left = session
+        .find_application(&application.name)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(left.settings.scopes.to_string(), "b");
+    assert_eq!(left.epoch, application.epoch + 1);
+}
+
+async fn a_tenant_goes_with_all_that_is_its(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let credential = credential(&application, 1);
+    let mut tx = fresh.store.begin().await.unwrap();
+    tx.insert_credential(&credential, None).await.unwrap();
+    tx.delete_tenant(&application.name.tenant).await.unwrap();
+    assert!(
+        tx.find_client(&credential.name.credential)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        tx.catalogue(&application.name.tenant)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    // Nothing of it is left to come back with a tenant of the same name.
+    assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
+    assert!(
+        tx.find_application(&application.name)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+async fn a_new_secret_ends_the_old_ones(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let credential = credential(&application, 1);
+    let id = &credential.name.credential;
+    let end = later(now(), Duration::from_secs(10));
+    let mut tx = fresh.store.begin().await.unwrap();
+    tx.insert_credential(&credential, None).await.unwrap();
+    tx.add_secret(id, &secret(2), end).await.unwrap();
+    let read = tx.find_credential(&credential.name).await.unwrap().unwrap();
+    let ends: Vec<_> = read
+        .secrets
+        .iter()
+        .map(|s| (s.version, s.expires_at))
+        .collect();
+    assert_eq!(ends, [(2, None), (1, Some(end))], "newest first");
+
+    tx.add_secret(id, &secret(3), now()).await.unwrap();
+    let read = tx.find_credential(&credential.name).await.unwrap().unwrap();
+    assert_eq!(read.secrets, [secret(3)], "what has ended is not kept");
+}
+
+async fn a_disabled_scope_is_not_effective(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let disabled = ScopeSettings {
+        disabled: true,
+        ..Default::default()
+    };
+    let scope = Scope {
+        settings: disabled,
+        record: scope("acme", "b").record.changed(now()),
+        ..scope("acme", "b")
+    };
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.update_scope(&scope).await.unwrap());
+    let read = tx
+        .find_application(&application.name)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(read.settings.scopes.to_string(), "a b");
+    assert_eq!(read.effective_scopes.to_string(), "a");
+}
+
+async fn a_generation_of_signing_keys_has_one_key(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let key = |id: &str| SigningKeyRow {
+        generation: 1,
+        id: id.to_owned(),
+        algorithm: "ES256".to_owned(),
+        sealed_private_key: "sealed".to_owned(),
+        created_at: now(),
+        activates_at: now(),
+    };
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_signing_key(&key("one")).await.unwrap());
+    assert!(!tx.insert_signing_key(&key("two")).await.unwrap());
+    tx.commit().await.unwrap();
+    let keys = fresh
+        .store
+        .read()
+        .await
+        .unwrap()
+        .list_signing_keys()
+        .await
+        .unwrap();
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].id, "one");
+}
+
+async fn a_revoked_token_is_known_until_it_ends(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let end = later(now(), Duration::from_secs(10));
+    let mut tx = fresh.store.begin().await.unwrap();
+    let tenant = &application.name.tenant;
+    tx.insert_revoked_token("jti", tenant, now(), end)
+        .await
+        .unwrap();
+    tx.insert_revoked_token("jti", tenant, now(), end)
+        .await
+        .unwrap();
+    tx.purge_revoked_tokens(now()).await.unwrap();
+    assert!(tx.is_token_revoked("jti").await.unwrap());
+    assert!(!tx.is_token_revoked("other").await.unwrap());
+    tx.purge_revoked_tokens(end).await.unwrap();
+    assert!(!tx.is_token_revoked("jti").await.unwrap());
+}
+
+async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let writers = (0..20).map(|_| {
+        let (store, name) = (fresh.store.clone(), application.name.clone());
+        tokio::spawn(async move {
+            let mut tx = store.begin().await.unwrap();
+            tx.lock_tenant(&name.tenant).await.unwrap().unwrap();
+            let before = tx.find_application(&name).await.unwrap().unwrap();
+            let after = Application {
+                epoch: before.epoch + 1,
+                record: before.record.changed(now()),
+                ..before
+            };
+            assert!(
+                tx.update_application(&after).await.unwrap(),
+                "read under the lock"
+            );
+            tx.commit().await.unwrap();
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let mut session = fresh.store.read().await.unwrap();
+    let left = session
+        .find_application(&application.name)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(left.epoch, application.epoch + 20);
+}
