@@ -23,12 +23,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         protox::prost::Message::encode_to_vec(&descriptors),
     )?;
     tonic_prost_build::configure()
-        // Secrets travel in these; a derived Debug would print them.
+        // Secrets travel in these: `src/proto.rs` gives them a Debug that does not tell.
         .skip_debug([
             ".keyward.admin.v1.CreateCredentialResponse",
             ".keyward.admin.v1.RotateCredentialResponse",
             ".keyward.token.v1.ClientSecret",
             ".keyward.token.v1.IssueTokenRequest",
+            ".keyward.token.v1.IssueTokenRequest.credential",
             ".keyward.token.v1.IssueTokenResponse",
             ".keyward.token.v1.IntrospectTokenRequest",
             ".keyward.token.v1.RevokeTokenRequest",

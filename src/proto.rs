@@ -24,3 +24,25 @@ pub mod token {
 
 /// The descriptors of all protos, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyward_descriptor.bin"));
+
+/// Debug for the messages in which secrets travel: it names them and shows nothing.
+macro_rules! redacted {
+    ($($message:ty),+ $(,)?) => {
+        $(impl std::fmt::Debug for $message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($message), " { … }"))
+            }
+        })+
+    };
+}
+
+redacted!(
+    admin::CreateCredentialResponse,
+    admin::RotateCredentialResponse,
+    token::ClientSecret,
+    token::issue_token_request::Credential,
+    token::IssueTokenRequest,
+    token::IssueTokenResponse,
+    token::IntrospectTokenRequest,
+    token::RevokeTokenRequest,
+);

@@ -14,7 +14,7 @@ pub use layers::{Faults, Layers, Setting};
 
 use crate::domain::Fault;
 use crate::keys::SigningAlgorithm;
-use crate::secrets::{MasterKey, Prefixes};
+use crate::secrets::{MasterKey, Prefixes, Queue};
 use crate::store::Database;
 use layers::Reader;
 
@@ -84,8 +84,8 @@ pub struct DatabaseConfig {
 pub struct SecretsConfig {
     /// What they begin with.
     pub prefixes: Prefixes,
-    /// How many hashes may wait for a core.
-    pub hash_queue: usize,
+    /// How hashes wait for a core.
+    pub hash_queue: Queue,
 }
 
 /// Bounds of requests and connections.
@@ -145,7 +145,10 @@ impl Config {
                     client_secret: r.get("secrets.client_secret_prefix", "kws", prefix),
                     api_key: r.get("secrets.api_key_prefix", "kwk", prefix),
                 },
-                hash_queue: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
+                hash_queue: Queue {
+                    length: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
+                    longest_wait: r.get("secrets.hash_wait", "10s", duration),
+                },
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
             limits: Limits {

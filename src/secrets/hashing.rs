@@ -18,10 +18,17 @@ use crate::error::{Error, Result};
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// How long a hash may wait for its turn.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// What a caller who is turned away is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How hashes wait for their turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// How many may wait.
+    pub length: usize,
+    /// How long.
+    pub longest_wait: Duration,
+}
 
 /// Hashes secrets and checks them.
 #[derive(Debug)]
@@ -31,6 +38,7 @@ pub struct Hasher {
     running: Arc<Semaphore>,
     /// One permit for each hash that runs or waits.
     admitted: Arc<Semaphore>,
+    longest_wait: Duration,
     /// A hash of nothing anyone has, for clients that do not exist.
     decoy: String,
 }
@@ -47,8 +55,8 @@ impl std::fmt::Debug for Pepper {
 }
 
 impl Hasher {
-    /// A hasher under the master key; at most `queue` hashes wait for their turn.
-    pub fn new(master: &MasterKey, queue: usize) -> Result<Self> {
+    /// A hasher under the master key.
+    pub fn new(master: &MasterKey, queue: Queue) -> Result<Self> {
         let id = KeyId::new(master.id().as_bytes()).map_err(fault)?;
         let pepper = Pepper {
             key: master.derive("pepper"),
@@ -59,7 +67,8 @@ impl Hasher {
         Ok(Self {
             pepper: Arc::new(pepper),
             running: Arc::new(Semaphore::new(cores)),
-            admitted: Arc::new(Semaphore::new(cores + queue)),
+            admitted: Arc::new(Semaphore::new(cores + queue.length)),
+            longest_wait: queue.longest_wait,
             decoy,
         })
     }
@@ -88,7 +97,8 @@ impl Hasher {
             retry_after: RETRY_AFTER,
         };
         let _admitted = self.admitted.try_acquire().map_err(|_| overloaded())?;
-        let turn = tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.running).acquire_owned());
+        let turn =
+            tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());
         let permit = turn.await.map_err(|_| overloaded())?.map_err(fault)?;
         let pepper = Arc::clone(&self.pepper);
         let job = tokio::task::spawn_blocking(move || {

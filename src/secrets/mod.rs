@@ -11,7 +11,7 @@ pub mod random;
 pub mod sealing;
 
 pub use format::{Prefixes, Secret};
-pub use hashing::Hasher;
+pub use hashing::{Hasher, Queue};
 pub use master_key::MasterKey;
 pub use page_token::PageTokens;
 pub use sealing::Sealer;

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::domain::Record;
 use crate::error::{Error, Result};
 use crate::keys::{KeyRing, SigningAlgorithm};
-use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Sealer};
+use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Queue, Sealer};
 use crate::store::Store;
 
 /// What a service is made of.
@@ -48,8 +48,8 @@ pub struct Parts {
     pub signing_algorithm: SigningAlgorithm,
     /// What secrets begin with.
     pub prefixes: Prefixes,
-    /// How many hashes may wait for their turn.
-    pub hash_queue: usize,
+    /// How hashes wait for their turn.
+    pub hash_queue: Queue,
 }
 
 /// Keyward's use cases.

@@ -9,7 +9,8 @@ use keyward::proto::admin::tenant_service_client::TenantServiceClient;
 use keyward::proto::token as tokens;
 use keyward::proto::token::issue_token_request::Credential as Proof;
 use keyward::proto::token::token_service_client::TokenServiceClient;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -22,8 +23,20 @@ pub(crate) struct Credential {
     pub(crate) secret: String,
 }
 
-type AddBearer = Box<dyn FnMut(Request<()>) -> Result<Request<()>, Status> + Send + Sync>;
-pub(crate) type Authorized = InterceptedService<Channel, AddBearer>;
+pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
+
+/// Puts a bearer string into every call.
+#[derive(Clone)]
+pub(crate) struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request
+            .metadata_mut()
+            .insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
 
 /// The administrator: every client, with his token.
 pub(crate) struct Admin {
@@ -41,14 +54,7 @@ pub(crate) async fn bearer(grpc: &str, token: &str) -> Authorized {
 }
 
 fn bearer_on(channel: Channel, token: &str) -> Authorized {
-    let value: MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
-    let add: AddBearer = Box::new(move |mut request: Request<()>| {
-        request
-            .metadata_mut()
-            .insert("authorization", value.clone());
-        Ok(request)
-    });
-    InterceptedService::new(channel, add)
+    InterceptedService::new(channel, Bearer(format!("Bearer {token}").parse().unwrap()))
 }
 
 pub(crate) async fn connect(grpc: &str) -> Channel {

@@ -6,7 +6,7 @@ mod http;
 mod postgres;
 mod server;
 
-pub(crate) use actors::{Admin, Credential, bearer, reason};
+pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, reason};
 pub(crate) use http::Answer;
 pub(crate) use postgres::fresh_database;
 pub(crate) use server::{Backend, Keyward, config, secret_free};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use keyward::clock::Clock;
 use keyward::config::{Config, Layers};
 use keyward::server::Server;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::{Admin, Credential, fresh_database};
@@ -131,6 +132,36 @@ impl Keyward {
         self.server.take().unwrap().shutdown().await;
         let config = config(self.folder.path(), self.database.as_deref(), settings);
         self.server = Some(Server::start(&config, self.clock.clone()).await.unwrap());
+    }
+}
+
+impl Keyward {
+    /// Every byte that the database keeps: SQLite's files, or all rows of PostgreSQL.
+    pub(crate) async fn stored_bytes(&self) -> Vec<u8> {
+        let Some(url) = &self.database else {
+            let mut bytes = Vec::new();
+            for file in ["keyward.db", "keyward.db-wal"] {
+                bytes.extend(std::fs::read(self.folder.path().join(file)).unwrap_or_default());
+            }
+            return bytes;
+        };
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select table_name::text from information_schema.tables where table_schema = 'public'",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        let mut bytes = Vec::new();
+        for table in tables {
+            let rows = sqlx::AssertSqlSafe(format!("select t::text from {table} t"));
+            let rows: Vec<String> = sqlx::query_scalar(rows)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+            bytes.extend(rows.concat().into_bytes());
+        }
+        bytes
     }
 }
 

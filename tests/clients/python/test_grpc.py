@@ -1,0 +1,142 @@
+"""grpcio, with stubs made by its own tools."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc import Channel, RpcError, StatusCode
+from grpc_status import rpc_status
+from keyward.admin.v1.credential_pb2 import DeleteCredentialRequest
+from keyward.admin.v1.credential_pb2_grpc import CredentialServiceStub
+from keyward.admin.v1.scope_pb2 import ListScopesRequest
+from keyward.admin.v1.scope_pb2_grpc import ScopeServiceStub
+from keyward.admin.v1.tenant_pb2 import ListTenantsRequest
+from keyward.admin.v1.tenant_pb2_grpc import TenantServiceStub
+from keyward.token.v1.token_pb2 import (
+    ClientSecret,
+    IntrospectTokenRequest,
+    IssueTokenRequest,
+    IssueTokenResponse,
+)
+from keyward.token.v1.token_pb2_grpc import TokenServiceStub
+
+from harness import SCOPES, Client, Metadata, Server
+
+
+def issue(
+    channel: Channel,
+    client: Client,
+    scopes: Sequence[str] = (),
+    audiences: Sequence[str] = (),
+) -> IssueTokenResponse:
+    pair = ClientSecret(client_id=client.client_id, client_secret=client.client_secret)
+    return TokenServiceStub(channel).IssueToken(
+        IssueTokenRequest(client_secret=pair, scopes=scopes, audiences=audiences)
+    )
+
+
+def failure(call: Callable[[], object]) -> tuple[StatusCode, ErrorInfo]:
+    """The code of a call that must fail, and the one ErrorInfo that it must carry."""
+    with pytest.raises(RpcError) as caught:
+        call()
+    status = rpc_status.from_call(caught.value)
+    assert status is not None, "the error has no details"
+    infos = [detail for detail in status.details if detail.Is(ErrorInfo.DESCRIPTOR)]
+    assert len(infos) == 1
+    info = ErrorInfo()
+    infos[0].Unpack(info)
+    assert info.domain == "keyward"
+    return caught.value.code(), info
+
+
+def test_the_first_credential_gets_an_admin_token(
+    admin_token: IssueTokenResponse,
+) -> None:
+    assert admin_token.token_type == "Bearer"
+    assert admin_token.expires_in.ToTimedelta().total_seconds() == 900
+    assert list(admin_token.scopes) == ["keyward.admin"]
+
+
+def test_a_profile_makes_the_catalogue(
+    channel: Channel, admin: Metadata, tenant: str
+) -> None:
+    listed = ScopeServiceStub(channel).ListScopes(
+        ListScopesRequest(parent=tenant), metadata=admin
+    )
+    names = [scope.name for scope in listed.scopes]
+    assert names == [f"{tenant}/scopes/{scope}" for scope in SCOPES]
+
+
+def test_introspection_tells_everything_about_an_active_token(
+    channel: Channel, server: Server, admin: Metadata, tenant: str, client: Client
+) -> None:
+    token = issue(channel, client).access_token
+    told = TokenServiceStub(channel).IntrospectToken(
+        IntrospectTokenRequest(token=token), metadata=admin
+    )
+    assert told.active
+    assert list(told.scopes) == SCOPES
+    assert told.client_id == client.client_id
+    assert told.subject == client.application
+    assert f"tenants/{told.tenant}" == tenant
+    assert list(told.audiences) == [tenant]
+    assert told.issuer == server.issuer
+    assert told.expire_time.seconds - told.issue_time.seconds == 900
+    assert told.token_id
+
+
+def test_deleting_a_credential_ends_its_tokens_and_nothing_more_is_told(
+    channel: Channel, admin: Metadata, client: Client
+) -> None:
+    token = issue(channel, client).access_token
+    CredentialServiceStub(channel).DeleteCredential(
+        DeleteCredentialRequest(name=client.credential), metadata=admin
+    )
+    told = TokenServiceStub(channel).IntrospectToken(
+        IntrospectTokenRequest(token=token), metadata=admin
+    )
+    # `active: false` and every other field unset are no bytes at all.
+    assert told.SerializeToString() == b""
+
+
+def test_a_scope_that_is_not_the_clients_is_refused(
+    channel: Channel, client: Client
+) -> None:
+    code, info = failure(lambda: issue(channel, client, scopes=["calls.listen"]))
+    assert (code, info.reason) == (StatusCode.INVALID_ARGUMENT, "SCOPE_NOT_ALLOWED")
+
+
+def test_an_audience_that_is_not_the_tenants_is_refused(
+    channel: Channel, client: Client
+) -> None:
+    code, info = failure(lambda: issue(channel, client, audiences=["tenants/other"]))
+    assert (code, info.reason) == (StatusCode.INVALID_ARGUMENT, "AUDIENCE_NOT_ALLOWED")
+
+
+def test_a_deleted_credential_is_an_invalid_client(
+    channel: Channel, admin: Metadata, client: Client
+) -> None:
+    CredentialServiceStub(channel).DeleteCredential(
+        DeleteCredentialRequest(name=client.credential), metadata=admin
+    )
+    code, info = failure(lambda: issue(channel, client))
+    assert (code, info.reason) == (StatusCode.UNAUTHENTICATED, "INVALID_CLIENT")
+
+
+def test_an_admin_call_without_a_token_is_unauthenticated(channel: Channel) -> None:
+    tenants = TenantServiceStub(channel)
+    code, info = failure(lambda: tenants.ListTenants(ListTenantsRequest()))
+    assert (code, info.reason) == (StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+def test_an_admin_call_of_an_ordinary_client_names_the_scope_it_lacks(
+    channel: Channel, client: Client
+) -> None:
+    token = issue(channel, client, audiences=["keyward"]).access_token
+    bearer = (("authorization", f"Bearer {token}"),)
+    tenants = TenantServiceStub(channel)
+    code, info = failure(
+        lambda: tenants.ListTenants(ListTenantsRequest(), metadata=bearer)
+    )
+    assert (code, info.reason) == (StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    assert dict(info.metadata) == {"scope": "keyward.admin"}

@@ -1,0 +1,96 @@
+//! Calls by name, with bytes: for what every RPC must do.
+
+use keyward::proto;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+
+use crate::harness::connect;
+
+/// The paths of all RPCs of ours, as `/package.Service/Method`.
+pub(super) fn all_methods() -> Vec<String> {
+    let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
+    let mut paths = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| file.package().starts_with("keyward."))
+    {
+        for service in &file.service {
+            for method in &service.method {
+                paths.push(format!(
+                    "/{}.{}/{}",
+                    file.package(),
+                    service.name(),
+                    method.name()
+                ));
+            }
+        }
+    }
+    assert!(paths.len() > 20, "{paths:?}");
+    paths
+}
+
+/// Calls a method with these bytes and this `authorization`.
+pub(super) async fn call(
+    grpc: &str,
+    path: &str,
+    bytes: Vec<u8>,
+    authorization: Option<&str>,
+) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(connect(grpc).await);
+    client.ready().await.unwrap();
+    let mut request = Request::new(bytes);
+    if let Some(value) = authorization {
+        request
+            .metadata_mut()
+            .insert("authorization", value.parse().unwrap());
+    }
+    let response = client.unary(request, path.parse().unwrap(), Bytes).await?;
+    Ok(response.into_inner())
+}
+
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put_slice(buffer, &item);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let length = bytes::Buf::remaining(buffer);
+        Ok(Some(bytes::Buf::copy_to_bytes(buffer, length).to_vec()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}

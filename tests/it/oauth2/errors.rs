@@ -1,0 +1,174 @@
+//! Errors: OAuth's JSON on every status, and nothing done.
+
+use reqwest::Method;
+
+use crate::harness::{Answer, Backend, Credential, Keyward};
+
+async fn start() -> (Keyward, Credential) {
+    let kw = Backend::Sqlite.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    (kw, crm)
+}
+
+fn assert_error(answer: &Answer, status: u16, error: &str, says: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().as_str()),
+        (status, error),
+        "{answer:?}"
+    );
+    let description = answer.json()["error_description"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        description.contains(says),
+        "{description:?} does not say {says:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_request_is_told_what_is_wrong() {
+    let (kw, crm) = start().await;
+    let cases: [(&[(&str, &str)], u16, &str, &str); 8] = [
+        (&[], 400, "invalid_request", "grant_type is missing"),
+        (
+            &[("grant_type", "")],
+            400,
+            "invalid_request",
+            "grant_type is missing",
+        ),
+        (
+            &[("grant_type", "password")],
+            400,
+            "unsupported_grant_type",
+            "client_credentials",
+        ),
+        (
+            &[("grant_type", "implicit")],
+            400,
+            "unsupported_grant_type",
+            "client_credentials",
+        ),
+        (
+            &[("scope", "a c")],
+            400,
+            "invalid_scope",
+            "scope not allowed: c",
+        ),
+        (
+            &[("scope", "a\"b")],
+            400,
+            "invalid_scope",
+            "printable ASCII",
+        ),
+        (
+            &[("audience", "a b")],
+            400,
+            "invalid_target",
+            "without spaces",
+        ),
+        (
+            &[("scope", "a"), ("scope", "b")],
+            400,
+            "invalid_request",
+            "scope is repeated",
+        ),
+    ];
+    for (form, status, error, says) in cases {
+        let grant = form.iter().any(|(name, _)| *name == "grant_type") || form.is_empty();
+        let answer = if grant {
+            kw.post_as(&crm, "/oauth2/token", form).await
+        } else {
+            kw.token_for(&crm, form).await
+        };
+        assert_error(&answer, status, error, says);
+        assert_eq!(
+            answer.header("www-authenticate"),
+            "",
+            "no challenge but on a 401"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_authentication_is_one_and_well_formed() {
+    let (kw, crm) = start().await;
+    let secret = ("client_secret", crm.secret.as_str());
+    let id = ("client_id", crm.client_id.as_str());
+    let same = kw.token_for(&crm, &[id]).await;
+    assert_eq!(
+        same.status, 200,
+        "its own client_id beside Basic is no second way"
+    );
+    let twice = kw.token_for(&crm, &[id, secret]).await;
+    assert_error(&twice, 400, "invalid_request", "twice");
+    let other = kw.token_for(&crm, &[("client_id", "another")]).await;
+    assert_error(&other, 400, "invalid_request", "client_id");
+    let assertion = kw.token_for(&crm, &[("client_assertion", "x.y.z")]).await;
+    assert_error(&assertion, 400, "invalid_request", "client_secret_basic");
+
+    let grant = ("grant_type", "client_credentials");
+    for form in [&[grant][..], &[grant, id], &[grant, secret]] {
+        let answer = kw.post("/oauth2/token", form).await;
+        assert_error(&answer, 401, "invalid_client", "no client authentication");
+        assert_eq!(answer.header("www-authenticate"), "", "Basic was not tried");
+    }
+    for header in [
+        "Basic",
+        "Basic !!!",
+        "Basic bm9jb2xvbg==",
+        "Basic /w==",
+        "Digest x",
+        "x",
+    ] {
+        let request = kw
+            .request(Method::POST, "/oauth2/token")
+            .header("authorization", header)
+            .form(&[grant]);
+        let answer = kw.send(request).await;
+        assert_error(&answer, 400, "invalid_request", "Authorization");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_oauths_json() {
+    let (kw, crm) = start().await;
+    let send = async |method: Method, path: &str| kw.send(kw.request(method, path)).await;
+    assert_error(
+        &send(Method::GET, "/nothing").await,
+        404,
+        "not_found",
+        "endpoint",
+    );
+    assert_error(
+        &send(Method::GET, "/oauth2").await,
+        404,
+        "not_found",
+        "endpoint",
+    );
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+        let answer = send(Method::GET, path).await;
+        assert_error(&answer, 405, "invalid_request", "method");
+        assert_eq!(answer.header("allow"), "POST");
+    }
+    let json = kw
+        .request(Method::POST, "/oauth2/token")
+        .basic_auth(&crm.client_id, Some(&crm.secret))
+        .header("content-type", "application/json")
+        .body("{\"grant_type\":\"client_credentials\"}");
+    assert_error(&kw.send(json).await, 415, "invalid_request", "Content-Type");
+    let large = [
+        ("grant_type", "client_credentials"),
+        ("x", &"x".repeat(70_000)),
+    ];
+    let answer = kw.post_as(&crm, "/oauth2/token", &large).await;
+    assert_error(&answer, 413, "invalid_request", "65536");
+    let path = format!(
+        "/oauth2/token?client_id={}&client_secret={}",
+        crm.client_id, crm.secret
+    );
+    let answer = kw
+        .post(&path, &[("grant_type", "client_credentials")])
+        .await;
+    assert_error(&answer, 400, "invalid_request", "URI");
+}

@@ -1,0 +1,178 @@
+//! Introspection (RFC 7662) and revocation (RFC 7009).
+
+use keyward::proto::admin::DeleteCredentialRequest;
+use keyward::proto::admin::credential::Kind;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Answer, Backend, Credential, Keyward, on_both_databases};
+
+on_both_databases!(
+    an_active_token_tells_whose_it_is,
+    what_is_not_active_is_exactly_that,
+    a_stranger_is_told_nothing,
+    a_revoked_token_is_refused_at_once,
+    a_bearer_may_ask_too,
+);
+
+const INACTIVE: &str = "{\"active\":false}";
+
+async fn token(kw: &Keyward, client: &Credential) -> String {
+    let answer = kw.token_for(client, &[]).await;
+    answer.json()["access_token"].as_str().unwrap().to_owned()
+}
+
+async fn introspect(kw: &Keyward, client: &Credential, token: &str) -> Answer {
+    kw.post_as(
+        client,
+        "/oauth2/introspect",
+        &[("token", token), ("token_type_hint", "x")],
+    )
+    .await
+}
+
+async fn an_active_token_tells_whose_it_is(backend: Backend) {
+    let kw = backend.start().await;
+    let (credential, crm) = kw.admin().await.acme().await;
+    let token = token(&kw, &crm).await;
+    let answer = introspect(&kw, &crm, &token).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let mut body = answer.json();
+    assert_eq!(body["jti"].take().as_str().unwrap().len(), 32);
+    let now = kw.now().as_second();
+    let expected = json!({
+        "active": true,
+        "scope": "a b",
+        "client_id": credential.client_id,
+        "token_type": "Bearer",
+        "exp": now + 900,
+        "iat": now,
+        "sub": "tenants/acme/applications/crm",
+        "aud": "tenants/acme",
+        "iss": "https://keyward.test",
+        "jti": null,
+        "tenant": "acme",
+    });
+    assert_eq!(body, expected);
+}
+
+async fn what_is_not_active_is_exactly_that(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (credential, crm) = admin.acme().await;
+    let (_, asker) = admin
+        .credential("tenants/acme/applications/crm", Kind::ClientSecret)
+        .await;
+    let application = admin.application("acme", "bi", &["a"]).await;
+    let (_, bi) = admin
+        .credential(&application.name, Kind::ClientSecret)
+        .await;
+    let own = token(&kw, &crm).await;
+    let foreign = token(&kw, &bi).await;
+    let flipped = format!("{}x{}", &own[..200], &own[201..]);
+    let cut = &own[..own.len() - 1];
+    for inactive in ["x", "kwk_x", &flipped, cut, &foreign, &crm.secret] {
+        let answer = introspect(&kw, &crm, inactive).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.body.as_str()),
+            (200, INACTIVE)
+        );
+    }
+    let request = DeleteCredentialRequest {
+        name: credential.name,
+        etag: String::new(),
+    };
+    admin.credentials.delete_credential(request).await.unwrap();
+    assert_eq!(
+        introspect(&kw, &asker, &own).await.body,
+        INACTIVE,
+        "its credential is gone"
+    );
+}
+
+async fn a_stranger_is_told_nothing(backend: Backend) {
+    let kw = backend.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    let token = token(&kw, &crm).await;
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        let answer = kw.post(path, &[("token", &token)]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (401, "invalid_client")
+        );
+        let stranger = Credential {
+            secret: "wrong".to_owned(),
+            ..crm.clone()
+        };
+        let answer = kw.post_as(&stranger, path, &[("token", &token)]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (401, "invalid_client")
+        );
+        let answer = kw.post_as(&crm, path, &[]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (400, "invalid_request")
+        );
+    }
+    assert_eq!(introspect(&kw, &crm, &token).await.json()["active"], true);
+}
+
+async fn a_revoked_token_is_refused_at_once(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let application = admin.application("acme", "bi", &["a"]).await;
+    let (_, bi) = admin
+        .credential(&application.name, Kind::ClientSecret)
+        .await;
+    let token = token(&kw, &crm).await;
+    let revoke = async |client: &Credential, token: &str| {
+        kw.post_as(client, "/oauth2/revoke", &[("token", token)])
+            .await
+    };
+    let answer = revoke(&bi, &token).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().as_str()),
+        (400, "unauthorized_client")
+    );
+    assert_eq!(introspect(&kw, &crm, &token).await.json()["active"], true);
+    for token in [&token, &token, "unknown"] {
+        let answer = revoke(&crm, token).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, ""));
+    }
+    assert_eq!(introspect(&kw, &crm, &token).await.body, INACTIVE);
+    let (_, key) = admin
+        .credential("tenants/acme/applications/crm", Kind::ApiKey)
+        .await;
+    let answer = revoke(&crm, &key.secret).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().as_str()),
+        (400, "unsupported_token_type")
+    );
+}
+
+async fn a_bearer_may_ask_too(backend: Backend) {
+    let kw = backend.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    let subject = token(&kw, &crm).await;
+    let ask = async |bearer: &str| {
+        let request = kw
+            .request(Method::POST, "/oauth2/introspect")
+            .bearer_auth(bearer);
+        kw.send(request.form(&[("token", &subject)])).await
+    };
+    let own = crm
+        .exchange(&kw.grpc(), &[], &["keyward"])
+        .await
+        .unwrap()
+        .access_token;
+    assert_eq!(ask(&own).await.json()["active"], true);
+    let answer = ask("wrong").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().as_str()),
+        (401, "invalid_token")
+    );
+    assert!(answer.header("www-authenticate").starts_with("Bearer "));
+}

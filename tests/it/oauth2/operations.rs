@@ -1,0 +1,31 @@
+//! The face for operators.
+
+use crate::harness::{Backend, on_both_databases};
+
+on_both_databases!(a_server_is_alive_and_ready_and_counts);
+
+async fn a_server_is_alive_and_ready_and_counts(backend: Backend) {
+    let kw = backend.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    assert_eq!(kw.token_for(&crm, &[]).await.status, 200);
+    let ops = format!("http://{}", kw.server().ops);
+    for path in ["/livez", "/readyz"] {
+        let answer = reqwest::get(format!("{ops}{path}")).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+    let metrics = reqwest::get(format!("{ops}/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    for line in [
+        r#"keyward_requests_total{face="http",method="/oauth2/token",code="200"} 1"#,
+        r#"keyward_requests_total{face="grpc",method="/keyward.token.v1.TokenService/IssueToken",code="0"} 1"#,
+        r#"keyward_requests_in_flight{face="http"} 0"#,
+        "# EOF",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains(&crm.secret) && !metrics.contains(&crm.client_id));
+}
