@@ -29,6 +29,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Connection {
     /// The server's gRPC address
     #[arg(
+        global = true,
         long,
         value_name = "URL",
         env = "KEYWARD_SERVER",
@@ -36,10 +37,11 @@ pub(super) struct Connection {
     )]
     pub(super) server: String,
     /// The client id to call as
-    #[arg(long, value_name = "ID", env = "KEYWARD_CLIENT_ID")]
+    #[arg(global = true, long, value_name = "ID", env = "KEYWARD_CLIENT_ID")]
     pub(super) client_id: Option<String>,
     /// Its secret; better in the environment than here, where others see it
     #[arg(
+        global = true,
         long,
         value_name = "SECRET",
         env = "KEYWARD_CLIENT_SECRET",
@@ -48,6 +50,7 @@ pub(super) struct Connection {
     pub(super) client_secret: Option<String>,
     /// An API key to call as, in place of a client id and secret
     #[arg(
+        global = true,
         long,
         value_name = "KEY",
         env = "KEYWARD_API_KEY",
@@ -55,7 +58,7 @@ pub(super) struct Connection {
     )]
     pub(super) api_key: Option<String>,
     /// How to print the result
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(global = true, long, short, value_enum, default_value_t)]
     pub(super) output: Format,
 }
 

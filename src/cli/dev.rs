@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::apply::ProfileFile;
 use super::output::{Format, print_json};
-use super::serve::stopped;
+use super::serve::StopSignal;
 use super::{Connection, Failure, ServerOptions, token};
 use crate::clock::Clock;
 use crate::proto::admin as pb;
@@ -59,18 +59,22 @@ impl Dev {
         }
         let config = self.options.read()?;
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
+        let mut stop = StopSignal::new()?;
         let server = Server::start(&config, Clock::system()).await?;
         let admin = match &server.first_credential {
             Some(first) => first.clone(),
             None => server.service.bootstrap().await.map_err(Failure::new)?,
         };
         let shown = tokio::select! {
-            shown = show(&server, &admin, &config.data_dir, folder.is_some()) => shown,
-            stopped = stopped() => stopped,
+            shown = show(&server, &admin, &config.data_dir, folder.is_some()) => match shown {
+                Ok(()) => {
+                    stop.received().await;
+                    Ok(())
+                }
+                failed => failed,
+            },
+            () = stop.received() => Ok(()),
         };
-        if shown.is_ok() {
-            stopped().await?;
-        }
         server.shutdown().await;
         telemetry.stop();
         shown

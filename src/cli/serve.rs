@@ -1,7 +1,7 @@
 //! `keyward serve`
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::note;
 use super::{Failure, ServerOptions};
@@ -27,6 +27,7 @@ impl Serve {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
+        let mut stop = StopSignal::new()?;
         let server = Server::start(&config, Clock::system()).await?;
         if let Some(first) = &server.first_credential {
             note("This is the first start. The admin credential below is shown this once:");
@@ -40,7 +41,7 @@ impl Serve {
             database = %config.database.url,
             "serving"
         );
-        stopped().await?;
+        stop.received().await;
         tracing::info!("stopping");
         server.shutdown().await;
         telemetry.stop();
@@ -57,13 +58,26 @@ pub(super) fn print(credential: &FirstCredential) {
     );
 }
 
-/// Waits until the process is told to stop.
-pub(super) async fn stopped() -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that tell a process to stop. From its making on they kill no more, so it
+/// is made before anything that must be stopped in order.
+pub(super) struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    pub(super) fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(Failure::new)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::new)?,
+        })
     }
-    Ok(())
+
+    /// Waits for one of them.
+    pub(super) async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -15,7 +15,7 @@ pub use layers::{Faults, Layers, Setting};
 use crate::domain::Fault;
 use crate::keys::SigningAlgorithm;
 use crate::secrets::{MasterKey, Prefixes, Queue};
-use crate::store::Database;
+use crate::store::{Database, PoolOptions};
 use layers::Reader;
 
 /// What is in force.
@@ -75,8 +75,8 @@ pub struct Listen {
 pub struct DatabaseConfig {
     /// The database.
     pub url: Database,
-    /// The most connections to it.
-    pub max_connections: u32,
+    /// How connections to it are kept.
+    pub pool: PoolOptions,
 }
 
 /// How secrets look and are hashed.
@@ -138,7 +138,11 @@ impl Config {
             },
             database: DatabaseConfig {
                 url: database(r, &data_dir),
-                max_connections: r.get("database.max_connections", "16", |v| within(v, 1, 1000)),
+                pool: PoolOptions {
+                    max_connections: r
+                        .get("database.max_connections", "16", |v| within(v, 1, 1000)),
+                    acquire_timeout: r.get("database.acquire_timeout", "10s", duration),
+                },
             },
             secrets: SecretsConfig {
                 prefixes: Prefixes {

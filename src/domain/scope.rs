@@ -25,7 +25,7 @@ impl ScopeName {
         let allowed = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
         if value.is_empty() || value.len() > 128 || !value.bytes().all(allowed) {
             return Err(Fault::new(
-                "must be 1 to 128 printable ASCII characters without space, \" and \\",
+                "must be 1 to 128 printable ASCII characters without spaces, double quotes and backslashes",
             ));
         }
         Ok(Self(value.to_owned()))

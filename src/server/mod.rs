@@ -99,7 +99,7 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
         error,
     })?;
     let database = &config.database.url;
-    Store::open(database, config.database.max_connections)
+    Store::open(database, config.database.pool)
         .await
         .map_err(|error| StartError::Database {
             database: database.to_string(),

@@ -58,8 +58,7 @@ impl Service {
     /// The caller that a bearer string proves: an API key, or an access token that is
     /// for Keyward itself.
     pub async fn authenticate_bearer(&self, bearer: &Secret) -> Result<Caller> {
-        const REFUSED: Error =
-            Error::Unauthenticated("the bearer token in the authorization metadata is not valid");
+        const REFUSED: Error = Error::Unauthenticated("the bearer token is not valid");
         if self.prefixes.looks_like_api_key(bearer.expose()) {
             return match self
                 .authenticate_client(Proof::ApiKey(bearer.clone()))

@@ -20,8 +20,14 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 /// The oldest SQLite whose write-ahead log does not lose what it acknowledged.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
-/// How long a request waits for a connection before the database counts as away.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How connections to the database are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOptions {
+    /// The most there are at once.
+    pub max_connections: u32,
+    /// How long a request waits for one before the database counts as away.
+    pub acquire_timeout: Duration,
+}
 
 /// Which database, as `sqlite:PATH` or `postgres://…`.
 #[derive(Clone)]
@@ -76,17 +82,21 @@ impl fmt::Debug for Database {
 impl Store {
     /// Opens the database and brings its schema up to date. A schema from a newer
     /// version is left as it is, and refused.
-    pub async fn open(database: &Database, max_connections: u32) -> Result<Self> {
+    pub async fn open(database: &Database, options: PoolOptions) -> Result<Self> {
         let pool = match database {
             Database::Sqlite(path) => {
-                let write = sqlite_pool(path, 1).await?;
+                let one = PoolOptions {
+                    max_connections: 1,
+                    ..options
+                };
+                let write = sqlite_pool(path, one).await?;
                 check_sqlite_version(&write).await?;
                 migrated(SQLITE.run(&write).await, database)?;
-                let read = sqlite_pool(path, max_connections).await?;
+                let read = sqlite_pool(path, options).await?;
                 Pool::Sqlite { read, write }
             }
-            Database::Postgres(options) => {
-                let pool = postgres_pool(options, max_connections).await?;
+            Database::Postgres(server) => {
+                let pool = postgres_pool(server, options).await?;
                 migrated(POSTGRES.run(&pool).await, database)?;
                 Pool::Postgres(pool)
             }
@@ -95,28 +105,28 @@ impl Store {
     }
 }
 
-async fn sqlite_pool(path: &Path, connections: u32) -> Result<SqlitePool> {
-    let options = SqliteConnectOptions::new()
+async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
+    let file = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         // What was acknowledged survives a loss of power.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(ACQUIRE_TIMEOUT);
+        .busy_timeout(options.acquire_timeout);
     SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(options)
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_with(file)
         .await
         .map_err(fault)
 }
 
-async fn postgres_pool(options: &PgConnectOptions, connections: u32) -> Result<PgPool> {
+async fn postgres_pool(server: &PgConnectOptions, options: PoolOptions) -> Result<PgPool> {
     PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(options.clone())
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_with(server.clone())
         .await
         .map_err(fault)
 }

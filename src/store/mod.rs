@@ -18,7 +18,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-pub use connect::Database;
+pub use connect::{Database, PoolOptions};
 pub use signing_keys::SigningKeyRow;
 
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ mod server;
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, reason};
 pub(crate) use http::Answer;
 pub(crate) use postgres::fresh_database;
-pub(crate) use server::{Backend, Keyward, config, secret_free};
+pub(crate) use server::{Backend, Keyward, secret_free};
 
 /// Makes of each function two tests, one for each database.
 macro_rules! on_both_databases {

@@ -64,7 +64,7 @@ impl Backend {
 }
 
 /// The configuration of a server for tests: every port free, data in `folder`.
-pub(crate) fn config(
+fn config(
     folder: &std::path::Path,
     database: Option<&str>,
     settings: &[(&'static str, String)],
@@ -115,10 +115,6 @@ impl Keyward {
     /// The server's time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    pub(crate) fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// Stops the server and starts it again on what it left.

@@ -1,1 +1,7 @@
 //! The binary, as an operator runs it.
+
+mod binary;
+mod commands;
+mod configuration;
+mod dev;
+mod start;

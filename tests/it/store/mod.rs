@@ -9,7 +9,7 @@ use keyward::domain::{
     CredentialKind, CredentialName, CredentialSettings, PageRequest, Record, Scope, ScopeId,
     ScopeName, ScopeSet, ScopeSettings, SecretRecord, Tenant, TenantId, TenantSettings,
 };
-use keyward::store::{Database, SigningKeyRow, Store};
+use keyward::store::{Database, PoolOptions, SigningKeyRow, Store};
 use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
@@ -40,8 +40,12 @@ async fn fresh(backend: Backend) -> Fresh {
         Backend::Sqlite => Database::Sqlite(folder.path().join("keyward.db")),
         Backend::Postgres => Database::parse(&fresh_database().await).unwrap(),
     };
+    let options = PoolOptions {
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(60),
+    };
     Fresh {
-        store: Store::open(&database, 4).await.unwrap(),
+        store: Store::open(&database, options).await.unwrap(),
         _folder: folder,
     }
 }

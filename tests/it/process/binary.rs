@@ -1,0 +1,139 @@
+//! Running `keyward` as a process.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// `keyward` with these arguments and nothing of the tests' own environment.
+pub(super) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Finished {
+    pub(super) fn of(command: &mut Command) -> Self {
+        command.output().unwrap().into()
+    }
+
+    /// The output of a command that must have worked.
+    pub(super) fn worked(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// The output as JSON.
+    pub(super) fn json(self) -> Value {
+        let text = self.worked();
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    }
+}
+
+/// Arguments for listeners on free ports.
+pub(super) const FREE_PORTS: [&str; 6] = [
+    "--grpc",
+    "127.0.0.1:0",
+    "--http",
+    "127.0.0.1:0",
+    "--ops",
+    "127.0.0.1:0",
+];
+
+/// A running `keyward serve`.
+pub(super) struct Serving {
+    child: Child,
+    stdout: Option<ChildStdout>,
+    _log: Lines<BufReader<ChildStderr>>,
+    pub(super) grpc: String,
+    pub(super) http: String,
+}
+
+impl Serving {
+    /// Starts it and waits until it serves.
+    pub(super) fn start(arguments: &[&str]) -> Self {
+        let arguments = ["serve"]
+            .iter()
+            .chain(&FREE_PORTS)
+            .chain(arguments)
+            .copied();
+        let mut child = keyward(arguments)
+            .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let serving = log
+            .by_ref()
+            .map(Result::unwrap)
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(|line| line["fields"]["message"] == "serving")
+            .expect("the server starts");
+        let address = |face: &str| serving["fields"][face].as_str().unwrap().to_owned();
+        Self {
+            grpc: format!("http://{}", address("grpc")),
+            http: format!("http://{}", address("http")),
+            stdout: child.stdout.take(),
+            _log: log,
+            child,
+        }
+    }
+
+    /// Tells it to stop and waits; what it printed to standard output.
+    pub(super) fn stop(mut self, signal: &str) -> String {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let printed = std::io::read_to_string(self.stdout.take().unwrap()).unwrap();
+        assert_eq!(
+            self.child.wait().unwrap().code(),
+            Some(0),
+            "it stops in order"
+        );
+        printed
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // A test that failed in between leaves nothing behind.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The value of `export NAME=VALUE` in what was printed.
+pub(super) fn exported<'a>(printed: &'a str, name: &str) -> &'a str {
+    let line = format!("export {name}=");
+    let value = printed
+        .lines()
+        .find_map(|printed| printed.strip_prefix(&line));
+    value.unwrap_or_else(|| panic!("no {name} in {printed}"))
+}

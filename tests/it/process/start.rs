@@ -1,0 +1,178 @@
+//! Starting and stopping, and everything that keeps a server from starting: a clear
+//! sentence, and everything as it was.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+
+use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
+use crate::harness::fresh_database;
+
+/// A folder in which a server has been once.
+fn used() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    Serving::start(&["--data-dir", folder.path().to_str().unwrap()]).stop("-TERM");
+    folder
+}
+
+/// What `serve` says when it cannot start.
+fn refused(arguments: &[&str]) -> String {
+    let arguments = ["serve"]
+        .iter()
+        .chain(&FREE_PORTS)
+        .chain(arguments)
+        .copied();
+    let finished = Finished::of(&mut keyward(arguments));
+    assert_ne!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(finished.stdout, "");
+    finished.stderr
+}
+
+#[test]
+fn the_first_start_tells_the_admin_credential_and_no_other_does() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("new").display().to_string();
+    let first = Serving::start(&["--data-dir", &path]).stop("-TERM");
+    assert!(exported(&first, "KEYWARD_CLIENT_SECRET").starts_with("kws_"));
+    let second = Serving::start(&["--data-dir", &path]).stop("-INT");
+    assert_eq!(second, "");
+    let mode = fs::metadata(folder.path().join("new/master.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_port_in_use_is_named_and_the_folder_stays_empty() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut arguments = vec!["serve"];
+    arguments.extend(FREE_PORTS);
+    arguments[4] = &address;
+    arguments.extend(["--data-dir", path]);
+    let finished = Finished::of(&mut keyward(arguments.iter().copied()));
+    assert_eq!(finished.code, Some(1));
+    assert!(
+        finished
+            .stderr
+            .contains(&format!("cannot listen on {address} (http.listen)"))
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_master_key_that_cannot_be_used_is_told() {
+    let folder = used();
+    let path = folder.path().to_str().unwrap();
+    let key = folder.path().join("master.key");
+    let good = fs::read_to_string(&key).unwrap();
+
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    assert!(refused(&["--data-dir", path]).contains("master.key: has mode 644"));
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+
+    fs::write(&key, "short").unwrap();
+    assert!(refused(&["--data-dir", path]).contains("master.key: must be 32 bytes in base64"));
+
+    fs::write(&key, STANDARD.encode([7; 32])).unwrap();
+    assert!(refused(&["--data-dir", path]).contains("was sealed under master key"));
+
+    fs::remove_file(&key).unwrap();
+    assert!(refused(&["--data-dir", path]).contains("master.key is missing"));
+    assert!(!key.exists(), "no new key is made where one was");
+
+    fs::write(&key, good).unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(Serving::start(&["--data-dir", path]).stop("-TERM"), "");
+}
+
+#[test]
+fn the_master_key_can_come_from_the_environment() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let migrate = |key: &str| {
+        let mut command = keyward(["bootstrap", "--data-dir", path]);
+        Finished::of(command.env("KEYWARD_MASTER_KEY", key))
+    };
+    migrate(&STANDARD.encode([1; 32])).worked();
+    assert!(!folder.path().join("master.key").exists());
+    let other = migrate(&STANDARD.encode([2; 32]));
+    assert!(
+        other.stderr.contains("sealed under master key"),
+        "{other:?}"
+    );
+    let malformed = migrate("x");
+    assert_eq!(malformed.code, Some(2));
+    assert!(
+        malformed
+            .stderr
+            .contains("master_key must be 32 bytes in base64"),
+        "{malformed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_left_as_it_is() {
+    const NEWER: &str = "insert into _sqlx_migrations \
+        (version, description, success, checksum, execution_time) values ";
+    let folder = used();
+    let path = folder.path().to_str().unwrap();
+    let file = folder.path().join("keyward.db");
+    let mut sqlite = SqliteConnection::connect(file.to_str().unwrap())
+        .await
+        .unwrap();
+    sqlite
+        .execute(sqlx::AssertSqlSafe(format!(
+            "{NEWER} (9999, 'later', 1, x'00', 0)"
+        )))
+        .await
+        .unwrap();
+    sqlite.close().await.unwrap();
+    let told = refused(&["--data-dir", path]);
+    assert!(
+        told.contains("schema version 9999") && told.contains("newer"),
+        "{told}"
+    );
+
+    let url = fresh_database().await;
+    let arguments = ["migrate", "--data-dir", path, "--database-url", &url];
+    let arguments = || keyward(arguments);
+    Finished::of(&mut arguments()).worked();
+    let mut postgres = PgConnection::connect(&url).await.unwrap();
+    let newer = format!("{NEWER} (9999, 'later', true, '\\x00', 0)");
+    postgres.execute(sqlx::AssertSqlSafe(newer)).await.unwrap();
+    let told = Finished::of(&mut arguments());
+    assert!(told.stderr.contains("schema version 9999"), "{told:?}");
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_named() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let file = folder.path().join("keyward.db");
+    fs::write(
+        &file,
+        "this is no database, however long it may be".repeat(100),
+    )
+    .unwrap();
+    let told = refused(&["--data-dir", path]);
+    assert!(told.contains(file.to_str().unwrap()), "{told}");
+
+    let url = "postgres://keyward:hunter2@127.0.0.1:1/keyward";
+    let told = Finished::of(
+        keyward(["migrate", "--data-dir", path, "--database-url", url])
+            .env("KEYWARD_DATABASE_ACQUIRE_TIMEOUT", "1s"),
+    );
+    assert!(
+        told.stderr.contains("postgres://127.0.0.1:1/keyward"),
+        "{told:?}"
+    );
+    assert!(!told.stderr.contains("hunter2"), "{told:?}");
+}
