@@ -162,7 +162,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics in the OpenMetrics text format, which Prometheus reads.
+    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;

@@ -105,14 +105,12 @@ impl Connection {
     /// A channel with the caller's token.
     pub(super) async fn authorized(&self) -> Result<Authorized, Failure> {
         let channel = self.channel().await?;
-        let bearer = match &self.api_key {
-            Some(key) => key.clone(),
-            None => {
-                let audiences = vec![Audience::KEYWARD.to_owned()];
-                self.exchange(&channel, Vec::new(), audiences)
-                    .await?
-                    .access_token
-            }
+        let bearer = if let Some(key) = &self.api_key {
+            key.clone()
+        } else {
+            let audiences = vec![Audience::KEYWARD.to_owned()];
+            let token = self.exchange(&channel, Vec::new(), audiences).await?;
+            token.access_token
         };
         let authorization = format!("Bearer {bearer}")
             .parse()

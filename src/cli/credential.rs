@@ -4,12 +4,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
-use super::client::all_pages;
+use super::client::{Authorized, all_pages};
 use super::names::Expiry;
 use super::output::{View, note};
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::State;
+use crate::proto::admin::credential_service_client::CredentialServiceClient;
 
 /// Manage credentials: how an application proves itself.
 #[derive(Debug, Args)]
@@ -32,9 +33,9 @@ enum Command {
         limit: usize,
     },
     /// Show a credential, without its secret
-    #[command(after_help = "Example:\n  keyward credential show acme/crm/CLIENT_ID")]
+    #[command(after_help = "Example:\n  keyward credential show acme/crm/ID")]
     Show {
-        /// The credential: acme/crm/CLIENT_ID
+        /// The credential: acme/crm/ID
         name: String,
     },
     /// Create a credential and print its secret, this once
@@ -55,11 +56,9 @@ Examples:
         request_id: String,
     },
     /// Change what is given of a credential
-    #[command(
-        after_help = "Example:\n  keyward credential update acme/crm/CLIENT_ID --disabled true"
-    )]
+    #[command(after_help = "Example:\n  keyward credential update acme/crm/ID --disabled true")]
     Update {
-        /// The credential: acme/crm/CLIENT_ID
+        /// The credential: acme/crm/ID
         name: String,
         #[command(flatten)]
         fields: Fields,
@@ -73,10 +72,10 @@ Examples:
     /// Give a credential a new secret and print it, this once
     #[command(after_help = "\
 Examples:
-  keyward credential rotate acme/crm/CLIENT_ID
-  keyward credential rotate acme/crm/CLIENT_ID --overlap 0s    # it leaked")]
+  keyward credential rotate acme/crm/ID
+  keyward credential rotate acme/crm/ID --overlap 0s    # it leaked")]
     Rotate {
-        /// The credential: acme/crm/CLIENT_ID
+        /// The credential: acme/crm/ID
         name: String,
         /// How long the old secret goes on working, up to 30d; 0s revokes its tokens too
         #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = names::span)]
@@ -86,9 +85,9 @@ Examples:
         etag: String,
     },
     /// Delete a credential; its tokens are refused at once
-    #[command(after_help = "Example:\n  keyward credential delete acme/crm/CLIENT_ID")]
+    #[command(after_help = "Example:\n  keyward credential delete acme/crm/ID")]
     Delete {
-        /// The credential: acme/crm/CLIENT_ID
+        /// The credential: acme/crm/ID
         name: String,
         /// Only if it still has this etag
         #[arg(long, default_value = "")]
@@ -218,23 +217,8 @@ impl Credential {
         let mut calls = client.clone();
         let (credential, secret) = match self.command {
             Command::List { application, limit } => {
-                let parent = &names::application(&application);
-                let credentials = all_pages(limit, async |page_token| {
-                    let parent = parent.clone();
-                    let request = pb::ListCredentialsRequest {
-                        parent,
-                        page_size: 1000,
-                        page_token,
-                    };
-                    let page = client.clone().list_credentials(request).await?.into_inner();
-                    Ok((page.credentials, page.next_page_token))
-                })
-                .await?;
-                let views: Vec<_> = credentials
-                    .into_iter()
-                    .map(|c| CredentialView::new(Some(c), None))
-                    .collect();
-                return output.many(&views);
+                let credentials = list(client, names::application(&application), limit).await?;
+                return output.many(&credentials);
             }
             Command::Show { name } => {
                 let request = pb::GetCredentialRequest {
@@ -320,4 +304,26 @@ impl Credential {
         }
         output.one(&CredentialView::new(credential, secret))
     }
+}
+
+async fn list(
+    client: &CredentialServiceClient<Authorized>,
+    parent: String,
+    limit: usize,
+) -> Result<Vec<CredentialView>, Failure> {
+    let parent = &parent;
+    let credentials = all_pages(limit, async |page_token| {
+        let request = pb::ListCredentialsRequest {
+            parent: parent.clone(),
+            page_size: 1000,
+            page_token,
+        };
+        let page = client.clone().list_credentials(request).await?.into_inner();
+        Ok((page.credentials, page.next_page_token))
+    })
+    .await?;
+    let views = credentials
+        .into_iter()
+        .map(|one| CredentialView::new(Some(one), None));
+    Ok(views.collect())
 }

@@ -102,9 +102,9 @@ async fn show(
         ..connection
     };
     let channel = as_sample.channel().await?;
-    let issued = as_sample.exchange(&channel, Vec::new(), Vec::new()).await?;
+    let fresh = as_sample.exchange(&channel, Vec::new(), Vec::new()).await?;
     let issuer = server.service.issuer();
-    let claims = token::verify(&as_sample, &issued.access_token, Some(issuer)).await?;
+    let claims = token::verify(&as_sample, &fresh.access_token, Some(issuer)).await?;
 
     let kept = if temporary {
         "goes when this stops"

@@ -28,7 +28,7 @@ pub(super) struct ServerOptions {
     /// Where the SQLite file and the master key are [default: keyward-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
-    /// The database: sqlite:PATH or postgres://… [default: sqlite:DATA_DIR/keyward.db]
+    /// The database: sqlite:PATH or postgres://… [default: keyward.db in the data directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or directives [default: info]

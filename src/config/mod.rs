@@ -214,7 +214,7 @@ fn parsed(value: &str) -> Result<SocketAddr, Fault> {
 
 fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
 where
-    T: std::str::FromStr + PartialOrd + fmt::Display,
+    T: std::str::FromStr + PartialOrd + fmt::Display + Copy,
 {
     value
         .parse()

@@ -116,9 +116,9 @@ impl CredentialSettings {
 
 impl Credential {
     /// How long an old secret goes on working unless the caller says otherwise.
-    pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+    pub const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
     /// The longest it may.
-    pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    pub const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
 
     /// Whether it works at `now`.
     pub fn state(&self, now: Timestamp) -> State {

@@ -1,4 +1,4 @@
-//! Deadlines: every unary call is answered in time, if need be with DEADLINE_EXCEEDED
+//! Deadlines: every unary call is answered in time, if need be with `DEADLINE_EXCEEDED`
 //! (a bare timeout of the transport would say CANCELLED).
 
 use std::time::Duration;
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_callers_deadline_is_read_in_every_unit() {
-        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(read("2H"), Some(Duration::from_hours(2)));
         assert_eq!(read("99999999S"), Some(Duration::from_secs(99_999_999)));
         assert_eq!(read("5m"), Some(Duration::from_millis(5)));
         assert_eq!(read("5n"), Some(Duration::from_nanos(5)));

@@ -45,14 +45,14 @@ struct Face {
 /// Everything that is served over gRPC. A call without a deadline, or with a longer
 /// one, is answered within `timeout`.
 pub fn router<H: Health>(
-    service: Arc<Service>,
+    service: &Arc<Service>,
     health: HealthServer<H>,
     timeout: Duration,
 ) -> Result<Router, tonic_reflection::server::Error> {
     macro_rules! limited {
         ($server:ident) => {
             $server::new(Face {
-                service: Arc::clone(&service),
+                service: Arc::clone(service),
             })
             .max_decoding_message_size(MAX_REQUEST)
         };

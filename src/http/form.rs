@@ -116,5 +116,5 @@ async fn read(body: Body) -> Result<Vec<u8>, OAuthError> {
 
 fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error)
-        .is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+        .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }

@@ -19,11 +19,11 @@ use crate::service::{Service, TokenInfo};
 struct Introspection {
     active: bool,
     #[serde(flatten)]
-    token: Option<Token>,
+    token: Option<TokenMembers>,
 }
 
 #[derive(Serialize)]
-struct Token {
+struct TokenMembers {
     scope: String,
     client_id: String,
     token_type: &'static str,
@@ -48,12 +48,12 @@ pub(super) async fn introspect(
     let info = service.introspect(&caller, &token).await?;
     let body = Introspection {
         active: info.is_some(),
-        token: info.map(Token::from),
+        token: info.map(TokenMembers::from),
     };
     Ok(json(StatusCode::OK, "no-store", &body))
 }
 
-impl From<TokenInfo> for Token {
+impl From<TokenInfo> for TokenMembers {
     fn from(info: TokenInfo) -> Self {
         Self {
             scope: info.scopes.to_string(),

@@ -20,7 +20,7 @@ pub struct KeyRing {
 
 impl KeyRing {
     /// How long verifiers may keep a published key set.
-    pub const JWKS_MAX_AGE: Duration = Duration::from_secs(300);
+    pub const JWKS_MAX_AGE: Duration = Duration::from_mins(5);
     /// How long a key is published before its first use: two lives of a verifier's
     /// cache, so that none meets a token whose key it has not seen.
     pub const NOTICE: Duration = Duration::from_secs(2 * Self::JWKS_MAX_AGE.as_secs());

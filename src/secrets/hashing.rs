@@ -57,9 +57,9 @@ impl std::fmt::Debug for Pepper {
 impl Hasher {
     /// A hasher under the master key.
     pub fn new(master: &MasterKey, queue: Queue) -> Result<Self> {
-        let id = KeyId::new(master.id().as_bytes()).map_err(fault)?;
+        let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
         let pepper = Pepper {
-            key: master.derive("pepper"),
+            key: master.derive("pepper")?,
             id,
         };
         let cores = available_parallelism().map_or(1, usize::from);

@@ -14,7 +14,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::random;
 use crate::domain::Fault;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const LENGTH: usize = 32;
 
@@ -82,27 +82,20 @@ impl MasterKey {
     }
 
     /// A key for one purpose. Different purposes get keys that tell nothing of each other.
-    pub fn derive(&self, purpose: &'static str) -> Zeroizing<[u8; 32]> {
+    pub fn derive(&self, purpose: &'static str) -> Result<Zeroizing<[u8; 32]>> {
+        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"keyward").extract(&self.0);
+        let info = [purpose.as_bytes()];
         let mut key = Zeroizing::new([0; 32]);
-        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"keyward");
-        let filled = salt
-            .extract(&self.0)
-            .expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(key.as_mut_slice()));
-        #[expect(
-            clippy::expect_used,
-            reason = "32 bytes are within what HKDF-SHA-256 can make"
-        )]
-        filled.expect("HKDF-SHA-256 makes 32 bytes");
-        key
+        prk.expand(&info, hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(key.as_mut_slice()))
+            .map_err(|_| Error::internal("no key can be derived"))?;
+        Ok(key)
     }
 
     /// Eight characters that name the key without telling anything of it: kept beside
     /// what was made under it, so that it can be replaced one day.
-    pub fn id(&self) -> String {
-        self.derive("key id")[..4]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+    pub fn id(&self) -> Result<String> {
+        let [a, b, c, d, ..] = *self.derive("key id")?;
+        Ok(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
 }

@@ -16,9 +16,9 @@ pub struct PageTokens(hmac::Key);
 
 impl PageTokens {
     /// Page tokens under the master key: every replica reads those of the others.
-    pub fn new(master: &MasterKey) -> Self {
-        let key = master.derive("page tokens");
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()))
+    pub fn new(master: &MasterKey) -> Result<Self> {
+        let key = master.derive("page tokens")?;
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
     }
 
     /// The token that goes on after `cursor` in the list that `call` names.
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_token_is_read_by_its_own_call_alone() {
         let master = MasterKey::parse(&STANDARD.encode([7; 32])).unwrap();
-        let tokens = PageTokens::new(&master);
+        let tokens = PageTokens::new(&master).unwrap();
         let token = tokens.seal("scopes of tenants/acme", "b");
         assert_eq!(
             tokens

@@ -21,11 +21,11 @@ pub struct Sealer {
 impl Sealer {
     /// A sealer under the master key.
     pub fn new(master: &MasterKey) -> Result<Self> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM, master.derive("sealing").as_slice())
+        let key = RandomizedNonceKey::new(&AES_256_GCM, master.derive("sealing")?.as_slice())
             .map_err(|_| Error::internal("no sealing key"))?;
         Ok(Self {
             key,
-            key_id: master.id(),
+            key_id: master.id()?,
         })
     }
 

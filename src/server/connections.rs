@@ -153,13 +153,12 @@ async fn serve(
         () = tokio::time::sleep(limits.age()) => None,
         () = stop.cancelled() => None,
     };
-    let outcome = match ended {
-        Some(outcome) => outcome,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            let last = tokio::time::timeout(limits.request_timeout, connection);
-            last.await.unwrap_or(Ok(()))
-        }
+    let outcome = if let Some(outcome) = ended {
+        outcome
+    } else {
+        connection.as_mut().graceful_shutdown();
+        let last = tokio::time::timeout(limits.request_timeout, connection);
+        last.await.unwrap_or(Ok(()))
     };
     if let Err(error) = outcome {
         tracing::debug!(error, "a connection broke");

@@ -150,12 +150,8 @@ impl Server {
 
         let metrics = Arc::new(Metrics::default());
         let (health, health_service) = tonic_health::server::health_reporter();
-        let grpc_router = grpc::router(
-            Arc::clone(&service),
-            health_service,
-            config.limits.request_timeout,
-        )
-        .map_err(|error| StartError::Internal(error.to_string()))?;
+        let grpc_router = grpc::router(&service, health_service, config.limits.request_timeout)
+            .map_err(|error| StartError::Internal(error.to_string()))?;
         let server = Self {
             grpc: grpc_at,
             http: http_at,

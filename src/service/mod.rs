@@ -74,7 +74,7 @@ impl Service {
         let service = Self {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
-            page_tokens: PageTokens::new(&parts.master_key),
+            page_tokens: PageTokens::new(&parts.master_key)?,
             store: parts.store,
             clock: parts.clock,
             issuer: parts.issuer,
@@ -104,7 +104,7 @@ impl Service {
 
 /// Refuses a change of something that is not as the caller last saw it. An empty etag
 /// is one that the caller does not care about.
-fn check_etag(record: &Record, etag: &str, name: impl ToString) -> Result<()> {
+fn check_etag(record: &Record, etag: &str, name: &impl ToString) -> Result<()> {
     if etag.is_empty() || etag == record.etag() {
         Ok(())
     } else {

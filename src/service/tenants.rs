@@ -48,7 +48,7 @@ impl Service {
             .lock_tenant(id)
             .await?
             .ok_or_else(|| Error::NotFound(id.name()))?;
-        check_etag(&before.record, etag, id.name())?;
+        check_etag(&before.record, etag, &id.name())?;
         let after = before.settings.with(id, patch);
         if after == before.settings {
             return Ok(before);
@@ -79,7 +79,7 @@ impl Service {
             .lock_tenant(id)
             .await?
             .ok_or_else(|| Error::NotFound(id.name()))?;
-        check_etag(&tenant.record, etag, id.name())?;
+        check_etag(&tenant.record, etag, &id.name())?;
         let (total, by) = tx.tenant_applications(id).await?;
         if total > 0 && !force {
             return Err(Error::InUse {

@@ -154,7 +154,6 @@ impl DerefMut for Tx {
 
 /// A driver's error in our terms: a database that cannot be reached, is full or asks
 /// to try again is unavailable; what else goes wrong is our own fault.
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 fn fault(error: sqlx::Error) -> Error {
     let passing = match &error {
         sqlx::Error::Io(_)

@@ -1,6 +1,19 @@
 //! All integration tests, in one binary: the real server on real sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![expect(
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
+    reason = "cases stand together, and helpers make what requests take"
+)]
+
 mod architecture;
+mod faults;
 mod grpc;
 mod harness;
 mod oauth2;

@@ -66,6 +66,10 @@ fn patch(fields: &mut Fields, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPat
 }
 
 /// `Some(None)` when it is empty: the tenant's own.
+#[expect(
+    clippy::option_option,
+    reason = "absent for a fault, and in it absent for the default"
+)]
 fn default_audience(fields: &mut Fields, field: &str, value: &str) -> Option<Option<Audience>> {
     if value.is_empty() {
         return Some(None);

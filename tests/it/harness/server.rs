@@ -36,30 +36,11 @@ impl Backend {
 
     /// A server on this kind of database, with some settings changed.
     pub(crate) async fn start_with(self, settings: &[(&'static str, &str)]) -> Keyward {
-        let folder = TempDir::new().unwrap();
         let database = match self {
             Self::Sqlite => None,
             Self::Postgres => Some(fresh_database().await),
         };
-        let clock = Clock::manual("2026-06-01T12:00:00Z".parse().unwrap());
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|(key, value)| (*key, (*value).to_owned()))
-            .collect();
-        let config = config(folder.path(), database.as_deref(), &settings);
-        let server = Server::start(&config, clock.clone()).await.unwrap();
-        let first = server.first_credential.clone().unwrap();
-        Keyward {
-            server: Some(server),
-            clock,
-            folder,
-            database,
-            admin: Credential {
-                client_id: first.client_id,
-                secret: first.client_secret.expose().to_owned(),
-            },
-            settings,
-        }
+        Keyward::start(database, settings).await
     }
 }
 
@@ -83,6 +64,30 @@ fn config(
 }
 
 impl Keyward {
+    /// A server on the database of this URL, or on SQLite.
+    pub(crate) async fn start(database: Option<String>, settings: &[(&'static str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let clock = Clock::manual("2026-06-01T12:00:00Z".parse().unwrap());
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()))
+            .collect();
+        let config = config(folder.path(), database.as_deref(), &settings);
+        let server = Server::start(&config, clock.clone()).await.unwrap();
+        let first = server.first_credential.clone().unwrap();
+        Self {
+            server: Some(server),
+            clock,
+            folder,
+            database,
+            admin: Credential {
+                client_id: first.client_id,
+                secret: first.client_secret.expose().to_owned(),
+            },
+            settings,
+        }
+    }
+
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }

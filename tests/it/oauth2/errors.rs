@@ -26,10 +26,18 @@ fn assert_error(answer: &Answer, status: u16, error: &str, says: &str) {
     );
 }
 
+/// A form, and the status, code and words it gets.
+type Case = (
+    &'static [(&'static str, &'static str)],
+    u16,
+    &'static str,
+    &'static str,
+);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_request_is_told_what_is_wrong() {
     let (kw, crm) = start().await;
-    let cases: [(&[(&str, &str)], u16, &str, &str); 8] = [
+    let cases: [Case; 8] = [
         (&[], 400, "invalid_request", "grant_type is missing"),
         (
             &[("grant_type", "")],

@@ -42,7 +42,7 @@ async fn fresh(backend: Backend) -> Fresh {
     };
     let options = PoolOptions {
         max_connections: 4,
-        acquire_timeout: Duration::from_secs(60),
+        acquire_timeout: Duration::from_mins(1),
     };
     Fresh {
         store: Store::open(&database, options).await.unwrap(),
@@ -85,7 +85,7 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
         settings: ApplicationSettings {
             display_name: "Zoë's \"CRM\"".to_owned(),
             scopes: scopes.clone(),
-            expires_at: Some(later(now(), Duration::from_secs(60))),
+            expires_at: Some(later(now(), Duration::from_mins(1))),
             ..Default::default()
         },
         effective_scopes: scopes,

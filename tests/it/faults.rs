@@ -1,0 +1,71 @@
+//! A database that goes away: an honest answer, and recovery without a hand.
+
+use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest};
+use tonic::Code;
+
+use crate::harness::{Keyward, Proxy, fresh_database, reason};
+
+/// A server whose wire to PostgreSQL can be cut.
+async fn start() -> (Keyward, Proxy) {
+    let url = fresh_database().await;
+    let (start, database) = url.rsplit_once('/').unwrap();
+    let server = start.rsplit_once('@').unwrap().1.parse().unwrap();
+    let proxy = Proxy::to(server).await;
+    let url = format!("postgres://keyward@{}/{database}", proxy.address);
+    let settings = [("database.acquire_timeout", "1s")];
+    (Keyward::start(Some(url), &settings).await, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive() {
+    let (kw, mut proxy) = start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    proxy.cut().await;
+
+    let introspect = IntrospectTokenRequest {
+        token: token.clone(),
+    };
+    let revoke = RevokeTokenRequest {
+        token: token.clone(),
+    };
+    let refused = [
+        crm.exchange(&kw.grpc(), &[], &[]).await.map(drop),
+        admin.tokens.introspect_token(introspect).await.map(drop),
+        admin.tokens.revoke_token(revoke).await.map(drop),
+    ];
+    for call in refused {
+        let status = call.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::Unavailable, "UNAVAILABLE")
+        );
+        assert!(
+            !status.message().contains("pool"),
+            "no driver's words: {}",
+            status.message()
+        );
+    }
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("token", token.as_str()),
+        ];
+        let answer = kw.post_as(&crm, path, &form).await;
+        assert_eq!(answer.status, 503, "{path}: a fault is never 200");
+        assert_eq!(answer.error(), "temporarily_unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    let ready = format!("http://{}/readyz", kw.server().ops);
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 503);
+    let alive = format!("http://{}/livez", kw.server().ops);
+    assert_eq!(reqwest::get(&alive).await.unwrap().status(), 200);
+
+    proxy.mend().await;
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+    assert!(
+        kw.admin().await.is_active(&token).await,
+        "nothing was revoked half"
+    );
+}
