@@ -65,7 +65,7 @@ pub(super) const FREE_PORTS: [&str; 6] = [
 pub(super) struct Serving {
     child: Child,
     stdout: Option<ChildStdout>,
-    _log: Lines<BufReader<ChildStderr>>,
+    log: Lines<BufReader<ChildStderr>>,
     pub(super) grpc: String,
     pub(super) http: String,
 }
@@ -96,13 +96,22 @@ impl Serving {
             grpc: format!("http://{}", address("grpc")),
             http: format!("http://{}", address("http")),
             stdout: child.stdout.take(),
-            _log: log,
+            log,
             child,
         }
     }
 
     /// Tells it to stop and waits; what it printed to standard output.
-    pub(super) fn stop(mut self, signal: &str) -> String {
+    pub(super) fn stop(self, signal: &str) -> String {
+        self.ended(signal).0
+    }
+
+    /// The same; what it logged since it serves.
+    pub(super) fn stop_with_log(self, signal: &str) -> String {
+        self.ended(signal).1
+    }
+
+    fn ended(mut self, signal: &str) -> (String, String) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -111,13 +120,19 @@ impl Serving {
                 .unwrap()
                 .success()
         );
+        let log = self
+            .log
+            .by_ref()
+            .map(Result::unwrap)
+            .collect::<Vec<_>>()
+            .join("\n");
         let printed = std::io::read_to_string(self.stdout.take().unwrap()).unwrap();
         assert_eq!(
             self.child.wait().unwrap().code(),
             Some(0),
             "it stops in order"
         );
-        printed
+        (printed, log)
     }
 }
 

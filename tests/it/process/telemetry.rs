@@ -1,0 +1,111 @@
+//! Traces leave over OTLP, under the caller's own trace, and nothing secret with them.
+
+use std::convert::Infallible;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::binary::{Finished, Serving, exported, keyward};
+
+const TRACE_ID: [u8; 16] = [
+    0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36,
+];
+
+/// A collector that hands on the bytes of every export.
+async fn collect(listener: TcpListener, exports: UnboundedSender<Vec<u8>>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let exports = exports.clone();
+        tokio::spawn(async move {
+            let take = service_fn(move |request: Request<Incoming>| {
+                let exports = exports.clone();
+                async move {
+                    assert!(request.uri().path().ends_with("TraceService/Export"));
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    exports.send(body.to_vec()).ok();
+                    let answer = Response::builder()
+                        .header("content-type", "application/grpc")
+                        .header("grpc-status", "0")
+                        .body(Full::<bytes::Bytes>::default());
+                    Ok::<_, Infallible>(answer.unwrap())
+                }
+            });
+            let connection = TokioIo::new(stream);
+            Builder::new(TokioExecutor::new())
+                .serve_connection(connection, take)
+                .await
+                .ok();
+        });
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_a_span_of_its_callers_trace() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (exports, mut exported_spans) = unbounded_channel();
+    tokio::spawn(collect(listener, exports));
+
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let printed = Finished::of(&mut keyward(["bootstrap", "--data-dir", &path])).worked();
+    let (id, secret) = (
+        exported(&printed, "KEYWARD_CLIENT_ID"),
+        exported(&printed, "KEYWARD_CLIENT_SECRET"),
+    );
+    let file = folder.path().join("keyward.toml");
+    std::fs::write(
+        &file,
+        format!("[telemetry]\nlog = \"trace\"\notlp_endpoint = \"{endpoint}\"\n"),
+    )
+    .unwrap();
+    let serving = Serving::start(&["--data-dir", &path, "--config", file.to_str().unwrap()]);
+
+    let answer = reqwest::Client::new()
+        .post(format!("{}/oauth2/token", serving.http))
+        .header(
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )
+        .basic_auth(id, Some(secret))
+        .form(&[("grant_type", "client_credentials")])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let token = answer.text().await.unwrap();
+
+    // What is left is sent when the server stops.
+    let log = tokio::task::spawn_blocking(move || serving.stop_with_log("-TERM"))
+        .await
+        .unwrap();
+    let mut spans = Vec::new();
+    while let Ok(export) = exported_spans.try_recv() {
+        spans.extend(export);
+    }
+    assert!(contains(&spans, &TRACE_ID), "the caller's trace");
+    assert!(contains(&spans, b"/oauth2/token") && contains(&spans, b"keyward"));
+    let token = token
+        .split('"')
+        .find(|part| part.starts_with("eyJ"))
+        .unwrap();
+    for secret in [secret, token] {
+        assert!(!contains(&spans, secret.as_bytes()), "a secret in a trace");
+        assert!(!log.contains(secret), "a secret in the log");
+    }
+    assert!(
+        log.contains("/oauth2/token"),
+        "the log tells what was called: {log}"
+    );
+}
