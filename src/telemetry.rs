@@ -128,8 +128,9 @@ const BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// The metrics of a server that computes and counts hashes of secrets.
+    pub fn new(hashes: &Counter) -> Self {
         let mut registry = Registry::with_prefix("keyward");
         let requests = Family::default();
         registry.register(
@@ -150,6 +151,11 @@ impl Default for Metrics {
             "Requests being answered",
             in_flight.clone(),
         );
+        registry.register(
+            "secret_hashes",
+            "Hashes of secrets computed",
+            hashes.clone(),
+        );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         Self {
@@ -159,9 +165,7 @@ impl Default for Metrics {
             in_flight,
         }
     }
-}
 
-impl Metrics {
     /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use argon2::password_hash::phc::{PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, PasswordVerifier, Version};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -39,6 +40,8 @@ pub struct Hasher {
     /// One permit for each hash that runs or waits.
     admitted: Arc<Semaphore>,
     longest_wait: Duration,
+    /// How many were computed.
+    computed: Counter,
     /// A hash of nothing anyone has, for clients that do not exist.
     decoy: String,
 }
@@ -69,8 +72,14 @@ impl Hasher {
             running: Arc::new(Semaphore::new(cores)),
             admitted: Arc::new(Semaphore::new(cores + queue.length)),
             longest_wait: queue.longest_wait,
+            computed: Counter::default(),
             decoy,
         })
+    }
+
+    /// Counts the hashes computed.
+    pub fn computed(&self) -> &Counter {
+        &self.computed
     }
 
     /// The hash of a secret, as a PHC string.
@@ -100,6 +109,7 @@ impl Hasher {
         let turn =
             tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());
         let permit = turn.await.map_err(|_| overloaded())?.map_err(fault)?;
+        self.computed.inc();
         let pepper = Arc::clone(&self.pepper);
         let job = tokio::task::spawn_blocking(move || {
             let outcome = work(&pepper);

@@ -148,7 +148,7 @@ impl Server {
             .await
             .map_err(|error| StartError::Internal(cause(error)))?;
 
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(service.hashes()));
         let (health, health_service) = tonic_health::server::health_reporter();
         let grpc_router = grpc::router(&service, health_service, config.limits.request_timeout)
             .map_err(|error| StartError::Internal(error.to_string()))?;

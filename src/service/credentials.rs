@@ -46,7 +46,7 @@ impl Service {
         let id = CredentialId::parse(&random::id(now)?).map_err(|f| f.of("credential_id"))?;
         let secret = self.prefixes.generate(new.kind, &id)?;
         let credential = Credential {
-            secrets: vec![self.record_of(&secret, 1).await?],
+            secrets: vec![self.record_of(&secret).await?],
             name: CredentialName {
                 application: new.application,
                 credential: id,
@@ -142,8 +142,8 @@ impl Service {
         let seen = self.credential(name).await?;
         check_etag(&seen.record, etag, name)?;
         seen.rotation_end(self.now(), overlap)?;
-        let secret = self.prefixes.generate(seen.kind, &name.credential)?;
-        let mut record = self.record_of(&secret, 0).await?;
+        let secret = self.generate_unlike(&seen)?;
+        let mut record = self.record_of(&secret).await?;
 
         let mut tx = self.lock_tenant_of(&name.application).await?;
         let before = found(&mut tx, name).await?;
@@ -164,10 +164,24 @@ impl Service {
         Ok(WithSecret { credential, secret })
     }
 
-    /// What is kept of a secret.
-    async fn record_of(&self, secret: &Secret, version: i64) -> Result<SecretRecord> {
+    /// A secret that ends unlike those that the credential has: a check picks the hash by
+    /// the end.
+    fn generate_unlike(&self, credential: &Credential) -> Result<Secret> {
+        loop {
+            let secret = self
+                .prefixes
+                .generate(credential.kind, &credential.name.credential)?;
+            let end = secret.last_four();
+            if credential.secrets.iter().all(|old| old.last_four != end) {
+                return Ok(secret);
+            }
+        }
+    }
+
+    /// What is kept of a credential's first secret.
+    async fn record_of(&self, secret: &Secret) -> Result<SecretRecord> {
         Ok(SecretRecord {
-            version,
+            version: 1,
             hash: self.hasher.hash(secret.clone()).await?,
             last_four: secret.last_four(),
             created_at: self.now(),

@@ -16,6 +16,7 @@ mod tokens;
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 
 pub use applications::NewApplication;
 pub use bootstrap::FirstCredential;
@@ -94,6 +95,11 @@ impl Service {
     /// The present moment.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Counts the hashes of secrets computed.
+    pub fn hashes(&self) -> &Counter {
+        self.hasher.computed()
     }
 
     /// Whether a request could be answered now.

@@ -22,6 +22,7 @@ async fn a_server_is_alive_and_ready_and_counts(backend: Backend) {
     for line in [
         r#"keyward_requests_total{face="http",method="/oauth2/token",code="200"} 1"#,
         r#"keyward_requests_total{face="grpc",method="/keyward.token.v1.TokenService/IssueToken",code="0"} 1"#,
+        "keyward_secret_hashes_total ",
         r#"keyward_requests_in_flight{face="http"} 0"#,
         "# EOF",
     ] {

@@ -141,7 +141,13 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
     ];
     let mut seen = Vec::new();
     for failure in &failures {
+        let before = kw.server().service.hashes().get();
         let answer = kw.token_for(failure, &[]).await;
+        let hashes = kw.server().service.hashes().get() - before;
+        // What has the form of a secret costs one hash, whatever is wrong with it.
+        let has_the_form =
+            failure.client_id.len() == 32 && failure.secret.len() == crm.secret.len();
+        assert_eq!(hashes, u64::from(has_the_form), "{failure:?}");
         assert_eq!(
             (answer.status.as_u16(), answer.error().as_str()),
             (401, "invalid_client")
