@@ -20,8 +20,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -58,16 +59,18 @@ impl Telemetry {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
+        let lines = lines.with_filter(filter);
         let provider = config
             .otlp_endpoint
             .as_deref()
             .map(tracer_provider)
             .transpose()?;
-        let traces = provider
-            .as_ref()
-            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("keyward")));
+        let traces = provider.as_ref().map(|provider| {
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("keyward"))
+                .with_filter(LevelFilter::INFO)
+        });
         tracing_subscriber::registry()
-            .with(filter)
             .with(lines)
             .with(traces)
             .try_init()?;
@@ -187,15 +190,11 @@ pub struct Observed {
 /// Context), and counts and times it.
 pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
     let Observed { face, metrics } = observed;
-    let path = request.uri().path().to_owned();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
+    let called = called(face, &request);
     let span = tracing::info_span!(
         "request",
         otel.kind = "server",
-        otel.name = field::Empty,
+        otel.name = called,
         face,
         code = field::Empty,
     );
@@ -209,20 +208,42 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
     in_flight.dec();
 
     let code = code(face, &response);
-    let method = method(face, path, route, &code);
-    finish(&span, &method, &code);
+    span.record("code", &code);
+    span.in_scope(|| tracing::debug!(called, code, "answered"));
+    let method = if code == UNIMPLEMENTED && face == "grpc" {
+        UNKNOWN.to_owned()
+    } else {
+        called
+    };
+    let duration = DurationLabels {
+        face,
+        method: method.clone(),
+    };
     metrics
         .durations
-        .get_or_create(&DurationLabels {
-            face,
-            method: method.clone(),
-        })
+        .get_or_create(&duration)
         .observe(took.as_secs_f64());
     metrics
         .requests
         .get_or_create(&RequestLabels { face, method, code })
         .inc();
     response
+}
+
+/// What callers make up.
+const UNKNOWN: &str = "unknown";
+/// The gRPC status of a method that does not exist.
+const UNIMPLEMENTED: &str = "12";
+
+/// What is called: the method of a gRPC service, or the route of an HTTP endpoint.
+fn called(face: &str, request: &Request) -> String {
+    let route = request.extensions().get::<MatchedPath>();
+    let name = match route {
+        Some(_) if face == "grpc" => request.uri().path(),
+        Some(route) => route.as_str(),
+        None => UNKNOWN,
+    };
+    name.to_owned()
 }
 
 #[expect(
@@ -235,12 +256,6 @@ async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     (done, start.elapsed())
 }
 
-fn finish(span: &Span, method: &str, code: &str) {
-    span.record("otel.name", method);
-    span.record("code", code);
-    span.in_scope(|| tracing::debug!(method, code, "answered"));
-}
-
 /// The gRPC status of a unary answer, or the HTTP status.
 fn code(face: &str, response: &Response) -> String {
     let status = response
@@ -251,16 +266,6 @@ fn code(face: &str, response: &Response) -> String {
         Some(status) => status.to_owned(),
         None if face == "grpc" && response.status().is_success() => "0".to_owned(),
         None => response.status().as_u16().to_string(),
-    }
-}
-
-/// What was called, from a bounded set: what callers make up is `unknown`.
-fn method(face: &str, path: String, route: Option<String>, code: &str) -> String {
-    const UNIMPLEMENTED: &str = "12";
-    match route {
-        Some(_) if face == "grpc" && code != UNIMPLEMENTED => path,
-        Some(route) if face != "grpc" => route,
-        _ => "unknown".to_owned(),
     }
 }
 

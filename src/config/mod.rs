@@ -141,7 +141,7 @@ impl Config {
                 pool: PoolOptions {
                     max_connections: r
                         .get("database.max_connections", "16", |v| within(v, 1, 1000)),
-                    acquire_timeout: r.get("database.acquire_timeout", "10s", duration),
+                    acquire_timeout: r.get("database.acquire_timeout", "10s", positive),
                 },
             },
             secrets: SecretsConfig {
@@ -151,14 +151,14 @@ impl Config {
                 },
                 hash_queue: Queue {
                     length: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
-                    longest_wait: r.get("secrets.hash_wait", "10s", duration),
+                    longest_wait: r.get("secrets.hash_wait", "10s", positive),
                 },
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
             limits: Limits {
-                request_timeout: r.get("limits.request_timeout", "30s", duration),
+                request_timeout: r.get("limits.request_timeout", "30s", positive),
                 shutdown_grace: r.get("limits.shutdown_grace", "20s", duration),
-                connection_age: r.get("limits.connection_age", "30m", duration),
+                connection_age: r.get("limits.connection_age", "30m", positive),
                 max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),
             },
             telemetry: TelemetryConfig {
@@ -236,6 +236,17 @@ pub fn duration(value: &str) -> Result<Duration, Fault> {
     };
     let span: SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(span).map_err(|_| wrong())
+}
+
+/// A span of time in which something can happen.
+fn positive(value: &str) -> Result<Duration, Fault> {
+    duration(value).and_then(|span| {
+        if span.is_zero() {
+            Err(Fault::new("must be more than nothing"))
+        } else {
+            Ok(span)
+        }
+    })
 }
 
 #[expect(

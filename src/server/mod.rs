@@ -4,8 +4,11 @@
 mod connections;
 mod ops;
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +97,7 @@ pub struct Server {
 
 /// Opens the database that the configuration names; its folder is made if need be.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
-    std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::DataDir {
+    make_private_folder(&config.data_dir).map_err(|error| StartError::DataDir {
         path: config.data_dir.display().to_string(),
         error,
     })?;
@@ -245,6 +248,11 @@ impl Server {
             }
         });
     }
+}
+
+/// Makes a folder that nobody else can look into; one that is there stays as it is.
+fn make_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

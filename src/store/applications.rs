@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::row::{At, micros, moment, record};
-use super::{Session, Tx, fault, on};
+use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Page, PageRequest, ScopeSet,
     TenantId,
@@ -79,13 +79,13 @@ impl Session {
         name: &ApplicationName,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.id = $3");
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(false)
-            .bind(name.tenant.as_str())
-            .bind(name.application.as_str())
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(
+            self,
+            SQL,
+            false,
+            name.tenant.as_str(),
+            name.application.as_str()
+        )?;
         row.map(Row::application).transpose()
     }
 
@@ -96,13 +96,7 @@ impl Session {
         request_id: &str,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.request_id = $3");
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(false)
-            .bind(tenant.as_str())
-            .bind(request_id)
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(self, SQL, false, tenant.as_str(), request_id)?;
         row.map(Row::application).transpose()
     }
 
@@ -113,14 +107,14 @@ impl Session {
         page: &PageRequest,
     ) -> Result<Page<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.id > $3 order by a.id limit $4");
-        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(false)
-            .bind(tenant.as_str())
-            .bind(page.after.as_deref().unwrap_or_default())
-            .bind(page.limit())
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let rows: Vec<Row> = list_rows!(
+            self,
+            SQL,
+            false,
+            tenant.as_str(),
+            page.after.as_deref().unwrap_or_default(),
+            page.limit()
+        )?;
         let applications = rows
             .into_iter()
             .map(Row::application)
@@ -141,23 +135,23 @@ impl Tx {
             updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
             on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
-        let inserted = on!(self, |c| sqlx::query(SQL)
-            .bind(application.name.tenant.as_str())
-            .bind(application.name.application.as_str())
-            .bind(&settings.display_name)
-            .bind(&settings.description)
-            .bind(&settings.contact_email)
-            .bind(micros(settings.expires_at))
-            .bind(settings.disabled)
-            .bind(application.epoch)
-            .bind(record.revision)
-            .bind(request_id)
-            .bind(record.created_at.as_microsecond())
-            .bind(record.updated_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)?;
+        let inserted = execute!(
+            self,
+            SQL,
+            application.name.tenant.as_str(),
+            application.name.application.as_str(),
+            &settings.display_name,
+            &settings.description,
+            &settings.contact_email,
+            micros(settings.expires_at),
+            settings.disabled,
+            application.epoch,
+            record.revision,
+            request_id,
+            record.created_at.as_microsecond(),
+            record.updated_at.as_microsecond()
+        )
+        .map(|rows| rows == 1)?;
         if inserted {
             self.replace_scopes(&application.name, settings.scopes.iter())
                 .await?;
@@ -171,21 +165,21 @@ impl Tx {
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
             updated_at = $8 where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
-        let updated = on!(self, |c| sqlx::query(SQL)
-            .bind(&settings.display_name)
-            .bind(&settings.description)
-            .bind(&settings.contact_email)
-            .bind(micros(settings.expires_at))
-            .bind(settings.disabled)
-            .bind(application.epoch)
-            .bind(record.revision)
-            .bind(record.updated_at.as_microsecond())
-            .bind(application.name.tenant.as_str())
-            .bind(application.name.application.as_str())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)?;
+        let updated = execute!(
+            self,
+            SQL,
+            &settings.display_name,
+            &settings.description,
+            &settings.contact_email,
+            micros(settings.expires_at),
+            settings.disabled,
+            application.epoch,
+            record.revision,
+            record.updated_at.as_microsecond(),
+            application.name.tenant.as_str(),
+            application.name.application.as_str()
+        )
+        .map(|rows| rows == 1)?;
         if updated {
             self.replace_scopes(&application.name, settings.scopes.iter())
                 .await?;
@@ -196,29 +190,15 @@ impl Tx {
     /// Deletes an application with its credentials.
     pub async fn delete_application(&mut self, name: &ApplicationName) -> Result<()> {
         const SQL: &str = "delete from applications where tenant_id = $1 and id = $2";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(name.tenant.as_str())
-            .bind(name.application.as_str())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(self, SQL, name.tenant.as_str(), name.application.as_str()).map(drop)
     }
 
     /// How many applications a tenant has, and the first few of them.
     pub async fn tenant_applications(&mut self, tenant: &TenantId) -> Result<(i64, Vec<String>)> {
         const COUNT: &str = "select count(*) from applications where tenant_id = $1";
         const FIRST: &str = "select id from applications where tenant_id = $1 order by id limit 10";
-        let count: i64 = on!(self, |c| sqlx::query_scalar(COUNT)
-            .bind(tenant.as_str())
-            .fetch_one(c)
-            .await)
-        .map_err(fault)?;
-        let first: Vec<String> = on!(self, |c| sqlx::query_scalar(FIRST)
-            .bind(tenant.as_str())
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let count: i64 = one_value!(self, COUNT, tenant.as_str())?;
+        let first: Vec<String> = list_values!(self, FIRST, tenant.as_str())?;
         let prefix = format!("{}/applications/", tenant.name());
         Ok((
             count,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, micros, moment, record};
-use super::{Session, Tx, fault, on};
+use super::{Session, Tx, execute, find_row, list_rows};
 use crate::clock::from_microsecond;
 use crate::domain::{
     ApplicationId, ApplicationName, Client, Credential, CredentialId, CredentialKind,
@@ -83,13 +83,13 @@ impl Session {
     pub async fn find_credential(&mut self, name: &CredentialName) -> Result<Option<Credential>> {
         const SQL: &str = "select * from credentials \
             where tenant_id = $1 and application_id = $2 and id = $3";
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(name.application.tenant.as_str())
-            .bind(name.application.application.as_str())
-            .bind(name.credential.as_str())
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(
+            self,
+            SQL,
+            name.application.tenant.as_str(),
+            name.application.application.as_str(),
+            name.credential.as_str()
+        )?;
         self.with_secrets(row).await
     }
 
@@ -101,13 +101,13 @@ impl Session {
     ) -> Result<Option<Credential>> {
         const SQL: &str = "select * from credentials \
             where tenant_id = $1 and application_id = $2 and request_id = $3";
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(application.tenant.as_str())
-            .bind(application.application.as_str())
-            .bind(request_id)
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(
+            self,
+            SQL,
+            application.tenant.as_str(),
+            application.application.as_str(),
+            request_id
+        )?;
         self.with_secrets(row).await
     }
 
@@ -115,11 +115,7 @@ impl Session {
     /// id alone tells the tenant: nobody else's word for it is taken.
     pub async fn find_client(&mut self, id: &CredentialId) -> Result<Option<Client>> {
         const SQL: &str = "select * from credentials where id = $1";
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(id.as_str())
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
         let Some(credential) = self.with_secrets(row).await? else {
             return Ok(None);
         };
@@ -143,14 +139,14 @@ impl Session {
     ) -> Result<Page<Credential>> {
         const SQL: &str = "select * from credentials \
             where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4";
-        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(application.tenant.as_str())
-            .bind(application.application.as_str())
-            .bind(page.after.as_deref().unwrap_or_default())
-            .bind(page.limit())
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let rows: Vec<Row> = list_rows!(
+            self,
+            SQL,
+            application.tenant.as_str(),
+            application.application.as_str(),
+            page.after.as_deref().unwrap_or_default(),
+            page.limit()
+        )?;
         let mut credentials = Vec::with_capacity(rows.len());
         for row in rows {
             credentials.extend(self.with_secrets(Some(row)).await?);
@@ -164,11 +160,7 @@ impl Session {
         let Some(row) = row else {
             return Ok(None);
         };
-        let secrets: Vec<SecretRow> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(&row.id)
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let secrets: Vec<SecretRow> = list_rows!(self, SQL, &row.id)?;
         row.credential(secrets).map(Some)
     }
 }
@@ -185,23 +177,23 @@ impl Tx {
             updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
             on conflict do nothing";
         let (name, settings, record) = (&credential.name, &credential.settings, &credential.record);
-        let inserted = on!(self, |c| sqlx::query(SQL)
-            .bind(name.credential.as_str())
-            .bind(name.application.tenant.as_str())
-            .bind(name.application.application.as_str())
-            .bind(credential.kind.as_str())
-            .bind(&settings.display_name)
-            .bind(micros(settings.expires_at))
-            .bind(settings.disabled)
-            .bind(credential.epoch)
-            .bind(record.revision)
-            .bind(request_id)
-            .bind(record.created_at.as_microsecond())
-            .bind(record.updated_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)?;
+        let inserted = execute!(
+            self,
+            SQL,
+            name.credential.as_str(),
+            name.application.tenant.as_str(),
+            name.application.application.as_str(),
+            credential.kind.as_str(),
+            &settings.display_name,
+            micros(settings.expires_at),
+            settings.disabled,
+            credential.epoch,
+            record.revision,
+            request_id,
+            record.created_at.as_microsecond(),
+            record.updated_at.as_microsecond()
+        )
+        .map(|rows| rows == 1)?;
         if inserted {
             for secret in &credential.secrets {
                 self.insert_secret(&name.credential, secret).await?;
@@ -216,18 +208,18 @@ impl Tx {
             disabled = $3, epoch = $4, revision = $5, updated_at = $6 \
             where id = $7 and revision = $5 - 1";
         let (settings, record) = (&credential.settings, &credential.record);
-        on!(self, |c| sqlx::query(SQL)
-            .bind(&settings.display_name)
-            .bind(micros(settings.expires_at))
-            .bind(settings.disabled)
-            .bind(credential.epoch)
-            .bind(record.revision)
-            .bind(record.updated_at.as_microsecond())
-            .bind(credential.name.credential.as_str())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            &settings.display_name,
+            micros(settings.expires_at),
+            settings.disabled,
+            credential.epoch,
+            record.revision,
+            record.updated_at.as_microsecond(),
+            credential.name.credential.as_str()
+        )
+        .map(|rows| rows == 1)
     }
 
     /// Puts a new secret in front of those there are: they end at `older_end` at the
@@ -241,32 +233,21 @@ impl Tx {
         const END: &str = "update secrets set expires_at = $2 \
             where credential_id = $1 and (expires_at is null or expires_at > $2)";
         const PURGE: &str = "delete from secrets where credential_id = $1 and expires_at <= $2";
-        on!(self, |c| sqlx::query(END)
-            .bind(credential.as_str())
-            .bind(older_end.as_microsecond())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)?;
-        on!(self, |c| sqlx::query(PURGE)
-            .bind(credential.as_str())
-            .bind(secret.created_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)?;
+        execute!(self, END, credential.as_str(), older_end.as_microsecond()).map(drop)?;
+        execute!(
+            self,
+            PURGE,
+            credential.as_str(),
+            secret.created_at.as_microsecond()
+        )
+        .map(drop)?;
         self.insert_secret(credential, secret).await
     }
 
     /// Deletes a credential with its secrets' hashes.
     pub async fn delete_credential(&mut self, id: &CredentialId) -> Result<()> {
         const SQL: &str = "delete from credentials where id = $1";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(id.as_str())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(self, SQL, id.as_str()).map(drop)
     }
 
     async fn insert_secret(
@@ -276,16 +257,16 @@ impl Tx {
     ) -> Result<()> {
         const SQL: &str = "insert into secrets (credential_id, version, hash, last_four, \
             created_at, expires_at) values ($1, $2, $3, $4, $5, $6)";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(credential.as_str())
-            .bind(secret.version)
-            .bind(&secret.hash)
-            .bind(&secret.last_four)
-            .bind(secret.created_at.as_microsecond())
-            .bind(micros(secret.expires_at))
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            credential.as_str(),
+            secret.version,
+            &secret.hash,
+            &secret.last_four,
+            secret.created_at.as_microsecond(),
+            micros(secret.expires_at)
+        )
+        .map(drop)
     }
 }

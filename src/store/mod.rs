@@ -23,16 +23,72 @@ pub use signing_keys::SigningKeyRow;
 
 use crate::error::{Error, Result};
 
-/// Runs the same body over either driver: `on!(session, |c| query.execute(c).await)`.
+/// Runs one statement over either driver; the macros below say what comes back. What
+/// stands for `$1`, `$2` … follows the statement.
 macro_rules! on {
-    ($session:expr, |$connection:ident| $body:expr) => {
+    ($session:expr, $query:ident($sql:expr $(, $value:expr)*), $fetch:ident) => {
         match $session.connection() {
-            $crate::store::Connection::Sqlite($connection) => $body,
-            $crate::store::Connection::Postgres($connection) => $body,
+            $crate::store::Connection::Sqlite(connection) => {
+                sqlx::$query($sql)$(.bind($value))*.$fetch(connection).await
+            }
+            $crate::store::Connection::Postgres(connection) => {
+                sqlx::$query($sql)$(.bind($value))*.$fetch(connection).await
+            }
         }
+        .map_err($crate::store::fault)
     };
 }
-pub(crate) use on;
+use on;
+
+/// The row, if there is one.
+macro_rules! find_row {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::on!($session, query_as($sql $(, $value)*), fetch_optional)
+    };
+}
+use find_row;
+
+/// All rows.
+macro_rules! list_rows {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::on!($session, query_as($sql $(, $value)*), fetch_all)
+    };
+}
+use list_rows;
+
+/// All values of the one column.
+macro_rules! list_values {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::on!($session, query_scalar($sql $(, $value)*), fetch_all)
+    };
+}
+use list_values;
+
+/// The one value of the one row.
+macro_rules! one_value {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::on!($session, query_scalar($sql $(, $value)*), fetch_one)
+    };
+}
+use one_value;
+
+/// How many rows were written.
+macro_rules! execute {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        match $session.connection() {
+            $crate::store::Connection::Sqlite(connection) => {
+                sqlx::query($sql)$(.bind($value))*.execute(connection).await
+                    .map(|done| done.rows_affected())
+            }
+            $crate::store::Connection::Postgres(connection) => {
+                sqlx::query($sql)$(.bind($value))*.execute(connection).await
+                    .map(|done| done.rows_affected())
+            }
+        }
+        .map_err($crate::store::fault)
+    };
+}
+use execute;
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -97,11 +153,7 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         let mut session = self.read().await?;
-        on!(session, |c| sqlx::query("select 1")
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(session, "select 1").map(drop)
     }
 
     /// Gives the connections back, after what is under way.

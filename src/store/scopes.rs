@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::row::{At, record};
-use super::{Session, Tx, fault, on};
+use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::domain::{
     ApplicationName, Page, PageRequest, Scope, ScopeId, ScopeName, ScopeSettings, TenantId,
 };
@@ -48,12 +48,7 @@ impl Session {
     /// The scope, if the tenant has it.
     pub async fn find_scope(&mut self, id: &ScopeId) -> Result<Option<Scope>> {
         const SQL: &str = "select * from scopes where tenant_id = $1 and name = $2";
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(id.tenant.as_str())
-            .bind(id.scope.as_str())
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(self, SQL, id.tenant.as_str(), id.scope.as_str())?;
         row.map(Row::scope).transpose()
     }
 
@@ -65,13 +60,13 @@ impl Session {
     ) -> Result<Page<Scope>> {
         const SQL: &str =
             "select * from scopes where tenant_id = $1 and name > $2 order by name limit $3";
-        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(tenant.as_str())
-            .bind(page.after.as_deref().unwrap_or_default())
-            .bind(page.limit())
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let rows: Vec<Row> = list_rows!(
+            self,
+            SQL,
+            tenant.as_str(),
+            page.after.as_deref().unwrap_or_default(),
+            page.limit()
+        )?;
         let scopes = rows.into_iter().map(Row::scope).collect::<Result<_>>()?;
         Ok(page.page(scopes, |scope| scope.id.scope.to_string()))
     }
@@ -98,18 +93,8 @@ impl Session {
             "select count(*) from application_scopes where tenant_id = $1 and scope = $2";
         const FIRST: &str = "select application_id from application_scopes \
             where tenant_id = $1 and scope = $2 order by application_id limit 10";
-        let count: i64 = on!(self, |c| sqlx::query_scalar(COUNT)
-            .bind(id.tenant.as_str())
-            .bind(id.scope.as_str())
-            .fetch_one(c)
-            .await)
-        .map_err(fault)?;
-        let first: Vec<String> = on!(self, |c| sqlx::query_scalar(FIRST)
-            .bind(id.tenant.as_str())
-            .bind(id.scope.as_str())
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let count: i64 = one_value!(self, COUNT, id.tenant.as_str(), id.scope.as_str())?;
+        let first: Vec<String> = list_values!(self, FIRST, id.tenant.as_str(), id.scope.as_str())?;
         let prefix = format!("{}/applications/", id.tenant.name());
         Ok((
             count,
@@ -125,20 +110,20 @@ impl Tx {
             disabled, revision, created_at, updated_at) \
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing";
         let settings = &scope.settings;
-        on!(self, |c| sqlx::query(SQL)
-            .bind(scope.id.tenant.as_str())
-            .bind(scope.id.scope.as_str())
-            .bind(&settings.description)
-            .bind(&settings.domain)
-            .bind(&settings.family)
-            .bind(settings.disabled)
-            .bind(scope.record.revision)
-            .bind(scope.record.created_at.as_microsecond())
-            .bind(scope.record.updated_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            scope.id.tenant.as_str(),
+            scope.id.scope.as_str(),
+            &settings.description,
+            &settings.domain,
+            &settings.family,
+            settings.disabled,
+            scope.record.revision,
+            scope.record.created_at.as_microsecond(),
+            scope.record.updated_at.as_microsecond()
+        )
+        .map(|rows| rows == 1)
     }
 
     /// Writes a changed scope; `false` if it is gone or was changed meanwhile.
@@ -147,31 +132,25 @@ impl Tx {
             disabled = $4, revision = $5, updated_at = $6 \
             where tenant_id = $7 and name = $8 and revision = $5 - 1";
         let settings = &scope.settings;
-        on!(self, |c| sqlx::query(SQL)
-            .bind(&settings.description)
-            .bind(&settings.domain)
-            .bind(&settings.family)
-            .bind(settings.disabled)
-            .bind(scope.record.revision)
-            .bind(scope.record.updated_at.as_microsecond())
-            .bind(scope.id.tenant.as_str())
-            .bind(scope.id.scope.as_str())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            &settings.description,
+            &settings.domain,
+            &settings.family,
+            settings.disabled,
+            scope.record.revision,
+            scope.record.updated_at.as_microsecond(),
+            scope.id.tenant.as_str(),
+            scope.id.scope.as_str()
+        )
+        .map(|rows| rows == 1)
     }
 
     /// Takes a scope out of the catalogue and away from the applications that hold it.
     pub async fn delete_scope(&mut self, id: &ScopeId) -> Result<()> {
         const SQL: &str = "delete from scopes where tenant_id = $1 and name = $2";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(id.tenant.as_str())
-            .bind(id.scope.as_str())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
     }
 
     /// Revokes the tokens of every application that holds the scope.
@@ -179,13 +158,7 @@ impl Tx {
         const SQL: &str = "update applications set epoch = epoch + 1 where tenant_id = $1 \
             and id in (select application_id from application_scopes \
                 where tenant_id = $1 and scope = $2)";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(id.tenant.as_str())
-            .bind(id.scope.as_str())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
     }
 
     /// Makes the scopes of an application those of `scopes`.
@@ -198,22 +171,22 @@ impl Tx {
             "delete from application_scopes where tenant_id = $1 and application_id = $2";
         const INSERT: &str = "insert into application_scopes (tenant_id, application_id, scope) \
             values ($1, $2, $3)";
-        on!(self, |c| sqlx::query(DELETE)
-            .bind(application.tenant.as_str())
-            .bind(application.application.as_str())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)?;
+        execute!(
+            self,
+            DELETE,
+            application.tenant.as_str(),
+            application.application.as_str()
+        )
+        .map(drop)?;
         for scope in scopes {
-            on!(self, |c| sqlx::query(INSERT)
-                .bind(application.tenant.as_str())
-                .bind(application.application.as_str())
-                .bind(scope.as_str())
-                .execute(c)
-                .await
-                .map(drop))
-            .map_err(fault)?;
+            execute!(
+                self,
+                INSERT,
+                application.tenant.as_str(),
+                application.application.as_str(),
+                scope.as_str()
+            )
+            .map(drop)?;
         }
         Ok(())
     }

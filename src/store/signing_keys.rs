@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::{Session, Tx, fault, on};
+use super::{Session, Tx, execute, list_rows};
 use crate::clock::from_microsecond;
 use crate::error::Result;
 
@@ -51,8 +51,7 @@ impl Session {
     /// All signing keys, oldest first.
     pub async fn list_signing_keys(&mut self) -> Result<Vec<SigningKeyRow>> {
         const SQL: &str = "select * from signing_keys order by generation";
-        let rows: Vec<Row> =
-            on!(self, |c| sqlx::query_as(SQL).fetch_all(c).await).map_err(fault)?;
+        let rows: Vec<Row> = list_rows!(self, SQL)?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 }
@@ -63,16 +62,16 @@ impl Tx {
         const SQL: &str = "insert into signing_keys (generation, id, algorithm, \
             sealed_private_key, created_at, activates_at) values ($1, $2, $3, $4, $5, $6) \
             on conflict do nothing";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(key.generation)
-            .bind(&key.id)
-            .bind(&key.algorithm)
-            .bind(&key.sealed_private_key)
-            .bind(key.created_at.as_microsecond())
-            .bind(key.activates_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            key.generation,
+            &key.id,
+            &key.algorithm,
+            &key.sealed_private_key,
+            key.created_at.as_microsecond(),
+            key.activates_at.as_microsecond()
+        )
+        .map(|rows| rows == 1)
     }
 }

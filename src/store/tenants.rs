@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::row::{At, record};
-use super::{Session, Tx, fault, on};
+use super::{Session, Tx, execute, find_row, list_rows};
 use crate::domain::{Audience, Page, PageRequest, Tenant, TenantId, TenantSettings, TokenLifetime};
 use crate::error::Result;
 
@@ -59,23 +59,19 @@ impl Session {
     /// The tenant, if it exists.
     pub async fn find_tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>> {
         const SQL: &str = "select * from tenants where id = $1";
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(id.as_str())
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
         row.map(Row::tenant).transpose()
     }
 
     /// A page of tenants, by id.
     pub async fn list_tenants(&mut self, page: &PageRequest) -> Result<Page<Tenant>> {
         const SQL: &str = "select * from tenants where id > $1 order by id limit $2";
-        let rows: Vec<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(page.after.as_deref().unwrap_or_default())
-            .bind(page.limit())
-            .fetch_all(c)
-            .await)
-        .map_err(fault)?;
+        let rows: Vec<Row> = list_rows!(
+            self,
+            SQL,
+            page.after.as_deref().unwrap_or_default(),
+            page.limit()
+        )?;
         let tenants = rows.into_iter().map(Row::tenant).collect::<Result<_>>()?;
         Ok(page.page(tenants, |tenant| tenant.id.to_string()))
     }
@@ -86,11 +82,7 @@ impl Tx {
     /// that what a transaction has read of it stays true until it commits.
     pub async fn lock_tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>> {
         const SQL: &str = "update tenants set revision = revision where id = $1 returning *";
-        let row: Option<Row> = on!(self, |c| sqlx::query_as(SQL)
-            .bind(id.as_str())
-            .fetch_optional(c)
-            .await)
-        .map_err(fault)?;
+        let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
         row.map(Row::tenant).transpose()
     }
 
@@ -101,21 +93,21 @@ impl Tx {
             created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
             on conflict do nothing";
         let settings = &tenant.settings;
-        on!(self, |c| sqlx::query(SQL)
-            .bind(tenant.id.as_str())
-            .bind(&settings.display_name)
-            .bind(settings.default_audience.as_str())
-            .bind(joined(&settings.additional_audiences))
-            .bind(settings.access_token_lifetime.seconds())
-            .bind(settings.disabled)
-            .bind(tenant.epoch)
-            .bind(tenant.record.revision)
-            .bind(tenant.record.created_at.as_microsecond())
-            .bind(tenant.record.updated_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            tenant.id.as_str(),
+            &settings.display_name,
+            settings.default_audience.as_str(),
+            joined(&settings.additional_audiences),
+            settings.access_token_lifetime.seconds(),
+            settings.disabled,
+            tenant.epoch,
+            tenant.record.revision,
+            tenant.record.created_at.as_microsecond(),
+            tenant.record.updated_at.as_microsecond()
+        )
+        .map(|rows| rows == 1)
     }
 
     /// Writes a changed tenant; `false` if it is gone or was changed meanwhile.
@@ -124,30 +116,25 @@ impl Tx {
             additional_audiences = $3, access_token_lifetime_seconds = $4, disabled = $5, \
             epoch = $6, revision = $7, updated_at = $8 where id = $9 and revision = $7 - 1";
         let settings = &tenant.settings;
-        on!(self, |c| sqlx::query(SQL)
-            .bind(&settings.display_name)
-            .bind(settings.default_audience.as_str())
-            .bind(joined(&settings.additional_audiences))
-            .bind(settings.access_token_lifetime.seconds())
-            .bind(settings.disabled)
-            .bind(tenant.epoch)
-            .bind(tenant.record.revision)
-            .bind(tenant.record.updated_at.as_microsecond())
-            .bind(tenant.id.as_str())
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            &settings.display_name,
+            settings.default_audience.as_str(),
+            joined(&settings.additional_audiences),
+            settings.access_token_lifetime.seconds(),
+            settings.disabled,
+            tenant.epoch,
+            tenant.record.revision,
+            tenant.record.updated_at.as_microsecond(),
+            tenant.id.as_str()
+        )
+        .map(|rows| rows == 1)
     }
 
     /// Deletes a tenant with all that is its.
     pub async fn delete_tenant(&mut self, id: &TenantId) -> Result<()> {
         const SQL: &str = "delete from tenants where id = $1";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(id.as_str())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(self, SQL, id.as_str()).map(drop)
     }
 }

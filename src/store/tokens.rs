@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Session, Tx, fault, on};
+use super::{Session, Tx, execute, one_value};
 use crate::domain::TenantId;
 use crate::error::Result;
 
@@ -10,11 +10,7 @@ impl Session {
     /// Whether this token was revoked.
     pub async fn is_token_revoked(&mut self, id: &str) -> Result<bool> {
         const SQL: &str = "select count(*) from revoked_tokens where id = $1";
-        let count: i64 = on!(self, |c| sqlx::query_scalar(SQL)
-            .bind(id)
-            .fetch_one(c)
-            .await)
-        .map_err(fault)?;
+        let count: i64 = one_value!(self, SQL, id)?;
         Ok(count > 0)
     }
 }
@@ -30,25 +26,20 @@ impl Tx {
     ) -> Result<()> {
         const SQL: &str = "insert into revoked_tokens (id, tenant_id, revoked_at, expires_at) \
             values ($1, $2, $3, $4) on conflict do nothing";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(id)
-            .bind(tenant.as_str())
-            .bind(revoked_at.as_microsecond())
-            .bind(expires_at.as_microsecond())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(
+            self,
+            SQL,
+            id,
+            tenant.as_str(),
+            revoked_at.as_microsecond(),
+            expires_at.as_microsecond()
+        )
+        .map(drop)
     }
 
     /// Deletes the rows of tokens that have ended by themselves.
     pub async fn purge_revoked_tokens(&mut self, now: Timestamp) -> Result<()> {
         const SQL: &str = "delete from revoked_tokens where expires_at <= $1";
-        on!(self, |c| sqlx::query(SQL)
-            .bind(now.as_microsecond())
-            .execute(c)
-            .await
-            .map(drop))
-        .map_err(fault)
+        execute!(self, SQL, now.as_microsecond()).map(drop)
     }
 }

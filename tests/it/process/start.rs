@@ -40,11 +40,11 @@ fn the_first_start_tells_the_admin_credential_and_no_other_does() {
     assert!(exported(&first, "KEYWARD_CLIENT_SECRET").starts_with("kws_"));
     let second = Serving::start(&["--data-dir", &path]).stop("-INT");
     assert_eq!(second, "");
-    let mode = fs::metadata(folder.path().join("new/master.key"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let mode = |path: &str| {
+        let metadata = fs::metadata(folder.path().join(path)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!((mode("new"), mode("new/master.key")), (0o700, 0o600));
 }
 
 #[test]

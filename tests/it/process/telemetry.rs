@@ -67,7 +67,7 @@ async fn a_request_is_a_span_of_its_callers_trace() {
     let file = folder.path().join("keyward.toml");
     std::fs::write(
         &file,
-        format!("[telemetry]\nlog = \"trace\"\notlp_endpoint = \"{endpoint}\"\n"),
+        format!("[telemetry]\nlog = \"debug\"\notlp_endpoint = \"{endpoint}\"\n"),
     )
     .unwrap();
     let serving = Serving::start(&["--data-dir", &path, "--config", file.to_str().unwrap()]);
