@@ -140,10 +140,12 @@ impl Server {
         let ops = listen(config.listen.ops, "ops.listen").await?;
         let (grpc_at, http_at, ops_at) = (address(&grpc)?, address(&http)?, address(&ops)?);
 
-        let issuer = config
-            .issuer
-            .clone()
-            .unwrap_or_else(|| format!("http://{http_at}"));
+        let issuer = config.issuer.clone().unwrap_or_else(|| {
+            if !http_at.ip().is_loopback() {
+                tracing::warn!("issuer is not set: tokens name an address that callers do not use");
+            }
+            format!("http://{http_at}")
+        });
         let store = open_store(config).await?;
         let service = Arc::new(build_service(config, &store, clock, issuer).await?);
         let first_credential = service

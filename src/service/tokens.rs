@@ -79,8 +79,14 @@ impl Service {
         let key = keys
             .signer(now)
             .ok_or_else(|| Error::internal("no signing key is active"))?;
+        let token = jwt::sign(key, &claims)?;
+        if token.len() > jwt::MAX_LENGTH {
+            let most = jwt::MAX_LENGTH;
+            let what = format!("would make a token of more than {most} bytes; ask for fewer");
+            return Err(Error::invalid("scopes", what));
+        }
         Ok(IssuedToken {
-            access_token: Secret::new(jwt::sign(key, &claims)?),
+            access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),
             scopes: grant.scopes,
         })

@@ -25,6 +25,7 @@ on_both_databases!(
     a_revoked_token_alone_is_refused,
     an_application_sees_and_revokes_its_own_tokens_only,
     an_application_without_scopes_gets_no_token,
+    a_token_too_long_to_be_checked_is_not_issued,
     no_failed_client_is_told_apart,
     tokens_are_good_after_a_restart,
     a_new_algorithm_is_published_before_it_signs,
@@ -451,6 +452,26 @@ async fn an_application_without_scopes_gets_no_token(backend: Backend) {
     let status = bare.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert_eq!(status.message(), "the application has no scopes");
+}
+
+async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let scopes: Vec<_> = (0..100).map(|n| format!("{n:0>120}")).collect();
+    let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+    admin.tenant("acme", &scopes).await;
+    let application = admin.application("acme", "greedy", &scopes).await;
+    let (_, greedy) = admin
+        .credential(&application.name, Kind::ClientSecret)
+        .await;
+    let status = greedy.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELD");
+    assert!(status.message().contains("fewer"), "{}", status.message());
+    let issued = greedy
+        .exchange(&kw.grpc(), &scopes[..30], &[])
+        .await
+        .unwrap();
+    assert!(admin.is_active(&issued.access_token).await);
 }
 
 /// The status of each failure with everything that could tell it apart.
