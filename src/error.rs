@@ -31,6 +31,9 @@ pub enum Error {
     /// Scopes that were asked for and cannot be had.
     #[error("{}", scope_not_allowed(.0))]
     ScopeNotAllowed(Vec<String>),
+    /// So many scopes and audiences were asked for that nobody could send the token.
+    #[error("the token would have more than {0} bytes: ask for fewer scopes or audiences")]
+    TokenTooLong(usize),
     /// An audience that was asked for and is not one of the tenant's.
     #[error("audience not allowed: {0}")]
     AudienceNotAllowed(String),
@@ -92,7 +95,7 @@ pub enum Error {
     #[error("the deadline passed")]
     DeadlineExceeded,
     /// A dependency did not answer.
-    #[error("a dependency did not answer, nothing was changed; try again")]
+    #[error("a dependency did not answer; try again")]
     Unavailable(#[source] Cause),
     /// A fault of our own.
     #[error("internal error")]
@@ -114,11 +117,27 @@ impl Error {
     }
 }
 
+/// How many scopes an error names.
+const MOST_TOLD: usize = 10;
+
+fn and_more(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    }
+}
+
 fn scope_not_allowed(scopes: &[String]) -> String {
     if scopes.is_empty() {
         "the application has no scopes".to_owned()
     } else {
-        format!("scope not allowed: {}", scopes.join(" "))
+        // Errors travel in headers, which are small.
+        let told = &scopes[..scopes.len().min(MOST_TOLD)];
+        format!(
+            "scope not allowed: {}{}",
+            told.join(" "),
+            and_more(scopes.len() - told.len())
+        )
     }
 }
 
@@ -131,10 +150,8 @@ fn summary(violations: &[Violation]) -> String {
 }
 
 fn listing(names: &[String], total: i64) -> String {
-    let more = total - i64::try_from(names.len()).unwrap_or(i64::MAX);
-    if more > 0 {
-        format!("{} and {more} more", names.join(", "))
-    } else {
-        names.join(", ")
-    }
+    let more = usize::try_from(total)
+        .unwrap_or_default()
+        .saturating_sub(names.len());
+    format!("{}{}", names.join(", "), and_more(more))
 }

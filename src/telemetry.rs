@@ -1,5 +1,6 @@
 //! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -182,15 +183,38 @@ impl Metrics {
 pub struct Observed {
     /// `grpc` or `http`.
     pub face: &'static str,
+    /// The gRPC methods there are: what else is called is counted as one, since callers
+    /// can make up any number of names.
+    pub methods: Arc<HashSet<String>>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// Counts a request as under way until it is dropped, answered or not.
+struct InFlight(Gauge);
+
+impl InFlight {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Puts a request in a span, under the caller's trace if he sent one (W3C Trace
 /// Context), and counts and times it.
 pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
-    let Observed { face, metrics } = observed;
-    let called = called(face, &request);
+    let Observed {
+        face,
+        methods,
+        metrics,
+    } = observed;
+    let called = called(&methods, &request);
     let span = tracing::info_span!(
         "request",
         otel.kind = "server",
@@ -202,22 +226,16 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
     // Fails where traces are not collected: then there is nothing to belong to.
     span.set_parent(parent).ok();
 
-    let in_flight = metrics.in_flight.get_or_create_owned(&FaceLabels { face });
-    in_flight.inc();
+    let in_flight = InFlight::new(metrics.in_flight.get_or_create_owned(&FaceLabels { face }));
     let (response, took) = timed(next.run(request).instrument(span.clone())).await;
-    in_flight.dec();
+    drop(in_flight);
 
     let code = code(face, &response);
     span.record("code", &code);
     span.in_scope(|| tracing::debug!(called, code, "answered"));
-    let method = if code == UNIMPLEMENTED && face == "grpc" {
-        UNKNOWN.to_owned()
-    } else {
-        called
-    };
     let duration = DurationLabels {
         face,
-        method: method.clone(),
+        method: called.clone(),
     };
     metrics
         .durations
@@ -225,25 +243,24 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
         .observe(took.as_secs_f64());
     metrics
         .requests
-        .get_or_create(&RequestLabels { face, method, code })
+        .get_or_create(&RequestLabels {
+            face,
+            method: called,
+            code,
+        })
         .inc();
     response
 }
 
-/// What callers make up.
-const UNKNOWN: &str = "unknown";
-/// The gRPC status of a method that does not exist.
-const UNIMPLEMENTED: &str = "12";
-
-/// What is called: the method of a gRPC service, or the route of an HTTP endpoint.
-fn called(face: &str, request: &Request) -> String {
+/// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
+fn called(methods: &HashSet<String>, request: &Request) -> String {
+    let path = request.uri().path();
     let route = request.extensions().get::<MatchedPath>();
-    let name = match route {
-        Some(_) if face == "grpc" => request.uri().path(),
-        Some(route) => route.as_str(),
-        None => UNKNOWN,
-    };
-    name.to_owned()
+    match route {
+        _ if methods.contains(path) => path.to_owned(),
+        Some(route) if methods.is_empty() => route.as_str().to_owned(),
+        _ => "unknown".to_owned(),
+    }
 }
 
 #[expect(

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
-use super::client::all_pages;
+use super::client::{PAGE_SIZE, all_pages};
 use super::names::Expiry;
 use super::output::View;
 use super::{Connection, Failure, names};
@@ -91,7 +91,7 @@ struct Fields {
     /// Whom to ask about it
     #[arg(long, value_name = "EMAIL")]
     contact_email: Option<String>,
-    /// A scope it may use, again for more; on update, in place of those it has
+    /// A scope it may use, again for more; on update, in place of those it has ('': none)
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
     /// When it ends: 2027-01-31T00:00:00Z, a span as 90d, or never
@@ -115,7 +115,11 @@ impl Fields {
             display_name: self.display_name.unwrap_or_default(),
             description: self.description.unwrap_or_default(),
             contact_email: self.contact_email.unwrap_or_default(),
-            scopes: self.scope,
+            scopes: self
+                .scope
+                .into_iter()
+                .filter(|scope| !scope.is_empty())
+                .collect(),
             expire_time: self.expire_time.and_then(Expiry::message),
             ..pb::Application::default()
         };
@@ -189,7 +193,7 @@ impl Application {
                     let parent = parent.clone();
                     let request = pb::ListApplicationsRequest {
                         parent,
-                        page_size: 1000,
+                        page_size: PAGE_SIZE,
                         page_token,
                     };
                     let page = client

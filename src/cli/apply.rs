@@ -44,7 +44,7 @@ pub(super) struct ProfileFile {
     #[serde(default)]
     default_audience: String,
     access_token_lifetime: Option<String>,
-    #[serde(default)]
+    /// Required: a profile that says nothing of scopes must not empty a catalogue.
     scopes: Vec<ScopeEntry>,
 }
 

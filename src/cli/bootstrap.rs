@@ -8,8 +8,10 @@ use crate::clock::Clock;
 use crate::server::{build_service, open_store};
 
 /// Make an admin credential, straight in the database, and print it. It needs the
-/// database and the master key, so it runs where the server runs; the server may be
-/// running. Other admin credentials stay as they are.
+/// database and the master key, so it runs where the server runs, with the same settings;
+/// the server may be running. Other admin credentials stay as they are, unless their
+/// application `admin` is disabled, has expired or lost its scope: then it is made anew,
+/// without them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(keyward bootstrap)\" && keyward tenant list")]
 pub(super) struct Bootstrap {
@@ -25,7 +27,10 @@ impl Bootstrap {
         let service = build_service(&config, &store, Clock::system(), String::new()).await?;
         let credential = service.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
-        note("This admin credential is shown this once:");
+        let database = &config.database.url;
+        note(&format!(
+            "This admin credential of {database} is shown this once:"
+        ));
         serve::print(&credential);
         Ok(())
     }

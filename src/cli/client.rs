@@ -94,9 +94,10 @@ impl Connection {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
         }
-        endpoint.connect().await.map_err(|_| {
+        endpoint.connect().await.map_err(|error| {
+            let cause = innermost(&error);
             Failure::unreachable(format!(
-                "no server answers at {}; start one with `keyward serve`, or set --server",
+                "no server answers at {} ({cause}); start one with `keyward serve`, or set --server",
                 self.server
             ))
         })
@@ -181,6 +182,10 @@ impl Connection {
     }
 }
 
+/// How much of a list is asked for at once: a page of the largest items is a message
+/// that a client takes.
+pub(super) const PAGE_SIZE: i32 = 200;
+
 /// Reads a list to its end, or to `limit` items: calls `page` with one token after the
 /// other.
 pub(super) async fn all_pages<T, F>(
@@ -204,5 +209,13 @@ where
             return Ok(all);
         }
         token = next;
+    }
+}
+
+/// What is at the bottom of an error: the rest says that something failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => innermost(source),
+        None => error.to_string(),
     }
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
-use super::client::{Authorized, all_pages};
+use super::client::{Authorized, PAGE_SIZE, all_pages};
 use super::names::Expiry;
 use super::output::{View, note};
 use super::{Connection, Failure, names};
@@ -315,7 +315,7 @@ async fn list(
     let credentials = all_pages(limit, async |page_token| {
         let request = pb::ListCredentialsRequest {
             parent: parent.clone(),
-            page_size: 1000,
+            page_size: PAGE_SIZE,
             page_token,
         };
         let page = client.clone().list_credentials(request).await?.into_inner();

@@ -6,7 +6,7 @@ use clap::Args;
 use tonic::{Code, Status};
 
 use super::apply::ProfileFile;
-use super::output::{Format, print_json};
+use super::output::{Format, print_json, say};
 use super::serve::StopSignal;
 use super::{Connection, Failure, ServerOptions, token};
 use crate::clock::Clock;
@@ -23,8 +23,8 @@ const SCOPES: [&str; 2] = ["campaigns.read", "users.read"];
 
 /// Start a server with a sample tenant, create an application, exchange its secret for
 /// a token, verify the token, print lines to copy and try, and go on serving until
-/// Ctrl-C. Everything is in a temporary folder that goes when it stops, unless
-/// --data-dir names one to keep.
+/// Ctrl-C. Everything is in a temporary folder that goes when it stops, and the
+/// environment counts for nothing, unless --data-dir names a folder to keep.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,22 +45,22 @@ impl Dev {
     pub(super) async fn run(mut self) -> Result<(), Failure> {
         self.options.log.get_or_insert_with(|| "warn".to_owned());
         // Lives as long as the server does.
-        let folder = match &self.options.data_dir {
-            Some(_) => None,
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("keyward-dev-")
-                    .tempdir()
-                    .map_err(Failure::new)?,
-            ),
+        let folder = if self.options.data_dir.is_none() {
+            let folder = tempfile::Builder::new().prefix("keyward-dev-").tempdir();
+            Some(folder.map_err(Failure::new)?)
+        } else {
+            None
         };
-        if let Some(folder) = &folder {
-            self.options.data_dir = Some(folder.path().to_owned());
-        }
-        let config = self.options.read()?;
+        let config = match &folder {
+            Some(folder) => self.options.read_temporary(folder.path())?,
+            None => self.options.read()?,
+        };
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
         let mut stop = StopSignal::new()?;
-        let server = Server::start(&config, Clock::system()).await?;
+        let server = tokio::select! {
+            server = Server::start(&config, Clock::system()) => server?,
+            () = stop.received() => return Ok(()),
+        };
         let admin = match &server.first_credential {
             Some(first) => first.clone(),
             None => server.service.bootstrap().await.map_err(Failure::new)?,
@@ -111,17 +111,18 @@ async fn show(
     } else {
         "stays"
     };
-    println!(
+    say!(
         "Keyward is serving. Its data is in {} and {kept}.\n",
         data_dir.display()
     );
-    println!(
+    say!(
         "  gRPC        {}\n  OAuth       http://{}",
-        server.grpc, server.http
+        server.grpc,
+        server.http
     );
-    println!("  operations  http://{}\n", server.ops);
-    println!("tenants/{TENANT}/applications/{APPLICATION} exchanged its secret for a token that");
-    println!("the published keys verify. Its claims:\n");
+    say!("  operations  http://{}\n", server.ops);
+    say!("tenants/{TENANT}/applications/{APPLICATION} exchanged its secret for a token that");
+    say!("the published keys verify. Its claims:\n");
     print_json(&claims)?;
     print_lines(server, admin, &sample);
     Ok(())
@@ -179,23 +180,23 @@ fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
         client_secret,
     } = sample;
     let (grpc, http) = (server.grpc, server.http);
-    println!("\nCopy and try, in another terminal:\n");
-    println!("# OAuth: a token for the sample application");
-    println!(
+    say!("\nCopy and try, in another terminal:\n");
+    say!("# OAuth: a token for the sample application");
+    say!(
         "curl -s -u {client_id}:{client_secret} -d grant_type=client_credentials -d \
          scope={} http://{http}/oauth2/token\n",
         SCOPES[0]
     );
-    println!("# gRPC: the same, with any client that knows reflection");
-    println!(
+    say!("# gRPC: the same, with any client that knows reflection");
+    say!(
         "grpcurl -plaintext -d '{{\"client_secret\":{{\"client_id\":\"{client_id}\",\
          \"client_secret\":\"{client_secret}\"}}}}' {grpc} keyward.token.v1.TokenService/IssueToken\n"
     );
-    println!("# The command line, as administrator");
-    println!("export KEYWARD_SERVER=http://{grpc}");
+    say!("# The command line, as administrator");
+    say!("export KEYWARD_SERVER=http://{grpc}");
     super::serve::print(admin);
-    println!("keyward application list {TENANT}");
-    println!("keyward introspect \"$(keyward token)\"");
-    println!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}\n");
-    println!("Ctrl-C stops it.");
+    say!("keyward application list {TENANT}");
+    say!("keyward introspect \"$(keyward token)\"");
+    say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}\n");
+    say!("Ctrl-C stops it.");
 }

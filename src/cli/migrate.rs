@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::output::say;
 use super::{Failure, ServerOptions};
 use crate::server::open_store;
 
@@ -19,7 +20,7 @@ impl Migrate {
         let config = self.options.read()?;
         let store = open_store(&config).await?;
         store.close().await;
-        println!("{} is up to date", config.database.url);
+        say!("{} is up to date", config.database.url);
         Ok(())
     }
 }

@@ -1,9 +1,5 @@
 //! The command line: one file a command. Those that manage talk gRPC to a server, like
 //! any client; those that run a server read the configuration.
-#![expect(
-    clippy::print_stdout,
-    reason = "printing is what a command line is for"
-)]
 
 mod application;
 mod apply;

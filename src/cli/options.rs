@@ -1,7 +1,7 @@
 //! Options that several commands share.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -43,16 +43,28 @@ impl ServerOptions {
             Some(path) => Layers::default().with_file(path)?,
             None => Layers::default(),
         };
+        self.with_flags(layers.with_environment(std::env::vars_os()))
+    }
+
+    /// A configuration of defaults and flags alone, in a folder that goes again: nothing
+    /// of a real server can get into it.
+    pub(super) fn read_temporary(&self, folder: &Path) -> Result<Config, Failure> {
+        if self.database_url.is_some() || self.config.is_some() {
+            return Err(Failure::usage(
+                "a database or a configuration of your own needs --data-dir, since what is in \
+                 the temporary folder goes",
+            ));
+        }
+        self.with_flags(Layers::default().with_flag("data_dir", "", Some(folder.display())))
+    }
+
+    fn with_flags(&self, layers: Layers) -> Result<Config, Failure> {
+        let data_dir = self.data_dir.as_ref().map(|dir| dir.display());
         let layers = layers
-            .with_environment(std::env::vars())
             .with_flag("grpc.listen", "--grpc", self.grpc)
             .with_flag("http.listen", "--http", self.http)
             .with_flag("ops.listen", "--ops", self.ops)
-            .with_flag(
-                "data_dir",
-                "--data-dir",
-                self.data_dir.as_ref().map(|dir| dir.display()),
-            )
+            .with_flag("data_dir", "--data-dir", data_dir)
             .with_flag("database.url", "--database-url", self.database_url.as_ref())
             .with_flag("telemetry.log", "--log", self.log.as_ref());
         Ok(Config::read(layers)?)

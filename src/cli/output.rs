@@ -1,5 +1,8 @@
 //! What a command prints: tables for people, JSON for scripts.
 
+use std::fmt::Display;
+use std::io::Write;
+
 use clap::ValueEnum;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -40,7 +43,7 @@ impl Format {
                 table.add_row([(*member).to_owned(), text]);
             }
         }
-        println!("{table}");
+        line(table);
         Ok(())
     }
 
@@ -55,26 +58,39 @@ impl Format {
         for value in values.as_array().into_iter().flatten() {
             table.add_row(V::COLUMNS.iter().map(|column| cell(&value[*column])));
         }
-        println!("{table}");
+        line(table);
         Ok(())
     }
 
     /// Says that something was done, to people; scripts have the exit code.
     pub(super) fn done(self, sentence: &str) {
         if self == Self::Table {
-            println!("{sentence}");
+            line(sentence);
         }
     }
 }
 
 /// Prints JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(value).map_err(Failure::new)?
-    );
+    line(serde_json::to_string_pretty(value).map_err(Failure::new)?);
     Ok(())
 }
+
+/// Prints a line of the result. Where nobody reads any more (`… | head`), there is
+/// nothing left to do.
+pub(super) fn line(text: impl Display) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// [`line`] with a format.
+macro_rules! say {
+    ($($format:tt)+) => {
+        $crate::cli::output::line(format_args!($($format)+))
+    };
+}
+pub(super) use say;
 
 /// Says something beside the result.
 #[expect(

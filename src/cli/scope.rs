@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
-use super::client::all_pages;
+use super::client::{PAGE_SIZE, all_pages};
 use super::output::View;
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
@@ -166,7 +166,7 @@ impl Scope {
                     let parent = parent.clone();
                     let request = pb::ListScopesRequest {
                         parent,
-                        page_size: 1000,
+                        page_size: PAGE_SIZE,
                         page_token,
                     };
                     let page = client.clone().list_scopes(request).await?.into_inner();

@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::output::note;
+use super::output::{note, say};
 use super::{Failure, ServerOptions};
 use crate::clock::Clock;
 use crate::server::Server;
@@ -28,7 +28,10 @@ impl Serve {
         let config = self.options.read()?;
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
         let mut stop = StopSignal::new()?;
-        let server = Server::start(&config, Clock::system()).await?;
+        let server = tokio::select! {
+            server = Server::start(&config, Clock::system()) => server?,
+            () = stop.received() => return Ok(()),
+        };
         if let Some(first) = &server.first_credential {
             note("This is the first start. The admin credential below is shown this once:");
             print(first);
@@ -51,8 +54,8 @@ impl Serve {
 
 /// Prints a credential as a shell takes it.
 pub(super) fn print(credential: &FirstCredential) {
-    println!("export KEYWARD_CLIENT_ID={}", credential.client_id);
-    println!(
+    say!("export KEYWARD_CLIENT_ID={}", credential.client_id);
+    say!(
         "export KEYWARD_CLIENT_SECRET={}",
         credential.client_secret.expose()
     );

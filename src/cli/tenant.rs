@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
-use super::client::all_pages;
+use super::client::{PAGE_SIZE, all_pages};
 use super::output::View;
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
@@ -77,7 +77,8 @@ struct Fields {
     /// The audience of tokens for which none is asked
     #[arg(long, value_name = "AUDIENCE")]
     default_audience: Option<String>,
-    /// An audience that may be asked for, again for more
+    /// An audience that may be asked for, again for more; on update, in place of those
+    /// there are ('': none)
     #[arg(long, value_name = "AUDIENCE")]
     additional_audience: Vec<String>,
     /// How long access tokens live: 1m to 1h
@@ -101,10 +102,14 @@ impl Fields {
             "access_token_lifetime",
             self.access_token_lifetime.is_some(),
         );
+        let audiences = self
+            .additional_audience
+            .into_iter()
+            .filter(|one| !one.is_empty());
         let tenant = pb::Tenant {
             display_name: self.display_name.unwrap_or_default(),
             default_audience: self.default_audience.unwrap_or_default(),
-            additional_audiences: self.additional_audience,
+            additional_audiences: audiences.collect(),
             access_token_lifetime: self.access_token_lifetime,
             ..pb::Tenant::default()
         };
@@ -174,7 +179,7 @@ impl Tenant {
             Command::List { limit } => {
                 let tenants = all_pages(limit, async |page_token| {
                     let request = pb::ListTenantsRequest {
-                        page_size: 1000,
+                        page_size: PAGE_SIZE,
                         page_token,
                     };
                     let page = client.clone().list_tenants(request).await?.into_inner();

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::output::{View, print_json};
+use super::output::{View, print_json, say};
 use super::{Connection, Failure, Format, names};
 use crate::clock::Clock;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
@@ -145,7 +145,7 @@ impl Token {
             .exchange(&channel, self.scope, self.audience)
             .await?;
         if self.connection.output == Format::Table {
-            println!("{}", token.access_token);
+            say!("{}", token.access_token);
             return Ok(());
         }
         print_json(&TokenView {

@@ -3,6 +3,7 @@
 //! `KEYWARD_GRPC_LISTEN` in the environment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -47,18 +48,30 @@ impl Layers {
     pub fn with_file(mut self, path: &Path) -> Result<Self, Faults> {
         let fault = |what: String| Faults(vec![format!("{}: {what}", path.display())]);
         let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
-        let table = text
-            .parse::<Table>()
-            .map_err(|error| fault(error.to_string()))?;
+        let table = text.parse::<Table>().map_err(|error| {
+            // Without the line itself, which may hold a secret.
+            let before = error
+                .span()
+                .map_or("", |span| text.get(..span.start).unwrap_or(""));
+            let line = before.lines().count().max(1);
+            fault(format!("line {line}: {}", error.message()))
+        })?;
         self.file = Some((path.to_owned(), table));
         Ok(self)
     }
 
     /// Adds the environment.
     #[must_use]
-    pub fn with_environment(mut self, variables: impl Iterator<Item = (String, String)>) -> Self {
-        self.environment
-            .extend(variables.filter(|(name, _)| name.starts_with("KEYWARD_")));
+    pub fn with_environment(
+        mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        let ours = variables.filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with("KEYWARD_")
+                .then(|| (name, value.to_string_lossy().into_owned()))
+        });
+        self.environment.extend(ours);
         self
     }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use tracing_subscriber::EnvFilter;
 
 pub use layers::{Faults, Layers, Setting};
 
@@ -162,7 +163,7 @@ impl Config {
                 max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),
             },
             telemetry: TelemetryConfig {
-                log: r.get("telemetry.log", "info", |v| Ok(v.to_owned())),
+                log: r.get("telemetry.log", "info", log_directives),
                 log_format: r.get("telemetry.log_format", "text", log_format),
                 otlp_endpoint: r.optional("telemetry.otlp_endpoint", http_url),
             },
@@ -277,12 +278,19 @@ fn http_url(value: &str) -> Result<String, Fault> {
 /// RFC 8414: a URL without query and fragment.
 fn issuer(value: &str) -> Result<String, Fault> {
     http_url(value).and_then(|url| {
-        if url.contains(['?', '#']) {
-            Err(Fault::new("must have no query and no fragment"))
+        if url.contains(['?', '#', '{', '}', '*']) || url.contains("/:") {
+            let what = "must have no query and no fragment, and a path without { } * and /:";
+            Err(Fault::new(what))
         } else {
             Ok(url)
         }
     })
+}
+
+fn log_directives(value: &str) -> Result<String, Fault> {
+    EnvFilter::try_new(value)
+        .map(|_| value.to_owned())
+        .map_err(|error| Fault::new(format!("must be a level or tracing directives: {error}")))
 }
 
 fn log_format(value: &str) -> Result<LogFormat, Fault> {

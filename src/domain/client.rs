@@ -89,6 +89,12 @@ impl Client {
         {
             return Err(Error::AudienceNotAllowed(foreign.to_string()));
         }
+        let mut audiences = Vec::new();
+        for audience in request.audiences {
+            if !audiences.contains(&audience) {
+                audiences.push(audience);
+            }
+        }
         let end = later(now, settings.access_token_lifetime.duration());
         Ok(Grant {
             scopes: if request.scopes.is_empty() {
@@ -96,10 +102,10 @@ impl Client {
             } else {
                 request.scopes
             },
-            audiences: if request.audiences.is_empty() {
+            audiences: if audiences.is_empty() {
                 vec![settings.default_audience.clone()]
             } else {
-                request.audiences
+                audiences
             },
             expires_at: self.expires_at().map_or(end, |limit| limit.min(end)),
         })

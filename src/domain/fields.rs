@@ -21,6 +21,11 @@ impl Fault {
     }
 }
 
+/// How many faults are told, and how much of each: errors travel in headers, which are
+/// small.
+const MOST_VIOLATIONS: usize = 10;
+const MOST_CHARACTERS: usize = 160;
+
 /// The faults found so far in one request.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<Violation>);
@@ -39,10 +44,28 @@ impl Fields {
 
     /// Notes that something is wrong with `field`.
     pub fn fault(&mut self, field: impl Display, description: impl Into<String>) {
-        self.0.push(Violation {
-            field: field.to_string(),
-            description: description.into(),
-        });
+        let cut = |text: String| text.chars().take(MOST_CHARACTERS).collect();
+        if self.0.len() < MOST_VIOLATIONS {
+            self.0.push(Violation {
+                field: cut(field.to_string()),
+                description: cut(description.into()),
+            });
+        }
+    }
+
+    /// The values, or `None` after noting what is wrong with each: `field[n]`.
+    pub fn read_each<'a, T, C: FromIterator<T>>(
+        &mut self,
+        field: &str,
+        values: &'a [String],
+        parse: impl Fn(&'a str) -> Result<T, Fault>,
+    ) -> Option<C> {
+        let each: Vec<_> = values
+            .iter()
+            .enumerate()
+            .map(|(n, value)| self.read(format_args!("{field}[{n}]"), parse(value)))
+            .collect();
+        each.into_iter().collect()
     }
 
     /// The whole request if nothing was wrong with any field, else all that was.

@@ -58,7 +58,8 @@ impl Record {
 
     /// The opaque version of the resource (AIP-154).
     pub fn etag(&self) -> String {
-        format!("r{}", self.revision)
+        // One that was deleted and made again is another one.
+        format!("{:x}-{}", self.created_at.as_microsecond(), self.revision)
     }
 }
 

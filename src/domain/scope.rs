@@ -91,6 +91,12 @@ impl ScopeSet {
             .collect()
     }
 
+    /// The scopes of this set that `other` lacks.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
+    }
+
     /// The scopes, in order, as strings.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

@@ -13,6 +13,7 @@ mod status;
 mod tenants;
 mod tokens;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -60,8 +63,9 @@ pub fn router<H: Health>(
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let router = Routes::new(health)
+        .build_v1()?
+        .max_decoding_message_size(MAX_REQUEST);
+    let router = Routes::new(health.max_decoding_message_size(MAX_REQUEST))
         .add_service(reflection)
         .add_service(limited!(TenantServiceServer))
         .add_service(limited!(ScopeServiceServer))
@@ -73,6 +77,28 @@ pub fn router<H: Health>(
         .fallback(unknown)
         .layer(from_fn_with_state(timeout, deadline::enforce));
     Ok(router)
+}
+
+/// The paths of all methods that [`router`] serves.
+pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
+    let mut paths = HashSet::new();
+    for descriptors in [
+        proto::DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ] {
+        for file in FileDescriptorSet::decode(descriptors)?.file {
+            for service in &file.service {
+                let service_name = format!("/{}.{}", file.package(), service.name());
+                let names = service
+                    .method
+                    .iter()
+                    .map(prost_types::MethodDescriptorProto::name);
+                paths.extend(names.map(|name| format!("{service_name}/{name}")));
+            }
+        }
+    }
+    Ok(paths)
 }
 
 /// A path that is no RPC: gRPC callers hear UNIMPLEMENTED, others a plain 404.

@@ -34,7 +34,9 @@ impl From<Error> for Status {
 fn table(error: &Error) -> (Code, ErrorReason) {
     match error {
         Error::InvalidFields(_) => (Code::InvalidArgument, ErrorReason::InvalidField),
-        Error::ScopeNotAllowed(_) => (Code::InvalidArgument, ErrorReason::ScopeNotAllowed),
+        Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
+            (Code::InvalidArgument, ErrorReason::ScopeNotAllowed)
+        }
         Error::AudienceNotAllowed(_) => (Code::InvalidArgument, ErrorReason::AudienceNotAllowed),
         Error::InvalidPageToken => (Code::InvalidArgument, ErrorReason::InvalidPageToken),
         Error::UnsupportedTokenType => (Code::InvalidArgument, ErrorReason::UnsupportedTokenType),
@@ -66,7 +68,9 @@ fn details(error: &Error) -> ErrorDetails {
                 .map(|v| FieldViolation::new(&v.field, &v.description));
             ErrorDetails::with_bad_request(each.collect::<Vec<_>>())
         }
-        Error::ScopeNotAllowed(_) => ErrorDetails::with_bad_request_violation("scopes", message),
+        Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
+            ErrorDetails::with_bad_request_violation("scopes", message)
+        }
         Error::AudienceNotAllowed(_) => {
             ErrorDetails::with_bad_request_violation("audiences", message)
         }

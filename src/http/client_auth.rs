@@ -37,6 +37,11 @@ impl Presented {
         }
     }
 
+    /// Whether it was by Basic.
+    pub(super) fn is_basic(&self) -> bool {
+        self.basic
+    }
+
     /// Who this proves, with a challenge if that fails.
     pub(super) async fn authenticate(self, service: &Service) -> Result<Client, OAuthError> {
         let basic = self.basic;
@@ -146,6 +151,8 @@ fn authorization(form: &Form) -> Result<Option<Authorization>, OAuthError> {
 /// Undoes the form-encoding of RFC 6749, section 2.3.1. Ids and secrets of ours are the
 /// same with and without it, so clients that leave it out are understood too.
 fn form_decode(value: &str) -> String {
+    // As one name: what separates parameters separates nothing here.
+    let value = value.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(value.as_bytes())
         .next()
         .map(|(decoded, _)| decoded.into_owned())

@@ -92,7 +92,9 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
     match error {
         Error::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "invalid_token"),
-        Error::ScopeNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
+        Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
+            (StatusCode::BAD_REQUEST, "invalid_scope")
+        }
         Error::AudienceNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_target"),
         Error::NotYourToken => (StatusCode::BAD_REQUEST, "unauthorized_client"),
         Error::UnsupportedTokenType => (StatusCode::BAD_REQUEST, "unsupported_token_type"),

@@ -10,20 +10,24 @@ mod revoke;
 mod token;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
 
+use crate::error::Error;
 use crate::service::Service;
 use error::OAuthError;
 
-/// All endpoints, at the root and below the issuer's path if it has one.
-pub fn router(service: Arc<Service>) -> Router {
+/// All endpoints, at the root and below the issuer's path if it has one. A request is
+/// answered within `timeout`.
+pub fn router(service: Arc<Service>, timeout: Duration) -> Router {
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
         .route("/oauth2/token", only(post(token::token)))
@@ -46,6 +50,7 @@ pub fn router(service: Arc<Service>) -> Router {
     };
     router
         .fallback(unknown)
+        .layer(from_fn_with_state(timeout, enforce))
         .layer(map_response(guard))
         .with_state(service)
 }
@@ -62,9 +67,10 @@ async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
-/// The answer to a request that took too long.
-pub fn timed_out() -> Response {
-    OAuthError::from(crate::error::Error::DeadlineExceeded).into_response()
+async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(timeout, next.run(request))
+        .await
+        .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response())
 }
 
 /// What every answer carries: it is what its content type says, and belongs in no frame.
@@ -96,9 +102,7 @@ fn json(status: StatusCode, cache_control: &'static str, body: &impl Serialize) 
             Body::from(body),
         )
             .into_response(),
-        Err(error) => {
-            OAuthError::from(crate::error::Error::Internal(Box::new(error))).into_response()
-        }
+        Err(error) => OAuthError::from(Error::Internal(Box::new(error))).into_response(),
     }
 }
 

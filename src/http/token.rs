@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::client_auth::Presented;
+use super::client_auth::{Presented, answer};
 use super::error::OAuthError;
 use super::form::Form;
 use super::json;
@@ -36,8 +36,12 @@ pub(super) async fn token(
             );
         }
     }
-    let client = Presented::in_form(&form)?.authenticate(&service).await?;
-    let token = service.issue_to(&client, wanted(&form)?)?;
+    let presented = Presented::in_form(&form)?;
+    let basic = presented.is_basic();
+    let client = presented.authenticate(&service).await?;
+    let token = service
+        .issue_to(&client, wanted(&form)?)
+        .map_err(|error| answer(error, basic))?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
         token_type: "Bearer",

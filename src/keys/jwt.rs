@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::{SigningKey, VerifyingKey};
 use crate::error::{Error, Result};
 
-/// The longest token that is looked at. Ours are far shorter; a longer one is refused
-/// before anything in it is read.
-pub const MAX_LENGTH: usize = 8 * 1024;
+/// The longest token that is issued, and that is looked at: it must fit into the headers
+/// of a request, of which servers take 8 KiB. A longer one is refused before anything in
+/// it is read.
+pub const MAX_LENGTH: usize = 6 * 1024;
 
 /// What a token says (RFC 9068, section 2.2). Every claim is required and has one
 /// type: a missing or a wrongly typed one refuses the token.

@@ -64,21 +64,26 @@ impl MasterKey {
         let fault = |error: &dyn fmt::Display| Fault::new(format!("{}: {error}", path.display()));
         let mut key = Self([0; LENGTH]);
         random::fill(&mut key.0).map_err(|error| fault(&error))?;
-        let text = Zeroizing::new(STANDARD.encode(key.0));
-        let created = OpenOptions::new()
+        let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.0)));
+        // Whole or not at all: written beside, then given the name, which fails if it is
+        // taken.
+        let beside = path.with_extension(format!("{}.new", std::process::id()));
+        let written = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path);
-        let mut file = match created {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Self::from_file(path),
-            Err(error) => return Err(fault(&error)),
-        };
-        writeln!(file, "{}", text.as_str())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| fault(&error))?;
-        Ok(key)
+            .open(&beside)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| std::fs::hard_link(&beside, path));
+        std::fs::remove_file(&beside).ok();
+        match written {
+            Ok(()) => Ok(key),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::from_file(path),
+            Err(error) => Err(fault(&error)),
+        }
     }
 
     /// A key for one purpose. Different purposes get keys that tell nothing of each other.

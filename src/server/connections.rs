@@ -2,15 +2,14 @@
 //! in peace. One loop for all three listeners, over hyper: tonic's own server knows no
 //! jitter, and passes unset limits on as none at all.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
@@ -29,9 +28,12 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_RESETS: usize = 1024;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a stranger may take to say the first thing, or to finish his headers.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stranger may take to say which protocol he speaks.
+const FIRST_WORDS_TIMEOUT: Duration = Duration::from_secs(10);
+const PEEK_PAUSE: Duration = Duration::from_millis(20);
+/// How long an HTTP/1.1 connection may take to finish its headers, or be idle between
+/// requests: longer than proxies keep theirs (a minute), so that they end them, not we.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long to rest when the machine has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -142,11 +144,17 @@ async fn serve(
     stop: CancellationToken,
     _permit: OwnedSemaphorePermit,
 ) {
+    let first = tokio::time::timeout(FIRST_WORDS_TIMEOUT, protocol(&stream));
+    match stop.run_until_cancelled(first).await {
+        Some(Ok(Some(Protocol::Http2))) => {}
+        Some(Ok(Some(Protocol::Http1))) if !limits.http2_only => {}
+        _ => return,
+    }
     // Small answers must not wait for each other.
-    if stream.set_nodelay(true).is_err() || !says_something(&stream).await {
+    if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service = service_fn(move |request| answer(router.clone(), request, limits));
+    let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
@@ -165,24 +173,25 @@ async fn serve(
     }
 }
 
-/// Whether the other side sends anything at all in time.
-async fn says_something(stream: &TcpStream) -> bool {
-    let peeked = tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut [0])).await;
-    matches!(peeked, Ok(Ok(1..)))
+/// What a stranger speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
 }
 
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
-    limits: Limits,
-) -> Result<Response<axum::body::Body>, Infallible> {
-    let answer = router.oneshot(request);
-    if limits.http2_only {
-        // gRPC has deadlines of its own.
-        return answer.await;
-    }
-    match tokio::time::timeout(limits.request_timeout, answer).await {
-        Ok(response) => response,
-        Err(_) => Ok(crate::http::timed_out()),
+/// What the other side speaks, by the first bytes it sends: those of HTTP/2 are fixed
+/// (RFC 9113, section 3.4). They are looked at and left where they are.
+async fn protocol(stream: &TcpStream) -> Option<Protocol> {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) if first[..n] != PREFACE[..n] => return Some(Protocol::Http1),
+            Ok(n) if n == PREFACE.len() => return Some(Protocol::Http2),
+            // A part of it: the rest is on its way, and looking again does not wait.
+            Ok(_) => tokio::time::sleep(PEEK_PAUSE).await,
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod connections;
 mod ops;
 
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -26,7 +28,7 @@ use crate::domain::Fault;
 use crate::error::Error;
 use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
-use crate::store::Store;
+use crate::store::{Database, Store};
 use crate::telemetry::{Metrics, Observed, observe};
 use crate::{grpc, http};
 
@@ -35,12 +37,17 @@ const KEY_REFRESH: Duration = Duration::from_secs(30);
 /// How often readiness is asked for the gRPC health service.
 const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
+/// How often revoked tokens that have ended by themselves are forgotten.
+const PURGE: Duration = Duration::from_mins(10);
+/// How long the database may take to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory cannot be made.
-    #[error("data_dir {path}: {error}")]
-    DataDir {
+    /// A folder cannot be made.
+    #[error("the folder {path} cannot be made: {error}")]
+    Folder {
         /// Which one.
         path: String,
         /// Why.
@@ -95,12 +102,11 @@ pub struct Server {
     grace: Duration,
 }
 
-/// Opens the database that the configuration names; its folder is made if need be.
+/// Opens the database that the configuration names; a file's folder is made if need be.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
-    make_private_folder(&config.data_dir).map_err(|error| StartError::DataDir {
-        path: config.data_dir.display().to_string(),
-        error,
-    })?;
+    if let Database::Sqlite(file) = &config.database.url {
+        make_private_folder(file.parent().unwrap_or(Path::new("")))?;
+    }
     let database = &config.database.url;
     Store::open(database, config.database.pool)
         .await
@@ -148,6 +154,10 @@ impl Server {
         });
         let store = open_store(config).await?;
         let service = Arc::new(build_service(config, &store, clock, issuer).await?);
+        service
+            .follow_signing_algorithm()
+            .await
+            .map_err(|error| StartError::SigningKeys(cause(error)))?;
         let first_credential = service
             .bootstrap_if_new()
             .await
@@ -157,6 +167,7 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let grpc_router = grpc::router(&service, health_service, config.limits.request_timeout)
             .map_err(|error| StartError::Internal(error.to_string()))?;
+        let http_router = http::router(Arc::clone(&service), config.limits.request_timeout);
         let server = Self {
             grpc: grpc_at,
             http: http_at,
@@ -170,19 +181,21 @@ impl Server {
             service,
         };
         let limits = connections::Limits::new(&config.limits);
-        let observed = |router: Router, face| {
+        let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
+        let observed = |router: Router, face, methods| {
             let observed = Observed {
                 face,
+                methods: Arc::new(methods),
                 metrics: Arc::clone(&metrics),
             };
             router.layer(from_fn_with_state(observed, observe))
         };
-        server.serve(grpc, observed(grpc_router, "grpc"), limits.for_grpc());
         server.serve(
-            http,
-            observed(http::router(Arc::clone(&server.service)), "http"),
-            limits,
+            grpc,
+            observed(grpc_router, "grpc", methods),
+            limits.for_grpc(),
         );
+        server.serve(http, observed(http_router, "http", HashSet::new()), limits);
         server.serve(
             ops,
             ops::router(Arc::clone(&server.service), metrics),
@@ -194,19 +207,20 @@ impl Server {
 
     /// Stops: no new connections, requests under way end within the grace, then the
     /// database is closed.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
         self.health
             .set_service_status("", ServingStatus::NotServing)
             .await;
-        self.stop.cancel();
+        // Ends the streams of those who watch.
+        self.health.clear_service_status("").await;
         self.tasks.close();
-        if tokio::time::timeout(self.grace, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if timeout(self.grace, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests did not end in time and were cut");
         }
-        self.store.close().await;
+        if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
+            tracing::warn!("the database did not say goodbye in time");
+        }
     }
 
     fn serve(&self, listener: TcpListener, router: Router, limits: connections::Limits) {
@@ -222,17 +236,11 @@ impl Server {
 
     /// What is done again and again beside the requests.
     fn keep_up(&self) {
-        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
-        self.tasks.spawn(async move {
-            while stop
-                .run_until_cancelled(tokio::time::sleep(KEY_REFRESH))
-                .await
-                .is_some()
-            {
-                if let Err(error) = service.refresh_signing_keys().await {
-                    tracing::warn!(cause = cause(error), "signing keys were not read again");
-                }
-            }
+        self.every(KEY_REFRESH, |service| async move {
+            service.refresh_signing_keys().await
+        });
+        self.every(PURGE, |service| async move {
+            service.purge_revoked_tokens().await
         });
         let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
         let health = self.health.clone();
@@ -242,10 +250,26 @@ impl Server {
                     Ok(()) => ServingStatus::Serving,
                     Err(_) => ServingStatus::NotServing,
                 };
-                health.set_service_status("", status).await;
-                let pause = stop.run_until_cancelled(tokio::time::sleep(HEALTH_REFRESH));
-                if pause.await.is_none() {
+                if stop.is_cancelled() {
                     break;
+                }
+                health.set_service_status("", status).await;
+                stop.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
+            }
+        });
+    }
+
+    /// Does something over and over until the server stops; a fault is logged.
+    fn every<W, F>(&self, pause: Duration, work: W)
+    where
+        W: Fn(Arc<Service>) -> F + Send + 'static,
+        F: Future<Output = Result<(), Error>> + Send,
+    {
+        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+                if let Err(error) = work(Arc::clone(&service)).await {
+                    tracing::warn!(cause = cause(error), "work beside the requests failed");
                 }
             }
         });
@@ -253,8 +277,15 @@ impl Server {
 }
 
 /// Makes a folder that nobody else can look into; one that is there stays as it is.
-fn make_private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+fn make_private_folder(path: &Path) -> Result<(), StartError> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StartError::Folder {
+        path: path.display().to_string(),
+        error,
+    })
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
@@ -291,6 +322,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
                     config.database.url
                 )));
             }
+            make_private_folder(&config.data_dir)?;
             MasterKey::create_file(path).map_err(refused)
         }
     }

@@ -93,21 +93,21 @@ impl Service {
         if let Some(expires_at) = patch.expires_at {
             check_expiry(expires_at, now, "application.expire_time")?;
         }
-        let new_scopes = patch.scopes.is_some();
         let after = before.settings.with(patch);
         if after == before.settings {
             return Ok(before);
         }
-        if new_scopes {
-            check_scopes(&mut tx, &name.tenant, &after.scopes).await?;
-        }
+        let new_scopes = after.scopes != before.settings.scopes;
+        // What it holds already it may keep, disabled as it may be.
+        let added = after.scopes.minus(&before.settings.scopes);
+        check_scopes(&mut tx, &name.tenant, &added).await?;
         let application = Application {
             epoch: before.epoch + i64::from(before.settings.revokes(&after)),
             settings: after,
             record: before.record.changed(now),
             ..before
         };
-        if !tx.update_application(&application).await? {
+        if !tx.update_application(&application, new_scopes).await? {
             return Err(vanished(name));
         }
         let application = found(&mut tx, name).await?;

@@ -69,8 +69,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service of these parts. Reads the signing keys, and makes the first one if
-    /// there is none.
+    /// The service of these parts. Reads the signing keys, which proves the master key, and
+    /// makes the first one if there is none.
     pub async fn new(parts: Parts) -> Result<Self> {
         let service = Self {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
@@ -83,7 +83,8 @@ impl Service {
             prefixes: parts.prefixes,
             keys: RwLock::default(),
         };
-        service.prepare_signing_keys().await?;
+        service.refresh_signing_keys().await?;
+        service.ensure_signing_key().await?;
         Ok(service)
     }
 

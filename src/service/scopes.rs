@@ -74,7 +74,7 @@ impl Service {
         after: ScopeSettings,
     ) -> Result<Scope> {
         if after.disabled && !before.settings.disabled {
-            tx.raise_epoch_of_holders(&before.id).await?;
+            tx.raise_epoch_of_holders(&before.id, self.now()).await?;
         }
         let scope = Scope {
             id: before.id,
@@ -98,7 +98,7 @@ impl Service {
                 total,
             });
         }
-        tx.raise_epoch_of_holders(id).await?;
+        tx.raise_epoch_of_holders(id, self.now()).await?;
         tx.delete_scope(id).await
     }
 

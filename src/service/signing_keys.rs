@@ -37,23 +37,32 @@ impl Service {
         }
     }
 
-    /// Reads the keys, and adds one if there is none of the wanted algorithm. The very
-    /// first one signs at once; another one is published for a while before it does.
-    pub(super) async fn prepare_signing_keys(&self) -> Result<()> {
-        let ring = self.read_signing_keys().await?;
-        let now = self.now();
-        let activates_at = match ring.newest_algorithm() {
-            Some(algorithm) if algorithm == self.signing_algorithm => None,
-            Some(_) => Some(later(now, KeyRing::NOTICE)),
-            None => Some(now),
-        };
-        if let Some(activates_at) = activates_at {
-            let row = self.make_signing_key(ring.newest_generation() + 1, now, activates_at)?;
-            let mut tx = self.store.begin().await?;
-            // If another replica was faster, its key is as good.
-            if tx.insert_signing_key(&row).await? {
-                tx.commit().await?;
-            }
+    /// Makes the first key if there is none: it signs at once.
+    pub async fn ensure_signing_key(&self) -> Result<()> {
+        if self.keys().newest_generation() == 0 {
+            // Replicas whose clocks are behind sign with it too.
+            self.add_signing_key(Timestamp::UNIX_EPOCH).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a key of the wanted algorithm if the newest one is of another: it is published
+    /// for a while before it signs.
+    pub async fn follow_signing_algorithm(&self) -> Result<()> {
+        if self.keys().newest_algorithm() != Some(self.signing_algorithm) {
+            self.add_signing_key(later(self.now(), KeyRing::NOTICE))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn add_signing_key(&self, activates_at: Timestamp) -> Result<()> {
+        let generation = self.keys().newest_generation() + 1;
+        let row = self.make_signing_key(generation, activates_at)?;
+        let mut tx = self.store.begin().await?;
+        // If another replica was faster, its key is as good.
+        if tx.insert_signing_key(&row).await? {
+            tx.commit().await?;
         }
         self.refresh_signing_keys().await
     }
@@ -76,12 +85,7 @@ impl Service {
         SigningKey::from_pkcs8(algorithm, &pkcs8, row.generation, row.activates_at)
     }
 
-    fn make_signing_key(
-        &self,
-        generation: i64,
-        created_at: Timestamp,
-        activates_at: Timestamp,
-    ) -> Result<SigningKeyRow> {
+    fn make_signing_key(&self, generation: i64, activates_at: Timestamp) -> Result<SigningKeyRow> {
         let algorithm = self.signing_algorithm;
         let pkcs8 = generate(algorithm)?;
         let key = SigningKey::from_pkcs8(algorithm, &pkcs8, generation, activates_at)?;
@@ -91,7 +95,7 @@ impl Service {
             sealed_private_key: self.sealer.seal(&sealed_name(&id), &pkcs8)?,
             id,
             algorithm: algorithm.to_string(),
-            created_at,
+            created_at: self.now(),
             activates_at,
         })
     }

@@ -5,8 +5,8 @@ use sqlx::FromRow;
 use super::row::{At, micros, moment, record};
 use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationSettings, Page, PageRequest, ScopeSet,
-    TenantId,
+    Application, ApplicationId, ApplicationName, ApplicationSettings, CredentialId, Page,
+    PageRequest, ScopeSet, TenantId,
 };
 use crate::error::Result;
 
@@ -32,7 +32,8 @@ struct Row {
 macro_rules! select {
     ($($rest:literal),+) => {
         concat!(
-            "select a.*, \
+            "select a.tenant_id, a.id, a.display_name, a.description, a.contact_email, a.expires_at, \
+             a.disabled, a.epoch, a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
                (select string_agg(h.scope, ' ') from application_scopes h \
@@ -86,6 +87,19 @@ impl Session {
             name.tenant.as_str(),
             name.application.as_str()
         )?;
+        row.map(Row::application).transpose()
+    }
+
+    /// The application of a credential, if both exist.
+    pub async fn find_application_of(
+        &mut self,
+        credential: &CredentialId,
+    ) -> Result<Option<Application>> {
+        const SQL: &str = select!(
+            "(a.tenant_id, a.id) = \
+             (select tenant_id, application_id from credentials where id = $2)"
+        );
+        let row: Option<Row> = find_row!(self, SQL, false, credential.as_str())?;
         row.map(Row::application).transpose()
     }
 
@@ -160,7 +174,12 @@ impl Tx {
     }
 
     /// Writes a changed application; `false` if it is gone or was changed meanwhile.
-    pub async fn update_application(&mut self, application: &Application) -> Result<bool> {
+    /// Its scopes are written only if they are new.
+    pub async fn update_application(
+        &mut self,
+        application: &Application,
+        new_scopes: bool,
+    ) -> Result<bool> {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
             updated_at = $8 where tenant_id = $9 and id = $10 and revision = $7 - 1";
@@ -180,7 +199,7 @@ impl Tx {
             application.name.application.as_str()
         )
         .map(|rows| rows == 1)?;
-        if updated {
+        if updated && new_scopes {
             self.replace_scopes(&application.name, settings.scopes.iter())
                 .await?;
         }

@@ -49,6 +49,12 @@ impl Database {
             return Ok(Self::Sqlite(path.into()));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            if let Some(unknown) = unknown_parameter(url) {
+                return Err(Fault::new(format!(
+                    "has the parameter {unknown:?}, which is not one of {}",
+                    PARAMETERS.join(", ")
+                )));
+            }
             // The driver's own words could repeat the password.
             return PgConnectOptions::from_str(url)
                 .map(|options| Self::Postgres(Box::new(options.application_name("keyward"))))
@@ -56,6 +62,30 @@ impl Database {
         }
         Err(Fault::new("must begin with sqlite: or postgres://"))
     }
+}
+
+/// What the driver knows. It would ignore anything else, and a misspelt `sslmode` must
+/// not mean an unprotected connection.
+const PARAMETERS: [&str; 12] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+];
+
+fn unknown_parameter(url: &str) -> Option<String> {
+    let (_, query) = url.split_once('?')?;
+    form_urlencoded::parse(query.as_bytes())
+        .map(|(name, _)| name.into_owned())
+        .find(|name| !PARAMETERS.contains(&name.as_str()))
 }
 
 impl fmt::Display for Database {
@@ -79,6 +109,26 @@ impl fmt::Debug for Database {
     }
 }
 
+/// The versions and checksums of the migrations that a database has; none if it has not
+/// been migrated at all.
+macro_rules! applied {
+    ($pool:expr) => {
+        sqlx::query_as::<_, (i64, Vec<u8>)>(
+            "select version, checksum from _sqlx_migrations where success order by version",
+        )
+        .fetch_all($pool)
+        .await
+        .unwrap_or_default()
+    };
+}
+
+/// Whether a schema is exactly ours: then nothing is run, which would need the rights of
+/// the schema's owner.
+fn is_current(migrator: &Migrator, applied: Vec<(i64, Vec<u8>)>) -> bool {
+    let ours = migrator.iter().map(|m| (m.version, m.checksum.to_vec()));
+    applied.into_iter().eq(ours)
+}
+
 impl Store {
     /// Opens the database and brings its schema up to date. A schema from a newer
     /// version is left as it is, and refused.
@@ -91,13 +141,17 @@ impl Store {
                 };
                 let write = sqlite_pool(path, one).await?;
                 check_sqlite_version(&write).await?;
-                migrated(SQLITE.run(&write).await, database)?;
+                if !is_current(&SQLITE, applied!(&write)) {
+                    migrated(SQLITE.run(&write).await, database)?;
+                }
                 let read = sqlite_pool(path, options).await?;
                 Pool::Sqlite { read, write }
             }
             Database::Postgres(server) => {
                 let pool = postgres_pool(server, options).await?;
-                migrated(POSTGRES.run(&pool).await, database)?;
+                if !is_current(&POSTGRES, applied!(&pool)) {
+                    migrated(POSTGRES.run(&pool).await, database)?;
+                }
                 Pool::Postgres(pool)
             }
         };

@@ -1,5 +1,7 @@
 //! Credentials and their secrets' hashes in tables.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use sqlx::FromRow;
 
@@ -29,11 +31,23 @@ struct Row {
 
 #[derive(FromRow)]
 struct SecretRow {
+    credential_id: String,
     version: i64,
     hash: String,
     last_four: String,
     created_at: i64,
     expires_at: Option<i64>,
+}
+
+/// Named, since a replica of the version before may run on a schema with more.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select id, tenant_id, application_id, kind, display_name, expires_at, disabled, \
+             epoch, revision, created_at, updated_at from credentials ",
+            $rest
+        )
+    };
 }
 
 impl Row {
@@ -81,8 +95,7 @@ impl SecretRow {
 impl Session {
     /// The credential, if it exists.
     pub async fn find_credential(&mut self, name: &CredentialName) -> Result<Option<Credential>> {
-        const SQL: &str = "select * from credentials \
-            where tenant_id = $1 and application_id = $2 and id = $3";
+        const SQL: &str = select!("where tenant_id = $1 and application_id = $2 and id = $3");
         let row: Option<Row> = find_row!(
             self,
             SQL,
@@ -99,8 +112,8 @@ impl Session {
         application: &ApplicationName,
         request_id: &str,
     ) -> Result<Option<Credential>> {
-        const SQL: &str = "select * from credentials \
-            where tenant_id = $1 and application_id = $2 and request_id = $3";
+        const SQL: &str =
+            select!("where tenant_id = $1 and application_id = $2 and request_id = $3");
         let row: Option<Row> = find_row!(
             self,
             SQL,
@@ -112,22 +125,22 @@ impl Session {
     }
 
     /// The client of this id with all that stands above it, if it exists. The client
-    /// id alone tells the tenant: nobody else's word for it is taken.
+    /// id alone tells the tenant: nobody else's word for it is taken. One that does not
+    /// exist costs the same statements.
     pub async fn find_client(&mut self, id: &CredentialId) -> Result<Option<Client>> {
-        const SQL: &str = "select * from credentials where id = $1";
+        const SQL: &str = select!("where id = $1");
         let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
-        let Some(credential) = self.with_secrets(row).await? else {
+        let secrets = self.secrets_of(id.as_str()).await?;
+        let application = self.find_application_of(id).await?;
+        let tenant = self.find_tenant_of(id).await?;
+        // Any may have been deleted since the one before was read, and it with them.
+        let (Some(row), Some(application), Some(tenant)) = (row, application, tenant) else {
             return Ok(None);
         };
-        let application = self.find_application(&credential.name.application).await?;
-        let tenant = self
-            .find_tenant(&credential.name.application.tenant)
-            .await?;
-        // Either may have been deleted since the credential was read, and it with them.
-        Ok(application.zip(tenant).map(|(application, tenant)| Client {
+        Ok(Some(Client {
             tenant,
             application,
-            credential,
+            credential: row.credential(secrets)?,
         }))
     }
 
@@ -137,8 +150,13 @@ impl Session {
         application: &ApplicationName,
         page: &PageRequest,
     ) -> Result<Page<Credential>> {
-        const SQL: &str = "select * from credentials \
-            where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4";
+        const SECRETS: &str = "select credential_id, version, hash, last_four, created_at, \
+            expires_at from secrets where credential_id in (select id from credentials \
+                where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4) \
+            order by version desc";
+        const SQL: &str = select!(
+            "where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4"
+        );
         let rows: Vec<Row> = list_rows!(
             self,
             SQL,
@@ -147,21 +165,42 @@ impl Session {
             page.after.as_deref().unwrap_or_default(),
             page.limit()
         )?;
-        let mut credentials = Vec::with_capacity(rows.len());
-        for row in rows {
-            credentials.extend(self.with_secrets(Some(row)).await?);
+        let secrets: Vec<SecretRow> = list_rows!(
+            self,
+            SECRETS,
+            application.tenant.as_str(),
+            application.application.as_str(),
+            page.after.as_deref().unwrap_or_default(),
+            page.limit()
+        )?;
+        let mut of: HashMap<String, Vec<SecretRow>> = HashMap::new();
+        for secret in secrets {
+            of.entry(secret.credential_id.clone())
+                .or_default()
+                .push(secret);
         }
+        let credentials = rows
+            .into_iter()
+            .map(|row| {
+                let secrets = of.remove(&row.id).unwrap_or_default();
+                row.credential(secrets)
+            })
+            .collect::<Result<_>>()?;
         Ok(page.page(credentials, |c| c.name.credential.to_string()))
     }
 
     async fn with_secrets(&mut self, row: Option<Row>) -> Result<Option<Credential>> {
-        const SQL: &str = "select version, hash, last_four, created_at, expires_at from secrets \
-            where credential_id = $1 order by version desc";
         let Some(row) = row else {
             return Ok(None);
         };
-        let secrets: Vec<SecretRow> = list_rows!(self, SQL, &row.id)?;
+        let secrets = self.secrets_of(&row.id).await?;
         row.credential(secrets).map(Some)
+    }
+
+    async fn secrets_of(&mut self, credential: &str) -> Result<Vec<SecretRow>> {
+        const SQL: &str = "select credential_id, version, hash, last_four, created_at, expires_at \
+            from secrets where credential_id = $1 order by version desc";
+        list_rows!(self, SQL, credential)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Catalogues in tables.
 
+use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, record};
@@ -20,6 +21,13 @@ struct Row {
     revision: i64,
     created_at: i64,
     updated_at: i64,
+}
+
+/// Named, since a replica of the version before may run on a schema with more.
+macro_rules! columns {
+    () => {
+        "tenant_id, name, description, domain, family, disabled, revision, created_at, updated_at"
+    };
 }
 
 impl Row {
@@ -47,7 +55,11 @@ impl Row {
 impl Session {
     /// The scope, if the tenant has it.
     pub async fn find_scope(&mut self, id: &ScopeId) -> Result<Option<Scope>> {
-        const SQL: &str = "select * from scopes where tenant_id = $1 and name = $2";
+        const SQL: &str = concat!(
+            "select ",
+            columns!(),
+            " from scopes where tenant_id = $1 and name = $2"
+        );
         let row: Option<Row> = find_row!(self, SQL, id.tenant.as_str(), id.scope.as_str())?;
         row.map(Row::scope).transpose()
     }
@@ -58,8 +70,11 @@ impl Session {
         tenant: &TenantId,
         page: &PageRequest,
     ) -> Result<Page<Scope>> {
-        const SQL: &str =
-            "select * from scopes where tenant_id = $1 and name > $2 order by name limit $3";
+        const SQL: &str = concat!(
+            "select ",
+            columns!(),
+            " from scopes where tenant_id = $1 and name > $2 order by name limit $3"
+        );
         let rows: Vec<Row> = list_rows!(
             self,
             SQL,
@@ -153,12 +168,21 @@ impl Tx {
         execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
     }
 
-    /// Revokes the tokens of every application that holds the scope.
-    pub async fn raise_epoch_of_holders(&mut self, id: &ScopeId) -> Result<()> {
-        const SQL: &str = "update applications set epoch = epoch + 1 where tenant_id = $1 \
-            and id in (select application_id from application_scopes \
+    /// Revokes the tokens of every application that holds the scope, which changes with
+    /// its scope.
+    pub async fn raise_epoch_of_holders(&mut self, id: &ScopeId, now: Timestamp) -> Result<()> {
+        const SQL: &str = "update applications \
+            set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
+            where tenant_id = $1 and id in (select application_id from application_scopes \
                 where tenant_id = $1 and scope = $2)";
-        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
+        execute!(
+            self,
+            SQL,
+            id.tenant.as_str(),
+            id.scope.as_str(),
+            now.as_microsecond()
+        )
+        .map(drop)
     }
 
     /// Makes the scopes of an application those of `scopes`.

@@ -50,7 +50,8 @@ impl From<Row> for SigningKeyRow {
 impl Session {
     /// All signing keys, oldest first.
     pub async fn list_signing_keys(&mut self) -> Result<Vec<SigningKeyRow>> {
-        const SQL: &str = "select * from signing_keys order by generation";
+        const SQL: &str = "select generation, id, algorithm, sealed_private_key, created_at, \
+            activates_at from signing_keys order by generation";
         let rows: Vec<Row> = list_rows!(self, SQL)?;
         Ok(rows.into_iter().map(Into::into).collect())
     }

@@ -37,9 +37,11 @@ impl Tx {
         .map(drop)
     }
 
-    /// Deletes the rows of tokens that have ended by themselves.
-    pub async fn purge_revoked_tokens(&mut self, now: Timestamp) -> Result<()> {
-        const SQL: &str = "delete from revoked_tokens where expires_at <= $1";
-        execute!(self, SQL, now.as_microsecond()).map(drop)
+    /// Deletes rows of tokens that have ended by themselves before `end`, some at a time;
+    /// `true` when none is left.
+    pub async fn purge_revoked_tokens(&mut self, end: Timestamp) -> Result<bool> {
+        const SQL: &str = "delete from revoked_tokens where id in \
+            (select id from revoked_tokens where expires_at <= $1 order by id limit 1000)";
+        execute!(self, SQL, end.as_microsecond()).map(|rows| rows < 1000)
     }
 }

@@ -1,6 +1,9 @@
 //! A database that goes away: an honest answer, and recovery without a hand.
 
+use keyward::domain::TenantId;
 use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest};
+use keyward::store::{Database, PoolOptions, Store};
+use sqlx::{Connection, Executor, PgConnection};
 use tonic::Code;
 
 use crate::harness::{Keyward, Proxy, fresh_database, reason};
@@ -14,6 +17,33 @@ async fn start() -> (Keyward, Proxy) {
     let url = format!("postgres://keyward@{}/{database}", proxy.address);
     let settings = [("database.acquire_timeout", "1s")];
     (Keyward::start(Some(url), &settings).await, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_needs_no_right_to_change_the_schema() {
+    let url = fresh_database().await;
+    let owner = Keyward::start(Some(url.clone()), &[]).await;
+    owner.stop().await;
+    let role = format!("role_{}", url.rsplit_once('/').unwrap().1);
+    let mut admin = PgConnection::connect(&url).await.unwrap();
+    let grant = format!(
+        "create role {role} login; revoke create on schema public from public; \
+         grant select, insert, update, delete on all tables in schema public to {role}"
+    );
+    admin.execute(sqlx::AssertSqlSafe(grant)).await.unwrap();
+    let options = Database::parse(&url.replace("keyward@", &format!("{role}@"))).unwrap();
+    let pool = PoolOptions {
+        max_connections: 2,
+        acquire_timeout: std::time::Duration::from_secs(10),
+    };
+    let store = Store::open(&options, pool).await.unwrap();
+    let system = store
+        .read()
+        .await
+        .unwrap()
+        .find_tenant(&TenantId::system())
+        .await;
+    assert!(system.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,11 +98,7 @@ fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
             format!("must have at most {MOST_SCOPES} entries"),
         );
     }
-    values
-        .iter()
-        .enumerate()
-        .map(|(n, value)| fields.read(format!("application.scopes[{n}]"), ScopeName::parse(value)))
-        .collect()
+    fields.read_each("application.scopes", values, ScopeName::parse)
 }
 
 pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::Application {

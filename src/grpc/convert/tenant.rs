@@ -82,16 +82,7 @@ fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Au
         let most = format!("must have at most {MOST_AUDIENCES} entries");
         fields.fault("tenant.additional_audiences", most);
     }
-    values
-        .iter()
-        .enumerate()
-        .map(|(n, value)| {
-            fields.read(
-                format!("tenant.additional_audiences[{n}]"),
-                Audience::parse(value),
-            )
-        })
-        .collect()
+    fields.read_each("tenant.additional_audiences", values, Audience::parse)
 }
 
 fn lifetime(
@@ -130,7 +121,7 @@ pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(Ten
                 ),
                 ..TenantPatch::default()
             },
-            scopes: catalogue(&mut fields, &profile.scopes),
+            scopes: catalogue(&mut fields, id.as_ref(), &profile.scopes),
         }
     });
     fields.finish(id.zip(profile))
@@ -138,13 +129,15 @@ pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(Ten
 
 fn catalogue(
     fields: &mut Fields,
+    tenant: Option<&TenantId>,
     scopes: &[pb::Scope],
 ) -> BTreeMap<ScopeName, crate::domain::ScopeSettings> {
     let mut catalogue = BTreeMap::new();
     for (n, message) in scopes.iter().enumerate() {
         let field = format!("profile.scopes[{n}]");
         let name = match ScopeId::parse(&message.name) {
-            Ok(id) => Ok(id.scope),
+            Ok(id) if tenant.is_none_or(|tenant| *tenant == id.tenant) => Ok(id.scope),
+            Ok(_) => Err(Fault::new("is a scope of another tenant")),
             Err(_) => ScopeName::parse(&message.name),
         };
         let name = fields.read(format!("{field}.name"), name);

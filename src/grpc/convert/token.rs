@@ -11,18 +11,9 @@ use crate::service::{IssuedToken, Proof, TokenInfo};
 pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<(Proof, GrantRequest)> {
     let mut fields = Fields::default();
     let proof = required(&mut fields, "credential", request.credential.as_ref()).map(proof);
-    let scopes: Option<ScopeSet> = request
-        .scopes
-        .iter()
-        .enumerate()
-        .map(|(n, scope)| fields.read(format!("scopes[{n}]"), ScopeName::parse(scope)))
-        .collect();
-    let audiences: Option<Vec<Audience>> = request
-        .audiences
-        .iter()
-        .enumerate()
-        .map(|(n, audience)| fields.read(format!("audiences[{n}]"), Audience::parse(audience)))
-        .collect();
+    let scopes: Option<ScopeSet> = fields.read_each("scopes", &request.scopes, ScopeName::parse);
+    let audiences: Option<Vec<_>> =
+        fields.read_each("audiences", &request.audiences, Audience::parse);
     let whole = (|| {
         Some((
             proof?,

@@ -19,6 +19,7 @@ on_both_databases!(
     another_tenants_resource_is_not_found,
     what_is_in_use_is_not_deleted_without_force,
     an_application_cannot_hold_what_the_catalogue_lacks,
+    a_disabled_scope_may_be_kept_and_not_given,
     the_built_in_tenant_stays_as_it_is,
     a_deleted_application_does_not_come_back_to_life,
 );
@@ -524,6 +525,39 @@ async fn an_application_cannot_hold_what_the_catalogue_lacks(backend: Backend) {
         assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED", "{why}");
         assert_eq!(status.message(), format!("scope not allowed: {lacking}"));
     }
+}
+
+async fn a_disabled_scope_may_be_kept_and_not_given(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    let disable = pb::UpdateScopeRequest {
+        scope: Some(pb::Scope {
+            name: "tenants/acme/scopes/a".to_owned(),
+            disabled: true,
+            ..Default::default()
+        }),
+        update_mask: mask(&["disabled"]),
+    };
+    admin.scopes.update_scope(disable).await.unwrap();
+    let request = pb::GetApplicationRequest {
+        name: "tenants/acme/applications/crm".to_owned(),
+    };
+    let read = admin.applications.get_application(request).await.unwrap();
+    let read = read.into_inner().application.unwrap();
+    let written_back = pb::UpdateApplicationRequest {
+        application: Some(pb::Application {
+            description: "edited".to_owned(),
+            ..read
+        }),
+        update_mask: mask(&["*"]),
+    };
+    let changed = admin
+        .applications
+        .update_application(written_back)
+        .await
+        .unwrap();
+    assert_eq!(changed.into_inner().application.unwrap().scopes, ["a", "b"]);
 }
 
 async fn the_built_in_tenant_stays_as_it_is(backend: Backend) {

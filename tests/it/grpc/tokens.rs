@@ -465,7 +465,7 @@ async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
         .credential(&application.name, Kind::ClientSecret)
         .await;
     let status = greedy.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
-    assert_eq!(reason(&status), "INVALID_FIELD");
+    assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert!(status.message().contains("fewer"), "{}", status.message());
     let issued = greedy
         .exchange(&kw.grpc(), &scopes[..30], &[])

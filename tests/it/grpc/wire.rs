@@ -30,6 +30,24 @@ async fn health_says_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_stops_though_somebody_watches_and_somebody_says_nothing() {
+    let kw = Backend::Sqlite
+        .start_with(&[("limits.shutdown_grace", "10m")])
+        .await;
+    let mut client = HealthClient::new(connect(&kw.grpc()).await);
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
+    let mut watch = client.watch(request).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    let _silent = tokio::net::TcpStream::connect(kw.server().grpc)
+        .await
+        .unwrap();
+    let stopped = tokio::time::timeout(Duration::from_mins(1), kw.stop()).await;
+    assert!(stopped.is_ok(), "it waits for neither");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reflection_lists_every_service() {
     let kw = Backend::Sqlite.start().await;
     let mut client = ServerReflectionClient::new(connect(&kw.grpc()).await);

@@ -122,6 +122,11 @@ impl Keyward {
         self.clock.now()
     }
 
+    /// Stops the server.
+    pub(crate) async fn stop(mut self) {
+        self.server.take().unwrap().shutdown().await;
+    }
+
     /// Stops the server and starts it again on what it left.
     pub(crate) async fn restart(&mut self) {
         let settings = self.settings.clone();

@@ -4,6 +4,31 @@ use crate::harness::{Backend, on_both_databases};
 
 on_both_databases!(a_server_is_alive_and_ready_and_counts);
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_make_up_is_no_metric_of_its_own() {
+    let kw = Backend::Sqlite.start().await;
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    for (path, timeout) in [
+        ("/keyward.token.v1.TokenService/Made-up", "x"),
+        ("/keyward.token.v1.TokenService/Made-up", "1S"),
+        ("/made-up", "1S"),
+    ] {
+        let request = client
+            .post(format!("{}{path}", kw.grpc()))
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", timeout);
+        request.send().await.unwrap();
+    }
+    kw.send(kw.request(reqwest::Method::GET, "/made-up")).await;
+    let metrics = reqwest::get(format!("http://{}/metrics", kw.server().ops));
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("method=\"unknown\""), "{metrics}");
+    assert!(!metrics.to_lowercase().contains("made-up"), "{metrics}");
+}
+
 async fn a_server_is_alive_and_ready_and_counts(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;

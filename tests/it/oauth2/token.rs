@@ -137,6 +137,9 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
         client("nobody", "nothing"),
         client(&crm.client_id, &crm.secret[1..]),
         client(&crm.client_id, &format!("{}x", crm.secret)),
+        client(&crm.client_id, &format!("{}&x", crm.secret)),
+        client(&crm.client_id, &format!("{}=x", crm.secret)),
+        client(&crm.client_id, &format!("&{}", crm.secret)),
         other.clone(),
     ];
     let mut seen = Vec::new();

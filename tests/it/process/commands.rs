@@ -237,6 +237,14 @@ fn a_profile_with_a_fault_is_named_with_its_line() {
     desk.fails(&apply, 2, "line 4");
     fs::write(&file, "tenant = \"acme\"\n[[scopes]]\nname = \"a b\"\n").unwrap();
     desk.fails(&apply, 2, "profile.scopes[0].name must be");
+    fs::write(&file, "tenant = \"acme\"\n").unwrap();
+    desk.fails(&apply, 2, "missing field `scopes`");
+    fs::write(
+        &file,
+        "tenant = \"acme\"\n[[scopes]]\nname = \"tenants/x/scopes/a\"\n",
+    )
+    .unwrap();
+    desk.fails(&apply, 2, "another tenant");
     fs::write(&file, "[[scopes]]\nname = \"a\"\n").unwrap();
     desk.fails(&apply, 2, "--tenant");
     desk.fails("apply nowhere.toml", 2, "nowhere.toml");

@@ -1,6 +1,7 @@
 //! Configuration: three layers, and every fault at once.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -91,6 +92,38 @@ fn every_fault_is_told_at_once_with_its_source() {
         );
     }
     assert!(!finished.stderr.contains("hunter2"));
+}
+
+#[test]
+fn what_a_driver_would_ignore_is_refused() {
+    for (setting, value, says) in [
+        (
+            "KEYWARD_DATABASE_URL",
+            "postgres://db/x?sslmod=verify-full",
+            "\"sslmod\"",
+        ),
+        ("KEYWARD_TELEMETRY_LOG", "=,=", "telemetry.log must be"),
+        ("KEYWARD_ISSUER", "https://x/{y}", "issuer must have"),
+        ("KEYWARD_LIMITS_REQUEST_TIMEOUT", "0s", "more than nothing"),
+    ] {
+        let finished = Finished::of(keyward(["config"]).env(setting, value));
+        assert_eq!(finished.code, Some(2), "{setting}: {finished:?}");
+        assert!(finished.stderr.contains(says), "{finished:?}");
+    }
+    let odd = std::ffi::OsStr::from_bytes(b"\xff");
+    let finished = Finished::of(keyward(["config"]).env("NOT_OURS", odd));
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+}
+
+#[test]
+fn a_broken_file_is_told_without_the_line_that_may_hold_a_secret() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("keyward.toml");
+    fs::write(&file, "data_dir = \"x\"\nmaster_key = \"hunter2\n").unwrap();
+    let path = file.to_str().unwrap();
+    let finished = Finished::of(&mut keyward(["config", "--config", path]));
+    assert!(finished.stderr.contains("line 2"), "{finished:?}");
+    assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::binary::{FREE_PORTS, Finished, exported, keyward};
 #[test]
 fn dev_does_the_main_job_and_its_lines_work() {
     let mut dev = keyward(["dev"].iter().chain(&FREE_PORTS).copied())
+        .env("KEYWARD_DATABASE_URL", "postgres://127.0.0.1:1/production")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -80,6 +81,14 @@ fn dev_does_the_main_job_and_its_lines_work() {
     );
     assert_eq!(dev.wait().unwrap().code(), Some(0));
     assert!(!folder.exists(), "the temporary folder goes");
+}
+
+#[test]
+fn dev_leaves_a_real_database_alone() {
+    let url = "postgres://db.example/production";
+    let finished = Finished::of(&mut keyward(["dev", "--database-url", url]));
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("--data-dir"), "{finished:?}");
 }
 
 /// Does what a printed `curl -u ID:SECRET -d … -d … URL` says.

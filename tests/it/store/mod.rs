@@ -192,9 +192,9 @@ async fn a_change_from_an_old_version_is_refused(backend: Backend) {
         ..first
     };
     let mut tx = fresh.store.begin().await.unwrap();
-    assert!(tx.update_application(&changed).await.unwrap());
+    assert!(tx.update_application(&changed, true).await.unwrap());
     assert!(
-        !tx.update_application(&changed).await.unwrap(),
+        !tx.update_application(&changed, true).await.unwrap(),
         "the same change again"
     );
     let gone = application("acme", "gone", "");
@@ -202,7 +202,7 @@ async fn a_change_from_an_old_version_is_refused(backend: Backend) {
         record: gone.record.changed(now()),
         ..gone
     };
-    assert!(!tx.update_application(&gone).await.unwrap());
+    assert!(!tx.update_application(&gone, true).await.unwrap());
 }
 
 async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
@@ -242,7 +242,7 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
         (count, first),
         (1, vec!["tenants/acme/applications/crm".to_owned()])
     );
-    tx.raise_epoch_of_holders(&id).await.unwrap();
+    tx.raise_epoch_of_holders(&id, now()).await.unwrap();
     tx.delete_scope(&id).await.unwrap();
     tx.commit().await.unwrap();
     let mut session = fresh.store.read().await.unwrap();
@@ -253,6 +253,11 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
         .unwrap();
     assert_eq!(left.settings.scopes.to_string(), "b");
     assert_eq!(left.epoch, application.epoch + 1);
+    assert_ne!(
+        left.record.etag(),
+        application.record.etag(),
+        "no change without its version"
+    );
 }
 
 async fn a_tenant_goes_with_all_that_is_its(backend: Backend) {
@@ -363,10 +368,10 @@ async fn a_revoked_token_is_known_until_it_ends(backend: Backend) {
     tx.insert_revoked_token("jti", tenant, now(), end)
         .await
         .unwrap();
-    tx.purge_revoked_tokens(now()).await.unwrap();
+    assert!(tx.purge_revoked_tokens(now()).await.unwrap());
     assert!(tx.is_token_revoked("jti").await.unwrap());
     assert!(!tx.is_token_revoked("other").await.unwrap());
-    tx.purge_revoked_tokens(end).await.unwrap();
+    assert!(tx.purge_revoked_tokens(end).await.unwrap());
     assert!(!tx.is_token_revoked("jti").await.unwrap());
 }
 
@@ -384,7 +389,7 @@ async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
                 ..before
             };
             assert!(
-                tx.update_application(&after).await.unwrap(),
+                tx.update_application(&after, true).await.unwrap(),
                 "read under the lock"
             );
             tx.commit().await.unwrap();
