@@ -45,12 +45,12 @@ Example:
         /// The tenant: acme
         tenant: String,
         /// Its id: 1 to 63 of a-z 0-9 - _ [default: one is made]
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
         #[command(flatten)]
         fields: Fields,
         /// Names this very request, so that it can be repeated safely
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         request_id: String,
     },
     /// Change what is given of an application
@@ -66,7 +66,7 @@ Example:
         #[arg(long)]
         disabled: Option<bool>,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
     /// Delete an application and its credentials
@@ -75,7 +75,7 @@ Example:
         /// The application: acme/crm
         name: String,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
 }

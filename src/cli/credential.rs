@@ -52,7 +52,7 @@ Examples:
         #[command(flatten)]
         fields: Fields,
         /// Names this very request, so that it can be repeated safely
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         request_id: String,
     },
     /// Change what is given of a credential
@@ -66,7 +66,7 @@ Examples:
         #[arg(long)]
         disabled: Option<bool>,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
     /// Give a credential a new secret and print it, this once
@@ -81,7 +81,7 @@ Examples:
         #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = names::span)]
         overlap: Duration,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
     /// Delete a credential; its tokens are refused at once
@@ -90,7 +90,7 @@ Examples:
         /// The credential: acme/crm/ID
         name: String,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
 }

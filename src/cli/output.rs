@@ -43,7 +43,7 @@ impl Format {
                 table.add_row([(*member).to_owned(), text]);
             }
         }
-        line(table);
+        line(table.trim_fmt());
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl Format {
         for value in values.as_array().into_iter().flatten() {
             table.add_row(V::COLUMNS.iter().map(|column| cell(&value[*column])));
         }
-        line(table);
+        line(table.trim_fmt());
         Ok(())
     }
 

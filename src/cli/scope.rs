@@ -56,7 +56,7 @@ Example:
         #[arg(long)]
         disabled: Option<bool>,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
     /// Take a scope out of a catalogue
@@ -68,7 +68,7 @@ Example:
         #[arg(long)]
         force: bool,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
 }

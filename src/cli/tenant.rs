@@ -52,7 +52,7 @@ enum Command {
         #[arg(long)]
         disabled: Option<bool>,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
     /// Delete a tenant
@@ -64,7 +64,7 @@ enum Command {
         #[arg(long)]
         force: bool,
         /// Only if it still has this etag
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
 }
