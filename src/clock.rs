@@ -25,18 +25,13 @@ impl Clock {
 
     /// A clock that stands still at `start` until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(
-            start.as_microsecond(),
-        ))))
+        Self(Source::Manual(Arc::new(AtomicI64::new(start.as_microsecond()))))
     }
 
     /// The present moment, in whole microseconds: what the databases store.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the one place that reads the time"
-            )]
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the time")]
             Source::System => from_microsecond(Timestamp::now().as_microsecond()),
             Source::Manual(micros) => from_microsecond(micros.load(Ordering::SeqCst)),
         }

@@ -133,25 +133,17 @@ fn scope_not_allowed(scopes: &[String]) -> String {
     } else {
         // Errors travel in headers, which are small.
         let told = &scopes[..scopes.len().min(MOST_TOLD)];
-        format!(
-            "scope not allowed: {}{}",
-            told.join(" "),
-            and_more(scopes.len() - told.len())
-        )
+        format!("scope not allowed: {}{}", told.join(" "), and_more(scopes.len() - told.len()))
     }
 }
 
 fn summary(violations: &[Violation]) -> String {
-    let each: Vec<_> = violations
-        .iter()
-        .map(|v| format!("{} {}", v.field, v.description))
-        .collect();
+    let each: Vec<_> =
+        violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
     each.join("; ")
 }
 
 fn listing(names: &[String], total: i64) -> String {
-    let more = usize::try_from(total)
-        .unwrap_or_default()
-        .saturating_sub(names.len());
+    let more = usize::try_from(total).unwrap_or_default().saturating_sub(names.len());
     format!("{}{}", names.join(", "), and_more(more))
 }

@@ -61,20 +61,13 @@ impl Telemetry {
             LogFormat::Json => lines.json().boxed(),
         };
         let lines = lines.with_filter(filter);
-        let provider = config
-            .otlp_endpoint
-            .as_deref()
-            .map(tracer_provider)
-            .transpose()?;
+        let provider = config.otlp_endpoint.as_deref().map(tracer_provider).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("keyward"))
                 .with_filter(LevelFilter::INFO)
         });
-        tracing_subscriber::registry()
-            .with(lines)
-            .with(traces)
-            .try_init()?;
+        tracing_subscriber::registry().with(lines).with(traces).try_init()?;
         Ok(Self { provider })
     }
 
@@ -89,15 +82,9 @@ impl Telemetry {
 }
 
 fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .build()?;
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     let resource = Resource::builder().with_service_name("keyward").build();
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(resource)
-        .build())
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 /// The metrics of a server.
@@ -128,20 +115,15 @@ struct FaceLabels {
 }
 
 /// From a cached answer to an argon2 hash behind a full queue.
-const BUCKETS: [f64; 12] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
-];
+const BUCKETS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 impl Metrics {
     /// The metrics of a server that computes and counts hashes of secrets.
     pub fn new(hashes: &Counter) -> Self {
         let mut registry = Registry::with_prefix("keyward");
         let requests = Family::default();
-        registry.register(
-            "requests",
-            "Requests answered, by their outcome",
-            requests.clone(),
-        );
+        registry.register("requests", "Requests answered, by their outcome", requests.clone());
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let durations = Family::new_with_constructor(histogram);
         registry.register(
@@ -150,24 +132,11 @@ impl Metrics {
             durations.clone(),
         );
         let in_flight = Family::default();
-        registry.register(
-            "requests_in_flight",
-            "Requests being answered",
-            in_flight.clone(),
-        );
-        registry.register(
-            "secret_hashes",
-            "Hashes of secrets computed",
-            hashes.clone(),
-        );
+        registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
+        registry.register("secret_hashes", "Hashes of secrets computed", hashes.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
-        Self {
-            registry,
-            requests,
-            durations,
-            in_flight,
-        }
+        Self { registry, requests, durations, in_flight }
     }
 
     /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
@@ -209,11 +178,7 @@ impl Drop for InFlight {
 /// Puts a request in a span, under the caller's trace if he sent one (W3C Trace
 /// Context), and counts and times it.
 pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
-    let Observed {
-        face,
-        methods,
-        metrics,
-    } = observed;
+    let Observed { face, methods, metrics } = observed;
     let called = called(&methods, &request);
     let span = tracing::info_span!(
         "request",
@@ -233,22 +198,9 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
     let code = code(face, &response);
     span.record("code", &code);
     span.in_scope(|| tracing::debug!(called, code, "answered"));
-    let duration = DurationLabels {
-        face,
-        method: called.clone(),
-    };
-    metrics
-        .durations
-        .get_or_create(&duration)
-        .observe(took.as_secs_f64());
-    metrics
-        .requests
-        .get_or_create(&RequestLabels {
-            face,
-            method: called,
-            code,
-        })
-        .inc();
+    let duration = DurationLabels { face, method: called.clone() };
+    metrics.durations.get_or_create(&duration).observe(took.as_secs_f64());
+    metrics.requests.get_or_create(&RequestLabels { face, method: called, code }).inc();
     response
 }
 
@@ -263,10 +215,7 @@ fn called(methods: &HashSet<String>, request: &Request) -> String {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "measures how long the machine took"
-)]
+#[expect(clippy::disallowed_methods, reason = "measures how long the machine took")]
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let done = work.await;
@@ -275,10 +224,7 @@ async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
 
 /// The gRPC status of a unary answer, or the HTTP status.
 fn code(face: &str, response: &Response) -> String {
-    let status = response
-        .headers()
-        .get("grpc-status")
-        .and_then(|value| value.to_str().ok());
+    let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok());
     match status {
         Some(status) => status.to_owned(),
         None if face == "grpc" && response.status().is_success() => "0".to_owned(),

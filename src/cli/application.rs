@@ -115,11 +115,7 @@ impl Fields {
             display_name: self.display_name.unwrap_or_default(),
             description: self.description.unwrap_or_default(),
             contact_email: self.contact_email.unwrap_or_default(),
-            scopes: self
-                .scope
-                .into_iter()
-                .filter(|scope| !scope.is_empty())
-                .collect(),
+            scopes: self.scope.into_iter().filter(|scope| !scope.is_empty()).collect(),
             expire_time: self.expire_time.and_then(Expiry::message),
             ..pb::Application::default()
         };
@@ -191,41 +187,20 @@ impl Application {
                 let parent = &names::tenant(&tenant);
                 let applications = all_pages(limit, async |page_token| {
                     let parent = parent.clone();
-                    let request = pb::ListApplicationsRequest {
-                        parent,
-                        page_size: PAGE_SIZE,
-                        page_token,
-                    };
-                    let page = client
-                        .clone()
-                        .list_applications(request)
-                        .await?
-                        .into_inner();
+                    let request =
+                        pb::ListApplicationsRequest { parent, page_size: PAGE_SIZE, page_token };
+                    let page = client.clone().list_applications(request).await?.into_inner();
                     Ok((page.applications, page.next_page_token))
                 })
                 .await?;
-                let views: Vec<_> = applications
-                    .into_iter()
-                    .map(ApplicationView::from)
-                    .collect();
+                let views: Vec<_> = applications.into_iter().map(ApplicationView::from).collect();
                 return output.many(&views);
             }
             Command::Show { name } => {
-                let request = pb::GetApplicationRequest {
-                    name: names::application(&name),
-                };
-                calls
-                    .get_application(request)
-                    .await?
-                    .into_inner()
-                    .application
+                let request = pb::GetApplicationRequest { name: names::application(&name) };
+                calls.get_application(request).await?.into_inner().application
             }
-            Command::Create {
-                tenant,
-                id,
-                fields,
-                request_id,
-            } => {
+            Command::Create { tenant, id, fields, request_id } => {
                 let (application, _) = fields.message();
                 let request = pb::CreateApplicationRequest {
                     parent: names::tenant(&tenant),
@@ -233,18 +208,9 @@ impl Application {
                     application: Some(application),
                     request_id,
                 };
-                calls
-                    .create_application(request)
-                    .await?
-                    .into_inner()
-                    .application
+                calls.create_application(request).await?.into_inner().application
             }
-            Command::Update {
-                name,
-                fields,
-                disabled,
-                etag,
-            } => {
+            Command::Update { name, fields, disabled, etag } => {
                 let (application, mut paths) = fields.message();
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
                 let application = pb::Application {
@@ -257,18 +223,11 @@ impl Application {
                     application: Some(application),
                     update_mask: Some(FieldMask { paths }),
                 };
-                calls
-                    .update_application(request)
-                    .await?
-                    .into_inner()
-                    .application
+                calls.update_application(request).await?.into_inner().application
             }
             Command::Delete { name, etag } => {
                 let name = names::application(&name);
-                let request = pb::DeleteApplicationRequest {
-                    name: name.clone(),
-                    etag,
-                };
+                let request = pb::DeleteApplicationRequest { name: name.clone(), etag };
                 calls.delete_application(request).await?;
                 output.done(&format!("{name} is deleted"));
                 return Ok(());

@@ -81,11 +81,7 @@ impl ProfileFile {
             .map(ToOwned::to_owned)
             .or(self.tenant)
             .ok_or_else(|| Failure::usage("the profile names no tenant: name one with --tenant"))?;
-        let lifetime = self
-            .access_token_lifetime
-            .as_deref()
-            .map(names::span)
-            .transpose();
+        let lifetime = self.access_token_lifetime.as_deref().map(names::span).transpose();
         let profile = Profile {
             display_name: self.display_name,
             default_audience: self.default_audience,

@@ -28,9 +28,7 @@ impl Bootstrap {
         let credential = service.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;
-        note(&format!(
-            "This admin credential of {database} is shown this once:"
-        ));
+        note(&format!("This admin credential of {database} is shown this once:"));
         serve::print(&credential);
         Ok(())
     }

@@ -117,16 +117,8 @@ impl Connection {
             .parse()
             .map_err(|_| Failure::usage("the API key has characters that no API key has"))?;
         // The environment carries the trace of the script that calls (OpenTelemetry).
-        let traceparent = std::env::var("TRACEPARENT")
-            .ok()
-            .and_then(|text| text.parse().ok());
-        Ok(InterceptedService::new(
-            channel,
-            Bearer {
-                authorization,
-                traceparent,
-            },
-        ))
+        let traceparent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
+        Ok(InterceptedService::new(channel, Bearer { authorization, traceparent }))
     }
 
     /// Exchanges the credential for an access token.
@@ -137,14 +129,8 @@ impl Connection {
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
         let credential = Some(self.credential()?);
-        let request = IssueTokenRequest {
-            credential,
-            scopes,
-            audiences,
-        };
-        let response = TokenServiceClient::new(channel.clone())
-            .issue_token(request)
-            .await?;
+        let request = IssueTokenRequest { credential, scopes, audiences };
+        let response = TokenServiceClient::new(channel.clone()).issue_token(request).await?;
         Ok(response.into_inner())
     }
 

@@ -149,14 +149,8 @@ struct CredentialView {
 }
 
 impl View for CredentialView {
-    const COLUMNS: &'static [&'static str] = &[
-        "client_id",
-        "kind",
-        "display_name",
-        "state",
-        "secrets",
-        "expire_time",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["client_id", "kind", "display_name", "state", "secrets", "expire_time"];
     const MEMBERS: &'static [&'static str] = &[
         "name",
         "kind",
@@ -221,20 +215,10 @@ impl Credential {
                 return output.many(&credentials);
             }
             Command::Show { name } => {
-                let request = pb::GetCredentialRequest {
-                    name: names::credential(&name),
-                };
-                (
-                    calls.get_credential(request).await?.into_inner().credential,
-                    None,
-                )
+                let request = pb::GetCredentialRequest { name: names::credential(&name) };
+                (calls.get_credential(request).await?.into_inner().credential, None)
             }
-            Command::Create {
-                application,
-                kind,
-                fields,
-                request_id,
-            } => {
+            Command::Create { application, kind, fields, request_id } => {
                 let (mut credential, _) = fields.message();
                 credential.set_kind(match kind {
                     Kind::ClientSecret => pb::credential::Kind::ClientSecret,
@@ -248,12 +232,7 @@ impl Credential {
                 let made = calls.create_credential(request).await?.into_inner();
                 (made.credential, Some(made.secret))
             }
-            Command::Update {
-                name,
-                fields,
-                disabled,
-                etag,
-            } => {
+            Command::Update { name, fields, disabled, etag } => {
                 let (credential, mut paths) = fields.message();
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
                 let credential = pb::Credential {
@@ -266,20 +245,9 @@ impl Credential {
                     credential: Some(credential),
                     update_mask: Some(FieldMask { paths }),
                 };
-                (
-                    calls
-                        .update_credential(request)
-                        .await?
-                        .into_inner()
-                        .credential,
-                    None,
-                )
+                (calls.update_credential(request).await?.into_inner().credential, None)
             }
-            Command::Rotate {
-                name,
-                overlap,
-                etag,
-            } => {
+            Command::Rotate { name, overlap, etag } => {
                 let request = pb::RotateCredentialRequest {
                     name: names::credential(&name),
                     etag,
@@ -290,10 +258,7 @@ impl Credential {
             }
             Command::Delete { name, etag } => {
                 let name = names::credential(&name);
-                let request = pb::DeleteCredentialRequest {
-                    name: name.clone(),
-                    etag,
-                };
+                let request = pb::DeleteCredentialRequest { name: name.clone(), etag };
                 calls.delete_credential(request).await?;
                 output.done(&format!("{name} is deleted"));
                 return Ok(());
@@ -313,17 +278,12 @@ async fn list(
 ) -> Result<Vec<CredentialView>, Failure> {
     let parent = &parent;
     let credentials = all_pages(limit, async |page_token| {
-        let request = pb::ListCredentialsRequest {
-            parent: parent.clone(),
-            page_size: PAGE_SIZE,
-            page_token,
-        };
+        let request =
+            pb::ListCredentialsRequest { parent: parent.clone(), page_size: PAGE_SIZE, page_token };
         let page = client.clone().list_credentials(request).await?.into_inner();
         Ok((page.credentials, page.next_page_token))
     })
     .await?;
-    let views = credentials
-        .into_iter()
-        .map(|one| CredentialView::new(Some(one), None));
+    let views = credentials.into_iter().map(|one| CredentialView::new(Some(one), None));
     Ok(views.collect())
 }

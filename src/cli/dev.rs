@@ -106,20 +106,9 @@ async fn show(
     let issuer = server.service.issuer();
     let claims = token::verify(&as_sample, &fresh.access_token, Some(issuer)).await?;
 
-    let kept = if temporary {
-        "goes when this stops"
-    } else {
-        "stays"
-    };
-    say!(
-        "Keyward is serving. Its data is in {} and {kept}.\n",
-        data_dir.display()
-    );
-    say!(
-        "  gRPC        {}\n  OAuth       http://{}",
-        server.grpc,
-        server.http
-    );
+    let kept = if temporary { "goes when this stops" } else { "stays" };
+    say!("Keyward is serving. Its data is in {} and {kept}.\n", data_dir.display());
+    say!("  gRPC        {}\n  OAuth       http://{}", server.grpc, server.http);
     say!("  operations  http://{}\n", server.ops);
     say!("tenants/{TENANT}/applications/{APPLICATION} exchanged its secret for a token that");
     say!("the published keys verify. Its claims:\n");
@@ -167,18 +156,11 @@ async fn make_sample(connection: &Connection) -> Result<Sample, Failure> {
 
 /// A folder that was kept has the application already.
 fn unless_there(status: Status) -> Result<(), Status> {
-    if status.code() == Code::AlreadyExists {
-        Ok(())
-    } else {
-        Err(status)
-    }
+    if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) }
 }
 
 fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
-    let Sample {
-        client_id,
-        client_secret,
-    } = sample;
+    let Sample { client_id, client_secret } = sample;
     let (grpc, http) = (server.grpc, server.http);
     say!("\nCopy and try, in another terminal:\n");
     say!("# OAuth: a token for the sample application");

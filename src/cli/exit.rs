@@ -25,33 +25,21 @@ const UNREACHABLE: u8 = 5;
 impl Failure {
     /// Something did not work.
     pub(super) fn new(message: impl fmt::Display) -> Self {
-        Self {
-            code: FAILED,
-            message: message.to_string(),
-        }
+        Self { code: FAILED, message: message.to_string() }
     }
 
     /// The command was not used as it must be.
     pub(super) fn usage(message: impl fmt::Display) -> Self {
-        Self {
-            code: USAGE,
-            message: message.to_string(),
-        }
+        Self { code: USAGE, message: message.to_string() }
     }
 
     /// No server answers.
     pub(super) fn unreachable(message: impl fmt::Display) -> Self {
-        Self {
-            code: UNREACHABLE,
-            message: message.to_string(),
-        }
+        Self { code: UNREACHABLE, message: message.to_string() }
     }
 
     /// Tells the person, and gives the code.
-    #[expect(
-        clippy::print_stderr,
-        reason = "this is where a command says why it failed"
-    )]
+    #[expect(clippy::print_stderr, reason = "this is where a command says why it failed")]
     pub(super) fn report(self) -> ExitCode {
         eprintln!("keyward: {}", self.message);
         ExitCode::from(self.code)

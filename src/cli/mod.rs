@@ -86,9 +86,7 @@ enum Command {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
         Err(error) => Err(Failure::new(error)),
@@ -137,10 +135,7 @@ mod tests {
         fn check(command: &mut clap::Command, path: &str) {
             let help = command.render_long_help().to_string();
             let has_example = help.contains("Example") || help.contains("Try it");
-            assert!(
-                has_example || command.has_subcommands(),
-                "{path} has no example"
-            );
+            assert!(has_example || command.has_subcommands(), "{path} has no example");
             for sub in command.get_subcommands_mut() {
                 if sub.get_name() != "help" {
                     let path = format!("{path} {}", sub.get_name());

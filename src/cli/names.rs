@@ -31,11 +31,7 @@ fn expand(name: &str, collections: &[&str]) -> String {
     }
     // The last part may contain slashes itself.
     let parts = name.splitn(collections.len(), '/');
-    let pairs: Vec<_> = collections
-        .iter()
-        .zip(parts)
-        .map(|(c, id)| format!("{c}/{id}"))
-        .collect();
+    let pairs: Vec<_> = collections.iter().zip(parts).map(|(c, id)| format!("{c}/{id}")).collect();
     pairs.join("/")
 }
 
@@ -48,12 +44,7 @@ pub(super) fn expiry(text: &str) -> Result<Expiry, String> {
         return Ok(Expiry::At(moment));
     }
     duration(text)
-        .map(|span| {
-            Expiry::At(crate::clock::later(
-                crate::clock::Clock::system().now(),
-                span,
-            ))
-        })
+        .map(|span| Expiry::At(crate::clock::later(crate::clock::Clock::system().now(), span)))
         .map_err(|_| "must be a moment as 2027-01-31T00:00:00Z, a span as 90d, or never".to_owned())
 }
 
@@ -99,14 +90,8 @@ mod tests {
     fn short_names_are_expanded_and_full_ones_kept() {
         assert_eq!(tenant("acme"), "tenants/acme");
         assert_eq!(application("acme/crm"), "tenants/acme/applications/crm");
-        assert_eq!(
-            credential("a/b/c"),
-            "tenants/a/applications/b/credentials/c"
-        );
+        assert_eq!(credential("a/b/c"), "tenants/a/applications/b/credentials/c");
         assert_eq!(scope("acme/https://x/y"), "tenants/acme/scopes/https://x/y");
-        assert_eq!(
-            application("tenants/a/applications/b"),
-            "tenants/a/applications/b"
-        );
+        assert_eq!(application("tenants/a/applications/b"), "tenants/a/applications/b");
     }
 }

@@ -93,10 +93,7 @@ macro_rules! say {
 pub(super) use say;
 
 /// Says something beside the result.
-#[expect(
-    clippy::print_stderr,
-    reason = "beside the result, which goes to standard output"
-)]
+#[expect(clippy::print_stderr, reason = "beside the result, which goes to standard output")]
 pub(super) fn note(sentence: &str) {
     eprintln!("{sentence}");
 }

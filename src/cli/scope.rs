@@ -136,10 +136,7 @@ impl View for ScopeView {
 
 impl From<pb::Scope> for ScopeView {
     fn from(scope: pb::Scope) -> Self {
-        let short = scope
-            .name
-            .split_once("/scopes/")
-            .map(|(_, short)| short.to_owned());
+        let short = scope.name.split_once("/scopes/").map(|(_, short)| short.to_owned());
         Self {
             scope: short.unwrap_or_default(),
             create_time: names::moment(scope.create_time.as_ref()),
@@ -164,11 +161,8 @@ impl Scope {
                 let parent = &names::tenant(&tenant);
                 let scopes = all_pages(limit, async |page_token| {
                     let parent = parent.clone();
-                    let request = pb::ListScopesRequest {
-                        parent,
-                        page_size: PAGE_SIZE,
-                        page_token,
-                    };
+                    let request =
+                        pb::ListScopesRequest { parent, page_size: PAGE_SIZE, page_token };
                     let page = client.clone().list_scopes(request).await?.into_inner();
                     Ok((page.scopes, page.next_page_token))
                 })
@@ -177,9 +171,7 @@ impl Scope {
                 return output.many(&views);
             }
             Command::Show { name } => {
-                let request = pb::GetScopeRequest {
-                    name: names::scope(&name),
-                };
+                let request = pb::GetScopeRequest { name: names::scope(&name) };
                 calls.get_scope(request).await?.into_inner().scope
             }
             Command::Create { name, fields } => {
@@ -197,12 +189,7 @@ impl Scope {
                 };
                 calls.create_scope(request).await?.into_inner().scope
             }
-            Command::Update {
-                name,
-                fields,
-                disabled,
-                etag,
-            } => {
+            Command::Update { name, fields, disabled, etag } => {
                 let (scope, mut paths) = fields.message();
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
                 let scope = pb::Scope {
@@ -219,11 +206,7 @@ impl Scope {
             }
             Command::Delete { name, force, etag } => {
                 let name = names::scope(&name);
-                let request = pb::DeleteScopeRequest {
-                    name: name.clone(),
-                    etag,
-                    force,
-                };
+                let request = pb::DeleteScopeRequest { name: name.clone(), etag, force };
                 calls.delete_scope(request).await?;
                 output.done(&format!("{name} is deleted"));
                 return Ok(());

@@ -55,10 +55,7 @@ impl Serve {
 /// Prints a credential as a shell takes it.
 pub(super) fn print(credential: &FirstCredential) {
     say!("export KEYWARD_CLIENT_ID={}", credential.client_id);
-    say!(
-        "export KEYWARD_CLIENT_SECRET={}",
-        credential.client_secret.expose()
-    );
+    say!("export KEYWARD_CLIENT_SECRET={}", credential.client_secret.expose());
 }
 
 /// The signals that tell a process to stop. From its making on they kill no more, so it

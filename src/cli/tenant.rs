@@ -98,14 +98,8 @@ impl Fields {
         given("display_name", self.display_name.is_some());
         given("default_audience", self.default_audience.is_some());
         given("additional_audiences", !self.additional_audience.is_empty());
-        given(
-            "access_token_lifetime",
-            self.access_token_lifetime.is_some(),
-        );
-        let audiences = self
-            .additional_audience
-            .into_iter()
-            .filter(|one| !one.is_empty());
+        given("access_token_lifetime", self.access_token_lifetime.is_some());
+        let audiences = self.additional_audience.into_iter().filter(|one| !one.is_empty());
         let tenant = pb::Tenant {
             display_name: self.display_name.unwrap_or_default(),
             default_audience: self.default_audience.unwrap_or_default(),
@@ -131,13 +125,8 @@ struct TenantView {
 }
 
 impl View for TenantView {
-    const COLUMNS: &'static [&'static str] = &[
-        "name",
-        "display_name",
-        "default_audience",
-        "access_token_lifetime",
-        "disabled",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["name", "display_name", "default_audience", "access_token_lifetime", "disabled"];
     const MEMBERS: &'static [&'static str] = &[
         "name",
         "display_name",
@@ -178,10 +167,7 @@ impl Tenant {
         let tenant = match self.command {
             Command::List { limit } => {
                 let tenants = all_pages(limit, async |page_token| {
-                    let request = pb::ListTenantsRequest {
-                        page_size: PAGE_SIZE,
-                        page_token,
-                    };
+                    let request = pb::ListTenantsRequest { page_size: PAGE_SIZE, page_token };
                     let page = client.clone().list_tenants(request).await?.into_inner();
                     Ok((page.tenants, page.next_page_token))
                 })
@@ -190,25 +176,15 @@ impl Tenant {
                 return output.many(&views);
             }
             Command::Show { name } => {
-                let request = pb::GetTenantRequest {
-                    name: names::tenant(&name),
-                };
+                let request = pb::GetTenantRequest { name: names::tenant(&name) };
                 calls.get_tenant(request).await?.into_inner().tenant
             }
             Command::Create { id, fields } => {
                 let (tenant, _) = fields.message();
-                let request = pb::CreateTenantRequest {
-                    tenant_id: id,
-                    tenant: Some(tenant),
-                };
+                let request = pb::CreateTenantRequest { tenant_id: id, tenant: Some(tenant) };
                 calls.create_tenant(request).await?.into_inner().tenant
             }
-            Command::Update {
-                name,
-                fields,
-                disabled,
-                etag,
-            } => {
+            Command::Update { name, fields, disabled, etag } => {
                 let (tenant, mut paths) = fields.message();
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
                 let tenant = pb::Tenant {
@@ -225,11 +201,7 @@ impl Tenant {
             }
             Command::Delete { name, force, etag } => {
                 let name = names::tenant(&name);
-                let request = pb::DeleteTenantRequest {
-                    name: name.clone(),
-                    etag,
-                    force,
-                };
+                let request = pb::DeleteTenantRequest { name: name.clone(), etag, force };
                 calls.delete_tenant(request).await?;
                 output.done(&format!("{name} is deleted"));
                 return Ok(());

@@ -140,10 +140,7 @@ impl From<IntrospectTokenResponse> for InfoView {
 impl Token {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let channel = self.connection.channel().await?;
-        let token = self
-            .connection
-            .exchange(&channel, self.scope, self.audience)
-            .await?;
+        let token = self.connection.exchange(&channel, self.scope, self.audience).await?;
         if self.connection.output == Format::Table {
             say!("{}", token.access_token);
             return Ok(());
@@ -185,9 +182,7 @@ pub(super) async fn verify(
 
 /// The issuer that a token names, unchecked.
 fn named_issuer(token: &str) -> Option<String> {
-    let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(token)
-        .ok()?
-        .claims;
+    let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(token).ok()?.claims;
     Some(claims.get("iss")?.as_str()?.to_owned())
 }
 
@@ -195,12 +190,8 @@ impl Introspect {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let token = presented(self.token)?;
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
-        let response = client
-            .introspect_token(IntrospectTokenRequest { token })
-            .await?;
-        self.connection
-            .output
-            .one(&InfoView::from(response.into_inner()))
+        let response = client.introspect_token(IntrospectTokenRequest { token }).await?;
+        self.connection.output.one(&InfoView::from(response.into_inner()))
     }
 }
 
@@ -209,9 +200,7 @@ impl Revoke {
         let token = presented(self.token)?;
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
         client.revoke_token(RevokeTokenRequest { token }).await?;
-        self.connection
-            .output
-            .done("the token is refused from now on");
+        self.connection.output.done("the token is refused from now on");
         Ok(())
     }
 }
@@ -234,8 +223,6 @@ fn presented(token: String) -> Result<String, Failure> {
         return Ok(token);
     }
     let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .map_err(Failure::new)?;
+    std::io::stdin().read_to_string(&mut text).map_err(Failure::new)?;
     Ok(text.trim().to_owned())
 }

@@ -50,9 +50,7 @@ impl Layers {
         let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
         let table = text.parse::<Table>().map_err(|error| {
             // Without the line itself, which may hold a secret.
-            let before = error
-                .span()
-                .map_or("", |span| text.get(..span.start).unwrap_or(""));
+            let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
             let line = before.lines().count().max(1);
             fault(format!("line {line}: {}", error.message()))
         })?;
@@ -68,8 +66,7 @@ impl Layers {
     ) -> Self {
         let ours = variables.filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
-            name.starts_with("KEYWARD_")
-                .then(|| (name, value.to_string_lossy().into_owned()))
+            name.starts_with("KEYWARD_").then(|| (name, value.to_string_lossy().into_owned()))
         });
         self.environment.extend(ours);
         self
@@ -99,27 +96,19 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        Self {
-            layers,
-            settings: Vec::new(),
-            faults: Vec::new(),
-        }
+        Self { layers, settings: Vec::new(), faults: Vec::new() }
     }
 
     /// A setting that has a default.
-    #[expect(
-        clippy::expect_used,
-        reason = "the defaults are literals of the caller's"
-    )]
+    #[expect(clippy::expect_used, reason = "the defaults are literals of the caller's")]
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
         default: &str,
         parse: impl Fn(&str) -> Result<T, Fault>,
     ) -> T {
-        let (value, source) = self
-            .find(key)
-            .unwrap_or_else(|| (default.to_owned(), "default".to_owned()));
+        let (value, source) =
+            self.find(key).unwrap_or_else(|| (default.to_owned(), "default".to_owned()));
         let parsed = self.parse(key, &value, &source, &parse);
         self.note(key, Some(value), source);
         parsed.unwrap_or_else(|| parse(default).expect("a default is valid"))
@@ -162,17 +151,12 @@ impl Reader {
     pub(super) fn finish(mut self) -> Result<Vec<Setting>, Faults> {
         if let Some((path, table)) = &self.layers.file {
             let known: Vec<_> = self.settings.iter().map(|setting| setting.key).collect();
-            let unknown = leaves(table, "")
-                .into_iter()
-                .filter(|key| !known.contains(&key.as_str()));
+            let unknown =
+                leaves(table, "").into_iter().filter(|key| !known.contains(&key.as_str()));
             self.faults
                 .extend(unknown.map(|key| format!("{}: {key} is not a setting", path.display())));
         }
-        if self.faults.is_empty() {
-            Ok(self.settings)
-        } else {
-            Err(Faults(self.faults))
-        }
+        if self.faults.is_empty() { Ok(self.settings) } else { Err(Faults(self.faults)) }
     }
 
     fn masked<T>(
@@ -227,8 +211,7 @@ impl Reader {
             Value::Integer(number) => Some((number.to_string(), source)),
             Value::Boolean(flag) => Some((flag.to_string(), source)),
             _ => {
-                self.faults
-                    .push(format!("{key} must be a string or a number ({source})"));
+                self.faults.push(format!("{key} must be a string or a number ({source})"));
                 None
             }
         }

@@ -171,10 +171,7 @@ impl Config {
             settings: Vec::new(),
         };
         if config.secrets.prefixes.client_secret == config.secrets.prefixes.api_key {
-            r.fault(
-                "secrets.api_key_prefix",
-                "must differ from secrets.client_secret_prefix",
-            );
+            r.fault("secrets.api_key_prefix", "must differ from secrets.client_secret_prefix");
         }
         let settings = reader.finish()?;
         Ok(Self { settings, ..config })
@@ -187,15 +184,9 @@ fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
     match (given, file) {
         (Some(key), None) => MasterKeySource::Given(key),
         (None, Some(path)) => MasterKeySource::File { path, named: true },
-        (None, None) => MasterKeySource::File {
-            path: data_dir.join("master.key"),
-            named: false,
-        },
+        (None, None) => MasterKeySource::File { path: data_dir.join("master.key"), named: false },
         (Some(key), Some(_)) => {
-            r.fault(
-                "master_key_file",
-                "is set, and master_key too; set one of them",
-            );
+            r.fault("master_key_file", "is set, and master_key too; set one of them");
             MasterKeySource::Given(key)
         }
     }
@@ -203,14 +194,11 @@ fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
 
 fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
     let default = Database::Sqlite(data_dir.join("keyward.db"));
-    r.database("database.url", Database::parse)
-        .unwrap_or(default)
+    r.database("database.url", Database::parse).unwrap_or(default)
 }
 
 fn parsed(value: &str) -> Result<SocketAddr, Fault> {
-    value
-        .parse()
-        .map_err(|_| Fault::new("must be an address and port, as 127.0.0.1:8080"))
+    value.parse().map_err(|_| Fault::new("must be an address and port, as 127.0.0.1:8080"))
 }
 
 fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
@@ -242,32 +230,22 @@ pub fn duration(value: &str) -> Result<Duration, Fault> {
 /// A span of time in which something can happen.
 fn positive(value: &str) -> Result<Duration, Fault> {
     duration(value).and_then(|span| {
-        if span.is_zero() {
-            Err(Fault::new("must be more than nothing"))
-        } else {
-            Ok(span)
-        }
+        if span.is_zero() { Err(Fault::new("must be more than nothing")) } else { Ok(span) }
     })
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "one of the parsers that a setting can have"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "one of the parsers that a setting can have")]
 fn path(value: &str) -> Result<PathBuf, Fault> {
     Ok(value.into())
 }
 
 fn prefix(value: &str) -> Result<String, Fault> {
     let fits = (1..=16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
-    fits.then(|| value.to_owned())
-        .ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
+    fits.then(|| value.to_owned()).ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
 }
 
 fn http_url(value: &str) -> Result<String, Fault> {
-    let rest = value
-        .strip_prefix("https://")
-        .or_else(|| value.strip_prefix("http://"));
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
     let well_formed = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
         && value.parse::<axum::http::Uri>().is_ok();
     well_formed
@@ -307,12 +285,7 @@ mod tests {
 
     #[test]
     fn spans_of_time_are_read_as_people_write_them() {
-        for (text, seconds) in [
-            ("30s", 30),
-            ("15m", 900),
-            ("1h 30m", 5400),
-            ("30d", 2_592_000),
-        ] {
+        for (text, seconds) in [("30s", 30), ("15m", 900), ("1h 30m", 5400), ("30d", 2_592_000)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for bad in ["", "15", "-5s", "1y", "soon"] {

@@ -65,15 +65,9 @@ impl ApplicationSettings {
     #[must_use]
     pub fn with(&self, patch: ApplicationPatch) -> Self {
         Self {
-            display_name: patch
-                .display_name
-                .unwrap_or_else(|| self.display_name.clone()),
-            description: patch
-                .description
-                .unwrap_or_else(|| self.description.clone()),
-            contact_email: patch
-                .contact_email
-                .unwrap_or_else(|| self.contact_email.clone()),
+            display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
+            description: patch.description.unwrap_or_else(|| self.description.clone()),
+            contact_email: patch.contact_email.unwrap_or_else(|| self.contact_email.clone()),
             scopes: patch.scopes.unwrap_or_else(|| self.scopes.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
@@ -106,69 +100,18 @@ mod tests {
         let before = settings();
         let at = |second| Some(Timestamp::from_second(second).unwrap());
         let cases = [
+            (ApplicationPatch { disabled: Some(true), ..Default::default() }, true),
+            (ApplicationPatch { disabled: Some(false), ..Default::default() }, false),
+            (ApplicationPatch { scopes: ScopeSet::parse("a").ok(), ..Default::default() }, true),
+            (ApplicationPatch { scopes: ScopeSet::parse("a c").ok(), ..Default::default() }, true),
             (
-                ApplicationPatch {
-                    disabled: Some(true),
-                    ..Default::default()
-                },
-                true,
-            ),
-            (
-                ApplicationPatch {
-                    disabled: Some(false),
-                    ..Default::default()
-                },
+                ApplicationPatch { scopes: ScopeSet::parse("a b c").ok(), ..Default::default() },
                 false,
             ),
-            (
-                ApplicationPatch {
-                    scopes: ScopeSet::parse("a").ok(),
-                    ..Default::default()
-                },
-                true,
-            ),
-            (
-                ApplicationPatch {
-                    scopes: ScopeSet::parse("a c").ok(),
-                    ..Default::default()
-                },
-                true,
-            ),
-            (
-                ApplicationPatch {
-                    scopes: ScopeSet::parse("a b c").ok(),
-                    ..Default::default()
-                },
-                false,
-            ),
-            (
-                ApplicationPatch {
-                    expires_at: Some(at(999)),
-                    ..Default::default()
-                },
-                true,
-            ),
-            (
-                ApplicationPatch {
-                    expires_at: Some(at(1001)),
-                    ..Default::default()
-                },
-                false,
-            ),
-            (
-                ApplicationPatch {
-                    expires_at: Some(None),
-                    ..Default::default()
-                },
-                false,
-            ),
-            (
-                ApplicationPatch {
-                    display_name: Some("x".to_owned()),
-                    ..Default::default()
-                },
-                false,
-            ),
+            (ApplicationPatch { expires_at: Some(at(999)), ..Default::default() }, true),
+            (ApplicationPatch { expires_at: Some(at(1001)), ..Default::default() }, false),
+            (ApplicationPatch { expires_at: Some(None), ..Default::default() }, false),
+            (ApplicationPatch { display_name: Some("x".to_owned()), ..Default::default() }, false),
         ];
         for (patch, revokes) in cases {
             let after = before.with(patch.clone());

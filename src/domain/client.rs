@@ -67,10 +67,7 @@ impl Client {
 
     /// When the client itself ends, if it does.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        let ends = [
-            self.application.settings.expires_at,
-            self.credential.settings.expires_at,
-        ];
+        let ends = [self.application.settings.expires_at, self.credential.settings.expires_at];
         ends.into_iter().flatten().min()
     }
 
@@ -82,10 +79,8 @@ impl Client {
         if !beyond.is_empty() || effective.is_empty() {
             return Err(Error::ScopeNotAllowed(beyond));
         }
-        if let Some(foreign) = request
-            .audiences
-            .iter()
-            .find(|audience| !settings.allows_audience(audience))
+        if let Some(foreign) =
+            request.audiences.iter().find(|audience| !settings.allows_audience(audience))
         {
             return Err(Error::AudienceNotAllowed(foreign.to_string()));
         }
@@ -97,11 +92,7 @@ impl Client {
         }
         let end = later(now, settings.access_token_lifetime.duration());
         Ok(Grant {
-            scopes: if request.scopes.is_empty() {
-                effective.clone()
-            } else {
-                request.scopes
-            },
+            scopes: if request.scopes.is_empty() { effective.clone() } else { request.scopes },
             audiences: if audiences.is_empty() {
                 vec![settings.default_audience.clone()]
             } else {

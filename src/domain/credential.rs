@@ -28,9 +28,7 @@ impl CredentialKind {
 
     /// Reads the word.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::ClientSecret, Self::ApiKey]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        [Self::ClientSecret, Self::ApiKey].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -100,9 +98,7 @@ impl CredentialSettings {
     #[must_use]
     pub fn with(&self, patch: CredentialPatch) -> Self {
         Self {
-            display_name: patch
-                .display_name
-                .unwrap_or_else(|| self.display_name.clone()),
+            display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
         }
@@ -127,20 +123,14 @@ impl Credential {
 
     /// The secrets that are accepted at `now`, newest first.
     pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretRecord> {
-        self.secrets
-            .iter()
-            .filter(move |secret| secret.is_live(now))
+        self.secrets.iter().filter(move |secret| secret.is_live(now))
     }
 
     /// When the secrets there are end, if a new one is made now. At most two live at
     /// once, so a rotation that overlaps waits until the one before is over; one that
     /// does not (the answer to a leak) never has to.
     pub fn rotation_end(&self, now: Timestamp, overlap: Duration) -> Result<Timestamp> {
-        let older = self
-            .live_secrets(now)
-            .skip(1)
-            .filter_map(|secret| secret.expires_at)
-            .max();
+        let older = self.live_secrets(now).skip(1).filter_map(|secret| secret.expires_at).max();
         match older {
             Some(older_ends) if !overlap.is_zero() => Err(Error::RotationInProgress { older_ends }),
             _ => Ok(later(now, overlap)),

@@ -85,9 +85,7 @@ pub fn text(value: &str, min: usize, max: usize) -> Result<String, Fault> {
         return Err(Fault::new("must not be empty"));
     }
     if length < min || length > max {
-        return Err(Fault::new(format!(
-            "must have {min} to {max} characters, not {length}"
-        )));
+        return Err(Fault::new(format!("must have {min} to {max} characters, not {length}")));
     }
     if value.chars().any(char::is_control) {
         return Err(Fault::new("must not contain control characters"));
@@ -104,9 +102,7 @@ pub fn email(value: &str) -> Result<String, Fault> {
     if value.is_empty() || (plausible && fits) {
         Ok(value.to_owned())
     } else {
-        Err(Fault::new(
-            "must be an email address of at most 254 characters",
-        ))
+        Err(Fault::new("must be an email address of at most 254 characters"))
     }
 }
 
@@ -116,9 +112,7 @@ pub fn request_id(value: &str) -> Result<Option<String>, Fault> {
         return Ok(None);
     }
     if value.len() > 128 || !value.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Fault::new(
-            "must have at most 128 characters, printable ASCII without spaces",
-        ));
+        return Err(Fault::new("must have at most 128 characters, printable ASCII without spaces"));
     }
     Ok(Some(value.to_owned()))
 }
@@ -140,14 +134,9 @@ mod tests {
         for good in ["", "ops@example.com", "a+b@c"] {
             assert!(email(good).is_ok(), "{good}");
         }
-        for bad in [
-            "ops",
-            "@example.com",
-            "ops@",
-            "a@b@c",
-            "a b@c",
-            &format!("{}@b", "a".repeat(254)),
-        ] {
+        for bad in
+            ["ops", "@example.com", "ops@", "a@b@c", "a b@c", &format!("{}@b", "a".repeat(254))]
+        {
             assert!(email(bad).is_err(), "{bad}");
         }
     }

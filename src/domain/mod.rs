@@ -39,21 +39,13 @@ pub struct Record {
 impl Record {
     /// The record of something that is created now.
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            revision: 1,
-            created_at: now,
-            updated_at: now,
-        }
+        Self { revision: 1, created_at: now, updated_at: now }
     }
 
     /// The record after a change made now.
     #[must_use]
     pub fn changed(&self, now: Timestamp) -> Self {
-        Self {
-            revision: self.revision + 1,
-            created_at: self.created_at,
-            updated_at: now,
-        }
+        Self { revision: self.revision + 1, created_at: self.created_at, updated_at: now }
     }
 
     /// The opaque version of the resource (AIP-154).

@@ -9,16 +9,12 @@ use crate::error::Result;
 /// An id that people choose: it stands in resource names and in tokens.
 fn slug(value: &str) -> Result<String, Fault> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    let begins_well = value
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let begins_well =
+        value.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if begins_well && value.len() <= 63 && value.bytes().all(allowed) {
         Ok(value.to_owned())
     } else {
-        Err(Fault::new(
-            "must be 1 to 63 of a-z 0-9 - _, beginning with a letter or digit",
-        ))
+        Err(Fault::new("must be 1 to 63 of a-z 0-9 - _, beginning with a letter or digit"))
     }
 }
 
@@ -119,11 +115,7 @@ impl ApplicationName {
 
 impl fmt::Display for ApplicationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "tenants/{}/applications/{}",
-            self.tenant, self.application
-        )
+        write!(f, "tenants/{}/applications/{}", self.tenant, self.application)
     }
 }
 
@@ -173,10 +165,7 @@ impl ScopeId {
         let shape = || Fault::new("must be like tenants/{tenant}/scopes/{scope}");
         let rest = name.strip_prefix("tenants/").ok_or_else(shape)?;
         let (tenant, scope) = rest.split_once("/scopes/").ok_or_else(shape)?;
-        Ok(Self {
-            tenant: TenantId::parse(tenant)?,
-            scope: ScopeName::parse(scope)?,
-        })
+        Ok(Self { tenant: TenantId::parse(tenant)?, scope: ScopeName::parse(scope)? })
     }
 }
 
@@ -201,10 +190,8 @@ fn segments<'a, const N: usize>(
     if matches && parts.next().is_none() && ids.iter().all(|id| !id.is_empty()) {
         Ok(ids)
     } else {
-        let shape: Vec<_> = collections
-            .iter()
-            .map(|c| format!("{c}/{{{}}}", c.trim_end_matches('s')))
-            .collect();
+        let shape: Vec<_> =
+            collections.iter().map(|c| format!("{c}/{{{}}}", c.trim_end_matches('s'))).collect();
         Err(Fault::new(format!("must be like {}", shape.join("/"))))
     }
 }
@@ -219,10 +206,7 @@ mod tests {
         assert_eq!(CredentialName::parse(name).unwrap().to_string(), name);
         let name = "tenants/acme/scopes/https://api.example/acl:read";
         assert_eq!(ScopeId::parse(name).unwrap().to_string(), name);
-        assert_eq!(
-            TenantId::from_name("tenants/acme").unwrap().as_str(),
-            "acme"
-        );
+        assert_eq!(TenantId::from_name("tenants/acme").unwrap().as_str(), "acme");
     }
 
     #[test]
@@ -241,9 +225,7 @@ mod tests {
         ] {
             assert_eq!(
                 ApplicationName::parse(bad),
-                Err(Fault::new(
-                    "must be like tenants/{tenant}/applications/{application}"
-                )),
+                Err(Fault::new("must be like tenants/{tenant}/applications/{application}")),
                 "{bad}"
             );
         }
@@ -254,17 +236,7 @@ mod tests {
         for good in ["a", "0crm", "acme-eu_2", &"a".repeat(63)] {
             assert!(TenantId::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "-a",
-            "_a",
-            "Acme",
-            "a b",
-            "a.b",
-            "ä",
-            "a\n",
-            &"a".repeat(64),
-        ] {
+        for bad in ["", "-a", "_a", "Acme", "a b", "a.b", "ä", "a\n", &"a".repeat(64)] {
             assert!(TenantId::parse(bad).is_err(), "{bad}");
         }
         assert!(CredentialId::parse("0123456789ABCDEF0123456789abcdef").is_err());

@@ -26,10 +26,7 @@ impl PageRequest {
 
     /// The first page, as large as pages get.
     pub fn largest(after: Option<String>) -> Self {
-        Self {
-            size: Self::MAX_SIZE,
-            after,
-        }
+        Self { size: Self::MAX_SIZE, after }
     }
 
     /// How many items to read: one more than the page, to know whether there are more.
@@ -41,10 +38,7 @@ impl PageRequest {
     pub fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let more = items.len() > usize::from(self.size);
         items.truncate(usize::from(self.size));
-        Page {
-            next: items.last().filter(|_| more).map(key),
-            items,
-        }
+        Page { next: items.last().filter(|_| more).map(key), items }
     }
 }
 

@@ -49,16 +49,13 @@ impl Change {
             .iter()
             .filter(|scope| !wanted.contains_key(&scope.id.scope))
             .map(|scope| Self::DeleteScope(scope.clone()));
-        let rest = wanted
-            .iter()
-            .filter_map(|(name, after)| match known.get(name) {
-                None => Some(Self::CreateScope(name.clone(), after.clone())),
-                Some(before) if before.settings != *after => Some(Self::UpdateScope {
-                    before: (*before).clone(),
-                    after: after.clone(),
-                }),
-                Some(_) => None,
-            });
+        let rest = wanted.iter().filter_map(|(name, after)| match known.get(name) {
+            None => Some(Self::CreateScope(name.clone(), after.clone())),
+            Some(before) if before.settings != *after => {
+                Some(Self::UpdateScope { before: (*before).clone(), after: after.clone() })
+            }
+            Some(_) => None,
+        });
         gone.chain(rest).collect()
     }
 

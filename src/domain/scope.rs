@@ -56,11 +56,7 @@ pub struct ScopeSet(BTreeSet<ScopeName>);
 impl ScopeSet {
     /// Reads the `scope` parameter of OAuth: scopes with one space between them.
     pub fn parse(value: &str) -> Result<Self, Fault> {
-        value
-            .split(' ')
-            .filter(|scope| !scope.is_empty())
-            .map(ScopeName::parse)
-            .collect()
+        value.split(' ').filter(|scope| !scope.is_empty()).map(ScopeName::parse).collect()
     }
 
     /// Whether it has no scope.
@@ -85,10 +81,7 @@ impl ScopeSet {
 
     /// The scopes of this set that `other` lacks, in order.
     pub fn without(&self, other: &Self) -> Vec<String> {
-        self.0
-            .difference(&other.0)
-            .map(ToString::to_string)
-            .collect()
+        self.0.difference(&other.0).map(ToString::to_string).collect()
     }
 
     /// The scopes of this set that `other` lacks.
@@ -160,9 +153,7 @@ impl ScopeSettings {
     #[must_use]
     pub fn with(&self, patch: ScopePatch) -> Self {
         Self {
-            description: patch
-                .description
-                .unwrap_or_else(|| self.description.clone()),
+            description: patch.description.unwrap_or_else(|| self.description.clone()),
             domain: patch.domain.unwrap_or_else(|| self.domain.clone()),
             family: patch.family.unwrap_or_else(|| self.family.clone()),
             disabled: patch.disabled.unwrap_or(self.disabled),

@@ -18,9 +18,7 @@ impl Audience {
     /// Checks an audience: 1 to 255 printable ASCII characters without spaces.
     pub fn parse(value: &str) -> Result<Self, Fault> {
         if value.is_empty() || value.len() > 255 || !value.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Fault::new(
-                "must be 1 to 255 printable ASCII characters without spaces",
-            ));
+            return Err(Fault::new("must be 1 to 255 printable ASCII characters without spaces"));
         }
         Ok(Self(value.to_owned()))
     }

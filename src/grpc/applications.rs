@@ -21,10 +21,7 @@ impl ApplicationService for Face {
         let request = self.admin(request).await?;
         let new = convert::application::create(&request)?;
         let application = self.service.create_application(new).await?;
-        let application = Some(convert::application::message(
-            application,
-            self.service.now(),
-        ));
+        let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(CreateApplicationResponse { application }))
     }
 
@@ -35,10 +32,7 @@ impl ApplicationService for Face {
         let request = self.admin(request).await?;
         let name = ApplicationName::parse(&request.name).map_err(|fault| fault.of("name"))?;
         let application = self.service.application(&name).await?;
-        let application = Some(convert::application::message(
-            application,
-            self.service.now(),
-        ));
+        let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(GetApplicationResponse { application }))
     }
 
@@ -51,13 +45,9 @@ impl ApplicationService for Face {
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self.service.list_applications(&parent, &page).await?;
         let now = self.service.now();
-        let (applications, next_page_token) = convert::list(list, |application| {
-            convert::application::message(application, now)
-        });
-        Ok(Response::new(ListApplicationsResponse {
-            applications,
-            next_page_token,
-        }))
+        let (applications, next_page_token) =
+            convert::list(list, |application| convert::application::message(application, now));
+        Ok(Response::new(ListApplicationsResponse { applications, next_page_token }))
     }
 
     async fn update_application(
@@ -67,10 +57,7 @@ impl ApplicationService for Face {
         let request = self.admin(request).await?;
         let (name, patch, etag) = convert::application::update(&request)?;
         let application = self.service.update_application(&name, patch, etag).await?;
-        let application = Some(convert::application::message(
-            application,
-            self.service.now(),
-        ));
+        let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(UpdateApplicationResponse { application }))
     }
 
@@ -80,9 +67,7 @@ impl ApplicationService for Face {
     ) -> Result<Response<DeleteApplicationResponse>, Status> {
         let request = self.admin(request).await?;
         let name = ApplicationName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service
-            .delete_application(&name, &request.etag)
-            .await?;
+        self.service.delete_application(&name, &request.etag).await?;
         Ok(Response::new(DeleteApplicationResponse {}))
     }
 }

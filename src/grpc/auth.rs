@@ -25,14 +25,7 @@ fn bearer<T>(request: &Request<T>) -> Result<Secret, Error> {
     const MISSING: Error =
         Error::Unauthenticated("this needs the metadata `authorization: Bearer …`");
     let header = request.metadata().get("authorization").ok_or(MISSING)?;
-    let (scheme, token) = header
-        .to_str()
-        .ok()
-        .and_then(|value| value.split_once(' '))
-        .ok_or(MISSING)?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Ok(Secret::new(token.trim()))
-    } else {
-        Err(MISSING)
-    }
+    let (scheme, token) =
+        header.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(MISSING)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Secret::new(token.trim())) } else { Err(MISSING) }
 }

@@ -48,13 +48,9 @@ impl CredentialService for Face {
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self.service.list_credentials(&parent, &page).await?;
         let now = self.service.now();
-        let (credentials, next_page_token) = convert::list(list, |credential| {
-            convert::credential::message(credential, now)
-        });
-        Ok(Response::new(ListCredentialsResponse {
-            credentials,
-            next_page_token,
-        }))
+        let (credentials, next_page_token) =
+            convert::list(list, |credential| convert::credential::message(credential, now));
+        Ok(Response::new(ListCredentialsResponse { credentials, next_page_token }))
     }
 
     async fn update_credential(
@@ -84,10 +80,7 @@ impl CredentialService for Face {
     ) -> Result<Response<RotateCredentialResponse>, Status> {
         let request = self.admin(request).await?;
         let (name, overlap) = convert::credential::rotate(&request)?;
-        let made = self
-            .service
-            .rotate_credential(&name, overlap, &request.etag)
-            .await?;
+        let made = self.service.rotate_credential(&name, overlap, &request.etag).await?;
         let credential = convert::credential::message(made.credential, self.service.now());
         Ok(Response::new(RotateCredentialResponse {
             credential: Some(credential),

@@ -54,10 +54,8 @@ pub fn router<H: Health>(
 ) -> Result<Router, tonic_reflection::server::Error> {
     macro_rules! limited {
         ($server:ident) => {
-            $server::new(Face {
-                service: Arc::clone(service),
-            })
-            .max_decoding_message_size(MAX_REQUEST)
+            $server::new(Face { service: Arc::clone(service) })
+                .max_decoding_message_size(MAX_REQUEST)
         };
     }
     let reflection = tonic_reflection::server::Builder::configure()
@@ -90,10 +88,7 @@ pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
         for file in FileDescriptorSet::decode(descriptors)?.file {
             for service in &file.service {
                 let service_name = format!("/{}.{}", file.package(), service.name());
-                let names = service
-                    .method
-                    .iter()
-                    .map(prost_types::MethodDescriptorProto::name);
+                let names = service.method.iter().map(prost_types::MethodDescriptorProto::name);
                 paths.extend(names.map(|name| format!("{service_name}/{name}")));
             }
         }

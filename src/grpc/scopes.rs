@@ -44,10 +44,7 @@ impl ScopeService for Face {
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self.service.list_scopes(&parent, &page).await?;
         let (scopes, next_page_token) = convert::list(list, convert::scope::message);
-        Ok(Response::new(ListScopesResponse {
-            scopes,
-            next_page_token,
-        }))
+        Ok(Response::new(ListScopesResponse { scopes, next_page_token }))
     }
 
     async fn update_scope(
@@ -67,9 +64,7 @@ impl ScopeService for Face {
     ) -> Result<Response<DeleteScopeResponse>, Status> {
         let request = self.admin(request).await?;
         let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service
-            .delete_scope(&name, &request.etag, request.force)
-            .await?;
+        self.service.delete_scope(&name, &request.etag, request.force).await?;
         Ok(Response::new(DeleteScopeResponse {}))
     }
 }

@@ -63,9 +63,7 @@ fn details(error: &Error) -> ErrorDetails {
     let message = error.to_string();
     match error {
         Error::InvalidFields(violations) => {
-            let each = violations
-                .iter()
-                .map(|v| FieldViolation::new(&v.field, &v.description));
+            let each = violations.iter().map(|v| FieldViolation::new(&v.field, &v.description));
             ErrorDetails::with_bad_request(each.collect::<Vec<_>>())
         }
         Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {

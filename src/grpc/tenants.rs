@@ -43,10 +43,7 @@ impl TenantService for Face {
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self.service.list_tenants(&page).await?;
         let (tenants, next_page_token) = convert::list(list, convert::tenant::message);
-        Ok(Response::new(ListTenantsResponse {
-            tenants,
-            next_page_token,
-        }))
+        Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
     }
 
     async fn update_tenant(
@@ -66,9 +63,7 @@ impl TenantService for Face {
     ) -> Result<Response<DeleteTenantResponse>, Status> {
         let request = self.admin(request).await?;
         let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service
-            .delete_tenant(&id, &request.etag, request.force)
-            .await?;
+        self.service.delete_tenant(&id, &request.etag, request.force).await?;
         Ok(Response::new(DeleteTenantResponse {}))
     }
 
@@ -79,14 +74,8 @@ impl TenantService for Face {
         let request = self.admin(request).await?;
         let (id, profile) = convert::tenant::profile(&request)?;
         let (validate_only, force) = (request.validate_only, request.force);
-        let applied = self
-            .service
-            .apply_profile(&id, profile, validate_only, force)
-            .await?;
-        let changes = applied
-            .iter()
-            .map(|one| convert::tenant::change(&id, one))
-            .collect();
+        let applied = self.service.apply_profile(&id, profile, validate_only, force).await?;
+        let changes = applied.iter().map(|one| convert::tenant::change(&id, one)).collect();
         Ok(Response::new(ApplyProfileResponse { changes }))
     }
 }

@@ -45,10 +45,7 @@ impl Presented {
     /// Who this proves, with a challenge if that fails.
     pub(super) async fn authenticate(self, service: &Service) -> Result<Client, OAuthError> {
         let basic = self.basic;
-        service
-            .authenticate_client(self.proof)
-            .await
-            .map_err(|error| answer(error, basic))
+        service.authenticate_client(self.proof).await.map_err(|error| answer(error, basic))
     }
 
     fn basic(form: &Form, encoded: &str) -> Result<Self, OAuthError> {
@@ -66,19 +63,13 @@ impl Presented {
             ));
         }
         let client_id = form_decode(id);
-        if form
-            .get("client_id")
-            .is_some_and(|other| other != client_id)
-        {
+        if form.get("client_id").is_some_and(|other| other != client_id) {
             return Err(OAuthError::invalid_request(
                 "client_id in the body is not the one of the Authorization header",
             ));
         }
         let secret = Secret::new(form_decode(secret));
-        Ok(Self {
-            proof: Proof::ClientSecret { client_id, secret },
-            basic: true,
-        })
+        Ok(Self { proof: Proof::ClientSecret { client_id, secret }, basic: true })
     }
 
     fn post(form: &Form) -> Result<Self, OAuthError> {
@@ -87,14 +78,8 @@ impl Presented {
                 "no client authentication: send Basic, or client_id and client_secret in the body",
             ));
         };
-        let proof = Proof::ClientSecret {
-            client_id: id.to_owned(),
-            secret: Secret::new(secret),
-        };
-        Ok(Self {
-            proof,
-            basic: false,
-        })
+        let proof = Proof::ClientSecret { client_id: id.to_owned(), secret: Secret::new(secret) };
+        Ok(Self { proof, basic: false })
     }
 }
 
@@ -114,11 +99,7 @@ pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAu
 /// An error of client authentication, or of what follows it.
 pub(super) fn answer(error: Error, basic: bool) -> OAuthError {
     let answer = OAuthError::from(error);
-    if basic {
-        answer.challenge(BASIC)
-    } else {
-        answer
-    }
+    if basic { answer.challenge(BASIC) } else { answer }
 }
 
 enum Authorization {
@@ -142,9 +123,7 @@ fn authorization(form: &Form) -> Result<Option<Authorization>, OAuthError> {
     match scheme.to_ascii_lowercase().as_str() {
         "basic" => Ok(Some(Authorization::Basic(rest.trim().to_owned()))),
         "bearer" => Ok(Some(Authorization::Bearer(Secret::new(rest.trim())))),
-        _ => Err(OAuthError::invalid_request(
-            "the Authorization scheme must be Basic or Bearer",
-        )),
+        _ => Err(OAuthError::invalid_request("the Authorization scheme must be Basic or Bearer")),
     }
 }
 

@@ -30,10 +30,7 @@ impl OAuthError {
     pub(super) fn new(status: StatusCode, error: &'static str) -> Self {
         Self {
             status,
-            body: Body {
-                error,
-                error_description: String::new(),
-            },
+            body: Body { error, error_description: String::new() },
             challenge: None,
             retry_after: None,
         }
@@ -120,16 +117,10 @@ impl IntoResponse for OAuthError {
         let mut response = json(self.status, "no-store", &self.body);
         let headers = response.headers_mut();
         if let Some(challenge) = self.challenge {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static(challenge),
-            );
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(wait) = self.retry_after {
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from(wait.as_secs().max(1)),
-            );
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         response
     }

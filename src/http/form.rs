@@ -55,23 +55,15 @@ impl<S: Sync> FromRequest<S> for Form {
         let body = read(body).await?;
         let mut parameters: HashMap<String, Vec<String>> = HashMap::new();
         for (name, value) in form_urlencoded::parse(&body) {
-            parameters
-                .entry(name.into_owned())
-                .or_default()
-                .push(value.into_owned());
+            parameters.entry(name.into_owned()).or_default().push(value.into_owned());
         }
         let repeated = parameters
             .iter()
             .find(|(name, values)| values.len() > 1 && !REPEATABLE.contains(&name.as_str()));
         if let Some((name, _)) = repeated {
-            return Err(OAuthError::invalid_request(format!(
-                "the parameter {name} is repeated"
-            )));
+            return Err(OAuthError::invalid_request(format!("the parameter {name} is repeated")));
         }
-        Ok(Self {
-            headers: parts.headers,
-            parameters,
-        })
+        Ok(Self { headers: parts.headers, parameters })
     }
 }
 
@@ -96,20 +88,17 @@ fn require_form(headers: &HeaderMap) -> Result<(), OAuthError> {
     if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Ok(());
     }
-    Err(
-        OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
-            .describe("the Content-Type must be application/x-www-form-urlencoded"),
-    )
+    Err(OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
+        .describe("the Content-Type must be application/x-www-form-urlencoded"))
 }
 
 async fn read(body: Body) -> Result<Vec<u8>, OAuthError> {
     match to_bytes(body, MAX_BODY).await {
         Ok(bytes) => Ok(bytes.into()),
-        Err(error) if is_too_long(&error) => Err(OAuthError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "invalid_request",
-        )
-        .describe(format!("the body is larger than {MAX_BODY} bytes"))),
+        Err(error) if is_too_long(&error) => {
+            Err(OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request")
+                .describe(format!("the body is larger than {MAX_BODY} bytes")))
+        }
         Err(_) => Err(OAuthError::invalid_request("the body could not be read")),
     }
 }

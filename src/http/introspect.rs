@@ -46,10 +46,7 @@ pub(super) async fn introspect(
     let caller = client_auth::caller(&form, &service).await?;
     let token = Secret::new(form.required("token")?);
     let info = service.introspect(&caller, &token).await?;
-    let body = Introspection {
-        active: info.is_some(),
-        token: info.map(TokenMembers::from),
-    };
+    let body = Introspection { active: info.is_some(), token: info.map(TokenMembers::from) };
     Ok(json(StatusCode::OK, "no-store", &body))
 }
 

@@ -42,10 +42,7 @@ pub fn router(service: Arc<Service>, timeout: Duration) -> Router {
         // append it.
         endpoints
             .clone()
-            .route(
-                &format!("{}{path}", discovery::PATH),
-                only(get(discovery::metadata)),
-            )
+            .route(&format!("{}{path}", discovery::PATH), only(get(discovery::metadata)))
             .nest(&path, endpoints)
     };
     router
@@ -76,10 +73,7 @@ async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) 
 /// What every answer carries: it is what its content type says, and belongs in no frame.
 async fn guard(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -95,10 +89,7 @@ fn json(status: StatusCode, cache_control: &'static str, body: &impl Serialize) 
     match serde_json::to_vec(body) {
         Ok(body) => (
             status,
-            [
-                (header::CONTENT_TYPE, "application/json"),
-                (header::CACHE_CONTROL, cache_control),
-            ],
+            [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, cache_control)],
             Body::from(body),
         )
             .into_response(),

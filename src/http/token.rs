@@ -30,18 +30,14 @@ pub(super) async fn token(
     match form.required("grant_type")? {
         "client_credentials" => {}
         _ => {
-            return Err(
-                OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
-                    .describe("the only grant_type here is client_credentials"),
-            );
+            return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
+                .describe("the only grant_type here is client_credentials"));
         }
     }
     let presented = Presented::in_form(&form)?;
     let basic = presented.is_basic();
     let client = presented.authenticate(&service).await?;
-    let token = service
-        .issue_to(&client, wanted(&form)?)
-        .map_err(|error| answer(error, basic))?;
+    let token = service.issue_to(&client, wanted(&form)?).map_err(|error| answer(error, basic))?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
         token_type: "Bearer",

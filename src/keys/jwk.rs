@@ -88,18 +88,12 @@ impl Material {
 
     /// An Ed25519 key.
     pub(super) fn ed25519(key: &[u8]) -> Self {
-        Self::Okp {
-            crv: "Ed25519".to_owned(),
-            x: URL_SAFE_NO_PAD.encode(key),
-        }
+        Self::Okp { crv: "Ed25519".to_owned(), x: URL_SAFE_NO_PAD.encode(key) }
     }
 
     /// An RSA key.
     pub(super) fn rsa(n: &[u8], e: &[u8]) -> Self {
-        Self::Rsa {
-            n: URL_SAFE_NO_PAD.encode(n),
-            e: URL_SAFE_NO_PAD.encode(e),
-        }
+        Self::Rsa { n: URL_SAFE_NO_PAD.encode(n), e: URL_SAFE_NO_PAD.encode(e) }
     }
 
     /// The RFC 7638 thumbprint: the required members, in order, hashed.
@@ -110,10 +104,7 @@ impl Material {
             Self::Okp { crv, x } => json!({ "crv": crv, "kty": "OKP", "x": x }),
             Self::Rsa { n, e } => json!({ "e": e, "kty": "RSA", "n": n }),
         };
-        URL_SAFE_NO_PAD.encode(digest::digest(
-            &digest::SHA256,
-            members.to_string().as_bytes(),
-        ))
+        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes()))
     }
 
     fn decoding_key(&self) -> Result<DecodingKey> {
@@ -141,11 +132,7 @@ impl VerifyingKey {
     pub fn from_jwk(jwk: PublicJwk) -> Result<Self> {
         let algorithm = SigningAlgorithm::parse(&jwk.alg)
             .map_err(|fault| Error::internal(format!("alg of key {} {}", jwk.kid, fault.0)))?;
-        Ok(Self {
-            key: jwk.material.decoding_key()?,
-            algorithm,
-            jwk,
-        })
+        Ok(Self { key: jwk.material.decoding_key()?, algorithm, jwk })
     }
 }
 
@@ -164,9 +151,6 @@ mod tests {
                 .to_owned(),
             e: "AQAB".to_owned(),
         };
-        assert_eq!(
-            key.thumbprint(),
-            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-        );
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 }

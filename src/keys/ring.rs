@@ -65,9 +65,7 @@ impl KeyRing {
 
     /// What verifiers are told at `now`.
     pub fn jwks(&self, now: Timestamp) -> Jwks {
-        Jwks {
-            keys: self.published(now).map(|key| key.jwk.clone()).collect(),
-        }
+        Jwks { keys: self.published(now).map(|key| key.jwk.clone()).collect() }
     }
 }
 
@@ -92,17 +90,9 @@ mod tests {
         let signer = |second| ring.signer(at(second)).map(|key| key.generation);
         let published = |second| ring.published(at(second)).count();
         assert_eq!((signer(-1), signer(0)), (None, Some(1)));
-        assert_eq!(
-            (signer(9_999), published(9_999)),
-            (Some(1), 2),
-            "published, not yet used"
-        );
+        assert_eq!((signer(9_999), published(9_999)), (Some(1), 2), "published, not yet used");
         assert_eq!((signer(10_000), published(10_000)), (Some(2), 2));
-        assert_eq!(
-            published(13_600),
-            2,
-            "a token signed just before may still live"
-        );
+        assert_eq!(published(13_600), 2, "a token signed just before may still live");
         assert_eq!(published(13_601), 1);
     }
 }

@@ -79,10 +79,7 @@ impl SigningKey {
         let (pair, material) = parse(algorithm, pkcs8)?;
         let public = VerifyingKey::new(algorithm, material)?;
         let header = json!({ "alg": algorithm.as_str(), "kid": public.jwk.kid, "typ": "at+jwt" });
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "signatures draw their own randomness"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "signatures draw their own randomness")]
         let random = SystemRandom::new();
         Ok(Self {
             generation,
@@ -105,8 +102,7 @@ impl SigningKey {
             Pair::Ed(pair) => Ok(pair.sign(message).as_ref().to_vec()),
             Pair::Rsa(pair, encoding) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(*encoding, &self.random, message, &mut signature)
-                    .map_err(failed)?;
+                pair.sign(*encoding, &self.random, message, &mut signature).map_err(failed)?;
                 Ok(signature)
             }
         }

@@ -54,10 +54,7 @@ pub struct Prefixes {
 
 impl Default for Prefixes {
     fn default() -> Self {
-        Self {
-            client_secret: "kws".to_owned(),
-            api_key: "kwk".to_owned(),
-        }
+        Self { client_secret: "kws".to_owned(), api_key: "kwk".to_owned() }
     }
 }
 
@@ -94,9 +91,7 @@ impl Prefixes {
 
     /// Whether a bearer string claims to be an API key, well-formed or not.
     pub fn looks_like_api_key(&self, presented: &str) -> bool {
-        presented
-            .strip_prefix(&self.api_key)
-            .is_some_and(|rest| rest.starts_with('_'))
+        presented.strip_prefix(&self.api_key).is_some_and(|rest| rest.starts_with('_'))
     }
 
     fn beginning(&self, kind: CredentialKind, credential: &CredentialId) -> String {
@@ -136,10 +131,7 @@ mod tests {
         for kind in KINDS {
             let secret = prefixes.generate(kind, &id()).unwrap();
             let text = secret.expose();
-            assert!(
-                text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
-                "{text}"
-            );
+            assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{text}");
             assert!(prefixes.is_plausible(&secret, kind, &id()));
 
             let mut flipped = text.to_owned().into_bytes();
@@ -154,10 +146,7 @@ mod tests {
                 "é".repeat(text.len() / 2),
             ];
             for bad in spoiled {
-                assert!(
-                    !prefixes.is_plausible(&Secret::new(bad.clone()), kind, &id()),
-                    "{bad}"
-                );
+                assert!(!prefixes.is_plausible(&Secret::new(bad.clone()), kind, &id()), "{bad}");
             }
         }
     }
@@ -168,26 +157,16 @@ mod tests {
         let key = prefixes.generate(CredentialKind::ApiKey, &id()).unwrap();
         assert_eq!(prefixes.credential_of_api_key(key.expose()), Some(id()));
         let other = key.expose().replace("0123", "3210");
-        assert_eq!(
-            prefixes.credential_of_api_key(&other),
-            None,
-            "the checksum covers the id"
-        );
-        let secret = prefixes
-            .generate(CredentialKind::ClientSecret, &id())
-            .unwrap();
+        assert_eq!(prefixes.credential_of_api_key(&other), None, "the checksum covers the id");
+        let secret = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
         assert_eq!(prefixes.credential_of_api_key(secret.expose()), None);
     }
 
     #[test]
     fn secrets_do_not_repeat_and_do_not_print() {
         let prefixes = Prefixes::default();
-        let one = prefixes
-            .generate(CredentialKind::ClientSecret, &id())
-            .unwrap();
-        let two = prefixes
-            .generate(CredentialKind::ClientSecret, &id())
-            .unwrap();
+        let one = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
+        let two = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
         assert_ne!(one, two);
         assert_eq!(format!("{one:?}"), "Secret(…)");
         assert!(one.expose().ends_with(&one.last_four()));

@@ -61,10 +61,7 @@ impl Hasher {
     /// A hasher under the master key.
     pub fn new(master: &MasterKey, queue: Queue) -> Result<Self> {
         let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
-        let pepper = Pepper {
-            key: master.derive("pepper")?,
-            id,
-        };
+        let pepper = Pepper { key: master.derive("pepper")?, id };
         let cores = available_parallelism().map_or(1, usize::from);
         let decoy = pepper.hash(&Secret::new(String::new()))?;
         Ok(Self {
@@ -92,9 +89,7 @@ impl Hasher {
     pub async fn verify(&self, secret: Secret, hash: Option<String>) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        let matches = self
-            .run(move |pepper| pepper.verify(&secret, &hash))
-            .await??;
+        let matches = self.run(move |pepper| pepper.verify(&secret, &hash)).await??;
         Ok(known && matches)
     }
 
@@ -102,9 +97,7 @@ impl Hasher {
         &self,
         work: impl FnOnce(&Pepper) -> T + Send + 'static,
     ) -> Result<T> {
-        let overloaded = || Error::Overloaded {
-            retry_after: RETRY_AFTER,
-        };
+        let overloaded = || Error::Overloaded { retry_after: RETRY_AFTER };
         let _admitted = self.admitted.try_acquire().map_err(|_| overloaded())?;
         let turn =
             tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());
@@ -130,13 +123,8 @@ impl Pepper {
             .keyid(self.id)
             .build()
             .map_err(fault)?;
-        Argon2::new_with_secret(
-            self.key.as_slice(),
-            Algorithm::Argon2id,
-            Version::V0x13,
-            params,
-        )
-        .map_err(fault)
+        Argon2::new_with_secret(self.key.as_slice(), Algorithm::Argon2id, Version::V0x13, params)
+            .map_err(fault)
     }
 
     fn hash(&self, secret: &Secret) -> Result<String> {
@@ -151,9 +139,7 @@ impl Pepper {
 
     fn verify(&self, secret: &Secret, hash: &str) -> Result<bool> {
         let hash = PasswordHash::new(hash).map_err(fault)?;
-        let checked = self
-            .argon2()?
-            .verify_password(secret.expose().as_bytes(), &hash);
+        let checked = self.argon2()?.verify_password(secret.expose().as_bytes(), &hash);
         Ok(checked.is_ok())
     }
 }

@@ -41,20 +41,13 @@ impl MasterKey {
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
         let mut file = std::fs::File::open(path).map_err(|error| fault(&error))?;
-        let mode = file
-            .metadata()
-            .map_err(|error| fault(&error))?
-            .permissions()
-            .mode();
+        let mode = file.metadata().map_err(|error| fault(&error))?.permissions().mode();
         if mode & 0o077 != 0 {
             let mode = mode & 0o777;
-            return Err(fault(&format!(
-                "has mode {mode:03o}; others must not read it: chmod 600"
-            )));
+            return Err(fault(&format!("has mode {mode:03o}; others must not read it: chmod 600")));
         }
         let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text)
-            .map_err(|error| fault(&error))?;
+        file.read_to_string(&mut text).map_err(|error| fault(&error))?;
         Self::parse(&text).map_err(|wrong| fault(&wrong.0))
     }
 

@@ -33,12 +33,8 @@ impl PageTokens {
         if token.is_empty() {
             return Ok(None);
         }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(token)
-            .map_err(|_| Error::InvalidPageToken)?;
-        let (tag, cursor) = bytes
-            .split_at_checked(TAG_LENGTH)
-            .ok_or(Error::InvalidPageToken)?;
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Error::InvalidPageToken)?;
+        let (tag, cursor) = bytes.split_at_checked(TAG_LENGTH).ok_or(Error::InvalidPageToken)?;
         let cursor = std::str::from_utf8(cursor).map_err(|_| Error::InvalidPageToken)?;
         hmac::verify(&self.0, &message(call, cursor), tag).map_err(|_| Error::InvalidPageToken)?;
         Ok(Some(cursor.to_owned()))
@@ -68,22 +64,10 @@ mod tests {
         let master = MasterKey::parse(&STANDARD.encode([7; 32])).unwrap();
         let tokens = PageTokens::new(&master).unwrap();
         let token = tokens.seal("scopes of tenants/acme", "b");
-        assert_eq!(
-            tokens
-                .open("scopes of tenants/acme", &token)
-                .unwrap()
-                .as_deref(),
-            Some("b")
-        );
+        assert_eq!(tokens.open("scopes of tenants/acme", &token).unwrap().as_deref(), Some("b"));
         assert!(tokens.open("scopes of tenants/evil", &token).is_err());
         assert!(tokens.open("scopes of tenants/acmeb", &token).is_err());
-        for bad in [
-            "x",
-            "!!",
-            &token[1..],
-            &token[..token.len() - 2],
-            &format!("{token}AA"),
-        ] {
+        for bad in ["x", "!!", &token[1..], &token[..token.len() - 2], &format!("{token}AA")] {
             assert!(tokens.open("scopes of tenants/acme", bad).is_err(), "{bad}");
         }
         assert_eq!(tokens.open("anything", "").unwrap(), None);

@@ -9,10 +9,7 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 
 /// Fills a buffer with random bytes.
 pub fn fill(buffer: &mut [u8]) -> Result<()> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that makes randomness"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that makes randomness")]
     aws_lc_rs::rand::fill(buffer).map_err(|_| Error::internal("no randomness to be had"))
 }
 

@@ -23,10 +23,7 @@ impl Sealer {
     pub fn new(master: &MasterKey) -> Result<Self> {
         let key = RandomizedNonceKey::new(&AES_256_GCM, master.derive("sealing")?.as_slice())
             .map_err(|_| Error::internal("no sealing key"))?;
-        Ok(Self {
-            key,
-            key_id: master.id()?,
-        })
+        Ok(Self { key, key_id: master.id()? })
     }
 
     /// Seals `plain` as that which `name` is: `{key id}.{base64url}`.
@@ -77,20 +74,11 @@ mod tests {
     #[test]
     fn what_was_sealed_opens_under_its_name_and_key_alone() {
         let sealed = sealer(1).seal("signing-keys/a", b"private").unwrap();
-        assert_eq!(
-            sealer(1)
-                .open("signing-keys/a", &sealed)
-                .unwrap()
-                .as_slice(),
-            b"private"
-        );
+        assert_eq!(sealer(1).open("signing-keys/a", &sealed).unwrap().as_slice(), b"private");
         assert!(sealer(1).open("signing-keys/b", &sealed).is_err());
         assert!(sealer(2).open("signing-keys/a", &sealed).is_err());
         for cut in 0..sealed.len() {
-            assert!(
-                sealer(1).open("signing-keys/a", &sealed[..cut]).is_err(),
-                "{cut}"
-            );
+            assert!(sealer(1).open("signing-keys/a", &sealed[..cut]).is_err(), "{cut}");
         }
     }
 }

@@ -58,10 +58,7 @@ impl Limits {
 
     /// gRPC is HTTP/2 and nothing else.
     pub(super) fn for_grpc(self) -> Self {
-        Self {
-            http2_only: true,
-            ..self
-        }
+        Self { http2_only: true, ..self }
     }
 
     fn builder(&self) -> Builder<TokioExecutor> {
@@ -81,11 +78,7 @@ impl Limits {
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        if self.http2_only {
-            builder.http2_only()
-        } else {
-            builder
-        }
+        if self.http2_only { builder.http2_only() } else { builder }
     }
 
     /// A tenth more or less than the configured age, so that connections made at once
@@ -94,8 +87,7 @@ impl Limits {
         let mut byte = [0];
         // Without randomness there is no jitter, and that is no reason to fail.
         random::fill(&mut byte).ok();
-        self.connection_age
-            .mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
+        self.connection_age.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
     }
 }
 
@@ -117,14 +109,8 @@ pub(super) async fn accept(
         };
         match stop.run_until_cancelled(next).await.flatten() {
             Some((Ok((stream, _)), permit)) => {
-                let connection = serve(
-                    stream,
-                    router.clone(),
-                    builder.clone(),
-                    limits,
-                    stop.clone(),
-                    permit,
-                );
+                let connection =
+                    serve(stream, router.clone(), builder.clone(), limits, stop.clone(), permit);
                 tasks.spawn(connection);
             }
             Some((Err(error), _)) => {

@@ -108,12 +108,10 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
         make_private_folder(file.parent().unwrap_or(Path::new("")))?;
     }
     let database = &config.database.url;
-    Store::open(database, config.database.pool)
-        .await
-        .map_err(|error| StartError::Database {
-            database: database.to_string(),
-            cause: cause(error),
-        })
+    Store::open(database, config.database.pool).await.map_err(|error| StartError::Database {
+        database: database.to_string(),
+        cause: cause(error),
+    })
 }
 
 /// The service that the configuration describes, over an open database.
@@ -132,9 +130,7 @@ pub async fn build_service(
         prefixes: config.secrets.prefixes.clone(),
         hash_queue: config.secrets.hash_queue,
     };
-    Service::new(parts)
-        .await
-        .map_err(|error| StartError::SigningKeys(cause(error)))
+    Service::new(parts).await.map_err(|error| StartError::SigningKeys(cause(error)))
 }
 
 impl Server {
@@ -158,10 +154,8 @@ impl Server {
             .follow_signing_algorithm()
             .await
             .map_err(|error| StartError::SigningKeys(cause(error)))?;
-        let first_credential = service
-            .bootstrap_if_new()
-            .await
-            .map_err(|error| StartError::Internal(cause(error)))?;
+        let first_credential =
+            service.bootstrap_if_new().await.map_err(|error| StartError::Internal(cause(error)))?;
 
         let metrics = Arc::new(Metrics::new(service.hashes()));
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -183,24 +177,13 @@ impl Server {
         let limits = connections::Limits::new(&config.limits);
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
         let observed = |router: Router, face, methods| {
-            let observed = Observed {
-                face,
-                methods: Arc::new(methods),
-                metrics: Arc::clone(&metrics),
-            };
+            let observed =
+                Observed { face, methods: Arc::new(methods), metrics: Arc::clone(&metrics) };
             router.layer(from_fn_with_state(observed, observe))
         };
-        server.serve(
-            grpc,
-            observed(grpc_router, "grpc", methods),
-            limits.for_grpc(),
-        );
+        server.serve(grpc, observed(grpc_router, "grpc", methods), limits.for_grpc());
         server.serve(http, observed(http_router, "http", HashSet::new()), limits);
-        server.serve(
-            ops,
-            ops::router(Arc::clone(&server.service), metrics),
-            limits,
-        );
+        server.serve(ops, ops::router(Arc::clone(&server.service), metrics), limits);
         server.keep_up();
         Ok(server)
     }
@@ -209,9 +192,7 @@ impl Server {
     /// database is closed.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
-        self.health
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
+        self.health.set_service_status("", ServingStatus::NotServing).await;
         // Ends the streams of those who watch.
         self.health.clear_service_status("").await;
         self.tasks.close();
@@ -224,24 +205,15 @@ impl Server {
     }
 
     fn serve(&self, listener: TcpListener, router: Router, limits: connections::Limits) {
-        let accept = connections::accept(
-            listener,
-            router,
-            limits,
-            self.stop.clone(),
-            self.tasks.clone(),
-        );
+        let accept =
+            connections::accept(listener, router, limits, self.stop.clone(), self.tasks.clone());
         self.tasks.spawn(accept);
     }
 
     /// What is done again and again beside the requests.
     fn keep_up(&self) {
-        self.every(KEY_REFRESH, |service| async move {
-            service.refresh_signing_keys().await
-        });
-        self.every(PURGE, |service| async move {
-            service.purge_revoked_tokens().await
-        });
+        self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
+        self.every(PURGE, |service| async move { service.purge_revoked_tokens().await });
         let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
         let health = self.health.clone();
         self.tasks.spawn(async move {
@@ -282,26 +254,15 @@ fn make_private_folder(path: &Path) -> Result<(), StartError> {
         return Ok(());
     }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| StartError::Folder {
-        path: path.display().to_string(),
-        error,
-    })
+    made.map_err(|error| StartError::Folder { path: path.display().to_string(), error })
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen {
-            address,
-            setting,
-            error,
-        })
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, setting, error })
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener
-        .local_addr()
-        .map_err(|error| StartError::Internal(error.to_string()))
+    listener.local_addr().map_err(|error| StartError::Internal(error.to_string()))
 }
 
 /// The master key. The default file is made at the first start only: where there is
@@ -330,8 +291,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
 
 async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
     let keys = async { store.read().await?.list_signing_keys().await }.await;
-    keys.map(|keys| !keys.is_empty())
-        .map_err(|error| StartError::SigningKeys(cause(error)))
+    keys.map(|keys| !keys.is_empty()).map_err(|error| StartError::SigningKeys(cause(error)))
 }
 
 /// The whole story, for an operator: the error's text alone is for callers.

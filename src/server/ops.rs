@@ -13,27 +13,18 @@ use crate::telemetry::Metrics;
 
 /// `/livez`, `/readyz` and `/metrics`.
 pub(super) fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
-    let ready = Router::new()
-        .route("/readyz", get(ready))
-        .with_state(service);
-    let metrics = Router::new()
-        .route("/metrics", get(encode))
-        .with_state(metrics);
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .merge(ready)
-        .merge(metrics)
+    let ready = Router::new().route("/readyz", get(ready)).with_state(service);
+    let metrics = Router::new().route("/metrics", get(encode)).with_state(metrics);
+    Router::new().route("/livez", get(async || "ok\n")).merge(ready).merge(metrics)
 }
 
 /// 200 if a request could be answered now, else 503.
 async fn ready(State(service): State<Arc<Service>>) -> Response {
     match service.check_ready().await {
         Ok(()) => "ok\n".into_response(),
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer\n",
-        )
-            .into_response(),
+        Err(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
     }
 }
 

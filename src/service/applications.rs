@@ -33,10 +33,7 @@ impl Service {
         let settings = ApplicationSettings::default().with(new.patch);
         check_expiry(settings.expires_at, now, "application.expire_time")?;
         let application = Application {
-            name: ApplicationName {
-                tenant: new.tenant,
-                application: id,
-            },
+            name: ApplicationName { tenant: new.tenant, application: id },
             effective_scopes: settings.scopes.clone(),
             settings,
             epoch: 0,
@@ -44,12 +41,7 @@ impl Service {
         };
         let request_id = new.request_id.as_deref();
         let mut tx = self.lock_tenant_of(&application.name).await?;
-        check_scopes(
-            &mut tx,
-            &application.name.tenant,
-            &application.settings.scopes,
-        )
-        .await?;
+        check_scopes(&mut tx, &application.name.tenant, &application.settings.scopes).await?;
         if !tx.insert_application(&application, request_id).await? {
             return Err(already_there(&mut tx, &application.name, request_id).await?);
         }
@@ -149,11 +141,7 @@ async fn check_scopes(tx: &mut Tx, tenant: &TenantId, scopes: &ScopeSet) -> Resu
         .map(|scope| scope.id.scope)
         .collect();
     let unknown = scopes.without(&enabled);
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::ScopeNotAllowed(unknown))
-    }
+    if unknown.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(unknown)) }
 }
 
 /// The error for an application that could not be added: a repeated request is told

@@ -14,18 +14,9 @@ use crate::store::Tx;
 const ADMIN: &str = "admin";
 
 const SCOPES: [(&str, &str); 3] = [
-    (
-        ScopeName::ADMIN,
-        "Manage everything: tenants, applications, credentials, scopes",
-    ),
-    (
-        ScopeName::MANAGE,
-        "Act for a user of a tenant, within that user's roles",
-    ),
-    (
-        ScopeName::VERIFY,
-        "Check the tokens and keys of every tenant",
-    ),
+    (ScopeName::ADMIN, "Manage everything: tenants, applications, credentials, scopes"),
+    (ScopeName::MANAGE, "Act for a user of a tenant, within that user's roles"),
+    (ScopeName::VERIFY, "Check the tokens and keys of every tenant"),
 ];
 
 /// A credential that may manage, told once.
@@ -41,14 +32,7 @@ impl Service {
     /// Makes the built-in tenant if there is none, with the first admin credential. Of
     /// several replicas that start at once, one makes them.
     pub async fn bootstrap_if_new(&self) -> Result<Option<FirstCredential>> {
-        if self
-            .store
-            .read()
-            .await?
-            .find_tenant(&TenantId::system())
-            .await?
-            .is_some()
-        {
+        if self.store.read().await?.find_tenant(&TenantId::system()).await?.is_some() {
             return Ok(None);
         }
         let mut tx = self.store.begin().await?;
@@ -152,10 +136,7 @@ impl Service {
 
 fn system_scope(scope: &str) -> Result<ScopeId> {
     let scope = ScopeName::parse(scope).map_err(own)?;
-    Ok(ScopeId {
-        tenant: TenantId::system(),
-        scope,
-    })
+    Ok(ScopeId { tenant: TenantId::system(), scope })
 }
 
 /// A name of our own that our own rules refuse.

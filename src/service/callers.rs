@@ -60,22 +60,14 @@ impl Service {
     pub async fn authenticate_bearer(&self, bearer: &Secret) -> Result<Caller> {
         const REFUSED: Error = Error::Unauthenticated("the bearer token is not valid");
         if self.prefixes.looks_like_api_key(bearer.expose()) {
-            return match self
-                .authenticate_client(Proof::ApiKey(bearer.clone()))
-                .await
-            {
+            return match self.authenticate_client(Proof::ApiKey(bearer.clone())).await {
                 Ok(client) => Ok(Caller::client(&client)),
                 Err(Error::InvalidClient) => Err(REFUSED),
                 Err(error) => Err(error),
             };
         }
         let (claims, client) = self.live_token(bearer.expose()).await?.ok_or(REFUSED)?;
-        if !claims
-            .aud
-            .as_slice()
-            .iter()
-            .any(|aud| aud == Audience::KEYWARD)
-        {
+        if !claims.aud.as_slice().iter().any(|aud| aud == Audience::KEYWARD) {
             return Err(Error::Unauthenticated(
                 "the access token is for another audience: ask for the audience `keyward`",
             ));

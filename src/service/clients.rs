@@ -31,9 +31,7 @@ impl Service {
             .as_ref()
             .and_then(|client| candidate(client.credential.live_secrets(now), &secret));
         let proven = self.hasher.verify(secret, candidate).await?;
-        client
-            .filter(|client| proven && client.is_active(now))
-            .ok_or(Error::InvalidClient)
+        client.filter(|client| proven && client.is_active(now)).ok_or(Error::InvalidClient)
     }
 
     /// The id and secret, if the secret has the form of one of that client.
@@ -61,6 +59,5 @@ fn candidate<'a>(
     presented: &Secret,
 ) -> Option<String> {
     let end = presented.last_four();
-    live.find(|secret| secret.last_four == end)
-        .map(|secret| secret.hash.clone())
+    live.find(|secret| secret.last_four == end).map(|secret| secret.hash.clone())
 }

@@ -47,10 +47,7 @@ impl Service {
         let secret = self.prefixes.generate(new.kind, &id)?;
         let credential = Credential {
             secrets: vec![self.record_of(&secret).await?],
-            name: CredentialName {
-                application: new.application,
-                credential: id,
-            },
+            name: CredentialName { application: new.application, credential: id },
             kind: new.kind,
             settings,
             epoch: 0,
@@ -168,9 +165,7 @@ impl Service {
     /// the end.
     fn generate_unlike(&self, credential: &Credential) -> Result<Secret> {
         loop {
-            let secret = self
-                .prefixes
-                .generate(credential.kind, &credential.name.credential)?;
+            let secret = self.prefixes.generate(credential.kind, &credential.name.credential)?;
             let end = secret.last_four();
             if credential.secrets.iter().all(|old| old.last_four != end) {
                 return Ok(secret);

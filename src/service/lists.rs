@@ -33,9 +33,6 @@ impl Service {
     /// A page as its caller gets it.
     pub(super) fn list<T>(&self, call: &str, page: Page<T>) -> List<T> {
         let next = page.next.map(|cursor| self.page_tokens.seal(call, &cursor));
-        List {
-            items: page.items,
-            next_page_token: next.unwrap_or_default(),
-        }
+        List { items: page.items, next_page_token: next.unwrap_or_default() }
     }
 }

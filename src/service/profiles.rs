@@ -45,12 +45,8 @@ impl Service {
                 None => 0,
             };
             // A dry run of a change that needs force tells what force would do.
-            self.apply_to_catalogue(&mut tx, id, &change, force || validate_only)
-                .await?;
-            applied.push(AppliedChange {
-                change,
-                affected_applications,
-            });
+            self.apply_to_catalogue(&mut tx, id, &change, force || validate_only).await?;
+            applied.push(AppliedChange { change, affected_applications });
         }
         if !validate_only {
             tx.commit().await?;
@@ -89,10 +85,7 @@ impl Service {
         if !tx.update_tenant(&tenant).await? {
             return Err(vanished(id));
         }
-        Ok(Some(Change::UpdateTenant {
-            before: before.settings,
-            after,
-        }))
+        Ok(Some(Change::UpdateTenant { before: before.settings, after }))
     }
 
     async fn apply_to_catalogue(
@@ -105,13 +98,11 @@ impl Service {
         match change {
             Change::CreateTenant(_) | Change::UpdateTenant { .. } => Ok(()),
             Change::CreateScope(name, settings) => {
-                self.add_scope(tx, scope_id(tenant, name), settings.clone())
-                    .await
+                self.add_scope(tx, scope_id(tenant, name), settings.clone()).await
             }
-            Change::UpdateScope { before, after } => self
-                .write_scope(tx, before.clone(), after.clone())
-                .await
-                .map(drop),
+            Change::UpdateScope { before, after } => {
+                self.write_scope(tx, before.clone(), after.clone()).await.map(drop)
+            }
             Change::DeleteScope(scope) => self.remove_scope(tx, &scope.id, force).await,
         }
     }
@@ -122,11 +113,7 @@ impl Service {
         id: ScopeId,
         settings: ScopeSettings,
     ) -> Result<()> {
-        let scope = Scope {
-            id,
-            settings,
-            record: Record::new(self.now()),
-        };
+        let scope = Scope { id, settings, record: Record::new(self.now()) };
         if tx.insert_scope(&scope).await? {
             Ok(())
         } else {
@@ -136,8 +123,5 @@ impl Service {
 }
 
 fn scope_id(tenant: &TenantId, scope: &ScopeName) -> ScopeId {
-    ScopeId {
-        tenant: tenant.clone(),
-        scope: scope.clone(),
-    }
+    ScopeId { tenant: tenant.clone(), scope: scope.clone() }
 }

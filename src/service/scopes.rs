@@ -76,27 +76,16 @@ impl Service {
         if after.disabled && !before.settings.disabled {
             tx.raise_epoch_of_holders(&before.id, self.now()).await?;
         }
-        let scope = Scope {
-            id: before.id,
-            settings: after,
-            record: before.record.changed(self.now()),
-        };
-        if tx.update_scope(&scope).await? {
-            Ok(scope)
-        } else {
-            Err(vanished(scope.id))
-        }
+        let scope =
+            Scope { id: before.id, settings: after, record: before.record.changed(self.now()) };
+        if tx.update_scope(&scope).await? { Ok(scope) } else { Err(vanished(scope.id)) }
     }
 
     /// Removes a scope and revokes its holders' tokens; without `force` it must have none.
     pub(super) async fn remove_scope(&self, tx: &mut Tx, id: &ScopeId, force: bool) -> Result<()> {
         let (total, by) = tx.scope_holders(id).await?;
         if total > 0 && !force {
-            return Err(Error::InUse {
-                resource: id.to_string(),
-                by,
-                total,
-            });
+            return Err(Error::InUse { resource: id.to_string(), by, total });
         }
         tx.raise_epoch_of_holders(id, self.now()).await?;
         tx.delete_scope(id).await
@@ -116,7 +105,5 @@ impl Service {
 }
 
 async fn found(tx: &mut Tx, id: &ScopeId) -> Result<Scope> {
-    tx.find_scope(id)
-        .await?
-        .ok_or_else(|| Error::NotFound(id.to_string()))
+    tx.find_scope(id).await?.ok_or_else(|| Error::NotFound(id.to_string()))
 }

@@ -21,10 +21,8 @@ impl Service {
     /// Reads the keys again: another replica may have added one.
     pub async fn refresh_signing_keys(&self) -> Result<()> {
         let ring = self.read_signing_keys().await?;
-        *self
-            .keys
-            .write()
-            .map_err(|_| Error::internal("the key ring's lock is broken"))? = Arc::new(ring);
+        *self.keys.write().map_err(|_| Error::internal("the key ring's lock is broken"))? =
+            Arc::new(ring);
         Ok(())
     }
 
@@ -50,8 +48,7 @@ impl Service {
     /// for a while before it signs.
     pub async fn follow_signing_algorithm(&self) -> Result<()> {
         if self.keys().newest_algorithm() != Some(self.signing_algorithm) {
-            self.add_signing_key(later(self.now(), KeyRing::NOTICE))
-                .await?;
+            self.add_signing_key(later(self.now(), KeyRing::NOTICE)).await?;
         }
         Ok(())
     }
@@ -69,19 +66,14 @@ impl Service {
 
     async fn read_signing_keys(&self) -> Result<KeyRing> {
         let rows = self.store.read().await?.list_signing_keys().await?;
-        let keys = rows
-            .iter()
-            .map(|row| self.unseal(row))
-            .collect::<Result<_>>()?;
+        let keys = rows.iter().map(|row| self.unseal(row)).collect::<Result<_>>()?;
         Ok(KeyRing::new(keys))
     }
 
     fn unseal(&self, row: &SigningKeyRow) -> Result<SigningKey> {
         let algorithm = SigningAlgorithm::parse(&row.algorithm)
             .map_err(|fault| Error::internal(format!("algorithm of {} {}", row.id, fault.0)))?;
-        let pkcs8 = self
-            .sealer
-            .open(&sealed_name(&row.id), &row.sealed_private_key)?;
+        let pkcs8 = self.sealer.open(&sealed_name(&row.id), &row.sealed_private_key)?;
         SigningKey::from_pkcs8(algorithm, &pkcs8, row.generation, row.activates_at)
     }
 

@@ -44,10 +44,7 @@ impl Service {
         etag: &str,
     ) -> Result<Tenant> {
         let mut tx = self.store.begin().await?;
-        let before = tx
-            .lock_tenant(id)
-            .await?
-            .ok_or_else(|| Error::NotFound(id.name()))?;
+        let before = tx.lock_tenant(id).await?.ok_or_else(|| Error::NotFound(id.name()))?;
         check_etag(&before.record, etag, &id.name())?;
         let after = before.settings.with(id, patch);
         if after == before.settings {
@@ -75,18 +72,11 @@ impl Service {
             return Err(Error::BuiltIn(id.name()));
         }
         let mut tx = self.store.begin().await?;
-        let tenant = tx
-            .lock_tenant(id)
-            .await?
-            .ok_or_else(|| Error::NotFound(id.name()))?;
+        let tenant = tx.lock_tenant(id).await?.ok_or_else(|| Error::NotFound(id.name()))?;
         check_etag(&tenant.record, etag, &id.name())?;
         let (total, by) = tx.tenant_applications(id).await?;
         if total > 0 && !force {
-            return Err(Error::InUse {
-                resource: id.name(),
-                by,
-                total,
-            });
+            return Err(Error::InUse { resource: id.name(), by, total });
         }
         tx.delete_tenant(id).await?;
         tx.commit().await

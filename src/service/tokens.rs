@@ -76,9 +76,7 @@ impl Service {
             epochs: [epochs.tenant, epochs.application, epochs.credential],
         };
         let keys = self.keys();
-        let key = keys
-            .signer(now)
-            .ok_or_else(|| Error::internal("no signing key is active"))?;
+        let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
         let token = jwt::sign(key, &claims)?;
         if token.len() > jwt::MAX_LENGTH {
             return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
@@ -133,8 +131,7 @@ impl Service {
             // Deleted meanwhile, and the token with it.
             return Ok(());
         }
-        tx.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at)
-            .await?;
+        tx.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at).await?;
         tx.commit().await
     }
 
@@ -205,11 +202,8 @@ fn stands(claims: &Claims, client: &Client, now: Timestamp) -> bool {
         && claims.epochs == [epochs.tenant, epochs.application, epochs.credential]
         && claims.tenant == client.tenant.id.as_str()
         && claims.sub == client.application.name.to_string()
-        && ScopeSet::parse(&claims.scope).is_ok_and(|scopes| {
-            scopes
-                .without(&client.application.effective_scopes)
-                .is_empty()
-        })
+        && ScopeSet::parse(&claims.scope)
+            .is_ok_and(|scopes| scopes.without(&client.application.effective_scopes).is_empty())
 }
 
 fn info_of_token(claims: Claims) -> Result<TokenInfo> {

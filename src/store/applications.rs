@@ -48,10 +48,7 @@ macro_rules! select {
 
 impl Row {
     fn application(self) -> Result<Application> {
-        let at = At {
-            table: "applications",
-            key: &self.id,
-        };
+        let at = At { table: "applications", key: &self.id };
         let scopes = |set: Option<String>| ScopeSet::parse(&set.unwrap_or_default());
         Ok(Application {
             name: ApplicationName {
@@ -80,13 +77,8 @@ impl Session {
         name: &ApplicationName,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.id = $3");
-        let row: Option<Row> = find_row!(
-            self,
-            SQL,
-            false,
-            name.tenant.as_str(),
-            name.application.as_str()
-        )?;
+        let row: Option<Row> =
+            find_row!(self, SQL, false, name.tenant.as_str(), name.application.as_str())?;
         row.map(Row::application).transpose()
     }
 
@@ -129,10 +121,7 @@ impl Session {
             page.after.as_deref().unwrap_or_default(),
             page.limit()
         )?;
-        let applications = rows
-            .into_iter()
-            .map(Row::application)
-            .collect::<Result<_>>()?;
+        let applications = rows.into_iter().map(Row::application).collect::<Result<_>>()?;
         Ok(page.page(applications, |a| a.name.application.to_string()))
     }
 }
@@ -167,8 +156,7 @@ impl Tx {
         )
         .map(|rows| rows == 1)?;
         if inserted {
-            self.replace_scopes(&application.name, settings.scopes.iter())
-                .await?;
+            self.replace_scopes(&application.name, settings.scopes.iter()).await?;
         }
         Ok(inserted)
     }
@@ -200,8 +188,7 @@ impl Tx {
         )
         .map(|rows| rows == 1)?;
         if updated && new_scopes {
-            self.replace_scopes(&application.name, settings.scopes.iter())
-                .await?;
+            self.replace_scopes(&application.name, settings.scopes.iter()).await?;
         }
         Ok(updated)
     }
@@ -219,9 +206,6 @@ impl Tx {
         let count: i64 = one_value!(self, COUNT, tenant.as_str())?;
         let first: Vec<String> = list_values!(self, FIRST, tenant.as_str())?;
         let prefix = format!("{}/applications/", tenant.name());
-        Ok((
-            count,
-            first.iter().map(|id| format!("{prefix}{id}")).collect(),
-        ))
+        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
     }
 }

@@ -135,10 +135,7 @@ impl Store {
     pub async fn open(database: &Database, options: PoolOptions) -> Result<Self> {
         let pool = match database {
             Database::Sqlite(path) => {
-                let one = PoolOptions {
-                    max_connections: 1,
-                    ..options
-                };
+                let one = PoolOptions { max_connections: 1, ..options };
                 let write = sqlite_pool(path, one).await?;
                 check_sqlite_version(&write).await?;
                 if !is_current(&SQLITE, applied!(&write)) {
@@ -186,17 +183,13 @@ async fn postgres_pool(server: &PgConnectOptions, options: PoolOptions) -> Resul
 }
 
 async fn check_sqlite_version(pool: &SqlitePool) -> Result<()> {
-    let version: String = sqlx::query_scalar("select sqlite_version()")
-        .fetch_one(pool)
-        .await
-        .map_err(fault)?;
+    let version: String =
+        sqlx::query_scalar("select sqlite_version()").fetch_one(pool).await.map_err(fault)?;
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
     if (next(), next(), next()) < OLDEST_SQLITE {
         let (a, b, c) = OLDEST_SQLITE;
-        return Err(Error::internal(format!(
-            "SQLite {version} is older than {a}.{b}.{c}"
-        )));
+        return Err(Error::internal(format!("SQLite {version} is older than {a}.{b}.{c}")));
     }
     Ok(())
 }

@@ -52,10 +52,7 @@ macro_rules! select {
 
 impl Row {
     fn credential(self, secrets: Vec<SecretRow>) -> Result<Credential> {
-        let at = At {
-            table: "credentials",
-            key: &self.id,
-        };
+        let at = At { table: "credentials", key: &self.id };
         let kind = CredentialKind::parse(&self.kind)
             .ok_or_else(|| Fault::new(format!("is {:?}, no kind of credential", self.kind)));
         Ok(Credential {
@@ -137,11 +134,7 @@ impl Session {
         let (Some(row), Some(application), Some(tenant)) = (row, application, tenant) else {
             return Ok(None);
         };
-        Ok(Some(Client {
-            tenant,
-            application,
-            credential: row.credential(secrets)?,
-        }))
+        Ok(Some(Client { tenant, application, credential: row.credential(secrets)? }))
     }
 
     /// A page of an application's credentials, by id.
@@ -175,9 +168,7 @@ impl Session {
         )?;
         let mut of: HashMap<String, Vec<SecretRow>> = HashMap::new();
         for secret in secrets {
-            of.entry(secret.credential_id.clone())
-                .or_default()
-                .push(secret);
+            of.entry(secret.credential_id.clone()).or_default().push(secret);
         }
         let credentials = rows
             .into_iter()
@@ -273,13 +264,7 @@ impl Tx {
             where credential_id = $1 and (expires_at is null or expires_at > $2)";
         const PURGE: &str = "delete from secrets where credential_id = $1 and expires_at <= $2";
         execute!(self, END, credential.as_str(), older_end.as_microsecond()).map(drop)?;
-        execute!(
-            self,
-            PURGE,
-            credential.as_str(),
-            secret.created_at.as_microsecond()
-        )
-        .map(drop)?;
+        execute!(self, PURGE, credential.as_str(), secret.created_at.as_microsecond()).map(drop)?;
         self.insert_secret(credential, secret).await
     }
 

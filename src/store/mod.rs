@@ -216,11 +216,7 @@ fn fault(error: sqlx::Error) -> Error {
         sqlx::Error::Database(database) => database.code().is_some_and(|code| is_passing(&code)),
         _ => false,
     };
-    if passing {
-        Error::Unavailable(Box::new(error))
-    } else {
-        Error::Internal(Box::new(error))
-    }
+    if passing { Error::Unavailable(Box::new(error)) } else { Error::Internal(Box::new(error)) }
 }
 
 /// PostgreSQL: connection (08), resources (53), operator intervention (57), rollback
@@ -228,10 +224,7 @@ fn fault(error: sqlx::Error) -> Error {
 /// extended codes, which keep the primary code in the low byte.
 fn is_passing(code: &str) -> bool {
     if code.len() == 5 {
-        return ["08", "53", "57", "40", "58"]
-            .iter()
-            .any(|class| code.starts_with(class));
+        return ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class));
     }
-    code.parse::<u32>()
-        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }

@@ -32,10 +32,7 @@ macro_rules! columns {
 
 impl Row {
     fn scope(self) -> Result<Scope> {
-        let at = At {
-            table: "scopes",
-            key: &self.name,
-        };
+        let at = At { table: "scopes", key: &self.name };
         Ok(Scope {
             id: ScopeId {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
@@ -55,11 +52,8 @@ impl Row {
 impl Session {
     /// The scope, if the tenant has it.
     pub async fn find_scope(&mut self, id: &ScopeId) -> Result<Option<Scope>> {
-        const SQL: &str = concat!(
-            "select ",
-            columns!(),
-            " from scopes where tenant_id = $1 and name = $2"
-        );
+        const SQL: &str =
+            concat!("select ", columns!(), " from scopes where tenant_id = $1 and name = $2");
         let row: Option<Row> = find_row!(self, SQL, id.tenant.as_str(), id.scope.as_str())?;
         row.map(Row::scope).transpose()
     }
@@ -91,9 +85,7 @@ impl Session {
         let mut scopes = Vec::new();
         let mut after = None;
         loop {
-            let page = self
-                .list_scopes(tenant, &PageRequest::largest(after))
-                .await?;
+            let page = self.list_scopes(tenant, &PageRequest::largest(after)).await?;
             scopes.extend(page.items);
             after = page.next;
             if after.is_none() {
@@ -111,10 +103,7 @@ impl Session {
         let count: i64 = one_value!(self, COUNT, id.tenant.as_str(), id.scope.as_str())?;
         let first: Vec<String> = list_values!(self, FIRST, id.tenant.as_str(), id.scope.as_str())?;
         let prefix = format!("{}/applications/", id.tenant.name());
-        Ok((
-            count,
-            first.iter().map(|id| format!("{prefix}{id}")).collect(),
-        ))
+        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
     }
 }
 
@@ -175,14 +164,7 @@ impl Tx {
             set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
             where tenant_id = $1 and id in (select application_id from application_scopes \
                 where tenant_id = $1 and scope = $2)";
-        execute!(
-            self,
-            SQL,
-            id.tenant.as_str(),
-            id.scope.as_str(),
-            now.as_microsecond()
-        )
-        .map(drop)
+        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str(), now.as_microsecond()).map(drop)
     }
 
     /// Makes the scopes of an application those of `scopes`.
@@ -195,13 +177,8 @@ impl Tx {
             "delete from application_scopes where tenant_id = $1 and application_id = $2";
         const INSERT: &str = "insert into application_scopes (tenant_id, application_id, scope) \
             values ($1, $2, $3)";
-        execute!(
-            self,
-            DELETE,
-            application.tenant.as_str(),
-            application.application.as_str()
-        )
-        .map(drop)?;
+        execute!(self, DELETE, application.tenant.as_str(), application.application.as_str())
+            .map(drop)?;
         for scope in scopes {
             execute!(
                 self,

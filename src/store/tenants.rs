@@ -33,14 +33,8 @@ macro_rules! columns {
 
 impl Row {
     fn tenant(self) -> Result<Tenant> {
-        let at = At {
-            table: "tenants",
-            key: &self.id,
-        };
-        let additional = self
-            .additional_audiences
-            .split_whitespace()
-            .map(Audience::parse);
+        let at = At { table: "tenants", key: &self.id };
+        let additional = self.additional_audiences.split_whitespace().map(Audience::parse);
         Ok(Tenant {
             id: at.column("id", TenantId::parse(&self.id))?,
             settings: TenantSettings {
@@ -86,17 +80,10 @@ impl Session {
 
     /// A page of tenants, by id.
     pub async fn list_tenants(&mut self, page: &PageRequest) -> Result<Page<Tenant>> {
-        const SQL: &str = concat!(
-            "select ",
-            columns!(),
-            " from tenants where id > $1 order by id limit $2"
-        );
-        let rows: Vec<Row> = list_rows!(
-            self,
-            SQL,
-            page.after.as_deref().unwrap_or_default(),
-            page.limit()
-        )?;
+        const SQL: &str =
+            concat!("select ", columns!(), " from tenants where id > $1 order by id limit $2");
+        let rows: Vec<Row> =
+            list_rows!(self, SQL, page.after.as_deref().unwrap_or_default(), page.limit())?;
         let tenants = rows.into_iter().map(Row::tenant).collect::<Result<_>>()?;
         Ok(page.page(tenants, |tenant| tenant.id.to_string()))
     }
@@ -106,10 +93,8 @@ impl Tx {
     /// The tenant, if it exists, locked: writers of one tenant wait for each other, so
     /// that what a transaction has read of it stays true until it commits.
     pub async fn lock_tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>> {
-        const SQL: &str = concat!(
-            "update tenants set revision = revision where id = $1 returning ",
-            columns!()
-        );
+        const SQL: &str =
+            concat!("update tenants set revision = revision where id = $1 returning ", columns!());
         let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
         row.map(Row::tenant).transpose()
     }

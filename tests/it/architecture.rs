@@ -11,21 +11,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["clock", "error", "domain"]),
     ("secrets", &["clock", "error", "domain"]),
     ("keys", &["clock", "error", "domain"]),
-    (
-        "service",
-        &["clock", "error", "domain", "store", "secrets", "keys"],
-    ),
+    ("service", &["clock", "error", "domain", "store", "secrets", "keys"]),
     ("proto", &[]),
-    (
-        "grpc",
-        &[
-            "clock", "error", "domain", "secrets", "keys", "service", "proto",
-        ],
-    ),
-    (
-        "http",
-        &["clock", "error", "domain", "secrets", "keys", "service"],
-    ),
+    ("grpc", &["clock", "error", "domain", "secrets", "keys", "service", "proto"]),
+    ("http", &["clock", "error", "domain", "secrets", "keys", "service"]),
     ("config", &["domain", "keys", "secrets", "store"]),
     ("telemetry", &["config"]),
     (
@@ -43,19 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    (
-        "cli",
-        &[
-            "clock",
-            "config",
-            "domain",
-            "keys",
-            "proto",
-            "server",
-            "service",
-            "telemetry",
-        ],
-    ),
+    ("cli", &["clock", "config", "domain", "keys", "proto", "server", "service", "telemetry"]),
 ];
 
 /// What must stay out of everything under the faces.
@@ -64,17 +41,9 @@ const FOREIGN: &[&str] = &["tonic", "axum", "prost", "hyper"];
 const MOST_LINES: usize = 400;
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
-        .flat_map(|path| {
-            if path.is_dir() {
-                rust_files(&path)
-            } else {
-                vec![path]
-            }
-        })
+        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect()
 }
@@ -86,13 +55,7 @@ fn source() -> PathBuf {
 /// The room that a file belongs to, if it is in one.
 fn room(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(source()).unwrap();
-    let first = inside
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_str()
-        .unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
     let room = first.trim_end_matches(".rs");
     (room != "lib" && room != "main").then(|| room.to_owned())
 }
@@ -101,9 +64,7 @@ fn room(path: &Path) -> Option<String> {
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let lines = code
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -124,10 +85,7 @@ fn imports(code: &str) -> Vec<String> {
 }
 
 fn first_word(text: &str) -> String {
-    text.trim()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 #[test]
@@ -150,9 +108,7 @@ fn every_room_imports_only_what_it_may() {
 
 #[test]
 fn nothing_under_the_faces_knows_the_wire() {
-    let under = [
-        "domain", "store", "secrets", "keys", "service", "clock", "error",
-    ];
+    let under = ["domain", "store", "secrets", "keys", "service", "clock", "error"];
     let mut wrong = Vec::new();
     for path in rust_files(&source()) {
         if !room(&path).is_some_and(|room| under.contains(&room.as_str())) {
@@ -181,9 +137,7 @@ fn a_file_can_be_held_in_the_head() {
 #[test]
 fn both_databases_have_the_same_migrations() {
     let names = |folder: &str| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("migrations")
-            .join(folder);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
         names.sort();

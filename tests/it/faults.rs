@@ -32,17 +32,10 @@ async fn a_server_needs_no_right_to_change_the_schema() {
     );
     admin.execute(sqlx::AssertSqlSafe(grant)).await.unwrap();
     let options = Database::parse(&url.replace("keyward@", &format!("{role}@"))).unwrap();
-    let pool = PoolOptions {
-        max_connections: 2,
-        acquire_timeout: std::time::Duration::from_secs(10),
-    };
+    let pool =
+        PoolOptions { max_connections: 2, acquire_timeout: std::time::Duration::from_secs(10) };
     let store = Store::open(&options, pool).await.unwrap();
-    let system = store
-        .read()
-        .await
-        .unwrap()
-        .find_tenant(&TenantId::system())
-        .await;
+    let system = store.read().await.unwrap().find_tenant(&TenantId::system()).await;
     assert!(system.unwrap().is_some());
 }
 
@@ -54,12 +47,8 @@ async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive
     let token = crm.token(&kw.grpc()).await;
     proxy.cut().await;
 
-    let introspect = IntrospectTokenRequest {
-        token: token.clone(),
-    };
-    let revoke = RevokeTokenRequest {
-        token: token.clone(),
-    };
+    let introspect = IntrospectTokenRequest { token: token.clone() };
+    let revoke = RevokeTokenRequest { token: token.clone() };
     let refused = [
         crm.exchange(&kw.grpc(), &[], &[]).await.map(drop),
         admin.tokens.introspect_token(introspect).await.map(drop),
@@ -67,21 +56,11 @@ async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive
     ];
     for call in refused {
         let status = call.unwrap_err();
-        assert_eq!(
-            (status.code(), reason(&status).as_str()),
-            (Code::Unavailable, "UNAVAILABLE")
-        );
-        assert!(
-            !status.message().contains("pool"),
-            "no driver's words: {}",
-            status.message()
-        );
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+        assert!(!status.message().contains("pool"), "no driver's words: {}", status.message());
     }
     for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("token", token.as_str()),
-        ];
+        let form = [("grant_type", "client_credentials"), ("token", token.as_str())];
         let answer = kw.post_as(&crm, path, &form).await;
         assert_eq!(answer.status, 503, "{path}: a fault is never 200");
         assert_eq!(answer.error(), "temporarily_unavailable");
@@ -94,8 +73,5 @@ async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive
 
     proxy.mend().await;
     assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
-    assert!(
-        kw.admin().await.is_active(&token).await,
-        "nothing was revoked half"
-    );
+    assert!(kw.admin().await.is_active(&token).await, "nothing was revoked half");
 }

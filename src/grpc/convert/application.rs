@@ -12,14 +12,8 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::service::NewApplication;
 
-const CHANGEABLE: &[&str] = &[
-    "display_name",
-    "description",
-    "contact_email",
-    "scopes",
-    "expire_time",
-    "disabled",
-];
+const CHANGEABLE: &[&str] =
+    &["display_name", "description", "contact_email", "scopes", "expire_time", "disabled"];
 
 const MOST_SCOPES: usize = 200;
 
@@ -28,20 +22,13 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let id = match request.application_id.as_str() {
         "" => Some(None),
-        id => fields
-            .read("application_id", ApplicationId::parse(id))
-            .map(Some),
+        id => fields.read("application_id", ApplicationId::parse(id)).map(Some),
     };
     let request_id = fields.read("request_id", request_id(&request.request_id));
     let patch = required(&mut fields, "application", request.application.as_ref())
         .map(|application| patch(&mut fields, application, &Mask::all()));
     let whole = (|| {
-        Some(NewApplication {
-            tenant: tenant?,
-            id: id?,
-            patch: patch?,
-            request_id: request_id?,
-        })
+        Some(NewApplication { tenant: tenant?, id: id?, patch: patch?, request_id: request_id? })
     })();
     fields.finish(whole)
 }
@@ -63,29 +50,17 @@ pub(in crate::grpc) fn update(
 fn patch(fields: &mut Fields, application: &pb::Application, mask: &Mask<'_>) -> ApplicationPatch {
     ApplicationPatch {
         display_name: mask.then("display_name", || {
-            fields.read(
-                "application.display_name",
-                text(&application.display_name, 1, 128),
-            )
+            fields.read("application.display_name", text(&application.display_name, 1, 128))
         }),
         description: mask.then("description", || {
-            fields.read(
-                "application.description",
-                text(&application.description, 0, 1000),
-            )
+            fields.read("application.description", text(&application.description, 0, 1000))
         }),
         contact_email: mask.then("contact_email", || {
-            fields.read(
-                "application.contact_email",
-                email(&application.contact_email),
-            )
+            fields.read("application.contact_email", email(&application.contact_email))
         }),
         scopes: mask.then("scopes", || scopes(fields, &application.scopes)),
         expires_at: mask.then("expire_time", || {
-            fields.read(
-                "application.expire_time",
-                moment(application.expire_time.as_ref()),
-            )
+            fields.read("application.expire_time", moment(application.expire_time.as_ref()))
         }),
         disabled: mask.then("disabled", || Some(application.disabled)),
     }
@@ -93,10 +68,7 @@ fn patch(fields: &mut Fields, application: &pb::Application, mask: &Mask<'_>) ->
 
 fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
     if values.len() > MOST_SCOPES {
-        fields.fault(
-            "application.scopes",
-            format!("must have at most {MOST_SCOPES} entries"),
-        );
+        fields.fault("application.scopes", format!("must have at most {MOST_SCOPES} entries"));
     }
     fields.read_each("application.scopes", values, ScopeName::parse)
 }

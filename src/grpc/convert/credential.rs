@@ -29,12 +29,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<N
         });
     let whole = (|| {
         let (kind, patch) = rest?;
-        Some(NewCredential {
-            application: application?,
-            kind,
-            patch,
-            request_id: request_id?,
-        })
+        Some(NewCredential { application: application?, kind, patch, request_id: request_id? })
     })();
     fields.finish(whole)
 }
@@ -75,16 +70,10 @@ pub(in crate::grpc) fn rotate(
 fn patch(fields: &mut Fields, credential: &pb::Credential, mask: &Mask<'_>) -> CredentialPatch {
     CredentialPatch {
         display_name: mask.then("display_name", || {
-            fields.read(
-                "credential.display_name",
-                text(&credential.display_name, 0, 128),
-            )
+            fields.read("credential.display_name", text(&credential.display_name, 0, 128))
         }),
         expires_at: mask.then("expire_time", || {
-            fields.read(
-                "credential.expire_time",
-                moment(credential.expire_time.as_ref()),
-            )
+            fields.read("credential.expire_time", moment(credential.expire_time.as_ref()))
         }),
         disabled: mask.then("disabled", || Some(credential.disabled)),
     }

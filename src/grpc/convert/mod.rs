@@ -42,42 +42,28 @@ impl<'a> Mask<'a> {
         if paths.is_empty() {
             fields.fault("update_mask", "must name the fields to change, or `*`");
         }
-        for path in paths
-            .iter()
-            .filter(|path| !changeable.contains(&path.as_str()))
-        {
+        for path in paths.iter().filter(|path| !changeable.contains(&path.as_str())) {
             let known = changeable.join(", ");
-            fields.fault(
-                "update_mask",
-                format!("has {path:?}, which is not one of {known}"),
-            );
+            fields.fault("update_mask", format!("has {path:?}, which is not one of {known}"));
         }
         Self { paths: Some(paths) }
     }
 
     /// `value()` if the request speaks of this field.
     fn then<T>(&self, field: &str, value: impl FnOnce() -> Option<T>) -> Option<T> {
-        let spoken_of = self
-            .paths
-            .is_none_or(|paths| paths.iter().any(|path| path == field));
+        let spoken_of = self.paths.is_none_or(|paths| paths.iter().any(|path| path == field));
         spoken_of.then(value).flatten()
     }
 }
 
 /// The part of a list that a request wants.
 pub(super) fn list_request(page_size: i32, page_token: String) -> ListRequest {
-    ListRequest {
-        page_size,
-        page_token,
-    }
+    ListRequest { page_size, page_token }
 }
 
 /// The items of a list as messages, and the token of the next part.
 pub(super) fn list<T, M>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
-    (
-        list.items.into_iter().map(message).collect(),
-        list.next_page_token,
-    )
+    (list.items.into_iter().map(message).collect(), list.next_page_token)
 }
 
 /// The message of a request that must have one.
@@ -110,18 +96,11 @@ pub(super) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
     // Before 1970 the parts of jiff are both negative; those of protobuf never are.
     prost_types::Timestamp {
         seconds: since_epoch.as_secs() - i64::from(nanos < 0),
-        nanos: if nanos < 0 {
-            nanos + 1_000_000_000
-        } else {
-            nanos
-        },
+        nanos: if nanos < 0 { nanos + 1_000_000_000 } else { nanos },
     }
 }
 
 /// Whole seconds as a message.
 pub(super) fn seconds(span: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        nanos: 0,
-    }
+    prost_types::Duration { seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
 }

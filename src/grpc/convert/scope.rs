@@ -14,9 +14,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateScopeRequest) -> Result<(Scope
     let scope = fields.read("scope_id", ScopeName::parse(&request.scope_id));
     let message = request.scope.clone().unwrap_or_default();
     let patch = patch(&mut fields, "scope", &message, &Mask::all());
-    let id = tenant
-        .zip(scope)
-        .map(|(tenant, scope)| ScopeId { tenant, scope });
+    let id = tenant.zip(scope).map(|(tenant, scope)| ScopeId { tenant, scope });
     fields.finish(id.map(|id| (id, patch)))
 }
 
@@ -42,17 +40,12 @@ pub(super) fn patch(
 ) -> ScopePatch {
     ScopePatch {
         description: mask.then("description", || {
-            fields.read(
-                format!("{field}.description"),
-                text(&scope.description, 0, 1000),
-            )
+            fields.read(format!("{field}.description"), text(&scope.description, 0, 1000))
         }),
-        domain: mask.then("domain", || {
-            fields.read(format!("{field}.domain"), text(&scope.domain, 0, 64))
-        }),
-        family: mask.then("family", || {
-            fields.read(format!("{field}.family"), text(&scope.family, 0, 64))
-        }),
+        domain: mask
+            .then("domain", || fields.read(format!("{field}.domain"), text(&scope.domain, 0, 64))),
+        family: mask
+            .then("family", || fields.read(format!("{field}.family"), text(&scope.family, 0, 64))),
         disabled: mask.then("disabled", || Some(scope.disabled)),
     }
 }

@@ -66,10 +66,7 @@ fn patch(fields: &mut Fields, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPat
 }
 
 /// `Some(None)` when it is empty: the tenant's own.
-#[expect(
-    clippy::option_option,
-    reason = "absent for a fault, and in it absent for the default"
-)]
+#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for the default")]
 fn default_audience(fields: &mut Fields, field: &str, value: &str) -> Option<Option<Audience>> {
     if value.is_empty() {
         return Some(None);
@@ -143,14 +140,9 @@ fn catalogue(
         let name = fields.read(format!("{field}.name"), name);
         let patch = scope::patch(fields, &field, message, &Mask::all());
         if let Some(name) = name
-            && catalogue
-                .insert(name, crate::domain::ScopeSettings::default().with(patch))
-                .is_some()
+            && catalogue.insert(name, crate::domain::ScopeSettings::default().with(patch)).is_some()
         {
-            fields.fault(
-                format!("{field}.name"),
-                format!("{:?} stands twice", message.name),
-            );
+            fields.fault(format!("{field}.name"), format!("{:?} stands twice", message.name));
         }
     }
     catalogue

@@ -14,15 +14,7 @@ pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<(Proof, 
     let scopes: Option<ScopeSet> = fields.read_each("scopes", &request.scopes, ScopeName::parse);
     let audiences: Option<Vec<_>> =
         fields.read_each("audiences", &request.audiences, Audience::parse);
-    let whole = (|| {
-        Some((
-            proof?,
-            GrantRequest {
-                scopes: scopes?,
-                audiences: audiences?,
-            },
-        ))
-    })();
+    let whole = (|| Some((proof?, GrantRequest { scopes: scopes?, audiences: audiences? })))();
     fields.finish(whole)
 }
 

@@ -7,37 +7,22 @@ use tonic_types::StatusExt;
 use super::raw::call;
 use crate::harness::{Backend, on_both_databases, reason};
 
-on_both_databases!(
-    every_bad_field_is_named,
-    every_malformed_name_is_told_its_shape
-);
+on_both_databases!(every_bad_field_is_named, every_malformed_name_is_told_its_shape);
 
 /// A request, and the fields that must be named.
 fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
     let application = |application: pb::Application| {
         pb::CreateApplicationRequest {
             parent: "tenants/acme".to_owned(),
-            application: Some(pb::Application {
-                display_name: "x".to_owned(),
-                ..application
-            }),
+            application: Some(pb::Application { display_name: "x".to_owned(), ..application }),
             ..Default::default()
         }
         .encode_to_vec()
     };
     let create = "/keyward.admin.v1.ApplicationService/CreateApplication";
-    let past = Some(prost_types::Timestamp {
-        seconds: 0,
-        nanos: 0,
-    });
-    let beyond = Some(prost_types::Timestamp {
-        seconds: i64::MAX,
-        nanos: 0,
-    });
-    let nanos = Some(prost_types::Timestamp {
-        seconds: 4_000_000_000,
-        nanos: -1,
-    });
+    let past = Some(prost_types::Timestamp { seconds: 0, nanos: 0 });
+    let beyond = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
+    let nanos = Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: -1 });
     vec![
         (create, Vec::new(), vec!["parent", "application"]),
         (
@@ -64,34 +49,22 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ),
         (
             create,
-            application(pb::Application {
-                expire_time: past,
-                ..Default::default()
-            }),
+            application(pb::Application { expire_time: past, ..Default::default() }),
             vec!["application.expire_time"],
         ),
         (
             create,
-            application(pb::Application {
-                expire_time: beyond,
-                ..Default::default()
-            }),
+            application(pb::Application { expire_time: beyond, ..Default::default() }),
             vec!["application.expire_time"],
         ),
         (
             create,
-            application(pb::Application {
-                expire_time: nanos,
-                ..Default::default()
-            }),
+            application(pb::Application { expire_time: nanos, ..Default::default() }),
             vec!["application.expire_time"],
         ),
         (
             create,
-            application(pb::Application {
-                description: "x".repeat(1001),
-                ..Default::default()
-            }),
+            application(pb::Application { description: "x".repeat(1001), ..Default::default() }),
             vec!["application.description"],
         ),
         (
@@ -115,15 +88,9 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         (
             "/keyward.admin.v1.CredentialService/RotateCredential",
             pb::RotateCredentialRequest {
-                name: format!(
-                    "tenants/acme/applications/crm/credentials/{}",
-                    "0".repeat(32)
-                ),
+                name: format!("tenants/acme/applications/crm/credentials/{}", "0".repeat(32)),
                 etag: String::new(),
-                overlap: Some(prost_types::Duration {
-                    seconds: 31 * 86_400,
-                    nanos: 0,
-                }),
+                overlap: Some(prost_types::Duration { seconds: 31 * 86_400, nanos: 0 }),
             }
             .encode_to_vec(),
             vec!["overlap"],
@@ -136,10 +103,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                     display_name: "x".repeat(129),
                     default_audience: "a b".to_owned(),
                     additional_audiences: vec![String::new()],
-                    access_token_lifetime: Some(prost_types::Duration {
-                        seconds: 3601,
-                        nanos: 0,
-                    }),
+                    access_token_lifetime: Some(prost_types::Duration { seconds: 3601, nanos: 0 }),
                     ..Default::default()
                 }),
             }
@@ -179,62 +143,31 @@ async fn every_bad_field_is_named(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
-    let token = kw
-        .admin_credential()
-        .exchange(&kw.grpc(), &[], &[])
-        .await
-        .unwrap()
-        .access_token;
+    let token = kw.admin_credential().exchange(&kw.grpc(), &[], &[]).await.unwrap().access_token;
     let authorization = format!("Bearer {token}");
     for (path, bytes, fields) in cases() {
         let answer = call(&kw.grpc(), path, bytes, Some(&authorization)).await;
         let status = answer.expect_err(path);
-        assert_eq!(
-            reason(&status),
-            "INVALID_FIELD",
-            "{path}: {}",
-            status.message()
-        );
+        assert_eq!(reason(&status), "INVALID_FIELD", "{path}: {}", status.message());
         let violations = status.get_details_bad_request().unwrap().field_violations;
-        let named: Vec<_> = violations
-            .iter()
-            .map(|violation| violation.field.as_str())
-            .collect();
+        let named: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(named, fields, "{path}");
         for field in fields {
             assert!(status.message().contains(field), "{}", status.message());
         }
     }
-    let request = pb::ListApplicationsRequest {
-        parent: "tenants/acme".to_owned(),
-        ..Default::default()
-    };
-    let left = admin
-        .applications
-        .list_applications(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request =
+        pb::ListApplicationsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
+    let left = admin.applications.list_applications(request).await.unwrap().into_inner();
     assert_eq!(left.applications.len(), 1, "everything is as it was");
 }
 
 async fn every_malformed_name_is_told_its_shape(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    for name in [
-        "",
-        "crm",
-        "tenants/acme/applications/",
-        "tenants/a/applications/b/c",
-    ] {
-        let request = pb::GetApplicationRequest {
-            name: name.to_owned(),
-        };
-        let status = admin
-            .applications
-            .get_application(request)
-            .await
-            .unwrap_err();
+    for name in ["", "crm", "tenants/acme/applications/", "tenants/a/applications/b/c"] {
+        let request = pb::GetApplicationRequest { name: name.to_owned() };
+        let status = admin.applications.get_application(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELD", "{name}");
         let shape = "name must be like tenants/{tenant}/applications/{application}";
         assert_eq!(status.message(), shape, "{name}");

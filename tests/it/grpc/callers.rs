@@ -17,10 +17,8 @@ on_both_databases!(
 );
 
 /// What needs no caller.
-const PUBLIC: [&str; 2] = [
-    "/keyward.token.v1.TokenService/IssueToken",
-    "/keyward.access.v1.KeyService/GetJwks",
-];
+const PUBLIC: [&str; 2] =
+    ["/keyward.token.v1.TokenService/IssueToken", "/keyward.access.v1.KeyService/GetJwks"];
 
 async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
     let kw = backend.start().await;
@@ -42,11 +40,7 @@ async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
                 assert_ne!(refused, Some(Code::Unauthenticated), "{path}");
             } else {
                 let status = answer.expect_err(&path);
-                assert_eq!(
-                    status.code(),
-                    Code::Unauthenticated,
-                    "{path} {authorization:?}"
-                );
+                assert_eq!(status.code(), Code::Unauthenticated, "{path} {authorization:?}");
                 assert_eq!(reason(&status), "UNAUTHENTICATED");
             }
         }
@@ -56,16 +50,9 @@ async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
 async fn no_management_rpc_answers_an_application_of_a_tenant(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
-    let token = crm
-        .exchange(&kw.grpc(), &[], &["keyward"])
-        .await
-        .unwrap()
-        .access_token;
+    let token = crm.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
     let authorization = format!("Bearer {token}");
-    for path in all_methods()
-        .iter()
-        .filter(|path| path.contains("keyward.admin.v1"))
-    {
+    for path in all_methods().iter().filter(|path| path.contains("keyward.admin.v1")) {
         // The empty request is malformed too: the caller is refused before it is looked at.
         let answer = call(&kw.grpc(), path, Vec::new(), Some(&authorization)).await;
         let status = answer.expect_err(path);
@@ -77,28 +64,12 @@ async fn no_management_rpc_answers_an_application_of_a_tenant(backend: Backend) 
 async fn a_built_in_scope_counts_in_the_built_in_tenant_alone(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    admin
-        .tenant("evil", &["keyward.admin", "keyward.verify"])
-        .await;
-    let application = admin
-        .application("evil", "x", &["keyward.admin", "keyward.verify"])
-        .await;
-    let (_, evil) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
-    let token = evil
-        .exchange(&kw.grpc(), &[], &["keyward"])
-        .await
-        .unwrap()
-        .access_token;
+    admin.tenant("evil", &["keyward.admin", "keyward.verify"]).await;
+    let application = admin.application("evil", "x", &["keyward.admin", "keyward.verify"]).await;
+    let (_, evil) = admin.credential(&application.name, Kind::ClientSecret).await;
+    let token = evil.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
     let list = "/keyward.admin.v1.TenantService/ListTenants";
-    let answer = call(
-        &kw.grpc(),
-        list,
-        Vec::new(),
-        Some(&format!("Bearer {token}")),
-    )
-    .await;
+    let answer = call(&kw.grpc(), list, Vec::new(), Some(&format!("Bearer {token}"))).await;
     assert_eq!(answer.unwrap_err().code(), Code::PermissionDenied);
 
     let (_, crm) = admin.acme().await;
@@ -107,80 +78,43 @@ async fn a_built_in_scope_counts_in_the_built_in_tenant_alone(backend: Backend) 
         bearer(&kw.grpc(), &token).await,
     );
     let request = keyward::proto::token::IntrospectTokenRequest { token: foreign };
-    assert!(
-        !tokens
-            .introspect_token(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .active
-    );
+    assert!(!tokens.introspect_token(request).await.unwrap().into_inner().active);
 }
 
 async fn a_verifier_may_introspect_and_not_manage(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
-    let application = admin
-        .application("system", "gateway", &["keyward.verify"])
-        .await;
-    let (_, gateway) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let application = admin.application("system", "gateway", &["keyward.verify"]).await;
+    let (_, gateway) = admin.credential(&application.name, Kind::ClientSecret).await;
     let token = gateway.token(&kw.grpc()).await;
 
     let list = "/keyward.admin.v1.TenantService/ListTenants";
-    let answer = call(
-        &kw.grpc(),
-        list,
-        Vec::new(),
-        Some(&format!("Bearer {token}")),
-    )
-    .await;
+    let answer = call(&kw.grpc(), list, Vec::new(), Some(&format!("Bearer {token}"))).await;
     assert_eq!(answer.unwrap_err().code(), Code::PermissionDenied);
 
     let foreign = crm.token(&kw.grpc()).await;
     let channel = bearer(&kw.grpc(), &token).await;
     let mut tokens = keyward::proto::token::token_service_client::TokenServiceClient::new(channel);
-    let request = keyward::proto::token::IntrospectTokenRequest {
-        token: foreign.clone(),
-    };
-    assert!(
-        tokens
-            .introspect_token(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .active
-    );
-    let request = keyward::proto::token::RevokeTokenRequest {
-        token: foreign.clone(),
-    };
+    let request = keyward::proto::token::IntrospectTokenRequest { token: foreign.clone() };
+    assert!(tokens.introspect_token(request).await.unwrap().into_inner().active);
+    let request = keyward::proto::token::RevokeTokenRequest { token: foreign.clone() };
     let status = tokens.revoke_token(request).await.unwrap_err();
     assert_eq!(
         (status.code(), reason(&status).as_str()),
         (Code::PermissionDenied, "NOT_YOUR_TOKEN")
     );
-    assert!(
-        admin.is_active(&foreign).await,
-        "a refused revocation changes nothing"
-    );
+    assert!(admin.is_active(&foreign).await, "a refused revocation changes nothing");
 }
 
 async fn an_api_key_of_the_system_may_manage(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    let application = admin
-        .application("system", "console", &["keyward.admin"])
-        .await;
+    let application = admin.application("system", "console", &["keyward.admin"]).await;
     let (_, key) = admin.credential(&application.name, Kind::ApiKey).await;
     let list = "/keyward.admin.v1.TenantService/ListTenants";
     let authorization = format!("Bearer {}", key.secret);
-    assert!(
-        call(&kw.grpc(), list, Vec::new(), Some(&authorization))
-            .await
-            .is_ok()
-    );
+    assert!(call(&kw.grpc(), list, Vec::new(), Some(&authorization)).await.is_ok());
 }
 
 async fn a_token_for_another_audience_is_no_callers_token(backend: Backend) {
@@ -188,39 +122,21 @@ async fn a_token_for_another_audience_is_no_callers_token(backend: Backend) {
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.token(&kw.grpc()).await;
     let path = "/keyward.token.v1.TokenService/IntrospectToken";
-    let answer = call(
-        &kw.grpc(),
-        path,
-        Vec::new(),
-        Some(&format!("Bearer {token}")),
-    )
-    .await;
+    let answer = call(&kw.grpc(), path, Vec::new(), Some(&format!("Bearer {token}"))).await;
     let status = answer.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
-    assert!(
-        status.message().contains("audience"),
-        "{}",
-        status.message()
-    );
+    assert!(status.message().contains("audience"), "{}", status.message());
 }
 
 async fn a_caller_loses_his_rights_with_his_credential(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    let application = admin
-        .application("system", "console", &["keyward.admin"])
-        .await;
-    let (credential, secret) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let application = admin.application("system", "console", &["keyward.admin"]).await;
+    let (credential, secret) = admin.credential(&application.name, Kind::ClientSecret).await;
     let token = secret.token(&kw.grpc()).await;
     let list = "/keyward.admin.v1.TenantService/ListTenants";
     let authorization = format!("Bearer {token}");
-    assert!(
-        call(&kw.grpc(), list, Vec::new(), Some(&authorization))
-            .await
-            .is_ok()
-    );
+    assert!(call(&kw.grpc(), list, Vec::new(), Some(&authorization)).await.is_ok());
     let request = keyward::proto::admin::DeleteCredentialRequest {
         name: credential.name,
         etag: String::new(),

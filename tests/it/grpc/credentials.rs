@@ -33,21 +33,11 @@ async fn rotated(
     name: &str,
     overlap: Option<i64>,
 ) -> (pb::Credential, Credential) {
-    let made = admin
-        .credentials
-        .rotate_credential(rotate(name, overlap))
-        .await
-        .unwrap();
+    let made = admin.credentials.rotate_credential(rotate(name, overlap)).await.unwrap();
     let made = made.into_inner();
     let credential = made.credential.unwrap();
     let client_id = credential.client_id.clone();
-    (
-        credential,
-        Credential {
-            client_id,
-            secret: made.secret,
-        },
-    )
+    (credential, Credential { client_id, secret: made.secret })
 }
 
 async fn a_secret_is_told_once_and_never_again(backend: Backend) {
@@ -59,26 +49,11 @@ async fn a_secret_is_told_once_and_never_again(backend: Backend) {
     assert!(crm.secret.ends_with(&made.secrets[0].last_four));
     secret_free(&format!("{made:?}"));
 
-    let request = pb::GetCredentialRequest {
-        name: made.name.clone(),
-    };
-    let read = admin
-        .credentials
-        .get_credential(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request = pb::GetCredentialRequest { name: made.name.clone() };
+    let read = admin.credentials.get_credential(request).await.unwrap().into_inner();
     assert_eq!(read.credential, Some(made.clone()));
-    let request = pb::ListCredentialsRequest {
-        parent: CRM.to_owned(),
-        ..Default::default()
-    };
-    let list = admin
-        .credentials
-        .list_credentials(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request = pb::ListCredentialsRequest { parent: CRM.to_owned(), ..Default::default() };
+    let list = admin.credentials.list_credentials(request).await.unwrap().into_inner();
     assert_eq!(list.credentials, [made]);
     secret_free(&format!("{read:?} {list:?}"));
 }
@@ -91,10 +66,7 @@ async fn a_planned_rotation_overlaps(backend: Backend) {
     let (credential, new) = rotated(&mut admin, &made.name, Some(3600)).await;
     assert_eq!(credential.client_id, made.client_id);
     assert_eq!(credential.secrets.len(), 2);
-    assert!(
-        new.secret.ends_with(&credential.secrets[0].last_four),
-        "newest first"
-    );
+    assert!(new.secret.ends_with(&credential.secrets[0].last_four), "newest first");
     assert!(admin.is_active(&token).await, "nothing is interrupted");
 
     for secret in [&old, &new] {
@@ -111,18 +83,11 @@ async fn a_third_secret_waits_for_the_first_to_end(backend: Backend) {
     let mut admin = kw.admin().await;
     let (made, _) = admin.acme().await;
     rotated(&mut admin, &made.name, None).await;
-    let status = admin
-        .credentials
-        .rotate_credential(rotate(&made.name, Some(60)))
-        .await
-        .unwrap_err();
+    let status =
+        admin.credentials.rotate_credential(rotate(&made.name, Some(60))).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(reason(&status), "ROTATION_IN_PROGRESS");
-    assert!(
-        status.message().contains("2026-06-02T12:00:00"),
-        "{}",
-        status.message()
-    );
+    assert!(status.message().contains("2026-06-02T12:00:00"), "{}", status.message());
     kw.advance(24 * 3600);
     let mut admin = kw.admin().await;
     let (credential, _) = rotated(&mut admin, &made.name, Some(60)).await;
@@ -134,10 +99,7 @@ async fn a_leak_ends_every_older_secret_at_once(backend: Backend) {
     let mut admin = kw.admin().await;
     let (made, first) = admin.acme().await;
     let (_, second) = rotated(&mut admin, &made.name, Some(3600)).await;
-    let tokens = [
-        first.token(&kw.grpc()).await,
-        second.token(&kw.grpc()).await,
-    ];
+    let tokens = [first.token(&kw.grpc()).await, second.token(&kw.grpc()).await];
     let (credential, third) = rotated(&mut admin, &made.name, Some(0)).await;
     assert_eq!(credential.secrets.len(), 1);
     for old in [&first, &second] {
@@ -157,10 +119,7 @@ async fn a_rotated_api_key_names_the_same_credential(backend: Backend) {
     let (_, new) = rotated(&mut admin, &made.name, Some(60)).await;
     for key in [&old.secret, &new.secret] {
         let info = admin.introspect(key).await;
-        assert_eq!(
-            (info.active, info.client_id),
-            (true, made.client_id.clone())
-        );
+        assert_eq!((info.active, info.client_id), (true, made.client_id.clone()));
     }
 }
 
@@ -168,10 +127,7 @@ async fn a_credential_expires(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
-    let end = prost_types::Timestamp {
-        seconds: kw.now().as_second() + 10,
-        nanos: 0,
-    };
+    let end = prost_types::Timestamp { seconds: kw.now().as_second() + 10, nanos: 0 };
     let request = pb::CreateCredentialRequest {
         parent: CRM.to_owned(),
         credential: Some(pb::Credential {
@@ -181,32 +137,14 @@ async fn a_credential_expires(backend: Backend) {
         }),
         request_id: String::new(),
     };
-    let made = admin
-        .credentials
-        .create_credential(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let made = admin.credentials.create_credential(request).await.unwrap().into_inner();
     let credential = made.credential.unwrap();
-    assert_eq!(
-        (credential.state(), credential.expire_time),
-        (State::Active, Some(end))
-    );
+    assert_eq!((credential.state(), credential.expire_time), (State::Active, Some(end)));
     kw.advance(10);
-    let request = pb::GetCredentialRequest {
-        name: credential.name,
-    };
-    let read = admin
-        .credentials
-        .get_credential(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request = pb::GetCredentialRequest { name: credential.name };
+    let read = admin.credentials.get_credential(request).await.unwrap().into_inner();
     assert_eq!(read.credential.unwrap().state(), State::Expired);
-    let secret = Credential {
-        client_id: credential.client_id,
-        secret: made.secret,
-    };
+    let secret = Credential { client_id: credential.client_id, secret: made.secret };
     assert!(secret.exchange(&kw.grpc(), &[], &[]).await.is_err());
 }
 
@@ -217,37 +155,17 @@ async fn a_repeated_request_makes_one_credential(backend: Backend) {
     admin.application("acme", "crm", &["a"]).await;
     let request = pb::CreateCredentialRequest {
         parent: CRM.to_owned(),
-        credential: Some(pb::Credential {
-            kind: Kind::ApiKey.into(),
-            ..Default::default()
-        }),
+        credential: Some(pb::Credential { kind: Kind::ApiKey.into(), ..Default::default() }),
         request_id: "7b1f".to_owned(),
     };
-    let made = admin
-        .credentials
-        .create_credential(request.clone())
-        .await
-        .unwrap()
-        .into_inner();
-    let status = admin
-        .credentials
-        .create_credential(request)
-        .await
-        .unwrap_err();
+    let made = admin.credentials.create_credential(request.clone()).await.unwrap().into_inner();
+    let status = admin.credentials.create_credential(request).await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists);
     let name = made.credential.unwrap().name;
     assert!(status.message().contains(&name), "{}", status.message());
     secret_free(&format!("{status:?}"));
-    let request = pb::ListCredentialsRequest {
-        parent: CRM.to_owned(),
-        ..Default::default()
-    };
-    let list = admin
-        .credentials
-        .list_credentials(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request = pb::ListCredentialsRequest { parent: CRM.to_owned(), ..Default::default() };
+    let list = admin.credentials.list_credentials(request).await.unwrap().into_inner();
     assert_eq!(list.credentials.len(), 1);
 }
 
@@ -257,9 +175,7 @@ async fn a_secret_stands_nowhere_in_the_database(backend: Backend) {
     let (credential, crm) = admin.acme().await;
     let (_, key) = admin.credential(CRM, Kind::ApiKey).await;
     let token = crm.token(&kw.grpc()).await;
-    let request = keyward::proto::token::RevokeTokenRequest {
-        token: token.clone(),
-    };
+    let request = keyward::proto::token::RevokeTokenRequest { token: token.clone() };
     admin.tokens.revoke_token(request).await.unwrap();
     let rename = pb::UpdateCredentialRequest {
         credential: Some(pb::Credential {
@@ -267,23 +183,14 @@ async fn a_secret_stands_nowhere_in_the_database(backend: Backend) {
             display_name: "renamed".to_owned(),
             ..Default::default()
         }),
-        update_mask: Some(FieldMask {
-            paths: vec!["display_name".to_owned()],
-        }),
+        update_mask: Some(FieldMask { paths: vec!["display_name".to_owned()] }),
     };
     admin.credentials.update_credential(rename).await.unwrap();
     kw.restart().await;
     let bytes = kw.stored_bytes().await;
     assert!(bytes.len() > 1000);
-    for secret in [
-        &crm.secret,
-        &key.secret,
-        &token,
-        &kw.admin_credential().secret,
-    ] {
-        let found = bytes
-            .windows(secret.len())
-            .any(|window| window == secret.as_bytes());
+    for secret in [&crm.secret, &key.secret, &token, &kw.admin_credential().secret] {
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "a secret is at rest");
     }
 }

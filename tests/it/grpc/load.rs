@@ -13,10 +13,7 @@ const MANY: usize = 200;
 
 async fn two_hundred_creates_and_exchanges_at_once(backend: Backend) {
     // Every hash waits for the same two cores as all other tests.
-    let patient = [
-        ("secrets.hash_wait", "5m"),
-        ("limits.request_timeout", "5m"),
-    ];
+    let patient = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
     let kw = backend.start_with(&patient).await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
@@ -46,12 +43,7 @@ async fn two_hundred_creates_and_exchanges_at_once(backend: Backend) {
         page_size: 1000,
         page_token: String::new(),
     };
-    let list = admin
-        .applications
-        .list_applications(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let list = admin.applications.list_applications(request).await.unwrap().into_inner();
     assert_eq!(list.applications.len(), MANY);
     assert!(admin.is_active(tokens.iter().next().unwrap()).await);
 }
@@ -75,26 +67,12 @@ async fn create(
         }),
         ..Default::default()
     };
-    let application = applications
-        .create_application(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let application = applications.create_application(request).await.unwrap().into_inner();
     let request = pb::CreateCredentialRequest {
         parent: application.application.unwrap().name,
-        credential: Some(pb::Credential {
-            kind: Kind::ClientSecret.into(),
-            ..Default::default()
-        }),
+        credential: Some(pb::Credential { kind: Kind::ClientSecret.into(), ..Default::default() }),
         request_id: String::new(),
     };
-    let made = credentials
-        .create_credential(request)
-        .await
-        .unwrap()
-        .into_inner();
-    Credential {
-        client_id: made.credential.unwrap().client_id,
-        secret: made.secret,
-    }
+    let made = credentials.create_credential(request).await.unwrap().into_inner();
+    Credential { client_id: made.credential.unwrap().client_id, secret: made.secret }
 }

@@ -25,18 +25,13 @@ on_both_databases!(
 );
 
 fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask {
-        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-    })
+    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
 }
 
 async fn a_tenant_is_created_read_changed_and_deleted(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    let request = pb::CreateTenantRequest {
-        tenant_id: "acme".to_owned(),
-        tenant: None,
-    };
+    let request = pb::CreateTenantRequest { tenant_id: "acme".to_owned(), tenant: None };
     let made = admin.tenants.create_tenant(request.clone()).await.unwrap();
     let made = made.into_inner().tenant.unwrap();
     assert_eq!(made.name, "tenants/acme");
@@ -45,48 +40,26 @@ async fn a_tenant_is_created_read_changed_and_deleted(backend: Backend) {
     assert_eq!(made.access_token_lifetime.unwrap().seconds, 900);
     assert_eq!(made.create_time.unwrap().seconds, kw.now().as_second());
     let status = admin.tenants.create_tenant(request).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::AlreadyExists, "ALREADY_EXISTS")
-    );
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
 
     kw.advance(5);
     let change = pb::UpdateTenantRequest {
         tenant: Some(pb::Tenant {
             name: made.name.clone(),
-            access_token_lifetime: Some(prost_types::Duration {
-                seconds: 60,
-                nanos: 0,
-            }),
+            access_token_lifetime: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
             ..Default::default()
         }),
         update_mask: mask(&["access_token_lifetime"]),
     };
-    let changed = admin
-        .tenants
-        .update_tenant(change)
-        .await
-        .unwrap()
-        .into_inner()
-        .tenant
-        .unwrap();
+    let changed = admin.tenants.update_tenant(change).await.unwrap().into_inner().tenant.unwrap();
     assert_eq!(changed.access_token_lifetime.unwrap().seconds, 60);
     assert_ne!(changed.etag, made.etag);
-    assert_eq!(
-        changed.update_time.unwrap().seconds,
-        made.update_time.unwrap().seconds + 5
-    );
+    assert_eq!(changed.update_time.unwrap().seconds, made.update_time.unwrap().seconds + 5);
 
-    let request = pb::DeleteTenantRequest {
-        name: made.name.clone(),
-        ..Default::default()
-    };
+    let request = pb::DeleteTenantRequest { name: made.name.clone(), ..Default::default() };
     admin.tenants.delete_tenant(request.clone()).await.unwrap();
     let status = admin.tenants.delete_tenant(request).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::NotFound, "NOT_FOUND")
-    );
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "NOT_FOUND"));
 }
 
 async fn application_with_everything(admin: &mut Admin, seconds: i64) -> pb::Application {
@@ -104,11 +77,7 @@ async fn application_with_everything(admin: &mut Admin, seconds: i64) -> pb::App
         }),
         request_id: String::new(),
     };
-    let made = admin
-        .applications
-        .create_application(request)
-        .await
-        .unwrap();
+    let made = admin.applications.create_application(request).await.unwrap();
     made.into_inner().application.unwrap()
 }
 
@@ -125,11 +94,7 @@ async fn only_the_fields_of_the_mask_change(backend: Backend) {
         }),
         update_mask: mask(paths),
     };
-    let changed = admin
-        .applications
-        .update_application(change(&["display_name"]))
-        .await
-        .unwrap();
+    let changed = admin.applications.update_application(change(&["display_name"])).await.unwrap();
     let changed = changed.into_inner().application.unwrap();
     let expected = pb::Application {
         display_name: "New".to_owned(),
@@ -138,28 +103,12 @@ async fn only_the_fields_of_the_mask_change(backend: Backend) {
     };
     assert_eq!(changed, expected);
 
-    let all = admin
-        .applications
-        .update_application(change(&["*"]))
-        .await
-        .unwrap();
+    let all = admin.applications.update_application(change(&["*"])).await.unwrap();
     let all = all.into_inner().application.unwrap();
-    assert_eq!(
-        (all.description.as_str(), all.scopes.len(), all.expire_time),
-        ("", 0, None)
-    );
+    assert_eq!((all.description.as_str(), all.scopes.len(), all.expire_time), ("", 0, None));
 
-    for paths in [
-        &[][..],
-        &["name"],
-        &["state"],
-        &["display_name", "nonsense"],
-    ] {
-        let status = admin
-            .applications
-            .update_application(change(paths))
-            .await
-            .unwrap_err();
+    for paths in [&[][..], &["name"], &["state"], &["display_name", "nonsense"]] {
+        let status = admin.applications.update_application(change(paths)).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELD", "{paths:?}");
         let violations = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!(violations[0].field, "update_mask");
@@ -179,37 +128,15 @@ async fn an_etag_that_moved_is_refused(backend: Backend) {
         }),
         update_mask: mask(&["display_name"]),
     };
-    admin
-        .applications
-        .update_application(change(&made.etag, "first"))
-        .await
-        .unwrap();
-    let status = admin
-        .applications
-        .update_application(change(&made.etag, "second"))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::Aborted, "ETAG_MISMATCH")
-    );
-    let delete = pb::DeleteApplicationRequest {
-        name: made.name.clone(),
-        etag: made.etag,
-    };
-    let status = admin
-        .applications
-        .delete_application(delete)
-        .await
-        .unwrap_err();
+    admin.applications.update_application(change(&made.etag, "first")).await.unwrap();
+    let status =
+        admin.applications.update_application(change(&made.etag, "second")).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    let delete = pb::DeleteApplicationRequest { name: made.name.clone(), etag: made.etag };
+    let status = admin.applications.delete_application(delete).await.unwrap_err();
     assert_eq!(status.code(), Code::Aborted);
     let request = pb::GetApplicationRequest { name: made.name };
-    let left = admin
-        .applications
-        .get_application(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let left = admin.applications.get_application(request).await.unwrap().into_inner();
     assert_eq!(left.application.unwrap().display_name, "first");
 }
 
@@ -217,16 +144,9 @@ async fn a_change_that_changes_nothing_keeps_the_etag(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let made = application_with_everything(&mut admin, kw.now().as_second() + 99).await;
-    let request = pb::UpdateApplicationRequest {
-        application: Some(made.clone()),
-        update_mask: mask(&["*"]),
-    };
-    let same = admin
-        .applications
-        .update_application(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request =
+        pb::UpdateApplicationRequest { application: Some(made.clone()), update_mask: mask(&["*"]) };
+    let same = admin.applications.update_application(request).await.unwrap().into_inner();
     assert_eq!(same.application, Some(made));
 }
 
@@ -236,24 +156,13 @@ async fn a_repeated_request_makes_one_application(backend: Backend) {
     admin.tenant("acme", &[]).await;
     let request = pb::CreateApplicationRequest {
         parent: "tenants/acme".to_owned(),
-        application: Some(pb::Application {
-            display_name: "x".to_owned(),
-            ..Default::default()
-        }),
+        application: Some(pb::Application { display_name: "x".to_owned(), ..Default::default() }),
         request_id: "0e8c6a5c-7a53-4d5e-9c1a-111111111111".to_owned(),
         ..Default::default()
     };
-    let made = admin
-        .applications
-        .create_application(request.clone())
-        .await
-        .unwrap();
+    let made = admin.applications.create_application(request.clone()).await.unwrap();
     let name = made.into_inner().application.unwrap().name;
-    let status = admin
-        .applications
-        .create_application(request)
-        .await
-        .unwrap_err();
+    let status = admin.applications.create_application(request).await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists);
     let resource = status.get_details_resource_info().unwrap();
     assert_eq!(resource.resource_name, name);
@@ -265,19 +174,8 @@ async fn list(admin: &mut Admin, tenant: &str, size: i32, token: &str) -> (Vec<S
         page_size: size,
         page_token: token.to_owned(),
     };
-    let page = admin
-        .applications
-        .list_applications(request)
-        .await
-        .unwrap()
-        .into_inner();
-    (
-        page.applications
-            .into_iter()
-            .map(|a| a.display_name)
-            .collect(),
-        page.next_page_token,
-    )
+    let page = admin.applications.list_applications(request).await.unwrap().into_inner();
+    (page.applications.into_iter().map(|a| a.display_name).collect(), page.next_page_token)
 }
 
 async fn lists_go_page_by_page_without_gaps(backend: Backend) {
@@ -299,21 +197,14 @@ async fn lists_go_page_by_page_without_gaps(backend: Backend) {
         }
     }
     assert_eq!(seen, ids);
-    assert_eq!(
-        list(&mut admin, "acme", 7, "").await,
-        (ids.clone(), String::new())
-    );
+    assert_eq!(list(&mut admin, "acme", 7, "").await, (ids.clone(), String::new()));
     assert_eq!(list(&mut admin, "acme", 0, "").await.0.len(), 7);
     let request = pb::ListApplicationsRequest {
         parent: "tenants/acme".to_owned(),
         page_size: -1,
         ..Default::default()
     };
-    let status = admin
-        .applications
-        .list_applications(request)
-        .await
-        .unwrap_err();
+    let status = admin.applications.list_applications(request).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
 }
 
@@ -336,11 +227,7 @@ async fn a_page_token_is_good_for_its_own_list_alone(backend: Backend) {
             page_size: 1,
             page_token: token.to_owned(),
         };
-        let status = admin
-            .applications
-            .list_applications(request)
-            .await
-            .unwrap_err();
+        let status = admin.applications.list_applications(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_PAGE_TOKEN", "{tenant} {token}");
     }
     let request = pb::ListScopesRequest {
@@ -394,65 +281,33 @@ async fn another_tenants_resource_is_not_found(backend: Backend) {
             admin
                 .credentials
                 .update_credential(pb::UpdateCredentialRequest {
-                    credential: Some(pb::Credential {
-                        name: name.clone(),
-                        ..Default::default()
-                    }),
+                    credential: Some(pb::Credential { name: name.clone(), ..Default::default() }),
                     update_mask: mask(&["disabled"]),
                 })
                 .await
                 .map(drop),
+            admin.scopes.get_scope(pb::GetScopeRequest { name: scope.clone() }).await.map(drop),
             admin
                 .scopes
-                .get_scope(pb::GetScopeRequest {
-                    name: scope.clone(),
-                })
-                .await
-                .map(drop),
-            admin
-                .scopes
-                .delete_scope(pb::DeleteScopeRequest {
-                    name: scope,
-                    ..Default::default()
-                })
+                .delete_scope(pb::DeleteScopeRequest { name: scope, ..Default::default() })
                 .await
                 .map(drop),
         ];
         for (n, call) in calls.into_iter().enumerate() {
-            assert_eq!(
-                call.unwrap_err().code(),
-                Code::NotFound,
-                "call {n} of {name}"
-            );
+            assert_eq!(call.unwrap_err().code(), Code::NotFound, "call {n} of {name}");
         }
         if !application.ends_with("evil/applications/other") {
-            let request = pb::GetApplicationRequest {
-                name: application.clone(),
-            };
-            let status = admin
-                .applications
-                .get_application(request)
-                .await
-                .unwrap_err();
+            let request = pb::GetApplicationRequest { name: application.clone() };
+            let status = admin.applications.get_application(request).await.unwrap_err();
             assert_eq!(status.code(), Code::NotFound);
-            let request = pb::DeleteApplicationRequest {
-                name: application,
-                etag: empty(),
-            };
-            let status = admin
-                .applications
-                .delete_application(request)
-                .await
-                .unwrap_err();
+            let request = pb::DeleteApplicationRequest { name: application, etag: empty() };
+            let status = admin.applications.delete_application(request).await.unwrap_err();
             assert_eq!(status.code(), Code::NotFound);
         }
     }
     let name = credential.name;
     let request = pb::GetCredentialRequest { name };
-    assert!(
-        admin.credentials.get_credential(request).await.is_ok(),
-        "nothing was harmed"
-    );
+    assert!(admin.credentials.get_credential(request).await.is_ok(), "nothing was harmed");
 }
 
 async fn what_is_in_use_is_not_deleted_without_force(backend: Backend) {
@@ -465,14 +320,8 @@ async fn what_is_in_use_is_not_deleted_without_force(backend: Backend) {
         force,
     };
     let status = admin.scopes.delete_scope(scope(false)).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::FailedPrecondition, "IN_USE")
-    );
-    let violations = status
-        .get_details_precondition_failure()
-        .unwrap()
-        .violations;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "IN_USE"));
+    let violations = status.get_details_precondition_failure().unwrap().violations;
     assert_eq!(violations[0].subject, "tenants/acme/applications/crm");
     admin.scopes.delete_scope(scope(true)).await.unwrap();
 
@@ -481,11 +330,7 @@ async fn what_is_in_use_is_not_deleted_without_force(backend: Backend) {
         etag: String::new(),
         force,
     };
-    let status = admin
-        .tenants
-        .delete_tenant(tenant(false))
-        .await
-        .unwrap_err();
+    let status = admin.tenants.delete_tenant(tenant(false)).await.unwrap_err();
     assert_eq!(reason(&status), "IN_USE");
     admin.tenants.delete_tenant(tenant(true)).await.unwrap();
 }
@@ -504,11 +349,7 @@ async fn an_application_cannot_hold_what_the_catalogue_lacks(backend: Backend) {
         update_mask: mask(&["disabled"]),
     };
     admin.scopes.update_scope(disable).await.unwrap();
-    for (lacking, why) in [
-        ("d", "another tenant's"),
-        ("c", "disabled"),
-        ("e", "unknown"),
-    ] {
+    for (lacking, why) in [("d", "another tenant's"), ("c", "disabled"), ("e", "unknown")] {
         let request = pb::UpdateApplicationRequest {
             application: Some(pb::Application {
                 name: "tenants/acme/applications/crm".to_owned(),
@@ -517,11 +358,7 @@ async fn an_application_cannot_hold_what_the_catalogue_lacks(backend: Backend) {
             }),
             update_mask: mask(&["scopes"]),
         };
-        let status = admin
-            .applications
-            .update_application(request)
-            .await
-            .unwrap_err();
+        let status = admin.applications.update_application(request).await.unwrap_err();
         assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED", "{why}");
         assert_eq!(status.message(), format!("scope not allowed: {lacking}"));
     }
@@ -540,23 +377,14 @@ async fn a_disabled_scope_may_be_kept_and_not_given(backend: Backend) {
         update_mask: mask(&["disabled"]),
     };
     admin.scopes.update_scope(disable).await.unwrap();
-    let request = pb::GetApplicationRequest {
-        name: "tenants/acme/applications/crm".to_owned(),
-    };
+    let request = pb::GetApplicationRequest { name: "tenants/acme/applications/crm".to_owned() };
     let read = admin.applications.get_application(request).await.unwrap();
     let read = read.into_inner().application.unwrap();
     let written_back = pb::UpdateApplicationRequest {
-        application: Some(pb::Application {
-            description: "edited".to_owned(),
-            ..read
-        }),
+        application: Some(pb::Application { description: "edited".to_owned(), ..read }),
         update_mask: mask(&["*"]),
     };
-    let changed = admin
-        .applications
-        .update_application(written_back)
-        .await
-        .unwrap();
+    let changed = admin.applications.update_application(written_back).await.unwrap();
     assert_eq!(changed.into_inner().application.unwrap().scopes, ["a", "b"]);
 }
 
@@ -564,24 +392,13 @@ async fn the_built_in_tenant_stays_as_it_is(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let name = "tenants/system".to_owned();
-    let delete = pb::DeleteTenantRequest {
-        name: name.clone(),
-        etag: String::new(),
-        force: true,
-    };
+    let delete = pb::DeleteTenantRequest { name: name.clone(), etag: String::new(), force: true };
     let disable = pb::UpdateTenantRequest {
-        tenant: Some(pb::Tenant {
-            name: name.clone(),
-            disabled: true,
-            ..Default::default()
-        }),
+        tenant: Some(pb::Tenant { name: name.clone(), disabled: true, ..Default::default() }),
         update_mask: mask(&["disabled"]),
     };
-    let scope = pb::CreateScopeRequest {
-        parent: name.clone(),
-        scope_id: "x".to_owned(),
-        scope: None,
-    };
+    let scope =
+        pb::CreateScopeRequest { parent: name.clone(), scope_id: "x".to_owned(), scope: None };
     let remove = pb::DeleteScopeRequest {
         name: format!("{name}/scopes/keyward.verify"),
         ..Default::default()
@@ -616,19 +433,10 @@ async fn a_deleted_application_does_not_come_back_to_life(backend: Backend) {
         name: "tenants/acme/applications/crm".to_owned(),
         etag: String::new(),
     };
-    admin
-        .applications
-        .delete_application(request)
-        .await
-        .unwrap();
+    admin.applications.delete_application(request).await.unwrap();
     assert!(!admin.is_active(&token).await);
     admin.application("acme", "crm", &["a", "b"]).await;
-    admin
-        .credential("tenants/acme/applications/crm", Kind::ClientSecret)
-        .await;
-    assert!(
-        !admin.is_active(&token).await,
-        "one of the same name is another one"
-    );
+    admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
+    assert!(!admin.is_active(&token).await, "one of the same name is another one");
     assert!(crm.exchange(&kw.grpc(), &[], &[]).await.is_err());
 }

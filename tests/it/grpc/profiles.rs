@@ -14,11 +14,7 @@ on_both_databases!(
 );
 
 fn scope(name: &str, description: &str) -> pb::Scope {
-    pb::Scope {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        ..Default::default()
-    }
+    pb::Scope { name: name.to_owned(), description: description.to_owned(), ..Default::default() }
 }
 
 fn profile(scopes: Vec<pb::Scope>) -> pb::ApplyProfileRequest {
@@ -34,26 +30,14 @@ fn profile(scopes: Vec<pb::Scope>) -> pb::ApplyProfileRequest {
 }
 
 async fn apply(admin: &mut Admin, request: pb::ApplyProfileRequest) -> Vec<(Action, String)> {
-    let changes = admin
-        .tenants
-        .apply_profile(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .changes;
-    changes
-        .into_iter()
-        .map(|change| (change.action(), change.resource))
-        .collect()
+    let changes = admin.tenants.apply_profile(request).await.unwrap().into_inner().changes;
+    changes.into_iter().map(|change| (change.action(), change.resource)).collect()
 }
 
 async fn a_profile_makes_a_tenant_and_applied_twice_changes_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    let first = profile(vec![
-        scope("a", "one"),
-        scope("tenants/acme/scopes/b", "two"),
-    ]);
+    let first = profile(vec![scope("a", "one"), scope("tenants/acme/scopes/b", "two")]);
     let resource = |name: &str| format!("tenants/acme/scopes/{name}");
     let changes = apply(&mut admin, first.clone()).await;
     let made = [
@@ -65,18 +49,9 @@ async fn a_profile_makes_a_tenant_and_applied_twice_changes_nothing(backend: Bac
     assert_eq!(apply(&mut admin, first).await, []);
 
     let second = profile(vec![scope("b", "changed"), scope("c", "three")]);
-    let changes = admin
-        .tenants
-        .apply_profile(second)
-        .await
-        .unwrap()
-        .into_inner()
-        .changes;
+    let changes = admin.tenants.apply_profile(second).await.unwrap().into_inner().changes;
     assert_eq!(changes[1].details, ["description: \"two\" -> \"changed\""]);
-    let changes: Vec<_> = changes
-        .into_iter()
-        .map(|c| (c.action(), c.resource))
-        .collect();
+    let changes: Vec<_> = changes.into_iter().map(|c| (c.action(), c.resource)).collect();
     let expected = [
         (Action::Delete, resource("a")),
         (Action::Update, resource("b")),
@@ -89,18 +64,11 @@ async fn a_dry_run_tells_everything_and_changes_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let request = profile(vec![scope("a", "one")]);
-    let dry = pb::ApplyProfileRequest {
-        validate_only: true,
-        ..request.clone()
-    };
+    let dry = pb::ApplyProfileRequest { validate_only: true, ..request.clone() };
     let told = apply(&mut admin, dry.clone()).await;
     assert_eq!(told.len(), 2);
     assert_eq!(apply(&mut admin, dry).await, told, "nothing was changed");
-    assert_eq!(
-        apply(&mut admin, request).await,
-        told,
-        "and it told the truth"
-    );
+    assert_eq!(apply(&mut admin, request).await, told, "and it told the truth");
 }
 
 async fn a_scope_in_use_goes_only_with_force(backend: Backend) {
@@ -109,67 +77,32 @@ async fn a_scope_in_use_goes_only_with_force(backend: Backend) {
     let (_, crm) = admin.acme().await;
     let token = crm.token(&kw.grpc()).await;
     let without_a = profile(vec![scope("b", ""), scope("c", "")]);
-    let status = admin
-        .tenants
-        .apply_profile(without_a.clone())
-        .await
-        .unwrap_err();
+    let status = admin.tenants.apply_profile(without_a.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "IN_USE");
     assert!(admin.is_active(&token).await);
 
-    let dry = pb::ApplyProfileRequest {
-        validate_only: true,
-        ..without_a.clone()
-    };
-    let changes = admin
-        .tenants
-        .apply_profile(dry)
-        .await
-        .unwrap()
-        .into_inner()
-        .changes;
-    let deletion = changes
-        .iter()
-        .find(|change| change.action() == Action::Delete)
-        .unwrap();
+    let dry = pb::ApplyProfileRequest { validate_only: true, ..without_a.clone() };
+    let changes = admin.tenants.apply_profile(dry).await.unwrap().into_inner().changes;
+    let deletion = changes.iter().find(|change| change.action() == Action::Delete).unwrap();
     assert_eq!(deletion.affected_applications, 1);
 
-    let forced = pb::ApplyProfileRequest {
-        force: true,
-        ..without_a
-    };
+    let forced = pb::ApplyProfileRequest { force: true, ..without_a };
     admin.tenants.apply_profile(forced).await.unwrap();
     assert!(!admin.is_active(&token).await);
-    assert_eq!(
-        crm.exchange(&kw.grpc(), &[], &[]).await.unwrap().scopes,
-        ["b"]
-    );
+    assert_eq!(crm.exchange(&kw.grpc(), &[], &[]).await.unwrap().scopes, ["b"]);
 }
 
 async fn a_profile_with_a_fault_changes_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
-    let faulty = profile(vec![
-        scope("a", ""),
-        scope("b c", ""),
-        scope("a", ""),
-        scope("d", "\n"),
-    ]);
+    let faulty = profile(vec![scope("a", ""), scope("b c", ""), scope("a", ""), scope("d", "\n")]);
     let status = admin.tenants.apply_profile(faulty).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
     let violations = status.get_details_bad_request().unwrap().field_violations;
-    let fields: Vec<_> = violations
-        .iter()
-        .map(|violation| violation.field.as_str())
-        .collect();
-    let expected = [
-        "profile.scopes[1].name",
-        "profile.scopes[2].name",
-        "profile.scopes[3].description",
-    ];
+    let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    let expected =
+        ["profile.scopes[1].name", "profile.scopes[2].name", "profile.scopes[3].description"];
     assert_eq!(fields, expected);
-    let request = pb::GetTenantRequest {
-        name: "tenants/acme".to_owned(),
-    };
+    let request = pb::GetTenantRequest { name: "tenants/acme".to_owned() };
     assert!(admin.tenants.get_tenant(request).await.is_err());
 }

@@ -12,18 +12,10 @@ use crate::harness::connect;
 pub(super) fn all_methods() -> Vec<String> {
     let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
     let mut paths = Vec::new();
-    for file in files
-        .iter()
-        .filter(|file| file.package().starts_with("keyward."))
-    {
+    for file in files.iter().filter(|file| file.package().starts_with("keyward.")) {
         for service in &file.service {
             for method in &service.method {
-                paths.push(format!(
-                    "/{}.{}/{}",
-                    file.package(),
-                    service.name(),
-                    method.name()
-                ));
+                paths.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
             }
         }
     }
@@ -42,9 +34,7 @@ pub(super) async fn call(
     client.ready().await.unwrap();
     let mut request = Request::new(bytes);
     if let Some(value) = authorization {
-        request
-            .metadata_mut()
-            .insert("authorization", value.parse().unwrap());
+        request.metadata_mut().insert("authorization", value.parse().unwrap());
     }
     let response = client.unary(request, path.parse().unwrap(), Bytes).await?;
     Ok(response.into_inner())

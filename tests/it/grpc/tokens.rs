@@ -32,9 +32,7 @@ on_both_databases!(
 );
 
 fn claims(token: &str) -> Value {
-    jsonwebtoken::dangerous::insecure_decode::<Value>(token)
-        .unwrap()
-        .claims
+    jsonwebtoken::dangerous::insecure_decode::<Value>(token).unwrap().claims
 }
 
 fn kid_and_algorithm(token: &str) -> (String, String) {
@@ -56,10 +54,7 @@ async fn a_token_says_what_rfc_9068_asks(backend: Backend) {
     assert_eq!(claims["sub"], "tenants/acme/applications/crm");
     assert_eq!(claims["aud"], "tenants/acme");
     assert_eq!(claims["client_id"], credential.client_id);
-    assert_eq!(
-        (claims["iat"].as_i64(), claims["exp"].as_i64()),
-        (Some(now), Some(now + 900))
-    );
+    assert_eq!((claims["iat"].as_i64(), claims["exp"].as_i64()), (Some(now), Some(now + 900)));
     assert_eq!(claims["jti"].as_str().unwrap().len(), 32);
     assert_eq!(claims["scope"], "a b");
     assert_eq!(claims["tenant"], "acme");
@@ -68,27 +63,18 @@ async fn a_token_says_what_rfc_9068_asks(backend: Backend) {
 async fn a_token_carries_what_was_asked_for_and_no_more(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
-    let issued = crm
-        .exchange(&kw.grpc(), &["b"], &["tenants/acme", "keyward"])
-        .await
-        .unwrap();
+    let issued = crm.exchange(&kw.grpc(), &["b"], &["tenants/acme", "keyward"]).await.unwrap();
     assert_eq!(issued.scopes, ["b"]);
     let claims = claims(&issued.access_token);
     assert_eq!(claims["scope"], "b");
-    assert_eq!(
-        claims["aud"],
-        serde_json::json!(["tenants/acme", "keyward"])
-    );
+    assert_eq!(claims["aud"], serde_json::json!(["tenants/acme", "keyward"]));
 }
 
 async fn a_scope_beyond_the_grant_is_refused_by_name(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     for beyond in ["c", "unknown", "A"] {
-        let status = crm
-            .exchange(&kw.grpc(), &["a", beyond], &[])
-            .await
-            .unwrap_err();
+        let status = crm.exchange(&kw.grpc(), &["a", beyond], &[]).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
         assert_eq!(status.message(), format!("scope not allowed: {beyond}"));
@@ -99,10 +85,7 @@ async fn only_audiences_of_the_tenant_are_granted(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
-    let status = crm
-        .exchange(&kw.grpc(), &[], &["https://api.example"])
-        .await
-        .unwrap_err();
+    let status = crm.exchange(&kw.grpc(), &[], &["https://api.example"]).await.unwrap_err();
     assert_eq!(reason(&status), "AUDIENCE_NOT_ALLOWED");
     let tenant = pb::Tenant {
         name: "tenants/acme".to_owned(),
@@ -110,15 +93,9 @@ async fn only_audiences_of_the_tenant_are_granted(backend: Backend) {
         ..Default::default()
     };
     update_tenant(&mut admin, tenant, &["additional_audiences"]).await;
-    let issued = crm
-        .exchange(&kw.grpc(), &[], &["https://api.example"])
-        .await
-        .unwrap();
+    let issued = crm.exchange(&kw.grpc(), &[], &["https://api.example"]).await.unwrap();
     assert_eq!(claims(&issued.access_token)["aud"], "https://api.example");
-    let status = crm
-        .exchange(&kw.grpc(), &[], &["https://api.example/x"])
-        .await
-        .unwrap_err();
+    let status = crm.exchange(&kw.grpc(), &[], &["https://api.example/x"]).await.unwrap_err();
     assert_eq!(reason(&status), "AUDIENCE_NOT_ALLOWED");
 }
 
@@ -126,13 +103,8 @@ async fn an_api_key_is_exchanged_and_introspected(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
-    let (credential, key) = admin
-        .credential("tenants/acme/applications/crm", Kind::ApiKey)
-        .await;
-    assert!(
-        key.secret
-            .starts_with(&format!("kwk_{}_", credential.client_id))
-    );
+    let (credential, key) = admin.credential("tenants/acme/applications/crm", Kind::ApiKey).await;
+    assert!(key.secret.starts_with(&format!("kwk_{}_", credential.client_id)));
     let token = key.token(&kw.grpc()).await;
     assert_eq!(claims(&token)["client_id"], credential.client_id);
 
@@ -140,77 +112,46 @@ async fn an_api_key_is_exchanged_and_introspected(backend: Backend) {
     assert!(info.active);
     assert_eq!(info.scopes, ["a", "b"]);
     assert_eq!(info.client_id, credential.client_id);
-    let request = RevokeTokenRequest {
-        token: key.secret.clone(),
-    };
+    let request = RevokeTokenRequest { token: key.secret.clone() };
     let status = admin.tokens.revoke_token(request).await.unwrap_err();
     assert_eq!(reason(&status), "UNSUPPORTED_TOKEN_TYPE");
 
     delete_credential(&mut admin, &credential.name).await;
-    assert_eq!(
-        admin.introspect(&key.secret).await,
-        IntrospectTokenResponse::default()
-    );
-    assert_eq!(
-        admin.introspect(&token).await,
-        IntrospectTokenResponse::default()
-    );
+    assert_eq!(admin.introspect(&key.secret).await, IntrospectTokenResponse::default());
+    assert_eq!(admin.introspect(&token).await, IntrospectTokenResponse::default());
 }
 
 async fn delete_credential(admin: &mut Admin, name: &str) {
-    let request = pb::DeleteCredentialRequest {
-        name: name.to_owned(),
-        etag: String::new(),
-    };
+    let request = pb::DeleteCredentialRequest { name: name.to_owned(), etag: String::new() };
     admin.credentials.delete_credential(request).await.unwrap();
 }
 
 async fn update_tenant(admin: &mut Admin, tenant: pb::Tenant, paths: &[&str]) {
     let update_mask = mask(paths);
-    let request = pb::UpdateTenantRequest {
-        tenant: Some(tenant),
-        update_mask,
-    };
+    let request = pb::UpdateTenantRequest { tenant: Some(tenant), update_mask };
     admin.tenants.update_tenant(request).await.unwrap();
 }
 
 async fn update_application(admin: &mut Admin, application: pb::Application, paths: &[&str]) {
-    let application = pb::Application {
-        name: "tenants/acme/applications/crm".to_owned(),
-        ..application
-    };
+    let application =
+        pb::Application { name: "tenants/acme/applications/crm".to_owned(), ..application };
     let update_mask = mask(paths);
-    let request = pb::UpdateApplicationRequest {
-        application: Some(application),
-        update_mask,
-    };
-    admin
-        .applications
-        .update_application(request)
-        .await
-        .unwrap();
+    let request = pb::UpdateApplicationRequest { application: Some(application), update_mask };
+    admin.applications.update_application(request).await.unwrap();
 }
 
 async fn update_credential(admin: &mut Admin, credential: pb::Credential, paths: &[&str]) {
     let update_mask = mask(paths);
-    let request = pb::UpdateCredentialRequest {
-        credential: Some(credential),
-        update_mask,
-    };
+    let request = pb::UpdateCredentialRequest { credential: Some(credential), update_mask };
     admin.credentials.update_credential(request).await.unwrap();
 }
 
 fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask {
-        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-    })
+    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
 }
 
 fn in_an_hour(kw: &Keyward) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp {
-        seconds: kw.now().as_second() + 3600,
-        nanos: 0,
-    })
+    Some(prost_types::Timestamp { seconds: kw.now().as_second() + 3600, nanos: 0 })
 }
 
 /// One server and one application for each way in which a token ends; each way back,
@@ -236,10 +177,7 @@ async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
         "scope deleted",
     ] {
         let crm = if way == "scope disabled" || way == "scope deleted" {
-            admin
-                .credential("tenants/acme/applications/crm", Kind::ClientSecret)
-                .await
-                .1
+            admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await.1
         } else {
             crm.clone()
         };
@@ -252,11 +190,7 @@ async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
             "tenant disabled" => {
                 for disabled in [true, false] {
                     let name = "tenants/acme".to_owned();
-                    let tenant = pb::Tenant {
-                        name,
-                        disabled,
-                        ..Default::default()
-                    };
+                    let tenant = pb::Tenant { name, disabled, ..Default::default() };
                     update_tenant(&mut admin, tenant, &["disabled"]).await;
                     let again = crm.exchange(&kw.grpc(), &[], &[]).await.is_ok();
                     assert_eq!(again, !disabled, "a disabled parent issues nothing");
@@ -264,10 +198,7 @@ async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
             }
             "application disabled" => {
                 for disabled in [true, false] {
-                    let change = pb::Application {
-                        disabled,
-                        ..Default::default()
-                    };
+                    let change = pb::Application { disabled, ..Default::default() };
                     update_application(&mut admin, change, &["disabled"]).await;
                     let again = crm.exchange(&kw.grpc(), &[], &[]).await.is_ok();
                     assert_eq!(again, !disabled);
@@ -275,30 +206,20 @@ async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
             }
             "application narrowed" => {
                 for scopes in [vec!["b".to_owned()], vec!["a".to_owned(), "b".to_owned()]] {
-                    let change = pb::Application {
-                        scopes,
-                        ..Default::default()
-                    };
+                    let change = pb::Application { scopes, ..Default::default() };
                     update_application(&mut admin, change, &["scopes"]).await;
                 }
             }
             "application ends earlier" => {
                 for expire_time in [in_an_hour(&kw), None] {
-                    let change = pb::Application {
-                        expire_time,
-                        ..Default::default()
-                    };
+                    let change = pb::Application { expire_time, ..Default::default() };
                     update_application(&mut admin, change, &["expire_time"]).await;
                 }
             }
             "credential disabled" => {
                 for disabled in [true, false] {
                     let name = credential.name.clone();
-                    let change = pb::Credential {
-                        name,
-                        disabled,
-                        ..Default::default()
-                    };
+                    let change = pb::Credential { name, disabled, ..Default::default() };
                     update_credential(&mut admin, change, &["disabled"]).await;
                     let again = crm.exchange(&kw.grpc(), &[], &[]).await.is_ok();
                     assert_eq!(again, !disabled);
@@ -307,11 +228,7 @@ async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
             "credential ends earlier" => {
                 for expire_time in [in_an_hour(&kw), None] {
                     let name = credential.name.clone();
-                    let change = pb::Credential {
-                        name,
-                        expire_time,
-                        ..Default::default()
-                    };
+                    let change = pb::Credential { name, expire_time, ..Default::default() };
                     update_credential(&mut admin, change, &["expire_time"]).await;
                 }
             }
@@ -362,10 +279,7 @@ async fn a_token_does_not_outlive_its_client(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
-    let end = prost_types::Timestamp {
-        seconds: kw.now().as_second() + 100,
-        nanos: 0,
-    };
+    let end = prost_types::Timestamp { seconds: kw.now().as_second() + 100, nanos: 0 };
     let change = pb::Credential {
         name: credential.name.clone(),
         expire_time: Some(end),
@@ -385,28 +299,16 @@ async fn a_revoked_token_alone_is_refused(backend: Backend) {
     let (_, crm) = admin.acme().await;
     let (one, other) = (crm.token(&kw.grpc()).await, crm.token(&kw.grpc()).await);
     for _ in 0..2 {
-        admin
-            .tokens
-            .revoke_token(RevokeTokenRequest { token: one.clone() })
-            .await
-            .unwrap();
+        admin.tokens.revoke_token(RevokeTokenRequest { token: one.clone() }).await.unwrap();
     }
     assert!(!admin.is_active(&one).await);
     assert!(admin.is_active(&other).await);
     kw.restart().await;
     let mut admin = kw.admin().await;
-    assert!(
-        !admin.is_active(&one).await,
-        "a restart forgets no revocation"
-    );
+    assert!(!admin.is_active(&one).await, "a restart forgets no revocation");
     for unknown in ["x", "a.b.c", &".".repeat(60_000)] {
-        let request = RevokeTokenRequest {
-            token: unknown.to_owned(),
-        };
-        assert!(
-            admin.tokens.revoke_token(request).await.is_ok(),
-            "unknown is no error"
-        );
+        let request = RevokeTokenRequest { token: unknown.to_owned() };
+        assert!(admin.tokens.revoke_token(request).await.is_ok(), "unknown is no error");
     }
 }
 
@@ -415,24 +317,13 @@ async fn an_application_sees_and_revokes_its_own_tokens_only(backend: Backend) {
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let application = admin.application("acme", "bi", &["a"]).await;
-    let (_, bi) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let (_, bi) = admin.credential(&application.name, Kind::ClientSecret).await;
     let token = crm.token(&kw.grpc()).await;
 
     let mut as_bi = Admin::new(kw.grpc(), &bi).await;
-    assert_eq!(
-        as_bi.introspect(&token).await,
-        IntrospectTokenResponse::default()
-    );
-    let request = RevokeTokenRequest {
-        token: token.clone(),
-    };
-    let status = as_bi
-        .tokens
-        .revoke_token(request.clone())
-        .await
-        .unwrap_err();
+    assert_eq!(as_bi.introspect(&token).await, IntrospectTokenResponse::default());
+    let request = RevokeTokenRequest { token: token.clone() };
+    let status = as_bi.tokens.revoke_token(request.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "NOT_YOUR_TOKEN");
 
     let mut as_crm = Admin::new(kw.grpc(), &crm).await;
@@ -446,9 +337,7 @@ async fn an_application_without_scopes_gets_no_token(backend: Backend) {
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
     let application = admin.application("acme", "bare", &[]).await;
-    let (_, bare) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let (_, bare) = admin.credential(&application.name, Kind::ClientSecret).await;
     let status = bare.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert_eq!(status.message(), "the application has no scopes");
@@ -461,16 +350,11 @@ async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
     let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
     admin.tenant("acme", &scopes).await;
     let application = admin.application("acme", "greedy", &scopes).await;
-    let (_, greedy) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let (_, greedy) = admin.credential(&application.name, Kind::ClientSecret).await;
     let status = greedy.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert!(status.message().contains("fewer"), "{}", status.message());
-    let issued = greedy
-        .exchange(&kw.grpc(), &scopes[..30], &[])
-        .await
-        .unwrap();
+    let issued = greedy.exchange(&kw.grpc(), &scopes[..30], &[]).await.unwrap();
     assert!(admin.is_active(&issued.access_token).await);
 }
 
@@ -479,18 +363,11 @@ async fn no_failed_client_is_told_apart(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
-    let (disabled, secret) = admin
-        .credential("tenants/acme/applications/crm", Kind::ClientSecret)
-        .await;
-    let change = pb::Credential {
-        name: disabled.name,
-        disabled: true,
-        ..Default::default()
-    };
+    let (disabled, secret) =
+        admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
+    let change = pb::Credential { name: disabled.name, disabled: true, ..Default::default() };
     update_credential(&mut admin, change, &["disabled"]).await;
-    let (other, _) = admin
-        .credential("tenants/acme/applications/crm", Kind::ClientSecret)
-        .await;
+    let (other, _) = admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
     let client = |client_id: &str, secret: &str| Credential {
         client_id: client_id.to_owned(),
         secret: secret.to_owned(),
@@ -528,24 +405,14 @@ async fn tokens_are_good_after_a_restart(backend: Backend) {
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.token(&kw.grpc()).await;
     kw.restart().await;
-    assert!(
-        kw.server().first_credential.is_none(),
-        "the first credential is made once"
-    );
+    assert!(kw.server().first_credential.is_none(), "the first credential is made once");
     assert!(kw.admin().await.is_active(&token).await);
-    assert_eq!(
-        kid_and_algorithm(&crm.token(&kw.grpc()).await),
-        kid_and_algorithm(&token)
-    );
+    assert_eq!(kid_and_algorithm(&crm.token(&kw.grpc()).await), kid_and_algorithm(&token));
 }
 
 async fn published(kw: &Keyward) -> Vec<(String, String)> {
     let mut client = KeyServiceClient::new(connect(&kw.grpc()).await);
-    let jwks = client
-        .get_jwks(GetJwksRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let jwks = client.get_jwks(GetJwksRequest {}).await.unwrap().into_inner();
     assert_eq!(jwks.max_age.unwrap().seconds, 300);
     let jwks: Value = serde_json::from_str(&jwks.jwks).unwrap();
     let keys = jwks["keys"].as_array().unwrap().iter();
@@ -564,28 +431,16 @@ async fn a_new_algorithm_is_published_before_it_signs(backend: Backend) {
     assert_eq!(old.1, "ES256");
     assert_eq!(published(&kw).await.as_slice(), std::slice::from_ref(&old));
 
-    kw.restart_with(&[("tokens.signing_algorithm", "EdDSA".to_owned())])
-        .await;
+    kw.restart_with(&[("tokens.signing_algorithm", "EdDSA".to_owned())]).await;
     assert_eq!(published(&kw).await.len(), 2);
     kw.advance(Duration::from_secs(599).as_secs());
     let last = crm.token(&kw.grpc()).await;
-    assert_eq!(
-        kid_and_algorithm(&last),
-        old,
-        "two lives of a verifier's cache"
-    );
+    assert_eq!(kid_and_algorithm(&last), old, "two lives of a verifier's cache");
     kw.advance(1);
     let new = kid_and_algorithm(&crm.token(&kw.grpc()).await);
     assert_eq!(new.1, "EdDSA");
     assert!(published(&kw).await.contains(&new));
-    assert!(
-        kw.admin().await.is_active(&last).await,
-        "the old key verifies its tokens"
-    );
+    assert!(kw.admin().await.is_active(&last).await, "the old key verifies its tokens");
     kw.advance(3601);
-    assert_eq!(
-        published(&kw).await,
-        [new],
-        "and goes when all of them have ended"
-    );
+    assert_eq!(published(&kw).await, [new], "and goes when all of them have ended");
 }

@@ -19,30 +19,19 @@ use crate::harness::{Backend, connect};
 async fn health_says_serving() {
     let kw = Backend::Sqlite.start().await;
     let mut client = HealthClient::new(connect(&kw.grpc()).await);
-    let answer = client
-        .check(HealthCheckRequest {
-            service: String::new(),
-        })
-        .await
-        .unwrap();
+    let answer = client.check(HealthCheckRequest { service: String::new() }).await.unwrap();
     let serving = tonic_health::pb::health_check_response::ServingStatus::Serving;
     assert_eq!(answer.into_inner().status(), serving);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_stops_though_somebody_watches_and_somebody_says_nothing() {
-    let kw = Backend::Sqlite
-        .start_with(&[("limits.shutdown_grace", "10m")])
-        .await;
+    let kw = Backend::Sqlite.start_with(&[("limits.shutdown_grace", "10m")]).await;
     let mut client = HealthClient::new(connect(&kw.grpc()).await);
-    let request = HealthCheckRequest {
-        service: String::new(),
-    };
+    let request = HealthCheckRequest { service: String::new() };
     let mut watch = client.watch(request).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
-    let _silent = tokio::net::TcpStream::connect(kw.server().grpc)
-        .await
-        .unwrap();
+    let _silent = tokio::net::TcpStream::connect(kw.server().grpc).await.unwrap();
     let stopped = tokio::time::timeout(Duration::from_mins(1), kw.stop()).await;
     assert!(stopped.is_ok(), "it waits for neither");
 }
@@ -55,20 +44,13 @@ async fn reflection_lists_every_service() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    let mut answers = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut answers =
+        client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap();
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
         panic!("{answer:?}");
     };
-    let names: Vec<_> = list
-        .service
-        .into_iter()
-        .map(|service| service.name)
-        .collect();
+    let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     for service in [
         "grpc.health.v1.Health",
         "keyward.access.v1.KeyService",
@@ -78,31 +60,20 @@ async fn reflection_lists_every_service() {
         "keyward.admin.v1.TenantService",
         "keyward.token.v1.TokenService",
     ] {
-        assert!(
-            names.iter().any(|name| name == service),
-            "{service} in {names:?}"
-        );
+        assert!(names.iter().any(|name| name == service), "{service} in {names:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_that_passes_is_deadline_exceeded() {
     let kw = Backend::Sqlite.start().await;
-    let request = IssueTokenRequest {
-        credential: kw.admin_credential().proof(),
-        ..Default::default()
-    };
+    let request =
+        IssueTokenRequest { credential: kw.admin_credential().proof(), ..Default::default() };
     // The hash of the secret takes far longer than the millisecond there is. The clients
     // here enforce their deadlines themselves; this one only tells it.
-    let client = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let answer = client
-        .post(format!(
-            "{}/keyward.token.v1.TokenService/IssueToken",
-            kw.grpc()
-        ))
+        .post(format!("{}/keyward.token.v1.TokenService/IssueToken", kw.grpc()))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("grpc-timeout", "1m")
@@ -110,19 +81,8 @@ async fn a_deadline_that_passes_is_deadline_exceeded() {
         .send()
         .await
         .unwrap();
-    let header = |name: &str| {
-        answer
-            .headers()
-            .get(name)
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned()
-    };
-    assert_eq!(
-        header("grpc-status"),
-        (Code::DeadlineExceeded as i32).to_string()
-    );
+    let header = |name: &str| answer.headers().get(name).unwrap().to_str().unwrap().to_owned();
+    assert_eq!(header("grpc-status"), (Code::DeadlineExceeded as i32).to_string());
     assert_eq!(header("grpc-message"), "the%20deadline%20passed");
 }
 
@@ -137,31 +97,19 @@ fn frame(message: &impl Message) -> Vec<u8> {
 async fn a_request_over_64_kib_is_refused_undecoded() {
     let kw = Backend::Sqlite.start().await;
     let path = "/keyward.token.v1.TokenService/IssueToken";
-    let status = call(&kw.grpc(), path, vec![0; 65 * 1024], None)
-        .await
-        .unwrap_err();
+    let status = call(&kw.grpc(), path, vec![0; 65 * 1024], None).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_method_is_unimplemented_and_another_path_is_not_found() {
     let kw = Backend::Sqlite.start().await;
-    for path in [
-        "/keyward.token.v1.TokenService/Nothing",
-        "/nobody.Nothing/Nothing",
-    ] {
+    for path in ["/keyward.token.v1.TokenService/Nothing", "/nobody.Nothing/Nothing"] {
         let status = call(&kw.grpc(), path, Vec::new(), None).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
     }
-    let client = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
-    let answer = client
-        .get(format!("{}/index.html", kw.grpc()))
-        .send()
-        .await
-        .unwrap();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let answer = client.get(format!("{}/index.html", kw.grpc())).send().await.unwrap();
     assert_eq!(answer.status(), 404);
     assert_eq!(answer.headers().get("grpc-status"), None);
 }
@@ -180,10 +128,7 @@ async fn a_stranger_who_talks_nonsense_ends_alone() {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         let end = stream.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(5), end)
-            .await
-            .expect("the connection ends")
-            .ok();
+        tokio::time::timeout(Duration::from_secs(5), end).await.expect("the connection ends").ok();
     }
     assert!(!kw.admin_credential().token(&kw.grpc()).await.is_empty());
 }

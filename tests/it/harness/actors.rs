@@ -31,9 +31,7 @@ pub(crate) struct Bearer(MetadataValue<Ascii>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
     }
 }
@@ -58,11 +56,7 @@ fn bearer_on(channel: Channel, token: &str) -> Authorized {
 }
 
 pub(crate) async fn connect(grpc: &str) -> Channel {
-    Channel::from_shared(grpc.to_owned())
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    Channel::from_shared(grpc.to_owned()).unwrap().connect().await.unwrap()
 }
 
 impl Credential {
@@ -92,10 +86,7 @@ impl Credential {
             audiences: owned(audiences),
         };
         let mut client = TokenServiceClient::new(connect(grpc).await);
-        client
-            .issue_token(request)
-            .await
-            .map(tonic::Response::into_inner)
+        client.issue_token(request).await.map(tonic::Response::into_inner)
     }
 
     /// Its token, with all scopes and the default audience.
@@ -106,11 +97,7 @@ impl Credential {
 
 impl Admin {
     pub(crate) async fn new(grpc: String, credential: &Credential) -> Self {
-        let token = credential
-            .exchange(&grpc, &[], &["keyward"])
-            .await
-            .unwrap()
-            .access_token;
+        let token = credential.exchange(&grpc, &[], &["keyward"]).await.unwrap().access_token;
         let channel = connect(&grpc).await;
         let authorized = || bearer_on(channel.clone(), &token);
         Self {
@@ -127,10 +114,7 @@ impl Admin {
         let profile = pb::Profile {
             scopes: scopes
                 .iter()
-                .map(|scope| pb::Scope {
-                    name: (*scope).to_owned(),
-                    ..Default::default()
-                })
+                .map(|scope| pb::Scope { name: (*scope).to_owned(), ..Default::default() })
                 .collect(),
             ..Default::default()
         };
@@ -172,30 +156,16 @@ impl Admin {
     ) -> (pb::Credential, Credential) {
         let request = pb::CreateCredentialRequest {
             parent: application.to_owned(),
-            credential: Some(pb::Credential {
-                kind: kind.into(),
-                ..Default::default()
-            }),
+            credential: Some(pb::Credential { kind: kind.into(), ..Default::default() }),
             request_id: String::new(),
         };
-        let made = self
-            .credentials
-            .create_credential(request)
-            .await
-            .unwrap()
-            .into_inner();
+        let made = self.credentials.create_credential(request).await.unwrap().into_inner();
         let credential = made.credential.unwrap();
         let client_id = match kind {
             Kind::ApiKey => String::new(),
             _ => credential.client_id.clone(),
         };
-        (
-            credential,
-            Credential {
-                client_id,
-                secret: made.secret,
-            },
-        )
+        (credential, Credential { client_id, secret: made.secret })
     }
 
     /// A tenant `acme` with scopes `a`, `b` and `c`, an application `crm` with `a` and
@@ -203,20 +173,13 @@ impl Admin {
     pub(crate) async fn acme(&mut self) -> (pb::Credential, Credential) {
         self.tenant("acme", &["a", "b", "c"]).await;
         self.application("acme", "crm", &["a", "b"]).await;
-        self.credential("tenants/acme/applications/crm", Kind::ClientSecret)
-            .await
+        self.credential("tenants/acme/applications/crm", Kind::ClientSecret).await
     }
 
     /// What introspection says of a token.
     pub(crate) async fn introspect(&mut self, token: &str) -> tokens::IntrospectTokenResponse {
-        let request = tokens::IntrospectTokenRequest {
-            token: token.to_owned(),
-        };
-        self.tokens
-            .introspect_token(request)
-            .await
-            .unwrap()
-            .into_inner()
+        let request = tokens::IntrospectTokenRequest { token: token.to_owned() };
+        self.tokens.introspect_token(request).await.unwrap().into_inner()
     }
 
     /// Whether introspection calls a token active.
@@ -227,9 +190,7 @@ impl Admin {
 
 /// The documented reason of an error.
 pub(crate) fn reason(status: &Status) -> String {
-    let info = status
-        .get_details_error_info()
-        .expect("every error has ErrorInfo");
+    let info = status.get_details_error_info().expect("every error has ErrorInfo");
     assert_eq!(info.domain, "keyward");
     info.reason
 }

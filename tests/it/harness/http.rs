@@ -19,17 +19,12 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// The OAuth error code; the answer must be one in every way.
     pub(crate) fn error(&self) -> String {
-        assert!(
-            self.status.is_client_error() || self.status.is_server_error(),
-            "{self:?}"
-        );
+        assert!(self.status.is_client_error() || self.status.is_server_error(), "{self:?}");
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
         assert_eq!(self.header("cache-control"), "no-store", "{self:?}");
         let body = self.json();
@@ -65,12 +60,7 @@ impl Keyward {
         form: &[(&str, &str)],
     ) -> Answer {
         let request = self.request(Method::POST, path);
-        self.send(
-            request
-                .basic_auth(&client.client_id, Some(&client.secret))
-                .form(form),
-        )
-        .await
+        self.send(request.basic_auth(&client.client_id, Some(&client.secret)).form(form)).await
     }
 
     /// Asks for a token, with Basic.

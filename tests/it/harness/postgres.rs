@@ -45,22 +45,13 @@ fn server() -> &'static str {
 }
 
 fn start() -> (String, Child) {
-    let folder = tempfile::Builder::new()
-        .prefix("keyward-pg-")
-        .tempdir()
-        .unwrap()
-        .keep();
+    let folder = tempfile::Builder::new().prefix("keyward-pg-").tempdir().unwrap().keep();
     if is_root() {
         run(Command::new("chown").arg("postgres").arg(&folder));
     }
     let data = folder.join("data");
     run(unprivileged(&binary("initdb"))
-        .args([
-            "--auth=trust",
-            "--username=keyward",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-        ])
+        .args(["--auth=trust", "--username=keyward", "--encoding=UTF8", "--locale=C.UTF-8"])
         .args(["--no-sync", "--pgdata"])
         .arg(&data)
         .stdout(Stdio::null()));
@@ -104,12 +95,7 @@ fn watch(folder: &Path, data: &Path, port: u16) -> Child {
 fn is_ready(watcher: &mut Child, port: u16) -> bool {
     while watcher.try_wait().unwrap().is_none() {
         let asked = Command::new(binary("pg_isready"))
-            .args([
-                "--quiet",
-                "--timeout=10",
-                "--host=127.0.0.1",
-                "--username=keyward",
-            ])
+            .args(["--quiet", "--timeout=10", "--host=127.0.0.1", "--username=keyward"])
             .arg(format!("--port={port}"))
             .status();
         if asked.unwrap().success() {
@@ -121,17 +107,12 @@ fn is_ready(watcher: &mut Child, port: u16) -> bool {
 }
 
 async fn connect(url: &str) -> PgConnection {
-    PgConnection::connect(url)
-        .await
-        .expect("the run's PostgreSQL answers")
+    PgConnection::connect(url).await.expect("the run's PostgreSQL answers")
 }
 
 /// A program of PostgreSQL: Debian keeps them out of the PATH.
 fn binary(name: &str) -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> = versions
         .map(|version| version.path().join("bin").join(name))
         .filter(|path| path.exists())
@@ -146,9 +127,7 @@ fn binary(name: &str) -> PathBuf {
 fn unprivileged(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=postgres", "--regid=postgres", "--init-groups"])
-            .arg(program);
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program);
         command
     } else {
         Command::new(program)
@@ -166,16 +145,10 @@ fn is_root() -> bool {
 }
 
 fn run(command: &mut Command) {
-    let status = command
-        .status()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -16,11 +16,7 @@ impl Proxy {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self {
-            address,
-            server,
-            accepting: Some(tokio::spawn(pass_on(listener, server))),
-        }
+        Self { address, server, accepting: Some(tokio::spawn(pass_on(listener, server))) }
     }
 
     /// Ends every connection and refuses new ones.
@@ -44,9 +40,7 @@ async fn pass_on(listener: TcpListener, server: SocketAddr) {
         let (mut inside, _) = listener.accept().await.unwrap();
         connections.spawn(async move {
             let mut outside = TcpStream::connect(server).await.unwrap();
-            tokio::io::copy_bidirectional(&mut inside, &mut outside)
-                .await
-                .ok();
+            tokio::io::copy_bidirectional(&mut inside, &mut outside).await.ok();
         });
     }
 }

@@ -68,10 +68,8 @@ impl Keyward {
     pub(crate) async fn start(database: Option<String>, settings: &[(&'static str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let clock = Clock::manual("2026-06-01T12:00:00Z".parse().unwrap());
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|(key, value)| (*key, (*value).to_owned()))
-            .collect();
+        let settings: Vec<_> =
+            settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         let config = config(folder.path(), database.as_deref(), &settings);
         let server = Server::start(&config, clock.clone()).await.unwrap();
         let first = server.first_credential.clone().unwrap();
@@ -161,10 +159,8 @@ impl Keyward {
         let mut bytes = Vec::new();
         for table in tables {
             let rows = sqlx::AssertSqlSafe(format!("select t::text from {table} t"));
-            let rows: Vec<String> = sqlx::query_scalar(rows)
-                .fetch_all(&mut connection)
-                .await
-                .unwrap();
+            let rows: Vec<String> =
+                sqlx::query_scalar(rows).fetch_all(&mut connection).await.unwrap();
             bytes.extend(rows.concat().into_bytes());
         }
         bytes

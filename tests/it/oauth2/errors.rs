@@ -11,76 +11,26 @@ async fn start() -> (Keyward, Credential) {
 }
 
 fn assert_error(answer: &Answer, status: u16, error: &str, says: &str) {
-    assert_eq!(
-        (answer.status.as_u16(), answer.error().as_str()),
-        (status, error),
-        "{answer:?}"
-    );
-    let description = answer.json()["error_description"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(
-        description.contains(says),
-        "{description:?} does not say {says:?}"
-    );
+    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (status, error), "{answer:?}");
+    let description = answer.json()["error_description"].as_str().unwrap().to_owned();
+    assert!(description.contains(says), "{description:?} does not say {says:?}");
 }
 
 /// A form, and the status, code and words it gets.
-type Case = (
-    &'static [(&'static str, &'static str)],
-    u16,
-    &'static str,
-    &'static str,
-);
+type Case = (&'static [(&'static str, &'static str)], u16, &'static str, &'static str);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_request_is_told_what_is_wrong() {
     let (kw, crm) = start().await;
     let cases: [Case; 8] = [
         (&[], 400, "invalid_request", "grant_type is missing"),
-        (
-            &[("grant_type", "")],
-            400,
-            "invalid_request",
-            "grant_type is missing",
-        ),
-        (
-            &[("grant_type", "password")],
-            400,
-            "unsupported_grant_type",
-            "client_credentials",
-        ),
-        (
-            &[("grant_type", "implicit")],
-            400,
-            "unsupported_grant_type",
-            "client_credentials",
-        ),
-        (
-            &[("scope", "a c")],
-            400,
-            "invalid_scope",
-            "scope not allowed: c",
-        ),
-        (
-            &[("scope", "a\"b")],
-            400,
-            "invalid_scope",
-            "printable ASCII",
-        ),
-        (
-            &[("audience", "a b")],
-            400,
-            "invalid_target",
-            "without spaces",
-        ),
-        (
-            &[("scope", "a"), ("scope", "b")],
-            400,
-            "invalid_request",
-            "scope is repeated",
-        ),
+        (&[("grant_type", "")], 400, "invalid_request", "grant_type is missing"),
+        (&[("grant_type", "password")], 400, "unsupported_grant_type", "client_credentials"),
+        (&[("grant_type", "implicit")], 400, "unsupported_grant_type", "client_credentials"),
+        (&[("scope", "a c")], 400, "invalid_scope", "scope not allowed: c"),
+        (&[("scope", "a\"b")], 400, "invalid_scope", "printable ASCII"),
+        (&[("audience", "a b")], 400, "invalid_target", "without spaces"),
+        (&[("scope", "a"), ("scope", "b")], 400, "invalid_request", "scope is repeated"),
     ];
     for (form, status, error, says) in cases {
         let grant = form.iter().any(|(name, _)| *name == "grant_type") || form.is_empty();
@@ -90,11 +40,7 @@ async fn a_bad_token_request_is_told_what_is_wrong() {
             kw.token_for(&crm, form).await
         };
         assert_error(&answer, status, error, says);
-        assert_eq!(
-            answer.header("www-authenticate"),
-            "",
-            "no challenge but on a 401"
-        );
+        assert_eq!(answer.header("www-authenticate"), "", "no challenge but on a 401");
     }
 }
 
@@ -104,10 +50,7 @@ async fn client_authentication_is_one_and_well_formed() {
     let secret = ("client_secret", crm.secret.as_str());
     let id = ("client_id", crm.client_id.as_str());
     let same = kw.token_for(&crm, &[id]).await;
-    assert_eq!(
-        same.status, 200,
-        "its own client_id beside Basic is no second way"
-    );
+    assert_eq!(same.status, 200, "its own client_id beside Basic is no second way");
     let twice = kw.token_for(&crm, &[id, secret]).await;
     assert_error(&twice, 400, "invalid_request", "twice");
     let other = kw.token_for(&crm, &[("client_id", "another")]).await;
@@ -121,14 +64,7 @@ async fn client_authentication_is_one_and_well_formed() {
         assert_error(&answer, 401, "invalid_client", "no client authentication");
         assert_eq!(answer.header("www-authenticate"), "", "Basic was not tried");
     }
-    for header in [
-        "Basic",
-        "Basic !!!",
-        "Basic bm9jb2xvbg==",
-        "Basic /w==",
-        "Digest x",
-        "x",
-    ] {
+    for header in ["Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Basic /w==", "Digest x", "x"] {
         let request = kw
             .request(Method::POST, "/oauth2/token")
             .header("authorization", header)
@@ -142,18 +78,8 @@ async fn client_authentication_is_one_and_well_formed() {
 async fn every_refusal_is_oauths_json() {
     let (kw, crm) = start().await;
     let send = async |method: Method, path: &str| kw.send(kw.request(method, path)).await;
-    assert_error(
-        &send(Method::GET, "/nothing").await,
-        404,
-        "not_found",
-        "endpoint",
-    );
-    assert_error(
-        &send(Method::GET, "/oauth2").await,
-        404,
-        "not_found",
-        "endpoint",
-    );
+    assert_error(&send(Method::GET, "/nothing").await, 404, "not_found", "endpoint");
+    assert_error(&send(Method::GET, "/oauth2").await, 404, "not_found", "endpoint");
     for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
         let answer = send(Method::GET, path).await;
         assert_error(&answer, 405, "invalid_request", "method");
@@ -165,18 +91,10 @@ async fn every_refusal_is_oauths_json() {
         .header("content-type", "application/json")
         .body("{\"grant_type\":\"client_credentials\"}");
     assert_error(&kw.send(json).await, 415, "invalid_request", "Content-Type");
-    let large = [
-        ("grant_type", "client_credentials"),
-        ("x", &"x".repeat(70_000)),
-    ];
+    let large = [("grant_type", "client_credentials"), ("x", &"x".repeat(70_000))];
     let answer = kw.post_as(&crm, "/oauth2/token", &large).await;
     assert_error(&answer, 413, "invalid_request", "65536");
-    let path = format!(
-        "/oauth2/token?client_id={}&client_secret={}",
-        crm.client_id, crm.secret
-    );
-    let answer = kw
-        .post(&path, &[("grant_type", "client_credentials")])
-        .await;
+    let path = format!("/oauth2/token?client_id={}&client_secret={}", crm.client_id, crm.secret);
+    let answer = kw.post(&path, &[("grant_type", "client_credentials")]).await;
     assert_error(&answer, 400, "invalid_request", "URI");
 }

@@ -23,12 +23,7 @@ async fn token(kw: &Keyward, client: &Credential) -> String {
 }
 
 async fn introspect(kw: &Keyward, client: &Credential, token: &str) -> Answer {
-    kw.post_as(
-        client,
-        "/oauth2/introspect",
-        &[("token", token), ("token_type_hint", "x")],
-    )
-    .await
+    kw.post_as(client, "/oauth2/introspect", &[("token", token), ("token_type_hint", "x")]).await
 }
 
 async fn an_active_token_tells_whose_it_is(backend: Backend) {
@@ -61,34 +56,20 @@ async fn what_is_not_active_is_exactly_that(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
-    let (_, asker) = admin
-        .credential("tenants/acme/applications/crm", Kind::ClientSecret)
-        .await;
+    let (_, asker) = admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
     let application = admin.application("acme", "bi", &["a"]).await;
-    let (_, bi) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let (_, bi) = admin.credential(&application.name, Kind::ClientSecret).await;
     let own = token(&kw, &crm).await;
     let foreign = token(&kw, &bi).await;
     let flipped = format!("{}x{}", &own[..200], &own[201..]);
     let cut = &own[..own.len() - 1];
     for inactive in ["x", "kwk_x", &flipped, cut, &foreign, &crm.secret] {
         let answer = introspect(&kw, &crm, inactive).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.body.as_str()),
-            (200, INACTIVE)
-        );
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, INACTIVE));
     }
-    let request = DeleteCredentialRequest {
-        name: credential.name,
-        etag: String::new(),
-    };
+    let request = DeleteCredentialRequest { name: credential.name, etag: String::new() };
     admin.credentials.delete_credential(request).await.unwrap();
-    assert_eq!(
-        introspect(&kw, &asker, &own).await.body,
-        INACTIVE,
-        "its credential is gone"
-    );
+    assert_eq!(introspect(&kw, &asker, &own).await.body, INACTIVE, "its credential is gone");
 }
 
 async fn a_stranger_is_told_nothing(backend: Backend) {
@@ -97,24 +78,12 @@ async fn a_stranger_is_told_nothing(backend: Backend) {
     let token = token(&kw, &crm).await;
     for path in ["/oauth2/introspect", "/oauth2/revoke"] {
         let answer = kw.post(path, &[("token", &token)]).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.error().as_str()),
-            (401, "invalid_client")
-        );
-        let stranger = Credential {
-            secret: "wrong".to_owned(),
-            ..crm.clone()
-        };
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (401, "invalid_client"));
+        let stranger = Credential { secret: "wrong".to_owned(), ..crm.clone() };
         let answer = kw.post_as(&stranger, path, &[("token", &token)]).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.error().as_str()),
-            (401, "invalid_client")
-        );
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (401, "invalid_client"));
         let answer = kw.post_as(&crm, path, &[]).await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.error().as_str()),
-            (400, "invalid_request")
-        );
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_request"));
     }
     assert_eq!(introspect(&kw, &crm, &token).await.json()["active"], true);
 }
@@ -124,33 +93,22 @@ async fn a_revoked_token_is_refused_at_once(backend: Backend) {
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let application = admin.application("acme", "bi", &["a"]).await;
-    let (_, bi) = admin
-        .credential(&application.name, Kind::ClientSecret)
-        .await;
+    let (_, bi) = admin.credential(&application.name, Kind::ClientSecret).await;
     let token = token(&kw, &crm).await;
     let revoke = async |client: &Credential, token: &str| {
-        kw.post_as(client, "/oauth2/revoke", &[("token", token)])
-            .await
+        kw.post_as(client, "/oauth2/revoke", &[("token", token)]).await
     };
     let answer = revoke(&bi, &token).await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.error().as_str()),
-        (400, "unauthorized_client")
-    );
+    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "unauthorized_client"));
     assert_eq!(introspect(&kw, &crm, &token).await.json()["active"], true);
     for token in [&token, &token, "unknown"] {
         let answer = revoke(&crm, token).await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, ""));
     }
     assert_eq!(introspect(&kw, &crm, &token).await.body, INACTIVE);
-    let (_, key) = admin
-        .credential("tenants/acme/applications/crm", Kind::ApiKey)
-        .await;
+    let (_, key) = admin.credential("tenants/acme/applications/crm", Kind::ApiKey).await;
     let answer = revoke(&crm, &key.secret).await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.error().as_str()),
-        (400, "unsupported_token_type")
-    );
+    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "unsupported_token_type"));
 }
 
 async fn a_bearer_may_ask_too(backend: Backend) {
@@ -158,21 +116,12 @@ async fn a_bearer_may_ask_too(backend: Backend) {
     let (_, crm) = kw.admin().await.acme().await;
     let subject = token(&kw, &crm).await;
     let ask = async |bearer: &str| {
-        let request = kw
-            .request(Method::POST, "/oauth2/introspect")
-            .bearer_auth(bearer);
+        let request = kw.request(Method::POST, "/oauth2/introspect").bearer_auth(bearer);
         kw.send(request.form(&[("token", &subject)])).await
     };
-    let own = crm
-        .exchange(&kw.grpc(), &[], &["keyward"])
-        .await
-        .unwrap()
-        .access_token;
+    let own = crm.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
     assert_eq!(ask(&own).await.json()["active"], true);
     let answer = ask("wrong").await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.error().as_str()),
-        (401, "invalid_token")
-    );
+    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (401, "invalid_token"));
     assert!(answer.header("www-authenticate").starts_with("Bearer "));
 }

@@ -7,10 +7,7 @@ on_both_databases!(a_server_is_alive_and_ready_and_counts);
 #[tokio::test(flavor = "multi_thread")]
 async fn what_strangers_make_up_is_no_metric_of_its_own() {
     let kw = Backend::Sqlite.start().await;
-    let client = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     for (path, timeout) in [
         ("/keyward.token.v1.TokenService/Made-up", "x"),
         ("/keyward.token.v1.TokenService/Made-up", "1S"),
@@ -38,12 +35,7 @@ async fn a_server_is_alive_and_ready_and_counts(backend: Backend) {
         let answer = reqwest::get(format!("{ops}{path}")).await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
     }
-    let metrics = reqwest::get(format!("{ops}/metrics"))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = reqwest::get(format!("{ops}/metrics")).await.unwrap().text().await.unwrap();
     for line in [
         r#"keyward_requests_total{face="http",method="/oauth2/token",code="200"} 1"#,
         r#"keyward_requests_total{face="grpc",method="/keyward.token.v1.TokenService/IssueToken",code="0"} 1"#,

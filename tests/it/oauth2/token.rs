@@ -52,20 +52,14 @@ async fn form_encoded_and_raw_basic_are_the_same(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let encode = |text: &str| text.replace('_', "%5F").replace('k', "%6b");
-    let encoded = Credential {
-        client_id: encode(&crm.client_id),
-        secret: encode(&crm.secret),
-    };
+    let encoded = Credential { client_id: encode(&crm.client_id), secret: encode(&crm.secret) };
     for client in [&crm, &encoded] {
         assert_eq!(kw.token_for(client, &[]).await.status, 200);
     }
     let request = kw
         .request(Method::POST, "/oauth2/token")
         .basic_auth(&crm.client_id, Some(&crm.secret))
-        .header(
-            "content-type",
-            "application/x-www-form-urlencoded;charset=UTF-8",
-        )
+        .header("content-type", "application/x-www-form-urlencoded;charset=UTF-8")
         .body("grant_type=client_credentials");
     assert_eq!(kw.send(request).await.status, 200);
 }
@@ -73,19 +67,11 @@ async fn form_encoded_and_raw_basic_are_the_same(backend: Backend) {
 async fn a_repeated_resource_is_no_fault(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
-    let form = [
-        ("resource", "tenants/acme"),
-        ("audience", "keyward"),
-        ("audience", "tenants/acme"),
-    ];
+    let form =
+        [("resource", "tenants/acme"), ("audience", "keyward"), ("audience", "tenants/acme")];
     assert_eq!(kw.token_for(&crm, &form).await.status, 200);
-    let answer = kw
-        .token_for(&crm, &[("resource", "https://elsewhere.example")])
-        .await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.error().as_str()),
-        (400, "invalid_target")
-    );
+    let answer = kw.token_for(&crm, &[("resource", "https://elsewhere.example")]).await;
+    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_target"));
 }
 
 async fn an_api_key_is_a_client_secret_too(backend: Backend) {
@@ -93,13 +79,8 @@ async fn an_api_key_is_a_client_secret_too(backend: Backend) {
     let mut admin = kw.admin().await;
     admin.acme().await;
     let kind = keyward::proto::admin::credential::Kind::ApiKey;
-    let (credential, key) = admin
-        .credential("tenants/acme/applications/crm", kind)
-        .await;
-    let client = Credential {
-        client_id: credential.client_id,
-        secret: key.secret,
-    };
+    let (credential, key) = admin.credential("tenants/acme/applications/crm", kind).await;
+    let client = Credential { client_id: credential.client_id, secret: key.secret };
     assert_eq!(kw.token_for(&client, &[]).await.status, 200);
 }
 
@@ -117,19 +98,11 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
             disabled: true,
             ..Default::default()
         }),
-        update_mask: Some(prost_types::FieldMask {
-            paths: vec!["disabled".to_owned()],
-        }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["disabled".to_owned()] }),
     };
-    admin
-        .applications
-        .update_application(request)
-        .await
-        .unwrap();
-    let client = |id: &str, secret: &str| Credential {
-        client_id: id.to_owned(),
-        secret: secret.to_owned(),
-    };
+    admin.applications.update_application(request).await.unwrap();
+    let client =
+        |id: &str, secret: &str| Credential { client_id: id.to_owned(), secret: secret.to_owned() };
     let failures = [
         client(&crm.client_id, &other.secret),
         client(&other.client_id, &crm.secret),
@@ -151,10 +124,7 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
         let has_the_form =
             failure.client_id.len() == 32 && failure.secret.len() == crm.secret.len();
         assert_eq!(hashes, u64::from(has_the_form), "{failure:?}");
-        assert_eq!(
-            (answer.status.as_u16(), answer.error().as_str()),
-            (401, "invalid_client")
-        );
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (401, "invalid_client"));
         assert!(answer.header("www-authenticate").starts_with("Basic "));
         let mut headers = answer.headers.clone();
         headers.remove("date");

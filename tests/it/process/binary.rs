@@ -52,14 +52,8 @@ impl Finished {
 }
 
 /// Arguments for listeners on free ports.
-pub(super) const FREE_PORTS: [&str; 6] = [
-    "--grpc",
-    "127.0.0.1:0",
-    "--http",
-    "127.0.0.1:0",
-    "--ops",
-    "127.0.0.1:0",
-];
+pub(super) const FREE_PORTS: [&str; 6] =
+    ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0"];
 
 /// A running `keyward serve`.
 pub(super) struct Serving {
@@ -73,11 +67,7 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
-        let arguments = ["serve"]
-            .iter()
-            .chain(&FREE_PORTS)
-            .chain(arguments)
-            .copied();
+        let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
         let mut child = keyward(arguments)
             .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
             .stdout(Stdio::piped())
@@ -113,25 +103,10 @@ impl Serving {
 
     fn ended(mut self, signal: &str) -> (String, String) {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let log = self
-            .log
-            .by_ref()
-            .map(Result::unwrap)
-            .collect::<Vec<_>>()
-            .join("\n");
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let log = self.log.by_ref().map(Result::unwrap).collect::<Vec<_>>().join("\n");
         let printed = std::io::read_to_string(self.stdout.take().unwrap()).unwrap();
-        assert_eq!(
-            self.child.wait().unwrap().code(),
-            Some(0),
-            "it stops in order"
-        );
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "it stops in order");
         (printed, log)
     }
 }
@@ -147,8 +122,6 @@ impl Drop for Serving {
 /// The value of `export NAME=VALUE` in what was printed.
 pub(super) fn exported<'a>(printed: &'a str, name: &str) -> &'a str {
     let line = format!("export {name}=");
-    let value = printed
-        .lines()
-        .find_map(|printed| printed.strip_prefix(&line));
+    let value = printed.lines().find_map(|printed| printed.strip_prefix(&line));
     value.unwrap_or_else(|| panic!("no {name} in {printed}"))
 }

@@ -20,10 +20,8 @@ impl Desk {
     fn new(database: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
-        let arguments: Vec<_> = ["--data-dir", &path]
-            .into_iter()
-            .chain(database.iter().copied())
-            .collect();
+        let arguments: Vec<_> =
+            ["--data-dir", &path].into_iter().chain(database.iter().copied()).collect();
         // Of a second admin credential: the first is read when the server stops.
         let bootstrap = ["bootstrap"].iter().chain(&arguments).copied();
         let printed = Finished::of(&mut keyward(bootstrap)).worked();
@@ -64,34 +62,18 @@ fn the_tour_works_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tour_works_on_postgresql() {
     let url = fresh_database().await;
-    tokio::task::spawn_blocking(move || tour(&Desk::new(&["--database-url", &url])))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || tour(&Desk::new(&["--database-url", &url]))).await.unwrap();
 }
 
 /// From a profile to a deleted credential, by the command line alone.
 fn tour(desk: &Desk) {
-    let dry = desk
-        .run("apply deploy/profiles/vcc.toml --dry-run -o json")
-        .json();
+    let dry = desk.run("apply deploy/profiles/vcc.toml --dry-run -o json").json();
     assert_eq!(dry.as_array().unwrap().len(), 26, "a tenant and 25 scopes");
-    assert_eq!(
-        desk.run("tenant show vcc").code,
-        Some(3),
-        "a dry run changes nothing"
-    );
+    assert_eq!(desk.run("tenant show vcc").code, Some(3), "a dry run changes nothing");
     desk.run("apply deploy/profiles/vcc.toml").worked();
-    assert_eq!(
-        desk.run("apply deploy/profiles/vcc.toml -o json").json(),
-        serde_json::json!([])
-    );
-    assert!(
-        desk.run("apply deploy/profiles/vcc.toml")
-            .worked()
-            .contains("nothing to change")
-    );
-    desk.run("apply deploy/profiles/voiso.toml --tenant acme")
-        .worked();
+    assert_eq!(desk.run("apply deploy/profiles/vcc.toml -o json").json(), serde_json::json!([]));
+    assert!(desk.run("apply deploy/profiles/vcc.toml").worked().contains("nothing to change"));
+    desk.run("apply deploy/profiles/voiso.toml --tenant acme").worked();
     let scopes = desk.run("scope list acme -o json").json();
     assert_eq!(scopes.as_array().unwrap().len(), 21);
     assert_eq!(scopes[0]["scope"], "billing.balance.read");
@@ -103,35 +85,21 @@ fn tour(desk: &Desk) {
     assert!(made["expire_time"].is_string());
     let update = "application update acme/crm --description sync --expire-time never -o json";
     let changed = desk.run(update).json();
-    assert_eq!(
-        (&changed["description"], &changed["expire_time"]),
-        (&"sync".into(), &().into())
-    );
-    assert!(
-        desk.run("application list acme")
-            .worked()
-            .contains("users.read")
-    );
+    assert_eq!((&changed["description"], &changed["expire_time"]), (&"sync".into(), &().into()));
+    assert!(desk.run("application list acme").worked().contains("users.read"));
 
     let made = desk.run("credential create acme/crm -o json").json();
     let text = |member: &str| made[member].as_str().unwrap().to_owned();
     let (id, secret) = (text("client_id"), text("secret"));
-    let token = desk
-        .run_as(&id, &secret, "token --scope users.read")
-        .worked();
+    let token = desk.run_as(&id, &secret, "token --scope users.read").worked();
     let token = token.trim();
     let claims = desk.run(&format!("verify {token}")).json();
     assert_eq!(claims["scope"], "users.read");
     assert_eq!(claims["iss"], desk.serving.http);
-    let wrong = desk.run(&format!(
-        "verify {token} --issuer https://elsewhere.example"
-    ));
+    let wrong = desk.run(&format!("verify {token} --issuer https://elsewhere.example"));
     assert_eq!(wrong.code, Some(1));
     let info = desk.run(&format!("introspect {token} -o json")).json();
-    assert_eq!(
-        (&info["active"], &info["tenant"]),
-        (&true.into(), &"acme".into())
-    );
+    assert_eq!((&info["active"], &info["tenant"]), (&true.into(), &"acme".into()));
     assert!(desk.run("jwks").json()["keys"][0]["kid"].is_string());
 
     let rotate = format!("credential rotate acme/crm/{id} --overlap 1h -o json");
@@ -142,83 +110,37 @@ fn tour(desk: &Desk) {
 
     let other = desk.run_as(&id, &secret, "token").worked();
     desk.run(&format!("revoke {}", other.trim())).worked();
-    assert_eq!(
-        desk.run(&format!("introspect {} -o json", other.trim()))
-            .json()["active"],
-        false
-    );
-    desk.run(&format!("credential delete acme/crm/{id}"))
-        .worked();
+    assert_eq!(desk.run(&format!("introspect {} -o json", other.trim())).json()["active"], false);
+    desk.run(&format!("credential delete acme/crm/{id}")).worked();
     let gone = desk.run(&format!("introspect {token} -o json")).json();
     assert_eq!(gone, serde_json::json!({ "active": false }));
 
-    let key = desk
-        .run("credential create acme/crm --kind api-key -o json")
-        .json();
+    let key = desk.run("credential create acme/crm --kind api-key -o json").json();
     let key = key["secret"].as_str().unwrap().to_owned();
-    assert_eq!(
-        desk.run(&format!("introspect {key} -o json")).json()["active"],
-        true
-    );
+    assert_eq!(desk.run(&format!("introspect {key} -o json")).json()["active"], true);
     desk.fails("tenant delete acme", 1, "tenants/acme/applications/crm");
     desk.run("tenant delete acme --force").worked();
-    assert_eq!(
-        desk.run(&format!("introspect {key} -o json")).json()["active"],
-        false
-    );
+    assert_eq!(desk.run(&format!("introspect {key} -o json")).json()["active"], false);
 }
 
 #[test]
 fn a_failure_has_a_sentence_and_a_code() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
-    desk.fails(
-        "tenant show nobody",
-        3,
-        "tenants/nobody does not exist (NOT_FOUND)",
-    );
-    desk.fails(
-        "tenant create acme",
-        1,
-        "tenants/acme already exists (ALREADY_EXISTS)",
-    );
+    desk.fails("tenant show nobody", 3, "tenants/nobody does not exist (NOT_FOUND)");
+    desk.fails("tenant create acme", 1, "tenants/acme already exists (ALREADY_EXISTS)");
     desk.fails("tenant create Acme!", 2, "tenant_id must be 1 to 63 of");
-    desk.fails(
-        "application create acme --display-name x --expire-time yesterday",
-        2,
-        "never",
-    );
-    desk.fails(
-        "application create acme --display-name x --scope nope",
-        2,
-        "SCOPE_NOT_ALLOWED",
-    );
-    desk.fails(
-        "tenant update acme --display-name x --etag r9",
-        1,
-        "ETAG_MISMATCH",
-    );
+    desk.fails("application create acme --display-name x --expire-time yesterday", 2, "never");
+    desk.fails("application create acme --display-name x --scope nope", 2, "SCOPE_NOT_ALLOWED");
+    desk.fails("tenant update acme --display-name x --etag r9", 1, "ETAG_MISMATCH");
     desk.fails("tenant frobnicate", 2, "unrecognized subcommand");
 
     let stranger = desk.run_as(&desk.id, "kws_wrong", "tenant list");
     assert_eq!(stranger.code, Some(4), "{stranger:?}");
-    let nobody = Finished::of(&mut keyward([
-        "tenant",
-        "list",
-        "--server",
-        "http://127.0.0.1:1",
-    ]));
+    let nobody = Finished::of(&mut keyward(["tenant", "list", "--server", "http://127.0.0.1:1"]));
     assert_eq!(nobody.code, Some(5), "{nobody:?}");
-    assert!(
-        nobody.stderr.contains("keyward serve"),
-        "it says what to do: {nobody:?}"
-    );
-    let unset = Finished::of(&mut keyward([
-        "tenant",
-        "list",
-        "--server",
-        &desk.serving.grpc,
-    ]));
+    assert!(nobody.stderr.contains("keyward serve"), "it says what to do: {nobody:?}");
+    let unset = Finished::of(&mut keyward(["tenant", "list", "--server", &desk.serving.grpc]));
     assert_eq!(unset.code, Some(2));
     assert!(unset.stderr.contains("KEYWARD_CLIENT_ID"), "{unset:?}");
 }
@@ -228,31 +150,19 @@ fn a_profile_with_a_fault_is_named_with_its_line() {
     let desk = Desk::new(&[]);
     let file = desk.folder.path().join("profile.toml");
     let apply = format!("apply {}", file.display());
-    fs::write(
-        &file,
-        "tenant = \"acme\"\n[[scopes]]\nname = \"a\"\ndescripton = \"x\"\n",
-    )
-    .unwrap();
+    fs::write(&file, "tenant = \"acme\"\n[[scopes]]\nname = \"a\"\ndescripton = \"x\"\n").unwrap();
     desk.fails(&apply, 2, "descripton");
     desk.fails(&apply, 2, "line 4");
     fs::write(&file, "tenant = \"acme\"\n[[scopes]]\nname = \"a b\"\n").unwrap();
     desk.fails(&apply, 2, "profile.scopes[0].name must be");
     fs::write(&file, "tenant = \"acme\"\n").unwrap();
     desk.fails(&apply, 2, "missing field `scopes`");
-    fs::write(
-        &file,
-        "tenant = \"acme\"\n[[scopes]]\nname = \"tenants/x/scopes/a\"\n",
-    )
-    .unwrap();
+    fs::write(&file, "tenant = \"acme\"\n[[scopes]]\nname = \"tenants/x/scopes/a\"\n").unwrap();
     desk.fails(&apply, 2, "another tenant");
     fs::write(&file, "[[scopes]]\nname = \"a\"\n").unwrap();
     desk.fails(&apply, 2, "--tenant");
     desk.fails("apply nowhere.toml", 2, "nowhere.toml");
-    assert_eq!(
-        desk.run("tenant show acme").code,
-        Some(3),
-        "nothing was made"
-    );
+    assert_eq!(desk.run("tenant show acme").code, Some(3), "nothing was made");
 }
 
 #[test]
@@ -272,11 +182,7 @@ fn the_shipped_profiles_have_the_scopes_of_their_platforms() {
         let scopes_listed = table["scopes"].as_array().unwrap();
         assert_eq!(scopes_listed.len(), scopes);
         for scope in scopes_listed {
-            assert!(
-                scope["description"]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty())
-            );
+            assert!(scope["description"].as_str().is_some_and(|text| !text.is_empty()));
         }
     }
 }

@@ -10,12 +10,7 @@ use tempfile::TempDir;
 use super::binary::{Finished, keyward};
 
 fn value(settings: &Value, key: &str) -> (String, String) {
-    let row = settings
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|row| row["setting"] == key)
-        .unwrap();
+    let row = settings.as_array().unwrap().iter().find(|row| row["setting"] == key).unwrap();
     let text = |member: &str| row[member].as_str().unwrap_or_default().to_owned();
     (text("value"), text("source"))
 }
@@ -31,33 +26,16 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     .unwrap();
     let path = file.to_str().unwrap();
     let settings = Finished::of(
-        keyward([
-            "config",
-            "-o",
-            "json",
-            "--config",
-            path,
-            "--grpc",
-            "127.0.0.1:10",
-        ])
-        .env("KEYWARD_GRPC_LISTEN", "127.0.0.1:11")
-        .env("KEYWARD_HTTP_LISTEN", "127.0.0.1:12"),
+        keyward(["config", "-o", "json", "--config", path, "--grpc", "127.0.0.1:10"])
+            .env("KEYWARD_GRPC_LISTEN", "127.0.0.1:11")
+            .env("KEYWARD_HTTP_LISTEN", "127.0.0.1:12"),
     )
     .json();
     let pair = |value: &str, source: &str| (value.to_owned(), source.to_owned());
-    assert_eq!(
-        value(&settings, "grpc.listen"),
-        pair("127.0.0.1:10", "--grpc")
-    );
-    assert_eq!(
-        value(&settings, "http.listen"),
-        pair("127.0.0.1:12", "KEYWARD_HTTP_LISTEN")
-    );
+    assert_eq!(value(&settings, "grpc.listen"), pair("127.0.0.1:10", "--grpc"));
+    assert_eq!(value(&settings, "http.listen"), pair("127.0.0.1:12", "KEYWARD_HTTP_LISTEN"));
     assert_eq!(value(&settings, "ops.listen"), pair("127.0.0.1:3", path));
-    assert_eq!(
-        value(&settings, "tokens.signing_algorithm"),
-        pair("ES256", "default")
-    );
+    assert_eq!(value(&settings, "tokens.signing_algorithm"), pair("ES256", "default"));
 }
 
 #[test]
@@ -85,11 +63,7 @@ fn every_fault_is_told_at_once_with_its_source() {
         "(KEYWARD_LIMITS_REQUEST_TIMEOUT)",
         "database.url must begin with sqlite: or postgres://",
     ] {
-        assert!(
-            finished.stderr.contains(fault),
-            "{fault:?} is not in {}",
-            finished.stderr
-        );
+        assert!(finished.stderr.contains(fault), "{fault:?} is not in {}", finished.stderr);
     }
     assert!(!finished.stderr.contains("hunter2"));
 }
@@ -97,11 +71,7 @@ fn every_fault_is_told_at_once_with_its_source() {
 #[test]
 fn what_a_driver_would_ignore_is_refused() {
     for (setting, value, says) in [
-        (
-            "KEYWARD_DATABASE_URL",
-            "postgres://db/x?sslmod=verify-full",
-            "\"sslmod\"",
-        ),
+        ("KEYWARD_DATABASE_URL", "postgres://db/x?sslmod=verify-full", "\"sslmod\""),
         ("KEYWARD_TELEMETRY_LOG", "=,=", "telemetry.log must be"),
         ("KEYWARD_ISSUER", "https://x/{y}", "issuer must have"),
         ("KEYWARD_LIMITS_REQUEST_TIMEOUT", "0s", "more than nothing"),
@@ -129,16 +99,14 @@ fn a_broken_file_is_told_without_the_line_that_may_hold_a_secret() {
 #[test]
 fn secrets_are_masked() {
     let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-    let shown = Finished::of(keyward(["config"]).env("KEYWARD_MASTER_KEY", key).env(
-        "KEYWARD_DATABASE_URL",
-        "postgres://keyward:hunter2@db.example/keyward",
-    ))
+    let shown = Finished::of(
+        keyward(["config"])
+            .env("KEYWARD_MASTER_KEY", key)
+            .env("KEYWARD_DATABASE_URL", "postgres://keyward:hunter2@db.example/keyward"),
+    )
     .worked();
     assert!(shown.contains("****") && shown.contains("postgres://db.example:5432/keyward"));
-    assert!(
-        !shown.contains(key) && !shown.contains("hunter2"),
-        "{shown}"
-    );
+    assert!(!shown.contains(key) && !shown.contains("hunter2"), "{shown}");
 }
 
 #[test]
@@ -166,14 +134,8 @@ fn the_shipped_file_is_valid_and_shows_the_defaults() {
         let key = row["setting"].as_str().unwrap();
         assert_eq!(value(&with, key).0, value(&without, key).0, "{key}");
         let last = key.rsplit('.').next().unwrap();
-        assert!(
-            text.contains(&format!("{last} = ")),
-            "{key} is not in the shipped file"
-        );
+        assert!(text.contains(&format!("{last} = ")), "{key} is not in the shipped file");
         let variable = format!("KEYWARD_{}", key.replace('.', "_").to_uppercase());
-        assert!(
-            text.contains(&variable),
-            "{variable} is not in the shipped file"
-        );
+        assert!(text.contains(&variable), "{variable} is not in the shipped file");
     }
 }

@@ -14,71 +14,38 @@ fn dev_does_the_main_job_and_its_lines_work() {
         .spawn()
         .unwrap();
     let mut printed = String::new();
-    for line in BufReader::new(dev.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap)
-    {
+    for line in BufReader::new(dev.stdout.take().unwrap()).lines().map(Result::unwrap) {
         printed.push_str(&line);
         printed.push('\n');
         if line.starts_with("Ctrl-C") {
             break;
         }
     }
-    assert!(
-        printed.contains("\"sub\": \"tenants/demo/applications/sample\""),
-        "{printed}"
-    );
-    let folder = printed
-        .split_once("data is in ")
-        .unwrap()
-        .1
-        .split_once(' ')
-        .unwrap()
-        .0;
+    assert!(printed.contains("\"sub\": \"tenants/demo/applications/sample\""), "{printed}");
+    let folder = printed.split_once("data is in ").unwrap().1.split_once(' ').unwrap().0;
     let folder = PathBuf::from(folder);
     assert!(folder.join("keyward.db").exists());
 
     let (curl, _) = printed.split_once("# gRPC").unwrap();
-    let curl = curl
-        .lines()
-        .rfind(|line| line.starts_with("curl "))
-        .unwrap();
-    let answer: serde_json::Value = tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(as_curl(curl));
+    let curl = curl.lines().rfind(|line| line.starts_with("curl ")).unwrap();
+    let answer: serde_json::Value = tokio::runtime::Runtime::new().unwrap().block_on(as_curl(curl));
     assert_eq!(answer["scope"], "campaigns.read");
 
-    let environment = [
-        "KEYWARD_SERVER",
-        "KEYWARD_CLIENT_ID",
-        "KEYWARD_CLIENT_SECRET",
-    ]
-    .map(|name| (name, exported(&printed, name).to_owned()));
-    let lines = printed
-        .lines()
-        .skip_while(|line| !line.starts_with("export "))
-        .skip(3);
+    let environment = ["KEYWARD_SERVER", "KEYWARD_CLIENT_ID", "KEYWARD_CLIENT_SECRET"]
+        .map(|name| (name, exported(&printed, name).to_owned()));
+    let lines = printed.lines().skip_while(|line| !line.starts_with("export ")).skip(3);
     for line in lines.filter(|line| line.starts_with("keyward ")) {
         let path = PathBuf::from(env!("CARGO_BIN_EXE_keyward"));
         let finished = Finished::of(
             Command::new("sh")
                 .args(["-c", line])
                 .envs(environment.clone())
-                .env(
-                    "PATH",
-                    format!("{}:/usr/bin:/bin", path.parent().unwrap().display()),
-                ),
+                .env("PATH", format!("{}:/usr/bin:/bin", path.parent().unwrap().display())),
         );
         assert_eq!(finished.code, Some(0), "{line}: {finished:?}");
     }
     let pid = dev.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert_eq!(dev.wait().unwrap().code(), Some(0));
     assert!(!folder.exists(), "the temporary folder goes");
 }
@@ -95,21 +62,11 @@ fn dev_leaves_a_real_database_alone() {
 async fn as_curl(line: &str) -> serde_json::Value {
     let words: Vec<_> = line.split(' ').collect();
     let after = |flag: &'static str| {
-        words
-            .windows(2)
-            .filter(move |pair| pair[0] == flag)
-            .map(|pair| pair[1])
+        words.windows(2).filter(move |pair| pair[0] == flag).map(|pair| pair[1])
     };
     let (id, secret) = after("-u").next().unwrap().split_once(':').unwrap();
-    let form: Vec<_> = after("-d")
-        .map(|pair| pair.split_once('=').unwrap())
-        .collect();
+    let form: Vec<_> = after("-d").map(|pair| pair.split_once('=').unwrap()).collect();
     let request = reqwest::Client::new().post(*words.last().unwrap());
-    let answer = request
-        .basic_auth(id, Some(secret))
-        .form(&form)
-        .send()
-        .await
-        .unwrap();
+    let answer = request.basic_auth(id, Some(secret)).form(&form).send().await.unwrap();
     serde_json::from_str(&answer.text().await.unwrap()).unwrap()
 }

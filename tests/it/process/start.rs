@@ -21,11 +21,7 @@ fn used() -> TempDir {
 
 /// What `serve` says when it cannot start.
 fn refused(arguments: &[&str]) -> String {
-    let arguments = ["serve"]
-        .iter()
-        .chain(&FREE_PORTS)
-        .chain(arguments)
-        .copied();
+    let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
     let finished = Finished::of(&mut keyward(arguments));
     assert_ne!(finished.code, Some(0), "{finished:?}");
     assert_eq!(finished.stdout, "");
@@ -59,11 +55,7 @@ fn a_port_in_use_is_named_and_the_folder_stays_empty() {
     arguments.extend(["--data-dir", path]);
     let finished = Finished::of(&mut keyward(arguments.iter().copied()));
     assert_eq!(finished.code, Some(1));
-    assert!(
-        finished
-            .stderr
-            .contains(&format!("cannot listen on {address} (http.listen)"))
-    );
+    assert!(finished.stderr.contains(&format!("cannot listen on {address} (http.listen)")));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -104,18 +96,10 @@ fn the_master_key_can_come_from_the_environment() {
     migrate(&STANDARD.encode([1; 32])).worked();
     assert!(!folder.path().join("master.key").exists());
     let other = migrate(&STANDARD.encode([2; 32]));
-    assert!(
-        other.stderr.contains("sealed under master key"),
-        "{other:?}"
-    );
+    assert!(other.stderr.contains("sealed under master key"), "{other:?}");
     let malformed = migrate("x");
     assert_eq!(malformed.code, Some(2));
-    assert!(
-        malformed
-            .stderr
-            .contains("master_key must be 32 bytes in base64"),
-        "{malformed:?}"
-    );
+    assert!(malformed.stderr.contains("master_key must be 32 bytes in base64"), "{malformed:?}");
 }
 
 #[tokio::test]
@@ -125,21 +109,14 @@ async fn a_database_of_a_newer_version_is_left_as_it_is() {
     let folder = used();
     let path = folder.path().to_str().unwrap();
     let file = folder.path().join("keyward.db");
-    let mut sqlite = SqliteConnection::connect(file.to_str().unwrap())
-        .await
-        .unwrap();
+    let mut sqlite = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
     sqlite
-        .execute(sqlx::AssertSqlSafe(format!(
-            "{NEWER} (9999, 'later', 1, x'00', 0)"
-        )))
+        .execute(sqlx::AssertSqlSafe(format!("{NEWER} (9999, 'later', 1, x'00', 0)")))
         .await
         .unwrap();
     sqlite.close().await.unwrap();
     let told = refused(&["--data-dir", path]);
-    assert!(
-        told.contains("schema version 9999") && told.contains("newer"),
-        "{told}"
-    );
+    assert!(told.contains("schema version 9999") && told.contains("newer"), "{told}");
 
     let url = fresh_database().await;
     let arguments = ["migrate", "--data-dir", path, "--database-url", &url];
@@ -157,11 +134,7 @@ fn a_database_that_cannot_be_opened_is_named() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let file = folder.path().join("keyward.db");
-    fs::write(
-        &file,
-        "this is no database, however long it may be".repeat(100),
-    )
-    .unwrap();
+    fs::write(&file, "this is no database, however long it may be".repeat(100)).unwrap();
     let told = refused(&["--data-dir", path]);
     assert!(told.contains(file.to_str().unwrap()), "{told}");
 
@@ -170,9 +143,6 @@ fn a_database_that_cannot_be_opened_is_named() {
         keyward(["migrate", "--data-dir", path, "--database-url", url])
             .env("KEYWARD_DATABASE_ACQUIRE_TIMEOUT", "1s"),
     );
-    assert!(
-        told.stderr.contains("postgres://127.0.0.1:1/keyward"),
-        "{told:?}"
-    );
+    assert!(told.stderr.contains("postgres://127.0.0.1:1/keyward"), "{told:?}");
     assert!(!told.stderr.contains("hunter2"), "{told:?}");
 }

@@ -38,10 +38,7 @@ async fn collect(listener: TcpListener, exports: UnboundedSender<Vec<u8>>) {
                 }
             });
             let connection = TokioIo::new(stream);
-            Builder::new(TokioExecutor::new())
-                .serve_connection(connection, take)
-                .await
-                .ok();
+            Builder::new(TokioExecutor::new()).serve_connection(connection, take).await.ok();
         });
     }
 }
@@ -60,10 +57,8 @@ async fn a_request_is_a_span_of_its_callers_trace() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
     let printed = Finished::of(&mut keyward(["bootstrap", "--data-dir", &path])).worked();
-    let (id, secret) = (
-        exported(&printed, "KEYWARD_CLIENT_ID"),
-        exported(&printed, "KEYWARD_CLIENT_SECRET"),
-    );
+    let (id, secret) =
+        (exported(&printed, "KEYWARD_CLIENT_ID"), exported(&printed, "KEYWARD_CLIENT_SECRET"));
     let file = folder.path().join("keyward.toml");
     std::fs::write(
         &file,
@@ -74,10 +69,7 @@ async fn a_request_is_a_span_of_its_callers_trace() {
 
     let answer = reqwest::Client::new()
         .post(format!("{}/oauth2/token", serving.http))
-        .header(
-            "traceparent",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        )
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         .basic_auth(id, Some(secret))
         .form(&[("grant_type", "client_credentials")])
         .send()
@@ -87,25 +79,17 @@ async fn a_request_is_a_span_of_its_callers_trace() {
     let token = answer.text().await.unwrap();
 
     // What is left is sent when the server stops.
-    let log = tokio::task::spawn_blocking(move || serving.stop_with_log("-TERM"))
-        .await
-        .unwrap();
+    let log = tokio::task::spawn_blocking(move || serving.stop_with_log("-TERM")).await.unwrap();
     let mut spans = Vec::new();
     while let Ok(export) = exported_spans.try_recv() {
         spans.extend(export);
     }
     assert!(contains(&spans, &TRACE_ID), "the caller's trace");
     assert!(contains(&spans, b"/oauth2/token") && contains(&spans, b"keyward"));
-    let token = token
-        .split('"')
-        .find(|part| part.starts_with("eyJ"))
-        .unwrap();
+    let token = token.split('"').find(|part| part.starts_with("eyJ")).unwrap();
     for secret in [secret, token] {
         assert!(!contains(&spans, secret.as_bytes()), "a secret in a trace");
         assert!(!log.contains(secret), "a secret in the log");
     }
-    assert!(
-        log.contains("/oauth2/token"),
-        "the log tells what was called: {log}"
-    );
+    assert!(log.contains("/oauth2/token"), "the log tells what was called: {log}");
 }

@@ -40,14 +40,8 @@ async fn fresh(backend: Backend) -> Fresh {
         Backend::Sqlite => Database::Sqlite(folder.path().join("keyward.db")),
         Backend::Postgres => Database::parse(&fresh_database().await).unwrap(),
     };
-    let options = PoolOptions {
-        max_connections: 4,
-        acquire_timeout: Duration::from_mins(1),
-    };
-    Fresh {
-        store: Store::open(&database, options).await.unwrap(),
-        _folder: folder,
-    }
+    let options = PoolOptions { max_connections: 4, acquire_timeout: Duration::from_mins(1) };
+    Fresh { store: Store::open(&database, options).await.unwrap(), _folder: folder }
 }
 
 fn now() -> Timestamp {
@@ -56,12 +50,7 @@ fn now() -> Timestamp {
 
 fn tenant(id: &str) -> Tenant {
     let id = TenantId::parse(id).unwrap();
-    Tenant {
-        settings: TenantSettings::new(&id),
-        id,
-        epoch: 0,
-        record: Record::new(now()),
-    }
+    Tenant { settings: TenantSettings::new(&id), id, epoch: 0, record: Record::new(now()) }
 }
 
 fn scope(tenant: &str, scope: &str) -> Scope {
@@ -126,11 +115,7 @@ async fn acme(backend: Backend) -> (Fresh, Application) {
     assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
     assert!(tx.insert_scope(&scope("acme", "a")).await.unwrap());
     assert!(tx.insert_scope(&scope("acme", "b")).await.unwrap());
-    assert!(
-        tx.insert_application(&application, Some("r1"))
-            .await
-            .unwrap()
-    );
+    assert!(tx.insert_application(&application, Some("r1")).await.unwrap());
     tx.commit().await.unwrap();
     (fresh, application)
 }
@@ -145,11 +130,7 @@ async fn what_is_written_is_read_again(backend: Backend) {
     let mut session = fresh.store.read().await.unwrap();
     let found = session.find_application(&application.name).await.unwrap();
     assert_eq!(found, Some(application.clone()));
-    let client = session
-        .find_client(&credential.name.credential)
-        .await
-        .unwrap()
-        .unwrap();
+    let client = session.find_client(&credential.name.credential).await.unwrap().unwrap();
     assert_eq!(client.credential, credential);
     assert_eq!(client.application, application);
     assert_eq!(client.tenant, tenant("acme"));
@@ -169,39 +150,21 @@ async fn a_second_row_of_the_same_key_is_refused_without_harm(backend: Backend) 
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(!tx.insert_tenant(&tenant("acme")).await.unwrap());
     assert!(!tx.insert_scope(&scope("acme", "a")).await.unwrap());
-    assert!(
-        !tx.insert_application(&first, None).await.unwrap(),
-        "the same id"
-    );
+    assert!(!tx.insert_application(&first, None).await.unwrap(), "the same id");
     let other = application("acme", "other", "a");
-    assert!(
-        !tx.insert_application(&other, Some("r1")).await.unwrap(),
-        "the same request"
-    );
-    let made = tx
-        .find_application_by_request(&other.name.tenant, "r1")
-        .await
-        .unwrap();
+    assert!(!tx.insert_application(&other, Some("r1")).await.unwrap(), "the same request");
+    let made = tx.find_application_by_request(&other.name.tenant, "r1").await.unwrap();
     assert_eq!(made, Some(first), "the transaction goes on");
 }
 
 async fn a_change_from_an_old_version_is_refused(backend: Backend) {
     let (fresh, first) = acme(backend).await;
-    let changed = Application {
-        record: first.record.changed(now()),
-        ..first
-    };
+    let changed = Application { record: first.record.changed(now()), ..first };
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.update_application(&changed, true).await.unwrap());
-    assert!(
-        !tx.update_application(&changed, true).await.unwrap(),
-        "the same change again"
-    );
+    assert!(!tx.update_application(&changed, true).await.unwrap(), "the same change again");
     let gone = application("acme", "gone", "");
-    let gone = Application {
-        record: gone.record.changed(now()),
-        ..gone
-    };
+    let gone = Application { record: gone.record.changed(now()), ..gone };
     assert!(!tx.update_application(&gone, true).await.unwrap());
 }
 
@@ -219,10 +182,7 @@ async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = PageRequest::new(3, after).unwrap();
-        let page = session
-            .list_scopes(&tenant("acme").id, &page)
-            .await
-            .unwrap();
+        let page = session.list_scopes(&tenant("acme").id, &page).await.unwrap();
         assert!(page.items.len() <= 3);
         seen.extend(page.items.iter().map(|scope| scope.id.scope.to_string()));
         after = page.next;
@@ -238,26 +198,15 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
     let id = scope("acme", "a").id;
     let mut tx = fresh.store.begin().await.unwrap();
     let (count, first) = tx.scope_holders(&id).await.unwrap();
-    assert_eq!(
-        (count, first),
-        (1, vec!["tenants/acme/applications/crm".to_owned()])
-    );
+    assert_eq!((count, first), (1, vec!["tenants/acme/applications/crm".to_owned()]));
     tx.raise_epoch_of_holders(&id, now()).await.unwrap();
     tx.delete_scope(&id).await.unwrap();
     tx.commit().await.unwrap();
     let mut session = fresh.store.read().await.unwrap();
-    let left = session
-        .find_application(&application.name)
-        .await
-        .unwrap()
-        .unwrap();
+    let left = session.find_application(&application.name).await.unwrap().unwrap();
     assert_eq!(left.settings.scopes.to_string(), "b");
     assert_eq!(left.epoch, application.epoch + 1);
-    assert_ne!(
-        left.record.etag(),
-        application.record.etag(),
-        "no change without its version"
-    );
+    assert_ne!(left.record.etag(), application.record.etag(), "no change without its version");
 }
 
 async fn a_tenant_goes_with_all_that_is_its(backend: Backend) {
@@ -266,26 +215,11 @@ async fn a_tenant_goes_with_all_that_is_its(backend: Backend) {
     let mut tx = fresh.store.begin().await.unwrap();
     tx.insert_credential(&credential, None).await.unwrap();
     tx.delete_tenant(&application.name.tenant).await.unwrap();
-    assert!(
-        tx.find_client(&credential.name.credential)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    assert!(
-        tx.catalogue(&application.name.tenant)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(tx.find_client(&credential.name.credential).await.unwrap().is_none());
+    assert!(tx.catalogue(&application.name.tenant).await.unwrap().is_empty());
     // Nothing of it is left to come back with a tenant of the same name.
     assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
-    assert!(
-        tx.find_application(&application.name)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(tx.find_application(&application.name).await.unwrap().is_none());
 }
 
 async fn a_new_secret_ends_the_old_ones(backend: Backend) {
@@ -297,11 +231,7 @@ async fn a_new_secret_ends_the_old_ones(backend: Backend) {
     tx.insert_credential(&credential, None).await.unwrap();
     tx.add_secret(id, &secret(2), end).await.unwrap();
     let read = tx.find_credential(&credential.name).await.unwrap().unwrap();
-    let ends: Vec<_> = read
-        .secrets
-        .iter()
-        .map(|s| (s.version, s.expires_at))
-        .collect();
+    let ends: Vec<_> = read.secrets.iter().map(|s| (s.version, s.expires_at)).collect();
     assert_eq!(ends, [(2, None), (1, Some(end))], "newest first");
 
     tx.add_secret(id, &secret(3), now()).await.unwrap();
@@ -311,10 +241,7 @@ async fn a_new_secret_ends_the_old_ones(backend: Backend) {
 
 async fn a_disabled_scope_is_not_effective(backend: Backend) {
     let (fresh, application) = acme(backend).await;
-    let disabled = ScopeSettings {
-        disabled: true,
-        ..Default::default()
-    };
+    let disabled = ScopeSettings { disabled: true, ..Default::default() };
     let scope = Scope {
         settings: disabled,
         record: scope("acme", "b").record.changed(now()),
@@ -322,11 +249,7 @@ async fn a_disabled_scope_is_not_effective(backend: Backend) {
     };
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.update_scope(&scope).await.unwrap());
-    let read = tx
-        .find_application(&application.name)
-        .await
-        .unwrap()
-        .unwrap();
+    let read = tx.find_application(&application.name).await.unwrap().unwrap();
     assert_eq!(read.settings.scopes.to_string(), "a b");
     assert_eq!(read.effective_scopes.to_string(), "a");
 }
@@ -345,14 +268,7 @@ async fn a_generation_of_signing_keys_has_one_key(backend: Backend) {
     assert!(tx.insert_signing_key(&key("one")).await.unwrap());
     assert!(!tx.insert_signing_key(&key("two")).await.unwrap());
     tx.commit().await.unwrap();
-    let keys = fresh
-        .store
-        .read()
-        .await
-        .unwrap()
-        .list_signing_keys()
-        .await
-        .unwrap();
+    let keys = fresh.store.read().await.unwrap().list_signing_keys().await.unwrap();
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0].id, "one");
 }
@@ -362,12 +278,8 @@ async fn a_revoked_token_is_known_until_it_ends(backend: Backend) {
     let end = later(now(), Duration::from_secs(10));
     let mut tx = fresh.store.begin().await.unwrap();
     let tenant = &application.name.tenant;
-    tx.insert_revoked_token("jti", tenant, now(), end)
-        .await
-        .unwrap();
-    tx.insert_revoked_token("jti", tenant, now(), end)
-        .await
-        .unwrap();
+    tx.insert_revoked_token("jti", tenant, now(), end).await.unwrap();
+    tx.insert_revoked_token("jti", tenant, now(), end).await.unwrap();
     assert!(tx.purge_revoked_tokens(now()).await.unwrap());
     assert!(tx.is_token_revoked("jti").await.unwrap());
     assert!(!tx.is_token_revoked("other").await.unwrap());
@@ -388,10 +300,7 @@ async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
                 record: before.record.changed(now()),
                 ..before
             };
-            assert!(
-                tx.update_application(&after, true).await.unwrap(),
-                "read under the lock"
-            );
+            assert!(tx.update_application(&after, true).await.unwrap(), "read under the lock");
             tx.commit().await.unwrap();
         })
     });
@@ -399,10 +308,6 @@ async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
         writer.await.unwrap();
     }
     let mut session = fresh.store.read().await.unwrap();
-    let left = session
-        .find_application(&application.name)
-        .await
-        .unwrap()
-        .unwrap();
+    let left = session.find_application(&application.name).await.unwrap().unwrap();
     assert_eq!(left.epoch, application.epoch + 20);
 }
