@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderMap;
@@ -28,6 +27,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::clock::Stopwatch;
 use crate::config::{LogFormat, TelemetryConfig};
 
 /// Sends what is left of the traces when it is told to.
@@ -192,7 +192,9 @@ pub async fn observe(State(observed): State<Observed>, request: Request, next: N
     span.set_parent(parent).ok();
 
     let in_flight = InFlight::new(metrics.in_flight.get_or_create_owned(&FaceLabels { face }));
-    let (response, took) = timed(next.run(request).instrument(span.clone())).await;
+    let stopwatch = Stopwatch::start();
+    let response = next.run(request).instrument(span.clone()).await;
+    let took = stopwatch.elapsed();
     drop(in_flight);
 
     let code = code(face, &response);
@@ -213,13 +215,6 @@ fn called(methods: &HashSet<String>, request: &Request) -> String {
         Some(route) if methods.is_empty() => route.as_str().to_owned(),
         _ => "unknown".to_owned(),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "measures how long the machine took")]
-async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
-    let start = Instant::now();
-    let done = work.await;
-    (done, start.elapsed())
 }
 
 /// The gRPC status of a unary answer, or the HTTP status.

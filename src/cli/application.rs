@@ -102,15 +102,13 @@ struct Fields {
 impl Fields {
     /// The message and the fields that were given.
     fn message(self) -> (pb::Application, Vec<String>) {
-        let given = [
+        let mask = names::given([
             ("display_name", self.display_name.is_some()),
             ("description", self.description.is_some()),
             ("contact_email", self.contact_email.is_some()),
             ("scopes", !self.scope.is_empty()),
             ("expire_time", self.expire_time.is_some()),
-        ];
-        let mask = given.into_iter().filter(|(_, given)| *given);
-        let mask = mask.map(|(field, _)| field.to_owned()).collect();
+        ]);
         let application = pb::Application {
             display_name: self.display_name.unwrap_or_default(),
             description: self.description.unwrap_or_default(),

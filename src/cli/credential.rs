@@ -117,12 +117,10 @@ struct Fields {
 impl Fields {
     /// The message and the fields that were given.
     fn message(self) -> (pb::Credential, Vec<String>) {
-        let given = [
+        let mask = names::given([
             ("display_name", self.display_name.is_some()),
             ("expire_time", self.expire_time.is_some()),
-        ];
-        let mask = given.into_iter().filter(|(_, given)| *given);
-        let mask = mask.map(|(field, _)| field.to_owned()).collect();
+        ]);
         let credential = pb::Credential {
             display_name: self.display_name.unwrap_or_default(),
             expire_time: self.expire_time.and_then(Expiry::message),

@@ -70,6 +70,12 @@ impl Expiry {
     }
 }
 
+/// The names of the fields that were given: what an update changes.
+pub(super) fn given<const N: usize>(fields: [(&str, bool); N]) -> Vec<String> {
+    let given = fields.into_iter().filter(|(_, given)| *given);
+    given.map(|(field, _)| field.to_owned()).collect()
+}
+
 /// A span of time as a message.
 pub(super) fn span(text: &str) -> Result<prost_types::Duration, String> {
     let span = duration(text).map_err(|fault| fault.0)?;

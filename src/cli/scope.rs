@@ -89,13 +89,11 @@ struct Fields {
 impl Fields {
     /// The message and the fields that were given.
     fn message(self) -> (pb::Scope, Vec<String>) {
-        let given = [
+        let mask = names::given([
             ("description", self.description.is_some()),
             ("domain", self.domain.is_some()),
             ("family", self.family.is_some()),
-        ];
-        let mask = given.into_iter().filter(|(_, given)| *given);
-        let mask = mask.map(|(field, _)| field.to_owned()).collect();
+        ]);
         let scope = pb::Scope {
             description: self.description.unwrap_or_default(),
             domain: self.domain.unwrap_or_default(),

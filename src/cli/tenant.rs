@@ -89,16 +89,12 @@ struct Fields {
 impl Fields {
     /// The message and the fields that were given.
     fn message(self) -> (pb::Tenant, Vec<String>) {
-        let mut mask = Vec::new();
-        let mut given = |field: &str, is_given: bool| {
-            if is_given {
-                mask.push(field.to_owned());
-            }
-        };
-        given("display_name", self.display_name.is_some());
-        given("default_audience", self.default_audience.is_some());
-        given("additional_audiences", !self.additional_audience.is_empty());
-        given("access_token_lifetime", self.access_token_lifetime.is_some());
+        let mask = names::given([
+            ("display_name", self.display_name.is_some()),
+            ("default_audience", self.default_audience.is_some()),
+            ("additional_audiences", !self.additional_audience.is_empty()),
+            ("access_token_lifetime", self.access_token_lifetime.is_some()),
+        ]);
         let audiences = self.additional_audience.into_iter().filter(|one| !one.is_empty());
         let tenant = pb::Tenant {
             display_name: self.display_name.unwrap_or_default(),

@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("grpc", &["clock", "error", "domain", "secrets", "keys", "service", "proto"]),
     ("http", &["clock", "error", "domain", "secrets", "keys", "service"]),
     ("config", &["domain", "keys", "secrets", "store"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["clock", "config"]),
     (
         "server",
         &[
