@@ -111,6 +111,16 @@ impl Error {
         }])
     }
 
+    /// Logs a fault of ours or of a dependency with its cause, which callers are not told.
+    /// Called by the faces, once for each answer.
+    pub fn log_fault(&self) {
+        match self {
+            Self::Internal(cause) => tracing::error!(cause, "internal error"),
+            Self::Unavailable(cause) => tracing::warn!(cause, "dependency unavailable"),
+            _ => {}
+        }
+    }
+
     /// A fault of our own, told in words.
     pub fn internal(what: impl Display) -> Self {
         Self::Internal(what.to_string().into())

@@ -17,11 +17,7 @@ impl From<Error> for Status {
     /// Faults of ours and of dependencies are logged here, once; the caller is told
     /// nothing of their cause.
     fn from(error: Error) -> Self {
-        match &error {
-            Error::Internal(cause) => tracing::error!(cause, "internal error"),
-            Error::Unavailable(cause) => tracing::warn!(cause, "dependency unavailable"),
-            _ => {}
-        }
+        error.log_fault();
         let (code, reason) = table(&error);
         let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
         let mut details = details(&error);

@@ -68,11 +68,7 @@ impl From<Error> for OAuthError {
     /// Faults of ours and of dependencies are logged here, once; the client is told
     /// nothing of their cause.
     fn from(error: Error) -> Self {
-        match &error {
-            Error::Internal(cause) => tracing::error!(cause, "internal error"),
-            Error::Unavailable(cause) => tracing::warn!(cause, "dependency unavailable"),
-            _ => {}
-        }
+        error.log_fault();
         let (status, code) = table(&error);
         let mut answer = Self::new(status, code).describe(error.to_string());
         answer.retry_after = match error {

@@ -19,19 +19,42 @@ pub enum Proof {
     ApiKey(Secret),
 }
 
+/// A client as it was read, and what that says of a secret.
+struct Standing {
+    client: Client,
+    active: bool,
+    hash: Option<String>,
+}
+
 impl Service {
     /// The client that this proves, if it is one that may do anything now. Unknown,
     /// wrong, disabled, expired: the error is the same, and so is the work, except that
     /// what cannot be a secret at all (its form is no secret) costs nothing.
     pub async fn authenticate_client(&self, proof: Proof) -> Result<Client> {
         let (id, secret) = self.plausible(proof).ok_or(Error::InvalidClient)?;
+        let read = self.standing(&id, &secret).await?;
+        let hash = read.as_ref().and_then(|read| read.hash.clone());
+        let proven = self.hasher.verify(secret.clone(), hash.clone()).await?;
+        if !proven || !read.is_some_and(|read| read.active) {
+            return Err(Error::InvalidClient);
+        }
+        // The hash may have waited for seconds: what counts is how things stand after it.
+        self.standing(&id, &secret)
+            .await?
+            .filter(|now| now.active && now.hash == hash)
+            .map(|now| now.client)
+            .ok_or(Error::InvalidClient)
+    }
+
+    /// How a client stands, and the hash that this secret would have to match.
+    async fn standing(&self, id: &CredentialId, secret: &Secret) -> Result<Option<Standing>> {
+        let client = self.store.read().await?.find_client(id).await?;
         let now = self.now();
-        let client = self.store.read().await?.find_client(&id).await?;
-        let candidate = client
-            .as_ref()
-            .and_then(|client| candidate(client.credential.live_secrets(now), &secret));
-        let proven = self.hasher.verify(secret, candidate).await?;
-        client.filter(|client| proven && client.is_active(now)).ok_or(Error::InvalidClient)
+        Ok(client.map(|client| Standing {
+            active: client.is_active(now),
+            hash: candidate(client.credential.live_secrets(now), secret),
+            client,
+        }))
     }
 
     /// The id and secret, if the secret has the form of one of that client.

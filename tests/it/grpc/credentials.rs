@@ -16,6 +16,7 @@ on_both_databases!(
     a_credential_expires,
     a_repeated_request_makes_one_credential,
     a_secret_stands_nowhere_in_the_database,
+    a_key_deleted_while_it_waits_for_its_hash_is_refused,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -167,6 +168,36 @@ async fn a_repeated_request_makes_one_credential(backend: Backend) {
     let request = pb::ListCredentialsRequest { parent: CRM.to_owned(), ..Default::default() };
     let list = admin.credentials.list_credentials(request).await.unwrap().into_inner();
     assert_eq!(list.credentials.len(), 1);
+}
+
+async fn a_key_deleted_while_it_waits_for_its_hash_is_refused(backend: Backend) {
+    const MANY: u64 = 30;
+    let patient = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
+    let kw = backend.start_with(&patient).await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    let (credential, key) = admin.credential(CRM, Kind::ApiKey).await;
+    let hashes = kw.server().service.hashes();
+    let start = hashes.get();
+    let asked: Vec<_> = (0..MANY)
+        .map(|_| {
+            let (mut tokens, token) = (admin.tokens.clone(), key.secret.clone());
+            let request = keyward::proto::token::IntrospectTokenRequest { token };
+            tokio::spawn(async move { tokens.introspect_token(request).await })
+        })
+        .collect();
+    // Some have their hash by now, and the rest have read the key and wait for theirs.
+    while hashes.get() < start + 4 {
+        tokio::task::yield_now().await;
+    }
+    let request = pb::DeleteCredentialRequest { name: credential.name, etag: String::new() };
+    admin.credentials.delete_credential(request).await.unwrap();
+    let begun = hashes.get() - start;
+    let mut active = 0;
+    for answer in asked {
+        active += u64::from(answer.await.unwrap().unwrap().into_inner().active);
+    }
+    assert!(active <= begun, "{active} were active, and {begun} hashes begun before the deletion");
 }
 
 async fn a_secret_stands_nowhere_in_the_database(backend: Backend) {
