@@ -5,9 +5,13 @@ use std::path::PathBuf;
 const PROTOS: &[&str] = &[
     "keyward/access/v1/key.proto",
     "keyward/admin/v1/application.proto",
+    "keyward/admin/v1/audit.proto",
     "keyward/admin/v1/credential.proto",
+    "keyward/admin/v1/policy.proto",
+    "keyward/admin/v1/role.proto",
     "keyward/admin/v1/scope.proto",
     "keyward/admin/v1/tenant.proto",
+    "keyward/admin/v1/user.proto",
     "keyward/errors/v1/error_reason.proto",
     "keyward/token/v1/token.proto",
 ];
@@ -26,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Secrets travel in these: `src/proto.rs` gives them a Debug that does not tell.
         .skip_debug([
             ".keyward.admin.v1.CreateCredentialResponse",
+            ".keyward.admin.v1.RevealCredentialResponse",
             ".keyward.admin.v1.RotateCredentialResponse",
             ".keyward.token.v1.ClientSecret",
             ".keyward.token.v1.IssueTokenRequest",

@@ -2,7 +2,7 @@
 //! `http::error`). Its text is for the caller and names no secret and no driver; the
 //! causes of [`Error::Unavailable`] and [`Error::Internal`] are for the log alone.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,9 +46,31 @@ pub enum Error {
     /// Client authentication failed; nobody is told why.
     #[error("client authentication failed")]
     InvalidClient,
-    /// The caller is known and lacks a scope.
-    #[error("this needs the scope {0}")]
-    PermissionDenied(&'static str),
+    /// The caller, or the user it acts for, is known and may not do this.
+    #[error("this needs {0}")]
+    PermissionDenied(Need),
+    /// The tenant's policy does not allow it.
+    #[error("{message}: so says the tenant's policy ({rule})")]
+    Policy {
+        /// The field of the policy.
+        rule: &'static str,
+        /// What it does not allow.
+        message: String,
+    },
+    /// There are as many credentials as there may be.
+    #[error(
+        "the tenant has all of the {limit} credentials that its policy allows (max_credentials)"
+    )]
+    QuotaExceeded {
+        /// How many may be.
+        limit: i64,
+    },
+    /// The application can be neither edited nor deleted.
+    #[error("{0} is protected: neither it nor its credentials can be edited or deleted")]
+    Protected(String),
+    /// The secret cannot be told again.
+    #[error("the secret of {0} cannot be seen again: {1}")]
+    NotViewable(String, &'static str),
     /// The token belongs to somebody else.
     #[error("the token was not issued to this client")]
     NotYourToken,
@@ -102,6 +124,42 @@ pub enum Error {
     Internal(#[source] Cause),
 }
 
+/// What a caller lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A scope of the calling application.
+    Scope(&'static str),
+    /// The scope `keyward.admin`, and to act for no user.
+    Platform,
+    /// A caller that may only act for users must name one.
+    ActingUser,
+    /// A user who may act.
+    EnabledUser(String),
+    /// A permission of the user's roles.
+    Permission(String),
+    /// A role with all scopes, to give one.
+    AllScopes,
+}
+
+impl Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scope(scope) => write!(f, "the scope {scope}"),
+            Self::Platform => f.write_str("the scope keyward.admin, acting for no user"),
+            Self::ActingUser => f.write_str("the acting user, in the metadata keyward-user"),
+            Self::EnabledUser(name) => {
+                write!(f, "a user who may act: {name} does not exist, or is disabled")
+            }
+            Self::Permission(permission) => {
+                write!(f, "the permission {permission}, which the acting user's roles do not have")
+            }
+            Self::AllScopes => {
+                f.write_str("a role with all_scopes, which the acting user does not have")
+            }
+        }
+    }
+}
+
 impl Error {
     /// One malformed field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
@@ -109,6 +167,13 @@ impl Error {
             field: field.into(),
             description: description.into(),
         }])
+    }
+
+    /// Something on which others stand: how many, and the first few.
+    pub fn in_use(resource: impl Display, by: Vec<String>, total: i64) -> Self {
+        // Errors travel in headers, which are small.
+        let by = by.into_iter().take(MOST_TOLD).collect();
+        Self::InUse { resource: resource.to_string(), by, total }
     }
 
     /// Logs a fault of ours or of a dependency with its cause, which callers are not told.
@@ -121,13 +186,44 @@ impl Error {
         }
     }
 
+    /// Whether this refuses something that somebody may have wanted to get away with: such
+    /// attempts stand in the audit log. Malformed requests and stale ones do not.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::PermissionDenied(_)
+            | Self::ScopeNotAllowed(_)
+            | Self::Policy { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::Protected(_)
+            | Self::NotViewable(..)
+            | Self::NotYourToken
+            | Self::BuiltIn(_)
+            | Self::InUse { .. } => true,
+            Self::InvalidFields(_)
+            | Self::TokenTooLong(_)
+            | Self::AudienceNotAllowed(_)
+            | Self::InvalidPageToken
+            | Self::Unauthenticated(_)
+            | Self::InvalidClient
+            | Self::UnsupportedTokenType
+            | Self::NotFound(_)
+            | Self::AlreadyExists(_)
+            | Self::EtagMismatch(_)
+            | Self::RotationInProgress { .. }
+            | Self::Overloaded { .. }
+            | Self::DeadlineExceeded
+            | Self::Unavailable(_)
+            | Self::Internal(_) => false,
+        }
+    }
+
     /// A fault of our own, told in words.
     pub fn internal(what: impl Display) -> Self {
         Self::Internal(what.to_string().into())
     }
 }
 
-/// How many scopes an error names.
+/// How many scopes or resources an error names.
 const MOST_TOLD: usize = 10;
 
 fn and_more(count: usize) -> String {

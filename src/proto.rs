@@ -2,25 +2,38 @@
 //! of the gRPC interface; they stand in `proto/`.
 #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
 
+/// The packages as they refer to each other.
+mod keyward {
+    pub mod access {
+        pub mod v1 {
+            tonic::include_proto!("keyward.access.v1");
+        }
+    }
+    pub mod admin {
+        pub mod v1 {
+            tonic::include_proto!("keyward.admin.v1");
+        }
+    }
+    pub mod errors {
+        pub mod v1 {
+            tonic::include_proto!("keyward.errors.v1");
+        }
+    }
+    pub mod token {
+        pub mod v1 {
+            tonic::include_proto!("keyward.token.v1");
+        }
+    }
+}
+
 /// `keyward.access.v1`
-pub mod access {
-    tonic::include_proto!("keyward.access.v1");
-}
-
+pub use keyward::access::v1 as access;
 /// `keyward.admin.v1`
-pub mod admin {
-    tonic::include_proto!("keyward.admin.v1");
-}
-
+pub use keyward::admin::v1 as admin;
 /// `keyward.errors.v1`
-pub mod errors {
-    tonic::include_proto!("keyward.errors.v1");
-}
-
+pub use keyward::errors::v1 as errors;
 /// `keyward.token.v1`
-pub mod token {
-    tonic::include_proto!("keyward.token.v1");
-}
+pub use keyward::token::v1 as token;
 
 /// The descriptors of all protos, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyward_descriptor.bin"));
@@ -38,6 +51,7 @@ macro_rules! redacted {
 
 redacted!(
     admin::CreateCredentialResponse,
+    admin::RevealCredentialResponse,
     admin::RotateCredentialResponse,
     token::ClientSecret,
     token::issue_token_request::Credential,

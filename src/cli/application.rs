@@ -185,8 +185,12 @@ impl Application {
                 let parent = &names::tenant(&tenant);
                 let applications = all_pages(limit, async |page_token| {
                     let parent = parent.clone();
-                    let request =
-                        pb::ListApplicationsRequest { parent, page_size: PAGE_SIZE, page_token };
+                    let request = pb::ListApplicationsRequest {
+                        parent,
+                        page_size: PAGE_SIZE,
+                        page_token,
+                        ..Default::default()
+                    };
                     let page = client.clone().list_applications(request).await?.into_inner();
                     Ok((page.applications, page.next_page_token))
                 })

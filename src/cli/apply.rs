@@ -1,18 +1,19 @@
 //! `keyward apply`: profiles from files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::output::View;
-use super::{Connection, Failure, names};
+use super::output::{View, note};
+use super::profile::ProfileFile;
+use super::{Connection, Failure};
 use crate::proto::admin::profile_change::Action;
-use crate::proto::admin::{ApplyProfileRequest, Profile, ProfileChange, Scope};
+use crate::proto::admin::{PolicyViolation, ProfileChange};
 
 /// Make a tenant what a profile says, all or nothing, and show the difference. The
-/// tenant is made if there is none; scopes that the profile does not list are taken out
-/// of its catalogue. Applying a profile twice changes nothing the second time.
+/// tenant is made if there is none; scopes, and roles if it has any, that the profile does not
+/// list are deleted. Applying a profile twice changes nothing the second time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,87 +28,11 @@ pub(super) struct Apply {
     /// Show the difference and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Take scopes away even from applications that hold them; their tokens are revoked
+    /// Take scopes and roles away even from those that hold them; tokens are revoked
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     connection: Connection,
-}
-
-/// A profile file. Unknown fields are faults: a misspelt one must not be lost.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProfileFile {
-    tenant: Option<String>,
-    #[serde(default)]
-    display_name: String,
-    #[serde(default)]
-    default_audience: String,
-    access_token_lifetime: Option<String>,
-    /// Required: a profile that says nothing of scopes must not empty a catalogue.
-    scopes: Vec<ScopeEntry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScopeEntry {
-    name: String,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    domain: String,
-    #[serde(default)]
-    family: String,
-    #[serde(default)]
-    disabled: bool,
-}
-
-impl ProfileFile {
-    /// Reads a file.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let fault = |what: String| Failure::usage(format!("{}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
-        Self::parse(&text).map_err(fault)
-    }
-
-    /// Reads a text.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string())
-    }
-
-    /// The request that applies it to a tenant.
-    pub(super) fn request(self, tenant: Option<&str>) -> Result<ApplyProfileRequest, Failure> {
-        let tenant = tenant
-            .map(ToOwned::to_owned)
-            .or(self.tenant)
-            .ok_or_else(|| Failure::usage("the profile names no tenant: name one with --tenant"))?;
-        let lifetime = self.access_token_lifetime.as_deref().map(names::span).transpose();
-        let profile = Profile {
-            display_name: self.display_name,
-            default_audience: self.default_audience,
-            access_token_lifetime: lifetime
-                .map_err(|what| Failure::usage(format!("access_token_lifetime {what}")))?,
-            scopes: self.scopes.into_iter().map(Scope::from).collect(),
-        };
-        Ok(ApplyProfileRequest {
-            name: names::tenant(&tenant),
-            profile: Some(profile),
-            ..ApplyProfileRequest::default()
-        })
-    }
-}
-
-impl From<ScopeEntry> for Scope {
-    fn from(entry: ScopeEntry) -> Self {
-        Self {
-            name: entry.name,
-            description: entry.description,
-            domain: entry.domain,
-            family: entry.family,
-            disabled: entry.disabled,
-            ..Self::default()
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -148,7 +73,9 @@ impl Apply {
         request.force = self.force;
         let output = self.connection.output;
         let mut client = self.connection.tenants().await?;
-        let changes = client.apply_profile(request).await?.into_inner().changes;
+        let applied = client.apply_profile(request).await?.into_inner();
+        let changes = applied.changes;
+        tell(&applied.violations);
         let rows: Vec<_> = changes.into_iter().map(Row::from).collect();
         if rows.is_empty() {
             output.done("nothing to change");
@@ -161,5 +88,16 @@ impl Apply {
             output.done("nothing was changed: this was a dry run");
         }
         Ok(())
+    }
+}
+
+/// Tells of rows that a policy would not allow any more.
+pub(super) fn tell(violations: &[PolicyViolation]) {
+    for violation in violations {
+        let PolicyViolation { field, description, count, resources } = violation;
+        note(&format!("policy.{field}: {count} {description}"));
+        for resource in resources {
+            note(&format!("  {resource}"));
+        }
     }
 }

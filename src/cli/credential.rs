@@ -276,8 +276,12 @@ async fn list(
 ) -> Result<Vec<CredentialView>, Failure> {
     let parent = &parent;
     let credentials = all_pages(limit, async |page_token| {
-        let request =
-            pb::ListCredentialsRequest { parent: parent.clone(), page_size: PAGE_SIZE, page_token };
+        let request = pb::ListCredentialsRequest {
+            parent: parent.clone(),
+            page_size: PAGE_SIZE,
+            page_token,
+            ..Default::default()
+        };
         let page = client.clone().list_credentials(request).await?.into_inner();
         Ok((page.credentials, page.next_page_token))
     })

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::Args;
 use tonic::{Code, Status};
 
-use super::apply::ProfileFile;
 use super::output::{Format, print_json, say};
+use super::profile::ProfileFile;
 use super::serve::StopSignal;
 use super::{Connection, Failure, ServerOptions, token};
 use crate::clock::Clock;

@@ -13,6 +13,7 @@ mod migrate;
 mod names;
 mod options;
 mod output;
+mod profile;
 mod scope;
 mod serve;
 mod tenant;

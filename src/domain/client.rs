@@ -52,6 +52,8 @@ impl Client {
     /// Whether it may do anything at all at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         !self.tenant.settings.disabled
+            && !self.tenant.settings.policy.api_credentials_disabled
+            && self.latest_end().is_none_or(|end| now < end)
             && self.application.state(now) == State::Active
             && self.credential.state(now) == State::Active
     }
@@ -67,8 +69,17 @@ impl Client {
 
     /// When the client itself ends, if it does.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        let ends = [self.application.settings.expires_at, self.credential.settings.expires_at];
+        let ends = [
+            self.application.settings.expires_at,
+            self.credential.settings.expires_at,
+            self.latest_end(),
+        ];
         ends.into_iter().flatten().min()
+    }
+
+    /// When the policy ends it.
+    fn latest_end(&self) -> Option<Timestamp> {
+        self.tenant.settings.policy.latest_end(self.credential.record.created_at)
     }
 
     /// What it is granted at `now`: everything it asks for, or an error.

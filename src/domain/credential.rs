@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CredentialName, Record, State, ends_earlier};
+use super::{CredentialName, Field, LastUse, Record, State, ends_earlier};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -43,6 +43,8 @@ pub struct Credential {
     pub settings: CredentialSettings,
     /// Its secrets, newest first; some may have ended.
     pub secrets: Vec<SecretRecord>,
+    /// When it was last used, if it was.
+    pub last_use: Option<LastUse>,
     /// Raised to revoke every token made with the credential.
     pub epoch: i64,
     /// Version and times.
@@ -71,7 +73,7 @@ pub struct CredentialPatch {
     pub disabled: Option<bool>,
 }
 
-/// What is kept of a secret: never the secret.
+/// What is kept of a secret: never the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRecord {
     /// Counts the secrets of a credential.
@@ -80,6 +82,8 @@ pub struct SecretRecord {
     pub hash: String,
     /// Its last four characters.
     pub last_four: String,
+    /// A copy sealed under the master key, where the policy has secrets viewable.
+    pub sealed: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// From then on it is refused.
@@ -104,6 +108,17 @@ impl CredentialSettings {
         }
     }
 
+    /// The fields of these settings that are others in `after`.
+    pub fn changed(&self, after: &Self) -> impl Iterator<Item = Field> {
+        [
+            (Field::DisplayName, self.display_name != after.display_name),
+            (Field::ExpireTime, self.expires_at != after.expires_at),
+            (Field::Disabled, self.disabled != after.disabled),
+        ]
+        .into_iter()
+        .filter_map(|(field, changed)| changed.then_some(field))
+    }
+
     /// Whether going from these settings to `after` must revoke the tokens there are.
     pub fn revokes(&self, after: &Self) -> bool {
         (after.disabled && !self.disabled) || ends_earlier(self.expires_at, after.expires_at)
@@ -124,6 +139,11 @@ impl Credential {
     /// The secrets that are accepted at `now`, newest first.
     pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretRecord> {
         self.secrets.iter().filter(move |secret| secret.is_live(now))
+    }
+
+    /// Whether its newest secret can be seen again.
+    pub fn is_viewable(&self) -> bool {
+        self.secrets.first().is_some_and(|secret| secret.sealed.is_some())
     }
 
     /// When the secrets there are end, if a new one is made now. At most two live at

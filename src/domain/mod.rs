@@ -2,26 +2,48 @@
 //! valid by construction, so what a function is given it need not check again.
 
 pub mod application;
+pub mod audit;
+pub mod authority;
 pub mod client;
 pub mod credential;
 pub mod fields;
+pub mod listing;
 pub mod name;
 pub mod page;
+pub mod permission;
+pub mod policy;
 pub mod profile;
+pub mod role;
 pub mod scope;
 pub mod tenant;
+pub mod usage;
+pub mod user;
 
-pub use application::{Application, ApplicationPatch, ApplicationSettings};
+pub use application::{
+    Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,
+    effective_scopes,
+};
+pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
+pub use authority::{Authority, Owners};
 pub use client::{Client, Epochs, Grant, GrantRequest};
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };
 pub use fields::{Fault, Fields};
-pub use name::{ApplicationId, ApplicationName, CredentialId, CredentialName, ScopeId, TenantId};
+pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
+pub use name::{
+    ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
+    TenantId, UserId, UserName,
+};
 pub use page::{Page, PageRequest};
-pub use profile::{Change, Profile};
+pub use permission::{Permission, Permissions, Reach, Verb};
+pub use policy::{Field, Lifetime, Limits, Policy, UserDeletion};
+pub use profile::{Change, DefaultApplication, Profile};
+pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
+pub use usage::{LastUse, UsageDay, UseKind};
+pub use user::{User, UserPatch, UserSettings};
 
 use jiff::Timestamp;
 

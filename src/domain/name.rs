@@ -18,6 +18,19 @@ fn slug(value: &str) -> Result<String, Fault> {
     }
 }
 
+/// An id that another system chose: it stands in resource names.
+fn foreign(value: &str) -> Result<String, Fault> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~@+=-".contains(&b);
+    let begins_well = value.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if begins_well && value.len() <= 128 && value.bytes().all(allowed) {
+        Ok(value.to_owned())
+    } else {
+        Err(Fault::new(
+            "must be 1 to 128 of A-Z a-z 0-9 . _ ~ @ + = -, beginning with a letter or digit",
+        ))
+    }
+}
+
 /// An id that Keyward makes: 32 hexadecimal digits.
 fn made(value: &str) -> Result<String, Fault> {
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -63,6 +76,14 @@ id!(
     ApplicationId, slug
 );
 id!(
+    /// The id of a user, unique in its tenant: the platform's own.
+    UserId, foreign
+);
+id!(
+    /// The id of a role, unique in its tenant.
+    RoleId, slug
+);
+id!(
     /// The id of a credential, unique everywhere: it is the client id too.
     CredentialId, made
 );
@@ -90,32 +111,6 @@ impl TenantId {
     /// Writes `tenants/{tenant}`.
     pub fn name(&self) -> String {
         format!("tenants/{self}")
-    }
-}
-
-/// `tenants/{tenant}/applications/{application}`
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ApplicationName {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Which one of the tenant's.
-    pub application: ApplicationId,
-}
-
-impl ApplicationName {
-    /// Reads the resource name.
-    pub fn parse(name: &str) -> Result<Self, Fault> {
-        let [tenant, application] = segments(name, ["tenants", "applications"])?;
-        Ok(Self {
-            tenant: TenantId::parse(tenant)?,
-            application: ApplicationId::parse(application)?,
-        })
-    }
-}
-
-impl fmt::Display for ApplicationName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tenants/{}/applications/{}", self.tenant, self.application)
     }
 }
 
@@ -148,6 +143,46 @@ impl fmt::Display for CredentialName {
         write!(f, "{}/credentials/{}", self.application, self.credential)
     }
 }
+
+macro_rules! name_in_tenant {
+    ($(#[$doc:meta])* $name:ident, $member:ident: $id:ident, $collection:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name {
+            /// Whose it is.
+            pub tenant: TenantId,
+            /// Which one of the tenant's.
+            pub $member: $id,
+        }
+
+        impl $name {
+            /// Reads the resource name.
+            pub fn parse(name: &str) -> Result<Self, Fault> {
+                let [tenant, id] = segments(name, ["tenants", $collection])?;
+                Ok(Self { tenant: TenantId::parse(tenant)?, $member: $id::parse(id)? })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!("tenants/{}/", $collection, "/{}"), self.tenant, self.$member)
+            }
+        }
+    };
+}
+
+name_in_tenant!(
+    /// `tenants/{tenant}/applications/{application}`
+    ApplicationName, application: ApplicationId, "applications"
+);
+name_in_tenant!(
+    /// `tenants/{tenant}/users/{user}`
+    UserName, user: UserId, "users"
+);
+name_in_tenant!(
+    /// `tenants/{tenant}/roles/{role}`
+    RoleName, role: RoleId, "roles"
+);
 
 /// `tenants/{tenant}/scopes/{scope}`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Scope, ScopeName, ScopeSettings, TenantPatch, TenantSettings};
+use super::{
+    ApplicationId, ApplicationSettings, FieldChange, Role, RoleId, RoleSettings, Scope, ScopeName,
+    ScopeSet, ScopeSettings, TenantPatch, TenantSettings,
+};
 
 /// What a tenant should be.
 #[derive(Clone, Debug)]
@@ -11,6 +14,21 @@ pub struct Profile {
     pub tenant: TenantPatch,
     /// Its whole catalogue.
     pub scopes: BTreeMap<ScopeName, ScopeSettings>,
+    /// All of its roles; `None`: those it has.
+    pub roles: Option<BTreeMap<RoleId, RoleSettings>>,
+    /// An application that comes with the tenant.
+    pub default_application: Option<DefaultApplication>,
+}
+
+/// An application that comes with a tenant.
+#[derive(Clone, Debug)]
+pub struct DefaultApplication {
+    /// Its id.
+    pub id: ApplicationId,
+    /// A name for people.
+    pub display_name: String,
+    /// Its scopes.
+    pub scopes: ScopeSet,
 }
 
 /// One difference between a tenant and a profile.
@@ -36,6 +54,19 @@ pub enum Change {
     },
     /// A scope goes.
     DeleteScope(Scope),
+    /// A role is new.
+    CreateRole(RoleId, RoleSettings),
+    /// A role changes.
+    UpdateRole {
+        /// As it was.
+        before: Role,
+        /// As it will be.
+        after: RoleSettings,
+    },
+    /// A role goes.
+    DeleteRole(Role),
+    /// The application that comes with the tenant is made.
+    CreateApplication(ApplicationId, ApplicationSettings),
 }
 
 impl Change {
@@ -59,6 +90,23 @@ impl Change {
         gone.chain(rest).collect()
     }
 
+    /// The changes of the roles, in their order.
+    pub fn of_roles(current: &[Role], wanted: &BTreeMap<RoleId, RoleSettings>) -> Vec<Self> {
+        let known: BTreeMap<_, _> = current.iter().map(|r| (&r.name.role, r)).collect();
+        let gone = current
+            .iter()
+            .filter(|role| !wanted.contains_key(&role.name.role))
+            .map(|role| Self::DeleteRole(role.clone()));
+        let rest = wanted.iter().filter_map(|(id, after)| match known.get(id) {
+            None => Some(Self::CreateRole(id.clone(), after.clone())),
+            Some(before) if before.settings != *after => {
+                Some(Self::UpdateRole { before: (*before).clone(), after: after.clone() })
+            }
+            Some(_) => None,
+        });
+        gone.chain(rest).collect()
+    }
+
     /// The scope that applications lose with this change, if it takes one away.
     pub fn lost_scope(&self) -> Option<&ScopeName> {
         match self {
@@ -70,50 +118,17 @@ impl Change {
         }
     }
 
-    /// The changed fields, as `field: before -> after`.
-    pub fn details(&self) -> Vec<String> {
+    /// What changes, field by field; nothing for a deletion.
+    pub fn fields(&self) -> Vec<FieldChange> {
         match self {
-            Self::CreateTenant(after) => differences(&[], &tenant_fields(after)),
-            Self::UpdateTenant { before, after } => {
-                differences(&tenant_fields(before), &tenant_fields(after))
-            }
-            Self::CreateScope(_, after) => differences(&[], &scope_fields(after)),
-            Self::UpdateScope { before, after } => {
-                differences(&scope_fields(&before.settings), &scope_fields(after))
-            }
-            Self::DeleteScope(_) => Vec::new(),
+            Self::CreateTenant(after) => FieldChange::of_new(after),
+            Self::UpdateTenant { before, after } => FieldChange::between(before, after),
+            Self::CreateScope(_, after) => FieldChange::of_new(after),
+            Self::UpdateScope { before, after } => FieldChange::between(&before.settings, after),
+            Self::CreateRole(_, after) => FieldChange::of_new(after),
+            Self::UpdateRole { before, after } => FieldChange::between(&before.settings, after),
+            Self::CreateApplication(_, after) => FieldChange::of_new(after),
+            Self::DeleteScope(_) | Self::DeleteRole(_) => Vec::new(),
         }
     }
-}
-
-fn tenant_fields(settings: &TenantSettings) -> Vec<(&'static str, String)> {
-    let seconds = settings.access_token_lifetime.seconds();
-    vec![
-        ("display_name", settings.display_name.clone()),
-        ("default_audience", settings.default_audience.to_string()),
-        ("access_token_lifetime", format!("{seconds}s")),
-    ]
-}
-
-fn scope_fields(settings: &ScopeSettings) -> Vec<(&'static str, String)> {
-    vec![
-        ("description", settings.description.clone()),
-        ("domain", settings.domain.clone()),
-        ("family", settings.family.clone()),
-        ("disabled", settings.disabled.to_string()),
-    ]
-}
-
-/// Fields that differ; against nothing, those that say something.
-fn differences(before: &[(&str, String)], after: &[(&str, String)]) -> Vec<String> {
-    after
-        .iter()
-        .enumerate()
-        .filter_map(|(n, (field, new))| match before.get(n) {
-            Some((_, old)) if old == new => None,
-            Some((_, old)) => Some(format!("{field}: {old:?} -> {new:?}")),
-            None if new.is_empty() || new == "false" => None,
-            None => Some(format!("{field}: {new:?}")),
-        })
-        .collect()
 }

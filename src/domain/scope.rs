@@ -90,6 +90,19 @@ impl ScopeSet {
         Self(self.0.difference(&other.0).cloned().collect())
     }
 
+    /// The scopes of both.
+    #[must_use]
+    pub fn union(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// The scopes of this set that `other` has too.
+    #[must_use]
+    pub fn within(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
     /// The scopes, in order, as strings.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
@@ -125,6 +138,8 @@ pub struct Scope {
 /// What can be changed of a catalogue entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeSettings {
+    /// A name for people; empty: the scope itself.
+    pub display_name: String,
     /// What holding it allows.
     pub description: String,
     /// The part of the platform it belongs to.
@@ -138,6 +153,8 @@ pub struct ScopeSettings {
 /// A change of a catalogue entry: the fields that are set.
 #[derive(Clone, Debug, Default)]
 pub struct ScopePatch {
+    /// New name.
+    pub display_name: Option<String>,
     /// New description.
     pub description: Option<String>,
     /// New domain.
@@ -153,6 +170,7 @@ impl ScopeSettings {
     #[must_use]
     pub fn with(&self, patch: ScopePatch) -> Self {
         Self {
+            display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
             description: patch.description.unwrap_or_else(|| self.description.clone()),
             domain: patch.domain.unwrap_or_else(|| self.domain.clone()),
             family: patch.family.unwrap_or_else(|| self.family.clone()),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::fields::Fault;
-use super::{Record, TenantId};
+use super::{Policy, Record, TenantId};
 use crate::error::Result;
 
 /// Whom a token is for: the `aud` claim.
@@ -97,6 +97,8 @@ pub struct TenantSettings {
     pub access_token_lifetime: TokenLifetime,
     /// Whether all of its tokens are refused.
     pub disabled: bool,
+    /// Its rules.
+    pub policy: Policy,
 }
 
 /// A change of a tenant: the fields that are set.
@@ -112,6 +114,18 @@ pub struct TenantPatch {
     pub access_token_lifetime: Option<TokenLifetime>,
     /// New state.
     pub disabled: Option<bool>,
+    /// New rules, in place of the old ones.
+    pub policy: Option<Policy>,
+}
+
+impl TenantPatch {
+    /// Whether it changes what is not a tenant's own to decide.
+    pub fn is_more_than_policy(&self) -> bool {
+        self.display_name.is_some()
+            || self.default_audience.is_some()
+            || self.additional_audiences.is_some()
+            || self.disabled.is_some()
+    }
 }
 
 impl TenantSettings {
@@ -123,6 +137,7 @@ impl TenantSettings {
             additional_audiences: Vec::new(),
             access_token_lifetime: TokenLifetime::DEFAULT,
             disabled: false,
+            policy: Policy::default(),
         }
     }
 
@@ -147,12 +162,13 @@ impl TenantSettings {
                 .access_token_lifetime
                 .unwrap_or(self.access_token_lifetime),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            policy: patch.policy.unwrap_or_else(|| self.policy.clone()),
         }
     }
 
     /// Whether going from these settings to `after` must revoke the tokens there are.
     pub fn revokes(&self, after: &Self) -> bool {
-        after.disabled && !self.disabled
+        (after.disabled && !self.disabled) || self.policy.revokes(&after.policy)
     }
 
     /// Whether tokens of the tenant may be for this audience: one of its own, or Keyward,

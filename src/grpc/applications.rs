@@ -2,14 +2,17 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
-use crate::domain::{ApplicationName, TenantId};
+use super::{Face, convert, status};
+use crate::domain::ApplicationName;
+use crate::error::Error;
 use crate::proto::admin::application_service_server::ApplicationService;
+use crate::proto::admin::batch_delete_applications_response::Result as BatchResult;
 use crate::proto::admin::{
-    CreateApplicationRequest, CreateApplicationResponse, DeleteApplicationRequest,
-    DeleteApplicationResponse, GetApplicationRequest, GetApplicationResponse,
-    ListApplicationsRequest, ListApplicationsResponse, UpdateApplicationRequest,
-    UpdateApplicationResponse,
+    BatchDeleteApplicationsRequest, BatchDeleteApplicationsResponse, CreateApplicationRequest,
+    CreateApplicationResponse, DeleteApplicationRequest, DeleteApplicationResponse,
+    GetApplicationRequest, GetApplicationResponse, ListApplicationUsageRequest,
+    ListApplicationUsageResponse, ListApplicationsRequest, ListApplicationsResponse,
+    UpdateApplicationRequest, UpdateApplicationResponse,
 };
 
 #[tonic::async_trait]
@@ -18,9 +21,9 @@ impl ApplicationService for Face {
         &self,
         request: Request<CreateApplicationRequest>,
     ) -> Result<Response<CreateApplicationResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let new = convert::application::create(&request)?;
-        let application = self.service.create_application(new).await?;
+        let application = self.service.create_application(&caller, new).await?;
         let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(CreateApplicationResponse { application }))
     }
@@ -29,9 +32,9 @@ impl ApplicationService for Face {
         &self,
         request: Request<GetApplicationRequest>,
     ) -> Result<Response<GetApplicationResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let name = ApplicationName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let application = self.service.application(&name).await?;
+        let application = self.service.application(&caller, &name).await?;
         let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(GetApplicationResponse { application }))
     }
@@ -40,10 +43,11 @@ impl ApplicationService for Face {
         &self,
         request: Request<ListApplicationsRequest>,
     ) -> Result<Response<ListApplicationsResponse>, Status> {
-        let request = self.admin(request).await?;
-        let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
+        let (caller, request) = self.manager(request).await?;
+        let (parent, ownership, filter) = convert::application::list(&request)?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_applications(&parent, &page).await?;
+        let list =
+            self.service.list_applications(&caller, &parent, ownership, filter, &page).await?;
         let now = self.service.now();
         let (applications, next_page_token) =
             convert::list(list, |application| convert::application::message(application, now));
@@ -54,9 +58,9 @@ impl ApplicationService for Face {
         &self,
         request: Request<UpdateApplicationRequest>,
     ) -> Result<Response<UpdateApplicationResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::application::update(&request)?;
-        let application = self.service.update_application(&name, patch, etag).await?;
+        let application = self.service.update_application(&caller, &name, patch, etag).await?;
         let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(UpdateApplicationResponse { application }))
     }
@@ -65,9 +69,43 @@ impl ApplicationService for Face {
         &self,
         request: Request<DeleteApplicationRequest>,
     ) -> Result<Response<DeleteApplicationResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let name = ApplicationName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_application(&name, &request.etag).await?;
+        self.service.delete_application(&caller, &name, &request.etag).await?;
         Ok(Response::new(DeleteApplicationResponse {}))
+    }
+
+    async fn batch_delete_applications(
+        &self,
+        request: Request<BatchDeleteApplicationsRequest>,
+    ) -> Result<Response<BatchDeleteApplicationsResponse>, Status> {
+        let (caller, request) = self.manager(request).await?;
+        let names = convert::application::batch(&request)?;
+        let results = self.service.delete_applications(&caller, &names).await;
+        let results = names.iter().zip(results).map(|(name, result)| deletion(name, result));
+        Ok(Response::new(BatchDeleteApplicationsResponse { results: results.collect() }))
+    }
+
+    async fn list_application_usage(
+        &self,
+        request: Request<ListApplicationUsageRequest>,
+    ) -> Result<Response<ListApplicationUsageResponse>, Status> {
+        let (caller, request) = self.manager(request).await?;
+        let (name, days) = convert::application::usage(&request)?;
+        let usage = self.service.application_usage(&caller, &name, days).await?;
+        let days = usage.into_iter().map(|day| convert::application::day(&name, day)).collect();
+        Ok(Response::new(ListApplicationUsageResponse { days }))
+    }
+}
+
+/// What became of one application of several.
+fn deletion(name: &ApplicationName, result: Result<(), Error>) -> BatchResult {
+    let name = name.to_string();
+    match result {
+        Ok(()) => BatchResult { name, ..BatchResult::default() },
+        Err(error) => {
+            error.log_fault();
+            BatchResult { name, reason: status::reason(&error).into(), message: error.to_string() }
+        }
     }
 }

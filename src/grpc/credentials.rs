@@ -3,13 +3,14 @@
 use tonic::{Request, Response, Status};
 
 use super::{Face, convert};
-use crate::domain::{ApplicationName, CredentialName};
+use crate::domain::CredentialName;
 use crate::proto::admin::credential_service_server::CredentialService;
 use crate::proto::admin::{
     CreateCredentialRequest, CreateCredentialResponse, DeleteCredentialRequest,
     DeleteCredentialResponse, GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest,
-    ListCredentialsResponse, RotateCredentialRequest, RotateCredentialResponse,
-    UpdateCredentialRequest, UpdateCredentialResponse,
+    ListCredentialsResponse, RevealCredentialRequest, RevealCredentialResponse,
+    RotateCredentialRequest, RotateCredentialResponse, UpdateCredentialRequest,
+    UpdateCredentialResponse,
 };
 
 #[tonic::async_trait]
@@ -18,9 +19,9 @@ impl CredentialService for Face {
         &self,
         request: Request<CreateCredentialRequest>,
     ) -> Result<Response<CreateCredentialResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let new = convert::credential::create(&request)?;
-        let made = self.service.create_credential(new).await?;
+        let made = self.service.create_credential(&caller, new).await?;
         let credential = convert::credential::message(made.credential, self.service.now());
         Ok(Response::new(CreateCredentialResponse {
             credential: Some(credential),
@@ -32,9 +33,9 @@ impl CredentialService for Face {
         &self,
         request: Request<GetCredentialRequest>,
     ) -> Result<Response<GetCredentialResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let credential = self.service.credential(&name).await?;
+        let credential = self.service.credential(&caller, &name).await?;
         let credential = Some(convert::credential::message(credential, self.service.now()));
         Ok(Response::new(GetCredentialResponse { credential }))
     }
@@ -43,10 +44,13 @@ impl CredentialService for Face {
         &self,
         request: Request<ListCredentialsRequest>,
     ) -> Result<Response<ListCredentialsResponse>, Status> {
-        let request = self.admin(request).await?;
-        let parent = ApplicationName::parse(&request.parent).map_err(|fault| fault.of("parent"))?;
+        let (caller, request) = self.manager(request).await?;
+        let (tenant, application, filter) = convert::credential::list(&request)?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_credentials(&parent, &page).await?;
+        let list = self
+            .service
+            .list_credentials(&caller, &tenant, application.as_ref(), filter, &page)
+            .await?;
         let now = self.service.now();
         let (credentials, next_page_token) =
             convert::list(list, |credential| convert::credential::message(credential, now));
@@ -57,9 +61,9 @@ impl CredentialService for Face {
         &self,
         request: Request<UpdateCredentialRequest>,
     ) -> Result<Response<UpdateCredentialResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::credential::update(&request)?;
-        let credential = self.service.update_credential(&name, patch, etag).await?;
+        let credential = self.service.update_credential(&caller, &name, patch, etag).await?;
         let credential = Some(convert::credential::message(credential, self.service.now()));
         Ok(Response::new(UpdateCredentialResponse { credential }))
     }
@@ -68,9 +72,9 @@ impl CredentialService for Face {
         &self,
         request: Request<DeleteCredentialRequest>,
     ) -> Result<Response<DeleteCredentialResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_credential(&name, &request.etag).await?;
+        self.service.delete_credential(&caller, &name, &request.etag).await?;
         Ok(Response::new(DeleteCredentialResponse {}))
     }
 
@@ -78,13 +82,23 @@ impl CredentialService for Face {
         &self,
         request: Request<RotateCredentialRequest>,
     ) -> Result<Response<RotateCredentialResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (name, overlap) = convert::credential::rotate(&request)?;
-        let made = self.service.rotate_credential(&name, overlap, &request.etag).await?;
+        let made = self.service.rotate_credential(&caller, &name, overlap, &request.etag).await?;
         let credential = convert::credential::message(made.credential, self.service.now());
         Ok(Response::new(RotateCredentialResponse {
             credential: Some(credential),
             secret: made.secret.expose().to_owned(),
         }))
+    }
+
+    async fn reveal_credential(
+        &self,
+        request: Request<RevealCredentialRequest>,
+    ) -> Result<Response<RevealCredentialResponse>, Status> {
+        let (caller, request) = self.manager(request).await?;
+        let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
+        let secret = self.service.reveal_credential(&caller, &name).await?;
+        Ok(Response::new(RevealCredentialResponse { secret: secret.expose().to_owned() }))
     }
 }

@@ -3,15 +3,18 @@
 //! message again. No rule of the business is here.
 
 mod applications;
+mod audit;
 mod auth;
 mod convert;
 mod credentials;
 mod deadline;
 mod keys;
+mod roles;
 mod scopes;
 mod status;
 mod tenants;
 mod tokens;
+mod users;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,9 +33,12 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::proto;
 use crate::proto::access::key_service_server::KeyServiceServer;
 use crate::proto::admin::application_service_server::ApplicationServiceServer;
+use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::credential_service_server::CredentialServiceServer;
+use crate::proto::admin::role_service_server::RoleServiceServer;
 use crate::proto::admin::scope_service_server::ScopeServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
+use crate::proto::admin::user_service_server::UserServiceServer;
 use crate::proto::token::token_service_server::TokenServiceServer;
 use crate::service::Service;
 
@@ -69,6 +75,9 @@ pub fn router<H: Health>(
         .add_service(limited!(ScopeServiceServer))
         .add_service(limited!(ApplicationServiceServer))
         .add_service(limited!(CredentialServiceServer))
+        .add_service(limited!(UserServiceServer))
+        .add_service(limited!(RoleServiceServer))
+        .add_service(limited!(AuditServiceServer))
         .add_service(limited!(TokenServiceServer))
         .add_service(limited!(KeyServiceServer))
         .into_axum_router()

@@ -17,9 +17,9 @@ impl ScopeService for Face {
         &self,
         request: Request<CreateScopeRequest>,
     ) -> Result<Response<CreateScopeResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (id, patch) = convert::scope::create(&request)?;
-        let scope = self.service.create_scope(id, patch).await?;
+        let scope = self.service.create_scope(&caller, id, patch).await?;
         let scope = Some(convert::scope::message(scope));
         Ok(Response::new(CreateScopeResponse { scope }))
     }
@@ -28,9 +28,9 @@ impl ScopeService for Face {
         &self,
         request: Request<GetScopeRequest>,
     ) -> Result<Response<GetScopeResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let scope = self.service.scope(&name).await?;
+        let scope = self.service.scope(&caller, &name).await?;
         let scope = Some(convert::scope::message(scope));
         Ok(Response::new(GetScopeResponse { scope }))
     }
@@ -39,10 +39,10 @@ impl ScopeService for Face {
         &self,
         request: Request<ListScopesRequest>,
     ) -> Result<Response<ListScopesResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_scopes(&parent, &page).await?;
+        let list = self.service.list_scopes(&caller, &parent, &page).await?;
         let (scopes, next_page_token) = convert::list(list, convert::scope::message);
         Ok(Response::new(ListScopesResponse { scopes, next_page_token }))
     }
@@ -51,9 +51,9 @@ impl ScopeService for Face {
         &self,
         request: Request<UpdateScopeRequest>,
     ) -> Result<Response<UpdateScopeResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::scope::update(&request)?;
-        let scope = self.service.update_scope(&name, patch, etag).await?;
+        let scope = self.service.update_scope(&caller, &name, patch, etag).await?;
         let scope = Some(convert::scope::message(scope));
         Ok(Response::new(UpdateScopeResponse { scope }))
     }
@@ -62,9 +62,9 @@ impl ScopeService for Face {
         &self,
         request: Request<DeleteScopeRequest>,
     ) -> Result<Response<DeleteScopeResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_scope(&name, &request.etag, request.force).await?;
+        self.service.delete_scope(&caller, &name, &request.etag, request.force).await?;
         Ok(Response::new(DeleteScopeResponse {}))
     }
 }

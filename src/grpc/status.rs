@@ -7,7 +7,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::error::Error;
+use crate::domain::ScopeName;
+use crate::error::{Error, Need};
 use crate::proto::errors::ErrorReason;
 
 /// The `domain` of every `ErrorInfo`.
@@ -26,6 +27,11 @@ impl From<Error> for Status {
     }
 }
 
+/// The documented reason of an error.
+pub(super) fn reason(error: &Error) -> ErrorReason {
+    table(error).1
+}
+
 /// The code and reason of each error.
 fn table(error: &Error) -> (Code, ErrorReason) {
     match error {
@@ -39,6 +45,10 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::Unauthenticated(_) => (Code::Unauthenticated, ErrorReason::Unauthenticated),
         Error::InvalidClient => (Code::Unauthenticated, ErrorReason::InvalidClient),
         Error::PermissionDenied(_) => (Code::PermissionDenied, ErrorReason::PermissionDenied),
+        Error::Policy { .. } => (Code::FailedPrecondition, ErrorReason::Policy),
+        Error::Protected(_) => (Code::FailedPrecondition, ErrorReason::Protected),
+        Error::NotViewable(..) => (Code::FailedPrecondition, ErrorReason::NotViewable),
+        Error::QuotaExceeded { .. } => (Code::ResourceExhausted, ErrorReason::QuotaExceeded),
         Error::NotYourToken => (Code::PermissionDenied, ErrorReason::NotYourToken),
         Error::NotFound(_) => (Code::NotFound, ErrorReason::NotFound),
         Error::AlreadyExists(_) => (Code::AlreadyExists, ErrorReason::AlreadyExists),
@@ -83,6 +93,18 @@ fn details(error: &Error) -> ErrorDetails {
             }
             details
         }
+        Error::Policy { rule, .. } => {
+            ErrorDetails::with_precondition_failure_violation(*rule, "policy", message)
+        }
+        Error::Protected(name) => {
+            ErrorDetails::with_precondition_failure_violation("PROTECTED", name, message)
+        }
+        Error::NotViewable(name, _) => {
+            ErrorDetails::with_precondition_failure_violation("NOT_VIEWABLE", name, message)
+        }
+        Error::QuotaExceeded { .. } => {
+            ErrorDetails::with_quota_failure_violation("credentials", message)
+        }
         Error::RotationInProgress { .. } => {
             ErrorDetails::with_precondition_failure_violation("ROTATION_IN_PROGRESS", "", message)
         }
@@ -103,8 +125,16 @@ fn details(error: &Error) -> ErrorDetails {
 
 fn metadata(error: &Error) -> HashMap<String, String> {
     match error {
-        Error::PermissionDenied(scope) => {
-            HashMap::from([("scope".to_owned(), (*scope).to_owned())])
+        Error::PermissionDenied(need) => {
+            let (key, missing) = match need {
+                Need::Scope(scope) => ("scope", (*scope).to_owned()),
+                Need::Platform => ("scope", ScopeName::ADMIN.to_owned()),
+                Need::Permission(permission) => ("permission", permission.clone()),
+                Need::AllScopes => ("permission", "all_scopes".to_owned()),
+                Need::ActingUser => ("metadata", "keyward-user".to_owned()),
+                Need::EnabledUser(name) => ("user", name.clone()),
+            };
+            HashMap::from([(key.to_owned(), missing)])
         }
         _ => HashMap::new(),
     }

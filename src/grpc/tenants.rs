@@ -17,9 +17,9 @@ impl TenantService for Face {
         &self,
         request: Request<CreateTenantRequest>,
     ) -> Result<Response<CreateTenantResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (id, patch) = convert::tenant::create(&request)?;
-        let tenant = self.service.create_tenant(id, patch).await?;
+        let tenant = self.service.create_tenant(&caller, id, patch).await?;
         let tenant = Some(convert::tenant::message(tenant));
         Ok(Response::new(CreateTenantResponse { tenant }))
     }
@@ -28,9 +28,9 @@ impl TenantService for Face {
         &self,
         request: Request<GetTenantRequest>,
     ) -> Result<Response<GetTenantResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
-        let tenant = self.service.tenant(&id).await?;
+        let tenant = self.service.tenant(&caller, &id).await?;
         let tenant = Some(convert::tenant::message(tenant));
         Ok(Response::new(GetTenantResponse { tenant }))
     }
@@ -39,9 +39,9 @@ impl TenantService for Face {
         &self,
         request: Request<ListTenantsRequest>,
     ) -> Result<Response<ListTenantsResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_tenants(&page).await?;
+        let list = self.service.list_tenants(&caller, &page).await?;
         let (tenants, next_page_token) = convert::list(list, convert::tenant::message);
         Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
     }
@@ -50,20 +50,21 @@ impl TenantService for Face {
         &self,
         request: Request<UpdateTenantRequest>,
     ) -> Result<Response<UpdateTenantResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let (id, patch, etag) = convert::tenant::update(&request)?;
-        let tenant = self.service.update_tenant(&id, patch, etag).await?;
+        let (tenant, found) = self.service.update_tenant(&caller, &id, patch, etag).await?;
         let tenant = Some(convert::tenant::message(tenant));
-        Ok(Response::new(UpdateTenantResponse { tenant }))
+        let violations = found.into_iter().map(convert::policy::violation).collect();
+        Ok(Response::new(UpdateTenantResponse { tenant, violations }))
     }
 
     async fn delete_tenant(
         &self,
         request: Request<DeleteTenantRequest>,
     ) -> Result<Response<DeleteTenantResponse>, Status> {
-        let request = self.admin(request).await?;
+        let (caller, request) = self.manager(request).await?;
         let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_tenant(&id, &request.etag, request.force).await?;
+        self.service.delete_tenant(&caller, &id, &request.etag, request.force).await?;
         Ok(Response::new(DeleteTenantResponse {}))
     }
 
@@ -71,11 +72,13 @@ impl TenantService for Face {
         &self,
         request: Request<ApplyProfileRequest>,
     ) -> Result<Response<ApplyProfileResponse>, Status> {
-        let request = self.admin(request).await?;
-        let (id, profile) = convert::tenant::profile(&request)?;
+        let (caller, request) = self.manager(request).await?;
+        let (id, profile) = convert::profile::profile(&request)?;
         let (validate_only, force) = (request.validate_only, request.force);
-        let applied = self.service.apply_profile(&id, profile, validate_only, force).await?;
-        let changes = applied.iter().map(|one| convert::tenant::change(&id, one)).collect();
-        Ok(Response::new(ApplyProfileResponse { changes }))
+        let applied =
+            self.service.apply_profile(&caller, &id, profile, validate_only, force).await?;
+        let changes = applied.changes.iter().map(|one| convert::profile::change(&id, one));
+        let violations = applied.violations.into_iter().map(convert::policy::violation).collect();
+        Ok(Response::new(ApplyProfileResponse { changes: changes.collect(), violations }))
     }
 }

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::auth::source;
 use super::{Face, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
@@ -16,7 +17,7 @@ impl TokenService for Face {
         request: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
         let (proof, wanted) = convert::token::issue(request.get_ref())?;
-        let token = self.service.issue_token(proof, wanted).await?;
+        let token = self.service.issue_token(proof, wanted, source(&request)).await?;
         Ok(Response::new(convert::token::issued(&token)))
     }
 

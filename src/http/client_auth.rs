@@ -88,12 +88,12 @@ impl Presented {
 pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAuthError> {
     if let Some(Authorization::Bearer(token)) = authorization(form)? {
         return service
-            .authenticate_bearer(&token)
+            .authenticate_bearer(&token, form.source)
             .await
             .map_err(|error| OAuthError::from(error).challenge(BEARER));
     }
     let client = Presented::in_form(form)?.authenticate(service).await?;
-    Ok(Caller::client(&client))
+    Ok(service.client_calls(client, form.source))
 }
 
 /// An error of client authentication, or of what follows it.

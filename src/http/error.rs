@@ -92,6 +92,7 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         Error::NotYourToken => (StatusCode::BAD_REQUEST, "unauthorized_client"),
         Error::UnsupportedTokenType => (StatusCode::BAD_REQUEST, "unsupported_token_type"),
         Error::PermissionDenied(_) => (StatusCode::FORBIDDEN, "access_denied"),
+        Error::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "access_denied"),
         Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
         Error::DeadlineExceeded | Error::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
@@ -104,6 +105,9 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         | Error::EtagMismatch(_)
         | Error::BuiltIn(_)
         | Error::InUse { .. }
+        | Error::Policy { .. }
+        | Error::Protected(_)
+        | Error::NotViewable(..)
         | Error::RotationInProgress { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }

@@ -2,6 +2,7 @@
 //! parameter once.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
@@ -22,6 +23,8 @@ const NEVER_IN_URI: [&str; 4] = ["client_id", "client_secret", "client_assertion
 /// are in it.
 pub(super) struct Form {
     pub(super) headers: HeaderMap,
+    /// The address that the request came from: the server puts it there.
+    pub(super) source: Option<IpAddr>,
     parameters: HashMap<String, Vec<String>>,
 }
 
@@ -63,7 +66,8 @@ impl<S: Sync> FromRequest<S> for Form {
         if let Some((name, _)) = repeated {
             return Err(OAuthError::invalid_request(format!("the parameter {name} is repeated")));
         }
-        Ok(Self { headers: parts.headers, parameters })
+        let source = parts.extensions.get::<SocketAddr>().map(SocketAddr::ip);
+        Ok(Self { headers: parts.headers, source, parameters })
     }
 }
 

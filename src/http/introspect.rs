@@ -37,6 +37,8 @@ struct TokenMembers {
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
     tenant: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
 }
 
 pub(super) async fn introspect(
@@ -63,6 +65,7 @@ impl From<TokenInfo> for TokenMembers {
             iss: info.issuer,
             jti: info.token_id,
             tenant: info.tenant,
+            roles: info.roles,
         }
     }
 }

@@ -37,7 +37,9 @@ pub(super) async fn token(
     let presented = Presented::in_form(&form)?;
     let basic = presented.is_basic();
     let client = presented.authenticate(&service).await?;
-    let token = service.issue_to(&client, wanted(&form)?).map_err(|error| answer(error, basic))?;
+    let token = service
+        .issue_to(&client, wanted(&form)?, form.source)
+        .map_err(|error| answer(error, basic))?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
         token_type: "Bearer",

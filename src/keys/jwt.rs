@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 /// it is read.
 pub const MAX_LENGTH: usize = 6 * 1024;
 
-/// What a token says (RFC 9068, section 2.2). Every claim is required and has one
-/// type: a missing or a wrongly typed one refuses the token.
+/// What a token says (RFC 9068, section 2.2). Every claim but `roles` is required, and
+/// each has one type: a missing or a wrongly typed one refuses the token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// Who made it.
@@ -36,6 +36,9 @@ pub struct Claims {
     pub scope: String,
     /// The tenant's id.
     pub tenant: String,
+    /// The ids of the application's roles (section 2.2.3.1); absent when it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
     /// The epochs of tenant, application and credential that it was made from: with
     /// any of them raised since, it is revoked.
     pub epochs: [i64; 3],
@@ -183,6 +186,7 @@ mod tests {
             jti: "j".to_owned(),
             scope: "a b".to_owned(),
             tenant: "acme".to_owned(),
+            roles: Vec::new(),
             epochs: [0, 1, 2],
         }
     }

@@ -2,6 +2,7 @@
 //! in peace. One loop for all three listeners, over hyper: tonic's own server knows no
 //! jitter, and passes unset limits on as none at all.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,10 +109,10 @@ pub(super) async fn accept(
             Some((listener.accept().await, permit))
         };
         match stop.run_until_cancelled(next).await.flatten() {
-            Some((Ok((stream, _)), permit)) => {
-                let connection =
-                    serve(stream, router.clone(), builder.clone(), limits, stop.clone(), permit);
-                tasks.spawn(connection);
+            Some((Ok((stream, peer)), permit)) => {
+                let connection = Connection { stream, peer, _permit: permit };
+                let ends = connection.serve(router.clone(), builder.clone(), limits, stop.clone());
+                tasks.spawn(ends);
             }
             Some((Err(error), _)) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -122,40 +123,53 @@ pub(super) async fn accept(
     }
 }
 
-async fn serve(
+/// A connection that was accepted.
+struct Connection {
     stream: TcpStream,
-    router: Router,
-    builder: Builder<TokioExecutor>,
-    limits: Limits,
-    stop: CancellationToken,
+    peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
-) {
-    let first = tokio::time::timeout(FIRST_WORDS_TIMEOUT, protocol(&stream));
-    match stop.run_until_cancelled(first).await {
-        Some(Ok(Some(Protocol::Http2))) => {}
-        Some(Ok(Some(Protocol::Http1))) if !limits.http2_only => {}
-        _ => return,
-    }
-    // Small answers must not wait for each other.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        outcome = connection.as_mut() => Some(outcome),
-        () = tokio::time::sleep(limits.age()) => None,
-        () = stop.cancelled() => None,
-    };
-    let outcome = if let Some(outcome) = ended {
-        outcome
-    } else {
-        connection.as_mut().graceful_shutdown();
-        let last = tokio::time::timeout(limits.request_timeout, connection);
-        last.await.unwrap_or(Ok(()))
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(error, "a connection broke");
+}
+
+impl Connection {
+    async fn serve(
+        self,
+        router: Router,
+        builder: Builder<TokioExecutor>,
+        limits: Limits,
+        stop: CancellationToken,
+    ) {
+        let Self { stream, peer, _permit } = self;
+        let first = tokio::time::timeout(FIRST_WORDS_TIMEOUT, protocol(&stream));
+        match stop.run_until_cancelled(first).await {
+            Some(Ok(Some(Protocol::Http2))) => {}
+            Some(Ok(Some(Protocol::Http1))) if !limits.http2_only => {}
+            _ => return,
+        }
+        // Small answers must not wait for each other.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            // The audit log and usage tell where a request came from.
+            request.extensions_mut().insert(peer);
+            router.clone().oneshot(request)
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            outcome = connection.as_mut() => Some(outcome),
+            () = tokio::time::sleep(limits.age()) => None,
+            () = stop.cancelled() => None,
+        };
+        let outcome = if let Some(outcome) = ended {
+            outcome
+        } else {
+            connection.as_mut().graceful_shutdown();
+            let last = tokio::time::timeout(limits.request_timeout, connection);
+            last.await.unwrap_or(Ok(()))
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(error, "a connection broke");
+        }
     }
 }
 

@@ -39,6 +39,9 @@ const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
 /// How often revoked tokens that have ended by themselves are forgotten.
 const PURGE: Duration = Duration::from_mins(10);
+/// How often the use of credentials is written: a crash loses this much and what a write
+/// takes, 5 s at most.
+const USAGE: Duration = Duration::from_secs(2);
 /// How long the database may take to be closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -199,6 +202,9 @@ impl Server {
         if timeout(self.grace, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests did not end in time and were cut");
         }
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
+            tracing::warn!("the last seconds' use of credentials was not written");
+        }
         if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("the database did not say goodbye in time");
         }
@@ -213,6 +219,7 @@ impl Server {
     /// What is done again and again beside the requests.
     fn keep_up(&self) {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
+        self.every(USAGE, |service| async move { service.write_usage().await });
         self.every(PURGE, |service| async move { service.purge_revoked_tokens().await });
         let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
         let health = self.health.clone();

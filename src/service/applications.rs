@@ -1,13 +1,18 @@
 //! Use cases of applications.
 
-use super::{List, ListRequest, Service, check_etag, check_expiry, vanished};
+use std::collections::BTreeSet;
+
+use super::attempts::{Attempt, Ledger, Open};
+use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
+use crate::domain::authority::Ceiling;
 use crate::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationPatch, ApplicationSettings, Record,
-    ScopeSet, TenantId,
+    Action, Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationPatch,
+    ApplicationSettings, Authority, FieldChange, Owner, OwnerKind, Policy, Record, RoleId,
+    RoleName, RoleSettings, ScopeSet, TenantId, UserId, UserName, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::random;
-use crate::store::Tx;
+use crate::store::{Session, Tx};
 
 /// What an application is created from.
 #[derive(Clone, Debug)]
@@ -16,55 +21,127 @@ pub struct NewApplication {
     pub tenant: TenantId,
     /// Its id; `None`: one is made.
     pub id: Option<ApplicationId>,
+    /// Who owns it; `None`: the acting user if he may, else the account.
+    pub owner: Option<Owner>,
     /// What it will be.
     pub patch: ApplicationPatch,
     /// The name of the request (AIP-155).
     pub request_id: Option<String>,
 }
 
+/// Whose applications a list shows.
+#[derive(Clone, Debug, Default)]
+pub enum Ownership {
+    /// All that the caller may view.
+    #[default]
+    Viewable,
+    /// Those of the acting user.
+    Mine,
+    /// Those of any user.
+    Users,
+    /// Those of this owner.
+    Of(Owner),
+}
+
+/// What an application is given: all of it, or what an update adds.
+struct Grants<'a> {
+    owner: &'a Owner,
+    scopes: ScopeSet,
+    roles: BTreeSet<RoleId>,
+}
+
 impl Service {
     /// Creates an application.
-    pub async fn create_application(&self, new: NewApplication) -> Result<Application> {
+    pub async fn create_application(
+        &self,
+        caller: &Caller,
+        new: NewApplication,
+    ) -> Result<Application> {
         let now = self.now();
         let id = match new.id {
             Some(id) => id,
             None => ApplicationId::parse(&random::id(now)?).map_err(|f| f.of("application_id"))?,
         };
-        let settings = ApplicationSettings::default().with(new.patch);
-        check_expiry(settings.expires_at, now, "application.expire_time")?;
-        let application = Application {
-            name: ApplicationName { tenant: new.tenant, application: id },
-            effective_scopes: settings.scopes.clone(),
+        let name = ApplicationName { tenant: new.tenant, application: id };
+        let attempt = Attempt::new(caller, Action::CreateApplication, &name.tenant, &name);
+        self.audited(&attempt, async {
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let policy = &tenant.settings.policy;
+            let owner = new.owner.unwrap_or_else(|| default_owner(policy, &authority));
+            authority.require_on(Verb::Create, &owner)?;
+            policy.require_enabled()?;
+            policy.require_owner(&owner)?;
+            let settings = ApplicationSettings::default().with(new.patch);
+            if settings.protected {
+                authority.require_platform()?;
+            }
+            check_expiry(settings.expires_at, now, "application.expire_time")?;
+            let grants = Grants {
+                owner: &owner,
+                scopes: settings.scopes.clone(),
+                roles: settings.roles.clone(),
+            };
+            check_grants(&mut ledger, &authority, &name.tenant, grants).await?;
+            let application = self.fresh_application(name.clone(), owner, settings);
+            let made = insert(&mut ledger, application, new.request_id.as_deref()).await?;
+            ledger.commit().await?;
+            Ok(made)
+        })
+        .await
+    }
+
+    /// An application as it is before it is written.
+    pub(super) fn fresh_application(
+        &self,
+        name: ApplicationName,
+        owner: Owner,
+        settings: ApplicationSettings,
+    ) -> Application {
+        Application {
+            name,
+            owner,
             settings,
+            effective_scopes: ScopeSet::default(),
+            owner_disabled: false,
+            secret_ends: Vec::new(),
+            last_use: None,
             epoch: 0,
-            record: Record::new(now),
-        };
-        let request_id = new.request_id.as_deref();
-        let mut tx = self.lock_tenant_of(&application.name).await?;
-        check_scopes(&mut tx, &application.name.tenant, &application.settings.scopes).await?;
-        if !tx.insert_application(&application, request_id).await? {
-            return Err(already_there(&mut tx, &application.name, request_id).await?);
+            record: Record::new(self.now()),
         }
-        tx.commit().await?;
-        Ok(application)
     }
 
     /// Reads an application.
-    pub async fn application(&self, name: &ApplicationName) -> Result<Application> {
-        let found = self.store.read().await?.find_application(name).await?;
-        found.ok_or_else(|| Error::NotFound(name.to_string()))
+    pub async fn application(
+        &self,
+        caller: &Caller,
+        name: &ApplicationName,
+    ) -> Result<Application> {
+        let mut reading = self.reading(caller, &name.tenant).await?;
+        let application = found(&mut reading.session, name).await?;
+        reading.authority.require_on(Verb::View, &application.owner)?;
+        Ok(application)
     }
 
-    /// Lists a tenant's applications by id.
+    /// Lists a tenant's applications: those that the caller may view and asks for.
     pub async fn list_applications(
         &self,
+        caller: &Caller,
         tenant: &TenantId,
+        ownership: Ownership,
+        filter: ApplicationFilter,
         request: &ListRequest,
     ) -> Result<List<Application>> {
-        let call = format!("applications of {tenant}");
+        let mut reading = self.reading(caller, tenant).await?;
+        let owners = ownership.owners(&reading.authority)?;
+        let filter = ApplicationFilter { owners, ..filter };
+        let call = format!(
+            "applications of {tenant} {:?} {:?} {:?} {:?} {}",
+            filter.owners, filter.search, filter.state, filter.expire_before, filter.order
+        );
         let page = self.page_request(&call, request)?;
-        let mut session = self.store.read().await?;
-        let applications = session.list_applications(tenant, &page).await?;
+        let now = self.now();
+        let session = &mut reading.session;
+        let applications = session.list_applications(tenant, &filter, &page, now).await?;
         if applications.items.is_empty() && session.find_tenant(tenant).await?.is_none() {
             return Err(Error::NotFound(tenant.name()));
         }
@@ -74,65 +151,181 @@ impl Service {
     /// Changes an application.
     pub async fn update_application(
         &self,
+        caller: &Caller,
         name: &ApplicationName,
         patch: ApplicationPatch,
         etag: &str,
     ) -> Result<Application> {
         let now = self.now();
-        let mut tx = self.lock_tenant_of(name).await?;
-        let before = found(&mut tx, name).await?;
-        check_etag(&before.record, etag, name)?;
-        if let Some(expires_at) = patch.expires_at {
-            check_expiry(expires_at, now, "application.expire_time")?;
-        }
-        let after = before.settings.with(patch);
-        if after == before.settings {
-            return Ok(before);
-        }
-        let new_scopes = after.scopes != before.settings.scopes;
-        // What it holds already it may keep, disabled as it may be.
-        let added = after.scopes.minus(&before.settings.scopes);
-        check_scopes(&mut tx, &name.tenant, &added).await?;
-        let application = Application {
-            epoch: before.epoch + i64::from(before.settings.revokes(&after)),
-            settings: after,
-            record: before.record.changed(now),
-            ..before
-        };
-        if !tx.update_application(&application, new_scopes).await? {
-            return Err(vanished(name));
-        }
-        let application = found(&mut tx, name).await?;
-        tx.commit().await?;
-        Ok(application)
+        let attempt = Attempt::new(caller, Action::UpdateApplication, &name.tenant, name);
+        self.audited(&attempt, async {
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let before = found(&mut ledger, name).await?;
+            authority.require_on(Verb::Edit, &before.owner)?;
+            check_etag(&before.record, etag, name)?;
+            if let Some(expires_at) = patch.expires_at {
+                check_expiry(expires_at, now, "application.expire_time")?;
+            }
+            let after = before.settings.with(patch);
+            if after == before.settings {
+                return Ok(before);
+            }
+            if after.protected != before.settings.protected {
+                authority.require_platform()?;
+            } else if after.protected {
+                return Err(Error::Protected(name.to_string()));
+            }
+            let policy = &tenant.settings.policy;
+            policy.require_enabled()?;
+            policy.require_changeable(before.settings.changed(&after))?;
+            // What it holds already it may keep, disabled or beyond the ceiling as it may be.
+            let grants = Grants {
+                owner: &before.owner,
+                scopes: after.scopes.minus(&before.settings.scopes),
+                roles: after.roles.difference(&before.settings.roles).cloned().collect(),
+            };
+            check_grants(&mut ledger, &authority, &name.tenant, grants).await?;
+            let changes = FieldChange::between(&before.settings, &after);
+            let old = before.settings.clone();
+            let application = Application {
+                epoch: before.epoch + i64::from(before.settings.revokes(&after)),
+                settings: after,
+                record: before.record.changed(now),
+                ..before
+            };
+            if !ledger.update_application(&application, &old).await? {
+                return Err(vanished(name));
+            }
+            let application = found(&mut ledger, name).await?;
+            ledger.note(Action::UpdateApplication, name, changes).await?;
+            ledger.commit().await?;
+            Ok(application)
+        })
+        .await
     }
 
     /// Deletes an application with its credentials.
-    pub async fn delete_application(&self, name: &ApplicationName, etag: &str) -> Result<()> {
-        let mut tx = self.lock_tenant_of(name).await?;
-        let application = found(&mut tx, name).await?;
-        check_etag(&application.record, etag, name)?;
-        tx.delete_application(name).await?;
-        tx.commit().await
+    pub async fn delete_application(
+        &self,
+        caller: &Caller,
+        name: &ApplicationName,
+        etag: &str,
+    ) -> Result<()> {
+        let attempt = Attempt::new(caller, Action::DeleteApplication, &name.tenant, name);
+        self.audited(&attempt, async {
+            let Open { mut ledger, authority, .. } = self.open(&attempt).await?;
+            let application = found(&mut ledger, name).await?;
+            authority.require_on(Verb::Delete, &application.owner)?;
+            check_etag(&application.record, etag, name)?;
+            remove(&mut ledger, &application).await?;
+            ledger.commit().await
+        })
+        .await
     }
 
-    /// A transaction in which nobody else changes the application's tenant.
-    pub(super) async fn lock_tenant_of(&self, name: &ApplicationName) -> Result<Tx> {
-        let mut tx = self.store.begin().await?;
-        match tx.lock_tenant(&name.tenant).await? {
-            Some(_) => Ok(tx),
-            None => Err(Error::NotFound(name.tenant.name())),
+    /// Deletes several applications, each by itself.
+    pub async fn delete_applications(
+        &self,
+        caller: &Caller,
+        names: &[ApplicationName],
+    ) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(names.len());
+        for name in names {
+            results.push(self.delete_application(caller, name, "").await);
+        }
+        results
+    }
+}
+
+impl Ownership {
+    /// The owners whose applications are meant; refuses who may not view them.
+    fn owners(self, authority: &Authority) -> Result<crate::domain::Owners> {
+        use crate::domain::{Owners, Permission, Reach};
+        let view = |reach| authority.require(Permission::Applications(Verb::View, reach));
+        match self {
+            Self::Viewable => authority.viewable(),
+            Self::Mine => {
+                let mine = authority.user().cloned();
+                let user = mine.ok_or_else(|| {
+                    Error::invalid("ownership", "must not be OWNERSHIP_MINE without an acting user")
+                })?;
+                view(Reach::Own)?;
+                Ok(Owners { user: Some(user), ..Owners::default() })
+            }
+            Self::Users => {
+                view(Reach::Users)?;
+                Ok(Owners { users: true, ..Owners::default() })
+            }
+            Self::Of(owner) => {
+                authority.require_on(Verb::View, &owner)?;
+                let user = owner.user().cloned();
+                Ok(Owners { account: user.is_none(), users: false, user })
+            }
         }
     }
 }
 
-async fn found(tx: &mut Tx, name: &ApplicationName) -> Result<Application> {
-    let found = tx.find_application(name).await?;
+/// Who owns an application for which nobody is named.
+fn default_owner(policy: &Policy, authority: &Authority) -> Owner {
+    match authority.user() {
+        Some(user) if policy.allows_owner(OwnerKind::User) => Owner::User(user.clone()),
+        _ => Owner::Account,
+    }
+}
+
+/// Writes a new application and tells of it.
+pub(super) async fn insert(
+    ledger: &mut Ledger,
+    application: Application,
+    request_id: Option<&str>,
+) -> Result<Application> {
+    let name = &application.name;
+    if !ledger.insert_application(&application, request_id).await? {
+        return Err(already_there(ledger, name, request_id).await?);
+    }
+    let mut changes = vec![owner_change(&application.owner, None)];
+    changes.extend(FieldChange::of_new(&application.settings));
+    ledger.note(Action::CreateApplication, name, changes).await?;
+    found(ledger, name).await
+}
+
+/// Deletes an application and tells of it, unless it is protected.
+pub(super) async fn remove(ledger: &mut Ledger, application: &Application) -> Result<()> {
+    let name = &application.name;
+    if application.settings.protected {
+        return Err(Error::Protected(name.to_string()));
+    }
+    let credentials = ledger.credentials_of(name).await?;
+    let mut changes = FieldChange::of_gone(&application.settings);
+    if !credentials.is_empty() {
+        changes.push(FieldChange::new("credentials", Some(credentials.join(" ")), None));
+    }
+    ledger.delete_application(name).await?;
+    ledger.note(Action::DeleteApplication, name, changes).await
+}
+
+/// The change of an owner, or a new one.
+pub(super) fn owner_change(after: &Owner, before: Option<&Owner>) -> FieldChange {
+    FieldChange::new("owner", before.map(ToString::to_string), Some(after.to_string()))
+}
+
+pub(super) async fn found(session: &mut Session, name: &ApplicationName) -> Result<Application> {
+    let found = session.find_application(name).await?;
     found.ok_or_else(|| Error::NotFound(name.to_string()))
 }
 
-/// Every scope of an application is an enabled entry of its tenant's catalogue.
-async fn check_scopes(tx: &mut Tx, tenant: &TenantId, scopes: &ScopeSet) -> Result<()> {
+/// What an application is given is of the enabled catalogue, and within what both the one
+/// who gives it and its owner may grant.
+async fn check_grants(
+    tx: &mut Tx,
+    authority: &Authority,
+    tenant: &TenantId,
+    grants: Grants<'_>,
+) -> Result<()> {
+    let ceiling = match grants.owner {
+        Owner::Account => Ceiling::Catalogue,
+        Owner::User(user) => ceiling_of(tx, tenant, user).await?,
+    };
     let enabled = tx
         .catalogue(tenant)
         .await?
@@ -140,8 +333,44 @@ async fn check_scopes(tx: &mut Tx, tenant: &TenantId, scopes: &ScopeSet) -> Resu
         .filter(|scope| !scope.settings.disabled)
         .map(|scope| scope.id.scope)
         .collect();
-    let unknown = scopes.without(&enabled);
-    if unknown.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(unknown)) }
+    refuse_scopes(grants.scopes.without(&enabled))?;
+    authority.require_scopes(&grants.scopes)?;
+    refuse_scopes(ceiling.beyond(&grants.scopes))?;
+    let roles = role_settings(tx, tenant, &grants.roles).await?;
+    authority.require_roles(&roles)?;
+    for role in &roles {
+        refuse_scopes(ceiling.beyond(&role.scopes))?;
+    }
+    Ok(())
+}
+
+/// The scopes that a user may grant.
+async fn ceiling_of(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<Ceiling> {
+    let name = UserName { tenant: tenant.clone(), user: user.clone() };
+    if tx.find_user(&name).await?.is_none() {
+        return Err(Error::NotFound(name.to_string()));
+    }
+    let roles = tx.roles_of(tenant, user).await?;
+    Ok(Ceiling::of(roles.iter().map(|role| &role.settings)))
+}
+
+fn refuse_scopes(scopes: Vec<String>) -> Result<()> {
+    if scopes.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(scopes)) }
+}
+
+/// What these roles allow; each must be there.
+pub(super) async fn role_settings(
+    session: &mut Session,
+    tenant: &TenantId,
+    roles: &BTreeSet<RoleId>,
+) -> Result<Vec<RoleSettings>> {
+    let mut settings = Vec::with_capacity(roles.len());
+    for role in roles {
+        let name = RoleName { tenant: tenant.clone(), role: role.clone() };
+        let role = session.find_role(&name).await?;
+        settings.push(role.ok_or_else(|| Error::NotFound(name.to_string()))?.settings);
+    }
+    Ok(settings)
 }
 
 /// The error for an application that could not be added: a repeated request is told

@@ -1,14 +1,15 @@
 //! The beginning: the built-in tenant, and the first credential that may manage.
 
-use super::{NewCredential, Service};
+use super::applications::{insert, remove};
+use super::attempts::{Attempt, Ledger};
+use super::{Caller, NewCredential, Service};
 use crate::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationSettings, Audience, CredentialKind,
-    CredentialPatch, Fault, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, Tenant,
-    TenantId, TenantSettings,
+    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, CredentialKind,
+    CredentialPatch, Fault, Owner, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId,
+    TenantSettings,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
-use crate::store::Tx;
 
 /// The application that the first admin credential belongs to.
 const ADMIN: &str = "admin";
@@ -35,11 +36,12 @@ impl Service {
         if self.store.read().await?.find_tenant(&TenantId::system()).await?.is_some() {
             return Ok(None);
         }
-        let mut tx = self.store.begin().await?;
-        if !self.insert_system(&mut tx).await? {
+        let caller = Caller::keyward();
+        let mut ledger = self.begin(&attempt(&caller)).await?;
+        if !self.insert_system(&mut ledger).await? {
             return Ok(None);
         }
-        tx.commit().await?;
+        ledger.commit().await?;
         self.bootstrap().await.map(Some)
     }
 
@@ -48,15 +50,18 @@ impl Service {
     pub async fn bootstrap(&self) -> Result<FirstCredential> {
         let application = self.ensure_admin().await?;
         let made = self
-            .create_credential(NewCredential {
-                application,
-                kind: CredentialKind::ClientSecret,
-                patch: CredentialPatch {
-                    display_name: Some("made by keyward itself".to_owned()),
-                    ..CredentialPatch::default()
+            .create_credential(
+                &Caller::keyward(),
+                NewCredential {
+                    application,
+                    kind: CredentialKind::ClientSecret,
+                    patch: CredentialPatch {
+                        display_name: Some("made by keyward itself".to_owned()),
+                        ..CredentialPatch::default()
+                    },
+                    request_id: None,
                 },
-                request_id: None,
-            })
+            )
             .await?;
         Ok(FirstCredential {
             client_id: made.credential.name.credential.to_string(),
@@ -65,20 +70,17 @@ impl Service {
     }
 
     /// Adds the built-in tenant and its catalogue; `false` if they are there.
-    async fn insert_system(&self, tx: &mut Tx) -> Result<bool> {
+    async fn insert_system(&self, ledger: &mut Ledger) -> Result<bool> {
         let id = TenantId::system();
-        let tenant = Tenant {
-            settings: TenantSettings {
-                display_name: "Keyward".to_owned(),
-                default_audience: Audience::parse(Audience::KEYWARD).map_err(own)?,
-                ..TenantSettings::new(&id)
-            },
-            id,
-            epoch: 0,
-            record: Record::new(self.now()),
+        let settings = TenantSettings {
+            display_name: "Keyward".to_owned(),
+            default_audience: Audience::parse(Audience::KEYWARD).map_err(own)?,
+            ..TenantSettings::new(&id)
         };
-        if !tx.insert_tenant(&tenant).await? {
-            return Ok(false);
+        match self.add_tenant(ledger, id, settings).await {
+            Ok(_) => {}
+            Err(Error::AlreadyExists(_)) => return Ok(false),
+            Err(error) => return Err(error),
         }
         for (scope, description) in SCOPES {
             let settings = ScopeSettings {
@@ -86,7 +88,7 @@ impl Service {
                 domain: "Keyward".to_owned(),
                 ..ScopeSettings::default()
             };
-            self.add_scope(tx, system_scope(scope)?, settings).await?;
+            self.add_scope(ledger, system_scope(scope)?, settings).await?;
         }
         Ok(true)
     }
@@ -98,40 +100,40 @@ impl Service {
             tenant: TenantId::system(),
             application: ApplicationId::parse(ADMIN).map_err(own)?,
         };
-        let mut tx = self.store.begin().await?;
-        if tx.lock_tenant(&name.tenant).await?.is_none() {
-            self.insert_system(&mut tx).await?;
+        let caller = Caller::keyward();
+        let mut ledger = self.begin(&attempt(&caller)).await?;
+        if ledger.lock_tenant(&name.tenant).await?.is_none() {
+            self.insert_system(&mut ledger).await?;
         }
-        match tx.find_application(&name).await? {
+        match ledger.find_application(&name).await? {
             Some(admin)
                 if admin.state(now) == State::Active
                     && admin.effective_scopes.contains(ScopeName::ADMIN) =>
             {
                 return Ok(name);
             }
-            Some(_) => tx.delete_application(&name).await?,
+            Some(broken) => remove(&mut ledger, &broken).await?,
             None => {}
         }
         let scopes: ScopeSet = std::iter::once(system_scope(ScopeName::ADMIN)?.scope).collect();
-        let application = Application {
-            name,
-            settings: ApplicationSettings {
-                display_name: "Administration".to_owned(),
-                description: "Made at the first start; its credentials may do everything"
-                    .to_owned(),
-                scopes: scopes.clone(),
-                ..ApplicationSettings::default()
-            },
-            effective_scopes: scopes,
-            epoch: 0,
-            record: Record::new(now),
+        let settings = ApplicationSettings {
+            display_name: "Administration".to_owned(),
+            description: "Made at the first start; its credentials may do everything".to_owned(),
+            scopes,
+            ..ApplicationSettings::default()
         };
-        if !tx.insert_application(&application, None).await? {
-            return Err(Error::AlreadyExists(application.name.to_string()));
-        }
-        tx.commit().await?;
+        let application = self.fresh_application(name, Owner::Account, settings);
+        let application = insert(&mut ledger, application, None).await?;
+        ledger.commit().await?;
         Ok(application.name)
     }
+}
+
+/// What an operator does on the machine, to the built-in tenant.
+fn attempt(caller: &Caller) -> Attempt<'_> {
+    let system = TenantId::system();
+    let name = system.name();
+    Attempt::new(caller, Action::CreateTenant, &system, &name)
 }
 
 fn system_scope(scope: &str) -> Result<ScopeId> {

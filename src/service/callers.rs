@@ -1,67 +1,148 @@
-//! Who calls: internal services are applications too, of the built-in tenant.
+//! Who calls: internal services are applications too, of the built-in tenant. They act for
+//! the platform, or for a user of a tenant.
+
+use std::net::IpAddr;
 
 use super::{Proof, Service};
-use crate::domain::{ApplicationName, Audience, Client, ScopeName, ScopeSet};
-use crate::error::{Error, Result};
+use crate::domain::{
+    Actor, ApplicationName, Audience, Client, ScopeName, ScopeSet, TenantId, UseKind, UserName,
+};
+use crate::error::{Error, Need, Result};
 use crate::secrets::Secret;
 
 /// An authenticated caller and what he may do.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    application: ApplicationName,
-    scopes: ScopeSet,
+    identity: Identity,
+    user: Option<UserName>,
+    address: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+enum Identity {
+    /// Keyward itself: an operator on the machine.
+    Keyward,
+    /// An application, with these scopes.
+    Application { name: ApplicationName, scopes: ScopeSet },
 }
 
 impl Caller {
-    /// A caller who proved himself as a client has all of its scopes.
-    pub fn client(client: &Client) -> Self {
-        Self {
-            application: client.application.name.clone(),
-            scopes: client.application.effective_scopes.clone(),
+    /// Keyward itself: what an operator does on the machine.
+    pub fn keyward() -> Self {
+        Self { identity: Identity::Keyward, user: None, address: None }
+    }
+
+    fn application(name: ApplicationName, scopes: ScopeSet, address: Option<IpAddr>) -> Self {
+        Self { identity: Identity::Application { name, scopes }, user: None, address }
+    }
+
+    /// The caller, acting for a user.
+    #[must_use]
+    pub fn acting_for(self, user: Option<UserName>) -> Self {
+        Self { user, ..self }
+    }
+
+    /// The user that the caller acts for.
+    pub(super) fn user(&self) -> Option<&UserName> {
+        self.user.as_ref()
+    }
+
+    /// Refuses a caller who may not manage: he needs `keyward.admin`, or `keyward.manage` and
+    /// a user to act for.
+    pub fn require_manager(&self) -> Result<()> {
+        if self.has_built_in(ScopeName::ADMIN) {
+            return Ok(());
+        }
+        if !self.has_built_in(ScopeName::MANAGE) {
+            return Err(Error::PermissionDenied(Need::Scope(ScopeName::ADMIN)));
+        }
+        match &self.user {
+            Some(_) => Ok(()),
+            None => Err(Error::PermissionDenied(Need::ActingUser)),
         }
     }
 
-    /// The application that calls.
-    pub fn application(&self) -> &ApplicationName {
-        &self.application
+    /// Refuses a caller who acts for a user: this is for the platform alone.
+    pub(super) fn require_platform(&self) -> Result<()> {
+        self.require_manager()?;
+        match &self.user {
+            None => Ok(()),
+            Some(_) => Err(Error::PermissionDenied(Need::Platform)),
+        }
     }
 
-    /// Refuses a caller who may not manage.
-    pub fn require_admin(&self) -> Result<()> {
-        if self.has_built_in(ScopeName::ADMIN) {
-            Ok(())
-        } else {
-            Err(Error::PermissionDenied(ScopeName::ADMIN))
+    /// Refuses a user of another tenant: for him there is none.
+    pub(super) fn require_tenant(&self, tenant: &TenantId) -> Result<()> {
+        match &self.user {
+            Some(user) if user.tenant != *tenant => Err(Error::NotFound(tenant.name())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for an acting user who may not act.
+    pub(super) fn no_such_user(&self) -> Error {
+        let name = self.user.as_ref().map(ToString::to_string).unwrap_or_default();
+        Error::PermissionDenied(Need::EnabledUser(name))
+    }
+
+    /// As the audit log tells it.
+    pub(super) fn actor(&self) -> Actor {
+        Actor {
+            service: match &self.identity {
+                Identity::Keyward => "keyward".to_owned(),
+                Identity::Application { name, .. } => name.to_string(),
+            },
+            user: self.user.clone(),
+            address: self.address.map(|address| address.to_string()),
         }
     }
 
     /// Whether this caller may ask about tokens of that application.
     pub(super) fn may_introspect(&self, application: &ApplicationName) -> bool {
-        self.application == *application
+        self.is(application)
             || self.has_built_in(ScopeName::VERIFY)
             || self.has_built_in(ScopeName::ADMIN)
     }
 
     /// Whether this caller may revoke tokens of that application.
     pub(super) fn may_revoke(&self, application: &ApplicationName) -> bool {
-        self.application == *application || self.has_built_in(ScopeName::ADMIN)
+        self.is(application) || self.has_built_in(ScopeName::ADMIN)
+    }
+
+    fn is(&self, application: &ApplicationName) -> bool {
+        matches!(&self.identity, Identity::Application { name, .. } if name == application)
     }
 
     /// A built-in scope counts in the built-in tenant alone: any tenant may call a
     /// scope of its own the same.
     fn has_built_in(&self, scope: &str) -> bool {
-        self.application.tenant.is_system() && self.scopes.contains(scope)
+        match &self.identity {
+            Identity::Keyward => true,
+            Identity::Application { name, scopes } => {
+                name.tenant.is_system() && scopes.contains(scope)
+            }
+        }
     }
 }
 
 impl Service {
+    /// A caller who proved himself as a client has all of its scopes.
+    pub fn client_calls(&self, client: Client, address: Option<IpAddr>) -> Caller {
+        self.used(&client, UseKind::Check, address);
+        Caller::application(client.application.name, client.application.effective_scopes, address)
+    }
+
     /// The caller that a bearer string proves: an API key, or an access token that is
     /// for Keyward itself.
-    pub async fn authenticate_bearer(&self, bearer: &Secret) -> Result<Caller> {
+    pub async fn authenticate_bearer(
+        &self,
+        bearer: &Secret,
+        address: Option<IpAddr>,
+    ) -> Result<Caller> {
         const REFUSED: Error = Error::Unauthenticated("the bearer token is not valid");
         if self.prefixes.looks_like_api_key(bearer.expose()) {
             return match self.authenticate_client(Proof::ApiKey(bearer.clone())).await {
-                Ok(client) => Ok(Caller::client(&client)),
+                Ok(client) => Ok(self.client_calls(client, address)),
                 Err(Error::InvalidClient) => Err(REFUSED),
                 Err(error) => Err(error),
             };
@@ -72,10 +153,9 @@ impl Service {
                 "the access token is for another audience: ask for the audience `keyward`",
             ));
         }
-        Ok(Caller {
-            application: client.application.name,
-            scopes: ScopeSet::parse(&claims.scope)
-                .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?,
-        })
+        self.used(&client, UseKind::Check, address);
+        let scopes = ScopeSet::parse(&claims.scope)
+            .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?;
+        Ok(Caller::application(client.application.name, scopes, address))
     }
 }

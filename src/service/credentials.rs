@@ -1,15 +1,16 @@
 //! Use cases of credentials.
 
-use std::time::Duration;
-
-use super::{List, ListRequest, Service, check_etag, check_expiry, vanished};
+use super::applications::found as application_found;
+use super::attempts::{Attempt, Open};
+use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
 use crate::domain::{
-    ApplicationName, Credential, CredentialId, CredentialKind, CredentialName, CredentialPatch,
-    CredentialSettings, Record, SecretRecord,
+    Action, ApplicationId, ApplicationName, Authority, Credential, CredentialFilter, CredentialId,
+    CredentialKind, CredentialName, CredentialPatch, CredentialSettings, FieldChange, Owners,
+    Policy, Record, TenantId, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
-use crate::store::Tx;
+use crate::store::{Session, Tx};
 
 /// What a credential is created from.
 #[derive(Clone, Debug)]
@@ -35,159 +36,207 @@ pub struct WithSecret {
 
 impl Service {
     /// Creates a credential and tells its secret, this once.
-    pub async fn create_credential(&self, new: NewCredential) -> Result<WithSecret> {
+    pub async fn create_credential(
+        &self,
+        caller: &Caller,
+        new: NewCredential,
+    ) -> Result<WithSecret> {
         let now = self.now();
-        let request_id = new.request_id.as_deref();
-        let settings = CredentialSettings::default().with(new.patch);
-        check_expiry(settings.expires_at, now, "credential.expire_time")?;
-        // Asked before the hash is paid for; asked again where it counts.
-        self.application(&new.application).await?;
-
         let id = CredentialId::parse(&random::id(now)?).map_err(|f| f.of("credential_id"))?;
-        let secret = self.prefixes.generate(new.kind, &id)?;
-        let credential = Credential {
-            secrets: vec![self.record_of(&secret).await?],
-            name: CredentialName { application: new.application, credential: id },
-            kind: new.kind,
-            settings,
-            epoch: 0,
-            record: Record::new(now),
-        };
-        let application = &credential.name.application;
-        let mut tx = self.lock_tenant_of(application).await?;
-        if tx.find_application(application).await?.is_none() {
-            return Err(Error::NotFound(application.to_string()));
-        }
-        if !tx.insert_credential(&credential, request_id).await? {
-            return Err(already_there(&mut tx, &credential.name, request_id).await?);
-        }
-        tx.commit().await?;
-        Ok(WithSecret { credential, secret })
+        let name = CredentialName { application: new.application, credential: id };
+        let application = &name.application;
+        let tenant = &application.tenant;
+        let attempt = Attempt::new(caller, Action::CreateCredential, tenant, &name);
+        self.audited(&attempt, async {
+            let settings = CredentialSettings::default().with(new.patch);
+            // Asked before the hash is paid for, and again where it counts.
+            let mut reading = self.reading(caller, tenant).await?;
+            let seen = reading.session.find_tenant(tenant).await?;
+            let seen = seen.ok_or_else(|| Error::NotFound(tenant.name()))?.settings.policy;
+            check_new(&mut reading.session, &reading.authority, application, &seen).await?;
+            check_expiry(settings.expires_at, now, "credential.expire_time")?;
+            seen.credential_end(settings.expires_at, now)?;
+            drop(reading);
+
+            let secret = self.prefixes.generate(new.kind, &name.credential)?;
+            let record = self.record_of(&secret).await?;
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let policy = &tenant.settings.policy;
+            check_new(&mut ledger, &authority, application, policy).await?;
+            let expires_at = policy.credential_end(settings.expires_at, now)?;
+            let credential = Credential {
+                secrets: vec![self.sealed(record, &secret, &name, policy)?],
+                name: name.clone(),
+                kind: new.kind,
+                settings: CredentialSettings { expires_at, ..settings },
+                last_use: None,
+                epoch: 0,
+                record: Record::new(now),
+            };
+            let request_id = new.request_id.as_deref();
+            if !ledger.insert_credential(&credential, request_id).await? {
+                return Err(already_there(&mut ledger, &name, request_id).await?);
+            }
+            let kind = Some(new.kind.as_str().to_owned());
+            let mut changes = vec![FieldChange::new("kind", None, kind)];
+            changes.extend(FieldChange::of_new(&credential.settings));
+            ledger.note(Action::CreateCredential, &name, changes).await?;
+            ledger.commit().await?;
+            Ok(WithSecret { credential, secret })
+        })
+        .await
     }
 
     /// Reads a credential, without its secret.
-    pub async fn credential(&self, name: &CredentialName) -> Result<Credential> {
-        let found = self.store.read().await?.find_credential(name).await?;
-        found.ok_or_else(|| Error::NotFound(name.to_string()))
+    pub async fn credential(&self, caller: &Caller, name: &CredentialName) -> Result<Credential> {
+        let mut reading = self.reading(caller, &name.application.tenant).await?;
+        let Reached { credential, .. } =
+            reach(&mut reading.session, &reading.authority, Verb::View, name).await?;
+        Ok(credential)
     }
 
-    /// Lists an application's credentials by id.
+    /// Lists the credentials of an application, or of all in a tenant that the caller may
+    /// view, by id.
     pub async fn list_credentials(
         &self,
-        application: &ApplicationName,
+        caller: &Caller,
+        tenant: &TenantId,
+        application: Option<&ApplicationId>,
+        filter: CredentialFilter,
         request: &ListRequest,
     ) -> Result<List<Credential>> {
-        let call = format!("credentials of {application}");
+        let mut reading = self.reading(caller, tenant).await?;
+        let session = &mut reading.session;
+        let seen = session.find_tenant(tenant).await?;
+        let seen = seen.ok_or_else(|| Error::NotFound(tenant.name()))?;
+        let owners = match application {
+            None => reading.authority.viewable()?,
+            Some(id) => {
+                let name = ApplicationName { tenant: tenant.clone(), application: id.clone() };
+                let application = application_found(session, &name).await?;
+                reading.authority.require_on(Verb::View, &application.owner)?;
+                Owners { account: true, users: true, user: None }
+            }
+        };
+        let filter = CredentialFilter { owners, ..filter };
+        let call = format!("credentials of {tenant} {application:?} {filter:?}");
         let page = self.page_request(&call, request)?;
-        let mut session = self.store.read().await?;
-        let credentials = session.list_credentials(application, &page).await?;
-        if credentials.items.is_empty() && session.find_application(application).await?.is_none() {
-            return Err(Error::NotFound(application.to_string()));
-        }
+        let latest = seen.settings.policy.max_credential_lifetime;
+        let credentials =
+            session.list_credentials(tenant, application, &filter, latest, &page).await?;
         Ok(self.list(&call, credentials))
     }
 
     /// Changes a credential.
     pub async fn update_credential(
         &self,
+        caller: &Caller,
         name: &CredentialName,
         patch: CredentialPatch,
         etag: &str,
     ) -> Result<Credential> {
         let now = self.now();
-        let mut tx = self.lock_tenant_of(&name.application).await?;
-        let before = found(&mut tx, name).await?;
-        check_etag(&before.record, etag, name)?;
-        if let Some(expires_at) = patch.expires_at {
-            check_expiry(expires_at, now, "credential.expire_time")?;
-        }
-        let after = before.settings.with(patch);
-        if after == before.settings {
-            return Ok(before);
-        }
-        let credential = Credential {
-            epoch: before.epoch + i64::from(before.settings.revokes(&after)),
-            settings: after,
-            record: before.record.changed(now),
-            ..before
-        };
-        if !tx.update_credential(&credential).await? {
-            return Err(vanished(name));
-        }
-        tx.commit().await?;
-        Ok(credential)
+        let tenant = &name.application.tenant;
+        let attempt = Attempt::new(caller, Action::UpdateCredential, tenant, name);
+        self.audited(&attempt, async {
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let reached = reach(&mut ledger, &authority, Verb::Edit, name).await?;
+            let before = reached.credential;
+            check_etag(&before.record, etag, name)?;
+            if let Some(expires_at) = patch.expires_at {
+                check_expiry(expires_at, now, "credential.expire_time")?;
+            }
+            let mut after = before.settings.with(patch);
+            if after == before.settings {
+                return Ok(before);
+            }
+            check_protection(reached.protected, name)?;
+            let policy = &tenant.settings.policy;
+            policy.require_enabled()?;
+            policy.require_changeable(before.settings.changed(&after))?;
+            if after.expires_at != before.settings.expires_at {
+                after.expires_at =
+                    policy.credential_end(after.expires_at, before.record.created_at)?;
+            }
+            let changes = FieldChange::between(&before.settings, &after);
+            let credential = Credential {
+                epoch: before.epoch + i64::from(before.settings.revokes(&after)),
+                settings: after,
+                record: before.record.changed(now),
+                ..before
+            };
+            if !ledger.update_credential(&credential).await? {
+                return Err(vanished(name));
+            }
+            ledger.note(Action::UpdateCredential, name, changes).await?;
+            ledger.commit().await?;
+            Ok(credential)
+        })
+        .await
     }
 
     /// Deletes a credential.
-    pub async fn delete_credential(&self, name: &CredentialName, etag: &str) -> Result<()> {
-        let mut tx = self.lock_tenant_of(&name.application).await?;
-        let credential = found(&mut tx, name).await?;
-        check_etag(&credential.record, etag, name)?;
-        tx.delete_credential(&name.credential).await?;
-        tx.commit().await
-    }
-
-    /// Gives a credential a new secret and tells it, this once. The old one goes on
-    /// working for `overlap`; with none, its tokens are revoked too.
-    pub async fn rotate_credential(
+    pub async fn delete_credential(
         &self,
+        caller: &Caller,
         name: &CredentialName,
-        overlap: Duration,
         etag: &str,
-    ) -> Result<WithSecret> {
-        // Checked before the hash is paid for, and again where it counts.
-        let seen = self.credential(name).await?;
-        check_etag(&seen.record, etag, name)?;
-        seen.rotation_end(self.now(), overlap)?;
-        let secret = self.generate_unlike(&seen)?;
-        let mut record = self.record_of(&secret).await?;
-
-        let mut tx = self.lock_tenant_of(&name.application).await?;
-        let before = found(&mut tx, name).await?;
-        check_etag(&before.record, etag, name)?;
-        let older_end = before.rotation_end(record.created_at, overlap)?;
-        record.version = before.next_version();
-        tx.add_secret(&name.credential, &record, older_end).await?;
-        let changed = Credential {
-            epoch: before.epoch + i64::from(overlap.is_zero()),
-            record: before.record.changed(record.created_at),
-            ..before
-        };
-        if !tx.update_credential(&changed).await? {
-            return Err(vanished(name));
-        }
-        let credential = found(&mut tx, name).await?;
-        tx.commit().await?;
-        Ok(WithSecret { credential, secret })
-    }
-
-    /// A secret that ends unlike those that the credential has: a check picks the hash by
-    /// the end.
-    fn generate_unlike(&self, credential: &Credential) -> Result<Secret> {
-        loop {
-            let secret = self.prefixes.generate(credential.kind, &credential.name.credential)?;
-            let end = secret.last_four();
-            if credential.secrets.iter().all(|old| old.last_four != end) {
-                return Ok(secret);
-            }
-        }
-    }
-
-    /// What is kept of a credential's first secret.
-    async fn record_of(&self, secret: &Secret) -> Result<SecretRecord> {
-        Ok(SecretRecord {
-            version: 1,
-            hash: self.hasher.hash(secret.clone()).await?,
-            last_four: secret.last_four(),
-            created_at: self.now(),
-            expires_at: None,
+    ) -> Result<()> {
+        let tenant = &name.application.tenant;
+        let attempt = Attempt::new(caller, Action::DeleteCredential, tenant, name);
+        self.audited(&attempt, async {
+            let Open { mut ledger, authority, .. } = self.open(&attempt).await?;
+            let reached = reach(&mut ledger, &authority, Verb::Delete, name).await?;
+            let credential = reached.credential;
+            check_etag(&credential.record, etag, name)?;
+            check_protection(reached.protected, name)?;
+            ledger.delete_credential(&name.credential).await?;
+            let changes = FieldChange::of_gone(&credential.settings);
+            ledger.note(Action::DeleteCredential, name, changes).await?;
+            ledger.commit().await
         })
+        .await
     }
 }
 
-async fn found(tx: &mut Tx, name: &CredentialName) -> Result<Credential> {
-    let found = tx.find_credential(name).await?;
-    found.ok_or_else(|| Error::NotFound(name.to_string()))
+/// A credential that the caller may do something with.
+pub(super) struct Reached {
+    /// The credential.
+    pub(super) credential: Credential,
+    /// Whether its application is protected.
+    pub(super) protected: bool,
+}
+
+/// The credential, if the caller may do this with those of its application.
+pub(super) async fn reach(
+    session: &mut Session,
+    authority: &Authority,
+    verb: Verb,
+    name: &CredentialName,
+) -> Result<Reached> {
+    let missing = || Error::NotFound(name.to_string());
+    let application = session.find_application(&name.application).await?.ok_or_else(missing)?;
+    authority.require_on(verb, &application.owner)?;
+    let credential = session.find_credential(name).await?.ok_or_else(missing)?;
+    Ok(Reached { credential, protected: application.settings.protected })
+}
+
+/// Refuses a change of a protected application's credential.
+pub(super) fn check_protection(protected: bool, name: &CredentialName) -> Result<()> {
+    if protected { Err(Error::Protected(name.application.to_string())) } else { Ok(()) }
+}
+
+/// Whether the application may get one credential more.
+async fn check_new(
+    session: &mut Session,
+    authority: &Authority,
+    application: &ApplicationName,
+    policy: &Policy,
+) -> Result<()> {
+    let found = application_found(session, application).await?;
+    authority.require_on(Verb::Create, &found.owner)?;
+    policy.require_enabled()?;
+    policy.require_room(session.count_credentials(&application.tenant).await?)
 }
 
 /// The error for a credential that could not be added: a repeated request is told what

@@ -2,30 +2,40 @@
 //! knows either of them; arguments and answers are domain values.
 
 mod applications;
+mod attempts;
+mod audit;
 mod bootstrap;
 mod callers;
 mod clients;
 mod credentials;
 mod lists;
+mod policies;
 mod profiles;
+mod roles;
 mod scopes;
+mod secrets;
 mod signing_keys;
 mod tenants;
 mod tokens;
+mod usage;
+mod users;
 
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 
-pub use applications::NewApplication;
+pub use applications::{NewApplication, Ownership};
 pub use bootstrap::FirstCredential;
 pub use callers::Caller;
 pub use clients::Proof;
 pub use credentials::{NewCredential, WithSecret};
 pub use lists::{List, ListRequest};
-pub use profiles::AppliedChange;
+pub use policies::Violation;
+pub use profiles::{Applied, AppliedChange};
 pub use tokens::{IssuedToken, TokenInfo};
+pub use usage::Days;
+pub use users::DeletedUser;
 
 use crate::clock::Clock;
 use crate::domain::Record;
@@ -64,6 +74,7 @@ pub struct Service {
     hasher: Hasher,
     sealer: Sealer,
     page_tokens: PageTokens,
+    usage: usage::Usage,
     /// Replaced whole when keys change; never held across an await.
     keys: RwLock<Arc<KeyRing>>,
 }
@@ -81,6 +92,7 @@ impl Service {
             issuer: parts.issuer,
             signing_algorithm: parts.signing_algorithm,
             prefixes: parts.prefixes,
+            usage: usage::Usage::default(),
             keys: RwLock::default(),
         };
         service.refresh_signing_keys().await?;

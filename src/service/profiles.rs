@@ -1,124 +1,170 @@
 //! Making a tenant what a profile says.
 
-use super::{Service, vanished};
+use super::applications::insert;
+use super::attempts::{Attempt, Ledger};
+use super::policies::Violation;
+use super::{Caller, Service};
 use crate::domain::{
-    Change, Profile, Record, Scope, ScopeId, ScopeName, ScopeSettings, Tenant, TenantId,
-    TenantSettings,
+    Action, ApplicationName, ApplicationSettings, Change, DefaultApplication, Owner, Profile,
+    RoleName, ScopeId, ScopeName, Tenant, TenantId, TenantSettings,
 };
 use crate::error::{Error, Result};
-use crate::store::Tx;
 
-/// A difference, and how many applications it takes a scope from.
+/// A difference, and how many others it takes something from.
 #[derive(Clone, Debug)]
 pub struct AppliedChange {
     /// The difference.
     pub change: Change,
-    /// The applications that lose a scope by it.
-    pub affected_applications: i64,
+    /// Those that lose a scope or a role by it.
+    pub affected: i64,
+}
+
+/// What applying a profile does, or would do.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The differences, in the order they were applied.
+    pub changes: Vec<AppliedChange>,
+    /// What the policy would not allow any more.
+    pub violations: Vec<Violation>,
 }
 
 impl Service {
     /// Makes a tenant what the profile says, all or nothing, and tells the difference.
-    /// With `validate_only` it is told and not made; with `force` scopes go even from
-    /// applications that hold them.
+    /// With `validate_only` it is told and not made; with `force` scopes and roles go even
+    /// from those that hold them.
     pub async fn apply_profile(
         &self,
+        caller: &Caller,
         id: &TenantId,
         profile: Profile,
         validate_only: bool,
         force: bool,
-    ) -> Result<Vec<AppliedChange>> {
-        if id.is_system() {
-            return Err(Error::BuiltIn(id.name()));
-        }
-        let mut tx = self.store.begin().await?;
-        let current = tx.lock_tenant(id).await?;
-        let catalogue = tx.catalogue(id).await?;
-        let mut changes = Vec::new();
-        changes.extend(self.apply_to_tenant(&mut tx, id, current, &profile).await?);
-        changes.extend(Change::of_catalogue(&catalogue, &profile.scopes));
-
-        let mut applied = Vec::with_capacity(changes.len());
-        for change in changes {
-            let affected_applications = match change.lost_scope() {
-                Some(scope) => tx.scope_holders(&scope_id(id, scope)).await?.0,
-                None => 0,
-            };
-            // A dry run of a change that needs force tells what force would do.
-            self.apply_to_catalogue(&mut tx, id, &change, force || validate_only).await?;
-            applied.push(AppliedChange { change, affected_applications });
-        }
-        if !validate_only {
-            tx.commit().await?;
-        }
-        Ok(applied)
-    }
-
-    async fn apply_to_tenant(
-        &self,
-        tx: &mut Tx,
-        id: &TenantId,
-        current: Option<Tenant>,
-        profile: &Profile,
-    ) -> Result<Option<Change>> {
-        let Some(before) = current else {
-            let tenant = Tenant {
-                id: id.clone(),
-                settings: TenantSettings::new(id).with(id, profile.tenant.clone()),
-                epoch: 0,
-                record: Record::new(self.now()),
-            };
-            if !tx.insert_tenant(&tenant).await? {
-                return Err(Error::AlreadyExists(id.name()));
+    ) -> Result<Applied> {
+        let attempt = Attempt::new(caller, Action::ApplyProfile, id, &id.name());
+        self.audited(&attempt, async {
+            caller.require_platform()?;
+            if id.is_system() {
+                return Err(Error::BuiltIn(id.name()));
             }
-            return Ok(Some(Change::CreateTenant(tenant.settings)));
-        };
-        let after = before.settings.with(id, profile.tenant.clone());
-        if after == before.settings {
-            return Ok(None);
-        }
-        let tenant = Tenant {
-            settings: after.clone(),
-            record: before.record.changed(self.now()),
-            ..before.clone()
-        };
-        if !tx.update_tenant(&tenant).await? {
-            return Err(vanished(id));
-        }
-        Ok(Some(Change::UpdateTenant { before: before.settings, after }))
+            let mut ledger = self.begin(&attempt).await?;
+            let current = ledger.lock_tenant(id).await?;
+            let settings = match &current {
+                Some(tenant) => tenant.settings.with(id, profile.tenant.clone()),
+                None => TenantSettings::new(id).with(id, profile.tenant.clone()),
+            };
+            let policy = settings.policy.clone();
+            // A dry run of a change that needs force tells what force would do.
+            let force = force || validate_only;
+            let changes =
+                differences(&mut ledger, id, current.as_ref(), settings, &profile).await?;
+            let mut applied = Vec::with_capacity(changes.len());
+            for change in changes {
+                let affected = affected(&mut ledger, id, &change).await?;
+                self.apply(&mut ledger, id, current.as_ref(), change.clone(), force).await?;
+                applied.push(AppliedChange { change, affected });
+            }
+            let violations = ledger.violations(id, &policy).await?;
+            if !validate_only && !applied.is_empty() {
+                ledger.commit().await?;
+            }
+            Ok(Applied { changes: applied, violations })
+        })
+        .await
     }
 
-    async fn apply_to_catalogue(
+    async fn apply(
         &self,
-        tx: &mut Tx,
-        tenant: &TenantId,
-        change: &Change,
+        ledger: &mut Ledger,
+        id: &TenantId,
+        current: Option<&Tenant>,
+        change: Change,
         force: bool,
     ) -> Result<()> {
+        let role = |role| RoleName { tenant: id.clone(), role };
         match change {
-            Change::CreateTenant(_) | Change::UpdateTenant { .. } => Ok(()),
+            Change::CreateTenant(settings) => {
+                self.add_tenant(ledger, id.clone(), settings).await.map(drop)
+            }
+            Change::UpdateTenant { after, .. } => {
+                let before = current.cloned().ok_or_else(|| Error::NotFound(id.name()))?;
+                self.write_tenant(ledger, before, after).await.map(drop)
+            }
             Change::CreateScope(name, settings) => {
-                self.add_scope(tx, scope_id(tenant, name), settings.clone()).await
+                self.add_scope(ledger, scope_id(id, &name), settings).await.map(drop)
             }
             Change::UpdateScope { before, after } => {
-                self.write_scope(tx, before.clone(), after.clone()).await.map(drop)
+                self.write_scope(ledger, before, after).await.map(drop)
             }
-            Change::DeleteScope(scope) => self.remove_scope(tx, &scope.id, force).await,
+            Change::DeleteScope(scope) => self.remove_scope(ledger, &scope, force).await,
+            Change::CreateRole(name, settings) => {
+                self.add_role(ledger, role(name), settings).await.map(drop)
+            }
+            Change::UpdateRole { before, after } => {
+                self.write_role(ledger, before, after).await.map(drop)
+            }
+            Change::DeleteRole(gone) => self.remove_role(ledger, &gone, force).await,
+            Change::CreateApplication(application, settings) => {
+                let name = ApplicationName { tenant: id.clone(), application };
+                let fresh = self.fresh_application(name, Owner::Account, settings);
+                insert(ledger, fresh, None).await.map(drop)
+            }
         }
     }
+}
 
-    pub(super) async fn add_scope(
-        &self,
-        tx: &mut Tx,
-        id: ScopeId,
-        settings: ScopeSettings,
-    ) -> Result<()> {
-        let scope = Scope { id, settings, record: Record::new(self.now()) };
-        if tx.insert_scope(&scope).await? {
-            Ok(())
-        } else {
-            Err(Error::AlreadyExists(scope.id.to_string()))
+/// What must be done, in the order in which it can be.
+async fn differences(
+    ledger: &mut Ledger,
+    id: &TenantId,
+    current: Option<&Tenant>,
+    settings: TenantSettings,
+    profile: &Profile,
+) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    match current {
+        None => changes.push(Change::CreateTenant(settings)),
+        Some(tenant) if tenant.settings != settings => {
+            changes.push(Change::UpdateTenant { before: tenant.settings.clone(), after: settings });
         }
+        Some(_) => {}
+    }
+    changes.extend(Change::of_catalogue(&ledger.catalogue(id).await?, &profile.scopes));
+    if let Some(roles) = &profile.roles {
+        changes.extend(Change::of_roles(&ledger.roles(id).await?, roles));
+    }
+    if let Some(wanted) = &profile.default_application {
+        changes.extend(missing_application(ledger, id, wanted).await?);
+    }
+    Ok(changes)
+}
+
+/// The application that comes with the tenant, unless it is there.
+async fn missing_application(
+    ledger: &mut Ledger,
+    id: &TenantId,
+    wanted: &DefaultApplication,
+) -> Result<Option<Change>> {
+    let name = ApplicationName { tenant: id.clone(), application: wanted.id.clone() };
+    if ledger.find_application(&name).await?.is_some() {
+        return Ok(None);
+    }
+    let settings = ApplicationSettings {
+        display_name: wanted.display_name.clone(),
+        scopes: wanted.scopes.clone(),
+        protected: true,
+        ..ApplicationSettings::default()
+    };
+    Ok(Some(Change::CreateApplication(wanted.id.clone(), settings)))
+}
+
+/// How many lose something by a change.
+async fn affected(ledger: &mut Ledger, id: &TenantId, change: &Change) -> Result<i64> {
+    if let Change::DeleteRole(role) = change {
+        return Ok(ledger.role_holders(&role.name).await?.count);
+    }
+    match change.lost_scope() {
+        Some(scope) => Ok(ledger.scope_holders(&scope_id(id, scope)).await?.count),
+        None => Ok(0),
     }
 }
 

@@ -1,109 +1,161 @@
 //! Use cases of catalogues.
 
-use super::{List, ListRequest, Service, check_etag, vanished};
-use crate::domain::{Record, Scope, ScopeId, ScopePatch, ScopeSettings, TenantId};
+use super::attempts::{Attempt, Ledger, Open};
+use super::{Caller, List, ListRequest, Service, check_etag, vanished};
+use crate::domain::{
+    Action, FieldChange, Permission, Record, Scope, ScopeId, ScopePatch, ScopeSettings, TenantId,
+};
 use crate::error::{Error, Result};
-use crate::store::Tx;
+use crate::store::Session;
 
 impl Service {
     /// Adds a scope to a catalogue.
-    pub async fn create_scope(&self, id: ScopeId, patch: ScopePatch) -> Result<Scope> {
-        let mut tx = self.lock_catalogue(&id.tenant).await?;
-        let scope = Scope {
-            id,
-            settings: ScopeSettings::default().with(patch),
-            record: Record::new(self.now()),
-        };
-        if !tx.insert_scope(&scope).await? {
-            return Err(Error::AlreadyExists(scope.id.to_string()));
-        }
-        tx.commit().await?;
-        Ok(scope)
+    pub async fn create_scope(
+        &self,
+        caller: &Caller,
+        id: ScopeId,
+        patch: ScopePatch,
+    ) -> Result<Scope> {
+        let attempt = Attempt::new(caller, Action::CreateScope, &id.tenant, &id);
+        self.audited(&attempt, async {
+            let mut ledger = self.open_catalogue(&attempt, &id.tenant).await?;
+            let settings = ScopeSettings::default().with(patch);
+            let scope = self.add_scope(&mut ledger, id.clone(), settings).await?;
+            ledger.commit().await?;
+            Ok(scope)
+        })
+        .await
     }
 
-    /// Reads a scope.
-    pub async fn scope(&self, id: &ScopeId) -> Result<Scope> {
-        let found = self.store.read().await?.find_scope(id).await?;
-        found.ok_or_else(|| Error::NotFound(id.to_string()))
+    /// Reads a scope: every user of the tenant may.
+    pub async fn scope(&self, caller: &Caller, id: &ScopeId) -> Result<Scope> {
+        let mut reading = self.reading(caller, &id.tenant).await?;
+        found(&mut reading.session, id).await
     }
 
-    /// Lists a catalogue by name.
+    /// Lists a catalogue by name: every user of the tenant may.
     pub async fn list_scopes(
         &self,
+        caller: &Caller,
         tenant: &TenantId,
         request: &ListRequest,
     ) -> Result<List<Scope>> {
+        let mut reading = self.reading(caller, tenant).await?;
         let call = format!("scopes of {tenant}");
         let page = self.page_request(&call, request)?;
-        let mut session = self.store.read().await?;
-        let scopes = session.list_scopes(tenant, &page).await?;
-        if scopes.items.is_empty() && session.find_tenant(tenant).await?.is_none() {
+        let scopes = reading.session.list_scopes(tenant, &page).await?;
+        if scopes.items.is_empty() && reading.session.find_tenant(tenant).await?.is_none() {
             return Err(Error::NotFound(tenant.name()));
         }
         Ok(self.list(&call, scopes))
     }
 
     /// Changes a scope.
-    pub async fn update_scope(&self, id: &ScopeId, patch: ScopePatch, etag: &str) -> Result<Scope> {
-        let mut tx = self.lock_catalogue(&id.tenant).await?;
-        let before = found(&mut tx, id).await?;
-        check_etag(&before.record, etag, id)?;
-        let after = before.settings.with(patch);
-        if after == before.settings {
-            return Ok(before);
-        }
-        let scope = self.write_scope(&mut tx, before, after).await?;
-        tx.commit().await?;
-        Ok(scope)
+    pub async fn update_scope(
+        &self,
+        caller: &Caller,
+        id: &ScopeId,
+        patch: ScopePatch,
+        etag: &str,
+    ) -> Result<Scope> {
+        let attempt = Attempt::new(caller, Action::UpdateScope, &id.tenant, id);
+        self.audited(&attempt, async {
+            let mut ledger = self.open_catalogue(&attempt, &id.tenant).await?;
+            let before = found(&mut ledger, id).await?;
+            check_etag(&before.record, etag, id)?;
+            let after = before.settings.with(patch);
+            if after == before.settings {
+                return Ok(before);
+            }
+            let scope = self.write_scope(&mut ledger, before, after).await?;
+            ledger.commit().await?;
+            Ok(scope)
+        })
+        .await
     }
 
     /// Takes a scope out of a catalogue; with `force` from its holders too.
-    pub async fn delete_scope(&self, id: &ScopeId, etag: &str, force: bool) -> Result<()> {
-        let mut tx = self.lock_catalogue(&id.tenant).await?;
-        let scope = found(&mut tx, id).await?;
-        check_etag(&scope.record, etag, id)?;
-        self.remove_scope(&mut tx, id, force).await?;
-        tx.commit().await
+    pub async fn delete_scope(
+        &self,
+        caller: &Caller,
+        id: &ScopeId,
+        etag: &str,
+        force: bool,
+    ) -> Result<()> {
+        let attempt = Attempt::new(caller, Action::DeleteScope, &id.tenant, id);
+        self.audited(&attempt, async {
+            let mut ledger = self.open_catalogue(&attempt, &id.tenant).await?;
+            let scope = found(&mut ledger, id).await?;
+            check_etag(&scope.record, etag, id)?;
+            self.remove_scope(&mut ledger, &scope, force).await?;
+            ledger.commit().await
+        })
+        .await
+    }
+
+    pub(super) async fn add_scope(
+        &self,
+        ledger: &mut Ledger,
+        id: ScopeId,
+        settings: ScopeSettings,
+    ) -> Result<Scope> {
+        let scope = Scope { id, settings, record: Record::new(self.now()) };
+        if !ledger.insert_scope(&scope).await? {
+            return Err(Error::AlreadyExists(scope.id.to_string()));
+        }
+        let changes = FieldChange::of_new(&scope.settings);
+        ledger.note(Action::CreateScope, &scope.id, changes).await?;
+        Ok(scope)
     }
 
     /// Writes a changed scope. One that is newly disabled revokes its holders' tokens.
     pub(super) async fn write_scope(
         &self,
-        tx: &mut Tx,
+        ledger: &mut Ledger,
         before: Scope,
         after: ScopeSettings,
     ) -> Result<Scope> {
         if after.disabled && !before.settings.disabled {
-            tx.raise_epoch_of_holders(&before.id, self.now()).await?;
+            ledger.raise_epoch_of_holders(&before.id, self.now()).await?;
         }
+        let changes = FieldChange::between(&before.settings, &after);
         let scope =
             Scope { id: before.id, settings: after, record: before.record.changed(self.now()) };
-        if tx.update_scope(&scope).await? { Ok(scope) } else { Err(vanished(scope.id)) }
+        if !ledger.update_scope(&scope).await? {
+            return Err(vanished(scope.id));
+        }
+        ledger.note(Action::UpdateScope, &scope.id, changes).await?;
+        Ok(scope)
     }
 
     /// Removes a scope and revokes its holders' tokens; without `force` it must have none.
-    pub(super) async fn remove_scope(&self, tx: &mut Tx, id: &ScopeId, force: bool) -> Result<()> {
-        let (total, by) = tx.scope_holders(id).await?;
-        if total > 0 && !force {
-            return Err(Error::InUse { resource: id.to_string(), by, total });
+    pub(super) async fn remove_scope(
+        &self,
+        ledger: &mut Ledger,
+        scope: &Scope,
+        force: bool,
+    ) -> Result<()> {
+        let holders = ledger.scope_holders(&scope.id).await?;
+        if holders.count > 0 && !force {
+            return Err(Error::in_use(&scope.id, holders.first, holders.count));
         }
-        tx.raise_epoch_of_holders(id, self.now()).await?;
-        tx.delete_scope(id).await
+        ledger.raise_epoch_of_holders(&scope.id, self.now()).await?;
+        ledger.delete_scope(&scope.id).await?;
+        let changes = FieldChange::of_gone(&scope.settings);
+        ledger.note(Action::DeleteScope, &scope.id, changes).await
     }
 
     /// A transaction in which this catalogue can be changed.
-    async fn lock_catalogue(&self, tenant: &TenantId) -> Result<Tx> {
+    async fn open_catalogue(&self, attempt: &Attempt<'_>, tenant: &TenantId) -> Result<Ledger> {
         if tenant.is_system() {
             return Err(Error::BuiltIn(tenant.name()));
         }
-        let mut tx = self.store.begin().await?;
-        match tx.lock_tenant(tenant).await? {
-            Some(_) => Ok(tx),
-            None => Err(Error::NotFound(tenant.name())),
-        }
+        let Open { ledger, authority, .. } = self.open(attempt).await?;
+        authority.require(Permission::CatalogueEdit)?;
+        Ok(ledger)
     }
 }
 
-async fn found(tx: &mut Tx, id: &ScopeId) -> Result<Scope> {
-    tx.find_scope(id).await?.ok_or_else(|| Error::NotFound(id.to_string()))
+async fn found(session: &mut Session, id: &ScopeId) -> Result<Scope> {
+    session.find_scope(id).await?.ok_or_else(|| Error::NotFound(id.to_string()))
 }

@@ -1,89 +1,163 @@
 //! Use cases of tenants.
 
-use super::{List, ListRequest, Service, check_etag, vanished};
-use crate::domain::{Record, Tenant, TenantId, TenantPatch, TenantSettings};
+use super::attempts::{Attempt, Ledger, Open};
+use super::policies::Violation;
+use super::{Caller, List, ListRequest, Service, check_etag, vanished};
+use crate::domain::{
+    Action, FieldChange, Permission, Record, Tenant, TenantId, TenantPatch, TenantSettings,
+};
 use crate::error::{Error, Result};
 
 const LIST: &str = "tenants";
 
 impl Service {
     /// Creates a tenant.
-    pub async fn create_tenant(&self, id: TenantId, patch: TenantPatch) -> Result<Tenant> {
-        let tenant = Tenant {
-            settings: TenantSettings::new(&id).with(&id, patch),
-            id,
-            epoch: 0,
-            record: Record::new(self.now()),
-        };
-        let mut tx = self.store.begin().await?;
-        if !tx.insert_tenant(&tenant).await? {
-            return Err(Error::AlreadyExists(tenant.id.name()));
-        }
-        tx.commit().await?;
-        Ok(tenant)
+    pub async fn create_tenant(
+        &self,
+        caller: &Caller,
+        id: TenantId,
+        patch: TenantPatch,
+    ) -> Result<Tenant> {
+        let attempt = Attempt::new(caller, Action::CreateTenant, &id, &id.name());
+        self.audited(&attempt, async {
+            caller.require_platform()?;
+            let mut ledger = self.begin(&attempt).await?;
+            let settings = TenantSettings::new(&id).with(&id, patch);
+            let tenant = self.add_tenant(&mut ledger, id.clone(), settings).await?;
+            ledger.commit().await?;
+            Ok(tenant)
+        })
+        .await
     }
 
-    /// Reads a tenant.
-    pub async fn tenant(&self, id: &TenantId) -> Result<Tenant> {
-        let found = self.store.read().await?.find_tenant(id).await?;
+    /// Reads a tenant: every user of it may.
+    pub async fn tenant(&self, caller: &Caller, id: &TenantId) -> Result<Tenant> {
+        let found = self.reading(caller, id).await?.session.find_tenant(id).await?;
         found.ok_or_else(|| Error::NotFound(id.name()))
     }
 
     /// Lists tenants by id.
-    pub async fn list_tenants(&self, request: &ListRequest) -> Result<List<Tenant>> {
+    pub async fn list_tenants(
+        &self,
+        caller: &Caller,
+        request: &ListRequest,
+    ) -> Result<List<Tenant>> {
+        caller.require_platform()?;
         let page = self.page_request(LIST, request)?;
         let tenants = self.store.read().await?.list_tenants(&page).await?;
         Ok(self.list(LIST, tenants))
     }
 
-    /// Changes a tenant.
+    /// Changes a tenant, and tells what a changed policy would not allow any more.
     pub async fn update_tenant(
         &self,
+        caller: &Caller,
         id: &TenantId,
         patch: TenantPatch,
         etag: &str,
-    ) -> Result<Tenant> {
-        let mut tx = self.store.begin().await?;
-        let before = tx.lock_tenant(id).await?.ok_or_else(|| Error::NotFound(id.name()))?;
-        check_etag(&before.record, etag, &id.name())?;
-        let after = before.settings.with(id, patch);
-        if after == before.settings {
-            return Ok(before);
-        }
-        if id.is_system() && breaks_system(&before.settings, &after) {
-            return Err(Error::BuiltIn(id.name()));
-        }
-        let tenant = Tenant {
-            id: before.id,
-            epoch: before.epoch + i64::from(before.settings.revokes(&after)),
-            settings: after,
-            record: before.record.changed(self.now()),
-        };
-        if !tx.update_tenant(&tenant).await? {
-            return Err(vanished(id));
-        }
-        tx.commit().await?;
-        Ok(tenant)
+    ) -> Result<(Tenant, Vec<Violation>)> {
+        let attempt = Attempt::new(caller, Action::UpdateTenant, id, &id.name());
+        self.audited(&attempt, async {
+            let Open { mut ledger, tenant: before, authority } = self.open(&attempt).await?;
+            authority.require(Permission::PolicyEdit)?;
+            if patch.is_more_than_policy() {
+                authority.require_platform()?;
+            }
+            check_etag(&before.record, etag, &id.name())?;
+            let after = before.settings.with(id, patch);
+            if after == before.settings {
+                return Ok((before, Vec::new()));
+            }
+            if id.is_system() && breaks_system(&before.settings, &after) {
+                return Err(Error::BuiltIn(id.name()));
+            }
+            let tenant = self.write_tenant(&mut ledger, before, after).await?;
+            let violations = ledger.violations(id, &tenant.settings.policy).await?;
+            ledger.commit().await?;
+            Ok((tenant, violations))
+        })
+        .await
     }
 
     /// Deletes a tenant; with `force` its applications too.
-    pub async fn delete_tenant(&self, id: &TenantId, etag: &str, force: bool) -> Result<()> {
-        if id.is_system() {
-            return Err(Error::BuiltIn(id.name()));
+    pub async fn delete_tenant(
+        &self,
+        caller: &Caller,
+        id: &TenantId,
+        etag: &str,
+        force: bool,
+    ) -> Result<()> {
+        let attempt = Attempt::new(caller, Action::DeleteTenant, id, &id.name());
+        self.audited(&attempt, async {
+            caller.require_platform()?;
+            if id.is_system() {
+                return Err(Error::BuiltIn(id.name()));
+            }
+            let Open { mut ledger, tenant, .. } = self.open(&attempt).await?;
+            check_etag(&tenant.record, etag, &id.name())?;
+            let applications = ledger.tenant_applications(id).await?;
+            if applications.count > 0 && !force {
+                return Err(Error::in_use(id.name(), applications.first, applications.count));
+            }
+            ledger.delete_tenant(id).await?;
+            let changes = FieldChange::of_gone(&tenant.settings);
+            let detail = match applications.count {
+                0 => String::new(),
+                count => format!("and its {count} applications"),
+            };
+            ledger.note_with(Action::DeleteTenant, id.name(), changes, detail).await?;
+            ledger.commit().await
+        })
+        .await
+    }
+
+    pub(super) async fn add_tenant(
+        &self,
+        ledger: &mut Ledger,
+        id: TenantId,
+        settings: TenantSettings,
+    ) -> Result<Tenant> {
+        let tenant = Tenant { id, settings, epoch: 0, record: Record::new(self.now()) };
+        if !ledger.insert_tenant(&tenant).await? {
+            return Err(Error::AlreadyExists(tenant.id.name()));
         }
-        let mut tx = self.store.begin().await?;
-        let tenant = tx.lock_tenant(id).await?.ok_or_else(|| Error::NotFound(id.name()))?;
-        check_etag(&tenant.record, etag, &id.name())?;
-        let (total, by) = tx.tenant_applications(id).await?;
-        if total > 0 && !force {
-            return Err(Error::InUse { resource: id.name(), by, total });
+        let changes = FieldChange::of_new(&tenant.settings);
+        ledger.note(Action::CreateTenant, tenant.id.name(), changes).await?;
+        Ok(tenant)
+    }
+
+    /// Writes a changed tenant. Where secrets are viewable no more, their copies go.
+    pub(super) async fn write_tenant(
+        &self,
+        ledger: &mut Ledger,
+        before: Tenant,
+        after: TenantSettings,
+    ) -> Result<Tenant> {
+        let hidden = before.settings.policy.secrets_viewable && !after.policy.secrets_viewable;
+        let detail = if hidden {
+            let destroyed = ledger.destroy_sealed_secrets(&before.id).await?;
+            format!("the sealed copies of {destroyed} secrets were destroyed")
+        } else {
+            String::new()
+        };
+        let changes = FieldChange::between(&before.settings, &after);
+        let tenant = Tenant {
+            epoch: before.epoch + i64::from(before.settings.revokes(&after)),
+            settings: after,
+            record: before.record.changed(self.now()),
+            id: before.id,
+        };
+        if !ledger.update_tenant(&tenant).await? {
+            return Err(vanished(tenant.id));
         }
-        tx.delete_tenant(id).await?;
-        tx.commit().await
+        ledger.note_with(Action::UpdateTenant, tenant.id.name(), changes, detail).await?;
+        Ok(tenant)
     }
 }
 
 /// The built-in tenant must go on working as the callers' tenant.
 fn breaks_system(before: &TenantSettings, after: &TenantSettings) -> bool {
-    after.disabled || after.default_audience != before.default_audience
+    after.disabled
+        || after.policy.api_credentials_disabled
+        || after.default_audience != before.default_audience
 }

@@ -1,11 +1,13 @@
 //! Use cases of access tokens: issue, introspect, revoke.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::attempts::Attempt;
 use super::{Caller, Proof, Service};
-use crate::domain::{Client, CredentialId, GrantRequest, ScopeSet};
+use crate::domain::{Action, Client, CredentialId, GrantRequest, ScopeSet, UseKind};
 use crate::error::{Error, Result};
 use crate::keys::jwt::{self, Audiences};
 use crate::keys::{Claims, Rejection};
@@ -33,6 +35,8 @@ pub struct TokenInfo {
     pub subject: String,
     /// The tenant's id.
     pub tenant: String,
+    /// The ids of the application's roles.
+    pub roles: Vec<String>,
     /// Whom it is for.
     pub audiences: Vec<String>,
     /// Who made it.
@@ -47,13 +51,23 @@ pub struct TokenInfo {
 
 impl Service {
     /// The client credentials grant (RFC 6749, section 4.4).
-    pub async fn issue_token(&self, proof: Proof, request: GrantRequest) -> Result<IssuedToken> {
+    pub async fn issue_token(
+        &self,
+        proof: Proof,
+        request: GrantRequest,
+        address: Option<IpAddr>,
+    ) -> Result<IssuedToken> {
         let client = self.authenticate_client(proof).await?;
-        self.issue_to(&client, request)
+        self.issue_to(&client, request, address)
     }
 
     /// What an authenticated client is granted, as a token.
-    pub fn issue_to(&self, client: &Client, request: GrantRequest) -> Result<IssuedToken> {
+    pub fn issue_to(
+        &self,
+        client: &Client,
+        request: GrantRequest,
+        address: Option<IpAddr>,
+    ) -> Result<IssuedToken> {
         let now = self.now();
         let grant = client.grant(request, now)?;
         let (iat, exp) = (now.as_second(), grant.expires_at.as_second());
@@ -73,6 +87,7 @@ impl Service {
             jti: random::id(now)?,
             scope: grant.scopes.to_string(),
             tenant: client.tenant.id.to_string(),
+            roles: client.application.settings.role_ids(),
             epochs: [epochs.tenant, epochs.application, epochs.credential],
         };
         let keys = self.keys();
@@ -81,6 +96,7 @@ impl Service {
         if token.len() > jwt::MAX_LENGTH {
             return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
         }
+        self.used(client, UseKind::Exchange, address);
         Ok(IssuedToken {
             access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),
@@ -109,7 +125,12 @@ impl Service {
                 None => return Ok(None),
             }
         };
-        Ok(Some(info).filter(|_| caller.may_introspect(&client.application.name)))
+        if !caller.may_introspect(&client.application.name) {
+            return Ok(None);
+        }
+        // Where the credential is used from, the one who asks does not tell.
+        self.used(&client, UseKind::Check, None);
+        Ok(Some(info))
     }
 
     /// Revokes a token (RFC 7009). When this answers, the token is refused; one that
@@ -121,18 +142,24 @@ impl Service {
         let Some((claims, client)) = self.live_token(token.expose()).await? else {
             return Ok(());
         };
-        if !caller.may_revoke(&client.application.name) {
-            return Err(Error::NotYourToken);
-        }
-        let now = self.now();
-        let expires_at = second(claims.exp)?;
-        let mut tx = self.store.begin().await?;
-        if tx.lock_tenant(&client.tenant.id).await?.is_none() {
-            // Deleted meanwhile, and the token with it.
-            return Ok(());
-        }
-        tx.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at).await?;
-        tx.commit().await
+        let name = &client.credential.name;
+        let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
+        self.audited(&attempt, async {
+            if !caller.may_revoke(&client.application.name) {
+                return Err(Error::NotYourToken);
+            }
+            let (now, expires_at) = (self.now(), second(claims.exp)?);
+            let mut ledger = self.begin(&attempt).await?;
+            if ledger.lock_tenant(&client.tenant.id).await?.is_none() {
+                // Deleted meanwhile, and the token with it.
+                return Ok(());
+            }
+            ledger.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at).await?;
+            let detail = format!("the token {} was revoked", claims.jti);
+            ledger.note_with(Action::RevokeToken, name, Vec::new(), detail).await?;
+            ledger.commit().await
+        })
+        .await
     }
 
     /// Forgets revoked tokens that have ended by themselves, with a margin for replicas
@@ -185,6 +212,7 @@ impl Service {
             client_id: client.credential.name.credential.to_string(),
             subject: client.application.name.to_string(),
             tenant: client.tenant.id.to_string(),
+            roles: client.application.settings.role_ids(),
             audiences: vec![client.tenant.settings.default_audience.to_string()],
             issuer: self.issuer.clone(),
             issued_at: None,
@@ -214,6 +242,7 @@ fn info_of_token(claims: Claims) -> Result<TokenInfo> {
         client_id: claims.client_id,
         subject: claims.sub,
         tenant: claims.tenant,
+        roles: claims.roles,
         issuer: claims.iss,
         issued_at: Some(second(claims.iat)?),
         expires_at: Some(second(claims.exp)?),

@@ -1,73 +1,155 @@
 //! Applications in tables.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::row::{At, micros, moment, record};
-use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
+use super::row::{At, last_use, limits, limits_columns, micros, moment, record};
+use super::{Found, Session, Tx, execute, find_row, list_values, one_value};
+use crate::clock::from_microsecond;
 use crate::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationSettings, CredentialId, Page,
-    PageRequest, ScopeSet, TenantId,
+    Application, ApplicationId, ApplicationName, ApplicationSettings, CredentialId, Fault, Owner,
+    RoleId, ScopeSet, SecretEnd, TenantId, UserId, effective_scopes,
 };
 use crate::error::Result;
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     tenant_id: String,
     id: String,
+    owner_user_id: Option<String>,
+    owner_disabled: Option<bool>,
     display_name: String,
     description: String,
     contact_email: String,
     scopes: Option<String>,
-    effective_scopes: Option<String>,
+    enabled_scopes: Option<String>,
+    roles: Option<String>,
+    role_scopes: Option<String>,
+    owner_scopes: Option<String>,
+    secret_ends: Option<String>,
     expires_at: Option<i64>,
     disabled: bool,
+    protected: bool,
+    limit_requests: Option<i64>,
+    limit_window_seconds: Option<i64>,
+    limit_items: Option<i64>,
+    last_used_at: i64,
+    last_used_address: Option<String>,
     epoch: i64,
     revision: i64,
     created_at: i64,
     updated_at: i64,
 }
 
-/// One statement reads an application with its scopes, so that they belong to the
-/// epoch beside them.
+/// One statement reads an application with all that decides its scopes, so that they
+/// belong to the epoch beside them. `$1` is false.
 macro_rules! select {
     ($($rest:literal),+) => {
         concat!(
-            "select a.tenant_id, a.id, a.display_name, a.description, a.contact_email, a.expires_at, \
-             a.disabled, a.epoch, a.revision, a.created_at, a.updated_at, \
+            "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
+             a.contact_email, a.expires_at, a.disabled, a.protected, a.limit_requests, \
+             a.limit_window_seconds, a.limit_items, a.last_used_at, a.last_used_address, a.epoch, \
+             a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  join scopes s on s.tenant_id = h.tenant_id and s.name = h.scope \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id \
-                   and s.disabled = $1) as effective_scopes \
+                   and s.disabled = $1) as enabled_scopes, \
+               (select string_agg(h.role_id, ' ') from application_roles h \
+                 where h.tenant_id = a.tenant_id and h.application_id = a.id) as roles, \
+               (select string_agg(s.name, ' ') from application_roles h \
+                 join roles r on r.tenant_id = h.tenant_id and r.id = h.role_id \
+                 join scopes s on s.tenant_id = h.tenant_id and s.disabled = $1 \
+                 where h.tenant_id = a.tenant_id and h.application_id = a.id \
+                   and (r.all_scopes or exists (select 1 from role_scopes g \
+                     where g.tenant_id = r.tenant_id and g.role_id = r.id and g.scope = s.name)) \
+               ) as role_scopes, \
+               (select string_agg(s.name, ' ') from user_roles h \
+                 join roles r on r.tenant_id = h.tenant_id and r.id = h.role_id \
+                 join scopes s on s.tenant_id = h.tenant_id and s.disabled = $1 \
+                 where h.tenant_id = a.tenant_id and h.user_id = a.owner_user_id \
+                   and (r.all_scopes or exists (select 1 from role_scopes g \
+                     where g.tenant_id = r.tenant_id and g.role_id = r.id and g.scope = s.name)) \
+               ) as owner_scopes, \
+               (select u.disabled from users u \
+                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, \
+               (select string_agg(x.ends, ' ') from ( \
+                 select s.last_four || ':' || coalesce(s.expires_at, 0) || ':' \
+                     || coalesce(c.expires_at, 0) as ends \
+                   from credentials c join secrets s on s.credential_id = c.id \
+                   where c.tenant_id = a.tenant_id and c.application_id = a.id \
+                     and c.disabled = $1 \
+                   order by s.created_at desc limit 20) x) as secret_ends \
              from applications a where ",
             $($rest),+
         )
     };
 }
+pub(super) use select;
 
 impl Row {
-    fn application(self) -> Result<Application> {
+    pub(super) fn application(self) -> Result<Application> {
         let at = At { table: "applications", key: &self.id };
         let scopes = |set: Option<String>| ScopeSet::parse(&set.unwrap_or_default());
+        let owner = match &self.owner_user_id {
+            None => Owner::Account,
+            Some(user) => Owner::User(at.column("owner_user_id", UserId::parse(user))?),
+        };
+        let ceiling = match owner {
+            Owner::Account => None,
+            Owner::User(_) => Some(at.column("owner_scopes", scopes(self.owner_scopes))?),
+        };
+        let roles: Result<_, Fault> =
+            self.roles.iter().flat_map(|all| all.split(' ')).map(RoleId::parse).collect();
         Ok(Application {
             name: ApplicationName {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
                 application: at.column("id", ApplicationId::parse(&self.id))?,
             },
+            // An owner who is gone counts as one who is disabled.
+            owner_disabled: ceiling.is_some() && self.owner_disabled.unwrap_or(true),
+            owner,
             settings: ApplicationSettings {
                 scopes: at.column("scopes", scopes(self.scopes))?,
+                roles: at.column("roles", roles)?,
                 display_name: self.display_name,
                 description: self.description,
                 contact_email: self.contact_email,
                 expires_at: moment(self.expires_at),
                 disabled: self.disabled,
+                protected: self.protected,
+                limits: limits(
+                    at,
+                    self.limit_requests,
+                    self.limit_window_seconds,
+                    self.limit_items,
+                )?,
             },
-            effective_scopes: at.column("effective_scopes", scopes(self.effective_scopes))?,
+            effective_scopes: effective_scopes(
+                at.column("enabled_scopes", scopes(self.enabled_scopes))?,
+                at.column("role_scopes", scopes(self.role_scopes))?,
+                ceiling.as_ref(),
+            ),
+            secret_ends: self.secret_ends.iter().flat_map(|all| secret_ends(all)).collect(),
+            last_use: last_use(self.last_used_at, self.last_used_address),
             epoch: self.epoch,
             record: record(self.revision, self.created_at, self.updated_at),
         })
     }
+}
+
+/// Reads what the statement above writes: the end of a secret, when it ends, when its
+/// credential does; nought is never.
+fn secret_ends(all: &str) -> impl Iterator<Item = SecretEnd> {
+    all.split(' ').filter_map(|one| {
+        let mut parts = one.split(':');
+        let last_four = parts.next()?.to_owned();
+        let ends = parts.filter_map(|end| end.parse().ok()).filter(|end| *end != 0).min();
+        Some(SecretEnd { last_four, expires_at: ends.map(from_microsecond) })
+    })
 }
 
 impl Session {
@@ -105,25 +187,6 @@ impl Session {
         let row: Option<Row> = find_row!(self, SQL, false, tenant.as_str(), request_id)?;
         row.map(Row::application).transpose()
     }
-
-    /// A page of a tenant's applications, by id.
-    pub async fn list_applications(
-        &mut self,
-        tenant: &TenantId,
-        page: &PageRequest,
-    ) -> Result<Page<Application>> {
-        const SQL: &str = select!("a.tenant_id = $2 and a.id > $3 order by a.id limit $4");
-        let rows: Vec<Row> = list_rows!(
-            self,
-            SQL,
-            false,
-            tenant.as_str(),
-            page.after.as_deref().unwrap_or_default(),
-            page.limit()
-        )?;
-        let applications = rows.into_iter().map(Row::application).collect::<Result<_>>()?;
-        Ok(page.page(applications, |a| a.name.application.to_string()))
-    }
 }
 
 impl Tx {
@@ -135,9 +198,11 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-            on conflict do nothing";
+            updated_at, owner_user_id, protected, limit_requests, limit_window_seconds, \
+            limit_items, search_name) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+            $13, $14, $15, $16, $17, $18) on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
+        let limits = limits_columns(settings.limits);
         let inserted = execute!(
             self,
             SQL,
@@ -152,26 +217,36 @@ impl Tx {
             record.revision,
             request_id,
             record.created_at.as_microsecond(),
-            record.updated_at.as_microsecond()
+            record.updated_at.as_microsecond(),
+            application.owner.user().map(UserId::as_str),
+            settings.protected,
+            limits.requests,
+            limits.window_seconds,
+            limits.items,
+            search_name(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
         if inserted {
             self.replace_scopes(&application.name, settings.scopes.iter()).await?;
+            self.replace_roles(&application.name, &settings.roles).await?;
         }
         Ok(inserted)
     }
 
     /// Writes a changed application; `false` if it is gone or was changed meanwhile.
-    /// Its scopes are written only if they are new.
+    /// Its scopes and roles are written only if they are others than `before`.
     pub async fn update_application(
         &mut self,
         application: &Application,
-        new_scopes: bool,
+        before: &ApplicationSettings,
     ) -> Result<bool> {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
-            updated_at = $8 where tenant_id = $9 and id = $10 and revision = $7 - 1";
+            updated_at = $8, protected = $11, limit_requests = $12, limit_window_seconds = $13, \
+            limit_items = $14, search_name = $15 \
+            where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
+        let limits = limits_columns(settings.limits);
         let updated = execute!(
             self,
             SQL,
@@ -184,11 +259,19 @@ impl Tx {
             record.revision,
             record.updated_at.as_microsecond(),
             application.name.tenant.as_str(),
-            application.name.application.as_str()
+            application.name.application.as_str(),
+            settings.protected,
+            limits.requests,
+            limits.window_seconds,
+            limits.items,
+            search_name(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
-        if updated && new_scopes {
+        if updated && settings.scopes != before.scopes {
             self.replace_scopes(&application.name, settings.scopes.iter()).await?;
+        }
+        if updated && settings.roles != before.roles {
+            self.replace_roles(&application.name, &settings.roles).await?;
         }
         Ok(updated)
     }
@@ -199,13 +282,67 @@ impl Tx {
         execute!(self, SQL, name.tenant.as_str(), name.application.as_str()).map(drop)
     }
 
-    /// How many applications a tenant has, and the first few of them.
-    pub async fn tenant_applications(&mut self, tenant: &TenantId) -> Result<(i64, Vec<String>)> {
+    /// The applications of a tenant.
+    pub async fn tenant_applications(&mut self, tenant: &TenantId) -> Result<Found> {
         const COUNT: &str = "select count(*) from applications where tenant_id = $1";
-        const FIRST: &str = "select id from applications where tenant_id = $1 order by id limit 10";
-        let count: i64 = one_value!(self, COUNT, tenant.as_str())?;
-        let first: Vec<String> = list_values!(self, FIRST, tenant.as_str())?;
-        let prefix = format!("{}/applications/", tenant.name());
-        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
+        const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || id \
+            from applications where tenant_id = $1 order by id limit 10";
+        Ok(Found {
+            count: one_value!(self, COUNT, tenant.as_str())?,
+            first: list_values!(self, FIRST, tenant.as_str())?,
+        })
     }
+
+    /// Revokes the tokens of every application that a user owns.
+    pub async fn raise_epoch_of_owned(
+        &mut self,
+        tenant: &TenantId,
+        owner: &UserId,
+        now: Timestamp,
+    ) -> Result<()> {
+        const SQL: &str = "update applications \
+            set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
+            where tenant_id = $1 and owner_user_id = $2";
+        execute!(self, SQL, tenant.as_str(), owner.as_str(), now.as_microsecond()).map(drop)
+    }
+
+    /// Gives a user's applications to another one, and revokes their tokens: the ceiling is
+    /// another.
+    pub async fn hand_over(
+        &mut self,
+        tenant: &TenantId,
+        from: &UserId,
+        to: &UserId,
+        now: Timestamp,
+    ) -> Result<()> {
+        const SQL: &str = "update applications set owner_user_id = $4, \
+            epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
+            where tenant_id = $1 and owner_user_id = $2";
+        execute!(self, SQL, tenant.as_str(), from.as_str(), now.as_microsecond(), to.as_str())
+            .map(drop)
+    }
+
+    /// Makes the roles of an application those of `roles`.
+    async fn replace_roles(
+        &mut self,
+        application: &ApplicationName,
+        roles: &BTreeSet<RoleId>,
+    ) -> Result<()> {
+        const DELETE: &str =
+            "delete from application_roles where tenant_id = $1 and application_id = $2";
+        const INSERT: &str = "insert into application_roles (tenant_id, application_id, role_id) \
+            values ($1, $2, $3)";
+        let (tenant, id) = (application.tenant.as_str(), application.application.as_str());
+        execute!(self, DELETE, tenant, id).map(drop)?;
+        for role in roles {
+            execute!(self, INSERT, tenant, id, role.as_str()).map(drop)?;
+        }
+        Ok(())
+    }
+}
+
+/// The form in which display names are searched and ordered: both databases lower only
+/// what is ASCII alike.
+pub(super) fn search_name(display_name: &str) -> String {
+    display_name.to_lowercase()
 }

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::row::{At, micros, moment, record};
-use super::{Session, Tx, execute, find_row, list_rows};
+use super::row::{At, last_use, micros, moment, record};
+use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
-    ApplicationId, ApplicationName, Client, Credential, CredentialId, CredentialKind,
-    CredentialName, CredentialSettings, Fault, Page, PageRequest, SecretRecord, TenantId,
+    ApplicationId, ApplicationName, Client, Credential, CredentialFilter, CredentialId,
+    CredentialKind, CredentialName, CredentialSettings, Fault, Lifetime, Page, PageRequest,
+    SecretRecord, TenantId, UserId,
 };
 use crate::error::Result;
 
@@ -23,6 +24,8 @@ struct Row {
     display_name: String,
     expires_at: Option<i64>,
     disabled: bool,
+    last_used_at: i64,
+    last_used_address: Option<String>,
     epoch: i64,
     revision: i64,
     created_at: i64,
@@ -35,6 +38,7 @@ struct SecretRow {
     version: i64,
     hash: String,
     last_four: String,
+    sealed: Option<String>,
     created_at: i64,
     expires_at: Option<i64>,
 }
@@ -43,8 +47,9 @@ struct SecretRow {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select id, tenant_id, application_id, kind, display_name, expires_at, disabled, \
-             epoch, revision, created_at, updated_at from credentials ",
+            "select c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, \
+             c.disabled, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
+             c.updated_at from credentials c ",
             $rest
         )
     };
@@ -71,6 +76,7 @@ impl Row {
                 disabled: self.disabled,
             },
             secrets: secrets.into_iter().map(SecretRow::secret).collect(),
+            last_use: last_use(self.last_used_at, self.last_used_address),
             epoch: self.epoch,
             record: record(self.revision, self.created_at, self.updated_at),
         })
@@ -83,6 +89,7 @@ impl SecretRow {
             version: self.version,
             hash: self.hash,
             last_four: self.last_four,
+            sealed: self.sealed,
             created_at: from_microsecond(self.created_at),
             expires_at: moment(self.expires_at),
         }
@@ -92,7 +99,7 @@ impl SecretRow {
 impl Session {
     /// The credential, if it exists.
     pub async fn find_credential(&mut self, name: &CredentialName) -> Result<Option<Credential>> {
-        const SQL: &str = select!("where tenant_id = $1 and application_id = $2 and id = $3");
+        const SQL: &str = select!("where c.tenant_id = $1 and c.application_id = $2 and c.id = $3");
         let row: Option<Row> = find_row!(
             self,
             SQL,
@@ -110,7 +117,7 @@ impl Session {
         request_id: &str,
     ) -> Result<Option<Credential>> {
         const SQL: &str =
-            select!("where tenant_id = $1 and application_id = $2 and request_id = $3");
+            select!("where c.tenant_id = $1 and c.application_id = $2 and c.request_id = $3");
         let row: Option<Row> = find_row!(
             self,
             SQL,
@@ -125,7 +132,7 @@ impl Session {
     /// id alone tells the tenant: nobody else's word for it is taken. One that does not
     /// exist costs the same statements.
     pub async fn find_client(&mut self, id: &CredentialId) -> Result<Option<Client>> {
-        const SQL: &str = select!("where id = $1");
+        const SQL: &str = select!("where c.id = $1");
         let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
         let secrets = self.secrets_of(id.as_str()).await?;
         let application = self.find_application_of(id).await?;
@@ -137,34 +144,54 @@ impl Session {
         Ok(Some(Client { tenant, application, credential: row.credential(secrets)? }))
     }
 
-    /// A page of an application's credentials, by id.
+    /// A page of the credentials of an application, or of a tenant, by id. `latest` is how
+    /// long a credential works at most.
     pub async fn list_credentials(
         &mut self,
-        application: &ApplicationName,
+        tenant: &TenantId,
+        application: Option<&ApplicationId>,
+        filter: &CredentialFilter,
+        latest: Option<Lifetime>,
         page: &PageRequest,
     ) -> Result<Page<Credential>> {
-        const SECRETS: &str = "select credential_id, version, hash, last_four, created_at, \
-            expires_at from secrets where credential_id in (select id from credentials \
-                where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4) \
-            order by version desc";
         const SQL: &str = select!(
-            "where tenant_id = $1 and application_id = $2 and id > $3 order by id limit $4"
+            "join applications a on a.tenant_id = c.tenant_id and a.id = c.application_id \
+             where c.tenant_id = $1 and ($2 = '' or c.application_id = $2) \
+               and ((a.owner_user_id is null and $3) or (a.owner_user_id is not null and $4) \
+                 or a.owner_user_id = $5) \
+               and (($6 is null and $7 is null) \
+                 or c.expires_at < $6 or a.expires_at < $6 or c.created_at + $8 < $6 \
+                 or (c.created_at < $7 and c.last_used_at < $7)) \
+               and c.id > $9 order by c.id limit $10"
         );
+        const SECRETS: &str = "select credential_id, version, hash, last_four, sealed, \
+            created_at, expires_at from secrets where credential_id in (\
+              select id from credentials where tenant_id = $1 and ($2 = '' or application_id = $2) \
+                and id >= $3 and id <= $4) order by version desc";
         let rows: Vec<Row> = list_rows!(
             self,
             SQL,
-            application.tenant.as_str(),
-            application.application.as_str(),
+            tenant.as_str(),
+            application.map_or("", ApplicationId::as_str),
+            filter.owners.account,
+            filter.owners.users,
+            filter.owners.user.as_ref().map_or("", UserId::as_str),
+            micros(filter.expire_before),
+            micros(filter.unused_since),
+            latest.map(|most| most.seconds() * 1_000_000),
             page.after.as_deref().unwrap_or_default(),
             page.limit()
         )?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(page.page(Vec::new(), |_| String::new()));
+        };
         let secrets: Vec<SecretRow> = list_rows!(
             self,
             SECRETS,
-            application.tenant.as_str(),
-            application.application.as_str(),
-            page.after.as_deref().unwrap_or_default(),
-            page.limit()
+            tenant.as_str(),
+            application.map_or("", ApplicationId::as_str),
+            first.id.as_str(),
+            last.id.as_str()
         )?;
         let mut of: HashMap<String, Vec<SecretRow>> = HashMap::new();
         for secret in secrets {
@@ -180,6 +207,20 @@ impl Session {
         Ok(page.page(credentials, |c| c.name.credential.to_string()))
     }
 
+    /// The ids of an application's credentials.
+    pub async fn credentials_of(&mut self, application: &ApplicationName) -> Result<Vec<String>> {
+        const SQL: &str = "select id from credentials \
+            where tenant_id = $1 and application_id = $2 order by id";
+        let (tenant, id) = (application.tenant.as_str(), application.application.as_str());
+        list_values!(self, SQL, tenant, id)
+    }
+
+    /// How many credentials a tenant has.
+    pub async fn count_credentials(&mut self, tenant: &TenantId) -> Result<i64> {
+        const SQL: &str = "select count(*) from credentials where tenant_id = $1";
+        one_value!(self, SQL, tenant.as_str())
+    }
+
     async fn with_secrets(&mut self, row: Option<Row>) -> Result<Option<Credential>> {
         let Some(row) = row else {
             return Ok(None);
@@ -189,8 +230,8 @@ impl Session {
     }
 
     async fn secrets_of(&mut self, credential: &str) -> Result<Vec<SecretRow>> {
-        const SQL: &str = "select credential_id, version, hash, last_four, created_at, expires_at \
-            from secrets where credential_id = $1 order by version desc";
+        const SQL: &str = "select credential_id, version, hash, last_four, sealed, created_at, \
+            expires_at from secrets where credential_id = $1 order by version desc";
         list_rows!(self, SQL, credential)
     }
 }
@@ -268,6 +309,13 @@ impl Tx {
         self.insert_secret(credential, secret).await
     }
 
+    /// Destroys the sealed copies of a tenant's secrets; how many there were.
+    pub async fn destroy_sealed_secrets(&mut self, tenant: &TenantId) -> Result<u64> {
+        const SQL: &str = "update secrets set sealed = null where sealed is not null \
+            and credential_id in (select id from credentials where tenant_id = $1)";
+        execute!(self, SQL, tenant.as_str())
+    }
+
     /// Deletes a credential with its secrets' hashes.
     pub async fn delete_credential(&mut self, id: &CredentialId) -> Result<()> {
         const SQL: &str = "delete from credentials where id = $1";
@@ -280,7 +328,7 @@ impl Tx {
         secret: &SecretRecord,
     ) -> Result<()> {
         const SQL: &str = "insert into secrets (credential_id, version, hash, last_four, \
-            created_at, expires_at) values ($1, $2, $3, $4, $5, $6)";
+            created_at, expires_at, sealed) values ($1, $2, $3, $4, $5, $6, $7)";
         execute!(
             self,
             SQL,
@@ -289,7 +337,8 @@ impl Tx {
             &secret.hash,
             &secret.last_four,
             secret.created_at.as_microsecond(),
-            micros(secret.expires_at)
+            micros(secret.expires_at),
+            secret.sealed.as_deref()
         )
         .map(drop)
     }

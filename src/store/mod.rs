@@ -4,20 +4,27 @@
 //! become domain values here and drivers' errors become [`Error`]s; neither leaves
 //! this module. There is no storage trait: two known databases need none.
 
+mod application_lists;
 mod applications;
+mod audit;
 mod connect;
 mod credentials;
+mod policies;
+mod roles;
 mod row;
 mod scopes;
 mod signing_keys;
 mod tenants;
 mod tokens;
+mod usage;
+mod users;
 
 use std::ops::{Deref, DerefMut};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+pub use application_lists::Owned;
 pub use connect::{Database, PoolOptions};
 pub use signing_keys::SigningKeyRow;
 
@@ -105,6 +112,15 @@ enum Pool {
         write: SqlitePool,
     },
     Postgres(PgPool),
+}
+
+/// Rows that stand in the way of something, or that something is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// How many there are.
+    pub count: i64,
+    /// The resource names of the first few.
+    pub first: Vec<String>,
 }
 
 /// A connection that reads.

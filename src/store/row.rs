@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::clock::from_microsecond;
-use crate::domain::{Fault, Record};
+use crate::domain::{Fault, LastUse, Limits, Record};
 use crate::error::{Error, Result};
 
 /// Names the row that a value was read from.
@@ -43,4 +43,40 @@ pub(super) fn record(revision: i64, created_at: i64, updated_at: i64) -> Record 
         created_at: from_microsecond(created_at),
         updated_at: from_microsecond(updated_at),
     }
+}
+
+/// The last use from its columns: nought is never.
+pub(super) fn last_use(at: i64, address: Option<String>) -> Option<LastUse> {
+    (at != 0).then(|| LastUse { at: from_microsecond(at), address })
+}
+
+/// Limits from their columns: without a window there are none.
+pub(super) fn limits(
+    at: At<'_>,
+    requests: Option<i64>,
+    window_seconds: Option<i64>,
+    items: Option<i64>,
+) -> Result<Option<Limits>> {
+    let Some(window) = window_seconds else {
+        return Ok(None);
+    };
+    let limits = Limits::new(requests.unwrap_or_default(), window, items.unwrap_or_default());
+    at.column("limit_window_seconds", limits).map(Some)
+}
+
+/// Limits for their columns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LimitsColumns {
+    pub(super) requests: Option<i64>,
+    pub(super) window_seconds: Option<i64>,
+    pub(super) items: Option<i64>,
+}
+
+/// Limits for their columns.
+pub(super) fn limits_columns(limits: Option<Limits>) -> LimitsColumns {
+    limits.map_or_else(LimitsColumns::default, |limits| LimitsColumns {
+        requests: limits.requests,
+        window_seconds: Some(limits.window_seconds),
+        items: limits.items_per_request,
+    })
 }

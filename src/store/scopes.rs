@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, record};
-use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
+use super::{Found, Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::domain::{
     ApplicationName, Page, PageRequest, Scope, ScopeId, ScopeName, ScopeSettings, TenantId,
 };
@@ -14,6 +14,7 @@ use crate::error::Result;
 struct Row {
     tenant_id: String,
     name: String,
+    display_name: String,
     description: String,
     domain: String,
     family: String,
@@ -26,7 +27,8 @@ struct Row {
 /// Named, since a replica of the version before may run on a schema with more.
 macro_rules! columns {
     () => {
-        "tenant_id, name, description, domain, family, disabled, revision, created_at, updated_at"
+        "tenant_id, name, display_name, description, domain, family, disabled, revision, created_at, \
+         updated_at"
     };
 }
 
@@ -39,6 +41,7 @@ impl Row {
                 scope: at.column("name", ScopeName::parse(&self.name))?,
             },
             settings: ScopeSettings {
+                display_name: self.display_name,
                 description: self.description,
                 domain: self.domain,
                 family: self.family,
@@ -94,16 +97,18 @@ impl Session {
         }
     }
 
-    /// How many applications hold the scope, and the first few of them.
-    pub async fn scope_holders(&mut self, id: &ScopeId) -> Result<(i64, Vec<String>)> {
+    /// The applications that were given the scope itself.
+    pub async fn scope_holders(&mut self, id: &ScopeId) -> Result<Found> {
         const COUNT: &str =
             "select count(*) from application_scopes where tenant_id = $1 and scope = $2";
-        const FIRST: &str = "select application_id from application_scopes \
-            where tenant_id = $1 and scope = $2 order by application_id limit 10";
-        let count: i64 = one_value!(self, COUNT, id.tenant.as_str(), id.scope.as_str())?;
-        let first: Vec<String> = list_values!(self, FIRST, id.tenant.as_str(), id.scope.as_str())?;
-        let prefix = format!("{}/applications/", id.tenant.name());
-        Ok((count, first.iter().map(|id| format!("{prefix}{id}")).collect()))
+        const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || application_id \
+            from application_scopes where tenant_id = $1 and scope = $2 \
+            order by application_id limit 10";
+        let (tenant, scope) = (id.tenant.as_str(), id.scope.as_str());
+        Ok(Found {
+            count: one_value!(self, COUNT, tenant, scope)?,
+            first: list_values!(self, FIRST, tenant, scope)?,
+        })
     }
 }
 
@@ -111,8 +116,8 @@ impl Tx {
     /// Adds a scope; `false` if the tenant has one of this name.
     pub async fn insert_scope(&mut self, scope: &Scope) -> Result<bool> {
         const SQL: &str = "insert into scopes (tenant_id, name, description, domain, family, \
-            disabled, revision, created_at, updated_at) \
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing";
+            disabled, revision, created_at, updated_at, display_name) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing";
         let settings = &scope.settings;
         execute!(
             self,
@@ -125,7 +130,8 @@ impl Tx {
             settings.disabled,
             scope.record.revision,
             scope.record.created_at.as_microsecond(),
-            scope.record.updated_at.as_microsecond()
+            scope.record.updated_at.as_microsecond(),
+            &settings.display_name
         )
         .map(|rows| rows == 1)
     }
@@ -133,7 +139,7 @@ impl Tx {
     /// Writes a changed scope; `false` if it is gone or was changed meanwhile.
     pub async fn update_scope(&mut self, scope: &Scope) -> Result<bool> {
         const SQL: &str = "update scopes set description = $1, domain = $2, family = $3, \
-            disabled = $4, revision = $5, updated_at = $6 \
+            disabled = $4, revision = $5, updated_at = $6, display_name = $9 \
             where tenant_id = $7 and name = $8 and revision = $5 - 1";
         let settings = &scope.settings;
         execute!(
@@ -146,7 +152,8 @@ impl Tx {
             scope.record.revision,
             scope.record.updated_at.as_microsecond(),
             scope.id.tenant.as_str(),
-            scope.id.scope.as_str()
+            scope.id.scope.as_str(),
+            &settings.display_name
         )
         .map(|rows| rows == 1)
     }
@@ -157,13 +164,17 @@ impl Tx {
         execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
     }
 
-    /// Revokes the tokens of every application that holds the scope, which changes with
-    /// its scope.
+    /// Revokes the tokens of every application that was given the scope, by itself or by a
+    /// role.
     pub async fn raise_epoch_of_holders(&mut self, id: &ScopeId, now: Timestamp) -> Result<()> {
         const SQL: &str = "update applications \
             set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
-            where tenant_id = $1 and id in (select application_id from application_scopes \
-                where tenant_id = $1 and scope = $2)";
+            where tenant_id = $1 and (id in (select application_id from application_scopes \
+                where tenant_id = $1 and scope = $2) \
+              or id in (select h.application_id from application_roles h \
+                join roles r on r.tenant_id = h.tenant_id and r.id = h.role_id \
+                where h.tenant_id = $1 and (r.all_scopes or exists (select 1 from role_scopes g \
+                  where g.tenant_id = $1 and g.role_id = r.id and g.scope = $2))))";
         execute!(self, SQL, id.tenant.as_str(), id.scope.as_str(), now.as_microsecond()).map(drop)
     }
 

@@ -1,11 +1,14 @@
 //! Tenants in tables.
 
+use std::collections::BTreeSet;
+
 use sqlx::FromRow;
 
-use super::row::{At, record};
+use super::row::{At, limits, limits_columns, record};
 use super::{Session, Tx, execute, find_row, list_rows};
 use crate::domain::{
-    Audience, CredentialId, Page, PageRequest, Tenant, TenantId, TenantSettings, TokenLifetime,
+    Audience, CredentialId, Fault, Field, Lifetime, OwnerKind, Page, PageRequest, Policy, Tenant,
+    TenantId, TenantSettings, TokenLifetime, UserDeletion,
 };
 use crate::error::Result;
 
@@ -17,6 +20,16 @@ struct Row {
     additional_audiences: String,
     access_token_lifetime_seconds: i64,
     disabled: bool,
+    api_credentials_disabled: bool,
+    max_credentials: Option<i64>,
+    allowed_owners: String,
+    secrets_viewable: bool,
+    fixed_fields: String,
+    max_credential_lifetime_seconds: Option<i64>,
+    limit_requests: Option<i64>,
+    limit_window_seconds: Option<i64>,
+    limit_items: Option<i64>,
+    user_deletion: String,
     epoch: i64,
     revision: i64,
     created_at: i64,
@@ -27,13 +40,17 @@ struct Row {
 macro_rules! columns {
     () => {
         "id, display_name, default_audience, additional_audiences, \
-         access_token_lifetime_seconds, disabled, epoch, revision, created_at, updated_at"
+         access_token_lifetime_seconds, disabled, api_credentials_disabled, max_credentials, \
+         allowed_owners, secrets_viewable, fixed_fields, max_credential_lifetime_seconds, \
+         limit_requests, limit_window_seconds, limit_items, user_deletion, epoch, revision, \
+         created_at, updated_at"
     };
 }
 
 impl Row {
     fn tenant(self) -> Result<Tenant> {
         let at = At { table: "tenants", key: &self.id };
+        let policy = self.policy(at)?;
         let additional = self.additional_audiences.split_whitespace().map(Audience::parse);
         Ok(Tenant {
             id: at.column("id", TenantId::parse(&self.id))?,
@@ -47,15 +64,44 @@ impl Row {
                 )?,
                 disabled: self.disabled,
                 display_name: self.display_name,
+                policy,
             },
             epoch: self.epoch,
             record: record(self.revision, self.created_at, self.updated_at),
         })
     }
+
+    fn policy(&self, at: At<'_>) -> Result<Policy> {
+        let lifetime = self.max_credential_lifetime_seconds.map(Lifetime::from_seconds);
+        Ok(Policy {
+            api_credentials_disabled: self.api_credentials_disabled,
+            max_credentials: self.max_credentials,
+            allowed_owners: at
+                .column("allowed_owners", words(&self.allowed_owners, OwnerKind::parse))?,
+            secrets_viewable: self.secrets_viewable,
+            fixed_fields: at.column("fixed_fields", words(&self.fixed_fields, Field::parse))?,
+            max_credential_lifetime: at
+                .column("max_credential_lifetime_seconds", lifetime.transpose())?,
+            default_limits: limits(
+                at,
+                self.limit_requests,
+                self.limit_window_seconds,
+                self.limit_items,
+            )?,
+            user_deletion: at.column("user_deletion", UserDeletion::parse(&self.user_deletion))?,
+        })
+    }
 }
 
-fn joined(audiences: &[Audience]) -> String {
-    let each: Vec<_> = audiences.iter().map(Audience::as_str).collect();
+fn words<T: Ord>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> Result<BTreeSet<T>, Fault> {
+    text.split_whitespace().map(parse).collect()
+}
+
+fn joined<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let each: Vec<_> = words.into_iter().collect();
     each.join(" ")
 }
 
@@ -103,44 +149,53 @@ impl Tx {
     pub async fn insert_tenant(&mut self, tenant: &Tenant) -> Result<bool> {
         const SQL: &str = "insert into tenants (id, display_name, default_audience, \
             additional_audiences, access_token_lifetime_seconds, disabled, epoch, revision, \
-            created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-            on conflict do nothing";
+            created_at, updated_at, api_credentials_disabled, max_credentials, allowed_owners, \
+            secrets_viewable, fixed_fields, max_credential_lifetime_seconds, limit_requests, \
+            limit_window_seconds, limit_items, user_deletion) values ($1, $2, $3, $4, $5, $6, $7, \
+            $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) on conflict do nothing";
+        self.write_tenant(SQL, tenant).await
+    }
+
+    /// Writes a changed tenant; `false` if it is gone or was changed meanwhile.
+    pub async fn update_tenant(&mut self, tenant: &Tenant) -> Result<bool> {
+        const SQL: &str = "update tenants set display_name = $2, default_audience = $3, \
+            additional_audiences = $4, access_token_lifetime_seconds = $5, disabled = $6, \
+            epoch = $7, revision = $8, created_at = $9, updated_at = $10, \
+            api_credentials_disabled = $11, max_credentials = $12, allowed_owners = $13, \
+            secrets_viewable = $14, fixed_fields = $15, max_credential_lifetime_seconds = $16, \
+            limit_requests = $17, limit_window_seconds = $18, limit_items = $19, \
+            user_deletion = $20 where id = $1 and revision = $8 - 1";
+        self.write_tenant(SQL, tenant).await
+    }
+
+    /// Runs a statement over all columns of a tenant, in the order of the table.
+    async fn write_tenant(&mut self, sql: &'static str, tenant: &Tenant) -> Result<bool> {
         let settings = &tenant.settings;
+        let policy = &settings.policy;
+        let limits = limits_columns(policy.default_limits);
         execute!(
             self,
-            SQL,
+            sql,
             tenant.id.as_str(),
             &settings.display_name,
             settings.default_audience.as_str(),
-            joined(&settings.additional_audiences),
+            joined(settings.additional_audiences.iter().map(Audience::as_str)),
             settings.access_token_lifetime.seconds(),
             settings.disabled,
             tenant.epoch,
             tenant.record.revision,
             tenant.record.created_at.as_microsecond(),
-            tenant.record.updated_at.as_microsecond()
-        )
-        .map(|rows| rows == 1)
-    }
-
-    /// Writes a changed tenant; `false` if it is gone or was changed meanwhile.
-    pub async fn update_tenant(&mut self, tenant: &Tenant) -> Result<bool> {
-        const SQL: &str = "update tenants set display_name = $1, default_audience = $2, \
-            additional_audiences = $3, access_token_lifetime_seconds = $4, disabled = $5, \
-            epoch = $6, revision = $7, updated_at = $8 where id = $9 and revision = $7 - 1";
-        let settings = &tenant.settings;
-        execute!(
-            self,
-            SQL,
-            &settings.display_name,
-            settings.default_audience.as_str(),
-            joined(&settings.additional_audiences),
-            settings.access_token_lifetime.seconds(),
-            settings.disabled,
-            tenant.epoch,
-            tenant.record.revision,
             tenant.record.updated_at.as_microsecond(),
-            tenant.id.as_str()
+            policy.api_credentials_disabled,
+            policy.max_credentials,
+            joined(policy.allowed_owners.iter().map(|kind| kind.as_str())),
+            policy.secrets_viewable,
+            joined(policy.fixed_fields.iter().map(|field| field.as_str())),
+            policy.max_credential_lifetime.map(Lifetime::seconds),
+            limits.requests,
+            limits.window_seconds,
+            limits.items,
+            policy.user_deletion.as_str()
         )
         .map(|rows| rows == 1)
     }

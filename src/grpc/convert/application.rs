@@ -1,21 +1,35 @@
 //! Applications.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
-use super::{Mask, moment, required, timestamp};
+use super::{Mask, moment, policy, required, role, timestamp};
 use crate::domain::fields::{email, request_id, text};
 use crate::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationPatch, Fields, ScopeName, ScopeSet,
-    State, TenantId,
+    Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
+    ApplicationPatch, CredentialName, Fault, Fields, Owner, RoleName, ScopeName, ScopeSet, State,
+    TenantId, UsageDay,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
-use crate::service::NewApplication;
+use crate::proto::admin::application::State as StateMessage;
+use crate::proto::admin::list_applications_request::Ownership as OwnershipMessage;
+use crate::service::{Days, NewApplication, Ownership};
 
-const CHANGEABLE: &[&str] =
-    &["display_name", "description", "contact_email", "scopes", "expire_time", "disabled"];
+const CHANGEABLE: &[&str] = &[
+    "display_name",
+    "description",
+    "contact_email",
+    "scopes",
+    "expire_time",
+    "disabled",
+    "roles",
+    "limits",
+    "protected",
+];
 
 const MOST_SCOPES: usize = 200;
+const MOST_NAMES: usize = 100;
 
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
     let mut fields = Fields::default();
@@ -25,12 +39,120 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
         id => fields.read("application_id", ApplicationId::parse(id)).map(Some),
     };
     let request_id = fields.read("request_id", request_id(&request.request_id));
-    let patch = required(&mut fields, "application", request.application.as_ref())
-        .map(|application| patch(&mut fields, application, &Mask::all()));
+    let message = required(&mut fields, "application", request.application.as_ref());
+    let rest = message.and_then(|message| {
+        let owner = owner(&mut fields, "application.owner", tenant.as_ref(), &message.owner);
+        let patch = patch(&mut fields, tenant.as_ref(), message, &Mask::all());
+        Some((owner?, ApplicationPatch { protected: Some(message.protected), ..patch }))
+    });
     let whole = (|| {
-        Some(NewApplication { tenant: tenant?, id: id?, patch: patch?, request_id: request_id? })
+        let (owner, patch) = rest?;
+        let (tenant, id) = (tenant?, id?);
+        Some(NewApplication { tenant, id, owner, patch, request_id: request_id? })
     })();
     fields.finish(whole)
+}
+
+/// Whose application it is; `Some(None)` when nobody is named.
+#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for nobody")]
+fn owner(
+    fields: &mut Fields,
+    field: &str,
+    tenant: Option<&TenantId>,
+    value: &str,
+) -> Option<Option<Owner>> {
+    if value.is_empty() {
+        return Some(None);
+    }
+    fields.read(field, Owner::parse(value, tenant?)).map(Some)
+}
+
+pub(in crate::grpc) fn list(
+    request: &pb::ListApplicationsRequest,
+) -> Result<(TenantId, Ownership, ApplicationFilter)> {
+    let mut fields = Fields::default();
+    let tenant = fields.read("parent", TenantId::from_name(&request.parent));
+    let one = owner(&mut fields, "owner", tenant.as_ref(), &request.owner);
+    let ownership = match (request.ownership(), one.flatten()) {
+        (OwnershipMessage::Unspecified, None) => Ownership::Viewable,
+        (OwnershipMessage::Unspecified, Some(owner)) => Ownership::Of(owner),
+        (OwnershipMessage::Mine, None) => Ownership::Mine,
+        (OwnershipMessage::Users, None) => Ownership::Users,
+        (OwnershipMessage::Account, None) => Ownership::Of(Owner::Account),
+        (_, Some(_)) => {
+            fields.fault("owner", "must be empty when ownership is set");
+            Ownership::Viewable
+        }
+    };
+    let search = fields.read("search", text(&request.search, 0, 128));
+    let expire_before = fields.read("expire_before", moment(request.expire_before.as_ref()));
+    let order = fields.read("order_by", ApplicationOrder::parse(&request.order_by));
+    let whole = (|| {
+        let filter = ApplicationFilter {
+            search: search?,
+            state: match request.state() {
+                StateMessage::Unspecified => None,
+                StateMessage::Active => Some(State::Active),
+                StateMessage::Disabled => Some(State::Disabled),
+                StateMessage::Expired => Some(State::Expired),
+            },
+            expire_before: expire_before?,
+            order: order?,
+            ..ApplicationFilter::default()
+        };
+        Some((tenant?, ownership, filter))
+    })();
+    fields.finish(whole)
+}
+
+pub(in crate::grpc) fn batch(
+    request: &pb::BatchDeleteApplicationsRequest,
+) -> Result<Vec<ApplicationName>> {
+    let mut fields = Fields::default();
+    let tenant = fields.read("parent", TenantId::from_name(&request.parent));
+    if !(1..=MOST_NAMES).contains(&request.names.len()) {
+        fields.fault("names", format!("must have 1 to {MOST_NAMES} entries"));
+    }
+    let names = fields.read_each("names", &request.names, |name| {
+        let name = ApplicationName::parse(name)?;
+        if tenant.as_ref().is_none_or(|tenant| *tenant == name.tenant) {
+            Ok(name)
+        } else {
+            Err(Fault::new("must be of the tenant that is the parent"))
+        }
+    });
+    fields.finish(tenant.and(names))
+}
+
+pub(in crate::grpc) fn usage(
+    request: &pb::ListApplicationUsageRequest,
+) -> Result<(ApplicationName, Days)> {
+    let mut fields = Fields::default();
+    let name = fields.read("parent", ApplicationName::parse(&request.parent));
+    let first = fields.read("start_date", date(&request.start_date));
+    let last = fields.read("end_date", date(&request.end_date));
+    fields.finish((|| Some((name?, Days { first: first?, last: last? })))())
+}
+
+fn date(value: &str) -> Result<Option<Date>, Fault> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|_| Fault::new("must be a day, as 2026-11-22"))
+}
+
+pub(in crate::grpc) fn day(
+    application: &ApplicationName,
+    day: UsageDay,
+) -> pb::list_application_usage_response::Day {
+    let credential =
+        CredentialName { application: application.clone(), credential: day.credential };
+    pb::list_application_usage_response::Day {
+        date: day.date.to_string(),
+        credential: credential.to_string(),
+        exchanges: day.exchanges,
+        checks: day.checks,
+    }
 }
 
 pub(in crate::grpc) fn update(
@@ -41,13 +163,19 @@ pub(in crate::grpc) fn update(
     let whole =
         required(&mut fields, "application", request.application.as_ref()).and_then(|message| {
             let name = fields.read("application.name", ApplicationName::parse(&message.name));
-            let patch = patch(&mut fields, message, &mask);
+            let tenant = name.as_ref().map(|name| &name.tenant);
+            let patch = patch(&mut fields, tenant, message, &mask);
             Some((name?, patch, message.etag.as_str()))
         });
     fields.finish(whole)
 }
 
-fn patch(fields: &mut Fields, application: &pb::Application, mask: &Mask<'_>) -> ApplicationPatch {
+fn patch(
+    fields: &mut Fields,
+    tenant: Option<&TenantId>,
+    application: &pb::Application,
+    mask: &Mask<'_>,
+) -> ApplicationPatch {
     ApplicationPatch {
         display_name: mask.then("display_name", || {
             fields.read("application.display_name", text(&application.display_name, 1, 128))
@@ -63,6 +191,12 @@ fn patch(fields: &mut Fields, application: &pb::Application, mask: &Mask<'_>) ->
             fields.read("application.expire_time", moment(application.expire_time.as_ref()))
         }),
         disabled: mask.then("disabled", || Some(application.disabled)),
+        roles: mask
+            .then("roles", || role::ids(fields, "application.roles", tenant, &application.roles)),
+        limits: mask.then("limits", || {
+            policy::limits(fields, "application.limits", application.limits.as_ref())
+        }),
+        protected: mask.names("protected").then_some(application.protected),
     }
 }
 
@@ -74,12 +208,14 @@ fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
 }
 
 pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::Application {
-    use pb::application::State as Message;
     let state = match application.state(now) {
-        State::Active => Message::Active,
-        State::Disabled => Message::Disabled,
-        State::Expired => Message::Expired,
+        State::Active => StateMessage::Active,
+        State::Disabled => StateMessage::Disabled,
+        State::Expired => StateMessage::Expired,
     };
+    let masked_secrets = application.masked_secrets(now);
+    let tenant = &application.name.tenant;
+    let role = |role| RoleName { tenant: tenant.clone(), role }.to_string();
     let (settings, record) = (application.settings, application.record);
     pb::Application {
         name: application.name.to_string(),
@@ -93,5 +229,13 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         create_time: Some(timestamp(record.created_at)),
         update_time: Some(timestamp(record.updated_at)),
         etag: record.etag(),
+        owner: application.owner.name(tenant),
+        roles: settings.roles.into_iter().map(role).collect(),
+        limits: settings.limits.map(policy::limits_message),
+        protected: settings.protected,
+        effective_scopes: application.effective_scopes.to_strings(),
+        masked_secrets,
+        last_use_time: application.last_use.as_ref().map(|used| timestamp(used.at)),
+        last_use_address: application.last_use.and_then(|used| used.address).unwrap_or_default(),
     }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{Mask, moment, required, span, timestamp};
 use crate::domain::fields::{request_id, text};
 use crate::domain::{
-    ApplicationName, Credential, CredentialKind, CredentialName, CredentialPatch, Fault, Fields,
-    SecretRecord, State,
+    ApplicationId, ApplicationName, Credential, CredentialFilter, CredentialKind, CredentialName,
+    CredentialPatch, Fault, Fields, SecretRecord, State, TenantId,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -30,6 +30,32 @@ pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<N
     let whole = (|| {
         let (kind, patch) = rest?;
         Some(NewCredential { application: application?, kind, patch, request_id: request_id? })
+    })();
+    fields.finish(whole)
+}
+
+/// A tenant, one of its applications or all of them, and the conditions.
+pub(in crate::grpc) fn list(
+    request: &pb::ListCredentialsRequest,
+) -> Result<(TenantId, Option<ApplicationId>, CredentialFilter)> {
+    let mut fields = Fields::default();
+    // AIP-159: `-` stands for all.
+    let parent = match request.parent.strip_suffix("/applications/-") {
+        Some(tenant) => TenantId::from_name(tenant).map(|tenant| (tenant, None)),
+        None => ApplicationName::parse(&request.parent)
+            .map(|name| (name.tenant, Some(name.application))),
+    };
+    let parent = fields.read("parent", parent);
+    let expire_before = fields.read("expire_before", moment(request.expire_before.as_ref()));
+    let unused_since = fields.read("unused_since", moment(request.unused_since.as_ref()));
+    let whole = (|| {
+        let (tenant, application) = parent?;
+        let filter = CredentialFilter {
+            expire_before: expire_before?,
+            unused_since: unused_since?,
+            ..CredentialFilter::default()
+        };
+        Some((tenant, application, filter))
     })();
     fields.finish(whole)
 }
@@ -103,6 +129,9 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
         kind: kind.into(),
         state: state.into(),
         secrets: credential.live_secrets(now).map(secret).collect(),
+        viewable: credential.is_viewable(),
+        last_use_time: credential.last_use.as_ref().map(|used| timestamp(used.at)),
+        last_use_address: credential.last_use.and_then(|used| used.address).unwrap_or_default(),
         display_name: credential.settings.display_name,
         expire_time: credential.settings.expires_at.map(timestamp),
         disabled: credential.settings.disabled,

@@ -1,10 +1,15 @@
 //! Messages to domain values and back, both directions in one place.
 
 pub(super) mod application;
+pub(super) mod audit;
 pub(super) mod credential;
+pub(super) mod policy;
+pub(super) mod profile;
+pub(super) mod role;
 pub(super) mod scope;
 pub(super) mod tenant;
 pub(super) mod token;
+pub(super) mod user;
 
 use std::time::Duration;
 
@@ -49,6 +54,11 @@ impl<'a> Mask<'a> {
         Self { paths: Some(paths) }
     }
 
+    /// Whether the request names this field, and does not merely mean all of them.
+    pub(super) fn names(&self, field: &str) -> bool {
+        self.paths.is_some_and(|paths| paths.iter().any(|path| path == field))
+    }
+
     /// `value()` if the request speaks of this field.
     fn then<T>(&self, field: &str, value: impl FnOnce() -> Option<T>) -> Option<T> {
         let spoken_of = self.paths.is_none_or(|paths| paths.iter().any(|path| path == field));
@@ -87,6 +97,15 @@ fn moment(message: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>,
 /// A span of time that is not negative.
 fn span(message: &prost_types::Duration) -> Result<Duration, Fault> {
     Duration::try_from(*message).map_err(|_| Fault::new("must not be negative"))
+}
+
+/// A span of time in whole seconds.
+fn required_span(message: &prost_types::Duration) -> Result<i64, Fault> {
+    if message.nanos == 0 && message.seconds >= 0 {
+        Ok(message.seconds)
+    } else {
+        Err(Fault::new("must be whole seconds, and not negative"))
+    }
 }
 
 /// A moment as a message.

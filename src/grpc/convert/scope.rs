@@ -6,7 +6,7 @@ use crate::domain::{Fields, Scope, ScopeId, ScopeName, ScopePatch, TenantId};
 use crate::error::Result;
 use crate::proto::admin as pb;
 
-const CHANGEABLE: &[&str] = &["description", "domain", "family", "disabled"];
+const CHANGEABLE: &[&str] = &["display_name", "description", "domain", "family", "disabled"];
 
 pub(in crate::grpc) fn create(request: &pb::CreateScopeRequest) -> Result<(ScopeId, ScopePatch)> {
     let mut fields = Fields::default();
@@ -39,6 +39,9 @@ pub(super) fn patch(
     mask: &Mask<'_>,
 ) -> ScopePatch {
     ScopePatch {
+        display_name: mask.then("display_name", || {
+            fields.read(format!("{field}.display_name"), text(&scope.display_name, 0, 128))
+        }),
         description: mask.then("description", || {
             fields.read(format!("{field}.description"), text(&scope.description, 0, 1000))
         }),
@@ -53,6 +56,7 @@ pub(super) fn patch(
 pub(in crate::grpc) fn message(scope: Scope) -> pb::Scope {
     pb::Scope {
         name: scope.id.to_string(),
+        display_name: scope.settings.display_name,
         description: scope.settings.description,
         domain: scope.settings.domain,
         family: scope.settings.family,

@@ -1,16 +1,10 @@
-//! Tenants and profiles.
+//! Tenants.
 
-use std::collections::BTreeMap;
-
-use super::{Mask, required, scope, seconds, span, timestamp};
+use super::{Mask, policy, required, required_span, seconds, timestamp};
 use crate::domain::fields::text;
-use crate::domain::{
-    Audience, Change, Fault, Fields, Profile, ScopeId, ScopeName, Tenant, TenantId, TenantPatch,
-    TokenLifetime,
-};
+use crate::domain::{Audience, Fields, Policy, Tenant, TenantId, TenantPatch, TokenLifetime};
 use crate::error::Result;
 use crate::proto::admin as pb;
-use crate::service::AppliedChange;
 
 const CHANGEABLE: &[&str] = &[
     "display_name",
@@ -18,6 +12,7 @@ const CHANGEABLE: &[&str] = &[
     "additional_audiences",
     "access_token_lifetime",
     "disabled",
+    "policy",
 ];
 
 const MOST_AUDIENCES: usize = 64;
@@ -62,12 +57,20 @@ fn patch(fields: &mut Fields, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPat
                 .or(Some(TokenLifetime::DEFAULT))
         }),
         disabled: mask.then("disabled", || Some(tenant.disabled)),
+        policy: mask.then("policy", || match &tenant.policy {
+            None => Some(Policy::default()),
+            Some(message) => policy::policy(fields, "tenant.policy", message),
+        }),
     }
 }
 
 /// `Some(None)` when it is empty: the tenant's own.
 #[expect(clippy::option_option, reason = "absent for a fault, and in it absent for the default")]
-fn default_audience(fields: &mut Fields, field: &str, value: &str) -> Option<Option<Audience>> {
+pub(super) fn default_audience(
+    fields: &mut Fields,
+    field: &str,
+    value: &str,
+) -> Option<Option<Audience>> {
     if value.is_empty() {
         return Some(None);
     }
@@ -82,70 +85,14 @@ fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Au
     fields.read_each("tenant.additional_audiences", values, Audience::parse)
 }
 
-fn lifetime(
+pub(super) fn lifetime(
     fields: &mut Fields,
     field: &str,
     message: Option<&prost_types::Duration>,
 ) -> Option<TokenLifetime> {
     let message = message?;
-    let parsed = span(message).and_then(|span| {
-        if span.subsec_nanos() == 0 {
-            TokenLifetime::from_seconds(message.seconds)
-        } else {
-            Err(Fault::new("must be 60 s to 3600 s, in whole seconds"))
-        }
-    });
+    let parsed = required_span(message).and_then(TokenLifetime::from_seconds);
     fields.read(field, parsed)
-}
-
-pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(TenantId, Profile)> {
-    let mut fields = Fields::default();
-    let id = fields.read("name", TenantId::from_name(&request.name));
-    let profile = required(&mut fields, "profile", request.profile.as_ref()).map(|profile| {
-        let audience = &profile.default_audience;
-        Profile {
-            tenant: TenantPatch {
-                display_name: Some(&profile.display_name)
-                    .filter(|name| !name.is_empty())
-                    .and_then(|name| fields.read("profile.display_name", text(name, 1, 128))),
-                default_audience: Some(audience).filter(|value| !value.is_empty()).and_then(
-                    |value| default_audience(&mut fields, "profile.default_audience", value),
-                ),
-                access_token_lifetime: lifetime(
-                    &mut fields,
-                    "profile.access_token_lifetime",
-                    profile.access_token_lifetime.as_ref(),
-                ),
-                ..TenantPatch::default()
-            },
-            scopes: catalogue(&mut fields, id.as_ref(), &profile.scopes),
-        }
-    });
-    fields.finish(id.zip(profile))
-}
-
-fn catalogue(
-    fields: &mut Fields,
-    tenant: Option<&TenantId>,
-    scopes: &[pb::Scope],
-) -> BTreeMap<ScopeName, crate::domain::ScopeSettings> {
-    let mut catalogue = BTreeMap::new();
-    for (n, message) in scopes.iter().enumerate() {
-        let field = format!("profile.scopes[{n}]");
-        let name = match ScopeId::parse(&message.name) {
-            Ok(id) if tenant.is_none_or(|tenant| *tenant == id.tenant) => Ok(id.scope),
-            Ok(_) => Err(Fault::new("is a scope of another tenant")),
-            Err(_) => ScopeName::parse(&message.name),
-        };
-        let name = fields.read(format!("{field}.name"), name);
-        let patch = scope::patch(fields, &field, message, &Mask::all());
-        if let Some(name) = name
-            && catalogue.insert(name, crate::domain::ScopeSettings::default().with(patch)).is_some()
-        {
-            fields.fault(format!("{field}.name"), format!("{:?} stands twice", message.name));
-        }
-    }
-    catalogue
 }
 
 pub(in crate::grpc) fn message(tenant: Tenant) -> pb::Tenant {
@@ -161,26 +108,9 @@ pub(in crate::grpc) fn message(tenant: Tenant) -> pb::Tenant {
             .collect(),
         access_token_lifetime: Some(seconds(settings.access_token_lifetime.duration())),
         disabled: settings.disabled,
+        policy: Some(policy::message(&settings.policy)),
         create_time: Some(timestamp(record.created_at)),
         update_time: Some(timestamp(record.updated_at)),
         etag: record.etag(),
-    }
-}
-
-pub(in crate::grpc) fn change(tenant: &TenantId, applied: &AppliedChange) -> pb::ProfileChange {
-    use pb::profile_change::Action;
-    let scope = |scope: &ScopeName| format!("{}/scopes/{scope}", tenant.name());
-    let (action, resource) = match &applied.change {
-        Change::CreateTenant(_) => (Action::Create, tenant.name()),
-        Change::UpdateTenant { .. } => (Action::Update, tenant.name()),
-        Change::CreateScope(name, _) => (Action::Create, scope(name)),
-        Change::UpdateScope { before, .. } => (Action::Update, before.id.to_string()),
-        Change::DeleteScope(gone) => (Action::Delete, gone.id.to_string()),
-    };
-    pb::ProfileChange {
-        action: action.into(),
-        resource,
-        details: applied.change.details(),
-        affected_applications: applied.affected_applications,
     }
 }

@@ -59,6 +59,7 @@ pub(in crate::grpc) fn info(info: Option<TokenInfo>) -> pb::IntrospectTokenRespo
         issuer: info.issuer,
         issue_time: info.issued_at.map(timestamp),
         expire_time: info.expires_at.map(timestamp),
+        roles: info.roles,
         token_id: info.token_id.unwrap_or_default(),
     }
 }

@@ -42,6 +42,7 @@ async fn two_hundred_creates_and_exchanges_at_once(backend: Backend) {
         parent: "tenants/acme".to_owned(),
         page_size: 1000,
         page_token: String::new(),
+        ..Default::default()
     };
     let list = admin.applications.list_applications(request).await.unwrap().into_inner();
     assert_eq!(list.applications.len(), MANY);

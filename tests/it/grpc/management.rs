@@ -2,11 +2,10 @@
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
-use prost_types::FieldMask;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::harness::{Admin, Backend, on_both_databases, reason};
+use crate::harness::{Admin, Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
     a_tenant_is_created_read_changed_and_deleted,
@@ -23,10 +22,6 @@ on_both_databases!(
     the_built_in_tenant_stays_as_it_is,
     a_deleted_application_does_not_come_back_to_life,
 );
-
-fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
-}
 
 async fn a_tenant_is_created_read_changed_and_deleted(backend: Backend) {
     let kw = backend.start().await;
@@ -173,6 +168,7 @@ async fn list(admin: &mut Admin, tenant: &str, size: i32, token: &str) -> (Vec<S
         parent: format!("tenants/{tenant}"),
         page_size: size,
         page_token: token.to_owned(),
+        ..Default::default()
     };
     let page = admin.applications.list_applications(request).await.unwrap().into_inner();
     (page.applications.into_iter().map(|a| a.display_name).collect(), page.next_page_token)
@@ -226,6 +222,7 @@ async fn a_page_token_is_good_for_its_own_list_alone(backend: Backend) {
             parent: format!("tenants/{tenant}"),
             page_size: 1,
             page_token: token.to_owned(),
+            ..Default::default()
         };
         let status = admin.applications.list_applications(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_PAGE_TOKEN", "{tenant} {token}");

@@ -7,11 +7,12 @@ use keyward::proto::access::key_service_client::KeyServiceClient;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::{IntrospectTokenResponse, RevokeTokenRequest};
-use prost_types::FieldMask;
 use serde_json::Value;
 use tonic::Code;
 
-use crate::harness::{Admin, Backend, Credential, Keyward, connect, on_both_databases, reason};
+use crate::harness::{
+    Admin, Backend, Credential, Keyward, connect, mask, on_both_databases, reason,
+};
 
 on_both_databases!(
     a_token_says_what_rfc_9068_asks,
@@ -144,10 +145,6 @@ async fn update_credential(admin: &mut Admin, credential: pb::Credential, paths:
     let update_mask = mask(paths);
     let request = pb::UpdateCredentialRequest { credential: Some(credential), update_mask };
     admin.credentials.update_credential(request).await.unwrap();
-}
-
-fn mask(paths: &[&str]) -> Option<FieldMask> {
-    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
 }
 
 fn in_an_hour(kw: &Keyward) -> Option<prost_types::Timestamp> {

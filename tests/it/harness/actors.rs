@@ -2,10 +2,13 @@
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::application_service_client::ApplicationServiceClient;
+use keyward::proto::admin::audit_service_client::AuditServiceClient;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::credential_service_client::CredentialServiceClient;
+use keyward::proto::admin::role_service_client::RoleServiceClient;
 use keyward::proto::admin::scope_service_client::ScopeServiceClient;
 use keyward::proto::admin::tenant_service_client::TenantServiceClient;
+use keyward::proto::admin::user_service_client::UserServiceClient;
 use keyward::proto::token as tokens;
 use keyward::proto::token::issue_token_request::Credential as Proof;
 use keyward::proto::token::token_service_client::TokenServiceClient;
@@ -16,6 +19,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
+use super::Keyward;
+
 /// A client id and a secret; or, with no id, an API key.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
@@ -25,19 +30,31 @@ pub(crate) struct Credential {
 
 pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
 
-/// Puts a bearer string into every call.
+/// Puts a bearer string, and the user that is acted for, into every call.
 #[derive(Clone)]
-pub(crate) struct Bearer(MetadataValue<Ascii>);
+pub(crate) struct Bearer {
+    authorization: MetadataValue<Ascii>,
+    user: Option<MetadataValue<Ascii>>,
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        if let Some(user) = &self.user {
+            request.metadata_mut().insert("keyward-user", user.clone());
+        }
         Ok(request)
     }
 }
 
-/// The administrator: every client, with his token.
+/// Whoever manages: every client, with his token. The administrator, or a console that acts
+/// for a user.
 pub(crate) struct Admin {
+    channel: Channel,
+    pub(crate) token: String,
+    pub(crate) users: UserServiceClient<Authorized>,
+    pub(crate) roles: RoleServiceClient<Authorized>,
+    pub(crate) audit: AuditServiceClient<Authorized>,
     pub(crate) tenants: TenantServiceClient<Authorized>,
     pub(crate) scopes: ScopeServiceClient<Authorized>,
     pub(crate) applications: ApplicationServiceClient<Authorized>,
@@ -52,7 +69,15 @@ pub(crate) async fn bearer(grpc: &str, token: &str) -> Authorized {
 }
 
 fn bearer_on(channel: Channel, token: &str) -> Authorized {
-    InterceptedService::new(channel, Bearer(format!("Bearer {token}").parse().unwrap()))
+    acting_on(channel, token, None)
+}
+
+fn acting_on(channel: Channel, token: &str, user: Option<&str>) -> Authorized {
+    let bearer = Bearer {
+        authorization: format!("Bearer {token}").parse().unwrap(),
+        user: user.map(|user| user.parse().unwrap()),
+    };
+    InterceptedService::new(channel, bearer)
 }
 
 pub(crate) async fn connect(grpc: &str) -> Channel {
@@ -98,15 +123,74 @@ impl Credential {
 impl Admin {
     pub(crate) async fn new(grpc: String, credential: &Credential) -> Self {
         let token = credential.exchange(&grpc, &[], &["keyward"]).await.unwrap().access_token;
-        let channel = connect(&grpc).await;
-        let authorized = || bearer_on(channel.clone(), &token);
+        Self::on(&connect(&grpc).await, token, None)
+    }
+
+    fn on(channel: &Channel, token: String, user: Option<&str>) -> Self {
+        let authorized = || acting_on(channel.clone(), &token, user);
         Self {
+            users: UserServiceClient::new(authorized()),
+            roles: RoleServiceClient::new(authorized()),
+            audit: AuditServiceClient::new(authorized()),
             tenants: TenantServiceClient::new(authorized()),
             scopes: ScopeServiceClient::new(authorized()),
             applications: ApplicationServiceClient::new(authorized()),
             credentials: CredentialServiceClient::new(authorized()),
             tokens: TokenServiceClient::new(authorized()),
+            channel: channel.clone(),
+            token,
         }
+    }
+
+    /// The platform's console: an application that may act for users, and do nothing else.
+    pub(crate) async fn console(&mut self, kw: &Keyward) -> Self {
+        let application = self.application("system", "console", &["keyward.manage"]).await;
+        let (_, credential) = self.credential(&application.name, Kind::ClientSecret).await;
+        Self::new(kw.grpc(), &credential).await
+    }
+
+    /// The same caller, acting for a user: `tenants/acme/users/sam`.
+    pub(crate) fn acting_for(&self, user: &str) -> Self {
+        Self::on(&self.channel, self.token.clone(), Some(user))
+    }
+
+    /// Creates a role with these permissions and scopes; `*` is all scopes.
+    pub(crate) async fn role(
+        &mut self,
+        tenant: &str,
+        id: &str,
+        permissions: &[&str],
+        scopes: &[&str],
+    ) {
+        let owned = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();
+        let all_scopes = scopes == ["*"];
+        let request = pb::CreateRoleRequest {
+            parent: format!("tenants/{tenant}"),
+            role_id: id.to_owned(),
+            role: Some(pb::Role {
+                permissions: owned(permissions),
+                scopes: if all_scopes { Vec::new() } else { owned(scopes) },
+                all_scopes,
+                ..Default::default()
+            }),
+        };
+        self.roles.create_role(request).await.unwrap();
+    }
+
+    /// Creates a user with these roles, or gives them to one who is there; his name.
+    pub(crate) async fn user(&mut self, tenant: &str, id: &str, roles: &[&str]) -> String {
+        let name = format!("tenants/{tenant}/users/{id}");
+        let request = pb::UpdateUserRequest {
+            user: Some(pb::User {
+                name: name.clone(),
+                roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+                ..Default::default()
+            }),
+            update_mask: mask(&["roles"]),
+            allow_missing: true,
+        };
+        self.users.update_user(request).await.unwrap();
+        name
     }
 
     /// Creates a tenant with these scopes in its catalogue.
@@ -186,6 +270,11 @@ impl Admin {
     pub(crate) async fn is_active(&mut self, token: &str) -> bool {
         self.introspect(token).await.active
     }
+}
+
+/// A field mask.
+pub(crate) fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
 }
 
 /// The documented reason of an error.

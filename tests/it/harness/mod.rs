@@ -7,7 +7,7 @@ mod postgres;
 mod proxy;
 mod server;
 
-pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, reason};
+pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, reason};
 pub(crate) use http::Answer;
 pub(crate) use postgres::fresh_database;
 pub(crate) use proxy::Proxy;

@@ -110,6 +110,20 @@ impl Keyward {
         &self.admin
     }
 
+    /// Makes a tenant what a shipped profile says, with the command line.
+    pub(crate) async fn apply(&self, profile: &str) {
+        let file = format!("deploy/profiles/{profile}.toml");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command
+            .args(["apply", &file, "--server", &self.grpc()])
+            .env("KEYWARD_CLIENT_ID", &self.admin.client_id)
+            .env("KEYWARD_CLIENT_SECRET", &self.admin.secret)
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{file}: {errors}");
+    }
+
     /// Moves time forward.
     pub(crate) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));

@@ -68,7 +68,7 @@ async fn the_tour_works_on_postgresql() {
 /// From a profile to a deleted credential, by the command line alone.
 fn tour(desk: &Desk) {
     let dry = desk.run("apply deploy/profiles/vcc.toml --dry-run -o json").json();
-    assert_eq!(dry.as_array().unwrap().len(), 26, "a tenant and 25 scopes");
+    assert_eq!(dry.as_array().unwrap().len(), 29, "a tenant, 25 scopes and 3 roles");
     assert_eq!(desk.run("tenant show vcc").code, Some(3), "a dry run changes nothing");
     desk.run("apply deploy/profiles/vcc.toml").worked();
     assert_eq!(desk.run("apply deploy/profiles/vcc.toml -o json").json(), serde_json::json!([]));

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use keyward::clock::later;
 use keyward::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Credential, CredentialId,
-    CredentialKind, CredentialName, CredentialSettings, PageRequest, Record, Scope, ScopeId,
-    ScopeName, ScopeSet, ScopeSettings, SecretRecord, Tenant, TenantId, TenantSettings,
+    CredentialKind, CredentialName, CredentialSettings, Owner, PageRequest, Record, Scope, ScopeId,
+    ScopeName, ScopeSet, ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
-use keyward::store::{Database, PoolOptions, SigningKeyRow, Store};
+use keyward::store::{Database, Found, PoolOptions, SigningKeyRow, Store};
 use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
@@ -78,6 +78,10 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
             ..Default::default()
         },
         effective_scopes: scopes,
+        owner: Owner::Account,
+        owner_disabled: false,
+        secret_ends: Vec::new(),
+        last_use: None,
         epoch: 3,
         record: Record::new(now()),
     }
@@ -92,6 +96,7 @@ fn credential(application: &Application, id: u8) -> Credential {
         kind: CredentialKind::ApiKey,
         settings: CredentialSettings::default(),
         secrets: vec![secret(1)],
+        last_use: None,
         epoch: 0,
         record: Record::new(now()),
     }
@@ -102,6 +107,7 @@ fn secret(version: i64) -> SecretRecord {
         version,
         hash: format!("hash {version}"),
         last_four: "abcd".to_owned(),
+        sealed: Some("sealed".to_owned()),
         created_at: now(),
         expires_at: None,
     }
@@ -129,6 +135,8 @@ async fn what_is_written_is_read_again(backend: Backend) {
 
     let mut session = fresh.store.read().await.unwrap();
     let found = session.find_application(&application.name).await.unwrap();
+    let end = SecretEnd { last_four: "abcd".to_owned(), expires_at: None };
+    let application = Application { secret_ends: vec![end], ..application };
     assert_eq!(found, Some(application.clone()));
     let client = session.find_client(&credential.name.credential).await.unwrap().unwrap();
     assert_eq!(client.credential, credential);
@@ -159,13 +167,14 @@ async fn a_second_row_of_the_same_key_is_refused_without_harm(backend: Backend) 
 
 async fn a_change_from_an_old_version_is_refused(backend: Backend) {
     let (fresh, first) = acme(backend).await;
+    let before = first.settings.clone();
     let changed = Application { record: first.record.changed(now()), ..first };
     let mut tx = fresh.store.begin().await.unwrap();
-    assert!(tx.update_application(&changed, true).await.unwrap());
-    assert!(!tx.update_application(&changed, true).await.unwrap(), "the same change again");
+    assert!(tx.update_application(&changed, &before).await.unwrap());
+    assert!(!tx.update_application(&changed, &before).await.unwrap(), "the same change again");
     let gone = application("acme", "gone", "");
     let gone = Application { record: gone.record.changed(now()), ..gone };
-    assert!(!tx.update_application(&gone, true).await.unwrap());
+    assert!(!tx.update_application(&gone, &before).await.unwrap());
 }
 
 async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
@@ -197,8 +206,9 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let id = scope("acme", "a").id;
     let mut tx = fresh.store.begin().await.unwrap();
-    let (count, first) = tx.scope_holders(&id).await.unwrap();
-    assert_eq!((count, first), (1, vec!["tenants/acme/applications/crm".to_owned()]));
+    let holders = tx.scope_holders(&id).await.unwrap();
+    let first = vec!["tenants/acme/applications/crm".to_owned()];
+    assert_eq!(holders, Found { count: 1, first });
     tx.raise_epoch_of_holders(&id, now()).await.unwrap();
     tx.delete_scope(&id).await.unwrap();
     tx.commit().await.unwrap();
@@ -295,12 +305,13 @@ async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
             let mut tx = store.begin().await.unwrap();
             tx.lock_tenant(&name.tenant).await.unwrap().unwrap();
             let before = tx.find_application(&name).await.unwrap().unwrap();
+            let settings = before.settings.clone();
             let after = Application {
                 epoch: before.epoch + 1,
                 record: before.record.changed(now()),
                 ..before
             };
-            assert!(tx.update_application(&after, true).await.unwrap(), "read under the lock");
+            assert!(tx.update_application(&after, &settings).await.unwrap(), "read under the lock");
             tx.commit().await.unwrap();
         })
     });

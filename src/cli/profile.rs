@@ -1,0 +1,219 @@
+//! Profile files: TOML, see `deploy/profiles/`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Failure, names};
+use crate::proto::admin as pb;
+use crate::proto::admin::policy::{Owner, UserDeletion};
+
+/// A profile file. Unknown fields are faults: a misspelt one must not be lost.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProfileFile {
+    tenant: Option<String>,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    default_audience: String,
+    access_token_lifetime: Option<String>,
+    policy: Option<PolicyEntry>,
+    default_application: Option<DefaultApplicationEntry>,
+    /// Required: a profile that says nothing of scopes must not empty a catalogue.
+    scopes: Vec<ScopeEntry>,
+    roles: Option<Vec<RoleEntry>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScopeEntry {
+    name: String,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    domain: String,
+    #[serde(default)]
+    family: String,
+    #[serde(default)]
+    disabled: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleEntry {
+    id: String,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    permissions: Vec<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    all_scopes: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultApplicationEntry {
+    id: String,
+    display_name: String,
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PolicyEntry {
+    api_credentials_disabled: bool,
+    max_credentials: i64,
+    allowed_owners: Vec<OwnerWord>,
+    secrets_viewable: bool,
+    fixed_fields: Vec<String>,
+    max_credential_lifetime: Option<String>,
+    default_limits: Option<LimitsEntry>,
+    user_deletion: DeletionWord,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OwnerWord {
+    User,
+    Account,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DeletionWord {
+    #[default]
+    Refuse,
+    HandOver,
+    Delete,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsEntry {
+    requests: i64,
+    request_window: Option<String>,
+    items_per_request: i64,
+}
+
+impl ProfileFile {
+    /// Reads a file.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let fault = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+        Self::parse(&text).map_err(fault)
+    }
+
+    /// Reads a text.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// The request that applies it to a tenant.
+    pub(super) fn request(self, tenant: Option<&str>) -> Result<pb::ApplyProfileRequest, Failure> {
+        let tenant = tenant
+            .map(ToOwned::to_owned)
+            .or(self.tenant)
+            .ok_or_else(|| Failure::usage("the profile names no tenant: name one with --tenant"))?;
+        let lifetime = self.access_token_lifetime;
+        let profile = pb::Profile {
+            display_name: self.display_name,
+            default_audience: self.default_audience,
+            access_token_lifetime: span("access_token_lifetime", lifetime.as_deref())?,
+            scopes: self.scopes.into_iter().map(pb::Scope::from).collect(),
+            policy: self.policy.map(PolicyEntry::message).transpose()?,
+            role_set: self.roles.map(|roles| pb::RoleSet {
+                roles: roles.into_iter().map(pb::Role::from).collect(),
+            }),
+            default_application: self.default_application.map(|application| {
+                pb::DefaultApplication {
+                    application_id: application.id,
+                    display_name: application.display_name,
+                    scopes: application.scopes,
+                }
+            }),
+        };
+        Ok(pb::ApplyProfileRequest {
+            name: names::tenant(&tenant),
+            profile: Some(profile),
+            ..pb::ApplyProfileRequest::default()
+        })
+    }
+}
+
+impl PolicyEntry {
+    fn message(self) -> Result<pb::Policy, Failure> {
+        let owner = |word: OwnerWord| match word {
+            OwnerWord::User => Owner::User.into(),
+            OwnerWord::Account => Owner::Account.into(),
+        };
+        let deletion = match self.user_deletion {
+            DeletionWord::Refuse => UserDeletion::Refuse,
+            DeletionWord::HandOver => UserDeletion::HandOver,
+            DeletionWord::Delete => UserDeletion::Delete,
+        };
+        let lifetime = self.max_credential_lifetime.as_deref();
+        Ok(pb::Policy {
+            api_credentials_disabled: self.api_credentials_disabled,
+            max_credentials: self.max_credentials,
+            allowed_owners: self.allowed_owners.into_iter().map(owner).collect(),
+            secrets_viewable: self.secrets_viewable,
+            fixed_fields: self.fixed_fields,
+            max_credential_lifetime: span("policy.max_credential_lifetime", lifetime)?,
+            default_limits: self.default_limits.map(LimitsEntry::message).transpose()?,
+            user_deletion: deletion.into(),
+        })
+    }
+}
+
+impl LimitsEntry {
+    fn message(self) -> Result<pb::Limits, Failure> {
+        let window = self.request_window.as_deref();
+        Ok(pb::Limits {
+            requests: self.requests,
+            request_window: span("policy.default_limits.request_window", window)?,
+            items_per_request: self.items_per_request,
+        })
+    }
+}
+
+/// A span of time, if one is given.
+fn span(key: &str, text: Option<&str>) -> Result<Option<prost_types::Duration>, Failure> {
+    let span = text.map(names::span).transpose();
+    span.map_err(|what| Failure::usage(format!("{key} {what}")))
+}
+
+impl From<ScopeEntry> for pb::Scope {
+    fn from(entry: ScopeEntry) -> Self {
+        Self {
+            name: entry.name,
+            display_name: entry.display_name,
+            description: entry.description,
+            domain: entry.domain,
+            family: entry.family,
+            disabled: entry.disabled,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<RoleEntry> for pb::Role {
+    fn from(entry: RoleEntry) -> Self {
+        Self {
+            name: entry.id,
+            display_name: entry.display_name,
+            description: entry.description,
+            permissions: entry.permissions,
+            scopes: entry.scopes,
+            all_scopes: entry.all_scopes,
+            ..Self::default()
+        }
+    }
+}

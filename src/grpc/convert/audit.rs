@@ -1,0 +1,72 @@
+//! Audit events.
+
+use super::{moment, timestamp};
+use crate::domain::listing::direction;
+use crate::domain::{
+    Action, AuditEvent, AuditFilter, Fault, FieldChange, Fields, Outcome, TenantId,
+};
+use crate::error::Result;
+use crate::proto::admin as pb;
+use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
+
+pub(in crate::grpc) fn list(
+    request: &pb::ListAuditEventsRequest,
+) -> Result<(TenantId, AuditFilter)> {
+    let mut fields = Fields::default();
+    let tenant = fields.read("parent", TenantId::from_name(&request.parent));
+    let named = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
+    let action = match request.action.as_str() {
+        "" => Some(None),
+        action => fields.read("action", Action::parse(action)).map(Some),
+    };
+    let start = fields.read("start_time", moment(request.start_time.as_ref()));
+    let end = fields.read("end_time", moment(request.end_time.as_ref()));
+    let oldest_first = fields.read("order_by", oldest_first(&request.order_by));
+    let whole = (|| {
+        let filter = AuditFilter {
+            resource: named(&request.resource),
+            actor: named(&request.actor),
+            action: action?,
+            start: start?,
+            end: end?,
+            oldest_first: oldest_first?,
+        };
+        Some((tenant?, filter))
+    })();
+    fields.finish(whole)
+}
+
+fn oldest_first(order_by: &str) -> Result<bool, Fault> {
+    match direction(order_by)? {
+        ("", _) => Ok(false),
+        ("time", descending) => Ok(!descending),
+        _ => Err(Fault::new("must be `time` or `time desc`")),
+    }
+}
+
+pub(in crate::grpc) fn message(event: AuditEvent) -> pb::AuditEvent {
+    let outcome = match event.outcome {
+        Outcome::Done => OutcomeMessage::Done,
+        Outcome::Refused => OutcomeMessage::Refused,
+    };
+    pb::AuditEvent {
+        name: format!("{}/auditEvents/{}", event.tenant.name(), event.number),
+        time: Some(timestamp(event.at)),
+        service: event.actor.service,
+        user: event.actor.user.map(|user| user.to_string()).unwrap_or_default(),
+        source_address: event.actor.address.unwrap_or_default(),
+        action: event.action,
+        resource: event.resource,
+        outcome: outcome.into(),
+        detail: event.detail,
+        changes: event.changes.into_iter().map(change).collect(),
+    }
+}
+
+fn change(change: FieldChange) -> Change {
+    Change {
+        field: change.field,
+        before: change.before.unwrap_or_default(),
+        after: change.after.unwrap_or_default(),
+    }
+}

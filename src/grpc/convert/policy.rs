@@ -1,0 +1,110 @@
+//! Policies.
+
+use super::{required_span, seconds};
+use crate::domain::{Fault, Field, Fields, Lifetime, Limits, OwnerKind, Policy, UserDeletion};
+use crate::error::Result;
+use crate::proto::admin as pb;
+use crate::proto::admin::policy::{Owner as OwnerMessage, UserDeletion as DeletionMessage};
+use crate::service::Violation;
+
+/// A policy from its message; `field` is the message's own path.
+pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> Option<Policy> {
+    let at = |name: &str| format!("{field}.{name}");
+    let most = match message.max_credentials {
+        0 => Ok(None),
+        most if most > 0 => Ok(Some(most)),
+        _ => Err(Fault::new("must not be negative")),
+    };
+    let max_credentials = fields.read(at("max_credentials"), most);
+    let owners = message.allowed_owners().map(owner).collect();
+    let allowed_owners = fields.read(at("allowed_owners"), owners);
+    let fixed_fields = fields.read_each(&at("fixed_fields"), &message.fixed_fields, Field::parse);
+    let lifetime = message
+        .max_credential_lifetime
+        .as_ref()
+        .map(|span| required_span(span).and_then(Lifetime::from_seconds));
+    let lifetime = fields.read(at("max_credential_lifetime"), lifetime.transpose());
+    let default_limits = limits(fields, &at("default_limits"), message.default_limits.as_ref());
+    Some(Policy {
+        api_credentials_disabled: message.api_credentials_disabled,
+        max_credentials: max_credentials?,
+        allowed_owners: allowed_owners?,
+        secrets_viewable: message.secrets_viewable,
+        fixed_fields: fixed_fields?,
+        max_credential_lifetime: lifetime?,
+        default_limits: default_limits?,
+        user_deletion: match message.user_deletion() {
+            DeletionMessage::Unspecified | DeletionMessage::Refuse => UserDeletion::Refuse,
+            DeletionMessage::HandOver => UserDeletion::HandOver,
+            DeletionMessage::Delete => UserDeletion::Delete,
+        },
+    })
+}
+
+fn owner(message: OwnerMessage) -> Result<OwnerKind, Fault> {
+    match message {
+        OwnerMessage::User => Ok(OwnerKind::User),
+        OwnerMessage::Account => Ok(OwnerKind::Account),
+        OwnerMessage::Unspecified => Err(Fault::new("must be OWNER_USER or OWNER_ACCOUNT")),
+    }
+}
+
+/// Limits from their message, which may be unset.
+#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for none")]
+pub(super) fn limits(
+    fields: &mut Fields,
+    field: &str,
+    message: Option<&pb::Limits>,
+) -> Option<Option<Limits>> {
+    let Some(message) = message else {
+        return Some(None);
+    };
+    let window = match &message.request_window {
+        None => Ok(Limits::DEFAULT_WINDOW),
+        Some(span) => required_span(span),
+    };
+    let limits =
+        window.and_then(|window| Limits::new(message.requests, window, message.items_per_request));
+    fields.read(field, limits).map(Some)
+}
+
+pub(super) fn message(policy: &Policy) -> pb::Policy {
+    let owners = policy.allowed_owners.iter().map(|kind| match kind {
+        OwnerKind::User => OwnerMessage::User.into(),
+        OwnerKind::Account => OwnerMessage::Account.into(),
+    });
+    let deletion = match policy.user_deletion {
+        UserDeletion::Refuse => DeletionMessage::Refuse,
+        UserDeletion::HandOver => DeletionMessage::HandOver,
+        UserDeletion::Delete => DeletionMessage::Delete,
+    };
+    pb::Policy {
+        api_credentials_disabled: policy.api_credentials_disabled,
+        max_credentials: policy.max_credentials.unwrap_or_default(),
+        allowed_owners: owners.collect(),
+        secrets_viewable: policy.secrets_viewable,
+        fixed_fields: policy.fixed_fields.iter().map(ToString::to_string).collect(),
+        max_credential_lifetime: policy
+            .max_credential_lifetime
+            .map(|most| seconds(most.duration())),
+        default_limits: policy.default_limits.map(limits_message),
+        user_deletion: deletion.into(),
+    }
+}
+
+pub(super) fn limits_message(limits: Limits) -> pb::Limits {
+    pb::Limits {
+        requests: limits.requests.unwrap_or_default(),
+        request_window: Some(prost_types::Duration { seconds: limits.window_seconds, nanos: 0 }),
+        items_per_request: limits.items_per_request.unwrap_or_default(),
+    }
+}
+
+pub(in crate::grpc) fn violation(violation: Violation) -> pb::PolicyViolation {
+    pb::PolicyViolation {
+        field: violation.rule.to_owned(),
+        description: violation.description,
+        count: violation.found.count,
+        resources: violation.found.first,
+    }
+}

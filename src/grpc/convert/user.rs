@@ -1,0 +1,92 @@
+//! Users.
+
+use super::{Mask, required, role, timestamp};
+use crate::domain::fields::text;
+use crate::domain::{Fields, RoleName, TenantId, User, UserDeletion, UserId, UserName, UserPatch};
+use crate::error::Result;
+use crate::proto::admin as pb;
+use crate::proto::admin::delete_user_response::Outcome;
+use crate::service::DeletedUser;
+
+const CHANGEABLE: &[&str] = &["display_name", "roles", "disabled"];
+
+pub(in crate::grpc) fn create(request: &pb::CreateUserRequest) -> Result<(UserName, UserPatch)> {
+    let mut fields = Fields::default();
+    let tenant = fields.read("parent", TenantId::from_name(&request.parent));
+    let user = fields.read("user_id", UserId::parse(&request.user_id));
+    let message = request.user.clone().unwrap_or_default();
+    let patch = patch(&mut fields, tenant.as_ref(), &message, &Mask::all());
+    let name = tenant.zip(user).map(|(tenant, user)| UserName { tenant, user });
+    fields.finish(name.map(|name| (name, patch)))
+}
+
+pub(in crate::grpc) fn update(
+    request: &pb::UpdateUserRequest,
+) -> Result<(UserName, UserPatch, &str)> {
+    let mut fields = Fields::default();
+    let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
+    let whole = required(&mut fields, "user", request.user.as_ref()).and_then(|message| {
+        let name = fields.read("user.name", UserName::parse(&message.name));
+        let tenant = name.as_ref().map(|name| &name.tenant);
+        let patch = patch(&mut fields, tenant, message, &mask);
+        Some((name?, patch, message.etag.as_str()))
+    });
+    fields.finish(whole)
+}
+
+pub(in crate::grpc) fn delete(
+    request: &pb::DeleteUserRequest,
+) -> Result<(UserName, Option<UserName>)> {
+    let mut fields = Fields::default();
+    let name = fields.read("name", UserName::parse(&request.name));
+    let heir = match request.hand_over_to.as_str() {
+        "" => Some(None),
+        heir => fields.read("hand_over_to", UserName::parse(heir)).map(Some),
+    };
+    fields.finish(name.zip(heir))
+}
+
+fn patch(
+    fields: &mut Fields,
+    tenant: Option<&TenantId>,
+    user: &pb::User,
+    mask: &Mask<'_>,
+) -> UserPatch {
+    UserPatch {
+        display_name: mask.then("display_name", || {
+            fields.read("user.display_name", text(&user.display_name, 0, 128))
+        }),
+        roles: mask.then("roles", || role::ids(fields, "user.roles", tenant, &user.roles)),
+        disabled: mask.then("disabled", || Some(user.disabled)),
+    }
+}
+
+pub(in crate::grpc) fn message(user: User) -> pb::User {
+    let tenant = &user.name.tenant;
+    let role = |role| RoleName { tenant: tenant.clone(), role }.to_string();
+    pb::User {
+        name: user.name.to_string(),
+        roles: user.settings.roles.into_iter().map(role).collect(),
+        display_name: user.settings.display_name,
+        disabled: user.settings.disabled,
+        create_time: Some(timestamp(user.record.created_at)),
+        update_time: Some(timestamp(user.record.updated_at)),
+        etag: user.record.etag(),
+    }
+}
+
+pub(in crate::grpc) fn deleted(deleted: DeletedUser) -> pb::DeleteUserResponse {
+    let outcome = match deleted.deletion {
+        _ if deleted.owned.application_count == 0 => Outcome::Unspecified,
+        UserDeletion::Refuse => Outcome::Refused,
+        UserDeletion::HandOver => Outcome::HandedOver,
+        UserDeletion::Delete => Outcome::Deleted,
+    };
+    pb::DeleteUserResponse {
+        outcome: outcome.into(),
+        applications: deleted.owned.applications,
+        credentials: deleted.owned.credentials,
+        application_count: deleted.owned.application_count,
+        credential_count: deleted.owned.credential_count,
+    }
+}

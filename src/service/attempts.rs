@@ -1,0 +1,217 @@
+//! Attempts to change something. Each is made in a transaction that cannot be committed
+//! without an event in the audit log; one that is refused gets an event of its own.
+
+use std::ops::{Deref, DerefMut};
+
+use jiff::Timestamp;
+
+use super::{Caller, Service};
+use crate::domain::{Action, Actor, AuditEvent, Authority, FieldChange, Outcome, Tenant, TenantId};
+use crate::error::{Error, Result};
+use crate::store::{Session, Tx};
+
+/// Something that a caller attempts.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt<'a> {
+    caller: &'a Caller,
+    action: Action,
+    tenant: TenantId,
+    resource: String,
+}
+
+/// A transaction that changes one tenant and writes down what it does.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    tx: Tx,
+    tenant: TenantId,
+    actor: Actor,
+    now: Timestamp,
+    noted: bool,
+}
+
+/// A transaction in which nobody else changes the tenant, and what the caller may do there.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// The transaction.
+    pub(super) ledger: Ledger,
+    /// The tenant as it is.
+    pub(super) tenant: Tenant,
+    /// What the caller may do.
+    pub(super) authority: Authority,
+}
+
+/// A connection to read a tenant with, and what the caller may do there.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// The connection.
+    pub(super) session: Session,
+    /// What the caller may do.
+    pub(super) authority: Authority,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        caller: &'a Caller,
+        action: Action,
+        tenant: &TenantId,
+        resource: &(impl ToString + ?Sized),
+    ) -> Self {
+        Self { caller, action, tenant: tenant.clone(), resource: resource.to_string() }
+    }
+
+    fn refusal(&self, tenant: TenantId, error: &Error, now: Timestamp) -> AuditEvent {
+        AuditEvent {
+            tenant,
+            number: 0,
+            at: now,
+            actor: self.caller.actor(),
+            action: self.action.to_string(),
+            resource: self.resource.clone(),
+            outcome: Outcome::Refused,
+            detail: error.to_string(),
+            changes: Vec::new(),
+        }
+    }
+}
+
+impl Ledger {
+    /// Writes down what was done.
+    pub(super) async fn note(
+        &mut self,
+        action: Action,
+        resource: impl ToString,
+        changes: Vec<FieldChange>,
+    ) -> Result<()> {
+        self.note_with(action, resource, changes, String::new()).await
+    }
+
+    /// The same, with something more to say.
+    pub(super) async fn note_with(
+        &mut self,
+        action: Action,
+        resource: impl ToString,
+        changes: Vec<FieldChange>,
+        detail: String,
+    ) -> Result<()> {
+        self.noted = true;
+        let event = AuditEvent {
+            tenant: self.tenant.clone(),
+            number: 0,
+            at: self.now,
+            actor: self.actor.clone(),
+            action: action.to_string(),
+            resource: resource.to_string(),
+            outcome: Outcome::Done,
+            detail,
+            changes,
+        };
+        self.tx.insert_audit_event(&event).await
+    }
+
+    /// Makes everything durable: no audit, no change.
+    pub(super) async fn commit(self) -> Result<()> {
+        if self.noted {
+            self.tx.commit().await
+        } else {
+            Err(Error::internal(format!("a change of {} without an event", self.tenant)))
+        }
+    }
+}
+
+impl Deref for Ledger {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for Ledger {
+    fn deref_mut(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+}
+
+impl Service {
+    /// Does the work; if it is refused, that is written down too.
+    pub(super) async fn audited<T>(
+        &self,
+        attempt: &Attempt<'_>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let error = match work.await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        // A user who reaches for another tenant is told that there is nothing; his own
+        // tenant's log tells what he tried.
+        let own = attempt.caller.user().map(|user| &user.tenant);
+        let tenant = match own {
+            Some(own) if *own != attempt.tenant => own,
+            _ if error.is_refusal() => &attempt.tenant,
+            _ => return Err(error),
+        };
+        if let Err(fault) = self.note_refusal(attempt, tenant, &error).await {
+            fault.log_fault();
+        }
+        Err(error)
+    }
+
+    async fn note_refusal(
+        &self,
+        attempt: &Attempt<'_>,
+        tenant: &TenantId,
+        error: &Error,
+    ) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        if tx.lock_tenant(tenant).await?.is_none() {
+            return Ok(());
+        }
+        let event = attempt.refusal(tenant.clone(), error, self.now());
+        tx.insert_audit_event(&event).await?;
+        tx.commit().await
+    }
+
+    /// A transaction for an attempt, before anything is locked or allowed.
+    pub(super) async fn begin(&self, attempt: &Attempt<'_>) -> Result<Ledger> {
+        Ok(Ledger {
+            tx: self.store.begin().await?,
+            tenant: attempt.tenant.clone(),
+            actor: attempt.caller.actor(),
+            now: self.now(),
+            noted: false,
+        })
+    }
+
+    /// A transaction for an attempt in a tenant that exists and that the caller may know of.
+    pub(super) async fn open(&self, attempt: &Attempt<'_>) -> Result<Open> {
+        attempt.caller.require_tenant(&attempt.tenant)?;
+        let mut ledger = self.begin(attempt).await?;
+        let tenant = ledger.lock_tenant(&attempt.tenant).await?;
+        let tenant = tenant.ok_or_else(|| Error::NotFound(attempt.tenant.name()))?;
+        let authority = self.authority(&mut ledger, attempt.caller).await?;
+        Ok(Open { ledger, tenant, authority })
+    }
+
+    /// A connection to read a tenant that the caller may know of.
+    pub(super) async fn reading(&self, caller: &Caller, tenant: &TenantId) -> Result<Reading> {
+        caller.require_tenant(tenant)?;
+        let mut session = self.store.read().await?;
+        let authority = self.authority(&mut session, caller).await?;
+        Ok(Reading { session, authority })
+    }
+
+    /// What a caller may do, by the roles that the user he acts for has now.
+    async fn authority(&self, session: &mut Session, caller: &Caller) -> Result<Authority> {
+        caller.require_manager()?;
+        let Some(name) = caller.user() else {
+            return Ok(Authority::Platform);
+        };
+        if session.find_user(name).await?.is_none_or(|user| user.settings.disabled) {
+            return Err(caller.no_such_user());
+        }
+        let roles = session.roles_of(&name.tenant, &name.user).await?;
+        let settings: Vec<_> = roles.into_iter().map(|role| role.settings).collect();
+        Ok(Authority::of_user(name.user.clone(), &settings))
+    }
+}

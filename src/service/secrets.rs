@@ -1,0 +1,159 @@
+//! Use cases of credentials' secrets: a new one in place of the old, and one seen again.
+
+use std::time::Duration;
+
+use super::attempts::{Attempt, Open};
+use super::credentials::{Reached, WithSecret, check_protection, reach};
+use super::{Caller, Service, check_etag, vanished};
+use crate::domain::{
+    Action, Authority, Credential, CredentialName, Field, FieldChange, Policy, SecretRecord, Verb,
+};
+use crate::error::{Error, Result};
+use crate::secrets::Secret;
+use crate::store::Session;
+
+impl Service {
+    /// Gives a credential a new secret and tells it, this once. The old one goes on
+    /// working for `overlap`; with none, its tokens are revoked too.
+    pub async fn rotate_credential(
+        &self,
+        caller: &Caller,
+        name: &CredentialName,
+        overlap: Duration,
+        etag: &str,
+    ) -> Result<WithSecret> {
+        let tenant = &name.application.tenant;
+        let attempt = Attempt::new(caller, Action::RotateCredential, tenant, name);
+        self.audited(&attempt, async {
+            // Checked before the hash is paid for, and again where it counts.
+            let mut reading = self.reading(caller, tenant).await?;
+            let rules = reading.session.find_tenant(tenant).await?;
+            let rules = rules.ok_or_else(|| Error::NotFound(tenant.name()))?.settings.policy;
+            let session = &mut reading.session;
+            let seen = rotatable(session, &reading.authority, name, &rules, etag).await?;
+            seen.rotation_end(self.now(), overlap)?;
+            drop(reading);
+            let secret = self.generate_unlike(&seen)?;
+            let mut record = self.record_of(&secret).await?;
+
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let policy = &tenant.settings.policy;
+            let before = rotatable(&mut ledger, &authority, name, policy, etag).await?;
+            let older_end = before.rotation_end(record.created_at, overlap)?;
+            record.version = before.next_version();
+            let record = self.sealed(record, &secret, name, policy)?;
+            ledger.add_secret(&name.credential, &record, older_end).await?;
+            let rotated = Credential {
+                epoch: before.epoch + i64::from(overlap.is_zero()),
+                record: before.record.changed(record.created_at),
+                ..before
+            };
+            if !ledger.update_credential(&rotated).await? {
+                return Err(vanished(name));
+            }
+            let credential = ledger.find_credential(name).await?.ok_or_else(|| vanished(name))?;
+            let old = rotated.secrets.first().map(|secret| format!("…{}", secret.last_four));
+            let new = Some(format!("…{}", record.last_four));
+            let changes = vec![FieldChange::new("secrets", old, new)];
+            let detail = format!("older secrets end {older_end}");
+            ledger.note_with(Action::RotateCredential, name, changes, detail).await?;
+            ledger.commit().await?;
+            Ok(WithSecret { credential, secret })
+        })
+        .await
+    }
+
+    /// Tells a credential's newest secret again, and writes that down.
+    pub async fn reveal_credential(
+        &self,
+        caller: &Caller,
+        name: &CredentialName,
+    ) -> Result<Secret> {
+        let tenant = &name.application.tenant;
+        let attempt = Attempt::new(caller, Action::RevealCredential, tenant, name);
+        self.audited(&attempt, async {
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let Reached { credential, .. } =
+                reach(&mut ledger, &authority, Verb::Reveal, name).await?;
+            let policy = &tenant.settings.policy;
+            policy.require_enabled()?;
+            let hidden = |why| Error::NotViewable(name.to_string(), why);
+            if !policy.secrets_viewable {
+                return Err(hidden("the tenant's policy shows secrets once (secrets_viewable)"));
+            }
+            let newest = credential.secrets.first();
+            let (record, sealed) = newest
+                .and_then(|record| Some((record, record.sealed.as_deref()?)))
+                .ok_or_else(|| hidden("when it was made, the policy showed secrets once"))?;
+            let plain = self.sealer.open(&sealed_name(name, record.version), sealed)?;
+            let secret = std::str::from_utf8(&plain).map(Secret::new);
+            let secret = secret.map_err(|error| Error::Internal(Box::new(error)))?;
+            let detail = format!("the secret …{} was shown", record.last_four);
+            ledger.note_with(Action::RevealCredential, name, Vec::new(), detail).await?;
+            ledger.commit().await?;
+            Ok(secret)
+        })
+        .await
+    }
+
+    /// A secret that ends unlike those that the credential has: a check picks the hash by
+    /// the end.
+    fn generate_unlike(&self, credential: &Credential) -> Result<Secret> {
+        loop {
+            let secret = self.prefixes.generate(credential.kind, &credential.name.credential)?;
+            let end = secret.last_four();
+            if credential.secrets.iter().all(|old| old.last_four != end) {
+                return Ok(secret);
+            }
+        }
+    }
+
+    /// What is kept of a credential's first secret.
+    pub(super) async fn record_of(&self, secret: &Secret) -> Result<SecretRecord> {
+        Ok(SecretRecord {
+            version: 1,
+            hash: self.hasher.hash(secret.clone()).await?,
+            last_four: secret.last_four(),
+            sealed: None,
+            created_at: self.now(),
+            expires_at: None,
+        })
+    }
+
+    /// The record with a sealed copy, if the policy has secrets viewable.
+    pub(super) fn sealed(
+        &self,
+        record: SecretRecord,
+        secret: &Secret,
+        name: &CredentialName,
+        policy: &Policy,
+    ) -> Result<SecretRecord> {
+        if !policy.secrets_viewable {
+            return Ok(record);
+        }
+        let sealed_as = sealed_name(name, record.version);
+        let sealed = self.sealer.seal(&sealed_as, secret.expose().as_bytes())?;
+        Ok(SecretRecord { sealed: Some(sealed), ..record })
+    }
+}
+
+/// The credential, if the caller may rotate it and nothing stands against it.
+async fn rotatable(
+    session: &mut Session,
+    authority: &Authority,
+    name: &CredentialName,
+    policy: &Policy,
+    etag: &str,
+) -> Result<Credential> {
+    let reached = reach(session, authority, Verb::Edit, name).await?;
+    check_etag(&reached.credential.record, etag, name)?;
+    check_protection(reached.protected, name)?;
+    policy.require_enabled()?;
+    policy.require_changeable([Field::Secrets])?;
+    Ok(reached.credential)
+}
+
+/// What a copy of a secret is sealed as: it opens in the place of no other.
+fn sealed_name(name: &CredentialName, version: i64) -> String {
+    format!("{name}#{version}")
+}

@@ -1,0 +1,164 @@
+//! Use of credentials: counted in memory and written in batches, so that a token costs no
+//! row. What was counted since the last batch is lost in a crash: seconds, not more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::{Caller, Service};
+use crate::domain::usage::day;
+use crate::domain::{ApplicationName, Client, CredentialName, TenantId, UsageDay, UseKind, Verb};
+use crate::error::{Error, Result};
+
+/// How many credentials are written in one transaction, which holds up their tenants'
+/// other writers.
+const BATCH: usize = 200;
+
+/// What was counted and not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Usage(Mutex<Pending>);
+
+type Pending = HashMap<CredentialName, Used>;
+
+#[derive(Clone, Debug)]
+struct Used {
+    last: Timestamp,
+    address: Option<IpAddr>,
+    days: BTreeMap<Date, Counts>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    exchanges: i64,
+    checks: i64,
+}
+
+impl Usage {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        // Counts are whole whoever broke the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(
+        &self,
+        credential: &CredentialName,
+        kind: UseKind,
+        at: Timestamp,
+        address: Option<IpAddr>,
+    ) {
+        let mut pending = self.pending();
+        let used = match pending.get_mut(credential) {
+            Some(used) => used,
+            None => pending.entry(credential.clone()).or_insert(Used {
+                last: at,
+                address,
+                days: BTreeMap::new(),
+            }),
+        };
+        used.last = used.last.max(at);
+        used.address = address.or(used.address);
+        let counts = used.days.entry(day(at)).or_default();
+        match kind {
+            UseKind::Exchange => counts.exchanges += 1,
+            UseKind::Check => counts.checks += 1,
+        }
+    }
+
+    /// Puts back what could not be written.
+    fn put_back(&self, unwritten: Vec<(CredentialName, Used)>) {
+        let mut pending = self.pending();
+        for (credential, old) in unwritten {
+            let Some(new) = pending.get_mut(&credential) else {
+                pending.insert(credential, old);
+                continue;
+            };
+            new.address = new.address.or(old.address);
+            for (day, counts) in old.days {
+                let sum = new.days.entry(day).or_default();
+                sum.exchanges += counts.exchanges;
+                sum.checks += counts.checks;
+            }
+        }
+    }
+}
+
+/// From which day to which; `None` is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Days {
+    /// The first; by default 29 days before the last.
+    pub first: Option<Date>,
+    /// The last; by default today.
+    pub last: Option<Date>,
+}
+
+impl Service {
+    /// Counts a use.
+    pub(super) fn used(&self, client: &Client, kind: UseKind, address: Option<IpAddr>) {
+        self.usage.count(&client.credential.name, kind, self.now(), address);
+    }
+
+    /// Writes what was counted. What cannot be written is kept for the next time.
+    pub async fn write_usage(&self) -> Result<()> {
+        let mut all: Vec<_> = std::mem::take(&mut *self.usage.pending()).into_iter().collect();
+        // Tenants are locked in the same order by every replica.
+        all.sort_by_cached_key(|(name, _)| name.to_string());
+        let mut rest = all.into_iter();
+        loop {
+            let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.write_batch(&batch).await {
+                self.usage.put_back(batch.into_iter().chain(rest).collect());
+                return Err(error);
+            }
+        }
+    }
+
+    async fn write_batch(&self, batch: &[(CredentialName, Used)]) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        let mut locked: Option<&TenantId> = None;
+        for (credential, used) in batch {
+            let application = &credential.application;
+            if locked != Some(&application.tenant) {
+                tx.lock_tenant(&application.tenant).await?;
+                locked = Some(&application.tenant);
+            }
+            let address = used.address.map(|address| address.to_string());
+            tx.record_last_use(credential, used.last, address.as_deref()).await?;
+            for (date, counts) in &used.days {
+                let usage = UsageDay {
+                    date: *date,
+                    credential: credential.credential.clone(),
+                    exchanges: counts.exchanges,
+                    checks: counts.checks,
+                };
+                tx.add_usage(application, &usage).await?;
+            }
+        }
+        tx.commit().await
+    }
+
+    /// How often an application was used, by day.
+    pub async fn application_usage(
+        &self,
+        caller: &Caller,
+        name: &ApplicationName,
+        days: Days,
+    ) -> Result<Vec<UsageDay>> {
+        let mut reading = self.reading(caller, &name.tenant).await?;
+        let application = super::applications::found(&mut reading.session, name).await?;
+        reading.authority.require_on(Verb::View, &application.owner)?;
+        let last = days.last.unwrap_or_else(|| day(self.now()));
+        let month = jiff::Span::new().days(29);
+        let first = days.first.unwrap_or_else(|| last.saturating_sub(month));
+        let span = first.duration_until(last);
+        if span.is_negative() || span > jiff::SignedDuration::from_hours(24 * 366) {
+            return Err(Error::invalid("end_date", "must be 0 to 366 days after start_date"));
+        }
+        reading.session.list_usage(name, first, last).await
+    }
+}
