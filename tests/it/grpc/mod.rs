@@ -5,6 +5,7 @@ mod callers;
 mod credentials;
 mod load;
 mod management;
+mod permissions;
 mod profiles;
 mod raw;
 mod tokens;
