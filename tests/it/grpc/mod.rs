@@ -1,12 +1,17 @@
 //! The gRPC face.
 
+mod audit;
 mod bad_input;
 mod callers;
+mod ceiling;
 mod credentials;
+mod everyone;
 mod load;
 mod management;
 mod permissions;
+mod policies;
 mod profiles;
 mod raw;
 mod tokens;
+mod usage;
 mod wire;

@@ -30,11 +30,25 @@ pub(super) async fn call(
     bytes: Vec<u8>,
     authorization: Option<&str>,
 ) -> Result<Vec<u8>, Status> {
+    call_for(grpc, path, bytes, authorization, "").await
+}
+
+/// The same, acting for a user unless that is empty.
+pub(super) async fn call_for(
+    grpc: &str,
+    path: &str,
+    bytes: Vec<u8>,
+    authorization: Option<&str>,
+    user: &str,
+) -> Result<Vec<u8>, Status> {
     let mut client = tonic::client::Grpc::new(connect(grpc).await);
     client.ready().await.unwrap();
     let mut request = Request::new(bytes);
     if let Some(value) = authorization {
         request.metadata_mut().insert("authorization", value.parse().unwrap());
+    }
+    if !user.is_empty() {
+        request.metadata_mut().insert("keyward-user", user.parse().unwrap());
     }
     let response = client.unary(request, path.parse().unwrap(), Bytes).await?;
     Ok(response.into_inner())

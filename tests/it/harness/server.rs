@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use keyward::clock::Clock;
 use keyward::config::{Config, Layers};
 use keyward::server::Server;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::{Admin, Credential, fresh_database};
@@ -154,6 +154,23 @@ impl Keyward {
 }
 
 impl Keyward {
+    /// Runs SQL beside the server, in its database: as the user of this URL, or as the owner.
+    pub(crate) async fn sql(&self, sql: &'static str, url: Option<&str>) -> sqlx::Result<()> {
+        if let Some(url) = url.or(self.database.as_deref()) {
+            let mut connection = PgConnection::connect(url).await?;
+            return sqlx::raw_sql(sql).execute(&mut connection).await.map(drop);
+        }
+        let file = self.folder.path().join("keyward.db");
+        let mut connection = SqliteConnection::connect(file.to_str().unwrap()).await?;
+        sqlx::raw_sql(sql).execute(&mut connection).await.map(drop)
+    }
+
+    /// The URL of its PostgreSQL, for another of its users.
+    pub(crate) fn database_as(&self, user: &str) -> String {
+        let url = self.database.as_ref().expect("this one is on PostgreSQL");
+        url.replacen("//keyward@", &format!("//{user}@"), 1)
+    }
+
     /// Every byte that the database keeps: SQLite's files, or all rows of PostgreSQL.
     pub(crate) async fn stored_bytes(&self) -> Vec<u8> {
         let Some(url) = &self.database else {

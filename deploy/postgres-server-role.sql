@@ -1,0 +1,17 @@
+-- The role that `keyward serve` works under where another one owns the schema: it reads and
+-- writes rows, changes no table, and can only add to the audit log. Run this once, as the
+-- owner, after `keyward migrate`; give the role a password, or another way to log in:
+--
+--   psql "$OWNER_URL" -f deploy/postgres-server-role.sql -c '\password keyward_server'
+--
+-- From then on `keyward migrate` runs as the owner, before a new version is started.
+
+create role keyward_server login;
+
+grant usage on schema public to keyward_server;
+grant select, insert, update, delete on all tables in schema public to keyward_server;
+alter default privileges in schema public
+  grant select, insert, update, delete on tables to keyward_server;
+
+revoke update, delete on audit_events from keyward_server;
+revoke insert, update, delete on _sqlx_migrations from keyward_server;

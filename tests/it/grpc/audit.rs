@@ -1,0 +1,403 @@
+//! The audit log: every change and every refused attempt, in order, without secrets.
+
+use keyward::proto::admin as pb;
+use keyward::proto::admin::audit_event::Outcome;
+use keyward::proto::admin::credential::Kind;
+use prost_types::{Duration, Timestamp};
+
+use crate::harness::{Admin, Backend, mask, on_both_databases, reason, secret_free};
+
+on_both_databases!(
+    one_credentials_life_is_told_from_birth_to_death,
+    what_is_refused_is_told_and_who_tried,
+    a_user_who_reaches_for_another_tenant_is_told_of_in_his_own_log,
+    events_are_found_by_resource_actor_action_and_time,
+    the_log_outlives_the_tenant_and_numbers_have_no_gaps,
+    no_secret_stands_in_the_log,
+    the_first_start_is_told_too,
+    the_database_itself_refuses_to_change_or_delete_an_event,
+);
+
+async fn events(caller: &mut Admin, request: pb::ListAuditEventsRequest) -> Vec<pb::AuditEvent> {
+    let tenant = if request.parent.is_empty() { "tenants/acme" } else { &request.parent };
+    let request =
+        pb::ListAuditEventsRequest { parent: tenant.to_owned(), page_size: 1000, ..request };
+    caller.audit.list_audit_events(request).await.unwrap().into_inner().events
+}
+
+fn everything() -> pb::ListAuditEventsRequest {
+    pb::ListAuditEventsRequest { order_by: "time".to_owned(), ..Default::default() }
+}
+
+/// An event as a person reads it.
+fn told(event: &pb::AuditEvent) -> String {
+    let refused = if event.outcome() == Outcome::Refused { " refused" } else { "" };
+    let short = |name: &str| name.rsplit('/').next().unwrap().to_owned();
+    let who = if event.user.is_empty() { &event.service } else { &event.user };
+    let changes = event.changes.iter().map(|c| format!(" {}:{}>{}", c.field, c.before, c.after));
+    format!("{} {}{refused}{}", short(who), event.action, changes.collect::<String>())
+}
+
+async fn one_credentials_life_is_told_from_birth_to_death(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.tenant("acme", &["a"]).await;
+    let viewable = pb::UpdateTenantRequest {
+        tenant: Some(pb::Tenant {
+            name: "tenants/acme".to_owned(),
+            policy: Some(pb::Policy { secrets_viewable: true, ..Default::default() }),
+            ..Default::default()
+        }),
+        update_mask: mask(&["policy"]),
+    };
+    admin.tenants.update_tenant(viewable).await.unwrap();
+    let all = ["view", "create", "edit", "delete", "reveal"];
+    let permissions: Vec<_> =
+        all.iter().map(|verb| format!("applications.{verb}.account")).collect();
+    let permissions: Vec<_> = permissions.iter().map(String::as_str).collect();
+    admin.role("acme", "boss", &permissions, &["*"]).await;
+    admin.role("acme", "viewer", &["applications.view.account"], &[]).await;
+    let ann = admin.user("acme", "ann", &["boss"]).await;
+    let vic = admin.user("acme", "vic", &["viewer"]).await;
+    let console = admin.console(&kw).await;
+    let (mut ann, mut vic) = (console.acting_for(&ann), console.acting_for(&vic));
+
+    let request = pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application_id: "crm".to_owned(),
+        application: Some(pb::Application {
+            display_name: "CRM".to_owned(),
+            owner: "tenants/acme".to_owned(),
+            scopes: vec!["a".to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = ann.applications.create_application(request).await.unwrap().into_inner();
+    let application = made.application.unwrap().name;
+    let (credential, secret) = ann.credential(&application, Kind::ClientSecret).await;
+    let name = || credential.name.clone();
+    let token = secret.token(&kw.grpc()).await;
+    kw.advance(60);
+    let request = pb::RevealCredentialRequest { name: name() };
+    let status = vic.credentials.reveal_credential(request.clone()).await.unwrap_err();
+    assert_eq!(reason(&status), "PERMISSION_DENIED");
+    ann.credentials.reveal_credential(request).await.unwrap();
+    kw.advance(60);
+    let request = pb::RotateCredentialRequest {
+        name: name(),
+        overlap: Some(Duration { seconds: 3600, nanos: 0 }),
+        ..Default::default()
+    };
+    let rotated = ann.credentials.rotate_credential(request).await.unwrap().into_inner();
+    let request = pb::UpdateApplicationRequest {
+        application: Some(pb::Application {
+            name: application.clone(),
+            disabled: true,
+            ..Default::default()
+        }),
+        update_mask: mask(&["disabled"]),
+    };
+    ann.applications.update_application(request).await.unwrap();
+    let request = pb::DeleteCredentialRequest { name: name(), ..Default::default() };
+    vic.credentials.delete_credential(request.clone()).await.unwrap_err();
+    ann.credentials.delete_credential(request).await.unwrap();
+
+    let request = pb::ListAuditEventsRequest { resource: name(), ..everything() };
+    let story = events(&mut admin, request).await;
+    let end = |secret: &str| secret[secret.len() - 4..].to_owned();
+    let (old, new) = (end(&secret.secret), end(&rotated.secret));
+    let expected = [
+        "admin CreateTenant display_name:>acme default_audience:>tenants/acme \
+         access_token_lifetime:>900s policy.user_deletion:>refuse"
+            .to_owned(),
+        "admin UpdateTenant policy.secrets_viewable:false>true".to_owned(),
+        "ann CreateApplication owner:>account display_name:>CRM scopes:>a".to_owned(),
+        "ann CreateCredential kind:>client_secret".to_owned(),
+        "vic RevealCredential refused".to_owned(),
+        "ann RevealCredential".to_owned(),
+        format!("ann RotateCredential secrets:…{old}>…{new}"),
+        "ann UpdateApplication disabled:false>true".to_owned(),
+        "vic DeleteCredential refused".to_owned(),
+        "ann DeleteCredential".to_owned(),
+    ];
+    assert_eq!(story.iter().map(told).collect::<Vec<_>>(), expected);
+    let revealed = &story[5];
+    assert_eq!(revealed.service, "tenants/system/applications/console");
+    assert_eq!(revealed.user, "tenants/acme/users/ann");
+    assert_eq!(revealed.source_address, "127.0.0.1");
+    assert_eq!(revealed.time.unwrap().seconds, kw.now().as_second() - 60);
+    assert_eq!(revealed.detail, format!("the secret …{old} was shown"));
+    assert!(story[4].detail.contains("applications.reveal.account"), "{}", story[4].detail);
+    assert!(!admin.is_active(&token).await);
+}
+
+async fn what_is_refused_is_told_and_who_tried(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    admin.role("acme", "viewer", &["applications.view.account"], &[]).await;
+    let vic = admin.user("acme", "vic", &["viewer"]).await;
+    let mut vic = admin.console(&kw).await.acting_for(&vic);
+    let request = pb::DeleteApplicationRequest {
+        name: "tenants/acme/applications/crm".to_owned(),
+        ..Default::default()
+    };
+    vic.applications.delete_application(request).await.unwrap_err();
+    let request =
+        pb::DeleteScopeRequest { name: "tenants/acme/scopes/a".to_owned(), ..Default::default() };
+    admin.scopes.delete_scope(request).await.unwrap_err();
+    let request = pb::DeleteTenantRequest { name: "tenants/acme".to_owned(), ..Default::default() };
+    admin.tenants.delete_tenant(request.clone()).await.unwrap_err();
+    vic.tenants.delete_tenant(request).await.unwrap_err();
+    // A malformed request, a stale one and one for nothing are no attempts at anything.
+    let request = pb::DeleteApplicationRequest {
+        name: "tenants/acme/applications/crm".to_owned(),
+        etag: "stale".to_owned(),
+    };
+    admin.applications.delete_application(request).await.unwrap_err();
+
+    let mut told_of = events(&mut admin, everything()).await;
+    told_of.retain(|event| event.outcome() == Outcome::Refused);
+    let told: Vec<_> = told_of.iter().map(told).collect();
+    let expected = [
+        "vic DeleteApplication refused",
+        "admin DeleteScope refused",
+        "admin DeleteTenant refused",
+        "vic DeleteTenant refused",
+    ];
+    assert_eq!(told, expected);
+    assert!(told_of[1].detail.contains("tenants/acme/applications/crm"), "{}", told_of[1].detail);
+}
+
+async fn a_user_who_reaches_for_another_tenant_is_told_of_in_his_own_log(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    admin.tenant("evil", &["a"]).await;
+    admin.role("evil", "boss", &["applications.delete.account"], &["*"]).await;
+    let eve = admin.user("evil", "eve", &["boss"]).await;
+    let mut eve = admin.console(&kw).await.acting_for(&eve);
+    let before = events(&mut admin, everything()).await;
+    for name in ["tenants/acme/applications/crm", "tenants/nowhere/applications/crm"] {
+        let request = pb::DeleteApplicationRequest { name: name.to_owned(), ..Default::default() };
+        let status = eve.applications.delete_application(request).await.unwrap_err();
+        assert_eq!(reason(&status), "NOT_FOUND");
+        let tenant = name.split('/').nth(1).unwrap();
+        assert_eq!(status.message(), format!("tenants/{tenant} does not exist"));
+    }
+    assert_eq!(events(&mut admin, everything()).await, before, "acme hears nothing of it");
+    let request = pb::ListAuditEventsRequest {
+        parent: "tenants/evil".to_owned(),
+        action: "DeleteApplication".to_owned(),
+        ..everything()
+    };
+    let attempts = events(&mut admin, request).await;
+    assert_eq!(attempts.len(), 2);
+    assert_eq!(attempts[0].resource, "tenants/acme/applications/crm");
+    assert_eq!(attempts[0].outcome(), Outcome::Refused);
+}
+
+async fn events_are_found_by_resource_actor_action_and_time(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    let start = kw.now().as_second();
+    kw.advance(100);
+    admin.application("acme", "crm-2", &["a"]).await;
+    admin.role("acme", "none", &[], &[]).await;
+    let sam = admin.user("acme", "sam", &["none"]).await;
+    let mut acting = admin.console(&kw).await.acting_for(&sam);
+    let request = pb::DeleteApplicationRequest {
+        name: "tenants/acme/applications/crm-2".to_owned(),
+        ..Default::default()
+    };
+    acting.applications.delete_application(request).await.unwrap_err();
+    let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let default = pb::ListAuditEventsRequest::default;
+    let crm = "tenants/acme/applications/crm".to_owned();
+    for (request, actions) in [
+        // Not those of crm-2, though its name begins alike.
+        (
+            pb::ListAuditEventsRequest { resource: crm, ..default() },
+            &["CreateCredential", "CreateApplication", "CreateTenant"][..],
+        ),
+        (
+            pb::ListAuditEventsRequest {
+                resource: "tenants/acme/users/sam".to_owned(),
+                ..default()
+            },
+            &["CreateUser", "CreateTenant"],
+        ),
+        (pb::ListAuditEventsRequest { actor: sam, ..default() }, &["DeleteApplication"]),
+        (
+            pb::ListAuditEventsRequest {
+                actor: "tenants/system/applications/console".to_owned(),
+                ..default()
+            },
+            &["DeleteApplication"],
+        ),
+        (
+            pb::ListAuditEventsRequest { action: "CreateApplication".to_owned(), ..default() },
+            &["CreateApplication", "CreateApplication"],
+        ),
+        (
+            pb::ListAuditEventsRequest { start_time: at(start + 1), ..default() },
+            &["DeleteApplication", "CreateUser", "CreateRole", "CreateApplication"],
+        ),
+        (
+            pb::ListAuditEventsRequest {
+                end_time: at(start + 1),
+                order_by: "time".to_owned(),
+                ..default()
+            },
+            &[
+                "CreateTenant",
+                "CreateScope",
+                "CreateScope",
+                "CreateScope",
+                "CreateApplication",
+                "CreateCredential",
+            ],
+        ),
+    ] {
+        let found = events(&mut admin, request.clone()).await;
+        let found: Vec<_> = found.iter().map(|event| event.action.as_str()).collect();
+        assert_eq!(found, actions, "{request:?}");
+    }
+    let (mut token, mut seen) = (String::new(), Vec::new());
+    loop {
+        let request = pb::ListAuditEventsRequest {
+            parent: "tenants/acme".to_owned(),
+            page_size: 3,
+            page_token: token,
+            ..default()
+        };
+        let page = admin.audit.list_audit_events(request).await.unwrap().into_inner();
+        seen.extend(page.events);
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, events(&mut admin, default()).await, "page by page without gaps");
+    for request in [
+        pb::ListAuditEventsRequest { action: "Frobnicate".to_owned(), ..default() },
+        pb::ListAuditEventsRequest { order_by: "name".to_owned(), ..default() },
+    ] {
+        let request = pb::ListAuditEventsRequest { parent: "tenants/acme".to_owned(), ..request };
+        let status = admin.audit.list_audit_events(request).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_FIELD");
+    }
+}
+
+async fn the_log_outlives_the_tenant_and_numbers_have_no_gaps(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    let delete = pb::DeleteTenantRequest {
+        name: "tenants/acme".to_owned(),
+        force: true,
+        ..Default::default()
+    };
+    admin.tenants.delete_tenant(delete).await.unwrap();
+    let after = events(&mut admin, everything()).await;
+    let last = after.last().unwrap();
+    assert_eq!(
+        (last.action.as_str(), last.detail.as_str()),
+        ("DeleteTenant", "and its 1 applications")
+    );
+    admin.tenant("acme", &["a"]).await;
+    let all = events(&mut admin, everything()).await;
+    let numbers: Vec<_> = all.iter().map(|event| event.name.clone()).collect();
+    let expected: Vec<_> =
+        (1..=all.len()).map(|n| format!("tenants/acme/auditEvents/{n}")).collect();
+    assert_eq!(numbers, expected);
+    let nowhere =
+        pb::ListAuditEventsRequest { parent: "tenants/nowhere".to_owned(), ..Default::default() };
+    let status = admin.audit.list_audit_events(nowhere).await.unwrap_err();
+    assert_eq!(reason(&status), "NOT_FOUND");
+}
+
+async fn no_secret_stands_in_the_log(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (credential, secret) = admin.acme().await;
+    let token = secret.token(&kw.grpc()).await;
+    let request = keyward::proto::token::RevokeTokenRequest { token };
+    admin.tokens.revoke_token(request).await.unwrap();
+    let rotate = pb::RotateCredentialRequest { name: credential.name, ..Default::default() };
+    let rotated = admin.credentials.rotate_credential(rotate).await.unwrap().into_inner();
+    let log = format!("{:?}", events(&mut admin, everything()).await);
+    secret_free(&log);
+    assert!(log.contains("RevokeToken") && !log.contains(&rotated.secret), "{log}");
+}
+
+async fn the_first_start_is_told_too(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let request =
+        pb::ListAuditEventsRequest { parent: "tenants/system".to_owned(), ..everything() };
+    let told: Vec<_> = events(&mut admin, request)
+        .await
+        .iter()
+        .map(|event| (event.service.clone(), event.action.clone()))
+        .collect();
+    let by_keyward = |action: &str| ("keyward".to_owned(), action.to_owned());
+    let expected = [
+        "CreateTenant",
+        "CreateScope",
+        "CreateScope",
+        "CreateScope",
+        "CreateApplication",
+        "CreateCredential",
+    ]
+    .map(by_keyward);
+    assert_eq!(told, expected);
+}
+
+const CHANGES: [&str; 2] =
+    ["update audit_events set detail = 'it was somebody else'", "delete from audit_events"];
+
+async fn the_database_itself_refuses_to_change_or_delete_an_event(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    let before = events(&mut admin, everything()).await;
+    for change in CHANGES {
+        let error = kw.sql(change, None).await.expect_err(change).to_string();
+        assert!(error.contains("audit events cannot be changed or deleted"), "{error}");
+    }
+    assert_eq!(events(&mut admin, everything()).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_role_has_no_right_to_change_an_event_and_needs_none() {
+    let mut kw = Backend::Postgres.start().await;
+    kw.sql(include_str!("../../../deploy/postgres-server-role.sql"), None).await.unwrap();
+    let url = kw.database_as("keyward_server");
+    kw.restart_with(&[("database.url", url.clone())]).await;
+
+    // All of a life, as that role.
+    let mut admin = kw.admin().await;
+    let (credential, secret) = admin.acme().await;
+    let token = secret.token(&kw.grpc()).await;
+    let request = keyward::proto::token::RevokeTokenRequest { token };
+    admin.tokens.revoke_token(request).await.unwrap();
+    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.purge_revoked_tokens().await.unwrap();
+    let request = pb::DeleteCredentialRequest { name: credential.name, ..Default::default() };
+    admin.credentials.delete_credential(request).await.unwrap();
+    let request = pb::DeleteTenantRequest {
+        name: "tenants/acme".to_owned(),
+        force: true,
+        ..Default::default()
+    };
+    admin.tenants.delete_tenant(request).await.unwrap();
+
+    for change in CHANGES.into_iter().chain(["truncate audit_events", "drop table audit_events"]) {
+        let error = kw.sql(change, Some(&url)).await.expect_err(change).to_string();
+        let refused = error.contains("permission denied") || error.contains("must be owner");
+        assert!(refused, "{change}: {error}");
+    }
+}

@@ -1,0 +1,560 @@
+//! Policies: a tenant's rules, held in the transaction whoever acts.
+
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
+use keyward::proto::admin::delete_user_response::Outcome;
+use keyward::proto::admin::policy::{Owner, UserDeletion};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::harness::{Admin, Backend, Keyward, mask, on_both_databases, reason};
+
+on_both_databases!(
+    two_hundred_creates_against_a_limit_of_fifty_make_fifty,
+    a_tenant_without_api_credentials_issues_nothing_and_lets_them_be_deleted,
+    only_the_allowed_owners_own_new_applications,
+    a_fixed_field_stays_as_it_was_made,
+    a_credential_ends_with_the_policys_lifetime_when_it_is_used_too,
+    a_secret_is_seen_again_only_while_the_policy_says_so,
+    a_protected_application_is_changed_by_nobody_until_the_platform_unprotects_it,
+    a_user_who_owns_something_is_deleted_as_the_policy_says,
+    a_policy_that_rows_violate_tells_them_and_leaves_them,
+    a_profile_carries_policy_roles_and_default_application,
+);
+
+async fn set(admin: &mut Admin, policy: pb::Policy) -> Vec<pb::PolicyViolation> {
+    let request = pb::UpdateTenantRequest {
+        tenant: Some(pb::Tenant {
+            name: "tenants/acme".to_owned(),
+            policy: Some(policy),
+            ..Default::default()
+        }),
+        update_mask: mask(&["policy"]),
+    };
+    admin.tenants.update_tenant(request).await.unwrap().into_inner().violations
+}
+
+async fn acme(backend: Backend, policy: pb::Policy) -> (Keyward, Admin) {
+    let kw = Box::pin(backend.start_with(&[("secrets.hash_wait", "5m")])).await;
+    let mut admin = kw.admin().await;
+    admin.tenant("acme", &["a", "b"]).await;
+    assert_eq!(set(&mut admin, policy).await, []);
+    (kw, admin)
+}
+
+/// The field of the policy that refused something.
+fn rule(status: &Status) -> String {
+    assert_eq!(reason(status), "POLICY", "{status:?}");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let violations = status.get_details_precondition_failure().unwrap().violations;
+    assert!(status.message().contains(&violations[0].r#type), "{}", status.message());
+    violations[0].r#type.clone()
+}
+
+fn new_credential(application: &str) -> pb::CreateCredentialRequest {
+    pb::CreateCredentialRequest {
+        parent: application.to_owned(),
+        credential: Some(pb::Credential { kind: Kind::ApiKey.into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+async fn owned(admin: &mut Admin, id: &str, owner: &str) -> Result<String, Status> {
+    let request = pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application_id: id.to_owned(),
+        application: Some(pb::Application {
+            display_name: "one".to_owned(),
+            owner: owner.to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = admin.applications.create_application(request).await?;
+    Ok(made.into_inner().application.unwrap().name)
+}
+
+async fn two_hundred_creates_against_a_limit_of_fifty_make_fifty(backend: Backend) {
+    let policy = pb::Policy { max_credentials: 50, ..Default::default() };
+    let (_kw, mut admin) = acme(backend, policy).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let creates = (0..200).map(|_| {
+        let mut credentials = admin.credentials.clone();
+        let request = new_credential(&application);
+        tokio::spawn(async move { credentials.create_credential(request).await })
+    });
+    let (mut made, mut refused) = (0, 0);
+    for create in creates.collect::<Vec<_>>() {
+        match create.await.unwrap() {
+            Ok(_) => made += 1,
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted);
+                assert_eq!(reason(&status), "QUOTA_EXCEEDED");
+                let quota = status.get_details_quota_failure().unwrap();
+                assert_eq!(quota.violations[0].subject, "credentials");
+                assert!(quota.violations[0].description.contains("50"), "{quota:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((made, refused), (50, 150));
+    let request = pb::ListCredentialsRequest {
+        parent: "tenants/acme/applications/-".to_owned(),
+        page_size: 1000,
+        ..Default::default()
+    };
+    let list = admin.credentials.list_credentials(request).await.unwrap().into_inner();
+    assert_eq!(list.credentials.len(), 50);
+    // One that goes makes room for one.
+    let request = pb::DeleteCredentialRequest {
+        name: list.credentials[0].name.clone(),
+        ..Default::default()
+    };
+    admin.credentials.delete_credential(request).await.unwrap();
+    admin.credentials.create_credential(new_credential(&application)).await.unwrap();
+    let status = admin.credentials.create_credential(new_credential(&application)).await;
+    assert_eq!(reason(&status.unwrap_err()), "QUOTA_EXCEEDED");
+}
+
+async fn a_tenant_without_api_credentials_issues_nothing_and_lets_them_be_deleted(
+    backend: Backend,
+) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (made, credential) = admin.credential(&application, Kind::ClientSecret).await;
+    let token = credential.token(&kw.grpc()).await;
+    let off = pb::Policy { api_credentials_disabled: true, ..Default::default() };
+    set(&mut admin, off).await;
+    assert!(!admin.is_active(&token).await);
+    let status = credential.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_CLIENT");
+    let status = owned(&mut admin, "other", "").await.unwrap_err();
+    assert_eq!(rule(&status), "api_credentials_disabled");
+    let status = admin.credentials.create_credential(new_credential(&application)).await;
+    assert_eq!(rule(&status.unwrap_err()), "api_credentials_disabled");
+    let rotate = pb::RotateCredentialRequest { name: made.name.clone(), ..Default::default() };
+    let status = admin.credentials.rotate_credential(rotate).await.unwrap_err();
+    assert_eq!(rule(&status), "api_credentials_disabled");
+    let request = pb::GetCredentialRequest { name: made.name.clone() };
+    assert!(admin.credentials.get_credential(request).await.is_ok());
+
+    set(&mut admin, pb::Policy::default()).await;
+    assert!(!admin.is_active(&token).await, "what was revoked stays so");
+    assert!(credential.exchange(&kw.grpc(), &[], &[]).await.is_ok());
+    set(&mut admin, pb::Policy { api_credentials_disabled: true, ..Default::default() }).await;
+    let request = pb::DeleteApplicationRequest { name: application, ..Default::default() };
+    admin.applications.delete_application(request).await.unwrap();
+}
+
+async fn only_the_allowed_owners_own_new_applications(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let permissions = ["applications.create.own", "applications.create.account"];
+    admin.role("acme", "maker", &permissions, &[]).await;
+    let name = admin.user("acme", "sam", &["maker"]).await;
+    let mut sam = admin.console(&kw).await.acting_for(&name);
+    let only =
+        |owner: Owner| pb::Policy { allowed_owners: vec![owner.into()], ..Default::default() };
+    for (policy, by_default, refused) in [
+        (pb::Policy::default(), "tenants/acme/users/sam", None),
+        (only(Owner::User), "tenants/acme/users/sam", Some("tenants/acme")),
+        (only(Owner::Account), "tenants/acme", Some("tenants/acme/users/sam")),
+    ] {
+        set(&mut admin, policy).await;
+        let made = owned(&mut sam, "", "").await.unwrap();
+        let request = pb::GetApplicationRequest { name: made };
+        let made = admin.applications.get_application(request).await.unwrap().into_inner();
+        assert_eq!(made.application.unwrap().owner, by_default);
+        for caller in [&mut sam, &mut admin] {
+            for owner in ["tenants/acme", "tenants/acme/users/sam"] {
+                match owned(caller, "", owner).await {
+                    Ok(_) => assert_ne!(Some(owner), refused),
+                    Err(status) => {
+                        assert_eq!(rule(&status), "allowed_owners");
+                        assert_eq!(Some(owner), refused);
+                    }
+                }
+            }
+        }
+    }
+    set(&mut admin, pb::Policy::default()).await;
+    let status = owned(&mut admin, "", "tenants/acme/users/nobody").await.unwrap_err();
+    assert_eq!(reason(&status), "NOT_FOUND");
+    for malformed in ["sam", "tenants/other", "tenants/other/users/sam"] {
+        let status = owned(&mut admin, "", malformed).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_FIELD", "{malformed}");
+    }
+}
+
+async fn a_fixed_field_stays_as_it_was_made(backend: Backend) {
+    let fields = ["description", "contact_email", "scopes", "roles", "expire_time", "limits"];
+    let fixed: Vec<_> = fields.iter().chain(&["secrets"]).map(|f| (*f).to_owned()).collect();
+    let policy = pb::Policy { fixed_fields: fixed, ..Default::default() };
+    let (kw, mut admin) = acme(backend, policy).await;
+    admin.role("acme", "reader", &[], &[]).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (credential, _) = admin.credential(&application, Kind::ApiKey).await;
+    let expire_time = Some(prost_types::Timestamp { seconds: kw.now().as_second() + 99, nanos: 0 });
+    let changed = pb::Application {
+        name: application.clone(),
+        display_name: "renamed".to_owned(),
+        description: "new".to_owned(),
+        contact_email: "a@b".to_owned(),
+        scopes: vec!["b".to_owned()],
+        roles: vec!["reader".to_owned()],
+        expire_time,
+        limits: Some(pb::Limits { requests: 1, ..Default::default() }),
+        ..Default::default()
+    };
+    let change = |field: &str| pb::UpdateApplicationRequest {
+        application: Some(changed.clone()),
+        update_mask: mask(&[field, "display_name"]),
+    };
+    for field in fields {
+        let status = admin.applications.update_application(change(field)).await.unwrap_err();
+        assert_eq!(rule(&status), "fixed_fields", "{field}");
+        assert!(status.message().starts_with(field), "{}", status.message());
+    }
+    let renamed = admin.applications.update_application(change("display_name")).await.unwrap();
+    let renamed = renamed.into_inner().application.unwrap();
+    assert_eq!((renamed.display_name.as_str(), renamed.scopes.len()), ("renamed", 1));
+
+    let ended = pb::UpdateCredentialRequest {
+        credential: Some(pb::Credential {
+            name: credential.name.clone(),
+            expire_time,
+            ..Default::default()
+        }),
+        update_mask: mask(&["expire_time"]),
+    };
+    let status = admin.credentials.update_credential(ended).await.unwrap_err();
+    assert_eq!(rule(&status), "fixed_fields");
+    let rotate = pb::RotateCredentialRequest { name: credential.name, ..Default::default() };
+    let status = admin.credentials.rotate_credential(rotate).await.unwrap_err();
+    assert!(status.message().starts_with("secrets"), "{}", status.message());
+}
+
+async fn a_credential_ends_with_the_policys_lifetime_when_it_is_used_too(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (_, old) = admin.credential(&application, Kind::ClientSecret).await;
+    let created = kw.now().as_second();
+    let hour = pb::Policy {
+        max_credential_lifetime: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..Default::default()
+    };
+    let token = old.token(&kw.grpc()).await;
+    let violations = set(&mut admin, hour).await;
+    assert_eq!((violations[0].field.as_str(), violations[0].count), ("max_credential_lifetime", 1));
+    assert!(!admin.is_active(&token).await, "it might outlive its credential");
+
+    let (made, _) = admin.credential(&application, Kind::ClientSecret).await;
+    assert_eq!(made.expire_time.unwrap().seconds, created + 3600, "the longest there is");
+    let at = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let mut late = new_credential(&application);
+    late.credential.as_mut().unwrap().expire_time = at(created + 3601);
+    let status = admin.credentials.create_credential(late).await.unwrap_err();
+    assert_eq!(rule(&status), "max_credential_lifetime");
+    let extend = |expire_time| pb::UpdateCredentialRequest {
+        credential: Some(pb::Credential {
+            name: made.name.clone(),
+            expire_time,
+            ..Default::default()
+        }),
+        update_mask: mask(&["expire_time"]),
+    };
+    let status = admin.credentials.update_credential(extend(at(created + 3601))).await;
+    assert_eq!(rule(&status.unwrap_err()), "max_credential_lifetime");
+
+    kw.advance(3590);
+    let last = old.exchange(&kw.grpc(), &[], &[]).await.unwrap();
+    assert_eq!(last.expires_in.unwrap().seconds, 10, "no token outlives it");
+    kw.advance(10);
+    let status = old.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_CLIENT", "an old one is held to it when it is used");
+}
+
+async fn a_secret_is_seen_again_only_while_the_policy_says_so(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (before, _) = admin.credential(&application, Kind::ApiKey).await;
+    let reveal = |name: &str| pb::RevealCredentialRequest { name: name.to_owned() };
+    let status = admin.credentials.reveal_credential(reveal(&before.name)).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::FailedPrecondition, "NOT_VIEWABLE")
+    );
+
+    let viewable = pb::Policy { secrets_viewable: true, ..Default::default() };
+    set(&mut admin, viewable.clone()).await;
+    let status = admin.credentials.reveal_credential(reveal(&before.name)).await.unwrap_err();
+    assert_eq!(reason(&status), "NOT_VIEWABLE", "it was made when secrets were shown once");
+    let (made, secret) = admin.credential(&application, Kind::ClientSecret).await;
+    assert!(made.viewable && !before.viewable);
+    let seen = admin.credentials.reveal_credential(reveal(&made.name)).await.unwrap().into_inner();
+    assert_eq!(seen.secret, secret.secret);
+    let stored = kw.stored_bytes().await;
+    let stored = String::from_utf8_lossy(&stored);
+    assert!(!stored.contains(&secret.secret), "the copy is sealed");
+
+    let rotate = pb::RotateCredentialRequest { name: made.name.clone(), ..Default::default() };
+    let rotated = admin.credentials.rotate_credential(rotate).await.unwrap().into_inner();
+    let seen = admin.credentials.reveal_credential(reveal(&made.name)).await.unwrap().into_inner();
+    assert_eq!(seen.secret, rotated.secret, "the newest one");
+
+    set(&mut admin, pb::Policy::default()).await;
+    set(&mut admin, viewable).await;
+    let status = admin.credentials.reveal_credential(reveal(&made.name)).await.unwrap_err();
+    assert_eq!(reason(&status), "NOT_VIEWABLE", "turning it off destroyed the copies");
+    let request = pb::ListAuditEventsRequest {
+        parent: "tenants/acme".to_owned(),
+        action: "UpdateTenant".to_owned(),
+        ..Default::default()
+    };
+    let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
+    assert!(events.iter().any(|event| event.detail.contains("copies of 2 secrets")), "{events:?}");
+}
+
+async fn a_protected_application_is_changed_by_nobody_until_the_platform_unprotects_it(
+    backend: Backend,
+) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let permissions =
+        ["applications.edit.account", "applications.delete.account", "applications.create.account"];
+    admin.role("acme", "editor", &permissions, &["*"]).await;
+    let sam = admin.user("acme", "sam", &["editor"]).await;
+    let mut sam = admin.console(&kw).await.acting_for(&sam);
+    let application = admin.application("acme", "default", &["a"]).await.name;
+    let protect = |protected| pb::UpdateApplicationRequest {
+        application: Some(pb::Application {
+            name: application.clone(),
+            protected,
+            ..Default::default()
+        }),
+        update_mask: mask(&["protected"]),
+    };
+    let status = sam.applications.update_application(protect(true)).await.unwrap_err();
+    assert_eq!(reason(&status), "PERMISSION_DENIED", "protection is the platform's");
+    admin.applications.update_application(protect(true)).await.unwrap();
+    let (credential, _) = sam.credential(&application, Kind::ApiKey).await;
+
+    for caller in [&mut sam, &mut admin] {
+        let name = || application.clone();
+        let rename = pb::UpdateApplicationRequest {
+            application: Some(pb::Application {
+                name: name(),
+                display_name: "new".to_owned(),
+                ..Default::default()
+            }),
+            update_mask: mask(&["display_name"]),
+        };
+        let delete = pb::DeleteApplicationRequest { name: name(), ..Default::default() };
+        let batch = pb::BatchDeleteApplicationsRequest {
+            parent: "tenants/acme".to_owned(),
+            names: vec![name()],
+        };
+        let credential = || credential.name.clone();
+        let gone = pb::DeleteCredentialRequest { name: credential(), ..Default::default() };
+        let rotate = pb::RotateCredentialRequest { name: credential(), ..Default::default() };
+        let disable = pb::UpdateCredentialRequest {
+            credential: Some(pb::Credential {
+                name: credential(),
+                disabled: true,
+                ..Default::default()
+            }),
+            update_mask: mask(&["disabled"]),
+        };
+        for status in [
+            caller.applications.update_application(rename).await.unwrap_err(),
+            caller.applications.delete_application(delete).await.unwrap_err(),
+            caller.credentials.delete_credential(gone).await.unwrap_err(),
+            caller.credentials.rotate_credential(rotate).await.unwrap_err(),
+            caller.credentials.update_credential(disable).await.unwrap_err(),
+        ] {
+            assert_eq!(reason(&status), "PROTECTED");
+            assert_eq!(status.code(), Code::FailedPrecondition);
+            let subject = &status.get_details_precondition_failure().unwrap().violations[0].subject;
+            assert_eq!(*subject, application);
+        }
+        let results = caller.applications.batch_delete_applications(batch).await.unwrap();
+        let result = &results.into_inner().results[0];
+        assert_eq!(result.reason(), keyward::proto::errors::ErrorReason::Protected);
+    }
+    admin.applications.update_application(protect(false)).await.unwrap();
+    let delete = pb::DeleteApplicationRequest { name: application, ..Default::default() };
+    sam.applications.delete_application(delete).await.unwrap();
+}
+
+async fn a_user_who_owns_something_is_deleted_as_the_policy_says(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    admin.role("acme", "maker", &[], &["a"]).await;
+    admin.role("acme", "lesser", &[], &[]).await;
+    let sam = admin.user("acme", "sam", &["maker"]).await;
+    let eve = admin.user("acme", "eve", &["lesser"]).await;
+    let request = pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application_id: "crm".to_owned(),
+        application: Some(pb::Application {
+            display_name: "CRM".to_owned(),
+            owner: sam.clone(),
+            scopes: vec!["a".to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = admin.applications.create_application(request.clone()).await.unwrap().into_inner();
+    let application = made.application.unwrap().name;
+    let (credential, secret) = admin.credential(&application, Kind::ClientSecret).await;
+    let token = secret.token(&kw.grpc()).await;
+    let delete = |hand_over_to: &str, validate_only| pb::DeleteUserRequest {
+        name: sam.clone(),
+        hand_over_to: hand_over_to.to_owned(),
+        validate_only,
+        ..Default::default()
+    };
+    let policy = |deletion: UserDeletion| pb::Policy {
+        user_deletion: deletion.into(),
+        ..Default::default()
+    };
+
+    // Refuse: the default.
+    let told = admin.users.delete_user(delete("", true)).await.unwrap().into_inner();
+    assert_eq!(told.outcome(), Outcome::Refused);
+    assert_eq!(
+        (&told.applications[..], &told.credentials[..]),
+        (&[application.clone()][..], &[credential.name.clone()][..])
+    );
+    let status = admin.users.delete_user(delete("", false)).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "IN_USE"));
+    let standing = status.get_details_precondition_failure().unwrap().violations;
+    assert_eq!(standing[0].subject, credential.name);
+    let status = admin.users.delete_user(delete(&eve, false)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELD", "this policy hands nothing over");
+
+    // Hand over: the heir's ceiling holds from then on.
+    set(&mut admin, policy(UserDeletion::HandOver)).await;
+    let status = admin.users.delete_user(delete("", false)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELD");
+    let status = admin.users.delete_user(delete(&sam, false)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELD", "not to himself");
+    let status = admin.users.delete_user(delete("tenants/acme/users/x", false)).await.unwrap_err();
+    assert_eq!(reason(&status), "NOT_FOUND");
+    let told = admin.users.delete_user(delete(&eve, true)).await.unwrap().into_inner();
+    assert_eq!((told.outcome(), told.application_count), (Outcome::HandedOver, 1));
+    assert!(admin.is_active(&token).await, "a preview changes nothing");
+    admin.users.delete_user(delete(&eve, false)).await.unwrap();
+    assert!(!admin.is_active(&token).await);
+    let get = pb::GetApplicationRequest { name: application.clone() };
+    let found = admin.applications.get_application(get.clone()).await.unwrap().into_inner();
+    let found = found.application.unwrap();
+    assert_eq!((found.owner.as_str(), found.effective_scopes.len()), (eve.as_str(), 0));
+
+    // Delete.
+    set(&mut admin, policy(UserDeletion::Delete)).await;
+    let delete_eve = |validate_only| pb::DeleteUserRequest {
+        name: eve.clone(),
+        validate_only,
+        ..Default::default()
+    };
+    let told = admin.users.delete_user(delete_eve(true)).await.unwrap().into_inner();
+    assert_eq!((told.outcome(), told.credential_count), (Outcome::Deleted, 1));
+    admin.users.delete_user(delete_eve(false)).await.unwrap();
+    assert_eq!(reason(&admin.applications.get_application(get).await.unwrap_err()), "NOT_FOUND");
+    let status = secret.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_CLIENT");
+}
+
+async fn a_policy_that_rows_violate_tells_them_and_leaves_them(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (_, first) = admin.credential(&application, Kind::ClientSecret).await;
+    admin.credential(&application, Kind::ApiKey).await;
+    let stricter = pb::Policy {
+        max_credentials: 1,
+        allowed_owners: vec![Owner::User.into()],
+        ..Default::default()
+    };
+    let profile = pb::Profile {
+        scopes: ["a", "b"]
+            .map(|name| pb::Scope { name: name.to_owned(), ..Default::default() })
+            .to_vec(),
+        policy: Some(stricter),
+        ..Default::default()
+    };
+    let apply = |validate_only| pb::ApplyProfileRequest {
+        name: "tenants/acme".to_owned(),
+        profile: Some(profile.clone()),
+        validate_only,
+        force: false,
+    };
+    let told = admin.tenants.apply_profile(apply(true)).await.unwrap().into_inner();
+    let applied = admin.tenants.apply_profile(apply(false)).await.unwrap().into_inner();
+    assert_eq!(told, applied, "the dry run told the truth");
+    let fields: Vec<_> = applied.violations.iter().map(|v| (v.field.as_str(), v.count)).collect();
+    assert_eq!(fields, [("max_credentials", 1), ("allowed_owners", 1)]);
+    assert_eq!(applied.violations[1].resources, [application]);
+    assert!(first.exchange(&kw.grpc(), &[], &[]).await.is_ok(), "what exists goes on working");
+}
+
+async fn a_profile_carries_policy_roles_and_default_application(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let profile = pb::Profile {
+        scopes: vec![pb::Scope {
+            name: "a".to_owned(),
+            display_name: "All of it".to_owned(),
+            ..Default::default()
+        }],
+        policy: Some(pb::Policy { max_credentials: 9, ..Default::default() }),
+        role_set: Some(pb::RoleSet {
+            roles: vec![pb::Role {
+                name: "admin".to_owned(),
+                permissions: vec!["audit.view".to_owned()],
+                scopes: vec!["a".to_owned()],
+                ..Default::default()
+            }],
+        }),
+        default_application: Some(pb::DefaultApplication {
+            application_id: "default".to_owned(),
+            display_name: "Default".to_owned(),
+            scopes: vec!["a".to_owned()],
+        }),
+        ..Default::default()
+    };
+    let request = pb::ApplyProfileRequest {
+        name: "tenants/acme".to_owned(),
+        profile: Some(profile.clone()),
+        ..Default::default()
+    };
+    let applied = admin.tenants.apply_profile(request.clone()).await.unwrap().into_inner();
+    let made: Vec<_> = applied.changes.iter().map(|change| change.resource.as_str()).collect();
+    let expected = [
+        "tenants/acme",
+        "tenants/acme/scopes/a",
+        "tenants/acme/roles/admin",
+        "tenants/acme/applications/default",
+    ];
+    assert_eq!(made, expected);
+    let again = admin.tenants.apply_profile(request).await.unwrap().into_inner();
+    assert_eq!(again.changes, [], "applied twice it changes nothing the second time");
+    let get = pb::GetApplicationRequest { name: expected[3].to_owned() };
+    let default = admin.applications.get_application(get).await.unwrap().into_inner();
+    assert!(default.application.unwrap().protected);
+
+    // A profile that says nothing of roles and policy leaves them.
+    let bare = pb::Profile { policy: None, role_set: None, ..profile.clone() };
+    let apply = |profile: pb::Profile, force| pb::ApplyProfileRequest {
+        name: "tenants/acme".to_owned(),
+        profile: Some(profile),
+        force,
+        ..Default::default()
+    };
+    let kept = admin.tenants.apply_profile(apply(bare, false)).await.unwrap().into_inner();
+    assert_eq!(kept.changes, []);
+    // One with none takes them away, from those who hold them only with force.
+    admin.user("acme", "sam", &["admin"]).await;
+    let none = pb::Profile { role_set: Some(pb::RoleSet::default()), ..profile };
+    let status = admin.tenants.apply_profile(apply(none.clone(), false)).await.unwrap_err();
+    assert_eq!(reason(&status), "IN_USE");
+    let gone = admin.tenants.apply_profile(apply(none, true)).await.unwrap().into_inner();
+    assert_eq!(gone.changes[0].affected_applications, 1);
+}
