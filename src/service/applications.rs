@@ -44,10 +44,13 @@ pub enum Ownership {
 }
 
 /// What an application is given: all of it, or what an update adds.
-struct Grants<'a> {
-    owner: &'a Owner,
-    scopes: ScopeSet,
-    roles: BTreeSet<RoleId>,
+pub(super) struct Grants<'a> {
+    /// Whose it is.
+    pub(super) owner: &'a Owner,
+    /// The scopes.
+    pub(super) scopes: ScopeSet,
+    /// The roles.
+    pub(super) roles: BTreeSet<RoleId>,
 }
 
 impl Service {
@@ -58,12 +61,15 @@ impl Service {
         new: NewApplication,
     ) -> Result<Application> {
         let now = self.now();
+        let given = new.id.is_some();
         let id = match new.id {
             Some(id) => id,
             None => ApplicationId::parse(&random::id(now)?).map_err(|f| f.of("application_id"))?,
         };
         let name = ApplicationName { tenant: new.tenant, application: id };
-        let attempt = Attempt::new(caller, Action::CreateApplication, &name.tenant, &name);
+        // A refusal is about a name that somebody knows.
+        let wanted = if given { name.to_string() } else { name.tenant.name() };
+        let attempt = Attempt::new(caller, Action::CreateApplication, &name.tenant, &wanted);
         self.audited(&attempt, async {
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
@@ -316,7 +322,7 @@ pub(super) async fn found(session: &mut Session, name: &ApplicationName) -> Resu
 
 /// What an application is given is of the enabled catalogue, and within what both the one
 /// who gives it and its owner may grant.
-async fn check_grants(
+pub(super) async fn check_grants(
     tx: &mut Tx,
     authority: &Authority,
     tenant: &TenantId,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Caller, Service};
 use crate::domain::{Action, Actor, AuditEvent, Authority, FieldChange, Outcome, Tenant, TenantId};
 use crate::error::{Error, Result};
-use crate::store::{Session, Tx};
+use crate::store::{Losers, Session, Tx};
 
 /// Something that a caller attempts.
 #[derive(Clone, Debug)]
@@ -94,18 +94,39 @@ impl Ledger {
         detail: String,
     ) -> Result<()> {
         self.noted = true;
-        let event = AuditEvent {
+        let event = self.event(action, resource.to_string(), changes, detail);
+        self.tx.insert_audit_event(&event).await
+    }
+
+    /// Writes down what each of many lost with something that goes.
+    pub(super) async fn note_losers(
+        &mut self,
+        action: Action,
+        losers: Losers<'_>,
+        lost: FieldChange,
+    ) -> Result<()> {
+        let event = self.event(action, String::new(), vec![lost], String::new());
+        self.tx.insert_audit_events(losers, &event).await
+    }
+
+    fn event(
+        &self,
+        action: Action,
+        resource: String,
+        changes: Vec<FieldChange>,
+        detail: String,
+    ) -> AuditEvent {
+        AuditEvent {
             tenant: self.tenant.clone(),
             number: 0,
             at: self.now,
             actor: self.actor.clone(),
             action: action.to_string(),
-            resource: resource.to_string(),
+            resource,
             outcome: Outcome::Done,
             detail,
             changes,
-        };
-        self.tx.insert_audit_event(&event).await
+        }
     }
 
     /// Makes everything durable: no audit, no change.

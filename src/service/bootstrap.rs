@@ -112,7 +112,11 @@ impl Service {
             {
                 return Ok(name);
             }
-            Some(broken) => remove(&mut ledger, &broken).await?,
+            Some(mut broken) => {
+                // Protected or not: this is for whoever has lost the way in.
+                broken.settings.protected = false;
+                remove(&mut ledger, &broken).await?;
+            }
             None => {}
         }
         let scopes: ScopeSet = std::iter::once(system_scope(ScopeName::ADMIN)?.scope).collect();

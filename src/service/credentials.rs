@@ -46,7 +46,8 @@ impl Service {
         let name = CredentialName { application: new.application, credential: id };
         let application = &name.application;
         let tenant = &application.tenant;
-        let attempt = Attempt::new(caller, Action::CreateCredential, tenant, &name);
+        // A refusal is about a name that somebody knows.
+        let attempt = Attempt::new(caller, Action::CreateCredential, tenant, application);
         self.audited(&attempt, async {
             let settings = CredentialSettings::default().with(new.patch);
             // Asked before the hash is paid for, and again where it counts.

@@ -1,12 +1,12 @@
 //! Making a tenant what a profile says.
 
-use super::applications::insert;
+use super::applications::{Grants, check_grants, insert};
 use super::attempts::{Attempt, Ledger};
 use super::policies::Violation;
 use super::{Caller, Service};
 use crate::domain::{
-    Action, ApplicationName, ApplicationSettings, Change, DefaultApplication, Owner, Profile,
-    RoleName, ScopeId, ScopeName, Tenant, TenantId, TenantSettings,
+    Action, ApplicationName, ApplicationSettings, Authority, Change, DefaultApplication, Owner,
+    Profile, RoleName, ScopeId, ScopeName, Tenant, TenantId, TenantSettings,
 };
 use crate::error::{Error, Result};
 
@@ -105,6 +105,12 @@ impl Service {
             Change::DeleteRole(gone) => self.remove_role(ledger, &gone, force).await,
             Change::CreateApplication(application, settings) => {
                 let name = ApplicationName { tenant: id.clone(), application };
+                let grants = Grants {
+                    owner: &Owner::Account,
+                    scopes: settings.scopes.clone(),
+                    roles: settings.roles.clone(),
+                };
+                check_grants(ledger, &Authority::Platform, id, grants).await?;
                 let fresh = self.fresh_application(name, Owner::Account, settings);
                 insert(ledger, fresh, None).await.map(drop)
             }

@@ -6,7 +6,7 @@ use crate::domain::{
     Action, FieldChange, Permission, Record, Role, RoleName, RolePatch, RoleSettings, TenantId,
 };
 use crate::error::{Error, Result};
-use crate::store::{Session, Tx};
+use crate::store::{Losers, Session, Tx};
 
 impl Service {
     /// Creates a role.
@@ -157,7 +157,12 @@ impl Service {
             return Err(Error::in_use(&role.name, holders.first, holders.count));
         }
         ledger.raise_epoch_of_role(&role.name, self.now()).await?;
-        ledger.delete_role(&role.name).await?;
+        let lost = FieldChange::new("roles", Some(role.name.role.to_string()), None);
+        let (users, applications) =
+            (Losers::UsersOfRole(&role.name), Losers::ApplicationsOfRole(&role.name));
+        ledger.note_losers(Action::UpdateUser, users, lost.clone()).await?;
+        ledger.note_losers(Action::UpdateApplication, applications, lost).await?;
+        ledger.delete_role(&role.name, self.now()).await?;
         let changes = FieldChange::of_gone(&role.settings);
         ledger.note(Action::DeleteRole, &role.name, changes).await
     }

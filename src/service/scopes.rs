@@ -6,7 +6,7 @@ use crate::domain::{
     Action, FieldChange, Permission, Record, Scope, ScopeId, ScopePatch, ScopeSettings, TenantId,
 };
 use crate::error::{Error, Result};
-use crate::store::Session;
+use crate::store::{Losers, Session};
 
 impl Service {
     /// Adds a scope to a catalogue.
@@ -140,7 +140,9 @@ impl Service {
             return Err(Error::in_use(&scope.id, holders.first, holders.count));
         }
         ledger.raise_epoch_of_holders(&scope.id, self.now()).await?;
-        ledger.delete_scope(&scope.id).await?;
+        let lost = FieldChange::new("scopes", Some(scope.id.scope.to_string()), None);
+        ledger.note_losers(Action::UpdateApplication, Losers::OfScope(&scope.id), lost).await?;
+        ledger.delete_scope(&scope.id, self.now()).await?;
         let changes = FieldChange::of_gone(&scope.settings);
         ledger.note(Action::DeleteScope, &scope.id, changes).await
     }

@@ -6,7 +6,8 @@ use super::row::{At, micros};
 use super::{Session, Tx, execute, list_rows};
 use crate::clock::from_microsecond;
 use crate::domain::{
-    Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, TenantId, UserName,
+    Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, RoleName, ScopeId, TenantId,
+    UserName,
 };
 use crate::error::{Error, Result};
 
@@ -109,8 +110,6 @@ impl Tx {
             source_address, action, resource, refused, detail, changes) values ($1, \
             (select coalesce(max(number), 0) + 1 from audit_events where tenant_id = $1), \
             $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        let changes = serde_json::to_string(&event.changes)
-            .map_err(|error| Error::Internal(Box::new(error)))?;
         execute!(
             self,
             SQL,
@@ -123,10 +122,89 @@ impl Tx {
             &event.resource,
             event.outcome == Outcome::Refused,
             &event.detail,
-            changes
+            changes_column(event)?
         )
         .map(drop)
     }
+}
+
+/// Those who lose something that goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Losers<'a> {
+    /// The applications that were given a scope.
+    OfScope(&'a ScopeId),
+    /// The applications that were given a role.
+    ApplicationsOfRole(&'a RoleName),
+    /// The users who have a role.
+    UsersOfRole(&'a RoleName),
+}
+
+/// One event for each row that a query finds, numbered on from the last one.
+macro_rules! insert_for_each {
+    ($collection:literal, $id:literal, $from:literal) => {
+        concat!(
+            "insert into audit_events (tenant_id, number, at, service, user_name, source_address, \
+             action, resource, refused, detail, changes) select $1, \
+             (select coalesce(max(number), 0) from audit_events where tenant_id = $1) \
+               + row_number() over (order by ",
+            $id,
+            "), $2, $3, $4, $5, $6, 'tenants/' || tenant_id || '/",
+            $collection,
+            "/' || ",
+            $id,
+            ", $7, $8, $9 from ",
+            $from
+        )
+    };
+}
+
+impl Tx {
+    /// Adds an event for each of those who lose something; the event's resource is theirs.
+    pub async fn insert_audit_events(
+        &mut self,
+        losers: Losers<'_>,
+        event: &AuditEvent,
+    ) -> Result<()> {
+        const OF_SCOPE: &str = insert_for_each!(
+            "applications",
+            "application_id",
+            "application_scopes where tenant_id = $1 and scope = $10"
+        );
+        const APPLICATIONS: &str = insert_for_each!(
+            "applications",
+            "application_id",
+            "application_roles where tenant_id = $1 and role_id = $10"
+        );
+        const USERS: &str = insert_for_each!(
+            "users",
+            "user_id",
+            "user_roles where tenant_id = $1 and role_id = $10"
+        );
+        let (sql, key) = match losers {
+            Losers::OfScope(id) => (OF_SCOPE, id.scope.as_str()),
+            Losers::ApplicationsOfRole(name) => (APPLICATIONS, name.role.as_str()),
+            Losers::UsersOfRole(name) => (USERS, name.role.as_str()),
+        };
+        execute!(
+            self,
+            sql,
+            event.tenant.as_str(),
+            event.at.as_microsecond(),
+            &event.actor.service,
+            event.actor.user.as_ref().map(ToString::to_string),
+            event.actor.address.as_deref(),
+            &event.action,
+            event.outcome == Outcome::Refused,
+            &event.detail,
+            changes_column(event)?,
+            key
+        )
+        .map(drop)
+    }
+}
+
+fn changes_column(event: &AuditEvent) -> Result<String> {
+    serde_json::to_string(&event.changes).map_err(|error| Error::Internal(Box::new(error)))
 }
 
 #[cfg(test)]

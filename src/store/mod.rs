@@ -25,6 +25,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub use application_lists::Owned;
+pub use audit::Losers;
 pub use connect::{Database, PoolOptions};
 pub use signing_keys::SigningKeyRow;
 

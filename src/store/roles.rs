@@ -133,10 +133,15 @@ impl Tx {
         self.write_role(SQL, role).await
     }
 
-    /// Deletes a role; users and applications lose it.
-    pub async fn delete_role(&mut self, name: &RoleName) -> Result<()> {
+    /// Deletes a role; the users who have it change with it, and applications lose it.
+    pub async fn delete_role(&mut self, name: &RoleName, now: Timestamp) -> Result<()> {
+        const USERS: &str = "update users set revision = revision + 1, updated_at = $3 \
+            where tenant_id = $1 and id in \
+              (select user_id from user_roles where tenant_id = $1 and role_id = $2)";
         const SQL: &str = "delete from roles where tenant_id = $1 and id = $2";
-        execute!(self, SQL, name.tenant.as_str(), name.role.as_str()).map(drop)
+        let (tenant, role) = (name.tenant.as_str(), name.role.as_str());
+        execute!(self, USERS, tenant, role, now.as_microsecond()).map(drop)?;
+        execute!(self, SQL, tenant, role).map(drop)
     }
 
     /// Revokes the tokens of every application that holds a role, or whose owner does.

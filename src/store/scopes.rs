@@ -158,10 +158,16 @@ impl Tx {
         .map(|rows| rows == 1)
     }
 
-    /// Takes a scope out of the catalogue and away from the applications that hold it.
-    pub async fn delete_scope(&mut self, id: &ScopeId) -> Result<()> {
+    /// Takes a scope out of the catalogue, and away from the applications that hold it and
+    /// the roles that allow it, which change with it.
+    pub async fn delete_scope(&mut self, id: &ScopeId, now: Timestamp) -> Result<()> {
+        const ROLES: &str = "update roles set revision = revision + 1, updated_at = $3 \
+            where tenant_id = $1 and id in \
+              (select role_id from role_scopes where tenant_id = $1 and scope = $2)";
         const SQL: &str = "delete from scopes where tenant_id = $1 and name = $2";
-        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
+        let (tenant, scope) = (id.tenant.as_str(), id.scope.as_str());
+        execute!(self, ROLES, tenant, scope, now.as_microsecond()).map(drop)?;
+        execute!(self, SQL, tenant, scope).map(drop)
     }
 
     /// Revokes the tokens of every application that was given the scope, by itself or by a

@@ -14,6 +14,7 @@ on_both_databases!(
     events_are_found_by_resource_actor_action_and_time,
     the_log_outlives_the_tenant_and_numbers_have_no_gaps,
     no_secret_stands_in_the_log,
+    what_many_lose_at_once_is_told_of_each,
     the_first_start_is_told_too,
     the_database_itself_refuses_to_change_or_delete_an_event,
 );
@@ -331,6 +332,55 @@ async fn no_secret_stands_in_the_log(backend: Backend) {
     let log = format!("{:?}", events(&mut admin, everything()).await);
     secret_free(&log);
     assert!(log.contains("RevokeToken") && !log.contains(&rotated.secret), "{log}");
+}
+
+async fn what_many_lose_at_once_is_told_of_each(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.tenant("acme", &["a", "b"]).await;
+    admin.role("acme", "gone", &[], &["a"]).await;
+    for user in ["sam", "eve"] {
+        admin.user("acme", user, &["gone"]).await;
+    }
+    for application in ["one", "two"] {
+        admin.application("acme", application, &["a", "b"]).await;
+    }
+    let mut before = events(&mut admin, everything()).await.len();
+    let role = pb::DeleteRoleRequest {
+        name: "tenants/acme/roles/gone".to_owned(),
+        force: true,
+        ..Default::default()
+    };
+    let read = pb::GetUserRequest { name: "tenants/acme/users/sam".to_owned() };
+    let sam = admin.users.get_user(read.clone()).await.unwrap().into_inner().user.unwrap();
+    admin.roles.delete_role(role).await.unwrap();
+    let less = admin.users.get_user(read).await.unwrap().into_inner().user.unwrap();
+    assert_ne!(sam.etag, less.etag, "no change without its version");
+    let scope = pb::DeleteScopeRequest {
+        name: "tenants/acme/scopes/a".to_owned(),
+        force: true,
+        ..Default::default()
+    };
+    admin.scopes.delete_scope(scope).await.unwrap();
+
+    let all = events(&mut admin, everything()).await;
+    let new: Vec<_> = all[before..]
+        .iter()
+        .map(|event| format!("{} {}", told(event), event.resource.rsplit('/').next().unwrap()))
+        .collect();
+    let expected = [
+        "admin UpdateUser roles:gone> eve",
+        "admin UpdateUser roles:gone> sam",
+        "admin DeleteRole scopes:a> gone",
+        "admin UpdateApplication scopes:a> one",
+        "admin UpdateApplication scopes:a> two",
+        "admin DeleteScope a",
+    ];
+    assert_eq!(new, expected);
+    for event in &all[before..] {
+        before += 1;
+        assert_eq!(event.name, format!("tenants/acme/auditEvents/{before}"), "without gaps");
+    }
 }
 
 async fn the_first_start_is_told_too(backend: Backend) {

@@ -540,6 +540,21 @@ async fn a_profile_carries_policy_roles_and_default_application(backend: Backend
     let default = admin.applications.get_application(get).await.unwrap().into_inner();
     assert!(default.application.unwrap().protected);
 
+    // What it gives the application is of its own catalogue.
+    let mut beyond = profile.clone();
+    beyond.default_application = Some(pb::DefaultApplication {
+        application_id: "other".to_owned(),
+        display_name: "Other".to_owned(),
+        scopes: vec!["z".to_owned()],
+    });
+    let request = pb::ApplyProfileRequest {
+        name: "tenants/acme".to_owned(),
+        profile: Some(beyond),
+        ..Default::default()
+    };
+    let status = admin.tenants.apply_profile(request).await.unwrap_err();
+    assert_eq!(status.message(), "scope not allowed: z");
+
     // A profile that says nothing of roles and policy leaves them.
     let bare = pb::Profile { policy: None, role_set: None, ..profile.clone() };
     let apply = |profile: pb::Profile, force| pb::ApplyProfileRequest {

@@ -210,7 +210,7 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
     let first = vec!["tenants/acme/applications/crm".to_owned()];
     assert_eq!(holders, Found { count: 1, first });
     tx.raise_epoch_of_holders(&id, now()).await.unwrap();
-    tx.delete_scope(&id).await.unwrap();
+    tx.delete_scope(&id, now()).await.unwrap();
     tx.commit().await.unwrap();
     let mut session = fresh.store.read().await.unwrap();
     let left = session.find_application(&application.name).await.unwrap().unwrap();
