@@ -19,7 +19,11 @@ const BATCH: usize = 200;
 
 /// What was counted and not written yet.
 #[derive(Debug, Default)]
-pub(super) struct Usage(Mutex<Pending>);
+pub(super) struct Usage {
+    pending: Mutex<Pending>,
+    /// Held by whoever writes: when one has written, nothing older is under way.
+    writer: tokio::sync::Mutex<()>,
+}
 
 type Pending = HashMap<CredentialName, Used>;
 
@@ -39,7 +43,7 @@ struct Counts {
 impl Usage {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         // Counts are whole whoever broke the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(
@@ -102,6 +106,7 @@ impl Service {
 
     /// Writes what was counted. What cannot be written is kept for the next time.
     pub async fn write_usage(&self) -> Result<()> {
+        let _writer = self.usage.writer.lock().await;
         let mut all: Vec<_> = std::mem::take(&mut *self.usage.pending()).into_iter().collect();
         // Tenants are locked in the same order by every replica.
         all.sort_by_cached_key(|(name, _)| name.to_string());

@@ -1,6 +1,7 @@
 //! A database that goes away: an honest answer, and recovery without a hand.
 
 use keyward::domain::TenantId;
+use keyward::proto::admin::ListApplicationUsageRequest;
 use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest};
 use keyward::store::{Database, PoolOptions, Store};
 use sqlx::{Connection, Executor, PgConnection};
@@ -74,4 +75,24 @@ async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive
     proxy.mend().await;
     assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
     assert!(kw.admin().await.is_active(&token).await, "nothing was revoked half");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_while_the_database_was_away_is_written_when_it_is_back() {
+    let (kw, mut proxy) = start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    crm.token(&kw.grpc()).await;
+    proxy.cut().await;
+    // The server tries too, every two seconds: whoever comes first, nothing is lost.
+    kw.server().service.write_usage().await.ok();
+    proxy.mend().await;
+    crm.token(&kw.grpc()).await;
+    kw.server().service.write_usage().await.unwrap();
+    let request = ListApplicationUsageRequest {
+        parent: "tenants/acme/applications/crm".to_owned(),
+        ..Default::default()
+    };
+    let mut admin = kw.admin().await;
+    let days = admin.applications.list_application_usage(request).await.unwrap().into_inner().days;
+    assert_eq!(days[0].exchanges, 2);
 }

@@ -5,7 +5,7 @@ use prost::Message;
 use tonic_types::StatusExt;
 
 use super::raw::call;
-use crate::harness::{Backend, on_both_databases, reason};
+use crate::harness::{Backend, mask, on_both_databases, reason};
 
 on_both_databases!(every_bad_field_is_named, every_malformed_name_is_told_its_shape);
 
@@ -125,6 +125,176 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             }
             .encode_to_vec(),
             vec!["scope_id"],
+        ),
+        (
+            create,
+            application(pb::Application {
+                owner: "sam".to_owned(),
+                roles: vec!["a role".to_owned(), "tenants/other/roles/x".to_owned()],
+                limits: Some(pb::Limits { requests: -1, ..Default::default() }),
+                ..Default::default()
+            }),
+            vec![
+                "application.owner",
+                "application.roles[0]",
+                "application.roles[1]",
+                "application.limits",
+            ],
+        ),
+        (
+            "/keyward.admin.v1.UserService/CreateUser",
+            pb::CreateUserRequest {
+                parent: "tenants/acme".to_owned(),
+                user_id: "Sam Smith".to_owned(),
+                user: Some(pb::User {
+                    display_name: "x".repeat(129),
+                    roles: vec!["a role".to_owned()],
+                    ..Default::default()
+                }),
+            }
+            .encode_to_vec(),
+            vec!["user_id", "user.display_name", "user.roles[0]"],
+        ),
+        (
+            "/keyward.admin.v1.UserService/DeleteUser",
+            pb::DeleteUserRequest {
+                name: "sam".to_owned(),
+                hand_over_to: "eve".to_owned(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            vec!["name", "hand_over_to"],
+        ),
+        (
+            "/keyward.admin.v1.RoleService/CreateRole",
+            pb::CreateRoleRequest {
+                parent: "tenants/acme".to_owned(),
+                role_id: "Admin".to_owned(),
+                role: Some(pb::Role {
+                    permissions: vec!["applications.view.own".to_owned(), "everything".to_owned()],
+                    scopes: vec!["a b".to_owned()],
+                    ..Default::default()
+                }),
+            }
+            .encode_to_vec(),
+            vec!["role_id", "role.permissions[1]", "role.scopes[0]"],
+        ),
+        (
+            "/keyward.admin.v1.TenantService/UpdateTenant",
+            pb::UpdateTenantRequest {
+                tenant: Some(pb::Tenant {
+                    name: "tenants/acme".to_owned(),
+                    policy: Some(pb::Policy {
+                        max_credentials: -1,
+                        allowed_owners: vec![pb::policy::Owner::Unspecified.into()],
+                        fixed_fields: vec!["colour".to_owned()],
+                        max_credential_lifetime: Some(prost_types::Duration {
+                            seconds: 59,
+                            nanos: 0,
+                        }),
+                        default_limits: Some(pb::Limits {
+                            request_window: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
+                            ..Default::default()
+                        }),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
+                update_mask: mask(&["policy"]),
+            }
+            .encode_to_vec(),
+            vec![
+                "tenant.policy.max_credentials",
+                "tenant.policy.allowed_owners",
+                "tenant.policy.fixed_fields[0]",
+                "tenant.policy.max_credential_lifetime",
+                "tenant.policy.default_limits",
+            ],
+        ),
+        (
+            "/keyward.admin.v1.TenantService/ApplyProfile",
+            pb::ApplyProfileRequest {
+                name: "tenants/acme".to_owned(),
+                profile: Some(pb::Profile {
+                    role_set: Some(pb::RoleSet {
+                        roles: ["x", "x", "tenants/other/roles/x"]
+                            .map(|name| pb::Role { name: name.to_owned(), ..Default::default() })
+                            .to_vec(),
+                    }),
+                    default_application: Some(pb::DefaultApplication::default()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            vec![
+                "profile.role_set.roles[1].name",
+                "profile.role_set.roles[2].name",
+                "profile.default_application.application_id",
+                "profile.default_application.display_name",
+            ],
+        ),
+        (
+            "/keyward.admin.v1.ApplicationService/ListApplications",
+            pb::ListApplicationsRequest {
+                parent: "acme".to_owned(),
+                search: "x".repeat(129),
+                order_by: "colour desc".to_owned(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            vec!["parent", "search", "order_by"],
+        ),
+        (
+            "/keyward.admin.v1.ApplicationService/ListApplications",
+            pb::ListApplicationsRequest {
+                parent: "tenants/acme".to_owned(),
+                ownership: pb::list_applications_request::Ownership::Mine.into(),
+                owner: "tenants/acme".to_owned(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            vec!["owner"],
+        ),
+        (
+            "/keyward.admin.v1.ApplicationService/ListApplications",
+            pb::ListApplicationsRequest {
+                parent: "tenants/acme".to_owned(),
+                ownership: pb::list_applications_request::Ownership::Mine.into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            vec!["ownership"],
+        ),
+        (
+            "/keyward.admin.v1.ApplicationService/BatchDeleteApplications",
+            pb::BatchDeleteApplicationsRequest {
+                parent: "tenants/acme".to_owned(),
+                names: vec!["crm".to_owned(), "tenants/other/applications/crm".to_owned()],
+            }
+            .encode_to_vec(),
+            vec!["names[0]", "names[1]"],
+        ),
+        (
+            "/keyward.admin.v1.ApplicationService/BatchDeleteApplications",
+            pb::BatchDeleteApplicationsRequest {
+                parent: "tenants/acme".to_owned(),
+                names: Vec::new(),
+            }
+            .encode_to_vec(),
+            vec!["names"],
+        ),
+        (
+            "/keyward.admin.v1.AuditService/ListAuditEvents",
+            pb::ListAuditEventsRequest {
+                parent: "acme".to_owned(),
+                action: "Frobnicate".to_owned(),
+                start_time: beyond,
+                order_by: "time time".to_owned(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            vec!["parent", "action", "start_time", "order_by"],
         ),
         (
             "/keyward.token.v1.TokenService/IssueToken",
