@@ -93,6 +93,7 @@ async fn show(
         client_id: Some(admin.client_id.clone()),
         client_secret: Some(admin.client_secret.expose().to_owned()),
         api_key: None,
+        as_user: None,
         output: Format::Table,
     };
     let sample = make_sample(&connection).await?;
