@@ -13,6 +13,7 @@ mod migrate;
 mod names;
 mod options;
 mod output;
+mod policy;
 mod profile;
 mod scope;
 mod serve;
