@@ -2,6 +2,7 @@
 //! any client; those that run a server read the configuration.
 
 mod application;
+mod application_view;
 mod apply;
 mod bootstrap;
 mod client;
