@@ -155,7 +155,6 @@ impl Fields {
 
 /// Which applications are wanted.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Conditions")]
 #[command(group(ArgGroup::new("whose").args(["mine", "users", "account", "owner"])))]
 struct Conditions {
     /// A part of the display name, whatever its case

@@ -79,10 +79,10 @@ struct Fields {
     /// What it is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// What its holders may do: applications.VERB.REACH (view, create, edit, delete or reveal
-    /// those that are own, account's or users'), audit.view, catalogue.edit, users.view,
-    /// users.edit, roles.edit, policy.edit; again for more; on update, in place of those it
-    /// has ('': none)
+    /// What its holders may do, again for more; on update, in place of those it has ('':
+    /// none): applications.VERB.REACH (VERB: view, create, edit, delete, reveal; REACH: own,
+    /// account, users), audit.view, catalogue.edit, users.view, users.edit, roles.edit,
+    /// policy.edit
     #[arg(long, value_name = "PERMISSION")]
     permission: Vec<String>,
     /// A scope its holders may grant, again for more; on update, in place of those it has

@@ -57,14 +57,14 @@ Examples:
         name: String,
         #[command(flatten)]
         fields: Fields,
-        #[command(flatten)]
-        policy: PolicyFlags,
         /// Disable it (true), revoking all of its tokens, or enable it again (false)
         #[arg(long)]
         disabled: Option<bool>,
         /// Only if it still has this etag
         #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
+        #[command(flatten)]
+        policy: PolicyFlags,
     },
     /// Delete a tenant
     #[command(after_help = "Example:\n  keyward tenant delete acme --force")]

@@ -10,10 +10,13 @@ use crate::proto::admin::ListApplicationUsageRequest;
 use crate::proto::admin::list_application_usage_response::Day;
 
 /// Show how often an application's credentials were exchanged for tokens, and they or
-/// their tokens found good when checked, by day (UTC). What was used in the last few seconds
-/// may be missing.
+/// their tokens found good when checked, by day (UTC).
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keyward usage acme/crm --since 30d")]
+#[command(after_help = "\
+Days are those of UTC. What was used in the last few seconds may be missing.
+
+Example:
+  keyward usage acme/crm --since 30d")]
 pub(super) struct Usage {
     /// The application: acme/crm
     application: String,
