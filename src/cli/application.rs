@@ -1,15 +1,17 @@
 //! `keyward application`
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use prost_types::FieldMask;
-use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::application_view::{ApplicationView, DeletedView};
+use super::client::{Authorized, PAGE_SIZE, all_pages};
 use super::names::Expiry;
-use super::output::View;
-use super::{Connection, Failure, names};
+use super::policy::LimitFlags;
+use super::{Connection, Failure, Format, names};
 use crate::proto::admin as pb;
-use crate::proto::admin::application::State;
+use crate::proto::admin::application_service_client::ApplicationServiceClient;
+use crate::proto::admin::list_applications_request::Ownership;
 
 /// Manage applications: what gets access.
 #[derive(Debug, Args)]
@@ -22,11 +24,16 @@ pub(super) struct Application {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List a tenant's applications
-    #[command(after_help = "Example:\n  keyward application list acme")]
+    /// List a tenant's applications: those that meet every condition given
+    #[command(after_help = "\
+Examples:
+  keyward application list acme
+  keyward application list acme --users --expiring 30d --order-by 'last_use_time desc'")]
     List {
         /// The tenant: acme
         tenant: String,
+        #[command(flatten)]
+        conditions: Conditions,
         /// The most to list
         #[arg(long, default_value_t = 1000)]
         limit: usize,
@@ -39,14 +46,19 @@ enum Command {
     },
     /// Create an application
     #[command(after_help = "\
-Example:
-  keyward application create acme --id crm --display-name CRM --scope campaigns.read")]
+Examples:
+  keyward application create acme --id crm --display-name CRM --scope campaigns.read
+  keyward application create acme --display-name Mine --owner acme/sam --expire-time 90d")]
     Create {
         /// The tenant: acme
         tenant: String,
         /// Its id: 1 to 63 of a-z 0-9 - _ [default: one is made]
         #[arg(long, default_value = "", hide_default_value = true)]
         id: String,
+        /// Who owns it: account, or a user as acme/sam [default: the acting user if there is
+        /// one and he may, else account]
+        #[arg(long)]
+        owner: Option<String>,
         #[command(flatten)]
         fields: Fields,
         /// Names this very request, so that it can be repeated safely
@@ -55,8 +67,9 @@ Example:
     },
     /// Change what is given of an application
     #[command(after_help = "\
-Example:
-  keyward application update acme/crm --scope campaigns.read --expire-time 90d")]
+Examples:
+  keyward application update acme/crm --scope campaigns.read --expire-time 90d
+  keyward application update acme/crm --limit-requests 40 --limit-window 1m")]
     Update {
         /// The application: acme/crm
         name: String,
@@ -65,16 +78,24 @@ Example:
         /// Disable it (true), revoking its tokens, or enable it again (false)
         #[arg(long)]
         disabled: Option<bool>,
+        /// Protect it (true) from being edited and deleted, or do so no more (false)
+        #[arg(long)]
+        protected: Option<bool>,
         /// Only if it still has this etag
         #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
-    /// Delete an application and its credentials
-    #[command(after_help = "Example:\n  keyward application delete acme/crm")]
+    /// Delete applications and their credentials; of several, one that cannot be deleted
+    /// keeps none of the others
+    #[command(after_help = "\
+Examples:
+  keyward application delete acme/crm
+  keyward application delete acme/crm acme/old acme/older")]
     Delete {
-        /// The application: acme/crm
-        name: String,
-        /// Only if it still has this etag
+        /// The application: acme/crm; more of the same tenant can follow
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Only if it, the only one, still has this etag
         #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
     },
@@ -94,26 +115,37 @@ struct Fields {
     /// A scope it may use, again for more; on update, in place of those it has ('': none)
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
+    /// A role it has, whose scopes it may use too, again for more; on update, in place of
+    /// those it has ('': none)
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<String>,
+    #[command(flatten)]
+    limits: LimitFlags,
     /// When it ends: 2027-01-31T00:00:00Z, a span as 90d, or never
     #[arg(long, value_name = "TIME", value_parser = names::expiry)]
     expire_time: Option<Expiry>,
 }
 
 impl Fields {
-    /// The message and the fields that were given.
-    fn message(self) -> (pb::Application, Vec<String>) {
+    /// The message and the fields that were given; limits that are given in part are
+    /// completed from those before.
+    fn message(self, before: Option<pb::Limits>) -> (pb::Application, Vec<String>) {
         let mask = names::given([
             ("display_name", self.display_name.is_some()),
             ("description", self.description.is_some()),
             ("contact_email", self.contact_email.is_some()),
             ("scopes", !self.scope.is_empty()),
+            ("roles", !self.role.is_empty()),
+            ("limits", self.limits.are_given()),
             ("expire_time", self.expire_time.is_some()),
         ]);
         let application = pb::Application {
             display_name: self.display_name.unwrap_or_default(),
             description: self.description.unwrap_or_default(),
             contact_email: self.contact_email.unwrap_or_default(),
-            scopes: self.scope.into_iter().filter(|scope| !scope.is_empty()).collect(),
+            scopes: names::given_words(self.scope),
+            roles: names::roles(self.role),
+            limits: self.limits.onto(before),
             expire_time: self.expire_time.and_then(Expiry::message),
             ..pb::Application::default()
         };
@@ -121,56 +153,70 @@ impl Fields {
     }
 }
 
-#[derive(Serialize)]
-struct ApplicationView {
-    name: String,
-    display_name: String,
-    description: String,
-    contact_email: String,
-    state: &'static str,
-    scopes: Vec<String>,
-    expire_time: Option<String>,
-    create_time: Option<String>,
-    update_time: Option<String>,
-    etag: String,
+/// Which applications are wanted.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whose").args(["mine", "users", "account", "owner"])))]
+struct Conditions {
+    /// A part of the display name, whatever its case
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Those of the user that is acted for
+    #[arg(long)]
+    mine: bool,
+    /// Those of any user
+    #[arg(long)]
+    users: bool,
+    /// Those of the account
+    #[arg(long)]
+    account: bool,
+    /// Those of one user: acme/sam
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
+    /// Those in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Those that end within this span, as 30d, or before a moment, or have ended
+    #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
+    expiring: Option<Timestamp>,
+    /// `name`, `display_name`, `create_time` or `last_use_time`; ' desc' behind it: the last
+    /// first
+    #[arg(long, value_name = "ORDER", default_value = "name")]
+    order_by: String,
 }
 
-impl View for ApplicationView {
-    const COLUMNS: &'static [&'static str] =
-        &["name", "display_name", "state", "expire_time", "scopes"];
-    const MEMBERS: &'static [&'static str] = &[
-        "name",
-        "display_name",
-        "description",
-        "contact_email",
-        "state",
-        "scopes",
-        "expire_time",
-        "create_time",
-        "update_time",
-        "etag",
-    ];
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum State {
+    Active,
+    Disabled,
+    Expired,
 }
 
-impl From<pb::Application> for ApplicationView {
-    fn from(application: pb::Application) -> Self {
-        let state = match application.state() {
-            State::Active => "active",
-            State::Disabled => "disabled",
-            State::Expired => "expired",
-            State::Unspecified => "unknown",
+impl Conditions {
+    /// The request for a page of the applications that meet them.
+    fn request(&self, parent: &str, page_token: String) -> pb::ListApplicationsRequest {
+        let ownership = match self {
+            Self { mine: true, .. } => Ownership::Mine,
+            Self { users: true, .. } => Ownership::Users,
+            Self { account: true, .. } => Ownership::Account,
+            _ => Ownership::Unspecified,
         };
-        Self {
-            state,
-            expire_time: names::moment(application.expire_time.as_ref()),
-            create_time: names::moment(application.create_time.as_ref()),
-            update_time: names::moment(application.update_time.as_ref()),
-            name: application.name,
-            display_name: application.display_name,
-            description: application.description,
-            contact_email: application.contact_email,
-            scopes: application.scopes,
-            etag: application.etag,
+        let state = match self.state {
+            None => pb::application::State::Unspecified,
+            Some(State::Active) => pb::application::State::Active,
+            Some(State::Disabled) => pb::application::State::Disabled,
+            Some(State::Expired) => pb::application::State::Expired,
+        };
+        let owner = self.owner.as_deref().map(|owner| names::owner(owner, parent));
+        pb::ListApplicationsRequest {
+            parent: parent.to_owned(),
+            page_size: PAGE_SIZE,
+            page_token,
+            search: self.search.clone().unwrap_or_default(),
+            ownership: ownership.into(),
+            owner: owner.unwrap_or_default(),
+            state: state.into(),
+            expire_before: self.expiring.map(names::timestamp),
+            order_by: self.order_by.clone(),
         }
     }
 }
@@ -181,16 +227,10 @@ impl Application {
         let client = &self.connection.applications().await?;
         let mut calls = client.clone();
         let application = match self.command {
-            Command::List { tenant, limit } => {
-                let parent = &names::tenant(&tenant);
+            Command::List { tenant, conditions, limit } => {
+                let (parent, conditions) = (&names::tenant(&tenant), &conditions);
                 let applications = all_pages(limit, async |page_token| {
-                    let parent = parent.clone();
-                    let request = pb::ListApplicationsRequest {
-                        parent,
-                        page_size: PAGE_SIZE,
-                        page_token,
-                        ..Default::default()
-                    };
+                    let request = conditions.request(parent, page_token);
                     let page = client.clone().list_applications(request).await?.into_inner();
                     Ok((page.applications, page.next_page_token))
                 })
@@ -202,22 +242,36 @@ impl Application {
                 let request = pb::GetApplicationRequest { name: names::application(&name) };
                 calls.get_application(request).await?.into_inner().application
             }
-            Command::Create { tenant, id, fields, request_id } => {
-                let (application, _) = fields.message();
+            Command::Create { tenant, id, owner, fields, request_id } => {
+                let (mut application, _) = fields.message(None);
+                let parent = names::tenant(&tenant);
+                application.owner =
+                    owner.map(|owner| names::owner(&owner, &parent)).unwrap_or_default();
                 let request = pb::CreateApplicationRequest {
-                    parent: names::tenant(&tenant),
+                    parent,
                     application_id: id,
                     application: Some(application),
                     request_id,
                 };
                 calls.create_application(request).await?.into_inner().application
             }
-            Command::Update { name, fields, disabled, etag } => {
-                let (application, mut paths) = fields.message();
+            Command::Update { name, fields, disabled, protected, mut etag } => {
+                let name = names::application(&name);
+                let mut limits = None;
+                if fields.limits.are_given() {
+                    let request = pb::GetApplicationRequest { name: name.clone() };
+                    let read = calls.get_application(request).await?.into_inner();
+                    let read = read.application.unwrap_or_default();
+                    limits = read.limits;
+                    etag = if etag.is_empty() { read.etag } else { etag };
+                }
+                let (application, mut paths) = fields.message(limits);
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
+                paths.extend(protected.map(|_| "protected".to_owned()));
                 let application = pb::Application {
-                    name: names::application(&name),
+                    name,
                     disabled: disabled.unwrap_or_default(),
+                    protected: protected.unwrap_or_default(),
                     etag,
                     ..application
                 };
@@ -227,14 +281,50 @@ impl Application {
                 };
                 calls.update_application(request).await?.into_inner().application
             }
-            Command::Delete { name, etag } => {
-                let name = names::application(&name);
-                let request = pb::DeleteApplicationRequest { name: name.clone(), etag };
-                calls.delete_application(request).await?;
-                output.done(&format!("{name} is deleted"));
-                return Ok(());
+            Command::Delete { names, etag } => {
+                let names: Vec<_> = names.iter().map(|name| names::application(name)).collect();
+                return delete(calls, names, etag, output).await;
             }
         };
         output.one(&ApplicationView::from(application.unwrap_or_default()))
+    }
+}
+
+/// Deletes one application, or several at once.
+async fn delete(
+    mut calls: ApplicationServiceClient<Authorized>,
+    names: Vec<String>,
+    etag: String,
+    output: Format,
+) -> Result<(), Failure> {
+    if let [name] = &names[..] {
+        let request = pb::DeleteApplicationRequest { name: name.clone(), etag };
+        calls.delete_application(request).await?;
+        output.done(&format!("{name} is deleted"));
+        return Ok(());
+    }
+    if !etag.is_empty() {
+        return Err(Failure::usage("an etag is of one application: name that alone"));
+    }
+    let request = pb::BatchDeleteApplicationsRequest { parent: tenant_of(&names)?, names };
+    let results = calls.batch_delete_applications(request).await?.into_inner().results;
+    let views: Vec<_> = results.into_iter().map(DeletedView::from).collect();
+    output.many(&views)?;
+    match views.iter().filter(|view| !view.deleted).count() {
+        0 => Ok(()),
+        left => Err(Failure::new(format!("{left} of {} were not deleted", views.len()))),
+    }
+}
+
+/// The tenant that all of these applications are of.
+fn tenant_of(names: &[String]) -> Result<String, Failure> {
+    let mut tenants = Vec::with_capacity(names.len());
+    for name in names {
+        tenants.push(names::split(name, "/applications/")?.0);
+    }
+    tenants.dedup();
+    match tenants[..] {
+        [tenant] => Ok(tenant.to_owned()),
+        _ => Err(Failure::usage("several applications are deleted at once only of one tenant")),
     }
 }

@@ -95,7 +95,7 @@ impl Apply {
 pub(super) fn tell(violations: &[PolicyViolation]) {
     for violation in violations {
         let PolicyViolation { field, description, count, resources } = violation;
-        note(&format!("policy.{field}: {count} {description}"));
+        note(&format!("policy.{field} ({count}): {description}"));
         for resource in resources {
             note(&format!("  {resource}"));
         }

@@ -10,12 +10,15 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
-use super::{Failure, Format};
+use super::{Failure, Format, names};
 use crate::domain::Audience;
 use crate::proto::admin::application_service_client::ApplicationServiceClient;
+use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::credential_service_client::CredentialServiceClient;
+use crate::proto::admin::role_service_client::RoleServiceClient;
 use crate::proto::admin::scope_service_client::ScopeServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
+use crate::proto::admin::user_service_client::UserServiceClient;
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
@@ -57,6 +60,9 @@ pub(super) struct Connection {
         hide_env_values = true
     )]
     pub(super) api_key: Option<String>,
+    /// The user to act for, acme/sam: his roles decide what may be done
+    #[arg(global = true, long, value_name = "NAME", env = "KEYWARD_AS_USER")]
+    pub(super) as_user: Option<String>,
     /// How to print the result
     #[arg(global = true, long, short, value_enum, default_value_t)]
     pub(super) output: Format,
@@ -65,10 +71,12 @@ pub(super) struct Connection {
 /// A channel whose calls carry the caller's token.
 pub(super) type Authorized = InterceptedService<Channel, Bearer>;
 
-/// Puts the token, and the caller's trace if there is one, into every call.
+/// Puts the token into every call, and the user to act for and the caller's trace if there
+/// are any.
 #[derive(Clone)]
 pub(super) struct Bearer {
     authorization: MetadataValue<Ascii>,
+    user: Option<MetadataValue<Ascii>>,
     traceparent: Option<MetadataValue<Ascii>>,
 }
 
@@ -76,6 +84,9 @@ impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
         metadata.insert("authorization", self.authorization.clone());
+        if let Some(user) = &self.user {
+            metadata.insert("keyward-user", user.clone());
+        }
         if let Some(traceparent) = &self.traceparent {
             metadata.insert("traceparent", traceparent.clone());
         }
@@ -118,7 +129,15 @@ impl Connection {
             .map_err(|_| Failure::usage("the API key has characters that no API key has"))?;
         // The environment carries the trace of the script that calls (OpenTelemetry).
         let traceparent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
-        Ok(InterceptedService::new(channel, Bearer { authorization, traceparent }))
+        let user = self.acting_user()?;
+        Ok(InterceptedService::new(channel, Bearer { authorization, user, traceparent }))
+    }
+
+    /// The user to act for; in the environment an empty one is none.
+    fn acting_user(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+        let name = self.as_user.as_deref().filter(|name| !name.is_empty());
+        let user = name.map(|name| names::user(name).parse()).transpose();
+        user.map_err(|_| Failure::usage("--as-user has characters that no user's name has"))
     }
 
     /// Exchanges the credential for an access token.
@@ -150,6 +169,18 @@ impl Connection {
 
     pub(super) async fn credentials(&self) -> Result<CredentialServiceClient<Authorized>, Failure> {
         Ok(CredentialServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn users(&self) -> Result<UserServiceClient<Authorized>, Failure> {
+        Ok(UserServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn roles(&self) -> Result<RoleServiceClient<Authorized>, Failure> {
+        Ok(RoleServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn audit(&self) -> Result<AuditServiceClient<Authorized>, Failure> {
+        Ok(AuditServiceClient::new(self.authorized().await?))
     }
 
     fn credential(&self) -> Result<Credential, Failure> {

@@ -1,13 +1,14 @@
 //! `keyward credential`
 
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
 use super::client::{Authorized, PAGE_SIZE, all_pages};
 use super::names::Expiry;
-use super::output::{View, note};
-use super::{Connection, Failure, names};
+use super::output::{View, note, print_json, say};
+use super::{Connection, Failure, Format, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::State;
 use crate::proto::admin::credential_service_client::CredentialServiceClient;
@@ -23,11 +24,17 @@ pub(super) struct Credential {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List an application's credentials
-    #[command(after_help = "Example:\n  keyward credential list acme/crm")]
+    /// List the credentials of an application or of a whole tenant
+    #[command(after_help = "\
+Examples:
+  keyward credential list acme/crm
+  keyward credential list acme --expiring 30d --unused 90d")]
     List {
-        /// The application: acme/crm
-        application: String,
+        /// Whose they are: an application (acme/crm), or all of a tenant (acme)
+        #[arg(value_name = "APPLICATION|TENANT")]
+        of: String,
+        #[command(flatten)]
+        conditions: Conditions,
         /// The most to list
         #[arg(long, default_value_t = 1000)]
         limit: usize,
@@ -35,6 +42,13 @@ enum Command {
     /// Show a credential, without its secret
     #[command(after_help = "Example:\n  keyward credential show acme/crm/ID")]
     Show {
+        /// The credential: acme/crm/ID
+        name: String,
+    },
+    /// Print a credential's newest secret again, if the policy has secrets viewable; the
+    /// audit log tells of it
+    #[command(after_help = "Example:\n  keyward credential reveal acme/crm/ID")]
+    Reveal {
         /// The credential: acme/crm/ID
         name: String,
     },
@@ -104,6 +118,18 @@ enum Kind {
     ApiKey,
 }
 
+/// Which credentials are wanted; with both, those that meet either.
+#[derive(Debug, Args)]
+struct Conditions {
+    /// Those that end within this span, as 30d, or before a moment, or have ended
+    #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
+    expiring: Option<Timestamp>,
+    /// Those neither created nor used for this span, as 90d, or since a moment; with
+    /// --expiring, those to which either applies
+    #[arg(long, value_name = "SPAN", value_parser = names::ago)]
+    unused: Option<Timestamp>,
+}
+
 #[derive(Debug, Args)]
 struct Fields {
     /// A name for people
@@ -138,6 +164,9 @@ struct CredentialView {
     display_name: String,
     state: &'static str,
     secrets: Vec<String>,
+    viewable: bool,
+    last_use_time: Option<String>,
+    last_use_address: String,
     expire_time: Option<String>,
     create_time: Option<String>,
     update_time: Option<String>,
@@ -148,13 +177,16 @@ struct CredentialView {
 
 impl View for CredentialView {
     const COLUMNS: &'static [&'static str] =
-        &["client_id", "kind", "display_name", "state", "secrets", "expire_time"];
+        &["name", "kind", "display_name", "state", "secrets", "last_use_time", "expire_time"];
     const MEMBERS: &'static [&'static str] = &[
         "name",
         "kind",
         "display_name",
         "state",
         "secrets",
+        "viewable",
+        "last_use_time",
+        "last_use_address",
         "expire_time",
         "create_time",
         "update_time",
@@ -182,6 +214,9 @@ impl CredentialView {
             kind,
             state,
             secrets: credential.secrets.iter().map(masked).collect(),
+            viewable: credential.viewable,
+            last_use_time: names::moment(credential.last_use_time.as_ref()),
+            last_use_address: credential.last_use_address,
             expire_time: names::moment(credential.expire_time.as_ref()),
             create_time: names::moment(credential.create_time.as_ref()),
             update_time: names::moment(credential.update_time.as_ref()),
@@ -192,6 +227,12 @@ impl CredentialView {
             secret,
         }
     }
+}
+
+/// A secret alone.
+#[derive(Serialize)]
+struct SecretView {
+    secret: String,
 }
 
 /// `…9x7Q`, and until when if it is being replaced.
@@ -208,9 +249,19 @@ impl Credential {
         let client = &self.connection.credentials().await?;
         let mut calls = client.clone();
         let (credential, secret) = match self.command {
-            Command::List { application, limit } => {
-                let credentials = list(client, names::application(&application), limit).await?;
+            Command::List { of, conditions, limit } => {
+                let parent = names::parent_of_credentials(&of);
+                let credentials = list(client, parent, &conditions, limit).await?;
                 return output.many(&credentials);
+            }
+            Command::Reveal { name } => {
+                let request = pb::RevealCredentialRequest { name: names::credential(&name) };
+                let secret = calls.reveal_credential(request).await?.into_inner().secret;
+                if output == Format::Json {
+                    return print_json(&SecretView { secret });
+                }
+                say!("{secret}");
+                return Ok(());
             }
             Command::Show { name } => {
                 let request = pb::GetCredentialRequest { name: names::credential(&name) };
@@ -262,16 +313,18 @@ impl Credential {
                 return Ok(());
             }
         };
-        if secret.is_some() {
+        let view = CredentialView::new(credential, secret);
+        if view.secret.is_some() && !view.viewable {
             note("The secret below is shown this once:");
         }
-        output.one(&CredentialView::new(credential, secret))
+        output.one(&view)
     }
 }
 
 async fn list(
     client: &CredentialServiceClient<Authorized>,
     parent: String,
+    conditions: &Conditions,
     limit: usize,
 ) -> Result<Vec<CredentialView>, Failure> {
     let parent = &parent;
@@ -280,7 +333,8 @@ async fn list(
             parent: parent.clone(),
             page_size: PAGE_SIZE,
             page_token,
-            ..Default::default()
+            expire_before: conditions.expiring.map(names::timestamp),
+            unused_since: conditions.unused.map(names::timestamp),
         };
         let page = client.clone().list_credentials(request).await?.into_inner();
         Ok((page.credentials, page.next_page_token))

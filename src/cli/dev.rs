@@ -93,6 +93,7 @@ async fn show(
         client_id: Some(admin.client_id.clone()),
         client_secret: Some(admin.client_secret.expose().to_owned()),
         api_key: None,
+        as_user: None,
         output: Format::Table,
     };
     let sample = make_sample(&connection).await?;
@@ -179,6 +180,7 @@ fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
     super::serve::print(admin);
     say!("keyward application list {TENANT}");
     say!("keyward introspect \"$(keyward token)\"");
-    say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}\n");
+    say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}");
+    say!("keyward audit list {TENANT} --resource {TENANT}/{APPLICATION}/{client_id}\n");
     say!("Ctrl-C stops it.");
 }

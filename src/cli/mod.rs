@@ -2,7 +2,9 @@
 //! any client; those that run a server read the configuration.
 
 mod application;
+mod application_view;
 mod apply;
+mod audit;
 mod bootstrap;
 mod client;
 mod config;
@@ -13,11 +15,15 @@ mod migrate;
 mod names;
 mod options;
 mod output;
+mod policy;
 mod profile;
+mod role;
 mod scope;
 mod serve;
 mod tenant;
 mod token;
+mod usage;
+mod user;
 
 use std::io;
 use std::process::ExitCode;
@@ -74,8 +80,16 @@ enum Command {
     Application(application::Application),
     /// Manage credentials
     Credential(credential::Credential),
+    /// Show how often an application and its credentials were used
+    Usage(usage::Usage),
     /// Manage the scopes of a tenant's catalogue
     Scope(scope::Scope),
+    /// Manage the people of a tenant
+    User(user::User),
+    /// Manage what the people of a tenant may do
+    Role(role::Role),
+    /// Read a tenant's audit log: who did what, from where, and what was refused
+    Audit(audit::Audit),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -114,7 +128,11 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Tenant(command) => command.run().await,
         Command::Application(command) => command.run().await,
         Command::Credential(command) => command.run().await,
+        Command::Usage(command) => command.run().await,
         Command::Scope(command) => command.run().await,
+        Command::User(command) => command.run().await,
+        Command::Role(command) => command.run().await,
+        Command::Audit(command) => command.run().await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut io::stdout());
             Ok(())

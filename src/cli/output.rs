@@ -9,7 +9,7 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, names};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -20,6 +20,9 @@ pub(super) enum Format {
     /// JSON for scripts
     Json,
 }
+
+/// Columns with resource names of one kind: a table has them as commands take them.
+const NAMES: [&str; 4] = ["name", "owner", "roles", "credential"];
 
 /// Something that can be shown: its members are those of its JSON.
 pub(super) trait View: Serialize {
@@ -38,10 +41,7 @@ impl Format {
         }
         let mut table = plain();
         for member in V::MEMBERS {
-            let text = cell(&value[*member]);
-            if !text.is_empty() {
-                table.add_row([(*member).to_owned(), text]);
-            }
+            add_rows(&mut table, member, &value[*member]);
         }
         line(table.trim_fmt());
         Ok(())
@@ -56,7 +56,10 @@ impl Format {
         let mut table = plain();
         table.set_header(V::COLUMNS.iter().map(|column| column.to_uppercase()));
         for value in values.as_array().into_iter().flatten() {
-            table.add_row(V::COLUMNS.iter().map(|column| cell(&value[*column])));
+            table.add_row(V::COLUMNS.iter().map(|column| {
+                let name = if NAMES.contains(column) { names::short } else { str::to_owned };
+                cell(&value[*column], name)
+            }));
         }
         line(table.trim_fmt());
         Ok(())
@@ -104,11 +107,28 @@ fn plain() -> Table {
     table
 }
 
-fn cell(value: &Value) -> String {
+/// A member's row, or one for each of its own members; none for what is empty.
+fn add_rows(table: &mut Table, member: &str, value: &Value) {
+    if let Value::Object(parts) = value {
+        for (part, value) in parts {
+            add_rows(table, &format!("{member}.{part}"), value);
+        }
+        return;
+    }
+    let text = cell(value, str::to_owned);
+    if !text.is_empty() {
+        table.add_row([member.to_owned(), text]);
+    }
+}
+
+fn cell(value: &Value, written: fn(&str) -> String) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
+        Value::String(text) => written(text),
+        Value::Array(items) => {
+            let each: Vec<_> = items.iter().map(|item| cell(item, written)).collect();
+            each.join(" ")
+        }
         other => other.to_string(),
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::policy::{DeletionWord, OwnerWord};
 use super::{Failure, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner, UserDeletion};
@@ -79,22 +80,6 @@ struct PolicyEntry {
     user_deletion: DeletionWord,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum OwnerWord {
-    User,
-    Account,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum DeletionWord {
-    #[default]
-    Refuse,
-    HandOver,
-    Delete,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LimitsEntry {
@@ -150,15 +135,7 @@ impl ProfileFile {
 
 impl PolicyEntry {
     fn message(self) -> Result<pb::Policy, Failure> {
-        let owner = |word: OwnerWord| match word {
-            OwnerWord::User => Owner::User.into(),
-            OwnerWord::Account => Owner::Account.into(),
-        };
-        let deletion = match self.user_deletion {
-            DeletionWord::Refuse => UserDeletion::Refuse,
-            DeletionWord::HandOver => UserDeletion::HandOver,
-            DeletionWord::Delete => UserDeletion::Delete,
-        };
+        let owner = |word| Owner::from(word).into();
         let lifetime = self.max_credential_lifetime.as_deref();
         Ok(pb::Policy {
             api_credentials_disabled: self.api_credentials_disabled,
@@ -168,7 +145,7 @@ impl PolicyEntry {
             fixed_fields: self.fixed_fields,
             max_credential_lifetime: span("policy.max_credential_lifetime", lifetime)?,
             default_limits: self.default_limits.map(LimitsEntry::message).transpose()?,
-            user_deletion: deletion.into(),
+            user_deletion: UserDeletion::from(self.user_deletion).into(),
         })
     }
 }

@@ -75,6 +75,9 @@ Example:
 
 #[derive(Debug, Args)]
 struct Fields {
+    /// A name for people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
     /// What holding it allows
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -90,11 +93,13 @@ impl Fields {
     /// The message and the fields that were given.
     fn message(self) -> (pb::Scope, Vec<String>) {
         let mask = names::given([
+            ("display_name", self.display_name.is_some()),
             ("description", self.description.is_some()),
             ("domain", self.domain.is_some()),
             ("family", self.family.is_some()),
         ]);
         let scope = pb::Scope {
+            display_name: self.display_name.unwrap_or_default(),
             description: self.description.unwrap_or_default(),
             domain: self.domain.unwrap_or_default(),
             family: self.family.unwrap_or_default(),
@@ -108,6 +113,7 @@ impl Fields {
 struct ScopeView {
     scope: String,
     name: String,
+    display_name: String,
     description: String,
     domain: String,
     family: String,
@@ -119,9 +125,10 @@ struct ScopeView {
 
 impl View for ScopeView {
     const COLUMNS: &'static [&'static str] =
-        &["scope", "domain", "family", "disabled", "description"];
+        &["scope", "display_name", "domain", "family", "disabled", "description"];
     const MEMBERS: &'static [&'static str] = &[
         "name",
+        "display_name",
         "description",
         "domain",
         "family",
@@ -140,6 +147,7 @@ impl From<pb::Scope> for ScopeView {
             create_time: names::moment(scope.create_time.as_ref()),
             update_time: names::moment(scope.update_time.as_ref()),
             name: scope.name,
+            display_name: scope.display_name,
             description: scope.description,
             domain: scope.domain,
             family: scope.family,
@@ -174,11 +182,7 @@ impl Scope {
             }
             Command::Create { name, fields } => {
                 let name = names::scope(&name);
-                let (parent, id) = name.split_once("/scopes/").ok_or_else(|| {
-                    Failure::usage(format!(
-                        "{name} names no scope; write it as acme/campaigns.read"
-                    ))
-                })?;
+                let (parent, id) = names::split(&name, "/scopes/")?;
                 let (scope, _) = fields.message();
                 let request = pb::CreateScopeRequest {
                     parent: parent.to_owned(),

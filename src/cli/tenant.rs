@@ -4,10 +4,13 @@ use clap::{Args, Subcommand};
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::apply::tell;
+use super::client::{Authorized, PAGE_SIZE, all_pages};
 use super::output::View;
+use super::policy::{PolicyFlags, PolicyView};
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
+use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
 /// Manage tenants: the customers of the platform.
 #[derive(Debug, Args)]
@@ -40,9 +43,15 @@ enum Command {
         id: String,
         #[command(flatten)]
         fields: Fields,
+        #[command(flatten)]
+        policy: PolicyFlags,
     },
-    /// Change what is given of a tenant
-    #[command(after_help = "Example:\n  keyward tenant update acme --access-token-lifetime 5m")]
+    /// Change what is given of a tenant and its policy, and tell what is there already and
+    /// the policy would not allow any more
+    #[command(after_help = "\
+Examples:
+  keyward tenant update acme --access-token-lifetime 5m
+  keyward tenant update acme --max-credentials 50 --max-credential-lifetime 365d")]
     Update {
         /// The tenant: acme
         name: String,
@@ -54,6 +63,8 @@ enum Command {
         /// Only if it still has this etag
         #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
+        #[command(flatten)]
+        policy: PolicyFlags,
     },
     /// Delete a tenant
     #[command(after_help = "Example:\n  keyward tenant delete acme --force")]
@@ -95,11 +106,10 @@ impl Fields {
             ("additional_audiences", !self.additional_audience.is_empty()),
             ("access_token_lifetime", self.access_token_lifetime.is_some()),
         ]);
-        let audiences = self.additional_audience.into_iter().filter(|one| !one.is_empty());
         let tenant = pb::Tenant {
             display_name: self.display_name.unwrap_or_default(),
             default_audience: self.default_audience.unwrap_or_default(),
-            additional_audiences: audiences.collect(),
+            additional_audiences: names::given_words(self.additional_audience),
             access_token_lifetime: self.access_token_lifetime,
             ..pb::Tenant::default()
         };
@@ -113,8 +123,9 @@ struct TenantView {
     display_name: String,
     default_audience: String,
     additional_audiences: Vec<String>,
-    access_token_lifetime: String,
+    access_token_lifetime: Option<String>,
     disabled: bool,
+    policy: PolicyView,
     create_time: Option<String>,
     update_time: Option<String>,
     etag: String,
@@ -130,6 +141,7 @@ impl View for TenantView {
         "additional_audiences",
         "access_token_lifetime",
         "disabled",
+        "policy",
         "create_time",
         "update_time",
         "etag",
@@ -139,10 +151,8 @@ impl View for TenantView {
 impl From<pb::Tenant> for TenantView {
     fn from(tenant: pb::Tenant) -> Self {
         Self {
-            access_token_lifetime: format!(
-                "{}s",
-                tenant.access_token_lifetime.map_or(0, |span| span.seconds)
-            ),
+            access_token_lifetime: names::seconds(tenant.access_token_lifetime.as_ref()),
+            policy: tenant.policy.unwrap_or_default().into(),
             create_time: names::moment(tenant.create_time.as_ref()),
             update_time: names::moment(tenant.update_time.as_ref()),
             name: tenant.name,
@@ -175,12 +185,15 @@ impl Tenant {
                 let request = pb::GetTenantRequest { name: names::tenant(&name) };
                 calls.get_tenant(request).await?.into_inner().tenant
             }
-            Command::Create { id, fields } => {
-                let (tenant, _) = fields.message();
+            Command::Create { id, fields, policy } => {
+                let (mut tenant, _) = fields.message();
+                if policy.are_given() {
+                    tenant.policy = Some(policy.onto(pb::Policy::default()));
+                }
                 let request = pb::CreateTenantRequest { tenant_id: id, tenant: Some(tenant) };
                 calls.create_tenant(request).await?.into_inner().tenant
             }
-            Command::Update { name, fields, disabled, etag } => {
+            Command::Update { name, fields, policy, disabled, etag } => {
                 let (tenant, mut paths) = fields.message();
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
                 let tenant = pb::Tenant {
@@ -189,11 +202,7 @@ impl Tenant {
                     etag,
                     ..tenant
                 };
-                let request = pb::UpdateTenantRequest {
-                    tenant: Some(tenant),
-                    update_mask: Some(FieldMask { paths }),
-                };
-                calls.update_tenant(request).await?.into_inner().tenant
+                update(&mut calls, tenant, paths, policy).await?
             }
             Command::Delete { name, force, etag } => {
                 let name = names::tenant(&name);
@@ -205,4 +214,28 @@ impl Tenant {
         };
         output.one(&TenantView::from(tenant.unwrap_or_default()))
     }
+}
+
+/// Changes a tenant. A policy is changed as a whole: what is not given of it stays as it is
+/// in the version that was read.
+async fn update(
+    calls: &mut TenantServiceClient<Authorized>,
+    mut tenant: pb::Tenant,
+    mut paths: Vec<String>,
+    policy: PolicyFlags,
+) -> Result<Option<pb::Tenant>, Failure> {
+    if policy.are_given() {
+        let request = pb::GetTenantRequest { name: tenant.name.clone() };
+        let read = calls.get_tenant(request).await?.into_inner().tenant.unwrap_or_default();
+        tenant.policy = Some(policy.onto(read.policy.unwrap_or_default()));
+        if tenant.etag.is_empty() {
+            tenant.etag = read.etag;
+        }
+        paths.push("policy".to_owned());
+    }
+    let update_mask = Some(FieldMask { paths });
+    let request = pb::UpdateTenantRequest { tenant: Some(tenant), update_mask };
+    let updated = calls.update_tenant(request).await?.into_inner();
+    tell(&updated.violations);
+    Ok(updated.tenant)
 }

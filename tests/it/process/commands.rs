@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -9,7 +10,7 @@ use super::binary::{Finished, Serving, exported, keyward};
 use crate::harness::fresh_database;
 
 /// A server and an administrator at the command line.
-struct Desk {
+pub(super) struct Desk {
     serving: Serving,
     folder: TempDir,
     id: String,
@@ -17,7 +18,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(database: &[&str]) -> Self {
+    pub(super) fn new(database: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
         let arguments: Vec<_> =
@@ -33,21 +34,28 @@ impl Desk {
         }
     }
 
-    fn run(&self, line: &str) -> Finished {
+    pub(super) fn run(&self, line: &str) -> Finished {
         self.run_as(&self.id, &self.secret, line)
     }
 
-    fn run_as(&self, id: &str, secret: &str, line: &str) -> Finished {
-        let mut command = keyward(line.split(' '));
-        command
-            .env("KEYWARD_SERVER", &self.serving.grpc)
-            .env("KEYWARD_CLIENT_ID", id)
-            .env("KEYWARD_CLIENT_SECRET", secret)
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
+    pub(super) fn run_as(&self, id: &str, secret: &str, line: &str) -> Finished {
+        let mut command = self.command(line);
+        command.env("KEYWARD_CLIENT_ID", id).env("KEYWARD_CLIENT_SECRET", secret);
         Finished::of(&mut command)
     }
 
-    fn fails(&self, line: &str, code: i32, says: &str) {
+    /// A command that the administrator is about to run.
+    pub(super) fn command(&self, line: &str) -> Command {
+        let mut command = keyward(line.split(' '));
+        command
+            .env("KEYWARD_SERVER", &self.serving.grpc)
+            .env("KEYWARD_CLIENT_ID", &self.id)
+            .env("KEYWARD_CLIENT_SECRET", &self.secret)
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        command
+    }
+
+    pub(super) fn fails(&self, line: &str, code: i32, says: &str) {
         let finished = self.run(line);
         assert_eq!(finished.code, Some(code), "{line}: {finished:?}");
         assert!(finished.stderr.contains(says), "{line}: {finished:?}");

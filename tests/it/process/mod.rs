@@ -4,5 +4,6 @@ mod binary;
 mod commands;
 mod configuration;
 mod dev;
+mod people;
 mod start;
 mod telemetry;

@@ -1,0 +1,291 @@
+//! Policies and limits: the flags that set them, and how they are shown.
+
+use clap::{Args, ValueEnum};
+use prost_types::Duration;
+use serde::{Deserialize, Serialize};
+
+use super::names;
+use super::names::Lifetime;
+use crate::proto::admin as pb;
+use crate::proto::admin::policy::{Owner, UserDeletion};
+
+/// Who may own an application.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OwnerWord {
+    User,
+    Account,
+}
+
+/// What deleting a user does to the applications he owns.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(super) enum DeletionWord {
+    /// They stand in the way
+    #[default]
+    Refuse,
+    /// Another user gets them
+    HandOver,
+    /// They are deleted too
+    Delete,
+}
+
+/// The fields of a policy that are given.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Policy")]
+pub(super) struct PolicyFlags {
+    /// Whether the tenant has no API credentials; true revokes all of its tokens
+    #[arg(long, value_name = "BOOL")]
+    api_credentials_disabled: Option<bool>,
+    /// Most credentials of the tenant; 0: no limit
+    #[arg(long, value_name = "N")]
+    max_credentials: Option<i64>,
+    /// Who may own new applications, user or account, again for both ('': both)
+    #[arg(long, value_name = "OWNER", value_parser = allowed_owner)]
+    allowed_owner: Vec<AllowedOwner>,
+    /// Whether those permitted can see secrets again; false destroys the copies there are
+    #[arg(long, value_name = "BOOL")]
+    secrets_viewable: Option<bool>,
+    /// A field that cannot be changed after creation, again for more, in place of those
+    /// there are ('': none)
+    #[arg(long, value_name = "FIELD")]
+    fixed_field: Vec<String>,
+    /// The longest a credential works, 90d, or never: it need not end
+    #[arg(long, value_name = "SPAN", value_parser = names::lifetime)]
+    max_credential_lifetime: Option<Lifetime>,
+    /// What deleting a user does to the applications he owns
+    #[arg(long, value_enum)]
+    user_deletion: Option<DeletionWord>,
+    /// Most requests in a window, for applications without limits of their own; 0: no limit
+    #[arg(long, value_name = "N")]
+    default_limit_requests: Option<i64>,
+    /// The window: 1s to 1d [default: 60s]
+    #[arg(long, value_name = "SPAN", value_parser = names::span)]
+    default_limit_window: Option<Duration>,
+    /// Most items in one request; 0: no limit
+    #[arg(long, value_name = "N")]
+    default_limit_items: Option<i64>,
+    /// No limits for applications without limits of their own
+    #[arg(long)]
+    no_default_limits: bool,
+}
+
+/// The limits that are given.
+#[derive(Debug, Args)]
+pub(super) struct LimitFlags {
+    /// Most requests in a window; 0: no limit
+    #[arg(long, value_name = "N")]
+    limit_requests: Option<i64>,
+    /// The window: 1s to 1d [default: 60s]
+    #[arg(long, value_name = "SPAN", value_parser = names::span)]
+    limit_window: Option<Duration>,
+    /// Most items in one request; 0: no limit
+    #[arg(long, value_name = "N")]
+    limit_items: Option<i64>,
+    /// No limits of its own: the policy's apply
+    #[arg(long)]
+    no_limits: bool,
+}
+
+/// Limits as they are given.
+struct Given {
+    requests: Option<i64>,
+    window: Option<Duration>,
+    items: Option<i64>,
+    none: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum AllowedOwner {
+    Any,
+    One(OwnerWord),
+}
+
+fn allowed_owner(text: &str) -> Result<AllowedOwner, String> {
+    if text.is_empty() {
+        return Ok(AllowedOwner::Any);
+    }
+    let word = OwnerWord::from_str(text, false).map(AllowedOwner::One);
+    word.map_err(|_| "must be user, account or '' for both".to_owned())
+}
+
+impl PolicyFlags {
+    /// Whether any field is given.
+    pub(super) fn are_given(&self) -> bool {
+        self.api_credentials_disabled.is_some()
+            || self.max_credentials.is_some()
+            || !self.allowed_owner.is_empty()
+            || self.secrets_viewable.is_some()
+            || !self.fixed_field.is_empty()
+            || self.max_credential_lifetime.is_some()
+            || self.user_deletion.is_some()
+            || self.limits().are_given()
+    }
+
+    /// A policy with the fields that are given, and the others as they were.
+    pub(super) fn onto(self, before: pb::Policy) -> pb::Policy {
+        let default_limits = self.limits().onto(before.default_limits);
+        let owners = self.allowed_owner.iter().filter_map(|owner| match owner {
+            AllowedOwner::Any => None,
+            AllowedOwner::One(word) => Some(Owner::from(*word).into()),
+        });
+        let mut policy = pb::Policy {
+            default_limits,
+            api_credentials_disabled: self
+                .api_credentials_disabled
+                .unwrap_or(before.api_credentials_disabled),
+            max_credentials: self.max_credentials.unwrap_or(before.max_credentials),
+            secrets_viewable: self.secrets_viewable.unwrap_or(before.secrets_viewable),
+            max_credential_lifetime: match self.max_credential_lifetime {
+                None => before.max_credential_lifetime,
+                Some(Lifetime::Unlimited) => None,
+                Some(Lifetime::Span(span)) => Some(span),
+            },
+            ..before
+        };
+        if !self.allowed_owner.is_empty() {
+            policy.allowed_owners = owners.collect();
+        }
+        if !self.fixed_field.is_empty() {
+            policy.fixed_fields = names::given_words(self.fixed_field);
+        }
+        if let Some(word) = self.user_deletion {
+            policy.set_user_deletion(word.into());
+        }
+        policy
+    }
+
+    fn limits(&self) -> Given {
+        Given {
+            requests: self.default_limit_requests,
+            window: self.default_limit_window,
+            items: self.default_limit_items,
+            none: self.no_default_limits,
+        }
+    }
+}
+
+impl LimitFlags {
+    /// Whether anything is given.
+    pub(super) fn are_given(&self) -> bool {
+        self.limits().are_given()
+    }
+
+    /// Limits with what is given, and the rest as it was.
+    pub(super) fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
+        self.limits().onto(before)
+    }
+
+    fn limits(&self) -> Given {
+        Given {
+            requests: self.limit_requests,
+            window: self.limit_window,
+            items: self.limit_items,
+            none: self.no_limits,
+        }
+    }
+}
+
+impl Given {
+    fn are_given(&self) -> bool {
+        self.none || self.is_any_given()
+    }
+
+    fn is_any_given(&self) -> bool {
+        self.requests.is_some() || self.window.is_some() || self.items.is_some()
+    }
+
+    /// "None" comes first: what is given beside it is all there is.
+    fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
+        let before = before.filter(|_| !self.none);
+        if !self.is_any_given() {
+            return before;
+        }
+        let before = before.unwrap_or_default();
+        Some(pb::Limits {
+            requests: self.requests.unwrap_or(before.requests),
+            request_window: self.window.or(before.request_window),
+            items_per_request: self.items.unwrap_or(before.items_per_request),
+        })
+    }
+}
+
+impl From<OwnerWord> for Owner {
+    fn from(word: OwnerWord) -> Self {
+        match word {
+            OwnerWord::User => Self::User,
+            OwnerWord::Account => Self::Account,
+        }
+    }
+}
+
+impl From<DeletionWord> for UserDeletion {
+    fn from(word: DeletionWord) -> Self {
+        match word {
+            DeletionWord::Refuse => Self::Refuse,
+            DeletionWord::HandOver => Self::HandOver,
+            DeletionWord::Delete => Self::Delete,
+        }
+    }
+}
+
+/// A policy as it is shown; what is absent is not limited.
+#[derive(Serialize)]
+pub(super) struct PolicyView {
+    api_credentials_disabled: bool,
+    max_credentials: Option<i64>,
+    allowed_owners: Vec<OwnerWord>,
+    secrets_viewable: bool,
+    fixed_fields: Vec<String>,
+    max_credential_lifetime: Option<String>,
+    default_limits: Option<LimitsView>,
+    user_deletion: DeletionWord,
+}
+
+/// Limits as they are shown.
+#[derive(Serialize)]
+pub(super) struct LimitsView {
+    requests: Option<i64>,
+    request_window: Option<String>,
+    items_per_request: Option<i64>,
+}
+
+impl From<pb::Policy> for PolicyView {
+    fn from(policy: pb::Policy) -> Self {
+        let owner = |owner| match owner {
+            Owner::User => Some(OwnerWord::User),
+            Owner::Account => Some(OwnerWord::Account),
+            Owner::Unspecified => None,
+        };
+        Self {
+            allowed_owners: policy.allowed_owners().filter_map(owner).collect(),
+            user_deletion: match policy.user_deletion() {
+                UserDeletion::Unspecified | UserDeletion::Refuse => DeletionWord::Refuse,
+                UserDeletion::HandOver => DeletionWord::HandOver,
+                UserDeletion::Delete => DeletionWord::Delete,
+            },
+            api_credentials_disabled: policy.api_credentials_disabled,
+            max_credentials: unless_zero(policy.max_credentials),
+            secrets_viewable: policy.secrets_viewable,
+            fixed_fields: policy.fixed_fields,
+            max_credential_lifetime: names::seconds(policy.max_credential_lifetime.as_ref()),
+            default_limits: policy.default_limits.map(LimitsView::from),
+        }
+    }
+}
+
+impl From<pb::Limits> for LimitsView {
+    fn from(limits: pb::Limits) -> Self {
+        Self {
+            requests: unless_zero(limits.requests),
+            request_window: names::seconds(limits.request_window.as_ref()),
+            items_per_request: unless_zero(limits.items_per_request),
+        }
+    }
+}
+
+/// Nought is no limit.
+fn unless_zero(number: i64) -> Option<i64> {
+    Some(number).filter(|number| *number != 0)
+}

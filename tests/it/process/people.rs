@@ -1,0 +1,343 @@
+//! The commands for people, policies, the audit log and use, against a real server.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::binary::Finished;
+use super::commands::Desk;
+use crate::harness::fresh_database;
+
+#[test]
+fn the_desk_of_a_tenant_works_on_sqlite() {
+    a_day(&Desk::new(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_desk_of_a_tenant_works_on_postgresql() {
+    let url = fresh_database().await;
+    tokio::task::spawn_blocking(move || a_day(&Desk::new(&["--database-url", &url])))
+        .await
+        .unwrap();
+}
+
+/// All of it on one server, each in a tenant of its own.
+fn a_day(desk: &Desk) {
+    people_act_within_their_roles(desk);
+    people_leave(desk);
+    the_log_tells_a_credentials_life(desk);
+    a_policy_is_set_field_by_field(desk);
+    limits_given_in_part_keep_the_rest(desk);
+    several_applications_go_at_once(desk);
+    use_is_counted(desk);
+}
+
+/// A tenant with two scopes, a role for members and one for auditors, and its users.
+fn tenant_with(desk: &Desk, tenant: &str, users: &[(&str, &str)]) {
+    desk.run(&format!("tenant create {tenant}")).worked();
+    desk.run(&format!("scope create {tenant}/users.read --display-name Users")).worked();
+    desk.run(&format!("scope create {tenant}/campaigns.read")).worked();
+    let member = format!(
+        "role create {tenant}/member --display-name Member --scope users.read \
+         --permission applications.view.own --permission applications.create.own \
+         --permission applications.edit.own --permission applications.delete.own"
+    );
+    desk.run(&member).worked();
+    let auditor = format!("role create {tenant}/auditor --permission audit.view");
+    desk.run(&auditor).worked();
+    for (user, role) in users {
+        desk.run(&format!("user create {tenant} --id {user} --role {role}")).worked();
+    }
+}
+
+fn column(values: &Value, member: &str) -> Vec<String> {
+    let each = values.as_array().unwrap().iter();
+    each.map(|value| value[member].as_str().unwrap().to_owned()).collect()
+}
+
+/// A new credential's id and secret.
+fn credential(desk: &Desk, of: &str) -> (String, String) {
+    let made = desk.run(&format!("credential create {of} -o json")).json();
+    let text = |member: &str| made[member].as_str().unwrap().to_owned();
+    (text("client_id"), text("secret"))
+}
+
+fn people_act_within_their_roles(desk: &Desk) {
+    tenant_with(desk, "acme", &[("sam", "member"), ("eve@acme.example", "acme/auditor")]);
+    let sam = |line: &str| desk.run(&format!("{line} --as-user acme/sam"));
+    let shown = desk.run("user show acme/sam -o json").json();
+    assert_eq!(shown["roles"], json!(["tenants/acme/roles/member"]));
+    let both = "user update acme/sam --role member --role acme/auditor --display-name Sam -o json";
+    let roles = desk.run(both).json()["roles"].clone();
+    assert_eq!(roles, json!(["tenants/acme/roles/auditor", "tenants/acme/roles/member"]));
+    desk.run("user update acme/sam --role member").worked();
+    let kim = desk.run("user update acme/kim --allow-missing --disabled true -o json").json();
+    assert_eq!((&kim["disabled"], &kim["roles"]), (&true.into(), &json!([])));
+    desk.fails("user update acme/lee --disabled true", 3, "acme/users/lee does not exist");
+    let listed = desk.run("user list acme").worked();
+    assert!(listed.contains("acme/sam") && listed.contains("Sam"), "{listed}");
+    assert!(!listed.contains("tenants/"), "names are short in a table: {listed}");
+
+    let mine = sam("application create acme --id mine --display-name Mine --scope users.read \
+                    --role member --limit-requests 40 -o json")
+    .json();
+    assert_eq!(mine["owner"], "tenants/acme/users/sam");
+    assert_eq!(mine["roles"], json!(["tenants/acme/roles/member"]));
+    assert_eq!(mine["effective_scopes"], json!(["users.read"]));
+    desk.run("application create acme --id all --display-name All --owner account").worked();
+    let seen = sam("application list acme -o json").json();
+    assert_eq!(column(&seen, "name"), ["tenants/acme/applications/mine"]);
+    let lists = [
+        ("--account", vec!["tenants/acme"]),
+        ("--owner account", vec!["tenants/acme"]),
+        ("--users", vec!["tenants/acme/users/sam"]),
+        ("--owner acme/sam --state active --search MIN", vec!["tenants/acme/users/sam"]),
+        ("--expiring 30d", vec![]),
+        ("--state disabled", vec![]),
+        ("--order-by name", vec!["tenants/acme", "tenants/acme/users/sam"]),
+    ];
+    for (conditions, owners) in lists {
+        let listed = desk.run(&format!("application list acme {conditions} -o json")).json();
+        assert_eq!(column(&listed, "owner"), owners, "{conditions}");
+    }
+    desk.fails("application list acme --mine --users", 2, "cannot be used with");
+
+    let refused = sam("application delete acme/all");
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.stderr.contains("applications.delete.account"), "{refused:?}");
+    let refused = sam("application update acme/mine --scope campaigns.read");
+    assert!(refused.stderr.contains("campaigns.read"), "{refused:?}");
+    assert_eq!(sam("tenant show nobody").code, Some(3), "other tenants do not exist for him");
+    let kim = desk.run("tenant show acme --as-user acme/kim");
+    assert_eq!(kim.code, Some(4), "{kim:?}");
+    let environment =
+        |user: &str| Finished::of(desk.command("user list acme").env("KEYWARD_AS_USER", user)).code;
+    assert_eq!((environment("acme/sam"), environment("")), (Some(4), Some(0)));
+
+    let log = desk.run("audit list acme --actor acme/sam -o json").json();
+    let what: Vec<_> = column(&log, "action").into_iter().zip(column(&log, "outcome")).collect();
+    let what: Vec<_> = what.iter().map(|(what, how)| (what.as_str(), how.as_str())).collect();
+    let newest_first = [
+        ("UpdateApplication", "refused"),
+        ("DeleteApplication", "refused"),
+        ("CreateApplication", "done"),
+    ];
+    assert_eq!(what, newest_first);
+    let eve = desk.run("audit list acme --as-user acme/eve@acme.example --action CreateTenant");
+    let told = eve.worked();
+    assert!(told.contains("system/admin") && told.contains("127.0.0.1"), "{told}");
+    assert_eq!(sam("audit list acme").code, Some(4));
+
+    desk.fails("role delete acme/member", 1, "IN_USE");
+    let changed = desk.run("role update acme/member --scope  --all-scopes true -o json").json();
+    assert_eq!((&changed["scopes"], &changed["all_scopes"]), (&json!([]), &true.into()));
+    desk.run("role delete acme/member --force").worked();
+    assert_eq!(desk.run("role show acme/member").code, Some(3));
+    desk.fails("role create acme", 2, "acme/ID");
+}
+
+fn people_leave(desk: &Desk) {
+    tenant_with(desk, "leave", &[("sam", "member"), ("eve", "member")]);
+    desk.run("application create leave --id a --display-name A --owner leave/sam").worked();
+    let (id, _) = credential(desk, "leave/a");
+    desk.fails("user delete leave/sam", 1, &id);
+    let preview = desk.run("user delete leave/sam --preview").worked();
+    for part in ["1 application with 1 credential", "leave/a\n", &id, "nothing was changed"] {
+        assert!(preview.contains(part), "{part}: {preview}");
+    }
+    let preview = desk.run("user delete leave/sam --preview -o json").json();
+    assert_eq!((&preview["outcome"], &preview["preview"]), (&"refused".into(), &true.into()));
+
+    desk.run("tenant update leave --user-deletion hand_over").worked();
+    desk.fails("user delete leave/sam", 2, "hand_over_to");
+    let told = desk.run("user delete leave/sam --hand-over-to leave/eve").worked();
+    assert!(told.contains("handed over to leave/eve") && told.contains("is deleted"), "{told}");
+    let owner = desk.run("application show leave/a -o json").json()["owner"].clone();
+    assert_eq!(owner, "tenants/leave/users/eve");
+    desk.run("tenant update leave --user-deletion delete").worked();
+    let gone = desk.run("user delete leave/eve -o json").json();
+    assert_eq!((&gone["outcome"], &gone["application_count"]), (&"deleted".into(), &1.into()));
+    assert_eq!(desk.run("application show leave/a").code, Some(3));
+}
+
+fn the_log_tells_a_credentials_life(desk: &Desk) {
+    tenant_with(desk, "life", &[("sam", "member")]);
+    desk.run("tenant update life --secrets-viewable true").worked();
+    desk.run("application create life --id crm --display-name CRM --owner life/sam").worked();
+    let made = desk.run("credential create life/crm -o json");
+    assert!(!made.stderr.contains("once"), "it can be seen again: {made:?}");
+    let made = made.json();
+    let (id, secret) = (made["client_id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    let name = format!("life/crm/{id}");
+    let revealed = desk.run(&format!("credential reveal {name}")).worked();
+    assert_eq!(revealed, format!("{secret}\n"));
+    let rotated = desk.run(&format!("credential rotate {name} --overlap 1h -o json")).json();
+    let revealed = desk.run(&format!("credential reveal {name} -o json")).json();
+    assert_eq!(revealed, json!({ "secret": rotated["secret"] }));
+    let refused = desk.run(&format!("credential reveal {name} --as-user life/sam"));
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.stderr.contains("applications.reveal.own"), "{refused:?}");
+    desk.run(&format!("credential delete {name} --as-user life/sam")).worked();
+
+    let list = format!("audit list life --resource {name} --oldest-first");
+    let story = desk.run(&list).worked();
+    let of_it: Vec<_> = story.lines().filter(|line| line.contains(&name)).collect();
+    let last_four = |secret: &str| secret[secret.len() - 4..].to_owned();
+    let (old, new) = (last_four(secret), last_four(rotated["secret"].as_str().unwrap()));
+    let told = [
+        ("system/admin", "CreateCredential", "done", "kind: client_secret".to_owned()),
+        ("system/admin", "RevealCredential", "done", format!("the secret …{old} was shown")),
+        ("system/admin", "RotateCredential", "done", format!("secrets: …{old} -> …{new}; older")),
+        ("system/admin", "RevealCredential", "done", format!("the secret …{new} was shown")),
+        ("life/sam", "RevealCredential", "refused", "applications.reveal.own".to_owned()),
+        ("life/sam", "DeleteCredential", "done", String::new()),
+    ];
+    assert_eq!(of_it.len(), told.len(), "{story}");
+    for (line, (who, action, outcome, what)) in of_it.iter().zip(&told) {
+        for part in [who, action, outcome, what.as_str()] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(!line.contains(secret), "{line}");
+    }
+    assert!(story.contains("owner: user sam"), "{story}");
+    assert!(story.contains("CreateApplication"), "what is above belongs to it: {story}");
+    let fields = desk.run(&format!("{list} --action RotateCredential -o json")).json();
+    assert_eq!(fields[0]["changes"][0]["field"], "secrets");
+    assert_eq!(fields[0]["service"], "tenants/system/applications/admin");
+    assert_eq!(fields.as_array().unwrap().len(), 1);
+    let none = desk.run("audit list life --until 1h -o json").json();
+    assert_eq!(none, json!([]), "nothing is that old");
+    let one = desk.run("audit list life --since 1h --limit 1");
+    assert!(one.stderr.contains("there are more"), "{one:?}");
+}
+
+fn a_policy_is_set_field_by_field(desk: &Desk) {
+    tenant_with(desk, "rules", &[]);
+    desk.run("application create rules --id a --display-name A").worked();
+    credential(desk, "rules/a");
+    credential(desk, "rules/a");
+    let update = "tenant update rules --max-credentials 1 --fixed-field scopes --fixed-field roles \
+                  --allowed-owner user --max-credential-lifetime 90d --default-limit-requests 40 \
+                  --default-limit-window 1m -o json";
+    let updated = desk.run(update);
+    let told = ["max_credentials (1)", "allowed_owners (1)", "max_credential_lifetime (2)"];
+    for rule in told {
+        assert!(updated.stderr.contains(&format!("policy.{rule}: ")), "{rule}: {updated:?}");
+    }
+    assert!(updated.stderr.contains("tenants/rules/applications/a"), "{updated:?}");
+    let mut policy = json!({
+        "api_credentials_disabled": false,
+        "max_credentials": 1,
+        "allowed_owners": ["user"],
+        "secrets_viewable": false,
+        "fixed_fields": ["scopes", "roles"],
+        "max_credential_lifetime": "7776000s",
+        "default_limits": {
+            "requests": 40, "request_window": "60s", "items_per_request": null,
+        },
+        "user_deletion": "refuse",
+    });
+    assert_eq!(updated.json()["policy"], policy);
+    desk.fails("credential create rules/a", 1, "QUOTA_EXCEEDED");
+    desk.fails("application update rules/a --scope users.read", 1, "fixed_fields");
+
+    let update = "tenant update rules --max-credentials 0 --default-limit-items 9 -o json";
+    policy["max_credentials"] = Value::Null;
+    policy["default_limits"]["items_per_request"] = 9.into();
+    assert_eq!(desk.run(update).json()["policy"], policy, "the rest stays");
+    let clear = "tenant update rules --fixed-field  --allowed-owner  --no-default-limits \
+                 --max-credential-lifetime never -o json";
+    for (field, value) in [
+        ("fixed_fields", json!([])),
+        ("allowed_owners", json!([])),
+        ("max_credential_lifetime", Value::Null),
+        ("default_limits", Value::Null),
+    ] {
+        policy[field] = value;
+    }
+    assert_eq!(desk.run(clear).json()["policy"], policy);
+    desk.fails("tenant update rules --max-credentials 5 --etag r9", 1, "ETAG_MISMATCH");
+    desk.fails("tenant update rules --user-deletion perhaps", 2, "hand_over");
+    desk.fails("tenant update rules --allowed-owner god", 2, "user, account");
+    assert!(desk.run("tenant show rules").worked().contains("policy.user_deletion"));
+}
+
+fn limits_given_in_part_keep_the_rest(desk: &Desk) {
+    desk.run("tenant create limits").worked();
+    let create = "application create limits --id a --display-name A --limit-requests 40 -o json";
+    let limits = |line: &str| desk.run(line).json()["limits"].clone();
+    let first = json!({ "requests": 40, "request_window": "60s", "items_per_request": null });
+    assert_eq!(limits(create), first);
+    let both = json!({ "requests": 40, "request_window": "60s", "items_per_request": 9 });
+    assert_eq!(limits("application update limits/a --limit-items 9 -o json"), both);
+    assert_eq!(limits("application update limits/a --display-name B -o json"), both);
+    assert_eq!(limits("application update limits/a --no-limits -o json"), Value::Null);
+    desk.fails("application update limits/a --limit-window 2d", 2, "request_window");
+}
+
+fn several_applications_go_at_once(desk: &Desk) {
+    desk.run("tenant create many").worked();
+    for id in ["a", "b", "c", "kept"] {
+        desk.run(&format!("application create many --id {id} --display-name {id}")).worked();
+    }
+    desk.run("application update many/kept --protected true").worked();
+    desk.fails("application delete many/a other/b", 2, "one tenant");
+    desk.fails("application delete many/a many/b --etag r1", 2, "etag");
+    let mixed = desk.run("application delete many/a many/kept many/nothing -o json");
+    assert_eq!(mixed.code, Some(1), "{mixed:?}");
+    assert!(mixed.stderr.contains("2 of 3"), "{mixed:?}");
+    let results: Value = serde_json::from_str(&mixed.stdout).unwrap();
+    let reasons: Vec<_> = results.as_array().unwrap().iter().map(|one| &one["reason"]).collect();
+    assert_eq!(reasons, [&Value::Null, &"PROTECTED".into(), &"NOT_FOUND".into()]);
+    desk.run("application delete many/b many/c").worked();
+    let left = desk.run("application list many -o json").json();
+    assert_eq!(column(&left, "name"), ["tenants/many/applications/kept"]);
+    desk.fails("application delete many/kept", 1, "PROTECTED");
+    desk.run("application update many/kept --protected false").worked();
+    desk.run("application delete many/kept").worked();
+}
+
+fn use_is_counted(desk: &Desk) {
+    tenant_with(desk, "used", &[]);
+    for id in ["a", "b"] {
+        let create = format!("application create used --id {id} --display-name {id}");
+        desk.run(&format!("{create} --scope users.read")).worked();
+    }
+    let ((used, secret), (idle, _)) = (credential(desk, "used/a"), credential(desk, "used/b"));
+    let ids = |line: &str| column(&desk.run(&format!("{line} -o json")).json(), "client_id");
+    assert_eq!(ids("credential list used"), [used.as_str(), &idle]);
+    assert_eq!(ids("credential list used/b"), [idle.as_str()]);
+    let table = desk.run("credential list tenants/used").worked();
+    assert!(table.contains(&format!("used/a/{used}")), "{table}");
+    desk.run(&format!("credential update used/b/{idle} --expire-time 10d")).worked();
+    assert_eq!(ids("credential list used --expiring 30d"), [idle.as_str()]);
+    assert_eq!(ids("credential list used --unused 90d"), [""; 0]);
+
+    let token = desk.run_as(&used, &secret, "token").worked();
+    desk.run(&format!("introspect {}", token.trim())).worked();
+    // Uses are written every few seconds, and the two may be written one by one.
+    let mut tries = (0..200).map(|_| {
+        thread::park_timeout(Duration::from_millis(50));
+        desk.run("usage used/a --since 30d -o json").json()
+    });
+    let sum = |days: &Value, of: &str| {
+        let each = days.as_array().unwrap().iter().map(|day| day[of].as_i64().unwrap());
+        each.sum::<i64>()
+    };
+    let days = tries.find(|days| sum(days, "exchanges") + sum(days, "checks") == 2);
+    let days = days.expect("uses are written");
+    assert_eq!((sum(&days, "exchanges"), sum(&days, "checks")), (1, 1));
+    let name = format!("tenants/used/applications/a/credentials/{used}");
+    assert_eq!(days[0]["credential"], name);
+    let shown = desk.run("application show used/a -o json").json();
+    assert!(shown["last_use_time"].is_string() && shown["last_use_address"] == "127.0.0.1");
+    assert_eq!(shown["masked_secrets"][0], format!("…{}", &secret[secret.len() - 4..]));
+    let shown = desk.run(&format!("credential show used/a/{used} -o json")).json();
+    assert_eq!(
+        (&shown["last_use_address"], &shown["viewable"]),
+        (&"127.0.0.1".into(), &false.into())
+    );
+    assert!(desk.run("usage used/a --until 2d").worked().lines().count() == 1, "only a header");
+    desk.fails("usage used/a --since soon", 2, "a span as 90d");
+}
