@@ -253,7 +253,10 @@ impl Ownership {
             Self::Mine => {
                 let mine = authority.user().cloned();
                 let user = mine.ok_or_else(|| {
-                    Error::invalid("ownership", "must not be OWNERSHIP_MINE without an acting user")
+                    Error::invalid(
+                        "ownership",
+                        "is `mine`, and that needs an acting user (keyward-user)",
+                    )
                 })?;
                 view(Reach::Own)?;
                 Ok(Owners { user: Some(user), ..Owners::default() })

@@ -17,7 +17,7 @@ pub(in crate::grpc) fn list(
     let named = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
     let action = match request.action.as_str() {
         "" => Some(None),
-        action => fields.read("action", Action::parse(action)).map(Some),
+        action => fields.read("action", self::action(action)).map(Some),
     };
     let start = fields.read("start_time", moment(request.start_time.as_ref()));
     let end = fields.read("end_time", moment(request.end_time.as_ref()));
@@ -34,6 +34,11 @@ pub(in crate::grpc) fn list(
         Some((tenant?, filter))
     })();
     fields.finish(whole)
+}
+
+fn action(name: &str) -> Result<Action, Fault> {
+    Action::parse(name)
+        .map_err(|_| Fault::new("must be the name of an RPC that changes something, as DeleteUser"))
 }
 
 fn oldest_first(order_by: &str) -> Result<bool, Fault> {

@@ -9,6 +9,7 @@ use crate::harness::{Admin, Backend, Credential, Keyward, mask, on_both_database
 
 on_both_databases!(
     a_supervisor_cannot_give_an_admins_scope,
+    a_users_own_ceiling_holds_for_what_the_account_owns_too,
     an_admin_who_is_demoted_takes_his_applications_down_with_him,
     what_an_owner_later_gains_widens_nothing,
     a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold,
@@ -98,6 +99,25 @@ async fn a_supervisor_cannot_give_an_admins_scope(backend: Backend) {
     let (_, credential) = acme.eve.credential(&name, Kind::ClientSecret).await;
     let status = credential.exchange(&acme.kw.grpc(), &["a", "b"], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED", "and asking for it gets it nothing");
+}
+
+async fn a_users_own_ceiling_holds_for_what_the_account_owns_too(backend: Backend) {
+    let mut acme = Acme::new(backend).await;
+    acme.admin.role("acme", "maker", &["applications.create.account"], &["a"]).await;
+    acme.admin.user("acme", "eve", &["maker"]).await;
+    let create = |scope: &str| pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application: Some(pb::Application {
+            display_name: "CRM".to_owned(),
+            owner: "tenants/acme".to_owned(),
+            scopes: vec![scope.to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let status = acme.eve.applications.create_application(create("b")).await.unwrap_err();
+    assert_eq!(status.message(), "scope not allowed: b");
+    acme.eve.applications.create_application(create("a")).await.unwrap();
 }
 
 async fn an_admin_who_is_demoted_takes_his_applications_down_with_him(backend: Backend) {
