@@ -17,5 +17,6 @@ mod faults;
 mod grpc;
 mod harness;
 mod oauth2;
+mod platforms;
 mod process;
 mod store;
