@@ -176,14 +176,17 @@ impl Policy {
         Ok(())
     }
 
-    /// Refuses an owner that new applications may not have.
+    /// Refuses an owner that new applications and credentials may not have.
     pub fn require_owner(&self, owner: &Owner) -> Result<()> {
         if self.allows_owner(owner.kind()) {
             return Ok(());
         }
         Err(Error::Policy {
             rule: "allowed_owners",
-            message: format!("new applications cannot be owned by {}", owner.kind().phrase()),
+            message: format!(
+                "{} cannot get new applications or credentials",
+                owner.kind().phrase()
+            ),
         })
     }
 

@@ -237,6 +237,11 @@ async fn check_new(
     let found = application_found(session, application).await?;
     authority.require_on(Verb::Create, &found.owner)?;
     policy.require_enabled()?;
+    policy.require_owner(&found.owner)?;
+    // One that is protected may get its first: it could never be rid of another.
+    if found.settings.protected && !session.credentials_of(application).await?.is_empty() {
+        return Err(Error::Protected(application.to_string()));
+    }
     policy.require_room(session.count_credentials(&application.tenant).await?)
 }
 

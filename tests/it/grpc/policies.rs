@@ -176,6 +176,17 @@ async fn only_the_allowed_owners_own_new_applications(backend: Backend) {
             }
         }
     }
+    // What is there already gets no new credential either, and may be edited.
+    set(&mut admin, only(Owner::User)).await;
+    let accounts = pb::ListApplicationsRequest {
+        parent: "tenants/acme".to_owned(),
+        owner: "tenants/acme".to_owned(),
+        ..Default::default()
+    };
+    let list = admin.applications.list_applications(accounts).await.unwrap().into_inner();
+    let old = list.applications[0].name.clone();
+    let status = admin.credentials.create_credential(new_credential(&old)).await.unwrap_err();
+    assert_eq!(rule(&status), "allowed_owners");
     set(&mut admin, pb::Policy::default()).await;
     let status = owned(&mut admin, "", "tenants/acme/users/nobody").await.unwrap_err();
     assert_eq!(reason(&status), "NOT_FOUND");
@@ -336,6 +347,8 @@ async fn a_protected_application_is_changed_by_nobody_until_the_platform_unprote
     assert_eq!(reason(&status), "PERMISSION_DENIED", "protection is the platform's");
     admin.applications.update_application(protect(true)).await.unwrap();
     let (credential, _) = sam.credential(&application, Kind::ApiKey).await;
+    let status = sam.credentials.create_credential(new_credential(&application)).await;
+    assert_eq!(reason(&status.unwrap_err()), "PROTECTED", "it could never be rid of another");
 
     for caller in [&mut sam, &mut admin] {
         let name = || application.clone();
