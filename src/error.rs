@@ -250,6 +250,9 @@ fn summary(violations: &[Violation]) -> String {
 }
 
 fn listing(names: &[String], total: i64) -> String {
+    if names.is_empty() {
+        return format!("{total} others");
+    }
     let more = usize::try_from(total).unwrap_or_default().saturating_sub(names.len());
     format!("{}{}", names.join(", "), and_more(more))
 }

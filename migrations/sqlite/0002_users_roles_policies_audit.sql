@@ -133,6 +133,7 @@ create table audit_events (
 ) strict;
 
 create index audit_events_by_resource on audit_events (tenant_id, resource, number);
+create index audit_events_by_service on audit_events (tenant_id, service, number);
 create index audit_events_by_user on audit_events (tenant_id, user_name, number);
 
 -- What happened stays as it was told.

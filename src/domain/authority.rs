@@ -158,6 +158,23 @@ impl Authority {
         Ok(owners)
     }
 
+    /// Whether the names of all users and applications may be told.
+    pub fn sees_everyone(&self) -> bool {
+        let view = |reach| self.allows(Permission::Applications(Verb::View, reach));
+        self.allows(Permission::UsersView) && view(Reach::Users) && view(Reach::Account)
+    }
+
+    /// An error as this caller may hear it: how many stand in the way, and their names only
+    /// if they may be told.
+    pub fn told(&self, error: Error) -> Error {
+        match error {
+            Error::InUse { resource, total, .. } if !self.sees_everyone() => {
+                Error::InUse { resource, by: Vec::new(), total }
+            }
+            error => error,
+        }
+    }
+
     fn allows(&self, permission: Permission) -> bool {
         match self {
             Self::Platform => true,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fields::Fault;
 use super::{Policy, Record, TenantId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Whom a token is for: the `aud` claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,14 @@ pub struct TenantPatch {
     pub disabled: Option<bool>,
     /// New rules, in place of the old ones.
     pub policy: Option<Policy>,
+}
+
+impl Tenant {
+    /// Refuses the built-in tenant: it has no users and roles, its applications act by their
+    /// scopes, and its catalogue and policy stay as they are.
+    pub fn require_own_rules(&self) -> Result<(), Error> {
+        if self.id.is_system() { Err(Error::BuiltIn(self.id.name())) } else { Ok(()) }
+    }
 }
 
 impl TenantPatch {

@@ -1,14 +1,12 @@
 //! Use cases of applications.
 
-use std::collections::BTreeSet;
-
 use super::attempts::{Attempt, Ledger, Open};
+use super::grants::{Grants, check_grants};
 use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
-use crate::domain::authority::Ceiling;
 use crate::domain::{
     Action, Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationPatch,
-    ApplicationSettings, Authority, FieldChange, Owner, OwnerKind, Policy, Record, RoleId,
-    RoleName, RoleSettings, ScopeSet, TenantId, UserId, UserName, Verb,
+    ApplicationSettings, Authority, FieldChange, Owner, OwnerKind, Policy, Record, ScopeSet,
+    TenantId, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::random;
@@ -41,16 +39,6 @@ pub enum Ownership {
     Users,
     /// Those of this owner.
     Of(Owner),
-}
-
-/// What an application is given: all of it, or what an update adds.
-pub(super) struct Grants<'a> {
-    /// Whose it is.
-    pub(super) owner: &'a Owner,
-    /// The scopes.
-    pub(super) scopes: ScopeSet,
-    /// The roles.
-    pub(super) roles: BTreeSet<RoleId>,
 }
 
 impl Service {
@@ -306,8 +294,13 @@ pub(super) async fn remove(ledger: &mut Ledger, application: &Application) -> Re
     }
     let credentials = ledger.credentials_of(name).await?;
     let mut changes = FieldChange::of_gone(&application.settings);
-    if !credentials.is_empty() {
-        changes.push(FieldChange::new("credentials", Some(credentials.join(" ")), None));
+    if credentials.count > 0 {
+        let more = match credentials.count - i64::try_from(credentials.first.len()).unwrap_or(0) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let names = format!("{}{more}", credentials.first.join(" "));
+        changes.push(FieldChange::new("credentials", Some(names), None));
     }
     ledger.delete_application(name).await?;
     ledger.note(Action::DeleteApplication, name, changes).await
@@ -321,65 +314,6 @@ pub(super) fn owner_change(after: &Owner, before: Option<&Owner>) -> FieldChange
 pub(super) async fn found(session: &mut Session, name: &ApplicationName) -> Result<Application> {
     let found = session.find_application(name).await?;
     found.ok_or_else(|| Error::NotFound(name.to_string()))
-}
-
-/// What an application is given is of the enabled catalogue, and within what both the one
-/// who gives it and its owner may grant.
-pub(super) async fn check_grants(
-    tx: &mut Tx,
-    authority: &Authority,
-    tenant: &TenantId,
-    grants: Grants<'_>,
-) -> Result<()> {
-    let ceiling = match grants.owner {
-        Owner::Account => Ceiling::Catalogue,
-        Owner::User(user) => ceiling_of(tx, tenant, user).await?,
-    };
-    let enabled = tx
-        .catalogue(tenant)
-        .await?
-        .into_iter()
-        .filter(|scope| !scope.settings.disabled)
-        .map(|scope| scope.id.scope)
-        .collect();
-    refuse_scopes(grants.scopes.without(&enabled))?;
-    authority.require_scopes(&grants.scopes)?;
-    refuse_scopes(ceiling.beyond(&grants.scopes))?;
-    let roles = role_settings(tx, tenant, &grants.roles).await?;
-    authority.require_roles(&roles)?;
-    for role in &roles {
-        refuse_scopes(ceiling.beyond(&role.scopes))?;
-    }
-    Ok(())
-}
-
-/// The scopes that a user may grant.
-async fn ceiling_of(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<Ceiling> {
-    let name = UserName { tenant: tenant.clone(), user: user.clone() };
-    if tx.find_user(&name).await?.is_none() {
-        return Err(Error::NotFound(name.to_string()));
-    }
-    let roles = tx.roles_of(tenant, user).await?;
-    Ok(Ceiling::of(roles.iter().map(|role| &role.settings)))
-}
-
-fn refuse_scopes(scopes: Vec<String>) -> Result<()> {
-    if scopes.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(scopes)) }
-}
-
-/// What these roles allow; each must be there.
-pub(super) async fn role_settings(
-    session: &mut Session,
-    tenant: &TenantId,
-    roles: &BTreeSet<RoleId>,
-) -> Result<Vec<RoleSettings>> {
-    let mut settings = Vec::with_capacity(roles.len());
-    for role in roles {
-        let name = RoleName { tenant: tenant.clone(), role: role.clone() };
-        let role = session.find_role(&name).await?;
-        settings.push(role.ok_or_else(|| Error::NotFound(name.to_string()))?.settings);
-    }
-    Ok(settings)
 }
 
 /// The error for an application that could not be added: a repeated request is told

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Caller, Service};
 use crate::domain::{Action, Actor, AuditEvent, Authority, FieldChange, Outcome, Tenant, TenantId};
 use crate::error::{Error, Result};
-use crate::store::{Losers, Session, Tx};
+use crate::store::{Affected, Session, Tx};
 
 /// Something that a caller attempts.
 #[derive(Clone, Debug)]
@@ -98,15 +98,21 @@ impl Ledger {
         self.tx.insert_audit_event(&event).await
     }
 
-    /// Writes down what each of many lost with something that goes.
-    pub(super) async fn note_losers(
-        &mut self,
-        action: Action,
-        losers: Losers<'_>,
-        lost: FieldChange,
-    ) -> Result<()> {
-        let event = self.event(action, String::new(), vec![lost], String::new());
-        self.tx.insert_audit_events(losers, &event).await
+    /// Gives what something done elsewhere takes rights from a new version, revokes its
+    /// tokens if it has any, and writes that down for each.
+    pub(super) async fn affect(&mut self, affected: Affected<'_>, why: &str) -> Result<()> {
+        let (action, detail) = match affected {
+            Affected::ApplicationsWithScope(_)
+            | Affected::ApplicationsWithRole(_)
+            | Affected::ApplicationsOf(_) => {
+                (Action::UpdateApplication, format!("its tokens were revoked: {why}"))
+            }
+            Affected::RolesWithScope(_) => (Action::UpdateRole, why.to_owned()),
+            Affected::UsersWithRole(_) => (Action::UpdateUser, why.to_owned()),
+        };
+        let event = self.event(action, String::new(), Vec::new(), detail);
+        self.tx.note_affected(affected, &event).await?;
+        self.tx.change_affected(affected, self.now).await
     }
 
     fn event(
@@ -210,6 +216,8 @@ impl Service {
         let mut ledger = self.begin(attempt).await?;
         let tenant = ledger.lock_tenant(&attempt.tenant).await?;
         let tenant = tenant.ok_or_else(|| Error::NotFound(attempt.tenant.name()))?;
+        // Others may have written while this waited: events are in the order of their times.
+        ledger.now = self.now();
         let authority = self.authority(&mut ledger, attempt.caller).await?;
         Ok(Open { ledger, tenant, authority })
     }

@@ -6,7 +6,7 @@ use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanish
 use crate::domain::{
     Action, ApplicationId, ApplicationName, Authority, Credential, CredentialFilter, CredentialId,
     CredentialKind, CredentialName, CredentialPatch, CredentialSettings, FieldChange, Owners,
-    Policy, Record, TenantId, Verb,
+    Policy, Record, ScopeSet, TenantId, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
@@ -144,21 +144,22 @@ impl Service {
             let reached = reach(&mut ledger, &authority, Verb::Edit, name).await?;
             let before = reached.credential;
             check_etag(&before.record, etag, name)?;
-            if let Some(expires_at) = patch.expires_at {
-                check_expiry(expires_at, now, "credential.expire_time")?;
-            }
-            let mut after = before.settings.with(patch);
-            if after == before.settings {
-                return Ok(before);
-            }
-            check_protection(reached.protected, name)?;
             let policy = &tenant.settings.policy;
-            policy.require_enabled()?;
-            policy.require_changeable(before.settings.changed(&after))?;
-            if after.expires_at != before.settings.expires_at {
+            let new_end = patch.expires_at.is_some();
+            let mut after = before.settings.with(patch);
+            if new_end {
                 after.expires_at =
                     policy.credential_end(after.expires_at, before.record.created_at)?;
             }
+            if after == before.settings {
+                return Ok(before);
+            }
+            if new_end {
+                check_expiry(after.expires_at, now, "credential.expire_time")?;
+            }
+            check_protection(reached.protected, name)?;
+            policy.require_enabled()?;
+            policy.require_changeable(before.settings.changed(&after))?;
             let changes = FieldChange::between(&before.settings, &after);
             let credential = Credential {
                 epoch: before.epoch + i64::from(before.settings.revokes(&after)),
@@ -206,6 +207,8 @@ pub(super) struct Reached {
     pub(super) credential: Credential,
     /// Whether its application is protected.
     pub(super) protected: bool,
+    /// What its application can use.
+    pub(super) scopes: ScopeSet,
 }
 
 /// The credential, if the caller may do this with those of its application.
@@ -219,7 +222,11 @@ pub(super) async fn reach(
     let application = session.find_application(&name.application).await?.ok_or_else(missing)?;
     authority.require_on(verb, &application.owner)?;
     let credential = session.find_credential(name).await?.ok_or_else(missing)?;
-    Ok(Reached { credential, protected: application.settings.protected })
+    Ok(Reached {
+        credential,
+        protected: application.settings.protected,
+        scopes: application.effective_scopes,
+    })
 }
 
 /// Refuses a change of a protected application's credential.
@@ -238,11 +245,16 @@ async fn check_new(
     authority.require_on(Verb::Create, &found.owner)?;
     policy.require_enabled()?;
     policy.require_owner(&found.owner)?;
+    // Who gets the secret could use all of it.
+    authority.require_scopes(&found.effective_scopes)?;
     // One that is protected may get its first: it could never be rid of another.
-    if found.settings.protected && !session.credentials_of(application).await?.is_empty() {
+    if found.settings.protected && session.credentials_of(application).await?.count > 0 {
         return Err(Error::Protected(application.to_string()));
     }
-    policy.require_room(session.count_credentials(&application.tenant).await?)
+    if policy.max_credentials.is_some() {
+        policy.require_room(session.count_credentials(&application.tenant).await?)?;
+    }
+    Ok(())
 }
 
 /// The error for a credential that could not be added: a repeated request is told what

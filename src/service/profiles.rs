@@ -1,7 +1,8 @@
 //! Making a tenant what a profile says.
 
-use super::applications::{Grants, check_grants, insert};
+use super::applications::insert;
 use super::attempts::{Attempt, Ledger};
+use super::grants::{Grants, check_grants};
 use super::policies::Violation;
 use super::{Caller, Service};
 use crate::domain::{
@@ -55,14 +56,12 @@ impl Service {
             let policy = settings.policy.clone();
             // A dry run of a change that needs force tells what force would do.
             let force = force || validate_only;
-            let changes =
-                differences(&mut ledger, id, current.as_ref(), settings, &profile).await?;
-            let mut applied = Vec::with_capacity(changes.len());
-            for change in changes {
-                let affected = affected(&mut ledger, id, &change).await?;
-                self.apply(&mut ledger, id, current.as_ref(), change.clone(), force).await?;
-                applied.push(AppliedChange { change, affected });
-            }
+            let current = current.as_ref();
+            let changes = of_tenant(&mut ledger, id, current, settings, &profile).await?;
+            let mut applied = self.apply(&mut ledger, id, current, changes, force).await?;
+            // Roles are compared when the catalogue is done: a scope that goes leaves them.
+            let changes = of_roles(&mut ledger, id, &profile).await?;
+            applied.extend(self.apply(&mut ledger, id, current, changes, force).await?);
             let violations = ledger.violations(id, &policy).await?;
             if !validate_only && !applied.is_empty() {
                 ledger.commit().await?;
@@ -73,6 +72,23 @@ impl Service {
     }
 
     async fn apply(
+        &self,
+        ledger: &mut Ledger,
+        id: &TenantId,
+        current: Option<&Tenant>,
+        changes: Vec<Change>,
+        force: bool,
+    ) -> Result<Vec<AppliedChange>> {
+        let mut applied = Vec::with_capacity(changes.len());
+        for change in changes {
+            let affected = affected(ledger, id, &change).await?;
+            self.apply_one(ledger, id, current, change.clone(), force).await?;
+            applied.push(AppliedChange { change, affected });
+        }
+        Ok(applied)
+    }
+
+    async fn apply_one(
         &self,
         ledger: &mut Ledger,
         id: &TenantId,
@@ -118,8 +134,8 @@ impl Service {
     }
 }
 
-/// What must be done, in the order in which it can be.
-async fn differences(
+/// What must be done to the tenant and its catalogue, in the order in which it can be.
+async fn of_tenant(
     ledger: &mut Ledger,
     id: &TenantId,
     current: Option<&Tenant>,
@@ -135,6 +151,12 @@ async fn differences(
         Some(_) => {}
     }
     changes.extend(Change::of_catalogue(&ledger.catalogue(id).await?, &profile.scopes));
+    Ok(changes)
+}
+
+/// What must be done to the roles and the application that comes with the tenant.
+async fn of_roles(ledger: &mut Ledger, id: &TenantId, profile: &Profile) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
     if let Some(roles) = &profile.roles {
         changes.extend(Change::of_roles(&ledger.roles(id).await?, roles));
     }

@@ -6,7 +6,7 @@ use crate::domain::{
     Action, FieldChange, Permission, Record, Role, RoleName, RolePatch, RoleSettings, TenantId,
 };
 use crate::error::{Error, Result};
-use crate::store::{Losers, Session, Tx};
+use crate::store::{Affected, Session, Tx};
 
 impl Service {
     /// Creates a role.
@@ -18,7 +18,7 @@ impl Service {
     ) -> Result<Role> {
         let attempt = Attempt::new(caller, Action::CreateRole, &name.tenant, &name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_roles(&attempt, &name).await?;
+            let Open { mut ledger, authority, .. } = self.open_roles(&attempt).await?;
             let settings = RoleSettings::default().with(patch);
             authority.require_roles([&settings])?;
             let role = self.add_role(&mut ledger, name.clone(), settings).await?;
@@ -61,7 +61,7 @@ impl Service {
     ) -> Result<Role> {
         let attempt = Attempt::new(caller, Action::UpdateRole, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_roles(&attempt, name).await?;
+            let Open { mut ledger, authority, .. } = self.open_roles(&attempt).await?;
             let before = found(&mut ledger, name).await?;
             let after = before.settings.with(patch);
             // Neither is a greater role to be changed, nor a role to be made greater.
@@ -87,24 +87,22 @@ impl Service {
     ) -> Result<()> {
         let attempt = Attempt::new(caller, Action::DeleteRole, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_roles(&attempt, name).await?;
+            let Open { mut ledger, authority, .. } = self.open_roles(&attempt).await?;
             let role = found(&mut ledger, name).await?;
             authority.require_roles([&role.settings])?;
             check_etag(&role.record, etag, name)?;
-            self.remove_role(&mut ledger, &role, force).await?;
+            let removed = self.remove_role(&mut ledger, &role, force).await;
+            removed.map_err(|error| authority.told(error))?;
             ledger.commit().await
         })
         .await
     }
 
-    /// A transaction in which roles can be changed. The built-in tenant has none: its
-    /// applications act by their scopes.
-    async fn open_roles(&self, attempt: &Attempt<'_>, name: &RoleName) -> Result<Open> {
-        if name.tenant.is_system() {
-            return Err(Error::BuiltIn(name.tenant.name()));
-        }
+    /// A transaction in which roles can be changed.
+    async fn open_roles(&self, attempt: &Attempt<'_>) -> Result<Open> {
         let open = self.open(attempt).await?;
         open.authority.require(Permission::RolesEdit)?;
+        open.tenant.require_own_rules()?;
         Ok(open)
     }
 
@@ -133,7 +131,8 @@ impl Service {
     ) -> Result<Role> {
         check_scopes(ledger, &before.name.tenant, &after).await?;
         if before.settings.revokes(&after) {
-            ledger.raise_epoch_of_role(&before.name, self.now()).await?;
+            let why = format!("the role {} lost scopes", before.name.role);
+            ledger.affect(Affected::ApplicationsWithRole(&before.name), &why).await?;
         }
         let changes = FieldChange::between(&before.settings, &after);
         let role =
@@ -156,13 +155,10 @@ impl Service {
         if holders.count > 0 && !force {
             return Err(Error::in_use(&role.name, holders.first, holders.count));
         }
-        ledger.raise_epoch_of_role(&role.name, self.now()).await?;
-        let lost = FieldChange::new("roles", Some(role.name.role.to_string()), None);
-        let (users, applications) =
-            (Losers::UsersOfRole(&role.name), Losers::ApplicationsOfRole(&role.name));
-        ledger.note_losers(Action::UpdateUser, users, lost.clone()).await?;
-        ledger.note_losers(Action::UpdateApplication, applications, lost).await?;
-        ledger.delete_role(&role.name, self.now()).await?;
+        let why = format!("the role {} was deleted", role.name.role);
+        ledger.affect(Affected::ApplicationsWithRole(&role.name), &why).await?;
+        ledger.affect(Affected::UsersWithRole(&role.name), &why).await?;
+        ledger.delete_role(&role.name).await?;
         let changes = FieldChange::of_gone(&role.settings);
         ledger.note(Action::DeleteRole, &role.name, changes).await
     }

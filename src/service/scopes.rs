@@ -6,7 +6,7 @@ use crate::domain::{
     Action, FieldChange, Permission, Record, Scope, ScopeId, ScopePatch, ScopeSettings, TenantId,
 };
 use crate::error::{Error, Result};
-use crate::store::{Losers, Session};
+use crate::store::{Affected, Session};
 
 impl Service {
     /// Adds a scope to a catalogue.
@@ -18,7 +18,7 @@ impl Service {
     ) -> Result<Scope> {
         let attempt = Attempt::new(caller, Action::CreateScope, &id.tenant, &id);
         self.audited(&attempt, async {
-            let mut ledger = self.open_catalogue(&attempt, &id.tenant).await?;
+            let Open { mut ledger, .. } = self.open_catalogue(&attempt).await?;
             let settings = ScopeSettings::default().with(patch);
             let scope = self.add_scope(&mut ledger, id.clone(), settings).await?;
             ledger.commit().await?;
@@ -60,7 +60,7 @@ impl Service {
     ) -> Result<Scope> {
         let attempt = Attempt::new(caller, Action::UpdateScope, &id.tenant, id);
         self.audited(&attempt, async {
-            let mut ledger = self.open_catalogue(&attempt, &id.tenant).await?;
+            let Open { mut ledger, .. } = self.open_catalogue(&attempt).await?;
             let before = found(&mut ledger, id).await?;
             check_etag(&before.record, etag, id)?;
             let after = before.settings.with(patch);
@@ -84,10 +84,11 @@ impl Service {
     ) -> Result<()> {
         let attempt = Attempt::new(caller, Action::DeleteScope, &id.tenant, id);
         self.audited(&attempt, async {
-            let mut ledger = self.open_catalogue(&attempt, &id.tenant).await?;
+            let Open { mut ledger, authority, .. } = self.open_catalogue(&attempt).await?;
             let scope = found(&mut ledger, id).await?;
             check_etag(&scope.record, etag, id)?;
-            self.remove_scope(&mut ledger, &scope, force).await?;
+            let removed = self.remove_scope(&mut ledger, &scope, force).await;
+            removed.map_err(|error| authority.told(error))?;
             ledger.commit().await
         })
         .await
@@ -116,7 +117,8 @@ impl Service {
         after: ScopeSettings,
     ) -> Result<Scope> {
         if after.disabled && !before.settings.disabled {
-            ledger.raise_epoch_of_holders(&before.id, self.now()).await?;
+            let why = format!("the scope {} was disabled", before.id.scope);
+            ledger.affect(Affected::ApplicationsWithScope(&before.id), &why).await?;
         }
         let changes = FieldChange::between(&before.settings, &after);
         let scope =
@@ -139,22 +141,20 @@ impl Service {
         if holders.count > 0 && !force {
             return Err(Error::in_use(&scope.id, holders.first, holders.count));
         }
-        ledger.raise_epoch_of_holders(&scope.id, self.now()).await?;
-        let lost = FieldChange::new("scopes", Some(scope.id.scope.to_string()), None);
-        ledger.note_losers(Action::UpdateApplication, Losers::OfScope(&scope.id), lost).await?;
-        ledger.delete_scope(&scope.id, self.now()).await?;
+        let why = format!("the scope {} left the catalogue", scope.id.scope);
+        ledger.affect(Affected::ApplicationsWithScope(&scope.id), &why).await?;
+        ledger.affect(Affected::RolesWithScope(&scope.id), &why).await?;
+        ledger.delete_scope(&scope.id).await?;
         let changes = FieldChange::of_gone(&scope.settings);
         ledger.note(Action::DeleteScope, &scope.id, changes).await
     }
 
     /// A transaction in which this catalogue can be changed.
-    async fn open_catalogue(&self, attempt: &Attempt<'_>, tenant: &TenantId) -> Result<Ledger> {
-        if tenant.is_system() {
-            return Err(Error::BuiltIn(tenant.name()));
-        }
-        let Open { ledger, authority, .. } = self.open(attempt).await?;
-        authority.require(Permission::CatalogueEdit)?;
-        Ok(ledger)
+    async fn open_catalogue(&self, attempt: &Attempt<'_>) -> Result<Open> {
+        let open = self.open(attempt).await?;
+        open.authority.require(Permission::CatalogueEdit)?;
+        open.tenant.require_own_rules()?;
+        Ok(open)
     }
 }
 

@@ -150,6 +150,8 @@ async fn rotatable(
     check_protection(reached.protected, name)?;
     policy.require_enabled()?;
     policy.require_changeable([Field::Secrets])?;
+    // Who gets the secret could use all of it.
+    authority.require_scopes(&reached.scopes)?;
     Ok(reached.credential)
 }
 

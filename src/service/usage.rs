@@ -71,6 +71,19 @@ impl Usage {
         }
     }
 
+    /// What was counted, in the order in which tenants are locked by every replica.
+    fn counted(&self) -> Vec<CredentialName> {
+        let mut names: Vec<_> = self.pending().keys().cloned().collect();
+        names.sort_by_cached_key(ToString::to_string);
+        names
+    }
+
+    /// Takes what was counted of these.
+    fn take(&self, names: &[CredentialName]) -> Vec<(CredentialName, Used)> {
+        let mut pending = self.pending();
+        names.iter().filter_map(|name| pending.remove_entry(name)).collect()
+    }
+
     /// Puts back what could not be written.
     fn put_back(&self, unwritten: Vec<(CredentialName, Used)>) {
         let mut pending = self.pending();
@@ -107,20 +120,15 @@ impl Service {
     /// Writes what was counted. What cannot be written is kept for the next time.
     pub async fn write_usage(&self) -> Result<()> {
         let _writer = self.usage.writer.lock().await;
-        let mut all: Vec<_> = std::mem::take(&mut *self.usage.pending()).into_iter().collect();
-        // Tenants are locked in the same order by every replica.
-        all.sort_by_cached_key(|(name, _)| name.to_string());
-        let mut rest = all.into_iter();
-        loop {
-            let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
-            if batch.is_empty() {
-                return Ok(());
-            }
+        for names in self.usage.counted().chunks(BATCH) {
+            // What is not being written stays where it is, and is counted on.
+            let batch = self.usage.take(names);
             if let Err(error) = self.write_batch(&batch).await {
-                self.usage.put_back(batch.into_iter().chain(rest).collect());
+                self.usage.put_back(batch);
                 return Err(error);
             }
         }
+        Ok(())
     }
 
     async fn write_batch(&self, batch: &[(CredentialName, Used)]) -> Result<()> {

@@ -1,15 +1,16 @@
 //! Use cases of users.
 
-use super::applications::{found as application_found, owner_change, remove, role_settings};
+use super::applications::{found as application_found, owner_change, remove};
 use super::attempts::{Attempt, Ledger, Open};
+use super::grants::role_settings;
 use super::{Caller, List, ListRequest, Service, check_etag, vanished};
 use crate::domain::authority::Ceiling;
 use crate::domain::{
     Action, Authority, FieldChange, Owner, Permission, Record, RoleSettings, TenantId, User,
-    UserDeletion, UserName, UserPatch, UserSettings,
+    UserDeletion, UserName, UserPatch, UserSettings, Verb,
 };
 use crate::error::{Error, Result};
-use crate::store::{Owned, Session};
+use crate::store::{Affected, Owned, Session};
 
 /// What deleting a user does, or would do.
 #[derive(Clone, Debug)]
@@ -18,6 +19,18 @@ pub struct DeletedUser {
     pub deletion: UserDeletion,
     /// What he owns.
     pub owned: Owned,
+}
+
+impl DeletedUser {
+    /// What happens, with the names of applications only for who may view them.
+    fn told(deletion: UserDeletion, owned: &Owned, visible: bool) -> Self {
+        let mut owned = owned.clone();
+        if !visible {
+            owned.applications.clear();
+            owned.credentials.clear();
+        }
+        Self { deletion, owned }
+    }
 }
 
 impl Service {
@@ -30,7 +43,7 @@ impl Service {
     ) -> Result<User> {
         let attempt = Attempt::new(caller, Action::CreateUser, &name.tenant, &name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_users(&attempt, &name).await?;
+            let Open { mut ledger, authority, .. } = self.open_users(&attempt).await?;
             let user = self.add_user(&mut ledger, &authority, name.clone(), patch).await?;
             ledger.commit().await?;
             Ok(user)
@@ -76,7 +89,7 @@ impl Service {
     ) -> Result<User> {
         let attempt = Attempt::new(caller, Action::UpdateUser, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_users(&attempt, name).await?;
+            let Open { mut ledger, authority, .. } = self.open_users(&attempt).await?;
             let before = match ledger.find_user(name).await? {
                 Some(before) => before,
                 None if allow_missing => {
@@ -95,8 +108,13 @@ impl Service {
             if after == before.settings {
                 return Ok(before);
             }
-            if (after.disabled && !before.settings.disabled) || loses_scopes(&old, &new) {
-                ledger.raise_epoch_of_owned(&name.tenant, &name.user, self.now()).await?;
+            let why = if after.disabled && !before.settings.disabled {
+                Some("its owner was disabled")
+            } else {
+                loses_scopes(&old, &new).then_some("its owner lost scopes with his roles")
+            };
+            if let Some(why) = why {
+                ledger.affect(Affected::ApplicationsOf(name), why).await?;
             }
             let changes = FieldChange::between(&before.settings, &after);
             let record = before.record.changed(self.now());
@@ -123,45 +141,52 @@ impl Service {
     ) -> Result<DeletedUser> {
         let attempt = Attempt::new(caller, Action::DeleteUser, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, tenant, authority } = self.open_users(&attempt, name).await?;
+            let Open { mut ledger, tenant, authority } = self.open_users(&attempt).await?;
             let user = found(&mut ledger, name).await?;
             let roles = role_settings(&mut ledger, &name.tenant, &user.settings.roles).await?;
             authority.require_roles(&roles)?;
             check_etag(&user.record, etag, name)?;
             let deletion = tenant.settings.policy.user_deletion;
             let owned = ledger.owned_by(&name.tenant, &name.user).await?;
-            let heir = check_heir(&mut ledger, deletion, name, hand_over_to, &owned).await?;
+            let his = Owner::User(name.user.clone());
+            let visible = authority.require_on(Verb::View, &his).is_ok();
+            let told = DeletedUser::told(deletion, &owned, visible);
+            let heir =
+                check_heir(&mut ledger, &authority, deletion, name, hand_over_to, &owned).await?;
             if validate_only {
-                return Ok(DeletedUser { deletion, owned });
+                return Ok(told);
             }
-            if owned.application_count > 0 {
-                match deletion {
-                    UserDeletion::Refuse => return Err(stands_in_the_way(name, owned)),
-                    UserDeletion::HandOver => {
-                        if let Some(heir) = heir {
-                            self.hand_over(&mut ledger, name, heir).await?;
-                        }
-                    }
-                    UserDeletion::Delete => delete_owned(&mut ledger, name).await?,
+            match (deletion, heir) {
+                _ if owned.application_count == 0 => {}
+                (UserDeletion::Refuse, _) => return Err(stands_in_the_way(name, told.owned)),
+                (UserDeletion::Delete, _) => {
+                    authority.require_on(Verb::Delete, &his)?;
+                    delete_owned(&mut ledger, name).await?;
+                }
+                (UserDeletion::HandOver, Some(heir)) => {
+                    // He who gets them to hand over could change them and make them.
+                    authority.require_on(Verb::Edit, &his)?;
+                    authority.require_on(Verb::Create, &Owner::User(heir.user.clone()))?;
+                    self.hand_over(&mut ledger, name, heir).await?;
+                }
+                (UserDeletion::HandOver, None) => {
+                    return Err(Error::internal("nobody to hand over to"));
                 }
             }
             ledger.delete_user(name).await?;
             let changes = FieldChange::of_gone(&user.settings);
             ledger.note(Action::DeleteUser, name, changes).await?;
             ledger.commit().await?;
-            Ok(DeletedUser { deletion, owned })
+            Ok(told)
         })
         .await
     }
 
-    /// A transaction in which users can be changed. The built-in tenant has none: its
-    /// applications act by their scopes.
-    async fn open_users(&self, attempt: &Attempt<'_>, name: &UserName) -> Result<Open> {
-        if name.tenant.is_system() {
-            return Err(Error::BuiltIn(name.tenant.name()));
-        }
+    /// A transaction in which users can be changed.
+    async fn open_users(&self, attempt: &Attempt<'_>) -> Result<Open> {
         let open = self.open(attempt).await?;
         open.authority.require(Permission::UsersEdit)?;
+        open.tenant.require_own_rules()?;
         Ok(open)
     }
 
@@ -204,31 +229,36 @@ fn loses_scopes(old: &[RoleSettings], new: &[RoleSettings]) -> bool {
     !Ceiling::of(old).is_within(&Ceiling::of(new))
 }
 
-/// The user who gets the applications, if the policy and what there is need one.
+/// The user who gets the applications, if the policy and what there is need one: he can
+/// act, and is not greater than the one who gives them to him.
 async fn check_heir<'a>(
     session: &mut Session,
+    authority: &Authority,
     deletion: UserDeletion,
     from: &UserName,
     heir: Option<&'a UserName>,
     owned: &Owned,
 ) -> Result<Option<&'a UserName>> {
     const FIELD: &str = "hand_over_to";
-    match (deletion, heir) {
-        (UserDeletion::HandOver, None) if owned.application_count > 0 => {
+    let Some(heir) = heir else {
+        return if deletion == UserDeletion::HandOver && owned.application_count > 0 {
             Err(Error::invalid(FIELD, "must name the user who gets the applications"))
-        }
-        (UserDeletion::HandOver, Some(heir)) if heir.tenant != from.tenant || heir == from => {
-            Err(Error::invalid(FIELD, "must be another user of the same tenant"))
-        }
-        (UserDeletion::HandOver, heir) => {
-            if let Some(heir) = heir {
-                found(session, heir).await?;
-            }
-            Ok(heir)
-        }
-        (_, Some(_)) => Err(Error::invalid(FIELD, "must be empty: the policy hands nothing over")),
-        (_, None) => Ok(None),
+        } else {
+            Ok(None)
+        };
+    };
+    if deletion != UserDeletion::HandOver {
+        return Err(Error::invalid(FIELD, "must be empty: the policy hands nothing over"));
     }
+    if heir.tenant != from.tenant || heir == from {
+        return Err(Error::invalid(FIELD, "must be another user of the same tenant"));
+    }
+    let user = found(session, heir).await?;
+    if user.settings.disabled {
+        return Err(Error::invalid(FIELD, "must be a user who is not disabled"));
+    }
+    authority.require_roles(&role_settings(session, &from.tenant, &user.settings.roles).await?)?;
+    Ok(Some(heir))
 }
 
 fn stands_in_the_way(name: &UserName, owned: Owned) -> Error {

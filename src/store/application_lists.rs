@@ -45,20 +45,6 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn of(application: &Application, order: ApplicationOrder) -> String {
-        let key = match order.key {
-            ApplicationKey::Name => String::new(),
-            ApplicationKey::DisplayName => search_name(&application.settings.display_name),
-            ApplicationKey::CreateTime => {
-                application.record.created_at.as_microsecond().to_string()
-            }
-            ApplicationKey::LastUseTime => {
-                application.last_use.as_ref().map_or(0, |used| used.at.as_microsecond()).to_string()
-            }
-        };
-        format!("{} {key}", application.name.application)
-    }
-
     fn parse(cursor: &str) -> Result<Self> {
         let (id, key) = cursor.split_once(' ').ok_or(Error::InvalidPageToken)?;
         Ok(Self { key: key.to_owned(), id: id.to_owned() })
@@ -119,8 +105,9 @@ impl Session {
             ApplicationKey::Name | ApplicationKey::DisplayName => rows!(cursor.key.as_str())?,
             ApplicationKey::CreateTime | ApplicationKey::LastUseTime => rows!(number)?,
         };
-        let applications = rows.into_iter().map(Row::application).collect::<Result<_>>()?;
-        Ok(page.page(applications, |a| Cursor::of(a, filter.order)))
+        let rows = page.page(rows, |row| row.cursor(filter.order.key));
+        let items = rows.items.into_iter().map(Row::application).collect::<Result<_>>()?;
+        Ok(Page { items, next: rows.next })
     }
 
     /// How many applications and credentials a user has, and the first of each by name.

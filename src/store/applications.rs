@@ -9,8 +9,8 @@ use super::row::{At, last_use, limits, limits_columns, micros, moment, record};
 use super::{Found, Session, Tx, execute, find_row, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationSettings, CredentialId, Fault, Owner,
-    RoleId, ScopeSet, SecretEnd, TenantId, UserId, effective_scopes,
+    Application, ApplicationId, ApplicationKey, ApplicationName, ApplicationSettings, CredentialId,
+    Fault, Owner, RoleId, ScopeSet, SecretEnd, TenantId, UserId, effective_scopes,
 };
 use crate::error::Result;
 
@@ -37,6 +37,7 @@ pub(super) struct Row {
     limit_items: Option<i64>,
     last_used_at: i64,
     last_used_address: Option<String>,
+    search_name: String,
     epoch: i64,
     revision: i64,
     created_at: i64,
@@ -46,11 +47,27 @@ pub(super) struct Row {
 /// One statement reads an application with all that decides its scopes, so that they
 /// belong to the epoch beside them. `$1` is false.
 macro_rules! select {
-    ($($rest:literal),+) => {
+    ($rest:literal) => {
+        $crate::store::applications::select!(
+            // Those that end last first, so that none that works is left out.
+            "(select string_agg(x.ends, ' ') from ( \
+                 select s.last_four || ':' || coalesce(s.expires_at, 0) || ':' \
+                     || coalesce(c.expires_at, 0) as ends \
+                   from credentials c join secrets s on s.credential_id = c.id \
+                   where c.tenant_id = a.tenant_id and c.application_id = a.id \
+                     and c.disabled = $1 \
+                   order by case when c.expires_at is null or s.expires_at < c.expires_at \
+                       then coalesce(s.expires_at, 9223372036854775807) else c.expires_at end desc, \
+                     s.created_at desc limit 10) x)",
+            $rest
+        )
+    };
+    ($secret_ends:literal, $rest:literal) => {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
              a.contact_email, a.expires_at, a.disabled, a.protected, a.limit_requests, \
-             a.limit_window_seconds, a.limit_items, a.last_used_at, a.last_used_address, a.epoch, \
+             a.limit_window_seconds, a.limit_items, a.last_used_at, a.last_used_address, \
+             a.search_name, a.epoch, \
              a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
@@ -75,22 +92,28 @@ macro_rules! select {
                      where g.tenant_id = r.tenant_id and g.role_id = r.id and g.scope = s.name)) \
                ) as owner_scopes, \
                (select u.disabled from users u \
-                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, \
-               (select string_agg(x.ends, ' ') from ( \
-                 select s.last_four || ':' || coalesce(s.expires_at, 0) || ':' \
-                     || coalesce(c.expires_at, 0) as ends \
-                   from credentials c join secrets s on s.credential_id = c.id \
-                   where c.tenant_id = a.tenant_id and c.application_id = a.id \
-                     and c.disabled = $1 \
-                   order by s.created_at desc limit 20) x) as secret_ends \
+                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, ",
+            $secret_ends,
+            " as secret_ends \
              from applications a where ",
-            $($rest),+
+            $rest
         )
     };
 }
 pub(super) use select;
 
 impl Row {
+    /// Where a list in this order goes on behind this row: its key as the database has it.
+    pub(super) fn cursor(&self, key: ApplicationKey) -> String {
+        let key = match key {
+            ApplicationKey::Name => String::new(),
+            ApplicationKey::DisplayName => self.search_name.clone(),
+            ApplicationKey::CreateTime => self.created_at.to_string(),
+            ApplicationKey::LastUseTime => self.last_used_at.to_string(),
+        };
+        format!("{} {key}", self.id)
+    }
+
     pub(super) fn application(self) -> Result<Application> {
         let at = At { table: "applications", key: &self.id };
         let scopes = |set: Option<String>| ScopeSet::parse(&set.unwrap_or_default());
@@ -164,12 +187,14 @@ impl Session {
         row.map(Row::application).transpose()
     }
 
-    /// The application of a credential, if both exist.
+    /// The application of a credential, if both exist; without the ends of its secrets,
+    /// since this is on the way of every token.
     pub async fn find_application_of(
         &mut self,
         credential: &CredentialId,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!(
+            "null",
             "(a.tenant_id, a.id) = \
              (select tenant_id, application_id from credentials where id = $2)"
         );
@@ -291,19 +316,6 @@ impl Tx {
             count: one_value!(self, COUNT, tenant.as_str())?,
             first: list_values!(self, FIRST, tenant.as_str())?,
         })
-    }
-
-    /// Revokes the tokens of every application that a user owns.
-    pub async fn raise_epoch_of_owned(
-        &mut self,
-        tenant: &TenantId,
-        owner: &UserId,
-        now: Timestamp,
-    ) -> Result<()> {
-        const SQL: &str = "update applications \
-            set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
-            where tenant_id = $1 and owner_user_id = $2";
-        execute!(self, SQL, tenant.as_str(), owner.as_str(), now.as_microsecond()).map(drop)
     }
 
     /// Gives a user's applications to another one, and revokes their tokens: the ceiling is

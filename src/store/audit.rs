@@ -6,8 +6,7 @@ use super::row::{At, micros};
 use super::{Session, Tx, execute, list_rows};
 use crate::clock::from_microsecond;
 use crate::domain::{
-    Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, RoleName, ScopeId, TenantId,
-    UserName,
+    Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, TenantId, UserName,
 };
 use crate::error::{Error, Result};
 
@@ -62,18 +61,29 @@ impl Session {
         let after: Option<i64> = after.map_err(|_| Error::InvalidPageToken)?;
         let (beyond, order, start) =
             if filter.oldest_first { (">", "asc", 0) } else { ("<", "desc", i64::MAX) };
+        let resource = filter.resource.as_deref().unwrap_or_default();
+        let parent = parent(resource);
+        // A condition that is not made leaves the database free to use an index for those
+        // that are; what stands for it must be spoken of all the same.
+        let conditions = [
+            (
+                !resource.is_empty(),
+                "(resource in ($3, $4, $5) or (resource >= $6 and resource < $7))",
+                "$3 = $3 and $4 = $4 and $5 = $5 and $6 = $6 and $7 = $7",
+            ),
+            (filter.actor.is_some(), "(service = $8 or user_name = $8)", "$8 = $8"),
+            (filter.action.is_some(), "action = $9", "$9 = $9"),
+            (filter.start.is_some(), "at >= $10", "$10 is null"),
+            (filter.end.is_some(), "at < $11", "$11 is null"),
+        ]
+        .map(|(made, condition, otherwise)| if made { condition } else { otherwise })
+        .join(" and ");
         let sql = format!(
             "select tenant_id, number, at, service, user_name, source_address, action, resource, \
                refused, detail, changes from audit_events \
-             where tenant_id = $1 and number {beyond} $2 \
-               and ($3 = '' or resource in ($3, $4, $5) or (resource >= $6 and resource < $7)) \
-               and ($8 = '' or service = $8 or user_name = $8) \
-               and ($9 = '' or action = $9) \
-               and ($10 is null or at >= $10) and ($11 is null or at < $11) \
+             where tenant_id = $1 and number {beyond} $2 and {conditions} \
              order by number {order} limit $12"
         );
-        let resource = filter.resource.as_deref().unwrap_or_default();
-        let parent = parent(resource);
         let rows: Vec<Row> = list_rows!(
             self,
             AssertSqlSafe(sql),
@@ -128,82 +138,8 @@ impl Tx {
     }
 }
 
-/// Those who lose something that goes.
-#[derive(Clone, Copy, Debug)]
-pub enum Losers<'a> {
-    /// The applications that were given a scope.
-    OfScope(&'a ScopeId),
-    /// The applications that were given a role.
-    ApplicationsOfRole(&'a RoleName),
-    /// The users who have a role.
-    UsersOfRole(&'a RoleName),
-}
-
-/// One event for each row that a query finds, numbered on from the last one.
-macro_rules! insert_for_each {
-    ($collection:literal, $id:literal, $from:literal) => {
-        concat!(
-            "insert into audit_events (tenant_id, number, at, service, user_name, source_address, \
-             action, resource, refused, detail, changes) select $1, \
-             (select coalesce(max(number), 0) from audit_events where tenant_id = $1) \
-               + row_number() over (order by ",
-            $id,
-            "), $2, $3, $4, $5, $6, 'tenants/' || tenant_id || '/",
-            $collection,
-            "/' || ",
-            $id,
-            ", $7, $8, $9 from ",
-            $from
-        )
-    };
-}
-
-impl Tx {
-    /// Adds an event for each of those who lose something; the event's resource is theirs.
-    pub async fn insert_audit_events(
-        &mut self,
-        losers: Losers<'_>,
-        event: &AuditEvent,
-    ) -> Result<()> {
-        const OF_SCOPE: &str = insert_for_each!(
-            "applications",
-            "application_id",
-            "application_scopes where tenant_id = $1 and scope = $10"
-        );
-        const APPLICATIONS: &str = insert_for_each!(
-            "applications",
-            "application_id",
-            "application_roles where tenant_id = $1 and role_id = $10"
-        );
-        const USERS: &str = insert_for_each!(
-            "users",
-            "user_id",
-            "user_roles where tenant_id = $1 and role_id = $10"
-        );
-        let (sql, key) = match losers {
-            Losers::OfScope(id) => (OF_SCOPE, id.scope.as_str()),
-            Losers::ApplicationsOfRole(name) => (APPLICATIONS, name.role.as_str()),
-            Losers::UsersOfRole(name) => (USERS, name.role.as_str()),
-        };
-        execute!(
-            self,
-            sql,
-            event.tenant.as_str(),
-            event.at.as_microsecond(),
-            &event.actor.service,
-            event.actor.user.as_ref().map(ToString::to_string),
-            event.actor.address.as_deref(),
-            &event.action,
-            event.outcome == Outcome::Refused,
-            &event.detail,
-            changes_column(event)?,
-            key
-        )
-        .map(drop)
-    }
-}
-
-fn changes_column(event: &AuditEvent) -> Result<String> {
+/// The changes of an event, for their column.
+pub(super) fn changes_column(event: &AuditEvent) -> Result<String> {
     serde_json::to_string(&event.changes).map_err(|error| Error::Internal(Box::new(error)))
 }
 

@@ -164,6 +164,8 @@ async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
         .journal_mode(SqliteJournalMode::Wal)
         // What was acknowledged survives a loss of power.
         .synchronous(SqliteSynchronous::Full)
+        // What was destroyed is not left lying in free pages.
+        .pragma("secure_delete", "on")
         .busy_timeout(options.acquire_timeout);
     SqlitePoolOptions::new()
         .max_connections(options.max_connections)

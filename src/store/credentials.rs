@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use sqlx::FromRow;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::{At, last_use, micros, moment, record};
-use super::{Session, Tx, execute, find_row, list_rows, list_values, one_value};
+use super::{Found, Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
     ApplicationId, ApplicationName, Client, Credential, CredentialFilter, CredentialId,
@@ -44,14 +44,16 @@ struct SecretRow {
 }
 
 /// Named, since a replica of the version before may run on a schema with more.
+macro_rules! columns {
+    () => {
+        "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \
+         c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, c.updated_at"
+    };
+}
+
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "select c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, \
-             c.disabled, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
-             c.updated_at from credentials c ",
-            $rest
-        )
+        concat!("select ", columns!(), " from credentials c ", $rest)
     };
 }
 
@@ -154,9 +156,12 @@ impl Session {
         latest: Option<Lifetime>,
         page: &PageRequest,
     ) -> Result<Page<Credential>> {
-        const SQL: &str = select!(
-            "join applications a on a.tenant_id = c.tenant_id and a.id = c.application_id \
-             where c.tenant_id = $1 and ($2 = '' or c.application_id = $2) \
+        // Those of one application are found by it, those of a tenant by the tenant.
+        let one = if application.is_some() { "c.application_id = $2" } else { "$2 = $2" };
+        let wanted = format!(
+            "from credentials c \
+             join applications a on a.tenant_id = c.tenant_id and a.id = c.application_id \
+             where c.tenant_id = $1 and {one} \
                and ((a.owner_user_id is null and $3) or (a.owner_user_id is not null and $4) \
                  or a.owner_user_id = $5) \
                and (($6 is null and $7 is null) \
@@ -164,35 +169,29 @@ impl Session {
                  or (c.created_at < $7 and c.last_used_at < $7)) \
                and c.id > $9 order by c.id limit $10"
         );
-        const SECRETS: &str = "select credential_id, version, hash, last_four, sealed, \
-            created_at, expires_at from secrets where credential_id in (\
-              select id from credentials where tenant_id = $1 and ($2 = '' or application_id = $2) \
-                and id >= $3 and id <= $4) order by version desc";
-        let rows: Vec<Row> = list_rows!(
-            self,
-            SQL,
-            tenant.as_str(),
-            application.map_or("", ApplicationId::as_str),
-            filter.owners.account,
-            filter.owners.users,
-            filter.owners.user.as_ref().map_or("", UserId::as_str),
-            micros(filter.expire_before),
-            micros(filter.unused_since),
-            latest.map(|most| most.seconds() * 1_000_000),
-            page.after.as_deref().unwrap_or_default(),
-            page.limit()
-        )?;
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return Ok(page.page(Vec::new(), |_| String::new()));
-        };
-        let secrets: Vec<SecretRow> = list_rows!(
-            self,
-            SECRETS,
-            tenant.as_str(),
-            application.map_or("", ApplicationId::as_str),
-            first.id.as_str(),
-            last.id.as_str()
-        )?;
+        macro_rules! read {
+            ($sql:expr) => {
+                list_rows!(
+                    self,
+                    AssertSqlSafe($sql),
+                    tenant.as_str(),
+                    application.map_or("", ApplicationId::as_str),
+                    filter.owners.account,
+                    filter.owners.users,
+                    filter.owners.user.as_ref().map_or("", UserId::as_str),
+                    micros(filter.expire_before),
+                    micros(filter.unused_since),
+                    latest.map(|most| most.seconds() * 1_000_000),
+                    page.after.as_deref().unwrap_or_default(),
+                    page.limit()
+                )?
+            };
+        }
+        let rows: Vec<Row> = read!(format!("select {} {wanted}", columns!()));
+        let secrets: Vec<SecretRow> = read!(format!(
+            "select credential_id, version, hash, last_four, sealed, created_at, expires_at \
+             from secrets where credential_id in (select c.id {wanted}) order by version desc"
+        ));
         let mut of: HashMap<String, Vec<SecretRow>> = HashMap::new();
         for secret in secrets {
             of.entry(secret.credential_id.clone()).or_default().push(secret);
@@ -207,12 +206,18 @@ impl Session {
         Ok(page.page(credentials, |c| c.name.credential.to_string()))
     }
 
-    /// The ids of an application's credentials.
-    pub async fn credentials_of(&mut self, application: &ApplicationName) -> Result<Vec<String>> {
-        const SQL: &str = "select id from credentials \
-            where tenant_id = $1 and application_id = $2 order by id";
+    /// The credentials of an application.
+    pub async fn credentials_of(&mut self, application: &ApplicationName) -> Result<Found> {
+        const COUNT: &str =
+            "select count(*) from credentials where tenant_id = $1 and application_id = $2";
+        const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || application_id \
+            || '/credentials/' || id from credentials \
+            where tenant_id = $1 and application_id = $2 order by id limit 10";
         let (tenant, id) = (application.tenant.as_str(), application.application.as_str());
-        list_values!(self, SQL, tenant, id)
+        Ok(Found {
+            count: one_value!(self, COUNT, tenant, id)?,
+            first: list_values!(self, FIRST, tenant, id)?,
+        })
     }
 
     /// How many credentials a tenant has.
@@ -303,8 +308,11 @@ impl Tx {
     ) -> Result<()> {
         const END: &str = "update secrets set expires_at = $2 \
             where credential_id = $1 and (expires_at is null or expires_at > $2)";
+        const UNSEAL: &str = "update secrets set sealed = null where credential_id = $1";
         const PURGE: &str = "delete from secrets where credential_id = $1 and expires_at <= $2";
         execute!(self, END, credential.as_str(), older_end.as_microsecond()).map(drop)?;
+        // Only the newest secret can be seen again.
+        execute!(self, UNSEAL, credential.as_str()).map(drop)?;
         execute!(self, PURGE, credential.as_str(), secret.created_at.as_microsecond()).map(drop)?;
         self.insert_secret(credential, secret).await
     }

@@ -4,6 +4,7 @@
 //! become domain values here and drivers' errors become [`Error`]s; neither leaves
 //! this module. There is no storage trait: two known databases need none.
 
+mod affected;
 mod application_lists;
 mod applications;
 mod audit;
@@ -24,8 +25,8 @@ use std::ops::{Deref, DerefMut};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+pub use affected::Affected;
 pub use application_lists::Owned;
-pub use audit::Losers;
 pub use connect::{Database, PoolOptions};
 pub use signing_keys::SigningKeyRow;
 

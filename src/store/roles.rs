@@ -1,6 +1,5 @@
 //! Roles in tables.
 
-use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, record};
@@ -133,27 +132,10 @@ impl Tx {
         self.write_role(SQL, role).await
     }
 
-    /// Deletes a role; the users who have it change with it, and applications lose it.
-    pub async fn delete_role(&mut self, name: &RoleName, now: Timestamp) -> Result<()> {
-        const USERS: &str = "update users set revision = revision + 1, updated_at = $3 \
-            where tenant_id = $1 and id in \
-              (select user_id from user_roles where tenant_id = $1 and role_id = $2)";
+    /// Deletes a role; users and applications lose it.
+    pub async fn delete_role(&mut self, name: &RoleName) -> Result<()> {
         const SQL: &str = "delete from roles where tenant_id = $1 and id = $2";
-        let (tenant, role) = (name.tenant.as_str(), name.role.as_str());
-        execute!(self, USERS, tenant, role, now.as_microsecond()).map(drop)?;
-        execute!(self, SQL, tenant, role).map(drop)
-    }
-
-    /// Revokes the tokens of every application that holds a role, or whose owner does.
-    pub async fn raise_epoch_of_role(&mut self, name: &RoleName, now: Timestamp) -> Result<()> {
-        const SQL: &str = "update applications \
-            set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
-            where tenant_id = $1 and (owner_user_id in (select user_id from user_roles \
-                where tenant_id = $1 and role_id = $2) \
-              or id in (select application_id from application_roles \
-                where tenant_id = $1 and role_id = $2))";
-        let now = now.as_microsecond();
-        execute!(self, SQL, name.tenant.as_str(), name.role.as_str(), now).map(drop)
+        execute!(self, SQL, name.tenant.as_str(), name.role.as_str()).map(drop)
     }
 
     /// Runs a statement over all columns of a role, in the order of the table, and makes its

@@ -1,6 +1,5 @@
 //! Catalogues in tables.
 
-use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, record};
@@ -29,6 +28,16 @@ macro_rules! columns {
     () => {
         "tenant_id, name, display_name, description, domain, family, disabled, revision, created_at, \
          updated_at"
+    };
+}
+
+macro_rules! holders {
+    () => {
+        "from applications a where a.tenant_id = $1 and (a.id in (select application_id \
+           from application_scopes where tenant_id = $1 and scope = $2) \
+         or a.id in (select h.application_id from application_roles h \
+           join role_scopes g on g.tenant_id = h.tenant_id and g.role_id = h.role_id \
+           where h.tenant_id = $1 and g.scope = $2))"
     };
 }
 
@@ -97,13 +106,14 @@ impl Session {
         }
     }
 
-    /// The applications that were given the scope itself.
+    /// The applications that hold the scope, given by itself or by a role that names it.
     pub async fn scope_holders(&mut self, id: &ScopeId) -> Result<Found> {
-        const COUNT: &str =
-            "select count(*) from application_scopes where tenant_id = $1 and scope = $2";
-        const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || application_id \
-            from application_scopes where tenant_id = $1 and scope = $2 \
-            order by application_id limit 10";
+        const COUNT: &str = concat!("select count(*) ", holders!());
+        const FIRST: &str = concat!(
+            "select 'tenants/' || a.tenant_id || '/applications/' || a.id ",
+            holders!(),
+            " order by a.id limit 10"
+        );
         let (tenant, scope) = (id.tenant.as_str(), id.scope.as_str());
         Ok(Found {
             count: one_value!(self, COUNT, tenant, scope)?,
@@ -159,29 +169,10 @@ impl Tx {
     }
 
     /// Takes a scope out of the catalogue, and away from the applications that hold it and
-    /// the roles that allow it, which change with it.
-    pub async fn delete_scope(&mut self, id: &ScopeId, now: Timestamp) -> Result<()> {
-        const ROLES: &str = "update roles set revision = revision + 1, updated_at = $3 \
-            where tenant_id = $1 and id in \
-              (select role_id from role_scopes where tenant_id = $1 and scope = $2)";
+    /// the roles that allow it.
+    pub async fn delete_scope(&mut self, id: &ScopeId) -> Result<()> {
         const SQL: &str = "delete from scopes where tenant_id = $1 and name = $2";
-        let (tenant, scope) = (id.tenant.as_str(), id.scope.as_str());
-        execute!(self, ROLES, tenant, scope, now.as_microsecond()).map(drop)?;
-        execute!(self, SQL, tenant, scope).map(drop)
-    }
-
-    /// Revokes the tokens of every application that was given the scope, by itself or by a
-    /// role.
-    pub async fn raise_epoch_of_holders(&mut self, id: &ScopeId, now: Timestamp) -> Result<()> {
-        const SQL: &str = "update applications \
-            set epoch = epoch + 1, revision = revision + 1, updated_at = $3 \
-            where tenant_id = $1 and (id in (select application_id from application_scopes \
-                where tenant_id = $1 and scope = $2) \
-              or id in (select h.application_id from application_roles h \
-                join roles r on r.tenant_id = h.tenant_id and r.id = h.role_id \
-                where h.tenant_id = $1 and (r.all_scopes or exists (select 1 from role_scopes g \
-                  where g.tenant_id = $1 and g.role_id = r.id and g.scope = $2))))";
-        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str(), now.as_microsecond()).map(drop)
+        execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
     }
 
     /// Makes the scopes of an application those of `scopes`.

@@ -1,6 +1,7 @@
 //! Audit events.
 
 use super::{moment, timestamp};
+use crate::domain::fields::text;
 use crate::domain::listing::direction;
 use crate::domain::{
     Action, AuditEvent, AuditFilter, Fault, FieldChange, Fields, Outcome, TenantId,
@@ -9,12 +10,16 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
 
+/// More than any resource name has.
+const MOST_CHARACTERS: usize = 512;
+
 pub(in crate::grpc) fn list(
     request: &pb::ListAuditEventsRequest,
 ) -> Result<(TenantId, AuditFilter)> {
     let mut fields = Fields::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    let named = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
+    let resource = fields.read("resource", text(&request.resource, 0, MOST_CHARACTERS));
+    let actor = fields.read("actor", text(&request.actor, 0, MOST_CHARACTERS));
     let action = match request.action.as_str() {
         "" => Some(None),
         action => fields.read("action", self::action(action)).map(Some),
@@ -24,8 +29,8 @@ pub(in crate::grpc) fn list(
     let oldest_first = fields.read("order_by", oldest_first(&request.order_by));
     let whole = (|| {
         let filter = AuditFilter {
-            resource: named(&request.resource),
-            actor: named(&request.actor),
+            resource: resource.filter(|name| !name.is_empty()),
+            actor: actor.filter(|name| !name.is_empty()),
             action: action?,
             start: start?,
             end: end?,

@@ -342,9 +342,21 @@ async fn what_many_lose_at_once_is_told_of_each(backend: Backend) {
     for user in ["sam", "eve"] {
         admin.user("acme", user, &["gone"]).await;
     }
+    admin.role("acme", "kept", &[], &["a", "b"]).await;
     for application in ["one", "two"] {
         admin.application("acme", application, &["a", "b"]).await;
     }
+    let sams = pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application_id: "sams".to_owned(),
+        application: Some(pb::Application {
+            display_name: "sams".to_owned(),
+            owner: "tenants/acme/users/sam".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    admin.applications.create_application(sams).await.unwrap();
     let mut before = events(&mut admin, everything()).await.len();
     let role = pb::DeleteRoleRequest {
         name: "tenants/acme/roles/gone".to_owned(),
@@ -362,19 +374,36 @@ async fn what_many_lose_at_once_is_told_of_each(backend: Backend) {
         ..Default::default()
     };
     admin.scopes.delete_scope(scope).await.unwrap();
+    let disable = pb::UpdateUserRequest {
+        user: Some(pb::User {
+            name: "tenants/acme/users/sam".to_owned(),
+            disabled: true,
+            ..Default::default()
+        }),
+        update_mask: mask(&["disabled"]),
+        allow_missing: false,
+    };
+    admin.users.update_user(disable).await.unwrap();
 
     let all = events(&mut admin, everything()).await;
     let new: Vec<_> = all[before..]
         .iter()
-        .map(|event| format!("{} {}", told(event), event.resource.rsplit('/').next().unwrap()))
+        .map(|event| {
+            let name = event.resource.rsplit('/').next().unwrap();
+            format!("{} {name}: {}", event.action, event.detail)
+        })
         .collect();
     let expected = [
-        "admin UpdateUser roles:gone> eve",
-        "admin UpdateUser roles:gone> sam",
-        "admin DeleteRole scopes:a> gone",
-        "admin UpdateApplication scopes:a> one",
-        "admin UpdateApplication scopes:a> two",
-        "admin DeleteScope a",
+        "UpdateApplication sams: its tokens were revoked: the role gone was deleted",
+        "UpdateUser eve: the role gone was deleted",
+        "UpdateUser sam: the role gone was deleted",
+        "DeleteRole gone: ",
+        "UpdateApplication one: its tokens were revoked: the scope a left the catalogue",
+        "UpdateApplication two: its tokens were revoked: the scope a left the catalogue",
+        "UpdateRole kept: the scope a left the catalogue",
+        "DeleteScope a: ",
+        "UpdateApplication sams: its tokens were revoked: its owner was disabled",
+        "UpdateUser sam: ",
     ];
     assert_eq!(new, expected);
     for event in &all[before..] {

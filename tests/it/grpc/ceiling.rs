@@ -13,6 +13,7 @@ on_both_databases!(
     an_admin_who_is_demoted_takes_his_applications_down_with_him,
     what_an_owner_later_gains_widens_nothing,
     a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold,
+    nobody_gets_a_secret_that_can_do_more_than_he_may_grant,
     a_disabled_owner_stops_his_applications_and_their_tokens,
     an_applications_roles_give_it_scopes_and_stand_in_its_tokens,
     a_role_in_use_goes_only_with_force_and_takes_its_scopes_along,
@@ -201,6 +202,40 @@ async fn a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold(backend
     assert_eq!(acme.admin.introspect(&token).await.scopes, ["b"]);
     acme.admin.roles.update_role(narrow(&["b", "c"])).await.unwrap();
     assert!(acme.admin.is_active(&token).await, "a wider role revokes nothing");
+    acme.admin.roles.update_role(narrow(&["c"])).await.unwrap();
+    acme.admin.roles.update_role(narrow(&["b", "c"])).await.unwrap();
+    assert!(!acme.admin.is_active(&token).await, "nor brings it back what was revoked");
+}
+
+async fn nobody_gets_a_secret_that_can_do_more_than_he_may_grant(backend: Backend) {
+    let mut acme = Acme::new(backend).await;
+    let made = acme.admin.application("acme", "wide", &["a", "b"]).await;
+    let (credential, _) = acme.admin.credential(&made.name, Kind::ApiKey).await;
+    let permissions = ["applications.create.account", "applications.edit.account"];
+    acme.admin.role("acme", "maker", &permissions, &["a"]).await;
+    acme.admin.user("acme", "eve", &["maker"]).await;
+    let create = pb::CreateCredentialRequest {
+        parent: made.name.clone(),
+        credential: Some(pb::Credential { kind: Kind::ApiKey.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let rotate = pb::RotateCredentialRequest { name: credential.name, ..Default::default() };
+    for status in [
+        acme.eve.credentials.create_credential(create.clone()).await.unwrap_err(),
+        acme.eve.credentials.rotate_credential(rotate).await.unwrap_err(),
+    ] {
+        assert_eq!(status.message(), "scope not allowed: b");
+    }
+    let narrow = pb::UpdateApplicationRequest {
+        application: Some(pb::Application {
+            name: made.name,
+            scopes: vec!["a".to_owned()],
+            ..Default::default()
+        }),
+        update_mask: mask(&["scopes"]),
+    };
+    acme.eve.applications.update_application(narrow).await.unwrap();
+    acme.eve.credentials.create_credential(create).await.unwrap();
 }
 
 async fn a_disabled_owner_stops_his_applications_and_their_tokens(backend: Backend) {
@@ -321,9 +356,14 @@ async fn a_scope_that_leaves_the_catalogue_leaves_roles_and_tokens(backend: Back
     assert!(!acme.admin.is_active(&token).await, "it held the scope by its role");
     assert_eq!(acme.effective(&name).await, ["b"]);
     let token = credential.token(&acme.kw.grpc()).await;
-    let delete =
-        pb::DeleteScopeRequest { name: "tenants/acme/scopes/b".to_owned(), ..Default::default() };
-    acme.admin.scopes.delete_scope(delete).await.unwrap();
+    let delete = |force| pb::DeleteScopeRequest {
+        name: "tenants/acme/scopes/b".to_owned(),
+        force,
+        ..Default::default()
+    };
+    let status = acme.admin.scopes.delete_scope(delete(false)).await.unwrap_err();
+    assert_eq!(reason(&status), "IN_USE", "an application holds it by its role");
+    acme.admin.scopes.delete_scope(delete(true)).await.unwrap();
     assert!(!acme.admin.is_active(&token).await);
     let request = pb::GetRoleRequest { name: "tenants/acme/roles/reader".to_owned() };
     let role = acme.admin.roles.get_role(request).await.unwrap().into_inner().role.unwrap();

@@ -20,6 +20,10 @@ on_both_databases!(
     a_user_who_owns_something_is_deleted_as_the_policy_says,
     a_policy_that_rows_violate_tells_them_and_leaves_them,
     a_profile_carries_policy_roles_and_default_application,
+    a_scope_that_a_profile_drops_leaves_the_roles_it_keeps,
+    a_user_hands_over_only_what_he_may_change_and_to_nobody_greater,
+    what_stands_in_the_way_is_named_to_those_who_may_see_it,
+    the_built_in_tenant_keeps_its_rules,
 );
 
 async fn set(admin: &mut Admin, policy: pb::Policy) -> Vec<pb::PolicyViolation> {
@@ -248,6 +252,7 @@ async fn a_credential_ends_with_the_policys_lifetime_when_it_is_used_too(backend
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let application = admin.application("acme", "crm", &["a"]).await.name;
     let (_, old) = admin.credential(&application, Kind::ClientSecret).await;
+    let (_, key) = admin.credential(&application, Kind::ApiKey).await;
     let created = kw.now().as_second();
     let hour = pb::Policy {
         max_credential_lifetime: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
@@ -255,7 +260,7 @@ async fn a_credential_ends_with_the_policys_lifetime_when_it_is_used_too(backend
     };
     let token = old.token(&kw.grpc()).await;
     let violations = set(&mut admin, hour).await;
-    assert_eq!((violations[0].field.as_str(), violations[0].count), ("max_credential_lifetime", 1));
+    assert_eq!((violations[0].field.as_str(), violations[0].count), ("max_credential_lifetime", 2));
     assert!(!admin.is_active(&token).await, "it might outlive its credential");
 
     let (made, _) = admin.credential(&application, Kind::ClientSecret).await;
@@ -279,7 +284,10 @@ async fn a_credential_ends_with_the_policys_lifetime_when_it_is_used_too(backend
     kw.advance(3590);
     let last = old.exchange(&kw.grpc(), &[], &[]).await.unwrap();
     assert_eq!(last.expires_in.unwrap().seconds, 10, "no token outlives it");
+    let mut admin = kw.admin().await;
+    assert!(admin.is_active(&key.secret).await);
     kw.advance(10);
+    assert!(!admin.is_active(&key.secret).await);
     let status = old.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_CLIENT", "an old one is held to it when it is used");
 }
@@ -322,7 +330,7 @@ async fn a_secret_is_seen_again_only_while_the_policy_says_so(backend: Backend) 
         ..Default::default()
     };
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
-    assert!(events.iter().any(|event| event.detail.contains("copies of 2 secrets")), "{events:?}");
+    assert!(events.iter().any(|event| event.detail.contains("copies of 1 secrets")), "{events:?}");
 }
 
 async fn a_protected_application_is_changed_by_nobody_until_the_platform_unprotects_it(
@@ -585,4 +593,176 @@ async fn a_profile_carries_policy_roles_and_default_application(backend: Backend
     assert_eq!(reason(&status), "IN_USE");
     let gone = admin.tenants.apply_profile(apply(none, true)).await.unwrap().into_inner();
     assert_eq!(gone.changes[0].affected_applications, 1);
+}
+
+async fn a_scope_that_a_profile_drops_leaves_the_roles_it_keeps(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let apply = |scopes: &[&str], held: &[&str]| pb::ApplyProfileRequest {
+        name: "tenants/acme".to_owned(),
+        profile: Some(pb::Profile {
+            scopes: scopes
+                .iter()
+                .map(|name| pb::Scope { name: (*name).to_owned(), ..Default::default() })
+                .collect(),
+            role_set: Some(pb::RoleSet {
+                roles: vec![pb::Role {
+                    name: "reader".to_owned(),
+                    scopes: held.iter().map(|scope| (*scope).to_owned()).collect(),
+                    description: format!("may grant {}", held.join(" ")),
+                    ..Default::default()
+                }],
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    admin.tenants.apply_profile(apply(&["a", "b"], &["a", "b"])).await.unwrap();
+    let changes = admin.tenants.apply_profile(apply(&["b"], &["b"])).await.unwrap().into_inner();
+    let told: Vec<_> = changes.changes.iter().map(|change| change.resource.as_str()).collect();
+    assert_eq!(told, ["tenants/acme/scopes/a", "tenants/acme/roles/reader"]);
+    let request = pb::GetRoleRequest { name: "tenants/acme/roles/reader".to_owned() };
+    let role = admin.roles.get_role(request).await.unwrap().into_inner().role.unwrap();
+    assert_eq!(role.scopes, ["b"]);
+    // A role that names what the catalogue lacks is refused by name, and nothing is changed.
+    let status = admin.tenants.apply_profile(apply(&["b"], &["b", "z"])).await.unwrap_err();
+    assert_eq!(status.message(), "scope not allowed: z");
+}
+
+async fn a_user_hands_over_only_what_he_may_change_and_to_nobody_greater(backend: Backend) {
+    let policy = pb::Policy { user_deletion: UserDeletion::HandOver.into(), ..Default::default() };
+    let (kw, mut admin) = acme(backend, policy).await;
+    let console = admin.console(&kw).await;
+    admin.role("acme", "keeper", &["users.edit", "applications.create.own"], &["a"]).await;
+    admin.role("acme", "greater", &["policy.edit"], &["b"]).await;
+    admin.role("acme", "editor", &["applications.edit.users"], &[]).await;
+    let sam = admin.user("acme", "sam", &["keeper"]).await;
+    let ann = admin.user("acme", "ann", &["greater"]).await;
+    let bob = admin.user("acme", "bob", &[]).await;
+    owned(&mut admin, "bobs", &bob).await.unwrap();
+    let mut acting = console.acting_for(&sam);
+    let delete = |heir: &str| pb::DeleteUserRequest {
+        name: bob.clone(),
+        hand_over_to: heir.to_owned(),
+        ..Default::default()
+    };
+    let status = acting.users.delete_user(delete(&sam)).await.unwrap_err();
+    assert!(status.message().contains("applications.edit.users"), "{}", status.message());
+    admin.user("acme", "sam", &["keeper", "editor"]).await;
+    let status = acting.users.delete_user(delete(&ann)).await.unwrap_err();
+    assert!(status.message().contains("policy.edit"), "{}", status.message());
+    let disable = pb::UpdateUserRequest {
+        user: Some(pb::User { name: ann.clone(), disabled: true, ..Default::default() }),
+        update_mask: mask(&["disabled"]),
+        allow_missing: false,
+    };
+    admin.users.update_user(disable).await.unwrap();
+    let status = admin.users.delete_user(delete(&ann)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELD", "an heir can act");
+    acting.users.delete_user(delete(&sam)).await.unwrap();
+
+    // Nor are applications deleted with their owner by who may not delete them.
+    let deleting = pb::Policy { user_deletion: UserDeletion::Delete.into(), ..Default::default() };
+    set(&mut admin, deleting).await;
+    let eve = admin.user("acme", "eve", &[]).await;
+    owned(&mut admin, "eves", &eve).await.unwrap();
+    let request = pb::DeleteUserRequest { name: eve, ..Default::default() };
+    let status = acting.users.delete_user(request).await.unwrap_err();
+    assert!(status.message().contains("applications.delete.users"), "{}", status.message());
+}
+
+async fn what_stands_in_the_way_is_named_to_those_who_may_see_it(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let console = admin.console(&kw).await;
+    let blind = ["users.edit", "roles.edit", "catalogue.edit", "policy.edit"];
+    let seeing: Vec<_> = blind
+        .into_iter()
+        .chain(["users.view", "applications.view.users", "applications.view.account"])
+        .collect();
+    admin.role("acme", "blind", &blind, &["*"]).await;
+    admin.role("acme", "seeing", &seeing, &["*"]).await;
+    admin.role("acme", "held", &[], &[]).await;
+    let sam = admin.user("acme", "sam", &["blind"]).await;
+    let ann = admin.user("acme", "ann", &["seeing"]).await;
+    let bob = admin.user("acme", "bob", &["held"]).await;
+    owned(&mut admin, "bobs", &bob).await.unwrap();
+    admin.application("acme", "crm", &["a"]).await;
+    for (user, named) in [(&sam, false), (&ann, true)] {
+        let mut acting = console.acting_for(user);
+        let role = pb::DeleteRoleRequest {
+            name: "tenants/acme/roles/held".to_owned(),
+            ..Default::default()
+        };
+        let scope = pb::DeleteScopeRequest {
+            name: "tenants/acme/scopes/a".to_owned(),
+            ..Default::default()
+        };
+        let person = pb::DeleteUserRequest { name: bob.clone(), ..Default::default() };
+        let preview = pb::DeleteUserRequest { validate_only: true, ..person.clone() };
+        for status in [
+            acting.roles.delete_role(role).await.unwrap_err(),
+            acting.scopes.delete_scope(scope).await.unwrap_err(),
+            acting.users.delete_user(person).await.unwrap_err(),
+        ] {
+            assert_eq!(reason(&status), "IN_USE");
+            let tells = status.message().contains("/users/bob,")
+                || status.message().ends_with("/users/bob")
+                || status.message().contains("/applications/");
+            assert_eq!(tells, named, "{user}: {}", status.message());
+        }
+        let told = acting.users.delete_user(preview).await.unwrap().into_inner();
+        assert_eq!((told.application_count, !told.applications.is_empty()), (1, named));
+        let request = pb::UpdateTenantRequest {
+            tenant: Some(pb::Tenant {
+                name: "tenants/acme".to_owned(),
+                policy: Some(pb::Policy {
+                    allowed_owners: vec![Owner::User.into()],
+                    max_credentials: if named { 7 } else { 8 },
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            update_mask: mask(&["policy"]),
+        };
+        let violations =
+            acting.tenants.update_tenant(request).await.unwrap().into_inner().violations;
+        assert_eq!((violations[0].count, !violations[0].resources.is_empty()), (1, named));
+    }
+}
+
+async fn the_built_in_tenant_keeps_its_rules(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let system = || "tenants/system".to_owned();
+    let request = pb::UpdateTenantRequest {
+        tenant: Some(pb::Tenant {
+            name: system(),
+            policy: Some(pb::Policy { max_credentials: 1, ..Default::default() }),
+            ..Default::default()
+        }),
+        update_mask: mask(&["policy"]),
+    };
+    let status = admin.tenants.update_tenant(request).await.unwrap_err();
+    assert_eq!(reason(&status), "BUILT_IN", "it must not lock its operators out");
+    let user = pb::CreateUserRequest { parent: system(), user_id: "x".to_owned(), user: None };
+    let role = pb::CreateRoleRequest { parent: system(), role_id: "x".to_owned(), role: None };
+    let scope = pb::CreateScopeRequest { parent: system(), scope_id: "x".to_owned(), scope: None };
+    for status in [
+        admin.users.create_user(user.clone()).await.unwrap_err(),
+        admin.roles.create_role(role.clone()).await.unwrap_err(),
+        admin.scopes.create_scope(scope.clone()).await.unwrap_err(),
+    ] {
+        assert_eq!(reason(&status), "BUILT_IN");
+    }
+    // For a user of another tenant there is no such tenant.
+    let all: Vec<_> = ["users.edit", "roles.edit", "catalogue.edit"].to_vec();
+    admin.role("acme", "boss", &all, &["*"]).await;
+    let sam = admin.user("acme", "sam", &["boss"]).await;
+    let mut sam = admin.console(&kw).await.acting_for(&sam);
+    for status in [
+        sam.users.create_user(user).await.unwrap_err(),
+        sam.roles.create_role(role).await.unwrap_err(),
+        sam.scopes.create_scope(scope).await.unwrap_err(),
+    ] {
+        assert_eq!(reason(&status), "NOT_FOUND");
+    }
 }

@@ -239,7 +239,7 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
         "user_deletion": "refuse",
     });
     assert_eq!(updated.json()["policy"], policy);
-    desk.fails("credential create rules/a", 1, "QUOTA_EXCEEDED");
+    desk.fails("credential create rules/a", 1, "allowed_owners");
     desk.fails("application update rules/a --scope users.read", 1, "fixed_fields");
 
     let update = "tenant update rules --max-credentials 0 --default-limit-items 9 -o json";

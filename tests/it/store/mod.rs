@@ -9,7 +9,7 @@ use keyward::domain::{
     CredentialKind, CredentialName, CredentialSettings, Owner, PageRequest, Record, Scope, ScopeId,
     ScopeName, ScopeSet, ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
-use keyward::store::{Database, Found, PoolOptions, SigningKeyRow, Store};
+use keyward::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
 use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
@@ -140,7 +140,8 @@ async fn what_is_written_is_read_again(backend: Backend) {
     assert_eq!(found, Some(application.clone()));
     let client = session.find_client(&credential.name.credential).await.unwrap().unwrap();
     assert_eq!(client.credential, credential);
-    assert_eq!(client.application, application);
+    // On the way of a token the ends of secrets are not read.
+    assert_eq!(client.application, Application { secret_ends: Vec::new(), ..application });
     assert_eq!(client.tenant, tenant("acme"));
 }
 
@@ -209,8 +210,8 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
     let holders = tx.scope_holders(&id).await.unwrap();
     let first = vec!["tenants/acme/applications/crm".to_owned()];
     assert_eq!(holders, Found { count: 1, first });
-    tx.raise_epoch_of_holders(&id, now()).await.unwrap();
-    tx.delete_scope(&id, now()).await.unwrap();
+    tx.change_affected(Affected::ApplicationsWithScope(&id), now()).await.unwrap();
+    tx.delete_scope(&id).await.unwrap();
     tx.commit().await.unwrap();
     let mut session = fresh.store.read().await.unwrap();
     let left = session.find_application(&application.name).await.unwrap().unwrap();

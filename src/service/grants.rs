@@ -1,0 +1,79 @@
+//! What an application is given: scopes, by themselves and by roles.
+
+use std::collections::BTreeSet;
+
+use crate::domain::authority::Ceiling;
+use crate::domain::{
+    Authority, Owner, RoleId, RoleName, RoleSettings, ScopeSet, TenantId, UserId, UserName,
+};
+use crate::error::{Error, Result};
+use crate::store::{Session, Tx};
+
+/// What an application is given: all of it, or what an update adds.
+pub(super) struct Grants<'a> {
+    /// Whose it is.
+    pub(super) owner: &'a Owner,
+    /// The scopes.
+    pub(super) scopes: ScopeSet,
+    /// The roles.
+    pub(super) roles: BTreeSet<RoleId>,
+}
+
+/// What an application is given is of the enabled catalogue, and within what both the one
+/// who gives it and its owner may grant.
+pub(super) async fn check_grants(
+    tx: &mut Tx,
+    authority: &Authority,
+    tenant: &TenantId,
+    grants: Grants<'_>,
+) -> Result<()> {
+    let ceiling = match grants.owner {
+        Owner::Account => Ceiling::Catalogue,
+        Owner::User(user) => ceiling_of(tx, tenant, user).await?,
+    };
+    let enabled = tx
+        .catalogue(tenant)
+        .await?
+        .into_iter()
+        .filter(|scope| !scope.settings.disabled)
+        .map(|scope| scope.id.scope)
+        .collect();
+    refuse_scopes(grants.scopes.without(&enabled))?;
+    authority.require_scopes(&grants.scopes)?;
+    refuse_scopes(ceiling.beyond(&grants.scopes))?;
+    let roles = role_settings(tx, tenant, &grants.roles).await?;
+    authority.require_roles(&roles)?;
+    for role in &roles {
+        refuse_scopes(ceiling.beyond(&role.scopes))?;
+    }
+    Ok(())
+}
+
+/// The scopes that a user may grant.
+async fn ceiling_of(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<Ceiling> {
+    let name = UserName { tenant: tenant.clone(), user: user.clone() };
+    if tx.find_user(&name).await?.is_none() {
+        return Err(Error::NotFound(name.to_string()));
+    }
+    let roles = tx.roles_of(tenant, user).await?;
+    Ok(Ceiling::of(roles.iter().map(|role| &role.settings)))
+}
+
+fn refuse_scopes(scopes: Vec<String>) -> Result<()> {
+    if scopes.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(scopes)) }
+}
+
+/// What these roles allow; each must be there.
+pub(super) async fn role_settings(
+    session: &mut Session,
+    tenant: &TenantId,
+    roles: &BTreeSet<RoleId>,
+) -> Result<Vec<RoleSettings>> {
+    let mut settings = Vec::with_capacity(roles.len());
+    for role in roles {
+        let name = RoleName { tenant: tenant.clone(), role: role.clone() };
+        let role = session.find_role(&name).await?;
+        settings.push(role.ok_or_else(|| Error::NotFound(name.to_string()))?.settings);
+    }
+    Ok(settings)
+}
