@@ -6,12 +6,24 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc import Channel, RpcError, StatusCode
 from grpc_status import rpc_status
+from keyward.admin.v1.application_pb2 import (
+    Application,
+    CreateApplicationRequest,
+    DeleteApplicationRequest,
+)
+from keyward.admin.v1.application_pb2_grpc import ApplicationServiceStub
+from keyward.admin.v1.audit_pb2 import AuditEvent, ListAuditEventsRequest
+from keyward.admin.v1.audit_pb2_grpc import AuditServiceStub
 from keyward.admin.v1.credential_pb2 import DeleteCredentialRequest
 from keyward.admin.v1.credential_pb2_grpc import CredentialServiceStub
+from keyward.admin.v1.role_pb2 import CreateRoleRequest, Role
+from keyward.admin.v1.role_pb2_grpc import RoleServiceStub
 from keyward.admin.v1.scope_pb2 import ListScopesRequest
 from keyward.admin.v1.scope_pb2_grpc import ScopeServiceStub
 from keyward.admin.v1.tenant_pb2 import ListTenantsRequest
 from keyward.admin.v1.tenant_pb2_grpc import TenantServiceStub
+from keyward.admin.v1.user_pb2 import CreateUserRequest, User
+from keyward.admin.v1.user_pb2_grpc import UserServiceStub
 from keyward.token.v1.token_pb2 import (
     ClientSecret,
     IntrospectTokenRequest,
@@ -140,3 +152,46 @@ def test_an_admin_call_of_an_ordinary_client_names_the_scope_it_lacks(
     )
     assert (code, info.reason) == (StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
     assert dict(info.metadata) == {"scope": "keyward.admin"}
+
+
+def test_a_user_is_held_to_his_roles_and_the_log_tells_what_he_tried(
+    channel: Channel, admin: Metadata, tenant: str
+) -> None:
+    role = Role(permissions=["applications.create.own"], scopes=SCOPES[:1])
+    RoleServiceStub(channel).CreateRole(
+        CreateRoleRequest(parent=tenant, role_id="maker", role=role), metadata=admin
+    )
+    user = UserServiceStub(channel).CreateUser(
+        CreateUserRequest(parent=tenant, user_id="sam", user=User(roles=["maker"])),
+        metadata=admin,
+    )
+    acting = (*admin, ("keyward-user", user.user.name))
+    applications = ApplicationServiceStub(channel)
+
+    def create(scopes: Sequence[str]) -> Application:
+        wanted = Application(display_name="Sam's", scopes=scopes)
+        request = CreateApplicationRequest(parent=tenant, application=wanted)
+        return applications.CreateApplication(request, metadata=acting).application
+
+    code, info = failure(lambda: create(SCOPES))
+    assert (code, info.reason) == (StatusCode.INVALID_ARGUMENT, "SCOPE_NOT_ALLOWED")
+    made = create(SCOPES[:1])
+    assert made.owner == user.user.name
+    assert list(made.effective_scopes) == SCOPES[:1]
+    delete = DeleteApplicationRequest(name=made.name)
+    code, info = failure(
+        lambda: applications.DeleteApplication(delete, metadata=acting)
+    )
+    assert (code, info.reason) == (StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    assert dict(info.metadata) == {"permission": "applications.delete.own"}
+
+    listed = AuditServiceStub(channel).ListAuditEvents(
+        ListAuditEventsRequest(parent=tenant, actor=user.user.name, order_by="time"),
+        metadata=admin,
+    )
+    refused, done = AuditEvent.OUTCOME_REFUSED, AuditEvent.OUTCOME_DONE
+    assert [(event.action, event.outcome) for event in listed.events] == [
+        ("CreateApplication", refused),
+        ("CreateApplication", done),
+        ("DeleteApplication", refused),
+    ]
