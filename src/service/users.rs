@@ -153,20 +153,17 @@ impl Service {
             let told = DeletedUser::told(deletion, &owned, visible);
             let heir =
                 check_heir(&mut ledger, &authority, deletion, name, hand_over_to, &owned).await?;
+            if owned.application_count > 0 {
+                check_disposal(&authority, deletion, &his, heir)?;
+            }
             if validate_only {
                 return Ok(told);
             }
             match (deletion, heir) {
                 _ if owned.application_count == 0 => {}
                 (UserDeletion::Refuse, _) => return Err(stands_in_the_way(name, told.owned)),
-                (UserDeletion::Delete, _) => {
-                    authority.require_on(Verb::Delete, &his)?;
-                    delete_owned(&mut ledger, name).await?;
-                }
+                (UserDeletion::Delete, _) => delete_owned(&mut ledger, name).await?,
                 (UserDeletion::HandOver, Some(heir)) => {
-                    // He who gets them to hand over could change them and make them.
-                    authority.require_on(Verb::Edit, &his)?;
-                    authority.require_on(Verb::Create, &Owner::User(heir.user.clone()))?;
                     self.hand_over(&mut ledger, name, heir).await?;
                 }
                 (UserDeletion::HandOver, None) => {
@@ -259,6 +256,26 @@ async fn check_heir<'a>(
     }
     authority.require_roles(&role_settings(session, &from.tenant, &user.settings.roles).await?)?;
     Ok(Some(heir))
+}
+
+/// Refuses who may not do with the applications what the policy does: one who hands them
+/// over could as well change them, and make them for the heir.
+fn check_disposal(
+    authority: &Authority,
+    deletion: UserDeletion,
+    owner: &Owner,
+    heir: Option<&UserName>,
+) -> Result<()> {
+    match deletion {
+        UserDeletion::Refuse => Ok(()),
+        UserDeletion::Delete => authority.require_on(Verb::Delete, owner),
+        UserDeletion::HandOver => {
+            authority.require_on(Verb::Edit, owner)?;
+            heir.map_or(Ok(()), |heir| {
+                authority.require_on(Verb::Create, &Owner::User(heir.user.clone()))
+            })
+        }
+    }
 }
 
 fn stands_in_the_way(name: &UserName, owned: Owned) -> Error {

@@ -646,6 +646,9 @@ async fn a_user_hands_over_only_what_he_may_change_and_to_nobody_greater(backend
         hand_over_to: heir.to_owned(),
         ..Default::default()
     };
+    let preview = pb::DeleteUserRequest { validate_only: true, ..delete(&sam) };
+    let status = acting.users.delete_user(preview).await.unwrap_err();
+    assert_eq!(reason(&status), "PERMISSION_DENIED", "a preview tells the truth");
     let status = acting.users.delete_user(delete(&sam)).await.unwrap_err();
     assert!(status.message().contains("applications.edit.users"), "{}", status.message());
     admin.user("acme", "sam", &["keeper", "editor"]).await;
