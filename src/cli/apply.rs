@@ -11,9 +11,11 @@ use super::{Connection, Failure};
 use crate::proto::admin::profile_change::Action;
 use crate::proto::admin::{PolicyViolation, ProfileChange};
 
-/// Make a tenant what a profile says, all or nothing, and show the difference. The
-/// tenant is made if there is none; scopes, and roles if it has any, that the profile does not
-/// list are deleted. Applying a profile twice changes nothing the second time.
+/// Make a tenant what a profile says, and show the difference
+///
+/// All or nothing. The tenant is made if there is none; scopes, and roles if the profile has
+/// any, that it does not list are deleted. What exists and a new policy would not allow is
+/// told, and stays. Applying a profile twice changes nothing the second time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

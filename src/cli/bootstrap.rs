@@ -7,8 +7,9 @@ use super::{Failure, ServerOptions, serve};
 use crate::clock::Clock;
 use crate::server::{build_service, open_store};
 
-/// Make an admin credential, straight in the database, and print it. It needs the
-/// database and the master key, so it runs where the server runs, with the same settings;
+/// Make an admin credential, straight in the database: for whoever lost the first
+///
+/// It is printed once, as two `export` lines. This needs the database and the master key, so it runs where the server runs, with the same settings;
 /// the server may be running. Other admin credentials stay as they are, unless their
 /// application `admin` is disabled, has expired or lost its scope: then it is made anew,
 /// without them.

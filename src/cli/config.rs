@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::output::{Format, View};
 use super::{Failure, ServerOptions};
 
-/// Print the configuration in force, with secrets masked, and where each setting comes
-/// from. Exits with 2, naming every fault, if it is not valid.
+/// Print the configuration in force, with secrets masked, and where each setting comes from
+///
+/// Exits with 2, naming every fault, if it is not valid.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward config --config deploy/keyward.toml")]
 pub(super) struct Show {

@@ -21,9 +21,9 @@ const TENANT: &str = "demo";
 const APPLICATION: &str = "sample";
 const SCOPES: [&str; 2] = ["campaigns.read", "users.read"];
 
-/// Start a server with a sample tenant, create an application, exchange its secret for
-/// a token, verify the token, print lines to copy and try, and go on serving until
-/// Ctrl-C. Everything is in a temporary folder that goes when it stops, and the
+/// Start a server with a sample tenant, issue and verify a token, print lines to try
+///
+/// It goes on serving until Ctrl-C. Everything is in a temporary folder that goes when it stops, and the
 /// environment counts for nothing, unless --data-dir names a folder to keep.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -6,7 +6,9 @@ use super::output::say;
 use super::{Failure, ServerOptions};
 use crate::server::open_store;
 
-/// Bring the database's schema up to date, and stop. `serve` does it too; this is for
+/// Bring the database's schema up to date, and stop
+///
+/// `serve` does it too; this is for
 /// doing it beforehand, with rights that the server does not have.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward migrate --database-url postgres://owner@db/keyward")]

@@ -52,21 +52,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a server with a sample tenant, issue and verify a token, print lines to try
     Dev(dev::Dev),
-    /// Serve
     Serve(serve::Serve),
-    /// Bring the database's schema up to date, and stop
     Migrate(migrate::Migrate),
-    /// Make an admin credential, straight in the database: for whoever lost the first
     Bootstrap(bootstrap::Bootstrap),
-    /// Print the configuration in force and where each setting comes from
     Config(config::Show),
-    /// Make a tenant what a profile says, and show the difference
     Apply(apply::Apply),
     /// Exchange a credential for an access token
     Token(token::Token),
-    /// Check an access token against the server's published keys, and print its claims
     Verify(token::Verify),
     /// Ask the server whether a token or API key is good
     Introspect(token::Introspect),
@@ -80,7 +73,6 @@ enum Command {
     Application(application::Application),
     /// Manage credentials
     Credential(credential::Credential),
-    /// Show how often an application and its credentials were used
     Usage(usage::Usage),
     /// Manage the scopes of a tenant's catalogue
     Scope(scope::Scope),
@@ -147,6 +139,16 @@ mod tests {
     #[test]
     fn the_commands_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_command_has_to_say_stands_in_its_help() {
+        // A comment on the list of commands would take its place.
+        let cli = Cli::command();
+        for name in ["dev", "serve", "migrate", "bootstrap", "config", "apply", "verify", "usage"] {
+            let command = cli.find_subcommand(name).unwrap();
+            assert!(command.get_long_about().is_some(), "{name}");
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::server::Server;
 use crate::service::FirstCredential;
 use crate::telemetry::Telemetry;
 
-/// Serve gRPC, OAuth over HTTP, and health and metrics, until told to stop (SIGINT or
-/// SIGTERM). The first start makes the database, the keys, and the first admin
+/// Serve gRPC, OAuth over HTTP, and health and metrics
+///
+/// Until told to stop (SIGINT or SIGTERM). The first start makes the database, the keys, and the first admin
 /// credential, which is printed to standard output once.
 #[derive(Debug, Args)]
 #[command(after_help = "\

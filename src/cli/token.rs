@@ -31,8 +31,9 @@ pub(super) struct Token {
     connection: Connection,
 }
 
-/// Check an access token against the server's published keys, as a service would that
-/// never asks the server: signature, issuer, expiry. Print its claims. Whether it was
+/// Check an access token against the server's published keys, and print its claims
+///
+/// As a service would that never asks the server: signature, issuer, expiry. Whether it was
 /// revoked only `introspect` can tell.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward verify \"$(keyward token)\"")]

@@ -9,8 +9,10 @@ use super::{Connection, Failure, names};
 use crate::proto::admin::ListApplicationUsageRequest;
 use crate::proto::admin::list_application_usage_response::Day;
 
-/// Show how often an application's credentials were exchanged for tokens, and they or
-/// their tokens found good when checked, by day (UTC).
+/// Show how often an application and its credentials were used
+///
+/// How often credentials were exchanged for tokens, and they or their tokens found good when
+/// checked, by day (UTC).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Days are those of UTC. What was used in the last few seconds may be missing.

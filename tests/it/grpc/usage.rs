@@ -302,6 +302,21 @@ async fn lists_in_every_order_go_page_by_page_without_gaps(backend: Backend) {
             pb::ListApplicationsRequest { order_by: order_by.to_owned(), ..Default::default() };
         assert_eq!(ids(&mut admin, request).await.join(" "), expected, "{order_by}");
     }
+    // What was used last is last: c a while ago, a just now.
+    for id in ["c", "a"] {
+        let name = format!("tenants/acme/applications/{id}");
+        let (_, key) = admin.credential(&name, Kind::ApiKey).await;
+        assert!(admin.is_active(&key.secret).await);
+        written(&kw).await;
+        kw.advance(1);
+    }
+    for (order_by, expected) in
+        [("last_use_time", "b d e c a"), ("last_use_time desc", "a c e d b")]
+    {
+        let request =
+            pb::ListApplicationsRequest { order_by: order_by.to_owned(), ..Default::default() };
+        assert_eq!(ids(&mut admin, request).await.join(" "), expected, "{order_by}");
+    }
     let request = pb::ListApplicationsRequest {
         parent: "tenants/acme".to_owned(),
         order_by: "scopes".to_owned(),
