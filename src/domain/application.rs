@@ -25,7 +25,7 @@ pub struct Application {
     pub effective_scopes: ScopeSet,
     /// Whether the user who owns it is disabled.
     pub owner_disabled: bool,
-    /// The ends of its credentials' secrets.
+    /// The ends of its credentials' secrets, the ten that end last.
     pub secret_ends: Vec<SecretEnd>,
     /// When it was last used, if it was.
     pub last_use: Option<LastUse>,
@@ -181,7 +181,7 @@ impl Application {
     /// The secrets that work at `now`, masked: `…9x7Q`.
     pub fn masked_secrets(&self, now: Timestamp) -> Vec<String> {
         let live = self.secret_ends.iter().filter(|s| s.expires_at.is_none_or(|end| now < end));
-        live.take(10).map(|secret| format!("…{}", secret.last_four)).collect()
+        live.map(|secret| format!("…{}", secret.last_four)).collect()
     }
 
     /// Whether it works at `now`.

@@ -52,11 +52,11 @@ impl Ceiling {
         Self::Scopes(scopes)
     }
 
-    /// The scopes of `wanted` that are beyond it.
-    pub fn beyond(&self, wanted: &ScopeSet) -> Vec<String> {
+    /// Refuses, by name, the scopes of `wanted` that are beyond it.
+    pub fn require(&self, wanted: &ScopeSet) -> Result<()> {
         match self {
-            Self::Catalogue => Vec::new(),
-            Self::Scopes(scopes) => wanted.without(scopes),
+            Self::Catalogue => Ok(()),
+            Self::Scopes(scopes) => wanted.require_within(scopes),
         }
     }
 
@@ -65,7 +65,7 @@ impl Ceiling {
         match (self, other) {
             (_, Self::Catalogue) => true,
             (Self::Catalogue, Self::Scopes(_)) => false,
-            (Self::Scopes(scopes), other) => other.beyond(scopes).is_empty(),
+            (Self::Scopes(scopes), Self::Scopes(others)) => scopes.without(others).is_empty(),
         }
     }
 }
@@ -119,7 +119,7 @@ impl Authority {
     pub fn require_scopes(&self, scopes: &ScopeSet) -> Result<()> {
         match self {
             Self::Platform => Ok(()),
-            Self::User { ceiling, .. } => require_within(ceiling, scopes),
+            Self::User { ceiling, .. } => ceiling.require(scopes),
         }
     }
 
@@ -136,7 +136,7 @@ impl Authority {
             if role.all_scopes && *ceiling != Ceiling::Catalogue {
                 return Err(Error::PermissionDenied(Need::AllScopes));
             }
-            require_within(ceiling, &role.scopes)?;
+            ceiling.require(&role.scopes)?;
         }
         Ok(())
     }
@@ -181,9 +181,4 @@ impl Authority {
             Self::User { permissions, .. } => permissions.allow(permission),
         }
     }
-}
-
-fn require_within(ceiling: &Ceiling, scopes: &ScopeSet) -> Result<()> {
-    let beyond = ceiling.beyond(scopes);
-    if beyond.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(beyond)) }
 }

@@ -170,12 +170,6 @@ impl FromIterator<Permission> for Permissions {
     }
 }
 
-impl Extend<Permission> for Permissions {
-    fn extend<I: IntoIterator<Item = Permission>>(&mut self, permissions: I) {
-        self.0.extend(permissions);
-    }
-}
-
 impl fmt::Display for Permissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_strings().join(" "))

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::fields::Fault;
 use super::{Record, ScopeId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One scope as it stands in tokens: an RFC 6749 scope-token of at most 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,12 @@ impl ScopeSet {
     #[must_use]
     pub fn within(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
+    /// Refuses, by name, the scopes that `allowed` lacks.
+    pub fn require_within(&self, allowed: &Self) -> Result<(), Error> {
+        let beyond = self.without(allowed);
+        if beyond.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(beyond)) }
     }
 
     /// The scopes, in order, as strings.

@@ -133,12 +133,9 @@ impl Service {
             filter.owners, filter.search, filter.state, filter.expire_before, filter.order
         );
         let page = self.page_request(&call, request)?;
-        let now = self.now();
-        let session = &mut reading.session;
-        let applications = session.list_applications(tenant, &filter, &page, now).await?;
-        if applications.items.is_empty() && session.find_tenant(tenant).await?.is_none() {
-            return Err(Error::NotFound(tenant.name()));
-        }
+        let applications =
+            reading.session.list_applications(tenant, &filter, &page, self.now()).await?;
+        reading.check_tenant(tenant, &applications).await?;
         Ok(self.list(&call, applications))
     }
 

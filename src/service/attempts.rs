@@ -6,7 +6,9 @@ use std::ops::{Deref, DerefMut};
 use jiff::Timestamp;
 
 use super::{Caller, Service};
-use crate::domain::{Action, Actor, AuditEvent, Authority, FieldChange, Outcome, Tenant, TenantId};
+use crate::domain::{
+    Action, Actor, AuditEvent, Authority, FieldChange, Outcome, Page, Tenant, TenantId,
+};
 use crate::error::{Error, Result};
 use crate::store::{Affected, Session, Tx};
 
@@ -156,6 +158,19 @@ impl Deref for Ledger {
 impl DerefMut for Ledger {
     fn deref_mut(&mut self) -> &mut Tx {
         &mut self.tx
+    }
+}
+
+impl Reading {
+    /// The tenant, which must exist.
+    pub(super) async fn tenant(&mut self, id: &TenantId) -> Result<Tenant> {
+        let found = self.session.find_tenant(id).await?;
+        found.ok_or_else(|| Error::NotFound(id.name()))
+    }
+
+    /// Refuses an empty page where there is no tenant to have a list.
+    pub(super) async fn check_tenant<T>(&mut self, id: &TenantId, page: &Page<T>) -> Result<()> {
+        if page.items.is_empty() { self.tenant(id).await.map(drop) } else { Ok(()) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Caller, List, ListRequest, Service};
 use crate::domain::{AuditEvent, AuditFilter, Permission, TenantId};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 impl Service {
     /// Lists a tenant's events. A tenant that is gone has left its log behind.
@@ -18,9 +18,7 @@ impl Service {
         let call = format!("audit events of {tenant} {filter:?}");
         let page = self.page_request(&call, request)?;
         let events = reading.session.list_audit_events(tenant, filter, &page).await?;
-        if events.items.is_empty() && reading.session.find_tenant(tenant).await?.is_none() {
-            return Err(Error::NotFound(tenant.name()));
-        }
+        reading.check_tenant(tenant, &events).await?;
         Ok(self.list(&call, events))
     }
 }

@@ -52,8 +52,7 @@ impl Service {
             let settings = CredentialSettings::default().with(new.patch);
             // Asked before the hash is paid for, and again where it counts.
             let mut reading = self.reading(caller, tenant).await?;
-            let seen = reading.session.find_tenant(tenant).await?;
-            let seen = seen.ok_or_else(|| Error::NotFound(tenant.name()))?.settings.policy;
+            let seen = reading.tenant(tenant).await?.settings.policy;
             check_new(&mut reading.session, &reading.authority, application, &seen).await?;
             check_expiry(settings.expires_at, now, "credential.expire_time")?;
             seen.credential_end(settings.expires_at, now)?;
@@ -107,9 +106,8 @@ impl Service {
         request: &ListRequest,
     ) -> Result<List<Credential>> {
         let mut reading = self.reading(caller, tenant).await?;
+        let latest = reading.tenant(tenant).await?.settings.policy.max_credential_lifetime;
         let session = &mut reading.session;
-        let seen = session.find_tenant(tenant).await?;
-        let seen = seen.ok_or_else(|| Error::NotFound(tenant.name()))?;
         let owners = match application {
             None => reading.authority.viewable()?,
             Some(id) => {
@@ -122,7 +120,6 @@ impl Service {
         let filter = CredentialFilter { owners, ..filter };
         let call = format!("credentials of {tenant} {application:?} {filter:?}");
         let page = self.page_request(&call, request)?;
-        let latest = seen.settings.policy.max_credential_lifetime;
         let credentials =
             session.list_credentials(tenant, application, &filter, latest, &page).await?;
         Ok(self.list(&call, credentials))

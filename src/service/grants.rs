@@ -31,22 +31,22 @@ pub(super) async fn check_grants(
         Owner::Account => Ceiling::Catalogue,
         Owner::User(user) => ceiling_of(tx, tenant, user).await?,
     };
-    let enabled = tx
+    let enabled: ScopeSet = tx
         .catalogue(tenant)
         .await?
         .into_iter()
         .filter(|scope| !scope.settings.disabled)
         .map(|scope| scope.id.scope)
         .collect();
-    refuse_scopes(grants.scopes.without(&enabled))?;
+    grants.scopes.require_within(&enabled)?;
     authority.require_scopes(&grants.scopes)?;
-    refuse_scopes(ceiling.beyond(&grants.scopes))?;
+    ceiling.require(&grants.scopes)?;
     let roles = role_settings(tx, tenant, &grants.roles).await?;
     authority.require_roles(&roles)?;
-    for role in &roles {
-        refuse_scopes(ceiling.beyond(&role.scopes))?;
-    }
-    Ok(())
+    // One with all scopes would widen with its owner's promotion.
+    roles
+        .iter()
+        .try_for_each(|role| ceiling.require(if role.all_scopes { &enabled } else { &role.scopes }))
 }
 
 /// The scopes that a user may grant.
@@ -57,10 +57,6 @@ async fn ceiling_of(tx: &mut Tx, tenant: &TenantId, user: &UserId) -> Result<Cei
     }
     let roles = tx.roles_of(tenant, user).await?;
     Ok(Ceiling::of(roles.iter().map(|role| &role.settings)))
-}
-
-fn refuse_scopes(scopes: Vec<String>) -> Result<()> {
-    if scopes.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(scopes)) }
 }
 
 /// What these roles allow; each must be there.

@@ -45,9 +45,7 @@ impl Service {
         let call = format!("roles of {tenant}");
         let page = self.page_request(&call, request)?;
         let roles = reading.session.list_roles(tenant, &page).await?;
-        if roles.items.is_empty() && reading.session.find_tenant(tenant).await?.is_none() {
-            return Err(Error::NotFound(tenant.name()));
-        }
+        reading.check_tenant(tenant, &roles).await?;
         Ok(self.list(&call, roles))
     }
 
@@ -171,6 +169,5 @@ async fn found(session: &mut Session, name: &RoleName) -> Result<Role> {
 /// The scopes of a role are of the catalogue, enabled or not.
 async fn check_scopes(tx: &mut Tx, tenant: &TenantId, settings: &RoleSettings) -> Result<()> {
     let catalogue = tx.catalogue(tenant).await?.into_iter().map(|scope| scope.id.scope).collect();
-    let unknown = settings.scopes.without(&catalogue);
-    if unknown.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(unknown)) }
+    settings.scopes.require_within(&catalogue)
 }

@@ -44,9 +44,7 @@ impl Service {
         let call = format!("scopes of {tenant}");
         let page = self.page_request(&call, request)?;
         let scopes = reading.session.list_scopes(tenant, &page).await?;
-        if scopes.items.is_empty() && reading.session.find_tenant(tenant).await?.is_none() {
-            return Err(Error::NotFound(tenant.name()));
-        }
+        reading.check_tenant(tenant, &scopes).await?;
         Ok(self.list(&call, scopes))
     }
 

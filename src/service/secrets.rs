@@ -27,8 +27,7 @@ impl Service {
         self.audited(&attempt, async {
             // Checked before the hash is paid for, and again where it counts.
             let mut reading = self.reading(caller, tenant).await?;
-            let rules = reading.session.find_tenant(tenant).await?;
-            let rules = rules.ok_or_else(|| Error::NotFound(tenant.name()))?.settings.policy;
+            let rules = reading.tenant(tenant).await?.settings.policy;
             let session = &mut reading.session;
             let seen = rotatable(session, &reading.authority, name, &rules, etag).await?;
             seen.rotation_end(self.now(), overlap)?;

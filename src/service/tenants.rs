@@ -32,8 +32,7 @@ impl Service {
 
     /// Reads a tenant: every user of it may.
     pub async fn tenant(&self, caller: &Caller, id: &TenantId) -> Result<Tenant> {
-        let found = self.reading(caller, id).await?.session.find_tenant(id).await?;
-        found.ok_or_else(|| Error::NotFound(id.name()))
+        self.reading(caller, id).await?.tenant(id).await
     }
 
     /// Lists tenants by id.

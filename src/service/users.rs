@@ -72,9 +72,7 @@ impl Service {
         let call = format!("users of {tenant}");
         let page = self.page_request(&call, request)?;
         let users = reading.session.list_users(tenant, &page).await?;
-        if users.items.is_empty() && reading.session.find_tenant(tenant).await?.is_none() {
-            return Err(Error::NotFound(tenant.name()));
-        }
+        reading.check_tenant(tenant, &users).await?;
         Ok(self.list(&call, users))
     }
 

@@ -7,8 +7,8 @@ use super::applications::{Row, search_name, select};
 use super::row::micros;
 use super::{Session, list_rows, list_values, one_value};
 use crate::domain::{
-    Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder, Owners,
-    Page, PageRequest, State, TenantId, UserId,
+    Application, ApplicationFilter, ApplicationKey, ApplicationName, Owners, Page, PageRequest,
+    State, TenantId, UserId,
 };
 use crate::error::{Error, Result};
 
@@ -27,15 +27,14 @@ const CONDITIONS: &str = select!(
          else 'active' end) "
 );
 
-/// How each order goes on behind a row, and its direction.
-fn order(order: ApplicationOrder) -> (&'static str, &'static str) {
-    let column = match order.key {
-        ApplicationKey::Name => return ("a.id", "id"),
+/// The column that an order goes by.
+fn column(key: ApplicationKey) -> &'static str {
+    match key {
+        ApplicationKey::Name => "a.id",
         ApplicationKey::DisplayName => "a.search_name",
         ApplicationKey::CreateTime => "a.created_at",
         ApplicationKey::LastUseTime => "a.last_used_at",
-    };
-    (column, "key")
+    }
 }
 
 /// Where a page ends: the key of its last row (nothing when the order is by id) and its id.
@@ -60,13 +59,13 @@ impl Session {
         page: &PageRequest,
         now: Timestamp,
     ) -> Result<Page<Application>> {
-        let (column, kind) = order(filter.order);
+        let column = column(filter.order.key);
         let (beyond, direction) =
             if filter.order.descending { ("<", "desc") } else { (">", "asc") };
         let cursor = page.after.as_deref().map(Cursor::parse).transpose()?;
-        let on = match (&cursor, kind) {
+        let on = match (&cursor, filter.order.key) {
             (None, _) => "$10 = $10 and $11 = $11".to_owned(),
-            (Some(_), "id") => format!("$10 = $10 and a.id {beyond} $11"),
+            (Some(_), ApplicationKey::Name) => format!("$10 = $10 and a.id {beyond} $11"),
             (Some(_), _) => format!("({column}, a.id) {beyond} ($10, $11)"),
         };
         let sql = format!(

@@ -13,6 +13,7 @@ on_both_databases!(
     an_admin_who_is_demoted_takes_his_applications_down_with_him,
     what_an_owner_later_gains_widens_nothing,
     a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold,
+    a_role_with_all_scopes_is_no_way_round_an_owners_ceiling,
     nobody_gets_a_secret_that_can_do_more_than_he_may_grant,
     a_disabled_owner_stops_his_applications_and_their_tokens,
     an_applications_roles_give_it_scopes_and_stand_in_its_tokens,
@@ -205,6 +206,25 @@ async fn a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold(backend
     acme.admin.roles.update_role(narrow(&["c"])).await.unwrap();
     acme.admin.roles.update_role(narrow(&["b", "c"])).await.unwrap();
     assert!(!acme.admin.is_active(&token).await, "nor brings it back what was revoked");
+}
+
+async fn a_role_with_all_scopes_is_no_way_round_an_owners_ceiling(backend: Backend) {
+    let mut acme = Acme::new(backend).await;
+    acme.admin.role("acme", "everything", &[], &["*"]).await;
+    let create = |owner: &str| pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application: Some(pb::Application {
+            display_name: "CRM".to_owned(),
+            owner: format!("tenants/acme/users/{owner}"),
+            roles: vec!["everything".to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    // It would widen with eve's promotion, though nobody gave it anything then.
+    let status = acme.admin.applications.create_application(create("eve")).await.unwrap_err();
+    assert_eq!(status.message(), "scope not allowed: b c");
+    acme.admin.applications.create_application(create("sam")).await.unwrap();
 }
 
 async fn nobody_gets_a_secret_that_can_do_more_than_he_may_grant(backend: Backend) {

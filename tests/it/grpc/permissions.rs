@@ -284,7 +284,20 @@ async fn a_list_shows_what_may_be_viewed_and_no_more(backend: Backend) {
     let one = pb::ListApplicationsRequest { owner: eves.to_owned(), ..Default::default() };
     assert_eq!(names(&mut sam, one.clone()).await, [eves]);
 
+    // A page token goes on with the list that made it, and with no wider and no narrower one.
+    permit(&mut admin, &["applications.view.users".to_owned()]).await;
+    let first = pb::ListApplicationsRequest {
+        parent: "tenants/acme".to_owned(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let page = sam.applications.list_applications(first.clone()).await.unwrap().into_inner();
+    let next = pb::ListApplicationsRequest { page_token: page.next_page_token, ..first };
+    assert!(sam.applications.list_applications(next.clone()).await.is_ok());
     permit(&mut admin, &["applications.view.own".to_owned()]).await;
+    let status = sam.applications.list_applications(next).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_PAGE_TOKEN");
+
     for wanted in [of(Ownership::Users), of(Ownership::Account), one] {
         let request = pb::ListApplicationsRequest { parent: "tenants/acme".to_owned(), ..wanted };
         let status = sam.applications.list_applications(request).await.unwrap_err();
