@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 const PROTOS: &[&str] = &[
     "keyward/access/v1/key.proto",
+    "keyward/access/v1/revocation.proto",
     "keyward/admin/v1/application.proto",
     "keyward/admin/v1/audit.proto",
     "keyward/admin/v1/credential.proto",

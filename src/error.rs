@@ -113,6 +113,15 @@ pub enum Error {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// What followed the cursor is gone, or it is of another list.
+    #[error("the cursor is too old, or of another list: begin without one")]
+    CursorTooOld,
+    /// Somebody who watches does not read what he is told.
+    #[error("messages were not read in time: begin again from the last cursor")]
+    TooSlow,
+    /// The server stops.
+    #[error("the server stops: another one will answer")]
+    Stopping,
     /// The request took longer than the caller or the server allows.
     #[error("the deadline passed")]
     DeadlineExceeded,
@@ -211,6 +220,9 @@ impl Error {
             | Self::EtagMismatch(_)
             | Self::RotationInProgress { .. }
             | Self::Overloaded { .. }
+            | Self::CursorTooOld
+            | Self::TooSlow
+            | Self::Stopping
             | Self::DeadlineExceeded
             | Self::Unavailable(_)
             | Self::Internal(_) => false,

@@ -21,6 +21,7 @@ pub mod grpc;
 pub mod http;
 pub mod keys;
 pub mod proto;
+pub mod revocation;
 pub mod secrets;
 pub mod server;
 pub mod service;

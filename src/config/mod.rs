@@ -15,6 +15,7 @@ pub use layers::{Faults, Layers, Setting};
 
 use crate::domain::Fault;
 use crate::keys::SigningAlgorithm;
+use crate::revocation;
 use crate::secrets::{MasterKey, Prefixes, Queue};
 use crate::store::{Database, PoolOptions};
 use layers::Reader;
@@ -37,6 +38,8 @@ pub struct Config {
     pub secrets: SecretsConfig,
     /// How tokens are signed.
     pub signing_algorithm: SigningAlgorithm,
+    /// How the list of revocations is kept up.
+    pub revocations: revocation::Options,
     /// Bounds of requests and connections.
     pub limits: Limits,
     /// Logs and traces.
@@ -100,6 +103,8 @@ pub struct Limits {
     pub connection_age: Duration,
     /// The most connections of a listener.
     pub max_connections: usize,
+    /// How long a message of a stream may wait to be read.
+    pub watch_patience: Duration,
 }
 
 /// Logs and traces.
@@ -156,11 +161,16 @@ impl Config {
                 },
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
+            revocations: revocation::Options {
+                poll_interval: r.get("revocations.poll_interval", "1s", positive),
+                max_staleness: r.get("revocations.max_staleness", "5s", positive),
+            },
             limits: Limits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),
                 shutdown_grace: r.get("limits.shutdown_grace", "20s", duration),
                 connection_age: r.get("limits.connection_age", "30m", positive),
                 max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),
+                watch_patience: r.get("limits.watch_patience", "10s", positive),
             },
             telemetry: TelemetryConfig {
                 log: r.get("telemetry.log", "info", log_directives),
@@ -172,6 +182,9 @@ impl Config {
         };
         if config.secrets.prefixes.client_secret == config.secrets.prefixes.api_key {
             r.fault("secrets.api_key_prefix", "must differ from secrets.client_secret_prefix");
+        }
+        if config.revocations.max_staleness <= config.revocations.poll_interval {
+            r.fault("revocations.max_staleness", "must be longer than revocations.poll_interval");
         }
         let settings = reader.finish()?;
         Ok(Self { settings, ..config })

@@ -60,6 +60,8 @@ words!(
         RevealCredential = "RevealCredential",
         /// A token is revoked.
         RevokeToken = "RevokeToken",
+        /// All tokens of something are revoked, or one by its id.
+        RevokeTokens = "RevokeTokens",
     }
 );
 

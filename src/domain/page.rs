@@ -29,6 +29,11 @@ impl PageRequest {
         Self { size: Self::MAX_SIZE, after }
     }
 
+    /// How many items the page has at most.
+    pub fn size(&self) -> usize {
+        usize::from(self.size)
+    }
+
     /// How many items to read: one more than the page, to know whether there are more.
     pub fn limit(&self) -> i64 {
         i64::from(self.size) + 1

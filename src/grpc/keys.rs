@@ -2,11 +2,22 @@
 
 use tonic::{Request, Response, Status};
 
+use super::streams::{Messages, Source};
 use super::{Face, convert};
-use crate::error::Error;
-use crate::keys::KeyRing;
+use crate::error::{Error, Result};
+use crate::keys::{Jwks, KeyRing};
 use crate::proto::access::key_service_server::KeyService;
-use crate::proto::access::{GetJwksRequest, GetJwksResponse};
+use crate::proto::access::{GetJwksRequest, GetJwksResponse, WatchJwksRequest, WatchJwksResponse};
+use crate::service::JwksWatch;
+
+impl Source for JwksWatch {
+    type Message = WatchJwksResponse;
+
+    async fn next(&mut self) -> Result<Self::Message> {
+        let jwks = encode(&JwksWatch::next(self).await)?;
+        Ok(WatchJwksResponse { jwks, max_age: max_age() })
+    }
+}
 
 #[tonic::async_trait]
 impl KeyService for Face {
@@ -14,9 +25,25 @@ impl KeyService for Face {
         &self,
         _request: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
-        let jwks = serde_json::to_string(&self.service.jwks())
-            .map_err(|error| Error::Internal(Box::new(error)))?;
-        let max_age = Some(convert::seconds(KeyRing::JWKS_MAX_AGE));
-        Ok(Response::new(GetJwksResponse { jwks, max_age }))
+        let jwks = encode(&self.service.jwks())?;
+        Ok(Response::new(GetJwksResponse { jwks, max_age: max_age() }))
     }
+
+    type WatchJwksStream = Messages<WatchJwksResponse>;
+
+    async fn watch_jwks(
+        &self,
+        _request: Request<WatchJwksRequest>,
+    ) -> Result<Response<Self::WatchJwksStream>, Status> {
+        Ok(Response::new(self.streaming.messages(self.service.watch_jwks()?)))
+    }
+}
+
+fn encode(jwks: &Jwks) -> Result<String> {
+    serde_json::to_string(jwks).map_err(|error| Error::Internal(Box::new(error)))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as the messages have it")]
+fn max_age() -> Option<prost_types::Duration> {
+    Some(convert::seconds(KeyRing::JWKS_MAX_AGE))
 }

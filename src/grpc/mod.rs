@@ -9,9 +9,11 @@ mod convert;
 mod credentials;
 mod deadline;
 mod keys;
+mod revocations;
 mod roles;
 mod scopes;
 mod status;
+mod streams;
 mod tenants;
 mod tokens;
 mod users;
@@ -32,6 +34,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::proto;
 use crate::proto::access::key_service_server::KeyServiceServer;
+use crate::proto::access::revocation_service_server::RevocationServiceServer;
 use crate::proto::admin::application_service_server::ApplicationServiceServer;
 use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::credential_service_server::CredentialServiceServer;
@@ -42,6 +45,8 @@ use crate::proto::admin::user_service_server::UserServiceServer;
 use crate::proto::token::token_service_server::TokenServiceServer;
 use crate::service::Service;
 
+pub use streams::Streaming;
+
 /// The largest request that is decoded.
 const MAX_REQUEST: usize = 64 * 1024;
 
@@ -49,6 +54,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 struct Face {
     service: Arc<Service>,
+    streaming: Streaming,
 }
 
 /// Everything that is served over gRPC. A call without a deadline, or with a longer
@@ -57,10 +63,11 @@ pub fn router<H: Health>(
     service: &Arc<Service>,
     health: HealthServer<H>,
     timeout: Duration,
+    streaming: &Streaming,
 ) -> Result<Router, tonic_reflection::server::Error> {
     macro_rules! limited {
         ($server:ident) => {
-            $server::new(Face { service: Arc::clone(service) })
+            $server::new(Face { service: Arc::clone(service), streaming: streaming.clone() })
                 .max_decoding_message_size(MAX_REQUEST)
         };
     }
@@ -80,6 +87,7 @@ pub fn router<H: Health>(
         .add_service(limited!(AuditServiceServer))
         .add_service(limited!(TokenServiceServer))
         .add_service(limited!(KeyServiceServer))
+        .add_service(limited!(RevocationServiceServer))
         .into_axum_router()
         .fallback(unknown)
         .layer(from_fn_with_state(timeout, deadline::enforce));

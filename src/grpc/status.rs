@@ -59,8 +59,10 @@ fn table(error: &Error) -> (Code, ErrorReason) {
             (Code::FailedPrecondition, ErrorReason::RotationInProgress)
         }
         Error::Overloaded { .. } => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Error::CursorTooOld => (Code::OutOfRange, ErrorReason::CursorTooOld),
+        Error::TooSlow => (Code::Aborted, ErrorReason::TooSlow),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
-        Error::Unavailable(_) => (Code::Unavailable, ErrorReason::Unavailable),
+        Error::Unavailable(_) | Error::Stopping => (Code::Unavailable, ErrorReason::Unavailable),
         Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
     }
 }
@@ -113,11 +115,15 @@ fn details(error: &Error) -> ErrorDetails {
             details.add_quota_failure_violation("secret hashes at once", message);
             details
         }
-        Error::Unavailable(_) => ErrorDetails::with_retry_info(Some(Duration::from_secs(1))),
+        Error::Unavailable(_) | Error::Stopping => {
+            ErrorDetails::with_retry_info(Some(Duration::from_secs(1)))
+        }
         Error::Unauthenticated(_)
         | Error::InvalidClient
         | Error::PermissionDenied(_)
         | Error::NotYourToken
+        | Error::CursorTooOld
+        | Error::TooSlow
         | Error::DeadlineExceeded
         | Error::Internal(_) => ErrorDetails::new(),
     }

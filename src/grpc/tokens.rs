@@ -7,7 +7,7 @@ use super::{Face, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
     IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
-    RevokeTokenRequest, RevokeTokenResponse,
+    RevokeTokenRequest, RevokeTokenResponse, RevokeTokensRequest, RevokeTokensResponse,
 };
 
 #[tonic::async_trait]
@@ -39,5 +39,16 @@ impl TokenService for Face {
         let token = convert::token::presented(request.into_inner().token)?;
         self.service.revoke(&caller, &token).await?;
         Ok(Response::new(RevokeTokenResponse {}))
+    }
+
+    async fn revoke_tokens(
+        &self,
+        request: Request<RevokeTokensRequest>,
+    ) -> Result<Response<RevokeTokensResponse>, Status> {
+        let (caller, request) = self.manager(request).await?;
+        let (revoked, reason) = convert::revocation::revoked(&request)?;
+        let applications = self.service.revoke_tokens(&caller, &revoked, reason).await?;
+        let applications = i64::try_from(applications).unwrap_or(i64::MAX);
+        Ok(Response::new(RevokeTokensResponse { applications }))
     }
 }

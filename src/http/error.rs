@@ -94,7 +94,7 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         Error::PermissionDenied(_) => (StatusCode::FORBIDDEN, "access_denied"),
         Error::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "access_denied"),
         Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
-        Error::DeadlineExceeded | Error::Unavailable(_) => {
+        Error::DeadlineExceeded | Error::Unavailable(_) | Error::Stopping => {
             (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
         }
         Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
@@ -108,6 +108,8 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         | Error::Policy { .. }
         | Error::Protected(_)
         | Error::NotViewable(..)
+        | Error::CursorTooOld
+        | Error::TooSlow
         | Error::RotationInProgress { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }

@@ -7,6 +7,7 @@ use jsonwebtoken::Validation;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
+use crate::domain::{Epochs, Minted};
 use crate::error::{Error, Result};
 
 /// The longest token that is issued, and that is looked at: it must fit into the headers
@@ -42,6 +43,20 @@ pub struct Claims {
     /// The epochs of tenant, application and credential that it was made from: with
     /// any of them raised since, it is revoked.
     pub epochs: [i64; 3],
+}
+
+impl Claims {
+    /// What they say of the token's making.
+    pub fn minted(&self) -> Minted<'_> {
+        let [tenant, application, credential] = self.epochs;
+        Minted {
+            tenant: &self.tenant,
+            application: &self.sub,
+            credential: &self.client_id,
+            token: Some(&self.jti),
+            epochs: Epochs { tenant, application, credential },
+        }
+    }
 }
 
 /// The `aud` claim: a string, or several in an array.

@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::{Config, MasterKeySource};
 use crate::domain::Fault;
 use crate::error::Error;
+use crate::grpc::Streaming;
 use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
@@ -37,7 +38,7 @@ const KEY_REFRESH: Duration = Duration::from_secs(30);
 /// How often readiness is asked for the gRPC health service.
 const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
-/// How often revoked tokens that have ended by themselves are forgotten.
+/// How often revocations of what has ended by itself are forgotten.
 const PURGE: Duration = Duration::from_mins(10);
 /// How often the use of credentials is written: a crash loses this much and what a write
 /// takes, 5 s at most.
@@ -132,6 +133,7 @@ pub async fn build_service(
         signing_algorithm: config.signing_algorithm,
         prefixes: config.secrets.prefixes.clone(),
         hash_queue: config.secrets.hash_queue,
+        revocations: config.revocations,
     };
     Service::new(parts).await.map_err(|error| StartError::SigningKeys(cause(error)))
 }
@@ -162,9 +164,12 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new(service.hashes()));
         let (health, health_service) = tonic_health::server::health_reporter();
-        let grpc_router = grpc::router(&service, health_service, config.limits.request_timeout)
+        let stop = CancellationToken::new();
+        let streaming = Streaming { patience: config.limits.watch_patience, stop: stop.clone() };
+        let timeout = config.limits.request_timeout;
+        let grpc_router = grpc::router(&service, health_service, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
-        let http_router = http::router(Arc::clone(&service), config.limits.request_timeout);
+        let http_router = http::router(Arc::clone(&service), timeout);
         let server = Self {
             grpc: grpc_at,
             http: http_at,
@@ -172,7 +177,7 @@ impl Server {
             first_credential,
             store,
             health,
-            stop: CancellationToken::new(),
+            stop,
             tasks: TaskTracker::new(),
             grace: config.limits.shutdown_grace,
             service,
@@ -220,7 +225,10 @@ impl Server {
     fn keep_up(&self) {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
         self.every(USAGE, |service| async move { service.write_usage().await });
-        self.every(PURGE, |service| async move { service.purge_revoked_tokens().await });
+        self.every(PURGE, |service| async move { service.purge_revocations().await });
+        let live = Arc::clone(self.service.revocations());
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { live.keep_up(stop).await });
         let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
         let health = self.health.clone();
         self.tasks.spawn(async move {

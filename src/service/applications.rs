@@ -6,7 +6,7 @@ use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanish
 use crate::domain::{
     Action, Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationPatch,
     ApplicationSettings, Authority, FieldChange, Owner, OwnerKind, Policy, Record, ScopeSet,
-    TenantId, Verb,
+    Subject, TenantId, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::random;
@@ -177,7 +177,7 @@ impl Service {
             };
             check_grants(&mut ledger, &authority, &name.tenant, grants).await?;
             let changes = FieldChange::between(&before.settings, &after);
-            let old = before.settings.clone();
+            let (old, before_epoch) = (before.settings.clone(), before.epoch);
             let application = Application {
                 epoch: before.epoch + i64::from(before.settings.revokes(&after)),
                 settings: after,
@@ -187,6 +187,7 @@ impl Service {
             if !ledger.update_application(&application, &old).await? {
                 return Err(vanished(name));
             }
+            ledger.raise(Subject::Application(name.clone()), before_epoch, application.epoch);
             let application = found(&mut ledger, name).await?;
             ledger.note(Action::UpdateApplication, name, changes).await?;
             ledger.commit().await?;
@@ -270,10 +271,11 @@ fn default_owner(policy: &Policy, authority: &Authority) -> Owner {
 /// Writes a new application and tells of it.
 pub(super) async fn insert(
     ledger: &mut Ledger,
-    application: Application,
+    mut application: Application,
     request_id: Option<&str>,
 ) -> Result<Application> {
     let name = &application.name;
+    application.epoch = ledger.first_epoch(&Subject::Application(name.clone())).await?;
     if !ledger.insert_application(&application, request_id).await? {
         return Err(already_there(ledger, name, request_id).await?);
     }
@@ -300,6 +302,8 @@ pub(super) async fn remove(ledger: &mut Ledger, application: &Application) -> Re
         changes.push(FieldChange::new("credentials", Some(names), None));
     }
     ledger.delete_application(name).await?;
+    let epoch = application.epoch;
+    ledger.raise(Subject::Application(name.clone()), epoch, epoch + 1);
     ledger.note(Action::DeleteApplication, name, changes).await
 }
 

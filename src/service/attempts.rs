@@ -2,14 +2,17 @@
 //! without an event in the audit log; one that is refused gets an event of its own.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Caller, Service};
 use crate::domain::{
-    Action, Actor, AuditEvent, Authority, FieldChange, Outcome, Page, Tenant, TenantId,
+    Action, Actor, AuditEvent, Authority, FieldChange, NewRevocation, Outcome, Page, Subject,
+    Tenant, TenantId,
 };
 use crate::error::{Error, Result};
+use crate::revocation::Live;
 use crate::store::{Affected, Session, Tx};
 
 /// Something that a caller attempts.
@@ -29,6 +32,10 @@ pub(super) struct Ledger {
     actor: Actor,
     now: Timestamp,
     noted: bool,
+    /// What will be revoked, unless it is written already.
+    revocations: Vec<NewRevocation>,
+    revokes: bool,
+    live: Arc<Live>,
 }
 
 /// A transaction in which nobody else changes the tenant, and what the caller may do there.
@@ -100,9 +107,38 @@ impl Ledger {
         self.tx.insert_audit_event(&event).await
     }
 
+    /// Revokes the subject's tokens that are older than `after`, if that is later than the
+    /// epoch that it had.
+    pub(super) fn raise(&mut self, subject: Subject, before: i64, after: i64) {
+        if after > before {
+            self.revoke(NewRevocation::older_than(subject, after, self.now));
+        }
+    }
+
+    /// The epoch that a new bearer of a name begins with: one that had it before may have
+    /// been revoked.
+    pub(super) async fn first_epoch(&mut self, subject: &Subject) -> Result<i64> {
+        let pending = self.revocations.iter().filter(|new| new.subject == *subject);
+        let pending = pending.map(|new| new.epoch).max().unwrap_or_default();
+        Ok(self.tx.revoked_epoch(subject).await?.max(pending))
+    }
+
+    /// Revokes something, with the commit.
+    pub(super) fn revoke(&mut self, revocation: NewRevocation) {
+        self.revokes = true;
+        self.revocations.push(revocation);
+    }
+
+    /// Revokes the tokens of all of these, which are about to change; how many there are.
+    pub(super) async fn revoke_affected(&mut self, affected: Affected<'_>) -> Result<u64> {
+        let count = self.tx.revoke_affected(affected, self.now).await?;
+        self.revokes |= count > 0;
+        Ok(count)
+    }
+
     /// Gives what something done elsewhere takes rights from a new version, revokes its
-    /// tokens if it has any, and writes that down for each.
-    pub(super) async fn affect(&mut self, affected: Affected<'_>, why: &str) -> Result<()> {
+    /// tokens if it has any, and writes that down for each; how many lost their tokens.
+    pub(super) async fn affect(&mut self, affected: Affected<'_>, why: &str) -> Result<u64> {
         let (action, detail) = match affected {
             Affected::ApplicationsWithScope(_)
             | Affected::ApplicationsWithRole(_)
@@ -114,7 +150,9 @@ impl Ledger {
         };
         let event = self.event(action, String::new(), Vec::new(), detail);
         self.tx.note_affected(affected, &event).await?;
-        self.tx.change_affected(affected, self.now).await
+        let count = self.revoke_affected(affected).await?;
+        self.tx.change_affected(affected, self.now).await?;
+        Ok(count)
     }
 
     fn event(
@@ -137,13 +175,21 @@ impl Ledger {
         }
     }
 
-    /// Makes everything durable: no audit, no change.
-    pub(super) async fn commit(self) -> Result<()> {
-        if self.noted {
-            self.tx.commit().await
-        } else {
-            Err(Error::internal(format!("a change of {} without an event", self.tenant)))
+    /// Makes everything durable: no audit, no change. When this answers, what was revoked
+    /// is refused.
+    pub(super) async fn commit(mut self) -> Result<()> {
+        if !self.noted {
+            return Err(Error::internal(format!("a change of {} without an event", self.tenant)));
         }
+        let mut revoked = Vec::new();
+        if !self.revocations.is_empty() {
+            revoked = self.tx.insert_revocations(&self.revocations, self.now).await?;
+        }
+        self.tx.commit().await?;
+        if self.revokes {
+            self.live.committed(&revoked).await;
+        }
+        Ok(())
     }
 }
 
@@ -222,6 +268,9 @@ impl Service {
             actor: attempt.caller.actor(),
             now: self.now(),
             noted: false,
+            revocations: Vec::new(),
+            revokes: false,
+            live: Arc::clone(&self.revocations),
         })
     }
 

@@ -3,11 +3,16 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use super::{Proof, Service};
 use crate::domain::{
-    Actor, ApplicationName, Audience, Client, ScopeName, ScopeSet, TenantId, UseKind, UserName,
+    Actor, Application, ApplicationName, Audience, Client, Epochs, Minted, ScopeName, ScopeSet,
+    TenantId, UseKind, UserName,
 };
 use crate::error::{Error, Need, Result};
+use crate::keys::Claims;
+use crate::revocation::Index;
 use crate::secrets::Secret;
 
 /// An authenticated caller and what he may do.
@@ -23,8 +28,60 @@ enum Identity {
     /// Keyward itself: an operator on the machine.
     Keyward,
     /// An application, with these scopes.
-    Application { name: ApplicationName, scopes: ScopeSet },
+    Application { name: ApplicationName, scopes: ScopeSet, standing: Box<Standing> },
 }
+
+/// What an application's right to call rests on: it can end while the application listens.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    tenant: String,
+    application: String,
+    credential: String,
+    token: Option<String>,
+    epochs: Epochs,
+    expires_at: Option<Timestamp>,
+}
+
+impl Standing {
+    fn of_client(client: &Client) -> Self {
+        Self {
+            tenant: client.tenant.id.to_string(),
+            application: client.application.name.to_string(),
+            credential: client.credential.name.credential.to_string(),
+            token: None,
+            epochs: client.epochs(),
+            expires_at: client.expires_at(),
+        }
+    }
+
+    fn of_token(claims: Claims) -> Self {
+        Self {
+            epochs: claims.minted().epochs,
+            expires_at: Timestamp::from_second(claims.exp).ok(),
+            tenant: claims.tenant,
+            application: claims.sub,
+            credential: claims.client_id,
+            token: Some(claims.jti),
+        }
+    }
+
+    /// Refuses when it has ended.
+    pub(super) fn require(&self, index: &Index, now: Timestamp) -> Result<()> {
+        let minted = Minted {
+            tenant: &self.tenant,
+            application: &self.application,
+            credential: &self.credential,
+            token: self.token.as_deref(),
+            epochs: self.epochs,
+        };
+        if self.expires_at.is_some_and(|end| end <= now) || index.revokes(&minted) {
+            return Err(REFUSED);
+        }
+        Ok(())
+    }
+}
+
+const REFUSED: Error = Error::Unauthenticated("the bearer token is not valid");
 
 impl Caller {
     /// Keyward itself: what an operator does on the machine.
@@ -32,8 +89,14 @@ impl Caller {
         Self { identity: Identity::Keyward, user: None, address: None }
     }
 
-    fn application(name: ApplicationName, scopes: ScopeSet, address: Option<IpAddr>) -> Self {
-        Self { identity: Identity::Application { name, scopes }, user: None, address }
+    fn application(
+        name: ApplicationName,
+        scopes: ScopeSet,
+        standing: Standing,
+        address: Option<IpAddr>,
+    ) -> Self {
+        let standing = Box::new(standing);
+        Self { identity: Identity::Application { name, scopes, standing }, user: None, address }
     }
 
     /// The caller, acting for a user.
@@ -45,6 +108,23 @@ impl Caller {
     /// The user that the caller acts for.
     pub(super) fn user(&self) -> Option<&UserName> {
         self.user.as_ref()
+    }
+
+    /// What the right to call rests on; Keyward itself needs none.
+    pub(super) fn standing(&self) -> Option<&Standing> {
+        match &self.identity {
+            Identity::Keyward => None,
+            Identity::Application { standing, .. } => Some(standing),
+        }
+    }
+
+    /// Refuses a caller who may not check every tenant's tokens.
+    pub(super) fn require_verifier(&self) -> Result<()> {
+        if self.has_built_in(ScopeName::VERIFY) || self.has_built_in(ScopeName::ADMIN) {
+            Ok(())
+        } else {
+            Err(Error::PermissionDenied(Need::Scope(ScopeName::VERIFY)))
+        }
     }
 
     /// Refuses a caller who may not manage: he needs `keyward.admin`, or `keyward.manage` and
@@ -118,7 +198,7 @@ impl Caller {
     fn has_built_in(&self, scope: &str) -> bool {
         match &self.identity {
             Identity::Keyward => true,
-            Identity::Application { name, scopes } => {
+            Identity::Application { name, scopes, .. } => {
                 name.tenant.is_system() && scopes.contains(scope)
             }
         }
@@ -129,7 +209,9 @@ impl Service {
     /// A caller who proved himself as a client has all of its scopes.
     pub fn client_calls(&self, client: Client, address: Option<IpAddr>) -> Caller {
         self.used(&client, UseKind::Check, address);
-        Caller::application(client.application.name, client.application.effective_scopes, address)
+        let standing = Standing::of_client(&client);
+        let Application { name, effective_scopes, .. } = client.application;
+        Caller::application(name, effective_scopes, standing, address)
     }
 
     /// The caller that a bearer string proves: an API key, or an access token that is
@@ -139,7 +221,6 @@ impl Service {
         bearer: &Secret,
         address: Option<IpAddr>,
     ) -> Result<Caller> {
-        const REFUSED: Error = Error::Unauthenticated("the bearer token is not valid");
         if self.prefixes.looks_like_api_key(bearer.expose()) {
             return match self.authenticate_client(Proof::ApiKey(bearer.clone())).await {
                 Ok(client) => Ok(self.client_calls(client, address)),
@@ -156,6 +237,7 @@ impl Service {
         self.used(&client, UseKind::Check, address);
         let scopes = ScopeSet::parse(&claims.scope)
             .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?;
-        Ok(Caller::application(client.application.name, scopes, address))
+        let standing = Standing::of_token(claims);
+        Ok(Caller::application(client.application.name, scopes, standing, address))
     }
 }

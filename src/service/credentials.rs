@@ -6,7 +6,7 @@ use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanish
 use crate::domain::{
     Action, ApplicationId, ApplicationName, Authority, Credential, CredentialFilter, CredentialId,
     CredentialKind, CredentialName, CredentialPatch, CredentialSettings, FieldChange, Owners,
-    Policy, Record, ScopeSet, TenantId, Verb,
+    Policy, Record, ScopeSet, Subject, TenantId, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
@@ -158,6 +158,7 @@ impl Service {
             policy.require_enabled()?;
             policy.require_changeable(before.settings.changed(&after))?;
             let changes = FieldChange::between(&before.settings, &after);
+            let before_epoch = before.epoch;
             let credential = Credential {
                 epoch: before.epoch + i64::from(before.settings.revokes(&after)),
                 settings: after,
@@ -167,6 +168,7 @@ impl Service {
             if !ledger.update_credential(&credential).await? {
                 return Err(vanished(name));
             }
+            ledger.raise(Subject::Credential(name.clone()), before_epoch, credential.epoch);
             ledger.note(Action::UpdateCredential, name, changes).await?;
             ledger.commit().await?;
             Ok(credential)
@@ -190,6 +192,8 @@ impl Service {
             check_etag(&credential.record, etag, name)?;
             check_protection(reached.protected, name)?;
             ledger.delete_credential(&name.credential).await?;
+            let epoch = credential.epoch;
+            ledger.raise(Subject::Credential(name.clone()), epoch, epoch + 1);
             let changes = FieldChange::of_gone(&credential.settings);
             ledger.note(Action::DeleteCredential, name, changes).await?;
             ledger.commit().await

@@ -12,6 +12,7 @@ mod grants;
 mod lists;
 mod policies;
 mod profiles;
+mod revocations;
 mod roles;
 mod scopes;
 mod secrets;
@@ -20,6 +21,7 @@ mod tenants;
 mod tokens;
 mod usage;
 mod users;
+mod watching;
 
 use std::sync::{Arc, RwLock};
 
@@ -34,14 +36,17 @@ pub use credentials::{NewCredential, WithSecret};
 pub use lists::{List, ListRequest};
 pub use policies::Violation;
 pub use profiles::{Applied, AppliedChange};
+pub use revocations::{RevocationList, Revoked};
 pub use tokens::{IssuedToken, TokenInfo};
 pub use usage::Days;
 pub use users::DeletedUser;
+pub use watching::{JwksWatch, News, RevocationWatch};
 
 use crate::clock::Clock;
 use crate::domain::Record;
 use crate::error::{Error, Result};
 use crate::keys::{KeyRing, SigningAlgorithm};
+use crate::revocation::{self, Live};
 use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Queue, Sealer};
 use crate::store::Store;
 
@@ -62,6 +67,8 @@ pub struct Parts {
     pub prefixes: Prefixes,
     /// How hashes wait for their turn.
     pub hash_queue: Queue,
+    /// How the list of revocations is kept up.
+    pub revocations: revocation::Options,
 }
 
 /// Keyward's use cases.
@@ -76,24 +83,28 @@ pub struct Service {
     sealer: Sealer,
     page_tokens: PageTokens,
     usage: usage::Usage,
+    revocations: Arc<Live>,
+    watchers: watching::Watchers,
     /// Replaced whole when keys change; never held across an await.
     keys: RwLock<Arc<KeyRing>>,
 }
 
 impl Service {
-    /// The service of these parts. Reads the signing keys, which proves the master key, and
-    /// makes the first one if there is none.
+    /// The service of these parts. Reads what is revoked, and the signing keys, which proves
+    /// the master key; makes the first one if there is none.
     pub async fn new(parts: Parts) -> Result<Self> {
         let service = Self {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
             page_tokens: PageTokens::new(&parts.master_key)?,
+            revocations: Arc::new(Live::load(parts.store.clone(), parts.revocations).await?),
             store: parts.store,
             clock: parts.clock,
             issuer: parts.issuer,
             signing_algorithm: parts.signing_algorithm,
             prefixes: parts.prefixes,
             usage: usage::Usage::default(),
+            watchers: watching::Watchers::default(),
             keys: RwLock::default(),
         };
         service.refresh_signing_keys().await?;
@@ -109,6 +120,11 @@ impl Service {
     /// The present moment.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The list of revocations as it is known here.
+    pub fn revocations(&self) -> &Arc<Live> {
+        &self.revocations
     }
 
     /// Counts the hashes of secrets computed.

@@ -6,7 +6,8 @@ use super::attempts::{Attempt, Open};
 use super::credentials::{Reached, WithSecret, check_protection, reach};
 use super::{Caller, Service, check_etag, vanished};
 use crate::domain::{
-    Action, Authority, Credential, CredentialName, Field, FieldChange, Policy, SecretRecord, Verb,
+    Action, Authority, Credential, CredentialName, Field, FieldChange, Policy, SecretRecord,
+    Subject, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -42,6 +43,7 @@ impl Service {
             record.version = before.next_version();
             let record = self.sealed(record, &secret, name, policy)?;
             ledger.add_secret(&name.credential, &record, older_end).await?;
+            let before_epoch = before.epoch;
             let rotated = Credential {
                 epoch: before.epoch + i64::from(overlap.is_zero()),
                 record: before.record.changed(record.created_at),
@@ -50,6 +52,7 @@ impl Service {
             if !ledger.update_credential(&rotated).await? {
                 return Err(vanished(name));
             }
+            ledger.raise(Subject::Credential(name.clone()), before_epoch, rotated.epoch);
             let credential = ledger.find_credential(name).await?.ok_or_else(|| vanished(name))?;
             let old = rotated.secrets.first().map(|secret| format!("…{}", secret.last_four));
             let new = Some(format!("…{}", record.last_four));

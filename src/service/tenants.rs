@@ -4,7 +4,7 @@ use super::attempts::{Attempt, Ledger, Open};
 use super::policies::Violation;
 use super::{Caller, List, ListRequest, Service, check_etag, vanished};
 use crate::domain::{
-    Action, FieldChange, Permission, Record, Tenant, TenantId, TenantPatch, TenantSettings,
+    Action, FieldChange, Permission, Record, Subject, Tenant, TenantId, TenantPatch, TenantSettings,
 };
 use crate::error::{Error, Result};
 
@@ -104,6 +104,7 @@ impl Service {
                 return Err(Error::in_use(id.name(), applications.first, applications.count));
             }
             ledger.delete_tenant(id).await?;
+            ledger.raise(Subject::Tenant(id.clone()), tenant.epoch, tenant.epoch + 1);
             let changes = FieldChange::of_gone(&tenant.settings);
             let detail = match applications.count {
                 0 => String::new(),
@@ -121,7 +122,8 @@ impl Service {
         id: TenantId,
         settings: TenantSettings,
     ) -> Result<Tenant> {
-        let tenant = Tenant { id, settings, epoch: 0, record: Record::new(self.now()) };
+        let epoch = ledger.first_epoch(&Subject::Tenant(id.clone())).await?;
+        let tenant = Tenant { id, settings, epoch, record: Record::new(self.now()) };
         if !ledger.insert_tenant(&tenant).await? {
             return Err(Error::AlreadyExists(tenant.id.name()));
         }
@@ -145,6 +147,7 @@ impl Service {
             String::new()
         };
         let changes = FieldChange::between(&before.settings, &after);
+        let before_epoch = before.epoch;
         let tenant = Tenant {
             epoch: before.epoch + i64::from(before.settings.revokes(&after)),
             settings: after,
@@ -154,6 +157,7 @@ impl Service {
         if !ledger.update_tenant(&tenant).await? {
             return Err(vanished(tenant.id));
         }
+        ledger.raise(Subject::Tenant(tenant.id.clone()), before_epoch, tenant.epoch);
         ledger.note_with(Action::UpdateTenant, tenant.id.name(), changes, detail).await?;
         Ok(tenant)
     }

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::attempts::Attempt;
 use super::{Caller, Proof, Service};
-use crate::domain::{Action, Client, CredentialId, GrantRequest, ScopeSet, UseKind};
+use crate::domain::{
+    Action, Client, CredentialId, GrantRequest, NewRevocation, ScopeSet, Subject, UseKind,
+};
 use crate::error::{Error, Result};
 use crate::keys::jwt::{self, Audiences};
 use crate::keys::{Claims, Rejection};
@@ -148,33 +150,19 @@ impl Service {
             if !caller.may_revoke(&client.application.name) {
                 return Err(Error::NotYourToken);
             }
-            let (now, expires_at) = (self.now(), second(claims.exp)?);
+            let expires_at = second(claims.exp)?;
             let mut ledger = self.begin(&attempt).await?;
             if ledger.lock_tenant(&client.tenant.id).await?.is_none() {
                 // Deleted meanwhile, and the token with it.
                 return Ok(());
             }
-            ledger.insert_revoked_token(&claims.jti, &client.tenant.id, now, expires_at).await?;
+            let subject = Subject::Token(claims.jti.clone());
+            ledger.revoke(NewRevocation { subject, epoch: 0, expires_at });
             let detail = format!("the token {} was revoked", claims.jti);
             ledger.note_with(Action::RevokeToken, name, Vec::new(), detail).await?;
             ledger.commit().await
         })
         .await
-    }
-
-    /// Forgets revoked tokens that have ended by themselves, with a margin for replicas
-    /// whose clocks are behind.
-    pub async fn purge_revoked_tokens(&self) -> Result<()> {
-        const MARGIN: SignedDuration = SignedDuration::from_hours(1);
-        let end = self.now().saturating_sub(MARGIN).unwrap_or(Timestamp::MIN);
-        loop {
-            let mut tx = self.store.begin().await?;
-            let done = tx.purge_revoked_tokens(end).await?;
-            tx.commit().await?;
-            if done {
-                return Ok(());
-            }
-        }
     }
 
     /// The claims of a token and its client, if the token would be accepted now: by
@@ -191,14 +179,13 @@ impl Service {
         let Ok(id) = CredentialId::parse(&claims.client_id) else {
             return Ok(None);
         };
-        let mut session = self.store.read().await?;
-        let Some(client) = session.find_client(&id).await? else {
-            return Ok(None);
-        };
-        if !stands(&claims, &client, now) || session.is_token_revoked(&claims.jti).await? {
+        if self.revocations.revokes(&claims.minted()).await? {
             return Ok(None);
         }
-        Ok(Some((claims, client)))
+        let Some(client) = self.store.read().await?.find_client(&id).await? else {
+            return Ok(None);
+        };
+        Ok(stands(&claims, &client, now).then_some((claims, client)))
     }
 
     fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Rejection> {

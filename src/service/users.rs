@@ -211,6 +211,7 @@ impl Service {
             let changes = vec![owner_change(&new, Some(&old))];
             ledger.note(Action::UpdateApplication, &application, changes).await?;
         }
+        ledger.revoke_affected(Affected::ApplicationsOf(from)).await?;
         ledger.hand_over(&from.tenant, &from.user, &heir.user, self.now()).await
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::audit::changes_column;
 use super::{Tx, execute};
-use crate::domain::{AuditEvent, Outcome, RoleName, ScopeId, UserName};
+use crate::domain::{AuditEvent, NewRevocation, Outcome, RoleName, ScopeId, UserName};
 use crate::error::Result;
 
 /// Rows that something done elsewhere takes rights from.
@@ -111,8 +111,38 @@ macro_rules! change_each {
     };
 }
 
+/// A revocation for each row, numbered on from the last one; `$1` and `$2` find the rows.
+macro_rules! revoke_each {
+    ($rows:expr) => {
+        concat!(
+            "insert into revocations (number, kind, subject, epoch, revoked_at, expires_at) \
+             select (select last_number from revocation_feed) \
+               + row_number() over (order by x.id), 'application', \
+             'tenants/' || x.tenant_id || '/applications/' || x.id, x.epoch + 1, $3, $4 from ",
+            $rows
+        )
+    };
+}
+
 impl Tx {
-    /// Gives each of them a new version, and revokes the tokens of those that have any.
+    /// Adds a revocation for each of them that has tokens; how many. Before they change.
+    pub async fn revoke_affected(&mut self, affected: Affected<'_>, now: Timestamp) -> Result<u64> {
+        let sql = match affected {
+            Affected::ApplicationsWithScope(_) => revoke_each!(applications_with_scope!()),
+            Affected::ApplicationsWithRole(_) => revoke_each!(applications_with_role!()),
+            Affected::ApplicationsOf(_) => revoke_each!(applications_of!()),
+            Affected::RolesWithScope(_) | Affected::UsersWithRole(_) => return Ok(0),
+        };
+        // Nobody else adds any from here on, so that the numbers below are the next.
+        self.take_revocation_numbers(0).await?;
+        let (tenant, key) = affected.key();
+        let end = NewRevocation::end(now).as_microsecond();
+        let count = execute!(self, sql, tenant, key, now.as_microsecond(), end)?;
+        self.take_revocation_numbers(i64::try_from(count).unwrap_or(i64::MAX)).await?;
+        Ok(count)
+    }
+
+    /// Gives each of them a new version, and raises the epoch of those that have tokens.
     pub async fn change_affected(&mut self, affected: Affected<'_>, now: Timestamp) -> Result<()> {
         let sql = match affected {
             Affected::ApplicationsWithScope(_) => {

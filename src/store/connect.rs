@@ -149,7 +149,8 @@ impl Store {
                 if !is_current(&POSTGRES, applied!(&pool)) {
                     migrated(POSTGRES.run(&pool).await, database)?;
                 }
-                Pool::Postgres(pool)
+                let one = PoolOptions { max_connections: 1, ..options };
+                Pool::Postgres { pool, apart: postgres_pool(server, one).await? }
             }
         };
         Ok(Self { pool })

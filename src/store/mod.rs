@@ -11,12 +11,12 @@ mod audit;
 mod connect;
 mod credentials;
 mod policies;
+mod revocations;
 mod roles;
 mod row;
 mod scopes;
 mod signing_keys;
 mod tenants;
-mod tokens;
 mod usage;
 mod users;
 
@@ -28,6 +28,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
 pub use affected::Affected;
 pub use application_lists::Owned;
 pub use connect::{Database, PoolOptions};
+pub use revocations::Feed;
 pub use signing_keys::SigningKeyRow;
 
 use crate::error::{Error, Result};
@@ -109,11 +110,12 @@ pub struct Store {
 enum Pool {
     /// SQLite has one writer at a time: a pool of one connection makes them queue in
     /// order, where many connections would poll for the lock.
-    Sqlite {
-        read: SqlitePool,
-        write: SqlitePool,
+    Sqlite { read: SqlitePool, write: SqlitePool },
+    Postgres {
+        pool: PgPool,
+        /// One connection more, for what must not wait behind the requests.
+        apart: PgPool,
     },
-    Postgres(PgPool),
 }
 
 /// Rows that stand in the way of something, or that something is about.
@@ -152,9 +154,19 @@ impl Store {
     pub async fn read(&self) -> Result<Session> {
         let link = match &self.pool {
             Pool::Sqlite { read, .. } => Link::Sqlite(read.acquire().await.map_err(fault)?),
-            Pool::Postgres(pool) => Link::Postgres(pool.acquire().await.map_err(fault)?),
+            Pool::Postgres { pool, .. } => Link::Postgres(pool.acquire().await.map_err(fault)?),
         };
         Ok(Session(link))
+    }
+
+    /// A connection to read with that no request can keep busy.
+    pub async fn read_apart(&self) -> Result<Session> {
+        match &self.pool {
+            Pool::Sqlite { .. } => self.read().await,
+            Pool::Postgres { apart, .. } => {
+                Ok(Session(Link::Postgres(apart.acquire().await.map_err(fault)?)))
+            }
+        }
     }
 
     /// A transaction to write in.
@@ -163,7 +175,7 @@ impl Store {
             Pool::Sqlite { write, .. } => {
                 Link::SqliteTx(write.begin_with("begin immediate").await.map_err(fault)?)
             }
-            Pool::Postgres(pool) => Link::PostgresTx(pool.begin().await.map_err(fault)?),
+            Pool::Postgres { pool, .. } => Link::PostgresTx(pool.begin().await.map_err(fault)?),
         };
         Ok(Tx(Session(link)))
     }
@@ -181,12 +193,23 @@ impl Store {
                 read.close().await;
                 write.close().await;
             }
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres { pool, apart } => {
+                apart.close().await;
+                pool.close().await;
+            }
         }
     }
 }
 
 impl Session {
+    /// Cuts a connection that does not answer, which would make the next one wait too.
+    pub fn abandon(self) {
+        match self.0 {
+            Link::Postgres(connection) => drop(connection.detach()),
+            Link::Sqlite(_) | Link::SqliteTx(_) | Link::PostgresTx(_) => {}
+        }
+    }
+
     fn connection(&mut self) -> Connection<'_> {
         match &mut self.0 {
             Link::Sqlite(c) => Connection::Sqlite(c),

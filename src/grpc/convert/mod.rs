@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod credential;
 pub(super) mod policy;
 pub(super) mod profile;
+pub(super) mod revocation;
 pub(super) mod role;
 pub(super) mod scope;
 pub(super) mod tenant;
@@ -122,4 +123,12 @@ pub(super) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
 /// Whole seconds as a message.
 pub(super) fn seconds(span: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
+}
+
+/// A span as a message, to the nanosecond.
+fn precise(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        nanos: i32::try_from(span.subsec_nanos()).unwrap_or_default(),
+        ..seconds(span)
+    }
 }

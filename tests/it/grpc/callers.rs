@@ -17,8 +17,11 @@ on_both_databases!(
 );
 
 /// What needs no caller.
-const PUBLIC: [&str; 2] =
-    ["/keyward.token.v1.TokenService/IssueToken", "/keyward.access.v1.KeyService/GetJwks"];
+const PUBLIC: [&str; 3] = [
+    "/keyward.token.v1.TokenService/IssueToken",
+    "/keyward.access.v1.KeyService/GetJwks",
+    "/keyward.access.v1.KeyService/WatchJwks",
+];
 
 async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
     let kw = backend.start().await;

@@ -12,6 +12,7 @@ mod permissions;
 mod policies;
 mod profiles;
 mod raw;
+mod revocations;
 mod tokens;
 mod usage;
 mod wire;

@@ -50,8 +50,9 @@ pub(super) async fn call_for(
     if !user.is_empty() {
         request.metadata_mut().insert("keyward-user", user.parse().unwrap());
     }
-    let response = client.unary(request, path.parse().unwrap(), Bytes).await?;
-    Ok(response.into_inner())
+    // The first message will do, of a stream too.
+    let response = client.server_streaming(request, path.parse().unwrap(), Bytes).await?;
+    Ok(response.into_inner().message().await?.unwrap_or_default())
 }
 
 struct Bytes;

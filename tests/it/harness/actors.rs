@@ -1,5 +1,8 @@
 //! Callers: the administrator, and applications with a credential.
 
+use std::ops::{Deref, DerefMut};
+
+use keyward::proto::access::revocation_service_client::RevocationServiceClient;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::application_service_client::ApplicationServiceClient;
 use keyward::proto::admin::audit_service_client::AuditServiceClient;
@@ -49,7 +52,24 @@ impl Interceptor for Bearer {
 
 /// Whoever manages: every client, with his token. The administrator, or a console that acts
 /// for a user.
-pub(crate) struct Admin {
+pub(crate) struct Admin(Box<Clients>);
+
+impl Deref for Admin {
+    type Target = Clients;
+
+    fn deref(&self) -> &Clients {
+        &self.0
+    }
+}
+
+impl DerefMut for Admin {
+    fn deref_mut(&mut self) -> &mut Clients {
+        &mut self.0
+    }
+}
+
+/// A client of every service.
+pub(crate) struct Clients {
     channel: Channel,
     pub(crate) token: String,
     pub(crate) users: UserServiceClient<Authorized>,
@@ -60,6 +80,7 @@ pub(crate) struct Admin {
     pub(crate) applications: ApplicationServiceClient<Authorized>,
     pub(crate) credentials: CredentialServiceClient<Authorized>,
     pub(crate) tokens: TokenServiceClient<Authorized>,
+    pub(crate) revocations: RevocationServiceClient<Authorized>,
 }
 
 /// A channel whose calls carry a bearer string.
@@ -128,7 +149,7 @@ impl Admin {
 
     fn on(channel: &Channel, token: String, user: Option<&str>) -> Self {
         let authorized = || acting_on(channel.clone(), &token, user);
-        Self {
+        Self(Box::new(Clients {
             users: UserServiceClient::new(authorized()),
             roles: RoleServiceClient::new(authorized()),
             audit: AuditServiceClient::new(authorized()),
@@ -137,9 +158,10 @@ impl Admin {
             applications: ApplicationServiceClient::new(authorized()),
             credentials: CredentialServiceClient::new(authorized()),
             tokens: TokenServiceClient::new(authorized()),
+            revocations: RevocationServiceClient::new(authorized()),
             channel: channel.clone(),
             token,
-        }
+        }))
     }
 
     /// The platform's console: an application that may act for users, and do nothing else.

@@ -90,6 +90,11 @@ impl Keyward {
         self.server.as_ref().unwrap()
     }
 
+    /// Where its data is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The gRPC address, as a URL.
     pub(crate) fn grpc(&self) -> String {
         format!("http://{}", self.server().grpc)

@@ -1,5 +1,7 @@
 //! The contract of the store: one function a promise, on both databases.
 
+mod revocations;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +27,6 @@ on_both_databases!(
     a_new_secret_ends_the_old_ones,
     a_disabled_scope_is_not_effective,
     a_generation_of_signing_keys_has_one_key,
-    a_revoked_token_is_known_until_it_ends,
     writers_of_one_tenant_wait_for_each_other,
 );
 
@@ -282,20 +283,6 @@ async fn a_generation_of_signing_keys_has_one_key(backend: Backend) {
     let keys = fresh.store.read().await.unwrap().list_signing_keys().await.unwrap();
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0].id, "one");
-}
-
-async fn a_revoked_token_is_known_until_it_ends(backend: Backend) {
-    let (fresh, application) = acme(backend).await;
-    let end = later(now(), Duration::from_secs(10));
-    let mut tx = fresh.store.begin().await.unwrap();
-    let tenant = &application.name.tenant;
-    tx.insert_revoked_token("jti", tenant, now(), end).await.unwrap();
-    tx.insert_revoked_token("jti", tenant, now(), end).await.unwrap();
-    assert!(tx.purge_revoked_tokens(now()).await.unwrap());
-    assert!(tx.is_token_revoked("jti").await.unwrap());
-    assert!(!tx.is_token_revoked("other").await.unwrap());
-    assert!(tx.purge_revoked_tokens(end).await.unwrap());
-    assert!(!tx.is_token_revoked("jti").await.unwrap());
 }
 
 async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {

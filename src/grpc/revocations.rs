@@ -1,0 +1,50 @@
+//! `RevocationService`.
+
+use tonic::{Request, Response, Status};
+
+use super::streams::{Messages, Source};
+use super::{Face, convert};
+use crate::error::Result;
+use crate::proto::access::revocation_service_server::RevocationService;
+use crate::proto::access::{
+    ListRevocationsRequest, ListRevocationsResponse, WatchRevocationsRequest,
+    WatchRevocationsResponse,
+};
+use crate::service::RevocationWatch;
+
+impl Source for RevocationWatch {
+    type Message = WatchRevocationsResponse;
+
+    async fn next(&mut self) -> Result<Self::Message> {
+        RevocationWatch::next(self).await.map(|news| convert::revocation::news(&news))
+    }
+}
+
+#[tonic::async_trait]
+impl RevocationService for Face {
+    async fn list_revocations(
+        &self,
+        request: Request<ListRevocationsRequest>,
+    ) -> Result<Response<ListRevocationsResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        let request = request.into_inner();
+        let page = convert::list_request(request.page_size, request.page_token);
+        let list = self.service.list_revocations(&caller, &page).await?;
+        let cursor = list.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
+        let (revocations, next_page_token) =
+            convert::list(list.list, |revocation| convert::revocation::message(&revocation));
+        Ok(Response::new(ListRevocationsResponse { revocations, next_page_token, cursor }))
+    }
+
+    type WatchRevocationsStream = Messages<WatchRevocationsResponse>;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let caller = self.caller(&request).await?;
+        let cursor = convert::revocation::cursor(&request.get_ref().cursor)?;
+        let watch = self.service.watch_revocations(&caller, cursor)?;
+        Ok(Response::new(self.streaming.messages(watch)))
+    }
+}

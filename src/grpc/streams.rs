@@ -1,0 +1,90 @@
+//! Streams that tell what happens. The source is asked only when the message before has
+//! gone out, so nothing is piled up for somebody who does not read; he is told so, and the
+//! stream ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::error::{Error, Result};
+
+/// When streams end.
+#[derive(Clone, Debug)]
+pub struct Streaming {
+    /// How long a message may wait to be read.
+    pub patience: Duration,
+    /// The server stops.
+    pub stop: CancellationToken,
+}
+
+/// Where messages come from.
+pub(super) trait Source: Send + 'static {
+    /// What they are.
+    type Message: Send + 'static;
+
+    /// The next one; waits for it.
+    fn next(&mut self) -> impl Future<Output = Result<Self::Message>> + Send;
+}
+
+/// Messages of a source, until it fails, the reader is too slow, or the server stops.
+#[derive(Debug)]
+pub(super) struct Messages<M> {
+    messages: mpsc::Receiver<M>,
+    end: Option<oneshot::Receiver<Error>>,
+}
+
+impl Streaming {
+    /// The messages of a source.
+    pub(super) fn messages<S: Source>(&self, source: S) -> Messages<S::Message> {
+        let (sender, messages) = mpsc::channel(1);
+        let (ended, end) = oneshot::channel();
+        let this = self.clone();
+        tokio::spawn(async move {
+            let why = this.pass_on(source, sender).await;
+            // When the reader is gone, nobody asks.
+            ended.send(why).ok();
+        });
+        Messages { messages, end: Some(end) }
+    }
+
+    /// Passes messages on until that has an end, and tells which.
+    async fn pass_on<S: Source>(&self, mut source: S, reader: mpsc::Sender<S::Message>) -> Error {
+        loop {
+            let message = tokio::select! {
+                message = source.next() => message,
+                () = self.stop.cancelled() => return Error::Stopping,
+                () = reader.closed() => return Error::TooSlow,
+            };
+            match message {
+                Ok(message) => match timeout(self.patience, reader.send(message)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return Error::TooSlow,
+                },
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+impl<M> Stream for Messages<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(message) = std::task::ready!(self.messages.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        let Some(end) = self.end.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let why = std::task::ready!(Pin::new(end).poll(context));
+        self.end = None;
+        let why = why.unwrap_or_else(|_| Error::internal("a stream ended without a reason"));
+        Poll::Ready(Some(Err(Status::from(why))))
+    }
+}

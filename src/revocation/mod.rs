@@ -1,0 +1,10 @@
+//! The list of revocations as every replica holds it: in memory, loaded before the first
+//! answer, kept up with the database. What a token is good for besides is not known here.
+
+pub mod cursor;
+pub mod index;
+mod live;
+
+pub use cursor::Cursor;
+pub use index::{Index, Part};
+pub use live::{Live, Options};

@@ -1,0 +1,163 @@
+//! The list of revocations: nothing missing, nothing out of order, on both databases.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyward::clock::later;
+use keyward::domain::{ApplicationName, NewRevocation, Revocation, Subject, TenantId};
+use keyward::store::{Affected, Store};
+
+use super::{acme, fresh, now, scope};
+use crate::harness::{Backend, on_both_databases};
+
+on_both_databases!(
+    revocations_are_numbered_without_gaps,
+    what_is_not_committed_takes_no_number,
+    every_affected_application_gets_a_number,
+    a_revocation_is_kept_until_it_says_nothing,
+    a_reader_of_sixty_four_writers_misses_nothing,
+);
+
+fn tenant(id: &str) -> Subject {
+    Subject::Tenant(TenantId::parse(id).unwrap())
+}
+
+fn revocation(subject: Subject, epoch: i64, at: Timestamp) -> NewRevocation {
+    NewRevocation::older_than(subject, epoch, at)
+}
+
+async fn add(store: &Store, new: &[NewRevocation]) -> Vec<Revocation> {
+    let mut tx = store.begin().await.unwrap();
+    let added = tx.insert_revocations(new, now()).await.unwrap();
+    tx.commit().await.unwrap();
+    added
+}
+
+async fn all(store: &Store) -> Vec<Revocation> {
+    let mut session = store.read().await.unwrap();
+    let feed = session.revocation_feed().await.unwrap();
+    session.list_revocations(0, feed.last_number, i64::MAX).await.unwrap()
+}
+
+async fn revocations_are_numbered_without_gaps(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let one = add(&fresh.store, &[revocation(tenant("a"), 1, now())]).await;
+    let two = add(
+        &fresh.store,
+        &[
+            revocation(tenant("b"), 1, now()),
+            revocation(Subject::Token("jti".to_owned()), 0, now()),
+        ],
+    )
+    .await;
+    let read = all(&fresh.store).await;
+    assert_eq!(read, [one, two].concat(), "read as they were written");
+    assert_eq!(read.iter().map(|r| r.number).collect::<Vec<_>>(), [1, 2, 3]);
+    let mut session = fresh.store.read().await.unwrap();
+    assert_eq!(session.revoked_epoch(&tenant("a")).await.unwrap(), 1);
+    assert_eq!(session.revoked_epoch(&tenant("c")).await.unwrap(), 0);
+    assert_eq!(session.list_revocations(1, 3, 1).await.unwrap()[0].number, 2);
+}
+
+async fn what_is_not_committed_takes_no_number(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    tx.insert_revocations(&[revocation(tenant("a"), 1, now())], now()).await.unwrap();
+    drop(tx);
+    let added = add(&fresh.store, &[revocation(tenant("b"), 1, now())]).await;
+    assert_eq!(added[0].number, 1);
+}
+
+async fn every_affected_application_gets_a_number(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    add(&fresh.store, &[revocation(tenant("other"), 1, now())]).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    let scope = scope("acme", "b").id;
+    let affected = Affected::ApplicationsWithScope(&scope);
+    assert_eq!(tx.revoke_affected(affected, now()).await.unwrap(), 1);
+    tx.change_affected(affected, now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let read = all(&fresh.store).await;
+    let subject = Subject::Application(ApplicationName { ..application.name.clone() });
+    let expected = revocation(subject, application.epoch + 1, now());
+    let Revocation { number, subject, epoch, revoked_at, expires_at } = read[1].clone();
+    assert_eq!((number, revoked_at), (2, now()));
+    assert_eq!(NewRevocation { subject, epoch, expires_at }, expected);
+    let mut session = fresh.store.read().await.unwrap();
+    let changed = session.find_application(&application.name).await.unwrap().unwrap();
+    assert_eq!(changed.epoch, epoch, "tokens made from now on carry what was announced");
+}
+
+async fn a_revocation_is_kept_until_it_says_nothing(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let end = later(now(), Duration::from_secs(10));
+    let short = NewRevocation { subject: tenant("b"), epoch: 1, expires_at: end };
+    add(
+        &fresh.store,
+        &[revocation(tenant("a"), 1, now()), short, revocation(tenant("c"), 1, now())],
+    )
+    .await;
+    let numbers = async || all(&fresh.store).await.iter().map(|r| r.number).collect::<Vec<_>>();
+    let purge = async |at: Timestamp| {
+        let mut tx = fresh.store.begin().await.unwrap();
+        assert!(tx.purge_revocations(at).await.unwrap());
+        tx.commit().await.unwrap();
+    };
+    purge(now()).await;
+    assert_eq!(numbers().await, [1, 2, 3]);
+    purge(end).await;
+    assert_eq!(numbers().await, [1, 3]);
+    let feed = fresh.store.read().await.unwrap().revocation_feed().await.unwrap();
+    assert_eq!((feed.last_number, feed.purged_through), (3, 2));
+    add(&fresh.store, &[revocation(tenant("d"), 1, now())]).await;
+    assert_eq!(numbers().await, [1, 3, 4], "a number is not used twice");
+}
+
+/// Writers hold what they wrote for a random moment before they commit, or give it up.
+async fn a_reader_of_sixty_four_writers_misses_nothing(backend: Backend) {
+    const WRITERS: u64 = 64;
+    const EACH: u64 = 5;
+    let fresh = fresh(backend).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = fresh.store.clone();
+        writers.spawn(async move {
+            let mut committed = 0;
+            for n in 0..EACH {
+                // Any mixture of the two numbers does: no two writers are in step.
+                let dice = (writer * 2_654_435_761 + n * 40_503) >> 3;
+                let mut tx = store.begin().await.unwrap();
+                let subject = tenant(&format!("t{writer}-{n}"));
+                tx.insert_revocations(&[revocation(subject, 1, now())], now()).await.unwrap();
+                tokio::time::sleep(Duration::from_micros(dice % 3000)).await;
+                if dice % 5 != 0 {
+                    tx.commit().await.unwrap();
+                    committed += 1;
+                }
+            }
+            committed
+        });
+    }
+    let store = fresh.store.clone();
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let reader = tokio::spawn(async move {
+        let mut seen: Vec<i64> = Vec::new();
+        loop {
+            let last_round = *stopped.borrow_and_update();
+            let mut session = store.read().await.unwrap();
+            let feed = session.revocation_feed().await.unwrap();
+            let after = seen.last().copied().unwrap_or(0);
+            let rows = session.list_revocations(after, feed.last_number, 3).await.unwrap();
+            drop(session);
+            seen.extend(rows.iter().map(|row| row.number));
+            if last_round && rows.is_empty() {
+                return seen;
+            }
+        }
+    });
+    let committed: i64 = writers.join_all().await.into_iter().sum();
+    stop.send(true).unwrap();
+    let seen = reader.await.unwrap();
+    assert_eq!(seen, (1..=committed).collect::<Vec<_>>(), "each once, in order, none missing");
+    assert!(committed > 200 && committed < (WRITERS * EACH).try_into().unwrap());
+}
