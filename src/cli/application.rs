@@ -6,8 +6,8 @@ use prost_types::FieldMask;
 
 use super::application_view::{ApplicationView, DeletedView};
 use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::limits::limit_flags;
 use super::names::Expiry;
-use super::policy::LimitFlags;
 use super::{Connection, Failure, Format, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::application_service_client::ApplicationServiceClient;
@@ -101,6 +101,8 @@ Examples:
     },
 }
 
+limit_flags!(LimitFlags, "limit", "", "no-limits": "No limits of its own: the policy's apply");
+
 #[derive(Debug, Args)]
 struct Fields {
     /// A name for people
@@ -136,7 +138,7 @@ impl Fields {
             ("contact_email", self.contact_email.is_some()),
             ("scopes", !self.scope.is_empty()),
             ("roles", !self.role.is_empty()),
-            ("limits", self.limits.are_given()),
+            ("limits", self.limits.given().is_any()),
             ("expire_time", self.expire_time.is_some()),
         ]);
         let application = pb::Application {
@@ -145,7 +147,7 @@ impl Fields {
             contact_email: self.contact_email.unwrap_or_default(),
             scopes: names::given_words(self.scope),
             roles: names::roles(self.role),
-            limits: self.limits.onto(before),
+            limits: self.limits.given().onto(before),
             expire_time: self.expire_time.and_then(Expiry::message),
             ..pb::Application::default()
         };
@@ -258,7 +260,7 @@ impl Application {
             Command::Update { name, fields, disabled, protected, mut etag } => {
                 let name = names::application(&name);
                 let mut limits = None;
-                if fields.limits.are_given() {
+                if fields.limits.given().is_any() {
                     let request = pb::GetApplicationRequest { name: name.clone() };
                     let read = calls.get_application(request).await?.into_inner();
                     let read = read.application.unwrap_or_default();

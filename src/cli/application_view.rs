@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::limits::LimitsView;
 use super::names;
 use super::output::View;
-use super::policy::LimitsView;
 use crate::proto::admin as pb;
 use crate::proto::admin::application::State;
 use crate::proto::admin::batch_delete_applications_response::Result as Deleted;

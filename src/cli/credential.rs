@@ -6,6 +6,7 @@ use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
 use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::limits::{LimitsView, limit_flags};
 use super::names::Expiry;
 use super::output::{View, note, print_json, say};
 use super::{Connection, Failure, Format, names};
@@ -70,7 +71,10 @@ Examples:
         request_id: String,
     },
     /// Change what is given of a credential
-    #[command(after_help = "Example:\n  keyward credential update acme/crm/ID --disabled true")]
+    #[command(after_help = "\
+Examples:
+  keyward credential update acme/crm/ID --disabled true
+  keyward credential update acme/crm/ID --limit-requests 10 --limit-window 1s")]
     Update {
         /// The credential: acme/crm/ID
         name: String,
@@ -130,6 +134,8 @@ struct Conditions {
     unused: Option<Timestamp>,
 }
 
+limit_flags!(LimitFlags, "limit", " with it", "no-limits": "No limits of its own");
+
 #[derive(Debug, Args)]
 struct Fields {
     /// A name for people
@@ -138,18 +144,23 @@ struct Fields {
     /// When it ends: 2027-01-31T00:00:00Z, a span as 90d, or never
     #[arg(long, value_name = "TIME", value_parser = names::expiry)]
     expire_time: Option<Expiry>,
+    #[command(flatten)]
+    limits: LimitFlags,
 }
 
 impl Fields {
-    /// The message and the fields that were given.
-    fn message(self) -> (pb::Credential, Vec<String>) {
+    /// The message and the fields that were given; limits that are given in part are
+    /// completed from those before.
+    fn message(self, before: Option<pb::Limits>) -> (pb::Credential, Vec<String>) {
         let mask = names::given([
             ("display_name", self.display_name.is_some()),
             ("expire_time", self.expire_time.is_some()),
+            ("limits", self.limits.given().is_any()),
         ]);
         let credential = pb::Credential {
             display_name: self.display_name.unwrap_or_default(),
             expire_time: self.expire_time.and_then(Expiry::message),
+            limits: self.limits.given().onto(before),
             ..pb::Credential::default()
         };
         (credential, mask)
@@ -168,6 +179,7 @@ struct CredentialView {
     last_use_time: Option<String>,
     last_use_address: String,
     expire_time: Option<String>,
+    limits: Option<LimitsView>,
     create_time: Option<String>,
     update_time: Option<String>,
     etag: String,
@@ -188,6 +200,7 @@ impl View for CredentialView {
         "last_use_time",
         "last_use_address",
         "expire_time",
+        "limits",
         "create_time",
         "update_time",
         "etag",
@@ -218,6 +231,7 @@ impl CredentialView {
             last_use_time: names::moment(credential.last_use_time.as_ref()),
             last_use_address: credential.last_use_address,
             expire_time: names::moment(credential.expire_time.as_ref()),
+            limits: credential.limits.map(LimitsView::from),
             create_time: names::moment(credential.create_time.as_ref()),
             update_time: names::moment(credential.update_time.as_ref()),
             name: credential.name,
@@ -268,7 +282,7 @@ impl Credential {
                 (calls.get_credential(request).await?.into_inner().credential, None)
             }
             Command::Create { application, kind, fields, request_id } => {
-                let (mut credential, _) = fields.message();
+                let (mut credential, _) = fields.message(None);
                 credential.set_kind(match kind {
                     Kind::ClientSecret => pb::credential::Kind::ClientSecret,
                     Kind::ApiKey => pb::credential::Kind::ApiKey,
@@ -281,11 +295,20 @@ impl Credential {
                 let made = calls.create_credential(request).await?.into_inner();
                 (made.credential, Some(made.secret))
             }
-            Command::Update { name, fields, disabled, etag } => {
-                let (credential, mut paths) = fields.message();
+            Command::Update { name, fields, disabled, mut etag } => {
+                let name = names::credential(&name);
+                let mut limits = None;
+                if fields.limits.given().is_any() {
+                    let request = pb::GetCredentialRequest { name: name.clone() };
+                    let read = calls.get_credential(request).await?.into_inner();
+                    let read = read.credential.unwrap_or_default();
+                    limits = read.limits;
+                    etag = if etag.is_empty() { read.etag } else { etag };
+                }
+                let (credential, mut paths) = fields.message(limits);
                 paths.extend(disabled.map(|_| "disabled".to_owned()));
                 let credential = pb::Credential {
-                    name: names::credential(&name),
+                    name,
                     disabled: disabled.unwrap_or_default(),
                     etag,
                     ..credential

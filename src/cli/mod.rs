@@ -11,6 +11,7 @@ mod config;
 mod credential;
 mod dev;
 mod exit;
+mod limits;
 mod migrate;
 mod names;
 mod options;

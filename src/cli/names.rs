@@ -215,6 +215,15 @@ pub(super) fn span(text: &str) -> Result<prost_types::Duration, String> {
     prost_types::Duration::try_from(span).map_err(|error| error.to_string())
 }
 
+/// A span of time in a file, if one is given; `key` says where.
+pub(super) fn keyed_span(
+    key: &str,
+    text: Option<&str>,
+) -> Result<Option<prost_types::Duration>, Failure> {
+    let span = text.map(span).transpose();
+    span.map_err(|what| Failure::usage(format!("{key} {what}")))
+}
+
 /// A span from a message.
 pub(super) fn seconds(message: Option<&prost_types::Duration>) -> Option<String> {
     Some(format!("{}s", message?.seconds))

@@ -1,9 +1,9 @@
-//! Policies and limits: the flags that set them, and how they are shown.
+//! Policies: the flags that set them, and how they are shown.
 
 use clap::{Args, ValueEnum};
-use prost_types::Duration;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{LimitsView, limit_flags};
 use super::names;
 use super::names::Lifetime;
 use crate::proto::admin as pb;
@@ -57,44 +57,20 @@ pub(super) struct PolicyFlags {
     /// What deleting a user does to the applications he owns
     #[arg(long, value_enum)]
     user_deletion: Option<DeletionWord>,
-    /// Most requests in a window, for applications without limits of their own; 0: no limit
-    #[arg(long, value_name = "N")]
-    default_limit_requests: Option<i64>,
-    /// The window: 1s to 1d [default: 60s]
-    #[arg(long, value_name = "SPAN", value_parser = names::span)]
-    default_limit_window: Option<Duration>,
-    /// Most items in one request; 0: no limit
-    #[arg(long, value_name = "N")]
-    default_limit_items: Option<i64>,
-    /// No limits for applications without limits of their own
-    #[arg(long)]
-    no_default_limits: bool,
+    #[command(flatten)]
+    default_limits: DefaultLimitFlags,
+    #[command(flatten)]
+    tenant_limits: TenantLimitFlags,
 }
 
-/// The limits that are given.
-#[derive(Debug, Args)]
-pub(super) struct LimitFlags {
-    /// Most requests in a window; 0: no limit
-    #[arg(long, value_name = "N")]
-    limit_requests: Option<i64>,
-    /// The window: 1s to 1d [default: 60s]
-    #[arg(long, value_name = "SPAN", value_parser = names::span)]
-    limit_window: Option<Duration>,
-    /// Most items in one request; 0: no limit
-    #[arg(long, value_name = "N")]
-    limit_items: Option<i64>,
-    /// No limits of its own: the policy's apply
-    #[arg(long)]
-    no_limits: bool,
-}
-
-/// Limits as they are given.
-struct Given {
-    requests: Option<i64>,
-    window: Option<Duration>,
-    items: Option<i64>,
-    none: bool,
-}
+limit_flags!(
+    DefaultLimitFlags, "default-limit", ", for each application without limits of its own",
+    "no-default-limits": "No limits for applications without limits of their own"
+);
+limit_flags!(
+    TenantLimitFlags, "tenant-limit", ", for all applications together",
+    "no-tenant-limits": "No limits for all applications together"
+);
 
 #[derive(Clone, Copy, Debug)]
 enum AllowedOwner {
@@ -120,18 +96,21 @@ impl PolicyFlags {
             || !self.fixed_field.is_empty()
             || self.max_credential_lifetime.is_some()
             || self.user_deletion.is_some()
-            || self.limits().are_given()
+            || self.default_limits.given().is_any()
+            || self.tenant_limits.given().is_any()
     }
 
     /// A policy with the fields that are given, and the others as they were.
     pub(super) fn onto(self, before: pb::Policy) -> pb::Policy {
-        let default_limits = self.limits().onto(before.default_limits);
+        let default_limits = self.default_limits.given().onto(before.default_limits);
+        let tenant_limits = self.tenant_limits.given().onto(before.tenant_limits);
         let owners = self.allowed_owner.iter().filter_map(|owner| match owner {
             AllowedOwner::Any => None,
             AllowedOwner::One(word) => Some(Owner::from(*word).into()),
         });
         let mut policy = pb::Policy {
             default_limits,
+            tenant_limits,
             api_credentials_disabled: self
                 .api_credentials_disabled
                 .unwrap_or(before.api_credentials_disabled),
@@ -154,60 +133,6 @@ impl PolicyFlags {
             policy.set_user_deletion(word.into());
         }
         policy
-    }
-
-    fn limits(&self) -> Given {
-        Given {
-            requests: self.default_limit_requests,
-            window: self.default_limit_window,
-            items: self.default_limit_items,
-            none: self.no_default_limits,
-        }
-    }
-}
-
-impl LimitFlags {
-    /// Whether anything is given.
-    pub(super) fn are_given(&self) -> bool {
-        self.limits().are_given()
-    }
-
-    /// Limits with what is given, and the rest as it was.
-    pub(super) fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
-        self.limits().onto(before)
-    }
-
-    fn limits(&self) -> Given {
-        Given {
-            requests: self.limit_requests,
-            window: self.limit_window,
-            items: self.limit_items,
-            none: self.no_limits,
-        }
-    }
-}
-
-impl Given {
-    fn are_given(&self) -> bool {
-        self.none || self.is_any_given()
-    }
-
-    fn is_any_given(&self) -> bool {
-        self.requests.is_some() || self.window.is_some() || self.items.is_some()
-    }
-
-    /// "None" comes first: what is given beside it is all there is.
-    fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
-        let before = before.filter(|_| !self.none);
-        if !self.is_any_given() {
-            return before;
-        }
-        let before = before.unwrap_or_default();
-        Some(pb::Limits {
-            requests: self.requests.unwrap_or(before.requests),
-            request_window: self.window.or(before.request_window),
-            items_per_request: self.items.unwrap_or(before.items_per_request),
-        })
     }
 }
 
@@ -240,15 +165,8 @@ pub(super) struct PolicyView {
     fixed_fields: Vec<String>,
     max_credential_lifetime: Option<String>,
     default_limits: Option<LimitsView>,
+    tenant_limits: Option<LimitsView>,
     user_deletion: DeletionWord,
-}
-
-/// Limits as they are shown.
-#[derive(Serialize)]
-pub(super) struct LimitsView {
-    requests: Option<i64>,
-    request_window: Option<String>,
-    items_per_request: Option<i64>,
 }
 
 impl From<pb::Policy> for PolicyView {
@@ -271,16 +189,7 @@ impl From<pb::Policy> for PolicyView {
             fixed_fields: policy.fixed_fields,
             max_credential_lifetime: names::seconds(policy.max_credential_lifetime.as_ref()),
             default_limits: policy.default_limits.map(LimitsView::from),
-        }
-    }
-}
-
-impl From<pb::Limits> for LimitsView {
-    fn from(limits: pb::Limits) -> Self {
-        Self {
-            requests: unless_zero(limits.requests),
-            request_window: names::seconds(limits.request_window.as_ref()),
-            items_per_request: unless_zero(limits.items_per_request),
+            tenant_limits: policy.tenant_limits.map(LimitsView::from),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::limits::LimitsEntry;
 use super::policy::{DeletionWord, OwnerWord};
 use super::{Failure, names};
 use crate::proto::admin as pb;
@@ -77,15 +78,8 @@ struct PolicyEntry {
     fixed_fields: Vec<String>,
     max_credential_lifetime: Option<String>,
     default_limits: Option<LimitsEntry>,
+    tenant_limits: Option<LimitsEntry>,
     user_deletion: DeletionWord,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct LimitsEntry {
-    requests: i64,
-    request_window: Option<String>,
-    items_per_request: i64,
 }
 
 impl ProfileFile {
@@ -111,7 +105,7 @@ impl ProfileFile {
         let profile = pb::Profile {
             display_name: self.display_name,
             default_audience: self.default_audience,
-            access_token_lifetime: span("access_token_lifetime", lifetime.as_deref())?,
+            access_token_lifetime: names::keyed_span("access_token_lifetime", lifetime.as_deref())?,
             scopes: self.scopes.into_iter().map(pb::Scope::from).collect(),
             policy: self.policy.map(PolicyEntry::message).transpose()?,
             role_set: self.roles.map(|roles| pb::RoleSet {
@@ -136,6 +130,9 @@ impl ProfileFile {
 impl PolicyEntry {
     fn message(self) -> Result<pb::Policy, Failure> {
         let owner = |word| Owner::from(word).into();
+        let limits = |key: &str, entry: Option<LimitsEntry>| {
+            entry.map(|entry| entry.message(key)).transpose()
+        };
         let lifetime = self.max_credential_lifetime.as_deref();
         Ok(pb::Policy {
             api_credentials_disabled: self.api_credentials_disabled,
@@ -143,28 +140,12 @@ impl PolicyEntry {
             allowed_owners: self.allowed_owners.into_iter().map(owner).collect(),
             secrets_viewable: self.secrets_viewable,
             fixed_fields: self.fixed_fields,
-            max_credential_lifetime: span("policy.max_credential_lifetime", lifetime)?,
-            default_limits: self.default_limits.map(LimitsEntry::message).transpose()?,
+            max_credential_lifetime: names::keyed_span("policy.max_credential_lifetime", lifetime)?,
+            default_limits: limits("policy.default_limits", self.default_limits)?,
+            tenant_limits: limits("policy.tenant_limits", self.tenant_limits)?,
             user_deletion: UserDeletion::from(self.user_deletion).into(),
         })
     }
-}
-
-impl LimitsEntry {
-    fn message(self) -> Result<pb::Limits, Failure> {
-        let window = self.request_window.as_deref();
-        Ok(pb::Limits {
-            requests: self.requests,
-            request_window: span("policy.default_limits.request_window", window)?,
-            items_per_request: self.items_per_request,
-        })
-    }
-}
-
-/// A span of time, if one is given.
-fn span(key: &str, text: Option<&str>) -> Result<Option<prost_types::Duration>, Failure> {
-    let span = text.map(names::span).transpose();
-    span.map_err(|what| Failure::usage(format!("{key} {what}")))
 }
 
 impl From<ScopeEntry> for pb::Scope {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::words;
 use super::{
-    ApplicationSettings, CredentialSettings, Fault, Policy, RoleSettings, ScopeSettings, TenantId,
-    TenantSettings, UserName, UserSettings,
+    ApplicationSettings, CredentialSettings, Fault, Limits, Policy, RoleSettings, ScopeSettings,
+    TenantId, TenantSettings, UserName, UserSettings,
 };
 use crate::error::Result;
 
@@ -195,6 +195,11 @@ fn or_empty<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
+/// Limits, which may be absent: that is empty.
+fn in_words(limits: Option<Limits>) -> String {
+    limits.map(|limits| limits.in_words()).unwrap_or_default()
+}
+
 impl Described for TenantSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![
@@ -219,7 +224,8 @@ impl Described for Policy {
             ("policy.secrets_viewable", self.secrets_viewable.to_string()),
             ("policy.fixed_fields", joined(&self.fixed_fields)),
             ("policy.max_credential_lifetime", or_empty(lifetime)),
-            ("policy.default_limits", or_empty(self.default_limits)),
+            ("policy.default_limits", in_words(self.default_limits)),
+            ("policy.tenant_limits", in_words(self.tenant_limits)),
             ("policy.user_deletion", self.user_deletion.to_string()),
         ]
     }
@@ -268,7 +274,7 @@ impl Described for ApplicationSettings {
             ("scopes", self.scopes.to_string()),
             ("roles", joined(&self.roles)),
             ("expire_time", or_empty(self.expires_at)),
-            ("limits", or_empty(self.limits)),
+            ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
             ("protected", self.protected.to_string()),
         ]
@@ -280,6 +286,7 @@ impl Described for CredentialSettings {
         vec![
             ("display_name", self.display_name.clone()),
             ("expire_time", or_empty(self.expires_at)),
+            ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
         ]
     }

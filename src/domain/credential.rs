@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CredentialName, Field, LastUse, Record, State, ends_earlier};
+use super::{CredentialName, Field, LastUse, Limits, Record, State, ends_earlier};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -60,6 +60,8 @@ pub struct CredentialSettings {
     pub expires_at: Option<Timestamp>,
     /// Whether it is refused.
     pub disabled: bool,
+    /// Its own limits, beside those of its application.
+    pub limits: Option<Limits>,
 }
 
 /// A change of a credential: the fields that are set.
@@ -71,6 +73,8 @@ pub struct CredentialPatch {
     pub expires_at: Option<Option<Timestamp>>,
     /// New state.
     pub disabled: Option<bool>,
+    /// New limits; `Some(None)` is none of its own.
+    pub limits: Option<Option<Limits>>,
 }
 
 /// What is kept of a secret: never the secret itself.
@@ -105,6 +109,7 @@ impl CredentialSettings {
             display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            limits: patch.limits.unwrap_or(self.limits),
         }
     }
 
@@ -113,6 +118,7 @@ impl CredentialSettings {
         [
             (Field::DisplayName, self.display_name != after.display_name),
             (Field::ExpireTime, self.expires_at != after.expires_at),
+            (Field::Limits, self.limits != after.limits),
             (Field::Disabled, self.disabled != after.disabled),
         ]
         .into_iter()

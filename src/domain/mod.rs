@@ -7,6 +7,7 @@ pub mod authority;
 pub mod client;
 pub mod credential;
 pub mod fields;
+pub mod limits;
 pub mod listing;
 pub mod name;
 pub mod page;
@@ -31,6 +32,7 @@ pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };
 pub use fields::{Fault, Fields};
+pub use limits::{Limits, Rate};
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
 pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
@@ -38,7 +40,7 @@ pub use name::{
 };
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Permissions, Reach, Verb};
-pub use policy::{Field, Lifetime, Limits, Policy, UserDeletion};
+pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use revocation::{Minted, NewRevocation, Revocation, Subject};
 pub use role::{Role, RolePatch, RoleSettings};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::fields::Fault;
-use super::{Owner, OwnerKind};
+use super::{Limits, Owner, OwnerKind};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -28,6 +28,8 @@ pub struct Policy {
     pub max_credential_lifetime: Option<Lifetime>,
     /// The limits of applications that have none of their own.
     pub default_limits: Option<Limits>,
+    /// The limits of all applications of the tenant together.
+    pub tenant_limits: Option<Limits>,
     /// What deleting a user does to the applications he owns.
     pub user_deletion: UserDeletion,
 }
@@ -128,42 +130,6 @@ impl Lifetime {
     }
 }
 
-/// How much may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most requests in any window; `None`: any number.
-    pub requests: Option<i64>,
-    /// The window, in seconds.
-    pub window_seconds: i64,
-    /// Most items in one request; `None`: any number.
-    pub items_per_request: Option<i64>,
-}
-
-impl Limits {
-    /// The window unless it is given.
-    pub const DEFAULT_WINDOW: i64 = 60;
-
-    /// Checks limits: nought is no limit.
-    pub fn new(requests: i64, window_seconds: i64, items: i64) -> Result<Self, Fault> {
-        if requests < 0 || items < 0 {
-            return Err(Fault::new("must not have negative numbers"));
-        }
-        if !(1..=86_400).contains(&window_seconds) {
-            return Err(Fault::new("must have a request_window of 1 s to 1 day, in whole seconds"));
-        }
-        let some = |number: i64| Some(number).filter(|n| *n > 0);
-        Ok(Self { requests: some(requests), window_seconds, items_per_request: some(items) })
-    }
-}
-
-impl fmt::Display for Limits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or_any = |most: Option<i64>| most.map_or("any".to_owned(), |n| n.to_string());
-        let (requests, items) = (or_any(self.requests), or_any(self.items_per_request));
-        write!(f, "{requests} requests in {} s, {items} items each", self.window_seconds)
-    }
-}
-
 impl Policy {
     /// Refuses what makes something new, where the tenant has no API credentials.
     pub fn require_enabled(&self) -> Result<()> {
@@ -212,6 +178,11 @@ impl Policy {
             Some(limit) if credentials >= limit => Err(Error::QuotaExceeded { limit }),
             _ => Ok(()),
         }
+    }
+
+    /// The limits that hold for an application with these of its own.
+    pub fn application_limits(&self, own: Option<Limits>) -> Option<Limits> {
+        own.or(self.default_limits)
     }
 
     /// The end of a credential that is made at `created`: the one wanted, which must not be
@@ -263,6 +234,15 @@ mod tests {
         assert_eq!(policy.credential_end(Some(at(100)), at(0)).unwrap(), Some(at(100)));
         assert!(policy.credential_end(Some(at(101)), at(0)).is_err());
         assert_eq!(Policy::default().credential_end(None, at(0)).unwrap(), None);
+    }
+
+    #[test]
+    fn an_applications_own_limits_take_the_place_of_the_default() {
+        let forty = Limits::parse("requests=40/60").unwrap();
+        let policy = Policy { default_limits: Some(forty), ..Policy::default() };
+        assert_eq!(policy.application_limits(None), Some(forty));
+        let unlimited = Some(Limits::default());
+        assert_eq!(policy.application_limits(unlimited), unlimited, "none is a limit of its own");
     }
 
     #[test]

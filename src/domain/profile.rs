@@ -35,13 +35,13 @@ pub struct DefaultApplication {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The tenant is new.
-    CreateTenant(TenantSettings),
+    CreateTenant(Box<TenantSettings>),
     /// The tenant changes.
     UpdateTenant {
         /// As it was.
-        before: TenantSettings,
+        before: Box<TenantSettings>,
         /// As it will be.
-        after: TenantSettings,
+        after: Box<TenantSettings>,
     },
     /// A scope is new.
     CreateScope(ScopeName, ScopeSettings),
@@ -121,8 +121,8 @@ impl Change {
     /// What changes, field by field; nothing for a deletion.
     pub fn fields(&self) -> Vec<FieldChange> {
         match self {
-            Self::CreateTenant(after) => FieldChange::of_new(after),
-            Self::UpdateTenant { before, after } => FieldChange::between(before, after),
+            Self::CreateTenant(after) => FieldChange::of_new(&**after),
+            Self::UpdateTenant { before, after } => FieldChange::between(&**before, after),
             Self::CreateScope(_, after) => FieldChange::of_new(after),
             Self::UpdateScope { before, after } => FieldChange::between(&before.settings, after),
             Self::CreateRole(_, after) => FieldChange::of_new(after),

@@ -99,11 +99,11 @@ impl Service {
         let role = |role| RoleName { tenant: id.clone(), role };
         match change {
             Change::CreateTenant(settings) => {
-                self.add_tenant(ledger, id.clone(), settings).await.map(drop)
+                self.add_tenant(ledger, id.clone(), *settings).await.map(drop)
             }
             Change::UpdateTenant { after, .. } => {
                 let before = current.cloned().ok_or_else(|| Error::NotFound(id.name()))?;
-                self.write_tenant(ledger, before, after).await.map(drop)
+                self.write_tenant(ledger, before, *after).await.map(drop)
             }
             Change::CreateScope(name, settings) => {
                 self.add_scope(ledger, scope_id(id, &name), settings).await.map(drop)
@@ -144,9 +144,10 @@ async fn of_tenant(
 ) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     match current {
-        None => changes.push(Change::CreateTenant(settings)),
+        None => changes.push(Change::CreateTenant(Box::new(settings))),
         Some(tenant) if tenant.settings != settings => {
-            changes.push(Change::UpdateTenant { before: tenant.settings.clone(), after: settings });
+            let before = Box::new(tenant.settings.clone());
+            changes.push(Change::UpdateTenant { before, after: Box::new(settings) });
         }
         Some(_) => {}
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::row::{At, last_use, limits, limits_columns, micros, moment, record};
+use super::row::{At, last_use, limits, limits_text, micros, moment, record};
 use super::{Found, Session, Tx, execute, find_row, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
@@ -32,9 +32,7 @@ pub(super) struct Row {
     expires_at: Option<i64>,
     disabled: bool,
     protected: bool,
-    limit_requests: Option<i64>,
-    limit_window_seconds: Option<i64>,
-    limit_items: Option<i64>,
+    limits: Option<String>,
     last_used_at: i64,
     last_used_address: Option<String>,
     search_name: String,
@@ -65,10 +63,8 @@ macro_rules! select {
     ($secret_ends:literal, $rest:literal) => {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
-             a.contact_email, a.expires_at, a.disabled, a.protected, a.limit_requests, \
-             a.limit_window_seconds, a.limit_items, a.last_used_at, a.last_used_address, \
-             a.search_name, a.epoch, \
-             a.revision, a.created_at, a.updated_at, \
+             a.contact_email, a.expires_at, a.disabled, a.protected, a.limits, a.last_used_at, \
+             a.last_used_address, a.search_name, a.epoch, a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
                (select string_agg(h.scope, ' ') from application_scopes h \
@@ -144,12 +140,7 @@ impl Row {
                 expires_at: moment(self.expires_at),
                 disabled: self.disabled,
                 protected: self.protected,
-                limits: limits(
-                    at,
-                    self.limit_requests,
-                    self.limit_window_seconds,
-                    self.limit_items,
-                )?,
+                limits: limits(at, "limits", self.limits.as_deref())?,
             },
             effective_scopes: effective_scopes(
                 at.column("enabled_scopes", scopes(self.enabled_scopes))?,
@@ -223,11 +214,9 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, owner_user_id, protected, limit_requests, limit_window_seconds, \
-            limit_items, search_name) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-            $13, $14, $15, $16, $17, $18) on conflict do nothing";
+            updated_at, owner_user_id, protected, limits, search_name) values ($1, $2, $3, $4, \
+            $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
-        let limits = limits_columns(settings.limits);
         let inserted = execute!(
             self,
             SQL,
@@ -245,9 +234,7 @@ impl Tx {
             record.updated_at.as_microsecond(),
             application.owner.user().map(UserId::as_str),
             settings.protected,
-            limits.requests,
-            limits.window_seconds,
-            limits.items,
+            limits_text(settings.limits),
             search_name(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
@@ -267,11 +254,9 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
-            updated_at = $8, protected = $11, limit_requests = $12, limit_window_seconds = $13, \
-            limit_items = $14, search_name = $15 \
+            updated_at = $8, protected = $11, limits = $12, search_name = $13 \
             where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
-        let limits = limits_columns(settings.limits);
         let updated = execute!(
             self,
             SQL,
@@ -286,9 +271,7 @@ impl Tx {
             application.name.tenant.as_str(),
             application.name.application.as_str(),
             settings.protected,
-            limits.requests,
-            limits.window_seconds,
-            limits.items,
+            limits_text(settings.limits),
             search_name(&settings.display_name)
         )
         .map(|rows| rows == 1)?;

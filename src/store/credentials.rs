@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::row::{At, last_use, micros, moment, record};
+use super::row::{At, last_use, limits, limits_text, micros, moment, record};
 use super::{Found, Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
@@ -24,6 +24,7 @@ struct Row {
     display_name: String,
     expires_at: Option<i64>,
     disabled: bool,
+    limits: Option<String>,
     last_used_at: i64,
     last_used_address: Option<String>,
     epoch: i64,
@@ -47,7 +48,8 @@ struct SecretRow {
 macro_rules! columns {
     () => {
         "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \
-         c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, c.updated_at"
+         c.limits, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
+         c.updated_at"
     };
 }
 
@@ -76,6 +78,7 @@ impl Row {
                 display_name: self.display_name,
                 expires_at: moment(self.expires_at),
                 disabled: self.disabled,
+                limits: limits(at, "limits", self.limits.as_deref())?,
             },
             secrets: secrets.into_iter().map(SecretRow::secret).collect(),
             last_use: last_use(self.last_used_at, self.last_used_address),
@@ -250,7 +253,7 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into credentials (id, tenant_id, application_id, kind, \
             display_name, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+            updated_at, limits) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
             on conflict do nothing";
         let (name, settings, record) = (&credential.name, &credential.settings, &credential.record);
         let inserted = execute!(
@@ -267,7 +270,8 @@ impl Tx {
             record.revision,
             request_id,
             record.created_at.as_microsecond(),
-            record.updated_at.as_microsecond()
+            record.updated_at.as_microsecond(),
+            limits_text(settings.limits)
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -281,7 +285,7 @@ impl Tx {
     /// Writes a changed credential; `false` if it is gone or was changed meanwhile.
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<bool> {
         const SQL: &str = "update credentials set display_name = $1, expires_at = $2, \
-            disabled = $3, epoch = $4, revision = $5, updated_at = $6 \
+            disabled = $3, epoch = $4, revision = $5, updated_at = $6, limits = $8 \
             where id = $7 and revision = $5 - 1";
         let (settings, record) = (&credential.settings, &credential.record);
         execute!(
@@ -293,7 +297,8 @@ impl Tx {
             credential.epoch,
             record.revision,
             record.updated_at.as_microsecond(),
-            credential.name.credential.as_str()
+            credential.name.credential.as_str(),
+            limits_text(settings.limits)
         )
         .map(|rows| rows == 1)
     }

@@ -50,33 +50,12 @@ pub(super) fn last_use(at: i64, address: Option<String>) -> Option<LastUse> {
     (at != 0).then(|| LastUse { at: from_microsecond(at), address })
 }
 
-/// Limits from their columns: without a window there are none.
-pub(super) fn limits(
-    at: At<'_>,
-    requests: Option<i64>,
-    window_seconds: Option<i64>,
-    items: Option<i64>,
-) -> Result<Option<Limits>> {
-    let Some(window) = window_seconds else {
-        return Ok(None);
-    };
-    let limits = Limits::new(requests.unwrap_or_default(), window, items.unwrap_or_default());
-    at.column("limit_window_seconds", limits).map(Some)
+/// Limits from their column: null is none of one's own.
+pub(super) fn limits(at: At<'_>, column: &str, text: Option<&str>) -> Result<Option<Limits>> {
+    at.column(column, text.map(Limits::parse).transpose())
 }
 
-/// Limits for their columns.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LimitsColumns {
-    pub(super) requests: Option<i64>,
-    pub(super) window_seconds: Option<i64>,
-    pub(super) items: Option<i64>,
-}
-
-/// Limits for their columns.
-pub(super) fn limits_columns(limits: Option<Limits>) -> LimitsColumns {
-    limits.map_or_else(LimitsColumns::default, |limits| LimitsColumns {
-        requests: limits.requests,
-        window_seconds: Some(limits.window_seconds),
-        items: limits.items_per_request,
-    })
+/// Limits for their column.
+pub(super) fn limits_text(limits: Option<Limits>) -> Option<String> {
+    limits.map(|limits| limits.to_string())
 }

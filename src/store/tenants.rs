@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::FromRow;
 
-use super::row::{At, limits, limits_columns, record};
+use super::row::{At, limits, limits_text, record};
 use super::{Session, Tx, execute, find_row, list_rows};
 use crate::domain::{
     Audience, CredentialId, Fault, Field, Lifetime, OwnerKind, Page, PageRequest, Policy, Tenant,
@@ -26,9 +26,8 @@ struct Row {
     secrets_viewable: bool,
     fixed_fields: String,
     max_credential_lifetime_seconds: Option<i64>,
-    limit_requests: Option<i64>,
-    limit_window_seconds: Option<i64>,
-    limit_items: Option<i64>,
+    default_limits: Option<String>,
+    tenant_limits: Option<String>,
     user_deletion: String,
     epoch: i64,
     revision: i64,
@@ -42,8 +41,7 @@ macro_rules! columns {
         "id, display_name, default_audience, additional_audiences, \
          access_token_lifetime_seconds, disabled, api_credentials_disabled, max_credentials, \
          allowed_owners, secrets_viewable, fixed_fields, max_credential_lifetime_seconds, \
-         limit_requests, limit_window_seconds, limit_items, user_deletion, epoch, revision, \
-         created_at, updated_at"
+         default_limits, tenant_limits, user_deletion, epoch, revision, created_at, updated_at"
     };
 }
 
@@ -82,12 +80,8 @@ impl Row {
             fixed_fields: at.column("fixed_fields", words(&self.fixed_fields, Field::parse))?,
             max_credential_lifetime: at
                 .column("max_credential_lifetime_seconds", lifetime.transpose())?,
-            default_limits: limits(
-                at,
-                self.limit_requests,
-                self.limit_window_seconds,
-                self.limit_items,
-            )?,
+            default_limits: limits(at, "default_limits", self.default_limits.as_deref())?,
+            tenant_limits: limits(at, "tenant_limits", self.tenant_limits.as_deref())?,
             user_deletion: at.column("user_deletion", UserDeletion::parse(&self.user_deletion))?,
         })
     }
@@ -150,9 +144,9 @@ impl Tx {
         const SQL: &str = "insert into tenants (id, display_name, default_audience, \
             additional_audiences, access_token_lifetime_seconds, disabled, epoch, revision, \
             created_at, updated_at, api_credentials_disabled, max_credentials, allowed_owners, \
-            secrets_viewable, fixed_fields, max_credential_lifetime_seconds, limit_requests, \
-            limit_window_seconds, limit_items, user_deletion) values ($1, $2, $3, $4, $5, $6, $7, \
-            $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) on conflict do nothing";
+            secrets_viewable, fixed_fields, max_credential_lifetime_seconds, default_limits, \
+            tenant_limits, user_deletion) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+            $12, $13, $14, $15, $16, $17, $18, $19) on conflict do nothing";
         self.write_tenant(SQL, tenant).await
     }
 
@@ -163,8 +157,8 @@ impl Tx {
             epoch = $7, revision = $8, created_at = $9, updated_at = $10, \
             api_credentials_disabled = $11, max_credentials = $12, allowed_owners = $13, \
             secrets_viewable = $14, fixed_fields = $15, max_credential_lifetime_seconds = $16, \
-            limit_requests = $17, limit_window_seconds = $18, limit_items = $19, \
-            user_deletion = $20 where id = $1 and revision = $8 - 1";
+            default_limits = $17, tenant_limits = $18, user_deletion = $19 \
+            where id = $1 and revision = $8 - 1";
         self.write_tenant(SQL, tenant).await
     }
 
@@ -172,7 +166,6 @@ impl Tx {
     async fn write_tenant(&mut self, sql: &'static str, tenant: &Tenant) -> Result<bool> {
         let settings = &tenant.settings;
         let policy = &settings.policy;
-        let limits = limits_columns(policy.default_limits);
         execute!(
             self,
             sql,
@@ -192,9 +185,8 @@ impl Tx {
             policy.secrets_viewable,
             joined(policy.fixed_fields.iter().map(|field| field.as_str())),
             policy.max_credential_lifetime.map(Lifetime::seconds),
-            limits.requests,
-            limits.window_seconds,
-            limits.items,
+            limits_text(policy.default_limits),
+            limits_text(policy.tenant_limits),
             policy.user_deletion.as_str()
         )
         .map(|rows| rows == 1)

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{Mask, moment, policy, required, role, timestamp};
+use super::{Mask, limits, moment, required, role, timestamp};
 use crate::domain::fields::{email, request_id, text};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
@@ -194,7 +194,7 @@ fn patch(
         roles: mask
             .then("roles", || role::ids(fields, "application.roles", tenant, &application.roles)),
         limits: mask.then("limits", || {
-            policy::limits(fields, "application.limits", application.limits.as_ref())
+            limits::limits(fields, "application.limits", application.limits.as_ref())
         }),
         protected: mask.names("protected").then_some(application.protected),
     }
@@ -231,7 +231,7 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         etag: record.etag(),
         owner: application.owner.name(tenant),
         roles: settings.roles.into_iter().map(role).collect(),
-        limits: settings.limits.map(policy::limits_message),
+        limits: settings.limits.map(limits::message),
         protected: settings.protected,
         effective_scopes: application.effective_scopes.to_strings(),
         masked_secrets,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Mask, moment, required, span, timestamp};
+use super::{Mask, limits, moment, required, span, timestamp};
 use crate::domain::fields::{request_id, text};
 use crate::domain::{
     ApplicationId, ApplicationName, Credential, CredentialFilter, CredentialKind, CredentialName,
@@ -15,7 +15,7 @@ use crate::proto::admin as pb;
 use crate::proto::admin::credential::{Kind, Secret as SecretMessage, State as StateMessage};
 use crate::service::NewCredential;
 
-const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled"];
+const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled", "limits"];
 
 pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<NewCredential> {
     let mut fields = Fields::default();
@@ -102,6 +102,9 @@ fn patch(fields: &mut Fields, credential: &pb::Credential, mask: &Mask<'_>) -> C
             fields.read("credential.expire_time", moment(credential.expire_time.as_ref()))
         }),
         disabled: mask.then("disabled", || Some(credential.disabled)),
+        limits: mask.then("limits", || {
+            limits::limits(fields, "credential.limits", credential.limits.as_ref())
+        }),
     }
 }
 
@@ -135,6 +138,7 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
         display_name: credential.settings.display_name,
         expire_time: credential.settings.expires_at.map(timestamp),
         disabled: credential.settings.disabled,
+        limits: credential.settings.limits.map(limits::message),
         create_time: Some(timestamp(credential.record.created_at)),
         update_time: Some(timestamp(credential.record.updated_at)),
         etag: credential.record.etag(),

@@ -1,7 +1,7 @@
 //! Policies.
 
-use super::{required_span, seconds};
-use crate::domain::{Fault, Field, Fields, Lifetime, Limits, OwnerKind, Policy, UserDeletion};
+use super::{limits, required_span, seconds};
+use crate::domain::{Fault, Field, Fields, Lifetime, OwnerKind, Policy, UserDeletion};
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner as OwnerMessage, UserDeletion as DeletionMessage};
@@ -24,7 +24,10 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         .as_ref()
         .map(|span| required_span(span).and_then(Lifetime::from_seconds));
     let lifetime = fields.read(at("max_credential_lifetime"), lifetime.transpose());
-    let default_limits = limits(fields, &at("default_limits"), message.default_limits.as_ref());
+    let default_limits = &message.default_limits;
+    let default_limits = limits::limits(fields, &at("default_limits"), default_limits.as_ref());
+    let tenant_limits = &message.tenant_limits;
+    let tenant_limits = limits::limits(fields, &at("tenant_limits"), tenant_limits.as_ref());
     Some(Policy {
         api_credentials_disabled: message.api_credentials_disabled,
         max_credentials: max_credentials?,
@@ -33,6 +36,7 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         fixed_fields: fixed_fields?,
         max_credential_lifetime: lifetime?,
         default_limits: default_limits?,
+        tenant_limits: tenant_limits?,
         user_deletion: match message.user_deletion() {
             DeletionMessage::Unspecified | DeletionMessage::Refuse => UserDeletion::Refuse,
             DeletionMessage::HandOver => UserDeletion::HandOver,
@@ -47,25 +51,6 @@ fn owner(message: OwnerMessage) -> Result<OwnerKind, Fault> {
         OwnerMessage::Account => Ok(OwnerKind::Account),
         OwnerMessage::Unspecified => Err(Fault::new("must be OWNER_USER or OWNER_ACCOUNT")),
     }
-}
-
-/// Limits from their message, which may be unset.
-#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for none")]
-pub(super) fn limits(
-    fields: &mut Fields,
-    field: &str,
-    message: Option<&pb::Limits>,
-) -> Option<Option<Limits>> {
-    let Some(message) = message else {
-        return Some(None);
-    };
-    let window = match &message.request_window {
-        None => Ok(Limits::DEFAULT_WINDOW),
-        Some(span) => required_span(span),
-    };
-    let limits =
-        window.and_then(|window| Limits::new(message.requests, window, message.items_per_request));
-    fields.read(field, limits).map(Some)
 }
 
 pub(super) fn message(policy: &Policy) -> pb::Policy {
@@ -87,16 +72,9 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
         max_credential_lifetime: policy
             .max_credential_lifetime
             .map(|most| seconds(most.duration())),
-        default_limits: policy.default_limits.map(limits_message),
+        default_limits: policy.default_limits.map(limits::message),
+        tenant_limits: policy.tenant_limits.map(limits::message),
         user_deletion: deletion.into(),
-    }
-}
-
-pub(super) fn limits_message(limits: Limits) -> pb::Limits {
-    pb::Limits {
-        requests: limits.requests.unwrap_or_default(),
-        request_window: Some(prost_types::Duration { seconds: limits.window_seconds, nanos: 0 }),
-        items_per_request: limits.items_per_request.unwrap_or_default(),
     }
 }
 

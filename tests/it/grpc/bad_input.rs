@@ -86,6 +86,19 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             vec!["credential.kind"],
         ),
         (
+            "/keyward.admin.v1.CredentialService/UpdateCredential",
+            pb::UpdateCredentialRequest {
+                credential: Some(pb::Credential {
+                    name: "crm".to_owned(),
+                    limits: Some(pb::Limits { tokens: -1, ..Default::default() }),
+                    ..Default::default()
+                }),
+                update_mask: mask(&["limits"]),
+            }
+            .encode_to_vec(),
+            vec!["credential.name", "credential.limits.tokens"],
+        ),
+        (
             "/keyward.admin.v1.CredentialService/RotateCredential",
             pb::RotateCredentialRequest {
                 name: format!("tenants/acme/applications/crm/credentials/{}", "0".repeat(32)),
@@ -131,14 +144,25 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             application(pb::Application {
                 owner: "sam".to_owned(),
                 roles: vec!["a role".to_owned(), "tenants/other/roles/x".to_owned()],
-                limits: Some(pb::Limits { requests: -1, ..Default::default() }),
+                limits: Some(pb::Limits {
+                    requests: -1,
+                    request_window: Some(prost_types::Duration { seconds: 1, nanos: 1 }),
+                    items_per_request: i64::MIN,
+                    tokens: 1_000_000_000_001,
+                    token_window: Some(prost_types::Duration { seconds: 86_401, nanos: 0 }),
+                    observe_only: true,
+                }),
                 ..Default::default()
             }),
             vec![
                 "application.owner",
                 "application.roles[0]",
                 "application.roles[1]",
-                "application.limits",
+                "application.limits.requests",
+                "application.limits.request_window",
+                "application.limits.items_per_request",
+                "application.limits.tokens",
+                "application.limits.token_window",
             ],
         ),
         (
@@ -196,6 +220,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                             request_window: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
                             ..Default::default()
                         }),
+                        tenant_limits: Some(pb::Limits { requests: -1, ..Default::default() }),
                         ..Default::default()
                     }),
                     ..Default::default()
@@ -208,7 +233,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                 "tenant.policy.allowed_owners",
                 "tenant.policy.fixed_fields[0]",
                 "tenant.policy.max_credential_lifetime",
-                "tenant.policy.default_limits",
+                "tenant.policy.default_limits.request_window",
+                "tenant.policy.tenant_limits.requests",
             ],
         ),
         (

@@ -6,6 +6,7 @@ mod callers;
 mod ceiling;
 mod credentials;
 mod everyone;
+mod limits;
 mod load;
 mod management;
 mod permissions;

@@ -40,7 +40,7 @@ impl Backend {
             Self::Sqlite => None,
             Self::Postgres => Some(fresh_database().await),
         };
-        Keyward::start(database, settings).await
+        Box::pin(Keyward::start(database, settings)).await
     }
 }
 

@@ -78,6 +78,7 @@ async fn the_limits_of_the_rest_api_are_the_tenants(backend: Backend) {
         requests: 40,
         request_window: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
         items_per_request: 1000,
+        ..Default::default()
     };
     assert_eq!(tenant.policy.unwrap().default_limits, Some(limits));
     // They hold for every entry that has none of its own, and the page knows none of its own.

@@ -219,7 +219,8 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     credential(desk, "rules/a");
     let update = "tenant update rules --max-credentials 1 --fixed-field scopes --fixed-field roles \
                   --allowed-owner user --max-credential-lifetime 90d --default-limit-requests 40 \
-                  --default-limit-window 1m -o json";
+                  --default-limit-window 1m --tenant-limit-tokens 100 \
+                  --tenant-limit-token-window 1h --tenant-limit-observe-only true -o json";
     let updated = desk.run(update);
     let told = ["max_credentials (1)", "allowed_owners (1)", "max_credential_lifetime (2)"];
     for rule in told {
@@ -233,9 +234,10 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
         "secrets_viewable": false,
         "fixed_fields": ["scopes", "roles"],
         "max_credential_lifetime": "7776000s",
-        "default_limits": {
-            "requests": 40, "request_window": "60s", "items_per_request": null,
-        },
+        "default_limits": limits_shown(&[("requests", 40.into())]),
+        "tenant_limits": limits_shown(&[
+            ("tokens", 100.into()), ("token_window", "3600s".into()), ("observe_only", true.into()),
+        ]),
         "user_deletion": "refuse",
     });
     assert_eq!(updated.json()["policy"], policy);
@@ -247,12 +249,13 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     policy["default_limits"]["items_per_request"] = 9.into();
     assert_eq!(desk.run(update).json()["policy"], policy, "the rest stays");
     let clear = "tenant update rules --fixed-field  --allowed-owner  --no-default-limits \
-                 --max-credential-lifetime never -o json";
+                 --no-tenant-limits --max-credential-lifetime never -o json";
     for (field, value) in [
         ("fixed_fields", json!([])),
         ("allowed_owners", json!([])),
         ("max_credential_lifetime", Value::Null),
         ("default_limits", Value::Null),
+        ("tenant_limits", Value::Null),
     ] {
         policy[field] = value;
     }
@@ -263,17 +266,64 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     assert!(desk.run("tenant show rules").worked().contains("policy.user_deletion"));
 }
 
+/// Limits as they are shown: those there are, and a minute for a window unless it is another.
+fn limits_shown(limits: &[(&str, Value)]) -> Value {
+    let mut shown = json!({
+        "requests": null, "request_window": null, "items_per_request": null,
+        "tokens": null, "token_window": null, "observe_only": false,
+    });
+    for (name, value) in limits {
+        shown[name] = value.clone();
+    }
+    for (number, window) in [("requests", "request_window"), ("tokens", "token_window")] {
+        if shown[number].is_i64() && shown[window].is_null() {
+            shown[window] = "60s".into();
+        }
+    }
+    shown
+}
+
 fn limits_given_in_part_keep_the_rest(desk: &Desk) {
     desk.run("tenant create limits").worked();
-    let create = "application create limits --id a --display-name A --limit-requests 40 -o json";
-    let limits = |line: &str| desk.run(line).json()["limits"].clone();
-    let first = json!({ "requests": 40, "request_window": "60s", "items_per_request": null });
-    assert_eq!(limits(create), first);
-    let both = json!({ "requests": 40, "request_window": "60s", "items_per_request": 9 });
-    assert_eq!(limits("application update limits/a --limit-items 9 -o json"), both);
-    assert_eq!(limits("application update limits/a --display-name B -o json"), both);
-    assert_eq!(limits("application update limits/a --no-limits -o json"), Value::Null);
-    desk.fails("application update limits/a --limit-window 2d", 2, "request_window");
+    desk.run("application create limits --id a --display-name A").worked();
+    let (id, _) = credential(desk, "limits/a");
+    let credential = format!("limits/a/{id}");
+    for (kind, name) in [("application", "limits/a"), ("credential", &credential)] {
+        let update = format!("{kind} update {name}");
+        let limits = |flags: &str| desk.run(&format!("{update} {flags} -o json")).json();
+        let limits = |flags: &str| limits(flags)["limits"].clone();
+        let first = limits_shown(&[("requests", 40.into())]);
+        assert_eq!(limits("--limit-requests 40"), first);
+        let mut all = limits_shown(&[
+            ("requests", 40.into()),
+            ("items_per_request", 9.into()),
+            ("tokens", 5.into()),
+            ("token_window", "1s".into()),
+            ("observe_only", true.into()),
+        ]);
+        let rest = "--limit-items 9 --limit-tokens 5 --limit-token-window 1s \
+                    --limit-observe-only true";
+        assert_eq!(limits(rest), all);
+        all["request_window"] = "120s".into();
+        assert_eq!(limits("--limit-window 2m"), all);
+        assert_eq!(limits("--display-name B"), all);
+        let shown = desk.run(&format!("{kind} show {name}")).worked();
+        for (member, value) in
+            [("requests", "40"), ("token_window", "1s"), ("observe_only", "true")]
+        {
+            let row = shown.lines().find(|line| line.contains(&format!("limits.{member} ")));
+            assert!(row.is_some_and(|row| row.trim().ends_with(value)), "{member}: {shown}");
+        }
+        assert_eq!(limits("--no-limits --limit-items 1"), {
+            limits_shown(&[("items_per_request", 1.into())])
+        });
+        assert_eq!(limits("--limit-items 0"), limits_shown(&[]), "without any limit");
+        assert_eq!(limits("--no-limits"), Value::Null, "without any of its own");
+        desk.fails(&format!("{update} --limit-window 2d"), 2, "limits.request_window must be");
+        desk.fails(&format!("{update} --limit-tokens 1000000000001"), 2, "limits.tokens must be");
+    }
+    let log = desk.run(&format!("audit list limits --resource {credential}")).worked();
+    assert!(log.contains("40 requests in 120 s, 5 tokens in 1 s, 9 items in a request"), "{log}");
 }
 
 fn several_applications_go_at_once(desk: &Desk) {

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
+mod migrations;
+
 on_both_databases!(
     what_is_written_is_read_again,
     nothing_is_written_without_a_commit,

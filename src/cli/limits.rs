@@ -1,0 +1,180 @@
+//! Limits: the flags that set them, how files write them and how they are shown.
+
+use prost_types::Duration;
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, names};
+use crate::proto::admin as pb;
+
+/// Flags for the limits of one thing. A command may have limits of several, and clap knows
+/// no prefix for flags that are flattened.
+macro_rules! limit_flags {
+    ($name:ident, $prefix:literal, $of:literal, $none:literal: $none_help:literal) => {
+        #[doc = concat!("The limits that are given", $of, ".")]
+        #[derive(Debug, clap::Args)]
+        pub(super) struct $name {
+            #[arg(
+                        long = concat!($prefix, "-requests"),
+                        id = concat!($prefix, "-requests"),
+                        value_name = "N",
+                        help = concat!("Most requests in a window", $of, "; 0: no limit")
+                    )]
+            requests: Option<i64>,
+            #[arg(
+                        long = concat!($prefix, "-window"),
+                        id = concat!($prefix, "-window"),
+                        value_name = "SPAN",
+                        value_parser = $crate::cli::names::span,
+                        help = "The window: 1s to 1d [default: 60s]"
+                    )]
+            window: Option<prost_types::Duration>,
+            #[arg(
+                        long = concat!($prefix, "-items"),
+                        id = concat!($prefix, "-items"),
+                        value_name = "N",
+                        help = "Most items in one request; 0: no limit"
+                    )]
+            items: Option<i64>,
+            #[arg(
+                        long = concat!($prefix, "-tokens"),
+                        id = concat!($prefix, "-tokens"),
+                        value_name = "N",
+                        help = "Most access tokens issued in a window; 0: no limit"
+                    )]
+            tokens: Option<i64>,
+            #[arg(
+                        long = concat!($prefix, "-token-window"),
+                        id = concat!($prefix, "-token-window"),
+                        value_name = "SPAN",
+                        value_parser = $crate::cli::names::span,
+                        help = "The window for tokens: 1s to 1d [default: 60s]"
+                    )]
+            token_window: Option<prost_types::Duration>,
+            #[arg(
+                        long = concat!($prefix, "-observe-only"),
+                        id = concat!($prefix, "-observe-only"),
+                        value_name = "BOOL",
+                        help = "Count and tell what goes beyond these limits, but refuse nothing"
+                    )]
+            observe_only: Option<bool>,
+            #[arg(long = $none, id = $none, help = $none_help)]
+            none: bool,
+        }
+
+        impl $name {
+            /// What is given.
+            pub(super) fn given(&self) -> $crate::cli::limits::Given {
+                $crate::cli::limits::Given {
+                    requests: self.requests,
+                    window: self.window,
+                    items: self.items,
+                    tokens: self.tokens,
+                    token_window: self.token_window,
+                    observe_only: self.observe_only,
+                    none: self.none,
+                }
+            }
+        }
+    };
+}
+pub(super) use limit_flags;
+
+/// Limits as they are given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) requests: Option<i64>,
+    pub(super) window: Option<Duration>,
+    pub(super) items: Option<i64>,
+    pub(super) tokens: Option<i64>,
+    pub(super) token_window: Option<Duration>,
+    pub(super) observe_only: Option<bool>,
+    pub(super) none: bool,
+}
+
+impl Given {
+    /// Whether anything is given.
+    pub(super) fn is_any(&self) -> bool {
+        self.none || self.has_limits()
+    }
+
+    fn has_limits(&self) -> bool {
+        self.requests.is_some()
+            || self.window.is_some()
+            || self.items.is_some()
+            || self.tokens.is_some()
+            || self.token_window.is_some()
+            || self.observe_only.is_some()
+    }
+
+    /// Limits with what is given, and the rest as it was. "None" comes first: what is given
+    /// beside it is all there is.
+    pub(super) fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
+        let before = before.filter(|_| !self.none);
+        if !self.has_limits() {
+            return before;
+        }
+        let before = before.unwrap_or_default();
+        Some(pb::Limits {
+            requests: self.requests.unwrap_or(before.requests),
+            request_window: self.window.or(before.request_window),
+            items_per_request: self.items.unwrap_or(before.items_per_request),
+            tokens: self.tokens.unwrap_or(before.tokens),
+            token_window: self.token_window.or(before.token_window),
+            observe_only: self.observe_only.unwrap_or(before.observe_only),
+        })
+    }
+}
+
+/// Limits in a profile file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsEntry {
+    requests: i64,
+    request_window: Option<String>,
+    items_per_request: i64,
+    tokens: i64,
+    token_window: Option<String>,
+    observe_only: bool,
+}
+
+impl LimitsEntry {
+    /// The message; `key` is the table's own path in the file.
+    pub(super) fn message(self, key: &str) -> Result<pb::Limits, Failure> {
+        let window = |name: &str, text: Option<String>| {
+            names::keyed_span(&format!("{key}.{name}"), text.as_deref())
+        };
+        Ok(pb::Limits {
+            requests: self.requests,
+            request_window: window("request_window", self.request_window)?,
+            items_per_request: self.items_per_request,
+            tokens: self.tokens,
+            token_window: window("token_window", self.token_window)?,
+            observe_only: self.observe_only,
+        })
+    }
+}
+
+/// Limits as they are shown; what is absent is not limited.
+#[derive(Serialize)]
+pub(super) struct LimitsView {
+    requests: Option<i64>,
+    request_window: Option<String>,
+    items_per_request: Option<i64>,
+    tokens: Option<i64>,
+    token_window: Option<String>,
+    observe_only: bool,
+}
+
+impl From<pb::Limits> for LimitsView {
+    fn from(limits: pb::Limits) -> Self {
+        let unless_zero = |number| Some(number).filter(|number| *number != 0);
+        Self {
+            requests: unless_zero(limits.requests),
+            request_window: names::seconds(limits.request_window.as_ref()),
+            items_per_request: unless_zero(limits.items_per_request),
+            tokens: unless_zero(limits.tokens),
+            token_window: names::seconds(limits.token_window.as_ref()),
+            observe_only: limits.observe_only,
+        }
+    }
+}

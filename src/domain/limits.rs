@@ -1,0 +1,212 @@
+//! Limits: how much may be asked for. One form in which they are written and read again,
+//! and one for people.
+
+use std::fmt;
+
+use super::fields::Fault;
+
+/// How much may be asked for: what is absent is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that are checked.
+    pub requests: Option<Rate>,
+    /// Access tokens that are issued.
+    pub tokens: Option<Rate>,
+    /// Most items in one request.
+    pub items_per_request: Option<i64>,
+    /// Whether what goes beyond is told and not refused.
+    pub observe_only: bool,
+}
+
+/// So many in any window of this length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Most in any window, at least one.
+    pub most: i64,
+    /// The length of the window: 1 s to 1 day.
+    pub window_seconds: i64,
+}
+
+impl Rate {
+    /// The window unless it is given.
+    pub const DEFAULT_WINDOW: i64 = 60;
+    /// The longest window: a day.
+    pub const LONGEST_WINDOW: i64 = 86_400;
+
+    /// Checks the length of a window in whole seconds.
+    pub fn window(seconds: i64) -> Result<i64, Fault> {
+        if (1..=Self::LONGEST_WINDOW).contains(&seconds) {
+            Ok(seconds)
+        } else {
+            Err(Fault::new("must be 1 s to 1 day, in whole seconds"))
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let (most, window) = text.split_once('/').ok_or_else(unreadable)?;
+        Ok(Self { most: number(most)?, window_seconds: Self::window(digits(window)?)? })
+    }
+}
+
+impl Limits {
+    /// The largest number that limits anything: sums and products of it with a window's
+    /// length are far from overflowing.
+    pub const LARGEST: i64 = 1_000_000_000_000;
+
+    /// Checks a number that limits something: nought is no limit.
+    pub fn number(value: i64) -> Result<Option<i64>, Fault> {
+        match value {
+            0 => Ok(None),
+            1..=Self::LARGEST => Ok(Some(value)),
+            _ => Err(Fault::new(format!("must be 0 (no limit) to {}", Self::LARGEST))),
+        }
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let mut limits = Self::default();
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            match word.split_once('=') {
+                Some(("requests", rate)) => limits.requests = Some(Rate::parse(rate)?),
+                Some(("tokens", rate)) => limits.tokens = Some(Rate::parse(rate)?),
+                Some(("items", most)) => limits.items_per_request = Some(number(most)?),
+                None if word == "observe_only" => limits.observe_only = true,
+                _ => return Err(unreadable()),
+            }
+        }
+        // Another order, a word that stands twice or a leading nought was written by nobody.
+        if limits.to_string() == text { Ok(limits) } else { Err(unreadable()) }
+    }
+
+    /// For people: `40 requests in 60 s, 1000 items in a request`.
+    pub fn in_words(&self) -> String {
+        let rate = |rate: Option<Rate>, of: &str| {
+            rate.map(|Rate { most, window_seconds }| format!("{most} {of} in {window_seconds} s"))
+        };
+        let items = self.items_per_request.map(|most| format!("{most} items in a request"));
+        let limits = [rate(self.requests, "requests"), rate(self.tokens, "tokens"), items];
+        let mut words: Vec<_> = limits.into_iter().flatten().collect();
+        if words.is_empty() {
+            words.push("no limits".to_owned());
+        }
+        if self.observe_only {
+            words.push("observed only".to_owned());
+        }
+        words.join(", ")
+    }
+}
+
+/// As they are kept: `requests=40/60 tokens=10/60 items=1000 observe_only`. Empty is without
+/// any limit, which is not the same as having no limits of one's own.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = |of: &str, rate: Option<Rate>| {
+            rate.map(|Rate { most, window_seconds }| format!("{of}={most}/{window_seconds}"))
+        };
+        let words = [
+            rate("requests", self.requests),
+            rate("tokens", self.tokens),
+            self.items_per_request.map(|most| format!("items={most}")),
+            self.observe_only.then(|| "observe_only".to_owned()),
+        ];
+        let words: Vec<_> = words.into_iter().flatten().collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+fn number(text: &str) -> Result<i64, Fault> {
+    Limits::number(digits(text)?)?.ok_or_else(unreadable)
+}
+
+fn digits(text: &str) -> Result<i64, Fault> {
+    text.parse().map_err(|_| unreadable())
+}
+
+fn unreadable() -> Fault {
+    Fault::new("must be like requests=40/60 tokens=10/60 items=1000 observe_only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every combination of what is absent, least, usual and most.
+    fn all() -> impl Iterator<Item = Limits> {
+        let numbers = [None, Some(1), Some(40), Some(Limits::LARGEST)];
+        let windows = [1, Rate::DEFAULT_WINDOW, 86_399, Rate::LONGEST_WINDOW];
+        let rates: Vec<_> = numbers
+            .into_iter()
+            .flat_map(|most| {
+                windows.map(|window_seconds| most.map(|most| Rate { most, window_seconds }))
+            })
+            .collect();
+        let tokens = rates.clone();
+        rates.into_iter().flat_map(move |requests| {
+            tokens.clone().into_iter().flat_map(move |tokens| {
+                numbers.into_iter().flat_map(move |items_per_request| {
+                    [false, true].map(|observe_only| Limits {
+                        requests,
+                        tokens,
+                        items_per_request,
+                        observe_only,
+                    })
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn limits_are_read_as_they_are_written() {
+        assert_eq!(all().count(), 16 * 16 * 4 * 2);
+        for limits in all() {
+            assert_eq!(Limits::parse(&limits.to_string()), Ok(limits), "{limits}");
+        }
+    }
+
+    #[test]
+    fn limits_that_differ_are_written_and_told_differently() {
+        let mut written: Vec<_> = all().map(|limits| limits.to_string()).collect();
+        let mut told: Vec<_> = all().map(|limits| limits.in_words()).collect();
+        for forms in [&mut written, &mut told] {
+            forms.sort();
+            forms.dedup();
+            // Where there is no number, the four windows are the same.
+            assert_eq!(forms.len(), 13 * 13 * 4 * 2);
+        }
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_not_read() {
+        let most = format!("items={}", Limits::LARGEST + 1);
+        for wrong in [
+            " ",
+            "requests",
+            "requests=40",
+            "requests=0/60",
+            "requests=-1/60",
+            "requests=+1/60",
+            "requests=040/60",
+            "requests=40/0",
+            "requests=40/86401",
+            "requests=40/60/60",
+            "requests=40/60 requests=41/60",
+            "items=1 requests=40/60",
+            "items=1  observe_only",
+            "items=x",
+            "observe_only=true",
+            "bytes=1",
+            &most,
+        ] {
+            assert!(Limits::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_in_words() {
+        let told = |text: &str| Limits::parse(text).unwrap().in_words();
+        let all = "40 requests in 60 s, 10 tokens in 5 s, 1000 items in a request, observed only";
+        assert_eq!(told("requests=40/60 tokens=10/5 items=1000 observe_only"), all);
+        assert_eq!(told(""), "no limits");
+        assert_eq!(told("observe_only"), "no limits, observed only");
+    }
+}

@@ -1,0 +1,101 @@
+//! What stood in a database of an older version is there after its migration.
+
+use std::path::Path;
+
+use keyward::domain::{ApplicationName, CredentialName, Limits, TenantId};
+use keyward::store::{Database, PoolOptions, Store};
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+
+use crate::harness::{Backend, fresh_database, on_both_databases};
+
+on_both_databases!(limits_of_three_columns_are_kept_in_one);
+
+/// Runs the migrations up to a version, then SQL, as a server of that version might have.
+async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
+    let folder = match database {
+        Database::Sqlite(_) => "sqlite",
+        Database::Postgres(_) => "postgres",
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
+    let all = Migrator::new(folder).await.unwrap();
+    let old = all.iter().filter(|migration| migration.version <= version).cloned().collect();
+    let old = Migrator::with_migrations(old);
+    let sql = AssertSqlSafe(sql.to_owned());
+    match database {
+        Database::Sqlite(_) => {
+            let mut connection = SqliteConnection::connect(url).await.unwrap();
+            old.run(&mut connection).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+        Database::Postgres(_) => {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            old.run(&mut connection).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+    }
+}
+
+async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
+    /// What stood in the three columns, and what stands in the one.
+    const ROWS: [(&str, Option<&str>); 7] = [
+        ("null, null, null", None),
+        ("null, 60, null", Some("")),
+        ("40, 60, 1000", Some("requests=40/60 items=1000")),
+        ("40, 1, null", Some("requests=40/1")),
+        ("null, 60, 9", Some("items=9")),
+        ("1000000000000, 86400, 1", Some("requests=1000000000000/86400 items=1")),
+        ("9223372036854775807, 5, 9223372036854775807", {
+            Some("requests=1000000000000/5 items=1000000000000")
+        }),
+    ];
+    let folder = TempDir::new().unwrap();
+    let url = match backend {
+        Backend::Sqlite => format!("sqlite:{}/keyward.db?mode=rwc", folder.path().display()),
+        Backend::Postgres => fresh_database().await,
+    };
+    let database = match backend {
+        Backend::Sqlite => Database::Sqlite(folder.path().join("keyward.db")),
+        Backend::Postgres => Database::parse(&url).unwrap(),
+    };
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = String::new();
+    for (n, (columns, _)) in ROWS.iter().enumerate() {
+        let rows = format!(
+            "insert into tenants (id, display_name, default_audience, additional_audiences, \
+               access_token_lifetime_seconds, disabled, epoch, revision, created_at, updated_at, \
+               limit_requests, limit_window_seconds, limit_items) \
+               values ('t{n}', '', 'x', '', 900, {no}, 0, 1, 0, 0, {columns}); \
+             insert into applications (tenant_id, id, display_name, description, contact_email, \
+               disabled, epoch, revision, created_at, updated_at, limit_requests, \
+               limit_window_seconds, limit_items) \
+               values ('t{n}', 'crm', 'CRM', '', '', {no}, 0, 1, 0, 0, {columns}); \
+             insert into credentials (id, tenant_id, application_id, kind, display_name, \
+               disabled, epoch, revision, created_at, updated_at) \
+               values ('{n:032x}', 't{n}', 'crm', 'api_key', '', {no}, 0, 1, 0, 0); "
+        );
+        sql.push_str(&rows);
+    }
+    at_version(&database, &url, 2, &sql).await;
+
+    let options =
+        PoolOptions { max_connections: 2, acquire_timeout: std::time::Duration::from_mins(1) };
+    let store = Store::open(&database, options).await.unwrap();
+    let mut session = store.read().await.unwrap();
+    for (n, (columns, written)) in ROWS.iter().enumerate() {
+        let expected = written.map(|text| Limits::parse(text).unwrap());
+        let id = TenantId::parse(&format!("t{n}")).unwrap();
+        let policy = session.find_tenant(&id).await.unwrap().unwrap().settings.policy;
+        assert_eq!(policy.default_limits, expected, "{columns}");
+        assert_eq!(policy.tenant_limits, None);
+        let name = format!("tenants/t{n}/applications/crm");
+        let name = ApplicationName::parse(&name).unwrap();
+        let application = session.find_application(&name).await.unwrap().unwrap();
+        assert_eq!(application.settings.limits, expected, "{columns}");
+        let name = CredentialName::parse(&format!("{name}/credentials/{n:032x}")).unwrap();
+        let credential = session.find_credential(&name).await.unwrap().unwrap();
+        assert_eq!(credential.settings.limits, None);
+    }
+}
