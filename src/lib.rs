@@ -4,11 +4,12 @@
 //! The rooms, and the one direction of imports between them:
 //!
 //! ```text
-//! domain, error, clock <- store, secrets, keys <- service <- grpc | http <- server <- cli
+//! domain, error, clock <- store, secrets, keys, redis <- service
+//!     <- grpc | http <- server <- cli
 //! ```
 //!
 //! [`domain`] is pure rules; [`store`], [`secrets`] and [`keys`] do one kind of work
-//! each and know nothing of each other; [`service`] holds every use case and is the only
+//! each and know nothing of each other; [`redis`] is a link and no more; [`service`] holds every use case and is the only
 //! place for business logic; [`grpc`] and [`http`] are thin and never import each other;
 //! [`server`] puts it together; [`cli`] runs it, or talks to it like any client.
 
@@ -21,6 +22,7 @@ pub mod grpc;
 pub mod http;
 pub mod keys;
 pub mod proto;
+pub mod redis;
 pub mod revocation;
 pub mod secrets;
 pub mod server;

@@ -1,0 +1,106 @@
+//! Whether a Redis is one to rely on, by what it says of itself. From INFO, since managed
+//! ones forbid CONFIG.
+
+use super::Trouble;
+
+/// The oldest version whose scripts and ACLs are as they are used here.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// Checks one server, given the text of its INFO.
+pub(super) fn check(info: &str) -> Result<(), Trouble> {
+    let unfit = |words: String| Err(Trouble::Unfit(words));
+    if field(info, "redis_mode") == Some("sentinel") {
+        return unfit("it is a sentinel: use redis-sentinel://HOST:PORT/NAME".to_owned());
+    }
+    // Valkey tells the version of Redis that it stands for, and its own: none is too old.
+    let version = field(info, "redis_version").unwrap_or("unknown");
+    if field(info, "valkey_version").is_none() && parsed(version) < OLDEST {
+        let (major, minor) = OLDEST;
+        return unfit(format!("its version is {version}; it must be {major}.{minor} or newer"));
+    }
+    if field(info, "loading") == Some("1") {
+        return Err(Trouble::Away("it is loading its data".into()));
+    }
+    if field(info, "role") != Some("master") {
+        return unfit("it is a replica: name its primary, or use redis-sentinel://".to_owned());
+    }
+    let policy = field(info, "maxmemory_policy").unwrap_or("noeviction");
+    if field(info, "maxmemory").is_some_and(|most| most != "0") && policy != "noeviction" {
+        return unfit(format!(
+            "its maxmemory-policy is {policy}, which forgets limits when memory runs short: set \
+             it to noeviction"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that a server belongs to a cluster, or does not.
+pub(super) fn check_mode(info: &str, clustered: bool) -> Result<(), Trouble> {
+    match (clustered, field(info, "cluster_enabled") == Some("1")) {
+        (false, true) => Err(Trouble::Unfit("it is one of a cluster: use redis-cluster://".into())),
+        (true, false) => Err(Trouble::Unfit("it is none of a cluster: use redis://".into())),
+        _ => Ok(()),
+    }
+}
+
+/// The value of a field of INFO.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(found, _)| *found == name)
+        .map(|(_, value)| value.trim())
+}
+
+fn parsed(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(version: &str, more: &str) -> String {
+        format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n{more}\r\n")
+    }
+
+    fn unfit(info: &str) -> String {
+        match check(info) {
+            Err(Trouble::Unfit(words)) => words,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn versions_from_6_2_on_and_every_valkey_will_do() {
+        for version in ["6.2.0", "6.10.1", "7.0.15", "8.6.0", "10.0.0"] {
+            check(&info(version, "role:master")).expect(version);
+        }
+        check(&info("6.0.1", "valkey_version:9.0.1\r\nrole:master")).unwrap();
+        for version in ["6.0.16", "5.0.14", "unknown"] {
+            let words = unfit(&info(version, "role:master"));
+            assert!(words.contains(version) && words.contains("6.2"), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_evicts_will_do_only_where_memory_has_no_bound() {
+        let info = |most, policy| {
+            info("7.2.4", &format!("role:master\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}"))
+        };
+        check(&info("0", "allkeys-lru")).unwrap();
+        check(&info("1000000", "noeviction")).unwrap();
+        let words = unfit(&info("1000000", "volatile-ttl"));
+        assert!(words.contains("volatile-ttl") && words.contains("noeviction"), "{words}");
+    }
+
+    #[test]
+    fn replicas_and_sentinels_are_told_apart() {
+        assert!(unfit(&info("7.2.4", "role:slave")).contains("replica"));
+        let sentinel = "redis_version:7.0.15\r\nredis_mode:sentinel\r\n";
+        assert!(unfit(sentinel).contains("redis-sentinel://"));
+        check_mode("cluster_enabled:1\r\n", false).unwrap_err();
+        check_mode("cluster_enabled:0\r\n", true).unwrap_err();
+        check_mode("cluster_enabled:1\r\n", true).unwrap();
+    }
+}

@@ -1,0 +1,238 @@
+//! How connections are made, to whichever kind of Redis a URL means.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
+};
+use tokio::time::timeout;
+
+use super::checks::{check, check_mode};
+use super::url::{Address, Layout, Login, RedisUrl};
+use super::{Timeouts, Trouble};
+
+/// How often the cluster's driver follows a moved slot or tries another node.
+const CLUSTER_RETRIES: u32 = 3;
+/// What it waits meanwhile, in milliseconds: all of it is within one timeout.
+const CLUSTER_WAIT: (u64, u64) = (5, 50);
+/// Requests that wait for the connection's task before others wait to join them.
+const QUEUE: usize = 1024;
+
+/// A connection that many use at once.
+#[derive(Clone)]
+pub(super) enum Connection {
+    One { to: Address, connection: MultiplexedConnection },
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// Sends a command.
+    pub(super) async fn send<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::One { connection, .. } => command.query_async(connection).await,
+            Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    /// What each primary says of itself.
+    async fn info(&mut self) -> RedisResult<Vec<String>> {
+        let info = redis::cmd("INFO");
+        match self {
+            Self::One { connection, .. } => Ok(vec![info.query_async(connection).await?]),
+            Self::Cluster(connection) => {
+                let all: BTreeMap<String, String> = info.query_async(connection).await?;
+                Ok(all.into_values().collect())
+            }
+        }
+    }
+}
+
+/// Opens connections.
+#[derive(Clone, Debug)]
+pub(super) struct Dialler {
+    pub(super) url: RedisUrl,
+    pub(super) timeouts: Timeouts,
+}
+
+impl Dialler {
+    /// Connects, and makes sure that what answers is fit to rely on.
+    pub(super) async fn open(&self) -> Result<Connection, Trouble> {
+        let mut connection = match &self.url.layout {
+            Layout::Single(address) => self.connect(address).await?,
+            Layout::Sentinel { .. } => self.connect(&self.primary().await?).await?,
+            Layout::Cluster(nodes) => self.connect_cluster(nodes).await?,
+        };
+        self.examine(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Makes sure that what answers at the other end is still the one to ask.
+    pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        let clustered = matches!(self.url.layout, Layout::Cluster(_));
+        for info in connection.info().await? {
+            check(&info)?;
+            check_mode(&info, clustered)?;
+        }
+        match (&self.url.layout, &mut *connection) {
+            // One that was cut off from the others still takes itself for the primary.
+            (Layout::Sentinel { .. }, Connection::One { to, .. }) => match self.primary().await {
+                Ok(primary) if primary != *to => {
+                    Err(Trouble::Away(format!("{primary} is the primary now").into()))
+                }
+                // What works is not given up for sentinels that are away.
+                _ => Ok(()),
+            },
+            (Layout::Cluster(_), connection) => {
+                let state: String = connection.send(redis::cmd("CLUSTER").arg("INFO")).await?;
+                if state.contains("cluster_state:ok") {
+                    Ok(())
+                } else {
+                    Err(Trouble::Away("the cluster does not have all of its slots".into()))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection that hears what is published on a channel.
+    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, Trouble> {
+        let mut last = Trouble::Away("no node to ask".into());
+        let addresses = match &self.url.layout {
+            Layout::Single(address) => vec![address.clone()],
+            Layout::Sentinel { .. } => vec![self.primary().await?],
+            // A node of a cluster hears what is published on any other.
+            Layout::Cluster(nodes) => nodes.clone(),
+        };
+        for address in addresses {
+            let client = self.client(&address, &self.url.login, self.url.db)?;
+            let subscribed = timeout(self.timeouts.connect, async {
+                let mut listener = client.get_async_pubsub().await?;
+                listener.subscribe(channel).await?;
+                Ok::<_, RedisError>(listener)
+            });
+            match subscribed.await {
+                Ok(Ok(listener)) => return Ok(listener),
+                Ok(Err(error)) => last = error.into(),
+                Err(elapsed) => last = Trouble::Away(elapsed.into()),
+            }
+        }
+        Err(last)
+    }
+
+    /// The server that the sentinels name.
+    async fn primary(&self) -> Result<Address, Trouble> {
+        let Layout::Sentinel { sentinels, primary, login } = &self.url.layout else {
+            return Err(Trouble::Unfit("there are no sentinels to ask".into()));
+        };
+        let mut last = Trouble::Away("no sentinel to ask".into());
+        for sentinel in sentinels {
+            match self.ask(sentinel, login, primary).await {
+                Ok(Some((host, port))) => return Ok(Address { host, port }),
+                Ok(None) => {
+                    let words = format!("the sentinel {sentinel} knows no primary {primary:?}");
+                    last = Trouble::Unfit(words);
+                }
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(
+        &self,
+        sentinel: &Address,
+        login: &Login,
+        primary: &str,
+    ) -> RedisResult<Option<(String, u16)>> {
+        let client = self.client(sentinel, login, 0)?;
+        let mut sentinel =
+            client.get_multiplexed_async_connection_with_config(&self.options()).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(primary);
+        question.query_async(&mut sentinel).await
+    }
+
+    async fn connect(&self, to: &Address) -> RedisResult<Connection> {
+        let client = self.client(to, &self.url.login, self.url.db)?;
+        let connection =
+            client.get_multiplexed_async_connection_with_config(&self.options()).await?;
+        Ok(Connection::One { to: to.clone(), connection })
+    }
+
+    async fn connect_cluster(&self, nodes: &[Address]) -> Result<Connection, Trouble> {
+        let nodes = nodes
+            .iter()
+            .map(|node| self.info(node, &self.url.login, 0))
+            .collect::<RedisResult<Vec<_>>>()?;
+        let (least, most) = CLUSTER_WAIT;
+        let mut client = ClusterClientBuilder::new(nodes)
+            .connection_timeout(self.timeouts.connect)
+            .response_timeout(self.timeouts.response)
+            .tcp_settings(tcp())
+            .retries(CLUSTER_RETRIES)
+            .min_retry_wait(least)
+            .max_retry_wait(most);
+        if let Some(certificates) = self.certificates()? {
+            client = client.certs(certificates);
+        }
+        let connected = client.build()?;
+        let connected = timeout(self.timeouts.connect, connected.get_async_connection()).await;
+        match connected {
+            Ok(connection) => Ok(Connection::Cluster(connection?)),
+            Err(elapsed) => Err(Trouble::Away(elapsed.into())),
+        }
+    }
+
+    fn options(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.response))
+            .set_pipeline_buffer_size(QUEUE)
+    }
+
+    fn client(&self, to: &Address, login: &Login, db: i64) -> RedisResult<Client> {
+        let info = self.info(to, login, db)?;
+        match self.certificates()? {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
+        }
+    }
+
+    fn info(&self, to: &Address, login: &Login, db: i64) -> RedisResult<ConnectionInfo> {
+        let Address { host, port } = to.clone();
+        let address = if self.url.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let mut redis = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
+        if let Some(user) = &login.user {
+            redis = redis.set_username(user);
+        }
+        if let Some(password) = &login.password {
+            redis = redis.set_password(password);
+        }
+        Ok(address.into_connection_info()?.set_tcp_settings(tcp()).set_redis_settings(redis))
+    }
+
+    /// Read again for each connection, so that a renewed file is noticed.
+    fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
+        let Some(file) = &self.url.ca_file else { return Ok(None) };
+        let root_cert = fs::read(file).map_err(|error| {
+            let told = format!("{}: {error}", file.display());
+            RedisError::from((ErrorKind::InvalidClientConfig, "the ca_file cannot be read", told))
+        })?;
+        Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root_cert) }))
+    }
+}
+
+/// Small requests must not wait for one another's acknowledgements.
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}

@@ -1,0 +1,102 @@
+//! What the driver's errors mean. They become [`Error`]s here and nowhere else.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::Error;
+
+/// How errors begin that Redis 6 wraps into one of the script in which they happened.
+const WRAPPED: [&str; 5] = ["OOM ", "READONLY ", "LOADING ", "MISCONF ", "NOREPLICAS "];
+
+/// A failed call: [`Error::Internal`] if the fault is ours, otherwise Redis' and
+/// [`Error::Unavailable`].
+pub(super) fn fault(error: RedisError) -> Error {
+    let ours = match error.kind() {
+        ErrorKind::UnexpectedReturnType
+        | ErrorKind::Client
+        | ErrorKind::InvalidClientConfig
+        | ErrorKind::Server(
+            ServerErrorKind::NoScript | ServerErrorKind::CrossSlot | ServerErrorKind::ExecAbort,
+        ) => true,
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            let detail = error.detail().unwrap_or_default();
+            !WRAPPED.iter().any(|code| detail.contains(code))
+        }
+        _ => error.code() == Some("WRONGTYPE"),
+    };
+    if ours { Error::Internal(Box::new(error)) } else { Error::Unavailable(Box::new(error)) }
+}
+
+/// Whether nothing more is to be had over the connection that an error came from: it is
+/// gone or does not answer, or who answers is not (or not any more) the one to ask.
+pub(super) fn severs(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::Parse
+        | ErrorKind::AuthenticationFailed
+        | ErrorKind::ClusterConnectionNotFound
+        | ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly
+            | ServerErrorKind::ClusterDown,
+        ) => true,
+        _ => error.code() == Some("NOAUTH"),
+    }
+}
+
+/// Whether Redis answered, and will go on to answer so until somebody mends its
+/// configuration or ours.
+pub(super) fn needs_mending(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AuthenticationFailed
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::Server(ServerErrorKind::NoPerm)
+    ) || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(reply: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn only_a_script_of_ours_that_fails_is_our_fault() {
+        for ours in [
+            "ERR user_script:1: attempt to index a nil value",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "CROSSSLOT Keys in request don't hash to the same slot",
+        ] {
+            assert!(matches!(fault(error(ours)), Error::Internal(_)), "{ours}");
+        }
+        for theirs in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command \
+             not allowed when used memory > 'maxmemory'.",
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "NOAUTH Authentication required.",
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "CLUSTERDOWN The cluster is down",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "BUSY Redis is busy running a script.",
+        ] {
+            assert!(matches!(fault(error(theirs)), Error::Unavailable(_)), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_one_command_does_not_give_up_the_connection() {
+        for fine in ["OOM full", "TRYAGAIN later", "ERR wrong", "NOPERM no", "BUSY script"] {
+            assert!(!severs(&error(fine)), "{fine}");
+        }
+        for lost in ["LOADING 1", "READONLY replica", "NOAUTH who", "CLUSTERDOWN no"] {
+            assert!(severs(&error(lost)), "{lost}");
+        }
+    }
+}

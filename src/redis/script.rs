@@ -1,0 +1,53 @@
+//! Scripts that Redis runs: sent by their digest, in full only if Redis does not know them.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind, ToRedisArgs};
+
+use super::Redis;
+use super::fault::fault;
+use crate::error::Result;
+
+/// A Lua script.
+#[derive(Clone, Debug)]
+pub struct Script {
+    text: &'static str,
+    digest: String,
+}
+
+impl Script {
+    /// A script of this text.
+    pub fn new(text: &'static str) -> Self {
+        // A name, and no promise: Redis chose SHA-1.
+        let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+        Self { text, digest: digits.collect() }
+    }
+}
+
+/// A call of a script by its digest, or with its text.
+fn call(command: &str, script: &str, keys: &[String], args: &[impl ToRedisArgs]) -> Cmd {
+    let mut call = redis::cmd(command);
+    call.arg(script).arg(keys.len()).arg(keys).arg(args);
+    call
+}
+
+impl Redis {
+    /// Runs a script in one round trip, or in two where Redis has forgotten it. In a cluster
+    /// all keys must have one hash tag.
+    pub async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[impl ToRedisArgs],
+    ) -> Result<T> {
+        let known = call("EVALSHA", &script.digest, keys, args);
+        let answer = match self.send(&known).await? {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.send(&call("EVAL", script.text, keys, args)).await?
+            }
+            answer => answer,
+        };
+        answer.map_err(fault)
+    }
+}
