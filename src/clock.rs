@@ -37,13 +37,32 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward; the machine's clock cannot be moved.
-    pub fn advance(&self, by: Duration) {
-        if let Source::Manual(micros) = &self.0 {
-            let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-            micros.fetch_add(by, Ordering::SeqCst);
+    /// The present moment of a clock that a test moves: what has a clock of its own must be
+    /// told it. `None` for the clock of the machine.
+    pub fn simulated(&self) -> Option<Timestamp> {
+        match &self.0 {
+            Source::System => None,
+            Source::Manual(_) => Some(self.now()),
         }
     }
+
+    /// Moves a manual clock forward; the machine's clock cannot be moved.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(time) = &self.0 {
+            time.fetch_add(micros(by), Ordering::SeqCst);
+        }
+    }
+
+    /// Moves a manual clock backwards, as a machine's is when somebody sets it.
+    pub fn set_back(&self, by: Duration) {
+        if let Source::Manual(time) = &self.0 {
+            time.fetch_sub(micros(by), Ordering::SeqCst);
+        }
+    }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Measures how long the machine takes, which no test moves.

@@ -4,12 +4,13 @@
 //! The rooms, and the one direction of imports between them:
 //!
 //! ```text
-//! domain, error, clock <- store, secrets, keys, redis <- service
+//! domain, error, clock <- store, secrets, keys, redis <- limiter <- service
 //!     <- grpc | http <- server <- cli
 //! ```
 //!
 //! [`domain`] is pure rules; [`store`], [`secrets`] and [`keys`] do one kind of work
-//! each and know nothing of each other; [`redis`] is a link and no more; [`service`] holds every use case and is the only
+//! each and know nothing of each other; [`redis`] is a link and no more, on which
+//! [`limiter`] counts for all replicas; [`service`] holds every use case and is the only
 //! place for business logic; [`grpc`] and [`http`] are thin and never import each other;
 //! [`server`] puts it together; [`cli`] runs it, or talks to it like any client.
 
@@ -21,6 +22,7 @@ pub mod error;
 pub mod grpc;
 pub mod http;
 pub mod keys;
+pub mod limiter;
 pub mod proto;
 pub mod redis;
 pub mod revocation;

@@ -5,12 +5,14 @@ mod actors;
 mod http;
 mod postgres;
 mod proxy;
+pub(crate) mod redis;
 mod server;
 
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, reason};
 pub(crate) use http::Answer;
 pub(crate) use postgres::fresh_database;
 pub(crate) use proxy::Proxy;
+pub(crate) use redis::RedisServer;
 pub(crate) use server::{Backend, Keyward, secret_free};
 
 /// Makes of each function two tests, one for each database.

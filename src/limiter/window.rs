@@ -1,0 +1,293 @@
+//! The arithmetic of a sliding window, and nothing else: no clock, no place to keep it.
+//! `count.lua` does the same, to the unit.
+//!
+//! A window is cut into [`BUCKETS`]. A counted request is held until its whole bucket is
+//! older than the window: never too short, so that no stretch of time as long as the
+//! window holds more than the limit, and too long by at most one bucket, 1.6 % of it.
+
+use std::time::Duration;
+
+/// Into how many buckets a window is cut.
+const BUCKETS: i64 = 64;
+/// The most that is counted: Lua has no larger whole numbers.
+pub(super) const MOST: i64 = (1 << 53) - 1;
+/// The longest window, some 35 years: with the time itself it stays below [`MOST`].
+const LONGEST: i64 = 1 << 50;
+
+/// How much in which time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    most: i64,
+    /// In microseconds, as all times here.
+    window: i64,
+}
+
+impl Rate {
+    /// At most `most` in any `window`.
+    pub fn new(most: u64, window: Duration) -> Self {
+        let window = i64::try_from(window.as_micros()).unwrap_or(LONGEST);
+        Self { most: counted(most), window: window.clamp(1, LONGEST) }
+    }
+
+    /// How much.
+    pub fn most(self) -> u64 {
+        self.most.unsigned_abs()
+    }
+
+    /// In which time.
+    pub fn window(self) -> Duration {
+        duration(self.window)
+    }
+
+    /// The part of one of several who count apart. Whatever the limit as a whole has room
+    /// for, everyone has room for one of.
+    pub(super) fn share(self, of: usize, cost: i64) -> Self {
+        let of = i64::try_from(of).unwrap_or(i64::MAX).max(1);
+        let one = cost.max(1).min(self.most);
+        Self { most: (self.most / of).max(one), window: self.window }
+    }
+
+    pub(super) fn most_counted(self) -> i64 {
+        self.most
+    }
+
+    pub(super) fn window_micros(self) -> i64 {
+        self.window
+    }
+
+    /// How long a bucket is.
+    pub(super) fn bucket(self) -> i64 {
+        (self.window + BUCKETS - 1) / BUCKETS
+    }
+
+    fn bucket_at(self, time: i64) -> i64 {
+        time.div_euclid(self.bucket())
+    }
+
+    /// When what was counted in a bucket is held no longer.
+    fn restored_at(self, bucket: i64) -> i64 {
+        (bucket + 1) * self.bucket() - 1 + self.window
+    }
+}
+
+/// A number as it is counted: what is more than can be counted is as good as that.
+pub(super) fn counted(number: u64) -> i64 {
+    i64::try_from(number).map_or(MOST, |number| number.min(MOST))
+}
+
+pub(super) fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+}
+
+/// What was counted of late. Looking at it changes nothing: what is held no longer at a
+/// time is held again if the clock is set back to before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Window {
+    /// The newest time at which it was written to.
+    newest: i64,
+    sum: i64,
+    /// Buckets that hold something, oldest first, and what they hold.
+    buckets: Vec<(i64, i64)>,
+}
+
+impl Window {
+    /// To be called before anything else. A clock that was set back by more than a window
+    /// would stop all counting until it is there again: what was counted is then held for
+    /// one window more, and no longer.
+    pub(super) fn notice(&mut self, now: i64, rate: Rate) {
+        if now < self.newest - rate.window {
+            self.newest = now;
+            self.buckets = vec![(rate.bucket_at(now), self.sum)];
+        }
+    }
+
+    /// What is held, and how much that is.
+    fn held(&self, now: i64, rate: Rate) -> (&[(i64, i64)], i64) {
+        // A time that goes backwards counts as the newest there was.
+        let now = now.max(self.newest);
+        let gone = self.buckets.partition_point(|&(bucket, _)| rate.restored_at(bucket) <= now);
+        let (gone, held) = self.buckets.split_at(gone);
+        (held, self.sum - gone.iter().map(|(_, count)| count).sum::<i64>())
+    }
+
+    /// How much is counted.
+    pub(super) fn used(&self, now: i64, rate: Rate) -> i64 {
+        self.held(now, rate).1
+    }
+
+    /// Whether `cost` can be counted now, given that `pending` will be.
+    pub(super) fn fits(&self, now: i64, rate: Rate, cost: i64, pending: i64) -> bool {
+        cost == 0 || self.used(now, rate) + pending + cost <= rate.most
+    }
+
+    /// Counts `cost`, whether it fits or not.
+    pub(super) fn count(&mut self, now: i64, rate: Rate, cost: i64) {
+        let cost = cost.min(MOST - self.used(now, rate));
+        if cost == 0 {
+            return;
+        }
+        self.settle(now, rate);
+        let bucket = rate.bucket_at(self.newest);
+        match self.buckets.last_mut() {
+            Some((last, count)) if *last == bucket => *count += cost,
+            _ => self.buckets.push((bucket, cost)),
+        }
+        self.sum += cost;
+    }
+
+    /// Takes back what was counted at a time, if it is still held.
+    pub(super) fn give_back(&mut self, now: i64, rate: Rate, cost: i64, counted_at: i64) {
+        let bucket = rate.bucket_at(counted_at);
+        if !self.held(now, rate).0.iter().any(|(held, _)| *held == bucket) {
+            return;
+        }
+        self.settle(now, rate);
+        let mut back = 0;
+        self.buckets.retain_mut(|(held, count)| {
+            if *held == bucket {
+                back = cost.min(*count);
+                *count -= back;
+            }
+            *count > 0
+        });
+        self.sum -= back;
+        if self.buckets.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// How long until `cost` fits, if nobody else counts meanwhile; `None`: never.
+    pub(super) fn wait(&self, now: i64, rate: Rate, cost: i64) -> Option<i64> {
+        if cost > rate.most {
+            return None;
+        }
+        let (held, sum) = self.held(now, rate);
+        let mut missing = sum + cost - rate.most;
+        if missing <= 0 {
+            return Some(0);
+        }
+        let last = held.iter().find(|(_, count)| {
+            missing -= count;
+            missing <= 0
+        });
+        last.map(|(bucket, _)| rate.restored_at(*bucket) - now)
+    }
+
+    /// How long until something of what is counted is held no longer; 0 if nothing is.
+    pub(super) fn next_restored(&self, now: i64, rate: Rate) -> i64 {
+        let (held, _) = self.held(now, rate);
+        held.first().map_or(0, |(bucket, _)| rate.restored_at(*bucket) - now)
+    }
+
+    /// The newest time at which it was written to.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Forgets what is held no longer.
+    fn settle(&mut self, now: i64, rate: Rate) {
+        let (held, sum) = self.held(now, rate);
+        let gone = self.buckets.len() - held.len();
+        self.buckets.drain(..gone);
+        self.sum = sum;
+        self.newest = self.newest.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000_000;
+
+    fn forty_a_minute() -> Rate {
+        Rate::new(40, Duration::from_mins(1))
+    }
+
+    #[test]
+    fn a_window_is_cut_into_64() {
+        for (micros, bucket) in [(64, 1), (65, 2), (1, 1), (1_000_000, 15_625)] {
+            assert_eq!(Rate::new(1, Duration::from_micros(micros)).bucket(), bucket);
+        }
+    }
+
+    #[test]
+    fn a_request_is_held_until_its_whole_bucket_is_older_than_the_window() {
+        let rate = forty_a_minute();
+        let mut window = Window::default();
+        window.count(10, rate, 1);
+        let restored = rate.bucket() - 1 + MINUTE;
+        assert_eq!(window.next_restored(10, rate), restored - 10);
+        assert_eq!(window.used(restored - 1, rate), 1);
+        assert_eq!(window.used(restored, rate), 0);
+    }
+
+    #[test]
+    fn the_wait_is_as_long_as_the_cost_needs() {
+        let rate = forty_a_minute();
+        let mut window = Window::default();
+        window.count(0, rate, 10);
+        window.count(2_000_000, rate, 30);
+        assert_eq!(window.wait(2_000_000, rate, 0), Some(0));
+        let first = rate.restored_at(0) - 2_000_000;
+        assert_eq!(window.wait(2_000_000, rate, 10), Some(first));
+        assert_eq!(window.wait(2_000_000, rate, 11), Some(first + 2 * rate.bucket()));
+        assert_eq!(window.wait(2_000_000, rate, 41), None);
+    }
+
+    #[test]
+    fn a_time_that_goes_backwards_counts_as_the_newest() {
+        let rate = forty_a_minute();
+        let mut window = Window::default();
+        window.count(30_000_000, rate, 1);
+        window.count(10_000_000, rate, 1);
+        assert_eq!(window.buckets, [(32, 2)]);
+        let restored = rate.restored_at(32);
+        // Whoever's clock is behind has as much longer to wait.
+        assert_eq!(window.next_restored(10_000_000, rate), restored - 10_000_000);
+    }
+
+    #[test]
+    fn a_clock_set_far_back_holds_for_one_window_more_and_no_longer() {
+        let rate = forty_a_minute();
+        let mut window = Window::default();
+        window.count(1000 * MINUTE, rate, 40);
+        window.notice(MINUTE, rate);
+        assert!(!window.fits(MINUTE, rate, 1, 0));
+        assert_eq!(window.used(MINUTE + MINUTE, rate), 40);
+        assert_eq!(window.used(MINUTE + MINUTE + rate.bucket(), rate), 0);
+    }
+
+    #[test]
+    fn only_what_is_still_held_is_given_back() {
+        let rate = forty_a_minute();
+        let mut window = Window::default();
+        window.count(0, rate, 3);
+        window.count(MINUTE / 2, rate, 3);
+        window.give_back(MINUTE / 2, rate, 2, 0);
+        assert_eq!(window.used(MINUTE / 2, rate), 4);
+        window.give_back(MINUTE / 2, rate, 9, 0);
+        assert_eq!(window.used(MINUTE / 2, rate), 3);
+        window.give_back(MINUTE * 5 / 4, rate, 1, 0);
+        assert_eq!(window.used(MINUTE * 5 / 4, rate), 3);
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_the_limit_and_has_room_for_what_the_limit_has_room_for() {
+        let share = |most, of, cost| Rate::new(most, Duration::from_secs(1)).share(of, cost).most();
+        assert_eq!((share(40, 3, 1), share(2, 3, 1), share(0, 3, 1)), (13, 1, 0));
+        assert_eq!((share(40, 3, 20), share(40, 3, 41), share(40, 0, 0)), (20, 40, 40));
+    }
+
+    #[test]
+    fn the_largest_numbers_are_counted_without_a_wrap() {
+        let rate = Rate::new(u64::MAX, Duration::MAX);
+        let mut window = Window::default();
+        for _ in 0..3 {
+            window.count(MINUTE, rate, MOST);
+        }
+        assert_eq!(window.used(MINUTE, rate), MOST);
+        assert!(!window.fits(MINUTE, rate, MOST, MOST));
+        assert!(window.wait(MINUTE, rate, 1).is_some_and(|wait| wait > 0));
+    }
+}

@@ -1,0 +1,202 @@
+//! Redis for one test: a server of its own, on a free port, in a temporary folder. It is
+//! gone with the test, however the test ends: the kernel kills it when the thread that
+//! started it is gone, and that thread lives as long as the tests do.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyward::redis::{Redis, RedisUrl, Timeouts};
+use tempfile::TempDir;
+
+/// A server.
+pub(crate) struct RedisServer {
+    pub(crate) port: u16,
+    arguments: Vec<String>,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with more on its command line.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("keyward-redis-").tempdir().unwrap();
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { port: 0, arguments, folder, process: None };
+        for _ in 0..5 {
+            server.port = free_port();
+            if server.launch() {
+                return server;
+            }
+            server.stop();
+        }
+        panic!("Redis does not start:\n{}", server.log());
+    }
+
+    /// Whether it came up: one whose port was taken ends at once.
+    fn launch(&mut self) -> bool {
+        let mut command = redis_server();
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--logfile", "log", "--enable-debug-command", "yes"])
+            .args(&self.arguments)
+            .current_dir(self.folder.path());
+        let mut process = spawn(command);
+        // Another test's server may have the port.
+        let ours = format!("process_id:{}", process.id());
+        let mut up = false;
+        let decided = wait_until(|| {
+            up = self.try_cli(&["info", "server"]).is_some_and(|info| info.contains(&ours));
+            up || process.try_wait().unwrap().is_some()
+        });
+        self.process = Some(process);
+        assert!(decided, "Redis does not answer:\n{}", self.log());
+        up
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A link to it that is up.
+    pub(crate) async fn link(&self) -> Redis {
+        let redis = link_to(&self.url());
+        redis.check_once().await.unwrap();
+        redis
+    }
+
+    /// Asks it something, as its administrator.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> String {
+        self.try_cli(arguments).unwrap_or_else(|| panic!("{arguments:?} failed:\n{}", self.log()))
+    }
+
+    fn try_cli(&self, arguments: &[&str]) -> Option<String> {
+        cli(self.port, arguments)
+    }
+
+    pub(crate) fn keys(&self) -> usize {
+        self.cli(&["dbsize"]).parse().unwrap()
+    }
+
+    /// Lets it answer nothing more, though connections to it stay.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it runs").id().to_string();
+        let script = r#"kill -s "$1" "$2""#;
+        let done = Command::new("sh").args(["-c", script, "sh", signal, &process]).status();
+        assert!(done.unwrap().success());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().ok();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Starts it again after a stop: empty, on the same port.
+    pub(crate) fn start_again(&mut self) {
+        // Another test may have the port for a moment, for one of its connections.
+        let launched = wait_until(|| {
+            self.stop();
+            self.launch()
+        });
+        assert!(launched, "Redis does not start again:\n{}", self.log());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A link to a URL, not connected. Machines that run many tests are slow.
+pub(crate) fn link_to(url: &str) -> Redis {
+    let timeouts = Timeouts { connect: Duration::from_secs(2), response: Duration::from_secs(1) };
+    Redis::new(RedisUrl::parse(url).unwrap(), "keyward", timeouts)
+}
+
+/// A URL whose server is not there.
+pub(crate) fn nobody() -> String {
+    format!("redis://127.0.0.1:{}", free_port())
+}
+
+/// Waits for something that will come true by itself, and not long from now.
+pub(crate) fn wait_until(mut there: impl FnMut() -> bool) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "how long a test waits is not simulated")]
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) {
+        if there() {
+            return true;
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    false
+}
+
+/// The same, for something that needs the runtime to come true.
+pub(crate) async fn eventually(there: impl FnMut() -> bool + Send + 'static) {
+    let came = tokio::task::spawn_blocking(|| wait_until(there)).await.unwrap();
+    assert!(came, "it did not come true");
+}
+
+fn cli(port: u16, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("redis-cli")
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-e"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("redis-cli of the package redis-tools runs");
+    let told = || String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then(told)
+}
+
+/// The program, which is killed when the thread that starts it is gone.
+fn redis_server() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "redis-server"]).stdin(Stdio::null());
+    command.stdout(Stdio::null());
+    command
+}
+
+/// Starts a process from a thread that lives as long as the tests do.
+fn spawn(command: Command) -> Child {
+    type Order = (Command, mpsc::Sender<Child>);
+    static ORDERS: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let orders = ORDERS.get_or_init(|| {
+        let (orders, received) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, answer) in received {
+                let child = command.spawn().expect("setpriv of util-linux runs");
+                answer.send(child).unwrap();
+            }
+        });
+        orders
+    });
+    let (answer, child) = mpsc::channel();
+    orders.send((command, answer)).unwrap();
+    child.recv().expect("a process starts")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

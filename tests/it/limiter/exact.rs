@@ -1,0 +1,232 @@
+//! The limiter against an exact log of what it admitted: never one too many in any window,
+//! and at most 2 % too few.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use keyward::clock::Clock;
+use keyward::limiter::{Decision, Demand, Limiter};
+
+use super::{MINUTE, Place, demand, noon, observed, one};
+use crate::harness::RedisServer;
+
+/// Numbers that look random and are the same in every run (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below
+    }
+
+    fn micros(&mut self, below: u64) -> Duration {
+        Duration::from_micros(self.roll(below))
+    }
+}
+
+/// Every request admitted, to be held against the limit.
+#[derive(Default)]
+struct Log {
+    admitted: VecDeque<(i64, u64)>,
+    held: u64,
+    most_held: u64,
+    total: u64,
+}
+
+impl Log {
+    /// What was admitted in the window that ends now.
+    fn held(&mut self, now: i64, window: Duration) -> u64 {
+        let window = i64::try_from(window.as_micros()).unwrap();
+        while let Some(&(at, cost)) = self.admitted.front()
+            && at <= now - window
+        {
+            self.held -= cost;
+            self.admitted.pop_front();
+        }
+        self.held
+    }
+
+    fn admit(&mut self, now: i64, window: Duration, cost: u64) {
+        self.held(now, window);
+        self.admitted.push_back((now, cost));
+        self.held += cost;
+        self.total += cost;
+        self.most_held = self.most_held.max(self.held);
+    }
+
+    /// What an exact limiter does.
+    fn take(&mut self, now: i64, window: Duration, cost: u64, most: u64) {
+        if self.held(now, window) + cost <= most {
+            self.admit(now, window, cost);
+        }
+    }
+}
+
+fn micros(clock: &Clock) -> i64 {
+    clock.now().as_microsecond()
+}
+
+/// The gap before the next request: bursts, a steady stream, and silence.
+fn gap(dice: &mut Dice, window: Duration, most: u64) -> Duration {
+    let window = u64::try_from(window.as_micros()).unwrap();
+    match dice.roll(100) {
+        0..50 => Duration::ZERO,
+        50..90 => dice.micros(window / most.max(1) + 1),
+        90..98 => dice.micros(window / 10 + 1),
+        _ => dice.micros(window * 2),
+    }
+}
+
+#[tokio::test]
+async fn never_one_too_many_in_any_window_whatever_comes() {
+    let rates = [
+        (1, Duration::from_secs(1)),
+        (3, Duration::from_micros(977)),
+        (10, Duration::from_secs(7)),
+        (40, MINUTE),
+        (100, Duration::from_micros(65)),
+        (250, Duration::from_millis(333)),
+        (1000, MINUTE * 60),
+    ];
+    for (seed, (most, window)) in (1..).zip(rates.into_iter().cycle().take(28)) {
+        let mut dice = Dice(seed);
+        let clock = noon();
+        let limiter = Limiter::in_memory(clock.clone());
+        let mut log = Log::default();
+        for _ in 0..5000 {
+            clock.advance(gap(&mut dice, window, most));
+            let cost = if dice.roll(4) == 0 { dice.roll(most + 2) } else { 1 };
+            if limiter.take("acme", &[demand("app", most, window, cost)]).await.admitted {
+                log.admit(micros(&clock), window, cost);
+            }
+        }
+        assert!(log.most_held <= most, "seed {seed}: {} of {most} in {window:?}", log.most_held);
+        // And not because it refuses everything.
+        assert!(log.most_held == most, "seed {seed}: only {} of {most}", log.most_held);
+    }
+}
+
+#[tokio::test]
+async fn an_hour_of_more_than_enough_is_admitted_to_at_least_98_percent() {
+    println!("limit, window: admitted by an exact log, by buckets, of it");
+    for (most, window, every) in [
+        (1, Duration::from_secs(1), 1_000),
+        (5, Duration::from_secs(1), 10_007),
+        (40, MINUTE, 99_991),
+        (40, MINUTE, 1_499_999),
+        (100, MINUTE, 50_000),
+        (600, MINUTE, 20_011),
+        (1000, MINUTE * 10, 100_003),
+    ] {
+        let mut dice = Dice(most + every);
+        let clock = noon();
+        let limiter = Limiter::in_memory(clock.clone());
+        let (mut exact, mut ours) = (Log::default(), Log::default());
+        let end = micros(&clock) + 3_600_000_000;
+        while micros(&clock) < end {
+            clock.advance(Duration::from_micros(every / 2) + dice.micros(every));
+            let now = micros(&clock);
+            exact.take(now, window, 1, most);
+            if limiter.take("acme", &[one("app", most, window)]).await.admitted {
+                ours.admit(now, window, 1);
+            }
+        }
+        let share = 100 * ours.total / exact.total;
+        println!("{most}, {window:?}: {}, {}, {share} %", exact.total, ours.total);
+        assert!(ours.most_held <= most);
+        assert!(ours.total * 100 >= exact.total * 98, "{} of {}", ours.total, exact.total);
+    }
+}
+
+/// Three replicas over one Redis, with one clock between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_a_minute_means_forty_over_all_replicas() {
+    let server = RedisServer::start();
+    let clock = noon();
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Limiter::over(server.link().await, clock.clone()));
+    }
+    let mut dice = Dice(40);
+    let (mut exact, mut ours) = (Log::default(), Log::default());
+    let end = micros(&clock) + 3_600_000_000;
+    let mut requests = 0;
+    while micros(&clock) < end {
+        clock.advance(dice.micros(600_000));
+        let now = micros(&clock);
+        // All of them are asked at once.
+        let asked = replicas.iter().map(|replica| {
+            let replica = replica.clone();
+            tokio::spawn(async move { replica.take("acme", &[one("app", 40, MINUTE)]).await })
+        });
+        for answer in asked.collect::<Vec<_>>() {
+            requests += 1;
+            exact.take(now, MINUTE, 1, 40);
+            if answer.await.unwrap().admitted {
+                ours.admit(now, MINUTE, 1);
+            }
+        }
+    }
+    println!(
+        "40 a minute for an hour over 3 replicas: of {requests} requests an exact log admits {}, \
+         ours {} ({:.2} % fewer); the most in any minute is {}",
+        exact.total,
+        ours.total,
+        100.0
+            - 100.0 * f64::from(u32::try_from(ours.total).unwrap())
+                / f64::from(u32::try_from(exact.total).unwrap()),
+        ours.most_held,
+    );
+    assert!(replicas.iter().all(|replica| replica.fallbacks().get() == 0));
+    assert_eq!(ours.most_held, 40);
+    assert!(ours.total * 100 >= exact.total * 98);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_redis_decide_the_same_to_the_unit() {
+    let world = Place::Redis.world().await;
+    let memory = Limiter::in_memory(world.clock.clone());
+    for seed in 1..=12 {
+        let mut dice = Dice(seed);
+        let tenant = format!("tenant{seed}");
+        let windows = [Duration::from_secs(1), MINUTE, Duration::from_micros(7_777_777)];
+        let mut taken: Vec<(Vec<Demand>, Decision, Decision)> = Vec::new();
+        for step in 0..400 {
+            world.clock.advance(dice.micros(3_000_000));
+            if dice.roll(20) == 0 {
+                world.clock.set_back(dice.micros(100_000_000));
+            }
+            let demands: Vec<_> = (0..=dice.roll(4))
+                .map(|_| {
+                    let window = windows[usize::try_from(dice.roll(3)).unwrap()];
+                    let key = format!("key{}", dice.roll(2));
+                    let demand = demand(&key, dice.roll(12), window, dice.roll(5));
+                    if dice.roll(5) == 0 { observed(demand) } else { demand }
+                })
+                .collect();
+            let (here, there) = match dice.roll(5) {
+                0 => (
+                    memory.peek(&tenant, &demands).await,
+                    world.limiter.peek(&tenant, &demands).await,
+                ),
+                1 if !taken.is_empty() => {
+                    let (demands, here, there) = taken.swap_remove(0);
+                    memory.give_back(&tenant, &demands, &here).await;
+                    world.limiter.give_back(&tenant, &demands, &there).await;
+                    continue;
+                }
+                _ => {
+                    let here = memory.take(&tenant, &demands).await;
+                    let there = world.limiter.take(&tenant, &demands).await;
+                    taken.push((demands.clone(), here.clone(), there.clone()));
+                    (here, there)
+                }
+            };
+            assert_eq!(here.standings, there.standings, "seed {seed}, step {step}: {demands:?}");
+            assert_eq!((here.admitted, here.wait), (there.admitted, there.wait));
+        }
+    }
+    world.check();
+}

@@ -1,0 +1,386 @@
+//! What the limiter promises, wherever the windows are kept.
+
+#![expect(clippy::print_stdout, reason = "figures are there to be read, with --nocapture")]
+
+mod exact;
+mod fallback;
+mod room;
+
+use std::time::Duration;
+
+use keyward::clock::Clock;
+use keyward::limiter::{Decision, Demand, Limiter, Rate};
+use keyward::redis::Redis;
+
+use crate::harness::RedisServer;
+
+/// Where the windows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Memory,
+    Redis,
+}
+
+/// A limiter whose time a test moves.
+struct World {
+    limiter: Limiter,
+    clock: Clock,
+    redis: Option<(Redis, RedisServer)>,
+}
+
+impl Place {
+    async fn world(self) -> World {
+        let clock = noon();
+        match self {
+            Self::Memory => {
+                World { limiter: Limiter::in_memory(clock.clone()), clock, redis: None }
+            }
+            Self::Redis => {
+                let server = RedisServer::start();
+                let redis = server.link().await;
+                let limiter = Limiter::over(redis.clone(), clock.clone());
+                World { limiter, clock, redis: Some((redis, server)) }
+            }
+        }
+    }
+}
+
+impl World {
+    async fn take(&self, demands: &[Demand]) -> Decision {
+        let decision = self.limiter.take("acme", demands).await;
+        self.check();
+        decision
+    }
+
+    async fn peek(&self, demands: &[Demand]) -> Decision {
+        let decision = self.limiter.peek("acme", demands).await;
+        self.check();
+        decision
+    }
+
+    /// How many of so many are admitted now.
+    async fn admitted(&self, demand: &Demand, attempts: usize) -> usize {
+        let mut admitted = 0;
+        for _ in 0..attempts {
+            admitted += usize::from(self.take(std::slice::from_ref(demand)).await.admitted);
+        }
+        admitted
+    }
+
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// A test of Redis must not pass because of the fallback.
+    fn check(&self) {
+        assert_eq!(self.limiter.fallbacks().get(), 0, "Redis did not answer");
+    }
+}
+
+fn noon() -> Clock {
+    Clock::manual("2026-06-01T12:00:00Z".parse().unwrap())
+}
+
+/// A demand of one.
+fn one(key: &str, most: u64, window: Duration) -> Demand {
+    demand(key, most, window, 1)
+}
+
+fn demand(key: &str, most: u64, window: Duration, cost: u64) -> Demand {
+    Demand { key: key.to_owned(), rate: Rate::new(most, window), cost, observe_only: false }
+}
+
+fn observed(demand: Demand) -> Demand {
+    Demand { observe_only: true, ..demand }
+}
+
+fn remaining(decision: &Decision) -> Vec<u64> {
+    decision.standings.iter().map(|standing| standing.remaining).collect()
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+const TICK: Duration = Duration::from_micros(1);
+
+async fn as_much_is_admitted_as_the_limit_says_and_no_more(place: Place) {
+    let world = place.world().await;
+    let demand = one("app", 40, MINUTE);
+    assert_eq!(world.admitted(&demand, 100).await, 40);
+    world.advance(MINUTE.saturating_sub(TICK));
+    assert_eq!(world.admitted(&demand, 100).await, 0);
+    // A minute and a bucket later there is nothing left of it.
+    world.advance(MINUTE / 64 + TICK);
+    assert_eq!(world.admitted(&demand, 100).await, 40);
+}
+
+async fn after_the_wait_it_is_admitted_and_a_microsecond_before_it_is_not(place: Place) {
+    let world = place.world().await;
+    for cost in [1, 7, 40] {
+        let demand = demand("app", 40, MINUTE, cost);
+        for _ in 0..20 {
+            world.advance(Duration::from_micros(1_234_567));
+            let decision = world.take(std::slice::from_ref(&demand)).await;
+            if decision.admitted {
+                continue;
+            }
+            assert!(decision.wait > Duration::ZERO && decision.wait <= MINUTE * 65 / 64);
+            assert_eq!(decision.wait, decision.standings[0].wait);
+            world.advance(decision.wait.saturating_sub(TICK));
+            assert!(!world.peek(std::slice::from_ref(&demand)).await.admitted);
+            world.advance(TICK);
+            assert!(world.take(std::slice::from_ref(&demand)).await.admitted);
+        }
+    }
+}
+
+async fn what_is_admitted_is_told_what_is_left_and_when_more_is_restored(place: Place) {
+    let world = place.world().await;
+    let demand = one("app", 3, MINUTE);
+    let first = world.take(std::slice::from_ref(&demand)).await;
+    assert_eq!((remaining(&first), first.wait), (vec![2], Duration::ZERO));
+    let restored = first.standings[0].wait;
+    assert!(restored >= MINUTE && restored <= MINUTE * 65 / 64);
+    let later = Duration::from_secs(10);
+    world.advance(later);
+    let second = world.take(std::slice::from_ref(&demand)).await;
+    assert_eq!(remaining(&second), [1]);
+    assert_eq!(second.standings[0].wait + later, restored);
+    assert_eq!((second.standings[0].limit, second.standings[0].window), (3, MINUTE));
+    world.advance(second.standings[0].wait);
+    assert_eq!(remaining(&world.peek(std::slice::from_ref(&demand)).await), [2]);
+}
+
+async fn a_decision_is_all_or_nothing(place: Place) {
+    let world = place.world().await;
+    let both = [one("app", 10, MINUTE), one("tenant", 3, MINUTE)];
+    for _ in 0..3 {
+        assert!(world.take(&both).await.admitted);
+    }
+    let refused = world.take(&both).await;
+    assert!(!refused.admitted);
+    let exceeded: Vec<_> = refused.standings.iter().map(|standing| standing.exceeded).collect();
+    assert_eq!(exceeded, [false, true]);
+    assert_eq!(refused.wait, refused.standings[1].wait);
+    // The one that had room was not counted.
+    assert_eq!(remaining(&refused), [7, 0]);
+    assert_eq!(world.admitted(&both[0], 10).await, 7);
+}
+
+async fn the_longest_wait_is_that_of_the_decision(place: Place) {
+    let world = place.world().await;
+    let both = [one("second", 1, Duration::from_secs(1)), one("minute", 1, MINUTE)];
+    assert!(world.take(&both).await.admitted);
+    let refused = world.take(&both).await;
+    assert!(refused.standings[0].wait < refused.standings[1].wait);
+    assert_eq!(refused.wait, refused.standings[1].wait);
+    world.advance(refused.wait);
+    assert!(world.take(&both).await.admitted);
+}
+
+async fn what_is_only_observed_refuses_nothing_and_is_counted_always(place: Place) {
+    let world = place.world().await;
+    let watched = observed(one("watched", 1, MINUTE));
+    let demands = [one("app", 2, MINUTE), watched.clone()];
+    let exceeded = |decision: &Decision| decision.standings[1].exceeded;
+    let first = world.take(&demands).await;
+    assert!(first.admitted && !exceeded(&first));
+    let second = world.take(&demands).await;
+    assert!(second.admitted && exceeded(&second) && second.wait.is_zero());
+    // Refused by the other one, and counted as an attempt.
+    let third = world.take(&demands).await;
+    assert!(!third.admitted && exceeded(&third));
+    let all = Demand { rate: Rate::new(10, MINUTE), ..watched };
+    assert_eq!(remaining(&world.peek(&[all]).await), [7]);
+}
+
+async fn a_peek_says_the_same_and_spends_nothing(place: Place) {
+    let world = place.world().await;
+    let demands = [one("app", 2, MINUTE), observed(one("watched", 2, MINUTE))];
+    for _ in 0..5 {
+        let peeked = world.peek(&demands).await;
+        assert!(peeked.admitted);
+        assert_eq!(remaining(&peeked), [2, 2]);
+    }
+    assert_eq!(world.limiter.windows(), 0);
+    assert_eq!(world.admitted(&demands[0], 5).await, 2);
+    let peeked = world.peek(&demands).await;
+    let taken = world.take(&demands[..1]).await;
+    assert!(!peeked.admitted);
+    assert_eq!(peeked.wait, taken.wait);
+}
+
+async fn what_is_given_back_can_be_taken_again(place: Place) {
+    let world = place.world().await;
+    let demands = [one("app", 3, MINUTE), observed(one("watched", 3, MINUTE))];
+    for _ in 0..10 {
+        let taken = world.take(&demands).await;
+        assert!(taken.admitted);
+        world.advance(Duration::from_secs(1));
+        world.limiter.give_back("acme", &demands, &taken).await;
+    }
+    assert_eq!(remaining(&world.peek(&demands).await), [3, 3]);
+}
+
+async fn a_refused_take_has_nothing_to_give_back_but_what_was_observed(place: Place) {
+    let world = place.world().await;
+    let demands = [one("app", 1, MINUTE), observed(one("watched", 9, MINUTE))];
+    world.take(&demands).await;
+    let refused = world.take(&demands).await;
+    assert!(!refused.admitted);
+    world.limiter.give_back("acme", &demands, &refused).await;
+    assert_eq!(remaining(&world.peek(&demands).await), [0, 8]);
+}
+
+async fn nothing_is_given_back_that_time_has_restored(place: Place) {
+    let world = place.world().await;
+    let demand = one("app", 2, MINUTE);
+    let taken = world.take(std::slice::from_ref(&demand)).await;
+    world.advance(MINUTE * 65 / 64);
+    assert_eq!(world.admitted(&demand, 5).await, 2);
+    world.limiter.give_back("acme", std::slice::from_ref(&demand), &taken).await;
+    assert_eq!(world.admitted(&demand, 5).await, 0);
+}
+
+async fn a_limit_that_changes_keeps_what_was_counted(place: Place) {
+    let world = place.world().await;
+    assert_eq!(world.admitted(&one("app", 10, MINUTE), 20).await, 10);
+    assert_eq!(world.admitted(&one("app", 15, MINUTE), 20).await, 5);
+    let lowered = world.take(&[one("app", 12, MINUTE)]).await;
+    assert!(!lowered.admitted && remaining(&lowered) == [0]);
+    world.advance(lowered.wait);
+    // All fifteen were counted at once, and so are restored at once.
+    assert_eq!(world.admitted(&one("app", 12, MINUTE), 20).await, 12);
+    // Another window is another limit.
+    assert_eq!(world.admitted(&one("app", 12, MINUTE * 2), 20).await, 12);
+}
+
+async fn of_many_at_once_exactly_as_many_are_admitted_as_may_be(place: Place) {
+    let world = place.world().await;
+    let demands = [one("app", 50, MINUTE), one("tenant", 1000, MINUTE)];
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let (limiter, demands) = (world.limiter.clone(), demands.clone());
+            tokio::spawn(async move { limiter.take("acme", &demands).await.admitted })
+        })
+        .collect();
+    let mut admitted = 0;
+    for task in tasks {
+        admitted += usize::from(task.await.unwrap());
+    }
+    world.check();
+    assert_eq!(admitted, 50);
+    assert_eq!(remaining(&world.peek(&demands).await), [0, 950]);
+}
+
+async fn a_time_that_goes_backwards_counts_as_the_newest(place: Place) {
+    let world = place.world().await;
+    let demand = one("app", 4, MINUTE);
+    assert_eq!(world.admitted(&demand, 2).await, 2);
+    world.advance(Duration::from_secs(40));
+    assert_eq!(world.admitted(&demand, 1).await, 1);
+    world.clock.set_back(Duration::from_secs(30));
+    assert_eq!(world.admitted(&demand, 5).await, 1);
+    let refused = world.take(std::slice::from_ref(&demand)).await;
+    world.advance(refused.wait.saturating_sub(TICK));
+    assert!(!world.peek(std::slice::from_ref(&demand)).await.admitted);
+    world.advance(TICK);
+    assert_eq!(world.admitted(&demand, 5).await, 2);
+}
+
+async fn a_clock_set_far_back_stops_nothing_for_longer_than_a_window(place: Place) {
+    let world = place.world().await;
+    let demand = one("app", 4, MINUTE);
+    assert_eq!(world.admitted(&demand, 5).await, 4);
+    world.clock.set_back(MINUTE * 60);
+    assert_eq!(world.admitted(&demand, 5).await, 0);
+    world.advance(MINUTE * 65 / 64);
+    assert_eq!(world.admitted(&demand, 5).await, 4);
+}
+
+async fn tenants_have_limits_of_their_own(place: Place) {
+    let world = place.world().await;
+    let demand = [one("app", 1, MINUTE)];
+    assert!(world.limiter.take("acme", &demand).await.admitted);
+    assert!(!world.limiter.take("acme", &demand).await.admitted);
+    assert!(world.limiter.take("globex", &demand).await.admitted);
+}
+
+async fn a_limit_that_stands_twice_in_a_decision_is_counted_twice(place: Place) {
+    let world = place.world().await;
+    let twice = [one("app", 3, MINUTE), one("app", 3, MINUTE)];
+    assert!(world.take(&twice).await.admitted);
+    assert!(!world.take(&twice).await.admitted);
+    assert_eq!(world.admitted(&twice[0], 5).await, 1);
+}
+
+async fn costs_and_limits_of_any_size_are_understood(place: Place) {
+    let world = place.world().await;
+    let nothing = world.take(&[demand("none", 0, MINUTE, 0)]).await;
+    assert!(nothing.admitted && nothing.standings[0].wait.is_zero());
+    let never = world.take(&[one("none", 0, MINUTE)]).await;
+    assert!(!never.admitted && never.wait == Duration::MAX);
+    let too_large = world.take(&[demand("small", 5, MINUTE, 6)]).await;
+    assert!(!too_large.admitted && too_large.wait == Duration::MAX);
+    assert_eq!(remaining(&too_large), [5]);
+
+    let most = (1 << 53) - 1;
+    let huge = demand("huge", u64::MAX, Duration::MAX, u64::MAX);
+    assert_eq!(remaining(&world.peek(std::slice::from_ref(&huge)).await), [most]);
+    assert!(world.take(std::slice::from_ref(&huge)).await.admitted);
+    assert!(!world.take(&[one("huge", u64::MAX, Duration::MAX)]).await.admitted);
+    let over = observed(huge);
+    assert!(world.take(std::slice::from_ref(&over)).await.standings[0].exceeded);
+    assert_eq!(remaining(&world.peek(&[over]).await), [0]);
+    let large = demand("large", most, MINUTE, most - 1);
+    assert_eq!(remaining(&world.take(&[large]).await), [1]);
+    assert_eq!(world.admitted(&one("large", most, MINUTE), 5).await, 1);
+}
+
+async fn nothing_is_asked_for_no_demands(place: Place) {
+    let world = place.world().await;
+    let decision = world.take(&[]).await;
+    assert!(decision.admitted && decision.standings.is_empty() && decision.wait.is_zero());
+    assert!(world.peek(&[]).await.admitted);
+    world.limiter.give_back("acme", &[], &decision).await;
+    if let Some((redis, _)) = &world.redis {
+        assert_eq!(redis.commands().get(), 0);
+    }
+}
+
+/// Makes of each function two tests, one for each place.
+macro_rules! in_both_places {
+    ($($test:ident),+ $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                Box::pin(super::$test(super::Place::Memory)).await;
+            })+
+        }
+        mod in_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                Box::pin(super::$test(super::Place::Redis)).await;
+            })+
+        }
+    };
+}
+
+in_both_places!(
+    as_much_is_admitted_as_the_limit_says_and_no_more,
+    after_the_wait_it_is_admitted_and_a_microsecond_before_it_is_not,
+    what_is_admitted_is_told_what_is_left_and_when_more_is_restored,
+    a_decision_is_all_or_nothing,
+    the_longest_wait_is_that_of_the_decision,
+    what_is_only_observed_refuses_nothing_and_is_counted_always,
+    a_peek_says_the_same_and_spends_nothing,
+    what_is_given_back_can_be_taken_again,
+    a_refused_take_has_nothing_to_give_back_but_what_was_observed,
+    nothing_is_given_back_that_time_has_restored,
+    a_limit_that_changes_keeps_what_was_counted,
+    of_many_at_once_exactly_as_many_are_admitted_as_may_be,
+    a_time_that_goes_backwards_counts_as_the_newest,
+    a_clock_set_far_back_stops_nothing_for_longer_than_a_window,
+    tenants_have_limits_of_their_own,
+    a_limit_that_stands_twice_in_a_decision_is_counted_twice,
+    costs_and_limits_of_any_size_are_understood,
+    nothing_is_asked_for_no_demands,
+);

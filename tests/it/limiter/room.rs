@@ -1,0 +1,86 @@
+//! What the windows cost: how long they stay, how many there may be, how large they are.
+
+use std::time::Duration;
+
+use keyward::clock::Clock;
+use keyward::limiter::Limiter;
+
+use super::{MINUTE, Place, noon, one};
+use crate::harness::RedisServer;
+use crate::harness::redis::eventually;
+
+#[tokio::test]
+async fn windows_in_memory_are_forgotten_once_they_hold_nothing() {
+    let world = Place::Memory.world().await;
+    for n in 0..100 {
+        assert!(world.limiter.take("acme", &[one(&format!("app{n}"), 5, MINUTE)]).await.admitted);
+    }
+    world.limiter.sweep();
+    assert_eq!(world.limiter.windows(), 100);
+    world.advance(MINUTE * 65 / 64);
+    world.limiter.sweep();
+    assert_eq!(world.limiter.windows(), 0);
+}
+
+/// On real time, by which Redis forgets.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_redis_are_gone_once_they_say_nothing() {
+    let server = RedisServer::start();
+    let limiter = Limiter::over(server.link().await, Clock::system());
+    let window = Duration::from_millis(300);
+    let taken = limiter.take("acme", &[one("app", 5, window), one("tenant", 5, window)]).await;
+    assert!(taken.admitted && server.keys() == 2);
+    eventually(move || server.keys() == 0).await;
+    assert_eq!(limiter.fallbacks().get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_last_count_was_given_back_is_gone_at_once() {
+    let world = Place::Redis.world().await;
+    let demand = [one("app", 5, MINUTE)];
+    let taken = world.take(&demand).await;
+    let (_, server) = world.redis.as_ref().unwrap();
+    assert_eq!(server.keys(), 1);
+    world.limiter.give_back("acme", &demand, &taken).await;
+    assert_eq!(server.keys(), 0);
+}
+
+#[tokio::test]
+async fn memory_holds_no_more_windows_than_it_has_room_for() {
+    let clock = noon();
+    let limiter = Limiter::with_room(clock.clone(), 1600);
+    for n in 0..20_000 {
+        clock.advance(Duration::from_micros(10));
+        let tenant = format!("tenant{}", n % 100);
+        let demand = [one(&format!("app{n}"), 1, MINUTE)];
+        assert!(limiter.take(&tenant, &demand).await.admitted);
+        // The newest is never what is forgotten.
+        assert!(!limiter.take(&tenant, &demand).await.admitted);
+    }
+    assert!((1000..=1600).contains(&limiter.windows()), "{}", limiter.windows());
+}
+
+#[tokio::test]
+async fn of_windows_counted_in_at_the_same_time_some_make_room() {
+    let limiter = Limiter::with_room(noon(), 160);
+    for n in 0..1000 {
+        assert!(limiter.take("acme", &[one(&format!("app{n}"), 1, MINUTE)]).await.admitted);
+    }
+    assert!(limiter.windows() <= 10, "{}", limiter.windows());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_window_in_redis_is_small() {
+    let world = Place::Redis.world().await;
+    let demand = [one("app", 1_000_000, MINUTE)];
+    for _ in 0..100 {
+        world.advance(Duration::from_secs(1));
+        assert!(world.take(&demand).await.admitted);
+    }
+    let (_, server) = world.redis.as_ref().unwrap();
+    let key = server.cli(&["keys", "*"]);
+    assert_eq!(key, "keyward:limits:{acme}:app:60000000");
+    let bytes: usize = server.cli(&["memory", "usage", &key]).parse().unwrap();
+    println!("a window with all of its buckets takes {bytes} bytes in Redis");
+    assert!(bytes <= 1500, "{bytes}");
+}
