@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use redis::{Cmd, FromRedisValue, RedisError};
+use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
 pub use keeper::Trouble;
@@ -104,12 +104,11 @@ impl Redis {
     pub async fn publish(&self, channel: &str, message: &[u8]) -> Result<()> {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(channel).arg(message);
-        let told: Result<i64, RedisError> = self.send(&publish).await?;
-        told.map(drop).map_err(fault::fault)
+        self.send(&publish).await?.map(drop).map_err(fault::fault)
     }
 
     /// Sends a command. The outer error: there was no answer; the inner one is an answer.
-    async fn send<T: FromRedisValue>(&self, command: &Cmd) -> Result<Result<T, RedisError>> {
+    async fn send(&self, command: &Cmd) -> Result<Result<Value, RedisError>> {
         let away = || Error::Unavailable("Redis is away".into());
         let link = self.link().ok_or_else(away)?;
         self.0.commands.inc();

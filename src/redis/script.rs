@@ -1,11 +1,11 @@
 //! Scripts that Redis runs: sent by their digest, in full only if Redis does not know them.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind, ToRedisArgs};
+use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind, ToRedisArgs, from_redis_value};
 
 use super::Redis;
 use super::fault::fault;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A Lua script.
 #[derive(Clone, Debug)]
@@ -48,6 +48,7 @@ impl Redis {
             }
             answer => answer,
         };
-        answer.map_err(fault)
+        let value = answer.map_err(fault)?;
+        from_redis_value(value).map_err(|error| Error::Internal(Box::new(error)))
     }
 }

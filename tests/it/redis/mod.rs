@@ -1,1 +1,283 @@
-//! The link to Redis: what it takes for fit, how it is lost and found again.
+//! The link to Redis: who may use it, what it takes for fit, how it is lost and found again.
+
+mod groups;
+
+use std::time::{Duration, Instant};
+
+use keyward::error::Error;
+use keyward::redis::{Heard, Redis, RedisUrl, Script, Subscription, Timeouts, Trouble};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::harness::RedisServer;
+use crate::harness::redis::{TlsServer, eventually, link_to, nobody};
+
+/// Keeps a link up as a server does, until the test ends.
+pub(crate) fn keep(redis: &Redis) -> DropGuard {
+    let stop = CancellationToken::new();
+    let (redis, stopped) = (redis.clone(), stop.clone());
+    tokio::spawn(async move { redis.run_link(stopped).await });
+    stop.drop_guard()
+}
+
+async fn up(redis: &Redis) {
+    let redis = redis.clone();
+    eventually(move || redis.is_up()).await;
+}
+
+async fn down(redis: &Redis) {
+    let redis = redis.clone();
+    eventually(move || !redis.is_up()).await;
+}
+
+/// Writes something and reads it back.
+async fn works(redis: &Redis, key: &str) -> Result<(), Error> {
+    let script =
+        Script::new("redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])");
+    let answer: String = redis.run(&script, &[redis.key("test", key)], &["it works"]).await?;
+    assert_eq!(answer, "it works");
+    Ok(())
+}
+
+/// What is told of a Redis that is not fit.
+async fn unfit(redis: &Redis) -> String {
+    match redis.check_once().await {
+        Err(Trouble::Unfit(words)) => words,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn hears(subscription: &mut Subscription, expected: &Heard) {
+    let heard = timeout(Duration::from_secs(20), subscription.hear()).await.unwrap();
+    assert_eq!(heard, *expected);
+}
+
+/// Waits for a message, whatever came before it was sent.
+async fn hears_at_last(subscription: &mut Subscription, expected: &Heard) {
+    let heard = async { while subscription.hear().await != *expected {} };
+    timeout(Duration::from_secs(20), heard).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_down_is_told_at_once() {
+    let redis = link_to(&nobody());
+    let failed = works(&redis, "key").await.unwrap_err();
+    assert!(matches!(failed, Error::Unavailable(_)), "{failed:?}");
+    assert!(matches!(redis.check_once().await, Err(Trouble::Away(_))));
+    assert_eq!((redis.commands().get(), redis.up().get()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_comes_up_by_itself_and_again_after_every_restart() {
+    let mut server = RedisServer::start();
+    let redis = link_to(&server.url());
+    let _kept = keep(&redis);
+    for _ in 0..3 {
+        up(&redis).await;
+        works(&redis, "key").await.unwrap();
+        assert_eq!(redis.up().get(), 1);
+        server.stop();
+        // Nobody has to ask for it to be noticed.
+        down(&redis).await;
+        assert_eq!(redis.up().get(), 0);
+        works(&redis, "key").await.unwrap_err();
+        server.start_again();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_costs_one_timeout_and_those_after_it_nothing() {
+    let server = RedisServer::start();
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let response = Duration::from_millis(300);
+    let redis = Redis::new(url, "keyward", Timeouts { response, ..Timeouts::default() });
+    redis.check_once().await.unwrap();
+    server.pause();
+    #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+    let started = Instant::now();
+    works(&redis, "key").await.unwrap_err();
+    let first = started.elapsed();
+    for _ in 0..1000 {
+        works(&redis, "key").await.unwrap_err();
+    }
+    let all = started.elapsed();
+    assert!(first >= response, "{first:?}");
+    assert!(all < first + response, "{first:?}, then {all:?}");
+    let _kept = keep(&redis);
+    server.resume();
+    up(&redis).await;
+    works(&redis, "key").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_redis_forgot_are_sent_again() {
+    let server = RedisServer::start();
+    let redis = server.link().await;
+    for commands in [2, 3, 5, 6] {
+        if commands == 5 {
+            server.cli(&["script", "flush"]);
+        }
+        works(&redis, "key").await.unwrap();
+        assert_eq!(redis.commands().get(), commands);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_fails_is_a_fault_of_ours_and_no_reason_to_go() {
+    let server = RedisServer::start();
+    let redis = server.link().await;
+    let broken = Script::new("return redis.call('LPUSH', KEYS[1], nil .. 'x')");
+    let failed = redis.run::<i64>(&broken, &["key".to_owned()], &["x"]).await.unwrap_err();
+    assert!(matches!(failed, Error::Internal(_)), "{failed:?}");
+    let text = Script::new("return 'text'");
+    let failed = redis.run::<i64>(&text, &["key".to_owned()], &["x"]).await.unwrap_err();
+    assert!(matches!(failed, Error::Internal(_)), "{failed:?}");
+    assert!(redis.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_needs_no_more_rights_than_the_commands_that_are_used() {
+    let server = RedisServer::start();
+    let rights = "on >p%40ss:word/! ~keyward:* &keyward:* +eval +evalsha +get +set +del +time \
+                  +info +publish +subscribe +ping";
+    let rule: Vec<_> = ["acl", "setuser", "kim"].into_iter().chain(rights.split(' ')).collect();
+    server.cli(&rule);
+    let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port);
+    // The password has what must be encoded, and something that looks encoded.
+    let redis = link_to(&url("kim:p%2540ss%3Aword%2F%21"));
+    redis.check_once().await.unwrap();
+    works(&redis, "key").await.unwrap();
+    let channel = redis.key("test", "channel");
+    let mut subscription = redis.subscribe(channel.clone());
+    hears(&mut subscription, &Heard::Subscribed).await;
+    redis.publish(&channel, b"hint").await.unwrap();
+    hears(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+    let elsewhere = redis.publish("elsewhere", b"hint").await.unwrap_err();
+    assert!(matches!(elsewhere, Error::Unavailable(_)), "{elsewhere:?}");
+    assert!(redis.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_and_never_repeated() {
+    let server = RedisServer::start();
+    server.cli(&["config", "set", "requirepass", "right"]);
+    let url = |login: &str| format!("redis://{login}127.0.0.1:{}", server.port);
+    link_to(&url(":right@")).check_once().await.unwrap();
+    for login in [":wrong-hush@", "kim:wrong-hush@"] {
+        let redis = link_to(&url(login));
+        let told = unfit(&redis).await;
+        let failed = works(&redis, "key").await.unwrap_err();
+        let shown = format!("{told} {redis:?} {failed:?} {failed}");
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    unfit(&link_to(&url(""))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_is_the_one_of_the_url() {
+    let server = RedisServer::start();
+    let redis = link_to(&format!("{}/3", server.url()));
+    redis.check_once().await.unwrap();
+    works(&redis, "key").await.unwrap();
+    assert_eq!(server.cli(&["-n", "3", "keys", "*"]), "keyward:test:key");
+    assert_eq!(server.keys(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_fit_is_told_with_what_to_do() {
+    let server = RedisServer::start();
+    let port = server.port.to_string();
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
+    assert!(unfit(&link_to(&replica.url())).await.contains("replica"));
+    let node = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    assert!(unfit(&link_to(&node.url())).await.contains("redis-cluster://"));
+    server.cli(&["config", "set", "maxmemory", "100mb"]);
+    server.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    assert!(unfit(&link_to(&server.url())).await.contains("noeviction"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_becomes_unfit_is_not_used_until_it_is_mended() {
+    let server = RedisServer::start();
+    let redis = server.link().await;
+    let _kept = keep(&redis);
+    server.cli(&["config", "set", "maxmemory", "100mb"]);
+    server.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    down(&redis).await;
+    server.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
+    up(&redis).await;
+    server.cli(&["replicaof", "127.0.0.1", "1"]);
+    // Whoever writes first notices, if the link's keeper does not.
+    works(&redis, "key").await.unwrap_err();
+    down(&redis).await;
+    server.cli(&["replicaof", "no", "one"]);
+    up(&redis).await;
+    works(&redis, "key").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_are_there_again_after_a_restart() {
+    let mut server = RedisServer::start();
+    let redis = server.link().await;
+    let _kept = keep(&redis);
+    let mut subscription = redis.subscribe("channel");
+    let mut other = redis.subscribe("other");
+    hears(&mut subscription, &Heard::Subscribed).await;
+    hears(&mut other, &Heard::Subscribed).await;
+    redis.publish("channel", b"1").await.unwrap();
+    hears(&mut subscription, &Heard::Message(b"1".to_vec())).await;
+    server.stop();
+    server.start_again();
+    hears(&mut subscription, &Heard::Subscribed).await;
+    hears(&mut other, &Heard::Subscribed).await;
+    // The link may still have to notice.
+    while redis.publish("channel", b"2").await.is_err() {
+        up(&redis).await;
+    }
+    hears(&mut subscription, &Heard::Message(b"2".to_vec())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_leaves_a_server_that_hangs() {
+    let server = RedisServer::start();
+    let redis = server.link().await;
+    let mut subscription = redis.subscribe("channel");
+    hears(&mut subscription, &Heard::Subscribed).await;
+    server.pause();
+    let subscribers = || server.cli(&["pubsub", "numsub", "channel"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.resume();
+    hears(&mut subscription, &Heard::Subscribed).await;
+    assert_eq!(subscribers(), "channel\n1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_ends_when_it_is_dropped() {
+    let server = RedisServer::start();
+    let redis = server.link().await;
+    let mut subscription = redis.subscribe("channel");
+    hears(&mut subscription, &Heard::Subscribed).await;
+    assert_eq!(server.cli(&["pubsub", "channels"]), "channel");
+    drop(subscription);
+    eventually(move || server.cli(&["pubsub", "channels"]).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_only_a_server_that_somebody_vouches_for_is_talked_to() {
+    let tls = TlsServer::start();
+    let trusted = link_to(&format!("{}?ca_file={}", tls.url(), tls.ca_file()));
+    trusted.check_once().await.unwrap();
+    works(&trusted, "key").await.unwrap();
+    let mut subscription = trusted.subscribe("channel");
+    hears(&mut subscription, &Heard::Subscribed).await;
+    trusted.publish("channel", b"hint").await.unwrap();
+    hears(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+
+    let trouble = link_to(&tls.url()).check_once().await.unwrap_err();
+    assert!(trouble.to_string().contains("certificate"), "{trouble}");
+    let words = unfit(&link_to(&format!("{}?ca_file=/nowhere", tls.url()))).await;
+    assert!(words.contains("/nowhere"), "{words}");
+    // Who speaks TLS to a server without gets no further than that.
+    let plain = tls.server.url().replacen("redis:", "rediss:", 1);
+    link_to(&plain).check_once().await.unwrap_err();
+}

@@ -2,6 +2,9 @@
 //! gone with the test, however the test ends: the kernel kills it when the thread that
 //! started it is gone, and that thread lives as long as the tests do.
 
+mod groups;
+mod tls;
+
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -12,9 +15,14 @@ use std::time::{Duration, Instant};
 use keyward::redis::{Redis, RedisUrl, Timeouts};
 use tempfile::TempDir;
 
+pub(crate) use groups::{RedisCluster, Watched};
+pub(crate) use tls::TlsServer;
+
 /// A server.
 pub(crate) struct RedisServer {
     pub(crate) port: u16,
+    /// A file of its own to write to, which a sentinel must have.
+    config: Option<String>,
     arguments: Vec<String>,
     folder: TempDir,
     process: Option<Child>,
@@ -27,9 +35,13 @@ impl RedisServer {
 
     /// A server with more on its command line.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_configured(None, arguments)
+    }
+
+    fn start_configured(config: Option<String>, arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("keyward-redis-").tempdir().unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { port: 0, arguments, folder, process: None };
+        let mut server = Self { port: 0, config, arguments, folder, process: None };
         for _ in 0..5 {
             server.port = free_port();
             if server.launch() {
@@ -43,9 +55,13 @@ impl RedisServer {
     /// Whether it came up: one whose port was taken ends at once.
     fn launch(&mut self) -> bool {
         let mut command = redis_server();
+        if let Some(config) = &self.config {
+            fs::write(self.folder.path().join("config"), config).unwrap();
+            command.arg("config");
+        }
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--logfile", "log", "--enable-debug-command", "yes"])
+            .args(["--logfile", "log"])
             .args(&self.arguments)
             .current_dir(self.folder.path());
         let mut process = spawn(command);
