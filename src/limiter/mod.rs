@@ -2,7 +2,7 @@
 //! at once, all or nothing, and is made before the work that it is about.
 //!
 //! What is counted, and what follows from a limit that is exceeded, is not known here. The
-//! arithmetic is apart from where the windows are kept ([`window`]): in this process, or in
+//! arithmetic is apart from where the windows are kept (`window`): in this process, or in
 //! Redis for all replicas. Where Redis is to count and does not answer, this process counts
 //! its share of the limits alone: a limiter that fails is no reason to refuse.
 

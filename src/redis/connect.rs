@@ -6,10 +6,12 @@ use std::fs;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
+    from_redis_value,
 };
 use tokio::time::timeout;
 
@@ -33,21 +35,22 @@ pub(super) enum Connection {
 
 impl Connection {
     /// Sends a command.
-    pub(super) async fn send<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+    pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One { connection, .. } => command.query_async(connection).await,
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }
 
-    /// What each primary says of itself.
-    async fn info(&mut self) -> RedisResult<Vec<String>> {
-        let info = redis::cmd("INFO");
+    /// What each primary says to a question about itself.
+    async fn ask(&mut self, question: &Cmd) -> RedisResult<Vec<String>> {
         match self {
-            Self::One { connection, .. } => Ok(vec![info.query_async(connection).await?]),
+            Self::One { connection, .. } => Ok(vec![question.query_async(connection).await?]),
             Self::Cluster(connection) => {
-                let all: BTreeMap<String, String> = info.query_async(connection).await?;
-                Ok(all.into_values().collect())
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answers = connection.route_command(question.clone(), all).await?;
+                let answers: BTreeMap<String, String> = from_redis_value(answers.extract_error()?)?;
+                Ok(answers.into_values().collect())
             }
         }
     }
@@ -75,28 +78,35 @@ impl Dialler {
     /// Makes sure that what answers at the other end is still the one to ask.
     pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), Trouble> {
         let clustered = matches!(self.url.layout, Layout::Cluster(_));
-        for info in connection.info().await? {
+        for info in connection.ask(&redis::cmd("INFO")).await? {
             check(&info)?;
             check_mode(&info, clustered)?;
         }
-        match (&self.url.layout, &mut *connection) {
-            // One that was cut off from the others still takes itself for the primary.
-            (Layout::Sentinel { .. }, Connection::One { to, .. }) => match self.primary().await {
+        match connection {
+            Connection::One { to, .. } => self.examine_primary(to).await,
+            Connection::Cluster(_) => {
+                let state = connection.ask(redis::cmd("CLUSTER").arg("INFO")).await?;
+                if state.iter().all(|state| state.contains("cluster_state:ok")) {
+                    Ok(())
+                } else {
+                    Err(Trouble::Away("the cluster does not have all of its slots".into()))
+                }
+            }
+        }
+    }
+
+    /// Asks the sentinels, if there are any: one that was cut off from the others still takes
+    /// itself for the primary.
+    async fn examine_primary(&self, to: &Address) -> Result<(), Trouble> {
+        match &self.url.layout {
+            Layout::Sentinel { .. } => match self.primary().await {
                 Ok(primary) if primary != *to => {
                     Err(Trouble::Away(format!("{primary} is the primary now").into()))
                 }
                 // What works is not given up for sentinels that are away.
                 _ => Ok(()),
             },
-            (Layout::Cluster(_), connection) => {
-                let state: String = connection.send(redis::cmd("CLUSTER").arg("INFO")).await?;
-                if state.contains("cluster_state:ok") {
-                    Ok(())
-                } else {
-                    Err(Trouble::Away("the cluster does not have all of its slots".into()))
-                }
-            }
-            _ => Ok(()),
+            Layout::Single(_) | Layout::Cluster(_) => Ok(()),
         }
     }
 

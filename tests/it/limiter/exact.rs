@@ -179,6 +179,8 @@ async fn forty_a_minute_means_forty_over_all_replicas() {
                 / f64::from(u32::try_from(exact.total).unwrap()),
         ours.most_held,
     );
+    let stats = server.cli(&["info", "commandstats"]);
+    println!("{}", stats.lines().find(|line| line.starts_with("cmdstat_evalsha")).unwrap());
     assert!(replicas.iter().all(|replica| replica.fallbacks().get() == 0));
     assert_eq!(ours.most_held, 40);
     assert!(ours.total * 100 >= exact.total * 98);

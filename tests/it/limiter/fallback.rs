@@ -1,23 +1,16 @@
 //! What happens while Redis is away: the replicas count for themselves, and nobody waits.
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keyward::clock::Clock;
 use keyward::limiter::Limiter;
-use keyward::redis::Redis;
-use tokio_util::sync::CancellationToken;
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::{MINUTE, demand, noon, one};
 use crate::harness::RedisServer;
-use crate::harness::redis::{eventually, link_to, nobody};
-
-/// Keeps a link up as a server does, until the test ends.
-fn keep(redis: &Redis) -> tokio_util::sync::DropGuard {
-    let stop = CancellationToken::new();
-    let (redis, stopped) = (redis.clone(), stop.clone());
-    tokio::spawn(async move { redis.run_link(stopped).await });
-    stop.drop_guard()
-}
+use crate::harness::redis::{eventually, keep, link_to, nobody};
 
 async fn count_admitted(limiter: &Limiter, most: u64, attempts: usize) -> usize {
     let mut admitted = 0;
@@ -159,4 +152,60 @@ async fn a_decision_is_one_command_and_one_more_where_scripts_were_forgotten() {
     assert_eq!(commands("take").await, 2);
     assert_eq!(commands("take").await, 1);
     assert_eq!(limiter.fallbacks().get(), 0);
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Lines {
+    fn with(&self, words: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+/// On one thread, whose log is read.
+#[tokio::test]
+async fn a_change_is_logged_once_and_not_with_every_request() {
+    let lines = Lines::default();
+    let log = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
+    let _logged = tracing::subscriber::set_default(log);
+    let mut server = RedisServer::start();
+    let redis = server.link().await;
+    let _kept = keep(&redis);
+    let limiter = Limiter::over(redis.clone(), noon());
+    for n in 1..=2 {
+        count_admitted(&limiter, 1000, 20).await;
+        server.stop();
+        count_admitted(&limiter, 1000, 20).await;
+        assert_eq!(lines.with("counted by each replica for itself"), n);
+        assert_eq!(lines.with("counted in Redis again"), n - 1);
+        assert_eq!(lines.with("Redis is lost"), n);
+        // Long enough for several attempts to fail.
+        tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.ok();
+        assert_eq!(lines.with("Redis cannot be used"), n);
+        server.start_again();
+        let back = redis.clone();
+        eventually(move || back.is_up()).await;
+    }
 }

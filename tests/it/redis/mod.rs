@@ -2,23 +2,17 @@
 
 mod groups;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use keyward::error::Error;
 use keyward::redis::{Heard, Redis, RedisUrl, Script, Subscription, Timeouts, Trouble};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::harness::RedisServer;
-use crate::harness::redis::{TlsServer, eventually, link_to, nobody};
-
-/// Keeps a link up as a server does, until the test ends.
-pub(crate) fn keep(redis: &Redis) -> DropGuard {
-    let stop = CancellationToken::new();
-    let (redis, stopped) = (redis.clone(), stop.clone());
-    tokio::spawn(async move { redis.run_link(stopped).await });
-    stop.drop_guard()
-}
+use crate::harness::redis::{TlsServer, eventually, keep, link_to, nobody};
 
 async fn up(redis: &Redis) {
     let redis = redis.clone();
@@ -107,6 +101,23 @@ async fn a_server_that_hangs_costs_one_timeout_and_those_after_it_nothing() {
     server.resume();
     up(&redis).await;
     works(&redis, "key").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_when_the_link_is_lost_need_not_wait_for_a_timeout() {
+    let server = RedisServer::start();
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let response = Duration::from_secs(1);
+    let redis = Redis::new(url, "keyward", Timeouts { response, ..Timeouts::default() });
+    redis.check_once().await.unwrap();
+    server.pause();
+    #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+    let started = Instant::now();
+    let mut first = pin!(works(&redis, "key"));
+    timeout(response / 2, &mut first).await.unwrap_err();
+    let (first, second) = tokio::join!(first, works(&redis, "key"));
+    (first.unwrap_err(), second.unwrap_err());
+    assert!(started.elapsed() < response * 5 / 4, "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,16 +250,20 @@ async fn subscriptions_are_there_again_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_leaves_a_server_that_hangs() {
-    let server = RedisServer::start();
-    let redis = server.link().await;
+    // This one lets itself be subscribed to, and says no more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let redis = link_to(&format!("redis://{}", listener.local_addr().unwrap()));
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
-    server.pause();
-    let subscribers = || server.cli(&["pubsub", "numsub", "channel"]);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    server.resume();
-    hears(&mut subscription, &Heard::Subscribed).await;
-    assert_eq!(subscribers(), "channel\n1");
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let (mut connection, _) =
+            timeout(Duration::from_secs(20), listener.accept()).await.unwrap().unwrap();
+        connection.read_u8().await.unwrap();
+        let subscribed = "*3\r\n$9\r\nsubscribe\r\n$7\r\nchannel\r\n:1\r\n";
+        connection.write_all(subscribed.as_bytes()).await.unwrap();
+        connections.push(connection);
+        hears(&mut subscription, &Heard::Subscribed).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

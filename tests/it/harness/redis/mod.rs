@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use keyward::redis::{Redis, RedisUrl, Timeouts};
 use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use groups::{RedisCluster, Watched};
 pub(crate) use tls::TlsServer;
@@ -149,6 +150,14 @@ impl Drop for RedisServer {
 pub(crate) fn link_to(url: &str) -> Redis {
     let timeouts = Timeouts { connect: Duration::from_secs(2), response: Duration::from_secs(1) };
     Redis::new(RedisUrl::parse(url).unwrap(), "keyward", timeouts)
+}
+
+/// Keeps a link up as a server does, until the test ends.
+pub(crate) fn keep(redis: &Redis) -> DropGuard {
+    let stop = CancellationToken::new();
+    let (redis, stopped) = (redis.clone(), stop.clone());
+    tokio::spawn(async move { redis.run_link(stopped).await });
+    stop.drop_guard()
 }
 
 /// A URL whose server is not there.
