@@ -8,6 +8,7 @@ const PROTOS: &[&str] = &[
     "keyward/admin/v1/application.proto",
     "keyward/admin/v1/audit.proto",
     "keyward/admin/v1/credential.proto",
+    "keyward/admin/v1/endpoint.proto",
     "keyward/admin/v1/policy.proto",
     "keyward/admin/v1/role.proto",
     "keyward/admin/v1/scope.proto",

@@ -13,8 +13,8 @@ use crate::proto::admin::{PolicyViolation, ProfileChange};
 
 /// Make a tenant what a profile says, and show the difference
 ///
-/// All or nothing. The tenant is made if there is none; scopes, and roles if the profile has
-/// any, that it does not list are deleted. What exists and a new policy would not allow is
+/// All or nothing. The tenant is made if there is none; scopes that the profile does not list
+/// are deleted, and so are roles and rules for endpoints if it has any. What exists and a new policy would not allow is
 /// told, and stays. Applying a profile twice changes nothing the second time.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -15,6 +15,7 @@ use crate::domain::Audience;
 use crate::proto::admin::application_service_client::ApplicationServiceClient;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::credential_service_client::CredentialServiceClient;
+use crate::proto::admin::endpoint_service_client::EndpointServiceClient;
 use crate::proto::admin::role_service_client::RoleServiceClient;
 use crate::proto::admin::scope_service_client::ScopeServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
@@ -177,6 +178,10 @@ impl Connection {
 
     pub(super) async fn roles(&self) -> Result<RoleServiceClient<Authorized>, Failure> {
         Ok(RoleServiceClient::new(self.authorized().await?))
+    }
+
+    pub(super) async fn endpoints(&self) -> Result<EndpointServiceClient<Authorized>, Failure> {
+        Ok(EndpointServiceClient::new(self.authorized().await?))
     }
 
     pub(super) async fn audit(&self) -> Result<AuditServiceClient<Authorized>, Failure> {

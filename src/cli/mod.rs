@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod credential;
 mod dev;
+mod endpoint;
 mod exit;
 mod limits;
 mod migrate;
@@ -77,6 +78,7 @@ enum Command {
     Usage(usage::Usage),
     /// Manage the scopes of a tenant's catalogue
     Scope(scope::Scope),
+    Endpoint(endpoint::Endpoint),
     /// Manage the people of a tenant
     User(user::User),
     /// Manage what the people of a tenant may do
@@ -123,6 +125,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Credential(command) => command.run().await,
         Command::Usage(command) => command.run().await,
         Command::Scope(command) => command.run().await,
+        Command::Endpoint(command) => command.run().await,
         Command::User(command) => command.run().await,
         Command::Role(command) => command.run().await,
         Command::Audit(command) => command.run().await,
@@ -146,7 +149,17 @@ mod tests {
     fn what_a_command_has_to_say_stands_in_its_help() {
         // A comment on the list of commands would take its place.
         let cli = Cli::command();
-        for name in ["dev", "serve", "migrate", "bootstrap", "config", "apply", "verify", "usage"] {
+        for name in [
+            "dev",
+            "serve",
+            "migrate",
+            "bootstrap",
+            "config",
+            "apply",
+            "verify",
+            "usage",
+            "endpoint",
+        ] {
             let command = cli.find_subcommand(name).unwrap();
             assert!(command.get_long_about().is_some(), "{name}");
         }

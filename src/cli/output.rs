@@ -125,6 +125,13 @@ fn cell(value: &Value, written: fn(&str) -> String) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => written(text),
+        Value::Object(parts) => {
+            let said =
+                parts.iter().filter(|(_, part)| !matches!(part, Value::Null | Value::Bool(false)));
+            let each: Vec<_> =
+                said.map(|(name, part)| format!("{name} {}", cell(part, written))).collect();
+            each.join(", ")
+        }
         Value::Array(items) => {
             let each: Vec<_> = items.iter().map(|item| cell(item, written)).collect();
             each.join(" ")

@@ -25,6 +25,7 @@ pub(super) struct ProfileFile {
     /// Required: a profile that says nothing of scopes must not empty a catalogue.
     scopes: Vec<ScopeEntry>,
     roles: Option<Vec<RoleEntry>>,
+    endpoints: Option<Vec<EndpointEntry>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +58,20 @@ struct RoleEntry {
     scopes: Vec<String>,
     #[serde(default)]
     all_scopes: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointEntry {
+    method: String,
+    path: String,
+    #[serde(default)]
+    all_of: Vec<String>,
+    #[serde(default)]
+    any_of: Vec<String>,
+    #[serde(default)]
+    description: String,
+    limits: Option<LimitsEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,12 +117,14 @@ impl ProfileFile {
             .or(self.tenant)
             .ok_or_else(|| Failure::usage("the profile names no tenant: name one with --tenant"))?;
         let lifetime = self.access_token_lifetime;
+        let endpoint_set = self.endpoints.map(endpoint_set).transpose()?;
         let profile = pb::Profile {
             display_name: self.display_name,
             default_audience: self.default_audience,
             access_token_lifetime: names::keyed_span("access_token_lifetime", lifetime.as_deref())?,
             scopes: self.scopes.into_iter().map(pb::Scope::from).collect(),
             policy: self.policy.map(PolicyEntry::message).transpose()?,
+            endpoint_set,
             role_set: self.roles.map(|roles| pb::RoleSet {
                 roles: roles.into_iter().map(pb::Role::from).collect(),
             }),
@@ -125,6 +142,22 @@ impl ProfileFile {
             ..pb::ApplyProfileRequest::default()
         })
     }
+}
+
+fn endpoint_set(entries: Vec<EndpointEntry>) -> Result<pb::EndpointSet, Failure> {
+    let mut endpoints = Vec::with_capacity(entries.len());
+    for (n, entry) in entries.into_iter().enumerate() {
+        let limits = entry.limits.map(|limits| limits.message(&format!("endpoints[{n}].limits")));
+        endpoints.push(pb::Endpoint {
+            method: entry.method,
+            path: entry.path,
+            all_of: entry.all_of,
+            any_of: entry.any_of,
+            limits: limits.transpose()?,
+            description: entry.description,
+        });
+    }
+    Ok(pb::EndpointSet { endpoints })
 }
 
 impl PolicyEntry {

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::words;
 use super::{
-    ApplicationSettings, CredentialSettings, Fault, Limits, Policy, RoleSettings, ScopeSettings,
-    TenantId, TenantSettings, UserName, UserSettings,
+    ApplicationSettings, CredentialSettings, Endpoint, Fault, Limits, Policy, RoleSettings,
+    ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
 };
 use crate::error::Result;
 
 words!(
-    /// What is attempted: the RPC of that name.
+    /// What is attempted: the RPC of that name, or a part of what a profile does.
     Action {
         /// A tenant is made.
         CreateTenant = "CreateTenant",
@@ -24,6 +24,12 @@ words!(
         /// A tenant is made what a profile says: told if it is refused; what it does is told
         /// change by change.
         ApplyProfile = "ApplyProfile",
+        /// A rule for an endpoint is made, by a profile.
+        CreateEndpoint = "CreateEndpoint",
+        /// A rule for an endpoint is changed, by a profile.
+        UpdateEndpoint = "UpdateEndpoint",
+        /// A rule for an endpoint goes, by a profile.
+        DeleteEndpoint = "DeleteEndpoint",
         /// A scope is added.
         CreateScope = "CreateScope",
         /// A scope is changed.
@@ -227,6 +233,17 @@ impl Described for Policy {
             ("policy.default_limits", in_words(self.default_limits)),
             ("policy.tenant_limits", in_words(self.tenant_limits)),
             ("policy.user_deletion", self.user_deletion.to_string()),
+        ]
+    }
+}
+
+impl Described for Endpoint {
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("all_of", self.all_of.to_string()),
+            ("any_of", self.any_of.to_string()),
+            ("limits", in_words(self.limits)),
+            ("description", self.description.clone()),
         ]
     }
 }

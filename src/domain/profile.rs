@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ApplicationId, ApplicationSettings, FieldChange, Role, RoleId, RoleSettings, Scope, ScopeName,
-    ScopeSet, ScopeSettings, TenantPatch, TenantSettings,
+    ApplicationId, ApplicationSettings, Endpoint, Endpoints, FieldChange, Role, RoleId,
+    RoleSettings, Scope, ScopeName, ScopeSet, ScopeSettings, TenantPatch, TenantSettings,
 };
 
 /// What a tenant should be.
@@ -14,6 +14,9 @@ pub struct Profile {
     pub tenant: TenantPatch,
     /// Its whole catalogue.
     pub scopes: BTreeMap<ScopeName, ScopeSettings>,
+    /// All of its rules for endpoints, which name scopes of that catalogue; `None`: those it
+    /// has.
+    pub endpoints: Option<Endpoints>,
     /// All of its roles; `None`: those it has.
     pub roles: Option<BTreeMap<RoleId, RoleSettings>>,
     /// An application that comes with the tenant.
@@ -43,6 +46,17 @@ pub enum Change {
         /// As it will be.
         after: Box<TenantSettings>,
     },
+    /// A rule for an endpoint is new.
+    CreateEndpoint(Box<Endpoint>),
+    /// A rule for an endpoint changes.
+    UpdateEndpoint {
+        /// As it was.
+        before: Box<Endpoint>,
+        /// As it will be.
+        after: Box<Endpoint>,
+    },
+    /// A rule for an endpoint goes.
+    DeleteEndpoint(Box<Endpoint>),
     /// A scope is new.
     CreateScope(ScopeName, ScopeSettings),
     /// A scope changes.
@@ -107,6 +121,28 @@ impl Change {
         gone.chain(rest).collect()
     }
 
+    /// The changes of the rules for endpoints, by path and method.
+    pub fn of_endpoints(current: &[Endpoint], wanted: &Endpoints) -> Vec<Self> {
+        let key = |rule: &Endpoint| (rule.path.to_string(), rule.method.to_string());
+        let known: BTreeMap<_, _> = current.iter().map(|rule| (key(rule), rule)).collect();
+        let wanted: BTreeMap<_, _> = wanted.iter().map(|rule| (key(rule), rule)).collect();
+        let gone = known
+            .iter()
+            .filter(|(key, _)| !wanted.contains_key(*key))
+            .map(|(_, rule)| Self::DeleteEndpoint(Box::new((*rule).clone())));
+        let rest = wanted.iter().filter_map(|(key, after)| {
+            let after = Box::new((*after).clone());
+            match known.get(key) {
+                None => Some(Self::CreateEndpoint(after)),
+                Some(before) if **before != *after => {
+                    Some(Self::UpdateEndpoint { before: Box::new((*before).clone()), after })
+                }
+                Some(_) => None,
+            }
+        });
+        gone.chain(rest).collect()
+    }
+
     /// The scope that applications lose with this change, if it takes one away.
     pub fn lost_scope(&self) -> Option<&ScopeName> {
         match self {
@@ -127,8 +163,10 @@ impl Change {
             Self::UpdateScope { before, after } => FieldChange::between(&before.settings, after),
             Self::CreateRole(_, after) => FieldChange::of_new(after),
             Self::UpdateRole { before, after } => FieldChange::between(&before.settings, after),
+            Self::CreateEndpoint(after) => FieldChange::of_new(&**after),
+            Self::UpdateEndpoint { before, after } => FieldChange::between(&**before, after),
             Self::CreateApplication(_, after) => FieldChange::of_new(after),
-            Self::DeleteScope(_) | Self::DeleteRole(_) => Vec::new(),
+            Self::DeleteScope(_) | Self::DeleteRole(_) | Self::DeleteEndpoint(_) => Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod auth;
 mod convert;
 mod credentials;
 mod deadline;
+mod endpoints;
 mod keys;
 mod revocations;
 mod roles;
@@ -38,6 +39,7 @@ use crate::proto::access::revocation_service_server::RevocationServiceServer;
 use crate::proto::admin::application_service_server::ApplicationServiceServer;
 use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::credential_service_server::CredentialServiceServer;
+use crate::proto::admin::endpoint_service_server::EndpointServiceServer;
 use crate::proto::admin::role_service_server::RoleServiceServer;
 use crate::proto::admin::scope_service_server::ScopeServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
@@ -49,6 +51,9 @@ pub use streams::Streaming;
 
 /// The largest request that is decoded.
 const MAX_REQUEST: usize = 64 * 1024;
+
+/// The same of `TenantService`, to which whole profiles go.
+const MAX_PROFILE: usize = 1024 * 1024;
 
 /// All gRPC services over one service.
 #[derive(Clone, Debug)]
@@ -67,8 +72,11 @@ pub fn router<H: Health>(
 ) -> Result<Router, tonic_reflection::server::Error> {
     macro_rules! limited {
         ($server:ident) => {
+            limited!($server, MAX_REQUEST)
+        };
+        ($server:ident, $most:ident) => {
             $server::new(Face { service: Arc::clone(service), streaming: streaming.clone() })
-                .max_decoding_message_size(MAX_REQUEST)
+                .max_decoding_message_size($most)
         };
     }
     let reflection = tonic_reflection::server::Builder::configure()
@@ -78,12 +86,13 @@ pub fn router<H: Health>(
         .max_decoding_message_size(MAX_REQUEST);
     let router = Routes::new(health.max_decoding_message_size(MAX_REQUEST))
         .add_service(reflection)
-        .add_service(limited!(TenantServiceServer))
+        .add_service(limited!(TenantServiceServer, MAX_PROFILE))
         .add_service(limited!(ScopeServiceServer))
         .add_service(limited!(ApplicationServiceServer))
         .add_service(limited!(CredentialServiceServer))
         .add_service(limited!(UserServiceServer))
         .add_service(limited!(RoleServiceServer))
+        .add_service(limited!(EndpointServiceServer))
         .add_service(limited!(AuditServiceServer))
         .add_service(limited!(TokenServiceServer))
         .add_service(limited!(KeyServiceServer))

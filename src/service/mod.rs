@@ -8,6 +8,7 @@ mod bootstrap;
 mod callers;
 mod clients;
 mod credentials;
+mod endpoints;
 mod grants;
 mod lists;
 mod policies;

@@ -4,7 +4,7 @@ use super::applications::insert;
 use super::attempts::{Attempt, Ledger};
 use super::grants::{Grants, check_grants};
 use super::policies::Violation;
-use super::{Caller, Service};
+use super::{Caller, Service, endpoints};
 use crate::domain::{
     Action, ApplicationName, ApplicationSettings, Authority, Change, DefaultApplication, Owner,
     Profile, RoleName, ScopeId, ScopeName, Tenant, TenantId, TenantSettings,
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub struct AppliedChange {
     /// The difference.
     pub change: Change,
-    /// Those that lose a scope or a role by it.
+    /// Those that lose a scope or a role by it, or name it.
     pub affected: i64,
 }
 
@@ -57,8 +57,17 @@ impl Service {
             // A dry run of a change that needs force tells what force would do.
             let force = force || validate_only;
             let current = current.as_ref();
-            let changes = of_tenant(&mut ledger, id, current, settings, &profile).await?;
+            let changes = of_tenant(current, settings);
             let mut applied = self.apply(&mut ledger, id, current, changes, force).await?;
+            // Before the catalogue: a rule that goes keeps no scope from going with it. Those
+            // that stay or come name scopes that stay or come.
+            let changes = of_endpoints(&mut ledger, id, &profile).await?;
+            if !changes.is_empty() {
+                ledger.touch_tenant(id, self.now()).await?;
+            }
+            applied.extend(self.apply(&mut ledger, id, current, changes, force).await?);
+            let changes = Change::of_catalogue(&ledger.catalogue(id).await?, &profile.scopes);
+            applied.extend(self.apply(&mut ledger, id, current, changes, force).await?);
             // Roles are compared when the catalogue is done: a scope that goes leaves them.
             let changes = of_roles(&mut ledger, id, &profile).await?;
             applied.extend(self.apply(&mut ledger, id, current, changes, force).await?);
@@ -105,6 +114,11 @@ impl Service {
                 let before = current.cloned().ok_or_else(|| Error::NotFound(id.name()))?;
                 self.write_tenant(ledger, before, *after).await.map(drop)
             }
+            Change::CreateEndpoint(new) => endpoints::add(ledger, id, &new).await,
+            Change::UpdateEndpoint { before, after } => {
+                endpoints::write(ledger, id, &before, &after).await
+            }
+            Change::DeleteEndpoint(gone) => endpoints::remove(ledger, id, &gone).await,
             Change::CreateScope(name, settings) => {
                 self.add_scope(ledger, scope_id(id, &name), settings).await.map(drop)
             }
@@ -134,25 +148,28 @@ impl Service {
     }
 }
 
-/// What must be done to the tenant and its catalogue, in the order in which it can be.
-async fn of_tenant(
-    ledger: &mut Ledger,
-    id: &TenantId,
-    current: Option<&Tenant>,
-    settings: TenantSettings,
-    profile: &Profile,
-) -> Result<Vec<Change>> {
-    let mut changes = Vec::new();
+/// What must be done to the tenant itself.
+fn of_tenant(current: Option<&Tenant>, settings: TenantSettings) -> Vec<Change> {
     match current {
-        None => changes.push(Change::CreateTenant(Box::new(settings))),
+        None => vec![Change::CreateTenant(Box::new(settings))],
         Some(tenant) if tenant.settings != settings => {
             let before = Box::new(tenant.settings.clone());
-            changes.push(Change::UpdateTenant { before, after: Box::new(settings) });
+            vec![Change::UpdateTenant { before, after: Box::new(settings) }]
         }
-        Some(_) => {}
+        Some(_) => Vec::new(),
     }
-    changes.extend(Change::of_catalogue(&ledger.catalogue(id).await?, &profile.scopes));
-    Ok(changes)
+}
+
+/// What must be done to the rules for endpoints.
+async fn of_endpoints(
+    ledger: &mut Ledger,
+    id: &TenantId,
+    profile: &Profile,
+) -> Result<Vec<Change>> {
+    match &profile.endpoints {
+        None => Ok(Vec::new()),
+        Some(wanted) => Ok(Change::of_endpoints(&ledger.endpoints(id).await?, wanted)),
+    }
 }
 
 /// What must be done to the roles and the application that comes with the tenant.
@@ -191,10 +208,15 @@ async fn affected(ledger: &mut Ledger, id: &TenantId, change: &Change) -> Result
     if let Change::DeleteRole(role) = change {
         return Ok(ledger.role_holders(&role.name).await?.count);
     }
-    match change.lost_scope() {
-        Some(scope) => Ok(ledger.scope_holders(&scope_id(id, scope)).await?.count),
-        None => Ok(0),
+    let Some(scope) = change.lost_scope() else {
+        return Ok(0);
+    };
+    let scope = scope_id(id, scope);
+    let holders = ledger.scope_holders(&scope).await?.count;
+    if matches!(change, Change::DeleteScope(_)) {
+        return Ok(holders + ledger.endpoints_naming(&scope).await?.count);
     }
+    Ok(holders)
 }
 
 fn scope_id(tenant: &TenantId, scope: &ScopeName) -> ScopeId {

@@ -128,7 +128,9 @@ impl Service {
         Ok(scope)
     }
 
-    /// Removes a scope and revokes its holders' tokens; without `force` it must have none.
+    /// Removes a scope and revokes its holders' tokens; without `force` it must have none, nor
+    /// may a rule for an endpoint name it. With it such a rule stays as it is: nobody can
+    /// meet it, which is safe, where without the scope it would let more through.
     pub(super) async fn remove_scope(
         &self,
         ledger: &mut Ledger,
@@ -136,8 +138,11 @@ impl Service {
         force: bool,
     ) -> Result<()> {
         let holders = ledger.scope_holders(&scope.id).await?;
-        if holders.count > 0 && !force {
-            return Err(Error::in_use(&scope.id, holders.first, holders.count));
+        let rules = ledger.endpoints_naming(&scope.id).await?;
+        let total = holders.count + rules.count;
+        if total > 0 && !force {
+            let by = holders.first.into_iter().chain(rules.first).collect();
+            return Err(Error::in_use(&scope.id, by, total));
         }
         let why = format!("the scope {} left the catalogue", scope.id.scope);
         ledger.affect(Affected::ApplicationsWithScope(&scope.id), &why).await?;

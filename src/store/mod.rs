@@ -10,6 +10,7 @@ mod applications;
 mod audit;
 mod connect;
 mod credentials;
+mod endpoints;
 mod policies;
 mod revocations;
 mod roles;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, limits, limits_text, record};
@@ -190,6 +191,13 @@ impl Tx {
             policy.user_deletion.as_str()
         )
         .map(|rows| rows == 1)
+    }
+
+    /// Gives a tenant another version, when what changes is its and stands in another table.
+    pub async fn touch_tenant(&mut self, id: &TenantId, now: Timestamp) -> Result<()> {
+        const SQL: &str =
+            "update tenants set revision = revision + 1, updated_at = $2 where id = $1";
+        execute!(self, SQL, id.as_str(), now.as_microsecond()).map(drop)
     }
 
     /// Deletes a tenant with all that is its.

@@ -111,11 +111,18 @@ fn every_room_imports_only_what_it_may() {
 
 #[test]
 fn nothing_under_the_faces_knows_the_wire() {
-    let under =
-        [
-            "domain", "store", "secrets", "keys", "redis", "limiter", "revocation", "service",
-            "clock", "error",
-        ];
+    let under = [
+        "domain",
+        "store",
+        "secrets",
+        "keys",
+        "redis",
+        "limiter",
+        "revocation",
+        "service",
+        "clock",
+        "error",
+    ];
     let mut wrong = Vec::new();
     for path in rust_files(&source()) {
         if !room(&path).is_some_and(|room| under.contains(&room.as_str())) {

@@ -3,6 +3,7 @@
 pub(super) mod application;
 pub(super) mod audit;
 pub(super) mod credential;
+pub(super) mod endpoint;
 pub(super) mod limits;
 pub(super) mod policy;
 pub(super) mod profile;

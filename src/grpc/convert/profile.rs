@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Mask, policy, required, role, scope, tenant};
+use super::{Mask, endpoint, policy, required, role, scope, tenant};
 use crate::domain::fields::text;
 use crate::domain::{
     ApplicationId, ApplicationName, Change, DefaultApplication, Fault, Fields, Profile, RoleId,
@@ -17,6 +17,10 @@ pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(Ten
     let id = fields.read("name", TenantId::from_name(&request.name));
     let profile = required(&mut fields, "profile", request.profile.as_ref()).map(|profile| {
         let audience = &profile.default_audience;
+        let scopes = catalogue(&mut fields, id.as_ref(), &profile.scopes);
+        let endpoints = profile.endpoint_set.as_ref().map(|set| {
+            endpoint::endpoints(&mut fields, "profile.endpoint_set.endpoints", set, &scopes)
+        });
         Profile {
             tenant: TenantPatch {
                 display_name: Some(&profile.display_name)
@@ -38,7 +42,8 @@ pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(Ten
                     .and_then(|message| policy::policy(&mut fields, "profile.policy", message)),
                 ..TenantPatch::default()
             },
-            scopes: catalogue(&mut fields, id.as_ref(), &profile.scopes),
+            scopes,
+            endpoints,
             roles: profile.role_set.as_ref().map(|set| roles(&mut fields, id.as_ref(), &set.roles)),
             default_application: profile
                 .default_application
@@ -119,6 +124,9 @@ pub(in crate::grpc) fn change(tenant: &TenantId, applied: &AppliedChange) -> pb:
         Change::CreateRole(id, _) => (Action::Create, role_name(id)),
         Change::UpdateRole { before, .. } => (Action::Update, before.name.to_string()),
         Change::DeleteRole(gone) => (Action::Delete, gone.name.to_string()),
+        Change::CreateEndpoint(rule) => (Action::Create, rule.name(tenant)),
+        Change::UpdateEndpoint { after, .. } => (Action::Update, after.name(tenant)),
+        Change::DeleteEndpoint(gone) => (Action::Delete, gone.name(tenant)),
         Change::CreateApplication(application, _) => {
             let name = ApplicationName { tenant: tenant.clone(), application: application.clone() };
             (Action::Create, name.to_string())

@@ -9,6 +9,21 @@ use crate::harness::{Backend, mask, on_both_databases, reason};
 
 on_both_databases!(every_bad_field_is_named, every_malformed_name_is_told_its_shape);
 
+fn rule(method: &str, path: &str) -> pb::Endpoint {
+    pb::Endpoint { method: method.to_owned(), path: path.to_owned(), ..Default::default() }
+}
+
+/// A profile with one scope, `a`, and these rules.
+fn endpoints(rules: &[pb::Endpoint]) -> Vec<u8> {
+    let profile = pb::Profile {
+        scopes: vec![pb::Scope { name: "a".to_owned(), ..Default::default() }],
+        endpoint_set: Some(pb::EndpointSet { endpoints: rules.to_vec() }),
+        ..Default::default()
+    };
+    let name = "tenants/acme".to_owned();
+    pb::ApplyProfileRequest { name, profile: Some(profile), ..Default::default() }.encode_to_vec()
+}
+
 /// A request, and the fields that must be named.
 fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
     let application = |application: pb::Application| {
@@ -259,6 +274,49 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                 "profile.default_application.application_id",
                 "profile.default_application.display_name",
             ],
+        ),
+        (
+            "/keyward.admin.v1.TenantService/ApplyProfile",
+            endpoints(&[
+                pb::Endpoint { all_of: vec!["b".to_owned()], ..rule("get", "v1") },
+                rule("GET", "/v1/{id}"),
+                rule("GET", "/v1/{other}"),
+                pb::Endpoint {
+                    any_of: vec!["a".to_owned(), "a b".to_owned()],
+                    limits: Some(pb::Limits { tokens: 1, requests: -1, ..Default::default() }),
+                    description: "x".repeat(1001),
+                    ..rule("*", "/v1/**")
+                },
+            ]),
+            vec![
+                "profile.endpoint_set.endpoints[0].method",
+                "profile.endpoint_set.endpoints[0].path",
+                "profile.endpoint_set.endpoints[0].all_of[0]",
+                "profile.endpoint_set.endpoints[2].path",
+                "profile.endpoint_set.endpoints[3].any_of[1]",
+                "profile.endpoint_set.endpoints[3].limits.requests",
+                "profile.endpoint_set.endpoints[3].limits.tokens",
+                "profile.endpoint_set.endpoints[3].description",
+            ],
+        ),
+        (
+            "/keyward.admin.v1.TenantService/ApplyProfile",
+            endpoints(&[pb::Endpoint {
+                all_of: vec!["a".to_owned(); 21],
+                any_of: vec!["a".to_owned(); 21],
+                ..rule("", "")
+            }]),
+            vec![
+                "profile.endpoint_set.endpoints[0].method",
+                "profile.endpoint_set.endpoints[0].path",
+                "profile.endpoint_set.endpoints[0].all_of",
+                "profile.endpoint_set.endpoints[0].any_of",
+            ],
+        ),
+        (
+            "/keyward.admin.v1.TenantService/ApplyProfile",
+            endpoints(&(0..501).map(|n| rule("GET", &format!("/v1/{n}"))).collect::<Vec<_>>()),
+            vec!["profile.endpoint_set.endpoints"],
         ),
         (
             "/keyward.admin.v1.ApplicationService/ListApplications",

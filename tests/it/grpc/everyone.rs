@@ -39,7 +39,7 @@ fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     let scope = || "tenants/acme/scopes/c".to_owned();
     let role = || "tenants/acme/roles/spare".to_owned();
     let user = || "tenants/acme/users/spare".to_owned();
-    let rows: [(&str, Vec<u8>, Needs); 35] = [
+    let rows: [(&str, Vec<u8>, Needs); 36] = [
         (
             "TenantService/CreateTenant",
             pb::CreateTenantRequest { tenant_id: "fresh".to_owned(), tenant: None }.encode_to_vec(),
@@ -247,6 +247,11 @@ fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
             "ApplicationService/DeleteApplication",
             pb::DeleteApplicationRequest { name: crm(), ..Default::default() }.encode_to_vec(),
             Permission("applications.delete.account"),
+        ),
+        (
+            "EndpointService/ListEndpoints",
+            pb::ListEndpointsRequest { parent: acme(), ..Default::default() }.encode_to_vec(),
+            View,
         ),
         (
             "AuditService/ListAuditEvents",

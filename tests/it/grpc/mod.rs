@@ -5,6 +5,7 @@ mod bad_input;
 mod callers;
 mod ceiling;
 mod credentials;
+mod endpoints;
 mod everyone;
 mod limits;
 mod load;

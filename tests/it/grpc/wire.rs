@@ -96,9 +96,15 @@ fn frame(message: &impl Message) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_over_64_kib_is_refused_undecoded() {
     let kw = Backend::Sqlite.start().await;
-    let path = "/keyward.token.v1.TokenService/IssueToken";
-    let status = call(&kw.grpc(), path, vec![0; 65 * 1024], None).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    // A profile is a file, and may be larger.
+    for (path, most) in [
+        ("/keyward.token.v1.TokenService/IssueToken", 64),
+        ("/keyward.admin.v1.EndpointService/ListEndpoints", 64),
+        ("/keyward.admin.v1.TenantService/ApplyProfile", 1024),
+    ] {
+        let status = call(&kw.grpc(), path, vec![0; (most + 1) * 1024], None).await.unwrap_err();
+        assert_eq!(status.code(), Code::OutOfRange, "{path}: {status:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

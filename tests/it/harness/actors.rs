@@ -8,6 +8,7 @@ use keyward::proto::admin::application_service_client::ApplicationServiceClient;
 use keyward::proto::admin::audit_service_client::AuditServiceClient;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::credential_service_client::CredentialServiceClient;
+use keyward::proto::admin::endpoint_service_client::EndpointServiceClient;
 use keyward::proto::admin::role_service_client::RoleServiceClient;
 use keyward::proto::admin::scope_service_client::ScopeServiceClient;
 use keyward::proto::admin::tenant_service_client::TenantServiceClient;
@@ -79,6 +80,7 @@ pub(crate) struct Clients {
     pub(crate) scopes: ScopeServiceClient<Authorized>,
     pub(crate) applications: ApplicationServiceClient<Authorized>,
     pub(crate) credentials: CredentialServiceClient<Authorized>,
+    pub(crate) endpoints: EndpointServiceClient<Authorized>,
     pub(crate) tokens: TokenServiceClient<Authorized>,
     pub(crate) revocations: RevocationServiceClient<Authorized>,
 }
@@ -157,6 +159,7 @@ impl Admin {
             scopes: ScopeServiceClient::new(authorized()),
             applications: ApplicationServiceClient::new(authorized()),
             credentials: CredentialServiceClient::new(authorized()),
+            endpoints: EndpointServiceClient::new(authorized()),
             tokens: TokenServiceClient::new(authorized()),
             revocations: RevocationServiceClient::new(authorized()),
             channel: channel.clone(),

@@ -1,5 +1,6 @@
 //! The commands that talk to a server: output for scripts, useful exit codes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -76,7 +77,7 @@ async fn the_tour_works_on_postgresql() {
 /// From a profile to a deleted credential, by the command line alone.
 fn tour(desk: &Desk) {
     let dry = desk.run("apply deploy/profiles/vcc.toml --dry-run -o json").json();
-    assert_eq!(dry.as_array().unwrap().len(), 29, "a tenant, 25 scopes and 3 roles");
+    assert_eq!(dry.as_array().unwrap().len(), 69, "a tenant, 40 rules, 25 scopes and 3 roles");
     assert_eq!(desk.run("tenant show vcc").code, Some(3), "a dry run changes nothing");
     desk.run("apply deploy/profiles/vcc.toml").worked();
     assert_eq!(desk.run("apply deploy/profiles/vcc.toml -o json").json(), serde_json::json!([]));
@@ -178,6 +179,44 @@ fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = Finished::of(&mut keyward(["completions", shell])).worked();
         assert!(script.contains("introspect"), "{shell}");
+    }
+}
+
+#[test]
+fn every_shipped_profile_applies() {
+    let desk = Desk::new(&[]);
+    let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/profiles");
+    let mut applied = 0;
+    for entry in fs::read_dir(profiles).unwrap() {
+        let apply = format!("apply {}", entry.unwrap().path().display());
+        assert_ne!(desk.run(&format!("{apply} -o json")).json(), serde_json::json!([]));
+        assert_eq!(desk.run(&format!("{apply} -o json")).json(), serde_json::json!([]), "{apply}");
+        applied += 1;
+    }
+    assert_eq!(applied, 5);
+}
+
+#[test]
+fn each_scope_of_a_shipped_profile_with_rules_is_needed_somewhere() {
+    let names = |list: Option<&toml::Value>| -> BTreeSet<String> {
+        let each = list.and_then(toml::Value::as_array).into_iter().flatten();
+        each.map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    for profile in ["vcc", "voiso"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = path.join(format!("deploy/profiles/{profile}.toml"));
+        let table: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+        let scopes = table["scopes"].as_array().unwrap().iter();
+        let all: BTreeSet<_> =
+            scopes.map(|scope| scope["name"].as_str().unwrap().to_owned()).collect();
+        let mut needed = BTreeSet::new();
+        for rule in table["endpoints"].as_array().unwrap() {
+            let mut scopes = names(rule.get("all_of"));
+            scopes.extend(names(rule.get("any_of")));
+            assert!(!scopes.is_empty(), "a rule without scopes lets everybody: {rule}");
+            needed.extend(scopes);
+        }
+        assert_eq!(needed, all, "{profile}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! The commands for people, policies, the audit log and use, against a real server.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::binary::Finished;
 use super::commands::Desk;
@@ -29,6 +31,7 @@ fn a_day(desk: &Desk) {
     the_log_tells_a_credentials_life(desk);
     a_policy_is_set_field_by_field(desk);
     limits_given_in_part_keep_the_rest(desk);
+    rules_for_endpoints_come_with_a_profile(desk);
     several_applications_go_at_once(desk);
     use_is_counted(desk);
 }
@@ -324,6 +327,95 @@ fn limits_given_in_part_keep_the_rest(desk: &Desk) {
     }
     let log = desk.run(&format!("audit list limits --resource {credential}")).worked();
     assert!(log.contains("40 requests in 120 s, 5 tokens in 1 s, 9 items in a request"), "{log}");
+}
+
+fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("profile.toml");
+    let apply = format!("apply {}", file.display());
+    let profile = |rest: &str| {
+        let head =
+            "tenant = \"ends\"\nscopes = [{ name = \"calls.read\" }, { name = \"calls\" }]\n";
+        fs::write(&file, format!("{head}{rest}")).unwrap();
+    };
+    let rules = r#"
+        [policy.tenant_limits]
+        tokens = 100
+        token_window = "1h"
+
+        [[endpoints]]
+        method = "GET"
+        path = "/v1/calls/{id}"
+        any_of = ["calls.read", "calls"]
+        description = "Looks at a call"
+
+        [endpoints.limits]
+        requests = 10
+        request_window = "1m"
+        items_per_request = 5
+        observe_only = true
+
+        [[endpoints]]
+        method = "*"
+        path = "/v1/calls/**"
+        all_of = ["calls"]
+    "#;
+    profile(rules);
+    let dry = desk.run(&format!("{apply} --dry-run")).worked();
+    for part in ["ends/endpoints/GET /v1/calls/{id}", "10 requests in 60 s", "nothing was changed"]
+    {
+        assert!(dry.contains(part), "{part}: {dry}");
+    }
+    assert_eq!(desk.run("endpoint list ends").code, Some(3));
+    desk.run(&apply).worked();
+    assert!(desk.run(&apply).worked().contains("nothing to change"));
+    let limits = limits_shown(&[
+        ("requests", 10.into()),
+        ("items_per_request", 5.into()),
+        ("observe_only", true.into()),
+    ]);
+    let listed = json!([
+        {
+            "method": "*", "path": "/v1/calls/**", "all_of": ["calls"], "any_of": [],
+            "limits": null, "description": "",
+        },
+        {
+            "method": "GET", "path": "/v1/calls/{id}", "all_of": [],
+            "any_of": ["calls", "calls.read"], "limits": limits, "description": "Looks at a call",
+        },
+    ]);
+    assert_eq!(desk.run("endpoint list ends --output json").json(), listed);
+    let table = desk.run("endpoint list tenants/ends").worked();
+    for part in
+        ["ANY_OF", "/v1/calls/{id}", "calls calls.read", "requests 10", "request_window 60s"]
+    {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    let one = desk.run("endpoint list ends --limit 1");
+    assert!(one.stderr.contains("there are more"), "{one:?}");
+    let tenant = desk.run("tenant show ends -o json").json();
+    let limits = limits_shown(&[("tokens", 100.into()), ("token_window", "3600s".into())]);
+    assert_eq!(tenant["policy"]["tenant_limits"], limits);
+    let log = desk.run("audit list ends --action CreateEndpoint").worked();
+    assert!(
+        log.contains("GET /v1/calls/{id}") && log.contains("any_of: calls calls.read"),
+        "{log}"
+    );
+    desk.fails("scope delete ends/calls.read", 1, "tenants/ends/endpoints/GET /v1/calls/{id}");
+
+    let rule = "[[endpoints]]\nmethod = \"GET\"\npath = \"/x\"\n";
+    for (rest, says) in [
+        ("all_of = [\"nothing\"]", "profile.endpoint_set.endpoints[0].all_of[0] must be one of"),
+        ("limits = { tokens = 1 }", "profile.endpoint_set.endpoints[0].limits.tokens must be 0"),
+        ("limits = { request_window = \"soon\" }", "endpoints[0].limits.request_window must be"),
+        ("scopes = []", "unknown field `scopes`"),
+    ] {
+        profile(&format!("{rule}{rest}"));
+        desk.fails(&apply, 2, says);
+    }
+    profile("[[endpoints]]\nmethod = \"GET\"");
+    desk.fails(&apply, 2, "missing field `path`");
+    assert_eq!(desk.run("endpoint list ends --output json").json(), listed, "as it was");
 }
 
 fn several_applications_go_at_once(desk: &Desk) {

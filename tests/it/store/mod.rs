@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use keyward::clock::later;
 use keyward::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Credential, CredentialId,
-    CredentialKind, CredentialName, CredentialSettings, Owner, PageRequest, Record, Scope, ScopeId,
-    ScopeName, ScopeSet, ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
+    CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method, Owner,
+    PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet, ScopeSettings,
+    SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
 use keyward::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
 use tempfile::TempDir;
@@ -30,6 +31,7 @@ on_both_databases!(
     a_disabled_scope_is_not_effective,
     a_generation_of_signing_keys_has_one_key,
     writers_of_one_tenant_wait_for_each_other,
+    rules_are_found_by_the_scopes_they_name,
 );
 
 struct Fresh {
@@ -311,4 +313,54 @@ async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
     let mut session = fresh.store.read().await.unwrap();
     let left = session.find_application(&application.name).await.unwrap().unwrap();
     assert_eq!(left.epoch, application.epoch + 20);
+}
+
+async fn rules_are_found_by_the_scopes_they_name(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    let tenant = &application.name.tenant;
+    let rule = |path: &str, all_of: &str, any_of: &str| Endpoint {
+        method: Method::parse("GET").unwrap(),
+        path: PathTemplate::parse(path).unwrap(),
+        all_of: ScopeSet::parse(all_of).unwrap(),
+        any_of: ScopeSet::parse(any_of).unwrap(),
+        limits: Limits::parse("requests=40/60 observe_only").ok(),
+        description: "Zoë's".to_owned(),
+    };
+    let rules = [
+        rule("/1", "a.read", ""),
+        rule("/2", "x a.read y", ""),
+        rule("/3", "", "x a.read"),
+        rule("/4", "xa.read a.readx a_read A.READ", "aXread"),
+        rule("/5", "", ""),
+        rule("/6", "%", "_ a'b"),
+    ];
+    let mut tx = fresh.store.begin().await.unwrap();
+    for rule in rules.iter().rev() {
+        tx.write_endpoint(tenant, rule).await.unwrap();
+    }
+    assert_eq!(tx.endpoints(tenant).await.unwrap(), rules);
+    for (scope, paths) in [
+        ("a.read", &["/1", "/2", "/3"][..]),
+        ("x", &["/2", "/3"]),
+        ("a_read", &["/4"]),
+        ("%", &["/6"]),
+        ("_", &["/6"]),
+        ("a'b", &["/6"]),
+        ("a", &[]),
+        ("read", &[]),
+    ] {
+        let first = paths.iter().map(|path| format!("tenants/acme/endpoints/GET {path}")).collect();
+        let found = Found { count: i64::try_from(paths.len()).unwrap(), first };
+        let id = self::scope("acme", scope).id;
+        assert_eq!(tx.endpoints_naming(&id).await.unwrap(), found, "{scope}");
+    }
+    assert_eq!(tx.endpoints_naming(&scope("evil", "x").id).await.unwrap().count, 0);
+
+    let changed = Endpoint { limits: None, ..rule("/1", "", "b") };
+    tx.write_endpoint(tenant, &changed).await.unwrap();
+    tx.delete_endpoint(tenant, &rules[1]).await.unwrap();
+    let left = tx.endpoints(tenant).await.unwrap();
+    assert_eq!((left.len(), &left[0], &left[1]), (5, &changed, &rules[2]));
+    tx.delete_tenant(tenant).await.unwrap();
+    assert_eq!(tx.endpoints(tenant).await.unwrap(), [], "they go with the tenant");
 }

@@ -1,0 +1,90 @@
+//! Rules for endpoints.
+
+use std::collections::BTreeMap;
+
+use super::limits;
+use crate::domain::fields::text;
+use crate::domain::{
+    Endpoint, Endpoints, Fault, Fields, Method, PathTemplate, ScopeName, ScopeSet, ScopeSettings,
+};
+use crate::proto::admin as pb;
+
+const MOST_ENDPOINTS: usize = 500;
+const MOST_SCOPES: usize = 20;
+
+/// A whole set of rules, which may name the scopes of this catalogue; `field` is the list's
+/// own path.
+pub(super) fn endpoints(
+    fields: &mut Fields,
+    field: &str,
+    set: &pb::EndpointSet,
+    catalogue: &BTreeMap<ScopeName, ScopeSettings>,
+) -> Endpoints {
+    if set.endpoints.len() > MOST_ENDPOINTS {
+        fields.fault(field, format!("must have at most {MOST_ENDPOINTS} entries"));
+    }
+    let mut endpoints = Endpoints::default();
+    for (n, message) in set.endpoints.iter().enumerate() {
+        let field = format!("{field}[{n}]");
+        if let Some(rule) = endpoint(fields, &field, message, catalogue) {
+            fields.read(format!("{field}.path"), endpoints.insert(rule));
+        }
+    }
+    endpoints
+}
+
+fn endpoint(
+    fields: &mut Fields,
+    field: &str,
+    message: &pb::Endpoint,
+    catalogue: &BTreeMap<ScopeName, ScopeSettings>,
+) -> Option<Endpoint> {
+    let at = |name: &str| format!("{field}.{name}");
+    let method = fields.read(at("method"), Method::parse(&message.method));
+    let path = fields.read(at("path"), PathTemplate::parse(&message.path));
+    let all_of = scopes(fields, &at("all_of"), &message.all_of, catalogue);
+    let any_of = scopes(fields, &at("any_of"), &message.any_of, catalogue);
+    let limits = limits::limits(fields, &at("limits"), message.limits.as_ref());
+    if message.limits.is_some_and(|limits| limits.tokens > 0) {
+        fields.fault(at("limits.tokens"), "must be 0: no tokens are issued at an endpoint");
+    }
+    let description = fields.read(at("description"), text(&message.description, 0, 1000));
+    Some(Endpoint {
+        method: method?,
+        path: path?,
+        all_of: all_of?,
+        any_of: any_of?,
+        limits: limits?,
+        description: description?,
+    })
+}
+
+fn scopes(
+    fields: &mut Fields,
+    field: &str,
+    values: &[String],
+    catalogue: &BTreeMap<ScopeName, ScopeSettings>,
+) -> Option<ScopeSet> {
+    if values.len() > MOST_SCOPES {
+        fields.fault(field, format!("must have at most {MOST_SCOPES} entries"));
+    }
+    fields.read_each(field, values, |value| {
+        let scope = ScopeName::parse(value)?;
+        if catalogue.contains_key(&scope) {
+            Ok(scope)
+        } else {
+            Err(Fault::new("must be one of the profile's scopes"))
+        }
+    })
+}
+
+pub(in crate::grpc) fn message(endpoint: Endpoint) -> pb::Endpoint {
+    pb::Endpoint {
+        method: endpoint.method.to_string(),
+        path: endpoint.path.to_string(),
+        all_of: endpoint.all_of.to_strings(),
+        any_of: endpoint.any_of.to_strings(),
+        limits: endpoint.limits.map(limits::message),
+        description: endpoint.description,
+    }
+}
