@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 const PROTOS: &[&str] = &[
+    "keyward/access/v1/access.proto",
     "keyward/access/v1/key.proto",
     "keyward/access/v1/revocation.proto",
     "keyward/admin/v1/application.proto",
@@ -31,6 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Secrets travel in these: `src/proto.rs` gives them a Debug that does not tell.
         .skip_debug([
+            ".keyward.access.v1.BatchCheckAccessRequest",
+            ".keyward.access.v1.CheckAccessRequest",
             ".keyward.admin.v1.CreateCredentialResponse",
             ".keyward.admin.v1.RevealCredentialResponse",
             ".keyward.admin.v1.RotateCredentialResponse",

@@ -113,6 +113,23 @@ pub enum Error {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// A limit is reached.
+    #[error(
+        "the limit of {name} is reached, {limit} in {} s: try again in {} s",
+        .window.as_secs(), whole_seconds(*.retry_after)
+    )]
+    RateLimited {
+        /// A word for it.
+        policy: &'static str,
+        /// Whose limit it is, and of what.
+        name: String,
+        /// Most in any window.
+        limit: u64,
+        /// The window.
+        window: Duration,
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// What followed the cursor is gone, or it is of another list.
     #[error("the cursor is too old, or of another list: begin without one")]
     CursorTooOld,
@@ -220,6 +237,7 @@ impl Error {
             | Self::EtagMismatch(_)
             | Self::RotationInProgress { .. }
             | Self::Overloaded { .. }
+            | Self::RateLimited { .. }
             | Self::CursorTooOld
             | Self::TooSlow
             | Self::Stopping
@@ -233,6 +251,11 @@ impl Error {
     pub fn internal(what: impl Display) -> Self {
         Self::Internal(what.to_string().into())
     }
+}
+
+/// A span in whole seconds, not less: who waits that long waits long enough.
+pub fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
 /// How many scopes or resources an error names.

@@ -50,6 +50,8 @@ macro_rules! redacted {
 }
 
 redacted!(
+    access::BatchCheckAccessRequest,
+    access::CheckAccessRequest,
     admin::CreateCredentialResponse,
     admin::RevealCredentialResponse,
     admin::RotateCredentialResponse,

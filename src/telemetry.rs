@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderMap;
@@ -19,7 +21,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use tracing::{Instrument, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::LevelFilter;
@@ -94,6 +96,9 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     in_flight: Family<FaceLabels, Gauge>,
+    staleness: Gauge<f64, AtomicU64>,
+    revocations: Gauge,
+    watchers: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,9 +123,8 @@ struct FaceLabels {
 const BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-impl Metrics {
-    /// The metrics of a server that computes and counts hashes of secrets.
-    pub fn new(hashes: &Counter) -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
         let requests = Family::default();
         registry.register("requests", "Requests answered, by their outcome", requests.clone());
@@ -133,10 +137,34 @@ impl Metrics {
         );
         let in_flight = Family::default();
         registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
-        registry.register("secret_hashes", "Hashes of secrets computed", hashes.clone());
+        let staleness = Gauge::default();
+        registry.register(
+            "revocations_staleness_seconds",
+            "How long ago it was last known that no revocation was missing",
+            staleness.clone(),
+        );
+        let revocations = Gauge::default();
+        registry.register("revocations", "Revocations that are held", revocations.clone());
+        let watchers = Gauge::default();
+        registry.register("watchers", "Streams that tell of revocations", watchers.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
-        Self { registry, requests, durations, in_flight }
+        Self { registry, requests, durations, in_flight, staleness, revocations, watchers }
+    }
+}
+
+impl Metrics {
+    /// Adds what others count.
+    pub fn add(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register(name, help, metric);
+    }
+
+    /// Takes down how it stands with the revocations.
+    pub fn look_at_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
+        let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.staleness.set(staleness.as_secs_f64());
+        self.revocations.set(whole(held));
+        self.watchers.set(whole(watchers));
     }
 
     /// All metrics in the `OpenMetrics` text format, which Prometheus reads.

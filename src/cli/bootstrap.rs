@@ -25,7 +25,7 @@ impl Bootstrap {
         let config = self.options.read()?;
         let store = open_store(&config).await?;
         // No token is issued here, so whose name would stand in it does not matter.
-        let service = build_service(&config, &store, Clock::system(), String::new()).await?;
+        let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let credential = service.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;

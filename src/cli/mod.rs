@@ -112,7 +112,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Dev(command) => command.run().await,
         Command::Serve(command) => command.run().await,
         Command::Migrate(command) => command.run().await,
-        Command::Bootstrap(command) => command.run().await,
+        Command::Bootstrap(command) => Box::pin(command.run()).await,
         Command::Config(command) => command.run(),
         Command::Apply(command) => command.run().await,
         Command::Token(command) => command.run().await,

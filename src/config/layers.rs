@@ -133,7 +133,7 @@ impl Reader {
     }
 
     /// A URL whose password is shown to nobody.
-    pub(super) fn database<T: fmt::Display>(
+    pub(super) fn url<T: fmt::Display>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, Fault>,

@@ -15,6 +15,8 @@ pub use layers::{Faults, Layers, Setting};
 
 use crate::domain::Fault;
 use crate::keys::SigningAlgorithm;
+use crate::limiter::Rate;
+use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
 use crate::secrets::{MasterKey, Prefixes, Queue};
 use crate::store::{Database, PoolOptions};
@@ -34,6 +36,8 @@ pub struct Config {
     pub listen: Listen,
     /// Where everything is kept.
     pub database: DatabaseConfig,
+    /// What connects replicas.
+    pub redis: RedisConfig,
     /// How secrets look and are hashed.
     pub secrets: SecretsConfig,
     /// How tokens are signed.
@@ -83,6 +87,17 @@ pub struct DatabaseConfig {
     pub pool: PoolOptions,
 }
 
+/// What connects replicas.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// Which Redis; `None`: there is one replica.
+    pub url: Option<RedisUrl>,
+    /// What all of its keys begin with.
+    pub key_prefix: String,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+}
+
 /// How secrets look and are hashed.
 #[derive(Clone, Debug)]
 pub struct SecretsConfig {
@@ -90,6 +105,8 @@ pub struct SecretsConfig {
     pub prefixes: Prefixes,
     /// How hashes wait for a core.
     pub hash_queue: Queue,
+    /// How many wrong ones of one client may come from one source; `None`: any number.
+    pub failure_budget: Option<Rate>,
 }
 
 /// Bounds of requests and connections.
@@ -150,6 +167,14 @@ impl Config {
                     acquire_timeout: r.get("database.acquire_timeout", "10s", positive),
                 },
             },
+            redis: RedisConfig {
+                url: r.url("redis.url", RedisUrl::parse),
+                key_prefix: r.get("redis.key_prefix", "keyward", key_prefix),
+                timeouts: Timeouts {
+                    connect: r.get("redis.connect_timeout", "1s", positive),
+                    response: r.get("redis.response_timeout", "250ms", positive),
+                },
+            },
             secrets: SecretsConfig {
                 prefixes: Prefixes {
                     client_secret: r.get("secrets.client_secret_prefix", "kws", prefix),
@@ -159,6 +184,7 @@ impl Config {
                     length: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
                     longest_wait: r.get("secrets.hash_wait", "10s", positive),
                 },
+                failure_budget: failure_budget(r),
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
             revocations: revocation::Options {
@@ -207,7 +233,7 @@ fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
 
 fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
     let default = Database::Sqlite(data_dir.join("keyward.db"));
-    r.database("database.url", Database::parse).unwrap_or(default)
+    r.url("database.url", Database::parse).unwrap_or(default)
 }
 
 fn parsed(value: &str) -> Result<SocketAddr, Fault> {
@@ -255,6 +281,26 @@ fn path(value: &str) -> Result<PathBuf, Fault> {
 fn prefix(value: &str) -> Result<String, Fault> {
     let fits = (1..=16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
     fits.then(|| value.to_owned()).ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
+}
+
+fn failure_budget(r: &mut Reader) -> Option<Rate> {
+    let most = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
+    let window = r.get("secrets.wrong_secrets_window", "1m", failure_window);
+    (most > 0).then(|| Rate::new(most, window))
+}
+
+fn key_prefix(value: &str) -> Result<String, Fault> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_:.".contains(&b);
+    let fits = (1..=64).contains(&value.len()) && value.bytes().all(allowed);
+    fits.then(|| value.to_owned())
+        .ok_or_else(|| Fault::new("must be 1 to 64 letters, digits and - _ : ."))
+}
+
+fn failure_window(value: &str) -> Result<Duration, Fault> {
+    let most = Duration::from_hours(24);
+    positive(value).and_then(|span| {
+        if span <= most { Ok(span) } else { Err(Fault::new("must be at most 24h")) }
+    })
 }
 
 fn http_url(value: &str) -> Result<String, Fault> {

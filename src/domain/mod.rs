@@ -1,6 +1,7 @@
 //! The words of Keyward and its rules: pure, without I/O, without a clock. Values are
 //! valid by construction, so what a function is given it need not check again.
 
+pub mod access;
 pub mod application;
 pub mod audit;
 pub mod authority;
@@ -23,6 +24,10 @@ pub mod tenant;
 pub mod usage;
 pub mod user;
 
+pub use access::{
+    Access, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf, NeededScopes,
+    Outcome as AccessOutcome, Principal, Requirement, most_items,
+};
 pub use application::{
     Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,
     effective_scopes,

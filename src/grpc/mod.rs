@@ -2,6 +2,7 @@
 //! becomes domain values, one method of the service answers, and the answer becomes a
 //! message again. No rule of the business is here.
 
+mod access;
 mod applications;
 mod audit;
 mod auth;
@@ -34,6 +35,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::proto;
+use crate::proto::access::access_service_server::AccessServiceServer;
 use crate::proto::access::key_service_server::KeyServiceServer;
 use crate::proto::access::revocation_service_server::RevocationServiceServer;
 use crate::proto::admin::application_service_server::ApplicationServiceServer;
@@ -95,6 +97,7 @@ pub fn router<H: Health>(
         .add_service(limited!(EndpointServiceServer))
         .add_service(limited!(AuditServiceServer))
         .add_service(limited!(TokenServiceServer))
+        .add_service(limited!(AccessServiceServer))
         .add_service(limited!(KeyServiceServer))
         .add_service(limited!(RevocationServiceServer))
         .into_axum_router()

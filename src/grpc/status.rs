@@ -59,6 +59,7 @@ fn table(error: &Error) -> (Code, ErrorReason) {
             (Code::FailedPrecondition, ErrorReason::RotationInProgress)
         }
         Error::Overloaded { .. } => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::CursorTooOld => (Code::OutOfRange, ErrorReason::CursorTooOld),
         Error::TooSlow => (Code::Aborted, ErrorReason::TooSlow),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
@@ -113,6 +114,11 @@ fn details(error: &Error) -> ErrorDetails {
         Error::Overloaded { retry_after } => {
             let mut details = ErrorDetails::with_retry_info(Some(*retry_after));
             details.add_quota_failure_violation("secret hashes at once", message);
+            details
+        }
+        Error::RateLimited { name, retry_after, .. } => {
+            let mut details = ErrorDetails::with_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation(name, message);
             details
         }
         Error::Unavailable(_) | Error::Stopping => {

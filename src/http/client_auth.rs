@@ -1,5 +1,7 @@
 //! Client authentication (RFC 6749, section 2.3): HTTP Basic, or the body; one of them.
 
+use std::net::IpAddr;
+
 use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,9 +45,14 @@ impl Presented {
     }
 
     /// Who this proves, with a challenge if that fails.
-    pub(super) async fn authenticate(self, service: &Service) -> Result<Client, OAuthError> {
+    pub(super) async fn authenticate(
+        self,
+        service: &Service,
+        source: Option<IpAddr>,
+    ) -> Result<Client, OAuthError> {
         let basic = self.basic;
-        service.authenticate_client(self.proof).await.map_err(|error| answer(error, basic))
+        let client = service.authenticate_client(self.proof, source).await;
+        client.map_err(|error| answer(error, basic))
     }
 
     fn basic(form: &Form, encoded: &str) -> Result<Self, OAuthError> {
@@ -92,7 +99,7 @@ pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAu
             .await
             .map_err(|error| OAuthError::from(error).challenge(BEARER));
     }
-    let client = Presented::in_form(form)?.authenticate(service).await?;
+    let client = Presented::in_form(form)?.authenticate(service, form.source).await?;
     Ok(service.client_calls(client, form.source))
 }
 

@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::json;
-use crate::error::Error;
+use super::rate_limit::Reached;
+use crate::error::{Error, whole_seconds};
 
 /// An error answer.
 #[derive(Clone, Debug)]
@@ -17,6 +18,7 @@ pub(super) struct OAuthError {
     body: Body,
     challenge: Option<&'static str>,
     retry_after: Option<Duration>,
+    reached: Option<Box<Reached>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +35,7 @@ impl OAuthError {
             body: Body { error, error_description: String::new() },
             challenge: None,
             retry_after: None,
+            reached: None,
         }
     }
 
@@ -72,10 +75,15 @@ impl From<Error> for OAuthError {
         let (status, code) = table(&error);
         let mut answer = Self::new(status, code).describe(error.to_string());
         answer.retry_after = match error {
-            Error::Overloaded { retry_after } => Some(retry_after),
+            Error::Overloaded { retry_after } | Error::RateLimited { retry_after, .. } => {
+                Some(retry_after)
+            }
             Error::Unavailable(_) => Some(Duration::from_secs(1)),
             _ => None,
         };
+        if let Error::RateLimited { policy, limit, window, retry_after, .. } = error {
+            answer.reached = Some(Box::new(Reached { policy, limit, window, retry_after }));
+        }
         answer
     }
 }
@@ -93,7 +101,9 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         Error::UnsupportedTokenType => (StatusCode::BAD_REQUEST, "unsupported_token_type"),
         Error::PermissionDenied(_) => (StatusCode::FORBIDDEN, "access_denied"),
         Error::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "access_denied"),
-        Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
+        Error::Overloaded { .. } | Error::RateLimited { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable")
+        }
         Error::DeadlineExceeded | Error::Unavailable(_) | Error::Stopping => {
             (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
         }
@@ -122,7 +132,10 @@ impl IntoResponse for OAuthError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(wait) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
+        }
+        if let Some(reached) = self.reached {
+            reached.tell(headers);
         }
         response
     }

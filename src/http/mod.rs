@@ -6,6 +6,7 @@ mod discovery;
 mod error;
 mod form;
 mod introspect;
+mod rate_limit;
 mod revoke;
 mod token;
 

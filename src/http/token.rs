@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::client_auth::{Presented, answer};
 use super::error::OAuthError;
 use super::form::Form;
-use super::json;
+use super::{json, rate_limit};
 use crate::domain::{Audience, GrantRequest, ScopeSet};
 use crate::service::Service;
 
@@ -36,9 +36,10 @@ pub(super) async fn token(
     }
     let presented = Presented::in_form(&form)?;
     let basic = presented.is_basic();
-    let client = presented.authenticate(&service).await?;
+    let client = presented.authenticate(&service, form.source).await?;
     let token = service
         .issue_to(&client, wanted(&form)?, form.source)
+        .await
         .map_err(|error| answer(error, basic))?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
@@ -46,7 +47,9 @@ pub(super) async fn token(
         expires_in: token.expires_in.as_secs(),
         scope: token.scopes.to_string(),
     };
-    Ok(json(StatusCode::OK, "no-store", &body))
+    let mut response = json(StatusCode::OK, "no-store", &body);
+    rate_limit::tell(response.headers_mut(), &token.limits);
+    Ok(response)
 }
 
 fn wanted(form: &Form) -> Result<GrantRequest, OAuthError> {

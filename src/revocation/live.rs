@@ -1,6 +1,7 @@
 //! Keeping the index up with the database, and knowing how far behind it may be. The
 //! database is asked at short intervals, and when somebody has news; an index that has not
-//! been confirmed for too long is believed no more before the database was asked again.
+//! been confirmed for too long is believed no more before the database was asked again. If
+//! that does not answer, the projection may: another replica may still reach the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +12,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Index;
+use super::projection::Projection;
 use crate::clock::Stopwatch;
 use crate::domain::{Minted, Revocation};
 use crate::error::{Error, Result};
+use crate::redis::{Heard, Redis, Subscription};
 use crate::store::{Feed, Session, Store};
 
 /// How many rows are read at once.
 const BATCH: i64 = 1000;
 /// How long the database may take to answer, before it counts as away.
-const LONGEST_READ: Duration = Duration::from_secs(2);
+const LONGEST_READ: Duration = Duration::from_secs(1);
 
 /// How an index is kept up.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,9 @@ pub struct Live {
     since: Stopwatch,
     /// When it was last known that nothing was missing, in nanoseconds.
     confirmed: AtomicU64,
+    /// When the database itself last said so.
+    confirmed_by_database: AtomicU64,
+    projection: Option<Projection>,
     /// The last attempt to catch up: when it began, and whether it succeeded.
     attempt: Mutex<(Duration, bool)>,
     /// Told the number of the newest revocation.
@@ -47,20 +53,20 @@ pub struct Live {
 }
 
 impl Live {
-    /// The index over this database, loaded.
-    pub async fn load(store: Store, options: Options) -> Result<Self> {
+    /// The index over this database, loaded; with other replicas that this Redis connects.
+    pub async fn load(store: Store, redis: Option<Redis>, options: Options) -> Result<Self> {
         let live = Self {
             store,
             options,
             index: Arc::default(),
             since: Stopwatch::start(),
             confirmed: AtomicU64::new(0),
+            confirmed_by_database: AtomicU64::new(0),
+            projection: redis.map(Projection::new),
             attempt: Mutex::default(),
             news: watch::Sender::new(0),
         };
-        let began = live.since.elapsed();
-        live.read().await?;
-        live.confirm(began);
+        live.look().await?;
         Ok(live)
     }
 
@@ -77,8 +83,12 @@ impl Live {
 
     /// How long ago it was last known that nothing was missing.
     pub fn staleness(&self) -> Duration {
-        let confirmed = Duration::from_nanos(self.confirmed.load(Ordering::Acquire));
-        self.since.elapsed().saturating_sub(confirmed)
+        self.age_of(&self.confirmed)
+    }
+
+    fn age_of(&self, moment: &AtomicU64) -> Duration {
+        let moment = Duration::from_nanos(moment.load(Ordering::Acquire));
+        self.since.elapsed().saturating_sub(moment)
     }
 
     /// Sees to it that nothing is missing, within the bound.
@@ -86,7 +96,7 @@ impl Live {
         if self.staleness() <= self.options.max_staleness {
             return Ok(());
         }
-        self.catch_up().await
+        Box::pin(self.catch_up()).await
     }
 
     /// Told whenever there are new revocations.
@@ -110,11 +120,8 @@ impl Live {
         let mut attempt = self.attempt.lock().await;
         if attempt.0 < asked {
             let began = self.since.elapsed();
-            let outcome = self.read().await;
+            let outcome = self.look().await;
             *attempt = (began, outcome.is_ok());
-            if outcome.is_ok() {
-                self.confirm(began);
-            }
             return outcome;
         }
         if attempt.1 {
@@ -124,13 +131,22 @@ impl Live {
         }
     }
 
-    /// Asks again and again until told to stop.
-    pub async fn keep_up(&self, stop: CancellationToken) {
+    /// Reads on, and again and again until told to stop: at intervals, and when another
+    /// replica has news.
+    pub async fn follow(&self, stop: CancellationToken) {
+        let mut news = self.projection.as_ref().map(Projection::subscribe);
         let mut failing = false;
         loop {
-            let pause = tokio::time::sleep(self.options.poll_interval);
-            if stop.run_until_cancelled(pause).await.is_none() {
-                return;
+            let rumour = async {
+                match &mut news {
+                    Some(news) => self.hear_of_more(news).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = rumour => {}
+                () = tokio::time::sleep(self.options.poll_interval) => {}
             }
             let outcome = self.catch_up().await;
             // Told when it begins, not every second.
@@ -143,26 +159,96 @@ impl Live {
         }
     }
 
-    fn confirm(&self, at: Duration) {
-        let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-        self.confirmed.fetch_max(at, Ordering::AcqRel);
+    /// Waits until another replica tells of something that is not known here.
+    async fn hear_of_more(&self, news: &mut Subscription) {
+        loop {
+            match news.hear().await {
+                Heard::Subscribed => return,
+                Heard::Message(number) => {
+                    let number = std::str::from_utf8(&number).ok().and_then(|n| n.parse().ok());
+                    if number.is_none_or(|number: i64| number > self.index.last()) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells other replicas what this one has read, again and again until told to stop.
+    pub async fn tell(&self, stop: CancellationToken) {
+        let Some(projection) = &self.projection else {
+            return;
+        };
+        let mut news = self.news.subscribe();
+        let mut known = self.index.last();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = news.changed() => {}
+                () = tokio::time::sleep(self.options.poll_interval) => {}
+            }
+            // A link that is down is told of by whoever keeps it.
+            if let Err(error) = self.bring(projection, &mut known).await {
+                tracing::debug!(%error, "the projection was not brought up to date");
+            }
+        }
+    }
+
+    async fn bring(&self, projection: &Projection, known: &mut i64) -> Result<()> {
+        let age = self.age_of(&self.confirmed_by_database);
+        let reached = projection.follow(&self.index, age, known).await?;
+        if reached > self.index.last() {
+            // It had that from the database, or the database has gone back to an older state.
+            self.catch_up().await?;
+            if reached > self.index.last() {
+                let age = self.age_of(&self.confirmed_by_database);
+                *known = projection.rebuild(&self.index, age).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the database, and at the projection if that does not answer.
+    async fn look(&self) -> Result<()> {
+        let began = self.since.elapsed();
+        let outcome = match self.read().await {
+            Ok(()) => {
+                confirm(&self.confirmed_by_database, began);
+                confirm(&self.confirmed, began);
+                Ok(())
+            }
+            Err(error) => match &self.projection {
+                Some(projection) => self.fetch(projection).await.map_err(|_| error),
+                None => Err(error),
+            },
+        };
         let last = self.index.last();
         self.news.send_if_modified(|known| std::mem::replace(known, last) != last);
+        outcome
+    }
+
+    async fn fetch(&self, projection: &Projection) -> Result<()> {
+        let began = self.since.elapsed();
+        let fetched = projection.fetch(&self.index.feed(), self.index.last()).await?;
+        let old = fetched.age > self.options.max_staleness;
+        if self.index.extend(fetched.rows, fetched.last).is_err() || old {
+            return Err(Error::Unavailable("Redis does not know what is new either".into()));
+        }
+        confirm(&self.confirmed, began.saturating_sub(fetched.age));
+        Ok(())
     }
 
     async fn read(&self) -> Result<()> {
-        let late = || Error::Unavailable("the database did not answer in time".into());
-        let session = timeout(LONGEST_READ, self.store.read_apart());
-        let mut session = session.await.map_err(|_| late())??;
-        if let Ok(outcome) = timeout(LONGEST_READ, self.read_with(&mut session)).await {
-            return outcome;
+        let mut session = within(self.store.read_apart()).await?;
+        let outcome = self.read_with(&mut session).await;
+        if let Err(Error::Unavailable(_)) = &outcome {
+            session.abandon();
         }
-        session.abandon();
-        Err(late())
+        outcome
     }
 
     async fn read_with(&self, session: &mut Session) -> Result<()> {
-        let feed = session.revocation_feed().await?;
+        let feed = within(session.revocation_feed()).await?;
         let last = self.index.last();
         if feed.id != self.index.feed() || feed.last_number < last {
             // Another database, or an older state of it, has taken the place of ours.
@@ -187,10 +273,21 @@ async fn read_after(session: &mut Session, after: i64, last: i64) -> Result<Vec<
     let mut rows: Vec<Revocation> = Vec::new();
     let mut after = after;
     while after < last {
-        let batch = session.list_revocations(after, last, BATCH).await?;
+        let batch = within(session.list_revocations(after, last, BATCH)).await?;
         let Some(newest) = batch.last() else { break };
         after = newest.number;
         rows.extend(batch);
     }
     Ok(rows)
+}
+
+fn confirm(moment: &AtomicU64, at: Duration) {
+    let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+    moment.fetch_max(at, Ordering::AcqRel);
+}
+
+/// An answer of the database, if it comes in time.
+async fn within<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::Unavailable("the database did not answer in time".into());
+    timeout(LONGEST_READ, answer).await.map_err(late)?
 }

@@ -4,6 +4,7 @@
 pub mod cursor;
 pub mod index;
 mod live;
+mod projection;
 
 pub use cursor::Cursor;
 pub use index::{Index, Part};

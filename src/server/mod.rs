@@ -3,13 +3,14 @@
 
 mod connections;
 mod ops;
+mod replicas;
 
 use std::collections::HashSet;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +28,12 @@ use crate::config::{Config, MasterKeySource};
 use crate::domain::Fault;
 use crate::error::Error;
 use crate::grpc::Streaming;
+use crate::limiter::Limiter;
+use crate::redis::Redis;
 use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
-use crate::telemetry::{Metrics, Observed, observe};
+use crate::telemetry::{Observed, observe};
 use crate::{grpc, http};
 
 /// How often signing keys are read again: far more often than a key's notice.
@@ -43,6 +46,8 @@ const PURGE: Duration = Duration::from_mins(10);
 /// How often the use of credentials is written: a crash loses this much and what a write
 /// takes, 5 s at most.
 const USAGE: Duration = Duration::from_secs(2);
+/// How often limits that say nothing any more are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
 /// How long the database may take to be closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,6 +73,19 @@ pub enum StartError {
         /// Why.
         cause: String,
     },
+    /// Another server has the SQLite file.
+    #[error(
+        "another keyward serves from {}: SQLite is for one server alone, several replicas \
+         need PostgreSQL (database.url)",
+        .path.display()
+    )]
+    Shared {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Redis answers, and is not fit to be relied on.
+    #[error("the Redis of redis.url cannot be used: {0}")]
+    Redis(String),
     /// What is in the database cannot be read with this master key, or is broken.
     #[error("the signing keys cannot be used: {0}")]
     SigningKeys(String),
@@ -100,6 +118,9 @@ pub struct Server {
     /// The first admin credential, if this start made the tenant it belongs to.
     pub first_credential: Option<FirstCredential>,
     store: Store,
+    redis: Option<Redis>,
+    /// Keeps other servers away from a SQLite file.
+    _alone: Option<File>,
     health: HealthReporter,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -124,8 +145,15 @@ pub async fn build_service(
     store: &Store,
     clock: Clock,
     issuer: String,
+    redis: Option<Redis>,
 ) -> Result<Service, StartError> {
     let parts = Parts {
+        limiter: match &redis {
+            Some(redis) => Limiter::over(redis.clone(), clock.clone()),
+            None => Limiter::in_memory(clock.clone()),
+        },
+        failure_budget: config.secrets.failure_budget,
+        redis,
         store: store.clone(),
         master_key: master_key(config, store).await?,
         clock,
@@ -154,7 +182,13 @@ impl Server {
             format!("http://{http_at}")
         });
         let store = open_store(config).await?;
-        let service = Arc::new(build_service(config, &store, clock, issuer).await?);
+        let alone = match &config.database.url {
+            Database::Sqlite(file) => Some(replicas::take_alone(file)?),
+            Database::Postgres(_) => None,
+        };
+        let redis = replicas::connect(config).await?;
+        let service = build_service(config, &store, clock, issuer, redis.clone()).await?;
+        let service = Arc::new(service);
         service
             .follow_signing_algorithm()
             .await
@@ -162,7 +196,7 @@ impl Server {
         let first_credential =
             service.bootstrap_if_new().await.map_err(|error| StartError::Internal(cause(error)))?;
 
-        let metrics = Arc::new(Metrics::new(service.hashes()));
+        let metrics = Arc::new(ops::metrics(&service, redis.as_ref()));
         let (health, health_service) = tonic_health::server::health_reporter();
         let stop = CancellationToken::new();
         let streaming = Streaming { patience: config.limits.watch_patience, stop: stop.clone() };
@@ -176,6 +210,8 @@ impl Server {
             ops: ops_at,
             first_credential,
             store,
+            redis,
+            _alone: alone,
             health,
             stop,
             tasks: TaskTracker::new(),
@@ -194,6 +230,11 @@ impl Server {
         server.serve(ops, ops::router(Arc::clone(&server.service), metrics), limits);
         server.keep_up();
         Ok(server)
+    }
+
+    /// The link to Redis, if there is one.
+    pub fn redis(&self) -> Option<&Redis> {
+        self.redis.as_ref()
     }
 
     /// Stops: no new connections, requests under way end within the grace, then the
@@ -226,9 +267,20 @@ impl Server {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
         self.every(USAGE, |service| async move { service.write_usage().await });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
-        let live = Arc::clone(self.service.revocations());
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move { live.keep_up(stop).await });
+        self.every(SWEEP, |service| async move {
+            service.limiter().sweep();
+            Ok(())
+        });
+        let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());
+        self.tasks.spawn(async move { live.follow(stop).await });
+        let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());
+        self.tasks.spawn(async move { live.tell(stop).await });
+        if let Some(redis) = self.redis.clone() {
+            let limiter = self.service.limiter().clone();
+            self.tasks.spawn(replicas::announce(redis.clone(), limiter, self.stop.clone()));
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move { redis.run_link(stop).await });
+        }
         let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
         let health = self.health.clone();
         self.tasks.spawn(async move {

@@ -8,13 +8,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::redis::Redis;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
 /// `/livez`, `/readyz` and `/metrics`.
 pub(super) fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
-    let ready = Router::new().route("/readyz", get(ready)).with_state(service);
-    let metrics = Router::new().route("/metrics", get(encode)).with_state(metrics);
+    let ready = Router::new().route("/readyz", get(ready)).with_state(Arc::clone(&service));
+    let metrics = Router::new().route("/metrics", get(encode)).with_state((metrics, service));
     Router::new().route("/livez", get(async || "ok\n")).merge(ready).merge(metrics)
 }
 
@@ -28,10 +29,33 @@ async fn ready(State(service): State<Arc<Service>>) -> Response {
     }
 }
 
-async fn encode(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let live = service.revocations();
+    metrics.look_at_revocations(live.staleness(), live.index().len(), service.watching());
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// What is measured of this server.
+pub(super) fn metrics(service: &Service, redis: Option<&Redis>) -> Metrics {
+    let mut metrics = Metrics::default();
+    metrics.add("secret_hashes", "Hashes of secrets computed", service.hashes().clone());
+    metrics.add(
+        "limits_exceeded",
+        "Requests and tokens beyond a limit, refused or only observed",
+        service.exceeded().clone(),
+    );
+    if let Some(redis) = redis {
+        metrics.add("redis_commands", "Commands sent to Redis", redis.commands().clone());
+        metrics.add("redis_up", "Whether Redis can be asked", redis.up().clone());
+        metrics.add(
+            "limiter_fallbacks",
+            "Decisions about limits made without Redis, by this server's share",
+            service.limiter().fallbacks().clone(),
+        );
+    }
+    metrics
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::snapshots::Snapshots;
 use super::{Caller, Service};
 use crate::domain::{
     Action, Actor, AuditEvent, Authority, FieldChange, NewRevocation, Outcome, Page, Subject,
@@ -36,6 +37,7 @@ pub(super) struct Ledger {
     revocations: Vec<NewRevocation>,
     revokes: bool,
     live: Arc<Live>,
+    snapshots: Arc<Snapshots>,
 }
 
 /// A transaction in which nobody else changes the tenant, and what the caller may do there.
@@ -185,9 +187,13 @@ impl Ledger {
         if !self.revocations.is_empty() {
             revoked = self.tx.insert_revocations(&self.revocations, self.now).await?;
         }
-        self.tx.commit().await?;
+        let committed = self.tx.commit().await;
+        // Even if it failed: the answer alone may have been lost.
+        self.snapshots.changed(&self.tenant);
+        committed?;
         if self.revokes {
-            self.live.committed(&revoked).await;
+            // Apart, so that what every change holds does not grow by it.
+            Box::pin(self.live.committed(&revoked)).await;
         }
         Ok(())
     }
@@ -271,6 +277,7 @@ impl Service {
             revocations: Vec::new(),
             revokes: false,
             live: Arc::clone(&self.revocations),
+            snapshots: Arc::clone(&self.snapshots),
         })
     }
 

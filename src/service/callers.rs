@@ -119,7 +119,7 @@ impl Caller {
     }
 
     /// Refuses a caller who may not check every tenant's tokens.
-    pub(super) fn require_verifier(&self) -> Result<()> {
+    pub fn require_verifier(&self) -> Result<()> {
         if self.has_built_in(ScopeName::VERIFY) || self.has_built_in(ScopeName::ADMIN) {
             Ok(())
         } else {
@@ -222,7 +222,7 @@ impl Service {
         address: Option<IpAddr>,
     ) -> Result<Caller> {
         if self.prefixes.looks_like_api_key(bearer.expose()) {
-            return match self.authenticate_client(Proof::ApiKey(bearer.clone())).await {
+            return match self.authenticate_client(Proof::ApiKey(bearer.clone()), address).await {
                 Ok(client) => Ok(self.client_calls(client, address)),
                 Err(Error::InvalidClient) => Err(REFUSED),
                 Err(error) => Err(error),
@@ -238,6 +238,6 @@ impl Service {
         let scopes = ScopeSet::parse(&claims.scope)
             .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?;
         let standing = Standing::of_token(claims);
-        Ok(Caller::application(client.application.name, scopes, standing, address))
+        Ok(Caller::application(client.application.name.clone(), scopes, standing, address))
     }
 }

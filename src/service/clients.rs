@@ -1,5 +1,7 @@
 //! Client authentication: one way in, whatever face it comes through.
 
+use std::net::IpAddr;
+
 use super::Service;
 use crate::domain::{Client, CredentialId, CredentialKind, SecretRecord};
 use crate::error::{Error, Result};
@@ -29,13 +31,20 @@ struct Standing {
 impl Service {
     /// The client that this proves, if it is one that may do anything now. Unknown,
     /// wrong, disabled, expired: the error is the same, and so is the work, except that
-    /// what cannot be a secret at all (its form is no secret) costs nothing.
-    pub async fn authenticate_client(&self, proof: Proof) -> Result<Client> {
+    /// what cannot be a secret at all (its form is no secret) costs nothing. Too many wrong
+    /// ones of one client from one source are refused unread.
+    pub async fn authenticate_client(
+        &self,
+        proof: Proof,
+        source: Option<IpAddr>,
+    ) -> Result<Client> {
         let (id, secret) = self.plausible(proof).ok_or(Error::InvalidClient)?;
+        let guess = self.begin_guess(&id, source).await?;
         let read = self.standing(&id, &secret).await?;
         let hash = read.as_ref().and_then(|read| read.hash.clone());
         let proven = self.hasher.verify(secret.clone(), hash.clone()).await?;
         if !proven || !read.is_some_and(|read| read.active) {
+            guess.failed().await;
             return Err(Error::InvalidClient);
         }
         // The hash may have waited for seconds: what counts is how things stand after it.

@@ -1,6 +1,7 @@
 //! The use cases: the only business logic, the same for gRPC and HTTP. Nothing here
 //! knows either of them; arguments and answers are domain values.
 
+mod access;
 mod applications;
 mod attempts;
 mod audit;
@@ -9,7 +10,9 @@ mod callers;
 mod clients;
 mod credentials;
 mod endpoints;
+mod failures;
 mod grants;
+mod limiting;
 mod lists;
 mod policies;
 mod profiles;
@@ -18,6 +21,7 @@ mod roles;
 mod scopes;
 mod secrets;
 mod signing_keys;
+mod snapshots;
 mod tenants;
 mod tokens;
 mod usage;
@@ -28,12 +32,14 @@ use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 
 pub use applications::{NewApplication, Ownership};
 pub use bootstrap::FirstCredential;
 pub use callers::Caller;
 pub use clients::Proof;
 pub use credentials::{NewCredential, WithSecret};
+pub use limiting::ExceededLabels;
 pub use lists::{List, ListRequest};
 pub use policies::Violation;
 pub use profiles::{Applied, AppliedChange};
@@ -47,6 +53,8 @@ use crate::clock::Clock;
 use crate::domain::Record;
 use crate::error::{Error, Result};
 use crate::keys::{KeyRing, SigningAlgorithm};
+use crate::limiter::{Limiter, Rate};
+use crate::redis::Redis;
 use crate::revocation::{self, Live};
 use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Queue, Sealer};
 use crate::store::Store;
@@ -70,6 +78,12 @@ pub struct Parts {
     pub hash_queue: Queue,
     /// How the list of revocations is kept up.
     pub revocations: revocation::Options,
+    /// What connects replicas.
+    pub redis: Option<Redis>,
+    /// What counts requests, tokens and wrong secrets.
+    pub limiter: Limiter,
+    /// How many wrong secrets of one client may come from one source; `None`: any number.
+    pub failure_budget: Option<Rate>,
 }
 
 /// Keyward's use cases.
@@ -85,7 +99,11 @@ pub struct Service {
     page_tokens: PageTokens,
     usage: usage::Usage,
     revocations: Arc<Live>,
+    snapshots: Arc<snapshots::Snapshots>,
     watchers: watching::Watchers,
+    limiter: Limiter,
+    failures: failures::Failures,
+    exceeded: Family<ExceededLabels, Counter>,
     /// Replaced whole when keys change; never held across an await.
     keys: RwLock<Arc<KeyRing>>,
 }
@@ -98,14 +116,20 @@ impl Service {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
             page_tokens: PageTokens::new(&parts.master_key)?,
-            revocations: Arc::new(Live::load(parts.store.clone(), parts.revocations).await?),
+            revocations: Arc::new(
+                Live::load(parts.store.clone(), parts.redis, parts.revocations).await?,
+            ),
             store: parts.store,
             clock: parts.clock,
             issuer: parts.issuer,
             signing_algorithm: parts.signing_algorithm,
             prefixes: parts.prefixes,
             usage: usage::Usage::default(),
+            snapshots: Arc::new(snapshots::Snapshots::new(parts.revocations.max_staleness)),
             watchers: watching::Watchers::default(),
+            limiter: parts.limiter,
+            exceeded: Family::default(),
+            failures: failures::Failures::new(parts.failure_budget, parts.hash_queue.longest_wait),
             keys: RwLock::default(),
         };
         service.refresh_signing_keys().await?;
@@ -126,6 +150,16 @@ impl Service {
     /// The list of revocations as it is known here.
     pub fn revocations(&self) -> &Arc<Live> {
         &self.revocations
+    }
+
+    /// What counts requests, tokens and wrong secrets.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Counts what goes beyond limits.
+    pub fn exceeded(&self) -> &Family<ExceededLabels, Counter> {
+        &self.exceeded
     }
 
     /// Counts the hashes of secrets computed.

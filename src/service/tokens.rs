@@ -1,6 +1,7 @@
 //! Use cases of access tokens: issue, introspect, revoke.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,8 @@ use jiff::Timestamp;
 use super::attempts::Attempt;
 use super::{Caller, Proof, Service};
 use crate::domain::{
-    Action, Client, CredentialId, GrantRequest, NewRevocation, ScopeSet, Subject, UseKind,
+    Action, Client, CredentialId, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject,
+    UseKind,
 };
 use crate::error::{Error, Result};
 use crate::keys::jwt::{self, Audiences};
@@ -24,6 +26,20 @@ pub struct IssuedToken {
     pub expires_in: Duration,
     /// Its scopes.
     pub scopes: ScopeSet,
+    /// How the limits of issuance stand, this token counted.
+    pub limits: Vec<LimitStatus>,
+}
+
+/// What a token is good for.
+pub(super) enum Token {
+    /// It would be accepted now: its claims, and its client.
+    Live(Box<Claims>, Arc<Client>),
+    /// It has ended by itself.
+    Expired,
+    /// It was revoked.
+    Revoked,
+    /// It is none of ours, or what stands behind it may do nothing now.
+    Invalid,
 }
 
 /// What a good token or API key tells.
@@ -59,12 +75,12 @@ impl Service {
         request: GrantRequest,
         address: Option<IpAddr>,
     ) -> Result<IssuedToken> {
-        let client = self.authenticate_client(proof).await?;
-        self.issue_to(&client, request, address)
+        let client = self.authenticate_client(proof, address).await?;
+        self.issue_to(&client, request, address).await
     }
 
-    /// What an authenticated client is granted, as a token.
-    pub fn issue_to(
+    /// What an authenticated client is granted, as a token, within the limits.
+    pub async fn issue_to(
         &self,
         client: &Client,
         request: GrantRequest,
@@ -78,6 +94,7 @@ impl Service {
         if lifetime == 0 {
             return Err(Error::InvalidClient);
         }
+        let limits = self.count_token(client).await?;
         let epochs = client.epochs();
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -103,6 +120,7 @@ impl Service {
             access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),
             scopes: grant.scopes,
+            limits,
         })
     }
 
@@ -110,10 +128,10 @@ impl Service {
     /// (RFC 7662).
     pub async fn introspect(&self, caller: &Caller, token: &Secret) -> Result<Option<TokenInfo>> {
         let (client, info) = if self.prefixes.looks_like_api_key(token.expose()) {
-            match self.authenticate_client(Proof::ApiKey(token.clone())).await {
+            match self.authenticate_client(Proof::ApiKey(token.clone()), None).await {
                 Ok(client) => {
                     let info = self.info_of_key(&client);
-                    (client, info)
+                    (Arc::new(client), info)
                 }
                 Err(Error::InvalidClient) => return Ok(None),
                 Err(error) => return Err(error),
@@ -165,27 +183,37 @@ impl Service {
         .await
     }
 
-    /// The claims of a token and its client, if the token would be accepted now: by
-    /// itself, and by all that stands behind it.
-    pub(super) async fn live_token(&self, token: &str) -> Result<Option<(Claims, Client)>> {
+    /// The claims of a token and its client, if the token would be accepted now.
+    pub(super) async fn live_token(&self, token: &str) -> Result<Option<(Claims, Arc<Client>)>> {
+        match self.token(token).await? {
+            Token::Live(claims, client) => Ok(Some((*claims, client))),
+            Token::Expired | Token::Revoked | Token::Invalid => Ok(None),
+        }
+    }
+
+    /// What a token is good for: by itself, and by all that stands behind it.
+    pub(super) async fn token(&self, token: &str) -> Result<Token> {
         let now = self.now();
         let claims = match self.verify(token, now) {
             Ok(claims) => claims,
             Err(rejection) => {
                 tracing::debug!(%rejection, "token refused");
-                return Ok(None);
+                return Ok(match rejection {
+                    Rejection::Expired => Token::Expired,
+                    _ => Token::Invalid,
+                });
             }
         };
-        let Ok(id) = CredentialId::parse(&claims.client_id) else {
-            return Ok(None);
-        };
         if self.revocations.revokes(&claims.minted()).await? {
-            return Ok(None);
+            return Ok(Token::Revoked);
         }
-        let Some(client) = self.store.read().await?.find_client(&id).await? else {
-            return Ok(None);
+        let Ok(id) = CredentialId::parse(&claims.client_id) else {
+            return Ok(Token::Invalid);
         };
-        Ok(stands(&claims, &client, now).then_some((claims, client)))
+        Ok(match self.client(&id).await? {
+            Some(client) if stands(&claims, &client, now) => Token::Live(Box::new(claims), client),
+            _ => Token::Invalid,
+        })
     }
 
     fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Rejection> {

@@ -21,4 +21,5 @@ mod oauth2;
 mod platforms;
 mod process;
 mod redis;
+mod replicas;
 mod store;

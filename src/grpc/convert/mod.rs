@@ -1,5 +1,6 @@
 //! Messages to domain values and back, both directions in one place.
 
+pub(super) mod access;
 pub(super) mod application;
 pub(super) mod audit;
 pub(super) mod credential;

@@ -1,5 +1,6 @@
 //! The gRPC face.
 
+mod access;
 mod audit;
 mod bad_input;
 mod callers;
@@ -7,6 +8,7 @@ mod ceiling;
 mod credentials;
 mod endpoints;
 mod everyone;
+mod limited;
 mod limits;
 mod load;
 mod management;

@@ -1,9 +1,10 @@
 //! The list of revocations: everything that ends a token is in it, and services that check
 //! tokens themselves hear of it.
 
-use keyward::domain::{CredentialName, NewRevocation, Subject};
+use keyward::domain::{NewRevocation, Subject};
 use keyward::keys::Claims;
 use keyward::proto::access;
+use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::access::key_service_client::KeyServiceClient;
 use keyward::proto::access::revocation::Revoked;
 use keyward::proto::admin as pb;
@@ -213,9 +214,12 @@ async fn everything_that_ends_a_token_is_in_the_list(backend: Backend) {
         let (credential, crm) = peopled(&mut admin, &tenant).await;
         let token = crm.token(&kw.grpc()).await;
         assert!(admin.is_active(&token).await && !is_listed(&kw, &token), "{way}");
+        assert!(admin.check(&token, &["a", "b"]).await.allowed, "{way}");
         end(&mut admin, way, &tenant, &credential).await;
         assert!(is_listed(&kw, &token), "{way}: the list alone is enough");
         assert!(!admin.is_active(&token).await, "{way}");
+        let answer = admin.check(&token, &[]).await;
+        assert_eq!((answer.allowed, answer.outcome()), (false, Outcome::Revoked), "{way}");
     }
     assert!(!is_listed(&kw, &other), "and nobody else's is");
     assert!(admin.is_active(&other).await);
@@ -541,19 +545,19 @@ async fn who_does_not_read_is_dropped_and_told_so() {
     let pool =
         PoolOptions { max_connections: 1, acquire_timeout: std::time::Duration::from_mins(1) };
     let store = Store::open(&database, pool).await.unwrap();
-    let credential =
-        format!("tenants/{0}/applications/{0}/credentials/{1}", "a".repeat(60), "0".repeat(32));
-    let subject = Subject::Credential(CredentialName::parse(&credential).unwrap());
-    let many: Vec<_> =
-        (0..10_000).map(|n| NewRevocation::older_than(subject.clone(), n, kw.now())).collect();
+    let long = |n: i64| Subject::Token(format!("{n}{}", "x".repeat(4000)));
+    let many: Vec<_> = (0..4000).map(|n| NewRevocation::older_than(long(n), 0, kw.now())).collect();
     let mut tx = store.begin().await.unwrap();
     tx.insert_revocations(&many, kw.now()).await.unwrap();
     tx.commit().await.unwrap();
     kw.server().service.revocations().catch_up().await.unwrap();
     // The room for watchers is given back when the server gives this one up.
-    while kw.server().service.watching() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let dropped = async {
+        while kw.server().service.watching() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), dropped).await.unwrap();
     let mut read = 0;
     let status = loop {
         match next(&mut watcher).await {

@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use keyward::proto::access;
+use keyward::proto::access::access_service_client::AccessServiceClient;
 use keyward::proto::access::revocation_service_client::RevocationServiceClient;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::application_service_client::ApplicationServiceClient;
@@ -83,6 +85,7 @@ pub(crate) struct Clients {
     pub(crate) endpoints: EndpointServiceClient<Authorized>,
     pub(crate) tokens: TokenServiceClient<Authorized>,
     pub(crate) revocations: RevocationServiceClient<Authorized>,
+    pub(crate) access: AccessServiceClient<Authorized>,
 }
 
 /// A channel whose calls carry a bearer string.
@@ -162,6 +165,7 @@ impl Admin {
             endpoints: EndpointServiceClient::new(authorized()),
             tokens: TokenServiceClient::new(authorized()),
             revocations: RevocationServiceClient::new(authorized()),
+            access: AccessServiceClient::new(authorized()),
             channel: channel.clone(),
             token,
         }))
@@ -291,9 +295,32 @@ impl Admin {
         self.tokens.introspect_token(request).await.unwrap().into_inner()
     }
 
+    /// What is answered to a service that was sent this token and needs these scopes.
+    pub(crate) async fn check(
+        &mut self,
+        token: &str,
+        scopes: &[&str],
+    ) -> access::CheckAccessResponse {
+        let request = question(token, scopes);
+        self.access.check_access(request).await.unwrap().into_inner()
+    }
+
     /// Whether introspection calls a token active.
     pub(crate) async fn is_active(&mut self, token: &str) -> bool {
         self.introspect(token).await.active
+    }
+}
+
+/// The question whether a token has all of these scopes.
+pub(crate) fn question(token: &str, scopes: &[&str]) -> access::CheckAccessRequest {
+    let needed = access::RequiredScopes {
+        all_of: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        any_of: Vec::new(),
+    };
+    access::CheckAccessRequest {
+        token: token.to_owned(),
+        requirement: Some(access::check_access_request::Requirement::Scopes(needed)),
+        ..Default::default()
     }
 }
 

@@ -8,7 +8,7 @@ mod proxy;
 pub(crate) mod redis;
 mod server;
 
-pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, reason};
+pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
 pub(crate) use http::Answer;
 pub(crate) use postgres::fresh_database;
 pub(crate) use proxy::Proxy;

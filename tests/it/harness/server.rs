@@ -86,6 +86,39 @@ impl Keyward {
         }
     }
 
+    /// Several servers on one PostgreSQL, and on one Redis if there is one.
+    pub(crate) async fn replicas<const N: usize>(
+        redis: Option<&str>,
+        settings: &[(&'static str, &str)],
+    ) -> [Self; N] {
+        let mut settings = settings.to_vec();
+        settings.extend(redis.map(|url| ("redis.url", url)));
+        let first = Self::start(Some(fresh_database().await), &settings).await;
+        let mut servers = Vec::with_capacity(N);
+        for _ in 1..N {
+            servers.push(first.join().await);
+        }
+        servers.insert(0, first);
+        servers.try_into().ok().unwrap()
+    }
+
+    /// One server more on the same database, with the same keys, time and settings.
+    pub(crate) async fn join(&self) -> Self {
+        let folder = TempDir::new().unwrap();
+        let key = self.folder.path().join("master.key");
+        let mut settings = self.settings.clone();
+        settings.push(("master_key_file", key.to_str().unwrap().to_owned()));
+        let config = config(folder.path(), self.database.as_deref(), &settings);
+        Self {
+            server: Some(Server::start(&config, self.clock.clone()).await.unwrap()),
+            clock: self.clock.clone(),
+            folder,
+            database: self.database.clone(),
+            admin: self.admin.clone(),
+            settings,
+        }
+    }
+
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }

@@ -1,0 +1,39 @@
+//! `AccessService`.
+
+use futures_util::future::join_all;
+use tonic::{Request, Response, Status};
+
+use super::{Face, convert};
+use crate::proto::access::access_service_server::AccessService;
+use crate::proto::access::{
+    BatchCheckAccessRequest, BatchCheckAccessResponse, CheckAccessRequest, CheckAccessResponse,
+};
+
+#[tonic::async_trait]
+impl AccessService for Face {
+    async fn check_access(
+        &self,
+        request: Request<CheckAccessRequest>,
+    ) -> Result<Response<CheckAccessResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        caller.require_verifier()?;
+        let (token, question) = convert::access::question(request.into_inner(), "")?;
+        let access = self.service.check_access(&caller, &token, &question).await?;
+        Ok(Response::new(convert::access::answer(access)))
+    }
+
+    async fn batch_check_access(
+        &self,
+        request: Request<BatchCheckAccessRequest>,
+    ) -> Result<Response<BatchCheckAccessResponse>, Status> {
+        let caller = self.caller(&request).await?;
+        caller.require_verifier()?;
+        let questions = convert::access::questions(request.into_inner())?;
+        let answers = questions
+            .iter()
+            .map(|(token, question)| self.service.check_access(&caller, token, question));
+        let answers: Result<Vec<_>, _> = join_all(answers).await.into_iter().collect();
+        let responses = answers?.into_iter().map(convert::access::answer).collect();
+        Ok(Response::new(BatchCheckAccessResponse { responses }))
+    }
+}

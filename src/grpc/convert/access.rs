@@ -1,0 +1,166 @@
+//! Access.
+
+use std::net::IpAddr;
+
+use super::{precise, seconds, timestamp};
+use crate::domain::{
+    Access, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitStatus,
+    NeededScopes, Principal, Requirement, ScopeName,
+};
+use crate::error::Result;
+use crate::proto::access as pb;
+use crate::proto::access::check_access_request::Requirement as RequirementMessage;
+use crate::proto::access::check_access_response::Outcome as OutcomeMessage;
+use crate::proto::access::limit_status::Counted as CountedMessage;
+use crate::secrets::Secret;
+
+const MOST_QUESTIONS: usize = 100;
+const MOST_SCOPES: usize = 200;
+
+/// The questions of a batch.
+pub(in crate::grpc) fn questions(
+    request: pb::BatchCheckAccessRequest,
+) -> Result<Vec<(Secret, AccessQuestion)>> {
+    if request.requests.len() > MOST_QUESTIONS {
+        let fault = Fault::new(format!("must have at most {MOST_QUESTIONS} elements"));
+        return Err(fault.of("requests"));
+    }
+    let each = request.requests.into_iter().enumerate();
+    each.map(|(n, request)| question(request, &format!("requests[{n}]."))).collect()
+}
+
+/// A question; its fields are told with this in front.
+pub(in crate::grpc) fn question(
+    request: pb::CheckAccessRequest,
+    prefix: &str,
+) -> Result<(Secret, AccessQuestion)> {
+    let mut fields = Fields::default();
+    let at = |field: &str| format!("{prefix}{field}");
+    if request.token.is_empty() {
+        fields.fault(at("token"), "must not be empty");
+    }
+    let requirement = match request.requirement {
+        None => {
+            fields.fault(at("requirement"), "must be set: `scopes` or `endpoint`");
+            None
+        }
+        Some(RequirementMessage::Scopes(scopes)) => needed(&mut fields, &at("scopes"), &scopes),
+        Some(RequirementMessage::Endpoint(endpoint)) => {
+            Some(Requirement::Endpoint { method: endpoint.method, path: endpoint.path })
+        }
+    };
+    if request.items < 0 {
+        fields.fault(at("items"), "must not be negative");
+    }
+    let audience = optional(&request.audience, Audience::parse);
+    let audience = fields.read(at("audience"), audience);
+    let source = optional(&request.source_address, |address| {
+        address.parse::<IpAddr>().map_err(|_| Fault::new("must be an IP address"))
+    });
+    let source = fields.read(at("source_address"), source);
+    let whole = (|| {
+        Some(AccessQuestion {
+            requirement: requirement?,
+            items: request.items,
+            audience: audience?,
+            source: source?,
+            peek: request.peek,
+        })
+    })();
+    let token = Secret::new(request.token);
+    fields.finish(whole).map(|question| (token, question))
+}
+
+fn needed(fields: &mut Fields, field: &str, message: &pb::RequiredScopes) -> Option<Requirement> {
+    if message.all_of.len() + message.any_of.len() > MOST_SCOPES {
+        fields.fault(field, format!("must have at most {MOST_SCOPES} scopes"));
+        return None;
+    }
+    let all_of = fields.read_each(&format!("{field}.all_of"), &message.all_of, ScopeName::parse);
+    let any_of = fields.read_each(&format!("{field}.any_of"), &message.any_of, ScopeName::parse);
+    Some(Requirement::Scopes(NeededScopes { all_of: all_of?, any_of: any_of? }))
+}
+
+/// A value that may be absent.
+fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+pub(in crate::grpc) fn answer(access: Access) -> pb::CheckAccessResponse {
+    let (outcome, words) = outcome(access.outcome);
+    let message = if access.detail.is_empty() {
+        words.to_owned()
+    } else {
+        format!("{words}: {}", access.detail)
+    };
+    pb::CheckAccessResponse {
+        allowed: access.outcome == AccessOutcome::Allowed,
+        outcome: outcome.into(),
+        message,
+        principal: access.principal.map(principal),
+        missing_scopes: access.missing,
+        limits: access.limits.into_iter().map(limit).collect(),
+        retry_after: access.retry_after.map(precise),
+        max_age: Some(precise(access.max_age)),
+        max_items: access.most_items.unwrap_or_default(),
+    }
+}
+
+fn outcome(outcome: AccessOutcome) -> (OutcomeMessage, &'static str) {
+    match outcome {
+        AccessOutcome::Allowed => (OutcomeMessage::Allowed, "allowed"),
+        AccessOutcome::InvalidToken => {
+            (OutcomeMessage::InvalidToken, "the token or API key is not valid")
+        }
+        AccessOutcome::Expired => (OutcomeMessage::Expired, "the token has expired"),
+        AccessOutcome::Revoked => (OutcomeMessage::Revoked, "the token was revoked"),
+        AccessOutcome::WrongAudience => {
+            (OutcomeMessage::WrongAudience, "the token is for another audience")
+        }
+        AccessOutcome::MalformedPath => (OutcomeMessage::MalformedPath, "the path is not plain"),
+        AccessOutcome::UnknownEndpoint => {
+            (OutcomeMessage::UnknownEndpoint, "no endpoint rule allows this method and path")
+        }
+        AccessOutcome::InsufficientScope => {
+            (OutcomeMessage::InsufficientScope, "the token lacks scopes")
+        }
+        AccessOutcome::TooManyItems => {
+            (OutcomeMessage::TooManyItems, "there are too many items in the request")
+        }
+        AccessOutcome::RateLimited => (OutcomeMessage::RateLimited, "a limit is reached"),
+        AccessOutcome::TooManyFailures => {
+            (OutcomeMessage::TooManyFailures, "too many wrong keys came from this source")
+        }
+    }
+}
+
+fn principal(principal: Principal) -> pb::Principal {
+    let application = &principal.credential.application;
+    pb::Principal {
+        tenant: application.tenant.name(),
+        application: application.to_string(),
+        credential: principal.credential.to_string(),
+        roles: principal.roles.iter().map(ToString::to_string).collect(),
+        scopes: principal.scopes.to_strings(),
+        token_id: principal.token_id.unwrap_or_default(),
+        expire_time: principal.expires_at.map(timestamp),
+    }
+}
+
+fn limit(status: LimitStatus) -> pb::LimitStatus {
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let counted = match status.counted {
+        Counted::Requests => CountedMessage::Requests,
+        Counted::Tokens => CountedMessage::Tokens,
+    };
+    pb::LimitStatus {
+        name: status.name,
+        counted: counted.into(),
+        limit: whole(status.limit),
+        window: Some(seconds(status.window)),
+        remaining: whole(status.remaining),
+        reset: Some(precise(status.reset)),
+        exceeded: status.exceeded,
+        observe_only: status.observe_only,
+    }
+}

@@ -1,0 +1,56 @@
+//! Limits in headers: `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::domain::LimitStatus;
+use crate::error::whole_seconds;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// A limit that is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    pub(super) policy: &'static str,
+    pub(super) limit: u64,
+    pub(super) window: Duration,
+    pub(super) retry_after: Duration,
+}
+
+impl Reached {
+    /// Says so.
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        let name = self.policy;
+        set(headers, POLICY, policy(name, self.limit, self.window));
+        set(headers, LIMIT, format!("\"{name}\";r=0;t={}", whole_seconds(self.retry_after)));
+    }
+}
+
+/// Says how limits stand, the innermost first; nothing where there are none.
+pub(super) fn tell(headers: &mut HeaderMap, limits: &[LimitStatus]) {
+    if limits.is_empty() {
+        return;
+    }
+    let each = |tell: &dyn Fn(&str, &LimitStatus) -> String| {
+        let items: Vec<_> = limits.iter().map(|limit| tell(limit.level.as_str(), limit)).collect();
+        items.join(", ")
+    };
+    let policies = each(&|name, limit| policy(name, limit.limit, limit.window));
+    let standings = each(&|name, limit| {
+        format!("\"{name}\";r={};t={}", limit.remaining, whole_seconds(limit.reset))
+    });
+    set(headers, POLICY, policies);
+    set(headers, LIMIT, standings);
+}
+
+fn policy(name: &str, limit: u64, window: Duration) -> String {
+    format!("\"{name}\";q={limit};w={}", whole_seconds(window))
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}

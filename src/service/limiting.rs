@@ -1,0 +1,119 @@
+//! Limits: those that hold for a client, asked all at once, and told as they stand.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use super::Service;
+use crate::domain::{Client, Counted, LimitStatus, LimitsOf, TenantId};
+use crate::error::{Error, Result};
+use crate::limiter::{Decision, Demand, Rate};
+
+/// What a request asks of the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// To be counted.
+    Count,
+    /// To be told.
+    Peek,
+}
+
+/// How the limits stand.
+#[derive(Debug)]
+pub(super) struct Limited {
+    /// Whether all admit it.
+    pub(super) admitted: bool,
+    /// How long to wait, if one does not.
+    pub(super) retry_after: Duration,
+    /// Each of them.
+    pub(super) limits: Vec<LimitStatus>,
+}
+
+/// What went beyond a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExceededLabels {
+    counted: &'static str,
+    level: &'static str,
+    observed: &'static str,
+}
+
+impl Service {
+    /// Asks the rates of all these limits for one more of what is counted.
+    pub(super) async fn ask_limits(
+        &self,
+        act: Act,
+        tenant: &TenantId,
+        limits: &[LimitsOf],
+        counted: &[Counted],
+    ) -> Limited {
+        let asked: Vec<_> = counted
+            .iter()
+            .flat_map(|counted| limits.iter().map(move |of| (*counted, of)))
+            .filter_map(|(counted, of)| Some((counted, of, of.rate(counted)?)))
+            .collect();
+        let demands: Vec<_> = asked
+            .iter()
+            .map(|(counted, of, rate)| Demand {
+                key: format!("{} {}", counted.as_str(), of.name),
+                rate: Rate::new(
+                    rate.most.unsigned_abs(),
+                    Duration::from_secs(rate.window_seconds.unsigned_abs()),
+                ),
+                cost: 1,
+                observe_only: of.limits.observe_only,
+            })
+            .collect();
+        let decision = match act {
+            Act::Count => self.limiter.take(tenant.as_str(), &demands).await,
+            Act::Peek => self.limiter.peek(tenant.as_str(), &demands).await,
+        };
+        let Decision { admitted, wait, standings, .. } = decision;
+        let limits = asked.iter().zip(standings).map(|((counted, of, _), standing)| LimitStatus {
+            level: of.level,
+            name: of.name.clone(),
+            counted: *counted,
+            limit: standing.limit,
+            window: standing.window,
+            remaining: standing.remaining,
+            reset: standing.wait,
+            exceeded: standing.exceeded,
+            observe_only: of.limits.observe_only,
+        });
+        let limits: Vec<LimitStatus> = limits.collect();
+        if act == Act::Count {
+            limits.iter().filter(|limit| limit.exceeded).for_each(|limit| self.note(limit));
+        }
+        Limited { admitted, retry_after: wait, limits }
+    }
+
+    fn note(&self, exceeded: &LimitStatus) {
+        let labels = ExceededLabels {
+            counted: exceeded.counted.as_str(),
+            level: exceeded.level.as_str(),
+            observed: if exceeded.observe_only { "true" } else { "false" },
+        };
+        self.exceeded.get_or_create(&labels).inc();
+    }
+
+    /// Counts a token that is about to be issued; refuses where a limit is reached.
+    pub(super) async fn count_token(&self, client: &Client) -> Result<Vec<LimitStatus>> {
+        let counted = [Counted::Tokens];
+        let limits = client.limits();
+        let asked = self.ask_limits(Act::Count, &client.tenant.id, &limits, &counted).await;
+        let Limited { admitted, retry_after, limits } = asked;
+        if admitted {
+            return Ok(limits);
+        }
+        let refusing = limits.into_iter().filter(|limit| limit.exceeded && !limit.observe_only);
+        let Some(limit) = refusing.max_by_key(|limit| limit.reset) else {
+            return Err(Error::internal("a limit refuses, and none is exceeded"));
+        };
+        Err(Error::RateLimited {
+            policy: limit.level.as_str(),
+            name: format!("{} of {}", limit.counted.as_str(), limit.name),
+            limit: limit.limit,
+            window: limit.window,
+            retry_after,
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! Revoked means refused on every replica: how long that takes.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use keyward::keys::Claims;
+use keyward::proto::token::RevokeTokenRequest;
+use tokio::time::{sleep, timeout};
+
+use crate::harness::{Admin, Keyward, RedisServer};
+
+/// The bound that is never passed.
+const BOUND: Duration = Duration::from_secs(5);
+const ROUNDS: usize = 1000;
+
+/// Hashes of secrets wait for the same cores as all other tests.
+const PATIENT: [(&str, &str); 2] = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
+
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is asked")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Gets a token from A, revokes it at B; how long until C refuses it.
+async fn round(
+    a: &Keyward,
+    b: &mut Admin,
+    c: &Keyward,
+    crm: &crate::harness::Credential,
+) -> Duration {
+    let token = crm.token(&a.grpc()).await;
+    let claims: Claims = jsonwebtoken::dangerous::insecure_decode(&token).unwrap().claims;
+    let at_c = c.server().service.revocations();
+    assert!(!at_c.revokes(&claims.minted()).await.unwrap());
+    b.tokens.revoke_token(RevokeTokenRequest { token }).await.unwrap();
+    let acknowledged = now();
+    let refused = async {
+        while !at_c.revokes(&claims.minted()).await.unwrap() {
+            sleep(Duration::from_micros(500)).await;
+        }
+    };
+    timeout(BOUND, refused).await.expect("the bound is never passed");
+    acknowledged.elapsed()
+}
+
+/// Many rounds, some at a time; how long each took, in order of length.
+async fn rounds(redis: Option<&RedisServer>, at_once: usize) -> Vec<Duration> {
+    let url = redis.map(RedisServer::url);
+    let [a, b, c] = Keyward::replicas(url.as_deref(), &PATIENT).await;
+    let (_, crm) = a.admin().await.acme().await;
+    let admins = join_all((0..at_once).map(|_| b.admin())).await;
+    let each = admins.into_iter().map(async |mut admin| {
+        let mut lags = Vec::new();
+        for _ in 0..ROUNDS / at_once {
+            lags.push(round(&a, &mut admin, &c, &crm).await);
+        }
+        lags
+    });
+    let mut lags = join_all(each).await.concat();
+    assert_eq!(lags.len(), ROUNDS);
+    lags.sort();
+    lags
+}
+
+fn tell(what: &str, lags: &[Duration]) {
+    let at = |percent: usize| lags[(lags.len() * percent / 100).min(lags.len() - 1)];
+    println!(
+        "{what}: p50 {:?}, p90 {:?}, p99 {:?}, longest {:?}, of {}",
+        at(50),
+        at(90),
+        at(99),
+        at(100),
+        lags.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_redis_a_revocation_is_heeded_everywhere_at_once() {
+    let redis = RedisServer::start();
+    let lags = Box::pin(rounds(Some(&redis), 4)).await;
+    tell("with Redis", &lags);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_a_revocation_is_heeded_everywhere_within_the_bound() {
+    let lags = Box::pin(rounds(None, 50)).await;
+    tell("without Redis", &lags);
+}

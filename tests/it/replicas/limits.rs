@@ -1,0 +1,85 @@
+//! Limits that several replicas count together.
+
+use futures_util::future::join_all;
+use keyward::proto::access::check_access_response::Outcome;
+use keyward::proto::admin as pb;
+
+use crate::harness::{Admin, Keyward, RedisServer, mask};
+
+const CRM: &str = "tenants/acme/applications/crm";
+
+async fn limit(admin: &mut Admin, limits: Option<pb::Limits>) {
+    let application = pb::Application { name: CRM.to_owned(), limits, ..Default::default() };
+    let request = pb::UpdateApplicationRequest {
+        application: Some(application),
+        update_mask: mask(&["limits"]),
+    };
+    admin.applications.update_application(request).await.unwrap();
+}
+
+/// How many of so many requests at once, spread over the replicas, are allowed.
+async fn allowed(replicas: &[Keyward], token: &str, each: usize) -> usize {
+    let asked = replicas.iter().map(async |replica| {
+        let mut admin = replica.admin().await;
+        let mut allowed = 0;
+        for _ in 0..each {
+            let answer = admin.check(token, &["a"]).await;
+            let expected = if answer.allowed { Outcome::Allowed } else { Outcome::RateLimited };
+            assert_eq!(answer.outcome(), expected);
+            allowed += usize::from(answer.allowed);
+        }
+        allowed
+    });
+    join_all(asked).await.into_iter().sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_a_minute_are_forty_over_three_replicas() {
+    let redis = RedisServer::start();
+    let replicas: [Keyward; 3] = Keyward::replicas(Some(&redis.url()), &[]).await;
+    let mut admin = replicas[0].admin().await;
+    let (_, crm) = admin.acme().await;
+    limit(&mut admin, Some(pb::Limits { requests: 40, ..Default::default() })).await;
+    let token = crm.token(&replicas[1].grpc()).await;
+    for _ in 0..3 {
+        assert_eq!(allowed(&replicas, &token, 40).await, 40);
+        replicas[0].advance(61);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_costs_one_command_and_none_where_nothing_is_limited() {
+    const CHECKS: u64 = 200;
+    let redis = RedisServer::start();
+    // What replicas tell each other beside the requests is out of the way.
+    let quiet = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
+    let [kw] = Keyward::replicas(Some(&redis.url()), &quiet).await;
+    let mut admin = kw.admin().await;
+    let (credential, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    let commands = || kw.server().redis().unwrap().commands().get();
+    // Each replica says every two seconds that it is there.
+    let most_beside = 20;
+
+    let before = commands();
+    for _ in 0..CHECKS {
+        assert!(admin.check(&token, &["a"]).await.allowed);
+    }
+    assert!(commands() - before <= most_beside, "{}", commands() - before);
+
+    let limits = pb::Limits { requests: 1_000_000, ..Default::default() };
+    limit(&mut admin, Some(limits.clone())).await;
+    let change =
+        pb::Credential { name: credential.name, limits: Some(limits), ..Default::default() };
+    let request =
+        pb::UpdateCredentialRequest { credential: Some(change), update_mask: mask(&["limits"]) };
+    admin.credentials.update_credential(request).await.unwrap();
+    // The first may have to bring the script.
+    assert_eq!(admin.check(&token, &["a"]).await.limits.len(), 2);
+    let before = commands();
+    for _ in 0..CHECKS {
+        assert!(admin.check(&token, &["a"]).await.allowed);
+    }
+    let spent = commands() - before;
+    assert!((CHECKS..=CHECKS + most_beside).contains(&spent), "{spent}");
+}
