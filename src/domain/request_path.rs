@@ -154,6 +154,7 @@ mod tests {
             ("/v1/C%61LLS", &["v1", "CaLLS"]),
             ("/v1/%2B1%20555", &["v1", "+1 555"]),
             ("/v1/a+b", &["v1", "a+b"]),
+            ("/v1/%21a+b", &["v1", "!a+b"]),
             ("/v1/100%25", &["v1", "100%"]),
             ("/v1/100%25zz", &["v1", "100%zz"]),
             ("/v1/%c3%a4", &["v1", "ä"]),
@@ -266,19 +267,19 @@ mod tests {
         for byte in 0..=0x7f_u8 {
             let raw = format!("/x%{byte:02x}y");
             let plain = format!("x{}y", char::from(byte));
-            match RequestPath::parse(&raw) {
-                Ok(path) => assert_eq!(path.segments().collect::<Vec<_>>(), [plain], "{raw}"),
-                Err(fault) => {
-                    let separates = byte.is_ascii_control() || b"/\\;?#".contains(&byte);
-                    assert!(separates && fault == PathFault::Separator, "{raw}: {fault}");
-                }
+            let read = RequestPath::parse(&raw);
+            if byte.is_ascii_control() || b"/\\;?#".contains(&byte) {
+                assert_eq!(read, Err(PathFault::Separator), "{raw}");
+            } else {
+                assert_eq!(read.unwrap().segments().collect::<Vec<_>>(), [plain], "{raw}");
             }
         }
     }
 
     #[test]
-    fn what_is_read_reads_the_same_when_it_is_escaped_again() {
-        // Random paths of what is dangerous: what is let through has one meaning only.
+    fn what_is_read_means_the_same_when_it_is_decoded_once_more() {
+        // Random paths of what is dangerous: a backend behind another one that decodes too
+        // sees nothing else, or an escape that is broken.
         const PARTS: [&str; 16] = [
             "a", ".", "/", "%", "2", "e", "f", "5", "c", "ä", "%2e", "%2f", "%25", "%5c", "\\",
             "；",
@@ -292,17 +293,10 @@ mod tests {
             }
             let Ok(path) = RequestPath::parse(&raw) else { continue };
             read += 1;
-            let escaped: String = path
-                .segments()
-                .flat_map(|segment| {
-                    let bytes = segment.bytes().map(|byte| format!("%{byte:02x}"));
-                    ["/".to_owned()].into_iter().chain(bytes)
-                })
-                .collect();
-            let again = if escaped.is_empty() { "/" } else { &escaped };
-            assert_eq!(RequestPath::parse(again).as_ref(), Ok(&path), "{raw}");
-            for segment in path.segments() {
-                assert!(!segment.contains(['/', '\\', ';']) && segment != ".." && segment != ".");
+            let decoded = format!("/{}", path.segments().collect::<Vec<_>>().join("/"));
+            match RequestPath::parse(&decoded) {
+                Ok(again) => assert_eq!(again, path, "{raw}"),
+                Err(fault) => assert_eq!(fault, PathFault::BrokenEscape, "{raw}"),
             }
         }
         assert!(read > 10_000, "{read} are enough to mean something");
