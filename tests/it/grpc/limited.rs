@@ -243,7 +243,7 @@ async fn tokens_are_issued_within_limits(backend: Backend) {
     let answer = kw.token_for(&crm, &[]).await;
     assert_eq!(answer.status, 429);
     assert_eq!(answer.error(), "temporarily_unavailable");
-    assert!(answer.header("retry-after").starts_with("6"), "{answer:?}");
+    assert!(answer.header("retry-after").starts_with('6'), "{answer:?}");
     assert_eq!(answer.header("ratelimit-policy"), "\"application\";q=3;w=600");
     assert!(answer.header("ratelimit").starts_with("\"application\";r=0;t=6"), "{answer:?}");
     // A request that gets no token for another reason is not counted.

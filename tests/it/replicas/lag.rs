@@ -62,6 +62,7 @@ async fn rounds(redis: Option<&RedisServer>, at_once: usize) -> Vec<Duration> {
     lags
 }
 
+#[expect(clippy::print_stdout, reason = "the distribution is what is asked")]
 fn tell(what: &str, lags: &[Duration]) {
     let at = |percent: usize| lags[(lags.len() * percent / 100).min(lags.len() - 1)];
     println!(

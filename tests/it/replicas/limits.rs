@@ -68,7 +68,7 @@ async fn a_check_costs_one_command_and_none_where_nothing_is_limited() {
     assert!(commands() - before <= most_beside, "{}", commands() - before);
 
     let limits = pb::Limits { requests: 1_000_000, ..Default::default() };
-    limit(&mut admin, Some(limits.clone())).await;
+    limit(&mut admin, Some(limits)).await;
     let change =
         pb::Credential { name: credential.name, limits: Some(limits), ..Default::default() };
     let request =
