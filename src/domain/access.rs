@@ -228,18 +228,25 @@ mod tests {
 
     #[test]
     fn all_of_some_and_one_of_others() {
-        let scopes = |text| ScopeSet::parse(text).unwrap();
-        let missing = |all, any, granted| {
-            NeededScopes { all_of: scopes(all), any_of: scopes(any) }.missing(&scopes(granted))
-        };
-        assert!(missing("", "", "").is_empty());
-        assert!(missing("a b", "", "a b c").is_empty());
-        assert_eq!(missing("a b", "", "a"), ["b"]);
-        assert!(missing("", "a b", "b").is_empty());
-        assert_eq!(missing("", "a b", "c"), ["a", "b"]);
-        assert_eq!(missing("x", "a b", "a"), ["x"]);
-        assert_eq!(missing("x", "a b", "x"), ["a", "b"]);
-        assert_eq!(missing("x", "a b", ""), ["a", "b", "x"]);
+        let scopes = |text: &str| ScopeSet::parse(text).unwrap();
+        for (all_of, any_of, granted, missing) in [
+            ("", "", "", ""),
+            ("", "", "x", ""),
+            ("a b", "", "a b c", ""),
+            ("a b", "", "b c", "a"),
+            ("a b", "", "", "a b"),
+            ("", "c d", "d", ""),
+            ("", "c d", "x", "c d"),
+            ("a", "c d", "a c", ""),
+            ("a", "c d", "a", "c d"),
+            ("a", "c d", "c", "a"),
+            ("a", "c d", "", "a c d"),
+            ("a", "a b", "", "a b"),
+        ] {
+            let needed = NeededScopes { all_of: scopes(all_of), any_of: scopes(any_of) };
+            let told = needed.missing(&scopes(granted));
+            assert_eq!(told.join(" "), missing, "{all_of} / {any_of} / {granted}");
+        }
     }
 
     #[test]

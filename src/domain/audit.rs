@@ -240,8 +240,8 @@ impl Described for Policy {
 impl Described for Endpoint {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("all_of", self.all_of.to_string()),
-            ("any_of", self.any_of.to_string()),
+            ("all_of", self.needs.all_of.to_string()),
+            ("any_of", self.needs.any_of.to_string()),
             ("limits", in_words(self.limits)),
             ("description", self.description.clone()),
         ]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::fields::Fault;
-use super::{Limits, RequestPath, ScopeSet, TenantId};
+use super::{Limits, NeededScopes, RequestPath, TenantId};
 
 /// A rule: what requests with this method to such paths need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +14,8 @@ pub struct Endpoint {
     pub method: Method,
     /// The paths.
     pub path: PathTemplate,
-    /// The scopes of which every one is needed.
-    pub all_of: ScopeSet,
-    /// The scopes of which one is needed; empty: none of them is.
-    pub any_of: ScopeSet,
+    /// The scopes that they need; one without any lets every good token.
+    pub needs: NeededScopes,
     /// How often such requests may be made.
     pub limits: Option<Limits>,
     /// What it is for.
@@ -28,25 +26,6 @@ impl Endpoint {
     /// Its resource name: `tenants/acme/endpoints/GET /v1/calls/{id}`.
     pub fn name(&self, tenant: &TenantId) -> String {
         format!("{}/endpoints/{} {}", tenant.name(), self.method, self.path)
-    }
-
-    /// Whether a token with these scopes may make such a request. A rule without scopes lets
-    /// every token.
-    pub fn allows(&self, granted: &ScopeSet) -> bool {
-        let has = |scopes: &ScopeSet| scopes.iter().any(|scope| granted.contains(scope.as_str()));
-        self.all_of.iter().all(|scope| granted.contains(scope.as_str()))
-            && (self.any_of.is_empty() || has(&self.any_of))
-    }
-
-    /// The scopes that a token with these lacks, in order: those of `all_of`, and all of
-    /// `any_of` if it has none of them, where one would do. None if it may.
-    pub fn missing(&self, granted: &ScopeSet) -> Vec<String> {
-        let one_of = if self.any_of.is_empty() || !self.any_of.within(granted).is_empty() {
-            ScopeSet::default()
-        } else {
-            self.any_of.clone()
-        };
-        self.all_of.minus(granted).union(one_of).to_strings()
     }
 }
 
@@ -326,8 +305,7 @@ mod tests {
         Endpoint {
             method: Method::parse(method).unwrap(),
             path: PathTemplate::parse(path).unwrap_or_else(|fault| panic!("{path} {fault:?}")),
-            all_of: ScopeSet::default(),
-            any_of: ScopeSet::default(),
+            needs: NeededScopes::default(),
             limits: None,
             description: String::new(),
         }
@@ -610,30 +588,6 @@ mod tests {
             &format!("/{}", "a".repeat(512)),
         ] {
             assert!(PathTemplate::parse(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_rule_needs_all_of_some_scopes_and_one_of_others() {
-        let scopes = |text: &str| ScopeSet::parse(text).unwrap();
-        for (all_of, any_of, granted, missing) in [
-            ("", "", "", ""),
-            ("", "", "x", ""),
-            ("a b", "", "a b c", ""),
-            ("a b", "", "b c", "a"),
-            ("a b", "", "", "a b"),
-            ("", "c d", "d", ""),
-            ("", "c d", "x", "c d"),
-            ("a", "c d", "a c", ""),
-            ("a", "c d", "a", "c d"),
-            ("a", "c d", "c", "a"),
-            ("a", "c d", "", "a c d"),
-            ("a", "a b", "", "a b"),
-        ] {
-            let rule = Endpoint { all_of: scopes(all_of), any_of: scopes(any_of), ..rule("GET /") };
-            let told = rule.missing(&scopes(granted));
-            assert_eq!(told.join(" "), missing, "{all_of} / {any_of} / {granted}");
-            assert_eq!(rule.allows(&scopes(granted)), missing.is_empty());
         }
     }
 }

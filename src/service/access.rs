@@ -11,8 +11,8 @@ use super::tokens::Token;
 use super::{Caller, Proof, Service};
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, NeededScopes, Principal, RequestPath, Requirement, RoleId, ScopeSet,
-    UseKind, most_items,
+    LimitLevel, LimitsOf, Principal, RequestPath, Requirement, RoleId, ScopeSet, UseKind,
+    most_items,
 };
 use crate::error::{Error, Result};
 use crate::keys::Claims;
@@ -68,7 +68,7 @@ impl Service {
                     return Ok(known.answer(Outcome::UnknownEndpoint));
                 };
                 limits.extend(known.limits_of(rule));
-                NeededScopes { all_of: rule.all_of.clone(), any_of: rule.any_of.clone() }
+                rule.needs.clone()
             }
         };
         let missing = needed.missing(&known.principal.scopes);

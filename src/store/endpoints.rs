@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use super::row::{At, limits, limits_text};
 use super::{Found, Session, Tx, execute, list_rows, list_values, one_value};
 use crate::domain::{
-    Endpoint, Method, Page, PageRequest, PathTemplate, ScopeId, ScopeSet, TenantId,
+    Endpoint, Method, NeededScopes, Page, PageRequest, PathTemplate, ScopeId, ScopeSet, TenantId,
 };
 use crate::error::{Error, Result};
 
@@ -45,8 +45,10 @@ impl Row {
         Ok(Endpoint {
             method: at.column("method", Method::parse(&self.method))?,
             path: at.column("path", PathTemplate::parse(&self.path))?,
-            all_of: at.column("all_of", ScopeSet::parse(&self.all_of))?,
-            any_of: at.column("any_of", ScopeSet::parse(&self.any_of))?,
+            needs: NeededScopes {
+                all_of: at.column("all_of", ScopeSet::parse(&self.all_of))?,
+                any_of: at.column("any_of", ScopeSet::parse(&self.any_of))?,
+            },
             limits: limits(at, "limits", self.limits.as_deref())?,
             description: self.description,
         })
@@ -106,8 +108,8 @@ impl Tx {
             tenant.as_str(),
             rule.method.as_str(),
             rule.path.as_str(),
-            rule.all_of.to_string(),
-            rule.any_of.to_string(),
+            rule.needs.all_of.to_string(),
+            rule.needs.any_of.to_string(),
             limits_text(rule.limits),
             &rule.description
         )

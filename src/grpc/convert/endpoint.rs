@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::limits;
 use crate::domain::fields::text;
 use crate::domain::{
-    Endpoint, Endpoints, Fault, Fields, Method, PathTemplate, ScopeName, ScopeSet, ScopeSettings,
+    Endpoint, Endpoints, Fault, Fields, Method, NeededScopes, PathTemplate, ScopeName, ScopeSet,
+    ScopeSettings,
 };
 use crate::proto::admin as pb;
 
@@ -52,8 +53,7 @@ fn endpoint(
     Some(Endpoint {
         method: method?,
         path: path?,
-        all_of: all_of?,
-        any_of: any_of?,
+        needs: NeededScopes { all_of: all_of?, any_of: any_of? },
         limits: limits?,
         description: description?,
     })
@@ -82,8 +82,8 @@ pub(in crate::grpc) fn message(endpoint: Endpoint) -> pb::Endpoint {
     pb::Endpoint {
         method: endpoint.method.to_string(),
         path: endpoint.path.to_string(),
-        all_of: endpoint.all_of.to_strings(),
-        any_of: endpoint.any_of.to_strings(),
+        all_of: endpoint.needs.all_of.to_strings(),
+        any_of: endpoint.needs.any_of.to_strings(),
         limits: endpoint.limits.map(limits::message),
         description: endpoint.description,
     }

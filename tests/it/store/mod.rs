@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use keyward::clock::later;
 use keyward::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Credential, CredentialId,
-    CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method, Owner,
-    PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet, ScopeSettings,
+    CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method, NeededScopes,
+    Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet, ScopeSettings,
     SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
 use keyward::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
@@ -321,8 +321,10 @@ async fn rules_are_found_by_the_scopes_they_name(backend: Backend) {
     let rule = |path: &str, all_of: &str, any_of: &str| Endpoint {
         method: Method::parse("GET").unwrap(),
         path: PathTemplate::parse(path).unwrap(),
-        all_of: ScopeSet::parse(all_of).unwrap(),
-        any_of: ScopeSet::parse(any_of).unwrap(),
+        needs: NeededScopes {
+            all_of: ScopeSet::parse(all_of).unwrap(),
+            any_of: ScopeSet::parse(any_of).unwrap(),
+        },
         limits: Limits::parse("requests=40/60 observe_only").ok(),
         description: "Zoë's".to_owned(),
     };
