@@ -25,7 +25,8 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::redis::Redis;
 
-/// Windows that this process has room for, of some 200 bytes each.
+/// Windows that this process has room for: some 250 bytes each, and 2 KiB for one that is
+/// counted in so steadily that all of its buckets hold something.
 const ROOM: usize = 1 << 18;
 
 /// What is asked of one limit.

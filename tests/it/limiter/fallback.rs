@@ -188,6 +188,8 @@ impl Lines {
 #[tokio::test]
 async fn a_change_is_logged_once_and_not_with_every_request() {
     let lines = Lines::default();
+    // With a single subscriber, what another thread says first is taken for unwanted by all.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let log = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
     let _logged = tracing::subscriber::set_default(log);
     let mut server = RedisServer::start();
