@@ -180,6 +180,11 @@ fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
     super::serve::print(admin);
     say!("keyward application list {TENANT}");
     say!("keyward introspect \"$(keyward token)\"");
+    say!(
+        "keyward check \"$(KEYWARD_CLIENT_ID={client_id} KEYWARD_CLIENT_SECRET={client_secret} \
+         keyward token)\" --scope {}",
+        SCOPES[0]
+    );
     say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}");
     say!("keyward audit list {TENANT} --resource {TENANT}/{APPLICATION}/{client_id}\n");
     say!("Ctrl-C stops it.");

@@ -6,6 +6,7 @@ mod application_view;
 mod apply;
 mod audit;
 mod bootstrap;
+mod check;
 mod client;
 mod config;
 mod credential;
@@ -19,6 +20,7 @@ mod options;
 mod output;
 mod policy;
 mod profile;
+mod revocation;
 mod role;
 mod scope;
 mod serve;
@@ -67,6 +69,9 @@ enum Command {
     Introspect(token::Introspect),
     /// Revoke an access token
     Revoke(token::Revoke),
+    RevokeTokens(revocation::RevokeTokens),
+    Revocations(revocation::Revocations),
+    Check(check::Check),
     /// Print the server's published keys
     Jwks(token::Jwks),
     /// Manage tenants
@@ -119,6 +124,9 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Verify(command) => command.run().await,
         Command::Introspect(command) => command.run().await,
         Command::Revoke(command) => command.run().await,
+        Command::RevokeTokens(command) => command.run().await,
+        Command::Revocations(command) => command.run().await,
+        Command::Check(command) => command.run().await,
         Command::Jwks(command) => command.run().await,
         Command::Tenant(command) => command.run().await,
         Command::Application(command) => command.run().await,

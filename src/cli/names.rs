@@ -229,6 +229,12 @@ pub(super) fn seconds(message: Option<&prost_types::Duration>) -> Option<String>
     Some(format!("{}s", message?.seconds))
 }
 
+/// How long to wait, in whole seconds: not less than that.
+pub(super) fn wait(message: Option<&prost_types::Duration>) -> Option<String> {
+    let span = message?;
+    Some(format!("{}s", span.seconds + i64::from(span.nanos > 0)))
+}
+
 /// A moment from a message, to the second.
 pub(super) fn moment(message: Option<&prost_types::Timestamp>) -> Option<String> {
     let moment = Timestamp::from_second(message?.seconds).ok()?;

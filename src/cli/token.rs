@@ -222,7 +222,8 @@ async fn jwks(connection: &Connection) -> Result<String, Failure> {
     Ok(client.get_jwks(GetJwksRequest {}).await?.into_inner().jwks)
 }
 
-fn presented(token: String) -> Result<String, Failure> {
+/// The token, or what standard input has.
+pub(super) fn presented(token: String) -> Result<String, Failure> {
     if token != "-" {
         return Ok(token);
     }

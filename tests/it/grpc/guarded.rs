@@ -116,12 +116,13 @@ async fn an_endpoint_has_limits_of_its_own_for_each_application(backend: Backend
     assert!(ask(&mut admin, &other, "GET /v4/reports/cdrs", 0).await.allowed);
 }
 
+const CONTACTS: &str = "POST /api/lists/17/contacts";
+
 async fn forty_requests_a_minute_and_a_thousand_contacts_in_one(backend: Backend) {
     let kw = backend.start().await;
     kw.apply("vcc").await;
     let mut admin = kw.admin().await;
     let token = token(&mut admin, &kw.grpc(), "vcc", "crm", &["lists:write"]).await;
-    const CONTACTS: &str = "POST /api/lists/17/contacts";
     let answer = ask(&mut admin, &token, CONTACTS, 1001).await;
     assert_eq!((answer.outcome(), answer.max_items), (Outcome::TooManyItems, 1000));
     let mut allowed = 0;

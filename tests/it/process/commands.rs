@@ -111,6 +111,10 @@ fn tour(desk: &Desk) {
     assert_eq!((&info["active"], &info["tenant"]), (&true.into(), &"acme".into()));
     assert!(desk.run("jwks").json()["keys"][0]["kid"].is_string());
 
+    access(desk, token, &id);
+    let token = &desk.run_as(&id, &secret, "token --scope users.read").worked();
+    let token = token.trim();
+
     let rotate = format!("credential rotate acme/crm/{id} --overlap 1h -o json");
     let rotated = desk.run(&rotate).json();
     assert_eq!(rotated["secrets"].as_array().unwrap().len(), 2);
@@ -130,6 +134,47 @@ fn tour(desk: &Desk) {
     desk.fails("tenant delete acme", 1, "tenants/acme/applications/crm");
     desk.run("tenant delete acme --force").worked();
     assert_eq!(desk.run(&format!("introspect {key} -o json")).json()["active"], false);
+}
+
+/// What a token may do, and the end of all of an application's tokens.
+fn access(desk: &Desk, token: &str, id: &str) {
+    let allowed = desk.run(&format!("check {token} --scope users.read -o json")).json();
+    assert_eq!((&allowed["allowed"], &allowed["outcome"]), (&true.into(), &"allowed".into()));
+    assert_eq!(allowed["credential"], format!("tenants/acme/applications/crm/credentials/{id}"));
+    let any = format!("check {token} --any-scope users.read --any-scope numbers.read");
+    desk.run(&any).worked();
+    desk.fails(&format!("check {token} --scope campaigns.read"), 1, "the token lacks scopes");
+    let endpoint = |request: &str| {
+        Finished::of(desk.command(&format!("check {token} -o json --endpoint")).arg(request))
+    };
+    assert_eq!(endpoint("GET /v4/users/17?x=1").json()["allowed"], true);
+    let refused = endpoint("GET /v4/balance");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stdout.contains("billing.balance.read"), "{refused:?}");
+    assert_eq!(endpoint("/v4/balance").code, Some(2));
+
+    desk.run("application update acme/crm --limit-requests 100 --limit-tokens 7").worked();
+    let peek = format!("check {token} --scope users.read --peek");
+    let peeked = desk.run(&format!("{peek} -o json")).json();
+    let left = |n: usize| {
+        (peeked["limits"][n]["counted"].clone(), peeked["limits"][n]["remaining"].clone())
+    };
+    assert_eq!(left(0), ("requests".into(), 100.into()));
+    assert_eq!(left(1), ("tokens".into(), 7.into()));
+    assert!(desk.run(&peek).worked().contains("remaining 100"));
+    desk.run("application update acme/crm --no-limits").worked();
+
+    desk.run("revoke-tokens acme/crm --reason lost").worked();
+    desk.fails(&format!("check {token} --scope users.read"), 1, "the token was revoked");
+    let listed = desk.run("revocations -o json").json();
+    let last = listed.as_array().unwrap().last().unwrap();
+    assert_eq!(last["kind"], "application");
+    assert_eq!(last["revoked"], "tenants/acme/applications/crm");
+    assert!(desk.run("revocations").worked().contains("tenants/acme/applications/crm"));
+    let story = desk.run("audit list acme --action RevokeTokens").worked();
+    assert!(story.contains("all tokens were revoked: lost"), "{story}");
+    desk.fails("revoke-tokens --user acme/nobody", 3, "tenants/acme/users/nobody");
+    desk.fails("revoke-tokens", 2, "<NAME>");
 }
 
 #[test]

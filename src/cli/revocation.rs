@@ -1,0 +1,152 @@
+//! `keyward revoke-tokens` and `keyward revocations`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::output::{View, say};
+use super::{Connection, Failure, Format, names};
+use crate::proto::access as pb;
+use crate::proto::access::revocation::Revoked;
+use crate::proto::access::revocation_service_client::RevocationServiceClient;
+use crate::proto::token::RevokeTokensRequest;
+use crate::proto::token::token_service_client::TokenServiceClient;
+
+/// Revoke all access tokens of a tenant, an application or a credential
+///
+/// Their secrets and API keys go on working: new tokens can be had at once. With --user all
+/// applications that he owns are meant, with --token-id one token of a credential.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keyward revoke-tokens acme/crm --reason 'a laptop was lost'
+  keyward revoke-tokens --user acme/sam
+  keyward revoke-tokens acme/crm/ID --token-id JTI")]
+pub(super) struct RevokeTokens {
+    /// Whose: acme, acme/crm or acme/crm/ID
+    #[arg(required_unless_present = "user", conflicts_with = "user")]
+    name: Option<String>,
+    /// The owner of the applications whose tokens are meant: acme/sam
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Only the token with this id, its claim `jti`
+    #[arg(long, value_name = "JTI", requires = "name")]
+    token_id: Option<String>,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Show what is revoked now; with --watch go on to show what is, as it happens
+///
+/// The list that services which check tokens themselves follow. The caller needs the scope
+/// `keyward.verify` or `keyward.admin`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyward revocations --watch --output json")]
+pub(super) struct Revocations {
+    /// Go on until stopped; with JSON, an object a line
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Serialize)]
+struct RevocationView {
+    number: i64,
+    kind: &'static str,
+    revoked: String,
+    epoch: i64,
+    revoke_time: Option<String>,
+    expire_time: Option<String>,
+}
+
+impl View for RevocationView {
+    const COLUMNS: &'static [&'static str] =
+        &["number", "kind", "revoked", "epoch", "revoke_time", "expire_time"];
+    const MEMBERS: &'static [&'static str] = Self::COLUMNS;
+}
+
+impl From<pb::Revocation> for RevocationView {
+    fn from(revocation: pb::Revocation) -> Self {
+        let (kind, revoked) = match revocation.revoked {
+            Some(Revoked::TokenId(id)) => ("token", id),
+            Some(Revoked::ClientId(id)) => ("credential", id),
+            Some(Revoked::Subject(name)) => ("application", name),
+            Some(Revoked::Tenant(id)) => ("tenant", id),
+            None => ("unknown", String::new()),
+        };
+        Self {
+            number: revocation.number,
+            kind,
+            revoked,
+            epoch: revocation.epoch,
+            revoke_time: names::moment(revocation.revoke_time.as_ref()),
+            expire_time: names::moment(revocation.expire_time.as_ref()),
+        }
+    }
+}
+
+impl RevokeTokens {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let name = match (&self.user, &self.name) {
+            (Some(user), _) => names::user(user),
+            (None, name) => names::resource(name.as_deref().unwrap_or_default()),
+        };
+        let token_id = self.token_id.unwrap_or_default();
+        let request = RevokeTokensRequest { name, token_id, reason: self.reason };
+        let mut client = TokenServiceClient::new(self.connection.authorized().await?);
+        let response = client.revoke_tokens(request).await?.into_inner();
+        let done = match (&self.user, response.applications) {
+            (Some(_), count) => {
+                format!("the tokens of {count} applications are refused from now on")
+            }
+            (None, _) => "they are refused from now on".to_owned(),
+        };
+        self.connection.output.done(&done);
+        Ok(())
+    }
+}
+
+impl Revocations {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let client = RevocationServiceClient::new(self.connection.authorized().await?);
+        let output = self.connection.output;
+        if self.watch { watch(client, output).await } else { list(client, output).await }
+    }
+}
+
+async fn list(client: RevocationServiceClient<Authorized>, output: Format) -> Result<(), Failure> {
+    let pages = all_pages(usize::MAX, |page_token| {
+        let mut client = client.clone();
+        async move {
+            let request = pb::ListRevocationsRequest { page_size: PAGE_SIZE, page_token };
+            let page = client.list_revocations(request).await?.into_inner();
+            Ok((page.revocations, page.next_page_token))
+        }
+    });
+    let rows: Vec<_> = pages.await?.into_iter().map(RevocationView::from).collect();
+    output.many(&rows)
+}
+
+/// Until the stream ends, which is told as any failure is.
+async fn watch(
+    mut client: RevocationServiceClient<Authorized>,
+    output: Format,
+) -> Result<(), Failure> {
+    let request = pb::WatchRevocationsRequest::default();
+    let mut news = client.watch_revocations(request).await?.into_inner();
+    while let Some(message) = news.message().await? {
+        for row in message.revocations.into_iter().map(RevocationView::from) {
+            if output == Format::Json {
+                say!("{}", serde_json::to_string(&row).map_err(Failure::new)?);
+            } else {
+                let RevocationView { number, kind, revoked, epoch, .. } = row;
+                say!("{number}  {kind} {revoked}  older than {epoch}");
+            }
+        }
+    }
+    Ok(())
+}
