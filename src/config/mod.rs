@@ -2,6 +2,7 @@
 //! later one wins. Every fault of all three is found before anything is started.
 
 mod layers;
+mod sources;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
 pub use layers::{Faults, Layers, Setting};
+pub use sources::TrustedProxies;
 
 use crate::domain::Fault;
 use crate::keys::SigningAlgorithm;
@@ -34,6 +36,8 @@ pub struct Config {
     pub master_key: MasterKeySource,
     /// Where to listen.
     pub listen: Listen,
+    /// The proxies that say for whom they ask.
+    pub trusted_proxies: TrustedProxies,
     /// Where everything is kept.
     pub database: DatabaseConfig,
     /// What connects replicas.
@@ -159,6 +163,7 @@ impl Config {
                 http: r.get("http.listen", "127.0.0.1:8080", parsed),
                 ops: r.get("ops.listen", "127.0.0.1:9464", parsed),
             },
+            trusted_proxies: r.get("trusted_proxies", "", TrustedProxies::parse),
             database: DatabaseConfig {
                 url: database(r, &data_dir),
                 pool: PoolOptions {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::config;
+use crate::config::{self, TrustedProxies};
 use crate::secrets::random;
 
 const MAX_CONCURRENT_STREAMS: u32 = 100;
@@ -39,21 +39,23 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The bounds that can be configured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     max_connections: usize,
     connection_age: Duration,
     request_timeout: Duration,
     http2_only: bool,
+    trusted: Arc<TrustedProxies>,
 }
 
 impl Limits {
-    pub(super) fn new(limits: &config::Limits) -> Self {
+    pub(super) fn new(limits: &config::Limits, trusted: &TrustedProxies) -> Self {
         Self {
             max_connections: limits.max_connections,
             connection_age: limits.connection_age,
             request_timeout: limits.request_timeout,
             http2_only: false,
+            trusted: Arc::new(trusted.clone()),
         }
     }
 
@@ -111,7 +113,8 @@ pub(super) async fn accept(
         match stop.run_until_cancelled(next).await.flatten() {
             Some((Ok((stream, peer)), permit)) => {
                 let connection = Connection { stream, peer, _permit: permit };
-                let ends = connection.serve(router.clone(), builder.clone(), limits, stop.clone());
+                let ends =
+                    connection.serve(router.clone(), builder.clone(), limits.clone(), stop.clone());
                 tasks.spawn(ends);
             }
             Some((Err(error), _)) => {
@@ -149,9 +152,11 @@ impl Connection {
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        let trusted = Arc::clone(&limits.trusted);
         let service = service_fn(move |mut request: Request<Incoming>| {
             // The audit log and usage tell where a request came from.
-            request.extensions_mut().insert(peer);
+            let source = trusted.source(peer, request.headers());
+            request.extensions_mut().insert(source);
             router.clone().oneshot(request)
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

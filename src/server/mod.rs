@@ -218,15 +218,15 @@ impl Server {
             grace: config.limits.shutdown_grace,
             service,
         };
-        let limits = connections::Limits::new(&config.limits);
+        let limits = connections::Limits::new(&config.limits, &config.trusted_proxies);
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
         let observed = |router: Router, face, methods| {
             let observed =
                 Observed { face, methods: Arc::new(methods), metrics: Arc::clone(&metrics) };
             router.layer(from_fn_with_state(observed, observe))
         };
-        server.serve(grpc, observed(grpc_router, "grpc", methods), limits.for_grpc());
-        server.serve(http, observed(http_router, "http", HashSet::new()), limits);
+        server.serve(grpc, observed(grpc_router, "grpc", methods), limits.clone().for_grpc());
+        server.serve(http, observed(http_router, "http", HashSet::new()), limits.clone());
         server.serve(ops, ops::router(Arc::clone(&server.service), metrics), limits);
         server.keep_up();
         Ok(server)

@@ -122,10 +122,14 @@ impl Service {
         id: TenantId,
         settings: TenantSettings,
     ) -> Result<Tenant> {
-        let epoch = ledger.first_epoch(&Subject::Tenant(id.clone())).await?;
-        let tenant = Tenant { id, settings, epoch, record: Record::new(self.now()) };
+        let mut tenant = Tenant { id, settings, epoch: 0, record: Record::new(self.now()) };
         if !ledger.insert_tenant(&tenant).await? {
             return Err(Error::AlreadyExists(tenant.id.name()));
+        }
+        // Asked when its row is there: whoever deleted one of this name has committed by now.
+        tenant.epoch = ledger.first_epoch(&Subject::Tenant(tenant.id.clone())).await?;
+        if tenant.epoch > 0 {
+            ledger.begin_tenant_at(&tenant.id, tenant.epoch).await?;
         }
         let changes = FieldChange::of_new(&tenant.settings);
         ledger.note(Action::CreateTenant, tenant.id.name(), changes).await?;

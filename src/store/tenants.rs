@@ -151,6 +151,12 @@ impl Tx {
         self.write_tenant(SQL, tenant).await
     }
 
+    /// Gives a tenant that was just added the epoch that it begins with.
+    pub async fn begin_tenant_at(&mut self, id: &TenantId, epoch: i64) -> Result<()> {
+        const SQL: &str = "update tenants set epoch = $2 where id = $1";
+        execute!(self, SQL, id.as_str(), epoch).map(drop)
+    }
+
     /// Writes a changed tenant; `false` if it is gone or was changed meanwhile.
     pub async fn update_tenant(&mut self, tenant: &Tenant) -> Result<bool> {
         const SQL: &str = "update tenants set display_name = $2, default_audience = $3, \

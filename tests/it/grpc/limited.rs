@@ -323,3 +323,30 @@ fn other_key(credential: &admin::Credential) -> String {
     let id = CredentialId::parse(&credential.client_id).unwrap();
     Prefixes::default().generate(CredentialKind::ApiKey, &id).unwrap().expose().to_owned()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_one_callers_wrong_secrets_keep_no_other_out() {
+    let settings = [("trusted_proxies", "127.0.0.0/8"), ("secrets.wrong_secrets", "2")];
+    let kw = Backend::Sqlite.start_with(&settings).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let wrong = admin.credential(CRM, Kind::ClientSecret).await.1.secret;
+    let wrong = Credential { secret: wrong, ..crm.clone() };
+    let exchange = async |client: &Credential, from: &str| {
+        let request = kw
+            .request(reqwest::Method::POST, "/oauth2/token")
+            .basic_auth(&client.client_id, Some(&client.secret))
+            .header("x-forwarded-for", format!("198.51.100.1, {from}"))
+            .form(&[("grant_type", "client_credentials")]);
+        kw.send(request).await.status.as_u16()
+    };
+    for expected in [401, 401, 429] {
+        assert_eq!(exchange(&wrong, "192.0.2.1").await, expected);
+    }
+    assert_eq!(exchange(&crm, "192.0.2.1").await, 429);
+    assert_eq!(exchange(&crm, "192.0.2.2").await, 200);
+    kw.server().service.write_usage().await.unwrap();
+    let request = admin::GetApplicationRequest { name: CRM.to_owned() };
+    let read = admin.applications.get_application(request).await.unwrap().into_inner();
+    assert_eq!(read.application.unwrap().last_use_address, "192.0.2.2");
+}
