@@ -199,7 +199,7 @@ impl Client {
         let of = |level, name: String, limits: Option<Limits>| {
             limits.map(|limits| LimitsOf { level, name, limits })
         };
-        let application = self.application.settings.limits.or(policy.default_limits);
+        let application = policy.application_limits(self.application.settings.limits);
         [
             of(
                 LimitLevel::Credential,
