@@ -99,6 +99,12 @@ impl Service {
         {
             return Ok(Some(snapshot.value));
         }
+        self.client_afresh(id).await
+    }
+
+    /// The client of this id, as it is, if it exists.
+    pub(super) async fn client_afresh(&self, id: &CredentialId) -> Result<Option<Arc<Client>>> {
+        let snapshots = &self.snapshots;
         let read = snapshots.begin();
         let client = self.promptly(async { self.store.read().await?.find_client(id).await });
         let Some(client) = client.await?.map(Arc::new) else {

@@ -210,7 +210,12 @@ impl Service {
         let Ok(id) = CredentialId::parse(&claims.client_id) else {
             return Ok(Token::Invalid);
         };
-        Ok(match self.client(&id).await? {
+        let mut client = self.client(&id).await?;
+        if !client.as_ref().is_some_and(|client| stands(&claims, client, now)) {
+            // Another replica may have made it from something newer than was read here.
+            client = self.client_afresh(&id).await?;
+        }
+        Ok(match client {
             Some(client) if stands(&claims, &client, now) => Token::Live(Box::new(claims), client),
             _ => Token::Invalid,
         })

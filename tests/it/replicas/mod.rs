@@ -1,4 +1,5 @@
 //! Three servers on one PostgreSQL, with a Redis between them and without.
 
+mod fresh;
 mod lag;
 mod limits;
