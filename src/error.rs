@@ -108,8 +108,10 @@ pub enum Error {
         older_ends: Timestamp,
     },
     /// A bounded queue is full.
-    #[error("too much work at once, try again in {} s", .retry_after.as_secs())]
+    #[error("too many {what} at once, try again in {} s", whole_seconds(*.retry_after))]
     Overloaded {
+        /// What there is too much of.
+        what: &'static str,
         /// How long to wait.
         retry_after: Duration,
     },

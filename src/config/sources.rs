@@ -43,7 +43,7 @@ impl TrustedProxies {
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         for line in lines.filter_map(|line| line.to_str().ok()) {
             for hop in line.rsplit(',') {
-                let Ok(address) = IpAddr::from_str(hop.trim()) else {
+                let Some(address) = address(hop.trim()) else {
                     return source;
                 };
                 source = SocketAddr::new(address, 0);
@@ -54,6 +54,12 @@ impl TrustedProxies {
         }
         source
     }
+}
+
+/// An address, which some write with the port.
+fn address(hop: &str) -> Option<IpAddr> {
+    let with_port = || SocketAddr::from_str(hop).map(|address| address.ip());
+    IpAddr::from_str(hop).or_else(|_| with_port()).map(|address| address.to_canonical()).ok()
 }
 
 impl Network {
@@ -117,6 +123,8 @@ mod tests {
         assert_eq!(source("10.0.0.0/8", "::ffff:10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(source("fd00::/8", "fd00::1", &["2001:db8::1"]), "2001:db8::1");
         assert_eq!(source("10.0.0.0/8", "10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["192.0.2.1:4711"]), "192.0.2.1");
+        assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
     }
 
     #[test]

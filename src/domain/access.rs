@@ -85,6 +85,8 @@ pub enum Outcome {
     RateLimited,
     /// Too many wrong keys came from where this one did.
     TooManyFailures,
+    /// More unknown keys came than can be looked at now.
+    Overloaded,
 }
 
 /// Whose token it is, and what it may do.

@@ -93,7 +93,8 @@ fn segment(raw: &str) -> Result<Cow<'_, str>, PathFault> {
     if decoded.is_empty() {
         return Err(PathFault::EmptySegment);
     }
-    if decoded.chars().all(|c| c == '.' || DOTS.contains(&c)) {
+    // Some leave out dots and spaces at the end, and then read what is left.
+    if decoded.chars().all(|c| c == '.' || c.is_whitespace() || DOTS.contains(&c)) {
         return Err(PathFault::DotSegment);
     }
     let separates = |c: char| {

@@ -176,7 +176,9 @@ impl TenantSettings {
 
     /// Whether going from these settings to `after` must revoke the tokens there are.
     pub fn revokes(&self, after: &Self) -> bool {
-        (after.disabled && !self.disabled) || self.policy.revokes(&after.policy)
+        let audiences = self.additional_audiences.iter().chain([&self.default_audience]);
+        let narrower = audiences.into_iter().any(|audience| !after.allows_audience(audience));
+        (after.disabled && !self.disabled) || narrower || self.policy.revokes(&after.policy)
     }
 
     /// Whether tokens of the tenant may be for this audience: one of its own, or Keyward,
@@ -185,5 +187,26 @@ impl TenantSettings {
         self.default_audience == *audience
             || self.additional_audiences.contains(audience)
             || audience.as_str() == Audience::KEYWARD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audience_that_goes_revokes_and_one_that_comes_does_not() {
+        let id = TenantId::parse("acme").unwrap();
+        let audience = |text: &str| Audience::parse(text).unwrap();
+        let plain = TenantSettings::new(&id);
+        let with = |default: &str, more: &[&str]| TenantSettings {
+            default_audience: audience(default),
+            additional_audiences: more.iter().map(|text| audience(text)).collect(),
+            ..plain.clone()
+        };
+        assert!(!with("a", &[]).revokes(&with("a", &["b"])));
+        assert!(with("a", &["b"]).revokes(&with("a", &[])));
+        assert!(with("a", &[]).revokes(&with("b", &[])));
+        assert!(!with("a", &["b"]).revokes(&with("b", &["a"])), "both may still be asked for");
     }
 }

@@ -111,9 +111,9 @@ fn details(error: &Error) -> ErrorDetails {
         Error::RotationInProgress { .. } => {
             ErrorDetails::with_precondition_failure_violation("ROTATION_IN_PROGRESS", "", message)
         }
-        Error::Overloaded { retry_after } => {
+        Error::Overloaded { what, retry_after } => {
             let mut details = ErrorDetails::with_retry_info(Some(*retry_after));
-            details.add_quota_failure_violation("secret hashes at once", message);
+            details.add_quota_failure_violation(format!("{what} at once"), message);
             details
         }
         Error::RateLimited { name, retry_after, .. } => {

@@ -75,7 +75,7 @@ impl From<Error> for OAuthError {
         let (status, code) = table(&error);
         let mut answer = Self::new(status, code).describe(error.to_string());
         answer.retry_after = match error {
-            Error::Overloaded { retry_after } | Error::RateLimited { retry_after, .. } => {
+            Error::Overloaded { retry_after, .. } | Error::RateLimited { retry_after, .. } => {
                 Some(retry_after)
             }
             Error::Unavailable(_) => Some(Duration::from_secs(1)),

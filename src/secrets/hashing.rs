@@ -97,7 +97,7 @@ impl Hasher {
         &self,
         work: impl FnOnce(&Pepper) -> T + Send + 'static,
     ) -> Result<T> {
-        let overloaded = || Error::Overloaded { retry_after: RETRY_AFTER };
+        let overloaded = || Error::Overloaded { what: "secret hashes", retry_after: RETRY_AFTER };
         let _admitted = self.admitted.try_acquire().map_err(|_| overloaded())?;
         let turn =
             tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());

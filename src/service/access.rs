@@ -131,6 +131,11 @@ impl Service {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::TooManyFailures, Duration::ZERO)
                 })),
+                // One stranger's keys must not spoil the answers to others of the same batch.
+                Err(Error::Overloaded { retry_after, .. }) => Ok(Err(Access {
+                    retry_after: Some(retry_after),
+                    ..unknown(Outcome::Overloaded, Duration::ZERO)
+                })),
                 Err(error) => Err(error),
             };
         }

@@ -3,7 +3,7 @@
 //! what is being hashed counts as a guess until it has turned out to be right.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,57 +16,99 @@ use crate::domain::CredentialId;
 use crate::error::{Error, Result};
 use crate::limiter::{Demand, Rate};
 
-/// Guesses under way.
+/// Wrong secrets, and guesses under way on this server.
 #[derive(Debug)]
 pub(super) struct Failures {
     /// How many wrong ones of one client may come from one source; `None`: any number.
     budget: Option<Rate>,
     longest_wait: Duration,
-    running: Mutex<HashMap<(CredentialId, IpAddr), Arc<Running>>>,
+    under_way: Mutex<HashMap<Whose, Guesses>>,
 }
 
+/// Of which client, and from where.
+type Whose = (CredentialId, IpAddr);
+
+/// Guesses of one client from one source.
 #[derive(Debug, Default)]
-struct Running {
-    count: Mutex<u64>,
-    ended: Notify,
-}
-
-impl Running {
-    fn count(&self) -> MutexGuard<'_, u64> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+struct Guesses {
+    /// Those that hold a place or wait for one.
+    there: usize,
+    /// Those that hold one.
+    placed: u64,
+    ended: Arc<Notify>,
 }
 
 /// A guess that has begun. It ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Guess<'a> {
     service: &'a Service,
-    counted: Option<CountedGuess>,
+    counted: Option<CountedGuess<'a>>,
 }
 
 #[derive(Debug)]
-struct CountedGuess {
-    whose: (CredentialId, IpAddr),
+struct CountedGuess<'a> {
+    failures: &'a Failures,
+    whose: Whose,
     demand: Demand,
-    running: Arc<Running>,
-}
-
-impl CountedGuess {
-    fn new(failures: &Failures, whose: (CredentialId, IpAddr), rate: Rate) -> Self {
-        let running = Arc::clone(failures.running().entry(whose.clone()).or_default());
-        let key = format!("wrong secrets from {}", whose.1);
-        let demand = Demand { key, rate, cost: 1, observe_only: false };
-        Self { whose, demand, running }
-    }
+    ended: Arc<Notify>,
+    placed: bool,
 }
 
 impl Failures {
     pub(super) fn new(budget: Option<Rate>, longest_wait: Duration) -> Self {
-        Self { budget, longest_wait, running: Mutex::default() }
+        Self { budget, longest_wait, under_way: Mutex::default() }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<(CredentialId, IpAddr), Arc<Running>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Whose, Guesses>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, id: &CredentialId, source: IpAddr, rate: Rate) -> CountedGuess<'_> {
+        let whose = (id.clone(), network(source));
+        let mut under_way = self.under_way();
+        let guesses = under_way.entry(whose.clone()).or_default();
+        guesses.there += 1;
+        let key = format!("wrong secrets from {}", whose.1);
+        CountedGuess {
+            failures: self,
+            demand: Demand { key, rate, cost: 1, observe_only: false },
+            ended: Arc::clone(&guesses.ended),
+            whose,
+            placed: false,
+        }
+    }
+}
+
+impl CountedGuess<'_> {
+    /// Takes a place; how many are taken now.
+    fn place(&mut self) -> u64 {
+        let mut under_way = self.failures.under_way();
+        let Some(guesses) = under_way.get_mut(&self.whose) else { return 1 };
+        self.placed = true;
+        guesses.placed += 1;
+        guesses.placed
+    }
+
+    /// Gives the place back, to wait.
+    fn withdraw(&mut self) {
+        if let Some(guesses) = self.failures.under_way().get_mut(&self.whose) {
+            guesses.placed -= u64::from(self.placed);
+        }
+        self.placed = false;
+    }
+}
+
+impl Drop for CountedGuess<'_> {
+    fn drop(&mut self) {
+        self.withdraw();
+        let mut under_way = self.failures.under_way();
+        if let Some(guesses) = under_way.get_mut(&self.whose) {
+            guesses.there -= 1;
+            if guesses.there == 0 {
+                under_way.remove(&self.whose);
+            }
+        }
+        self.ended.notify_waiters();
     }
 }
 
@@ -82,53 +124,42 @@ impl Service {
         let (Some(source), Some(rate)) = (source, failures.budget) else {
             return Ok(Guess { service: self, counted: None });
         };
-        let guess = CountedGuess::new(failures, (id.clone(), source), rate);
-        match timeout(failures.longest_wait, self.wait_for_turn(&guess)).await {
-            Ok(Ok(())) => Ok(Guess { service: self, counted: Some(guess) }),
-            outcome => {
-                failures.forget(&guess);
-                let late = |_| Error::Overloaded { retry_after: Duration::from_secs(1) };
-                outcome.map_err(late)?.map(|()| Guess { service: self, counted: None })
-            }
+        let mut guess = failures.begin(id, source, rate);
+        match timeout(failures.longest_wait, self.wait_for_turn(&mut guess)).await {
+            Ok(began) => began.map(|()| Guess { service: self, counted: Some(guess) }),
+            Err(_) => Err(Error::Overloaded {
+                what: "secrets of one client",
+                retry_after: Duration::from_secs(1),
+            }),
         }
     }
 
-    async fn wait_for_turn(&self, guess: &CountedGuess) -> Result<()> {
-        let CountedGuess { whose: (id, _), demand, running } = guess;
+    async fn wait_for_turn(&self, guess: &mut CountedGuess<'_>) -> Result<()> {
         loop {
+            let ended = Arc::clone(&guess.ended);
             // Listened for before it is looked whether there is room: no end is missed.
-            let mut ended = pin!(running.ended.notified());
+            let mut ended = pin!(ended.notified());
             ended.as_mut().enable();
-            let decision = self.limiter.peek(id.as_str(), std::slice::from_ref(demand)).await;
+            // A place is taken before it is asked how many there are: those that ask at
+            // once see each other. The first of them never waits, so one always goes on.
+            let placed = guess.place();
+            let demand = std::slice::from_ref(&guess.demand);
+            let decision = self.limiter.peek(guess.whose.0.as_str(), demand).await;
             if !decision.admitted {
                 return Err(Error::RateLimited {
                     policy: "wrong-secrets",
                     name: "wrong secrets of this client".to_owned(),
-                    limit: demand.rate.most(),
-                    window: demand.rate.window(),
+                    limit: guess.demand.rate.most(),
+                    window: guess.demand.rate.window(),
                     retry_after: decision.wait,
                 });
             }
             let left = decision.standings.first().map_or(1, |standing| standing.remaining);
-            {
-                let mut count = running.count();
-                if *count < left.max(1) {
-                    *count += 1;
-                    return Ok(());
-                }
+            if placed <= left.max(1) {
+                return Ok(());
             }
+            guess.withdraw();
             ended.await;
-        }
-    }
-}
-
-impl Failures {
-    /// Forgets what nobody waits for any more.
-    fn forget(&self, guess: &CountedGuess) {
-        let mut all = self.running();
-        // One is in the map, one is the guess's own.
-        if *guess.running.count() == 0 && Arc::strong_count(&guess.running) <= 2 {
-            all.remove(&guess.whose);
         }
     }
 }
@@ -143,12 +174,43 @@ impl Guess<'_> {
     }
 }
 
-impl Drop for Guess<'_> {
-    fn drop(&mut self) {
-        if let Some(guess) = &self.counted {
-            *guess.running.count() -= 1;
-            guess.running.ended.notify_waiters();
-            self.service.failures.forget(guess);
+/// The address, or of one of IPv6 the network: whoever has one has all of it.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_address_or_a_network_of_ipv6() {
+        for (one, other) in
+            [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8:1:2::1", "2001:db8:1:2:ffff::7")]
+        {
+            assert_eq!(network(one.parse().unwrap()), network(other.parse().unwrap()));
         }
+        for (one, other) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:2::1", "2001:db8:1:3::1")] {
+            assert_ne!(network(one.parse().unwrap()), network(other.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_guess_that_is_given_up_leaves_nothing_behind() {
+        let rate = Rate::new(1, Duration::from_mins(1));
+        let failures = Failures::new(Some(rate), Duration::from_secs(1));
+        let id = CredentialId::parse(&"0".repeat(32)).unwrap();
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let mut one = failures.begin(&id, source, rate);
+        let mut other = failures.begin(&id, source, rate);
+        assert_eq!((one.place(), other.place()), (1, 2), "those that ask at once see each other");
+        other.withdraw();
+        drop(one);
+        assert_eq!(other.place(), 1);
+        drop(other);
+        assert!(failures.under_way().is_empty());
     }
 }

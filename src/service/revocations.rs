@@ -88,6 +88,8 @@ impl Service {
                     self.revoke_credential(&mut ledger, &authority, name).await.map(|()| 0)?
                 }
                 Revoked::Token(name, id) => {
+                    // Whose the id is, nobody can tell: it may be another tenant's.
+                    authority.require_platform()?;
                     reach(&mut ledger, &authority, Verb::Edit, name).await?;
                     let expires_at = NewRevocation::end(self.now());
                     let subject = Subject::Token(id.clone());

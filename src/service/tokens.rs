@@ -215,6 +215,11 @@ impl Service {
             // Another replica may have made it from something newer than was read here.
             client = self.client_afresh(&id).await?;
         }
+        // Reading may have taken as long as the list may be old: what counts is what is known
+        // now.
+        if self.revocations.revokes(&claims.minted()).await? {
+            return Ok(Token::Revoked);
+        }
         Ok(match client {
             Some(client) if stands(&claims, &client, now) => Token::Live(Box::new(claims), client),
             _ => Token::Invalid,

@@ -40,7 +40,7 @@ impl Default for Watchers {
 
 fn admit(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
     let permit = Arc::clone(room).try_acquire_owned();
-    permit.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })
+    permit.map_err(|_| Error::Overloaded { what: "streams", retry_after: RETRY_AFTER })
 }
 
 /// Somebody who is told what is revoked.

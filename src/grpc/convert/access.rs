@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use super::{precise, seconds, timestamp};
 use crate::domain::{
-    Access, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitStatus,
-    NeededScopes, Principal, Requirement, ScopeName,
+    Access, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitLevel,
+    LimitStatus, NeededScopes, Principal, Requirement, ScopeName,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
 use crate::proto::access::check_access_request::Requirement as RequirementMessage;
 use crate::proto::access::check_access_response::Outcome as OutcomeMessage;
-use crate::proto::access::limit_status::Counted as CountedMessage;
+use crate::proto::access::limit_status::{Counted as CountedMessage, Level as LevelMessage};
 use crate::secrets::Secret;
 
 const MOST_QUESTIONS: usize = 100;
@@ -128,6 +128,9 @@ fn outcome(outcome: AccessOutcome) -> (OutcomeMessage, &'static str) {
             (OutcomeMessage::TooManyItems, "there are too many items in the request")
         }
         AccessOutcome::RateLimited => (OutcomeMessage::RateLimited, "a limit is reached"),
+        AccessOutcome::Overloaded => {
+            (OutcomeMessage::Overloaded, "too many unknown keys at once, try again")
+        }
         AccessOutcome::TooManyFailures => {
             (OutcomeMessage::TooManyFailures, "too many wrong keys came from this source")
         }
@@ -153,7 +156,14 @@ fn limit(status: LimitStatus) -> pb::LimitStatus {
         Counted::Requests => CountedMessage::Requests,
         Counted::Tokens => CountedMessage::Tokens,
     };
+    let level = match status.level {
+        LimitLevel::Credential => LevelMessage::Credential,
+        LimitLevel::Application => LevelMessage::Application,
+        LimitLevel::Tenant => LevelMessage::Tenant,
+        LimitLevel::Endpoint => LevelMessage::Endpoint,
+    };
     pb::LimitStatus {
+        level: level.into(),
         name: status.name,
         counted: counted.into(),
         limit: whole(status.limit),

@@ -83,6 +83,7 @@ async fn as_many_requests_as_the_limit_and_not_one_more(backend: Backend) {
     let first = admin.check(&token, &["a"]).await;
     let [limit] = &first.limits[..] else { panic!("{:?}", first.limits) };
     let expected = pb::LimitStatus {
+        level: pb::limit_status::Level::Application.into(),
         name: CRM.to_owned(),
         counted: Counted::Requests.into(),
         limit: 40,

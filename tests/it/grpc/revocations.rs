@@ -329,6 +329,8 @@ async fn a_user_revokes_what_he_may_edit(backend: Backend) {
         let status = revoke(&mut ann, name, "").await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{name}");
     }
+    let status = revoke(&mut ann, &credential.name, "whose").await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "an id may be another tenant's");
     let status = revoke(&mut ann, "tenants/system", "").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "another tenant's is not there");
 }
@@ -424,7 +426,7 @@ async fn a_cursor_that_is_too_old_or_foreign_is_told_so(backend: Backend) {
     kw.advance(1);
     kw.server().service.purge_revocations().await.unwrap();
     let mut admin = kw.admin().await;
-    let foreign = format!("{}-1", "0".repeat(32));
+    let foreign = format!("{}-2", "0".repeat(32));
     let ahead = format!("{}3", first.strip_suffix('1').unwrap());
     for cursor in [&first, &foreign, &ahead] {
         let mut watcher = watch(&mut admin, cursor).await;

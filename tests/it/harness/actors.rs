@@ -152,6 +152,11 @@ impl Admin {
         Self::on(&connect(&grpc).await, token, None)
     }
 
+    /// Whoever has this token.
+    pub(crate) async fn with_token(grpc: &str, token: String) -> Self {
+        Self::on(&connect(grpc).await, token, None)
+    }
+
     fn on(channel: &Channel, token: String, user: Option<&str>) -> Self {
         let authorized = || acting_on(channel.clone(), &token, user);
         Self(Box::new(Clients {

@@ -10,7 +10,7 @@ mod server;
 
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
 pub(crate) use http::Answer;
-pub(crate) use postgres::fresh_database;
+pub(crate) use postgres::{PostgresServer, fresh_database};
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::RedisServer;
 pub(crate) use server::{Backend, Keyward, secret_free};

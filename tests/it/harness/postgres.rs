@@ -5,7 +5,7 @@
 //! the Debian package. It must stop with the tests, however they end: a shell watches
 //! over it, which the kernel tells when the thread that started it is gone.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -45,6 +45,106 @@ fn server() -> &'static str {
 }
 
 fn start() -> (String, Child) {
+    let server = PostgresServer::launch(false);
+    (server.url(), server.forget())
+}
+
+/// A server of its own, for a test that stops or freezes it. It is gone with the test,
+/// however the test ends.
+pub(crate) struct PostgresServer {
+    folder: PathBuf,
+    port: u16,
+    watcher: Option<Child>,
+}
+
+impl PostgresServer {
+    pub(crate) async fn start() -> Self {
+        tokio::task::spawn_blocking(|| Self::launch(true)).await.unwrap()
+    }
+
+    /// A URL of a database on it.
+    pub(crate) async fn database(&self) -> String {
+        connect(&format!("{}/postgres", self.url())).await;
+        format!("{}/postgres", self.url())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://keyward@127.0.0.1:{}", self.port)
+    }
+
+    fn launch(apart: bool) -> Self {
+        let folder = prepare();
+        for _ in 0..5 {
+            let mut server = Self { folder: folder.clone(), port: free_port(), watcher: None };
+            if server.come_up(apart) {
+                return server;
+            }
+        }
+        let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        panic!("PostgreSQL does not start:\n{log}");
+    }
+
+    /// Whether it answers. `apart`: not by this thread, which the server would not outlive.
+    fn come_up(&mut self, apart: bool) -> bool {
+        let command = watch(&self.folder, &self.folder.join("data"), self.port);
+        let mut watcher = if apart { super::redis::spawn(command) } else { spawn(command) };
+        let ready = is_ready(&mut watcher, self.port);
+        self.watcher = Some(watcher);
+        ready
+    }
+
+    fn forget(mut self) -> Child {
+        self.watcher.take().unwrap()
+    }
+
+    /// Its processes, the first one first.
+    fn processes(&self) -> Vec<String> {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let first = file.lines().next().unwrap().to_owned();
+        let listed = Command::new("ps").args(["-o", "pid=", "--ppid", &first]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let children = listed.split_whitespace().map(ToOwned::to_owned);
+        std::iter::once(first.clone()).chain(children).collect()
+    }
+
+    /// Lets it answer nothing more, though connections to it stay.
+    pub(crate) fn pause(&self) {
+        run(Command::new("kill").arg("-STOP").args(self.processes()));
+    }
+
+    pub(crate) fn resume(&self) {
+        run(Command::new("kill").arg("-CONT").args(self.processes()));
+    }
+
+    /// Stops it; connections to it end.
+    pub(crate) fn stop(&mut self) {
+        run(Command::new("kill").arg("-INT").arg(&self.processes()[0]));
+        self.watcher.take().unwrap().wait().unwrap();
+    }
+
+    /// Starts it again after a stop, with all that it had.
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.come_up(true), "PostgreSQL does not start again");
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if let Some(mut watcher) = self.watcher.take() {
+            self.resume();
+            run(Command::new("kill").arg("-TERM").arg(watcher.id().to_string()));
+            watcher.wait().ok();
+        }
+    }
+}
+
+/// A folder with an empty cluster in it.
+fn prepare() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("keyward-pg-").tempdir().unwrap().keep();
     if is_root() {
         run(Command::new("chown").arg("postgres").arg(&folder));
@@ -55,19 +155,11 @@ fn start() -> (String, Child) {
         .args(["--no-sync", "--pgdata"])
         .arg(&data)
         .stdout(Stdio::null()));
-    for _ in 0..5 {
-        let port = free_port();
-        let mut watcher = watch(&folder, &data, port);
-        if is_ready(&mut watcher, port) {
-            return (format!("postgres://keyward@127.0.0.1:{port}"), watcher);
-        }
-    }
-    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-    panic!("PostgreSQL does not start:\n{log}");
+    folder
 }
 
 /// Runs the server, and stops it and clears its folder when this process is gone.
-fn watch(folder: &Path, data: &Path, port: u16) -> Child {
+fn watch(folder: &Path, data: &Path, port: u16) -> Command {
     const SCRIPT: &str = r#"
         postgres=$1 data=$2 port=$3 folder=$4
         "$postgres" -D "$data" -p "$port" -k "$folder" -c listen_addresses=127.0.0.1 \
@@ -86,9 +178,12 @@ fn watch(folder: &Path, data: &Path, port: u16) -> Child {
         .arg(data)
         .arg(port.to_string())
         .arg(folder)
-        .current_dir("/")
-        .spawn()
-        .expect("setpriv of util-linux runs")
+        .current_dir("/");
+    setpriv
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.spawn().expect("setpriv of util-linux runs")
 }
 
 /// Whether the server answers before it gives up: one whose port was taken ends at once.

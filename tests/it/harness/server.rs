@@ -104,16 +104,21 @@ impl Keyward {
 
     /// One server more on the same database, with the same keys, time and settings.
     pub(crate) async fn join(&self) -> Self {
+        self.join_on(self.database.clone()).await
+    }
+
+    /// The same, with another way to the database.
+    pub(crate) async fn join_on(&self, database: Option<String>) -> Self {
         let folder = TempDir::new().unwrap();
         let key = self.folder.path().join("master.key");
         let mut settings = self.settings.clone();
         settings.push(("master_key_file", key.to_str().unwrap().to_owned()));
-        let config = config(folder.path(), self.database.as_deref(), &settings);
+        let config = config(folder.path(), database.as_deref(), &settings);
         Self {
             server: Some(Server::start(&config, self.clock.clone()).await.unwrap()),
             clock: self.clock.clone(),
             folder,
-            database: self.database.clone(),
+            database,
             admin: self.admin.clone(),
             settings,
         }

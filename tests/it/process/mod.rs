@@ -4,6 +4,7 @@ mod binary;
 mod commands;
 mod configuration;
 mod dev;
+mod kill;
 mod people;
 mod start;
 mod telemetry;

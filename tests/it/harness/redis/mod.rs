@@ -204,7 +204,7 @@ fn redis_server() -> Command {
 }
 
 /// Starts a process from a thread that lives as long as the tests do.
-fn spawn(command: Command) -> Child {
+pub(crate) fn spawn(command: Command) -> Child {
     type Order = (Command, mpsc::Sender<Child>);
     static ORDERS: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
     let orders = ORDERS.get_or_init(|| {
