@@ -74,8 +74,8 @@ pub struct News {
     pub cursor: Cursor,
     /// Whether this is of the snapshot.
     pub snapshot: bool,
-    /// How old the knowledge is.
-    pub staleness: Duration,
+    /// How old the knowledge is; none where more follows at once, and this says nothing of it.
+    pub staleness: Option<Duration>,
 }
 
 impl Service {
@@ -130,6 +130,10 @@ impl RevocationWatch {
                 live.ensure_fresh().await?;
             }
         }
+        if self.phase == Phase::First && live.index().last() < self.place.number {
+            // Another replica told him more than this one has heard of yet.
+            live.catch_up().await?;
+        }
         // Before the list is looked at, so that it is never told to be younger than it is.
         let staleness = live.staleness();
         if live.index().feed() != self.place.feed {
@@ -146,6 +150,7 @@ impl RevocationWatch {
         if !(snapshot && part.more) {
             self.phase = if snapshot { Phase::First } else { Phase::Following };
         }
+        let staleness = (!part.more).then_some(staleness);
         Ok(News { revocations: part.revocations, cursor: self.place.clone(), snapshot, staleness })
     }
 }

@@ -74,6 +74,6 @@ pub(in crate::grpc) fn news(news: &News) -> pb::WatchRevocationsResponse {
         revocations: news.revocations.iter().map(|row| message(row)).collect(),
         cursor: news.cursor.to_string(),
         snapshot: news.snapshot,
-        staleness: Some(precise(news.staleness)),
+        staleness: news.staleness.map(precise),
     }
 }

@@ -536,23 +536,65 @@ async fn end_application(admin: &mut Admin, name: &str) {
     admin.applications.delete_application(request).await.unwrap();
 }
 
+/// Revokes so many tokens from beside the server, which finds them by asking.
+async fn revoke_beside(kw: &Keyward, many: &[NewRevocation]) {
+    let database = Database::Sqlite(kw.folder().join("keyward.db"));
+    let pool =
+        PoolOptions { max_connections: 1, acquire_timeout: std::time::Duration::from_mins(1) };
+    let store = Store::open(&database, pool).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_revocations(many, kw.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    kw.server().service.revocations().catch_up().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_message_behind_which_nothing_waits_says_how_much_is_known() {
+    let kw = Backend::Sqlite.start().await;
+    let mut admin = kw.admin().await;
+    let token = |n: i64| Subject::Token(n.to_string());
+    let many: Vec<_> = (0..600).map(|n| NewRevocation::older_than(token(n), 0, kw.now())).collect();
+    let cursor = next(&mut watch(&mut admin, "").await).await.unwrap().cursor;
+    revoke_beside(&kw, &many).await;
+    for (cursor, snapshot) in [("", true), (cursor.as_str(), false)] {
+        let mut watcher = watch(&mut admin, cursor).await;
+        for (count, all) in [(500, false), (100, true)] {
+            let message = next(&mut watcher).await.unwrap();
+            assert_eq!((message.revocations.len(), message.snapshot), (count, snapshot));
+            assert_eq!(message.staleness.is_some(), all, "{count}");
+        }
+        let heartbeat = next(&mut watcher).await.unwrap();
+        assert!(heartbeat.revocations.is_empty() && heartbeat.staleness.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_more_than_a_replica_has_heard_of_is_not_sent_away() {
+    let slow = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
+    let [a, b] = Keyward::replicas(None, &slow).await;
+    let mut admin = a.admin().await;
+    admin.acme().await;
+    let mut at_a = watch(&mut admin, "").await;
+    revoke(&mut admin, "tenants/acme", "").await.unwrap();
+    let cursor = news(&mut at_a).await.cursor;
+    let at_b = b.server().service.revocations().index();
+    assert_eq!(at_b.last(), 0, "nobody has told it");
+    let mut admin = b.admin().await;
+    let mut watcher = watch(&mut admin, &cursor).await;
+    assert_eq!(next(&mut watcher).await.unwrap().cursor, cursor);
+    assert_eq!(at_b.last(), 1, "it has asked the database");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_dropped_and_told_so() {
     let kw = Backend::Sqlite.start_with(&[("limits.watch_patience", "100ms")]).await;
     let mut admin = kw.admin().await;
     let mut watcher = watch(&mut admin, "").await;
     next(&mut watcher).await.unwrap();
-    // Far more than the connection holds, from beside the server, which finds it by asking.
-    let database = Database::Sqlite(kw.folder().join("keyward.db"));
-    let pool =
-        PoolOptions { max_connections: 1, acquire_timeout: std::time::Duration::from_mins(1) };
-    let store = Store::open(&database, pool).await.unwrap();
+    // Far more than the connection holds.
     let long = |n: i64| Subject::Token(format!("{n}{}", "x".repeat(4000)));
     let many: Vec<_> = (0..4000).map(|n| NewRevocation::older_than(long(n), 0, kw.now())).collect();
-    let mut tx = store.begin().await.unwrap();
-    tx.insert_revocations(&many, kw.now()).await.unwrap();
-    tx.commit().await.unwrap();
-    kw.server().service.revocations().catch_up().await.unwrap();
+    revoke_beside(&kw, &many).await;
     // The room for watchers is given back when the server gives this one up.
     let dropped = async {
         while kw.server().service.watching() > 0 {
