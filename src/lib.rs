@@ -13,6 +13,10 @@
 //! [`limiter`] counts for all replicas; [`service`] holds every use case and is the only
 //! place for business logic; [`grpc`] and [`http`] are thin and never import each other;
 //! [`server`] puts it together; [`cli`] runs it, or talks to it like any client.
+//!
+//! [`verifier`] stands beside all that: a client for services that check tokens themselves. It
+//! shares rules, keys and the index of revocations with the server, and nothing of the server
+//! imports it.
 
 pub mod cli;
 pub mod clock;
@@ -31,3 +35,4 @@ pub mod server;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod verifier;

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{ApplicationName, CredentialName, Epochs, Fault, TenantId, TokenLifetime};
+use super::{
+    ApplicationName, CredentialId, CredentialName, Epochs, Fault, TenantId, TokenLifetime,
+};
 use crate::clock::later;
 use crate::error::Result;
 
@@ -13,6 +15,9 @@ pub enum Subject {
     Token(String),
     /// Those that were made with a credential.
     Credential(CredentialName),
+    /// The same, of a credential of which no more than its id is known: verifiers are told no
+    /// more, since tokens say no more. It is never stored.
+    Client(CredentialId),
     /// Those of an application.
     Application(ApplicationName),
     /// Those of a tenant.
@@ -35,17 +40,19 @@ impl Subject {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
-            Self::Credential(_) => "credential",
+            Self::Credential(_) | Self::Client(_) => "credential",
             Self::Application(_) => "application",
             Self::Tenant(_) => "tenant",
         }
     }
 
-    /// The id of a token, the resource name of anything else.
+    /// The id of a token, and of a credential that has no name here; the resource name of
+    /// anything else.
     pub fn name(&self) -> String {
         match self {
             Self::Token(id) => id.clone(),
             Self::Credential(name) => name.to_string(),
+            Self::Client(id) => id.to_string(),
             Self::Application(name) => name.to_string(),
             Self::Tenant(id) => id.name(),
         }

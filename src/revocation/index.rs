@@ -8,6 +8,9 @@ use jiff::Timestamp;
 
 use crate::domain::{Epochs, Minted, Revocation, Subject};
 
+/// How many are forgotten at once.
+const MOST_FORGOTTEN: usize = 1000;
+
 /// The list of revocations, with what it says of each token.
 #[derive(Debug, Default)]
 pub struct Index(RwLock<State>);
@@ -100,7 +103,19 @@ impl Index {
         for row in rows {
             state.add(row);
         }
-        *self.write() = state;
+        // What was held may be much: it is given back when nobody waits for the lock any more.
+        let held = std::mem::replace(&mut *self.write(), state);
+        drop(held);
+    }
+
+    /// Takes it that there is nothing more up to a number: what is missing in front of it had
+    /// lapsed before it could be told.
+    pub fn pass(&self, number: i64) {
+        let mut state = self.write();
+        if number > state.last {
+            state.last = number;
+            state.forgotten = number;
+        }
     }
 
     /// Adds what follows, up to the number `last`.
@@ -135,14 +150,8 @@ impl Index {
 
     /// Forgets what says nothing any more since `end`.
     pub fn forget(&self, end: Timestamp) {
-        let mut state = self.write();
-        while let Some((ends, number)) = state.ends.first().copied().filter(|(at, _)| *at <= end) {
-            state.ends.remove(&(ends, number));
-            if let Some(row) = state.rows.remove(&number) {
-                state.forgotten = state.forgotten.max(number);
-                state.unheed(&row);
-            }
-        }
+        // Some at a time, so that those who ask never wait for many.
+        while self.write().forget(end, MOST_FORGOTTEN) {}
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -156,6 +165,22 @@ impl Index {
 }
 
 impl State {
+    /// Forgets the first `most` that lapsed by then; whether there may be more.
+    fn forget(&mut self, end: Timestamp, most: usize) -> bool {
+        for _ in 0..most {
+            let Some((ends, number)) = self.ends.first().copied().filter(|(at, _)| *at <= end)
+            else {
+                return false;
+            };
+            self.ends.remove(&(ends, number));
+            if let Some(row) = self.rows.remove(&number) {
+                self.forgotten = self.forgotten.max(number);
+                self.unheed(&row);
+            }
+        }
+        true
+    }
+
     fn part(&self, number: i64, most: usize) -> Part {
         let mut rows = self.rows.range(number.saturating_add(1)..);
         let revocations: Vec<_> =
@@ -203,6 +228,7 @@ impl State {
         match subject {
             Subject::Token(_) => None,
             Subject::Credential(name) => Some((&mut self.credentials, name.credential.to_string())),
+            Subject::Client(id) => Some((&mut self.credentials, id.to_string())),
             Subject::Application(name) => Some((&mut self.applications, name.to_string())),
             Subject::Tenant(id) => Some((&mut self.tenants, id.to_string())),
         }
@@ -212,6 +238,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::CredentialId;
 
     const CREDENTIAL: &str = "0123456789abcdef0123456789abcdef";
 
@@ -280,6 +307,27 @@ mod tests {
         let again = vec![row(1, "tenant", "tenants/acme", 1), row(2, "tenant", "tenants/b", 1)];
         assert_eq!(known.extend(again, 2), Ok(()));
         assert_eq!((known.last(), known.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_had_lapsed_before_it_was_told_is_no_hole() {
+        let known = index(vec![row(1, "tenant", "tenants/acme", 1)]);
+        known.pass(3);
+        assert_eq!(known.last(), 3);
+        assert_eq!(known.extend(vec![row(4, "tenant", "tenants/b", 1)], 4), Ok(()));
+        known.pass(2);
+        assert_eq!(known.last(), 4, "it never goes back");
+        assert!(known.after(2, 10).is_none() && known.after(3, 10).is_some());
+    }
+
+    #[test]
+    fn a_credential_is_known_by_its_id_alone() {
+        let id = CredentialId::parse(CREDENTIAL).unwrap();
+        let known = index(vec![Revocation {
+            subject: Subject::Client(id),
+            ..row(1, "tenant", "tenants/acme", 2)
+        }]);
+        assert!(known.revokes(&minted(9, 9, 1)) && !known.revokes(&minted(0, 0, 2)));
     }
 
     #[test]

@@ -40,6 +40,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("verifier", &["clock", "error", "domain", "keys", "revocation", "secrets", "proto"]),
     ("cli", &["clock", "config", "domain", "keys", "proto", "server", "service", "telemetry"]),
 ];
 

@@ -23,3 +23,4 @@ mod process;
 mod redis;
 mod replicas;
 mod store;
+mod verifier;

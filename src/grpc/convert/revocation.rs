@@ -60,6 +60,7 @@ pub(in crate::grpc) fn message(revocation: &Revocation) -> pb::Revocation {
         revoked: Some(match &revocation.subject {
             Subject::Token(id) => RevokedMessage::TokenId(id.clone()),
             Subject::Credential(name) => RevokedMessage::ClientId(name.credential.to_string()),
+            Subject::Client(id) => RevokedMessage::ClientId(id.to_string()),
             Subject::Application(name) => RevokedMessage::Subject(name.to_string()),
             Subject::Tenant(id) => RevokedMessage::Tenant(id.to_string()),
         }),

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Passes connections on to a server until it is cut.
@@ -10,13 +13,24 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     server: SocketAddr,
     accepting: Option<JoinHandle<()>>,
+    /// Connections that were made in another generation than this one are held.
+    generation: watch::Sender<Generation>,
+}
+
+/// Which connections pass anything on: those that began after the last hold ended.
+#[derive(Clone, Copy, Default)]
+struct Generation {
+    number: u64,
+    held: bool,
 }
 
 impl Proxy {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, server, accepting: Some(tokio::spawn(pass_on(listener, server))) }
+        let generation = watch::Sender::default();
+        let accepting = tokio::spawn(pass_on(listener, server, generation.subscribe()));
+        Self { address, server, accepting: Some(accepting), generation }
     }
 
     /// Ends every connection and refuses new ones.
@@ -30,17 +44,66 @@ impl Proxy {
     /// Passes connections on again.
     pub(crate) async fn mend(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        self.accepting = Some(tokio::spawn(pass_on(listener, self.server)));
+        let accepting = pass_on(listener, self.server, self.generation.subscribe());
+        self.accepting = Some(tokio::spawn(accepting));
+    }
+
+    /// Ends every connection; new ones go to another server.
+    pub(crate) async fn lead_to(&mut self, server: SocketAddr) {
+        self.cut().await;
+        self.server = server;
+        self.mend().await;
+    }
+
+    /// Lets nothing through any more, though connections stay, and new ones are accepted.
+    pub(crate) fn hold(&self) {
+        self.generation.send_modify(|generation| generation.held = true);
+    }
+
+    /// Lets through what new connections bring; nothing ever comes through the old ones.
+    pub(crate) fn release(&self) {
+        self.generation.send_modify(|generation| {
+            *generation = Generation { number: generation.number + 1, held: false };
+        });
     }
 }
 
-async fn pass_on(listener: TcpListener, server: SocketAddr) {
+async fn pass_on(
+    listener: TcpListener,
+    server: SocketAddr,
+    generation: watch::Receiver<Generation>,
+) {
     let mut connections = JoinSet::new();
     loop {
-        let (mut inside, _) = listener.accept().await.unwrap();
+        let (inside, _) = listener.accept().await.unwrap();
+        let generation = generation.clone();
         connections.spawn(async move {
-            let mut outside = TcpStream::connect(server).await.unwrap();
-            tokio::io::copy_bidirectional(&mut inside, &mut outside).await.ok();
+            let Ok(outside) = TcpStream::connect(server).await else { return };
+            let ((from, to), (back, there)) = (inside.into_split(), outside.into_split());
+            tokio::select! {
+                () = copy(from, there, generation.clone()) => {}
+                () = copy(back, to, generation) => {}
+            }
         });
+    }
+}
+
+/// Passes bytes on until there are no more, or for ever nothing when they are held.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut generation: watch::Receiver<Generation>,
+) {
+    let born = generation.borrow().number;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+        let free = generation.wait_for(|now| !now.held).await.map(|now| now.number == born);
+        if free.is_ok_and(|free| !free) {
+            std::future::pending::<()>().await;
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
     }
 }

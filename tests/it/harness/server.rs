@@ -167,6 +167,11 @@ impl Keyward {
         assert!(output.status.success(), "{file}: {errors}");
     }
 
+    /// Its clock, for what shares it.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Moves time forward.
     pub(crate) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
