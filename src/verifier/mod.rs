@@ -5,6 +5,49 @@
 //! It is a client of Keyward's like any other and knows nothing of the server; nothing of the
 //! server knows it.
 //!
+//! # With tonic
+//!
+//! ```no_run
+//! use keyward::proto::access::key_service_server::{KeyService, KeyServiceServer};
+//! use keyward::verifier::{Access, Settings, Verified, Verifier};
+//!
+//! # async fn serve<S: KeyService>(my_service: S) -> Result<(), Box<dyn std::error::Error>> {
+//! let access = Access::client_secret("…", "kws_…");
+//! let verifier = Verifier::connect(Settings::new(
+//!     "https://keyward.internal:50051",
+//!     access,
+//!     "https://id.example.com",
+//!     "https://api.example.com",
+//! ))
+//! .await?;
+//!
+//! // Every call needs a good token with these scopes; a handler finds it in the extensions:
+//! // `request.extensions().get::<Verified>()`.
+//! let service = KeyServiceServer::with_interceptor(
+//!     my_service,
+//!     verifier.interceptor(&["calls.read"]),
+//! );
+//! # let _ = (service, None::<Verified>);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # With axum
+//!
+//! ```no_run
+//! use axum::routing::get;
+//! use axum::{Extension, Router};
+//! use keyward::verifier::{Verified, Verifier};
+//!
+//! async fn calls(Extension(token): Extension<Verified>) -> String {
+//!     format!("calls of {}", token.tenant())
+//! }
+//!
+//! fn router(verifier: &Verifier) -> Router {
+//!     Router::new().route("/v1/calls", get(calls)).layer(verifier.layer(&["calls.read"]))
+//! }
+//! ```
+//!
 //! # How late a revocation is heeded
 //!
 //! Within [`Settings::max_lag`], 5 s unless it is set otherwise, from when Keyward has
@@ -30,7 +73,10 @@
 
 mod feed;
 mod follower;
+mod gate;
+mod interceptor;
 mod knowledge;
+mod layer;
 mod link;
 mod settings;
 mod trouble;
@@ -45,6 +91,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use interceptor::VerifierInterceptor;
+pub use layer::{VerifierLayer, VerifierService};
 pub use settings::{Access, Server, Settings, StartError, WhenLost};
 pub use verified::{InsufficientScope, Refusal, Verified};
 

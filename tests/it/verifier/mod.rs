@@ -1,6 +1,7 @@
 //! The offline verifier against real servers: what it takes, what it refuses, and what it does
 //! when it hears nothing any more.
 
+mod gates;
 mod lost;
 mod refusals;
 mod soak;
