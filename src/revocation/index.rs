@@ -15,13 +15,16 @@ const MOST_FORGOTTEN: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Index(RwLock<State>);
 
-/// Revocations do not follow those that are known: some between them are missing.
+/// Revocations do not follow those that are known: some between them are missing, or those
+/// that are known are others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap;
 
 /// A part of the list.
 #[derive(Clone, Debug)]
 pub struct Part {
+    /// Names the list.
+    pub feed: String,
     /// The revocations, in order.
     pub revocations: Vec<Arc<Revocation>>,
     /// Where the list goes on behind them.
@@ -118,12 +121,16 @@ impl Index {
         }
     }
 
-    /// Adds what follows, up to the number `last`.
+    /// Adds what follows, up to the number `last`. What is brought once more must be as it is
+    /// known: a database that has lost its last moments gives their numbers to others.
     pub fn extend(&self, rows: Vec<Revocation>, last: i64) -> Result<(), Gap> {
         let mut state = self.write();
-        // Two may bring the same: what is known already is left out.
         let mut next = state.last + 1;
-        let new: Vec<_> = rows.into_iter().filter(|row| row.number >= next).collect();
+        let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.number < next);
+        let differs = |row: &Revocation| state.rows.get(&row.number).is_some_and(|k| **k != *row);
+        if known.iter().any(differs) {
+            return Err(Gap);
+        }
         for row in &new {
             if row.number != next {
                 return Err(Gap);
@@ -190,7 +197,7 @@ impl State {
             Some(row) if more => row.number,
             _ => self.last,
         };
-        Part { revocations, last, more }
+        Part { feed: self.feed.clone(), revocations, last, more }
     }
 
     fn add(&mut self, row: Revocation) {
@@ -306,6 +313,9 @@ mod tests {
         assert_eq!(known.last(), 1);
         let again = vec![row(1, "tenant", "tenants/acme", 1), row(2, "tenant", "tenants/b", 1)];
         assert_eq!(known.extend(again, 2), Ok(()));
+        assert_eq!((known.last(), known.len()), (2, 2));
+        let other = vec![row(2, "tenant", "tenants/c", 1), row(3, "tenant", "tenants/d", 1)];
+        assert_eq!(known.extend(other, 3), Err(Gap), "the second was another one");
         assert_eq!((known.last(), known.len()), (2, 2));
     }
 

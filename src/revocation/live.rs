@@ -86,9 +86,8 @@ impl Live {
         self.age_of(&self.confirmed)
     }
 
-    fn age_of(&self, moment: &AtomicU64) -> Duration {
-        let moment = Duration::from_nanos(moment.load(Ordering::Acquire));
-        self.since.elapsed().saturating_sub(moment)
+    fn age_of(&self, of: &AtomicU64) -> Duration {
+        self.since.elapsed().saturating_sub(moment(of))
     }
 
     /// Sees to it that nothing is missing, within the bound.
@@ -195,17 +194,23 @@ impl Live {
     }
 
     async fn bring(&self, projection: &Projection, known: &mut i64) -> Result<()> {
-        let age = self.age_of(&self.confirmed_by_database);
-        let reached = projection.follow(&self.index, age, known).await?;
-        if reached > self.index.last() {
+        // Before the index is looked at, which knows no less than was known then.
+        let confirmed = moment(&self.confirmed_by_database);
+        if self.age_of(&self.confirmed_by_database) > self.options.max_staleness {
+            // Who does not reach the database has nothing to tell, and may have an older list.
+            return Ok(());
+        }
+        let mut brought = projection.follow(&self.index, known).await?;
+        if brought.last > self.index.last() {
             // It had that from the database, or the database has gone back to an older state.
             self.catch_up().await?;
-            if reached > self.index.last() {
-                let age = self.age_of(&self.confirmed_by_database);
-                *known = projection.rebuild(&self.index, age).await?;
+            if brought.last > self.index.last() {
+                brought = projection.rebuild(&self.index).await?;
+                *known = brought.last;
             }
         }
-        Ok(())
+        let age = self.since.elapsed().saturating_sub(confirmed);
+        projection.confirm(&brought, age).await
     }
 
     /// Looks at the database, and at the projection if that does not answer.
@@ -254,9 +259,10 @@ impl Live {
             // Another database, or an older state of it, has taken the place of ours.
             return self.read_all(session, &feed).await;
         }
-        let rows = read_after(session, last, feed.last_number).await?;
+        // The last one that is known is read again: it may be another one now.
+        let rows = read_after(session, last - 1, feed.last_number).await?;
         if self.index.extend(rows, feed.last_number).is_err() {
-            // So long ago that some have lapsed and are gone.
+            // It is, or so much time has passed that some have lapsed and are gone.
             return self.read_all(session, &feed).await;
         }
         Ok(())
@@ -279,6 +285,10 @@ async fn read_after(session: &mut Session, after: i64, last: i64) -> Result<Vec<
         rows.extend(batch);
     }
     Ok(rows)
+}
+
+fn moment(of: &AtomicU64) -> Duration {
+    Duration::from_nanos(of.load(Ordering::Acquire))
 }
 
 fn confirm(moment: &AtomicU64, at: Duration) {

@@ -29,13 +29,24 @@ pub(super) struct Projection {
     project: Script,
     stage: Script,
     install: Script,
+    confirm: Script,
     fetch: Script,
+}
+
+/// What a projection was brought to.
+#[derive(Debug)]
+pub(super) struct Brought {
+    feed: String,
+    /// The number up to which it goes.
+    pub(super) last: i64,
+    /// When, by the time of Redis, in milliseconds.
+    at: i64,
 }
 
 /// What was read of a projection.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    /// The rows behind the number that was asked for.
+    /// The rows from the number on that was asked for.
     pub(super) rows: Vec<Revocation>,
     /// The number up to which they go.
     pub(super) last: i64,
@@ -52,6 +63,7 @@ impl Projection {
             project: Script::new(include_str!("project.lua")),
             stage: Script::new(include_str!("stage.lua")),
             install: Script::new(include_str!("install.lua")),
+            confirm: Script::new(include_str!("confirm.lua")),
             fetch: Script::new(include_str!("fetch.lua")),
             redis,
         }
@@ -62,27 +74,20 @@ impl Projection {
         self.redis.subscribe(self.channel.clone())
     }
 
-    /// Brings the projection up to what the index has, which the database confirmed `age`
-    /// ago; how far it is. `known` is how far it was when it was last seen, and is again.
-    pub(super) async fn follow(
-        &self,
-        index: &Index,
-        age: Duration,
-        known: &mut i64,
-    ) -> Result<i64> {
-        let feed = index.feed();
+    /// Brings the projection up to what the index has. `known` is how far it was when it was
+    /// last seen, and is again.
+    pub(super) async fn follow(&self, index: &Index, known: &mut i64) -> Result<Brought> {
         while let Some(part) = index.after(*known, BATCH) {
-            let mut args = vec![
-                feed.clone(),
-                part.last.to_string(),
-                age.as_millis().to_string(),
-                self.channel.clone(),
-            ];
-            for row in &part.revocations {
+            let mut args = vec![part.feed.clone(), self.channel.clone()];
+            // With the one before them, which has to be there as it is here.
+            let before = index.held(*known - 1, 1).revocations;
+            let before = before.iter().filter(|row| row.number == *known);
+            for row in before.chain(&part.revocations) {
                 args.extend([row.number.to_string(), written(row)]);
             }
             let keys = [self.marker.clone(), self.rows.clone()];
-            let (reached, count): (i64, i64) = self.redis.run(&self.project, &keys, &args).await?;
+            let (reached, count, at): (i64, i64, i64) =
+                self.redis.run(&self.project, &keys, &args).await?;
             let too_many = usize::try_from(count).unwrap_or_default() > index.len() + SLACK;
             if reached < 0 || too_many {
                 break;
@@ -90,57 +95,62 @@ impl Projection {
             // Somebody else may have brought more, which is not known here yet.
             *known = reached.min(part.last);
             if reached >= part.last && !part.more {
-                return Ok(reached);
+                return Ok(Brought { feed: part.feed, last: reached, at });
             }
         }
-        *known = self.rebuild(index, age).await?;
-        Ok(*known)
+        let brought = self.rebuild(index).await?;
+        *known = brought.last;
+        Ok(brought)
     }
 
-    /// Makes the projection anew, beside the one there is, and puts it in its place; how far
-    /// it is.
-    pub(super) async fn rebuild(&self, index: &Index, age: Duration) -> Result<i64> {
-        let feed = index.feed();
+    /// Makes the projection anew, beside the one there is, and puts it in its place.
+    pub(super) async fn rebuild(&self, index: &Index) -> Result<Brought> {
         let mut beside = self.redis.key("revocations", "{list}:");
         random::push_base62(&mut beside, 16)?;
-        let mut after = 0;
-        let last = loop {
-            let part = index.held(after, BATCH);
-            let args: Vec<_> = part
-                .revocations
-                .iter()
-                .flat_map(|row| [row.number.to_string(), written(row)])
-                .collect();
-            if !args.is_empty() {
-                let keys = [beside.clone()];
-                self.redis.run::<i64>(&self.stage, &keys, &args).await?;
-            }
-            after = part.last;
-            if !part.more {
-                break part.last;
-            }
-        };
+        // At once, so that it is of one list.
+        let whole = index.held(0, usize::MAX);
+        for rows in whole.revocations.chunks(BATCH) {
+            let args: Vec<_> =
+                rows.iter().flat_map(|row| [row.number.to_string(), written(row)]).collect();
+            let keys = [beside.clone()];
+            self.redis.run::<i64>(&self.stage, &keys, &args).await?;
+        }
         let keys = [self.marker.clone(), self.rows.clone(), beside];
-        let age = age.as_millis().to_string();
-        let args = [feed, last.to_string(), age, self.channel.clone()];
-        self.redis.run::<i64>(&self.install, &keys, &args).await?;
-        Ok(last)
+        let count = whole.revocations.len().to_string();
+        let args = [whole.feed.clone(), whole.last.to_string(), count, self.channel.clone()];
+        let at: i64 = self.redis.run(&self.install, &keys, &args).await?;
+        if at < 0 {
+            return Err(Error::Unavailable("Redis lost a part of the list".into()));
+        }
+        Ok(Brought { feed: whole.feed, last: whole.last, at })
     }
 
-    /// What the projection has of the list behind a number.
-    pub(super) async fn fetch(&self, feed: &str, after: i64) -> Result<Fetched> {
+    /// Says that nothing was missing in what was brought, so long ago. By the time that Redis
+    /// had then: a command that it did not come to for a while says nothing else later.
+    pub(super) async fn confirm(&self, brought: &Brought, age: Duration) -> Result<()> {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX).saturating_add(1);
+        let when = brought.at.saturating_sub(age);
+        let args = [brought.feed.clone(), brought.last.to_string(), when.to_string()];
+        let keys = [self.marker.clone()];
+        self.redis.run::<i64>(&self.confirm, &keys, &args).await.map(drop)
+    }
+
+    /// What the projection has of the list from a number on.
+    pub(super) async fn fetch(&self, feed: &str, from: i64) -> Result<Fetched> {
         let missing = || Error::Unavailable("Redis does not have the list of revocations".into());
-        let mut fetched = Fetched { rows: Vec::new(), last: after, age: Duration::ZERO };
+        let mut after = from - 1;
+        let mut fetched = Fetched { rows: Vec::new(), last: from, age: Duration::ZERO };
         loop {
             let keys = [self.marker.clone(), self.rows.clone()];
-            let args = [feed.to_owned(), fetched.last.to_string(), BATCH.to_string()];
+            let args = [feed.to_owned(), after.to_string(), BATCH.to_string()];
             let (last, age, rows): (i64, i64, Vec<String>) =
                 self.redis.run(&self.fetch, &keys, &args).await?;
-            if last < after {
+            if last < from {
                 return Err(missing());
             }
+            // Of a Redis whose time was set back, nobody knows how old its word is.
+            let age = Duration::from_millis(u64::try_from(age).map_err(|_| missing())?);
             // The oldest word counts for all of it.
-            let age = Duration::from_millis(u64::try_from(age).unwrap_or_default());
             fetched.age = fetched.age.max(age);
             let rows = rows.iter().map(|row| read(row)).collect::<Result<Vec<_>>>()?;
             let Some(newest) = rows.last().map(|row| row.number) else {
@@ -149,6 +159,7 @@ impl Projection {
             };
             fetched.rows.extend(rows);
             fetched.last = newest;
+            after = newest;
             if newest >= last {
                 return Ok(fetched);
             }

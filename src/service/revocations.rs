@@ -176,7 +176,7 @@ impl Service {
         let index = self.revocations.index();
         let part = index.held(after, page.size());
         let next = part.more.then(|| part.last.to_string());
-        let cursor = (!part.more).then(|| Cursor { feed: index.feed(), number: part.last });
+        let cursor = (!part.more).then_some(Cursor { feed: part.feed, number: part.last });
         let list = self.list(CALL, Page { items: part.revocations, next });
         Ok(RevocationList { list, cursor })
     }

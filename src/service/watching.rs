@@ -136,9 +136,6 @@ impl RevocationWatch {
         }
         // Before the list is looked at, so that it is never told to be younger than it is.
         let staleness = live.staleness();
-        if live.index().feed() != self.place.feed {
-            return Err(Error::CursorTooOld);
-        }
         let snapshot = self.phase == Phase::Snapshot;
         let part = if snapshot {
             live.index().held(self.place.number, MOST_AT_ONCE)
@@ -146,6 +143,9 @@ impl RevocationWatch {
             let part = live.index().after(self.place.number, MOST_AT_ONCE);
             part.ok_or(Error::CursorTooOld)?
         };
+        if part.feed != self.place.feed {
+            return Err(Error::CursorTooOld);
+        }
         self.place.number = part.last;
         if !(snapshot && part.more) {
             self.phase = if snapshot { Phase::First } else { Phase::Following };
