@@ -179,6 +179,11 @@ impl Limiter {
         self.0.replicas.store(replicas, Ordering::Relaxed);
     }
 
+    /// Among how many replicas the limits are divided while Redis is away.
+    pub fn replicas(&self) -> usize {
+        self.0.replicas.load(Ordering::Relaxed)
+    }
+
     /// Decisions made without Redis that should have been made with it.
     pub fn fallbacks(&self) -> &Counter {
         &self.0.fallbacks
@@ -206,7 +211,7 @@ impl Limiter {
             Err(error) => {
                 self.fell_back(&error);
                 self.0.fallbacks.inc();
-                let replicas = self.0.replicas.load(Ordering::Relaxed);
+                let replicas = self.replicas();
                 let answer = self.0.memory.decide(act, tenant, demands, replicas);
                 Decision::new(answer, demands, replicas, Place::Memory)
             }

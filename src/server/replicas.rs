@@ -57,9 +57,12 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
     let keys = [redis.key("replicas", "present")];
     let Ok(name) = name() else { return };
     let args = [name, ABSENT.to_string()];
+    let mut before = 1;
     loop {
         if let Ok(count) = redis.run::<usize>(&script, &keys, &args).await {
-            limiter.set_replicas(count.max(1));
+            // A Redis that comes back empty knows of one only, until all have been there.
+            limiter.set_replicas(count.max(before));
+            before = count.max(1);
         }
         if stop.run_until_cancelled(sleep(PRESENT)).await.is_none() {
             return;

@@ -169,7 +169,7 @@ impl Service {
 
     /// Whether a request could be answered now.
     pub async fn check_ready(&self) -> Result<()> {
-        self.store.ping().await
+        self.promptly(self.store.ping()).await
     }
 }
 

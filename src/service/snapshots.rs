@@ -146,7 +146,7 @@ impl Service {
     }
 
     /// The answer of the database, if it comes in time.
-    async fn promptly<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn promptly<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
         let late = |_| Error::Unavailable("the database did not answer in time".into());
         timeout(LONGEST_READ, read).await.map_err(late)?
     }

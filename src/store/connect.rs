@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, Executor, PgPool, SqlitePool};
 
 use super::{Pool, Store, fault};
 use crate::domain::Fault;
@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The longest span that PostgreSQL knows, in milliseconds.
+const MOST_MILLIS: u128 = i32::MAX as u128;
 
 /// The oldest SQLite whose write-ahead log does not lose what it acknowledged.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -177,9 +180,19 @@ async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
 }
 
 async fn postgres_pool(server: &PgConnectOptions, options: PoolOptions) -> Result<PgPool> {
+    let limit = format!(
+        "set idle_in_transaction_session_timeout = {}",
+        options.acquire_timeout.as_millis().clamp(1, MOST_MILLIS)
+    );
     PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.acquire_timeout)
+        // A server that hangs, or has lost its wire, in the midst of a transaction would keep
+        // all others from revoking anything.
+        .after_connect(move |connection, _| {
+            let limit = AssertSqlSafe(limit.clone());
+            Box::pin(async move { connection.execute(limit).await.map(drop) })
+        })
         .connect_with(server.clone())
         .await
         .map_err(fault)

@@ -266,7 +266,9 @@ fn fault(error: sqlx::Error) -> Error {
 /// extended codes, which keep the primary code in the low byte.
 fn is_passing(code: &str) -> bool {
     if code.len() == 5 {
-        return ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class));
+        // A transaction that rested too long (25P03) was ended: this server had hung.
+        return code == "25P03"
+            || ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class));
     }
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
