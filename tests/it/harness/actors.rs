@@ -55,6 +55,7 @@ impl Interceptor for Bearer {
 
 /// Whoever manages: every client, with his token. The administrator, or a console that acts
 /// for a user.
+#[derive(Clone)]
 pub(crate) struct Admin(Box<Clients>);
 
 impl Deref for Admin {
@@ -72,6 +73,7 @@ impl DerefMut for Admin {
 }
 
 /// A client of every service.
+#[derive(Clone)]
 pub(crate) struct Clients {
     channel: Channel,
     pub(crate) token: String,

@@ -1,5 +1,7 @@
 //! HTTP as a client sends it.
 
+use std::str::FromStr;
+
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
@@ -45,6 +47,20 @@ impl Keyward {
             headers: response.headers().clone(),
             body: response.text().await.unwrap(),
         }
+    }
+
+    /// The status of one of the paths for operators.
+    pub(crate) async fn ops(&self, path: &str) -> StatusCode {
+        reqwest::get(format!("http://{}{path}", self.server().ops)).await.unwrap().status()
+    }
+
+    /// What a metric without labels says.
+    pub(crate) async fn metric<T: FromStr>(&self, name: &str) -> T {
+        let metrics = reqwest::get(format!("http://{}/metrics", self.server().ops)).await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
     }
 
     /// Posts a form without client authentication.

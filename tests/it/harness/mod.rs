@@ -4,6 +4,7 @@
 mod actors;
 mod http;
 mod postgres;
+mod process;
 mod proxy;
 pub(crate) mod redis;
 mod server;

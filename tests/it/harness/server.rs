@@ -91,9 +91,18 @@ impl Keyward {
         redis: Option<&str>,
         settings: &[(&'static str, &str)],
     ) -> [Self; N] {
+        Self::replicas_on(fresh_database().await, redis, settings).await
+    }
+
+    /// The same, on a database that is named.
+    pub(crate) async fn replicas_on<const N: usize>(
+        database: String,
+        redis: Option<&str>,
+        settings: &[(&'static str, &str)],
+    ) -> [Self; N] {
         let mut settings = settings.to_vec();
         settings.extend(redis.map(|url| ("redis.url", url)));
-        let first = Self::start(Some(fresh_database().await), &settings).await;
+        let first = Self::start(Some(database), &settings).await;
         let mut servers = Vec::with_capacity(N);
         for _ in 1..N {
             servers.push(first.join().await);
@@ -104,21 +113,22 @@ impl Keyward {
 
     /// One server more on the same database, with the same keys, time and settings.
     pub(crate) async fn join(&self) -> Self {
-        self.join_on(self.database.clone()).await
+        self.join_with(&[]).await
     }
 
-    /// The same, with another way to the database.
-    pub(crate) async fn join_on(&self, database: Option<String>) -> Self {
+    /// The same, with some settings of its own.
+    pub(crate) async fn join_with(&self, own: &[(&'static str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let key = self.folder.path().join("master.key");
         let mut settings = self.settings.clone();
         settings.push(("master_key_file", key.to_str().unwrap().to_owned()));
-        let config = config(folder.path(), database.as_deref(), &settings);
+        settings.extend(own.iter().map(|(key, value)| (*key, (*value).to_owned())));
+        let config = config(folder.path(), self.database.as_deref(), &settings);
         Self {
             server: Some(Server::start(&config, self.clock.clone()).await.unwrap()),
             clock: self.clock.clone(),
             folder,
-            database,
+            database: self.database.clone(),
             admin: self.admin.clone(),
             settings,
         }

@@ -1,6 +1,8 @@
 //! Three servers on one PostgreSQL, with a Redis between them and without.
 
-mod faults;
+mod faults_postgres;
+mod faults_redis;
 mod fresh;
 mod lag;
 mod limits;
+mod scene;

@@ -1,6 +1,7 @@
 //! Servers that belong together: a primary and its replica under a sentinel, and a cluster.
 
-use super::{RedisServer, free_port, wait_until};
+use super::super::process::free_port;
+use super::{RedisServer, wait_until};
 
 /// A primary called `main`, its replica, and a sentinel that makes one of the other.
 pub(crate) struct Watched {

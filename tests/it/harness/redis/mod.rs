@@ -6,9 +6,7 @@ mod groups;
 mod tls;
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,7 @@ use keyward::redis::{Redis, RedisUrl, Timeouts};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::process::{self, free_port, spawn};
 pub(crate) use groups::{RedisCluster, Watched};
 pub(crate) use tls::TlsServer;
 
@@ -99,7 +98,12 @@ impl RedisServer {
     }
 
     fn try_cli(&self, arguments: &[&str]) -> Option<String> {
-        cli(self.port, arguments)
+        Self::cli_of(self.port, arguments)
+    }
+
+    /// What the server on a port answers, if it is there.
+    pub(crate) fn cli_of(port: u16, arguments: &[&str]) -> Option<String> {
+        cli(port, arguments)
     }
 
     pub(crate) fn keys(&self) -> usize {
@@ -116,10 +120,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let process = self.process.as_ref().expect("it runs").id().to_string();
-        let script = r#"kill -s "$1" "$2""#;
-        let done = Command::new("sh").args(["-c", script, "sh", signal, &process]).status();
-        assert!(done.unwrap().success());
+        process::signal(signal, &[self.process.as_ref().expect("it runs").id()]);
     }
 
     pub(crate) fn stop(&mut self) {
@@ -201,27 +202,4 @@ fn redis_server() -> Command {
     command.args(["--pdeathsig", "KILL", "redis-server"]).stdin(Stdio::null());
     command.stdout(Stdio::null());
     command
-}
-
-/// Starts a process from a thread that lives as long as the tests do.
-pub(crate) fn spawn(command: Command) -> Child {
-    type Order = (Command, mpsc::Sender<Child>);
-    static ORDERS: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
-    let orders = ORDERS.get_or_init(|| {
-        let (orders, received) = mpsc::channel::<Order>();
-        thread::spawn(move || {
-            for (mut command, answer) in received {
-                let child = command.spawn().expect("setpriv of util-linux runs");
-                answer.send(child).unwrap();
-            }
-        });
-        orders
-    });
-    let (answer, child) = mpsc::channel();
-    orders.send((command, answer)).unwrap();
-    child.recv().expect("a process starts")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,0 +1,225 @@
+//! Redis fails in every way there is, between replicas that are asked all the time. The
+//! database is the truth: what is revoked is heeded without Redis, within the bound; limits are
+//! counted by each replica for itself meanwhile; and all goes on by itself when it is back.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::scene::{LIMIT, Scene, assert_no_gap, now};
+use crate::harness::redis::eventually;
+use crate::harness::{Keyward, RedisServer, fresh_database};
+
+/// Hashes of secrets wait for the same cores as all other tests.
+const PATIENT: (&str, &str) = ("secrets.hash_wait", "1m");
+/// So that nobody has to wait as long as by default.
+const QUICK: [(&str, &str); 4] = [
+    PATIENT,
+    ("revocations.poll_interval", "200ms"),
+    ("revocations.max_staleness", "2s"),
+    ("redis.response_timeout", "200ms"),
+];
+const QUICK_BOUND: Duration = Duration::from_secs(2);
+/// What holds by default.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// Three replicas, and the URL of their database.
+async fn three(redis: &RedisServer, stock: usize) -> (Scene, String) {
+    let database = fresh_database().await;
+    let replicas: [Keyward; 3] =
+        Keyward::replicas_on(database.clone(), Some(&redis.url()), &QUICK).await;
+    let mut scene = Scene::new(replicas, QUICK_BOUND, stock).await;
+    scene.acquainted().await;
+    assert_eq!(scene.admitted(LIMIT).await, LIMIT, "they count together");
+    scene.next_minute();
+    (scene, database)
+}
+
+/// Without Redis each of three admits its share, and nobody is refused for that.
+async fn assert_shares(scene: &mut Scene) {
+    let before = scene.fallbacks().await;
+    let admitted = scene.admitted(LIMIT).await;
+    let counted = scene.fallbacks().await - before;
+    let all = LIMIT * scene.replicas.len();
+    assert_eq!((admitted, counted), (LIMIT, all));
+    scene.next_minute();
+}
+
+/// They count together again, and by themselves.
+async fn assert_together(scene: &mut Scene) {
+    scene.next_minute();
+    let before = scene.fallbacks().await;
+    assert_eq!(scene.admitted(LIMIT).await, LIMIT);
+    assert_eq!(scene.fallbacks().await, before);
+    scene.next_minute();
+}
+
+/// The projection of the list goes as far as the list.
+async fn projected(redis: &RedisServer, last: i64) {
+    let port = redis.port;
+    eventually(move || {
+        let there = RedisServer::cli_of(port, &["hget", MARKER, "last"]);
+        there.is_some_and(|there| there == last.to_string())
+    })
+    .await;
+    let rows: i64 = redis.cli(&["zcard", ROWS]).parse().unwrap();
+    assert_eq!(rows, last);
+}
+
+const MARKER: &str = "keyward:revocations:{list}:marker";
+const ROWS: &str = "keyward:revocations:{list}:rows";
+
+#[expect(clippy::print_stdout, reason = "how long it takes is what is asked")]
+fn tell(what: &str, took: Duration) {
+    println!("{what}: {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_emptied_forgets_nothing_that_was_revoked() {
+    let redis = RedisServer::start();
+    let (mut scene, database) = Box::pin(three(&redis, 6)).await;
+    let traffic = scene.traffic();
+    scene.revoke(0).await;
+    scene.revoke(1).await;
+    redis.cli(&["flushall"]);
+    scene.assert_nothing_forgotten().await;
+    tell("revoked after FLUSHALL, refused everywhere", scene.revoke(2).await);
+    redis.cli(&["script", "flush"]);
+    tell("revoked after SCRIPT FLUSH, refused everywhere", scene.revoke(0).await);
+    let last = assert_no_gap(&database).await;
+    projected(&redis, last).await;
+    assert_together(&mut scene).await;
+    // One that starts now has to know it from the database, before its first answer.
+    let late = scene.replicas[0].join().await;
+    scene.add(late).await;
+    scene.assert_nothing_forgotten().await;
+    traffic.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_ends_and_comes_back_empty_is_done_without_and_taken_up_again() {
+    let mut redis = RedisServer::start();
+    let (mut scene, database) = Box::pin(three(&redis, 4)).await;
+    let traffic = scene.traffic();
+    scene.revoke(0).await;
+    redis.stop();
+    tell("revoked without Redis, refused everywhere", scene.revoke(1).await);
+    scene.redis_is(false).await;
+    assert_shares(&mut scene).await;
+    for replica in &scene.replicas {
+        assert_eq!(replica.ops("/readyz").await, 200, "nobody needs Redis to answer");
+        let staleness: f64 = replica.metric("keyward_revocations_staleness_seconds").await;
+        assert!(staleness < 2.0, "{staleness}");
+    }
+    scene.assert_nothing_forgotten().await;
+
+    let back = now();
+    redis.start_again();
+    scene.redis_is(true).await;
+    tell("the links are up again", back.elapsed());
+    assert_together(&mut scene).await;
+    tell("revoked after the restart, refused everywhere", scene.revoke(2).await);
+    let last = assert_no_gap(&database).await;
+    projected(&redis, last).await;
+    scene.recovered().await;
+    scene.assert_nothing_forgotten().await;
+    let seen = traffic.end().await;
+    assert!(seen.iter().all(|seen| seen.unknown == 0), "the database was there: {seen:?}");
+}
+
+/// With the settings as they are by default, and for so long that replicas count as gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_delays_nobody_for_long_and_holds_nothing_up() {
+    let redis = RedisServer::start();
+    let database = fresh_database().await;
+    let replicas: [Keyward; 2] =
+        Keyward::replicas_on(database.clone(), Some(&redis.url()), &[PATIENT]).await;
+    let mut scene = Scene::new(replicas, BOUND, 6).await;
+    scene.acquainted().await;
+    assert_eq!(scene.admitted(LIMIT).await, LIMIT);
+    scene.next_minute();
+    scene.revoke(0).await;
+    let traffic = scene.traffic();
+    redis.pause();
+    let paused = now();
+    tell("revoked while Redis hangs, refused everywhere", scene.revoke(0).await);
+    scene.redis_is(false).await;
+    assert_shares(&mut scene).await;
+    scene.revoke(1).await;
+    sleep(Duration::from_secs(10).saturating_sub(paused.elapsed())).await;
+    redis.resume();
+    scene.redis_is(true).await;
+    assert_together(&mut scene).await;
+    scene.revoke(1).await;
+    let last = assert_no_gap(&database).await;
+    projected(&redis, last).await;
+    scene.recovered().await;
+    scene.assert_nothing_forgotten().await;
+    for seen in traffic.end().await {
+        assert_eq!(seen.unknown, 0, "the database was there: {seen:?}");
+        tell("the slowest answer while Redis hung", seen.slowest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_full_is_done_without() {
+    let redis = RedisServer::start();
+    let (mut scene, database) = Box::pin(three(&redis, 4)).await;
+    let traffic = scene.traffic();
+    scene.revoke(0).await;
+    redis.cli(&["config", "set", "maxmemory", "1"]);
+    tell("revoked while Redis is full, refused everywhere", scene.revoke(1).await);
+    assert_shares(&mut scene).await;
+    scene.redis_is(true).await;
+    // Emptied too, so that the list would have to be written anew, and cannot be.
+    redis.cli(&["flushall"]);
+    scene.revoke(2).await;
+    redis.cli(&["config", "set", "maxmemory", "0"]);
+    let last = assert_no_gap(&database).await;
+    projected(&redis, last).await;
+    assert_together(&mut scene).await;
+    scene.assert_nothing_forgotten().await;
+    let seen = traffic.end().await;
+    assert!(seen.iter().all(|seen| seen.unknown == 0), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_begins_to_evict_is_used_no_more_until_it_stops() {
+    let redis = RedisServer::start();
+    let (mut scene, _) = Box::pin(three(&redis, 2)).await;
+    let traffic = scene.traffic();
+    redis.cli(&["config", "set", "maxmemory", "100mb"]);
+    redis.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    scene.redis_is(false).await;
+    assert_shares(&mut scene).await;
+    scene.revoke(0).await;
+    redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
+    scene.redis_is(true).await;
+    assert_together(&mut scene).await;
+    scene.revoke(1).await;
+    traffic.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_up_after_the_servers_is_taken_up() {
+    let mut redis = RedisServer::start();
+    redis.stop();
+    let database = fresh_database().await;
+    let began = now();
+    let replicas: [Keyward; 2] =
+        Keyward::replicas_on(database.clone(), Some(&redis.url()), &QUICK).await;
+    tell("two servers started without their Redis", began.elapsed());
+    let mut scene = Scene::new(replicas, QUICK_BOUND, 2).await;
+    let traffic = scene.traffic();
+    scene.redis_is(false).await;
+    scene.revoke(0).await;
+    assert!(scene.admitted(LIMIT).await > 0, "a limit is no outage");
+    redis.start_again();
+    scene.redis_is(true).await;
+    scene.acquainted().await;
+    assert_together(&mut scene).await;
+    scene.revoke(1).await;
+    let last = assert_no_gap(&database).await;
+    projected(&redis, last).await;
+    traffic.end().await;
+}

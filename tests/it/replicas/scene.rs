@@ -1,0 +1,393 @@
+//! Replicas with something to lose, asked all the time while something is broken. Whatever
+//! happens, these hold: nothing that was revoked, and whose revocation was acknowledged, is
+//! allowed or active once the bound has passed; nothing that is good is called bad; callers
+//! hear what is documented, and soon enough.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use keyward::keys::Claims;
+use keyward::proto::access::check_access_response::Outcome;
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
+use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest, RevokeTokensRequest};
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::harness::{Admin, Credential, Keyward, mask, question, reason};
+
+/// How long an answer may take while something hangs: half of what a caller has to wait by
+/// `limits.request_timeout`, since all tests share the cores.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take until all is well again, without a hand.
+const RECOVERY: Duration = Duration::from_secs(30);
+/// What the application `limited` may do in a minute.
+pub(super) const LIMIT: usize = 42;
+
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is asked")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// What a service learns of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Allowed,
+    Refused(Outcome),
+    /// It cannot be known now.
+    Unknown,
+}
+
+/// A token whose revocation was acknowledged, and when.
+type Revoked = (String, Instant);
+
+/// Replicas, and those who use them.
+pub(super) struct Scene {
+    pub(super) replicas: Vec<Keyward>,
+    pub(super) admins: Vec<Admin>,
+    bound: Duration,
+    pub(super) crm: Credential,
+    key: String,
+    limited: String,
+    /// A token that nobody revokes.
+    pub(super) live: String,
+    /// Tokens to be revoked.
+    pub(super) stock: Vec<String>,
+    revoked: Arc<Mutex<Vec<Revoked>>>,
+}
+
+impl Scene {
+    /// The replicas with a tenant, and so many tokens to revoke.
+    pub(super) async fn new<const N: usize>(
+        replicas: [Keyward; N],
+        bound: Duration,
+        stock: usize,
+    ) -> Self {
+        let mut admins = join_all(replicas.iter().map(Keyward::admin)).await;
+        let admin = &mut admins[0];
+        let (_, crm) = admin.acme().await;
+        let (_, key) = admin.credential("tenants/acme/applications/crm", Kind::ApiKey).await;
+        let limited = admin.application("acme", "limited", &["a"]).await;
+        let limits = pb::Limits { requests: 42, ..Default::default() };
+        let limits = Some(limits);
+        let request = pb::UpdateApplicationRequest {
+            application: Some(pb::Application { limits, ..limited.clone() }),
+            update_mask: mask(&["limits"]),
+        };
+        admin.applications.update_application(request).await.unwrap();
+        let (_, limited) = admin.credential(&limited.name, Kind::ClientSecret).await;
+        let grpc = replicas[0].grpc();
+        let tokens = (0..=stock).map(|_| crm.token(&grpc));
+        let mut stock = join_all(tokens).await;
+        Self {
+            limited: limited.token(&grpc).await,
+            live: stock.pop().unwrap(),
+            key: key.secret,
+            replicas: replicas.into(),
+            admins,
+            bound,
+            crm,
+            stock,
+            revoked: Arc::default(),
+        }
+    }
+
+    /// One replica more.
+    pub(super) async fn add(&mut self, replica: Keyward) {
+        self.admins.push(replica.admin().await);
+        self.replicas.push(replica);
+    }
+
+    /// Asks every replica all the time, until the traffic is ended.
+    pub(super) fn traffic(&self) -> Traffic {
+        let stop = CancellationToken::new();
+        let asking = self.admins.iter().map(|admin| {
+            let asking = Asking {
+                admin: admin.clone(),
+                live: self.live.clone(),
+                revoked: Arc::clone(&self.revoked),
+                bound: self.bound,
+                seen: Seen::default(),
+            };
+            tokio::spawn(asking.ask(stop.clone()))
+        });
+        Traffic { tasks: asking.collect(), stop }
+    }
+
+    /// Revokes a token at a replica, if it can be done now.
+    pub(super) async fn try_revoke(&mut self, at: usize) -> Result<String, Status> {
+        let token = self.stock.pop().expect("a token is left to be revoked");
+        let request = RevokeTokenRequest { token: token.clone() };
+        let began = now();
+        let outcome = self.admins[at].tokens.revoke_token(request).await;
+        assert!(began.elapsed() < PATIENCE * 2, "{:?}", began.elapsed());
+        outcome.inspect_err(documented)?;
+        self.revoked.lock().unwrap().push((token.clone(), now()));
+        Ok(token)
+    }
+
+    /// Revokes a token at a replica, which must work, and waits until all refuse it; how long
+    /// that took.
+    pub(super) async fn revoke(&mut self, at: usize) -> Duration {
+        let token = self.try_revoke(at).await.unwrap();
+        let acknowledged = now();
+        let who_acknowledged = ask(&mut self.admins[at], &token).await;
+        assert_eq!(who_acknowledged, Word::Refused(Outcome::Revoked), "where it was revoked");
+        let refused = self.admins.iter_mut().map(async |admin| {
+            while ask(admin, &token).await == Word::Allowed {
+                sleep(Duration::from_millis(2)).await;
+            }
+        });
+        timeout(self.bound, join_all(refused)).await.expect("the bound is never passed");
+        acknowledged.elapsed()
+    }
+
+    /// Everything that was revoked is refused by every replica, at once and in words.
+    pub(super) async fn assert_nothing_forgotten(&mut self) {
+        let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
+        assert!(!revoked.is_empty());
+        for admin in &mut self.admins {
+            for (token, _) in &revoked {
+                let word = ask(admin, token).await;
+                assert_eq!(word, Word::Refused(Outcome::Revoked));
+                assert!(!admin.is_active(token).await);
+            }
+        }
+    }
+
+    /// The same, where nobody can look anything up.
+    pub(super) async fn assert_refused(&mut self) {
+        let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
+        for admin in &mut self.admins {
+            for (token, _) in &revoked {
+                assert_eq!(ask(admin, token).await, Word::Refused(Outcome::Revoked));
+            }
+        }
+    }
+
+    /// What was revoked is revoked no more: there is another list.
+    pub(super) fn forget(&self) {
+        self.revoked.lock().unwrap().clear();
+    }
+
+    /// Revokes all tokens of the tenant.
+    pub(super) async fn revoke_tenant(&mut self) {
+        let request = RevokeTokensRequest { name: "tenants/acme".to_owned(), ..Default::default() };
+        self.admins[0].tokens.revoke_tokens(request).await.unwrap();
+    }
+
+    /// Waits until all is well: every replica is ready, allows what is good, token and key, and
+    /// issues tokens; how long that took.
+    pub(super) async fn recovered(&mut self) -> Duration {
+        let began = now();
+        for (replica, admin) in self.replicas.iter().zip(&mut self.admins) {
+            let all_well = async {
+                while replica.ops("/readyz").await != 200
+                    || ask(admin, &self.live).await != Word::Allowed
+                    || ask(admin, &self.key).await != Word::Allowed
+                    || exchange(replica, &self.crm).await.is_none()
+                {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(RECOVERY, all_well).await.expect("it recovers without a hand");
+        }
+        began.elapsed()
+    }
+
+    /// How many of so many requests at each replica the limit of 42 a minute admits. A limit is
+    /// never an outage: who is refused is told that it is the limit.
+    pub(super) async fn admitted(&mut self, each: usize) -> usize {
+        let token = &self.limited;
+        let asked = self.admins.iter_mut().map(async |admin| {
+            let mut admitted = 0;
+            for _ in 0..each {
+                match ask(admin, token).await {
+                    Word::Allowed => admitted += 1,
+                    word => assert_eq!(word, Word::Refused(Outcome::RateLimited)),
+                }
+            }
+            admitted
+        });
+        join_all(asked).await.into_iter().sum()
+    }
+
+    /// A minute later, so that the limit admits anew, and nothing has ended.
+    pub(super) fn next_minute(&self) {
+        self.replicas[0].advance(61);
+    }
+
+    /// Waits until every replica knows how many there are.
+    pub(super) async fn acquainted(&self) {
+        let count = self.replicas.len();
+        for replica in &self.replicas {
+            let limiter = replica.server().service.limiter();
+            let told = async {
+                while limiter.replicas() != count {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(RECOVERY, told).await.expect("they hear of each other");
+        }
+    }
+
+    /// Waits until every replica has its link to Redis, or none has.
+    pub(super) async fn redis_is(&self, up: bool) {
+        for replica in &self.replicas {
+            let redis = replica.server().redis().unwrap();
+            let there = async {
+                while redis.is_up() != up {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            timeout(RECOVERY, there).await.expect("the link is as Redis is");
+            assert_eq!(replica.metric::<u8>("keyward_redis_up").await, u8::from(up));
+        }
+    }
+
+    /// How many decisions about limits were made without Redis.
+    pub(super) async fn fallbacks(&self) -> usize {
+        const NAME: &str = "keyward_limiter_fallbacks_total";
+        let each = self.replicas.iter().map(|replica| replica.metric::<usize>(NAME));
+        join_all(each).await.into_iter().sum()
+    }
+}
+
+/// What a replica says of a token or key right now; anything that is not documented fails.
+pub(super) async fn ask(admin: &mut Admin, token: &str) -> Word {
+    let began = now();
+    let answer = admin.access.check_access(question(token, &["a"])).await;
+    assert!(began.elapsed() < PATIENCE, "an answer took {:?}", began.elapsed());
+    match answer {
+        Ok(answer) => match answer.into_inner().outcome() {
+            Outcome::Allowed => Word::Allowed,
+            outcome => Word::Refused(outcome),
+        },
+        Err(status) => {
+            documented(&status);
+            Word::Unknown
+        }
+    }
+}
+
+/// Whether a token can be had; if not, callers of both faces hear why.
+async fn exchange(replica: &Keyward, client: &Credential) -> Option<String> {
+    match client.exchange(&replica.grpc(), &[], &[]).await {
+        Ok(issued) => Some(issued.access_token),
+        Err(status) => {
+            documented(&status);
+            None
+        }
+    }
+}
+
+/// Fails at an error that callers are not told of for a dependency that is away.
+pub(super) fn documented(status: &Status) {
+    match status.code() {
+        Code::Unavailable => {
+            assert_eq!(reason(status), "UNAVAILABLE", "{status:?}");
+            assert!(status.get_details_retry_info().is_some(), "{status:?}");
+        }
+        Code::DeadlineExceeded => assert_eq!(reason(status), "DEADLINE_EXCEEDED", "{status:?}"),
+        _ => panic!("{status:?} is not documented"),
+    }
+}
+
+/// What was seen while replicas were asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) answers: usize,
+    /// That nothing could be known.
+    pub(super) unknown: usize,
+    /// How long the slowest answer took.
+    pub(super) slowest: Duration,
+}
+
+/// Those who ask all the time.
+pub(super) struct Traffic {
+    tasks: Vec<JoinHandle<Seen>>,
+    stop: CancellationToken,
+}
+
+impl Traffic {
+    /// What was seen at each replica, if nothing was wrong.
+    pub(super) async fn end(self) -> Vec<Seen> {
+        self.stop.cancel();
+        let seen = join_all(self.tasks).await.into_iter().map(|task| task.expect("all held"));
+        let seen: Vec<_> = seen.collect();
+        assert!(seen.iter().all(|seen| seen.answers > 0), "{seen:?}");
+        seen
+    }
+}
+
+struct Asking {
+    admin: Admin,
+    live: String,
+    revoked: Arc<Mutex<Vec<Revoked>>>,
+    bound: Duration,
+    seen: Seen,
+}
+
+impl Asking {
+    async fn ask(mut self, stop: CancellationToken) -> Seen {
+        for round in 0_usize.. {
+            let live = self.live.clone();
+            let word = self.timed(&live).await;
+            assert!(matches!(word, Word::Allowed | Word::Unknown), "it is good: {word:?}");
+            for (token, at) in self.some(round) {
+                let late = at.elapsed() > self.bound;
+                let word = self.timed(&token).await;
+                assert!(word != Word::Allowed || !late, "allowed {:?} later", at.elapsed());
+                if round.is_multiple_of(4) {
+                    let late = at.elapsed() > self.bound;
+                    let request = IntrospectTokenRequest { token };
+                    match self.admin.tokens.introspect_token(request).await {
+                        Ok(answer) => assert!(!answer.into_inner().active || !late),
+                        Err(status) => documented(&status),
+                    }
+                }
+            }
+            if stop.run_until_cancelled(sleep(Duration::from_millis(50))).await.is_none() {
+                break;
+            }
+        }
+        self.seen
+    }
+
+    async fn timed(&mut self, token: &str) -> Word {
+        let began = now();
+        let word = ask(&mut self.admin, token).await;
+        self.seen.answers += 1;
+        self.seen.unknown += usize::from(word == Word::Unknown);
+        self.seen.slowest = self.seen.slowest.max(began.elapsed());
+        word
+    }
+
+    /// The newest that were revoked, and one of the others.
+    fn some(&self, round: usize) -> Vec<Revoked> {
+        let revoked = self.revoked.lock().unwrap();
+        let older = revoked.get(round % revoked.len().max(1));
+        revoked.iter().rev().take(2).chain(older).cloned().collect()
+    }
+}
+
+/// What a token says of its making.
+pub(super) fn claims(token: &str) -> Claims {
+    jsonwebtoken::dangerous::insecure_decode::<Claims>(token).unwrap().claims
+}
+
+/// The list in the database is without a gap; how long it is.
+pub(super) async fn assert_no_gap(database: &str) -> i64 {
+    const SQL: &str = "select last_number, (select count(*) from revocations), \
+        (select coalesce(max(number), 0) from revocations) from revocation_feed";
+    let mut connection = PgConnection::connect(database).await.unwrap();
+    let (last, count, newest): (i64, i64, i64) =
+        sqlx::query_as(SQL).fetch_one(&mut connection).await.unwrap();
+    assert_eq!((count, newest), (last, last));
+    last
+}
