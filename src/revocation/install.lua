@@ -6,7 +6,7 @@ if redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[3]) then
 end
 -- First what a full memory forbids.
 redis.call('HSET', KEYS[1], 'feed', ARGV[1], 'last', ARGV[2], 'checked', '0')
-redis.call('DEL', KEYS[2])
+redis.call('UNLINK', KEYS[2])
 if tonumber(ARGV[3]) > 0 then
   redis.call('RENAME', KEYS[3], KEYS[2])
   redis.call('PERSIST', KEYS[2])
