@@ -182,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_nobody_renews_grow_too_old() {
+        let knowledge = Knowledge::nothing();
+        let set = |max_age| Keys { keys: Vec::new(), max_age };
+        knowledge.take_keys(set(Duration::ZERO));
+        let (at_once, later) = (set(Duration::ZERO), set(Duration::from_mins(5)));
+        assert!(knowledge.keys_overdue(&at_once) > Duration::ZERO);
+        assert_eq!(knowledge.keys_overdue(&later), Duration::ZERO);
+        let known = knowledge.keys_confirmed.get();
+        knowledge.confirm(Duration::ZERO);
+        assert!(knowledge.keys_confirmed.get() > known, "they are followed");
+        knowledge.lose_keys();
+        let known = knowledge.keys_confirmed.get();
+        knowledge.confirm(Duration::ZERO);
+        assert_eq!(knowledge.keys_confirmed.get(), known, "and now they are not");
+    }
+
+    #[test]
     fn the_lag_is_counted_from_the_last_moment_at_which_nothing_was_missing() {
         let knowledge = Knowledge::nothing();
         assert_eq!(knowledge.lag(), None);

@@ -6,6 +6,7 @@ use keyward::clock::Clock;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::verifier::{Refusal, Settings, Verifier, WhenLost};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::{
@@ -294,6 +295,26 @@ async fn a_replica_that_is_behind_takes_nothing_back() {
     until("which knows as much", || at_b.last() == 1).await;
     assert_eq!(verifier.verify(&token), Err(Refusal::Revoked));
     assert_eq!(verifier.revocations(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_sent_away_again_and_again_comes_less_and_less_often() {
+    let kw = Backend::Sqlite.start().await;
+    let gateway = gateway(&mut kw.admin().await).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let _verifier = Verifier::start(settings(&kw, &server, &gateway)).unwrap();
+    let mut came = 0;
+    let knocking = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+            came += 1;
+        }
+    };
+    timeout(Duration::from_secs(4), knocking).await.unwrap_err();
+    // After pauses of 50 ms and then twice as long each, but for a half by chance; each time
+    // the keys and the list are asked for.
+    assert!((3..=25).contains(&came), "{came}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

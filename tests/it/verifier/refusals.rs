@@ -11,7 +11,7 @@ use keyward::proto::admin::credential::Kind;
 use keyward::verifier::{Access, InsufficientScope, Refusal, Settings, StartError, Verifier};
 use serde_json::{Value, json};
 
-use super::{ACME, ISSUER, gateway, refused, revoke, settings, taken, until, verifier};
+use super::{ACME, ISSUER, gateway, now, refused, revoke, settings, taken, until, verifier};
 use crate::harness::{Admin, Backend, Credential, Keyward, Proxy, RedisServer, mask};
 
 fn claims(token: &str) -> Claims {
@@ -25,6 +25,16 @@ fn with_header(token: &str, change: impl FnOnce(&mut Value)) -> String {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
     change(&mut header);
     format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()))
+}
+
+#[expect(clippy::print_stdout, reason = "what a check costs is what is asked")]
+fn measure(verifier: &Verifier, token: &str) {
+    const CHECKS: u32 = 1000;
+    let began = now();
+    for _ in 0..CHECKS {
+        verifier.verify(token).unwrap();
+    }
+    println!("a check takes {:?} in this build", began.elapsed() / CHECKS);
 }
 
 async fn audiences(admin: &mut Admin, audiences: &[&str]) {
@@ -60,6 +70,8 @@ async fn a_good_token_tells_whose_it_is_and_every_other_one_is_refused() {
     assert_eq!(token.require_scopes(&["b", "a"]), Ok(()));
     let lacking = InsufficientScope { missing: vec!["c".to_owned(), "d".to_owned()] };
     assert_eq!(token.require_scopes(&["a", "c", "d"]), Err(lacking));
+
+    measure(&verifier, &good);
 
     let [a, b] = [ACME, "https://api.acme.example"];
     for (wanted, verdict) in [
