@@ -155,8 +155,8 @@ impl Admin {
     }
 
     /// Whoever has this token.
-    pub(crate) async fn with_token(grpc: &str, token: String) -> Self {
-        Self::on(&connect(grpc).await, token, None)
+    pub(crate) async fn with_token(grpc: &str, token: &str) -> Self {
+        Self::on(&connect(grpc).await, token.to_owned(), None)
     }
 
     fn on(channel: &Channel, token: String, user: Option<&str>) -> Self {

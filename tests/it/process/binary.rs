@@ -67,15 +67,9 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
-        Self::start_with(arguments, &[])
-    }
-
-    /// The same, with more in its environment.
-    pub(super) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
         let mut child = keyward(arguments)
             .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
-            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -97,7 +91,7 @@ impl Serving {
         }
     }
 
-    /// Kills it: it has no time to do anything more.
+    /// Ends it as a crash does.
     pub(super) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

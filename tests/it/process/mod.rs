@@ -4,7 +4,7 @@ mod binary;
 mod commands;
 mod configuration;
 mod dev;
-mod kill;
+mod killed;
 mod people;
 mod start;
 mod telemetry;

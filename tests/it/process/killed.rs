@@ -1,0 +1,408 @@
+//! kill -9 at points of chance, under clients that change as much as they can. What was
+//! acknowledged is there after the next start, from its first answer on; what was not is there
+//! whole or not at all.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use keyward::clock::Clock;
+use keyward::config::{Config, Layers};
+use keyward::domain::{Client, CredentialId, GrantRequest, ScopeSet};
+use keyward::proto::access::BatchCheckAccessRequest;
+use keyward::proto::access::check_access_response::Outcome;
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
+use keyward::proto::token::RevokeTokenRequest;
+use keyward::server::{build_service, open_store};
+use keyward::service::Service;
+use keyward::store::Store;
+use sqlx::{Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tonic::Code;
+
+use super::binary::{Finished, Serving, exported, keyward};
+use crate::harness::{Admin, Credential, RedisServer, fresh_database, mask, question, reason};
+
+const ISSUER: &str = "https://keyward.test";
+/// After how many milliseconds of work a server is killed, at most.
+const LONGEST: u64 = 80;
+/// How long a replica that was not killed may go on accepting what was revoked at the other.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// Makes tokens as the servers do, without the hash that an exchange pays for.
+struct Mint {
+    service: Service,
+    store: Store,
+}
+
+impl Mint {
+    async fn client(&self, id: &str) -> Client {
+        let id = CredentialId::parse(id).unwrap();
+        self.store.read().await.unwrap().find_client(&id).await.unwrap().unwrap()
+    }
+
+    async fn token(&self, client: &Client) -> String {
+        let request = GrantRequest { scopes: ScopeSet::default(), audiences: Vec::new() };
+        let issued = self.service.issue_to(client, request, None).await.unwrap();
+        issued.access_token.expose().to_owned()
+    }
+}
+
+/// What was acknowledged, with nothing under way that would change it.
+#[derive(Default)]
+struct Acknowledged {
+    /// Tokens that were revoked.
+    refused: Vec<String>,
+    /// Secrets that work.
+    works: Vec<Credential>,
+    /// Secrets that work no more.
+    gone: Vec<Credential>,
+    /// Whether credentials are disabled, by name.
+    disabled: HashMap<String, bool>,
+}
+
+/// A client that changes things at one server until that is killed.
+#[derive(Clone)]
+struct Worker {
+    admin: Admin,
+    mint: Arc<Mint>,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+    killed: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().unwrap()
+    }
+
+    /// What was answered, if the server lived to answer.
+    fn answered<T>(&self, answer: Result<T, tonic::Status>) -> Option<T> {
+        if let Err(status) = &answer {
+            assert!(self.killed.load(Ordering::SeqCst), "before it was killed: {status:?}");
+        }
+        answer.ok()
+    }
+
+    async fn revoke_tokens(mut self, client: Arc<Client>) -> Option<()> {
+        loop {
+            let token = self.mint.token(&client).await;
+            let request = RevokeTokenRequest { token: token.clone() };
+            let answer = self.admin.tokens.revoke_token(request).await;
+            self.answered(answer)?;
+            self.acknowledged().refused.push(token);
+        }
+    }
+
+    async fn set_disabled(&mut self, name: &str, disabled: bool) -> Option<()> {
+        self.acknowledged().disabled.remove(name);
+        let credential = pb::Credential { name: name.to_owned(), disabled, ..Default::default() };
+        let request = pb::UpdateCredentialRequest {
+            credential: Some(credential),
+            update_mask: mask(&["disabled"]),
+        };
+        let answer = self.admin.credentials.update_credential(request).await;
+        self.answered(answer)?;
+        self.acknowledged().disabled.insert(name.to_owned(), disabled);
+        Some(())
+    }
+
+    async fn disable(mut self, credential: pb::Credential) -> Option<()> {
+        loop {
+            self.set_disabled(&credential.name, false).await?;
+            let client = self.mint.client(&credential.client_id).await;
+            let token = self.mint.token(&client).await;
+            self.set_disabled(&credential.name, true).await?;
+            self.acknowledged().refused.push(token);
+        }
+    }
+
+    /// Creates a credential, replaces its secret, deletes it, and so on.
+    async fn turn_over(mut self) -> Option<()> {
+        loop {
+            let request = pb::CreateCredentialRequest {
+                parent: "tenants/acme/applications/crm".to_owned(),
+                credential: Some(pb::Credential {
+                    kind: Kind::ClientSecret.into(),
+                    ..Default::default()
+                }),
+                request_id: String::new(),
+            };
+            let answer = self.admin.credentials.create_credential(request).await;
+            let made = self.answered(answer)?.into_inner();
+            let credential = made.credential.unwrap();
+            let with = |secret: &str| Credential {
+                client_id: credential.client_id.clone(),
+                secret: secret.to_owned(),
+            };
+            self.acknowledged().works.push(with(&made.secret));
+            let old = self.mint.client(&credential.client_id).await;
+            let token = self.mint.token(&old).await;
+
+            self.acknowledged().works.pop();
+            let name = credential.name.clone();
+            let overlap = Some(prost_types::Duration::default());
+            let request =
+                pb::RotateCredentialRequest { name: name.clone(), overlap, ..Default::default() };
+            let answer = self.admin.credentials.rotate_credential(request).await;
+            let new = self.answered(answer)?.into_inner().secret;
+            {
+                let mut acknowledged = self.acknowledged();
+                acknowledged.refused.push(token);
+                acknowledged.gone.push(with(&made.secret));
+                acknowledged.works.push(with(&new));
+            }
+
+            let client = self.mint.client(&credential.client_id).await;
+            let token = self.mint.token(&client).await;
+            self.acknowledged().works.pop();
+            let request = pb::DeleteCredentialRequest { name, etag: String::new() };
+            let answer = self.admin.credentials.delete_credential(request).await;
+            self.answered(answer)?;
+            let mut acknowledged = self.acknowledged();
+            acknowledged.refused.push(token);
+            acknowledged.gone.push(with(&new));
+        }
+    }
+}
+
+/// A database, and the servers on it.
+struct World {
+    folder: TempDir,
+    database: Option<String>,
+    _redis: Option<RedisServer>,
+    admin: Credential,
+    chance: RandomState,
+}
+
+impl World {
+    fn new(database: Option<String>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let redis = database.is_some().then(RedisServer::start);
+        let mut file = format!(
+            "issuer = \"{ISSUER}\"\ndata_dir = \"{}\"\n[secrets]\nhash_wait = \"1m\"\n\
+             [revocations]\npoll_interval = \"200ms\"\n",
+            folder.path().display()
+        );
+        if let (Some(database), Some(redis)) = (&database, &redis) {
+            let redis = redis.url();
+            let urls = format!("[database]\nurl = \"{database}\"\n[redis]\nurl = \"{redis}\"\n");
+            file.push_str(&urls);
+        }
+        let config = folder.path().join("keyward.toml");
+        std::fs::write(&config, file).unwrap();
+        let arguments = ["bootstrap", "--config", config.to_str().unwrap()];
+        let printed = Finished::of(&mut keyward(arguments)).worked();
+        let admin = Credential {
+            client_id: exported(&printed, "KEYWARD_CLIENT_ID").to_owned(),
+            secret: exported(&printed, "KEYWARD_CLIENT_SECRET").to_owned(),
+        };
+        Self { folder, database, _redis: redis, admin, chance: RandomState::new() }
+    }
+
+    async fn start(&self) -> Serving {
+        let config = self.folder.path().join("keyward.toml").display().to_string();
+        spawn_blocking(move || Serving::start(&["--config", &config])).await.unwrap()
+    }
+
+    async fn mint(&self) -> Mint {
+        let layers = Layers::default()
+            .with_flag("data_dir", "test", Some(self.folder.path().display()))
+            .with_flag("issuer", "test", Some(ISSUER))
+            .with_flag("database.url", "test", self.database.as_deref());
+        let config = Config::read(layers).unwrap();
+        let store = open_store(&config).await.unwrap();
+        let clock = Clock::system();
+        let service = build_service(&config, &store, clock, ISSUER.to_owned(), None).await;
+        Mint { service: service.unwrap(), store }
+    }
+
+    /// A number that a query of the database tells.
+    async fn number(&self, sql: &'static str) -> i64 {
+        if let Some(url) = &self.database {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            return sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+        }
+        let file = self.folder.path().join("keyward.db");
+        let mut connection = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    }
+
+    /// Each change is there with its revocation and its event, or not at all.
+    async fn assert_nothing_half_done(&self) {
+        for (what, sql) in [
+            (
+                "the list has a gap",
+                "select count(*) from revocation_feed where last_number <> (select count(*) from \
+                 revocations) or last_number <> (select coalesce(max(number), 0) from revocations)",
+            ),
+            (
+                "the log has a gap",
+                "select count(*) from (select tenant_id from audit_events group by tenant_id \
+                 having count(*) <> max(number)) x",
+            ),
+            (
+                "a token was revoked without an event, or the other way round",
+                "select (select count(*) from revocations where kind = 'token') - (select count(*) \
+                 from audit_events where action = 'RevokeToken' and not refused)",
+            ),
+            (
+                "an epoch was raised without a revocation, or the other way round",
+                "select count(*) from credentials c where tenant_id = 'acme' and epoch <> \
+                 coalesce((select max(epoch) from revocations where kind = 'credential' and \
+                 subject = 'tenants/acme/applications/crm/credentials/' || c.id), 0)",
+            ),
+            (
+                "a rotation left two secrets, or none, or no event",
+                "select count(*) from credentials c where tenant_id = 'acme' and (select \
+                 count(*) from secrets where credential_id = c.id) <> 1 or (select max(version) - 1 \
+                 from secrets where credential_id = c.id) <> (select count(*) from audit_events \
+                 where action = 'RotateCredential' and not refused and resource = \
+                 'tenants/acme/applications/crm/credentials/' || c.id)",
+            ),
+            (
+                "a credential came or went without an event",
+                "select (select count(*) from credentials where tenant_id = 'acme') - (select \
+                 count(*) from audit_events where action = 'CreateCredential' and tenant_id = \
+                 'acme' and not refused) + (select count(*) from audit_events where action = \
+                 'DeleteCredential' and not refused)",
+            ),
+        ] {
+            assert_eq!(self.number(sql).await, 0, "{what}");
+        }
+    }
+
+    /// When a round's server is to be killed.
+    fn point(&self, round: u64) -> Duration {
+        Duration::from_millis(self.chance.hash_one(round) % LONGEST)
+    }
+
+    /// Kills a server so many times; another one on the same database lives, if there is one.
+    async fn rounds(&self, count: u64, survivor: Option<&Serving>) -> usize {
+        let mint = Arc::new(self.mint().await);
+        let mut server = self.start().await;
+        let first = Admin::new(server.grpc.clone(), &self.admin).await;
+        let token = first.token.clone();
+        let mut admin = first;
+        let (crm, switches) = populate(&mut admin).await;
+        let crm = Arc::new(mint.client(&crm.client_id).await);
+        let mut surviving = match survivor {
+            Some(survivor) => Some(Admin::with_token(&survivor.grpc, &token).await),
+            None => None,
+        };
+        let mut refused = Vec::new();
+        for round in 0..count {
+            let worker = Worker {
+                admin: admin.clone(),
+                mint: Arc::clone(&mint),
+                acknowledged: Arc::default(),
+                killed: Arc::default(),
+            };
+            let mut working = JoinSet::new();
+            working.spawn(worker.clone().revoke_tokens(Arc::clone(&crm)));
+            working.spawn(worker.clone().revoke_tokens(Arc::clone(&crm)));
+            working.spawn(worker.clone().turn_over());
+            for switch in &switches {
+                working.spawn(worker.clone().disable(switch.clone()));
+            }
+            // Mostly when it has got going: what comes first in a server's life takes longest.
+            let idle = || worker.acknowledged().refused.is_empty();
+            while !round.is_multiple_of(4) && idle() && !working.is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            sleep(self.point(round)).await;
+            worker.killed.store(true, Ordering::SeqCst);
+            server.kill();
+            working.join_all().await;
+
+            let Acknowledged { refused: new, works, gone, disabled } =
+                std::mem::take(&mut *worker.acknowledged());
+            if let Some(surviving) = &mut surviving {
+                let all_refused = async {
+                    while allowed(surviving, &new).await > 0 {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                timeout(BOUND, all_refused).await.expect("the other one heeds it by itself");
+            }
+            server = self.start().await;
+            admin = Admin::with_token(&server.grpc, &token).await;
+            assert_eq!(allowed(&mut admin, &new).await, 0, "round {round}: in its first answer");
+            for credential in &works {
+                let issued = credential.exchange(&server.grpc, &[], &[]).await;
+                assert!(issued.is_ok(), "round {round}: {issued:?}");
+            }
+            if let Some(credential) = gone.last() {
+                let status = credential.exchange(&server.grpc, &[], &[]).await.unwrap_err();
+                assert_eq!(
+                    (status.code(), reason(&status).as_str()),
+                    (Code::Unauthenticated, "INVALID_CLIENT")
+                );
+            }
+            for (name, disabled) in disabled {
+                let request = pb::GetCredentialRequest { name };
+                let read = admin.credentials.get_credential(request).await.unwrap().into_inner();
+                assert_eq!(read.credential.unwrap().disabled, disabled, "round {round}");
+            }
+            self.assert_nothing_half_done().await;
+            refused.extend(new);
+        }
+        assert_eq!(allowed(&mut admin, &refused).await, 0, "nothing is forgotten later either");
+        if let Some(surviving) = &mut surviving {
+            assert_eq!(allowed(surviving, &refused).await, 0);
+        }
+        server.kill();
+        refused.len()
+    }
+}
+
+/// A tenant, the credential whose tokens are revoked one by one, and some that are disabled
+/// and enabled.
+async fn populate(admin: &mut Admin) -> (pb::Credential, Vec<pb::Credential>) {
+    let (crm, _) = admin.acme().await;
+    let mut switches = Vec::new();
+    for _ in 0..2 {
+        let (switch, _) =
+            admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
+        switches.push(switch);
+    }
+    (crm, switches)
+}
+
+/// How many of these tokens a server does not call revoked.
+async fn allowed(admin: &mut Admin, tokens: &[String]) -> usize {
+    let asked = tokens.chunks(50).map(|tokens| {
+        let requests = tokens.iter().map(|token| question(token, &[])).collect();
+        let mut access = admin.access.clone();
+        async move { access.batch_check_access(BatchCheckAccessRequest { requests }).await }
+    });
+    let mut allowed = 0;
+    for answer in join_all(asked).await {
+        let answers = answer.unwrap().into_inner().responses;
+        allowed += answers.iter().filter(|answer| answer.outcome() != Outcome::Revoked).count();
+    }
+    allowed
+}
+
+#[expect(clippy::print_stdout, reason = "how much was at stake is worth knowing")]
+fn tell(what: &str, refused: usize) {
+    println!("{what}: {refused} tokens were revoked and stayed so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_sqlite_that_is_killed_keeps_what_it_acknowledged() {
+    let world = World::new(None);
+    tell("SQLite", Box::pin(world.rounds(100, None)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_killed_keeps_what_it_acknowledged_and_the_other_heeds_it() {
+    let world = World::new(Some(fresh_database().await));
+    let survivor = world.start().await;
+    tell("PostgreSQL", Box::pin(world.rounds(100, Some(&survivor))).await);
+}
