@@ -69,6 +69,9 @@ async fn assert_away(scene: &Scene) {
             assert_eq!(answer.error(), "temporarily_unavailable");
         });
         join_all(posts).await;
+        // Nor does the list alone say that something is good.
+        let live = replica.server().service.revocations();
+        live.revokes(&claims(&scene.live).minted()).await.unwrap_err();
         let staleness: f64 = replica.metric("keyward_revocations_staleness_seconds").await;
         assert!(staleness > BOUND.as_secs_f64(), "{staleness}");
     });
