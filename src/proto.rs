@@ -1,6 +1,12 @@
 //! What `build.rs` makes of the protos, by package. Their comments are the reference
 //! of the gRPC interface; they stand in `proto/`.
-#![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    clippy::doc_lazy_continuation,
+    clippy::doc_overindented_list_items
+)]
 
 /// The packages as they refer to each other.
 mod keyward {
