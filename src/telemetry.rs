@@ -99,6 +99,12 @@ pub struct Metrics {
     staleness: Gauge<f64, AtomicU64>,
     revocations: Gauge,
     watchers: Gauge,
+    remembered: Family<RememberedLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RememberedLabels {
+    what: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -147,9 +153,24 @@ impl Default for Metrics {
         registry.register("revocations", "Revocations that are held", revocations.clone());
         let watchers = Gauge::default();
         registry.register("watchers", "Streams that tell of revocations", watchers.clone());
+        let remembered = Family::default();
+        registry.register(
+            "remembered",
+            "What is kept in memory so that it need not be read or computed again",
+            remembered.clone(),
+        );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
-        Self { registry, requests, durations, in_flight, staleness, revocations, watchers }
+        Self {
+            registry,
+            requests,
+            durations,
+            in_flight,
+            staleness,
+            revocations,
+            watchers,
+            remembered,
+        }
     }
 }
 
@@ -161,10 +182,14 @@ impl Metrics {
 
     /// Takes down how it stands with the revocations.
     pub fn look_at_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
-        let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.staleness.set(staleness.as_secs_f64());
         self.revocations.set(whole(held));
         self.watchers.set(whole(watchers));
+    }
+
+    /// Takes down how much is remembered of something.
+    pub fn look_at_memory(&self, what: &'static str, kept: usize) {
+        self.remembered.get_or_create(&RememberedLabels { what }).set(whole(kept));
     }
 
     /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
@@ -173,6 +198,10 @@ impl Metrics {
         text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// One of the faces that are observed.

@@ -25,7 +25,7 @@ impl NeededScopes {
     pub fn missing(&self, granted: &ScopeSet) -> Vec<String> {
         let mut missing = self.all_of.minus(granted);
         if self.any_of.within(granted).is_empty() {
-            missing = missing.union(self.any_of.clone());
+            missing = missing.union(&self.any_of);
         }
         missing.to_strings()
     }
@@ -197,19 +197,14 @@ impl Client {
     /// The limits that hold for it: its own, its application's or else the policy's, and
     /// those of the tenant as a whole.
     pub fn limits(&self) -> Vec<LimitsOf> {
-        let policy = &self.tenant.settings.policy;
-        let of = |level, name: String, limits: Option<Limits>| {
-            limits.map(|limits| LimitsOf { level, name, limits })
+        let tenant_limits = self.tenant.settings.policy.tenant_limits;
+        let of = |level, name: &dyn Fn() -> String, limits: Option<Limits>| {
+            limits.map(|limits| LimitsOf { level, name: name(), limits })
         };
-        let application = policy.application_limits(self.application.settings.limits);
         [
-            of(
-                LimitLevel::Credential,
-                self.credential.name.to_string(),
-                self.credential.settings.limits,
-            ),
-            of(LimitLevel::Application, self.application.name.to_string(), application),
-            of(LimitLevel::Tenant, self.tenant.id.name(), policy.tenant_limits),
+            of(LimitLevel::Credential, &|| self.name.to_string(), self.credential_limits),
+            of(LimitLevel::Application, &|| self.subject.to_string(), self.application_limits),
+            of(LimitLevel::Tenant, &|| self.tenant.id.name(), tenant_limits),
         ]
         .into_iter()
         .flatten()

@@ -123,7 +123,11 @@ impl fmt::Display for Owner {
 /// The scopes that an application can use: its own and those of its roles, as far as its
 /// owner may grant them. All are of the enabled catalogue; `None` is an owner without a
 /// ceiling, the account.
-pub fn effective_scopes(own: ScopeSet, of_roles: ScopeSet, ceiling: Option<&ScopeSet>) -> ScopeSet {
+pub fn effective_scopes(
+    own: ScopeSet,
+    of_roles: &ScopeSet,
+    ceiling: Option<&ScopeSet>,
+) -> ScopeSet {
     let all = own.union(of_roles);
     match ceiling {
         Some(ceiling) => all.within(ceiling),

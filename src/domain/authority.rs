@@ -47,7 +47,7 @@ impl Ceiling {
             if role.all_scopes {
                 return Self::Catalogue;
             }
-            scopes = scopes.union(role.scopes.clone());
+            scopes = scopes.union(&role.scopes);
         }
         Self::Scopes(scopes)
     }
@@ -65,7 +65,7 @@ impl Ceiling {
         match (self, other) {
             (_, Self::Catalogue) => true,
             (Self::Catalogue, Self::Scopes(_)) => false,
-            (Self::Scopes(scopes), Self::Scopes(others)) => scopes.without(others).is_empty(),
+            (Self::Scopes(scopes), Self::Scopes(others)) => scopes.is_within(others),
         }
     }
 }

@@ -1,20 +1,51 @@
-//! A client: a credential with all that stands above it, and what it may be granted.
+//! A client: a credential with all that stands above it, and what it may be granted. Of
+//! each no more than requests need, since those of many are held in memory.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Application, Audience, Credential, ScopeSet, State, Tenant};
+use super::{
+    Application, Audience, Credential, CredentialName, Limits, Minted, RoleId, ScopeSet,
+    SecretRecord, Tenant,
+};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
-/// A credential, its application and its tenant.
-#[derive(Clone, Debug)]
+/// A credential with what decides over it in its application and its tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Whose it is.
-    pub tenant: Tenant,
-    /// What gets access.
-    pub application: Application,
-    /// How it proves itself.
-    pub credential: Credential,
+    /// Whose it is. Clients of one tenant may share it.
+    pub tenant: Arc<Tenant>,
+    /// The credential's name, with the application's.
+    pub name: CredentialName,
+    /// The application's resource name: the subject of tokens.
+    pub subject: Box<str>,
+    /// The scopes that the application can use now.
+    pub scopes: ScopeSet,
+    /// The roles that the application was given, in order.
+    pub roles: Box<[RoleId]>,
+    /// The counters as they stand.
+    pub epochs: Epochs,
+    /// What tells the credential's secrets apart, newest first; some may have ended.
+    pub secrets: Box<[SecretMark]>,
+    /// Whether credential, application, owner or tenant are disabled.
+    disabled: bool,
+    /// When the first of credential and application ends, or the policy ends them.
+    ends_at: Option<Timestamp>,
+    pub(super) application_limits: Option<Limits>,
+    pub(super) credential_limits: Option<Limits>,
+}
+
+/// What tells one secret of a credential from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretMark {
+    /// Counts the secrets of a credential.
+    pub version: i64,
+    /// Its last four characters.
+    last_four: [u8; 4],
+    /// From then on it is refused.
+    expires_at: Option<Timestamp>,
 }
 
 /// The counters that a token carries: raising one revokes every older token.
@@ -48,47 +79,89 @@ pub struct Grant {
     pub expires_at: Timestamp,
 }
 
+impl SecretMark {
+    fn of(secret: &SecretRecord) -> Self {
+        Self {
+            version: secret.version,
+            // Every secret of ours has as many.
+            last_four: secret.last_four.as_bytes().try_into().unwrap_or_default(),
+            expires_at: secret.expires_at,
+        }
+    }
+}
+
 impl Client {
-    /// Whether it may do anything at all at `now`.
-    pub fn is_active(&self, now: Timestamp) -> bool {
-        !self.tenant.settings.disabled
-            && !self.tenant.settings.policy.api_credentials_disabled
-            && self.latest_end().is_none_or(|end| now < end)
-            && self.application.state(now) == State::Active
-            && self.credential.state(now) == State::Active
+    /// The client of a credential, of its application and of its tenant.
+    pub fn new(tenant: Tenant, application: Application, credential: &Credential) -> Self {
+        let policy = &tenant.settings.policy;
+        let ends = [
+            application.settings.expires_at,
+            credential.settings.expires_at,
+            policy.latest_end(credential.record.created_at),
+        ];
+        Self {
+            name: credential.name.clone(),
+            subject: application.name.to_string().into(),
+            scopes: application.effective_scopes,
+            roles: application.settings.roles.into_iter().collect(),
+            epochs: Epochs {
+                tenant: tenant.epoch,
+                application: application.epoch,
+                credential: credential.epoch,
+            },
+            secrets: credential.secrets.iter().map(SecretMark::of).collect(),
+            disabled: tenant.settings.disabled
+                || policy.api_credentials_disabled
+                || application.settings.disabled
+                || application.owner_disabled
+                || credential.settings.disabled,
+            ends_at: ends.into_iter().flatten().min(),
+            application_limits: policy.application_limits(application.settings.limits),
+            credential_limits: credential.settings.limits,
+            tenant: Arc::new(tenant),
+        }
     }
 
-    /// The counters as they stand.
-    pub fn epochs(&self) -> Epochs {
-        Epochs {
-            tenant: self.tenant.epoch,
-            application: self.application.epoch,
-            credential: self.credential.epoch,
+    /// Whether it may do anything at all at `now`.
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        !self.disabled && self.ends_at.is_none_or(|end| now < end)
+    }
+
+    /// What a token of it would say of its making.
+    pub fn minted(&self) -> Minted<'_> {
+        Minted {
+            tenant: self.tenant.id.as_str(),
+            application: &self.subject,
+            credential: self.name.credential.as_str(),
+            token: None,
+            epochs: self.epochs,
         }
     }
 
     /// When the client itself ends, if it does.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        let ends = [
-            self.application.settings.expires_at,
-            self.credential.settings.expires_at,
-            self.latest_end(),
-        ];
-        ends.into_iter().flatten().min()
+        self.ends_at
     }
 
-    /// When the policy ends it.
-    fn latest_end(&self) -> Option<Timestamp> {
-        self.tenant.settings.policy.latest_end(self.credential.record.created_at)
+    /// The version of the secret that is accepted at `now` and ends so. There is one check
+    /// whatever the number of secrets, so that the time tells nothing.
+    pub fn secret_ending(&self, last_four: &str, now: Timestamp) -> Option<i64> {
+        let live = |mark: &&SecretMark| mark.expires_at.is_none_or(|end| now < end);
+        let mut live = self.secrets.iter().filter(live);
+        live.find(|mark| mark.last_four == last_four.as_bytes()).map(|mark| mark.version)
+    }
+
+    /// The ids of the roles, in order, as strings.
+    pub fn role_ids(&self) -> Vec<String> {
+        self.roles.iter().map(ToString::to_string).collect()
     }
 
     /// What it is granted at `now`: everything it asks for, or an error.
     pub fn grant(&self, request: GrantRequest, now: Timestamp) -> Result<Grant> {
         let settings = &self.tenant.settings;
-        let effective = &self.application.effective_scopes;
-        let beyond = request.scopes.without(effective);
-        if !beyond.is_empty() || effective.is_empty() {
-            return Err(Error::ScopeNotAllowed(beyond));
+        let effective = &self.scopes;
+        if !request.scopes.is_within(effective) || effective.is_empty() {
+            return Err(Error::ScopeNotAllowed(request.scopes.without(effective)));
         }
         if let Some(foreign) =
             request.audiences.iter().find(|audience| !settings.allows_audience(audience))

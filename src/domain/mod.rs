@@ -34,7 +34,7 @@ pub use application::{
 };
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
 pub use authority::{Authority, Owners};
-pub use client::{Client, Epochs, Grant, GrantRequest};
+pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };

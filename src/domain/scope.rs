@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::fields::Fault;
 use super::{Record, ScopeId};
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// One scope as it stands in tokens: an RFC 6749 scope-token of at most 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ScopeName(String);
+pub struct ScopeName(Arc<str>);
 
 impl ScopeName {
     /// The scope that allows everything, in the built-in tenant.
@@ -28,7 +29,7 @@ impl ScopeName {
                 "must be 1 to 128 printable ASCII characters without spaces, double quotes and backslashes",
             ));
         }
-        Ok(Self(value.to_owned()))
+        Ok(Self(value.into()))
     }
 
     /// The scope as it is written.
@@ -49,9 +50,9 @@ impl fmt::Display for ScopeName {
     }
 }
 
-/// A set of scopes, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScopeSet(BTreeSet<ScopeName>);
+/// A set of scopes, in order. Cheap to clone: many have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ScopeSet(Arc<BTreeSet<ScopeName>>);
 
 impl ScopeSet {
     /// Reads the `scope` parameter of OAuth: scopes with one space between them.
@@ -87,20 +88,27 @@ impl ScopeSet {
     /// The scopes of this set that `other` lacks.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        Self(self.0.difference(&other.0).cloned().collect())
+        self.0.difference(&other.0).cloned().collect()
     }
 
     /// The scopes of both.
     #[must_use]
-    pub fn union(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+    pub fn union(mut self, other: &Self) -> Self {
+        if !other.is_empty() {
+            Arc::make_mut(&mut self.0).extend(other.0.iter().cloned());
+        }
         self
     }
 
     /// The scopes of this set that `other` has too.
     #[must_use]
     pub fn within(&self, other: &Self) -> Self {
-        Self(self.0.intersection(&other.0).cloned().collect())
+        self.0.intersection(&other.0).cloned().collect()
+    }
+
+    /// Whether `other` has all of them.
+    pub fn is_within(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.is_subset(&other.0)
     }
 
     /// Refuses, by name, the scopes that `allowed` lacks.
@@ -117,7 +125,7 @@ impl ScopeSet {
 
 impl FromIterator<ScopeName> for ScopeSet {
     fn from_iter<I: IntoIterator<Item = ScopeName>>(scopes: I) -> Self {
-        Self(scopes.into_iter().collect())
+        Self(Arc::new(scopes.into_iter().collect()))
     }
 }
 

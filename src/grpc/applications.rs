@@ -93,7 +93,7 @@ impl ApplicationService for Face {
         let (caller, request) = self.manager(request).await?;
         let (name, days) = convert::application::usage(&request)?;
         let usage = self.service.application_usage(&caller, &name, days).await?;
-        let days = usage.into_iter().map(|day| convert::application::day(&name, day)).collect();
+        let days = usage.iter().map(|day| convert::application::day(&name, day)).collect();
         Ok(Response::new(ListApplicationUsageResponse { days }))
     }
 }

@@ -1,6 +1,7 @@
 //! Client authentication (RFC 6749, section 2.3): HTTP Basic, or the body; one of them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::header;
 use base64::Engine;
@@ -49,7 +50,7 @@ impl Presented {
         self,
         service: &Service,
         source: Option<IpAddr>,
-    ) -> Result<Client, OAuthError> {
+    ) -> Result<Arc<Client>, OAuthError> {
         let basic = self.basic;
         let client = service.authenticate_client(self.proof, source).await;
         client.map_err(|error| answer(error, basic))

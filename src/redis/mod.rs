@@ -107,6 +107,21 @@ impl Redis {
         self.send(&publish).await?.map(drop).map_err(fault::fault)
     }
 
+    /// The value of a key, which is then kept for so long again.
+    pub async fn find_for(&self, key: &str, life: Duration) -> Result<Option<Vec<u8>>> {
+        let mut find = redis::cmd("GETEX");
+        find.arg(key).arg("EX").arg(life.as_secs());
+        let value = self.send(&find).await?.map_err(fault::fault)?;
+        redis::from_redis_value(value).map_err(|error| Error::Internal(Box::new(error)))
+    }
+
+    /// Gives a key a value, for so long.
+    pub async fn keep_for(&self, key: &str, value: &[u8], life: Duration) -> Result<()> {
+        let mut keep = redis::cmd("SET");
+        keep.arg(key).arg(value).arg("EX").arg(life.as_secs());
+        self.send(&keep).await?.map(drop).map_err(fault::fault)
+    }
+
     /// Sends a command. The outer error: there was no answer; the inner one is an answer.
     async fn send(&self, command: &Cmd) -> Result<Result<Value, RedisError>> {
         let away = || Error::Unavailable("Redis is away".into());

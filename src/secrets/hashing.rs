@@ -1,6 +1,6 @@
 //! Hashes of secrets: argon2id (m = 19 MiB, t = 2, p = 1, OWASP's choice) under a
 //! pepper that is not in the database. Each takes tens of milliseconds of a core, so
-//! they run off the async threads, as many at once as there are cores; a bounded number
+//! they run on threads of their own, as many at once as there are cores; a bounded number
 //! waits for a bounded time, and the rest hear at once that it is too much.
 
 use std::sync::Arc;
@@ -10,17 +10,19 @@ use std::time::Duration;
 use argon2::password_hash::phc::{PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, PasswordVerifier, Version};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
+use super::workers::Workers;
 use super::{MasterKey, Secret, random};
 use crate::error::{Error, Result};
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// What a caller who is turned away is told to wait.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What a caller hears who is turned away.
+const OVERLOADED: Error =
+    Error::Overloaded { what: "secret hashes", retry_after: Duration::from_secs(1) };
 
 /// How hashes wait for their turn.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +42,18 @@ pub struct Hasher {
     /// One permit for each hash that runs or waits.
     admitted: Arc<Semaphore>,
     longest_wait: Duration,
+    workers: Workers,
     /// How many were computed.
     computed: Counter,
     /// A hash of nothing anyone has, for clients that do not exist.
     decoy: String,
 }
+
+/// A place in the queue of hashes: whoever has none does no other work for one either.
+#[derive(Debug)]
+pub struct Slot(
+    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
+);
 
 struct Pepper {
     key: Zeroizing<[u8; 32]>,
@@ -69,6 +78,7 @@ impl Hasher {
             running: Arc::new(Semaphore::new(cores)),
             admitted: Arc::new(Semaphore::new(cores + queue.length)),
             longest_wait: queue.longest_wait,
+            workers: Workers::new(cores)?,
             computed: Counter::default(),
             decoy,
         })
@@ -79,38 +89,43 @@ impl Hasher {
         &self.computed
     }
 
+    /// A place in the queue, if there is one.
+    pub fn reserve(&self) -> Result<Slot> {
+        Arc::clone(&self.admitted).try_acquire_owned().map(Slot).map_err(|_| OVERLOADED)
+    }
+
     /// The hash of a secret, as a PHC string.
     pub async fn hash(&self, secret: Secret) -> Result<String> {
-        self.run(move |pepper| pepper.hash(&secret)).await?
+        let slot = self.reserve()?;
+        self.run(&slot, move |pepper| pepper.hash(&secret)).await?
     }
 
     /// Whether the secret has this hash. Without a hash (no such client, or a secret
     /// that cannot be right) the same work is done and the answer is no.
-    pub async fn verify(&self, secret: Secret, hash: Option<String>) -> Result<bool> {
+    pub async fn verify(&self, slot: &Slot, secret: Secret, hash: Option<String>) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        let matches = self.run(move |pepper| pepper.verify(&secret, &hash)).await??;
+        let matches = self.run(slot, move |pepper| pepper.verify(&secret, &hash)).await??;
         Ok(known && matches)
     }
 
     async fn run<T: Send + 'static>(
         &self,
+        _slot: &Slot,
         work: impl FnOnce(&Pepper) -> T + Send + 'static,
     ) -> Result<T> {
-        let overloaded = || Error::Overloaded { what: "secret hashes", retry_after: RETRY_AFTER };
-        let _admitted = self.admitted.try_acquire().map_err(|_| overloaded())?;
         let turn =
             tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());
-        let permit = turn.await.map_err(|_| overloaded())?.map_err(fault)?;
+        let permit = turn.await.map_err(|_| OVERLOADED)?.map_err(fault)?;
         self.computed.inc();
         let pepper = Arc::clone(&self.pepper);
-        let job = tokio::task::spawn_blocking(move || {
+        let job = move || {
             let outcome = work(&pepper);
             // Held by the work itself: a caller who goes away does not free a core early.
             drop(permit);
             outcome
-        });
-        job.await.map_err(fault)
+        };
+        self.workers.run(job).await
     }
 }
 

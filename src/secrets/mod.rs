@@ -9,9 +9,12 @@ pub mod master_key;
 pub mod page_token;
 pub mod random;
 pub mod sealing;
+pub mod verified;
+mod workers;
 
 pub use format::{Prefixes, Secret};
-pub use hashing::{Hasher, Queue};
+pub use hashing::{Hasher, Queue, Slot};
 pub use master_key::MasterKey;
 pub use page_token::PageTokens;
 pub use sealing::Sealer;
+pub use verified::{Presented, Tagger, Verified};

@@ -163,7 +163,7 @@ pub async fn build_service(
         hash_queue: config.secrets.hash_queue,
         revocations: config.revocations,
     };
-    Service::new(parts).await.map_err(|error| StartError::SigningKeys(cause(error)))
+    Box::pin(Service::new(parts)).await.map_err(|error| StartError::SigningKeys(cause(error)))
 }
 
 impl Server {

@@ -33,6 +33,9 @@ async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) 
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let live = service.revocations();
     metrics.look_at_revocations(live.staleness(), live.index().len(), service.watching());
+    for (what, kept) in service.remembered() {
+        metrics.look_at_memory(what, kept);
+    }
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

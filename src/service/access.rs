@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::believed::Believed;
 use super::limiting::Act;
 use super::tokens::Token;
 use super::{Caller, Proof, Service};
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, Principal, RequestPath, Requirement, RoleId, ScopeSet, UseKind,
-    most_items,
+    LimitLevel, LimitsOf, Principal, RequestPath, Requirement, UseKind, most_items,
 };
 use crate::error::{Error, Result};
-use crate::keys::Claims;
 use crate::secrets::Secret;
 
 /// How long an answer may be used that nothing was counted for: so much later is a
@@ -28,7 +27,8 @@ const FINAL_AGE: Duration = Duration::from_mins(1);
 struct Known {
     client: Arc<Client>,
     principal: Principal,
-    audiences: Option<Vec<String>>,
+    /// What it proved itself with, unless that was a key.
+    token: Option<Arc<Believed>>,
 }
 
 impl Service {
@@ -140,7 +140,7 @@ impl Service {
             };
         }
         Ok(match self.token(token.expose()).await? {
-            Token::Live(claims, client) => Ok(Known::by_token(*claims, client)?),
+            Token::Live(believed, client) => Ok(Known::by_token(believed, client)),
             Token::Expired => Err(unknown(Outcome::Expired, FINAL_AGE)),
             Token::Revoked => Err(unknown(Outcome::Revoked, FINAL_AGE)),
             Token::Invalid => Err(unknown(Outcome::InvalidToken, MAX_AGE)),
@@ -149,44 +149,42 @@ impl Service {
 }
 
 impl Known {
-    fn by_key(client: Client) -> Self {
+    fn by_key(client: Arc<Client>) -> Self {
         let principal = Principal {
-            credential: client.credential.name.clone(),
-            roles: client.application.settings.roles.iter().cloned().collect(),
-            scopes: client.application.effective_scopes.clone(),
+            credential: client.name.clone(),
+            roles: client.roles.to_vec(),
+            scopes: client.scopes.clone(),
             token_id: None,
             expires_at: client.expires_at(),
         };
-        Self { client: Arc::new(client), principal, audiences: None }
+        Self { client, principal, token: None }
     }
 
-    fn by_token(claims: Claims, client: Arc<Client>) -> Result<Self> {
-        let own = |fault: crate::domain::Fault| Error::internal(format!("a claim {}", fault.0));
-        let roles = claims.roles.iter().map(|role| RoleId::parse(role));
+    fn by_token(token: Arc<Believed>, client: Arc<Client>) -> Self {
         let principal = Principal {
-            credential: client.credential.name.clone(),
-            roles: roles.collect::<Result<_, _>>().map_err(own)?,
-            scopes: ScopeSet::parse(&claims.scope).map_err(own)?,
-            expires_at: Timestamp::from_second(claims.exp).ok(),
-            token_id: Some(claims.jti),
+            credential: client.name.clone(),
+            roles: token.roles.clone(),
+            scopes: token.scopes.clone(),
+            expires_at: Timestamp::from_second(token.claims.exp).ok(),
+            token_id: Some(token.claims.jti.clone()),
         };
-        let audiences = Some(claims.aud.into_vec());
-        Ok(Self { client, principal, audiences })
+        Self { client, principal, token: Some(token) }
     }
 
     /// Whether the token is for this audience. A key is for all that its tokens could be for.
     fn is_for(&self, audience: &Audience) -> bool {
-        match &self.audiences {
-            Some(audiences) => audiences.iter().any(|one| one == audience.as_str()),
+        match &self.token {
+            Some(token) => token.claims.aud.as_slice().iter().any(|one| one == audience.as_str()),
             None => self.client.tenant.settings.allows_audience(audience),
         }
     }
 
     /// The limits of a rule: of one application at a time.
     fn limits_of(&self, rule: &Endpoint) -> Option<LimitsOf> {
-        let application = &self.client.application.name;
-        let name = format!("{} {} of {application}", rule.method, rule.path);
-        rule.limits.map(|limits| LimitsOf { level: LimitLevel::Endpoint, name, limits })
+        rule.limits.map(|limits| {
+            let name = format!("{} {} of {}", rule.method, rule.path, self.client.subject);
+            LimitsOf { level: LimitLevel::Endpoint, name, limits }
+        })
     }
 
     fn answer(&self, outcome: Outcome) -> Access {

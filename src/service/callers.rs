@@ -2,16 +2,16 @@
 //! the platform, or for a user of a tenant.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::believed::Believed;
 use super::{Proof, Service};
 use crate::domain::{
-    Actor, Application, ApplicationName, Audience, Client, Epochs, Minted, ScopeName, ScopeSet,
-    TenantId, UseKind, UserName,
+    Actor, ApplicationName, Audience, Client, ScopeName, ScopeSet, TenantId, UseKind, UserName,
 };
 use crate::error::{Error, Need, Result};
-use crate::keys::Claims;
 use crate::revocation::Index;
 use crate::secrets::Secret;
 
@@ -28,53 +28,29 @@ enum Identity {
     /// Keyward itself: an operator on the machine.
     Keyward,
     /// An application, with these scopes.
-    Application { name: ApplicationName, scopes: ScopeSet, standing: Box<Standing> },
+    Application { scopes: ScopeSet, standing: Standing },
 }
 
 /// What an application's right to call rests on: it can end while the application listens.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
-    tenant: String,
-    application: String,
-    credential: String,
-    token: Option<String>,
-    epochs: Epochs,
-    expires_at: Option<Timestamp>,
+    client: Arc<Client>,
+    /// What it proved itself with, unless that was a secret.
+    token: Option<Arc<Believed>>,
 }
 
 impl Standing {
-    fn of_client(client: &Client) -> Self {
-        Self {
-            tenant: client.tenant.id.to_string(),
-            application: client.application.name.to_string(),
-            credential: client.credential.name.credential.to_string(),
-            token: None,
-            epochs: client.epochs(),
-            expires_at: client.expires_at(),
-        }
-    }
-
-    fn of_token(claims: Claims) -> Self {
-        Self {
-            epochs: claims.minted().epochs,
-            expires_at: Timestamp::from_second(claims.exp).ok(),
-            tenant: claims.tenant,
-            application: claims.sub,
-            credential: claims.client_id,
-            token: Some(claims.jti),
-        }
+    fn name(&self) -> &ApplicationName {
+        &self.client.name.application
     }
 
     /// Refuses when it has ended.
     pub(super) fn require(&self, index: &Index, now: Timestamp) -> Result<()> {
-        let minted = Minted {
-            tenant: &self.tenant,
-            application: &self.application,
-            credential: &self.credential,
-            token: self.token.as_deref(),
-            epochs: self.epochs,
+        let (minted, ended) = match &self.token {
+            Some(token) => (token.claims.minted(), token.claims.exp <= now.as_second()),
+            None => (self.client.minted(), self.client.expires_at().is_some_and(|end| end <= now)),
         };
-        if self.expires_at.is_some_and(|end| end <= now) || index.revokes(&minted) {
+        if ended || index.revokes(&minted) {
             return Err(REFUSED);
         }
         Ok(())
@@ -89,14 +65,8 @@ impl Caller {
         Self { identity: Identity::Keyward, user: None, address: None }
     }
 
-    fn application(
-        name: ApplicationName,
-        scopes: ScopeSet,
-        standing: Standing,
-        address: Option<IpAddr>,
-    ) -> Self {
-        let standing = Box::new(standing);
-        Self { identity: Identity::Application { name, scopes, standing }, user: None, address }
+    fn application(scopes: ScopeSet, standing: Standing, address: Option<IpAddr>) -> Self {
+        Self { identity: Identity::Application { scopes, standing }, user: None, address }
     }
 
     /// The caller, acting for a user.
@@ -170,7 +140,7 @@ impl Caller {
         Actor {
             service: match &self.identity {
                 Identity::Keyward => "keyward".to_owned(),
-                Identity::Application { name, .. } => name.to_string(),
+                Identity::Application { standing, .. } => standing.client.subject.to_string(),
             },
             user: self.user.clone(),
             address: self.address.map(|address| address.to_string()),
@@ -190,7 +160,7 @@ impl Caller {
     }
 
     fn is(&self, application: &ApplicationName) -> bool {
-        matches!(&self.identity, Identity::Application { name, .. } if name == application)
+        self.standing().is_some_and(|standing| standing.name() == application)
     }
 
     /// A built-in scope counts in the built-in tenant alone: any tenant may call a
@@ -198,8 +168,8 @@ impl Caller {
     fn has_built_in(&self, scope: &str) -> bool {
         match &self.identity {
             Identity::Keyward => true,
-            Identity::Application { name, scopes, .. } => {
-                name.tenant.is_system() && scopes.contains(scope)
+            Identity::Application { scopes, standing } => {
+                standing.name().tenant.is_system() && scopes.contains(scope)
             }
         }
     }
@@ -207,11 +177,10 @@ impl Caller {
 
 impl Service {
     /// A caller who proved himself as a client has all of its scopes.
-    pub fn client_calls(&self, client: Client, address: Option<IpAddr>) -> Caller {
+    pub fn client_calls(&self, client: Arc<Client>, address: Option<IpAddr>) -> Caller {
         self.used(&client, UseKind::Check, address);
-        let standing = Standing::of_client(&client);
-        let Application { name, effective_scopes, .. } = client.application;
-        Caller::application(name, effective_scopes, standing, address)
+        let scopes = client.scopes.clone();
+        Caller::application(scopes, Standing { client, token: None }, address)
     }
 
     /// The caller that a bearer string proves: an API key, or an access token that is
@@ -228,16 +197,14 @@ impl Service {
                 Err(error) => Err(error),
             };
         }
-        let (claims, client) = self.live_token(bearer.expose()).await?.ok_or(REFUSED)?;
-        if !claims.aud.as_slice().iter().any(|aud| aud == Audience::KEYWARD) {
+        let (token, client) = self.live_token(bearer.expose()).await?.ok_or(REFUSED)?;
+        if !token.claims.aud.as_slice().iter().any(|aud| aud == Audience::KEYWARD) {
             return Err(Error::Unauthenticated(
                 "the access token is for another audience: ask for the audience `keyward`",
             ));
         }
         self.used(&client, UseKind::Check, address);
-        let scopes = ScopeSet::parse(&claims.scope)
-            .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?;
-        let standing = Standing::of_token(claims);
-        Ok(Caller::application(client.application.name.clone(), scopes, standing, address))
+        let scopes = token.scopes.clone();
+        Ok(Caller::application(scopes, Standing { client, token: Some(token) }, address))
     }
 }

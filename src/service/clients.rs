@@ -1,9 +1,12 @@
 //! Client authentication: one way in, whatever face it comes through.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use super::Service;
-use crate::domain::{Client, CredentialId, CredentialKind, SecretRecord};
+use crate::domain::{Client, CredentialId, CredentialKind};
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
 
@@ -21,49 +24,74 @@ pub enum Proof {
     ApiKey(Secret),
 }
 
-/// A client as it was read, and what that says of a secret.
-struct Standing {
-    client: Client,
-    active: bool,
-    hash: Option<String>,
-}
-
 impl Service {
     /// The client that this proves, if it is one that may do anything now. Unknown,
     /// wrong, disabled, expired: the error is the same, and so is the work, except that
     /// what cannot be a secret at all (its form is no secret) costs nothing. Too many wrong
-    /// ones of one client from one source are refused unread.
+    /// ones of one client from one source are refused unread. A secret that was right a while
+    /// ago is no guess, and costs no hash.
     pub async fn authenticate_client(
         &self,
         proof: Proof,
         source: Option<IpAddr>,
-    ) -> Result<Client> {
+    ) -> Result<Arc<Client>> {
         let (id, secret) = self.plausible(proof).ok_or(Error::InvalidClient)?;
-        let guess = self.begin_guess(&id, source).await?;
-        let read = self.standing(&id, &secret).await?;
-        let hash = read.as_ref().and_then(|read| read.hash.clone());
-        let proven = self.hasher.verify(secret.clone(), hash.clone()).await?;
-        if !proven || !read.is_some_and(|read| read.active) {
+        match self.proven(&id, &secret).await? {
+            Some(client) => Ok(client),
+            None => Box::pin(self.prove(&id, &secret, source)).await,
+        }
+    }
+
+    /// The client, if it is known here that this is one of its secrets.
+    async fn proven(&self, id: &CredentialId, secret: &Secret) -> Result<Option<Arc<Client>>> {
+        // Whoever guesses has nothing read for him before it is his turn.
+        if !self.snapshots.holds(id) {
+            return Ok(None);
+        }
+        let Some(client) = self.current_client(id).await? else {
+            return Ok(None);
+        };
+        let known = match accepted(&client, secret, self.now()) {
+            Some(version) => self.proofs.knows(&client, version, secret)?,
+            None => false,
+        };
+        Ok(known.then_some(client))
+    }
+
+    /// The client, if this turns out to be one of its secrets.
+    async fn prove(
+        &self,
+        id: &CredentialId,
+        secret: &Secret,
+        source: Option<IpAddr>,
+    ) -> Result<Arc<Client>> {
+        let slot = self.hasher.reserve()?;
+        let guess = self.begin_guess(id, source).await?;
+        let read = self.client_afresh(id).await?;
+        let version = read.as_ref().and_then(|client| accepted(client, secret, self.now()));
+        let hash = self.hash_of(id, version).await?;
+        let heard_of = self.proofs.heard_of(id, read.as_deref().zip(version), secret).await?;
+        if !heard_of && !self.hasher.verify(&slot, secret.clone(), hash).await? {
             guess.failed().await;
             return Err(Error::InvalidClient);
         }
         // The hash may have waited for seconds: what counts is how things stand after it.
-        self.standing(&id, &secret)
-            .await?
-            .filter(|now| now.active && now.hash == hash)
-            .map(|now| now.client)
-            .ok_or(Error::InvalidClient)
+        let client = self.client_afresh(id).await?.ok_or(Error::InvalidClient)?;
+        let version = accepted(&client, secret, self.now())
+            .filter(|now| Some(*now) == version)
+            .ok_or(Error::InvalidClient)?;
+        self.proofs.keep_here(&client, version, secret)?;
+        if !heard_of {
+            self.proofs.tell(&client, version, secret).await?;
+        }
+        Ok(client)
     }
 
-    /// How a client stands, and the hash that this secret would have to match.
-    async fn standing(&self, id: &CredentialId, secret: &Secret) -> Result<Option<Standing>> {
-        let client = self.store.read().await?.find_client(id).await?;
-        let now = self.now();
-        Ok(client.map(|client| Standing {
-            active: client.is_active(now),
-            hash: candidate(client.credential.live_secrets(now), secret),
-            client,
-        }))
+    /// The hash that a secret would have to match. The statement is the same where there is
+    /// none.
+    async fn hash_of(&self, id: &CredentialId, version: Option<i64>) -> Result<Option<String>> {
+        let version = version.unwrap_or_default();
+        self.promptly(async { self.store.read().await?.find_secret_hash(id, version).await }).await
     }
 
     /// The id and secret, if the secret has the form of one of that client.
@@ -84,12 +112,7 @@ impl Service {
     }
 }
 
-/// The hash to check against: that of the secret with the same end. There is one check
-/// whatever the number of secrets, so that the time tells nothing.
-fn candidate<'a>(
-    mut live: impl Iterator<Item = &'a SecretRecord>,
-    presented: &Secret,
-) -> Option<String> {
-    let end = presented.last_four();
-    live.find(|secret| secret.last_four == end).map(|secret| secret.hash.clone())
+/// The version of the secret that this would be, if the client is one that may do anything.
+fn accepted(client: &Client, secret: &Secret, now: Timestamp) -> Option<i64> {
+    if client.is_active(now) { client.secret_ending(&secret.last_four(), now) } else { None }
 }

@@ -64,9 +64,9 @@ impl Failures {
     }
 
     fn begin(&self, id: &CredentialId, source: IpAddr, rate: Rate) -> CountedGuess<'_> {
-        let whose = (id.clone(), network(source));
+        let whose = (*id, network(source));
         let mut under_way = self.under_way();
-        let guesses = under_way.entry(whose.clone()).or_default();
+        let guesses = under_way.entry(whose).or_default();
         guesses.there += 1;
         let key = format!("wrong secrets from {}", whose.1);
         CountedGuess {

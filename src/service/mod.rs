@@ -5,6 +5,7 @@ mod access;
 mod applications;
 mod attempts;
 mod audit;
+mod believed;
 mod bootstrap;
 mod callers;
 mod clients;
@@ -12,10 +13,12 @@ mod credentials;
 mod endpoints;
 mod failures;
 mod grants;
+mod history;
 mod limiting;
 mod lists;
 mod policies;
 mod profiles;
+mod proofs;
 mod revocations;
 mod roles;
 mod scopes;
@@ -100,6 +103,8 @@ pub struct Service {
     usage: usage::Usage,
     revocations: Arc<Live>,
     snapshots: Arc<snapshots::Snapshots>,
+    proofs: proofs::Proofs,
+    believed: believed::BelievedTokens,
     watchers: watching::Watchers,
     limiter: Limiter,
     failures: failures::Failures,
@@ -116,6 +121,8 @@ impl Service {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
             page_tokens: PageTokens::new(&parts.master_key)?,
+            proofs: proofs::Proofs::new(&parts.master_key, parts.redis.clone())?,
+            believed: believed::BelievedTokens::new(),
             revocations: Arc::new(
                 Live::load(parts.store.clone(), parts.redis, parts.revocations).await?,
             ),
@@ -165,6 +172,16 @@ impl Service {
     /// Counts the hashes of secrets computed.
     pub fn hashes(&self) -> &Counter {
         self.hasher.computed()
+    }
+
+    /// How much is remembered, by what it is: clients, secrets that were right, tokens whose
+    /// signature was.
+    pub fn remembered(&self) -> [(&'static str, usize); 3] {
+        [
+            ("clients", self.snapshots.len()),
+            ("secrets", self.proofs.len()),
+            ("tokens", self.believed.len()),
+        ]
     }
 
     /// Whether a request could be answered now.

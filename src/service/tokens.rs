@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::attempts::Attempt;
+use super::believed::Believed;
 use super::{Caller, Proof, Service};
 use crate::domain::{
-    Action, Client, CredentialId, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject,
-    UseKind,
+    Action, Client, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject, UseKind,
 };
 use crate::error::{Error, Result};
 use crate::keys::jwt::{self, Audiences};
@@ -32,8 +32,8 @@ pub struct IssuedToken {
 
 /// What a token is good for.
 pub(super) enum Token {
-    /// It would be accepted now: its claims, and its client.
-    Live(Box<Claims>, Arc<Client>),
+    /// It would be accepted now: what it says, and its client.
+    Live(Arc<Believed>, Arc<Client>),
     /// It has ended by itself.
     Expired,
     /// It was revoked.
@@ -95,18 +95,18 @@ impl Service {
             return Err(Error::InvalidClient);
         }
         let limits = self.count_token(client).await?;
-        let epochs = client.epochs();
+        let epochs = client.epochs;
         let claims = Claims {
             iss: self.issuer.clone(),
-            sub: client.application.name.to_string(),
+            sub: client.subject.to_string(),
             aud: Audiences::new(grant.audiences.iter().map(ToString::to_string).collect()),
-            client_id: client.credential.name.credential.to_string(),
+            client_id: client.name.credential.to_string(),
             iat,
             exp,
             jti: random::id(now)?,
             scope: grant.scopes.to_string(),
             tenant: client.tenant.id.to_string(),
-            roles: client.application.settings.role_ids(),
+            roles: client.role_ids(),
             epochs: [epochs.tenant, epochs.application, epochs.credential],
         };
         let keys = self.keys();
@@ -131,21 +131,18 @@ impl Service {
             match self.authenticate_client(Proof::ApiKey(token.clone()), None).await {
                 Ok(client) => {
                     let info = self.info_of_key(&client);
-                    (Arc::new(client), info)
+                    (client, info)
                 }
                 Err(Error::InvalidClient) => return Ok(None),
                 Err(error) => return Err(error),
             }
         } else {
             match self.live_token(token.expose()).await? {
-                Some((claims, client)) => {
-                    let info = info_of_token(claims)?;
-                    (client, info)
-                }
+                Some((believed, client)) => (client, info_of_token(&believed)?),
                 None => return Ok(None),
             }
         };
-        if !caller.may_introspect(&client.application.name) {
+        if !caller.may_introspect(&client.name.application) {
             return Ok(None);
         }
         // Where the credential is used from, the one who asks does not tell.
@@ -159,13 +156,13 @@ impl Service {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return Err(Error::UnsupportedTokenType);
         }
-        let Some((claims, client)) = self.live_token(token.expose()).await? else {
+        let Some((believed, client)) = self.live_token(token.expose()).await? else {
             return Ok(());
         };
-        let name = &client.credential.name;
+        let (claims, name) = (&believed.claims, &client.name);
         let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
         self.audited(&attempt, async {
-            if !caller.may_revoke(&client.application.name) {
+            if !caller.may_revoke(&client.name.application) {
                 return Err(Error::NotYourToken);
             }
             let expires_at = second(claims.exp)?;
@@ -183,10 +180,13 @@ impl Service {
         .await
     }
 
-    /// The claims of a token and its client, if the token would be accepted now.
-    pub(super) async fn live_token(&self, token: &str) -> Result<Option<(Claims, Arc<Client>)>> {
+    /// What a token says and its client, if the token would be accepted now.
+    pub(super) async fn live_token(
+        &self,
+        token: &str,
+    ) -> Result<Option<(Arc<Believed>, Arc<Client>)>> {
         match self.token(token).await? {
-            Token::Live(claims, client) => Ok(Some((*claims, client))),
+            Token::Live(believed, client) => Ok(Some((believed, client))),
             Token::Expired | Token::Revoked | Token::Invalid => Ok(None),
         }
     }
@@ -194,8 +194,8 @@ impl Service {
     /// What a token is good for: by itself, and by all that stands behind it.
     pub(super) async fn token(&self, token: &str) -> Result<Token> {
         let now = self.now();
-        let claims = match self.verify(token, now) {
-            Ok(claims) => claims,
+        let believed = match self.believed.verify(token, &self.keys(), &self.issuer, now) {
+            Ok(believed) => believed,
             Err(rejection) => {
                 tracing::debug!(%rejection, "token refused");
                 return Ok(match rejection {
@@ -204,40 +204,33 @@ impl Service {
                 });
             }
         };
-        if self.revocations.revokes(&claims.minted()).await? {
+        let minted = believed.claims.minted();
+        if self.revocations.revokes(&minted).await? {
             return Ok(Token::Revoked);
         }
-        let Ok(id) = CredentialId::parse(&claims.client_id) else {
-            return Ok(Token::Invalid);
-        };
-        let mut client = self.client(&id).await?;
-        if !client.as_ref().is_some_and(|client| stands(&claims, client, now)) {
+        let mut client = self.client(&believed.credential).await?;
+        if !client.as_ref().is_some_and(|client| stands(&believed, client, now)) {
             // Another replica may have made it from something newer than was read here.
-            client = self.client_afresh(&id).await?;
+            client = self.client_afresh(&believed.credential).await?;
         }
         // Reading may have taken as long as the list may be old: what counts is what is known
         // now.
-        if self.revocations.revokes(&claims.minted()).await? {
+        if self.revocations.revokes(&minted).await? {
             return Ok(Token::Revoked);
         }
         Ok(match client {
-            Some(client) if stands(&claims, &client, now) => Token::Live(Box::new(claims), client),
+            Some(client) if stands(&believed, &client, now) => Token::Live(believed, client),
             _ => Token::Invalid,
         })
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Rejection> {
-        let keys = self.keys();
-        jwt::verify(token, |kid| keys.find(kid, now), &self.issuer, now)
-    }
-
     fn info_of_key(&self, client: &Client) -> TokenInfo {
         TokenInfo {
-            scopes: client.application.effective_scopes.clone(),
-            client_id: client.credential.name.credential.to_string(),
-            subject: client.application.name.to_string(),
+            scopes: client.scopes.clone(),
+            client_id: client.name.credential.to_string(),
+            subject: client.subject.to_string(),
             tenant: client.tenant.id.to_string(),
-            roles: client.application.settings.role_ids(),
+            roles: client.role_ids(),
             audiences: vec![client.tenant.settings.default_audience.to_string()],
             issuer: self.issuer.clone(),
             issued_at: None,
@@ -249,29 +242,28 @@ impl Service {
 
 /// Whether all that stands behind a token still does: its client may act, no epoch was
 /// raised since, and the application has every scope that the token carries.
-fn stands(claims: &Claims, client: &Client, now: Timestamp) -> bool {
-    let epochs = client.epochs();
+fn stands(token: &Believed, client: &Client, now: Timestamp) -> bool {
+    let (claims, epochs) = (&token.claims, client.epochs);
     client.is_active(now)
         && claims.epochs == [epochs.tenant, epochs.application, epochs.credential]
         && claims.tenant == client.tenant.id.as_str()
-        && claims.sub == client.application.name.to_string()
-        && ScopeSet::parse(&claims.scope)
-            .is_ok_and(|scopes| scopes.without(&client.application.effective_scopes).is_empty())
+        && claims.sub == *client.subject
+        && token.scopes.is_within(&client.scopes)
 }
 
-fn info_of_token(claims: Claims) -> Result<TokenInfo> {
+fn info_of_token(token: &Believed) -> Result<TokenInfo> {
+    let claims = &token.claims;
     Ok(TokenInfo {
-        scopes: ScopeSet::parse(&claims.scope)
-            .map_err(|fault| Error::internal(format!("the scope claim {}", fault.0)))?,
+        scopes: token.scopes.clone(),
         audiences: claims.aud.as_slice().to_vec(),
-        client_id: claims.client_id,
-        subject: claims.sub,
-        tenant: claims.tenant,
-        roles: claims.roles,
-        issuer: claims.iss,
+        client_id: claims.client_id.clone(),
+        subject: claims.sub.clone(),
+        tenant: claims.tenant.clone(),
+        roles: claims.roles.clone(),
+        issuer: claims.iss.clone(),
         issued_at: Some(second(claims.iat)?),
         expires_at: Some(second(claims.exp)?),
-        token_id: Some(claims.jti),
+        token_id: Some(claims.jti.clone()),
     })
 }
 

@@ -114,7 +114,7 @@ pub struct Days {
 impl Service {
     /// Counts a use.
     pub(super) fn used(&self, client: &Client, kind: UseKind, address: Option<IpAddr>) {
-        self.usage.count(&client.credential.name, kind, self.now(), address);
+        self.usage.count(&client.name, kind, self.now(), address);
     }
 
     /// Writes what was counted. What cannot be written is kept for the next time.
@@ -145,7 +145,7 @@ impl Service {
             for (date, counts) in &used.days {
                 let usage = UsageDay {
                     date: *date,
-                    credential: credential.credential.clone(),
+                    credential: credential.credential,
                     exchanges: counts.exchanges,
                     checks: counts.checks,
                 };

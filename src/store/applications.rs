@@ -144,7 +144,7 @@ impl Row {
             },
             effective_scopes: effective_scopes(
                 at.column("enabled_scopes", scopes(self.enabled_scopes))?,
-                at.column("role_scopes", scopes(self.role_scopes))?,
+                &at.column("role_scopes", scopes(self.role_scopes))?,
                 ceiling.as_ref(),
             ),
             secret_ends: self.secret_ends.iter().flat_map(|all| secret_ends(all)).collect(),

@@ -146,7 +146,18 @@ impl Session {
         let (Some(row), Some(application), Some(tenant)) = (row, application, tenant) else {
             return Ok(None);
         };
-        Ok(Some(Client { tenant, application, credential: row.credential(secrets)? }))
+        Ok(Some(Client::new(tenant, application, &row.credential(secrets)?)))
+    }
+
+    /// The hash of one of a credential's secrets, if it exists.
+    pub async fn find_secret_hash(
+        &mut self,
+        credential: &CredentialId,
+        version: i64,
+    ) -> Result<Option<String>> {
+        const SQL: &str = "select hash from secrets where credential_id = $1 and version = $2";
+        let hash: Option<(String,)> = find_row!(self, SQL, credential.as_str(), version)?;
+        Ok(hash.map(|(hash,)| hash))
     }
 
     /// A page of the credentials of an application, or of a tenant, by id. `latest` is how

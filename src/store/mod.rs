@@ -28,6 +28,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
 
 pub use affected::Affected;
 pub use application_lists::Owned;
+pub use audit::Changed;
 pub use connect::{Database, PoolOptions};
 pub use revocations::Feed;
 pub use signing_keys::SigningKeyRow;

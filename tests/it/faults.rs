@@ -1,23 +1,27 @@
 //! A database that goes away: an honest answer, and recovery without a hand.
 
+use std::time::Duration;
+
 use keyward::domain::TenantId;
 use keyward::proto::admin::ListApplicationUsageRequest;
 use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest};
 use keyward::store::{Database, PoolOptions, Store};
 use sqlx::{Connection, Executor, PgConnection};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::harness::{Keyward, Proxy, fresh_database, reason};
 
-/// A server whose wire to PostgreSQL can be cut.
-async fn start() -> (Keyward, Proxy) {
+/// A server whose wire to PostgreSQL can be cut, and with some settings changed.
+async fn start(settings: &[(&'static str, &str)]) -> (Keyward, Proxy) {
     let url = fresh_database().await;
     let (start, database) = url.rsplit_once('/').unwrap();
     let server = start.rsplit_once('@').unwrap().1.parse().unwrap();
     let proxy = Proxy::to(server).await;
     let url = format!("postgres://keyward@{}/{database}", proxy.address);
-    let settings = [("database.acquire_timeout", "1s")];
-    (Keyward::start(Some(url), &settings).await, proxy)
+    let mut all = vec![("database.acquire_timeout", "1s")];
+    all.extend(settings);
+    (Keyward::start(Some(url), &all).await, proxy)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,8 +37,7 @@ async fn a_server_needs_no_right_to_change_the_schema() {
     );
     admin.execute(sqlx::AssertSqlSafe(grant)).await.unwrap();
     let options = Database::parse(&url.replace("keyward@", &format!("{role}@"))).unwrap();
-    let pool =
-        PoolOptions { max_connections: 2, acquire_timeout: std::time::Duration::from_secs(10) };
+    let pool = PoolOptions { max_connections: 2, acquire_timeout: Duration::from_secs(10) };
     let store = Store::open(&options, pool).await.unwrap();
     let system = store.read().await.unwrap().find_tenant(&TenantId::system()).await;
     assert!(system.unwrap().is_some());
@@ -42,11 +45,15 @@ async fn a_server_needs_no_right_to_change_the_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive() {
-    let (kw, mut proxy) = start().await;
+    // What was read a moment ago may be used for so long.
+    let bound = [("revocations.poll_interval", "100ms"), ("revocations.max_staleness", "500ms")];
+    let (kw, mut proxy) = start(&bound).await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let token = crm.token(&kw.grpc()).await;
     proxy.cut().await;
+    let within = async { while crm.exchange(&kw.grpc(), &[], &[]).await.is_ok() {} };
+    timeout(Duration::from_secs(5), within).await.expect("what was read is used for 500 ms");
 
     let introspect = IntrospectTokenRequest { token: token.clone() };
     let revoke = RevokeTokenRequest { token: token.clone() };
@@ -79,7 +86,7 @@ async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_counted_while_the_database_was_away_is_written_when_it_is_back() {
-    let (kw, mut proxy) = start().await;
+    let (kw, mut proxy) = start(&[]).await;
     let (_, crm) = kw.admin().await.acme().await;
     crm.token(&kw.grpc()).await;
     proxy.cut().await;

@@ -143,7 +143,7 @@ fn date(value: &str) -> Result<Option<Date>, Fault> {
 
 pub(in crate::grpc) fn day(
     application: &ApplicationName,
-    day: UsageDay,
+    day: &UsageDay,
 ) -> pb::list_application_usage_response::Day {
     let credential =
         CredentialName { application: application.clone(), credential: day.credential };

@@ -20,4 +20,5 @@ mod raw;
 mod revocations;
 mod tokens;
 mod usage;
+mod warm;
 mod wire;

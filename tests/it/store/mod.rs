@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward::clock::later;
 use keyward::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationSettings, Credential, CredentialId,
-    CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method, NeededScopes,
-    Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet, ScopeSettings,
-    SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
+    Application, ApplicationId, ApplicationName, ApplicationSettings, Client, Credential,
+    CredentialId, CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method,
+    NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
+    ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
 use keyward::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
 use tempfile::TempDir;
@@ -144,10 +144,10 @@ async fn what_is_written_is_read_again(backend: Backend) {
     let application = Application { secret_ends: vec![end], ..application };
     assert_eq!(found, Some(application.clone()));
     let client = session.find_client(&credential.name.credential).await.unwrap().unwrap();
-    assert_eq!(client.credential, credential);
-    // On the way of a token the ends of secrets are not read.
-    assert_eq!(client.application, Application { secret_ends: Vec::new(), ..application });
-    assert_eq!(client.tenant, tenant("acme"));
+    assert_eq!(client, Client::new(tenant("acme"), application, &credential));
+    let version = client.secret_ending("abcd", now()).unwrap();
+    let hash = session.find_secret_hash(&credential.name.credential, version).await.unwrap();
+    assert_eq!(hash, credential.secrets.first().map(|secret| secret.hash.clone()));
 }
 
 async fn nothing_is_written_without_a_commit(backend: Backend) {

@@ -1,0 +1,66 @@
+//! Threads that compute and do nothing else, behind everything that answers callers: a flood
+//! of hashes takes the time that is left over, and keeps nobody waiting who needs none.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::error::{Error, Result};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How far the system puts these threads behind others: as far as it can.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 19;
+
+/// Threads that wait for jobs. They end when this is dropped.
+#[derive(Debug)]
+pub(super) struct Workers(Sender<Job>);
+
+impl Workers {
+    /// So many threads.
+    pub(super) fn new(count: usize) -> Result<Self> {
+        let (jobs, waiting) = channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..count {
+            let waiting = Arc::clone(&waiting);
+            thread::Builder::new()
+                .name("keyward-hash".to_owned())
+                .spawn(move || work(&waiting))
+                .map_err(|error| Error::Internal(Box::new(error)))?;
+        }
+        Ok(Self(jobs))
+    }
+
+    /// Does a job on one of the threads, as soon as one is free.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let ended = |_| Error::internal("a hashing thread has ended");
+        // Whoever asked may have gone away meanwhile.
+        let job = Box::new(move || drop(answer.send(job())));
+        self.0.send(job).map_err(|_| Error::internal("no hashing thread is there"))?;
+        answered.await.map_err(ended)
+    }
+}
+
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    step_back();
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Where a thread has no place of its own in the order, all are equal.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "hashing threads run with the priority of all others");
+    }
+}

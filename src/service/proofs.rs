@@ -1,0 +1,108 @@
+//! What is remembered of secrets that were right: here, and in Redis for all replicas, so that
+//! a restart is no storm of hashes. Whoever asks has the client as it is now, and asks for a
+//! secret of it that is accepted now: a memory outlives nothing.
+
+use std::time::Duration;
+
+use crate::domain::{Client, CredentialId};
+use crate::error::Result;
+use crate::redis::Redis;
+use crate::secrets::verified::Tag;
+use crate::secrets::{MasterKey, Presented, Secret, Tagger, Verified};
+
+/// How long Redis keeps a tag that no replica asks for: longer than a replica goes by its own.
+const SHARED_LIFE: Duration = Duration::from_hours(24);
+
+/// The secrets that were right.
+#[derive(Debug)]
+pub(super) struct Proofs {
+    here: Verified,
+    shared: Option<Shared>,
+}
+
+/// The tags that all replicas share, under a key that comes from the master key: Redis, and
+/// whoever reads it, can do nothing with them.
+#[derive(Debug)]
+struct Shared {
+    redis: Redis,
+    tagger: Tagger,
+}
+
+impl Proofs {
+    pub(super) fn new(master: &MasterKey, redis: Option<Redis>) -> Result<Self> {
+        let shared = redis.map(|redis| {
+            Ok(Shared { redis, tagger: Tagger::new(&master.derive("verified secrets")?) })
+        });
+        Ok(Self { here: Verified::new()?, shared: shared.transpose()? })
+    }
+
+    /// How many secrets are remembered here.
+    pub(super) fn len(&self) -> usize {
+        self.here.len()
+    }
+
+    /// Whether this secret of the client was found right here.
+    pub(super) fn knows(&self, client: &Client, version: i64, secret: &Secret) -> Result<bool> {
+        self.here.knows(&presented(client, version, secret))
+    }
+
+    /// Whether another replica found it right, or this one in an earlier life. The question is
+    /// the same where there is no such client or secret.
+    pub(super) async fn heard_of(
+        &self,
+        id: &CredentialId,
+        right: Option<(&Client, i64)>,
+        secret: &Secret,
+    ) -> Result<bool> {
+        let Some(shared) = &self.shared else {
+            return Ok(false);
+        };
+        let key = shared.key(id, right.map_or(0, |(_, version)| version));
+        match shared.redis.find_for(&key, SHARED_LIFE).await {
+            Ok(kept) => match (kept, right) {
+                (Some(kept), Some((client, version))) => {
+                    Ok(same(&kept, &shared.tagger.tag(&presented(client, version, secret))?))
+                }
+                _ => Ok(false),
+            },
+            // A hash says it too.
+            Err(error) => {
+                tracing::debug!(%error, "Redis was not asked for a secret");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Keeps that this secret of the client is right.
+    pub(super) fn keep_here(&self, client: &Client, version: i64, secret: &Secret) -> Result<()> {
+        self.here.keep(&presented(client, version, secret))
+    }
+
+    /// Tells other replicas that it is.
+    pub(super) async fn tell(&self, client: &Client, version: i64, secret: &Secret) -> Result<()> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let key = shared.key(&client.name.credential, version);
+        let tag = shared.tagger.tag(&presented(client, version, secret))?;
+        if let Err(error) = shared.redis.keep_for(&key, &tag, SHARED_LIFE).await {
+            tracing::debug!(%error, "Redis was not told of a secret");
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn key(&self, credential: &CredentialId, version: i64) -> String {
+        self.redis.key("verified", &format!("{credential}:{version}"))
+    }
+}
+
+/// Whether they are the same, in a time that does not tell how much of them is.
+fn same(kept: &[u8], tag: &Tag) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(kept, tag).is_ok()
+}
+
+fn presented<'a>(client: &'a Client, version: i64, secret: &'a Secret) -> Presented<'a> {
+    Presented { tenant: &client.tenant.id, credential: &client.name.credential, version, secret }
+}

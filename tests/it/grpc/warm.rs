@@ -1,0 +1,306 @@
+//! Warm clients: those whose secret was right a while ago. They pay for no hash, and are refused
+//! as soon as everybody else is.
+
+use keyward::domain::{CredentialId, CredentialKind};
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
+use keyward::secrets::Prefixes;
+
+use crate::harness::{
+    Admin, Backend, Credential, Keyward, RedisServer, mask, on_both_databases, reason,
+};
+
+on_both_databases!(
+    a_secret_that_was_right_costs_no_second_hash,
+    a_secret_that_is_only_nearly_right_is_no_warm_one,
+    whatever_ends_a_client_ends_a_warm_one_at_once,
+    a_warm_client_gets_what_it_is_given_at_once,
+    an_end_that_was_planned_comes_for_warm_ones_too,
+    a_change_of_one_application_leaves_others_warm,
+);
+
+const TENANT: &str = "tenants/acme";
+const CRM: &str = "tenants/acme/applications/crm";
+
+fn hashes(kw: &Keyward) -> u64 {
+    kw.server().service.hashes().get()
+}
+
+async fn refused(kw: &Keyward, client: &Credential) -> String {
+    reason(&client.exchange(&kw.grpc(), &[], &[]).await.unwrap_err())
+}
+
+async fn a_secret_that_was_right_costs_no_second_hash(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let (_, key) = admin.credential(CRM, Kind::ApiKey).await;
+    for client in [crm, key] {
+        let before = hashes(&kw);
+        for _ in 0..5 {
+            client.token(&kw.grpc()).await;
+        }
+        assert_eq!(hashes(&kw) - before, 1);
+    }
+}
+
+/// A well-formed secret of nobody.
+fn nobodys() -> String {
+    let id = CredentialId::parse(&"0".repeat(32)).unwrap();
+    let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
+    secret.expose().to_owned()
+}
+
+async fn a_secret_that_is_only_nearly_right_is_no_warm_one(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let (_, other) = admin.credential(CRM, Kind::ClientSecret).await;
+    crm.token(&kw.grpc()).await;
+    other.token(&kw.grpc()).await;
+    let with = |secret: String| Credential { secret, ..crm.clone() };
+    let before = hashes(&kw);
+    assert_eq!(refused(&kw, &with(nobodys())).await, "INVALID_CLIENT");
+    assert_eq!(refused(&kw, &with(other.secret.clone())).await, "INVALID_CLIENT", "another's");
+    assert_eq!(hashes(&kw) - before, 2, "as everybody's");
+    let cut = crm.secret[..crm.secret.len() - 1].to_owned();
+    for malformed in [cut, format!("{}0", crm.secret), format!("{}\0", crm.secret)] {
+        assert_eq!(refused(&kw, &with(malformed)).await, "INVALID_CLIENT");
+    }
+    assert_eq!(hashes(&kw) - before, 2, "those cannot be secrets");
+    crm.token(&kw.grpc()).await;
+}
+
+/// What ends a client, one after the other; what it is refused with then.
+const ENDS: [(&str, &str); 10] = [
+    ("delete credential", "INVALID_CLIENT"),
+    ("disable credential", "INVALID_CLIENT"),
+    ("rotate", "INVALID_CLIENT"),
+    ("end credential", "INVALID_CLIENT"),
+    ("delete application", "INVALID_CLIENT"),
+    ("disable application", "INVALID_CLIENT"),
+    ("demote owner", "SCOPE_NOT_ALLOWED"),
+    ("disable owner", "INVALID_CLIENT"),
+    ("disable tenant", "INVALID_CLIENT"),
+    ("turn off", "INVALID_CLIENT"),
+];
+
+async fn end(admin: &mut Admin, kw: &Keyward, what: &str, application: &str, credential: &str) {
+    let (application, credential) = (application.to_owned(), credential.to_owned());
+    let soon = prost_types::Timestamp { seconds: kw.now().as_second() + 1, nanos: 0 };
+    let of_credential = |credential, path| pb::UpdateCredentialRequest {
+        credential: Some(credential),
+        update_mask: mask(&[path]),
+    };
+    match what {
+        "delete credential" => {
+            let request = pb::DeleteCredentialRequest { name: credential, ..Default::default() };
+            admin.credentials.delete_credential(request).await.map(drop)
+        }
+        "disable credential" => {
+            let change = pb::Credential { name: credential, disabled: true, ..Default::default() };
+            let request = of_credential(change, "disabled");
+            admin.credentials.update_credential(request).await.map(drop)
+        }
+        "rotate" => {
+            let overlap = Some(prost_types::Duration::default());
+            let request =
+                pb::RotateCredentialRequest { name: credential, overlap, ..Default::default() };
+            admin.credentials.rotate_credential(request).await.map(drop)
+        }
+        "end credential" => {
+            let expire_time = Some(soon);
+            let change = pb::Credential { name: credential, expire_time, ..Default::default() };
+            let request = of_credential(change, "expire_time");
+            admin.credentials.update_credential(request).await.unwrap();
+            kw.advance(1);
+            Ok(())
+        }
+        "delete application" => {
+            let request = pb::DeleteApplicationRequest { name: application, ..Default::default() };
+            admin.applications.delete_application(request).await.map(drop)
+        }
+        "disable application" => {
+            let change =
+                pb::Application { name: application, disabled: true, ..Default::default() };
+            let request = pb::UpdateApplicationRequest {
+                application: Some(change),
+                update_mask: mask(&["disabled"]),
+            };
+            admin.applications.update_application(request).await.map(drop)
+        }
+        "demote owner" => {
+            admin.user("acme", "sam", &[]).await;
+            Ok(())
+        }
+        "disable owner" => {
+            let name = format!("{TENANT}/users/sam");
+            let user = Some(pb::User { name, disabled: true, ..Default::default() });
+            let request = pb::UpdateUserRequest {
+                user,
+                update_mask: mask(&["disabled"]),
+                ..Default::default()
+            };
+            admin.users.update_user(request).await.map(drop)
+        }
+        "disable tenant" | "turn off" => {
+            let policy = pb::Policy { api_credentials_disabled: true, ..Default::default() };
+            let tenant = pb::Tenant {
+                name: TENANT.to_owned(),
+                disabled: true,
+                policy: Some(policy),
+                ..Default::default()
+            };
+            let path = if what == "turn off" { "policy" } else { "disabled" };
+            let request =
+                pb::UpdateTenantRequest { tenant: Some(tenant), update_mask: mask(&[path]) };
+            admin.tenants.update_tenant(request).await.map(drop)
+        }
+        other => panic!("{other}"),
+    }
+    .unwrap();
+}
+
+async fn whatever_ends_a_client_ends_a_warm_one_at_once(backend: Backend) {
+    for (what, told) in ENDS {
+        let kw = backend.start().await;
+        let mut admin = kw.admin().await;
+        admin.tenant("acme", &["a", "b"]).await;
+        admin.role("acme", "maker", &["applications.create.own"], &["a"]).await;
+        let sam = admin.user("acme", "sam", &["maker"]).await;
+        let mut sam = admin.console(&kw).await.acting_for(&sam);
+        let application = sam.application("acme", "crm", &["a"]).await;
+        let (made, crm) = sam.credential(&application.name, Kind::ClientSecret).await;
+        let (_, key) = sam.credential(&application.name, Kind::ApiKey).await;
+        crm.token(&kw.grpc()).await;
+        assert!(admin.check(&key.secret, &["a"]).await.allowed);
+        let before = hashes(&kw);
+        crm.token(&kw.grpc()).await;
+        assert!(admin.check(&key.secret, &["a"]).await.allowed);
+        assert_eq!(hashes(&kw), before, "both are warm");
+
+        end(&mut admin, &kw, what, &application.name, &made.name).await;
+        assert_eq!(refused(&kw, &crm).await, told, "{what}");
+        let of_credential = what.contains("credential") || what == "rotate";
+        assert_eq!(admin.check(&key.secret, &["a"]).await.allowed, of_credential, "{what}");
+    }
+}
+
+async fn a_warm_client_gets_what_it_is_given_at_once(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let scopes = async || crm.exchange(&kw.grpc(), &[], &[]).await.unwrap().scopes;
+    assert_eq!(scopes().await, ["a", "b"]);
+    let change = pb::Application {
+        name: CRM.to_owned(),
+        scopes: ["a", "b", "c"].map(ToOwned::to_owned).to_vec(),
+        ..Default::default()
+    };
+    let request =
+        pb::UpdateApplicationRequest { application: Some(change), update_mask: mask(&["scopes"]) };
+    admin.applications.update_application(request).await.unwrap();
+    assert_eq!(scopes().await, ["a", "b", "c"]);
+
+    let settings = pb::Tenant {
+        name: TENANT.to_owned(),
+        access_token_lifetime: Some(prost_types::Duration { seconds: 77, nanos: 0 }),
+        ..Default::default()
+    };
+    let request = pb::UpdateTenantRequest {
+        tenant: Some(settings),
+        update_mask: mask(&["access_token_lifetime"]),
+    };
+    admin.tenants.update_tenant(request).await.unwrap();
+    let token = crm.exchange(&kw.grpc(), &[], &[]).await.unwrap();
+    assert_eq!(token.expires_in.unwrap().seconds, 77);
+}
+
+async fn an_end_that_was_planned_comes_for_warm_ones_too(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (made, old) = admin.acme().await;
+    old.token(&kw.grpc()).await;
+    let request = pb::RotateCredentialRequest {
+        name: made.name,
+        overlap: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..Default::default()
+    };
+    let rotated = admin.credentials.rotate_credential(request).await.unwrap().into_inner();
+    let new = Credential { secret: rotated.secret, ..old.clone() };
+    let before = hashes(&kw);
+    old.token(&kw.grpc()).await;
+    new.token(&kw.grpc()).await;
+    assert_eq!(hashes(&kw) - before, 1, "the old one is warm, the new one is not yet");
+    kw.advance(60);
+    assert_eq!(refused(&kw, &old).await, "INVALID_CLIENT");
+    let before = hashes(&kw);
+    new.token(&kw.grpc()).await;
+    assert_eq!(hashes(&kw), before);
+}
+
+async fn a_change_of_one_application_leaves_others_warm(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let erp = admin.application("acme", "erp", &["a"]).await.name;
+    let (_, erp) = admin.credential(&erp, Kind::ClientSecret).await;
+    for client in [&crm, &erp] {
+        client.token(&kw.grpc()).await;
+    }
+    let before = hashes(&kw);
+    let change = pb::Application { name: CRM.to_owned(), disabled: true, ..Default::default() };
+    let request = pb::UpdateApplicationRequest {
+        application: Some(change),
+        update_mask: mask(&["disabled"]),
+    };
+    admin.applications.update_application(request).await.unwrap();
+    erp.token(&kw.grpc()).await;
+    assert_eq!(hashes(&kw), before);
+    assert_eq!(refused(&kw, &crm).await, "INVALID_CLIENT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_redis_a_restart_is_no_storm_of_hashes() {
+    let redis = RedisServer::start();
+    let [mut kw] = Keyward::replicas(Some(&redis.url()), &[]).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    crm.token(&kw.grpc()).await;
+    kw.restart().await;
+    let other = kw.join().await;
+    for replica in [&kw, &other] {
+        let before = hashes(replica);
+        crm.token(&replica.grpc()).await;
+        assert_eq!(hashes(replica), before, "the other one, or an earlier life, found it right");
+    }
+    let (_, wrong) = kw.admin().await.credential(CRM, Kind::ClientSecret).await;
+    let wrong = Credential { client_id: crm.client_id.clone(), ..wrong };
+    assert_eq!(refused(&kw, &wrong).await, "INVALID_CLIENT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_says_of_a_secret_is_no_more_than_a_tag_under_our_key() {
+    let redis = RedisServer::start();
+    let [kw, other] = Keyward::replicas(Some(&redis.url()), &[]).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let (_, stranger) = admin.credential(CRM, Kind::ClientSecret).await;
+    crm.token(&kw.grpc()).await;
+    stranger.token(&kw.grpc()).await;
+    let key = |client: &Credential| format!("keyward:verified:{}:1", client.client_id);
+    assert_eq!(redis.cli(&["exists", &key(&crm), &key(&stranger)]), "2");
+    let left: i64 = redis.cli(&["ttl", &key(&crm)]).parse().unwrap();
+    assert!(left > 0, "it goes by itself: {left}");
+
+    // Whoever writes there what is right for one makes nothing right for another.
+    redis.cli(&["copy", &key(&stranger), &key(&crm), "replace"]);
+    let before = hashes(&other);
+    let as_crm = Credential { secret: stranger.secret.clone(), ..crm.clone() };
+    assert_eq!(refused(&other, &as_crm).await, "INVALID_CLIENT");
+    crm.token(&other.grpc()).await;
+    assert_eq!(hashes(&other) - before, 2, "what is there says nothing, so both are hashed");
+    redis.cli(&["flushall"]);
+    stranger.token(&other.grpc()).await;
+    assert_eq!(hashes(&other) - before, 3);
+}
