@@ -1,0 +1,118 @@
+//! The servers that Keyward is compared with: this program once more, in a process of its
+//! own. Each does one thing that Keyward cannot leave out, and nothing else: no database, no
+//! limits, no list of revocations, no metrics.
+
+mod faces;
+mod http;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::ValueEnum;
+use keyward::keys::Jwks;
+use keyward::keys::jwk::Material;
+use keyward::proto::access::CheckAccessResponse;
+use keyward::proto::token::IssueTokenResponse;
+use prost::Message;
+use tokio::net::TcpListener;
+
+use crate::process::Process;
+
+/// What a baseline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Answers at once, always the same
+    Echo,
+    /// Signs a token
+    Sign,
+    /// Verifies the signature of the token in question
+    Verify,
+    /// Signs a token, over HTTP/1.1
+    SignHttp,
+}
+
+/// What real answers look like, in files of a folder: whatever Keyward answers, a baseline
+/// answers as much.
+#[derive(Clone, Debug)]
+pub(crate) struct Templates {
+    pub(crate) issued: IssueTokenResponse,
+    pub(crate) checked: CheckAccessResponse,
+    /// The key that Keyward's tokens are signed with: an uncompressed point.
+    pub(crate) public_key: Vec<u8>,
+}
+
+impl Templates {
+    pub(crate) fn new(
+        issued: IssueTokenResponse,
+        checked: CheckAccessResponse,
+        jwks: &Jwks,
+    ) -> Self {
+        let Material::Ec { x, y, .. } = &jwks.keys[0].material else {
+            panic!("tokens are signed with ES256");
+        };
+        let coordinate = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+        let public_key = [vec![4], coordinate(x), coordinate(y)].concat();
+        Self { issued, checked, public_key }
+    }
+
+    pub(crate) fn write(&self, folder: &Path) {
+        fs::write(folder.join("issued"), self.issued.encode_to_vec()).unwrap();
+        fs::write(folder.join("checked"), self.checked.encode_to_vec()).unwrap();
+        fs::write(folder.join("public-key"), &self.public_key).unwrap();
+    }
+
+    fn read(folder: &Path) -> Self {
+        let file = |name: &str| fs::read(folder.join(name)).unwrap();
+        Self {
+            issued: IssueTokenResponse::decode(&*file("issued")).unwrap(),
+            checked: CheckAccessResponse::decode(&*file("checked")).unwrap(),
+            public_key: file("public-key"),
+        }
+    }
+}
+
+/// A baseline that runs.
+pub(crate) struct Baseline {
+    pub(crate) process: Process,
+    address: String,
+}
+
+impl Baseline {
+    pub(crate) fn start(kind: Kind, templates: &Path) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut process = Process::start(program.to_str().unwrap(), |command| {
+            let kind = kind.to_possible_value().unwrap();
+            command.args(["--serve", kind.get_name(), "--templates"]).arg(templates);
+            command.stdin(Stdio::null()).stdout(Stdio::piped());
+        });
+        let mut address = String::new();
+        BufReader::new(process.stdout()).read_line(&mut address).unwrap();
+        assert!(!address.is_empty(), "the baseline {kind:?} does not start");
+        Self { process, address: address.trim().to_owned() }
+    }
+
+    pub(crate) fn grpc(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where HTTP is served: an address and a port.
+    pub(crate) fn http(&self) -> String {
+        self.address.clone()
+    }
+}
+
+/// Serves until it is killed. Says where, in a line.
+#[tokio::main]
+pub(crate) async fn serve(kind: Kind, templates: &Path) {
+    let templates = Templates::read(templates);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    match kind {
+        Kind::Echo | Kind::Sign | Kind::Verify => faces::serve(kind, listener, templates).await,
+        Kind::SignHttp => http::serve(listener, templates).await,
+    }
+}

@@ -1,0 +1,24 @@
+//! What the tests stand on, as far as it is of use here: callers, PostgreSQL, Redis, and
+//! processes that are gone when this one is.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unnecessary_wraps,
+    reason = "it is the tests', who need more of it"
+)]
+
+#[path = "../../tests/it/harness/actors.rs"]
+mod actors;
+#[path = "../../tests/it/harness/postgres.rs"]
+mod postgres;
+#[path = "../../tests/it/harness/process.rs"]
+mod process;
+#[path = "../../tests/it/harness/redis/mod.rs"]
+mod redis;
+
+pub(crate) use self::actors::{Admin, Authorized, Credential, bearer, connect, question, reason};
+pub(crate) use self::postgres::PostgresServer;
+pub(crate) use self::process::{free_port, signal, spawn};
+pub(crate) use self::redis::RedisServer;
+use crate::keyward::Keyward;

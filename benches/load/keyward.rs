@@ -1,0 +1,124 @@
+//! Keyward as it is shipped, in a temporary folder, with the configuration that it has by
+//! default: only addresses differ, and what a part asks for.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use keyward::clock::Stopwatch;
+use tempfile::TempDir;
+
+use crate::callers::http_get;
+use crate::harness::{Admin, Credential, free_port};
+use crate::process::Process;
+
+/// How long a server may take to be ready: far longer than it should.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A server, running or stopped.
+pub(crate) struct Keyward {
+    folder: TempDir,
+    settings: Vec<(&'static str, String)>,
+    ports: [u16; 3],
+    process: Option<Process>,
+    admin: Credential,
+}
+
+impl Keyward {
+    /// The first start, with these variables of the environment.
+    pub(crate) async fn start(settings: &[(&'static str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir().unwrap();
+        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let nobody = Credential { client_id: String::new(), secret: String::new() };
+        let mut keyward = Self { folder, settings, ports: [0; 3], process: None, admin: nobody };
+        keyward.start_again().await;
+        let printed = keyward.printed().await;
+        let exported = |name: &str| {
+            let line = format!("export {name}=");
+            printed.lines().find_map(|printed| printed.strip_prefix(&line)).unwrap().to_owned()
+        };
+        keyward.admin = Credential {
+            client_id: exported("KEYWARD_CLIENT_ID"),
+            secret: exported("KEYWARD_CLIENT_SECRET"),
+        };
+        keyward
+    }
+
+    /// Starts it after a stop; how long it took until it was ready.
+    pub(crate) async fn start_again(&mut self) -> Duration {
+        let watch = Stopwatch::start();
+        let mut process = self.launch();
+        let ready = format!("127.0.0.1:{}", self.ports[2]);
+        while http_get(&ready, "/readyz").await != Some(200) {
+            let failed = process.has_ended() || watch.elapsed() > PATIENCE;
+            assert!(!failed, "keyward does not start:\n{}", self.log());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.process = Some(process);
+        watch.elapsed()
+    }
+
+    /// What it prints at the first start, a moment after it is ready.
+    async fn printed(&self) -> String {
+        let watch = Stopwatch::start();
+        loop {
+            let printed = fs::read_to_string(self.folder.path().join("stdout")).unwrap();
+            if printed.lines().count() > 1 && printed.ends_with('\n') {
+                return printed;
+            }
+            assert!(watch.elapsed() < PATIENCE, "keyward prints no credential:\n{}", self.log());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn launch(&mut self) -> Process {
+        self.ports = [free_port(), free_port(), free_port()];
+        let [grpc, http, ops] = self.ports.map(|port| format!("127.0.0.1:{port}"));
+        let file = |name: &str| File::create(self.folder.path().join(name)).unwrap();
+        Process::start(env!("CARGO_BIN_EXE_keyward"), |command| {
+            for (name, _) in env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
+                command.env_remove(name);
+            }
+            command.args(["serve", "--grpc", &grpc, "--http", &http, "--ops", &ops]);
+            command.env("KEYWARD_DATA_DIR", self.folder.path()).env("NO_COLOR", "1");
+            command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+            command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        })
+    }
+
+    /// Stops it in order.
+    pub(crate) fn stop(&mut self) {
+        self.process.take().expect("it runs").stop();
+    }
+
+    pub(crate) fn grpc(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Where OAuth is served: an address and a port.
+    pub(crate) fn http(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[1])
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
+    /// Where its database and its master key are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The administrator.
+    pub(crate) async fn admin(&self) -> Admin {
+        Admin::new(self.grpc(), &self.admin).await
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+}

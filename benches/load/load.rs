@@ -1,0 +1,209 @@
+//! Load: callers who call again as soon as they are answered, or at a fixed pace, and how
+//! long their answers took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use keyward::clock::Stopwatch;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use crate::process::Process;
+
+/// How callers are spread over connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) connections: usize,
+    /// Calls under way on each.
+    pub(crate) in_flight: usize,
+}
+
+impl Shape {
+    /// As many a small caller.
+    pub(crate) const MANY: Self = Self { connections: 64, in_flight: 2 };
+    /// A few busy ones.
+    pub(crate) const FEW: Self = Self { connections: 4, in_flight: 32 };
+
+    pub(crate) fn callers(self) -> usize {
+        self.connections * self.in_flight
+    }
+
+    pub(crate) fn title(self) -> String {
+        format!("{} x {}", self.connections, self.in_flight)
+    }
+}
+
+/// Somebody who calls a server, and fails by panicking if the answer is not the right one.
+pub(crate) trait Caller: Send + 'static {
+    /// One call. `false`: there was nothing left to call with.
+    fn call(&mut self) -> impl Future<Output = bool> + Send;
+}
+
+/// What came of some seconds of load.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) calls: usize,
+    pub(crate) elapsed: Duration,
+    /// Processor time of the server.
+    pub(crate) cpu: Duration,
+    pub(crate) latencies: Latencies,
+}
+
+impl Measured {
+    pub(crate) fn rate(&self) -> f64 {
+        count(self.calls) / self.elapsed.as_secs_f64()
+    }
+
+    /// Processor time of the server for each call, in microseconds.
+    pub(crate) fn cpu_each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / count(self.calls)
+    }
+}
+
+/// How long answers took, in microseconds, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Latencies(Vec<u32>);
+
+impl Latencies {
+    pub(crate) fn new(mut each: Vec<u32>) -> Self {
+        each.sort_unstable();
+        Self(each)
+    }
+
+    /// The time, in milliseconds, within which so much of a hundred was answered.
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let last = self.0.len().checked_sub(1).expect("something was measured");
+        f64::from(self.0[last * percent / 100]) / 1e3
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn in_words(&self) -> String {
+        format!("p50 {:.2} ms, p99 {:.2} ms", self.percentile(50), self.percentile(99))
+    }
+}
+
+const WARMING_UP: u8 = 0;
+const MEASURED: u8 = 1;
+const OVER: u8 = 2;
+
+/// Lets all callers call without a pause: for a while unmeasured, then for `measured`, or
+/// until they have nothing left to call with. Gives the callers back.
+pub(crate) async fn press<C: Caller>(
+    callers: Vec<C>,
+    server: &Process,
+    warm_up: Duration,
+    measured: Duration,
+) -> (Vec<C>, Measured) {
+    let phase = Arc::new(AtomicU8::new(WARMING_UP));
+    let mut tasks = JoinSet::new();
+    for caller in callers {
+        tasks.spawn(call_on(caller, Arc::clone(&phase)));
+    }
+    sleep(warm_up).await;
+    let (cpu, watch) = (server.cpu(), Stopwatch::start());
+    phase.store(MEASURED, Ordering::Relaxed);
+    let mut done = Vec::new();
+    let mut ended = |one: Option<Result<_, tokio::task::JoinError>>| match one {
+        Some(Ok(one)) => done.push(one),
+        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        None => {}
+    };
+    let time_is_up = sleep(measured);
+    tokio::pin!(time_is_up);
+    while !tasks.is_empty() {
+        tokio::select! {
+            () = &mut time_is_up => break,
+            one = tasks.join_next() => ended(one),
+        }
+    }
+    let (cpu, elapsed) = (server.cpu().saturating_sub(cpu), watch.elapsed());
+    phase.store(OVER, Ordering::Relaxed);
+    while !tasks.is_empty() {
+        ended(tasks.join_next().await);
+    }
+    let (callers, latencies): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    let latencies = Latencies::new(latencies.concat());
+    let calls = latencies.len();
+    assert!(calls > 0, "nothing was answered");
+    (callers, Measured { calls, elapsed, cpu, latencies })
+}
+
+async fn call_on<C: Caller>(mut caller: C, phase: Arc<AtomicU8>) -> (C, Vec<u32>) {
+    let mut latencies = Vec::new();
+    loop {
+        let begun_in = phase.load(Ordering::Relaxed);
+        if begun_in == OVER {
+            break;
+        }
+        let watch = Stopwatch::start();
+        if !caller.call().await {
+            break;
+        }
+        if begun_in == MEASURED {
+            latencies.push(micros(watch.elapsed()));
+        }
+    }
+    (caller, latencies)
+}
+
+/// Lets callers call `rate` times a second all together, until something else is done; what
+/// came of that. What an answer that is late does to the next call counts as that one's time.
+pub(crate) async fn pace<C: Caller, T>(
+    callers: Vec<C>,
+    rate: f64,
+    until: impl Future<Output = T>,
+) -> (Vec<C>, Latencies, T) {
+    let period = Duration::from_secs_f64(count(callers.len()) / rate);
+    let apart = period.div_f64(count(callers.len()));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for (n, caller) in callers.into_iter().enumerate() {
+        let first = apart.mul_f64(count(n));
+        tasks.spawn(call_at(caller, first, period, Arc::clone(&over)));
+    }
+    let came = until.await;
+    over.store(true, Ordering::Relaxed);
+    let (callers, latencies): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
+    (callers, Latencies::new(latencies.concat()), came)
+}
+
+async fn call_at<C: Caller>(
+    mut caller: C,
+    first: Duration,
+    period: Duration,
+    over: Arc<AtomicBool>,
+) -> (C, Vec<u32>) {
+    sleep(first).await;
+    let mut ticks = interval(period);
+    let mut latencies = Vec::new();
+    let mut late = false;
+    loop {
+        let due = ticks.tick().await;
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let watch = Stopwatch::start();
+        if !caller.call().await {
+            break;
+        }
+        // The timer's own grain is not the server's.
+        let took = if late { due.elapsed() } else { watch.elapsed() };
+        late = took >= period;
+        latencies.push(micros(took));
+    }
+    (caller, latencies)
+}
+
+fn micros(span: Duration) -> u32 {
+    u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// A count, to calculate with.
+#[expect(clippy::cast_precision_loss, reason = "nothing here is counted to 2^52")]
+pub(crate) fn count(number: usize) -> f64 {
+    number as f64
+}

@@ -1,0 +1,105 @@
+//! How it goes with many applications: a curve, each of its points beside a server that has
+//! a thousand.
+
+use keyward::clock::Stopwatch;
+use keyward::proto::admin::ListApplicationsRequest;
+
+use crate::callers::AsksForTokens;
+use crate::load::{Measured, Shape};
+use crate::report::{Figure, Target};
+use crate::rounds::{Side, each, in_turns};
+use crate::scene::copied::Copied;
+use crate::scene::{CLIENTS, first_uses};
+use crate::settings::{Part, Settings};
+
+const FEW: u32 = 1_000;
+const SIZES: [u32; 2] = [100_000, 1_000_000];
+/// How often something is done that a server does not do all the time.
+const TIMES: usize = 5;
+/// What is searched for. The names are `Integration 0000001` and so on.
+const SEARCHES: [(&str, &str); 4] = [
+    ("the first page", ""),
+    ("a search that finds one", "0000777"),
+    ("a search that finds none", "nobody"),
+    ("a search that finds all", "integration"),
+];
+
+pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
+    let mut few = Copied::start().await;
+    few.grow_to(FEW).await;
+    let mut many = Copied::start().await;
+    let sizes = if settings.full { &SIZES[..] } else { &SIZES[..1] };
+    let mut figures = Vec::new();
+    for &size in sizes {
+        let took = many.grow_to(size).await;
+        let name = |what: &str| format!("{size} applications: {what}");
+        let start =
+            Figure::new(Part::Growth, name("start to ready"), "ms", starts(&mut many).await)
+                .beside("1000", starts(&mut few).await)
+                .note(format!("made in {:.0} s", took.as_secs_f64()));
+        figures.push(tokens(settings, size, &many, &few).await);
+        figures.push(start);
+        let memory = |copied: &Copied| vec![copied.keyward.process().memory()];
+        figures.push(
+            Figure::new(Part::Growth, name("memory"), "MiB", memory(&many))
+                .beside("1000", memory(&few)),
+        );
+        for (what, search) in SEARCHES {
+            figures.push(
+                Figure::new(Part::Growth, name(what), "ms", list(&many, search).await)
+                    .beside("1000", list(&few, search).await),
+            );
+        }
+    }
+    figures
+}
+
+async fn tokens(settings: &Settings, size: u32, many: &Copied, few: &Copied) -> Figure {
+    let mut sides = Vec::new();
+    for (copied, size) in [(many, size), (few, FEW)] {
+        let every = usize::try_from(size).unwrap() / CLIENTS;
+        let clients: Vec<_> = copied.clients(size).into_iter().step_by(every).collect();
+        let grpc = copied.keyward.grpc();
+        first_uses(&grpc, &clients, CLIENTS).await;
+        let callers = AsksForTokens::connect(&grpc, Shape::MANY, &clients).await;
+        sides.push(Side::new(copied.keyward.process(), callers));
+    }
+    let sides = <[_; 2]>::try_from(sides).ok().unwrap();
+    let [many, few] = in_turns(settings, settings.rounds(), sides).await;
+    Figure::new(
+        Part::Growth,
+        format!("{size} applications: tokens"),
+        "/s",
+        each(&many, Measured::rate),
+    )
+    .beside("1000", each(&few, Measured::rate))
+    .target(Target::AtLeast(0.9))
+    .note(many[0].latencies.in_words())
+}
+
+async fn starts(copied: &mut Copied) -> Vec<f64> {
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        copied.keyward.stop();
+        times.push(copied.keyward.start_again().await.as_secs_f64() * 1e3);
+    }
+    times
+}
+
+/// How long a page of the list takes, in milliseconds.
+async fn list(copied: &Copied, search: &str) -> Vec<f64> {
+    let mut admin = copied.keyward.admin().await;
+    let mut times = Vec::new();
+    for _ in 0..TIMES {
+        let request = ListApplicationsRequest {
+            parent: "tenants/acme".to_owned(),
+            search: search.to_owned(),
+            ..Default::default()
+        };
+        let watch = Stopwatch::start();
+        let listed = admin.applications.list_applications(request).await.unwrap().into_inner();
+        times.push(watch.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(listed.applications.is_empty(), search == "nobody", "{search}");
+    }
+    times
+}

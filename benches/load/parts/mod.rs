@@ -1,0 +1,40 @@
+//! What is measured, part by part.
+
+mod attack;
+mod checks;
+mod growth;
+mod http;
+mod memory;
+mod replicas;
+mod secrets;
+mod tokens;
+mod warm;
+
+use crate::report::Figure;
+use crate::settings::{Part, Settings};
+
+/// Measures a part; or why that failed.
+pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, String> {
+    let settings = settings.clone();
+    // A task of its own, so that one that fails is not the end of the others. It is dropped,
+    // with its servers, when nobody waits for it any more.
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(async move {
+        match part {
+            Part::Tokens => tokens::measure(&settings).await,
+            Part::Checks => checks::measure(&settings).await,
+            Part::Http => http::measure(&settings).await,
+            Part::Replicas => replicas::measure(&settings).await,
+            Part::Secrets => secrets::measure(&settings).await,
+            Part::Memory => memory::measure().await,
+            Part::Warm => warm::measure(&settings).await,
+            Part::Growth => growth::measure(&settings).await,
+            Part::Attack => attack::measure().await,
+        }
+    });
+    match task.join_next().await {
+        Some(Ok(figures)) => Ok(figures),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("it did not begin".to_owned()),
+    }
+}

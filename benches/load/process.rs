@@ -1,0 +1,84 @@
+//! A server's process, and what the kernel says of it.
+
+use std::fs;
+use std::process::{Child, Command};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::harness::{signal, spawn};
+
+/// A process that is killed when it is dropped, or when this one is gone.
+#[derive(Debug)]
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Starts a program. `prepare` gives it arguments, variables and where to write.
+    pub(crate) fn start(program: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", program]);
+        prepare(&mut command);
+        Self(spawn(command))
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    /// What it prints, if `prepare` asked for that.
+    pub(crate) fn stdout(&mut self) -> std::process::ChildStdout {
+        self.0.stdout.take().expect("its output is piped")
+    }
+
+    /// Lets it end in order.
+    pub(crate) fn stop(mut self) {
+        signal("TERM", &[self.0.id()]);
+        assert!(self.0.wait().unwrap().success(), "it does not stop in order");
+    }
+
+    /// The processor time that it has used, its own and the kernel's for it.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.read("stat");
+        // Behind the name, which may have spaces: fields 14 and 15 of proc_pid_stat(5).
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap());
+        Duration::from_secs(ticks.sum()) / ticks_per_second()
+    }
+
+    /// The memory that it has now, in MiB.
+    pub(crate) fn memory(&self) -> f64 {
+        self.mebibytes("VmRSS:")
+    }
+
+    /// The most memory that it ever had, in MiB.
+    pub(crate) fn peak_memory(&self) -> f64 {
+        self.mebibytes("VmHWM:")
+    }
+
+    fn mebibytes(&self, field: &str) -> f64 {
+        let status = self.read("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes / 1024.0
+    }
+
+    fn read(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.0.id());
+        fs::read_to_string(path).expect("the process is there, and this is Linux")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn ticks_per_second() -> u32 {
+    static TICKS: OnceLock<u32> = OnceLock::new();
+    *TICKS.get_or_init(|| {
+        let told = Command::new("getconf").arg("CLK_TCK").output().expect("getconf runs");
+        String::from_utf8(told.stdout).unwrap().trim().parse().unwrap()
+    })
+}

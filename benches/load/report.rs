@@ -1,0 +1,215 @@
+//! Figures: what was measured beside what, and what it should have been; as a table for
+//! people, and as JSON for the next run to be compared with.
+
+use std::fs;
+use std::path::Path;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use keyward::clock::Clock;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::machine;
+use crate::settings::{Part, Settings};
+
+/// Something that was measured, in each round once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    part: String,
+    name: String,
+    unit: String,
+    samples: Vec<f64>,
+    baseline: Option<Baseline>,
+    target: Option<Target>,
+    note: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Baseline {
+    name: String,
+    samples: Vec<f64>,
+}
+
+/// What a figure should be: its ratio, where it has one.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Figure {
+    pub(crate) fn new(part: Part, name: impl Into<String>, unit: &str, samples: Vec<f64>) -> Self {
+        assert!(!samples.is_empty(), "a figure was measured");
+        let (part, name, unit) = (part.to_string(), name.into(), unit.to_owned());
+        Self { part, name, unit, samples, baseline: None, target: None, note: String::new() }
+    }
+
+    /// What it stands beside: measured in the same rounds.
+    pub(crate) fn beside(mut self, name: &str, samples: Vec<f64>) -> Self {
+        assert_eq!(samples.len(), self.samples.len(), "they were measured in turns");
+        self.baseline = Some(Baseline { name: name.to_owned(), samples });
+        self
+    }
+
+    pub(crate) fn target(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    pub(crate) fn title(&self) -> String {
+        format!("{}: {}", self.part, self.name)
+    }
+
+    /// The ratios, where it stands beside something; otherwise itself.
+    fn told(&self) -> Vec<f64> {
+        let Some(baseline) = &self.baseline else { return self.samples.clone() };
+        self.samples.iter().zip(&baseline.samples).map(|(ours, theirs)| ours / theirs).collect()
+    }
+
+    /// Whether the target is met, if there is one.
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        let told = median(&self.told());
+        Some(match self.target? {
+            Target::AtLeast(least) => told >= least,
+            Target::AtMost(most) => told <= most,
+        })
+    }
+
+    fn row(&self) -> [String; 6] {
+        let value = |samples: &[f64]| format!("{} {}", number(median(samples)), self.unit);
+        let ratio = self.baseline.as_ref().map(|_| {
+            let ratios = self.told();
+            let (least, most) = (fold(&ratios, f64::min), fold(&ratios, f64::max));
+            format!("{:.2} ({least:.2}–{most:.2})", median(&ratios))
+        });
+        let beside = self.baseline.as_ref();
+        let beside = beside.map(|b| format!("{}: {}", b.name, number(median(&b.samples))));
+        let target = self.target.map(|target| {
+            let (sign, bound) = match target {
+                Target::AtLeast(bound) => (">=", bound),
+                Target::AtMost(bound) => ("<=", bound),
+            };
+            let met = if self.is_met() == Some(true) { "met" } else { "MISSED" };
+            format!("{sign} {bound} {met}")
+        });
+        let or_nothing = Option::unwrap_or_default;
+        [
+            self.name.clone(),
+            value(&self.samples),
+            or_nothing(beside),
+            or_nothing(ratio),
+            or_nothing(target),
+            self.note.clone(),
+        ]
+    }
+}
+
+/// Figures, for people.
+pub(crate) fn table(figures: &[Figure]) -> Table {
+    let mut table = framed(["figure", "keyward", "beside", "ratio (min–max)", "target", "note"]);
+    table.add_rows(figures.iter().map(Figure::row));
+    table
+}
+
+fn framed<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(header);
+    table
+}
+
+/// A whole run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    at: String,
+    revision: Option<String>,
+    machine: Value,
+    rounds: u32,
+    seconds: f64,
+    figures: Vec<Figure>,
+}
+
+impl Report {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            at: Clock::system().now().to_string(),
+            revision: machine::revision(),
+            machine: machine::facts(),
+            rounds: *settings.rounds().end(),
+            seconds: settings.seconds,
+            figures: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, figures: Vec<Figure>) {
+        self.figures.extend(figures);
+    }
+
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.figures.iter()
+    }
+
+    /// Writes it; where to.
+    pub(crate) fn write<'a>(&self, file: &'a Path) -> &'a Path {
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(file, serde_json::to_string_pretty(&json!(self)).unwrap()).unwrap();
+        file
+    }
+
+    /// A run before this one.
+    pub(crate) fn read(file: &Path) -> Self {
+        let text = fs::read_to_string(file);
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    }
+
+    /// How figures have changed since another run.
+    pub(crate) fn compare(&self, older: &Self) -> Table {
+        let revision = |report: &Self| report.revision.clone().unwrap_or_default();
+        let (then, now) = (revision(older), revision(self));
+        let mut table =
+            framed(["figure", &format!("then {then}"), &format!("now {now}"), "change"]);
+        for figure in &self.figures {
+            let same = |other: &&Figure| (&other.part, &other.name) == (&figure.part, &figure.name);
+            let Some(before) = older.figures.iter().find(same) else { continue };
+            let (then, now) = (median(&before.told()), median(&figure.told()));
+            let change = format!("{:+.1}%", (now / then - 1.0) * 100.0);
+            table.add_row([figure.title(), number(then), number(now), change]);
+        }
+        table
+    }
+}
+
+/// The middle one.
+pub(crate) fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    }
+}
+
+fn fold(samples: &[f64], choose: fn(f64, f64) -> f64) -> f64 {
+    samples.iter().copied().reduce(choose).unwrap_or(f64::NAN)
+}
+
+/// With as many digits as say something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        a if a >= 100.0 => format!("{value:.0}"),
+        a if a >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! What most parts begin with: Keyward with a tenant, applications, and clients of theirs
+//! that have been there before; and baselines that answer as Keyward does there.
+
+pub(crate) mod copied;
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use keyward::clock::Stopwatch;
+use keyward::proto::access::GetJwksRequest;
+use keyward::proto::access::key_service_client::KeyServiceClient;
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind as CredentialKind;
+use keyward::proto::token::token_service_client::TokenServiceClient;
+use tempfile::TempDir;
+
+use crate::baseline::{Baseline, Kind, Templates};
+use crate::callers::issue_request;
+use crate::harness::{Admin, Credential, connect, question};
+use crate::keyward::Keyward;
+
+/// How many clients are there before.
+pub(crate) const CLIENTS: usize = 64;
+/// How many scopes an integration has, give or take some.
+pub(crate) const SCOPES: [&str; 4] =
+    ["campaigns.read", "campaigns.write", "calls.read", "users.read"];
+/// How many requests that cost a hash are under way at once.
+pub(crate) const HASHES: usize = 4;
+
+pub(crate) struct Scene {
+    pub(crate) keyward: Keyward,
+    pub(crate) admin: Admin,
+    /// Each of an application of its own; used once.
+    pub(crate) clients: Vec<Credential>,
+    /// An access token of somebody who may ask about tokens.
+    pub(crate) verifier: String,
+    templates: TempDir,
+}
+
+impl Scene {
+    pub(crate) async fn new(settings: &[(&'static str, &str)]) -> Self {
+        let keyward = Keyward::start(settings).await;
+        let mut admin = keyward.admin().await;
+        admin.tenant("acme", &SCOPES).await;
+        let clients = clients(&admin, "warm", None).await;
+        first_uses(&keyward.grpc(), &clients, HASHES).await;
+        let system = admin.application("system", "gateway", &["keyward.verify"]).await.name;
+        let (_, gateway) = admin.credential(&system, CredentialKind::ClientSecret).await;
+        let token = gateway.exchange(&keyward.grpc(), &[], &["keyward"]).await.unwrap();
+        let templates = tempfile::Builder::new().prefix("keyward-templates-").tempdir().unwrap();
+        let scene = Self { keyward, admin, clients, verifier: token.access_token, templates };
+        scene.templates().await.write(scene.templates.path());
+        scene
+    }
+
+    /// What Keyward answers here.
+    async fn templates(&self) -> Templates {
+        let grpc = self.keyward.grpc();
+        let issued = self.clients[0].exchange(&grpc, &[], &[]).await.unwrap();
+        let question = question(&issued.access_token, &SCOPES[..1]);
+        let checked = self.admin.access.clone().check_access(question).await.unwrap().into_inner();
+        let mut keys = KeyServiceClient::new(connect(&grpc).await);
+        let jwks = keys.get_jwks(GetJwksRequest {}).await.unwrap().into_inner().jwks;
+        Templates::new(issued, checked, &serde_json::from_str(&jwks).unwrap())
+    }
+
+    pub(crate) fn baseline(&self, kind: Kind) -> Baseline {
+        Baseline::start(kind, self.templates.path())
+    }
+
+    /// Tokens that nobody has seen: so many, or as many as can be had in that time.
+    pub(crate) async fn tokens(&self, most: usize, within: Duration) -> Vec<String> {
+        const AT_ONCE: usize = 64;
+        let client = TokenServiceClient::new(connect(&self.keyward.grpc()).await);
+        let watch = Stopwatch::start();
+        let asked = stream::iter(0..most).map(|n| {
+            let (mut client, request) =
+                (client.clone(), issue_request(&self.clients[n % self.clients.len()]));
+            async move { client.issue_token(request).await.unwrap().into_inner().access_token }
+        });
+        let in_time = |_: &String| std::future::ready(watch.elapsed() < within);
+        asked.buffer_unordered(AT_ONCE).take_while(in_time).collect().await
+    }
+}
+
+/// An application of the tenant; its name.
+pub(crate) async fn application(admin: &mut Admin, id: &str, limits: Option<pb::Limits>) -> String {
+    let application = pb::Application {
+        display_name: format!("Integration {id}"),
+        scopes: SCOPES.map(str::to_owned).to_vec(),
+        limits,
+        ..Default::default()
+    };
+    let request = pb::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application_id: id.to_owned(),
+        application: Some(application),
+        request_id: String::new(),
+    };
+    let made = admin.applications.create_application(request).await.unwrap().into_inner();
+    made.application.unwrap().name
+}
+
+/// As many clients as a scene has, each of an application of its own with these limits.
+pub(crate) async fn clients(
+    admin: &Admin,
+    prefix: &str,
+    limits: Option<pb::Limits>,
+) -> Vec<Credential> {
+    let made = stream::iter(0..CLIENTS).map(|n| {
+        let mut admin = admin.clone();
+        async move {
+            let application = application(&mut admin, &format!("{prefix}-{n}"), limits).await;
+            admin.credential(&application, CredentialKind::ClientSecret).await.1
+        }
+    });
+    made.buffered(HASHES).collect().await
+}
+
+/// Uses each credential once, which costs a hash; how long that took.
+pub(crate) async fn first_uses(grpc: &str, clients: &[Credential], at_once: usize) -> Duration {
+    let issuing = TokenServiceClient::new(connect(grpc).await);
+    let watch = Stopwatch::start();
+    stream::iter(clients)
+        .for_each_concurrent(at_once, |client| {
+            let mut issuing = issuing.clone();
+            async move {
+                issuing.issue_token(issue_request(client)).await.unwrap();
+            }
+        })
+        .await;
+    watch.elapsed()
+}

@@ -1,0 +1,141 @@
+//! Keyward with as many applications as are wanted: one is made as any other, with its
+//! credential, and copied by SQL while the server is stopped. All of them have the same
+//! secret, which a client secret lets them, since it does not name its credential.
+//!
+//! Nor would a hash for each first use tell anything of what is looked for here: so the hash
+//! that is copied is one of the same secret under the same pepper, only a cheap one.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, Version};
+use keyward::clock::Stopwatch;
+use keyward::proto::admin::credential::Kind as CredentialKind;
+use keyward::secrets::MasterKey;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, query, query_scalar};
+
+use super::{SCOPES, application};
+use crate::harness::Credential;
+use crate::keyward::Keyward;
+
+pub(crate) struct Copied {
+    pub(crate) keyward: Keyward,
+    original: Credential,
+    size: u32,
+}
+
+/// A table, the condition for what is copied in it, and the columns that are the copy's own.
+type Copy = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// In the order of their references. `n` is the number of the copy.
+const COPIES: [Copy; 4] = [
+    (
+        "applications",
+        "tenant_id = 'acme' and id = 'original'",
+        &[
+            ("id", "printf('app-%07d', n)"),
+            ("display_name", "printf('Integration %07d', n)"),
+            ("search_name", "printf('integration %07d', n)"),
+            ("created_at", "created_at + n"),
+        ],
+    ),
+    (
+        "application_scopes",
+        "tenant_id = 'acme' and application_id = 'original'",
+        &[("application_id", "printf('app-%07d', n)")],
+    ),
+    (
+        "credentials",
+        "tenant_id = 'acme' and application_id = 'original'",
+        &[("id", "printf('%032x', n)"), ("application_id", "printf('app-%07d', n)")],
+    ),
+    (
+        "secrets",
+        "credential_id = (select id from credentials where application_id = 'original')",
+        &[("credential_id", "printf('%032x', n)")],
+    ),
+];
+
+impl Copied {
+    /// A server with the original and no copies.
+    pub(crate) async fn start() -> Self {
+        let mut keyward = Keyward::start(&[]).await;
+        let mut admin = keyward.admin().await;
+        admin.tenant("acme", &SCOPES).await;
+        let name = application(&mut admin, "original", None).await;
+        let (_, original) = admin.credential(&name, CredentialKind::ClientSecret).await;
+        keyward.stop();
+        let hash = cheap_hash(keyward.folder(), &original.secret);
+        let mut database = open(keyward.folder()).await;
+        let cheaper = query("update secrets set hash = $1 where credential_id = $2");
+        cheaper.bind(hash).bind(&original.client_id).execute(&mut database).await.unwrap();
+        drop(database);
+        keyward.start_again().await;
+        Self { keyward, original, size: 0 }
+    }
+
+    /// Makes copies until there are so many; how long that took.
+    pub(crate) async fn grow_to(&mut self, size: u32) -> Duration {
+        let watch = Stopwatch::start();
+        self.keyward.stop();
+        let mut database = open(self.keyward.folder()).await;
+        for copied in COPIES {
+            copy(&mut database, copied, self.size + 1..=size).await;
+        }
+        query("analyze").execute(&mut database).await.unwrap();
+        drop(database);
+        self.size = size;
+        self.keyward.start_again().await;
+        watch.elapsed()
+    }
+
+    /// The first of the copies.
+    pub(crate) fn clients(&self, most: u32) -> Vec<Credential> {
+        let client = |n: u32| Credential {
+            client_id: format!("{n:032x}"),
+            secret: self.original.secret.clone(),
+        };
+        (1..=most.min(self.size)).map(client).collect()
+    }
+}
+
+async fn open(folder: &Path) -> SqliteConnection {
+    let file = SqliteConnectOptions::new().filename(folder.join("keyward.db"));
+    // What is copied together belongs together, and is done again if it is lost.
+    let options = file.foreign_keys(false).synchronous(SqliteSynchronous::Off);
+    options.connect().await.unwrap()
+}
+
+async fn copy(database: &mut SqliteConnection, copied: Copy, numbers: RangeInclusive<u32>) {
+    let (table, original, own) = copied;
+    let columns = query_scalar("select name from pragma_table_info($1)").bind(table);
+    let columns: Vec<String> = columns.fetch_all(&mut *database).await.unwrap();
+    let value = |column: &String| {
+        let own = own.iter().find(|(name, _)| name == column);
+        own.map_or(column.clone(), |(_, value)| (*value).to_owned())
+    };
+    let values: Vec<_> = columns.iter().map(value).collect();
+    let (columns, values) = (columns.join(", "), values.join(", "));
+    let (first, last) = numbers.into_inner();
+    let sql = format!(
+        "with recursive numbers (n) as \
+         (select {first} union all select n + 1 from numbers where n < {last}) \
+         insert into {table} ({columns}) \
+         select {values} from numbers cross join (select * from {table} where {original})"
+    );
+    query(AssertSqlSafe(sql)).execute(database).await.unwrap();
+}
+
+/// A hash that the server takes for one of its own, since it stands under its pepper.
+fn cheap_hash(folder: &Path, secret: &str) -> String {
+    let master = MasterKey::from_file(&folder.join("master.key")).unwrap();
+    let id = KeyId::new(master.id().unwrap().as_bytes()).unwrap();
+    let params = ParamsBuilder::new().m_cost(8).t_cost(1).p_cost(1).keyid(id).build().unwrap();
+    let pepper = master.derive("pepper").unwrap();
+    let argon2 =
+        Argon2::new_with_secret(&*pepper, Algorithm::Argon2id, Version::V0x13, params).unwrap();
+    let hash = argon2.hash_password_with_salt(secret.as_bytes(), &[7; 16]).unwrap();
+    hash.to_string()
+}

@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::baseline;
+
+/// Measures whole servers beside their baselines, and prints ratios
+///
+/// Keyward runs as it is shipped, in a process of its own with an embedded database (or
+/// PostgreSQL and Redis, started here on free ports); its baselines do only what cannot be
+/// left out: `echo` answers at once, `sign` signs a token, `verify` verifies one. They are
+/// measured in turns, and a ratio is the median of those of each round.
+#[derive(Clone, Debug, Parser)]
+#[command(after_help = "\
+Examples:
+  cargo bench                                             everything, some minutes
+  cargo bench --bench load -- tokens checks               two parts
+  cargo bench --bench load -- tokens --rounds 9           less noise
+  cargo bench --bench load -- growth --full               up to a million applications
+  cargo bench --bench load -- --compare old.json          with the change since then
+
+Figures go to standard output and, with every sample, to a JSON file. A part that fails (an
+error where none belongs, a server that is missing) ends the run with 1, once the others are
+through; a missed target does with 3, where --strict asks for it.")]
+pub(crate) struct Settings {
+    /// What to measure; everything, unless parts are named
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+
+    /// Rounds of each comparison
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// Seconds that each side is measured for in each round
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+
+    /// Credentials that the part `warm` uses
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub(crate) warm: u32,
+
+    /// Let the part `growth` go up to a million applications
+    #[arg(long)]
+    pub(crate) full: bool,
+
+    /// Where the figures are written, as JSON
+    #[arg(long, value_name = "FILE", default_value = "target/keyward-bench.json")]
+    pub(crate) json: PathBuf,
+
+    /// Print the change since another run, from its JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
+
+    /// End with 3 if a target is missed
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Said by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+
+    /// Serve as a baseline: what this program starts itself with
+    #[arg(long, hide = true, requires = "templates")]
+    pub(crate) serve: Option<baseline::Kind>,
+
+    /// Where the baseline finds what it answers
+    #[arg(long, hide = true)]
+    pub(crate) templates: Option<PathBuf>,
+}
+
+/// A part of what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Tokens over gRPC to clients that were there before
+    Tokens,
+    /// The same over HTTP
+    Http,
+    /// Access checks: of tokens and keys seen before, and of tokens never seen
+    Checks,
+    /// Tokens with PostgreSQL and Redis
+    Replicas,
+    /// The first use of secrets, and what it does to others
+    Secrets,
+    /// Idle memory, and how long a start takes
+    Memory,
+    /// Memory with many credentials in use
+    Warm,
+    /// How it goes with a thousand applications and with many more
+    Growth,
+    /// A flood of wrong secrets, and what it does to others
+    Attack,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Part {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Http => "http",
+            Self::Checks => "checks",
+            Self::Replicas => "replicas",
+            Self::Secrets => "secrets",
+            Self::Memory => "memory",
+            Self::Warm => "warm",
+            Self::Growth => "growth",
+            Self::Attack => "attack",
+        }
+    }
+}
+
+impl Settings {
+    /// What is asked for.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let asked = |part: &Part| self.parts.is_empty() || self.parts.contains(part);
+        Part::value_variants().iter().copied().filter(asked).collect()
+    }
+
+    /// The rounds of a comparison.
+    pub(crate) fn rounds(&self) -> RangeInclusive<u32> {
+        1..=self.rounds
+    }
+
+    /// How long each side is measured for in each round.
+    pub(crate) fn measured(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
+    let fits = (0.1..=600.0).contains(&seconds);
+    fits.then_some(seconds).ok_or_else(|| "must be 0.1 to 600".to_owned())
+}
