@@ -1,14 +1,12 @@
 //! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::MatchedPath;
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -114,6 +112,15 @@ struct RequestLabels {
     code: String,
 }
 
+/// Where requests to one method are counted: looked for once, not with every request.
+#[derive(Debug)]
+struct Called {
+    name: String,
+    duration: Histogram,
+    succeeded: Counter,
+    in_flight: Gauge,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DurationLabels {
     face: &'static str,
@@ -206,81 +213,143 @@ fn whole(number: usize) -> i64 {
 
 /// One of the faces that are observed.
 #[derive(Clone, Debug)]
-pub struct Observed {
-    /// `grpc` or `http`.
-    pub face: &'static str,
-    /// The gRPC methods there are: what else is called is counted as one, since callers
-    /// can make up any number of names.
-    pub methods: Arc<HashSet<String>>,
-    /// Where it is counted.
-    pub metrics: Arc<Metrics>,
+pub struct Observed(Arc<Face>);
+
+#[derive(Debug)]
+struct Face {
+    name: &'static str,
+    /// The code of what succeeded, as a rule.
+    success: &'static str,
+    methods: HashSet<String>,
+    metrics: Arc<Metrics>,
+    /// Those that were called.
+    called: RwLock<HashMap<String, Arc<Called>>>,
+}
+
+impl Observed {
+    /// The gRPC face, with the methods there are: what else is called is counted as one, since
+    /// callers can make up any number of names.
+    pub fn grpc(methods: HashSet<String>, metrics: Arc<Metrics>) -> Self {
+        Self::new("grpc", "0", methods, metrics)
+    }
+
+    /// The HTTP face, whose router knows what is called.
+    pub fn http(metrics: Arc<Metrics>) -> Self {
+        Self::new("http", "200", HashSet::new(), metrics)
+    }
+
+    fn new(
+        name: &'static str,
+        success: &'static str,
+        methods: HashSet<String>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Face { name, success, methods, metrics, called: RwLock::default() }))
+    }
+}
+
+impl Face {
+    /// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
+    fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
+        let path = request.uri().path();
+        let route = request.extensions().get::<MatchedPath>();
+        let name = match route {
+            _ if self.methods.contains(path) => path,
+            Some(route) if self.methods.is_empty() => route.as_str(),
+            _ => "unknown",
+        };
+        let known = self.called.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        known.unwrap_or_else(|| self.first_call(name))
+    }
+
+    fn first_call(&self, name: &str) -> Arc<Called> {
+        let method = name.to_owned();
+        let duration = DurationLabels { face: self.name, method: method.clone() };
+        let succeeded = RequestLabels {
+            face: self.name,
+            method: method.clone(),
+            code: self.success.to_owned(),
+        };
+        let called = Arc::new(Called {
+            name: method.clone(),
+            duration: self.metrics.durations.get_or_create_owned(&duration),
+            succeeded: self.metrics.requests.get_or_create_owned(&succeeded),
+            in_flight: self.metrics.in_flight.get_or_create_owned(&FaceLabels { face: self.name }),
+        });
+        let mut all = self.called.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(method).or_insert(called))
+    }
+
+    fn count(&self, called: &Called, code: &str) {
+        if code == self.success {
+            called.succeeded.inc();
+        } else {
+            let method = called.name.clone();
+            let labels = RequestLabels { face: self.name, method, code: code.to_owned() };
+            self.metrics.requests.get_or_create(&labels).inc();
+        }
+    }
 }
 
 /// Counts a request as under way until it is dropped, answered or not.
-struct InFlight(Gauge);
+struct InFlight(Arc<Called>);
 
 impl InFlight {
-    fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
+    fn new(called: Arc<Called>) -> Self {
+        called.in_flight.inc();
+        Self(called)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.in_flight.dec();
     }
 }
 
-/// Puts a request in a span, under the caller's trace if he sent one (W3C Trace
-/// Context), and counts and times it.
-pub async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
-    let Observed { face, methods, metrics } = observed;
-    let called = called(&methods, &request);
-    let span = tracing::info_span!(
-        "request",
-        otel.kind = "server",
-        otel.name = called,
-        face,
-        code = field::Empty,
-    );
-    let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
-    // Fails where traces are not collected: then there is nothing to belong to.
-    span.set_parent(parent).ok();
+impl Observed {
+    /// Puts a request in a span, under the caller's trace if he sent one (W3C Trace
+    /// Context), and counts and times it.
+    pub async fn observe<Q, B, F>(
+        self,
+        request: Request<Q>,
+        answer: impl FnOnce(Request<Q>) -> F,
+    ) -> Response<B>
+    where
+        F: Future<Output = Response<B>>,
+    {
+        let Self(face) = self;
+        let called = face.called(&request);
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "server",
+            otel.name = called.name,
+            face = face.name,
+            code = field::Empty,
+        );
+        if request.headers().contains_key("traceparent") {
+            let parent = TraceContextPropagator::new().extract(&Headers(request.headers()));
+            // Fails where traces are not collected: then there is nothing to belong to.
+            span.set_parent(parent).ok();
+        }
 
-    let in_flight = InFlight::new(metrics.in_flight.get_or_create_owned(&FaceLabels { face }));
-    let stopwatch = Stopwatch::start();
-    let response = next.run(request).instrument(span.clone()).await;
-    let took = stopwatch.elapsed();
-    drop(in_flight);
+        let in_flight = InFlight::new(Arc::clone(&called));
+        let stopwatch = Stopwatch::start();
+        let response = answer(request).instrument(span.clone()).await;
+        let took = stopwatch.elapsed();
+        drop(in_flight);
 
-    let code = code(face, &response);
-    span.record("code", &code);
-    span.in_scope(|| tracing::debug!(called, code, "answered"));
-    let duration = DurationLabels { face, method: called.clone() };
-    metrics.durations.get_or_create(&duration).observe(took.as_secs_f64());
-    metrics.requests.get_or_create(&RequestLabels { face, method: called, code }).inc();
-    response
-}
-
-/// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
-fn called(methods: &HashSet<String>, request: &Request) -> String {
-    let path = request.uri().path();
-    let route = request.extensions().get::<MatchedPath>();
-    match route {
-        _ if methods.contains(path) => path.to_owned(),
-        Some(route) if methods.is_empty() => route.as_str().to_owned(),
-        _ => "unknown".to_owned(),
-    }
-}
-
-/// The gRPC status of a unary answer, or the HTTP status.
-fn code(face: &str, response: &Response) -> String {
-    let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok());
-    match status {
-        Some(status) => status.to_owned(),
-        None if face == "grpc" && response.status().is_success() => "0".to_owned(),
-        None => response.status().as_u16().to_string(),
+        let status = response.status();
+        let code = match response.headers().get("grpc-status").map(HeaderValue::to_str) {
+            Some(Ok(status)) => status,
+            _ if face.name == "grpc" && status.is_success() => "0",
+            _ => status.as_str(),
+        };
+        span.record("code", code);
+        span.in_scope(|| tracing::debug!(called = called.name, code, "answered"));
+        called.duration.observe(took.as_secs_f64());
+        face.count(&called, code);
+        response
     }
 }
 

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, Response};
 use tonic::Status;
+use tonic::body::Body;
 
 use crate::error::Error;
 
@@ -15,17 +13,17 @@ use crate::error::Error;
 /// Streams (health watching, reflection) are answered when they begin, so that they
 /// are not cut.
 pub(super) async fn enforce(
-    State(longest): State<Duration>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let limit = match requested(request.headers()) {
-        Ok(asked) => asked.map_or(longest, |asked| asked.min(longest)),
-        Err(status) => return status.into_http(),
-    };
-    tokio::time::timeout(limit, next.run(request))
+    limit: Duration,
+    answer: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    tokio::time::timeout(limit, answer)
         .await
         .unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
+}
+
+/// How long the answer to a request may take.
+pub(super) fn limit(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
+    Ok(requested(headers)?.map_or(longest, |asked| asked.min(longest)))
 }
 
 /// The `grpc-timeout` header: at most eight digits and a unit.

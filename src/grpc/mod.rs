@@ -21,18 +21,22 @@ mod tokens;
 mod users;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::body::{Bytes, HttpBody};
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::{BoxError, Router};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::{Service as _, ServiceExt};
 
 use crate::proto;
 use crate::proto::access::access_service_server::AccessServiceServer;
@@ -64,49 +68,86 @@ struct Face {
     streaming: Streaming,
 }
 
-/// Everything that is served over gRPC. A call without a deadline, or with a longer
-/// one, is answered within `timeout`.
-pub fn router<H: Health>(
-    service: &Arc<Service>,
-    health: HealthServer<H>,
+/// Everything that is served over gRPC. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Grpc {
+    /// What is called all the time is found without a search.
+    tokens: TokenServiceServer<Face>,
+    access: AccessServiceServer<Face>,
+    others: Router,
     timeout: Duration,
-    streaming: &Streaming,
-) -> Result<Router, tonic_reflection::server::Error> {
-    macro_rules! limited {
-        ($server:ident) => {
-            limited!($server, MAX_REQUEST)
-        };
-        ($server:ident, $most:ident) => {
-            $server::new(Face { service: Arc::clone(service), streaming: streaming.clone() })
-                .max_decoding_message_size($most)
-        };
-    }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?
-        .max_decoding_message_size(MAX_REQUEST);
-    let router = Routes::new(health.max_decoding_message_size(MAX_REQUEST))
-        .add_service(reflection)
-        .add_service(limited!(TenantServiceServer, MAX_PROFILE))
-        .add_service(limited!(ScopeServiceServer))
-        .add_service(limited!(ApplicationServiceServer))
-        .add_service(limited!(CredentialServiceServer))
-        .add_service(limited!(UserServiceServer))
-        .add_service(limited!(RoleServiceServer))
-        .add_service(limited!(EndpointServiceServer))
-        .add_service(limited!(AuditServiceServer))
-        .add_service(limited!(TokenServiceServer))
-        .add_service(limited!(AccessServiceServer))
-        .add_service(limited!(KeyServiceServer))
-        .add_service(limited!(RevocationServiceServer))
-        .into_axum_router()
-        .fallback(unknown)
-        .layer(from_fn_with_state(timeout, deadline::enforce));
-    Ok(router)
 }
 
-/// The paths of all methods that [`router`] serves.
+impl Grpc {
+    /// All services over one. A call without a deadline, or with a longer one, is answered
+    /// within `timeout`.
+    pub fn new<H: Health>(
+        service: &Arc<Service>,
+        health: HealthServer<H>,
+        timeout: Duration,
+        streaming: &Streaming,
+    ) -> Result<Self, tonic_reflection::server::Error> {
+        macro_rules! limited {
+            ($server:ident) => {
+                limited!($server, MAX_REQUEST)
+            };
+            ($server:ident, $most:ident) => {
+                $server::new(Face { service: Arc::clone(service), streaming: streaming.clone() })
+                    .max_decoding_message_size($most)
+            };
+        }
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?
+            .max_decoding_message_size(MAX_REQUEST);
+        let others = Routes::new(health.max_decoding_message_size(MAX_REQUEST))
+            .add_service(reflection)
+            .add_service(limited!(TenantServiceServer, MAX_PROFILE))
+            .add_service(limited!(ScopeServiceServer))
+            .add_service(limited!(ApplicationServiceServer))
+            .add_service(limited!(CredentialServiceServer))
+            .add_service(limited!(UserServiceServer))
+            .add_service(limited!(RoleServiceServer))
+            .add_service(limited!(EndpointServiceServer))
+            .add_service(limited!(AuditServiceServer))
+            .add_service(limited!(KeyServiceServer))
+            .add_service(limited!(RevocationServiceServer))
+            .into_axum_router()
+            .fallback(unknown);
+        let (tokens, access) = (limited!(TokenServiceServer), limited!(AccessServiceServer));
+        Ok(Self { tokens, access, others, timeout })
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(mut self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + Send + 'static,
+    {
+        let limit = match deadline::limit(request.headers(), self.timeout) {
+            Ok(limit) => limit,
+            Err(status) => return status.into_http(),
+        };
+        let service = request.uri().path().split('/').nth(1);
+        if service == Some(TokenServiceServer::<Face>::NAME) {
+            return deadline::enforce(limit, infallible(self.tokens.call(request))).await;
+        }
+        if service == Some(AccessServiceServer::<Face>::NAME) {
+            return deadline::enforce(limit, infallible(self.access.call(request))).await;
+        }
+        // Apart, so that those who are called all the time need not carry what it takes.
+        let answer = Box::pin(self.others.oneshot(request));
+        deadline::enforce(limit, async { infallible(answer).await.map(Body::new) }).await
+    }
+}
+
+async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
+    let Ok(answer) = answer.await;
+    answer
+}
+
+/// The paths of all methods that [`Grpc`] serves.
 pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
     let mut paths = HashSet::new();
     for descriptors in [
@@ -126,7 +167,7 @@ pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
 }
 
 /// A path that is no RPC: gRPC callers hear UNIMPLEMENTED, others a plain 404.
-async fn unknown(headers: HeaderMap) -> Response {
+async fn unknown(headers: HeaderMap) -> axum::response::Response {
     let grpc = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));

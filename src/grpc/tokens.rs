@@ -18,7 +18,7 @@ impl TokenService for Face {
     ) -> Result<Response<IssueTokenResponse>, Status> {
         let (proof, wanted) = convert::token::issue(request.get_ref())?;
         let token = self.service.issue_token(proof, wanted, source(&request)).await?;
-        Ok(Response::new(convert::token::issued(&token)))
+        Ok(Response::new(convert::token::issued(token)))
     }
 
     async fn introspect_token(

@@ -30,6 +30,11 @@ impl Secret {
         &self.0
     }
 
+    /// The secret itself, for the one response that tells it.
+    pub fn into_exposed(mut self) -> String {
+        std::mem::take(&mut self.0)
+    }
+
     /// Its last four characters, which may be shown.
     pub fn last_four(&self) -> String {
         let skip = self.0.chars().count().saturating_sub(4);
@@ -77,21 +82,25 @@ impl Prefixes {
         kind: CredentialKind,
         credential: &CredentialId,
     ) -> bool {
-        let beginning = self.beginning(kind, credential);
-        secret.0.starts_with(&beginning) && well_formed(&secret.0, beginning.len())
+        let rest = match kind {
+            CredentialKind::ClientSecret => after(&secret.0, &self.client_secret),
+            CredentialKind::ApiKey => {
+                after(&secret.0, &self.api_key).and_then(|rest| after(rest, credential.as_str()))
+            }
+        };
+        rest.is_some_and(|rest| well_formed(&secret.0, rest))
     }
 
     /// The credential that a bearer string names, if it has the form of an API key.
     pub fn credential_of_api_key(&self, presented: &str) -> Option<CredentialId> {
-        let rest = presented.strip_prefix(&self.api_key)?.strip_prefix('_')?;
-        let (id, _) = rest.split_once('_')?;
+        let (id, rest) = after(presented, &self.api_key)?.split_once('_')?;
         let id = CredentialId::parse(id).ok()?;
-        well_formed(presented, self.beginning(CredentialKind::ApiKey, &id).len()).then_some(id)
+        well_formed(presented, rest).then_some(id)
     }
 
     /// Whether a bearer string claims to be an API key, well-formed or not.
     pub fn looks_like_api_key(&self, presented: &str) -> bool {
-        presented.strip_prefix(&self.api_key).is_some_and(|rest| rest.starts_with('_'))
+        after(presented, &self.api_key).is_some()
     }
 
     fn beginning(&self, kind: CredentialKind, credential: &CredentialId) -> String {
@@ -106,12 +115,16 @@ fn checksum(text: &str) -> String {
     random::base62(crc32fast::hash(text.as_bytes()))
 }
 
-/// Whether what follows the beginning has the right length, alphabet and checksum.
-fn well_formed(text: &str, beginning: usize) -> bool {
-    let body = text.as_bytes();
-    body.len() == beginning + RANDOM_LENGTH + CHECKSUM_LENGTH
-        && body[beginning..].iter().all(u8::is_ascii_alphanumeric)
-        && text[body.len() - CHECKSUM_LENGTH..] == checksum(&text[..body.len() - CHECKSUM_LENGTH])
+/// What follows a part and its underscore.
+fn after<'a>(text: &'a str, part: &str) -> Option<&'a str> {
+    text.strip_prefix(part)?.strip_prefix('_')
+}
+
+/// Whether the rest of a text has the right length and alphabet, and the checksum of all of it.
+fn well_formed(text: &str, rest: &str) -> bool {
+    rest.len() == RANDOM_LENGTH + CHECKSUM_LENGTH
+        && rest.bytes().all(|b| b.is_ascii_alphanumeric())
+        && rest[RANDOM_LENGTH..] == checksum(&text[..text.len() - CHECKSUM_LENGTH])
 }
 
 #[cfg(test)]

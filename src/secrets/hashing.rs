@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use argon2::password_hash::phc::{PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, KeyId, Params, ParamsBuilder, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
-use super::workers::Workers;
+use super::workers::{Memory, Workers};
 use super::{MasterKey, Secret, random};
 use crate::error::{Error, Result};
 
@@ -72,7 +73,7 @@ impl Hasher {
         let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
         let pepper = Pepper { key: master.derive("pepper")?, id };
         let cores = available_parallelism().map_or(1, usize::from);
-        let decoy = pepper.hash(&Secret::new(String::new()))?;
+        let decoy = pepper.hash(&Secret::new(String::new()), &mut Memory::new())?;
         Ok(Self {
             pepper: Arc::new(pepper),
             running: Arc::new(Semaphore::new(cores)),
@@ -97,7 +98,7 @@ impl Hasher {
     /// The hash of a secret, as a PHC string.
     pub async fn hash(&self, secret: Secret) -> Result<String> {
         let slot = self.reserve()?;
-        self.run(&slot, move |pepper| pepper.hash(&secret)).await?
+        self.run(&slot, move |pepper, memory| pepper.hash(&secret, memory)).await?
     }
 
     /// Whether the secret has this hash. Without a hash (no such client, or a secret
@@ -105,22 +106,23 @@ impl Hasher {
     pub async fn verify(&self, slot: &Slot, secret: Secret, hash: Option<String>) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        let matches = self.run(slot, move |pepper| pepper.verify(&secret, &hash)).await??;
+        let matches =
+            self.run(slot, move |pepper, memory| pepper.verify(&secret, &hash, memory)).await??;
         Ok(known && matches)
     }
 
     async fn run<T: Send + 'static>(
         &self,
         _slot: &Slot,
-        work: impl FnOnce(&Pepper) -> T + Send + 'static,
+        work: impl FnOnce(&Pepper, &mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         let turn =
             tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());
         let permit = turn.await.map_err(|_| OVERLOADED)?.map_err(fault)?;
         self.computed.inc();
         let pepper = Arc::clone(&self.pepper);
-        let job = move || {
-            let outcome = work(&pepper);
+        let job = move |memory: &mut Memory| {
+            let outcome = work(&pepper, memory);
             // Held by the work itself: a caller who goes away does not free a core early.
             drop(permit);
             outcome
@@ -130,32 +132,62 @@ impl Hasher {
 }
 
 impl Pepper {
-    fn argon2(&self) -> Result<Argon2<'_>> {
-        let params = ParamsBuilder::new()
-            .m_cost(MEMORY_KIB)
-            .t_cost(PASSES)
-            .p_cost(LANES)
-            .keyid(self.id)
-            .build()
-            .map_err(fault)?;
-        Argon2::new_with_secret(self.key.as_slice(), Algorithm::Argon2id, Version::V0x13, params)
-            .map_err(fault)
-    }
-
-    fn hash(&self, secret: &Secret) -> Result<String> {
+    fn hash(&self, secret: &Secret, memory: &mut Memory) -> Result<String> {
         let mut salt = [0; Salt::RECOMMENDED_LENGTH];
         random::fill(&mut salt)?;
-        let hash = self
-            .argon2()?
-            .hash_password_with_salt(secret.expose().as_bytes(), &salt)
-            .map_err(fault)?;
+        let params = self.params()?;
+        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+        self.compute(&params, secret, &salt, &mut output, memory)?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&params).map_err(fault)?,
+            salt: Some(Salt::new(&salt).map_err(fault)?),
+            hash: Some(Output::new(&output).map_err(fault)?),
+        };
         Ok(hash.to_string())
     }
 
-    fn verify(&self, secret: &Secret, hash: &str) -> Result<bool> {
+    fn verify(&self, secret: &Secret, hash: &str, memory: &mut Memory) -> Result<bool> {
         let hash = PasswordHash::new(hash).map_err(fault)?;
-        let checked = self.argon2()?.verify_password(secret.expose().as_bytes(), &hash);
-        Ok(checked.is_ok())
+        let ours = hash.algorithm == Algorithm::Argon2id.ident()
+            && hash.version == Some(Version::V0x13.into());
+        let (Some(salt), Some(expected), true) = (&hash.salt, &hash.hash, ours) else {
+            return Err(Error::internal("a hash of another kind"));
+        };
+        let params = Params::try_from(&hash).map_err(fault)?;
+        let mut output = vec![0; expected.as_ref().len()];
+        self.compute(&params, secret, salt.as_ref(), &mut output, memory)?;
+        Ok(verify_slices_are_equal(&output, expected.as_ref()).is_ok())
+    }
+
+    fn params(&self) -> Result<Params> {
+        let mut params = ParamsBuilder::new();
+        params.m_cost(MEMORY_KIB).t_cost(PASSES).p_cost(LANES).keyid(self.id);
+        params.build().map_err(fault)
+    }
+
+    /// Fills `output`. The memory is the caller's, since to get so much of it anew each time
+    /// takes its own time, and is slow to be given back.
+    fn compute(
+        &self,
+        params: &Params,
+        secret: &Secret,
+        salt: &[u8],
+        output: &mut [u8],
+        memory: &mut Memory,
+    ) -> Result<()> {
+        if memory.len() < params.block_count() {
+            memory.resize(params.block_count(), argon2::Block::default());
+        }
+        let key = self.key.as_slice();
+        Argon2::new_with_secret(key, Algorithm::Argon2id, Version::V0x13, params.clone())
+            .and_then(|argon2| {
+                let secret = secret.expose().as_bytes();
+                let blocks = &mut memory[..params.block_count()];
+                argon2.hash_password_into_with_memory(secret, salt, output, blocks)
+            })
+            .map_err(fault)
     }
 }
 

@@ -1,13 +1,20 @@
 //! Threads that compute and do nothing else, behind everything that answers callers: a flood
 //! of hashes takes the time that is left over, and keeps nobody waiting who needs none.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// What a thread computes in: as much as its largest job asked for, from one job to the next.
+pub(super) type Memory = Vec<argon2::Block>;
+
+/// When a thread that has nothing to do gives its memory back.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// How far the system puts these threads behind others: as far as it can.
 #[cfg(target_os = "linux")]
@@ -35,12 +42,12 @@ impl Workers {
     /// Does a job on one of the threads, as soon as one is free.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let ended = |_| Error::internal("a hashing thread has ended");
         // Whoever asked may have gone away meanwhile.
-        let job = Box::new(move || drop(answer.send(job())));
+        let job = Box::new(move |memory: &mut Memory| drop(answer.send(job(memory))));
         self.0.send(job).map_err(|_| Error::internal("no hashing thread is there"))?;
         answered.await.map_err(ended)
     }
@@ -48,11 +55,13 @@ impl Workers {
 
 fn work(waiting: &Mutex<Receiver<Job>>) {
     step_back();
+    let mut memory = Memory::new();
     loop {
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE);
         match next {
-            Ok(job) => job(),
-            Err(_) => return,
+            Ok(job) => job(&mut memory),
+            Err(RecvTimeoutError::Timeout) => memory = Memory::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

@@ -2,22 +2,24 @@
 //! in peace. One loop for all three listeners, over hyper: tonic's own server knows no
 //! jitter, and passes unset limits on as none at all.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::Request;
+use axum::BoxError;
+use axum::body::{Bytes, HttpBody as Body};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tower::{Service, ServiceExt};
 
 use crate::config::{self, TrustedProxies};
 use crate::secrets::random;
@@ -94,14 +96,33 @@ impl Limits {
     }
 }
 
+/// What answers requests.
+pub(super) trait Face<B>:
+    Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, B> Face<B> for S where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// Accepts connections until told to stop. A connection that fails ends alone.
-pub(super) async fn accept(
+pub(super) async fn accept<B>(
     listener: TcpListener,
-    router: Router,
+    face: impl Face<B>,
     limits: Limits,
     stop: CancellationToken,
     tasks: TaskTracker,
-) {
+) where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let builder = limits.builder();
     let room = Arc::new(Semaphore::new(limits.max_connections));
     loop {
@@ -114,7 +135,7 @@ pub(super) async fn accept(
             Some((Ok((stream, peer)), permit)) => {
                 let connection = Connection { stream, peer, _permit: permit };
                 let ends =
-                    connection.serve(router.clone(), builder.clone(), limits.clone(), stop.clone());
+                    connection.serve(face.clone(), builder.clone(), limits.clone(), stop.clone());
                 tasks.spawn(ends);
             }
             Some((Err(error), _)) => {
@@ -134,13 +155,15 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(
+    async fn serve<B>(
         self,
-        router: Router,
+        face: impl Face<B>,
         builder: Builder<TokioExecutor>,
         limits: Limits,
         stop: CancellationToken,
-    ) {
+    ) where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let Self { stream, peer, _permit } = self;
         let first = tokio::time::timeout(FIRST_WORDS_TIMEOUT, protocol(&stream));
         match stop.run_until_cancelled(first).await {
@@ -157,13 +180,20 @@ impl Connection {
             // The audit log and usage tell where a request came from.
             let source = trusted.source(peer, request.headers());
             request.extensions_mut().insert(source);
-            router.clone().oneshot(request)
+            face.clone().oneshot(request)
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // By a task of its own: what is waited for here is looked at with every request.
+        let (end, ending) = oneshot::channel();
+        let age = limits.age();
+        let _clock = AbortOnDropHandle::new(tokio::spawn(async move {
+            stop.run_until_cancelled(tokio::time::sleep(age)).await;
+            end.send(()).ok();
+        }));
         let ended = tokio::select! {
+            biased;
             outcome = connection.as_mut() => Some(outcome),
-            () = tokio::time::sleep(limits.age()) => None,
-            () = stop.cancelled() => None,
+            _ = ending => None,
         };
         let outcome = if let Some(outcome) = ended {
             outcome

@@ -5,7 +5,7 @@ mod connections;
 mod ops;
 mod replicas;
 
-use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::net::SocketAddr;
@@ -14,27 +14,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::BoxError;
+use axum::body::{Bytes, HttpBody};
+use axum::middleware::{Next, from_fn};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::service_fn;
 
 use crate::clock::Clock;
 use crate::config::{Config, MasterKeySource};
 use crate::domain::Fault;
 use crate::error::Error;
-use crate::grpc::Streaming;
+use crate::grpc::{self, Grpc, Streaming};
+use crate::http;
 use crate::limiter::Limiter;
 use crate::redis::Redis;
 use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
-use crate::telemetry::{Observed, observe};
-use crate::{grpc, http};
+use crate::telemetry::Observed;
 
 /// How often signing keys are read again: far more often than a key's notice.
 const KEY_REFRESH: Duration = Duration::from_secs(30);
@@ -201,7 +203,7 @@ impl Server {
         let stop = CancellationToken::new();
         let streaming = Streaming { patience: config.limits.watch_patience, stop: stop.clone() };
         let timeout = config.limits.request_timeout;
-        let grpc_router = grpc::router(&service, health_service, timeout, &streaming)
+        let grpc_face = Grpc::new(&service, health_service, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let http_router = http::router(Arc::clone(&service), timeout);
         let server = Self {
@@ -220,13 +222,18 @@ impl Server {
         };
         let limits = connections::Limits::new(&config.limits, &config.trusted_proxies);
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
-        let observed = |router: Router, face, methods| {
-            let observed =
-                Observed { face, methods: Arc::new(methods), metrics: Arc::clone(&metrics) };
-            router.layer(from_fn_with_state(observed, observe))
-        };
-        server.serve(grpc, observed(grpc_router, "grpc", methods), limits.clone().for_grpc());
-        server.serve(http, observed(http_router, "http", HashSet::new()), limits.clone());
+        let observed = Observed::grpc(methods, Arc::clone(&metrics));
+        let grpc_face = service_fn(move |request| {
+            let face = grpc_face.clone();
+            let answer = observed.clone().observe(request, |request| face.answer(request));
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        server.serve(grpc, grpc_face, limits.clone().for_grpc());
+        let observed = Observed::http(Arc::clone(&metrics));
+        let observe = from_fn(move |request, next: Next| {
+            observed.clone().observe(request, |request| next.run(request))
+        });
+        server.serve(http, http_router.layer(observe), limits.clone());
         server.serve(ops, ops::router(Arc::clone(&server.service), metrics), limits);
         server.keep_up();
         Ok(server)
@@ -256,9 +263,16 @@ impl Server {
         }
     }
 
-    fn serve(&self, listener: TcpListener, router: Router, limits: connections::Limits) {
+    fn serve<B>(
+        &self,
+        listener: TcpListener,
+        face: impl connections::Face<B>,
+        limits: connections::Limits,
+    ) where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let accept =
-            connections::accept(listener, router, limits, self.stop.clone(), self.tasks.clone());
+            connections::accept(listener, face, limits, self.stop.clone(), self.tasks.clone());
         self.tasks.spawn(accept);
     }
 

@@ -36,9 +36,9 @@ pub(in crate::grpc) fn presented(token: String) -> Result<Secret> {
     Ok(Secret::new(token))
 }
 
-pub(in crate::grpc) fn issued(token: &IssuedToken) -> pb::IssueTokenResponse {
+pub(in crate::grpc) fn issued(token: IssuedToken) -> pb::IssueTokenResponse {
     pb::IssueTokenResponse {
-        access_token: token.access_token.expose().to_owned(),
+        access_token: token.access_token.into_exposed(),
         token_type: "Bearer".to_owned(),
         expires_in: Some(seconds(token.expires_in)),
         scopes: token.scopes.to_strings(),

@@ -20,5 +20,5 @@ mod raw;
 mod revocations;
 mod tokens;
 mod usage;
-mod warm;
+pub(crate) mod warm;
 mod wire;

@@ -72,7 +72,7 @@ async fn a_secret_that_is_only_nearly_right_is_no_warm_one(backend: Backend) {
 }
 
 /// What ends a client, one after the other; what it is refused with then.
-const ENDS: [(&str, &str); 10] = [
+pub(crate) const ENDS: [(&str, &str); 10] = [
     ("delete credential", "INVALID_CLIENT"),
     ("disable credential", "INVALID_CLIENT"),
     ("rotate", "INVALID_CLIENT"),
@@ -85,8 +85,9 @@ const ENDS: [(&str, &str); 10] = [
     ("turn off", "INVALID_CLIENT"),
 ];
 
-async fn end(admin: &mut Admin, kw: &Keyward, what: &str, application: &str, credential: &str) {
-    let (application, credential) = (application.to_owned(), credential.to_owned());
+pub(crate) async fn end(owned: &mut Owned, kw: &Keyward, what: &str) {
+    let (application, credential) = (owned.application.clone(), owned.credential.clone());
+    let admin = &mut owned.admin;
     let soon = prost_types::Timestamp { seconds: kw.now().as_second() + 1, nanos: 0 };
     let of_credential = |credential, path| pb::UpdateCredentialRequest {
         credential: Some(credential),
@@ -161,28 +162,53 @@ async fn end(admin: &mut Admin, kw: &Keyward, what: &str, application: &str, cre
     .unwrap();
 }
 
-async fn whatever_ends_a_client_ends_a_warm_one_at_once(backend: Backend) {
-    for (what, told) in ENDS {
-        let kw = backend.start().await;
+/// Clients of an application that a user owns.
+pub(crate) struct Owned {
+    pub(crate) admin: Admin,
+    pub(crate) application: String,
+    pub(crate) credential: String,
+    pub(crate) client: Credential,
+    pub(crate) key: Credential,
+}
+
+impl Owned {
+    pub(crate) async fn new(kw: &Keyward) -> Self {
         let mut admin = kw.admin().await;
         admin.tenant("acme", &["a", "b"]).await;
         admin.role("acme", "maker", &["applications.create.own"], &["a"]).await;
         let sam = admin.user("acme", "sam", &["maker"]).await;
-        let mut sam = admin.console(&kw).await.acting_for(&sam);
-        let application = sam.application("acme", "crm", &["a"]).await;
-        let (made, crm) = sam.credential(&application.name, Kind::ClientSecret).await;
-        let (_, key) = sam.credential(&application.name, Kind::ApiKey).await;
-        crm.token(&kw.grpc()).await;
-        assert!(admin.check(&key.secret, &["a"]).await.allowed);
-        let before = hashes(&kw);
-        crm.token(&kw.grpc()).await;
-        assert!(admin.check(&key.secret, &["a"]).await.allowed);
-        assert_eq!(hashes(&kw), before, "both are warm");
+        let mut sam = admin.console(kw).await.acting_for(&sam);
+        let application = sam.application("acme", "crm", &["a"]).await.name;
+        let (made, client) = sam.credential(&application, Kind::ClientSecret).await;
+        let (_, key) = sam.credential(&application, Kind::ApiKey).await;
+        Self { admin, application, credential: made.name, client, key }
+    }
 
-        end(&mut admin, &kw, what, &application.name, &made.name).await;
-        assert_eq!(refused(&kw, &crm).await, told, "{what}");
-        let of_credential = what.contains("credential") || what == "rotate";
-        assert_eq!(admin.check(&key.secret, &["a"]).await.allowed, of_credential, "{what}");
+    /// Uses both until they are warm there.
+    pub(crate) async fn warm_up(&self, kw: &Keyward) {
+        let mut admin = kw.admin().await;
+        let mut hashed = Vec::new();
+        for _ in 0..2 {
+            let before = hashes(kw);
+            self.client.token(&kw.grpc()).await;
+            assert!(admin.check(&self.key.secret, &["a"]).await.allowed);
+            hashed.push(hashes(kw) - before);
+        }
+        assert_eq!(hashed, [2, 0]);
+    }
+}
+
+async fn whatever_ends_a_client_ends_a_warm_one_at_once(backend: Backend) {
+    for (what, told) in ENDS {
+        let kw = backend.start().await;
+        let mut owned = Owned::new(&kw).await;
+        owned.warm_up(&kw).await;
+        end(&mut owned, &kw, what).await;
+        assert_eq!(refused(&kw, &owned.client).await, told, "{what}");
+        // Keys of the same application live on where only the other credential ended.
+        let lives = what.contains("credential") || what == "rotate";
+        let key = owned.admin.check(&owned.key.secret, &["a"]).await;
+        assert_eq!(key.allowed, lives, "{what}");
     }
 }
 

@@ -1,9 +1,16 @@
 //! What one replica changes, another answers by: at once where that could be wrong.
 
+use std::time::Duration;
+
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
+use tokio::time::timeout;
 
-use crate::harness::{Admin, Keyward, mask};
+use crate::grpc::warm::{ENDS, Owned, end};
+use crate::harness::{Admin, Keyward, mask, reason};
+
+/// The bound that is never passed.
+const BOUND: Duration = Duration::from_secs(5);
 
 async fn update(admin: &mut Admin, application: pb::Application, path: &str) {
     let name = "tenants/acme/applications/crm".to_owned();
@@ -34,4 +41,37 @@ async fn a_new_token_is_good_everywhere_at_once() {
     assert!(at_c.check(&newer, &["c"]).await.allowed, "of an epoch that is new");
     c.server().service.revocations().catch_up().await.unwrap();
     assert_eq!(at_c.check(&wider, &["c"]).await.outcome(), Outcome::Revoked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_ends_a_client_ends_a_warm_one_everywhere_within_the_bound() {
+    for (what, told) in ENDS {
+        let [a, c] = Keyward::replicas(None, &[]).await;
+        let mut owned = Owned::new(&a).await;
+        owned.warm_up(&c).await;
+        end(&mut owned, &a, what).await;
+        let refused = async {
+            loop {
+                if let Err(status) = owned.client.exchange(&c.grpc(), &[], &[]).await {
+                    return reason(&status);
+                }
+            }
+        };
+        let refused = timeout(BOUND, refused).await.expect("the bound is never passed");
+        assert_eq!(refused, told, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_warm_client_is_given_comes_everywhere_within_the_bound() {
+    let bound = [("revocations.poll_interval", "50ms"), ("revocations.max_staleness", "200ms")];
+    let [a, c] = Keyward::replicas(None, &bound).await;
+    let mut admin = a.admin().await;
+    let (_, crm) = admin.acme().await;
+    let scopes = async || crm.exchange(&c.grpc(), &[], &[]).await.unwrap().scopes;
+    assert_eq!(scopes().await, ["a", "b"]);
+    let wider = ["a", "b", "c"].map(ToOwned::to_owned).to_vec();
+    update(&mut admin, pb::Application { scopes: wider, ..Default::default() }, "scopes").await;
+    let given = async { while scopes().await != ["a", "b", "c"] {} };
+    timeout(BOUND, given).await.expect("nothing of what was read is used for longer");
 }
