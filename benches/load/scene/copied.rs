@@ -119,13 +119,15 @@ async fn copy(database: &mut SqliteConnection, copied: Copy, numbers: RangeInclu
     let values: Vec<_> = columns.iter().map(value).collect();
     let (columns, values) = (columns.join(", "), values.join(", "));
     let (first, last) = numbers.into_inner();
+    let wanted = u64::from(last - first + 1);
     let sql = format!(
         "with recursive numbers (n) as \
          (select {first} union all select n + 1 from numbers where n < {last}) \
          insert into {table} ({columns}) \
          select {values} from numbers cross join (select * from {table} where {original})"
     );
-    query(AssertSqlSafe(sql)).execute(database).await.unwrap();
+    let copied = query(AssertSqlSafe(sql)).execute(database).await.unwrap().rows_affected();
+    assert!(copied >= wanted && copied % wanted == 0, "{copied} rows of {table} for {wanted}");
 }
 
 /// A hash that the server takes for one of its own, since it stands under its pepper.

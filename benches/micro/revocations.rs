@@ -1,0 +1,45 @@
+//! Looking a token up in the list of revocations, in which it is not.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use jiff::Timestamp;
+use keyward::domain::{Epochs, Minted, Revocation, Subject};
+use keyward::revocation::Index;
+
+pub(super) fn measure(criterion: &mut Criterion) {
+    let minted = Minted {
+        tenant: "acme",
+        application: "tenants/acme/applications/crm",
+        credential: "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",
+        token: Some("0199f5a0c3b97d2e8f4b6a1c5d3e7f91"),
+        epochs: Epochs { tenant: 0, application: 3, credential: 1 },
+    };
+    let mut group = criterion.benchmark_group("revocations");
+    for held in [0, 100_000] {
+        let index = Index::default();
+        index.replace("a list", held, 0, (1..=held).map(revocation).collect());
+        group.bench_with_input(BenchmarkId::new("look-up", held), &index, |bencher, index| {
+            bencher.iter(|| index.revokes(black_box(&minted)));
+        });
+    }
+    group.finish();
+}
+
+/// Half of them are of tokens, the others of applications.
+fn revocation(number: i64) -> Revocation {
+    let epoch = number % 2;
+    let subject = if epoch == 0 {
+        Subject::Token(format!("{number:032x}"))
+    } else {
+        let name = format!("tenants/other/applications/app-{number}");
+        Subject::parse("application", &name).unwrap()
+    };
+    Revocation {
+        number,
+        subject,
+        epoch,
+        revoked_at: Timestamp::UNIX_EPOCH,
+        expires_at: Timestamp::MAX,
+    }
+}
