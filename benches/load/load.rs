@@ -47,12 +47,20 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     /// Processor time of the server.
     pub(crate) cpu: Duration,
+    /// Bytes that the server had written to disks.
+    pub(crate) written: u64,
     pub(crate) latencies: Latencies,
 }
 
 impl Measured {
     pub(crate) fn rate(&self) -> f64 {
         count(self.calls) / self.elapsed.as_secs_f64()
+    }
+
+    /// Bytes that the server had written to disks for each call.
+    #[expect(clippy::cast_precision_loss, reason = "nobody writes 2^52 bytes here")]
+    pub(crate) fn written_each(&self) -> f64 {
+        self.written as f64 / count(self.calls)
     }
 
     /// Processor time of the server for each call, in microseconds.
@@ -104,7 +112,7 @@ pub(crate) async fn press<C: Caller>(
         tasks.spawn(call_on(caller, Arc::clone(&phase)));
     }
     sleep(warm_up).await;
-    let (cpu, watch) = (server.cpu(), Stopwatch::start());
+    let (cpu, written, watch) = (server.cpu(), server.written(), Stopwatch::start());
     phase.store(MEASURED, Ordering::Relaxed);
     let mut done = Vec::new();
     let mut ended = |one: Option<Result<_, tokio::task::JoinError>>| match one {
@@ -121,6 +129,7 @@ pub(crate) async fn press<C: Caller>(
         }
     }
     let (cpu, elapsed) = (server.cpu().saturating_sub(cpu), watch.elapsed());
+    let written = server.written() - written;
     phase.store(OVER, Ordering::Relaxed);
     while !tasks.is_empty() {
         ended(tasks.join_next().await);
@@ -129,7 +138,7 @@ pub(crate) async fn press<C: Caller>(
     let latencies = Latencies::new(latencies.concat());
     let calls = latencies.len();
     assert!(calls > 0, "nothing was answered");
-    (callers, Measured { calls, elapsed, cpu, latencies })
+    (callers, Measured { calls, elapsed, cpu, written, latencies })
 }
 
 async fn call_on<C: Caller>(mut caller: C, phase: Arc<AtomicU8>) -> (C, Vec<u32>) {

@@ -55,6 +55,13 @@ impl Process {
         self.mebibytes("VmHWM:")
     }
 
+    /// How much it has had written to disks, in bytes.
+    pub(crate) fn written(&self) -> u64 {
+        let io = self.read("io");
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+        line.parse().unwrap()
+    }
+
     fn mebibytes(&self, field: &str) -> f64 {
         let status = self.read("status");
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();

@@ -64,7 +64,8 @@ impl Figure {
     }
 
     pub(crate) fn title(&self) -> String {
-        format!("{}: {}", self.part, self.name)
+        let beside = self.baseline.as_ref().map(|baseline| format!(" beside {}", baseline.name));
+        format!("{}: {}{}", self.part, self.name, beside.unwrap_or_default())
     }
 
     /// The ratios, where it stands beside something; otherwise itself.
@@ -161,7 +162,13 @@ impl Report {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).unwrap();
         }
-        fs::write(file, serde_json::to_string_pretty(&json!(self)).unwrap()).unwrap();
+        let mut report = json!(self);
+        for (figure, written) in self.figures.iter().zip(report["figures"].as_array_mut().unwrap())
+        {
+            written["median"] = json!(median(&figure.told()));
+            written["met"] = json!(figure.is_met());
+        }
+        fs::write(file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
         file
     }
 
@@ -179,11 +186,12 @@ impl Report {
         let mut table =
             framed(["figure", &format!("then {then}"), &format!("now {now}"), "change"]);
         for figure in &self.figures {
-            let same = |other: &&Figure| (&other.part, &other.name) == (&figure.part, &figure.name);
-            let Some(before) = older.figures.iter().find(same) else { continue };
+            let title = figure.title();
+            let same = older.figures.iter().find(|other| other.title() == title);
+            let Some(before) = same else { continue };
             let (then, now) = (median(&before.told()), median(&figure.told()));
             let change = format!("{:+.1}%", (now / then - 1.0) * 100.0);
-            table.add_row([figure.title(), number(then), number(now), change]);
+            table.add_row([title, number(then), number(now), change]);
         }
         table
     }

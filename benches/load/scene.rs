@@ -32,8 +32,8 @@ pub(crate) struct Scene {
     pub(crate) admin: Admin,
     /// Each of an application of its own; used once.
     pub(crate) clients: Vec<Credential>,
-    /// An access token of somebody who may ask about tokens.
-    pub(crate) verifier: String,
+    /// Somebody who may ask about tokens.
+    gateway: Credential,
     templates: TempDir,
 }
 
@@ -46,9 +46,8 @@ impl Scene {
         first_uses(&keyward.grpc(), &clients, HASHES).await;
         let system = admin.application("system", "gateway", &["keyward.verify"]).await.name;
         let (_, gateway) = admin.credential(&system, CredentialKind::ClientSecret).await;
-        let token = gateway.exchange(&keyward.grpc(), &[], &["keyward"]).await.unwrap();
         let templates = tempfile::Builder::new().prefix("keyward-templates-").tempdir().unwrap();
-        let scene = Self { keyward, admin, clients, verifier: token.access_token, templates };
+        let scene = Self { keyward, admin, clients, gateway, templates };
         scene.templates().await.write(scene.templates.path());
         scene
     }
@@ -62,6 +61,12 @@ impl Scene {
         let mut keys = KeyServiceClient::new(connect(&grpc).await);
         let jwks = keys.get_jwks(GetJwksRequest {}).await.unwrap().into_inner().jwks;
         Templates::new(issued, checked, &serde_json::from_str(&jwks).unwrap())
+    }
+
+    /// An access token of somebody who may ask about tokens.
+    pub(crate) async fn verifier(&self) -> String {
+        let grpc = self.keyward.grpc();
+        self.gateway.exchange(&grpc, &[], &["keyward"]).await.unwrap().access_token
     }
 
     pub(crate) fn baseline(&self, kind: Kind) -> Baseline {

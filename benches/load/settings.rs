@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     parts: Vec<Part>,
 
     /// Rounds of each comparison
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
 
     /// Seconds that each side is measured for in each round
@@ -136,8 +136,9 @@ impl Settings {
     }
 }
 
+/// Tokens that are asked about live a quarter of an hour: a part is over by then.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
-    let fits = (0.1..=600.0).contains(&seconds);
-    fits.then_some(seconds).ok_or_else(|| "must be 0.1 to 600".to_owned())
+    let fits = (0.1..=5.0).contains(&seconds);
+    fits.then_some(seconds).ok_or_else(|| "must be 0.1 to 5".to_owned())
 }

@@ -28,7 +28,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
 }
 
 async fn seen_before(settings: &Settings, scene: &mut Scene) -> Vec<Figure> {
-    let echo = scene.baseline(Kind::Echo);
+    let (echo, verifier) = (scene.baseline(Kind::Echo), scene.verifier().await);
     let token = scene.clients[0].token(&scene.keyward.grpc()).await;
     let partner = application(&mut scene.admin, "partner", None).await;
     let (_, key) = scene.admin.credential(&partner, CredentialKind::ApiKey).await;
@@ -36,7 +36,7 @@ async fn seen_before(settings: &Settings, scene: &mut Scene) -> Vec<Figure> {
     let mut figures = Vec::new();
     for shape in [Shape::MANY, Shape::FEW] {
         let callers = async |grpc: String, questions: &Arc<[CheckAccessRequest]>| {
-            Checks::connect(&grpc, &scene.verifier, shape, questions, false).await
+            Checks::connect(&grpc, &verifier, shape, questions, false).await
         };
         let (keyward, grpc) = (scene.keyward.process(), scene.keyward.grpc());
         let sides = [
@@ -64,14 +64,13 @@ async fn seen_before(settings: &Settings, scene: &mut Scene) -> Vec<Figure> {
 }
 
 async fn never_seen(settings: &Settings, scene: &Scene) -> Figure {
-    let verify = scene.baseline(Kind::Verify);
+    let (verify, verifier) = (scene.baseline(Kind::Verify), scene.verifier().await);
     let (mut rates, mut beside) = (Vec::new(), Vec::new());
     let (mut tokens, mut latencies) = (0, String::new());
     for round in settings.rounds() {
         let fresh = questions(scene.tokens(FRESH, FRESH_WITHIN).await);
-        let callers = async |grpc: String| {
-            Checks::connect(&grpc, &scene.verifier, Shape::MANY, &fresh, true).await
-        };
+        let callers =
+            async |grpc: String| Checks::connect(&grpc, &verifier, Shape::MANY, &fresh, true).await;
         let sides = [
             Side::new(scene.keyward.process(), callers(scene.keyward.grpc()).await).cold(),
             Side::new(&verify.process, callers(verify.grpc()).await).cold(),

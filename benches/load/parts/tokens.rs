@@ -37,6 +37,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             figure("processor time of a token", "µs", Measured::cpu_each)
                 .beside("sign", each(&sign, Measured::cpu_each))
                 .target(Target::AtMost(1.2)),
+            figure("written for a token", "bytes", Measured::written_each),
         ]);
     }
     figures
