@@ -90,7 +90,8 @@ impl Latencies {
     }
 
     pub(crate) fn in_words(&self) -> String {
-        format!("p50 {:.2} ms, p99 {:.2} ms", self.percentile(50), self.percentile(99))
+        let [half, most, all] = [50, 99, 100].map(|percent| self.percentile(percent));
+        format!("p50 {half:.2} ms, p99 {most:.2} ms, max {all:.0} ms")
     }
 }
 
