@@ -50,11 +50,22 @@ pub(crate) struct Measured {
     /// Bytes that the server had written to disks.
     pub(crate) written: u64,
     pub(crate) latencies: Latencies,
+    /// Callers who waited all the time for an answer to what they asked before.
+    waited: usize,
 }
 
 impl Measured {
     pub(crate) fn rate(&self) -> f64 {
         count(self.calls) / self.elapsed.as_secs_f64()
+    }
+
+    pub(crate) fn in_words(&self) -> String {
+        let [half, most, all] = [50, 99, 100].map(|percent| self.latencies.percentile(percent));
+        let waited = match self.waited {
+            0 => String::new(),
+            waited => format!(", {waited} callers LEFT WAITING"),
+        };
+        format!("p50 {half:.2} ms, p99 {most:.2} ms, max {all:.0} ms{waited}")
     }
 
     /// Bytes that the server had written to disks for each call.
@@ -87,11 +98,6 @@ impl Latencies {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    pub(crate) fn in_words(&self) -> String {
-        let [half, most, all] = [50, 99, 100].map(|percent| self.percentile(percent));
-        format!("p50 {half:.2} ms, p99 {most:.2} ms, max {all:.0} ms")
     }
 }
 
@@ -136,10 +142,11 @@ pub(crate) async fn press<C: Caller>(
         ended(tasks.join_next().await);
     }
     let (callers, latencies): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    let waited = latencies.iter().filter(|latencies: &&Vec<u32>| latencies.is_empty()).count();
     let latencies = Latencies::new(latencies.concat());
     let calls = latencies.len();
     assert!(calls > 0, "nothing was answered");
-    (callers, Measured { calls, elapsed, cpu, written, latencies })
+    (callers, Measured { calls, elapsed, cpu, written, latencies, waited })
 }
 
 async fn call_on<C: Caller>(mut caller: C, phase: Arc<AtomicU8>) -> (C, Vec<u32>) {

@@ -74,7 +74,7 @@ async fn tokens(settings: &Settings, size: u32, many: &Copied, few: &Copied) -> 
     )
     .beside("1000", each(&few, Measured::rate))
     .target(Target::AtLeast(0.9))
-    .note(many[0].latencies.in_words())
+    .note(many[0].in_words())
 }
 
 async fn starts(copied: &mut Copied) -> Vec<f64> {

@@ -25,8 +25,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             .beside("sign", each(&sign, number))
     };
     vec![
-        figure("tokens, 64 connections", "/s", Measured::rate)
-            .note(keyward[0].latencies.in_words()),
+        figure("tokens, 64 connections", "/s", Measured::rate).note(keyward[0].in_words()),
         figure("processor time of a token", "µs", Measured::cpu_each),
     ]
 }

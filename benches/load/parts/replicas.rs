@@ -42,7 +42,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
         [
             figure("tokens", "/s", Measured::rate)
                 .target(Target::AtLeast(0.65))
-                .note(keyward[0].latencies.in_words()),
+                .note(keyward[0].in_words()),
             figure("processor time of a token", "µs", Measured::cpu_each),
         ]
     };

@@ -30,10 +30,10 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             figure("tokens", "/s", Measured::rate)
                 .beside("sign", each(&sign, Measured::rate))
                 .target(Target::AtLeast(0.85))
-                .note(keyward[0].latencies.in_words()),
+                .note(keyward[0].in_words()),
             figure("tokens", "/s", Measured::rate)
                 .beside("echo", each(&echo, Measured::rate))
-                .note(format!("sign: {}", sign[0].latencies.in_words())),
+                .note(format!("sign: {}", sign[0].in_words())),
             figure("processor time of a token", "µs", Measured::cpu_each)
                 .beside("sign", each(&sign, Measured::cpu_each))
                 .target(Target::AtMost(1.2)),
