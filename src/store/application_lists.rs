@@ -1,54 +1,14 @@
-//! Lists of applications: searched, filtered, ordered, page by page.
+//! Lists of applications: a page of a tenant's, and all that a user owns.
 
 use jiff::Timestamp;
-use sqlx::AssertSqlSafe;
 
-use super::applications::{Row, search_name, select};
-use super::row::micros;
-use super::{Session, list_rows, list_values, one_value};
+use super::application_pages::{Cursor, Listed};
+use super::applications::Row;
+use super::{Session, list_values, one_value};
 use crate::domain::{
-    Application, ApplicationFilter, ApplicationKey, ApplicationName, Owners, Page, PageRequest,
-    State, TenantId, UserId,
+    Application, ApplicationFilter, ApplicationName, Page, PageRequest, TenantId, UserId,
 };
 use crate::error::{Error, Result};
-
-/// The conditions, as far as they are made; what stands for a condition that is not made
-/// is empty or null. A list goes on behind a key and an id.
-const CONDITIONS: &str = select!(
-    "a.tenant_id = $2 \
-     and ((a.owner_user_id is null and $3) or (a.owner_user_id is not null and $4) \
-       or a.owner_user_id = $5) \
-     and ($6 = '' or a.search_name like $6 escape '\\') \
-     and ($7 is null or a.expires_at < $7) \
-     and ($8 = '' or $8 = case \
-         when a.disabled or (select u.disabled from users u \
-           where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) then 'disabled' \
-         when a.expires_at <= $9 then 'expired' \
-         else 'active' end) "
-);
-
-/// The column that an order goes by.
-fn column(key: ApplicationKey) -> &'static str {
-    match key {
-        ApplicationKey::Name => "a.id",
-        ApplicationKey::DisplayName => "a.search_name",
-        ApplicationKey::CreateTime => "a.created_at",
-        ApplicationKey::LastUseTime => "a.last_used_at",
-    }
-}
-
-/// Where a page ends: the key of its last row (nothing when the order is by id) and its id.
-struct Cursor {
-    key: String,
-    id: String,
-}
-
-impl Cursor {
-    fn parse(cursor: &str) -> Result<Self> {
-        let (id, key) = cursor.split_once(' ').ok_or(Error::InvalidPageToken)?;
-        Ok(Self { key: key.to_owned(), id: id.to_owned() })
-    }
-}
 
 impl Session {
     /// A page of a tenant's applications.
@@ -59,51 +19,10 @@ impl Session {
         page: &PageRequest,
         now: Timestamp,
     ) -> Result<Page<Application>> {
-        let column = column(filter.order.key);
-        let (beyond, direction) =
-            if filter.order.descending { ("<", "desc") } else { (">", "asc") };
-        let cursor = page.after.as_deref().map(Cursor::parse).transpose()?;
-        let on = match (&cursor, filter.order.key) {
-            (None, _) => "$10 = $10 and $11 = $11".to_owned(),
-            (Some(_), ApplicationKey::Name) => format!("$10 = $10 and a.id {beyond} $11"),
-            (Some(_), _) => format!("({column}, a.id) {beyond} ($10, $11)"),
-        };
-        let sql = format!(
-            "{CONDITIONS} and {on} order by {column} {direction}, a.id {direction} limit $12"
-        );
-        let Owners { account, users, user } = &filter.owners;
-        let state = filter.state.map_or("", |state| match state {
-            State::Active => "active",
-            State::Disabled => "disabled",
-            State::Expired => "expired",
-        });
-        let cursor = cursor.unwrap_or(Cursor { key: String::new(), id: String::new() });
-        // A key is bound as what its column is.
-        let number = cursor.key.parse::<i64>().unwrap_or_default();
-        macro_rules! rows {
-            ($key:expr) => {
-                list_rows!(
-                    self,
-                    AssertSqlSafe(sql),
-                    false,
-                    tenant.as_str(),
-                    *account,
-                    *users,
-                    user.as_ref().map_or("", UserId::as_str),
-                    pattern(&filter.search),
-                    micros(filter.expire_before),
-                    state,
-                    now.as_microsecond(),
-                    $key,
-                    cursor.id.as_str(),
-                    page.limit()
-                )
-            };
-        }
-        let rows: Vec<Row> = match filter.order.key {
-            ApplicationKey::Name | ApplicationKey::DisplayName => rows!(cursor.key.as_str())?,
-            ApplicationKey::CreateTime | ApplicationKey::LastUseTime => rows!(number)?,
-        };
+        let after = page.after.as_deref().map(Cursor::parse).transpose()?;
+        let limit = page.size() + 1;
+        let listed = Listed { tenant, filter, after: after.as_ref(), limit, now };
+        let rows = self.application_rows(listed).await?;
         let rows = page.page(rows, |row| row.cursor(filter.order.key));
         let items = rows.items.into_iter().map(Row::application).collect::<Result<_>>()?;
         Ok(Page { items, next: rows.next })
@@ -160,20 +79,4 @@ pub struct Owned {
     pub applications: Vec<String>,
     /// The names of the first credentials.
     pub credentials: Vec<String>,
-}
-
-/// The pattern for any part; empty for none.
-fn pattern(search: &str) -> String {
-    if search.is_empty() {
-        return String::new();
-    }
-    let mut pattern = "%".to_owned();
-    for c in search_name(search).chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
 }

@@ -181,14 +181,15 @@ async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
 
 async fn postgres_pool(server: &PgConnectOptions, options: PoolOptions) -> Result<PgPool> {
     let limit = format!(
-        "set idle_in_transaction_session_timeout = {}",
+        "set idle_in_transaction_session_timeout = {}; set jit = off",
         options.acquire_timeout.as_millis().clamp(1, MOST_MILLIS)
     );
     PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.acquire_timeout)
         // A server that hangs, or has lost its wire, in the midst of a transaction would keep
-        // all others from revoking anything.
+        // all others from revoking anything. And to compile a statement takes longer than any
+        // of ours runs.
         .after_connect(move |connection, _| {
             let limit = AssertSqlSafe(limit.clone());
             Box::pin(async move { connection.execute(limit).await.map(drop) })

@@ -6,6 +6,7 @@
 
 mod affected;
 mod application_lists;
+mod application_pages;
 mod applications;
 mod audit;
 mod connect;
@@ -32,6 +33,7 @@ pub use audit::Changed;
 pub use connect::{Database, PoolOptions};
 pub use revocations::Feed;
 pub use signing_keys::SigningKeyRow;
+pub use usage::LastUseOf;
 
 use crate::error::{Error, Result};
 

@@ -18,6 +18,8 @@ use tempfile::TempDir;
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
 mod migrations;
+mod search;
+mod usage;
 
 on_both_databases!(
     what_is_written_is_read_again,
@@ -36,17 +38,23 @@ on_both_databases!(
 
 struct Fresh {
     store: Store,
-    _folder: TempDir,
+    /// Where the database is, if it is PostgreSQL.
+    url: Option<String>,
+    folder: TempDir,
 }
 
 async fn fresh(backend: Backend) -> Fresh {
     let folder = TempDir::new().unwrap();
-    let database = match backend {
-        Backend::Sqlite => Database::Sqlite(folder.path().join("keyward.db")),
-        Backend::Postgres => Database::parse(&fresh_database().await).unwrap(),
+    let url = match backend {
+        Backend::Sqlite => None,
+        Backend::Postgres => Some(fresh_database().await),
+    };
+    let database = match &url {
+        None => Database::Sqlite(folder.path().join("keyward.db")),
+        Some(url) => Database::parse(url).unwrap(),
     };
     let options = PoolOptions { max_connections: 4, acquire_timeout: Duration::from_mins(1) };
-    Fresh { store: Store::open(&database, options).await.unwrap(), _folder: folder }
+    Fresh { store: Store::open(&database, options).await.unwrap(), url, folder }
 }
 
 fn now() -> Timestamp {

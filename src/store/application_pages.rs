@@ -1,0 +1,285 @@
+//! Pages of lists of applications, found soon among a million of them.
+//!
+//! A list is walked along the index of its order, which comes upon a page soon if the
+//! conditions let much through. If they let little through, an index of one condition tells
+//! of all that meets it, and the page is chosen among those.
+
+use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use super::applications::{Row, search_name, select};
+use super::row::micros;
+use super::{Connection, Session, list_rows, one_value};
+use crate::domain::{ApplicationFilter, ApplicationKey, State, TenantId, UserId};
+use crate::error::{Error, Result};
+
+/// What is tried in turn: how many rows are walked for each row of the page, and how many may
+/// meet a condition then for the page to be chosen among them. Both cost the same, some
+/// microseconds a row. What many meet is as a rule come upon at once; if not, it stands together
+/// somewhere further on.
+const STAGES: [(usize, i64); 2] = [(20, 3_000), (200, 30_000)];
+
+/// How many parts of a name are looked for: more narrow little, and each costs its time.
+const MOST_PARTS: usize = 8;
+
+const SELECT: &str = select!("a.tenant_id = $2 and ");
+
+/// The conditions, as far as they are made; what stands for a condition that is not made
+/// is empty or null.
+const CONDITIONS: &str = "a.tenant_id = $2 \
+     and ((a.owner_user_id is null and $3) or (a.owner_user_id is not null and $4) \
+       or a.owner_user_id = $5) \
+     and ($6 = '' or a.search_name like $6 escape '\\') \
+     and ($7 is null or a.expires_at < $7) \
+     and ($8 = '' or $8 = case \
+         when a.disabled or (select u.disabled from users u \
+           where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) then 'disabled' \
+         when a.expires_at <= $9 then 'expired' \
+         else 'active' end)";
+
+/// The rows that meet one condition, by an index that has them.
+mod by {
+    pub(super) const OWNER: &str = "select id from applications where tenant_id = $2 and owner_user_id = $5 \
+         union all select id from applications \
+           where tenant_id = $2 and owner_user_id is null and $3";
+    pub(super) const END: &str =
+        "select id from applications where tenant_id = $2 and expires_at < $7";
+    pub(super) const EXPIRED: &str =
+        "select id from applications where tenant_id = $2 and expires_at <= $9";
+    pub(super) const DISABLED: &str = "select id from applications where tenant_id = $2 and disabled \
+         union select a.id from users u \
+           join applications a on a.tenant_id = u.tenant_id and a.owner_user_id = u.id \
+           where u.tenant_id = $2 and u.disabled";
+    /// The parts of a name are found in different ways: here alone one SQL is not enough.
+    pub(super) const PARTS_IN_SQLITE: &str = "select n.application_id as id from application_parts p cross join application_names n \
+         where application_parts match $14 and n.number = p.rowid";
+    pub(super) const PARTS_IN_POSTGRES: &str =
+        "select id from applications_with_parts($14, $15) as id";
+}
+
+/// What is listed, and from where on.
+#[derive(Clone, Copy)]
+pub(super) struct Listed<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) filter: &'a ApplicationFilter,
+    pub(super) after: Option<&'a Cursor>,
+    pub(super) limit: usize,
+    pub(super) now: Timestamp,
+}
+
+/// A place in a list: the key of a row as the database has it (its id, when the order is by
+/// id) and its id.
+pub(super) struct Cursor {
+    key: String,
+    id: String,
+}
+
+impl Cursor {
+    pub(super) fn parse(cursor: &str) -> Result<Self> {
+        let (id, key) = cursor.split_once(' ').ok_or(Error::InvalidPageToken)?;
+        Ok(Self { key: key.to_owned(), id: id.to_owned() })
+    }
+}
+
+/// Runs a statement over what a list is made of: `$1` to `$15`.
+macro_rules! listed {
+    ($run:ident, $session:expr, $sql:expr, $listed:expr, $until:expr, $most:expr) => {{
+        let (filter, after, until) = ($listed.filter, $listed.after, $until);
+        $run!(
+            $session,
+            AssertSqlSafe($sql),
+            false,
+            $listed.tenant.as_str(),
+            filter.owners.account,
+            filter.owners.users,
+            filter.owners.user.as_ref().map_or("", UserId::as_str),
+            pattern(&filter.search),
+            micros(filter.expire_before),
+            filter.state.map_or("", state_name),
+            $listed.now.as_microsecond(),
+            after.map_or("", |cursor: &Cursor| cursor.key.as_str()),
+            after.map_or("", |cursor: &Cursor| cursor.id.as_str()),
+            until.map_or("", |cursor: &Cursor| cursor.key.as_str()),
+            until.map_or("", |cursor: &Cursor| cursor.id.as_str()),
+            parts($listed.tenant, &filter.search),
+            $most
+        )
+    }};
+}
+
+impl Session {
+    /// The rows of a page.
+    pub(super) async fn application_rows(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
+        if listed.is_all() {
+            return self.along(listed, None).await;
+        }
+        for (stretch, few) in STAGES {
+            let Some(end) = self.row_ahead(listed, stretch * listed.limit).await? else {
+                break;
+            };
+            let rows = self.along(listed, Some(&end)).await?;
+            if rows.len() == listed.limit {
+                return Ok(rows);
+            }
+            for condition in self.conditions(listed) {
+                if self.count(listed, condition, few + 1).await? <= few {
+                    // What is added meanwhile is not to push others out.
+                    return self.among(listed, condition, 2 * few).await;
+                }
+            }
+        }
+        self.along(listed, None).await
+    }
+
+    /// The conditions that an index is of use for.
+    fn conditions(&mut self, listed: Listed<'_>) -> impl Iterator<Item = &'static str> + use<> {
+        let parts = match self.connection() {
+            Connection::Sqlite(_) => by::PARTS_IN_SQLITE,
+            Connection::Postgres(_) => by::PARTS_IN_POSTGRES,
+        };
+        let ApplicationFilter { owners, search, state, expire_before, order: _ } = listed.filter;
+        let conditions = [
+            (!owners.users).then_some(by::OWNER),
+            expire_before.map(|_| by::END),
+            state.and_then(|state| match state {
+                State::Active => None,
+                State::Disabled => Some(by::DISABLED),
+                State::Expired => Some(by::EXPIRED),
+            }),
+            (!search.is_empty()).then_some(parts),
+        ];
+        conditions.into_iter().flatten()
+    }
+
+    /// The row so many rows on; `None` if the list ends before.
+    async fn row_ahead(&mut self, listed: Listed<'_>, rows: usize) -> Result<Option<Cursor>> {
+        let Order { column, after, by, .. } = listed.order();
+        let sql = format!(
+            "select cast({column} as text), a.id from applications a \
+             where a.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}"
+        );
+        let rows: Vec<(String, String)> =
+            listed!(list_rows, self, sql, listed, None::<&Cursor>, 0)?;
+        Ok(rows.into_iter().next().map(|(key, id)| Cursor { key, id }))
+    }
+
+    /// Along the index of the order, up to a row or the end of the list.
+    async fn along(&mut self, listed: Listed<'_>, until: Option<&Cursor>) -> Result<Vec<Row>> {
+        let order = listed.order();
+        let (after, by, limit) = (&order.after, &order.by, listed.limit);
+        let until_there = if until.is_some() { order.until.as_str() } else { "true" };
+        let sql = format!(
+            "{SELECT} {CONDITIONS} and {after} and {until_there} order by {by} limit {limit}"
+        );
+        listed!(list_rows, self, sql, listed, until, 0)
+    }
+
+    /// How many rows meet a condition, whatever the others are; counted no further than `most`.
+    async fn count(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<i64> {
+        let sql = format!("select count(*) from ({condition} limit $15) x");
+        listed!(one_value, self, sql, listed, None::<&Cursor>, most)
+    }
+
+    /// Among the rows that meet a condition, from which alone the way leads to the others. The
+    /// order is one that no index has: an index of the order would be walked from end to end.
+    async fn among(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<Vec<Row>> {
+        let Order { after, sorted, .. } = listed.order();
+        let limit = listed.limit;
+        let sql = format!(
+            "{SELECT} a.id in (select a.id from ({condition} limit {most}) f \
+               cross join applications a where a.id = f.id and {CONDITIONS} and {after} \
+               order by {sorted} limit {limit}) \
+             order by {sorted}"
+        );
+        listed!(list_rows, self, sql, listed, None::<&Cursor>, most)
+    }
+}
+
+/// The pieces of a statement that are about the order.
+struct Order {
+    column: &'static str,
+    /// Behind the cursor.
+    after: String,
+    /// Up to another one.
+    until: String,
+    by: String,
+    /// The same order, unknown to any index.
+    sorted: String,
+}
+
+impl Listed<'_> {
+    fn order(self) -> Order {
+        let order = self.filter.order;
+        let (beyond, before, direction) =
+            if order.descending { ("<", ">=", "desc") } else { (">", "<=", "asc") };
+        // A key is bound as text.
+        let (column, key, sorted) = match order.key {
+            ApplicationKey::Name => ("a.id", None, "a.id || ''"),
+            ApplicationKey::DisplayName => ("a.search_name", Some("text"), "a.search_name || ''"),
+            ApplicationKey::CreateTime => ("a.created_at", Some("bigint"), "a.created_at + 0"),
+            ApplicationKey::LastUseTime => ("a.last_used_at", Some("bigint"), "a.last_used_at + 0"),
+        };
+        let bound = |than: &str, key_at: u8, id_at: u8| match key {
+            None => format!("a.id {than} ${id_at}"),
+            Some(kind) => {
+                format!("({column}, a.id) {than} (cast(${key_at} as {kind}), ${id_at})")
+            }
+        };
+        Order {
+            column,
+            after: self.after.map_or("true".to_owned(), |_| bound(beyond, 10, 11)),
+            until: bound(before, 12, 13),
+            by: format!("{column} {direction}, a.id {direction}"),
+            sorted: format!("{sorted} {direction}, a.id {direction}"),
+        }
+    }
+
+    /// Whether no condition is made.
+    fn is_all(self) -> bool {
+        let ApplicationFilter { owners, search, state, expire_before, order: _ } = self.filter;
+        let everybody = owners.account && owners.users;
+        everybody && search.is_empty() && state.is_none() && expire_before.is_none()
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Disabled => "disabled",
+        State::Expired => "expired",
+    }
+}
+
+/// The pattern for any part; empty for none.
+fn pattern(search: &str) -> String {
+    if search.is_empty() {
+        return String::new();
+    }
+    let mut pattern = "%".to_owned();
+    for c in search_name(search).chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Parts that every name has in which the search is found, as the index has them: runs of
+/// three characters, or the whole of a shorter one.
+fn parts(tenant: &TenantId, search: &str) -> String {
+    let search: Vec<char> = search_name(search).chars().collect();
+    if search.is_empty() {
+        return String::new();
+    }
+    let runs: Vec<_> = search.windows(search.len().min(3)).collect();
+    // From the first to the last, evenly.
+    let count = runs.len().min(MOST_PARTS);
+    let chosen = (0..count).map(|n| runs[n * (runs.len() - 1) / (count - 1).max(1)]);
+    let parts = chosen.map(|run| {
+        let part = format!("{tenant}/{}", run.iter().collect::<String>());
+        part.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    });
+    parts.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,343 @@
+//! Lists of applications that are searched, filtered and ordered: the same rows whichever
+//! way they are found.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use keyward::domain::{
+    Application, ApplicationFilter, ApplicationKey, ApplicationOrder, Owners, PageRequest, State,
+    TenantId, UserId,
+};
+use keyward::store::Session;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+
+use super::{Fresh, application, fresh, now, tenant};
+use crate::harness::{Backend, on_both_databases};
+
+on_both_databases!(
+    a_search_finds_any_part_of_a_name_and_nothing_else,
+    what_is_renamed_or_deleted_is_found_as_it_is_now,
+    what_very_many_names_have_is_found_behind_those_that_lack_it,
+    filters_that_leave_few_leave_the_right_ones,
+);
+
+/// Names that a search could be wrong about.
+const NAMES: [&str; 14] = [
+    "Zürich CRM",
+    "crm of Bern",
+    "100% reports_daily",
+    "100 reports daily",
+    "say \"hello\"",
+    "it's (a) test* AND more",
+    "back\\slash",
+    "日本語の名前",
+    "ÅNGSTRÖM",
+    "abcabc",
+    "abcbca",
+    "a",
+    "😀😀 emoji",
+    "aaa",
+];
+
+const SEARCHES: [&str; 32] = [
+    "crm",
+    "CRM",
+    "ZÜRICH",
+    "ü",
+    "%",
+    "s_d",
+    "_",
+    "\\",
+    "k\\s",
+    "\"",
+    "\"hello\"",
+    "'s (",
+    "t* and",
+    "*",
+    "本",
+    "本語",
+    "日本語",
+    "日本語の名",
+    "ångström",
+    "😀",
+    "😀 e",
+    "abc",
+    "cab",
+    "bcb",
+    "abcabc",
+    "aa",
+    "aaaa",
+    "a",
+    " ",
+    "nothing like it",
+    "reports",
+    "00% reports_dail",
+];
+
+impl Fresh {
+    /// Runs SQL beside the store.
+    async fn sql(&self, sql: String) {
+        let sql = AssertSqlSafe(sql);
+        if let Some(url) = &self.url {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        } else {
+            let url = format!("sqlite:{}/keyward.db", self.folder.path().display());
+            let mut connection = SqliteConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// Makes a tenant whose first applications in every order, of this number, have names that
+    /// say nothing.
+    async fn with_crowd(&self, id: &str, size: usize) {
+        let mut tx = self.store.begin().await.unwrap();
+        assert!(tx.insert_tenant(&tenant(id)).await.unwrap());
+        tx.commit().await.unwrap();
+        self.applications(id, "00", "..", 0, size).await;
+    }
+
+    /// Makes applications that differ in their numbers.
+    async fn applications(&self, tenant: &str, id: &str, name: &str, at: i64, count: usize) {
+        let no = if self.url.is_some() { "false" } else { "0" };
+        self.sql(format!(
+            "insert into applications (tenant_id, id, display_name, description, contact_email, \
+               disabled, epoch, revision, created_at, updated_at, search_name, last_used_at) \
+             with recursive numbers (n) as \
+               (select 1 union all select n + 1 from numbers where n < {count}) \
+             select '{tenant}', '{id}-' || n, '{name}' || n, '', '', {no}, 0, 1, {at}, 0, \
+               '{name}' || n, {at} from numbers"
+        ))
+        .await;
+    }
+}
+
+fn everybody() -> Owners {
+    Owners { account: true, users: true, user: None }
+}
+
+fn searched(search: &str) -> ApplicationFilter {
+    ApplicationFilter { owners: everybody(), search: search.to_owned(), ..Default::default() }
+}
+
+fn orders() -> impl Iterator<Item = ApplicationOrder> {
+    use ApplicationKey::{CreateTime, DisplayName, LastUseTime, Name};
+    let keys = [Name, DisplayName, CreateTime, LastUseTime];
+    keys.into_iter()
+        .flat_map(|key| [false, true].map(|descending| ApplicationOrder { key, descending }))
+}
+
+/// All pages of a list, of so many applications each.
+async fn listed(
+    session: &mut Session,
+    tenant: &str,
+    filter: &ApplicationFilter,
+    size: i32,
+) -> Vec<Application> {
+    let tenant = TenantId::parse(tenant).unwrap();
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = PageRequest::new(size, after).unwrap();
+        let page = session.list_applications(&tenant, filter, &page, now()).await.unwrap();
+        all.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+fn ids(applications: &[Application]) -> Vec<&str> {
+    applications.iter().map(|one| one.name.application.as_str()).collect()
+}
+
+/// Puts applications into an order in the plainest way.
+fn sort(applications: &mut [Application], order: ApplicationOrder) {
+    applications.sort_by_key(|one| {
+        let id = one.name.application.to_string();
+        let micros = |at: Timestamp| at.as_microsecond();
+        match order.key {
+            ApplicationKey::Name => (0, String::new(), id),
+            ApplicationKey::DisplayName => (0, one.settings.display_name.to_lowercase(), id),
+            ApplicationKey::CreateTime => (micros(one.record.created_at), String::new(), id),
+            ApplicationKey::LastUseTime => {
+                (one.last_use.as_ref().map_or(0, |last| micros(last.at)), String::new(), id)
+            }
+        }
+    });
+    if order.descending {
+        applications.reverse();
+    }
+}
+
+async fn a_search_finds_any_part_of_a_name_and_nothing_else(backend: Backend) {
+    let fresh = fresh(backend).await;
+    // Enough for a page of two not to be found by walking past them.
+    fresh.with_crowd("acme", 700).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_tenant(&tenant("evil")).await.unwrap());
+    for tenant in ["acme", "evil"] {
+        for (n, name) in NAMES.into_iter().enumerate() {
+            let mut made = application(tenant, &format!("made-{n}"), "");
+            name.clone_into(&mut made.settings.display_name);
+            assert!(tx.insert_application(&made, None).await.unwrap());
+        }
+    }
+    tx.commit().await.unwrap();
+    let mut session = fresh.store.read().await.unwrap();
+    let all = listed(&mut session, "acme", &searched(""), 1000).await;
+    assert_eq!(all.len(), 714);
+    for search in SEARCHES {
+        for order in orders() {
+            let filter = ApplicationFilter { order, ..searched(search) };
+            let has = |one: &&Application| {
+                one.settings.display_name.to_lowercase().contains(&search.to_lowercase())
+            };
+            let mut expected: Vec<_> = all.iter().filter(has).cloned().collect();
+            sort(&mut expected, order);
+            let found = listed(&mut session, "acme", &filter, 1000).await;
+            assert_eq!(ids(&found), ids(&expected), "{search} {order}");
+            let found = listed(&mut session, "acme", &filter, 2).await;
+            assert_eq!(ids(&found), ids(&expected), "{search} {order}, in small pages");
+        }
+    }
+}
+
+async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
+    let fresh = fresh(backend).await;
+    fresh.with_crowd("acme", 700).await;
+    let mut made = application("acme", "made", "");
+    "first name".clone_into(&mut made.settings.display_name);
+    let gone = Application { name: application("acme", "gone", "").name, ..made.clone() };
+    let before = made.settings.clone();
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_application(&made, None).await.unwrap());
+    assert!(tx.insert_application(&gone, None).await.unwrap());
+    tx.commit().await.unwrap();
+    let mut session = fresh.store.read().await.unwrap();
+    let found = listed(&mut session, "acme", &searched("first"), 2).await;
+    assert_eq!(ids(&found), ["gone", "made"]);
+
+    let mut tx = fresh.store.begin().await.unwrap();
+    "second name".clone_into(&mut made.settings.display_name);
+    made.record = made.record.changed(now());
+    assert!(tx.update_application(&made, &before).await.unwrap());
+    tx.delete_application(&gone.name).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(listed(&mut session, "acme", &searched("first"), 2).await.is_empty());
+    let found = listed(&mut session, "acme", &searched("second"), 2).await;
+    assert_eq!(ids(&found), ["made"]);
+
+    let mut tx = fresh.store.begin().await.unwrap();
+    tx.delete_tenant(&made.name.tenant).await.unwrap();
+    tx.commit().await.unwrap();
+    // What is left of it would be found by no search, and be there for ever.
+    let left = match backend {
+        Backend::Sqlite => "application_names union all select rowid from application_parts",
+        Backend::Postgres => "application_names",
+    };
+    fresh
+        .sql(format!(
+            "create table left_over (n integer check (n = 0)); insert into left_over \
+             select count(*) from (select 1 from {left}) x"
+        ))
+        .await;
+    fresh.with_crowd("acme", 700).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    assert!(tx.insert_application(&gone, None).await.unwrap());
+    tx.commit().await.unwrap();
+    let found = listed(&mut session, "acme", &searched("first"), 2).await;
+    assert_eq!(ids(&found), ["gone"], "a tenant of the same name begins anew");
+}
+
+async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: Backend) {
+    let fresh = fresh(backend).await;
+    fresh.with_crowd("acme", 700).await;
+    // More than are chosen among.
+    fresh.applications("acme", "many", "xyz ", 1, 10_100).await;
+    let mut session = fresh.store.read().await.unwrap();
+    for order in orders() {
+        let filter = ApplicationFilter { order, ..searched("xyz") };
+        let page = PageRequest::new(1, None).unwrap();
+        let tenant = TenantId::parse("acme").unwrap();
+        let page = session.list_applications(&tenant, &filter, &page, now()).await.unwrap();
+        let first = match (order.key, order.descending) {
+            (_, false) => "many-1",
+            (_, true) => "many-9999",
+        };
+        assert_eq!(ids(&page.items), [first], "{order}");
+        let all = listed(&mut session, "acme", &filter, 1000).await;
+        let each: BTreeSet<_> = ids(&all).into_iter().collect();
+        assert_eq!((all.len(), each.len()), (10_100, 10_100), "{order}");
+    }
+}
+
+async fn filters_that_leave_few_leave_the_right_ones(backend: Backend) {
+    let fresh = fresh(backend).await;
+    fresh.with_crowd("acme", 700).await;
+    let (yes, no) = if fresh.url.is_some() { ("true", "false") } else { ("1", "0") };
+    let mut sql = format!(
+        "insert into users (tenant_id, id, display_name, disabled, revision, created_at, \
+           updated_at) values ('acme', 'bob', '', {no}, 1, 0, 0), ('acme', 'eve', '', {yes}, 1, 0, 0);"
+    );
+    let past = now().as_microsecond() - 1;
+    for (n, (owner, disabled, expires_at)) in [
+        ("null", no, "null"),
+        ("'bob'", no, "null"),
+        ("'bob'", yes, "null"),
+        ("'bob'", no, "1"),
+        ("'eve'", no, "null"),
+        ("'eve'", no, "1"),
+        ("null", no, &past.to_string()),
+        ("null", yes, "1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write!(
+            sql,
+            "insert into applications (tenant_id, id, display_name, description, contact_email, \
+               disabled, epoch, revision, created_at, updated_at, search_name, owner_user_id, \
+               expires_at) values ('acme', '{n}', 'one', '', '', {disabled}, 0, 1, 9, 0, 'one', \
+               {owner}, {expires_at});"
+        )
+        .unwrap();
+    }
+    fresh.sql(sql).await;
+    let mut session = fresh.store.read().await.unwrap();
+    let owners =
+        |account, users, user: &str| Owners { account, users, user: UserId::parse(user).ok() };
+    let one = || searched("one");
+    let state = |state| ApplicationFilter { state: Some(state), ..one() };
+    let owned = |owners| ApplicationFilter { owners, ..one() };
+    let until = |micros| ApplicationFilter {
+        expire_before: Some(Timestamp::from_microsecond(micros).unwrap()),
+        ..one()
+    };
+    for (filter, expected) in [
+        (owned(owners(false, false, "bob")), "1 2 3"),
+        (owned(owners(false, false, "eve")), "4 5"),
+        (owned(owners(true, false, "")), "0 6 7"),
+        (owned(owners(true, false, "eve")), "0 4 5 6 7"),
+        (owned(owners(false, true, "")), "1 2 3 4 5"),
+        (state(State::Disabled), "2 4 5 7"),
+        (state(State::Expired), "3 6"),
+        (state(State::Active), "0 1"),
+        (until(2), "3 5 7"),
+        (until(past + 1), "3 5 6 7"),
+        (ApplicationFilter { state: Some(State::Expired), ..until(2) }, "3"),
+        (ApplicationFilter { owners: owners(true, false, ""), ..state(State::Expired) }, "6"),
+    ] {
+        for order in orders() {
+            let filter = ApplicationFilter { order, ..filter.clone() };
+            let mut expected: Vec<_> = expected.split(' ').collect();
+            if order.descending {
+                expected.reverse();
+            }
+            let found = listed(&mut session, "acme", &filter, 1).await;
+            assert_eq!(ids(&found), expected, "{filter:?}");
+        }
+    }
+}
