@@ -1,13 +1,17 @@
 //! Use in tables: the last one on application and credential, and counts by day.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sqlx::FromRow;
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::At;
-use super::{Session, Tx, execute, list_rows};
+use super::{Connection, Session, Tx, execute, list_rows};
 use crate::domain::{ApplicationName, CredentialId, CredentialName, Fault, UsageDay};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 #[derive(FromRow)]
 struct Row {
@@ -53,49 +57,102 @@ impl Session {
     }
 }
 
+/// A use of a credential, the last one that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct LastUseOf<'a> {
+    /// Which.
+    pub credential: &'a CredentialName,
+    /// When.
+    pub at: Timestamp,
+    /// From where, if that is known.
+    pub address: Option<IpAddr>,
+}
+
+/// The rows of `$1`, a JSON array of arrays, each as `value`: a statement is the same
+/// however many there are.
+fn rows(connection: &Connection<'_>) -> &'static str {
+    match connection {
+        Connection::Sqlite(_) => "json_each($1)",
+        Connection::Postgres(_) => "json_array_elements(cast($1 as json))",
+    }
+}
+
 impl Tx {
-    /// Moves the last use of a credential and its application forward, if they are still
-    /// there.
-    pub async fn record_last_use(
-        &mut self,
-        credential: &CredentialName,
-        at: Timestamp,
-        address: Option<&str>,
-    ) -> Result<()> {
-        const CREDENTIAL: &str = "update credentials set last_used_at = $3, \
-            last_used_address = coalesce($4, last_used_address) \
-            where tenant_id = $1 and id = $2 and last_used_at <= $3";
-        const APPLICATION: &str = "update applications set last_used_at = $3, \
-            last_used_address = coalesce($4, last_used_address) \
-            where tenant_id = $1 and id = $2 and last_used_at <= $3";
-        let application = &credential.application;
-        let (tenant, at) = (application.tenant.as_str(), at.as_microsecond());
-        execute!(self, CREDENTIAL, tenant, credential.credential.as_str(), at, address)?;
-        execute!(self, APPLICATION, tenant, application.application.as_str(), at, address).map(drop)
+    /// Moves the last use of credentials and their applications forward, of those that are
+    /// still there.
+    pub async fn record_last_use(&mut self, uses: &[LastUseOf<'_>]) -> Result<()> {
+        let mut credentials = Vec::with_capacity(uses.len());
+        let mut applications: HashMap<_, (Timestamp, Option<IpAddr>)> = HashMap::new();
+        for &LastUseOf { credential, at, address } in uses {
+            let application = &credential.application;
+            let tenant = application.tenant.as_str();
+            credentials.push((
+                tenant,
+                credential.credential.as_str(),
+                at.as_microsecond(),
+                address,
+            ));
+            let last = applications
+                .entry((tenant, application.application.as_str()))
+                .or_insert((at, address));
+            if last.0 <= at {
+                *last = (at, address.or(last.1));
+            }
+        }
+        let applications: Vec<_> = applications
+            .into_iter()
+            .map(|((tenant, id), (at, address))| (tenant, id, at.as_microsecond(), address))
+            .collect();
+        self.move_last_use("credentials", &credentials).await?;
+        self.move_last_use("applications", &applications).await
     }
 
-    /// Adds to the counts of a day, if the application is still there.
-    pub async fn add_usage(
+    async fn move_last_use(
         &mut self,
-        application: &ApplicationName,
-        usage: &UsageDay,
+        table: &str,
+        uses: &[(&str, &str, i64, Option<IpAddr>)],
     ) -> Result<()> {
-        const SQL: &str = "insert into usage_days (tenant_id, application_id, credential_id, day, \
-            exchanges, checks) select tenant_id, id, $3, $4, $5, $6 from applications \
-            where tenant_id = $1 and id = $2 \
-            on conflict (tenant_id, application_id, day, credential_id) do update set \
-            exchanges = usage_days.exchanges + excluded.exchanges, \
-            checks = usage_days.checks + excluded.checks";
-        execute!(
-            self,
-            SQL,
-            application.tenant.as_str(),
-            application.application.as_str(),
-            usage.credential.as_str(),
-            usage.date.to_string(),
-            usage.exchanges,
-            usage.checks
-        )
-        .map(drop)
+        let rows = rows(&self.connection());
+        let sql = format!(
+            "update {table} set last_used_at = u.used_at, \
+               last_used_address = coalesce(u.address, last_used_address) \
+             from (select value ->> 0 as tenant_id, value ->> 1 as id, \
+               cast(value ->> 2 as bigint) as used_at, value ->> 3 as address from {rows}) u \
+             where {table}.tenant_id = u.tenant_id and {table}.id = u.id \
+               and {table}.last_used_at <= u.used_at"
+        );
+        execute!(self, AssertSqlSafe(sql), json(uses)?).map(drop)
     }
+
+    /// Adds to the counts of days, of the applications that are still there. No day of a
+    /// credential may be there twice.
+    pub async fn add_usage(&mut self, usage: &[(&ApplicationName, UsageDay)]) -> Result<()> {
+        let rows = rows(&self.connection());
+        let sql = format!(
+            "insert into usage_days (tenant_id, application_id, credential_id, day, exchanges, \
+               checks) select a.tenant_id, a.id, u.credential_id, u.day, u.exchanges, u.checks \
+             from (select value ->> 0 as tenant_id, value ->> 1 as application_id, \
+               value ->> 2 as credential_id, value ->> 3 as day, \
+               cast(value ->> 4 as bigint) as exchanges, cast(value ->> 5 as bigint) as checks \
+               from {rows}) u \
+             join applications a on a.tenant_id = u.tenant_id and a.id = u.application_id \
+             where true \
+             on conflict (tenant_id, application_id, day, credential_id) do update set \
+             exchanges = usage_days.exchanges + excluded.exchanges, \
+             checks = usage_days.checks + excluded.checks"
+        );
+        let usage: Vec<_> = usage
+            .iter()
+            .map(|(application, day)| {
+                let (tenant, id) = (application.tenant.as_str(), application.application.as_str());
+                let credential = day.credential.as_str();
+                (tenant, id, credential, day.date.to_string(), day.exchanges, day.checks)
+            })
+            .collect();
+        execute!(self, AssertSqlSafe(sql), json(&usage)?).map(drop)
+    }
+}
+
+fn json(rows: &(impl Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(rows).map_err(|error| Error::Internal(Box::new(error)))
 }

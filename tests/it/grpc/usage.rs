@@ -10,6 +10,7 @@ on_both_databases!(
     an_exchange_and_a_check_are_counted_by_day,
     use_does_not_change_what_is_used,
     what_was_counted_is_written_at_the_stop,
+    what_could_not_be_written_is_written_once_the_next_time,
     credentials_about_to_end_or_unused_are_listed,
     applications_are_found_by_any_part_of_their_name,
     applications_are_filtered_by_state_and_expiry,
@@ -108,6 +109,24 @@ async fn what_was_counted_is_written_at_the_stop(backend: Backend) {
     let mut admin = kw.admin().await;
     let days = usage(&mut admin, "tenants/acme/applications/crm").await;
     assert_eq!(days, [("2026-06-01".to_owned(), 1, 0)]);
+}
+
+async fn what_could_not_be_written_is_written_once_the_next_time(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, secret) = admin.acme().await;
+    secret.token(&kw.grpc()).await;
+    // The last use is written, then the counts are not: all of it is undone.
+    kw.sql("alter table usage_days rename to elsewhere", None).await.unwrap();
+    kw.server().service.write_usage().await.unwrap_err();
+    let crm = "tenants/acme/applications/crm";
+    assert_eq!(application(&mut admin, crm).await.last_use_time, None);
+    secret.token(&kw.grpc()).await;
+    kw.sql("alter table elsewhere rename to usage_days", None).await.unwrap();
+    written(&kw).await;
+    written(&kw).await;
+    assert_eq!(usage(&mut admin, crm).await, [("2026-06-01".to_owned(), 2, 0)]);
+    assert_ne!(application(&mut admin, crm).await.last_use_time, None);
 }
 
 async fn credentials_about_to_end_or_unused_are_listed(backend: Backend) {
