@@ -52,9 +52,9 @@ mod by {
            where u.tenant_id = $2 and u.disabled";
     /// The parts of a name are found in different ways: here alone one SQL is not enough.
     pub(super) const PARTS_IN_SQLITE: &str = "select n.application_id as id from application_parts p cross join application_names n \
-         where application_parts match $14 and n.number = p.rowid";
+         where application_parts match $12 and n.number = p.rowid";
     pub(super) const PARTS_IN_POSTGRES: &str =
-        "select id from applications_with_parts($14, $15) as id";
+        "select id from applications_with_parts($12, $13) as id";
 }
 
 /// What is listed, and from where on.
@@ -81,10 +81,10 @@ impl Cursor {
     }
 }
 
-/// Runs a statement over what a list is made of: `$1` to `$15`.
+/// Runs a statement over what a list is made of: `$1` to `$13`.
 macro_rules! listed {
-    ($run:ident, $session:expr, $sql:expr, $listed:expr, $until:expr, $most:expr) => {{
-        let (filter, after, until) = ($listed.filter, $listed.after, $until);
+    ($run:ident, $session:expr, $sql:expr, $listed:expr, $most:expr) => {{
+        let (filter, after) = ($listed.filter, $listed.after);
         $run!(
             $session,
             AssertSqlSafe($sql),
@@ -99,8 +99,6 @@ macro_rules! listed {
             $listed.now.as_microsecond(),
             after.map_or("", |cursor: &Cursor| cursor.key.as_str()),
             after.map_or("", |cursor: &Cursor| cursor.id.as_str()),
-            until.map_or("", |cursor: &Cursor| cursor.key.as_str()),
-            until.map_or("", |cursor: &Cursor| cursor.id.as_str()),
             parts($listed.tenant, &filter.search),
             $most
         )
@@ -111,14 +109,12 @@ impl Session {
     /// The rows of a page.
     pub(super) async fn application_rows(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
         if listed.is_all() {
-            return self.along(listed, None).await;
+            return self.along(listed).await;
         }
         for (stretch, few) in STAGES {
-            let Some(end) = self.row_ahead(listed, stretch * listed.limit).await? else {
-                break;
-            };
-            let rows = self.along(listed, Some(&end)).await?;
-            if rows.len() == listed.limit {
+            let stretch = stretch * listed.limit;
+            let rows = self.in_stretch(listed, stretch).await?;
+            if rows.len() == listed.limit || !self.goes_beyond(listed, stretch).await? {
                 return Ok(rows);
             }
             for condition in self.conditions(listed) {
@@ -128,7 +124,7 @@ impl Session {
                 }
             }
         }
-        self.along(listed, None).await
+        self.along(listed).await
     }
 
     /// The conditions that an index is of use for.
@@ -151,67 +147,74 @@ impl Session {
         conditions.into_iter().flatten()
     }
 
-    /// The row so many rows on; `None` if the list ends before.
-    async fn row_ahead(&mut self, listed: Listed<'_>, rows: usize) -> Result<Option<Cursor>> {
-        let Order { column, after, by, .. } = listed.order();
-        let sql = format!(
-            "select cast({column} as text), a.id from applications a \
-             where a.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}"
-        );
-        let rows: Vec<(String, String)> =
-            listed!(list_rows, self, sql, listed, None::<&Cursor>, 0)?;
-        Ok(rows.into_iter().next().map(|(key, id)| Cursor { key, id }))
+    /// Along the index of the order, as far as it takes.
+    async fn along(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
+        let Order { after, by, .. } = listed.order();
+        let limit = listed.limit;
+        let sql = format!("{SELECT} {CONDITIONS} and {after} order by {by} limit {limit}");
+        listed!(list_rows, self, sql, listed, 0)
     }
 
-    /// Along the index of the order, up to a row or the end of the list.
-    async fn along(&mut self, listed: Listed<'_>, until: Option<&Cursor>) -> Result<Vec<Row>> {
-        let order = listed.order();
-        let (after, by, limit) = (&order.after, &order.by, listed.limit);
-        let until_there = if until.is_some() { order.until.as_str() } else { "true" };
+    /// Among the next rows of the order, so many. They are taken before any condition is
+    /// looked at, so that no planner can think of another way.
+    async fn in_stretch(&mut self, listed: Listed<'_>, rows: usize) -> Result<Vec<Row>> {
+        let Order { after, by, sorted, .. } = listed.order();
+        let limit = listed.limit;
         let sql = format!(
-            "{SELECT} {CONDITIONS} and {after} and {until_there} order by {by} limit {limit}"
+            "{SELECT} a.id in (select a.id from (select * from applications a \
+                 where a.tenant_id = $2 and {after} order by {by} limit {rows}) a \
+               where {CONDITIONS} order by {by} limit {limit}) \
+             order by {sorted}"
         );
-        listed!(list_rows, self, sql, listed, until, 0)
+        listed!(list_rows, self, sql, listed, 0)
+    }
+
+    /// Whether there are more rows than so many, whatever the conditions.
+    async fn goes_beyond(&mut self, listed: Listed<'_>, rows: usize) -> Result<bool> {
+        let Order { after, by, .. } = listed.order();
+        let sql = format!(
+            "select count(*) from (select a.id from applications a \
+             where a.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
+        );
+        let count: i64 = listed!(one_value, self, sql, listed, 0)?;
+        Ok(count > 0)
     }
 
     /// How many rows meet a condition, whatever the others are; counted no further than `most`.
     async fn count(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<i64> {
-        let sql = format!("select count(*) from ({condition} limit $15) x");
-        listed!(one_value, self, sql, listed, None::<&Cursor>, most)
+        let sql = format!("select count(*) from ({condition} limit $13) x");
+        listed!(one_value, self, sql, listed, most)
     }
 
     /// Among the rows that meet a condition, from which alone the way leads to the others. The
-    /// order is one that no index has: an index of the order would be walked from end to end.
+    /// order is one that no index has: its index would be walked from the cursor to the end.
     async fn among(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<Vec<Row>> {
-        let Order { after, sorted, .. } = listed.order();
+        let Order { sorted, sorted_after, .. } = listed.order();
         let limit = listed.limit;
         let sql = format!(
             "{SELECT} a.id in (select a.id from ({condition} limit {most}) f \
-               cross join applications a where a.id = f.id and {CONDITIONS} and {after} \
+               cross join applications a where a.id = f.id and {CONDITIONS} and {sorted_after} \
                order by {sorted} limit {limit}) \
              order by {sorted}"
         );
-        listed!(list_rows, self, sql, listed, None::<&Cursor>, most)
+        listed!(list_rows, self, sql, listed, most)
     }
 }
 
 /// The pieces of a statement that are about the order.
 struct Order {
-    column: &'static str,
     /// Behind the cursor.
     after: String,
-    /// Up to another one.
-    until: String,
     by: String,
-    /// The same order, unknown to any index.
+    /// The same order, unknown to any index, and what is behind the cursor in it.
     sorted: String,
+    sorted_after: String,
 }
 
 impl Listed<'_> {
     fn order(self) -> Order {
         let order = self.filter.order;
-        let (beyond, before, direction) =
-            if order.descending { ("<", ">=", "desc") } else { (">", "<=", "asc") };
+        let (beyond, direction) = if order.descending { ("<", "desc") } else { (">", "asc") };
         // A key is bound as text.
         let (column, key, sorted) = match order.key {
             ApplicationKey::Name => ("a.id", None, "a.id || ''"),
@@ -219,17 +222,17 @@ impl Listed<'_> {
             ApplicationKey::CreateTime => ("a.created_at", Some("bigint"), "a.created_at + 0"),
             ApplicationKey::LastUseTime => ("a.last_used_at", Some("bigint"), "a.last_used_at + 0"),
         };
-        let bound = |than: &str, key_at: u8, id_at: u8| match key {
-            None => format!("a.id {than} ${id_at}"),
-            Some(kind) => {
-                format!("({column}, a.id) {than} (cast(${key_at} as {kind}), ${id_at})")
+        let after = |column: &str| match (self.after, key) {
+            (None, _) => "true".to_owned(),
+            (Some(_), None) => format!("{column} {beyond} $11"),
+            (Some(_), Some(kind)) => {
+                format!("({column}, a.id) {beyond} (cast($10 as {kind}), $11)")
             }
         };
         Order {
-            column,
-            after: self.after.map_or("true".to_owned(), |_| bound(beyond, 10, 11)),
-            until: bound(before, 12, 13),
+            after: after(column),
             by: format!("{column} {direction}, a.id {direction}"),
+            sorted_after: after(sorted),
             sorted: format!("{sorted} {direction}, a.id {direction}"),
         }
     }

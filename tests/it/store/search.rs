@@ -99,14 +99,14 @@ impl Fresh {
         self.applications(id, "00", "..", 0, size).await;
     }
 
-    /// Makes applications that differ in their numbers.
+    /// Makes applications that differ in their numbers, the last one first.
     async fn applications(&self, tenant: &str, id: &str, name: &str, at: i64, count: usize) {
         let no = if self.url.is_some() { "false" } else { "0" };
         self.sql(format!(
             "insert into applications (tenant_id, id, display_name, description, contact_email, \
                disabled, epoch, revision, created_at, updated_at, search_name, last_used_at) \
              with recursive numbers (n) as \
-               (select 1 union all select n + 1 from numbers where n < {count}) \
+               (select {count} union all select n - 1 from numbers where n > 1) \
              select '{tenant}', '{id}-' || n, '{name}' || n, '', '', {no}, 0, 1, {at}, 0, \
                '{name}' || n, {at} from numbers"
         ))
@@ -139,9 +139,10 @@ async fn listed(
     let tenant = TenantId::parse(tenant).unwrap();
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = PageRequest::new(size, after).unwrap();
+        let page = PageRequest::new(size, after.clone()).unwrap();
         let page = session.list_applications(&tenant, filter, &page, now()).await.unwrap();
         all.extend(page.items);
+        assert!(page.next.is_none() || page.next != after, "a page leads on");
         after = page.next;
         if after.is_none() {
             return all;
