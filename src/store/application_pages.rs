@@ -47,9 +47,9 @@ mod by {
     pub(super) const EXPIRED: &str =
         "select id from applications where tenant_id = $2 and expires_at <= $9";
     pub(super) const DISABLED: &str = "select id from applications where tenant_id = $2 and disabled \
-         union select a.id from users u \
-           join applications a on a.tenant_id = u.tenant_id and a.owner_user_id = u.id \
-           where u.tenant_id = $2 and u.disabled";
+         union select a.id from users u cross join applications a \
+           where u.tenant_id = $2 and u.disabled \
+             and a.tenant_id = u.tenant_id and a.owner_user_id = u.id";
     /// The parts of a name are found in different ways: here alone one SQL is not enough.
     pub(super) const PARTS_IN_SQLITE: &str = "select n.application_id as id from application_parts p cross join application_names n \
          where application_parts match $12 and n.number = p.rowid";

@@ -175,7 +175,7 @@ fn sort(applications: &mut [Application], order: ApplicationOrder) {
 
 async fn a_search_finds_any_part_of_a_name_and_nothing_else(backend: Backend) {
     let fresh = fresh(backend).await;
-    // Enough for a page of two not to be found by walking past them.
+    // Enough for a page of five not to be found by walking past them.
     fresh.with_crowd("acme", 700).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_tenant(&tenant("evil")).await.unwrap());
@@ -200,7 +200,7 @@ async fn a_search_finds_any_part_of_a_name_and_nothing_else(backend: Backend) {
             sort(&mut expected, order);
             let found = listed(&mut session, "acme", &filter, 1000).await;
             assert_eq!(ids(&found), ids(&expected), "{search} {order}");
-            let found = listed(&mut session, "acme", &filter, 2).await;
+            let found = listed(&mut session, "acme", &filter, 5).await;
             assert_eq!(ids(&found), ids(&expected), "{search} {order}, in small pages");
         }
     }
