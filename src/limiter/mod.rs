@@ -199,14 +199,12 @@ impl Limiter {
             let nothing = Answer { admitted: true, at: 0, counts: Vec::new() };
             return Decision::new(nothing, demands, 1, Place::Nowhere);
         }
-        match &self.0.shared {
+        if let Some(shared) = &self.0.shared {
             // Apart, so that those who do not ask Redis need not carry what that takes.
-            Some(shared) => Box::pin(self.decide_together(shared, act, tenant, demands)).await,
-            None => {
-                let answer = self.0.memory.decide(act, tenant, demands, 1);
-                Decision::new(answer, demands, 1, Place::Memory)
-            }
+            return Box::pin(self.decide_together(shared, act, tenant, demands)).await;
         }
+        let answer = self.0.memory.decide(act, tenant, demands, 1);
+        Decision::new(answer, demands, 1, Place::Memory)
     }
 
     async fn decide_together(
