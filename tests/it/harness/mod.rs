@@ -2,6 +2,7 @@
 //! that stands still until a test moves it, and callers with names.
 
 mod actors;
+mod dice;
 mod http;
 mod postgres;
 mod process;
@@ -10,6 +11,7 @@ pub(crate) mod redis;
 mod server;
 
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
+pub(crate) use dice::Dice;
 pub(crate) use http::Answer;
 pub(crate) use postgres::{PostgresServer, fresh_database};
 pub(crate) use proxy::Proxy;

@@ -8,23 +8,7 @@ use keyward::clock::Clock;
 use keyward::limiter::{Decision, Demand, Limiter};
 
 use super::{MINUTE, Place, demand, noon, observed, one};
-use crate::harness::RedisServer;
-
-/// Numbers that look random and are the same in every run (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below
-    }
-
-    fn micros(&mut self, below: u64) -> Duration {
-        Duration::from_micros(self.roll(below))
-    }
-}
+use crate::harness::{Dice, RedisServer};
 
 /// Every request admitted, to be held against the limit.
 #[derive(Default)]
@@ -91,7 +75,7 @@ async fn never_one_too_many_in_any_window_whatever_comes() {
         (1000, MINUTE * 60),
     ];
     for (seed, (most, window)) in (1..).zip(rates.into_iter().cycle().take(28)) {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::of(seed);
         let clock = noon();
         let limiter = Limiter::in_memory(clock.clone());
         let mut log = Log::default();
@@ -120,7 +104,7 @@ async fn an_hour_of_more_than_enough_is_admitted_to_at_least_98_percent() {
         (600, MINUTE, 20_011),
         (1000, MINUTE * 10, 100_003),
     ] {
-        let mut dice = Dice(most + every);
+        let mut dice = Dice::of(most + every);
         let clock = noon();
         let limiter = Limiter::in_memory(clock.clone());
         let (mut exact, mut ours) = (Log::default(), Log::default());
@@ -149,7 +133,7 @@ async fn forty_a_minute_means_forty_over_all_replicas() {
     for _ in 0..3 {
         replicas.push(Limiter::over(server.link().await, clock.clone()));
     }
-    let mut dice = Dice(40);
+    let mut dice = Dice::of(40);
     let (mut exact, mut ours) = (Log::default(), Log::default());
     let end = micros(&clock) + 3_600_000_000;
     let mut requests = 0;
@@ -191,7 +175,7 @@ async fn memory_and_redis_decide_the_same_to_the_unit() {
     let world = Place::Redis.world().await;
     let memory = Limiter::in_memory(world.clock.clone());
     for seed in 1..=12 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::of(seed);
         let tenant = format!("tenant{seed}");
         let windows = [Duration::from_secs(1), MINUTE, Duration::from_micros(7_777_777)];
         let mut taken: Vec<(Vec<Demand>, Decision, Decision)> = Vec::new();
