@@ -21,4 +21,6 @@ mod revocations;
 mod tokens;
 mod usage;
 pub(crate) mod warm;
+mod warm;
+mod watching;
 mod wire;
