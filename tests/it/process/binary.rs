@@ -60,6 +60,8 @@ pub(super) struct Serving {
     child: Child,
     stdout: Option<ChildStdout>,
     log: Lines<BufReader<ChildStderr>>,
+    /// What it logged until it served.
+    pub(super) log_of_start: String,
     pub(super) grpc: String,
     pub(super) http: String,
 }
@@ -75,9 +77,11 @@ impl Serving {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log_of_start = String::new();
         let serving = log
             .by_ref()
             .map(Result::unwrap)
+            .inspect(|line| log_of_start.extend([line, "\n"]))
             .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
             .find(|line| line["fields"]["message"] == "serving")
             .expect("the server starts");
@@ -87,6 +91,7 @@ impl Serving {
             http: format!("http://{}", address("http")),
             stdout: child.stdout.take(),
             log,
+            log_of_start,
             child,
         }
     }

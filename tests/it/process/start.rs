@@ -10,7 +10,7 @@ use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
-use crate::harness::fresh_database;
+use crate::harness::{RedisServer, fresh_database};
 
 /// A folder in which a server has been once.
 fn used() -> TempDir {
@@ -145,4 +145,55 @@ fn a_database_that_cannot_be_opened_is_named() {
     );
     assert!(told.stderr.contains("postgres://127.0.0.1:1/keyward"), "{told:?}");
     assert!(!told.stderr.contains("hunter2"), "{told:?}");
+}
+
+#[test]
+fn a_second_server_on_the_same_file_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let first = Serving::start(&["--data-dir", path]);
+    let told = refused(&["--data-dir", path]);
+    let sentence = format!(
+        "another keyward serves from {path}/keyward.db: SQLite is for one server alone, several \
+         replicas need PostgreSQL (database.url)"
+    );
+    assert!(told.contains(&sentence), "{told}");
+    first.stop("-TERM");
+    assert_eq!(Serving::start(&["--data-dir", path]).stop("-TERM"), "", "and then it may");
+}
+
+/// A file that names a Redis.
+fn naming(redis: &RedisServer, folder: &TempDir) -> String {
+    let file = folder.path().join("keyward.toml");
+    fs::write(&file, format!("[redis]\nurl = \"{}\"\n", redis.url())).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn a_server_without_redis_says_what_that_means() {
+    const SAID: &str = "no Redis is configured (redis.url): limits are counted by this server \
+        alone, and other replicas hear of revocations by asking the database";
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let alone = Serving::start(&["--data-dir", path]);
+    assert_eq!(alone.log_of_start.matches(SAID).count(), 1, "{}", alone.log_of_start);
+    alone.stop("-TERM");
+    let redis = RedisServer::start();
+    let connected = Serving::start(&["--data-dir", path, "--config", &naming(&redis, &folder)]);
+    assert!(!connected.log_of_start.contains("no Redis"), "{}", connected.log_of_start);
+    connected.stop("-TERM");
+}
+
+#[test]
+fn a_redis_that_forgets_is_refused() {
+    let redis =
+        RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let arguments = ["--data-dir", &path, "--config", &naming(&redis, &folder)];
+    let told = refused(&arguments);
+    let sentence = "the Redis of redis.url cannot be used: its maxmemory-policy is allkeys-lru";
+    assert!(told.contains(sentence) && told.contains("noeviction"), "{told}");
+    redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
+    Serving::start(&arguments).stop("-TERM");
 }
