@@ -255,6 +255,28 @@ impl Error {
     }
 }
 
+/// Something that is done again and again. That it fails is told when that begins and when it
+/// ends, and not each time.
+#[derive(Debug, Default)]
+pub struct Repeated {
+    failing: bool,
+}
+
+impl Repeated {
+    /// Takes note of how it went: tells that it `fails`, or that it does `again`.
+    pub fn note(&mut self, outcome: &Result<()>, fails: &str, again: &str) {
+        match outcome {
+            Ok(()) if self.failing => tracing::info!("{again}"),
+            Err(error) if !self.failing => {
+                error.log_fault();
+                tracing::warn!("{fails}");
+            }
+            _ => {}
+        }
+        self.failing = outcome.is_err();
+    }
+}
+
 /// A span in whole seconds, not less: who waits that long waits long enough.
 pub fn whole_seconds(span: Duration) -> u64 {
     span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))

@@ -56,14 +56,30 @@ impl Redis {
         Subscription(receiver)
     }
 
+    /// Makes sure that a channel can be heard.
+    pub async fn try_to_hear(&self, channel: &str) -> Result<(), Trouble> {
+        self.0.dialler.listen(channel).await.map(drop)
+    }
+
     async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<Heard>) {
         let mut backoff = Backoff::new();
+        let mut refused = false;
         loop {
-            // Of troubles the link tells: this one has the same.
-            if let Ok(listener) = self.0.dialler.listen(channel).await {
-                backoff = Backoff::new();
-                let trouble = self.listen(listener, sender).await;
-                tracing::debug!(channel, %trouble, "subscription lost");
+            match self.0.dialler.listen(channel).await {
+                Ok(listener) => {
+                    if std::mem::take(&mut refused) {
+                        tracing::info!(channel, "Redis can be listened to again");
+                    }
+                    backoff = Backoff::new();
+                    let trouble = self.listen(listener, sender).await;
+                    tracing::debug!(channel, %trouble, "subscription lost");
+                }
+                Err(Trouble::Unfit(why)) if !refused => {
+                    refused = true;
+                    tracing::warn!(channel, why, "Redis cannot be listened to");
+                }
+                // That it is away the link tells: this one has the same trouble.
+                Err(_) => {}
             }
             backoff.pause().await;
         }

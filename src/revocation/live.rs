@@ -15,7 +15,7 @@ use super::Index;
 use super::projection::Projection;
 use crate::clock::Stopwatch;
 use crate::domain::{Minted, Revocation};
-use crate::error::{Error, Result};
+use crate::error::{Error, Repeated, Result};
 use crate::redis::{Heard, Redis, Subscription};
 use crate::store::{Feed, Session, Store};
 
@@ -180,16 +180,19 @@ impl Live {
         };
         let mut news = self.news.subscribe();
         let mut known = self.index.last();
+        let mut telling = Repeated::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = news.changed() => {}
                 () = tokio::time::sleep(self.options.poll_interval) => {}
             }
-            // A link that is down is told of by whoever keeps it.
-            if let Err(error) = self.bring(projection, &mut known).await {
-                tracing::debug!(%error, "the projection was not brought up to date");
-            }
+            telling.note(
+                &self.bring(projection, &mut known).await,
+                "the list of revocations in Redis is not brought up to date: other servers hear of \
+                 revocations by asking the database",
+                "the list of revocations in Redis is brought up to date again",
+            );
         }
     }
 

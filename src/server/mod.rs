@@ -4,6 +4,7 @@
 mod connections;
 mod ops;
 mod replicas;
+mod rights;
 
 use std::convert::Infallible;
 use std::fs::{DirBuilder, File};

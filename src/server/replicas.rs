@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::StartError;
+use super::{StartError, rights};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Repeated, Result};
 use crate::limiter::Limiter;
 use crate::redis::{Redis, Script, Trouble};
 use crate::secrets::random;
@@ -41,7 +41,7 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError
     };
     let redis = Redis::new(url.clone(), &config.redis.key_prefix, config.redis.timeouts);
     match redis.check_once().await {
-        Ok(()) => {}
+        Ok(()) => rights::check(&redis).await?,
         Err(Trouble::Away(error)) => {
             tracing::warn!(%url, %error, "Redis does not answer: it is asked again and again");
         }
@@ -58,12 +58,19 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
     let Ok(name) = name() else { return };
     let args = [name, ABSENT.to_string()];
     let mut before = 1;
+    let mut announcing = Repeated::default();
     loop {
-        if let Ok(count) = redis.run::<usize>(&script, &keys, &args).await {
+        let announced = redis.run::<usize>(&script, &keys, &args).await.map(|count| {
             // A Redis that comes back empty knows of one only, until all have been there.
             limiter.set_replicas(count.max(before));
             before = count.max(1);
-        }
+        });
+        announcing.note(
+            &announced,
+            "Redis is not told that this server is there: while Redis is away, it may count a \
+             wrong share of the limits",
+            "Redis is told again that this server is there",
+        );
         if stop.run_until_cancelled(sleep(PRESENT)).await.is_none() {
             return;
         }

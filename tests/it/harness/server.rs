@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward::clock::Clock;
 use keyward::config::{Config, Layers};
-use keyward::server::Server;
+use keyward::server::{Server, StartError};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
@@ -84,6 +84,17 @@ impl Keyward {
             },
             settings,
         }
+    }
+
+    /// Why a server with these settings does not start, on SQLite in this folder.
+    pub(crate) async fn refused(
+        folder: &std::path::Path,
+        settings: &[(&'static str, &str)],
+    ) -> StartError {
+        let settings: Vec<_> =
+            settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let config = config(folder, None, &settings);
+        Server::start(&config, Clock::system()).await.expect_err("it does not start")
     }
 
     /// Several servers on one PostgreSQL, and on one Redis if there is one.

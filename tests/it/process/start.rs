@@ -10,6 +10,7 @@ use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
+use crate::harness::redis::wait_until;
 use crate::harness::{RedisServer, fresh_database};
 
 /// A folder in which a server has been once.
@@ -196,4 +197,38 @@ fn a_redis_that_forgets_is_refused() {
     assert!(told.contains(sentence) && told.contains("noeviction"), "{told}");
     redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
     Serving::start(&arguments).stop("-TERM");
+}
+
+#[test]
+fn rights_that_are_taken_away_are_told_once_and_not_each_time() {
+    const LOST: &str = "the list of revocations in Redis is not brought up to date";
+    const BACK: &str = "the list of revocations in Redis is brought up to date again";
+    let redis = RedisServer::start();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let config = naming(&redis, &folder);
+    let mut text = fs::read_to_string(&config).unwrap();
+    text.push_str("[revocations]\npoll_interval = \"50ms\"\n");
+    fs::write(&config, text).unwrap();
+    let checked = || redis.cli(&["hget", "keyward:revocations:{list}:marker", "checked"]);
+    let serving = Serving::start(&["--data-dir", &path, "--config", &config]);
+    let kept_up = || {
+        let before = checked();
+        assert!(wait_until(|| checked() != before), "the list is kept up");
+    };
+    let refusals = || {
+        let log = redis.cli(&["acl", "log"]);
+        let mut lines = log.lines();
+        let counts = std::iter::from_fn(|| lines.find(|line| *line == "count").and(lines.next()));
+        counts.map(|count| count.parse::<u32>().unwrap()).sum::<u32>()
+    };
+    kept_up();
+    redis.cli(&["acl", "setuser", "default", "-hmget"]);
+    assert!(wait_until(|| refusals() > 5), "it is tried again and again");
+    redis.cli(&["acl", "setuser", "default", "+hmget"]);
+    kept_up();
+    let log = serving.stop_with_log("-TERM");
+    let warned = log.lines().filter(|line| line.contains(LOST));
+    assert!(warned.clone().all(|line| line.contains("\"WARN\"")), "{log}");
+    assert_eq!((warned.count(), log.matches(BACK).count()), (1, 1), "{log}");
 }

@@ -5,4 +5,5 @@ mod faults_redis;
 mod fresh;
 mod lag;
 mod limits;
+mod rights;
 mod scene;

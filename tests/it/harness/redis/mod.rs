@@ -97,7 +97,7 @@ impl RedisServer {
         self.try_cli(arguments).unwrap_or_else(|| panic!("{arguments:?} failed:\n{}", self.log()))
     }
 
-    fn try_cli(&self, arguments: &[&str]) -> Option<String> {
+    pub(crate) fn try_cli(&self, arguments: &[&str]) -> Option<String> {
         Self::cli_of(self.port, arguments)
     }
 

@@ -1,0 +1,62 @@
+//! Whether our user may do in Redis what is done there: tried once, before anybody relies on
+//! it. Rights that are taken away later are noticed by whoever lacks them.
+
+use super::StartError;
+use crate::error::Error;
+use crate::redis::{Redis, Script, Trouble};
+
+/// Tries all commands, and writes nothing that stays. KEYS: two that nobody uses. ARGV: a
+/// channel that nobody hears. Answers those commands that are refused.
+const TRY: &str = "\
+local missing = {}
+local function try(...)
+  local answer = redis.pcall(...)
+  local said = type(answer) == 'table' and answer.err or ''
+  -- The second is how Redis 6 says it.
+  if string.find(said, 'NOPERM', 1, true) or string.find(said, 'executing the script', 1, true) then
+    missing[#missing + 1] = string.lower((...))
+  end
+end
+local one, other = KEYS[1], KEYS[2]
+try('TIME')
+try('PING')
+try('PUBLISH', ARGV[1], '')
+try('SET', one, '', 'PX', 1000)
+try('GET', one)
+try('GETEX', one, 'PX', 1000)
+-- Not what these are for, and so no more than a try.
+try('HSET', one, 'field', '')
+try('HMGET', one, 'field')
+try('ZADD', one, 0, '')
+try('ZCARD', one)
+try('ZRANGEBYSCORE', one, 0, 0)
+try('ZREMRANGEBYSCORE', one, 0, 0)
+try('PEXPIRE', one, 1000)
+try('RENAME', one, other)
+try('PERSIST', one)
+try('UNLINK', one)
+try('DEL', other)
+return missing";
+
+/// Refuses a Redis whose user may not do all of it.
+pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
+    let keys = ["{tried}:one", "{tried}:other"].map(|key| redis.key("rights", key));
+    let channel = redis.key("rights", "tried");
+    let missing = redis.run::<Vec<String>>(&Script::new(TRY), &keys, &[&channel]).await;
+    let heard = redis.try_to_hear(&channel).await;
+    if !redis.is_up() {
+        // It went away meanwhile, and is waited for.
+        return Ok(());
+    }
+    let refused = |what: String| {
+        Err(StartError::Redis(format!(
+            "its user may not do what is needed ({what}): deploy/keyward.toml names the rights"
+        )))
+    };
+    match (missing, heard) {
+        (Ok(missing), _) if !missing.is_empty() => refused(missing.join(", ")),
+        (Err(Error::Internal(cause) | Error::Unavailable(cause)), _) => refused(cause.to_string()),
+        (_, Err(Trouble::Unfit(why))) => refused(why),
+        _ => Ok(()),
+    }
+}
