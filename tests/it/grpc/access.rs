@@ -12,6 +12,8 @@ use crate::harness::{Admin, Backend, Credential, mask, on_both_databases, questi
 
 on_both_databases!(
     a_good_token_or_key_is_allowed_and_tells_whose_it_is,
+    the_roles_of_an_application_are_told,
+    a_token_of_another_issuer_is_none_though_our_key_signed_it,
     what_is_wrong_with_a_token_is_an_outcome,
     all_of_some_scopes_and_one_of_others,
     a_token_is_for_those_it_names,
@@ -60,6 +62,48 @@ async fn a_good_token_or_key_is_allowed_and_tells_whose_it_is(backend: Backend) 
         ..expected
     };
     assert_eq!(answer.principal, Some(expected));
+}
+
+async fn the_roles_of_an_application_are_told(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    admin.tenant("acme", &["a", "b"]).await;
+    admin.role("acme", "reader", &[], &["a"]).await;
+    admin.role("acme", "writer", &[], &["b"]).await;
+    let request = admin::CreateApplicationRequest {
+        parent: "tenants/acme".to_owned(),
+        application_id: "crm".to_owned(),
+        application: Some(admin::Application {
+            display_name: "CRM".to_owned(),
+            roles: ["reader", "writer"].map(ToOwned::to_owned).to_vec(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    admin.applications.create_application(request).await.unwrap();
+    let (_, crm) = admin.credential(CRM, Kind::ClientSecret).await;
+    let (_, key) = api_key(&mut admin).await;
+    for token in [crm.token(&kw.grpc()).await, key] {
+        let answer = admin.check(&token, &["a", "b"]).await;
+        assert!(answer.allowed);
+        assert_eq!(answer.principal.unwrap().roles, ["reader", "writer"]);
+    }
+}
+
+async fn a_token_of_another_issuer_is_none_though_our_key_signed_it(backend: Backend) {
+    let mut kw = backend.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    for (issuer, outcome) in [
+        ("https://keyward.test.example", Outcome::InvalidToken),
+        ("https://keyward.tes", Outcome::InvalidToken),
+        ("https://keyward.test/", Outcome::InvalidToken),
+        ("https://keyward.test", Outcome::Allowed),
+    ] {
+        kw.restart_with(&[("issuer", issuer.to_owned())]).await;
+        let answer = kw.admin().await.check(&token, &["a"]).await;
+        assert_eq!(answer.outcome(), outcome, "{issuer}");
+    }
 }
 
 async fn what_is_wrong_with_a_token_is_an_outcome(backend: Backend) {

@@ -22,6 +22,7 @@ on_both_databases!(
     what_is_only_observed_refuses_nothing,
     too_many_items_are_refused_and_not_counted,
     tokens_are_issued_within_limits,
+    tokens_are_issued_within_the_limits_of_every_level,
     wrong_secrets_from_one_source_are_few,
 );
 
@@ -255,6 +256,31 @@ async fn tokens_are_issued_within_limits(backend: Backend) {
     }
     for _ in 0..3 {
         crm.token(&kw.grpc()).await;
+    }
+}
+
+async fn tokens_are_issued_within_the_limits_of_every_level(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (credential, crm) = admin.acme().await;
+    let (_, sibling) = admin.credential(CRM, Kind::ClientSecret).await;
+    admin.application("acme", "bi", &["a"]).await;
+    let (_, bi) = admin.credential("tenants/acme/applications/bi", Kind::ClientSecret).await;
+    let tokens = |tokens| admin::Limits { tokens, ..Default::default() };
+    limit_credential(&mut admin, &credential.name, tokens(2)).await;
+    limit_application(&mut admin, Some(tokens(3))).await;
+    let policy = admin::Policy { tenant_limits: Some(tokens(5)), ..Default::default() };
+    set_policy(&mut admin, policy).await;
+    for (client, issued, refusing) in
+        [(&crm, 2, credential.name.as_str()), (&sibling, 1, CRM), (&bi, 2, "tenants/acme")]
+    {
+        for _ in 0..issued {
+            client.token(&kw.grpc()).await;
+        }
+        for _ in 0..3 {
+            let status = client.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+            assert_eq!(refusal(&status).2, format!("tokens of {refusing}"));
+        }
     }
 }
 

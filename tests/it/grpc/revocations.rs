@@ -653,3 +653,37 @@ async fn whoever_watches_the_keys_hears_of_a_new_one_before_it_signs() {
     kw.advance(600 + 3600 + 1);
     assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 1, "told by the clock");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_another_server_adds_is_heard_before_it_signs() {
+    let [kw] = Keyward::replicas(None, &[]).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let mut client = KeyServiceClient::new(connect(&kw.grpc()).await);
+    let mut keys = client.watch_jwks(access::WatchJwksRequest {}).await.unwrap().into_inner();
+    let first = keys.message().await.unwrap().unwrap().jwks;
+    let other = kw.join_with(&[("tokens.signing_algorithm", "EdDSA")]).await;
+    kw.server().service.refresh_signing_keys().await.unwrap();
+    let second = keys.message().await.unwrap().unwrap().jwks;
+    let kids = |jwks: &str| {
+        let jwks: serde_json::Value = serde_json::from_str(jwks).unwrap();
+        let keys = jwks["keys"].as_array().unwrap().iter();
+        keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let old = kids(&first);
+    let new: Vec<_> = kids(&second).into_iter().filter(|kid| !old.contains(kid)).collect();
+    assert_eq!((old.len(), new.len()), (1, 1));
+    let signers = async || {
+        let mut signers = Vec::new();
+        for server in [&kw, &other] {
+            let token = crm.token(&server.grpc()).await;
+            signers.extend(jsonwebtoken::decode_header(token).unwrap().kid);
+        }
+        signers
+    };
+    // Its stream has told of it, and it signs for nobody yet.
+    kw.advance(599);
+    assert_eq!(signers().await, [old[0].clone(), old[0].clone()]);
+    kw.advance(1);
+    assert_eq!(signers().await, [new[0].clone(), new[0].clone()]);
+}
