@@ -1,10 +1,12 @@
 //! Limits that several replicas count together.
 
 use futures_util::future::join_all;
+use keyward::proto::access::CheckAccessRequest;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
 
-use crate::harness::{Admin, Keyward, RedisServer, mask};
+use crate::harness::{Admin, Credential, Keyward, RedisServer, mask, question, reason};
 
 const CRM: &str = "tenants/acme/applications/crm";
 
@@ -82,4 +84,70 @@ async fn a_check_costs_one_command_and_none_where_nothing_is_limited() {
     }
     let spent = commands() - before;
     assert!((CHECKS..=CHECKS + most_beside).contains(&spent), "{spent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_a_key_by_a_key_costs_no_more() {
+    const CHECKS: u64 = 200;
+    let redis = RedisServer::start();
+    let quiet = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
+    let [kw] = Keyward::replicas(Some(&redis.url()), &quiet).await;
+    let mut admin = kw.admin().await;
+    admin.acme().await;
+    let (_, key) = admin.credential(CRM, Kind::ApiKey).await;
+    let gateway = admin.application("system", "gateway", &["keyward.verify"]).await;
+    let (_, gateway) = admin.credential(&gateway.name, Kind::ApiKey).await;
+    let mut gateway = Admin::with_token(&kw.grpc(), &gateway.secret).await;
+    let commands = || kw.server().redis().unwrap().commands().get();
+    // Each replica says every two seconds that it is there.
+    let most_beside = 20;
+    let check = async |gateway: &mut Admin| {
+        let source_address = "192.0.2.7".to_owned();
+        let request = CheckAccessRequest { source_address, ..question(&key.secret, &["a"]) };
+        let answer = gateway.access.check_access(request).await.unwrap().into_inner();
+        assert!(answer.allowed);
+        answer.limits.len()
+    };
+    // The first use of either: what is left of its source's guesses, whether another replica
+    // found it right, and to tell that. And the script is brought.
+    let before = commands();
+    check(&mut gateway).await;
+    let spent = commands() - before;
+    assert!((6..=6 + 1 + 2).contains(&spent), "{spent}");
+
+    let before = commands();
+    for _ in 0..CHECKS {
+        assert_eq!(check(&mut gateway).await, 0);
+    }
+    assert!(commands() - before <= most_beside, "{}", commands() - before);
+
+    limit(&mut admin, Some(pb::Limits { requests: 1_000_000, ..Default::default() })).await;
+    assert_eq!(check(&mut gateway).await, 1);
+    let before = commands();
+    for _ in 0..CHECKS {
+        check(&mut gateway).await;
+    }
+    let spent = commands() - before;
+    assert!((CHECKS..=CHECKS + most_beside).contains(&spent), "{spent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_secrets_are_counted_over_all_replicas() {
+    const BUDGET: usize = 5;
+    let redis = RedisServer::start();
+    let settings = [("secrets.wrong_secrets", "5"), ("secrets.hash_wait", "1m")];
+    let replicas: [Keyward; 2] = Keyward::replicas(Some(&redis.url()), &settings).await;
+    let mut admin = replicas[0].admin().await;
+    let (_, crm) = admin.acme().await;
+    let wrong = admin.credential(CRM, Kind::ClientSecret).await.1.secret;
+    let wrong = Credential { secret: wrong, ..crm.clone() };
+    for (guess, at) in (0..2 * BUDGET).zip(replicas.iter().cycle()) {
+        let told = reason(&wrong.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
+        let expected = if guess < BUDGET { "INVALID_CLIENT" } else { "RATE_LIMITED" };
+        assert_eq!(told, expected, "guess {guess}");
+    }
+    for at in &replicas {
+        let told = reason(&crm.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
+        assert_eq!(told, "RATE_LIMITED", "the right one too, from here");
+    }
 }
