@@ -2,8 +2,7 @@
 //! acknowledged is there after the next start, from its first answer on; what was not is there
 //! whole or not at all.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,11 +26,16 @@ use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use super::binary::{Finished, Serving, exported, keyward};
-use crate::harness::{Admin, Credential, RedisServer, fresh_database, mask, question, reason};
+use crate::harness::{
+    Admin, Credential, Dice, RedisServer, fresh_database, mask, question, reason,
+};
 
 const ISSUER: &str = "https://keyward.test";
-/// After how many milliseconds of work a server is killed, at most.
-const LONGEST: u64 = 80;
+/// After how many microseconds a server is killed at most, from its start or from what a round
+/// waits for.
+const SOON: u64 = 80_000;
+/// The same where what is waited for takes longer.
+const LATER: u64 = 200_000;
 /// How long a replica that was not killed may go on accepting what was revoked at the other.
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -57,14 +61,39 @@ impl Mint {
 /// What was acknowledged, with nothing under way that would change it.
 #[derive(Default)]
 struct Acknowledged {
-    /// Tokens that were revoked.
+    /// Tokens that were revoked since the last start.
     refused: Vec<String>,
-    /// Secrets that work.
-    works: Vec<Credential>,
-    /// Secrets that work no more.
+    /// Secrets that were ended since then.
     gone: Vec<Credential>,
+    /// Secrets that work, by the names of their credentials.
+    works: HashMap<String, Credential>,
+    /// Credentials that are there to be deleted, oldest first.
+    made: VecDeque<pb::Credential>,
     /// Whether credentials are disabled, by name.
     disabled: HashMap<String, bool>,
+    since_start: Counts,
+}
+
+/// How often something was acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    tokens: usize,
+    rotations: usize,
+    deletions: usize,
+    disables: usize,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.rotations += other.rotations;
+        self.deletions += other.deletions;
+        self.disables += other.disables;
+    }
+
+    fn least(&self) -> usize {
+        self.tokens.min(self.rotations).min(self.deletions).min(self.disables)
+    }
 }
 
 /// A client that changes things at one server until that is killed.
@@ -89,13 +118,20 @@ impl Worker {
         answer.ok()
     }
 
+    async fn token_of(&self, credential: &pb::Credential) -> String {
+        let client = self.mint.client(&credential.client_id).await;
+        self.mint.token(&client).await
+    }
+
     async fn revoke_tokens(mut self, client: Arc<Client>) -> Option<()> {
         loop {
             let token = self.mint.token(&client).await;
             let request = RevokeTokenRequest { token: token.clone() };
             let answer = self.admin.tokens.revoke_token(request).await;
             self.answered(answer)?;
-            self.acknowledged().refused.push(token);
+            let mut acknowledged = self.acknowledged();
+            acknowledged.since_start.tokens += 1;
+            acknowledged.refused.push(token);
         }
     }
 
@@ -115,60 +151,97 @@ impl Worker {
     async fn disable(mut self, credential: pb::Credential) -> Option<()> {
         loop {
             self.set_disabled(&credential.name, false).await?;
-            let client = self.mint.client(&credential.client_id).await;
-            let token = self.mint.token(&client).await;
+            let token = self.token_of(&credential).await;
             self.set_disabled(&credential.name, true).await?;
-            self.acknowledged().refused.push(token);
+            let mut acknowledged = self.acknowledged();
+            acknowledged.since_start.disables += 1;
+            acknowledged.refused.push(token);
         }
     }
 
-    /// Creates a credential, replaces its secret, deletes it, and so on.
+    /// Replaces the secrets of some credentials, one after the other: while one is being
+    /// replaced, it is known which secret of the others works.
+    async fn rotate(mut self, credentials: Vec<pb::Credential>) -> Option<()> {
+        for credential in credentials.iter().cycle() {
+            let name = credential.name.clone();
+            let token = self.token_of(credential).await;
+            let old = self.acknowledged().works.remove(&name);
+            let overlap = Some(prost_types::Duration::default());
+            let request = pb::RotateCredentialRequest { name, overlap, ..Default::default() };
+            let answer = self.admin.credentials.rotate_credential(request).await;
+            let secret = self.answered(answer)?.into_inner().secret;
+            let mut acknowledged = self.acknowledged();
+            acknowledged.since_start.rotations += 1;
+            acknowledged.refused.push(token);
+            acknowledged.gone.extend(old);
+            acknowledged.works.insert(credential.name.clone(), of(credential, secret));
+        }
+        None
+    }
+
+    /// Creates credentials, and deletes each when there is another one.
     async fn turn_over(mut self) -> Option<()> {
         loop {
-            let request = pb::CreateCredentialRequest {
-                parent: "tenants/acme/applications/crm".to_owned(),
-                credential: Some(pb::Credential {
-                    kind: Kind::ClientSecret.into(),
-                    ..Default::default()
-                }),
-                request_id: String::new(),
+            let oldest = {
+                let made = &mut self.acknowledged().made;
+                if made.len() > 1 { made.pop_front() } else { None }
             };
-            let answer = self.admin.credentials.create_credential(request).await;
-            let made = self.answered(answer)?.into_inner();
-            let credential = made.credential.unwrap();
-            let with = |secret: &str| Credential {
-                client_id: credential.client_id.clone(),
-                secret: secret.to_owned(),
-            };
-            self.acknowledged().works.push(with(&made.secret));
-            let old = self.mint.client(&credential.client_id).await;
-            let token = self.mint.token(&old).await;
-
-            self.acknowledged().works.pop();
-            let name = credential.name.clone();
-            let overlap = Some(prost_types::Duration::default());
-            let request =
-                pb::RotateCredentialRequest { name: name.clone(), overlap, ..Default::default() };
-            let answer = self.admin.credentials.rotate_credential(request).await;
-            let new = self.answered(answer)?.into_inner().secret;
-            {
-                let mut acknowledged = self.acknowledged();
-                acknowledged.refused.push(token);
-                acknowledged.gone.push(with(&made.secret));
-                acknowledged.works.push(with(&new));
+            match oldest {
+                Some(credential) => self.delete(&credential).await?,
+                None => self.create().await?,
             }
-
-            let client = self.mint.client(&credential.client_id).await;
-            let token = self.mint.token(&client).await;
-            self.acknowledged().works.pop();
-            let request = pb::DeleteCredentialRequest { name, etag: String::new() };
-            let answer = self.admin.credentials.delete_credential(request).await;
-            self.answered(answer)?;
-            let mut acknowledged = self.acknowledged();
-            acknowledged.refused.push(token);
-            acknowledged.gone.push(with(&new));
         }
     }
+
+    async fn create(&mut self) -> Option<()> {
+        let request = pb::CreateCredentialRequest {
+            parent: "tenants/acme/applications/crm".to_owned(),
+            credential: Some(pb::Credential {
+                kind: Kind::ClientSecret.into(),
+                ..Default::default()
+            }),
+            request_id: String::new(),
+        };
+        let answer = self.admin.credentials.create_credential(request).await;
+        let made = self.answered(answer)?.into_inner();
+        let credential = made.credential.unwrap();
+        let mut acknowledged = self.acknowledged();
+        acknowledged.works.insert(credential.name.clone(), of(&credential, made.secret));
+        acknowledged.made.push_back(credential);
+        Some(())
+    }
+
+    async fn delete(&mut self, credential: &pb::Credential) -> Option<()> {
+        let name = credential.name.clone();
+        let token = self.token_of(credential).await;
+        let secret = self.acknowledged().works.remove(&name);
+        let request = pb::DeleteCredentialRequest { name, etag: String::new() };
+        let answer = self.admin.credentials.delete_credential(request).await;
+        self.answered(answer)?;
+        let mut acknowledged = self.acknowledged();
+        acknowledged.since_start.deletions += 1;
+        acknowledged.refused.push(token);
+        acknowledged.gone.extend(secret);
+        Some(())
+    }
+
+    /// Waits until a round has got where it is to be killed.
+    async fn reached(&self, round: u64) {
+        let there = |done: Counts| match round % 6 {
+            // What comes first in a server's life takes longest, and may be cut as well.
+            0 => true,
+            // A hash stands before those.
+            2 | 5 => done.rotations > 0 && done.deletions > 0,
+            _ => done.tokens > 0,
+        };
+        while !there(self.acknowledged().since_start) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn of(credential: &pb::Credential, secret: String) -> Credential {
+    Credential { client_id: credential.client_id.clone(), secret }
 }
 
 /// A database, and the servers on it.
@@ -177,7 +250,6 @@ struct World {
     database: Option<String>,
     _redis: Option<RedisServer>,
     admin: Credential,
-    chance: RandomState,
 }
 
 impl World {
@@ -186,7 +258,7 @@ impl World {
         let redis = database.is_some().then(RedisServer::start);
         let mut file = format!(
             "issuer = \"{ISSUER}\"\ndata_dir = \"{}\"\n[secrets]\nhash_wait = \"1m\"\n\
-             [revocations]\npoll_interval = \"200ms\"\n",
+             wrong_secrets = 0\n[revocations]\npoll_interval = \"200ms\"\n",
             folder.path().display()
         );
         if let (Some(database), Some(redis)) = (&database, &redis) {
@@ -202,7 +274,7 @@ impl World {
             client_id: exported(&printed, "KEYWARD_CLIENT_ID").to_owned(),
             secret: exported(&printed, "KEYWARD_CLIENT_SECRET").to_owned(),
         };
-        Self { folder, database, _redis: redis, admin, chance: RandomState::new() }
+        Self { folder, database, _redis: redis, admin }
     }
 
     async fn start(&self) -> Serving {
@@ -277,51 +349,54 @@ impl World {
         }
     }
 
-    /// When a round's server is to be killed.
-    fn point(&self, round: u64) -> Duration {
-        Duration::from_millis(self.chance.hash_one(round) % LONGEST)
-    }
-
     /// Kills a server so many times; another one on the same database lives, if there is one.
-    async fn rounds(&self, count: u64, survivor: Option<&Serving>) -> usize {
+    async fn rounds(&self, count: u64, survivor: Option<&Serving>) {
+        let (mut dice, seed) = Dice::any();
+        tell(&format!("{count} kills at points of chance, {seed}"));
         let mint = Arc::new(self.mint().await);
         let mut server = self.start().await;
         let first = Admin::new(server.grpc.clone(), &self.admin).await;
         let token = first.token.clone();
         let mut admin = first;
-        let (crm, switches) = populate(&mut admin).await;
+        let People { crm, switches, rotated, known } = populate(&mut admin).await;
         let crm = Arc::new(mint.client(&crm.client_id).await);
         let mut surviving = match survivor {
             Some(survivor) => Some(Admin::with_token(&survivor.grpc, &token).await),
             None => None,
         };
+        let acknowledged =
+            Arc::new(Mutex::new(Acknowledged { works: known, ..Default::default() }));
         let mut refused = Vec::new();
+        let mut counts = Counts::default();
         for round in 0..count {
             let worker = Worker {
                 admin: admin.clone(),
                 mint: Arc::clone(&mint),
-                acknowledged: Arc::default(),
+                acknowledged: Arc::clone(&acknowledged),
                 killed: Arc::default(),
             };
             let mut working = JoinSet::new();
             working.spawn(worker.clone().revoke_tokens(Arc::clone(&crm)));
             working.spawn(worker.clone().revoke_tokens(Arc::clone(&crm)));
             working.spawn(worker.clone().turn_over());
+            working.spawn(worker.clone().rotate(rotated.clone()));
             for switch in &switches {
                 working.spawn(worker.clone().disable(switch.clone()));
             }
-            // Mostly when it has got going: what comes first in a server's life takes longest.
-            let idle = || worker.acknowledged().refused.is_empty();
-            while !round.is_multiple_of(4) && idle() && !working.is_empty() {
-                sleep(Duration::from_millis(1)).await;
+            let after = dice.micros(if round % 3 < 2 { SOON } else { LATER });
+            let point = async {
+                worker.reached(round).await;
+                sleep(after).await;
+            };
+            tokio::select! {
+                () = point => {}
+                ended = working.join_next() => panic!("before it was killed: {ended:?}"),
             }
-            sleep(self.point(round)).await;
             worker.killed.store(true, Ordering::SeqCst);
             server.kill();
             working.join_all().await;
 
-            let Acknowledged { refused: new, works, gone, disabled } =
-                std::mem::take(&mut *worker.acknowledged());
+            let new = std::mem::take(&mut worker.acknowledged().refused);
             if let Some(surviving) = &mut surviving {
                 let all_refused = async {
                     while allowed(surviving, &new).await > 0 {
@@ -333,16 +408,20 @@ impl World {
             server = self.start().await;
             admin = Admin::with_token(&server.grpc, &token).await;
             assert_eq!(allowed(&mut admin, &new).await, 0, "round {round}: in its first answer");
-            for credential in &works {
-                let issued = credential.exchange(&server.grpc, &[], &[]).await;
-                assert!(issued.is_ok(), "round {round}: {issued:?}");
-            }
-            if let Some(credential) = gone.last() {
-                let status = credential.exchange(&server.grpc, &[], &[]).await.unwrap_err();
-                assert_eq!(
-                    (status.code(), reason(&status).as_str()),
-                    (Code::Unauthenticated, "INVALID_CLIENT")
-                );
+            refused.extend(new);
+
+            let (gone, works, disabled) = {
+                let mut acknowledged = worker.acknowledged();
+                counts.add(std::mem::take(&mut acknowledged.since_start));
+                let gone = std::mem::take(&mut acknowledged.gone);
+                let works: Vec<_> = acknowledged.works.values().cloned().collect();
+                (gone, works, std::mem::take(&mut acknowledged.disabled))
+            };
+            assert_secrets(&server.grpc, &works, &gone, round).await;
+            if let Some(survivor) = survivor {
+                // What was right there is no hash here, and a wrong one is: so it is one of them.
+                let newest = gone.last().map(std::slice::from_ref).unwrap_or_default();
+                assert_secrets(&survivor.grpc, &works, newest, round).await;
             }
             for (name, disabled) in disabled {
                 let request = pb::GetCredentialRequest { name };
@@ -350,28 +429,53 @@ impl World {
                 assert_eq!(read.credential.unwrap().disabled, disabled, "round {round}");
             }
             self.assert_nothing_half_done().await;
-            refused.extend(new);
         }
         assert_eq!(allowed(&mut admin, &refused).await, 0, "nothing is forgotten later either");
         if let Some(surviving) = &mut surviving {
             assert_eq!(allowed(surviving, &refused).await, 0);
         }
         server.kill();
-        refused.len()
+        tell(&format!("{count} kills, acknowledged and kept: {counts:?}"));
+        let least = usize::try_from(count / 3).unwrap();
+        assert!(counts.least() >= least, "of some there were too few: {counts:?}");
     }
 }
 
-/// A tenant, the credential whose tokens are revoked one by one, and some that are disabled
-/// and enabled.
-async fn populate(admin: &mut Admin) -> (pb::Credential, Vec<pb::Credential>) {
-    let (crm, _) = admin.acme().await;
-    let mut switches = Vec::new();
-    for _ in 0..2 {
-        let (switch, _) =
-            admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
-        switches.push(switch);
+/// Every secret that works does at a server, and every one that was ended does not.
+async fn assert_secrets(grpc: &str, works: &[Credential], gone: &[Credential], round: u64) {
+    let exchange = async |credential: &Credential| credential.exchange(grpc, &[], &[]).await;
+    for issued in join_all(works.iter().map(exchange)).await {
+        assert!(issued.is_ok(), "round {round}: {issued:?}");
     }
-    (crm, switches)
+    for issued in join_all(gone.iter().map(exchange)).await {
+        let status = issued.expect_err("it was ended");
+        let told = (status.code(), reason(&status));
+        assert_eq!(told, (Code::Unauthenticated, "INVALID_CLIENT".to_owned()), "round {round}");
+    }
+}
+
+/// Credentials that things are done to.
+struct People {
+    /// Whose tokens are revoked one by one.
+    crm: pb::Credential,
+    /// Those that are disabled and enabled.
+    switches: Vec<pb::Credential>,
+    /// Those whose secrets are replaced.
+    rotated: Vec<pb::Credential>,
+    /// Their secrets, by name.
+    known: HashMap<String, Credential>,
+}
+
+async fn populate(admin: &mut Admin) -> People {
+    let (crm, _) = admin.acme().await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await);
+    }
+    let (switches, rotated) = made.split_at(2);
+    let all = |of: &[(pb::Credential, Credential)]| of.iter().map(|(it, _)| it.clone()).collect();
+    let known = rotated.iter().map(|(it, secret)| (it.name.clone(), secret.clone())).collect();
+    People { crm, switches: all(switches), rotated: all(rotated), known }
 }
 
 /// How many of these tokens a server does not call revoked.
@@ -390,19 +494,19 @@ async fn allowed(admin: &mut Admin, tokens: &[String]) -> usize {
 }
 
 #[expect(clippy::print_stdout, reason = "how much was at stake is worth knowing")]
-fn tell(what: &str, refused: usize) {
-    println!("{what}: {refused} tokens were revoked and stayed so");
+fn tell(what: &str) {
+    println!("{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_on_sqlite_that_is_killed_keeps_what_it_acknowledged() {
     let world = World::new(None);
-    tell("SQLite", Box::pin(world.rounds(100, None)).await);
+    Box::pin(world.rounds(60, None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_keeps_what_it_acknowledged_and_the_other_heeds_it() {
     let world = World::new(Some(fresh_database().await));
     let survivor = world.start().await;
-    tell("PostgreSQL", Box::pin(world.rounds(100, Some(&survivor))).await);
+    Box::pin(world.rounds(200, Some(&survivor))).await;
 }
