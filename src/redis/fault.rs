@@ -4,8 +4,17 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Error;
 
-/// How errors begin that Redis 6 wraps into one of the script in which they happened.
-const WRAPPED: [&str; 5] = ["OOM ", "READONLY ", "LOADING ", "MISCONF ", "NOREPLICAS "];
+/// Words of errors that are wrapped into one of the script in which they happened: by Redis 6,
+/// and what our user may not do also by Valkey.
+const WRAPPED: [&str; 7] = [
+    "OOM ",
+    "READONLY ",
+    "LOADING ",
+    "MISCONF ",
+    "NOREPLICAS ",
+    "ACL failure",
+    "user executing the script",
+];
 
 /// A failed call: [`Error::Internal`] if the fault is ours, otherwise Redis' and
 /// [`Error::Unavailable`].
@@ -77,6 +86,9 @@ mod tests {
             "OOM command not allowed when used memory > 'maxmemory'.",
             "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command \
              not allowed when used memory > 'maxmemory'.",
+            "ERR ACL failure in script: User kim has no permissions to run the 'zadd' command",
+            "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: The user \
+             executing the script can't run this command or subcommand",
             "LOADING Redis is loading the dataset in memory",
             "READONLY You can't write against a read only replica.",
             "NOAUTH Authentication required.",

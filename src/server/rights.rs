@@ -12,9 +12,12 @@ local missing = {}
 local function try(...)
   local answer = redis.pcall(...)
   local said = type(answer) == 'table' and answer.err or ''
-  -- The second is how Redis 6 says it.
-  if string.find(said, 'NOPERM', 1, true) or string.find(said, 'executing the script', 1, true) then
-    missing[#missing + 1] = string.lower((...))
+  -- Redis 7, Valkey and Redis 6 each have words of their own for it.
+  for _, words in ipairs({ 'NOPERM', 'ACL failure', 'user executing the script' }) do
+    if string.find(said, words, 1, true) then
+      missing[#missing + 1] = string.lower((...))
+      return
+    end
   end
 end
 local one, other = KEYS[1], KEYS[2]

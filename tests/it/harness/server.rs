@@ -94,7 +94,10 @@ impl Keyward {
         let settings: Vec<_> =
             settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         let config = config(folder, None, &settings);
-        Server::start(&config, Clock::system()).await.expect_err("it does not start")
+        match Server::start(&config, Clock::system()).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error,
+        }
     }
 
     /// Several servers on one PostgreSQL, and on one Redis if there is one.
