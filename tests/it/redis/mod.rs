@@ -150,8 +150,8 @@ async fn a_script_that_fails_is_a_fault_of_ours_and_no_reason_to_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_needs_no_more_rights_than_the_commands_that_are_used() {
     let server = RedisServer::start();
-    let rights = "on >p%40ss:word/! ~keyward:* &keyward:* +eval +evalsha +get +set +del +time \
-                  +info +publish +subscribe +ping";
+    let rights = "on >p%40ss:word/! ~keyward:* resetchannels &keyward:* +eval +evalsha +get +set \
+                  +del +time +info +publish +subscribe +ping";
     let rule: Vec<_> = ["acl", "setuser", "kim"].into_iter().chain(rights.split(' ')).collect();
     server.cli(&rule);
     let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port);
