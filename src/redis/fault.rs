@@ -4,8 +4,8 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Error;
 
-/// Words of errors that are wrapped into one of the script in which they happened: by Redis 6,
-/// and what our user may not do also by Valkey.
+/// Words of errors that are wrapped into one of the script in which they happened: by Redis 6;
+/// and what our user may not do by Redis up to 7.0, and by Valkey.
 const WRAPPED: [&str; 7] = [
     "OOM ",
     "READONLY ",

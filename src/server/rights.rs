@@ -12,7 +12,7 @@ local missing = {}
 local function try(...)
   local answer = redis.pcall(...)
   local said = type(answer) == 'table' and answer.err or ''
-  -- Redis 7, Valkey and Redis 6 each have words of their own for it.
+  -- Redis, Valkey, and Redis up to 7.0 have words of their own for it.
   for _, words in ipairs({ 'NOPERM', 'ACL failure', 'user executing the script' }) do
     if string.find(said, words, 1, true) then
       missing[#missing + 1] = string.lower((...))

@@ -2,7 +2,9 @@
 //! sentence, and everything as it was.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,10 +25,21 @@ fn used() -> TempDir {
 /// What `serve` says when it cannot start.
 fn refused(arguments: &[&str]) -> String {
     let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
-    let finished = Finished::of(&mut keyward(arguments));
-    assert_ne!(finished.code, Some(0), "{finished:?}");
-    assert_eq!(finished.stdout, "");
-    finished.stderr
+    let mut command = keyward(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
+        told.extend([&line, "\n"]);
+        if line.contains("serving") {
+            // It would go on for ever.
+            child.kill().unwrap();
+            panic!("it starts: {told}");
+        }
+    }
+    let finished = child.wait_with_output().unwrap();
+    assert_ne!(finished.status.code(), Some(0), "{told}");
+    assert_eq!(finished.stdout, b"");
+    told
 }
 
 #[test]
