@@ -294,20 +294,27 @@ impl World {
         Mint { service: service.unwrap(), store }
     }
 
-    /// A number that a query of the database tells.
-    async fn number(&self, sql: &'static str) -> i64 {
+    /// The numbers that queries of the database tell.
+    async fn numbers<const N: usize>(&self, queries: [&'static str; N]) -> Vec<i64> {
+        let mut numbers = Vec::with_capacity(N);
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();
-            return sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+            for sql in queries {
+                numbers.push(sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap());
+            }
+            return numbers;
         }
         let file = self.folder.path().join("keyward.db");
         let mut connection = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
-        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+        for sql in queries {
+            numbers.push(sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap());
+        }
+        numbers
     }
 
     /// Each change is there with its revocation and its event, or not at all.
     async fn assert_nothing_half_done(&self) {
-        for (what, sql) in [
+        let faults = [
             (
                 "the list has a gap",
                 "select count(*) from revocation_feed where last_number <> (select count(*) from \
@@ -344,8 +351,10 @@ impl World {
                  'acme' and not refused) + (select count(*) from audit_events where action = \
                  'DeleteCredential' and not refused)",
             ),
-        ] {
-            assert_eq!(self.number(sql).await, 0, "{what}");
+        ];
+        let numbers = self.numbers(faults.map(|(_, sql)| sql)).await;
+        for ((what, _), number) in faults.iter().zip(numbers) {
+            assert_eq!(number, 0, "{what}");
         }
     }
 
