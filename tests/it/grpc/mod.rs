@@ -21,6 +21,5 @@ mod revocations;
 mod tokens;
 mod usage;
 pub(crate) mod warm;
-mod warm;
 mod watching;
 mod wire;
