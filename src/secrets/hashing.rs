@@ -73,7 +73,7 @@ impl Hasher {
         let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
         let pepper = Pepper { key: master.derive("pepper")?, id };
         let cores = available_parallelism().map_or(1, usize::from);
-        let decoy = pepper.hash(&Secret::new(String::new()), &mut Memory::new())?;
+        let decoy = pepper.decoy()?;
         Ok(Self {
             pepper: Arc::new(pepper),
             running: Arc::new(Semaphore::new(cores)),
@@ -138,14 +138,16 @@ impl Pepper {
         let params = self.params()?;
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
         self.compute(&params, secret, &salt, &mut output, memory)?;
-        let hash = PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(&params).map_err(fault)?,
-            salt: Some(Salt::new(&salt).map_err(fault)?),
-            hash: Some(Output::new(&output).map_err(fault)?),
-        };
-        Ok(hash.to_string())
+        phc(&params, &salt, &output)
+    }
+
+    /// What looks like a hash, and is that of nothing anyone could have.
+    fn decoy(&self) -> Result<String> {
+        let mut salt = [0; Salt::RECOMMENDED_LENGTH];
+        random::fill(&mut salt)?;
+        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+        random::fill(&mut output)?;
+        phc(&self.params()?, &salt, &output)
     }
 
     fn verify(&self, secret: &Secret, hash: &str, memory: &mut Memory) -> Result<bool> {
@@ -191,6 +193,60 @@ impl Pepper {
     }
 }
 
+/// A hash as a PHC string.
+fn phc(params: &Params, salt: &[u8], output: &[u8]) -> Result<String> {
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(params).map_err(fault)?,
+        salt: Some(Salt::new(salt).map_err(fault)?),
+        hash: Some(Output::new(output).map_err(fault)?),
+    };
+    Ok(hash.to_string())
+}
+
 fn fault(error: impl std::fmt::Display) -> Error {
     Error::internal(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pepper(key: u8) -> Pepper {
+        Pepper { key: Zeroizing::new([key; 32]), id: KeyId::new(b"test").unwrap() }
+    }
+
+    #[test]
+    fn a_hash_is_its_secrets_under_its_pepper_and_the_decoy_is_nobodys() {
+        let mut memory = Memory::new();
+        let secret = Secret::new("kws_0123");
+        let hash = pepper(1).hash(&secret, &mut memory).unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1,keyid="), "{hash}");
+        let mut matches = |pepper: Pepper, secret: &str, hash: &str| {
+            pepper.verify(&Secret::new(secret), hash, &mut memory).unwrap()
+        };
+        assert!(matches(pepper(1), "kws_0123", &hash));
+        assert!(!matches(pepper(1), "kws_012", &hash));
+        assert!(!matches(pepper(2), "kws_0123", &hash));
+        let decoy = pepper(1).decoy().unwrap();
+        assert_eq!(decoy.len(), hash.len());
+        assert!(!matches(pepper(1), "", &decoy));
+    }
+
+    #[test]
+    fn what_the_library_hashed_is_understood_and_the_other_way_round() {
+        use argon2::{PasswordHasher, PasswordVerifier};
+        let ours = pepper(1);
+        let params = ours.params().unwrap();
+        let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+        let library =
+            Argon2::new_with_secret(ours.key.as_slice(), algorithm, version, params).unwrap();
+        let mut memory = Memory::new();
+        let theirs = library.hash_password_with_salt(b"kws_0123", &[7; 16]).unwrap().to_string();
+        assert!(ours.verify(&Secret::new("kws_0123"), &theirs, &mut memory).unwrap());
+        let hash = ours.hash(&Secret::new("kws_0123"), &mut memory).unwrap();
+        let hash = PasswordHash::new(&hash).unwrap();
+        assert!(library.verify_password(b"kws_0123", &hash).is_ok());
+    }
 }

@@ -104,7 +104,7 @@ async fn counts_add_up_and_skip_what_is_gone(backend: Backend) {
     tx.commit().await.unwrap();
     let day = |credential: &Credential, day, exchanges, checks| UsageDay {
         date: date(2026, 6, day),
-        credential: credential.name.credential.clone(),
+        credential: credential.name.credential,
         exchanges,
         checks,
     };
