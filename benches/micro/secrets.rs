@@ -1,10 +1,13 @@
-//! Whether a string has the form of a secret, checksum and all.
+//! Whether a string has the form of a secret, checksum and all; and whether it was found right
+//! before, among a hundred thousand that were, beside the tag that this takes.
 
 use std::hint::black_box;
 
-use criterion::Criterion;
-use keyward::domain::{CredentialId, CredentialKind};
-use keyward::secrets::Prefixes;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion};
+use keyward::domain::{CredentialId, CredentialKind, TenantId};
+use keyward::secrets::{Prefixes, Presented, Tagger, Verified};
+use zeroize::Zeroizing;
 
 pub(super) fn measure(criterion: &mut Criterion) {
     let prefixes = Prefixes::default();
@@ -18,5 +21,28 @@ pub(super) fn measure(criterion: &mut Criterion) {
             bencher.iter(|| prefixes.is_plausible(black_box(&secret), kind, &id));
         });
     }
+    remembered(&mut group, &prefixes, &id);
     group.finish();
+}
+
+fn remembered(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    prefixes: &Prefixes,
+    credential: &CredentialId,
+) {
+    const REMEMBERED: i64 = 100_000;
+    let tenant = TenantId::parse("acme").unwrap();
+    let secret = prefixes.generate(CredentialKind::ClientSecret, credential).unwrap();
+    let presented = |version| Presented { tenant: &tenant, credential, version, secret: &secret };
+    let verified = Verified::new().unwrap();
+    (0..REMEMBERED).for_each(|version| verified.keep(&presented(version)).unwrap());
+    let tagger = Tagger::new(&Zeroizing::new([7; 32]));
+    group.bench_function("tag alone", |bencher| {
+        bencher.iter(|| tagger.tag(black_box(&presented(1))).unwrap());
+    });
+    for (name, version) in [("one that was right", 1), ("one that was not", REMEMBERED)] {
+        group.bench_function(format!("remembering {name}"), |bencher| {
+            bencher.iter(|| verified.knows(black_box(&presented(version))).unwrap());
+        });
+    }
 }
