@@ -16,10 +16,6 @@ pub(super) type Memory = Vec<argon2::Block>;
 /// When a thread that has nothing to do gives its memory back.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// How far the system puts these threads behind others: as far as it can.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 19;
-
 /// Threads that wait for jobs. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Workers(Sender<Job>);
@@ -66,10 +62,20 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Where a thread has no place of its own in the order, all are equal.
+/// Lets all others go first, and at once: a thread that were only nice could finish its slice
+/// while they wait. Where a system has no such place, all are equal.
 fn step_back() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "hashing threads run with the priority of all others");
+    {
+        use thread_priority::{
+            NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+            set_thread_priority_and_policy, thread_native_id,
+        };
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let thread = thread_native_id();
+        let done = set_thread_priority_and_policy(thread, ThreadPriority::Min, policy);
+        if let Err(error) = done {
+            tracing::debug!(?error, "hashing threads run with the priority of all others");
+        }
     }
 }
