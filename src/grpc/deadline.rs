@@ -9,9 +9,8 @@ use tonic::body::Body;
 
 use crate::error::Error;
 
-/// Answers within the caller's `grpc-timeout`, and within `longest` whatever he says.
-/// Streams (health watching, reflection) are answered when they begin, so that they
-/// are not cut.
+/// Answers within the limit. Streams (health watching, reflection) are answered when they
+/// begin, so that they are not cut.
 pub(super) async fn enforce(
     limit: Duration,
     answer: impl Future<Output = Response<Body>>,
@@ -21,7 +20,8 @@ pub(super) async fn enforce(
         .unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
 }
 
-/// How long the answer to a request may take.
+/// How long the answer to a request may take: the caller's `grpc-timeout`, and no longer than
+/// `longest` whatever he says.
 pub(super) fn limit(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
     Ok(requested(headers)?.map_or(longest, |asked| asked.min(longest)))
 }

@@ -1,5 +1,6 @@
 //! The link to Redis or Valkey: one connection for all, that mends itself. It knows no
-//! more than how to run scripts and pass messages on; what they mean is its users' affair.
+//! more than how to run scripts, keep values for a while and pass messages on; what they mean is
+//! its users' affair.
 //!
 //! Nothing here waits for a Redis that is away. Calls fail at once while the link is down,
 //! the first one that gets no answer takes it down for all, and whoever keeps the link

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use zeroize::Zeroize;
+
 use crate::error::{Error, Result};
 
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
@@ -56,7 +58,11 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE);
         match next {
             Ok(job) => job(&mut memory),
-            Err(RecvTimeoutError::Timeout) => memory = Memory::new(),
+            Err(RecvTimeoutError::Timeout) => {
+                // What is left there was made from secrets.
+                memory.zeroize();
+                memory = Memory::new();
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }

@@ -1,13 +1,12 @@
 //! Tokens of ours that were looked at before: a signature that was right stays right, so it is
 //! verified once. Whether the token is accepted now is asked every time.
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use crate::domain::{CredentialId, RoleId, ScopeSet};
 use crate::keys::{Claims, KeyRing, Rejection, jwt};
