@@ -38,13 +38,11 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Hasher {
     pepper: Arc<Pepper>,
-    /// One permit for each hash that runs.
-    running: Arc<Semaphore>,
     /// One permit for each hash that runs or waits.
     admitted: Arc<Semaphore>,
     longest_wait: Duration,
     workers: Workers,
-    /// How many were computed.
+    /// How many were begun.
     computed: Counter,
     /// A hash of nothing anyone has, for clients that do not exist.
     decoy: String,
@@ -76,7 +74,6 @@ impl Hasher {
         let decoy = pepper.decoy()?;
         Ok(Self {
             pepper: Arc::new(pepper),
-            running: Arc::new(Semaphore::new(cores)),
             admitted: Arc::new(Semaphore::new(cores + queue.length)),
             longest_wait: queue.longest_wait,
             workers: Workers::new(cores)?,
@@ -98,12 +95,12 @@ impl Hasher {
     /// The hash of a secret, as a PHC string.
     pub async fn hash(&self, secret: Secret) -> Result<String> {
         let slot = self.reserve()?;
-        self.run(&slot, move |pepper, memory| pepper.hash(&secret, memory)).await?
+        self.run(slot, move |pepper, memory| pepper.hash(&secret, memory)).await?
     }
 
     /// Whether the secret has this hash. Without a hash (no such client, or a secret
     /// that cannot be right) the same work is done and the answer is no.
-    pub async fn verify(&self, slot: &Slot, secret: Secret, hash: Option<String>) -> Result<bool> {
+    pub async fn verify(&self, slot: Slot, secret: Secret, hash: Option<String>) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
         let matches =
@@ -113,21 +110,18 @@ impl Hasher {
 
     async fn run<T: Send + 'static>(
         &self,
-        _slot: &Slot,
+        slot: Slot,
         work: impl FnOnce(&Pepper, &mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
-        let turn =
-            tokio::time::timeout(self.longest_wait, Arc::clone(&self.running).acquire_owned());
-        let permit = turn.await.map_err(|_| OVERLOADED)?.map_err(fault)?;
-        self.computed.inc();
-        let pepper = Arc::clone(&self.pepper);
+        let (pepper, computed) = (Arc::clone(&self.pepper), self.computed.clone());
         let job = move |memory: &mut Memory| {
+            computed.inc();
             let outcome = work(&pepper, memory);
-            // Held by the work itself: a caller who goes away does not free a core early.
-            drop(permit);
+            // Held by the work itself: a caller who goes away makes no room early.
+            drop(slot);
             outcome
         };
-        self.workers.run(job).await
+        self.workers.run(self.longest_wait, job).await?.ok_or(OVERLOADED)
     }
 }
 

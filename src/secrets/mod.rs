@@ -10,7 +10,7 @@ pub mod page_token;
 pub mod random;
 pub mod sealing;
 pub mod verified;
-mod workers;
+pub mod workers;
 
 pub use format::{Prefixes, Secret};
 pub use hashing::{Hasher, Queue, Slot};

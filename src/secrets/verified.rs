@@ -96,9 +96,14 @@ impl Verified {
         Ok(Self { tagger: Tagger::new(&key), since: Stopwatch::start(), tags })
     }
 
+    /// The tag of what was presented: of use here alone.
+    pub fn tag(&self, presented: &Presented<'_>) -> Result<Tag> {
+        self.tagger.tag(presented)
+    }
+
     /// Whether this secret was right a while ago.
     pub fn knows(&self, presented: &Presented<'_>) -> Result<bool> {
-        let tag = self.tagger.tag(presented)?;
+        let tag = self.tag(presented)?;
         let now = self.second();
         let kept = self.tags.get(&tag);
         Ok(kept.is_some_and(|kept| u64::from(now.saturating_sub(kept)) < LIFE.as_secs()))
@@ -106,7 +111,7 @@ impl Verified {
 
     /// Keeps that this secret is right.
     pub fn keep(&self, presented: &Presented<'_>) -> Result<()> {
-        self.tags.insert(self.tagger.tag(presented)?, self.second());
+        self.tags.insert(self.tag(presented)?, self.second());
         Ok(())
     }
 

@@ -1,11 +1,14 @@
 //! Threads that compute and do nothing else, behind everything that answers callers: a flood
 //! of hashes takes the time that is left over, and keeps nobody waiting who needs none.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use zeroize::Zeroize;
 
 use crate::error::{Error, Result};
@@ -37,17 +40,30 @@ impl Workers {
         Ok(Self(jobs))
     }
 
-    /// Does a job on one of the threads, as soon as one is free.
+    /// Does a job on one of the threads, in the order of asking: what it says, or `None` if it
+    /// did not begin in time.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        longest_wait: Duration,
         job: impl FnOnce(&mut Memory) -> T + Send + 'static,
-    ) -> Result<T> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let ended = |_| Error::internal("a hashing thread has ended");
-        // Whoever asked may have gone away meanwhile.
-        let job = Box::new(move |memory: &mut Memory| drop(answer.send(job(memory))));
+    ) -> Result<Option<T>> {
+        let (answer, mut answered) = oneshot::channel();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&begun);
+        let job = Box::new(move |memory: &mut Memory| {
+            // Nobody waits for it any more: the time is for those who do.
+            if !answer.is_closed() {
+                begins.store(true, Ordering::Relaxed);
+                drop(answer.send(job(memory)));
+            }
+        });
         self.0.send(job).map_err(|_| Error::internal("no hashing thread is there"))?;
-        answered.await.map_err(ended)
+        let answered = match timeout(longest_wait, &mut answered).await {
+            Ok(answered) => answered,
+            Err(_) if begun.load(Ordering::Relaxed) => answered.await,
+            Err(_) => return Ok(None),
+        };
+        answered.map(Some).map_err(|_| Error::internal("a hashing thread has ended"))
     }
 }
 
@@ -68,9 +84,9 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Lets all others go first, and at once: a thread that were only nice could finish its slice
-/// while they wait. Where a system has no such place, all are equal.
-fn step_back() {
+/// Lets all others go before this thread, and at once: if it were only nice, it could finish its
+/// slice while they wait. Where a system has no such place, all are equal.
+pub fn step_back() {
     #[cfg(target_os = "linux")]
     {
         use thread_priority::{

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Service;
 use crate::domain::{Client, CredentialId, CredentialKind};
 use crate::error::{Error, Result};
-use crate::secrets::Secret;
+use crate::secrets::{Secret, Slot};
 
 /// How a client proves itself.
 #[derive(Clone, Debug)]
@@ -69,22 +69,41 @@ impl Service {
         let guess = self.begin_guess(id, source).await?;
         let read = self.client_afresh(id).await?;
         let version = read.as_ref().and_then(|client| accepted(client, secret, self.now()));
-        let hash = self.hash_of(id, version).await?;
-        let heard_of = self.proofs.heard_of(id, read.as_deref().zip(version), secret).await?;
-        if !heard_of && !self.hasher.verify(&slot, secret.clone(), hash).await? {
+        if !self.is_right(slot, id, read.as_deref().zip(version), secret).await? {
             guess.failed().await;
             return Err(Error::InvalidClient);
         }
         // The hash may have waited for seconds: what counts is how things stand after it.
-        let client = self.client_afresh(id).await?.ok_or(Error::InvalidClient)?;
-        let version = accepted(&client, secret, self.now())
-            .filter(|now| Some(*now) == version)
-            .ok_or(Error::InvalidClient)?;
-        self.proofs.keep_here(&client, version, secret)?;
-        if !heard_of {
-            self.proofs.tell(&client, version, secret).await?;
+        let client = self.current_client(id).await?.ok_or(Error::InvalidClient)?;
+        let still = accepted(&client, secret, self.now()) == version;
+        if still { Ok(client) } else { Err(Error::InvalidClient) }
+    }
+
+    /// Whether this is that secret of the client; it is not, if there is none. The work is the
+    /// same.
+    async fn is_right(
+        &self,
+        slot: Slot,
+        id: &CredentialId,
+        wanted: Option<(&Client, i64)>,
+        secret: &Secret,
+    ) -> Result<bool> {
+        // Apart: what it is handed to would each make room for it once more.
+        let compute = Box::pin(async {
+            if self.proofs.heard_of(id, wanted, secret).await? {
+                return Ok(true);
+            }
+            let hash = self.hash_of(id, wanted.map(|(_, version)| version)).await?;
+            let matches = self.hasher.verify(slot, secret.clone(), hash).await?;
+            if let (true, Some((client, version))) = (matches, wanted) {
+                self.proofs.tell(client, version, secret).await?;
+            }
+            Ok(matches)
+        });
+        match wanted {
+            Some((client, version)) => self.proofs.find_out(client, version, secret, compute).await,
+            None => compute.await,
         }
-        Ok(client)
     }
 
     /// The hash that a secret would have to match. The statement is the same where there is

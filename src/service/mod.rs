@@ -24,6 +24,7 @@ mod roles;
 mod scopes;
 mod secrets;
 mod signing_keys;
+mod single_flight;
 mod snapshots;
 mod tenants;
 mod tokens;

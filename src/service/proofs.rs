@@ -2,10 +2,12 @@
 //! a restart is no storm of hashes. Whoever asks has the client as it is now, and asks for a
 //! secret of it that is accepted now: a memory outlives nothing.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::single_flight::SingleFlight;
 use crate::domain::{Client, CredentialId};
-use crate::error::Result;
+use crate::error::{Repeated, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
 use crate::secrets::{MasterKey, Presented, Secret, Tagger, Verified};
@@ -18,6 +20,7 @@ const SHARED_LIFE: Duration = Duration::from_hours(24);
 pub(super) struct Proofs {
     here: Verified,
     shared: Option<Shared>,
+    under_way: SingleFlight,
 }
 
 /// The tags that all replicas share, under a key that comes from the master key: Redis, and
@@ -26,14 +29,17 @@ pub(super) struct Proofs {
 struct Shared {
     redis: Redis,
     tagger: Tagger,
+    telling: Mutex<Repeated>,
 }
 
 impl Proofs {
     pub(super) fn new(master: &MasterKey, redis: Option<Redis>) -> Result<Self> {
         let shared = redis.map(|redis| {
-            Ok(Shared { redis, tagger: Tagger::new(&master.derive("verified secrets")?) })
+            let tagger = Tagger::new(&master.derive("verified secrets")?);
+            Ok(Shared { redis, tagger, telling: Mutex::default() })
         });
-        Ok(Self { here: Verified::new()?, shared: shared.transpose()? })
+        let under_way = SingleFlight::default();
+        Ok(Self { here: Verified::new()?, shared: shared.transpose()?, under_way })
     }
 
     /// How many secrets are remembered here.
@@ -58,36 +64,46 @@ impl Proofs {
             return Ok(false);
         };
         let key = shared.key(id, right.map_or(0, |(_, version)| version));
-        match shared.redis.find_for(&key, SHARED_LIFE).await {
-            Ok(kept) => match (kept, right) {
-                (Some(kept), Some((client, version))) => {
-                    Ok(same(&kept, &shared.tagger.tag(&presented(client, version, secret))?))
-                }
-                _ => Ok(false),
-            },
-            // A hash says it too.
-            Err(error) => {
-                tracing::debug!(%error, "Redis was not asked for a secret");
-                Ok(false)
+        let kept = shared.redis.find_for(&key, SHARED_LIFE).await;
+        // Without an answer, a hash says it too.
+        let kept = shared.heed(kept).flatten();
+        match (kept, right) {
+            (Some(kept), Some((client, version))) => {
+                Ok(same(&kept, &shared.tagger.tag(&presented(client, version, secret))?))
             }
+            _ => Ok(false),
         }
     }
 
-    /// Keeps that this secret of the client is right.
-    pub(super) fn keep_here(&self, client: &Client, version: i64, secret: &Secret) -> Result<()> {
-        self.here.keep(&presented(client, version, secret))
+    /// Whether this secret of the client is right, as `compute` says. Whoever asks the same
+    /// meanwhile hears the same.
+    pub(super) async fn find_out(
+        &self,
+        client: &Client,
+        version: i64,
+        secret: &Secret,
+        compute: impl Future<Output = Result<bool>>,
+    ) -> Result<bool> {
+        let presented = presented(client, version, secret);
+        if self.here.knows(&presented)? {
+            return Ok(true);
+        }
+        let right = self.under_way.answer(self.here.tag(&presented)?, compute).await?;
+        if right {
+            self.here.keep(&presented)?;
+        }
+        Ok(right)
     }
 
-    /// Tells other replicas that it is.
+    /// Tells other replicas that this secret of the client is right.
     pub(super) async fn tell(&self, client: &Client, version: i64, secret: &Secret) -> Result<()> {
         let Some(shared) = &self.shared else {
             return Ok(());
         };
         let key = shared.key(&client.name.credential, version);
         let tag = shared.tagger.tag(&presented(client, version, secret))?;
-        if let Err(error) = shared.redis.keep_for(&key, &tag, SHARED_LIFE).await {
-            tracing::debug!(%error, "Redis was not told of a secret");
-        }
+        let told = shared.redis.keep_for(&key, &tag, SHARED_LIFE).await;
+        shared.heed(told);
         Ok(())
     }
 }
@@ -95,6 +111,21 @@ impl Proofs {
 impl Shared {
     fn key(&self, credential: &CredentialId, version: i64) -> String {
         self.redis.key("verified", &format!("{credential}:{version}"))
+    }
+
+    /// What Redis says, if it does.
+    fn heed<T>(&self, answer: Result<T>) -> Option<T> {
+        let (answer, outcome) = match answer {
+            Ok(answer) => (Some(answer), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        telling.note(
+            &outcome,
+            "Redis does not tell which secrets were right lately: the first use of each costs a hash",
+            "Redis tells again which secrets were right lately",
+        );
+        answer
     }
 }
 

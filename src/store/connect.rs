@@ -174,6 +174,8 @@ async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
     SqlitePoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.acquire_timeout)
+        // A file does not hang up.
+        .test_before_acquire(false)
         .connect_with(file)
         .await
         .map_err(fault)

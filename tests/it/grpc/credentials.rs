@@ -176,12 +176,16 @@ async fn a_key_deleted_while_it_waits_for_its_hash_is_refused(backend: Backend) 
     let kw = backend.start_with(&patient).await;
     let mut admin = kw.admin().await;
     admin.acme().await;
-    let (credential, key) = admin.credential(CRM, Kind::ApiKey).await;
+    let mut keys = Vec::new();
+    for _ in 0..MANY {
+        keys.push(admin.credential(CRM, Kind::ApiKey).await.1.secret);
+    }
     let hashes = kw.server().service.hashes();
     let start = hashes.get();
-    let asked: Vec<_> = (0..MANY)
-        .map(|_| {
-            let (mut tokens, token) = (admin.tokens.clone(), key.secret.clone());
+    let asked: Vec<_> = keys
+        .into_iter()
+        .map(|token| {
+            let mut tokens = admin.tokens.clone();
             let request = keyward::proto::token::IntrospectTokenRequest { token };
             tokio::spawn(async move { tokens.introspect_token(request).await })
         })
@@ -190,8 +194,8 @@ async fn a_key_deleted_while_it_waits_for_its_hash_is_refused(backend: Backend) 
     while hashes.get() < start + 4 {
         tokio::task::yield_now().await;
     }
-    let request = pb::DeleteCredentialRequest { name: credential.name, etag: String::new() };
-    admin.credentials.delete_credential(request).await.unwrap();
+    let request = pb::DeleteApplicationRequest { name: CRM.to_owned(), ..Default::default() };
+    admin.applications.delete_application(request).await.unwrap();
     let begun = hashes.get() - start;
     let mut active = 0;
     for answer in asked {

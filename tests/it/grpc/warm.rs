@@ -1,6 +1,7 @@
 //! Warm clients: those whose secret was right a while ago. They pay for no hash, and are refused
 //! as soon as everybody else is.
 
+use futures_util::future::join_all;
 use keyward::domain::{CredentialId, CredentialKind};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -12,6 +13,7 @@ use crate::harness::{
 
 on_both_databases!(
     a_secret_that_was_right_costs_no_second_hash,
+    first_uses_of_one_secret_at_once_cost_one_hash,
     a_secret_that_is_only_nearly_right_is_no_warm_one,
     whatever_ends_a_client_ends_a_warm_one_at_once,
     a_warm_client_gets_what_it_is_given_at_once,
@@ -41,6 +43,21 @@ async fn a_secret_that_was_right_costs_no_second_hash(backend: Backend) {
             client.token(&kw.grpc()).await;
         }
         assert_eq!(hashes(&kw) - before, 1);
+    }
+}
+
+async fn first_uses_of_one_secret_at_once_cost_one_hash(backend: Backend) {
+    const MANY: usize = 20;
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let (_, key) = admin.credential(CRM, Kind::ApiKey).await;
+    for client in [crm, key] {
+        let before = hashes(&kw);
+        let grpc = kw.grpc();
+        let uses = join_all((0..MANY).map(|_| client.exchange(&grpc, &[], &[]))).await;
+        assert!(uses.iter().all(Result::is_ok));
+        assert_eq!(hashes(&kw) - before, 1, "one finds out for all");
     }
 }
 
