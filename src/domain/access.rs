@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -93,7 +94,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// Which credential, application and tenant.
-    pub credential: CredentialName,
+    pub credential: Arc<CredentialName>,
     /// The application's roles.
     pub roles: Vec<RoleId>,
     /// The scopes.
@@ -202,8 +203,16 @@ impl Client {
             limits.map(|limits| LimitsOf { level, name: name(), limits })
         };
         [
-            of(LimitLevel::Credential, &|| self.name.to_string(), self.credential_limits),
-            of(LimitLevel::Application, &|| self.subject.to_string(), self.application_limits),
+            of(
+                LimitLevel::Credential,
+                &|| self.name.to_string(),
+                self.credential_limits.as_deref().copied(),
+            ),
+            of(
+                LimitLevel::Application,
+                &|| self.subject.to_string(),
+                self.application_limits.as_deref().copied(),
+            ),
             of(LimitLevel::Tenant, &|| self.tenant.id.name(), tenant_limits),
         ]
         .into_iter()

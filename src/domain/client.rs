@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 pub struct Client {
     /// Whose it is. Clients of one tenant may share it.
     pub tenant: Arc<Tenant>,
-    /// The credential's name, with the application's.
-    pub name: CredentialName,
+    /// The credential's name, with the application's. Shared with all that is told of it.
+    pub name: Arc<CredentialName>,
     /// The application's resource name: the subject of tokens.
     pub subject: Box<str>,
     /// The scopes that the application can use now.
@@ -33,8 +33,9 @@ pub struct Client {
     disabled: bool,
     /// When the first of credential and application ends, or the policy ends them.
     ends_at: Option<Timestamp>,
-    pub(super) application_limits: Option<Limits>,
-    pub(super) credential_limits: Option<Limits>,
+    /// Few have any.
+    pub(super) application_limits: Option<Box<Limits>>,
+    pub(super) credential_limits: Option<Box<Limits>>,
 }
 
 /// What tells one secret of a credential from another.
@@ -100,7 +101,7 @@ impl Client {
             policy.latest_end(credential.record.created_at),
         ];
         Self {
-            name: credential.name.clone(),
+            name: Arc::new(credential.name.clone()),
             subject: application.name.to_string().into(),
             scopes: application.effective_scopes,
             roles: application.settings.roles.into_iter().collect(),
@@ -116,8 +117,10 @@ impl Client {
                 || application.owner_disabled
                 || credential.settings.disabled,
             ends_at: ends.into_iter().flatten().min(),
-            application_limits: policy.application_limits(application.settings.limits),
-            credential_limits: credential.settings.limits,
+            application_limits: policy
+                .application_limits(application.settings.limits)
+                .map(Box::new),
+            credential_limits: credential.settings.limits.map(Box::new),
             tenant: Arc::new(tenant),
         }
     }

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 use super::Service;
 use super::history::{History, Mark};
 use crate::clock::Stopwatch;
-use crate::domain::{Client, CredentialId, Endpoints, RoleId, ScopeSet, SecretMark, TenantId};
+use crate::domain::{
+    Client, CredentialId, CredentialName, Endpoints, RoleId, ScopeSet, SecretMark, TenantId,
+};
 use crate::error::{Error, Result};
 
 /// How much memory clients may take: one is some 800 bytes.
@@ -181,6 +183,7 @@ fn weight_of(client: &Client) -> usize {
     let roles = client.roles.iter().map(|role| size_of::<RoleId>() + role.as_str().len());
     ENTRY
         + size_of::<Client>()
+        + size_of::<CredentialName>()
         + client.subject.len()
         + client.name.application.tenant.as_str().len()
         + client.name.application.application.as_str().len()

@@ -159,7 +159,7 @@ impl Service {
         let Some((believed, client)) = self.live_token(token.expose()).await? else {
             return Ok(());
         };
-        let (claims, name) = (&believed.claims, &client.name);
+        let (claims, name) = (&believed.claims, &*client.name);
         let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
         self.audited(&attempt, async {
             if !caller.may_revoke(&client.name.application) {

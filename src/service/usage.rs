@@ -1,9 +1,9 @@
 //! Use of credentials: counted in memory and written in batches, so that a token costs no
 //! row. What was counted since the last batch is lost in a crash: seconds, not more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -26,19 +26,31 @@ pub(super) struct Usage {
     writer: tokio::sync::Mutex<()>,
 }
 
-type Pending = HashMap<CredentialName, Used>;
+type Pending = HashMap<Arc<CredentialName>, Used>;
 
 #[derive(Clone, Debug)]
 struct Used {
     last: Timestamp,
     address: Option<IpAddr>,
-    days: BTreeMap<Date, Counts>,
+    /// One as a rule, and at midnight two.
+    days: Vec<(Date, Counts)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     exchanges: i64,
     checks: i64,
+}
+
+impl Used {
+    fn on(&mut self, date: Date) -> &mut Counts {
+        let known = self.days.iter().position(|(day, _)| *day == date);
+        let place = known.unwrap_or_else(|| {
+            self.days.push((date, Counts::default()));
+            self.days.len() - 1
+        });
+        &mut self.days[place].1
+    }
 }
 
 impl Usage {
@@ -49,23 +61,20 @@ impl Usage {
 
     fn count(
         &self,
-        credential: &CredentialName,
+        credential: &Arc<CredentialName>,
         kind: UseKind,
         at: Timestamp,
         address: Option<IpAddr>,
     ) {
         let mut pending = self.pending();
-        let used = match pending.get_mut(credential) {
-            Some(used) => used,
-            None => pending.entry(credential.clone()).or_insert(Used {
-                last: at,
-                address,
-                days: BTreeMap::new(),
-            }),
-        };
+        let used = pending.entry(Arc::clone(credential)).or_insert_with(|| Used {
+            last: at,
+            address,
+            days: Vec::with_capacity(1),
+        });
         used.last = used.last.max(at);
         used.address = address.or(used.address);
-        let counts = used.days.entry(day(at)).or_default();
+        let counts = used.on(day(at));
         match kind {
             UseKind::Exchange => counts.exchanges += 1,
             UseKind::Check => counts.checks += 1,
@@ -73,20 +82,20 @@ impl Usage {
     }
 
     /// What was counted, tenant by tenant: a batch locks few.
-    fn counted(&self) -> Vec<CredentialName> {
+    fn counted(&self) -> Vec<Arc<CredentialName>> {
         let mut names: Vec<_> = self.pending().keys().cloned().collect();
         names.sort_by_cached_key(ToString::to_string);
         names
     }
 
     /// Takes what was counted of these.
-    fn take(&self, names: &[CredentialName]) -> Vec<(CredentialName, Used)> {
+    fn take(&self, names: &[Arc<CredentialName>]) -> Vec<(Arc<CredentialName>, Used)> {
         let mut pending = self.pending();
         names.iter().filter_map(|name| pending.remove_entry(name)).collect()
     }
 
     /// Puts back what could not be written.
-    fn put_back(&self, unwritten: Vec<(CredentialName, Used)>) {
+    fn put_back(&self, unwritten: Vec<(Arc<CredentialName>, Used)>) {
         let mut pending = self.pending();
         for (credential, old) in unwritten {
             let Some(new) = pending.get_mut(&credential) else {
@@ -95,7 +104,7 @@ impl Usage {
             };
             new.address = new.address.or(old.address);
             for (day, counts) in old.days {
-                let sum = new.days.entry(day).or_default();
+                let sum = new.on(day);
                 sum.exchanges += counts.exchanges;
                 sum.checks += counts.checks;
             }
@@ -132,7 +141,7 @@ impl Service {
         Ok(())
     }
 
-    async fn write_batch(&self, batch: &[(CredentialName, Used)]) -> Result<()> {
+    async fn write_batch(&self, batch: &[(Arc<CredentialName>, Used)]) -> Result<()> {
         let tenants = batch.iter().map(|(credential, _)| &credential.application.tenant).collect();
         let uses = batch.iter().map(|(credential, used)| LastUseOf {
             credential,
