@@ -180,8 +180,9 @@ pub(super) async fn verify(
         .map_err(Failure::new)?;
     let named = named_issuer(token);
     let issuer = issuer.or(named.as_deref()).unwrap_or_default();
-    let find = |kid: &str| keys.iter().find(|key| key.jwk.kid == kid);
-    jwt::verify(token, find, issuer, Clock::system().now()).map_err(Failure::new)
+    let (claims, _) =
+        jwt::verify(token, keys.iter(), issuer, Clock::system().now()).map_err(Failure::new)?;
+    Ok(claims)
 }
 
 /// The issuer that a token names, unchecked.

@@ -73,6 +73,8 @@ pub struct VerifyingKey {
     /// As it is published.
     pub jwk: PublicJwk,
     pub(super) algorithm: SigningAlgorithm,
+    /// The JWT header of tokens of ours that are signed with it, encoded: it never changes.
+    pub(super) header: String,
     key: Key,
 }
 
@@ -167,7 +169,9 @@ impl VerifyingKey {
         if !fits {
             return Err(Error::internal(format!("key {} is not for {algorithm}", jwk.kid)));
         }
-        Ok(Self { key: jwk.material.key()?, algorithm, jwk })
+        let header = json!({ "alg": algorithm.as_str(), "kid": jwk.kid, "typ": "at+jwt" });
+        let header = URL_SAFE_NO_PAD.encode(header.to_string());
+        Ok(Self { key: jwk.material.key()?, algorithm, header, jwk })
     }
 
     /// Whether this is the signature of the message, encoded as in a JWS.

@@ -127,8 +127,8 @@ pub enum Rejection {
 /// Signs a token.
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
     let claims = serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
-    let mut token = String::with_capacity(key.header.len() + claims.len() * 2 + 128);
-    token.push_str(&key.header);
+    let mut token = String::with_capacity(key.public.header.len() + claims.len() * 2 + 128);
+    token.push_str(&key.public.header);
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
     let signature = key.sign(token.as_bytes())?;
@@ -138,27 +138,24 @@ pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
 }
 
 /// Checks everything about a token that it can tell by itself: form, type, signature
-/// by the key it names and that key's algorithm, issuer, expiry (without leeway). Keys
-/// that the token brings along (`jku`, `x5u`, `jwk`) are not looked at.
+/// by the one of these keys that it names and that key's algorithm, issuer, expiry (without
+/// leeway). Keys that the token brings along (`jku`, `x5u`, `jwk`) are not looked at. With what
+/// it says goes the key that signed it.
 pub fn verify<'a>(
     token: &str,
-    find_key: impl FnOnce(&str) -> Option<&'a VerifyingKey>,
+    mut keys: impl Iterator<Item = &'a VerifyingKey> + Clone,
     issuer: &str,
     now: Timestamp,
-) -> Result<Claims, Rejection> {
+) -> Result<(Claims, &'a VerifyingKey), Rejection> {
     if token.len() > MAX_LENGTH {
         return Err(Rejection::TooLong);
     }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| Rejection::Malformed)?;
-    if header.typ.as_deref() != Some("at+jwt") || header.crit.is_some() {
-        return Err(Rejection::WrongType);
-    }
-    let kid = header.kid.as_deref().ok_or(Rejection::UnknownKey)?;
-    let key = find_key(kid).ok_or(Rejection::UnknownKey)?;
-    // The key says by which algorithm; the token may only agree.
-    if header.alg != key.algorithm.jws() {
-        return Err(Rejection::BadSignature);
-    }
+    let (header, _) = token.split_once('.').ok_or(Rejection::Malformed)?;
+    // Ours have the header that their key gives them, which need not be read then.
+    let key = match keys.clone().find(|key| key.header == header) {
+        Some(key) => key,
+        None => named(token, &mut keys)?,
+    };
     let (message, signature) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
     let (_, payload) = message.split_once('.').ok_or(Rejection::Malformed)?;
     if !key.verifies(message, signature) {
@@ -174,7 +171,22 @@ pub fn verify<'a>(
     if claims.exp <= now.as_second() {
         return Err(Rejection::Expired);
     }
-    Ok(claims)
+    Ok((claims, key))
+}
+
+/// The key that a token names in its header.
+fn named<'a>(
+    token: &str,
+    keys: &mut impl Iterator<Item = &'a VerifyingKey>,
+) -> Result<&'a VerifyingKey, Rejection> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| Rejection::Malformed)?;
+    if header.typ.as_deref() != Some("at+jwt") || header.crit.is_some() {
+        return Err(Rejection::WrongType);
+    }
+    let kid = header.kid.as_deref().ok_or(Rejection::UnknownKey)?;
+    let key = keys.find(|key| key.jwk.kid == kid).ok_or(Rejection::UnknownKey)?;
+    // The key says by which algorithm; the token may only agree.
+    if header.alg == key.algorithm.jws() { Ok(key) } else { Err(Rejection::BadSignature) }
 }
 
 #[cfg(test)]
@@ -214,7 +226,7 @@ mod tests {
     }
 
     fn check(ring: &KeyRing, token: &str) -> Result<Claims, Rejection> {
-        verify(token, |kid| ring.find(kid, at(1500)), ISSUER, at(1500))
+        verify(token, ring.published(at(1500)), ISSUER, at(1500)).map(|(claims, _)| claims)
     }
 
     /// A token with this header and these claims, signed by the ring's own key.

@@ -47,7 +47,7 @@ impl KeyRing {
     }
 
     /// The keys that verifiers must know at `now`.
-    pub fn published(&self, now: Timestamp) -> impl Iterator<Item = &VerifyingKey> {
+    pub fn published(&self, now: Timestamp) -> impl Iterator<Item = &VerifyingKey> + Clone {
         let successors = self.keys.iter().skip(1).map(|key| Some(key.activates_at));
         self.keys
             .iter()

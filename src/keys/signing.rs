@@ -11,10 +11,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
     RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, RsaPublicKeyComponents,
 };
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::jwk::Material;
@@ -29,8 +26,6 @@ pub struct SigningKey {
     pub activates_at: Timestamp,
     /// Its public half.
     pub public: VerifyingKey,
-    /// The JWT header of tokens signed with it, encoded: it never changes.
-    pub(super) header: String,
     random: SystemRandom,
     pair: Pair,
 }
@@ -78,17 +73,9 @@ impl SigningKey {
     ) -> Result<Self> {
         let (pair, material) = parse(algorithm, pkcs8)?;
         let public = VerifyingKey::new(algorithm, material)?;
-        let header = json!({ "alg": algorithm.as_str(), "kid": public.jwk.kid, "typ": "at+jwt" });
         #[expect(clippy::disallowed_methods, reason = "signatures draw their own randomness")]
         let random = SystemRandom::new();
-        Ok(Self {
-            generation,
-            activates_at,
-            header: URL_SAFE_NO_PAD.encode(header.to_string()),
-            public,
-            random,
-            pair,
-        })
+        Ok(Self { generation, activates_at, public, random, pair })
     }
 
     /// The signature of a message.

@@ -78,9 +78,9 @@ impl Keys {
         Some(Self { keys: keys.collect(), max_age })
     }
 
-    /// The key of this id.
-    pub(super) fn find(&self, kid: &str) -> Option<&VerifyingKey> {
-        self.keys.iter().find(|key| key.jwk.kid == kid)
+    /// The keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &VerifyingKey> + Clone {
+        self.keys.iter()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -176,7 +176,8 @@ mod tests {
              "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let keys = Keys::parse(jwks, age).unwrap();
         assert_eq!(keys.keys.len(), 1);
-        assert!(keys.find("good").is_some() && keys.find("new").is_none());
+        let has = |kid| keys.iter().any(|key| key.jwk.kid == kid);
+        assert!(has("good") && !has("new"));
         assert!(Keys::parse("[]", age).is_none() && Keys::parse("", age).is_none());
         assert!(Keys::parse(r#"{"keys":[]}"#, age).unwrap().is_empty());
     }

@@ -192,8 +192,8 @@ impl Verifier {
         }
         let keys = knowledge.keys();
         self.require_keys(&keys)?;
-        let claims = match jwt::verify(token, |kid| keys.find(kid), issuer, clock.now()) {
-            Ok(claims) => claims,
+        let claims = match jwt::verify(token, keys.iter(), issuer, clock.now()) {
+            Ok((claims, _)) => claims,
             // It may be one that was published since.
             Err(Rejection::UnknownKey) => return Err(self.unknown_key()),
             Err(rejection) => return Err(rejection.into()),
