@@ -1,14 +1,18 @@
 //! The first use of a secret, which is a hash: how many of them a second, beside argon2 by
-//! itself, and what they do to callers who are known already.
+//! itself, and what they do to callers who are known already. What hashes do to callers of a
+//! server that computes none is the machine's own share in that.
 
+use std::thread;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use futures_util::{StreamExt, stream};
 use keyward::clock::Stopwatch;
 use keyward::proto::admin::credential::Kind as CredentialKind;
-use tokio::task::JoinSet;
+use keyward::secrets::workers::step_back;
+use tokio::task::spawn_blocking;
 
+use crate::baseline::Kind;
 use crate::callers::AsksForTokens;
 use crate::harness::Credential;
 use crate::load::{Shape, count, pace};
@@ -17,7 +21,7 @@ use crate::scene::{HASHES, Scene, application, first_uses};
 use crate::settings::{Part, Settings};
 
 /// First uses in a round, and how many of them are under way at once.
-const FIRST_USES: usize = 80;
+const FIRST_USES: usize = 240;
 const AT_ONCE: usize = 8;
 /// Callers who are known already, and how often they call, all together, in a second.
 const KNOWN: Shape = Shape { connections: 16, in_flight: 1 };
@@ -30,6 +34,9 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
     let mut known = AsksForTokens::connect(&grpc, KNOWN, &scene.clients).await;
     let (mut rates, mut raw_rates) = (Vec::new(), Vec::new());
     let (mut unloaded, mut loaded) = (Vec::new(), Vec::new());
+    let sign = scene.baseline(Kind::Sign);
+    let mut signed = AsksForTokens::connect(&sign.grpc(), KNOWN, &scene.clients).await;
+    let (mut sign_unloaded, mut sign_loaded) = (Vec::new(), Vec::new());
     for _ in settings.rounds() {
         let unused: Vec<Credential> = stream::iter(0..FIRST_USES)
             .map(|_| {
@@ -39,7 +46,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             .buffer_unordered(HASHES)
             .collect()
             .await;
-        raw_rates.push(raw_rate(settings.measured()).await);
+        raw_rates.push(raw_rate(settings.measured(), || ()).await);
 
         let (callers, alone, ()) = pace(known, PACE, tokio::time::sleep(settings.measured())).await;
         unloaded.push(alone.percentile(99));
@@ -48,6 +55,14 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
         loaded.push(meanwhile.percentile(99));
         rates.push(count(FIRST_USES) / took.as_secs_f64());
         known = callers;
+
+        let (callers, alone, ()) =
+            pace(signed, PACE, tokio::time::sleep(settings.measured())).await;
+        sign_unloaded.push(alone.percentile(99));
+        let hashes = raw_rate(settings.measured(), step_back);
+        let (callers, meanwhile, _) = pace(callers, PACE, hashes).await;
+        sign_loaded.push(meanwhile.percentile(99));
+        signed = callers;
     }
     vec![
         Figure::new(Part::Secrets, "first uses of a secret", "/s", rates)
@@ -57,26 +72,37 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             .beside("unloaded", unloaded)
             .target(Target::AtMost(3.0))
             .note(format!("{PACE} calls a second")),
+        Figure::new(
+            Part::Secrets,
+            "p99 of callers of `sign` beside such hashes",
+            "ms",
+            sign_loaded,
+        )
+        .beside("unloaded", sign_unloaded),
     ]
 }
 
 /// Hashes a second, on all cores, with the cost that secrets have.
-async fn raw_rate(span: Duration) -> f64 {
+async fn raw_rate(span: Duration, prepare: fn()) -> f64 {
     let watch = Stopwatch::start();
-    let mut threads = JoinSet::new();
-    for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-        threads.spawn_blocking(move || {
-            let params = Params::new(19_456, 2, 1, None).unwrap();
-            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-            let mut hashes = 0;
-            while watch.elapsed() < span {
-                let mut hash = [0; 32];
-                argon2.hash_password_into(b"a secret", &[7; 16], &mut hash).unwrap();
-                hashes += 1;
-            }
-            hashes
-        });
-    }
-    let hashes: usize = threads.join_all().await.into_iter().sum();
+    let hash = move || {
+        prepare();
+        let params = Params::new(19_456, 2, 1, None).unwrap();
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let mut hashes = 0;
+        while watch.elapsed() < span {
+            let mut hash = [0; 32];
+            argon2.hash_password_into(b"a secret", &[7; 16], &mut hash).unwrap();
+            hashes += 1;
+        }
+        hashes
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    // Threads of their own, since they may not be fit for anything else afterwards.
+    let threads = move || {
+        let threads: Vec<_> = (0..cores).map(|_| thread::spawn(hash)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    };
+    let hashes: usize = spawn_blocking(threads).await.unwrap();
     count(hashes) / watch.elapsed().as_secs_f64()
 }
