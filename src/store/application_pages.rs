@@ -2,7 +2,9 @@
 //!
 //! A list is walked along the index of its order, which comes upon a page soon if the
 //! conditions let much through. If they let little through, an index of one condition tells
-//! of all that meets it, and the page is chosen among those.
+//! of all that meets it, and the page is chosen among those. Where the name alone decides,
+//! nothing but names is walked or chosen among: they are kept apart too, in rows that are so small
+//! that all of them are soon looked at.
 
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
@@ -18,6 +20,12 @@ use crate::error::{Error, Result};
 /// microseconds a row. What many meet is as a rule come upon at once; if not, it stands together
 /// somewhere further on.
 const STAGES: [(usize, i64); 2] = [(20, 3_000), (200, 30_000)];
+
+/// How many names are walked for each row of the page before it is looked how many have the parts
+/// of a search, which takes long where many have them; and among how many of those the page is
+/// chosen. If there are more, all names are walked.
+const NAMES_WALKED: usize = 2_000;
+const FEW_NAMES: i64 = 50_000;
 
 /// How many parts of a name are looked for: more narrow little, and each costs its time.
 const MOST_PARTS: usize = 8;
@@ -54,8 +62,13 @@ mod by {
     pub(super) const PARTS_IN_SQLITE: &str = "select n.application_id as id from application_parts p cross join application_names n \
          where application_parts match $12 and n.number = p.rowid";
     pub(super) const PARTS_IN_POSTGRES: &str =
-        "select id from applications_with_parts($12, $13) as id";
+        "select application_id as id from names_with_parts($12, $13)";
 }
+
+/// The names that have the parts of a search.
+const NAMES_WITH_PARTS_IN_SQLITE: &str = "application_parts p cross join application_names n \
+     where application_parts match $12 and n.number = p.rowid";
+const NAMES_WITH_PARTS_IN_POSTGRES: &str = "names_with_parts($12, $13) n where true";
 
 /// What is listed, and from where on.
 #[derive(Clone, Copy)]
@@ -117,6 +130,9 @@ impl Session {
             if rows.len() == listed.limit || !self.goes_beyond(listed, stretch).await? {
                 return Ok(rows);
             }
+            if listed.is_by_name_alone() {
+                return self.by_name(listed).await;
+            }
             for condition in self.conditions(listed) {
                 if self.count(listed, condition, few + 1).await? <= few {
                     // What is added meanwhile is not to push others out.
@@ -127,12 +143,29 @@ impl Session {
         self.along(listed).await
     }
 
+    /// The same, where the name alone decides.
+    async fn by_name(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
+        let Order { after, by, sorted, sorted_after } = listed.order(NAMES);
+        let all = "application_names n where n.tenant_id = $2";
+        let walked = NAMES_WALKED * listed.limit;
+        let next =
+            format!("(select * from {all} and {after} order by {by} limit {walked}) n where true");
+        let rows = self.of_names(listed, &next, &after, &by, 0).await?;
+        if rows.len() == listed.limit {
+            return Ok(rows);
+        }
+        let parts = self.parts();
+        if self.count(listed, parts, FEW_NAMES + 1).await? > FEW_NAMES {
+            return self.of_names(listed, all, &after, &by, 0).await;
+        }
+        let names = self.either(NAMES_WITH_PARTS_IN_SQLITE, NAMES_WITH_PARTS_IN_POSTGRES);
+        // What is added meanwhile is not to push others out.
+        self.of_names(listed, names, &sorted_after, &sorted, 2 * FEW_NAMES).await
+    }
+
     /// The conditions that an index is of use for.
     fn conditions(&mut self, listed: Listed<'_>) -> impl Iterator<Item = &'static str> + use<> {
-        let parts = match self.connection() {
-            Connection::Sqlite(_) => by::PARTS_IN_SQLITE,
-            Connection::Postgres(_) => by::PARTS_IN_POSTGRES,
-        };
+        let parts = self.parts();
         let ApplicationFilter { owners, search, state, expire_before, order: _ } = listed.filter;
         let conditions = [
             (!owners.users).then_some(by::OWNER),
@@ -147,9 +180,22 @@ impl Session {
         conditions.into_iter().flatten()
     }
 
+    /// The rows whose name has the parts of the search.
+    fn parts(&mut self) -> &'static str {
+        self.either(by::PARTS_IN_SQLITE, by::PARTS_IN_POSTGRES)
+    }
+
+    /// What is for the database that this is.
+    fn either(&mut self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self.connection() {
+            Connection::Sqlite(_) => sqlite,
+            Connection::Postgres(_) => postgres,
+        }
+    }
+
     /// Along the index of the order, as far as it takes.
     async fn along(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
-        let Order { after, by, .. } = listed.order();
+        let Order { after, by, .. } = listed.order(ROWS);
         let limit = listed.limit;
         let sql = format!("{SELECT} {CONDITIONS} and {after} order by {by} limit {limit}");
         listed!(list_rows, self, sql, listed, 0)
@@ -158,7 +204,7 @@ impl Session {
     /// Among the next rows of the order, so many. They are taken before any condition is
     /// looked at, so that no planner can think of another way.
     async fn in_stretch(&mut self, listed: Listed<'_>, rows: usize) -> Result<Vec<Row>> {
-        let Order { after, by, sorted, .. } = listed.order();
+        let Order { after, by, sorted, .. } = listed.order(ROWS);
         let limit = listed.limit;
         let sql = format!(
             "{SELECT} a.id in (select a.id from (select * from applications a \
@@ -171,7 +217,7 @@ impl Session {
 
     /// Whether there are more rows than so many, whatever the conditions.
     async fn goes_beyond(&mut self, listed: Listed<'_>, rows: usize) -> Result<bool> {
-        let Order { after, by, .. } = listed.order();
+        let Order { after, by, .. } = listed.order(ROWS);
         let sql = format!(
             "select count(*) from (select a.id from applications a \
              where a.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
@@ -189,7 +235,7 @@ impl Session {
     /// Among the rows that meet a condition, from which alone the way leads to the others. The
     /// order is one that no index has: its index would be walked from the cursor to the end.
     async fn among(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<Vec<Row>> {
-        let Order { sorted, sorted_after, .. } = listed.order();
+        let Order { sorted, sorted_after, .. } = listed.order(ROWS);
         let limit = listed.limit;
         let sql = format!(
             "{SELECT} a.id in (select a.id from ({condition} limit {most}) f \
@@ -199,7 +245,30 @@ impl Session {
         );
         listed!(list_rows, self, sql, listed, most)
     }
+
+    /// The first of these names, in an order.
+    async fn of_names(
+        &mut self,
+        listed: Listed<'_>,
+        names: &str,
+        after: &str,
+        by: &str,
+        most: i64,
+    ) -> Result<Vec<Row>> {
+        let (limit, sorted) = (listed.limit, listed.order(ROWS).sorted);
+        let sql = format!(
+            "{SELECT} a.id in (select n.application_id from {names} \
+               and n.search_name like $6 escape '\\' and {after} order by {by} limit {limit}) \
+             order by {sorted}"
+        );
+        listed!(list_rows, self, sql, listed, most)
+    }
 }
+
+/// Where a list finds its columns: an application's id and its name as it is searched.
+type Columns = (&'static str, &'static str);
+const ROWS: Columns = ("a.id", "a.search_name");
+const NAMES: Columns = ("n.application_id", "n.search_name");
 
 /// The pieces of a statement that are about the order.
 struct Order {
@@ -212,36 +281,51 @@ struct Order {
 }
 
 impl Listed<'_> {
-    fn order(self) -> Order {
+    fn order(self, (id, name): Columns) -> Order {
         let order = self.filter.order;
         let (beyond, direction) = if order.descending { ("<", "desc") } else { (">", "asc") };
         // A key is bound as text.
         let (column, key, sorted) = match order.key {
-            ApplicationKey::Name => ("a.id", None, "a.id || ''"),
-            ApplicationKey::DisplayName => ("a.search_name", Some("text"), "a.search_name || ''"),
-            ApplicationKey::CreateTime => ("a.created_at", Some("bigint"), "a.created_at + 0"),
-            ApplicationKey::LastUseTime => ("a.last_used_at", Some("bigint"), "a.last_used_at + 0"),
+            ApplicationKey::Name => (id, None, format!("{id} || ''")),
+            ApplicationKey::DisplayName => (name, Some("text"), format!("{name} || ''")),
+            ApplicationKey::CreateTime => {
+                ("a.created_at", Some("bigint"), "a.created_at + 0".into())
+            }
+            ApplicationKey::LastUseTime => {
+                ("a.last_used_at", Some("bigint"), "a.last_used_at + 0".into())
+            }
         };
         let after = |column: &str| match (self.after, key) {
             (None, _) => "true".to_owned(),
             (Some(_), None) => format!("{column} {beyond} $11"),
             (Some(_), Some(kind)) => {
-                format!("({column}, a.id) {beyond} (cast($10 as {kind}), $11)")
+                format!("({column}, {id}) {beyond} (cast($10 as {kind}), $11)")
             }
         };
         Order {
             after: after(column),
-            by: format!("{column} {direction}, a.id {direction}"),
-            sorted_after: after(sorted),
-            sorted: format!("{sorted} {direction}, a.id {direction}"),
+            by: format!("{column} {direction}, {id} {direction}"),
+            sorted_after: after(&sorted),
+            sorted: format!("{sorted} {direction}, {id} {direction}"),
         }
     }
 
     /// Whether no condition is made.
     fn is_all(self) -> bool {
-        let ApplicationFilter { owners, search, state, expire_before, order: _ } = self.filter;
-        let everybody = owners.account && owners.users;
-        everybody && search.is_empty() && state.is_none() && expire_before.is_none()
+        self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
+    }
+
+    /// Whether nothing but the name or the id decides over what is listed and where.
+    fn is_by_name_alone(self) -> bool {
+        let named =
+            matches!(self.filter.order.key, ApplicationKey::Name | ApplicationKey::DisplayName);
+        named && !self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
+    }
+
+    /// Whether no condition is made but that of the name.
+    fn asks_for_no_more_than_a_name(self) -> bool {
+        let ApplicationFilter { owners, search: _, state, expire_before, order: _ } = self.filter;
+        owners.account && owners.users && state.is_none() && expire_before.is_none()
     }
 }
 

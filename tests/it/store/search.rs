@@ -256,22 +256,33 @@ async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
 async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: Backend) {
     let fresh = fresh(backend).await;
     fresh.with_crowd("acme", 700).await;
-    // More than are chosen among.
+    // One before the crowd, and the others behind it: more than are chosen among by whatever
+    // decides, and more than are chosen among where the name does.
+    fresh.applications("acme", "0", "!xyz uvw ", 0, 1).await;
     fresh.applications("acme", "many", "xyz ", 1, 10_100).await;
+    fresh.applications("acme", "more", "uvw ", 1, 50_100).await;
     let mut session = fresh.store.read().await.unwrap();
-    for order in orders() {
-        let filter = ApplicationFilter { order, ..searched("xyz") };
-        let page = PageRequest::new(1, None).unwrap();
-        let tenant = TenantId::parse("acme").unwrap();
-        let page = session.list_applications(&tenant, &filter, &page, now()).await.unwrap();
-        let first = match (order.key, order.descending) {
-            (_, false) => "many-1",
-            (_, true) => "many-9999",
-        };
-        assert_eq!(ids(&page.items), [first], "{order}");
-        let all = listed(&mut session, "acme", &filter, 1000).await;
-        let each: BTreeSet<_> = ids(&all).into_iter().collect();
-        assert_eq!((all.len(), each.len()), (10_100, 10_100), "{order}");
+    let tenant = TenantId::parse("acme").unwrap();
+    for (search, id, count) in [("xyz", "many", 10_101), ("uvw", "more", 50_101)] {
+        for order in orders() {
+            let filter = ApplicationFilter { order, ..searched(search) };
+            let (mut first, mut after) = (Vec::new(), None);
+            for _ in 0..2 {
+                let page = PageRequest::new(1, after).unwrap();
+                let page = session.list_applications(&tenant, &filter, &page, now()).await.unwrap();
+                first.extend(page.items);
+                after = page.next;
+            }
+            let expected = if order.descending {
+                [format!("{id}-9999"), format!("{id}-9998")]
+            } else {
+                ["0-1".to_owned(), format!("{id}-1")]
+            };
+            assert_eq!(ids(&first), expected, "{search} {order}");
+            let all = listed(&mut session, "acme", &filter, 1000).await;
+            let each: BTreeSet<_> = ids(&all).into_iter().collect();
+            assert_eq!((all.len(), each.len()), (count, count), "{search} {order}");
+        }
     }
 }
 
