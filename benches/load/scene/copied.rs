@@ -29,6 +29,18 @@ pub(crate) struct Copied {
 /// A table, the condition for what is copied in it, and the columns that are the copy's own.
 type Copy = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
+/// What stands in a name for its kind: of most one, and of some one that comes later by name.
+macro_rules! named {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            "case when n % 50 = 0 then 'Telephony' when n % 30 = 1 then 'Omnichannel' \
+             else 'Integration' end",
+            $after
+        )
+    };
+}
+
 /// In the order of their references. `n` is the number of the copy.
 const COPIES: [Copy; 4] = [
     (
@@ -36,8 +48,8 @@ const COPIES: [Copy; 4] = [
         "tenant_id = 'acme' and id = 'original'",
         &[
             ("id", "printf('app-%07d', n)"),
-            ("display_name", "printf('Integration %07d', n)"),
-            ("search_name", "printf('integration %07d', n)"),
+            ("display_name", named!("printf('%s %07d', ", ", n)")),
+            ("search_name", named!("lower(printf('%s %07d', ", ", n))")),
             ("created_at", "created_at + n"),
         ],
     ),
