@@ -24,7 +24,7 @@ const STAGES: [(usize, i64); 2] = [(20, 3_000), (200, 30_000)];
 /// How many names are walked for each row of the page before it is looked how many have the parts
 /// of a search, which takes long where many have them; and among how many of those the page is
 /// chosen. If there are more, all names are walked.
-const NAMES_WALKED: usize = 2_000;
+const NAMES_WALKED: usize = 200;
 const FEW_NAMES: i64 = 50_000;
 
 /// How many parts of a name are looked for: more narrow little, and each costs its time.
