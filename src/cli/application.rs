@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use prost_types::FieldMask;
 
 use super::application_view::{ApplicationView, DeletedView};
-use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::client::{Authorized, all_pages};
 use super::limits::limit_flags;
 use super::names::Expiry;
 use super::{Connection, Failure, Format, names};
@@ -195,7 +195,12 @@ enum State {
 
 impl Conditions {
     /// The request for a page of the applications that meet them.
-    fn request(&self, parent: &str, page_token: String) -> pb::ListApplicationsRequest {
+    fn request(
+        &self,
+        parent: &str,
+        page_size: i32,
+        page_token: String,
+    ) -> pb::ListApplicationsRequest {
         let ownership = match self {
             Self { mine: true, .. } => Ownership::Mine,
             Self { users: true, .. } => Ownership::Users,
@@ -211,7 +216,7 @@ impl Conditions {
         let owner = self.owner.as_deref().map(|owner| names::owner(owner, parent));
         pb::ListApplicationsRequest {
             parent: parent.to_owned(),
-            page_size: PAGE_SIZE,
+            page_size,
             page_token,
             search: self.search.clone().unwrap_or_default(),
             ownership: ownership.into(),
@@ -231,8 +236,8 @@ impl Application {
         let application = match self.command {
             Command::List { tenant, conditions, limit } => {
                 let (parent, conditions) = (&names::tenant(&tenant), &conditions);
-                let applications = all_pages(limit, async |page_token| {
-                    let request = conditions.request(parent, page_token);
+                let applications = all_pages(limit, async |page_size, page_token| {
+                    let request = conditions.request(parent, page_size, page_token);
                     let page = client.clone().list_applications(request).await?.into_inner();
                     Ok((page.applications, page.next_page_token))
                 })

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::client::all_pages;
 use super::output::{Format, View, print_json};
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
@@ -63,10 +63,15 @@ struct Conditions {
 
 impl Conditions {
     /// The request for a page of the events that meet them.
-    fn request(&self, parent: String, page_token: String) -> pb::ListAuditEventsRequest {
+    fn request(
+        &self,
+        parent: String,
+        page_size: i32,
+        page_token: String,
+    ) -> pb::ListAuditEventsRequest {
         pb::ListAuditEventsRequest {
             parent,
-            page_size: PAGE_SIZE,
+            page_size,
             page_token,
             resource: self.resource.as_deref().map(names::resource).unwrap_or_default(),
             actor: self.actor.as_deref().map(names::actor).unwrap_or_default(),
@@ -188,8 +193,8 @@ impl Audit {
         let client = &self.connection.audit().await?;
         let Command::List { tenant, conditions, limit } = self.command;
         let (parent, conditions) = (&names::tenant(&tenant), &conditions);
-        let events = all_pages(limit, async |page_token| {
-            let request = conditions.request(parent.clone(), page_token);
+        let events = all_pages(limit, async |page_size, page_token| {
+            let request = conditions.request(parent.clone(), page_size, page_token);
             let page = client.clone().list_audit_events(request).await?.into_inner();
             Ok((page.events, page.next_page_token))
         })

@@ -204,15 +204,15 @@ impl Connection {
     }
 }
 
-/// How much of a list is asked for at once: a page of the largest items is a message
+/// How much of a list is asked for at once, at most: a page of the largest items is a message
 /// that a client takes.
-pub(super) const PAGE_SIZE: i32 = 200;
+const MOST_AT_ONCE: u16 = 200;
 
-/// Reads a list to its end, or to `limit` items: calls `page` with one token after the
-/// other.
+/// Reads a list to its end, or to `limit` items: calls `page` with the size of each page, no
+/// larger than is still wanted, and its token.
 pub(super) async fn all_pages<T, F>(
     limit: usize,
-    mut page: impl FnMut(String) -> F,
+    mut page: impl FnMut(i32, String) -> F,
 ) -> Result<Vec<T>, Failure>
 where
     F: Future<Output = Result<(Vec<T>, String), Status>>,
@@ -220,7 +220,8 @@ where
     let mut all = Vec::new();
     let mut token = String::new();
     loop {
-        let (items, next) = page(token).await?;
+        let wanted = u16::try_from(limit - all.len()).unwrap_or(MOST_AT_ONCE);
+        let (items, next) = page(wanted.clamp(1, MOST_AT_ONCE).into(), token).await?;
         all.extend(items);
         if all.len() > limit || (all.len() == limit && !next.is_empty()) {
             all.truncate(limit);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
-use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::client::{Authorized, all_pages};
 use super::limits::{LimitsView, limit_flags};
 use super::names::Expiry;
 use super::output::{View, note, print_json, say};
@@ -351,10 +351,10 @@ async fn list(
     limit: usize,
 ) -> Result<Vec<CredentialView>, Failure> {
     let parent = &parent;
-    let credentials = all_pages(limit, async |page_token| {
+    let credentials = all_pages(limit, async |page_size, page_token| {
         let request = pb::ListCredentialsRequest {
             parent: parent.clone(),
-            page_size: PAGE_SIZE,
+            page_size,
             page_token,
             expire_before: conditions.expiring.map(names::timestamp),
             unused_since: conditions.unused.map(names::timestamp),

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::client::all_pages;
 use super::limits::LimitsView;
 use super::output::View;
 use super::{Connection, Failure, names};
@@ -71,9 +71,9 @@ impl Endpoint {
         let client = &self.connection.endpoints().await?;
         let Command::List { tenant, limit } = self.command;
         let parent = &names::tenant(&tenant);
-        let endpoints = all_pages(limit, async |page_token| {
+        let endpoints = all_pages(limit, async |page_size, page_token| {
             let parent = parent.clone();
-            let request = pb::ListEndpointsRequest { parent, page_size: PAGE_SIZE, page_token };
+            let request = pb::ListEndpointsRequest { parent, page_size, page_token };
             let page = client.clone().list_endpoints(request).await?.into_inner();
             Ok((page.endpoints, page.next_page_token))
         })

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::client::{Authorized, all_pages};
 use super::output::{View, say};
 use super::{Connection, Failure, Format, names};
 use crate::proto::access as pb;
@@ -119,10 +119,10 @@ impl Revocations {
 }
 
 async fn list(client: RevocationServiceClient<Authorized>, output: Format) -> Result<(), Failure> {
-    let pages = all_pages(usize::MAX, |page_token| {
+    let pages = all_pages(usize::MAX, |page_size, page_token| {
         let mut client = client.clone();
         async move {
-            let request = pb::ListRevocationsRequest { page_size: PAGE_SIZE, page_token };
+            let request = pb::ListRevocationsRequest { page_size, page_token };
             let page = client.list_revocations(request).await?.into_inner();
             Ok((page.revocations, page.next_page_token))
         }

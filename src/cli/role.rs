@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::client::all_pages;
 use super::output::View;
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
@@ -169,9 +169,9 @@ impl Role {
         let role = match self.command {
             Command::List { tenant, limit } => {
                 let parent = &names::tenant(&tenant);
-                let roles = all_pages(limit, async |page_token| {
+                let roles = all_pages(limit, async |page_size, page_token| {
                     let parent = parent.clone();
-                    let request = pb::ListRolesRequest { parent, page_size: PAGE_SIZE, page_token };
+                    let request = pb::ListRolesRequest { parent, page_size, page_token };
                     let page = client.clone().list_roles(request).await?.into_inner();
                     Ok((page.roles, page.next_page_token))
                 })

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::client::all_pages;
 use super::output::View;
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
@@ -165,10 +165,9 @@ impl Scope {
         let scope = match self.command {
             Command::List { tenant, limit } => {
                 let parent = &names::tenant(&tenant);
-                let scopes = all_pages(limit, async |page_token| {
+                let scopes = all_pages(limit, async |page_size, page_token| {
                     let parent = parent.clone();
-                    let request =
-                        pb::ListScopesRequest { parent, page_size: PAGE_SIZE, page_token };
+                    let request = pb::ListScopesRequest { parent, page_size, page_token };
                     let page = client.clone().list_scopes(request).await?.into_inner();
                     Ok((page.scopes, page.next_page_token))
                 })

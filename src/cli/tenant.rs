@@ -5,7 +5,7 @@ use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
 use super::apply::tell;
-use super::client::{Authorized, PAGE_SIZE, all_pages};
+use super::client::{Authorized, all_pages};
 use super::output::View;
 use super::policy::{PolicyFlags, PolicyView};
 use super::{Connection, Failure, names};
@@ -172,8 +172,8 @@ impl Tenant {
         let mut calls = client.clone();
         let tenant = match self.command {
             Command::List { limit } => {
-                let tenants = all_pages(limit, async |page_token| {
-                    let request = pb::ListTenantsRequest { page_size: PAGE_SIZE, page_token };
+                let tenants = all_pages(limit, async |page_size, page_token| {
+                    let request = pb::ListTenantsRequest { page_size, page_token };
                     let page = client.clone().list_tenants(request).await?.into_inner();
                     Ok((page.tenants, page.next_page_token))
                 })

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use serde::Serialize;
 
-use super::client::{PAGE_SIZE, all_pages};
+use super::client::all_pages;
 use super::output::{Format, View, print_json, say};
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
@@ -221,9 +221,9 @@ impl User {
         let user = match self.command {
             Command::List { tenant, limit } => {
                 let parent = &names::tenant(&tenant);
-                let users = all_pages(limit, async |page_token| {
+                let users = all_pages(limit, async |page_size, page_token| {
                     let parent = parent.clone();
-                    let request = pb::ListUsersRequest { parent, page_size: PAGE_SIZE, page_token };
+                    let request = pb::ListUsersRequest { parent, page_size, page_token };
                     let page = client.clone().list_users(request).await?.into_inner();
                     Ok((page.users, page.next_page_token))
                 })

@@ -256,14 +256,18 @@ async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
 async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: Backend) {
     let fresh = fresh(backend).await;
     fresh.with_crowd("acme", 700).await;
-    // One before the crowd, and the others behind it: more than are chosen among by whatever
-    // decides, and more than are chosen among where the name does.
-    fresh.applications("acme", "0", "!xyz uvw ", 0, 1).await;
+    // One before the crowd, and the others behind it: more than are chosen among where other
+    // things than the name decide, and where the name does more than are found by their parts
+    // at once, and than are found by them at all.
+    fresh.applications("acme", "0", "!xyz uvw rst ", 0, 1).await;
     fresh.applications("acme", "many", "xyz ", 1, 10_100).await;
     fresh.applications("acme", "more", "uvw ", 1, 50_100).await;
+    fresh.applications("acme", "some", "rst ", 1, 4_100).await;
     let mut session = fresh.store.read().await.unwrap();
     let tenant = TenantId::parse("acme").unwrap();
-    for (search, id, count) in [("xyz", "many", 10_101), ("uvw", "more", 50_101)] {
+    let searches = [("xyz", "many", 10_101), ("uvw", "more", 50_101), ("rst", "some", 4_101)];
+    for (search, id, count) in searches {
+        let [last, but_one] = if count > 9_999 { [9999, 9998] } else { [999, 998] };
         for order in orders() {
             let filter = ApplicationFilter { order, ..searched(search) };
             let (mut first, mut after) = (Vec::new(), None);
@@ -274,7 +278,7 @@ async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: B
                 after = page.next;
             }
             let expected = if order.descending {
-                [format!("{id}-9999"), format!("{id}-9998")]
+                [format!("{id}-{last}"), format!("{id}-{but_one}")]
             } else {
                 ["0-1".to_owned(), format!("{id}-1")]
             };
