@@ -21,13 +21,15 @@ use crate::error::{Error, Result};
 /// somewhere further on.
 const STAGES: [(usize, i64); 2] = [(20, 3_000), (200, 30_000)];
 
+/// How many names are walked whatever matches, and how many if it is not few that match: some 0.1
+/// microseconds each, and one that is found by its parts takes ten times as long.
+const NAMES_WALKED: [usize; 2] = [1_000, 20_000];
+
 /// How many names match if they are few, so that they are found by their parts at once; and what
 /// share of all they are if they are many, so that to walk all names takes less, wherever the
-/// matches stand. Between, some names are walked first: 0.1 microseconds each, and one that is
-/// found by its parts takes ten times as long.
+/// matches stand.
 const FEW_NAMES: i64 = 2_000;
 const MANY_NAMES: i64 = 10;
-const NAMES_WALKED: usize = 20_000;
 
 /// How many parts of a name are looked for: more narrow little, and each costs its time.
 const MOST_PARTS: usize = 8;
@@ -146,14 +148,14 @@ impl Session {
         if listed.is_all() {
             return self.along(listed).await;
         }
+        if listed.is_by_name_alone() {
+            return self.by_name(listed).await;
+        }
         for (stretch, few) in STAGES {
             let stretch = stretch * listed.limit;
             let rows = self.in_stretch(listed, stretch).await?;
             if rows.len() == listed.limit || !self.goes_beyond(listed, stretch).await? {
                 return Ok(rows);
-            }
-            if listed.is_by_name_alone() {
-                return self.by_name(listed).await;
             }
             for condition in self.conditions(listed) {
                 if self.count(listed, condition, few + 1).await? <= few {
@@ -167,26 +169,37 @@ impl Session {
 
     /// The same, where the name alone decides.
     async fn by_name(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
+        let [a_few, some] = NAMES_WALKED;
+        let rows = self.of_next_names(listed, a_few).await?;
+        if rows.len() == listed.limit {
+            return Ok(rows);
+        }
         let matched = self.either(MATCHED_IN_SQLITE, MATCHED_IN_POSTGRES);
         let matched: Option<(i64, i64)> = listed!(find_row, self, matched, listed, 0)?;
-        let (matched, all_names) = matched.unwrap_or_default();
-        let Order { after, by, sorted, sorted_after } = listed.order(NAMES);
-        let all = "application_names n where n.tenant_id = $2";
-        if matched > all_names / MANY_NAMES {
-            return self.of_names(listed, all, &after, &by).await;
+        let (matched, all) = matched.unwrap_or_default();
+        if matched > all / MANY_NAMES {
+            return self.of_next_names(listed, usize::MAX).await;
         }
         if matched > FEW_NAMES {
-            let next = format!(
-                "(select n.application_id, n.search_name from {all} and {after} \
-                   order by {by} limit {NAMES_WALKED}) n where true"
-            );
-            let rows = self.of_names(listed, &next, &after, &by).await?;
+            let rows = self.of_next_names(listed, some).await?;
             if rows.len() == listed.limit {
                 return Ok(rows);
             }
         }
+        let Order { sorted, sorted_after, .. } = listed.order(NAMES);
         let names = self.either(NAMES_WITH_PARTS_IN_SQLITE, NAMES_WITH_PARTS_IN_POSTGRES);
         self.of_names(listed, names, &sorted_after, &sorted).await
+    }
+
+    /// Those of the next names of the order that match.
+    async fn of_next_names(&mut self, listed: Listed<'_>, walked: usize) -> Result<Vec<Row>> {
+        let Order { after, by, .. } = listed.order(NAMES);
+        let walked = i64::try_from(walked).unwrap_or(i64::MAX);
+        let names = format!(
+            "(select n.application_id, n.search_name from application_names n \
+               where n.tenant_id = $2 and {after} order by {by} limit {walked}) n where true"
+        );
+        self.of_names(listed, &names, &after, &by).await
     }
 
     /// The conditions that an index is of use for.
