@@ -32,7 +32,7 @@ const FEW_NAMES: i64 = 2_000;
 const MANY_NAMES: i64 = 10;
 
 /// How many parts of a name are looked for: more narrow little, and each costs its time.
-const MOST_PARTS: usize = 8;
+const MOST_PARTS: usize = 5;
 
 const SELECT: &str = select!("a.tenant_id = $2 and ");
 

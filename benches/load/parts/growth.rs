@@ -5,6 +5,7 @@ use keyward::clock::Stopwatch;
 use keyward::proto::admin::ListApplicationsRequest;
 
 use crate::callers::AsksForTokens;
+use crate::harness::PostgresServer;
 use crate::load::{Measured, Shape};
 use crate::report::{Figure, Target};
 use crate::rounds::{Side, each, in_turns};
@@ -31,9 +32,9 @@ const SEARCHES: [(&str, &str, &str); 6] = [
 const LONGEST_PAGE: f64 = 50.0;
 
 pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
-    let mut few = Copied::start().await;
+    let mut few = Copied::start(None).await;
     few.grow_to(FEW).await;
-    let mut many = Copied::start().await;
+    let mut many = Copied::start(None).await;
     let sizes = if settings.full { &SIZES[..] } else { &SIZES[..1] };
     let mut figures = Vec::new();
     for &size in sizes {
@@ -50,11 +51,26 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             Figure::new(Part::Growth, name("memory"), "MiB", memory(&many))
                 .beside("1000", memory(&few)),
         );
-        for (what, search, order) in SEARCHES {
-            let figure =
-                Figure::new(Part::Growth, name(what), "ms", list(&many, search, order).await);
-            figures.push(figure.target(Target::AtMost(LONGEST_PAGE)));
-        }
+        figures.extend(pages(&many, name).await);
+    }
+    drop(many);
+    let postgres = tokio::task::spawn_blocking(PostgresServer::start).await.expect("it starts");
+    let mut many = Copied::start(Some(postgres.fresh_database().await)).await;
+    for &size in sizes {
+        many.grow_to(size).await;
+        let name = |what: &str| format!("{size} applications on PostgreSQL: {what}");
+        figures.extend(pages(&many, name).await);
+    }
+    figures
+}
+
+/// How long pages of the list take.
+async fn pages(copied: &Copied, name: impl Fn(&str) -> String) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (what, search, order) in SEARCHES {
+        let times = list(copied, search, order).await;
+        let figure = Figure::new(Part::Growth, name(what), "ms", times);
+        figures.push(figure.target(Target::AtMost(LONGEST_PAGE)));
     }
     figures
 }

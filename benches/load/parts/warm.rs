@@ -12,7 +12,7 @@ const TARGET: f64 = 150.0;
 const AT_ONCE: usize = 64;
 
 pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
-    let mut copied = Copied::start().await;
+    let mut copied = Copied::start(None).await;
     copied.grow_to(settings.warm).await;
     let clients: Vec<_> = copied.clients(settings.warm);
     let grpc = copied.keyward.grpc();

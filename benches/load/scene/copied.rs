@@ -5,6 +5,8 @@
 //! Nor would a hash for each first use tell anything of what is looked for here: so the hash
 //! that is copied is one of the same secret under the same pepper, only a cheap one.
 
+mod database;
+
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -13,15 +15,16 @@ use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, Version};
 use keyward::clock::Stopwatch;
 use keyward::proto::admin::credential::Kind as CredentialKind;
 use keyward::secrets::MasterKey;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, query, query_scalar};
 
+use self::database::Database;
 use super::{SCOPES, application};
 use crate::harness::Credential;
 use crate::keyward::Keyward;
 
 pub(crate) struct Copied {
     pub(crate) keyward: Keyward,
+    /// The URL of its database; none: SQLite in its folder.
+    url: Option<String>,
     original: Credential,
     size: u32,
 }
@@ -35,11 +38,26 @@ macro_rules! named {
         concat!(
             $before,
             "case when n % 50 = 0 then 'Telephony' when n % 30 = 1 then 'Omnichannel' \
-             else 'Integration' end",
+             else 'Integration' end || ' ' || ",
+            seven_digits!(),
             $after
         )
     };
 }
+
+/// A number of so many digits as SQL, of SQLite and of PostgreSQL.
+macro_rules! digits {
+    ($zeros:literal) => {
+        concat!("substr('", $zeros, "', length(cast(n as text)) + 1) || n")
+    };
+}
+macro_rules! seven_digits {
+    () => {
+        digits!("0000000")
+    };
+}
+const APPLICATION: &str = concat!("'app-' || ", seven_digits!());
+const CREDENTIAL: &str = digits!("00000000000000000000000000000000");
 
 /// In the order of their references. `n` is the number of the copy.
 const COPIES: [Copy; 4] = [
@@ -47,83 +65,80 @@ const COPIES: [Copy; 4] = [
         "applications",
         "tenant_id = 'acme' and id = 'original'",
         &[
-            ("id", "printf('app-%07d', n)"),
-            ("display_name", named!("printf('%s %07d', ", ", n)")),
-            ("search_name", named!("lower(printf('%s %07d', ", ", n))")),
+            ("id", APPLICATION),
+            ("display_name", named!("", "")),
+            ("search_name", named!("lower(", ")")),
             ("created_at", "created_at + n"),
         ],
     ),
     (
         "application_scopes",
         "tenant_id = 'acme' and application_id = 'original'",
-        &[("application_id", "printf('app-%07d', n)")],
+        &[("application_id", APPLICATION)],
     ),
     (
         "credentials",
         "tenant_id = 'acme' and application_id = 'original'",
-        &[("id", "printf('%032x', n)"), ("application_id", "printf('app-%07d', n)")],
+        &[("id", CREDENTIAL), ("application_id", APPLICATION)],
     ),
     (
         "secrets",
         "credential_id = (select id from credentials where application_id = 'original')",
-        &[("credential_id", "printf('%032x', n)")],
+        &[("credential_id", CREDENTIAL)],
     ),
 ];
 
 impl Copied {
-    /// A server with the original and no copies.
-    pub(crate) async fn start() -> Self {
-        let mut keyward = Keyward::start(&[]).await;
+    /// A server with the original and no copies, with SQLite or with the PostgreSQL that is there.
+    pub(crate) async fn start(url: Option<String>) -> Self {
+        let settings = url.as_deref().map(|url| ("KEYWARD_DATABASE_URL", url));
+        let mut keyward = Keyward::start(settings.as_slice()).await;
         let mut admin = keyward.admin().await;
         admin.tenant("acme", &SCOPES).await;
         let name = application(&mut admin, "original", None).await;
         let (_, original) = admin.credential(&name, CredentialKind::ClientSecret).await;
         keyward.stop();
         let hash = cheap_hash(keyward.folder(), &original.secret);
-        let mut database = open(keyward.folder()).await;
-        let cheaper = query("update secrets set hash = $1 where credential_id = $2");
-        cheaper.bind(hash).bind(&original.client_id).execute(&mut database).await.unwrap();
-        drop(database);
-        keyward.start_again().await;
-        Self { keyward, original, size: 0 }
+        let id = &original.client_id;
+        let cheaper = format!("update secrets set hash = '{hash}' where credential_id = '{id}'");
+        let mut copied = Self { keyward, url, original, size: 0 };
+        assert_eq!(copied.database().await.execute(cheaper).await, 1);
+        copied.keyward.start_again().await;
+        copied
     }
 
     /// Makes copies until there are so many; how long that took.
     pub(crate) async fn grow_to(&mut self, size: u32) -> Duration {
         let watch = Stopwatch::start();
         self.keyward.stop();
-        let mut database = open(self.keyward.folder()).await;
+        let mut database = self.database().await;
         for copied in COPIES {
             copy(&mut database, copied, self.size + 1..=size).await;
         }
-        query("analyze").execute(&mut database).await.unwrap();
+        database.tidy().await;
         drop(database);
         self.size = size;
         self.keyward.start_again().await;
         watch.elapsed()
     }
 
+    async fn database(&self) -> Database {
+        Database::open(self.keyward.folder(), self.url.as_deref()).await
+    }
+
     /// The first of the copies.
     pub(crate) fn clients(&self, most: u32) -> Vec<Credential> {
         let client = |n: u32| Credential {
-            client_id: format!("{n:032x}"),
+            client_id: format!("{n:032}"),
             secret: self.original.secret.clone(),
         };
         (1..=most.min(self.size)).map(client).collect()
     }
 }
 
-async fn open(folder: &Path) -> SqliteConnection {
-    let file = SqliteConnectOptions::new().filename(folder.join("keyward.db"));
-    // What is copied together belongs together, and is done again if it is lost.
-    let options = file.foreign_keys(false).synchronous(SqliteSynchronous::Off);
-    options.connect().await.unwrap()
-}
-
-async fn copy(database: &mut SqliteConnection, copied: Copy, numbers: RangeInclusive<u32>) {
+async fn copy(database: &mut Database, copied: Copy, numbers: RangeInclusive<u32>) {
     let (table, original, own) = copied;
-    let columns = query_scalar("select name from pragma_table_info($1)").bind(table);
-    let columns: Vec<String> = columns.fetch_all(&mut *database).await.unwrap();
+    let columns = database.columns(table).await;
     let value = |column: &String| {
         let own = own.iter().find(|(name, _)| name == column);
         own.map_or(column.clone(), |(_, value)| (*value).to_owned())
@@ -136,9 +151,9 @@ async fn copy(database: &mut SqliteConnection, copied: Copy, numbers: RangeInclu
         "with recursive numbers (n) as \
          (select {first} union all select n + 1 from numbers where n < {last}) \
          insert into {table} ({columns}) \
-         select {values} from numbers cross join (select * from {table} where {original})"
+         select {values} from numbers cross join (select * from {table} where {original}) x"
     );
-    let copied = query(AssertSqlSafe(sql)).execute(database).await.unwrap().rows_affected();
+    let copied = database.execute(sql).await;
     assert!(copied >= wanted && copied % wanted == 0, "{copied} rows of {table} for {wanted}");
 }
 
