@@ -6,12 +6,15 @@
 //! nothing but names is walked or chosen among: they are kept apart too, in rows that are so small
 //! that all of them are soon looked at.
 
+mod names;
+
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
-use super::applications::{Row, search_name, select};
+use self::names::{parts, pattern};
+use super::applications::{Row, select};
 use super::row::micros;
-use super::{Connection, Session, find_row, list_rows, one_value};
+use super::{Session, list_rows, one_value};
 use crate::domain::{ApplicationFilter, ApplicationKey, State, TenantId, UserId};
 use crate::error::{Error, Result};
 
@@ -20,19 +23,6 @@ use crate::error::{Error, Result};
 /// microseconds a row. What many meet is as a rule come upon at once; if not, it stands together
 /// somewhere further on.
 const STAGES: [(usize, i64); 2] = [(20, 3_000), (200, 30_000)];
-
-/// How many names are walked whatever matches, and how many if it is not few that match: some 0.1
-/// microseconds each, and one that is found by its parts takes ten times as long.
-const NAMES_WALKED: [usize; 2] = [1_000, 20_000];
-
-/// How many names match if they are few, so that they are found by their parts at once; and what
-/// share of all they are if they are many, so that to walk all names takes less, wherever the
-/// matches stand.
-const FEW_NAMES: i64 = 2_000;
-const MANY_NAMES: i64 = 10;
-
-/// How many parts of a name are looked for: more narrow little, and each costs its time.
-const MOST_PARTS: usize = 5;
 
 const SELECT: &str = select!("a.tenant_id = $2 and ");
 
@@ -62,37 +52,7 @@ mod by {
          union select a.id from users u cross join applications a \
            where u.tenant_id = $2 and u.disabled \
              and a.tenant_id = u.tenant_id and a.owner_user_id = u.id";
-    /// The parts of a name are found in different ways: here alone one SQL is not enough.
-    pub(super) const PARTS_IN_SQLITE: &str = "select n.application_id as id from application_parts p cross join application_names n \
-         where application_parts match $12 and n.number = p.rowid";
-    pub(super) const PARTS_IN_POSTGRES: &str =
-        "select application_id as id from names_with_parts($12, $13)";
 }
-
-/// The names that have the parts of a search.
-const NAMES_WITH_PARTS_IN_SQLITE: &str = "application_parts p cross join application_names n \
-     where application_parts match $12 and n.number = p.rowid";
-const NAMES_WITH_PARTS_IN_POSTGRES: &str = "names_with_parts($12, $13) n where true";
-
-/// How many names match, and how many there are, as a sample tells it in a millisecond or two: of
-/// some pages in PostgreSQL, of rows in SQLite, one from each stretch.
-const MATCHED_IN_SQLITE: &str = "\
-    with recursive stretches (number, size, last) as ( \
-      select first, 1 + (last - first) / 500, last from (select \
-        (select min(number) from application_names) as first, \
-        (select max(number) from application_names) as last) \
-      union all select number + size, size, last from stretches where number + size <= last) \
-    select coalesce(sum(s.size * (n.search_name like $6 escape '\\')), 0), \
-        coalesce(sum(s.size), 0) \
-      from stretches s cross join application_names n \
-      where n.number = s.number + abs(random() % s.size) and n.tenant_id = $2";
-const MATCHED_IN_POSTGRES: &str = "\
-    select cast(count(case when n.search_name like $6 escape '\\' then 1 end) * size as bigint), \
-        cast(count(*) * size as bigint) \
-      from (select greatest(1, pg_relation_size('application_names') / 8e5) as size) s, \
-        application_names n \
-        tablesample system (least(100, 8e7 / greatest(1, pg_relation_size('application_names')))) \
-      where n.tenant_id = $2 group by size";
 
 /// What is listed, and from where on.
 #[derive(Clone, Copy)]
@@ -141,6 +101,7 @@ macro_rules! listed {
         )
     }};
 }
+use listed;
 
 impl Session {
     /// The rows of a page.
@@ -158,53 +119,18 @@ impl Session {
                 return Ok(rows);
             }
             for condition in self.conditions(listed) {
-                if self.count(listed, condition, few + 1).await? <= few {
+                if self.count(listed, &condition, few + 1).await? <= few {
                     // What is added meanwhile is not to push others out.
-                    return self.among(listed, condition, 2 * few).await;
+                    return self.among(listed, &condition, 2 * few).await;
                 }
             }
         }
         self.along(listed).await
     }
 
-    /// The same, where the name alone decides.
-    async fn by_name(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
-        let [a_few, some] = NAMES_WALKED;
-        let rows = self.of_next_names(listed, a_few).await?;
-        if rows.len() == listed.limit {
-            return Ok(rows);
-        }
-        let matched = self.either(MATCHED_IN_SQLITE, MATCHED_IN_POSTGRES);
-        let matched: Option<(i64, i64)> = listed!(find_row, self, matched, listed, 0)?;
-        let (matched, all) = matched.unwrap_or_default();
-        if matched > all / MANY_NAMES {
-            return self.of_next_names(listed, usize::MAX).await;
-        }
-        if matched > FEW_NAMES {
-            let rows = self.of_next_names(listed, some).await?;
-            if rows.len() == listed.limit {
-                return Ok(rows);
-            }
-        }
-        let Order { sorted, sorted_after, .. } = listed.order(NAMES);
-        let names = self.either(NAMES_WITH_PARTS_IN_SQLITE, NAMES_WITH_PARTS_IN_POSTGRES);
-        self.of_names(listed, names, &sorted_after, &sorted).await
-    }
-
-    /// Those of the next names of the order that match.
-    async fn of_next_names(&mut self, listed: Listed<'_>, walked: usize) -> Result<Vec<Row>> {
-        let Order { after, by, .. } = listed.order(NAMES);
-        let walked = i64::try_from(walked).unwrap_or(i64::MAX);
-        let names = format!(
-            "(select n.application_id, n.search_name from application_names n \
-               where n.tenant_id = $2 and {after} order by {by} limit {walked}) n where true"
-        );
-        self.of_names(listed, &names, &after, &by).await
-    }
-
     /// The conditions that an index is of use for.
-    fn conditions(&mut self, listed: Listed<'_>) -> impl Iterator<Item = &'static str> + use<> {
-        let parts = self.parts();
+    fn conditions(&mut self, listed: Listed<'_>) -> impl Iterator<Item = String> + use<> {
+        let parts = format!("select n.application_id as id from {}", self.names_with_parts());
         let ApplicationFilter { owners, search, state, expire_before, order: _ } = listed.filter;
         let conditions = [
             (!owners.users).then_some(by::OWNER),
@@ -214,22 +140,9 @@ impl Session {
                 State::Disabled => Some(by::DISABLED),
                 State::Expired => Some(by::EXPIRED),
             }),
-            (!search.is_empty()).then_some(parts),
         ];
-        conditions.into_iter().flatten()
-    }
-
-    /// The rows whose name has the parts of the search.
-    fn parts(&mut self) -> &'static str {
-        self.either(by::PARTS_IN_SQLITE, by::PARTS_IN_POSTGRES)
-    }
-
-    /// What is for the database that this is.
-    fn either(&mut self, sqlite: &'static str, postgres: &'static str) -> &'static str {
-        match self.connection() {
-            Connection::Sqlite(_) => sqlite,
-            Connection::Postgres(_) => postgres,
-        }
+        let parts = (!search.is_empty()).then_some(parts);
+        conditions.into_iter().flatten().map(str::to_owned).chain(parts)
     }
 
     /// Along the index of the order, as far as it takes.
@@ -283,23 +196,6 @@ impl Session {
              order by {sorted}"
         );
         listed!(list_rows, self, sql, listed, most)
-    }
-
-    /// The first of these names, in an order.
-    async fn of_names(
-        &mut self,
-        listed: Listed<'_>,
-        names: &str,
-        after: &str,
-        by: &str,
-    ) -> Result<Vec<Row>> {
-        let (limit, sorted) = (listed.limit, listed.order(ROWS).sorted);
-        let sql = format!(
-            "{SELECT} a.id in (select n.application_id from {names} \
-               and n.search_name like $6 escape '\\' and {after} order by {by} limit {limit}) \
-             order by {sorted}"
-        );
-        listed!(list_rows, self, sql, listed, i64::MAX)
     }
 }
 
@@ -373,38 +269,4 @@ fn state_name(state: State) -> &'static str {
         State::Disabled => "disabled",
         State::Expired => "expired",
     }
-}
-
-/// The pattern for any part; empty for none.
-fn pattern(search: &str) -> String {
-    if search.is_empty() {
-        return String::new();
-    }
-    let mut pattern = "%".to_owned();
-    for c in search_name(search).chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
-
-/// Parts that every name has in which the search is found, as the index has them: runs of
-/// three characters, or the whole of a shorter one.
-fn parts(tenant: &TenantId, search: &str) -> String {
-    let search: Vec<char> = search_name(search).chars().collect();
-    if search.is_empty() {
-        return String::new();
-    }
-    let runs: Vec<_> = search.windows(search.len().min(3)).collect();
-    // From the first to the last, evenly.
-    let count = runs.len().min(MOST_PARTS);
-    let chosen = (0..count).map(|n| runs[n * (runs.len() - 1) / (count - 1).max(1)]);
-    let parts = chosen.map(|run| {
-        let part = format!("{tenant}/{}", run.iter().collect::<String>());
-        part.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-    });
-    parts.collect::<Vec<_>>().join(" ")
 }
