@@ -2,6 +2,7 @@
 //! own. Each does one thing that Keyward cannot leave out, and nothing else: no database, no
 //! limits, no list of revocations, no metrics.
 
+mod counter;
 mod faces;
 mod http;
 
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Echo,
     /// Signs a token
     Sign,
+    /// Signs a token when Redis has counted it
+    SignCounted,
     /// Verifies the signature of the token in question
     Verify,
     /// Signs a token, over HTTP/1.1
@@ -82,11 +85,12 @@ pub(crate) struct Baseline {
 }
 
 impl Baseline {
-    pub(crate) fn start(kind: Kind, templates: &Path) -> Self {
+    pub(crate) fn start(kind: Kind, templates: &Path, redis: Option<&str>) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut process = Process::start(program.to_str().unwrap(), |command| {
             let kind = kind.to_possible_value().unwrap();
             command.args(["--serve", kind.get_name(), "--templates"]).arg(templates);
+            command.args(redis.map(|url| format!("--redis={url}")));
             command.stdin(Stdio::null()).stdout(Stdio::piped());
         });
         let mut address = String::new();
@@ -107,12 +111,14 @@ impl Baseline {
 
 /// Serves until it is killed. Says where, in a line.
 #[tokio::main]
-pub(crate) async fn serve(kind: Kind, templates: &Path) {
+pub(crate) async fn serve(kind: Kind, templates: &Path, redis: Option<&str>) {
     let templates = Templates::read(templates);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     match kind {
-        Kind::Echo | Kind::Sign | Kind::Verify => faces::serve(kind, listener, templates).await,
+        Kind::Echo | Kind::Sign | Kind::SignCounted | Kind::Verify => {
+            faces::serve(kind, listener, templates, redis).await;
+        }
         Kind::SignHttp => http::serve(listener, templates).await,
     }
 }

@@ -37,7 +37,8 @@ use self::settings::Settings;
 fn main() -> ExitCode {
     let settings = Settings::parse();
     if let Some(kind) = settings.serve {
-        baseline::serve(kind, &settings.templates.expect("a baseline has templates"));
+        let templates = settings.templates.expect("a baseline has templates");
+        baseline::serve(kind, &templates, settings.redis.as_deref());
         return ExitCode::SUCCESS;
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

@@ -70,7 +70,12 @@ impl Scene {
     }
 
     pub(crate) fn baseline(&self, kind: Kind) -> Baseline {
-        Baseline::start(kind, self.templates.path())
+        Baseline::start(kind, self.templates.path(), None)
+    }
+
+    /// `sign` that has each token counted in Redis first.
+    pub(crate) fn counting_baseline(&self, redis: &str) -> Baseline {
+        Baseline::start(Kind::SignCounted, self.templates.path(), Some(redis))
     }
 
     /// Tokens that nobody has seen: so many, or as many as can be had in that time.

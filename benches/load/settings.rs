@@ -20,7 +20,7 @@ use crate::baseline;
 Examples:
   cargo bench                                             everything, some minutes
   cargo bench --bench load -- tokens checks               two parts
-  cargo bench --bench load -- tokens --rounds 9           less noise
+  cargo bench --bench load -- tokens --rounds 19          less noise
   cargo bench --bench load -- growth --full               up to a million applications
   cargo bench --bench load -- --compare old.json          with the change since then
 
@@ -33,11 +33,11 @@ pub(crate) struct Settings {
     parts: Vec<Part>,
 
     /// Rounds of each comparison
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
 
     /// Seconds that each side is measured for in each round
-    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub(crate) seconds: f64,
 
     /// Credentials that the part `warm` uses
@@ -71,6 +71,10 @@ pub(crate) struct Settings {
     /// Where the baseline finds what it answers
     #[arg(long, hide = true)]
     pub(crate) templates: Option<PathBuf>,
+
+    /// Where the baseline counts
+    #[arg(long, hide = true)]
+    pub(crate) redis: Option<String>,
 }
 
 /// A part of what is measured.

@@ -24,13 +24,25 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::counter::Counter;
 use super::{Kind, Templates};
 
 /// Serves both services.
-pub(super) async fn serve(kind: Kind, listener: TcpListener, templates: Templates) {
+pub(super) async fn serve(
+    kind: Kind,
+    listener: TcpListener,
+    templates: Templates,
+    redis: Option<&str>,
+) {
+    let signs = matches!(kind, Kind::Sign | Kind::SignCounted);
+    let counter = match redis {
+        Some(url) => Some(Counter::connect(url).await),
+        None => None,
+    };
     let face = Face {
         templates: Arc::new(templates.clone()),
-        signer: (kind == Kind::Sign).then(|| Arc::new(Signer::new(&templates))),
+        counter,
+        signer: signs.then(|| Arc::new(Signer::new(&templates))),
         verifier: (kind == Kind::Verify).then(|| Arc::new(Verifier::new(&templates))),
     };
     Server::builder()
@@ -44,6 +56,7 @@ pub(super) async fn serve(kind: Kind, listener: TcpListener, templates: Template
 #[derive(Clone)]
 struct Face {
     templates: Arc<Templates>,
+    counter: Option<Counter>,
     signer: Option<Arc<Signer>>,
     verifier: Option<Arc<Verifier>>,
 }
@@ -54,6 +67,9 @@ impl TokenService for Face {
         &self,
         _: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
+        if let Some(counter) = &self.counter {
+            counter.count().await;
+        }
         let mut answer = self.templates.issued.clone();
         if let Some(signer) = &self.signer {
             answer.access_token = signer.token();

@@ -26,14 +26,16 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
     first_uses(&scene.keyward.grpc(), &limited, HASHES).await;
 
     let sign = scene.baseline(Kind::Sign);
+    let counted = scene.counting_baseline(&redis);
     let shape = Shape::MANY;
     let (keyward, grpc) = (scene.keyward.process(), scene.keyward.grpc());
     let sides = [
         Side::new(keyward, AsksForTokens::connect(&grpc, shape, &scene.clients).await),
         Side::new(keyward, AsksForTokens::connect(&grpc, shape, &limited).await),
         Side::new(&sign.process, AsksForTokens::connect(&sign.grpc(), shape, &limited).await),
+        Side::new(&counted.process, AsksForTokens::connect(&counted.grpc(), shape, &limited).await),
     ];
-    let [free, limited, sign] = in_turns(settings, settings.rounds(), sides).await;
+    let [free, limited, sign, counted] = in_turns(settings, settings.rounds(), sides).await;
     let figures = |what: &str, keyward: &[Measured]| {
         let figure = |name: &str, unit, number: fn(&Measured) -> f64| {
             Figure::new(Part::Replicas, format!("{name}, {what}"), unit, each(keyward, number))
@@ -46,5 +48,23 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
             figure("processor time of a token", "µs", Measured::cpu_each),
         ]
     };
-    [figures("no limits", &free), figures("limited", &limited)].concat()
+    let floor = "sign that has each counted in Redis";
+    let floors = [
+        Figure::new(
+            Part::Replicas,
+            format!("tokens, {floor}"),
+            "/s",
+            each(&counted, Measured::rate),
+        )
+        .beside("sign", each(&sign, Measured::rate))
+        .note(format!("the floor of limited ones; {}", counted[0].in_words())),
+        Figure::new(
+            Part::Replicas,
+            format!("processor time of a token, {floor}"),
+            "µs",
+            each(&counted, Measured::cpu_each),
+        )
+        .beside("sign", each(&sign, Measured::cpu_each)),
+    ];
+    [figures("no limits", &free), figures("limited", &limited), floors].concat()
 }
