@@ -1,163 +1,203 @@
--- One decision over several windows; `window.rs` says what they are and does the same.
+-- Decisions over windows, several of them in turn; `window.rs` says what they are and does the
+-- same.
 --
--- KEYS: the window of each demand.
--- ARGV: what to do (0: take, 1: peek, 2: give back); the time in microseconds, 0 for Redis' own; how
--- long a key stays at least, in milliseconds; when that which is given back was counted;
--- then five for each demand: limit, window, bucket, cost, 1 if it is only observed.
--- Answers: 1 if admitted, the time, then three for each demand: what is counted now, 1 if
--- it was exceeded, how long to wait (-1: for ever).
+-- KEYS: the window of each demand, decision by decision.
+-- ARGV[1]: integers of eight bytes, the least first: the time in microseconds, 0 for Redis' own;
+-- how long a key stays at least, in milliseconds; then for each decision what to do (0: take,
+-- 1: peek, 2: give back), when that which is given back was counted, how many demands there
+-- are; and for each of those limit, window, bucket, cost, 1 if it is only observed.
+-- Answers with such integers: the time; then for each decision 1 if it was admitted, and for each
+-- of its demands what is counted now, 1 if it was exceeded, how long to wait (-1: for ever).
 --
--- A window is one string, so that it costs one read and one write: the newest time and the
--- sum, then a bucket and its count for each that holds something, oldest first; all of them
--- doubles, which are exact up to 2^53.
+-- A window is one string of doubles, which are exact up to 2^53. First what a decision needs as a
+-- rule, so that it reads and writes no more, once in a call: the newest time, the sum, the oldest
+-- bucket that holds something, the newest one and its count. Then the others and their counts,
+-- oldest first, which are of use when a bucket is over.
 
 local TAKE, BACK = 0, 2
 local MOST = 9007199254740991
-local PAIR = '<dd'
-local SIZE = 16
+local HEAD, PAIR = '<ddddd', '<dd'
+local HEAD_SIZE, SIZE = 40, 16
 
-local act, now = tonumber(ARGV[1]), tonumber(ARGV[2])
-local stay, counted_at = tonumber(ARGV[3]), tonumber(ARGV[4])
+local unpack, pack, sub, floor = struct.unpack, struct.pack, string.sub, math.floor
+local asked = ARGV[1]
+local now, stay, at = unpack('<i8i8', asked)
 if now == 0 then
   local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  now = time[1] * 1000000 + time[2]
 end
 
-local function pair(a, b) return struct.pack(PAIR, a, b) end
+local function restored_at(w, bucket) return (bucket + 1) * w.bucket - 1 + w.length end
 
-local function demand(i)
-  local at = 4 + (i - 1) * 5
-  return {
-    key = KEYS[i],
-    most = tonumber(ARGV[at + 1]),
-    window = tonumber(ARGV[at + 2]),
-    bucket = tonumber(ARGV[at + 3]),
-    cost = tonumber(ARGV[at + 4]),
-    observed = ARGV[at + 5] == '1',
-  }
+-- Reads all of a window, and leaves out what is held no longer: what is left is in `text` between
+-- `from` and `to`, and then comes the newest bucket, if there is one.
+local function read_all(w)
+  if w.text then return end
+  w.text = redis.call('GET', w.key) or ''
+  w.from, w.to = HEAD_SIZE + 1, #w.text
+  while w.last do
+    local bucket, count = w.last, w.count
+    if w.from < w.to then bucket, count = unpack(PAIR, w.text, w.from) end
+    w.first = bucket
+    if restored_at(w, bucket) > w.newest then return end
+    w.sum = w.sum - count
+    if w.from < w.to then w.from = w.from + SIZE else w.last = nil end
+  end
 end
 
-local function bucket_at(d, time) return math.floor(time / d.bucket) end
-
-local function restored_at(d, bucket) return (bucket + 1) * d.bucket - 1 + d.window end
-
--- Reads a window as it is now. Only a clock that was set back is a reason to write it again
--- without counting.
-local function read(d)
-  local text = redis.call('GET', d.key)
-  local w = { newest = now, sum = 0, held = '', pending = 0, changed = false }
-  if not text then return w end
-  w.newest, w.sum = struct.unpack(PAIR, text)
-  w.held = string.sub(text, SIZE + 1)
-  if now < w.newest - d.window then
-    w.newest = now
-    w.held = pair(bucket_at(d, now), w.sum)
+-- A window as it is now. Only a clock that was set back is a reason to write it again without
+-- counting.
+local function read(key, length, bucket)
+  local w = { key = key, length = length, bucket = bucket, newest = now, sum = 0, pending = 0,
+    changed = false, first = nil, last = nil, count = nil, text = nil, from = nil, to = nil }
+  local head = redis.call('GETRANGE', key, 0, HEAD_SIZE - 1)
+  if head == '' then
+    w.text, w.from, w.to = '', 1, 0
+    return w
+  end
+  local newest
+  newest, w.sum, w.first, w.last, w.count = unpack(HEAD, head)
+  if now < newest - length then
+    w.last, w.count = floor(now / bucket), w.sum
+    w.first, w.text, w.from, w.to = w.last, '', 1, 0
     w.changed = true
     return w
   end
-  w.newest = math.max(now, w.newest)
-  local from = 1
-  while from <= #w.held do
-    local bucket, count = struct.unpack(PAIR, w.held, from)
-    if restored_at(d, bucket) > w.newest then break end
-    w.sum = w.sum - count
-    from = from + SIZE
-  end
-  w.held = string.sub(w.held, from)
+  if newest > now then w.newest = newest end
+  if restored_at(w, w.first) <= w.newest then read_all(w) end
   return w
 end
 
-local function count(d, w)
-  local cost = math.min(d.cost, MOST - w.sum)
+local function count(w, cost)
+  cost = math.min(cost, MOST - w.sum)
   if cost == 0 then return end
-  local bucket = bucket_at(d, w.newest)
-  local before = 0
-  if #w.held > 0 then
-    local last, held = struct.unpack(PAIR, w.held, #w.held - SIZE + 1)
-    if last == bucket then
-      before = held
-      w.held = string.sub(w.held, 1, -SIZE - 1)
+  local bucket = floor(w.newest / w.bucket)
+  if w.last ~= bucket then
+    read_all(w)
+    if w.last then
+      w.text = sub(w.text, w.from, w.to) .. pack(PAIR, w.last, w.count)
+      w.from, w.to = 1, #w.text
+    else
+      w.first = bucket
     end
+    w.last, w.count = bucket, 0
   end
-  w.held = w.held .. pair(bucket, before + cost)
+  w.count = w.count + cost
   w.sum = w.sum + cost
   w.changed = true
 end
 
-local function give_back(d, w)
-  local wanted = bucket_at(d, counted_at)
-  for from = 1, #w.held, SIZE do
-    local bucket, held = struct.unpack(PAIR, w.held, from)
+local function give_back(w, cost, counted_at)
+  read_all(w)
+  local wanted = floor(counted_at / w.bucket)
+  local function back(count)
+    local back = math.min(cost, count)
+    w.sum = w.sum - back
+    w.changed = true
+    return count - back
+  end
+  if w.last == wanted then
+    w.count = back(w.count)
+    if w.count > 0 then return end
+    w.last = nil
+    if w.from < w.to then
+      w.to = w.to - SIZE
+      w.last, w.count = unpack(PAIR, w.text, w.to + 1)
+    end
+    return
+  end
+  for from = w.from, w.to, SIZE do
+    local bucket, count = unpack(PAIR, w.text, from)
     if bucket == wanted then
-      local back = math.min(d.cost, held)
-      local left = held > back and pair(bucket, held - back) or ''
-      w.held = string.sub(w.held, 1, from - 1) .. left .. string.sub(w.held, from + SIZE)
-      w.sum = w.sum - back
-      w.changed = true
+      local left = back(count)
+      local pair = left > 0 and pack(PAIR, bucket, left) or ''
+      w.text = sub(w.text, w.from, from - 1) .. pair .. sub(w.text, from + SIZE, w.to)
+      w.from, w.to = 1, #w.text
+      w.first = #w.text > 0 and (unpack('<d', w.text)) or w.last
       return
     end
   end
 end
 
-local function wait(d, w)
-  if d.cost > d.most then return -1 end
-  local missing = w.sum + d.cost - d.most
-  for from = 1, #w.held, SIZE do
-    if missing <= 0 then return 0 end
-    local bucket, held = struct.unpack(PAIR, w.held, from)
-    missing = missing - held
-    if missing <= 0 then return restored_at(d, bucket) - now end
+-- How long until a cost fits that does not.
+local function wait(w, most, cost)
+  if cost > most then return -1 end
+  local missing = w.sum + cost - most
+  if missing <= 0 then return 0 end
+  read_all(w)
+  for from = w.from, w.to, SIZE do
+    local bucket, count = unpack(PAIR, w.text, from)
+    missing = missing - count
+    if missing <= 0 then return restored_at(w, bucket) - now end
   end
-  return 0
+  return restored_at(w, w.last) - now
 end
 
-local function next_restored(d, w)
-  if #w.held == 0 then return 0 end
-  return restored_at(d, (struct.unpack(PAIR, w.held))) - now
+local function next_restored(w)
+  if not w.last then return 0 end
+  return restored_at(w, w.first) - now
 end
 
-local function write(d, w)
-  if #w.held == 0 then
-    redis.call('DEL', d.key)
+local function write(w)
+  if not w.last then
+    redis.call('DEL', w.key)
     return
   end
-  local last = struct.unpack(PAIR, w.held, #w.held - SIZE + 1)
-  local expiry = math.ceil((restored_at(d, last) - now) / 1000)
-  local text = pair(w.newest, w.sum) .. w.held
-  redis.call('SET', d.key, text, 'PX', string.format('%.0f', math.max(expiry, stay, 1)))
+  local head = pack(HEAD, w.newest, w.sum, w.first, w.last, w.count)
+  if not w.text then
+    -- The newest bucket is the same, and with it the time at which the key is forgotten.
+    redis.call('SETRANGE', w.key, 0, head)
+    return
+  end
+  local expiry = math.max(math.ceil((restored_at(w, w.last) - now) / 1000), stay, 1)
+  redis.call('SET', w.key, head .. sub(w.text, w.from, w.to), 'PX', expiry)
 end
 
-local demands, windows, exceeded, admitted = {}, {}, {}, true
-for i = 1, #KEYS do
-  local d = demand(i)
-  local w = windows[d.key] or read(d)
-  demands[i], windows[d.key] = d, w
-  local fits = d.cost == 0 or w.sum + w.pending + d.cost <= d.most
-  exceeded[i] = not fits
-  if fits or d.observed then
-    w.pending = w.pending + d.cost
-  else
-    admitted = false
+local windows, answers, k = {}, { pack('<i8', now) }, 0
+while at <= #asked do
+  local act, counted_at, several
+  act, counted_at, several, at = unpack('<i8i8i8', asked, at)
+  local demands, admitted = {}, 1
+  for i = 1, several do
+    k = k + 1
+    local key = KEYS[k]
+    local most, length, bucket, cost, observed
+    most, length, bucket, cost, observed, at = unpack('<i8i8i8i8i8', asked, at)
+    local w = windows[key]
+    if not w then
+      w = read(key, length, bucket)
+      windows[key] = w
+    end
+    local fits = cost == 0 or w.sum + w.pending + cost <= most
+    if fits or observed == 1 then
+      w.pending = w.pending + cost
+    else
+      admitted = 0
+    end
+    demands[i] = { w = w, most = most, cost = cost, observed = observed, fits = fits }
+  end
+  for i = 1, several do
+    local d = demands[i]
+    local w = d.w
+    w.pending = 0
+    if act == BACK then
+      give_back(w, d.cost, counted_at)
+    elseif act == TAKE and (admitted == 1 or d.observed == 1) then
+      count(w, d.cost)
+    end
+  end
+  answers[#answers + 1] = pack('<i8', admitted)
+  for i = 1, several do
+    local d = demands[i]
+    local w = d.w
+    if d.fits then
+      answers[#answers + 1] = pack('<i8i8i8', w.sum, 0, next_restored(w))
+    else
+      answers[#answers + 1] = pack('<i8i8i8', w.sum, 1, wait(w, d.most, d.cost))
+    end
   end
 end
-
-for i, d in ipairs(demands) do
-  if act == BACK then
-    give_back(d, windows[d.key])
-  elseif act == TAKE and (admitted or d.observed) then
-    count(d, windows[d.key])
-  end
+for _, w in pairs(windows) do
+  if w.changed then write(w) end
 end
-
-local answer = { admitted and 1 or 0, now }
-for i, d in ipairs(demands) do
-  local w = windows[d.key]
-  if w.changed then
-    write(d, w)
-    w.changed = false
-  end
-  answer[#answer + 1] = w.sum
-  answer[#answer + 1] = exceeded[i] and 1 or 0
-  answer[#answer + 1] = exceeded[i] and wait(d, w) or next_restored(d, w)
-end
-return answer
+return table.concat(answers)

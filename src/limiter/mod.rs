@@ -121,7 +121,7 @@ impl Limiter {
         Self::new(Memory::new(clock, ROOM), None)
     }
 
-    /// Counts in Redis, and in this process while Redis is away.
+    /// Counts in Redis, and in this process while Redis is away. To be made within a runtime.
     pub fn over(redis: Redis, clock: Clock) -> Self {
         Self::new(Memory::new(clock.clone(), ROOM), Some(Shared::new(redis, clock)))
     }

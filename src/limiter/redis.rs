@@ -1,4 +1,10 @@
-//! Windows in Redis, which all replicas share: one script a decision, by Redis' own clock.
+//! Windows in Redis, which all replicas share, by Redis' own clock. Decisions that come while
+//! it is being asked go to it together then, in one call of one script: a call costs both
+//! sides more than what it asks for.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Act, Answer, Count, Demand};
 use crate::clock::Clock;
@@ -12,20 +18,36 @@ const GIVE_BACK: i64 = 2;
 /// How long a key stays at least if time is simulated, in milliseconds: Redis forgets by the
 /// real time, which has nothing to do with it.
 const SIMULATED_STAY: i64 = 60 * 60 * 1000;
-/// What comes before the demands in an answer, and what there is of each.
-const HEAD: usize = 2;
-const EACH: usize = 3;
+/// How many decisions go together at most. Redis does nothing else while it makes them, some
+/// microseconds for each.
+const TOGETHER: usize = 256;
+/// How many wait to go before others wait to join them.
+const QUEUE: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    redis: Redis,
-    clock: Clock,
-    script: Script,
+    windows: Windows,
+    asked: mpsc::Sender<(Question, Asker)>,
+}
+
+/// Who waits for an answer. An error is the same for all who went together.
+type Asker = oneshot::Sender<Result<Answer, Arc<Error>>>;
+
+/// What is asked in one decision: the keys of its windows, and what `count.lua` wants to
+/// know of it.
+#[derive(Debug)]
+struct Question {
+    keys: Vec<String>,
+    numbers: Vec<i64>,
 }
 
 impl Shared {
+    /// Within a runtime, which is to do the asking.
     pub(super) fn new(redis: Redis, clock: Clock) -> Self {
-        Self { redis, clock, script: Script::new(include_str!("count.lua")) }
+        let windows = Windows { redis, clock, script: Script::new(include_str!("count.lua")) };
+        let (asked, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(windows.clone().ask_together(waiting));
+        Self { windows, asked }
     }
 
     /// Decides over all demands at once.
@@ -34,23 +56,12 @@ impl Shared {
         act: Act,
         tenant: &str,
         demands: &[Demand],
-    ) -> Result<Answer> {
+    ) -> Result<Answer, Arc<Error>> {
         let act = match act {
             Act::Take => TAKE,
             Act::Peek => PEEK,
         };
-        let answer = self.call(act, 0, tenant, demands).await?;
-        let (&[admitted, at], rest) = answer
-            .split_first_chunk::<HEAD>()
-            .filter(|(_, rest)| rest.len() == demands.len() * EACH)
-            .ok_or_else(|| Error::internal("count.lua answered something else"))?;
-        let (each, _) = rest.as_chunks::<EACH>();
-        let counts = each.iter().map(|&[used, exceeded, wait]| Count {
-            used,
-            exceeded: exceeded == 1,
-            wait: (wait >= 0).then_some(wait),
-        });
-        Ok(Answer { admitted: admitted == 1, at, counts: counts.collect() })
+        self.ask(self.windows.question(act, 0, tenant, demands)).await
     }
 
     /// Takes back what was counted at a time.
@@ -59,27 +70,39 @@ impl Shared {
         tenant: &str,
         demands: &[Demand],
         counted_at: i64,
-    ) -> Result<()> {
-        self.call(GIVE_BACK, counted_at, tenant, demands).await.map(drop)
+    ) -> Result<(), Arc<Error>> {
+        let question = self.windows.question(GIVE_BACK, counted_at, tenant, demands);
+        self.ask(question).await.map(drop)
     }
 
-    async fn call(
-        &self,
-        act: i64,
-        counted_at: i64,
-        tenant: &str,
-        demands: &[Demand],
-    ) -> Result<Vec<i64>> {
-        let keys: Vec<_> =
-            demands.iter().map(|d| self.redis.key("limits", &d.name(tenant))).collect();
-        let (now, stay) = match self.clock.simulated() {
-            Some(now) => (now.as_microsecond().max(1), SIMULATED_STAY),
-            None => (0, 0),
-        };
-        let mut args = Vec::with_capacity(4 + demands.len() * 5);
-        args.extend([act, now, stay, counted_at]);
+    async fn ask(&self, question: Question) -> Result<Answer, Arc<Error>> {
+        // The tenants of a cluster are in several places, which one call cannot reach.
+        if self.windows.redis.is_clustered() {
+            return self.windows.ask_alone(question).await.map_err(Arc::new);
+        }
+        let nobody = || Arc::new(Error::internal("nobody is left to ask Redis"));
+        let (asker, answer) = oneshot::channel();
+        self.asked.send((question, asker)).await.map_err(|_| nobody())?;
+        answer.await.unwrap_or_else(|_| Err(nobody()))
+    }
+}
+
+/// The windows, and how to ask for them.
+#[derive(Clone, Debug)]
+struct Windows {
+    redis: Redis,
+    clock: Clock,
+    script: Script,
+}
+
+impl Windows {
+    fn question(&self, act: i64, counted_at: i64, tenant: &str, demands: &[Demand]) -> Question {
+        let keys = demands.iter().map(|demand| self.redis.key("windows", &demand.name(tenant)));
+        let count = i64::try_from(demands.len()).unwrap_or(i64::MAX);
+        let mut numbers = Vec::with_capacity(3 + 5 * demands.len());
+        numbers.extend([act, counted_at, count]);
         for demand in demands {
-            args.extend([
+            numbers.extend([
                 demand.rate.most_counted(),
                 demand.rate.window_micros(),
                 demand.rate.bucket(),
@@ -87,6 +110,72 @@ impl Shared {
                 demand.observe_only.into(),
             ]);
         }
-        self.redis.run(&self.script, &keys, &args).await
+        Question { keys: keys.collect(), numbers }
     }
+
+    /// Asks for all who wait, until nobody can come any more.
+    async fn ask_together(self, mut waiting: mpsc::Receiver<(Question, Asker)>) {
+        let mut together = Vec::new();
+        while waiting.recv_many(&mut together, TOGETHER).await > 0 {
+            // For those who have given up nothing is to be counted.
+            let askers = together.drain(..).filter(|(_, asker)| !asker.is_closed());
+            let (questions, askers): (Vec<_>, Vec<_>) = askers.unzip();
+            // Somebody else may have given up by the time of the answer.
+            match self.ask(&questions).await {
+                Ok(answers) => {
+                    for (asker, answer) in askers.into_iter().zip(answers) {
+                        asker.send(Ok(answer)).ok();
+                    }
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    for asker in askers {
+                        asker.send(Err(Arc::clone(&error))).ok();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask_alone(&self, question: Question) -> Result<Answer> {
+        self.ask(&[question]).await?.pop().ok_or_else(something_else)
+    }
+
+    /// Asks, and is answered question by question.
+    async fn ask(&self, questions: &[Question]) -> Result<Vec<Answer>> {
+        if questions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (now, stay) = match self.clock.simulated() {
+            Some(now) => (now.as_microsecond().max(1), SIMULATED_STAY),
+            None => (0, 0),
+        };
+        let numbers = questions.iter().flat_map(|question| &question.numbers);
+        let numbers = [now, stay].into_iter().chain(numbers.copied());
+        let asked: Vec<u8> = numbers.flat_map(i64::to_le_bytes).collect();
+        let keys: Vec<_> = questions.iter().flat_map(|question| &question.keys).collect();
+        let told: Vec<u8> = self.redis.run(&self.script, &keys, &[asked]).await?;
+        answers(&told, questions).ok_or_else(something_else)
+    }
+}
+
+/// What `count.lua` says to these questions.
+fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
+    let (numbers, []) = told.as_chunks() else { return None };
+    let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
+    let at = numbers.next()?;
+    let answers = questions.iter().map(|question| {
+        let admitted = numbers.next()? == 1;
+        let counts = question.keys.iter().map(|_| {
+            let (used, exceeded, wait) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some(Count { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
+        });
+        Some(Answer { admitted, at, counts: counts.collect::<Option<_>>()? })
+    });
+    let answers = answers.collect::<Option<_>>()?;
+    numbers.next().is_none().then_some(answers)
+}
+
+fn something_else() -> Error {
+    Error::internal("count.lua answered something else")
 }

@@ -77,10 +77,9 @@ impl Dialler {
 
     /// Makes sure that what answers at the other end is still the one to ask.
     pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), Trouble> {
-        let clustered = matches!(self.url.layout, Layout::Cluster(_));
         for info in connection.ask(&redis::cmd("INFO")).await? {
             check(&info)?;
-            check_mode(&info, clustered)?;
+            check_mode(&info, self.url.is_clustered())?;
         }
         match connection {
             Connection::One { to, .. } => self.examine_primary(to).await,

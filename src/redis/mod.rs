@@ -85,6 +85,11 @@ impl Redis {
         self.link().is_some()
     }
 
+    /// Whether it is a cluster, whose keys are in several places.
+    pub fn is_clustered(&self) -> bool {
+        self.0.dialler.url.is_clustered()
+    }
+
     /// 1 while it can be asked, else 0.
     pub fn up(&self) -> &Gauge {
         &self.0.up

@@ -26,7 +26,7 @@ impl Script {
 }
 
 /// A call of a script by its digest, or with its text.
-fn call(command: &str, script: &str, keys: &[String], args: &[impl ToRedisArgs]) -> Cmd {
+fn call(command: &str, script: &str, keys: &[impl ToRedisArgs], args: &[impl ToRedisArgs]) -> Cmd {
     let mut call = redis::cmd(command);
     call.arg(script).arg(keys.len()).arg(keys).arg(args);
     call
@@ -38,7 +38,7 @@ impl Redis {
     pub async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
-        keys: &[String],
+        keys: &[impl ToRedisArgs],
         args: &[impl ToRedisArgs],
     ) -> Result<T> {
         let known = call("EVALSHA", &script.digest, keys, args);

@@ -125,6 +125,11 @@ impl RedisUrl {
         }
         Ok(Self { layout, tls, ca_file, login, db: db.unwrap_or_default() })
     }
+
+    /// Whether it is a cluster, whose keys are in several places.
+    pub(super) fn is_clustered(&self) -> bool {
+        matches!(self.layout, Layout::Cluster(_))
+    }
 }
 
 fn unknown_scheme() -> Fault {

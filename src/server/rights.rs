@@ -27,6 +27,8 @@ try('PUBLISH', ARGV[1], '')
 try('SET', one, '', 'PX', 1000)
 try('GET', one)
 try('GETEX', one, 'PX', 1000)
+try('GETRANGE', one, 0, 0)
+try('SETRANGE', one, 0, '')
 -- Not what these are for, and so no more than a try.
 try('HSET', one, 'field', '')
 try('HMGET', one, 'field')

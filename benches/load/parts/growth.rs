@@ -18,15 +18,17 @@ const SIZES: [u32; 2] = [100_000, 1_000_000];
 /// How often something is done that a server does not do all the time.
 const TIMES: usize = 5;
 /// What is searched for, and in which order it is told. The names are `Integration 0000002` and
-/// so on, by name one in 30 behind those is an `Omnichannel`, and one in 50 behind all a
-/// `Telephony`.
-const SEARCHES: [(&str, &str, &str); 6] = [
+/// so on, by name and by creation one in 30 behind those is an `Omnichannel`, and one in 50 behind
+/// all a `Telephony`.
+const SEARCHES: [(&str, &str, &str); 8] = [
     ("the first page", "", ""),
     ("a search that finds one", "0000777", ""),
     ("a search that finds none", "nobody", ""),
     ("a search that finds nearly all", "integration", ""),
     ("a search that finds one in 30, far on by name", "omnichannel", "display_name"),
     ("a search that finds one in 50, the last by name", "telephony", "display_name"),
+    ("a search that finds one in 30, far on by creation", "omnichannel", "create_time"),
+    ("a search that finds one in 50, the last by creation", "telephony", "create_time"),
 ];
 /// How long a page may take, in milliseconds.
 const LONGEST_PAGE: f64 = 50.0;

@@ -68,7 +68,11 @@ const COPIES: [Copy; 4] = [
             ("id", APPLICATION),
             ("display_name", named!("", "")),
             ("search_name", named!("lower(", ")")),
-            ("created_at", "created_at + n"),
+            (
+                "created_at",
+                "created_at + n + case when n % 50 = 0 then 20000000 when n % 30 = 1 then 10000000 \
+                 else 0 end",
+            ),
         ],
     ),
     (

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use keyward::clock::Clock;
 use keyward::limiter::{Decision, Demand, Limiter};
 
@@ -170,48 +171,78 @@ async fn forty_a_minute_means_forty_over_all_replicas() {
     assert!(ours.total * 100 >= exact.total * 98);
 }
 
+/// What is asked of a limiter.
+enum Asked {
+    Peek(Vec<Demand>),
+    Take(Vec<Demand>),
+    GiveBack(Vec<Demand>, Decision),
+}
+
+impl Asked {
+    async fn of(&self, limiter: &Limiter, tenant: &str) -> Option<Decision> {
+        match self {
+            Self::Peek(demands) => Some(limiter.peek(tenant, demands).await),
+            Self::Take(demands) => Some(limiter.take(tenant, demands).await),
+            Self::GiveBack(demands, taken) => {
+                limiter.give_back(tenant, demands, taken).await;
+                None
+            }
+        }
+    }
+}
+
+/// Redis is asked for several decisions at once, which then may go there together.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_and_redis_decide_the_same_to_the_unit() {
     let world = Place::Redis.world().await;
     let memory = Limiter::in_memory(world.clock.clone());
+    let windows = [Duration::from_secs(1), MINUTE, Duration::from_micros(7_777_777)];
     for seed in 1..=12 {
         let mut dice = Dice::of(seed);
         let tenant = format!("tenant{seed}");
-        let windows = [Duration::from_secs(1), MINUTE, Duration::from_micros(7_777_777)];
-        let mut taken: Vec<(Vec<Demand>, Decision, Decision)> = Vec::new();
-        for step in 0..400 {
-            world.clock.advance(dice.micros(3_000_000));
+        let mut taken: Vec<(Vec<Demand>, [Decision; 2])> = Vec::new();
+        for step in 0..250 {
+            // In the same bucket as a rule, or some further on.
+            let most = if dice.roll(2) == 0 { 100_000 } else { 3_000_000 };
+            world.clock.advance(dice.micros(most));
             if dice.roll(20) == 0 {
                 world.clock.set_back(dice.micros(100_000_000));
             }
-            let demands: Vec<_> = (0..=dice.roll(4))
-                .map(|_| {
-                    let window = windows[usize::try_from(dice.roll(3)).unwrap()];
-                    let key = format!("key{}", dice.roll(2));
-                    let demand = demand(&key, dice.roll(12), window, dice.roll(5));
-                    if dice.roll(5) == 0 { observed(demand) } else { demand }
-                })
-                .collect();
-            let (here, there) = match dice.roll(5) {
-                0 => (
-                    memory.peek(&tenant, &demands).await,
-                    world.limiter.peek(&tenant, &demands).await,
-                ),
-                1 if !taken.is_empty() => {
-                    let (demands, here, there) = taken.swap_remove(0);
-                    memory.give_back(&tenant, &demands, &here).await;
-                    world.limiter.give_back(&tenant, &demands, &there).await;
-                    continue;
+            let [mut here, mut there] = [const { Vec::new() }; 2];
+            for _ in 0..=dice.roll(4) {
+                let demands: Vec<_> = (0..=dice.roll(4))
+                    .map(|_| {
+                        let window = windows[usize::try_from(dice.roll(3)).unwrap()];
+                        let key = format!("key{}", dice.roll(2));
+                        let demand = demand(&key, dice.roll(12), window, dice.roll(5));
+                        if dice.roll(5) == 0 { observed(demand) } else { demand }
+                    })
+                    .collect();
+                let [one, other] = match dice.roll(5) {
+                    0 => [Asked::Peek(demands.clone()), Asked::Peek(demands)],
+                    1 if !taken.is_empty() => {
+                        let (demands, taken) = taken.swap_remove(0);
+                        taken.map(|taken| Asked::GiveBack(demands.clone(), taken))
+                    }
+                    _ => [Asked::Take(demands.clone()), Asked::Take(demands)],
+                };
+                here.push(one);
+                there.push(other);
+            }
+            let mut from_memory = Vec::new();
+            for asked in &here {
+                from_memory.push(asked.of(&memory, &tenant).await);
+            }
+            let from_redis =
+                join_all(there.iter().map(|asked| asked.of(&world.limiter, &tenant))).await;
+            for (asked, told) in here.into_iter().zip(from_memory.into_iter().zip(from_redis)) {
+                let (Some(here), Some(there)) = told else { continue };
+                assert_eq!(here.standings, there.standings, "seed {seed}, step {step}");
+                assert_eq!((here.admitted, here.wait), (there.admitted, there.wait));
+                if let Asked::Take(demands) = asked {
+                    taken.push((demands, [here, there]));
                 }
-                _ => {
-                    let here = memory.take(&tenant, &demands).await;
-                    let there = world.limiter.take(&tenant, &demands).await;
-                    taken.push((demands.clone(), here.clone(), there.clone()));
-                    (here, there)
-                }
-            };
-            assert_eq!(here.standings, there.standings, "seed {seed}, step {step}: {demands:?}");
-            assert_eq!((here.admitted, here.wait), (there.admitted, there.wait));
+            }
         }
     }
     world.check();

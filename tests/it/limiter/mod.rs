@@ -5,6 +5,7 @@
 mod exact;
 mod fallback;
 mod room;
+mod together;
 
 use std::time::Duration;
 

@@ -79,7 +79,7 @@ async fn a_full_window_in_redis_is_small() {
     }
     let (_, server) = world.redis.as_ref().unwrap();
     let key = server.cli(&["keys", "*"]);
-    assert_eq!(key, "keyward:limits:{acme}:app:60000000");
+    assert_eq!(key, "keyward:windows:{acme}:app:60000000");
     let bytes: usize = server.cli(&["memory", "usage", &key]).parse().unwrap();
     println!("a window with all of its buckets takes {bytes} bytes in Redis");
     assert!(bytes <= 1500, "{bytes}");
