@@ -4,7 +4,8 @@
 //! conditions let much through. If they let little through, an index of one condition tells
 //! of all that meets it, and the page is chosen among those. Where the name alone decides,
 //! nothing but names is walked or chosen among: they are kept apart too, in rows that are so small
-//! that all of them are soon looked at.
+//! that all of them are soon looked at. In the order of last use there is no such way: what
+//! changes with each use is kept once.
 
 mod names;
 
@@ -199,10 +200,11 @@ impl Session {
     }
 }
 
-/// Where a list finds its columns: an application's id and its name as it is searched.
-type Columns = (&'static str, &'static str);
-const ROWS: Columns = ("a.id", "a.search_name");
-const NAMES: Columns = ("n.application_id", "n.search_name");
+/// Where a list finds its columns: an application's id, its name as it is searched, and when
+/// it was made.
+type Columns = [&'static str; 3];
+const ROWS: Columns = ["a.id", "a.search_name", "a.created_at"];
+const NAMES: Columns = ["n.application_id", "n.search_name", "n.created_at"];
 
 /// The pieces of a statement that are about the order.
 struct Order {
@@ -215,16 +217,14 @@ struct Order {
 }
 
 impl Listed<'_> {
-    fn order(self, (id, name): Columns) -> Order {
+    fn order(self, [id, name, created]: Columns) -> Order {
         let order = self.filter.order;
         let (beyond, direction) = if order.descending { ("<", "desc") } else { (">", "asc") };
         // A key is bound as text.
         let (column, key, sorted) = match order.key {
             ApplicationKey::Name => (id, None, format!("{id} || ''")),
             ApplicationKey::DisplayName => (name, Some("text"), format!("{name} || ''")),
-            ApplicationKey::CreateTime => {
-                ("a.created_at", Some("bigint"), "a.created_at + 0".into())
-            }
+            ApplicationKey::CreateTime => (created, Some("bigint"), format!("{created} + 0")),
             ApplicationKey::LastUseTime => {
                 ("a.last_used_at", Some("bigint"), "a.last_used_at + 0".into())
             }
@@ -249,11 +249,10 @@ impl Listed<'_> {
         self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
     }
 
-    /// Whether nothing but the name or the id decides over what is listed and where.
+    /// Whether what is kept with names decides alone over what is listed and where.
     fn is_by_name_alone(self) -> bool {
-        let named =
-            matches!(self.filter.order.key, ApplicationKey::Name | ApplicationKey::DisplayName);
-        named && !self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
+        let kept = self.filter.order.key != ApplicationKey::LastUseTime;
+        kept && !self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
     }
 
     /// Whether no condition is made but that of the name.

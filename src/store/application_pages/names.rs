@@ -71,7 +71,7 @@ impl Session {
     async fn of_next_names(&mut self, listed: Listed<'_>, walked: i64) -> Result<Vec<Row>> {
         let Order { after, by, .. } = listed.order(NAMES);
         let names = format!(
-            "(select n.application_id, n.search_name from application_names n \
+            "(select n.application_id, n.search_name, n.created_at from application_names n \
                where n.tenant_id = $2 and {after} order by {by} limit {walked}) n where true"
         );
         self.of_names(listed, &names, &after, &by).await

@@ -1,8 +1,13 @@
 //! What stood in a database of an older version is there after its migration.
 
 use std::path::Path;
+use std::time::Duration;
 
-use keyward::domain::{ApplicationName, CredentialName, Limits, TenantId};
+use keyward::clock::Clock;
+use keyward::domain::{
+    ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder, CredentialName, Limits,
+    Owners, PageRequest, TenantId,
+};
 use keyward::store::{Database, PoolOptions, Store};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -10,7 +15,32 @@ use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
-on_both_databases!(limits_of_three_columns_are_kept_in_one);
+on_both_databases!(
+    limits_of_three_columns_are_kept_in_one,
+    names_are_found_in_the_order_in_which_they_were_made,
+);
+
+/// A database with nothing in it, and its URL for others.
+async fn empty(backend: Backend) -> (TempDir, Database, String) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("keyward.db");
+    match backend {
+        Backend::Sqlite => {
+            let url = format!("sqlite:{}?mode=rwc", file.display());
+            (folder, Database::Sqlite(file), url)
+        }
+        Backend::Postgres => {
+            let url = fresh_database().await;
+            (folder, Database::parse(&url).unwrap(), url)
+        }
+    }
+}
+
+/// The database as it is now.
+async fn migrated(database: &Database) -> Store {
+    let options = PoolOptions { max_connections: 2, acquire_timeout: Duration::from_mins(1) };
+    Store::open(database, options).await.unwrap()
+}
 
 /// Runs the migrations up to a version, then SQL, as a server of that version might have.
 async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
@@ -51,15 +81,7 @@ async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
             Some("requests=1000000000000/5 items=1000000000000")
         }),
     ];
-    let folder = TempDir::new().unwrap();
-    let url = match backend {
-        Backend::Sqlite => format!("sqlite:{}/keyward.db?mode=rwc", folder.path().display()),
-        Backend::Postgres => fresh_database().await,
-    };
-    let database = match backend {
-        Backend::Sqlite => Database::Sqlite(folder.path().join("keyward.db")),
-        Backend::Postgres => Database::parse(&url).unwrap(),
-    };
+    let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let mut sql = String::new();
     for (n, (columns, _)) in ROWS.iter().enumerate() {
@@ -80,9 +102,7 @@ async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
     }
     at_version(&database, &url, 2, &sql).await;
 
-    let options =
-        PoolOptions { max_connections: 2, acquire_timeout: std::time::Duration::from_mins(1) };
-    let store = Store::open(&database, options).await.unwrap();
+    let store = migrated(&database).await;
     let mut session = store.read().await.unwrap();
     for (n, (columns, written)) in ROWS.iter().enumerate() {
         let expected = written.map(|text| Limits::parse(text).unwrap());
@@ -98,4 +118,36 @@ async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
         let credential = session.find_credential(&name).await.unwrap().unwrap();
         assert_eq!(credential.settings.limits, None);
     }
+}
+
+async fn names_are_found_in_the_order_in_which_they_were_made(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = format!(
+        "insert into tenants (id, display_name, default_audience, additional_audiences, \
+           access_token_lifetime_seconds, disabled, epoch, revision, created_at, updated_at) \
+           values ('acme', '', 'x', '', 900, {no}, 0, 1, 0, 0); "
+    );
+    for (id, name, created_at) in [("a", "crm", 2), ("b", "one crm", 3), ("c", "crm two", 1)] {
+        let row = format!(
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('acme', '{id}', '{name}', '{name}', '', '', {no}, 0, 1, {created_at}, 0); "
+        );
+        sql.push_str(&row);
+    }
+    at_version(&database, &url, 6, &sql).await;
+
+    let mut session = migrated(&database).await.read().await.unwrap();
+    let filter = ApplicationFilter {
+        owners: Owners { account: true, users: true, user: None },
+        search: "crm".to_owned(),
+        order: ApplicationOrder { key: ApplicationKey::CreateTime, descending: false },
+        ..Default::default()
+    };
+    let (tenant, page) = (TenantId::parse("acme").unwrap(), PageRequest::new(1, None).unwrap());
+    let now = Clock::system().now();
+    let found = session.list_applications(&tenant, &filter, &page, now).await.unwrap();
+    let ids: Vec<_> = found.items.iter().map(|one| one.name.application.as_str()).collect();
+    assert_eq!(ids, ["c"]);
 }
