@@ -346,7 +346,7 @@ impl Observed {
             _ => status.as_str(),
         };
         span.record("code", code);
-        span.in_scope(|| tracing::debug!(called = called.name, code, "answered"));
+        tracing::debug!(parent: &span, called = called.name, code, "answered");
         called.duration.observe(took.as_secs_f64());
         face.count(&called, code);
         response
