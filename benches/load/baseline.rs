@@ -1,6 +1,6 @@
 //! The servers that Keyward is compared with: this program once more, in a process of its
 //! own. Each does one thing that Keyward cannot leave out, and nothing else: no database, no
-//! limits, no list of revocations, no metrics.
+//! list of revocations, no metrics, and no limits unless it is given a Redis to count in.
 
 mod counter;
 mod faces;
@@ -30,8 +30,6 @@ pub(crate) enum Kind {
     Echo,
     /// Signs a token
     Sign,
-    /// Signs a token when Redis has counted it
-    SignCounted,
     /// Verifies the signature of the token in question
     Verify,
     /// Signs a token, over HTTP/1.1
@@ -109,14 +107,14 @@ impl Baseline {
     }
 }
 
-/// Serves until it is killed. Says where, in a line.
+/// Serves until it is killed. Says where, in a line. With a Redis, tokens are counted there first.
 #[tokio::main]
 pub(crate) async fn serve(kind: Kind, templates: &Path, redis: Option<&str>) {
     let templates = Templates::read(templates);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     match kind {
-        Kind::Echo | Kind::Sign | Kind::SignCounted | Kind::Verify => {
+        Kind::Echo | Kind::Sign | Kind::Verify => {
             faces::serve(kind, listener, templates, redis).await;
         }
         Kind::SignHttp => http::serve(listener, templates).await,

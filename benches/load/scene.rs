@@ -75,7 +75,7 @@ impl Scene {
 
     /// `sign` that has each token counted in Redis first.
     pub(crate) fn counting_baseline(&self, redis: &str) -> Baseline {
-        Baseline::start(Kind::SignCounted, self.templates.path(), Some(redis))
+        Baseline::start(Kind::Sign, self.templates.path(), Some(redis))
     }
 
     /// Tokens that nobody has seen: so many, or as many as can be had in that time.

@@ -48,6 +48,7 @@ end
 -- A window as it is now. Only a clock that was set back is a reason to write it again without
 -- counting.
 local function read(key, length, bucket)
+  -- What comes later is named too: a table that grows is made anew.
   local w = { key = key, length = length, bucket = bucket, newest = now, sum = 0, pending = 0,
     changed = false, first = nil, last = nil, count = nil, text = nil, from = nil, to = nil }
   local head = redis.call('GETRANGE', key, 0, HEAD_SIZE - 1)

@@ -1,8 +1,9 @@
 //! What a limit in Redis costs at least: one script for a token, which does nothing but read
-//! a counter and write it.
+//! a counter and write it. By the driver alone, without the link that Keyward has around it.
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo};
 
 /// Reads Redis' clock and a counter, and writes it with an end: whatever the kind of window, a
 /// script can do no less.
@@ -24,12 +25,13 @@ pub(super) struct Counter {
 
 impl Counter {
     pub(super) async fn connect(url: &str) -> Self {
-        let client = Client::open(url).unwrap();
-        let settings = AsyncConnectionConfig::new();
-        let mut connection =
-            client.get_multiplexed_async_connection_with_config(&settings).await.unwrap();
-        let load = Cmd::new().arg("SCRIPT").arg("LOAD").arg(SCRIPT).to_owned();
-        let script = load.query_async(&mut connection).await.unwrap();
+        // As Keyward's own connection.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let address = url.into_connection_info().unwrap().set_tcp_settings(tcp);
+        let client = Client::open(address).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut load = redis::cmd("SCRIPT");
+        let script = load.arg("LOAD").arg(SCRIPT).query_async(&mut connection).await.unwrap();
         Self { connection, script }
     }
 

@@ -34,7 +34,6 @@ pub(super) async fn serve(
     templates: Templates,
     redis: Option<&str>,
 ) {
-    let signs = matches!(kind, Kind::Sign | Kind::SignCounted);
     let counter = match redis {
         Some(url) => Some(Counter::connect(url).await),
         None => None,
@@ -42,7 +41,7 @@ pub(super) async fn serve(
     let face = Face {
         templates: Arc::new(templates.clone()),
         counter,
-        signer: signs.then(|| Arc::new(Signer::new(&templates))),
+        signer: (kind == Kind::Sign).then(|| Arc::new(Signer::new(&templates))),
         verifier: (kind == Kind::Verify).then(|| Arc::new(Verifier::new(&templates))),
     };
     Server::builder()

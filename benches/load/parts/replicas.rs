@@ -1,6 +1,7 @@
 //! Tokens over gRPC as a replica issues them: with PostgreSQL and Redis, on this machine too.
 //! Once where nothing limits them, and once with a limit that is never reached, for which
-//! Redis is asked about every token; beside `sign`, and beside `sign` that asks Redis no more than it must.
+//! Redis is asked about every token. Beside `sign`; and what `sign` loses by one script in Redis
+//! for each of its tokens is what limits cost at least.
 
 use keyward::proto::admin::Limits;
 

@@ -228,6 +228,16 @@ async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
     assert!(tx.update_application(&made, &before).await.unwrap());
     tx.delete_application(&gone.name).await.unwrap();
     tx.commit().await.unwrap();
+    // In the order of creation names are found by a time of their own.
+    fresh
+        .sql(
+            "create table other_times (n integer check (n = 0)); insert into other_times \
+             select count(*) from application_names n join applications a \
+               on a.tenant_id = n.tenant_id and a.id = n.application_id \
+             where n.created_at <> a.created_at"
+                .to_owned(),
+        )
+        .await;
     assert!(listed(&mut session, "acme", &searched("first"), 2).await.is_empty());
     let found = listed(&mut session, "acme", &searched("second"), 2).await;
     assert_eq!(ids(&found), ["made"]);
