@@ -1,6 +1,7 @@
 //! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
-use tracing::{Instrument, field};
+use tracing::{Instrument, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -251,15 +252,17 @@ impl Observed {
 impl Face {
     /// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
     fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
-        let path = request.uri().path();
-        let route = request.extensions().get::<MatchedPath>();
-        let name = match route {
-            _ if self.methods.contains(path) => path,
-            Some(route) if self.methods.is_empty() => route.as_str(),
-            _ => "unknown",
-        };
-        let known = self.called.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        known.unwrap_or_else(|| self.first_call(name))
+        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let told = route.unwrap_or_else(|| request.uri().path());
+        let is_known = || route.is_some() || self.methods.contains(told);
+        self.called_before(told).unwrap_or_else(|| {
+            let name = if is_known() { told } else { "unknown" };
+            self.called_before(name).unwrap_or_else(|| self.first_call(name))
+        })
+    }
+
+    fn called_before(&self, name: &str) -> Option<Arc<Called>> {
+        self.called.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     fn first_call(&self, name: &str) -> Arc<Called> {
@@ -280,6 +283,19 @@ impl Face {
         Arc::clone(all.entry(method).or_insert(called))
     }
 
+    fn answered<B>(&self, called: &Called, span: &Span, took: Duration, response: &Response<B>) {
+        let status = response.status();
+        let code = match response.headers().get("grpc-status").map(HeaderValue::to_str) {
+            Some(Ok(status)) => status,
+            _ if self.name == "grpc" && status.is_success() => "0",
+            _ => status.as_str(),
+        };
+        span.record("code", code);
+        tracing::debug!(parent: span, called = called.name, code, "answered");
+        called.duration.observe(took.as_secs_f64());
+        self.count(called, code);
+    }
+
     fn count(&self, called: &Called, code: &str) {
         if code == self.success {
             called.succeeded.inc();
@@ -292,6 +308,7 @@ impl Face {
 }
 
 /// Counts a request as under way until it is dropped, answered or not.
+#[derive(Debug)]
 struct InFlight(Arc<Called>);
 
 impl InFlight {
@@ -308,18 +325,11 @@ impl Drop for InFlight {
 }
 
 impl Observed {
-    /// Puts a request in a span, under the caller's trace if he sent one (W3C Trace
-    /// Context), and counts and times it.
-    pub async fn observe<Q, B, F>(
-        self,
-        request: Request<Q>,
-        answer: impl FnOnce(Request<Q>) -> F,
-    ) -> Response<B>
-    where
-        F: Future<Output = Response<B>>,
-    {
-        let Self(face) = self;
-        let called = face.called(&request);
+    /// Begins to count and time a request, and a span for it, under the caller's trace if he sent
+    /// one (W3C Trace Context).
+    pub fn begin<Q>(&self, request: &Request<Q>) -> Observation {
+        let face = Arc::clone(&self.0);
+        let called = face.called(request);
         let span = tracing::info_span!(
             "request",
             otel.kind = "server",
@@ -332,23 +342,26 @@ impl Observed {
             // Fails where traces are not collected: then there is nothing to belong to.
             span.set_parent(parent).ok();
         }
+        Observation { face, span, in_flight: InFlight::new(called), stopwatch: Stopwatch::start() }
+    }
+}
 
-        let in_flight = InFlight::new(Arc::clone(&called));
-        let stopwatch = Stopwatch::start();
-        let response = answer(request).instrument(span.clone()).await;
-        let took = stopwatch.elapsed();
-        drop(in_flight);
+/// A request under way. It holds nothing of the request, since it is moved about with every one.
+#[derive(Debug)]
+pub struct Observation {
+    face: Arc<Face>,
+    span: Span,
+    in_flight: InFlight,
+    stopwatch: Stopwatch,
+}
 
-        let status = response.status();
-        let code = match response.headers().get("grpc-status").map(HeaderValue::to_str) {
-            Some(Ok(status)) => status,
-            _ if face.name == "grpc" && status.is_success() => "0",
-            _ => status.as_str(),
-        };
-        span.record("code", code);
-        tracing::debug!(parent: &span, called = called.name, code, "answered");
-        called.duration.observe(took.as_secs_f64());
-        face.count(&called, code);
+impl Observation {
+    /// Answers in the request's span, and tells how it went.
+    pub async fn of<B>(self, answer: impl Future<Output = Response<B>>) -> Response<B> {
+        let Self { face, span, in_flight, stopwatch } = self;
+        let mut answer = pin!(answer.instrument(span));
+        let response = answer.as_mut().await;
+        face.answered(&in_flight.0, answer.span(), stopwatch.elapsed(), &response);
         response
     }
 }

@@ -22,6 +22,7 @@ mod users;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -120,27 +122,36 @@ impl Grpc {
     }
 
     /// Answers a request.
-    pub async fn answer<B>(mut self, request: Request<B>) -> Response<Body>
+    pub fn answer<B>(&self, request: Request<B>) -> impl Future<Output = Response<Body>> + use<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        let limit = match deadline::limit(request.headers(), self.timeout) {
-            Ok(limit) => limit,
-            Err(status) => return status.into_http(),
+        let (limit, answer) = match deadline::limit(request.headers(), self.timeout) {
+            Ok(limit) => (limit, self.call(request)),
+            Err(status) => (self.timeout, Box::pin(ready(Ok(status.into_http()))) as Answer),
         };
-        let service = request.uri().path().split('/').nth(1);
-        if service == Some(TokenServiceServer::<Face>::NAME) {
-            return deadline::enforce(limit, infallible(self.tokens.call(request))).await;
+        deadline::enforce(limit, infallible(answer))
+    }
+
+    fn call<B>(&self, request: Request<B>) -> Answer
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + Send + 'static,
+    {
+        match request.uri().path().split('/').nth(1) {
+            Some(TokenServiceServer::<Face>::NAME) => self.tokens.clone().call(request),
+            Some(AccessServiceServer::<Face>::NAME) => self.access.clone().call(request),
+            _ => {
+                let answer = self.others.clone().oneshot(request);
+                Box::pin(async { answer.await.map(|response| response.map(Body::new)) })
+            }
         }
-        if service == Some(AccessServiceServer::<Face>::NAME) {
-            return deadline::enforce(limit, infallible(self.access.call(request))).await;
-        }
-        // Apart, so that those who are called all the time need not carry what it takes.
-        let answer = Box::pin(self.others.oneshot(request));
-        deadline::enforce(limit, async { infallible(answer).await.map(Body::new) }).await
     }
 }
+
+/// An answer on its way, small enough to be handed from one to the next with every request.
+type Answer = BoxFuture<Response<Body>, Infallible>;
 
 async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
     let Ok(answer) = answer.await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Bytes, HttpBody as Body};
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -19,7 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tower::{Service, ServiceExt};
 
 use crate::config::{self, TrustedProxies};
 use crate::secrets::random;
@@ -96,21 +96,25 @@ impl Limits {
     }
 }
 
-/// What answers requests.
-pub(super) trait Face<B>:
-    Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
+/// What answers requests, at any time.
+pub(super) trait Face<B>: Clone + Send + 'static {
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<B>> + Send + use<Self, B>;
 }
 
-impl<S, B> Face<B> for S where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
+impl<F, A, B> Face<B> for F
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response<B>> + Send,
 {
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<B>> + Send + use<F, A, B> {
+        self(request)
+    }
 }
 
 /// Accepts connections until told to stop. A connection that fails ends alone.
@@ -180,7 +184,7 @@ impl Connection {
             // The audit log and usage tell where a request came from.
             let source = trusted.source(peer, request.headers());
             request.extensions_mut().insert(source);
-            face.clone().oneshot(request)
+            face.answer(request).map(Ok::<_, Infallible>)
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // By a task of its own: what is waited for here is looked at with every request.

@@ -6,7 +6,6 @@ mod ops;
 mod replicas;
 mod rights;
 
-use std::convert::Infallible;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::BoxError;
-use axum::body::{Bytes, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::middleware::{Next, from_fn};
+use axum::{BoxError, Router};
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::service_fn;
+use tower::ServiceExt;
 
 use crate::clock::Clock;
 use crate::config::{Config, MasterKeySource};
@@ -224,18 +224,14 @@ impl Server {
         let limits = connections::Limits::new(&config.limits, &config.trusted_proxies);
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
         let observed = Observed::grpc(methods, Arc::clone(&metrics));
-        let grpc_face = service_fn(move |request| {
-            let face = grpc_face.clone();
-            let answer = observed.clone().observe(request, |request| face.answer(request));
-            async { Ok::<_, Infallible>(answer.await) }
-        });
+        let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
         server.serve(grpc, grpc_face, limits.clone().for_grpc());
         let observed = Observed::http(Arc::clone(&metrics));
-        let observe = from_fn(move |request, next: Next| {
-            observed.clone().observe(request, |request| next.run(request))
-        });
-        server.serve(http, http_router.layer(observe), limits.clone());
-        server.serve(ops, ops::router(Arc::clone(&server.service), metrics), limits);
+        let observe =
+            from_fn(move |request, next: Next| observed.begin(&request).of(next.run(request)));
+        server.serve(http, routed(http_router.layer(observe)), limits.clone());
+        let ops_router = ops::router(Arc::clone(&server.service), metrics);
+        server.serve(ops, routed(ops_router), limits);
         server.keep_up();
         Ok(server)
     }
@@ -328,6 +324,11 @@ impl Server {
             }
         });
     }
+}
+
+/// A router as what answers requests.
+fn routed(router: Router) -> impl connections::Face<Body> {
+    move |request| router.clone().oneshot(request).map(|Ok(response)| response)
 }
 
 /// Makes a folder that nobody else can look into; one that is there stays as it is.

@@ -9,15 +9,16 @@ use crate::store::applications::{Row, search_name};
 use crate::store::row::micros;
 use crate::store::{Connection, Session, find_row, list_rows};
 
-/// How many names are walked whatever matches, and how many if it is not few that match: some 0.1
-/// microseconds each, and one that is found by its parts takes ten times as long.
+/// How many names are walked whatever matches, and how many if it is not few that match and one of
+/// those came: some 0.1 microseconds each, and one that is found by its parts takes some four to
+/// ten times as long.
 const NAMES_WALKED: [i64; 2] = [1_000, 20_000];
 
 /// How many names match if they are few, so that they are found by their parts at once; and what
 /// share of all they are if they are many, so that to walk all names takes less, wherever the
 /// matches stand.
 const FEW_NAMES: i64 = 2_000;
-const MANY_NAMES: i64 = 10;
+const MANY_NAMES: i64 = 4;
 
 /// How many parts of a name are looked for: more narrow little, and each costs its time.
 const MOST_PARTS: usize = 5;
@@ -56,7 +57,8 @@ impl Session {
         if matched > all / MANY_NAMES {
             return self.of_next_names(listed, i64::MAX).await;
         }
-        if matched > FEW_NAMES {
+        // Of many that stand everywhere, some had been among the first.
+        if matched > FEW_NAMES && !rows.is_empty() {
             let rows = self.of_next_names(listed, some).await?;
             if rows.len() == listed.limit {
                 return Ok(rows);
