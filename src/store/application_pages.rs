@@ -4,19 +4,21 @@
 //! conditions let much through. If they let little through, an index of one condition tells
 //! of all that meets it, and the page is chosen among those. Where the name alone decides,
 //! nothing but names is walked or chosen among: they are kept apart too, in rows that are so small
-//! that all of them are soon looked at. In the order of last use there is no such way: what
-//! changes with each use is kept once.
+//! that all of them are soon looked at. The last use, which changes all the time, is kept in small
+//! rows of its own: where the order asks for it, these are walked, and looked at beside the others.
 
 mod names;
+mod order;
 
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use self::names::{parts, pattern};
+use self::order::{Order, ROWS, Table};
 use super::applications::{Row, select};
 use super::row::micros;
 use super::{Session, list_rows, one_value};
-use crate::domain::{ApplicationFilter, ApplicationKey, State, TenantId, UserId};
+use crate::domain::{ApplicationFilter, State, TenantId, UserId};
 use crate::error::{Error, Result};
 
 /// What is tried in turn: how many rows are walked for each row of the page, and how many may
@@ -108,7 +110,7 @@ impl Session {
     /// The rows of a page.
     pub(super) async fn application_rows(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
         if listed.is_all() {
-            return self.along(listed).await;
+            return self.next_of_all(listed).await;
         }
         if listed.is_by_name_alone() {
             return self.by_name(listed).await;
@@ -131,7 +133,8 @@ impl Session {
 
     /// The conditions that an index is of use for.
     fn conditions(&mut self, listed: Listed<'_>) -> impl Iterator<Item = String> + use<> {
-        let parts = format!("select n.application_id as id from {}", self.names_with_parts());
+        let (names, found) = self.names_with_parts();
+        let parts = format!("select n.application_id as id from {names} where {found}");
         let ApplicationFilter { owners, search, state, expire_before, order: _ } = listed.filter;
         let conditions = [
             (!owners.users).then_some(by::OWNER),
@@ -146,34 +149,49 @@ impl Session {
         conditions.into_iter().flatten().map(str::to_owned).chain(parts)
     }
 
+    /// The next rows of the order, whatever they are.
+    async fn next_of_all(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
+        let walked = listed.walked();
+        let (Table { alias, id, .. }, rows) = (walked, listed.next(walked, listed.limit));
+        self.chosen(listed, &format!("select {alias}.{id} from {rows}"), 0).await
+    }
+
     /// Along the index of the order, as far as it takes.
     async fn along(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
-        let Order { after, by, .. } = listed.order(ROWS);
-        let limit = listed.limit;
-        let sql = format!("{SELECT} {CONDITIONS} and {after} order by {by} limit {limit}");
-        listed!(list_rows, self, sql, listed, 0)
+        let walked = listed.walked();
+        let Order { after, by, .. } = listed.order(walked);
+        let Table { name, alias, .. } = walked;
+        let ((rows, joined), limit) = (listed.beside_uses(ROWS), listed.limit);
+        let ids = format!(
+            "select a.id from {name} {alias} {rows} \
+               where {alias}.tenant_id = $2 and {joined} and {CONDITIONS} and {after} \
+               order by {by} limit {limit}"
+        );
+        self.chosen(listed, &ids, 0).await
     }
 
     /// Among the next rows of the order, so many. They are taken before any condition is
     /// looked at, so that no planner can think of another way.
-    async fn in_stretch(&mut self, listed: Listed<'_>, rows: usize) -> Result<Vec<Row>> {
-        let Order { after, by, sorted, .. } = listed.order(ROWS);
-        let limit = listed.limit;
-        let sql = format!(
-            "{SELECT} a.id in (select a.id from (select * from applications a \
-                 where a.tenant_id = $2 and {after} order by {by} limit {rows}) a \
-               where {CONDITIONS} order by {by} limit {limit}) \
-             order by {sorted}"
+    async fn in_stretch(&mut self, listed: Listed<'_>, stretch: usize) -> Result<Vec<Row>> {
+        let walked = listed.walked();
+        let Order { by, .. } = listed.order(walked);
+        let (next, limit) = (listed.next(walked, stretch), listed.limit);
+        let (rows, joined) = listed.beside_uses(ROWS);
+        let ids = format!(
+            "select a.id from {next} {rows} where {joined} and {CONDITIONS} \
+               order by {by} limit {limit}"
         );
-        listed!(list_rows, self, sql, listed, 0)
+        self.chosen(listed, &ids, 0).await
     }
 
     /// Whether there are more rows than so many, whatever the conditions.
     async fn goes_beyond(&mut self, listed: Listed<'_>, rows: usize) -> Result<bool> {
-        let Order { after, by, .. } = listed.order(ROWS);
+        let walked = listed.walked();
+        let Order { after, by, .. } = listed.order(walked);
+        let Table { name, alias, .. } = walked;
         let sql = format!(
-            "select count(*) from (select a.id from applications a \
-             where a.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
+            "select count(*) from (select {alias}.tenant_id from {name} {alias} \
+             where {alias}.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
         );
         let count: i64 = listed!(one_value, self, sql, listed, 0)?;
         Ok(count > 0)
@@ -188,71 +206,35 @@ impl Session {
     /// Among the rows that meet a condition, from which alone the way leads to the others. The
     /// order is one that no index has: its index would be walked from the cursor to the end.
     async fn among(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<Vec<Row>> {
-        let Order { sorted, sorted_after, .. } = listed.order(ROWS);
-        let limit = listed.limit;
-        let sql = format!(
-            "{SELECT} a.id in (select a.id from ({condition} limit {most}) f \
-               cross join applications a where a.id = f.id and {CONDITIONS} and {sorted_after} \
-               order by {sorted} limit {limit}) \
-             order by {sorted}"
+        let Order { sorted, sorted_after, .. } = listed.order(listed.walked());
+        let ((uses, joined), limit) = (listed.uses_beside(ROWS), listed.limit);
+        let ids = format!(
+            "select a.id from ({condition} limit {most}) f cross join applications a {uses} \
+               where a.id = f.id and {joined} and {CONDITIONS} and {sorted_after} \
+               order by {sorted} limit {limit}"
         );
+        self.chosen(listed, &ids, most).await
+    }
+
+    /// The whole rows whose ids were chosen. PostgreSQL might choose them anew for each row of the
+    /// tenant, did it not have to make an array of them first.
+    async fn chosen(&mut self, listed: Listed<'_>, ids: &str, most: i64) -> Result<Vec<Row>> {
+        let (before, behind) = self.either(("in (", ")"), ("= any(array(", "))"));
+        let order = listed.order_of_rows();
+        let sql = format!("{SELECT} a.id {before}{ids}{behind} order by {order}");
         listed!(list_rows, self, sql, listed, most)
     }
 }
 
-/// Where a list finds its columns: an application's id, its name as it is searched, and when
-/// it was made.
-type Columns = [&'static str; 3];
-const ROWS: Columns = ["a.id", "a.search_name", "a.created_at"];
-const NAMES: Columns = ["n.application_id", "n.search_name", "n.created_at"];
-
-/// The pieces of a statement that are about the order.
-struct Order {
-    /// Behind the cursor.
-    after: String,
-    by: String,
-    /// The same order, unknown to any index, and what is behind the cursor in it.
-    sorted: String,
-    sorted_after: String,
-}
-
 impl Listed<'_> {
-    fn order(self, [id, name, created]: Columns) -> Order {
-        let order = self.filter.order;
-        let (beyond, direction) = if order.descending { ("<", "desc") } else { (">", "asc") };
-        // A key is bound as text.
-        let (column, key, sorted) = match order.key {
-            ApplicationKey::Name => (id, None, format!("{id} || ''")),
-            ApplicationKey::DisplayName => (name, Some("text"), format!("{name} || ''")),
-            ApplicationKey::CreateTime => (created, Some("bigint"), format!("{created} + 0")),
-            ApplicationKey::LastUseTime => {
-                ("a.last_used_at", Some("bigint"), "a.last_used_at + 0".into())
-            }
-        };
-        let after = |column: &str| match (self.after, key) {
-            (None, _) => "true".to_owned(),
-            (Some(_), None) => format!("{column} {beyond} $11"),
-            (Some(_), Some(kind)) => {
-                format!("({column}, {id}) {beyond} (cast($10 as {kind}), $11)")
-            }
-        };
-        Order {
-            after: after(column),
-            by: format!("{column} {direction}, {id} {direction}"),
-            sorted_after: after(&sorted),
-            sorted: format!("{sorted} {direction}, {id} {direction}"),
-        }
-    }
-
     /// Whether no condition is made.
     fn is_all(self) -> bool {
         self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
     }
 
-    /// Whether what is kept with names decides alone over what is listed and where.
+    /// Whether the name alone decides over what is listed.
     fn is_by_name_alone(self) -> bool {
-        let kept = self.filter.order.key != ApplicationKey::LastUseTime;
-        kept && !self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
+        !self.filter.search.is_empty() && self.asks_for_no_more_than_a_name()
     }
 
     /// Whether no condition is made but that of the name.

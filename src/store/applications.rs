@@ -63,8 +63,8 @@ macro_rules! select {
     ($secret_ends:literal, $rest:literal) => {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
-             a.contact_email, a.expires_at, a.disabled, a.protected, a.limits, a.last_used_at, \
-             a.last_used_address, a.search_name, a.epoch, a.revision, a.created_at, a.updated_at, \
+             a.contact_email, a.expires_at, a.disabled, a.protected, a.limits, \
+             a.search_name, a.epoch, a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
                (select string_agg(h.scope, ' ') from application_scopes h \
@@ -88,7 +88,12 @@ macro_rules! select {
                      where g.tenant_id = r.tenant_id and g.role_id = r.id and g.scope = s.name)) \
                ) as owner_scopes, \
                (select u.disabled from users u \
-                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, ",
+                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, \
+               (select l.last_used_at from application_uses l \
+                 where l.tenant_id = a.tenant_id and l.application_id = a.id) as last_used_at, \
+               (select l.last_used_address from application_uses l \
+                 where l.tenant_id = a.tenant_id and l.application_id = a.id) \
+                 as last_used_address, ",
             $secret_ends,
             " as secret_ends \
              from applications a where ",

@@ -103,13 +103,14 @@ impl Tx {
             .into_iter()
             .map(|((tenant, id), (at, address))| (tenant, id, at.as_microsecond(), address))
             .collect();
-        self.move_last_use("credentials", &credentials).await?;
-        self.move_last_use("applications", &applications).await
+        self.move_last_use("credentials", "id", &credentials).await?;
+        self.move_last_use("application_uses", "application_id", &applications).await
     }
 
     async fn move_last_use(
         &mut self,
         table: &str,
+        id: &str,
         uses: &[(&str, &str, i64, Option<IpAddr>)],
     ) -> Result<()> {
         let rows = rows(&self.connection());
@@ -118,7 +119,7 @@ impl Tx {
                last_used_address = coalesce(u.address, last_used_address) \
              from (select value ->> 0 as tenant_id, value ->> 1 as id, \
                cast(value ->> 2 as bigint) as used_at, value ->> 3 as address from {rows}) u \
-             where {table}.tenant_id = u.tenant_id and {table}.id = u.id \
+             where {table}.tenant_id = u.tenant_id and {table}.{id} = u.id \
                and {table}.last_used_at <= u.used_at"
         );
         execute!(self, AssertSqlSafe(sql), json(uses)?).map(drop)

@@ -2,12 +2,13 @@
 
 use sqlx::AssertSqlSafe;
 
-use super::{Cursor, Listed, NAMES, Order, ROWS, SELECT, listed, state_name};
+use super::order::{NAMES, Order, USES};
+use super::{Cursor, Listed, listed, state_name};
 use crate::domain::{TenantId, UserId};
 use crate::error::Result;
 use crate::store::applications::{Row, search_name};
 use crate::store::row::micros;
-use crate::store::{Connection, Session, find_row, list_rows};
+use crate::store::{Connection, Session, find_row};
 
 /// How many names are walked whatever matches, and how many if it is not few that match and one of
 /// those came: some 0.1 microseconds each, and one that is found by its parts takes some four to
@@ -54,7 +55,8 @@ impl Session {
         let matched = self.either(MATCHED_IN_SQLITE, MATCHED_IN_POSTGRES);
         let matched: Option<(i64, i64)> = listed!(find_row, self, matched, listed, 0)?;
         let (matched, all) = matched.unwrap_or_default();
-        if matched > all / MANY_NAMES {
+        // To walk uses takes longer, since each name is looked up.
+        if matched > all / MANY_NAMES && !listed.is_by_use() {
             return self.of_next_names(listed, i64::MAX).await;
         }
         // Of many that stand everywhere, some had been among the first.
@@ -65,17 +67,37 @@ impl Session {
             }
         }
         let Order { sorted, sorted_after, .. } = listed.order(NAMES);
-        let names = self.names_with_parts();
-        self.of_names(listed, names, &sorted_after, &sorted).await
+        let (names, found) = self.names_with_parts();
+        let names = if listed.is_by_use() {
+            // A limit keeps each use from being looked up more than once.
+            format!(
+                "(select n.application_id, n.search_name, (select l.last_used_at \
+                     from application_uses l \
+                     where l.tenant_id = $2 and l.application_id = n.application_id) \
+                     as last_used_at \
+                   from {names} where {found} limit $13) n where true"
+            )
+        } else {
+            format!("{names} where {found}")
+        };
+        self.of_names(listed, &names, &sorted_after, &sorted).await
     }
 
     /// Those of the next names of the order that match.
     async fn of_next_names(&mut self, listed: Listed<'_>, walked: i64) -> Result<Vec<Row>> {
         let Order { after, by, .. } = listed.order(NAMES);
-        let names = format!(
-            "(select n.application_id, n.search_name, n.created_at from application_names n \
-               where n.tenant_id = $2 and {after} order by {by} limit {walked}) n where true"
-        );
+        let names = if listed.is_by_use() {
+            format!(
+                "(select l.application_id, l.last_used_at, (select n.search_name \
+                     from application_names n \
+                     where n.tenant_id = $2 and n.application_id = l.application_id) \
+                     as search_name \
+                   from {}) n where true",
+                listed.next(USES, walked)
+            )
+        } else {
+            format!("{} where true", listed.next(NAMES, walked))
+        };
         self.of_names(listed, &names, &after, &by).await
     }
 
@@ -87,26 +109,27 @@ impl Session {
         after: &str,
         by: &str,
     ) -> Result<Vec<Row>> {
-        let (limit, sorted) = (listed.limit, listed.order(ROWS).sorted);
-        let sql = format!(
-            "{SELECT} a.id in (select n.application_id from {names} \
-               and n.search_name like $6 escape '\\' and {after} order by {by} limit {limit}) \
-             order by {sorted}"
+        let limit = listed.limit;
+        let ids = format!(
+            "select n.application_id from {names} \
+               and n.search_name like $6 escape '\\' and {after} order by {by} limit {limit}"
         );
-        listed!(list_rows, self, sql, listed, i64::MAX)
+        self.chosen(listed, &ids, i64::MAX).await
     }
 
-    /// The names that have the parts of the search. They are found in different ways: here alone one
-    /// SQL is not enough.
-    pub(super) fn names_with_parts(&mut self) -> &'static str {
-        const SQLITE: &str = "application_parts p cross join application_names n \
-            where application_parts match $12 and n.number = p.rowid";
-        const POSTGRES: &str = "names_with_parts($12, $13) n where true";
+    /// The names that have the parts of the search, and how they are found. That differs: here
+    /// alone one SQL is not enough.
+    pub(super) fn names_with_parts(&mut self) -> (&'static str, &'static str) {
+        const SQLITE: (&str, &str) = (
+            "application_parts p cross join application_names n",
+            "application_parts match $12 and n.number = p.rowid",
+        );
+        const POSTGRES: (&str, &str) = ("names_with_parts($12, $13) n", "true");
         self.either(SQLITE, POSTGRES)
     }
 
     /// What is for the database that this is.
-    fn either(&mut self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+    pub(super) fn either<T>(&mut self, sqlite: T, postgres: T) -> T {
         match self.connection() {
             Connection::Sqlite(_) => sqlite,
             Connection::Postgres(_) => postgres,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use keyward::clock::Clock;
 use keyward::domain::{
-    ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder, CredentialName, Limits,
-    Owners, PageRequest, TenantId,
+    Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder,
+    CredentialName, Limits, Owners, PageRequest, TenantId,
 };
-use keyward::store::{Database, PoolOptions, Store};
+use keyward::store::{Database, PoolOptions, Session, Store};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ use crate::harness::{Backend, fresh_database, on_both_databases};
 on_both_databases!(
     limits_of_three_columns_are_kept_in_one,
     names_are_found_in_the_order_in_which_they_were_made,
+    the_last_use_is_kept,
 );
 
 /// A database with nothing in it, and its URL for others.
@@ -120,14 +121,37 @@ async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
     }
 }
 
-async fn names_are_found_in_the_order_in_which_they_were_made(backend: Backend) {
-    let (_folder, database, url) = empty(backend).await;
-    let no = if backend == Backend::Sqlite { "0" } else { "false" };
-    let mut sql = format!(
+/// SQL that makes a tenant.
+fn tenant(no: &str) -> String {
+    format!(
         "insert into tenants (id, display_name, default_audience, additional_audiences, \
            access_token_lifetime_seconds, disabled, epoch, revision, created_at, updated_at) \
            values ('acme', '', 'x', '', 900, {no}, 0, 1, 0, 0); "
-    );
+    )
+}
+
+/// What is found first in an order.
+async fn first_page(
+    session: &mut Session,
+    search: &str,
+    key: ApplicationKey,
+    size: i32,
+) -> Vec<Application> {
+    let filter = ApplicationFilter {
+        owners: Owners { account: true, users: true, user: None },
+        search: search.to_owned(),
+        order: ApplicationOrder { key, descending: false },
+        ..Default::default()
+    };
+    let (tenant, page) = (TenantId::parse("acme").unwrap(), PageRequest::new(size, None).unwrap());
+    let now = Clock::system().now();
+    session.list_applications(&tenant, &filter, &page, now).await.unwrap().items
+}
+
+async fn names_are_found_in_the_order_in_which_they_were_made(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = tenant(no);
     for (id, name, created_at) in [("a", "crm", 2), ("b", "one crm", 3), ("c", "crm two", 1)] {
         let row = format!(
             "insert into applications (tenant_id, id, display_name, search_name, description, \
@@ -139,15 +163,37 @@ async fn names_are_found_in_the_order_in_which_they_were_made(backend: Backend) 
     at_version(&database, &url, 6, &sql).await;
 
     let mut session = migrated(&database).await.read().await.unwrap();
-    let filter = ApplicationFilter {
-        owners: Owners { account: true, users: true, user: None },
-        search: "crm".to_owned(),
-        order: ApplicationOrder { key: ApplicationKey::CreateTime, descending: false },
-        ..Default::default()
-    };
-    let (tenant, page) = (TenantId::parse("acme").unwrap(), PageRequest::new(1, None).unwrap());
-    let now = Clock::system().now();
-    let found = session.list_applications(&tenant, &filter, &page, now).await.unwrap();
-    let ids: Vec<_> = found.items.iter().map(|one| one.name.application.as_str()).collect();
+    let found = first_page(&mut session, "crm", ApplicationKey::CreateTime, 1).await;
+    let ids: Vec<_> = found.iter().map(|one| one.name.application.as_str()).collect();
     assert_eq!(ids, ["c"]);
+}
+
+async fn the_last_use_is_kept(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = tenant(no);
+    for (id, last_use) in [("a", "3000000, '192.0.2.1'"), ("b", "0, null"), ("c", "5000000, null")]
+    {
+        let row = format!(
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at, last_used_at, \
+               last_used_address) \
+               values ('acme', '{id}', '{id}', '{id}', '', '', {no}, 0, 1, 0, 0, {last_use}); "
+        );
+        sql.push_str(&row);
+    }
+    at_version(&database, &url, 7, &sql).await;
+
+    let mut session = migrated(&database).await.read().await.unwrap();
+    let found = first_page(&mut session, "", ApplicationKey::LastUseTime, 3).await;
+    let told = |one: &Application| {
+        let last_use = one.last_use.clone().map(|last| (last.at.as_second(), last.address));
+        (one.name.application.to_string(), last_use)
+    };
+    let expected = [
+        ("b".to_owned(), None),
+        ("a".to_owned(), Some((3, Some("192.0.2.1".to_owned())))),
+        ("c".to_owned(), Some((5, None))),
+    ];
+    assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
 }

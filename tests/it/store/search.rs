@@ -104,11 +104,13 @@ impl Fresh {
         let no = if self.url.is_some() { "false" } else { "0" };
         self.sql(format!(
             "insert into applications (tenant_id, id, display_name, description, contact_email, \
-               disabled, epoch, revision, created_at, updated_at, search_name, last_used_at) \
+               disabled, epoch, revision, created_at, updated_at, search_name) \
              with recursive numbers (n) as \
                (select {count} union all select n - 1 from numbers where n > 1) \
              select '{tenant}', '{id}-' || n, '{name}' || n, '', '', {no}, 0, 1, {at}, 0, \
-               '{name}' || n, {at} from numbers"
+               '{name}' || n from numbers; \
+             update application_uses set last_used_at = {at} \
+               where tenant_id = '{tenant}' and application_id like '{id}-%'"
         ))
         .await;
     }

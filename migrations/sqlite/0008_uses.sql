@@ -1,0 +1,28 @@
+-- The last use of applications, apart from them: what changes all the time is a small row with one
+-- index, and no use writes an application anew.
+
+create table application_uses (
+  tenant_id         text not null,
+  application_id    text not null,
+  -- 0: never.
+  last_used_at      integer not null,
+  last_used_address text,
+  primary key (tenant_id, application_id),
+  foreign key (tenant_id, application_id) references applications (tenant_id, id) on delete cascade
+) strict, without rowid;
+
+insert into application_uses (tenant_id, application_id, last_used_at, last_used_address)
+select tenant_id, id, last_used_at, last_used_address from applications;
+
+create index application_uses_in_order
+  on application_uses (tenant_id, last_used_at, application_id);
+
+drop index applications_by_use;
+alter table applications drop column last_used_at;
+alter table applications drop column last_used_address;
+
+create trigger applications_begin_unused after insert on applications
+begin
+  insert into application_uses (tenant_id, application_id, last_used_at)
+  values (new.tenant_id, new.id, 0);
+end;
