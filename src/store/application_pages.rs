@@ -10,11 +10,13 @@
 mod names;
 mod order;
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use self::names::{parts, pattern};
-use self::order::{Order, ROWS, Table};
+use self::order::{Order, Table};
 use super::applications::{Row, select};
 use super::row::micros;
 use super::{Session, list_rows, one_value};
@@ -118,7 +120,9 @@ impl Session {
         for (stretch, few) in STAGES {
             let stretch = stretch * listed.limit;
             let rows = self.in_stretch(listed, stretch).await?;
-            if rows.len() == listed.limit || !self.goes_beyond(listed, stretch).await? {
+            if rows.len() == listed.limit
+                || !self.goes_beyond(listed, listed.walked(), stretch).await?
+            {
                 return Ok(rows);
             }
             for condition in self.conditions(listed) {
@@ -161,7 +165,7 @@ impl Session {
         let walked = listed.walked();
         let Order { after, by, .. } = listed.order(walked);
         let Table { name, alias, .. } = walked;
-        let ((rows, joined), limit) = (listed.beside_uses(ROWS), listed.limit);
+        let ((rows, joined), limit) = (listed.rows_beside_uses(), listed.limit);
         let ids = format!(
             "select a.id from {name} {alias} {rows} \
                where {alias}.tenant_id = $2 and {joined} and {CONDITIONS} and {after} \
@@ -176,7 +180,7 @@ impl Session {
         let walked = listed.walked();
         let Order { by, .. } = listed.order(walked);
         let (next, limit) = (listed.next(walked, stretch), listed.limit);
-        let (rows, joined) = listed.beside_uses(ROWS);
+        let (rows, joined) = listed.rows_beside_uses();
         let ids = format!(
             "select a.id from {next} {rows} where {joined} and {CONDITIONS} \
                order by {by} limit {limit}"
@@ -184,11 +188,16 @@ impl Session {
         self.chosen(listed, &ids, 0).await
     }
 
-    /// Whether there are more rows than so many, whatever the conditions.
-    async fn goes_beyond(&mut self, listed: Listed<'_>, rows: usize) -> Result<bool> {
-        let walked = listed.walked();
-        let Order { after, by, .. } = listed.order(walked);
-        let Table { name, alias, .. } = walked;
+    /// Whether a table that has an index in the order has more rows than so many, whatever the
+    /// conditions.
+    async fn goes_beyond(
+        &mut self,
+        listed: Listed<'_>,
+        table: Table,
+        rows: impl Display,
+    ) -> Result<bool> {
+        let Order { after, by, .. } = listed.order(table);
+        let Table { name, alias, .. } = table;
         let sql = format!(
             "select count(*) from (select {alias}.tenant_id from {name} {alias} \
              where {alias}.tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
@@ -207,7 +216,7 @@ impl Session {
     /// order is one that no index has: its index would be walked from the cursor to the end.
     async fn among(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<Vec<Row>> {
         let Order { sorted, sorted_after, .. } = listed.order(listed.walked());
-        let ((uses, joined), limit) = (listed.uses_beside(ROWS), listed.limit);
+        let ((uses, joined), limit) = (listed.uses_beside_rows(), listed.limit);
         let ids = format!(
             "select a.id from ({condition} limit {most}) f cross join applications a {uses} \
                where a.id = f.id and {joined} and {CONDITIONS} and {sorted_after} \

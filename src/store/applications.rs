@@ -57,10 +57,14 @@ macro_rules! select {
                    order by case when c.expires_at is null or s.expires_at < c.expires_at \
                        then coalesce(s.expires_at, 9223372036854775807) else c.expires_at end desc, \
                      s.created_at desc limit 10) x)",
+            "(select l.last_used_at from application_uses l \
+                 where l.tenant_id = a.tenant_id and l.application_id = a.id)",
+            "(select l.last_used_address from application_uses l \
+                 where l.tenant_id = a.tenant_id and l.application_id = a.id)",
             $rest
         )
     };
-    ($secret_ends:literal, $rest:literal) => {
+    ($secret_ends:literal, $used_at:literal, $used_from:literal, $rest:literal) => {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
              a.contact_email, a.expires_at, a.disabled, a.protected, a.limits, \
@@ -88,14 +92,13 @@ macro_rules! select {
                      where g.tenant_id = r.tenant_id and g.role_id = r.id and g.scope = s.name)) \
                ) as owner_scopes, \
                (select u.disabled from users u \
-                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, \
-               (select l.last_used_at from application_uses l \
-                 where l.tenant_id = a.tenant_id and l.application_id = a.id) as last_used_at, \
-               (select l.last_used_address from application_uses l \
-                 where l.tenant_id = a.tenant_id and l.application_id = a.id) \
-                 as last_used_address, ",
+                 where u.tenant_id = a.tenant_id and u.id = a.owner_user_id) as owner_disabled, ",
             $secret_ends,
-            " as secret_ends \
+            " as secret_ends, ",
+            $used_at,
+            " as last_used_at, ",
+            $used_from,
+            " as last_used_address \
              from applications a where ",
             $rest
         )
@@ -183,13 +186,15 @@ impl Session {
         row.map(Row::application).transpose()
     }
 
-    /// The application of a credential, if both exist; without the ends of its secrets,
-    /// since this is on the way of every token.
+    /// The application of a credential, if both exist; without the ends of its secrets and its
+    /// last use, since this is on the way of tokens.
     pub async fn find_application_of(
         &mut self,
         credential: &CredentialId,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!(
+            "null",
+            "cast(0 as bigint)",
             "null",
             "(a.tenant_id, a.id) = \
              (select tenant_id, application_id from credentials where id = $2)"

@@ -1,4 +1,4 @@
-//! Use in tables: the last one on application and credential, and counts by day.
+//! Use in tables: the last one of applications and of credentials, and counts by day.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -48,8 +48,9 @@ impl Session {
     /// The rows of a page, where the name alone decides.
     pub(super) async fn by_name(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
         let [a_few, some] = NAMES_WALKED;
+        let walked = if listed.is_by_use() { USES } else { NAMES };
         let rows = self.of_next_names(listed, a_few).await?;
-        if rows.len() == listed.limit {
+        if rows.len() == listed.limit || !self.goes_beyond(listed, walked, a_few).await? {
             return Ok(rows);
         }
         let matched = self.either(MATCHED_IN_SQLITE, MATCHED_IN_POSTGRES);
@@ -62,7 +63,7 @@ impl Session {
         // Of many that stand everywhere, some had been among the first.
         if matched > FEW_NAMES && !rows.is_empty() {
             let rows = self.of_next_names(listed, some).await?;
-            if rows.len() == listed.limit {
+            if rows.len() == listed.limit || !self.goes_beyond(listed, walked, some).await? {
                 return Ok(rows);
             }
         }
@@ -84,7 +85,7 @@ impl Session {
     }
 
     /// Those of the next names of the order that match.
-    async fn of_next_names(&mut self, listed: Listed<'_>, walked: i64) -> Result<Vec<Row>> {
+    async fn of_next_names(&mut self, listed: Listed<'_>, most: i64) -> Result<Vec<Row>> {
         let Order { after, by, .. } = listed.order(NAMES);
         let names = if listed.is_by_use() {
             format!(
@@ -93,10 +94,10 @@ impl Session {
                      where n.tenant_id = $2 and n.application_id = l.application_id) \
                      as search_name \
                    from {}) n where true",
-                listed.next(USES, walked)
+                listed.next(USES, most)
             )
         } else {
-            format!("{} where true", listed.next(NAMES, walked))
+            format!("{} where true", listed.next(NAMES, most))
         };
         self.of_names(listed, &names, &after, &by).await
     }
@@ -124,7 +125,13 @@ impl Session {
             "application_parts p cross join application_names n",
             "application_parts match $12 and n.number = p.rowid",
         );
-        const POSTGRES: (&str, &str) = ("names_with_parts($12, $13) n", "true");
+        // What a function returns has the database's collation, not that of the columns.
+        const POSTGRES: (&str, &str) = (
+            "(select application_id collate \"C\" as application_id, \
+               search_name collate \"C\" as search_name, created_at \
+               from names_with_parts($12, $13)) n",
+            "true",
+        );
         self.either(SQLITE, POSTGRES)
     }
 

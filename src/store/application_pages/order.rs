@@ -90,15 +90,16 @@ impl Listed<'_> {
         )
     }
 
-    /// Where uses are walked: what brings a table beside them, and how its rows are found.
-    pub(super) fn beside_uses(self, table: Table) -> (String, String) {
-        self.beside(table, USES)
+    /// Where uses are walked: what brings the rows of applications beside them, and how they are
+    /// found.
+    pub(super) fn rows_beside_uses(self) -> (String, String) {
+        self.beside(ROWS, USES)
     }
 
-    /// Where the order is that of the last use: what brings the uses beside a table, and how they
+    /// Where the order is that of the last use: what brings the uses beside rows, and how they
     /// are found.
-    pub(super) fn uses_beside(self, table: Table) -> (String, String) {
-        self.beside(USES, table)
+    pub(super) fn uses_beside_rows(self) -> (String, String) {
+        self.beside(USES, ROWS)
     }
 
     fn beside(self, Table { name, alias, id }: Table, other: Table) -> (String, String) {

@@ -60,7 +60,10 @@ impl PostgresServer {
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let server = format!("postgres://keyward@127.0.0.1:{}", self.port);
         let admin = PgConnection::connect(&format!("{server}/postgres")).await;
-        let create = sqlx::AssertSqlSafe(format!("create database {name}"));
+        // As many servers are set up: text is not in the order of its bytes unless asked for.
+        let create = sqlx::AssertSqlSafe(format!(
+            "create database {name} template template0 locale_provider icu icu_locale 'en-US'"
+        ));
         admin.expect("PostgreSQL answers").execute(create).await.unwrap();
         format!("{server}/{name}")
     }
