@@ -48,6 +48,17 @@ impl Keyward {
         keyward
     }
 
+    /// Another replica of the same, as its settings allow.
+    pub(crate) async fn another(&self) -> Self {
+        let key = self.folder.path().join("master.key").to_str().unwrap().to_owned();
+        let settings = [&self.settings[..], &[("KEYWARD_MASTER_KEY_FILE", key)]].concat();
+        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir().unwrap();
+        let admin = self.admin.clone();
+        let mut keyward = Self { folder, settings, ports: [0; 3], process: None, admin };
+        keyward.start_again().await;
+        keyward
+    }
+
     /// Starts it after a stop; how long it took until it was ready.
     pub(crate) async fn start_again(&mut self) -> Duration {
         let watch = Stopwatch::start();

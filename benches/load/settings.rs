@@ -88,6 +88,8 @@ pub(crate) enum Part {
     Checks,
     /// Tokens with PostgreSQL and Redis
     Replicas,
+    /// How long revocations take to be refused by another replica
+    Revocations,
     /// The first use of secrets, and what it does to others
     Secrets,
     /// Idle memory, and how long a start takes
@@ -113,6 +115,7 @@ impl Part {
             Self::Http => "http",
             Self::Checks => "checks",
             Self::Replicas => "replicas",
+            Self::Revocations => "revocations",
             Self::Secrets => "secrets",
             Self::Memory => "memory",
             Self::Warm => "warm",

@@ -6,6 +6,7 @@ mod growth;
 mod http;
 mod memory;
 mod replicas;
+mod revocations;
 mod secrets;
 mod tokens;
 mod warm;
@@ -25,6 +26,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
             Part::Checks => checks::measure(&settings).await,
             Part::Http => http::measure(&settings).await,
             Part::Replicas => replicas::measure(&settings).await,
+            Part::Revocations => revocations::measure().await,
             Part::Secrets => secrets::measure(&settings).await,
             Part::Memory => memory::measure().await,
             Part::Warm => warm::measure(&settings).await,
