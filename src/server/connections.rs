@@ -97,11 +97,10 @@ impl Limits {
 }
 
 /// What answers requests, at any time.
-pub(super) trait Face<B>: Clone + Send + 'static {
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Response<B>> + Send + use<Self, B>;
+pub(super) trait Face<B>:
+    Fn(Request<Incoming>) -> <Self as Face<B>>::Answer + Clone + Send + 'static
+{
+    type Answer: Future<Output = Response<B>> + Send;
 }
 
 impl<F, A, B> Face<B> for F
@@ -109,12 +108,7 @@ where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     A: Future<Output = Response<B>> + Send,
 {
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Response<B>> + Send + use<F, A, B> {
-        self(request)
-    }
+    type Answer = A;
 }
 
 /// Accepts connections until told to stop. A connection that fails ends alone.
@@ -184,7 +178,7 @@ impl Connection {
             // The audit log and usage tell where a request came from.
             let source = trusted.source(peer, request.headers());
             request.extensions_mut().insert(source);
-            face.answer(request).map(Ok::<_, Infallible>)
+            face(request).map(Ok::<_, Infallible>)
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // By a task of its own: what is waited for here is looked at with every request.

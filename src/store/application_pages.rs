@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use self::names::{parts, pattern};
-use self::order::{Order, Table};
+use self::order::{Order, ROWS, Table};
 use super::applications::{Row, select};
 use super::row::micros;
 use super::{Session, list_rows, one_value};
@@ -121,7 +121,7 @@ impl Session {
             let stretch = stretch * listed.limit;
             let rows = self.in_stretch(listed, stretch).await?;
             if rows.len() == listed.limit
-                || !self.goes_beyond(listed, listed.walked(), stretch).await?
+                || !self.goes_beyond(listed, listed.walked(ROWS), stretch).await?
             {
                 return Ok(rows);
             }
@@ -155,14 +155,14 @@ impl Session {
 
     /// The next rows of the order, whatever they are.
     async fn next_of_all(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
-        let walked = listed.walked();
+        let walked = listed.walked(ROWS);
         let (Table { alias, id, .. }, rows) = (walked, listed.next(walked, listed.limit));
         self.chosen(listed, &format!("select {alias}.{id} from {rows}"), 0).await
     }
 
     /// Along the index of the order, as far as it takes.
     async fn along(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
-        let walked = listed.walked();
+        let walked = listed.walked(ROWS);
         let Order { after, by, .. } = listed.order(walked);
         let Table { name, alias, .. } = walked;
         let ((rows, joined), limit) = (listed.rows_beside_uses(), listed.limit);
@@ -177,7 +177,7 @@ impl Session {
     /// Among the next rows of the order, so many. They are taken before any condition is
     /// looked at, so that no planner can think of another way.
     async fn in_stretch(&mut self, listed: Listed<'_>, stretch: usize) -> Result<Vec<Row>> {
-        let walked = listed.walked();
+        let walked = listed.walked(ROWS);
         let Order { by, .. } = listed.order(walked);
         let (next, limit) = (listed.next(walked, stretch), listed.limit);
         let (rows, joined) = listed.rows_beside_uses();
@@ -215,7 +215,7 @@ impl Session {
     /// Among the rows that meet a condition, from which alone the way leads to the others. The
     /// order is one that no index has: its index would be walked from the cursor to the end.
     async fn among(&mut self, listed: Listed<'_>, condition: &str, most: i64) -> Result<Vec<Row>> {
-        let Order { sorted, sorted_after, .. } = listed.order(listed.walked());
+        let Order { sorted, sorted_after, .. } = listed.order(listed.walked(ROWS));
         let ((uses, joined), limit) = (listed.uses_beside_rows(), listed.limit);
         let ids = format!(
             "select a.id from ({condition} limit {most}) f cross join applications a {uses} \

@@ -48,7 +48,7 @@ impl Session {
     /// The rows of a page, where the name alone decides.
     pub(super) async fn by_name(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
         let [a_few, some] = NAMES_WALKED;
-        let walked = if listed.is_by_use() { USES } else { NAMES };
+        let walked = listed.walked(NAMES);
         let rows = self.of_next_names(listed, a_few).await?;
         if rows.len() == listed.limit || !self.goes_beyond(listed, walked, a_few).await? {
             return Ok(rows);
@@ -71,11 +71,9 @@ impl Session {
         let (names, found) = self.names_with_parts();
         let names = if listed.is_by_use() {
             // A limit keeps each use from being looked up more than once.
+            let used = USES.column("last_used_at", NAMES);
             format!(
-                "(select n.application_id, n.search_name, (select l.last_used_at \
-                     from application_uses l \
-                     where l.tenant_id = $2 and l.application_id = n.application_id) \
-                     as last_used_at \
+                "(select n.application_id, n.search_name, {used} \
                    from {names} where {found} limit $13) n where true"
             )
         } else {
@@ -87,17 +85,12 @@ impl Session {
     /// Those of the next names of the order that match.
     async fn of_next_names(&mut self, listed: Listed<'_>, most: i64) -> Result<Vec<Row>> {
         let Order { after, by, .. } = listed.order(NAMES);
+        let next = listed.next(listed.walked(NAMES), most);
         let names = if listed.is_by_use() {
-            format!(
-                "(select l.application_id, l.last_used_at, (select n.search_name \
-                     from application_names n \
-                     where n.tenant_id = $2 and n.application_id = l.application_id) \
-                     as search_name \
-                   from {}) n where true",
-                listed.next(USES, most)
-            )
+            let name = NAMES.column("search_name", USES);
+            format!("(select l.application_id, l.last_used_at, {name} from {next}) n where true")
         } else {
-            format!("{} where true", listed.next(NAMES, most))
+            format!("{next} where true")
         };
         self.of_names(listed, &names, &after, &by).await
     }

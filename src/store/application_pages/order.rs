@@ -19,6 +19,21 @@ pub(super) const NAMES: Table =
     Table { name: "application_names", alias: "n", id: "application_id" };
 pub(super) const USES: Table = Table { name: "application_uses", alias: "l", id: "application_id" };
 
+impl Table {
+    /// A column, looked up for each row of another table.
+    pub(super) fn column(self, column: &str, other: Self) -> String {
+        let Self { name, alias, .. } = self;
+        let found = self.found_by(other);
+        format!("(select {alias}.{column} from {name} {alias} where {found}) as {column}")
+    }
+
+    /// How the row of the same application is found by that of another table.
+    fn found_by(self, other: Self) -> String {
+        let Self { alias, id, .. } = self;
+        format!("{alias}.tenant_id = $2 and {alias}.{id} = {}.{}", other.alias, other.id)
+    }
+}
+
 /// The pieces of a statement that are about the order.
 pub(super) struct Order {
     /// Behind the cursor.
@@ -30,9 +45,9 @@ pub(super) struct Order {
 }
 
 impl Listed<'_> {
-    /// Which table has an index in the order.
-    pub(super) fn walked(self) -> Table {
-        if self.is_by_use() { USES } else { ROWS }
+    /// Which table has an index in the order: one that has those of all others, or the uses.
+    pub(super) fn walked(self, table: Table) -> Table {
+        if self.is_by_use() { USES } else { table }
     }
 
     pub(super) fn is_by_use(self) -> bool {
@@ -102,12 +117,10 @@ impl Listed<'_> {
         self.beside(USES, ROWS)
     }
 
-    fn beside(self, Table { name, alias, id }: Table, other: Table) -> (String, String) {
+    fn beside(self, table: Table, other: Table) -> (String, String) {
         if !self.is_by_use() {
             return (String::new(), "true".to_owned());
         }
-        let found =
-            format!("{alias}.tenant_id = $2 and {alias}.{id} = {}.{}", other.alias, other.id);
-        (format!("cross join {name} {alias}"), found)
+        (format!("cross join {} {}", table.name, table.alias), table.found_by(other))
     }
 }
