@@ -3,7 +3,7 @@
 //! what is being hashed counts as a guess until it has turned out to be right.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Service;
-use crate::domain::CredentialId;
+use crate::domain::{CredentialId, Source};
 use crate::error::{Error, Result};
 use crate::limiter::{Demand, Rate};
 
@@ -26,7 +26,7 @@ pub(super) struct Failures {
 }
 
 /// Of which client, and from where.
-type Whose = (CredentialId, IpAddr);
+type Whose = (CredentialId, Source);
 
 /// Guesses of one client from one source.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Failures {
     }
 
     fn begin(&self, id: &CredentialId, source: IpAddr, rate: Rate) -> CountedGuess<'_> {
-        let whose = (*id, network(source));
+        let whose = (*id, Source::of(source));
         let mut under_way = self.under_way();
         let guesses = under_way.entry(whose).or_default();
         guesses.there += 1;
@@ -174,29 +174,9 @@ impl Guess<'_> {
     }
 }
 
-/// The address, or of one of IPv6 the network: whoever has one has all of it.
-fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_is_an_address_or_a_network_of_ipv6() {
-        for (one, other) in
-            [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8:1:2::1", "2001:db8:1:2:ffff::7")]
-        {
-            assert_eq!(network(one.parse().unwrap()), network(other.parse().unwrap()));
-        }
-        for (one, other) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:2::1", "2001:db8:1:3::1")] {
-            assert_ne!(network(one.parse().unwrap()), network(other.parse().unwrap()));
-        }
-    }
 
     #[test]
     fn a_guess_that_is_given_up_leaves_nothing_behind() {
