@@ -21,7 +21,7 @@ use crate::limiter::Rate;
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
 use crate::secrets::{MasterKey, Prefixes, Queue};
-use crate::store::{Database, PoolOptions};
+use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
 
 /// What is in force.
@@ -168,7 +168,7 @@ impl Config {
                 url: database(r, &data_dir),
                 pool: PoolOptions {
                     max_connections: r
-                        .get("database.max_connections", "16", |v| within(v, 1, 1000)),
+                        .get("database.max_connections", "16", |v| within(v, 3, 1000)),
                     acquire_timeout: r.get("database.acquire_timeout", "10s", positive),
                 },
             },
@@ -238,7 +238,8 @@ fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
 
 fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
     let default = Database::Sqlite(data_dir.join("keyward.db"));
-    r.url("database.url", Database::parse).unwrap_or(default)
+    let pooler = r.get("database.pooler", "none", Pooler::parse);
+    r.url("database.url", Database::parse).unwrap_or(default).behind(pooler)
 }
 
 fn parsed(value: &str) -> Result<SocketAddr, Fault> {

@@ -133,6 +133,7 @@ impl Redis {
         let down = CancellationToken::new();
         let link = Arc::new(Link { connection, lost: AtomicBool::new(false), down });
         *self.0.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
+        self.note_trouble(None);
         self.0.up.set(1);
         tracing::info!(redis = %self.0.dialler.url, "Redis is there");
         link
@@ -143,11 +144,18 @@ impl Redis {
         if !link.lost.swap(true, Ordering::AcqRel) {
             self.0.up.set(0);
             link.down.cancel();
+            self.note_trouble(Some(trouble));
             tracing::warn!(redis = %self.0.dialler.url, %trouble, "Redis is lost");
         }
     }
 
+    fn note_trouble(&self, trouble: Option<&Trouble>) {
+        let words = trouble.map(ToString::to_string);
+        *self.0.trouble.write().unwrap_or_else(PoisonError::into_inner) = words;
+    }
+
     fn tell(&self, told: &mut Told, trouble: &Trouble) {
+        self.note_trouble(Some(trouble));
         let now = match trouble {
             Trouble::Away(_) => Told::Away,
             Trouble::Unfit(words) => Told::Unfit(words.clone()),

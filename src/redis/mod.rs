@@ -55,6 +55,8 @@ struct Inner {
     dialler: Dialler,
     prefix: String,
     link: RwLock<Option<Arc<Link>>>,
+    /// Why there is no link; none while there is one.
+    trouble: RwLock<Option<String>>,
     commands: Counter,
     up: Gauge,
 }
@@ -75,6 +77,7 @@ impl Redis {
             dialler: Dialler { url, timeouts },
             prefix: prefix.into(),
             link: RwLock::new(None),
+            trouble: RwLock::new(None),
             commands: Counter::default(),
             up: Gauge::default(),
         }))
@@ -83,6 +86,11 @@ impl Redis {
     /// Whether it can be asked.
     pub fn is_up(&self) -> bool {
         self.link().is_some()
+    }
+
+    /// Why it cannot be asked; none while it can.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it is a cluster, whose keys are in several places.

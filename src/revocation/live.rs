@@ -247,16 +247,8 @@ impl Live {
     }
 
     async fn read(&self) -> Result<()> {
-        let mut looking = Looking(Some(within(self.store.read_apart()).await?));
-        let outcome = match &mut looking.0 {
-            Some(session) => self.read_with(session).await,
-            None => Ok(()),
-        };
-        if !matches!(outcome, Err(Error::Unavailable(_))) {
-            // Good as it was: the next look has it.
-            looking.0.take();
-        }
-        outcome
+        let mut session = within(self.store.read_apart()).await?;
+        self.read_with(&mut session).await
     }
 
     async fn read_with(&self, session: &mut Session) -> Result<()> {
@@ -279,18 +271,6 @@ impl Live {
         let rows = read_after(session, 0, feed.last_number).await?;
         self.index.replace(&feed.id, feed.last_number, feed.purged_through, rows);
         Ok(())
-    }
-}
-
-/// A connection that is being looked through. If that is given up, or fails, whoever gets
-/// the connection next would wait for the same answer: it is cut.
-struct Looking(Option<Session>);
-
-impl Drop for Looking {
-    fn drop(&mut self) {
-        if let Some(session) = self.0.take() {
-            session.abandon();
-        }
     }
 }
 

@@ -136,9 +136,8 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
         make_private_folder(file.parent().unwrap_or(Path::new("")))?;
     }
     let database = &config.database.url;
-    Store::open(database, config.database.pool).await.map_err(|error| StartError::Database {
-        database: database.to_string(),
-        cause: cause(error),
+    Box::pin(Store::open(database, config.database.pool)).await.map_err(|error| {
+        StartError::Database { database: database.to_string(), cause: cause(error) }
     })
 }
 
@@ -192,12 +191,12 @@ impl Server {
         let redis = replicas::connect(config).await?;
         let service = build_service(config, &store, clock, issuer, redis.clone()).await?;
         let service = Arc::new(service);
-        service
-            .follow_signing_algorithm()
+        Box::pin(service.follow_signing_algorithm())
             .await
             .map_err(|error| StartError::SigningKeys(cause(error)))?;
-        let first_credential =
-            service.bootstrap_if_new().await.map_err(|error| StartError::Internal(cause(error)))?;
+        let first_credential = Box::pin(service.bootstrap_if_new())
+            .await
+            .map_err(|error| StartError::Internal(cause(error)))?;
 
         let metrics = Arc::new(ops::metrics(&service, redis.as_ref()));
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -296,9 +295,10 @@ impl Server {
         let health = self.health.clone();
         self.tasks.spawn(async move {
             loop {
-                let status = match service.check_ready().await {
-                    Ok(()) => ServingStatus::Serving,
-                    Err(_) => ServingStatus::NotServing,
+                let status = if service.readiness().await.is_ready() {
+                    ServingStatus::Serving
+                } else {
+                    ServingStatus::NotServing
                 };
                 if stop.is_cancelled() {
                     break;
@@ -380,8 +380,7 @@ async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
 /// The whole story, for an operator: the error's text alone is for callers.
 fn cause(error: Error) -> String {
     match error {
-        Error::Internal(cause) => cause.to_string(),
-        Error::Unavailable(cause) => format!("it did not answer: {cause}"),
+        Error::Internal(cause) | Error::Unavailable(cause) => cause.to_string(),
         error => error.to_string(),
     }
 }

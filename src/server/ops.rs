@@ -19,14 +19,12 @@ pub(super) fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
     Router::new().route("/livez", get(async || "ok\n")).merge(ready).merge(metrics)
 }
 
-/// 200 if a request could be answered now, else 503.
+/// 200 if the server can do its work, else 503; with a line for each thing that it depends on.
 async fn ready(State(service): State<Arc<Service>>) -> Response {
-    match service.check_ready().await {
-        Ok(()) => "ok\n".into_response(),
-        Err(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
-        }
-    }
+    let readiness = service.readiness().await;
+    let status =
+        if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, readiness.to_string()).into_response()
 }
 
 async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) -> Response {

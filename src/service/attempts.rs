@@ -296,7 +296,7 @@ impl Service {
     /// A connection to read a tenant that the caller may know of.
     pub(super) async fn reading(&self, caller: &Caller, tenant: &TenantId) -> Result<Reading> {
         caller.require_tenant(tenant)?;
-        let mut session = self.store.read().await?;
+        let mut session = self.store.read_list().await?;
         let authority = self.authority(&mut session, caller).await?;
         Ok(Reading { session, authority })
     }

@@ -19,6 +19,7 @@ mod lists;
 mod policies;
 mod profiles;
 mod proofs;
+mod readiness;
 mod revocations;
 mod roles;
 mod scopes;
@@ -47,6 +48,7 @@ pub use limiting::ExceededLabels;
 pub use lists::{List, ListRequest};
 pub use policies::Violation;
 pub use profiles::{Applied, AppliedChange};
+pub use readiness::{Condition, Readiness};
 pub use revocations::{RevocationList, Revoked};
 pub use tokens::{IssuedToken, TokenInfo};
 pub use usage::Days;
@@ -108,6 +110,8 @@ pub struct Service {
     believed: believed::BelievedTokens,
     watchers: watching::Watchers,
     limiter: Limiter,
+    redis: Option<Redis>,
+    writable: readiness::Writable,
     failures: failures::Failures,
     exceeded: Family<ExceededLabels, Counter>,
     /// Replaced whole when keys change; never held across an await.
@@ -125,7 +129,7 @@ impl Service {
             proofs: proofs::Proofs::new(&parts.master_key, parts.redis.clone())?,
             believed: believed::BelievedTokens::new(),
             revocations: Arc::new(
-                Live::load(parts.store.clone(), parts.redis, parts.revocations).await?,
+                Live::load(parts.store.clone(), parts.redis.clone(), parts.revocations).await?,
             ),
             store: parts.store,
             clock: parts.clock,
@@ -136,6 +140,8 @@ impl Service {
             snapshots: Arc::new(snapshots::Snapshots::new(parts.revocations.max_staleness)),
             watchers: watching::Watchers::default(),
             limiter: parts.limiter,
+            redis: parts.redis.clone(),
+            writable: readiness::Writable::default(),
             exceeded: Family::default(),
             failures: failures::Failures::new(parts.failure_budget, parts.hash_queue.longest_wait),
             keys: RwLock::default(),
@@ -183,11 +189,6 @@ impl Service {
             ("secrets", self.proofs.len()),
             ("tokens", self.believed.len()),
         ]
-    }
-
-    /// Whether a request could be answered now.
-    pub async fn check_ready(&self) -> Result<()> {
-        self.promptly(self.store.ping()).await
     }
 }
 

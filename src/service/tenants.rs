@@ -43,7 +43,7 @@ impl Service {
     ) -> Result<List<Tenant>> {
         caller.require_platform()?;
         let page = self.page_request(LIST, request)?;
-        let tenants = self.store.read().await?.list_tenants(&page).await?;
+        let tenants = self.store.read_list().await?.list_tenants(&page).await?;
         Ok(self.list(LIST, tenants))
     }
 

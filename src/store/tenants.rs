@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::{At, limits, limits_text, record};
-use super::{Connection, Session, Tx, execute, find_row, list_rows, one_value};
+use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::domain::{
     Audience, CredentialId, Fault, Field, Lifetime, OwnerKind, Page, PageRequest, Policy, Tenant,
     TenantId, TenantSettings, TokenLifetime, UserDeletion,
@@ -145,14 +145,12 @@ impl Tx {
     pub async fn lock_tenants(&mut self, ids: &BTreeSet<&TenantId>) -> Result<()> {
         const SQL: &str = "select count(*) from (select id from tenants \
             where id = any(string_to_array($1, ' ')) order by id for no key update) x";
-        match self.connection() {
-            // There is one writer at a time, and this is he.
-            Connection::Sqlite(_) => Ok(()),
-            Connection::Postgres(_) => {
-                let ids = joined(ids.iter().map(|id| id.as_str()));
-                one_value!(self, SQL, ids).map(|_: i64| ())
-            }
+        if !self.is_postgres() {
+            // There is one writer at a time, and this is the one.
+            return Ok(());
         }
+        let ids = joined(ids.iter().map(|id| id.as_str()));
+        one_value!(self, SQL, ids).map(|_: i64| ())
     }
 
     /// Adds a tenant; `false` if there is one of this id.

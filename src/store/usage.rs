@@ -9,7 +9,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::At;
-use super::{Connection, Session, Tx, execute, list_rows};
+use super::{Session, Tx, execute, list_rows};
 use crate::domain::{ApplicationName, CredentialId, CredentialName, Fault, UsageDay};
 use crate::error::{Error, Result};
 
@@ -70,11 +70,8 @@ pub struct LastUseOf<'a> {
 
 /// The rows of `$1`, a JSON array of arrays, each as `value`: a statement is the same
 /// however many there are.
-fn rows(connection: &Connection<'_>) -> &'static str {
-    match connection {
-        Connection::Sqlite(_) => "json_each($1)",
-        Connection::Postgres(_) => "json_array_elements(cast($1 as json))",
-    }
+fn rows(session: &Session) -> &'static str {
+    if session.is_postgres() { "json_array_elements(cast($1 as json))" } else { "json_each($1)" }
 }
 
 impl Tx {
@@ -113,7 +110,7 @@ impl Tx {
         id: &str,
         uses: &[(&str, &str, i64, Option<IpAddr>)],
     ) -> Result<()> {
-        let rows = rows(&self.connection());
+        let rows = rows(self);
         let sql = format!(
             "update {table} set last_used_at = u.used_at, \
                last_used_address = coalesce(u.address, last_used_address) \
@@ -128,7 +125,7 @@ impl Tx {
     /// Adds to the counts of days, of the applications that are still there. No day of a
     /// credential may be there twice.
     pub async fn add_usage(&mut self, usage: &[(&ApplicationName, UsageDay)]) -> Result<()> {
-        let rows = rows(&self.connection());
+        let rows = rows(self);
         let sql = format!(
             "insert into usage_days (tenant_id, application_id, credential_id, day, exchanges, \
                checks) select a.tenant_id, a.id, u.credential_id, u.day, u.exchanges, u.checks \

@@ -13,7 +13,7 @@
 )]
 
 mod architecture;
-mod faults;
+mod database;
 mod grpc;
 mod harness;
 mod limiter;

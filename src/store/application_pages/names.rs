@@ -8,7 +8,7 @@ use crate::domain::{TenantId, UserId};
 use crate::error::Result;
 use crate::store::applications::{Row, search_name};
 use crate::store::row::micros;
-use crate::store::{Connection, Session, find_row};
+use crate::store::{Session, find_row};
 
 /// How many names are walked whatever matches, and how many if it is not few that match and one of
 /// those came: some 0.1 microseconds each, and one that is found by its parts takes some four to
@@ -129,11 +129,8 @@ impl Session {
     }
 
     /// What is for the database that this is.
-    pub(super) fn either<T>(&mut self, sqlite: T, postgres: T) -> T {
-        match self.connection() {
-            Connection::Sqlite(_) => sqlite,
-            Connection::Postgres(_) => postgres,
-        }
+    pub(super) fn either<T>(&self, sqlite: T, postgres: T) -> T {
+        if self.is_postgres() { postgres } else { sqlite }
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) struct Serving {
     pub(super) log_of_start: String,
     pub(super) grpc: String,
     pub(super) http: String,
+    pub(super) ops: String,
 }
 
 impl Serving {
@@ -89,11 +90,16 @@ impl Serving {
         Self {
             grpc: format!("http://{}", address("grpc")),
             http: format!("http://{}", address("http")),
+            ops: format!("http://{}", address("ops")),
             stdout: child.stdout.take(),
             log,
             log_of_start,
             child,
         }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it as a crash does.

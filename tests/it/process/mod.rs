@@ -4,6 +4,7 @@ mod binary;
 mod commands;
 mod configuration;
 mod dev;
+mod full_disk;
 mod killed;
 mod people;
 mod start;

@@ -359,7 +359,7 @@ async fn a_server_that_hangs_does_not_keep_the_others_from_revoking() {
     let database = fresh_database().await;
     let replicas: [Keyward; 1] = Keyward::replicas_on(database.clone(), None, &SETTINGS).await;
     let mut scene = Scene::new(replicas, BOUND, 1).await;
-    let pool = PoolOptions { max_connections: 1, acquire_timeout: Duration::from_secs(2) };
+    let pool = PoolOptions { max_connections: 1, acquire_timeout: Duration::from_secs(1) };
     let store = Store::open(&Database::parse(&database).unwrap(), pool).await.unwrap();
     let mut hanging = store.begin().await.unwrap();
     let time = Clock::system().now();

@@ -1,0 +1,306 @@
+//! Which database: URLs as PostgreSQL's own clients take them, and files.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::domain::Fault;
+
+/// Which database, as `sqlite:PATH` or `postgres://…`.
+#[derive(Clone)]
+pub enum Database {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, or several of which one is the primary.
+    Postgres(Box<Servers>),
+}
+
+/// The PostgreSQL servers of a URL.
+#[derive(Clone)]
+pub struct Servers {
+    /// Never empty. They differ in host and port.
+    pub(super) each: Vec<PgConnectOptions>,
+    /// How long one may take to accept a connection, where the URL says so.
+    pub(super) connect_timeout: Option<Duration>,
+    /// Whether a pooler gives each transaction another connection.
+    pub(super) pooled: bool,
+}
+
+/// What stands between the server and its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing, or what gives each client a connection of its own.
+    None,
+    /// A pooler that gives each transaction another connection, as `PgBouncer` does with
+    /// `pool_mode = transaction`.
+    Transaction,
+}
+
+impl Pooler {
+    /// Reads `none` or `transaction`.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        match text {
+            "none" => Ok(Self::None),
+            "transaction" => Ok(Self::Transaction),
+            _ => Err(Fault::new("must be none or transaction")),
+        }
+    }
+}
+
+impl Database {
+    /// Reads a database URL.
+    pub fn parse(url: &str) -> Result<Self, Fault> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains('?') || path == ":memory:" {
+                return Err(Fault::new("must name a file, as sqlite:PATH"));
+            }
+            return Ok(Self::Sqlite(path.into()));
+        }
+        let scheme = ["postgres://", "postgresql://"].iter().find_map(|s| url.strip_prefix(s));
+        let rest = scheme.ok_or_else(|| Fault::new("must begin with sqlite: or postgres://"))?;
+        Servers::parse(rest).map(Box::new).map(Self::Postgres)
+    }
+
+    /// The same database behind a pooler.
+    #[must_use]
+    pub fn behind(mut self, pooler: Pooler) -> Self {
+        if let Self::Postgres(servers) = &mut self {
+            servers.pooled = pooler == Pooler::Transaction;
+        }
+        self
+    }
+}
+
+/// A URL, taken apart: `[USER[:PASSWORD]@]HOST[:PORT][,…][/NAME][?PARAMETERS]`.
+struct Parts<'a> {
+    user: &'a str,
+    hosts: Vec<Cow<'a, str>>,
+    path: &'a str,
+    parameters: Vec<(String, String)>,
+}
+
+impl Servers {
+    fn parse(rest: &str) -> Result<Self, Fault> {
+        let mut parts = Parts::of(rest)?;
+        let mut kept = form_urlencoded::Serializer::new(String::new());
+        let (mut connect_timeout, mut application_name) = (None, Cow::Borrowed("keyward"));
+        for (name, value) in std::mem::take(&mut parts.parameters) {
+            match (name.as_str(), value.as_str()) {
+                ("application_name" | "fallback_application_name", _) => {
+                    application_name = Cow::Owned(value);
+                }
+                ("connect_timeout", _) => {
+                    let seconds: i64 = value.parse().map_err(|_| {
+                        Fault::new("has a connect_timeout that is no number of seconds")
+                    })?;
+                    // As libpq has it: nothing, zero and less mean for ever.
+                    connect_timeout =
+                        u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs);
+                }
+                (name, value) => {
+                    if let Parameter::Passed = judge(name, value)? {
+                        kept.append_pair(name, value);
+                    }
+                }
+            }
+        }
+        let kept = kept.finish();
+        let each = parts.hosts.iter().map(|host| {
+            let url = format!("postgres://{}{host}{}?{kept}", parts.user, parts.path);
+            // The driver's own words could repeat the password.
+            let options = PgConnectOptions::from_str(&url)
+                .map_err(|_| Fault::new("is not a well-formed postgres:// URL"))?;
+            // Poolers refuse what they do not know, and no column holds a float.
+            Ok(options.application_name(&application_name).extra_float_digits(None))
+        });
+        Ok(Self { each: each.collect::<Result<_, Fault>>()?, connect_timeout, pooled: false })
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn of(rest: &'a str) -> Result<Self, Fault> {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let mut parameters: Vec<_> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let mut hosts: Vec<Cow<'a, str>> = hosts.split(',').map(Cow::Borrowed).collect();
+        // Hosts and ports may be parameters too, as lists of which the last one counts.
+        let mut list = |name: &str| {
+            let at = parameters.iter().rposition(|(n, v)| n == name && v.contains(','))?;
+            let list = parameters.remove(at).1;
+            parameters.retain(|(n, _)| n != name);
+            Some(list.split(',').map(str::to_owned).collect::<Vec<_>>())
+        };
+        let (named, ports) = (list("host"), list("port"));
+        if let Some(named) = named {
+            hosts = named.into_iter().map(Cow::Owned).collect();
+        }
+        if let Some(ports) = ports {
+            if ports.len() != hosts.len() {
+                return Err(Fault::new("has another number of ports than of hosts"));
+            }
+            let pairs = hosts.iter().zip(ports);
+            hosts = pairs.map(|(host, port)| Cow::Owned(format!("{host}:{port}"))).collect();
+        }
+        Ok(Self { user, hosts, path, parameters })
+    }
+}
+
+/// What becomes of a parameter of the URL.
+enum Parameter {
+    /// The driver knows it.
+    Passed,
+    /// What it asks for holds anyway.
+    Met,
+}
+
+/// What libpq documents (PostgreSQL, section 34.1.2) works, or is refused with what to do
+/// instead. The driver would ignore what it does not know, and a misspelt `sslmode` must not
+/// mean an unprotected connection.
+fn judge(name: &str, value: &str) -> Result<Parameter, Fault> {
+    let instead = |what: &str| Err(Fault::new(format!("has {name}={value}: {what}")));
+    match (name, value) {
+        (
+            "sslmode"
+            | "sslrootcert"
+            | "sslcert"
+            | "sslkey"
+            | "statement-cache-capacity"
+            | "host"
+            | "hostaddr"
+            | "port"
+            | "dbname"
+            | "user"
+            | "password"
+            | "options",
+            _,
+        ) => Ok(Parameter::Passed),
+        (name, _) if name.starts_with("options[") => Ok(Parameter::Passed),
+        ("target_session_attrs", "any" | "read-write" | "primary")
+        | ("channel_binding" | "gssencmode", "prefer" | "disable")
+        | ("sslcompression", "0")
+        | ("sslnegotiation", "postgres")
+        | ("sslsni", "1")
+        | ("ssl_min_protocol_version", "" | "TLSv1" | "TLSv1.1" | "TLSv1.2")
+        | ("client_encoding", "auto" | "UTF8" | "utf8" | "UTF-8" | "utf-8")
+        | ("load_balance_hosts", _) => Ok(Parameter::Met),
+        ("target_session_attrs", _) => {
+            instead("Keyward writes, so use target_session_attrs=read-write")
+        }
+        ("channel_binding", _) => instead(
+            "leave channel_binding out, and use sslmode=verify-full, which makes sure of the server",
+        ),
+        ("gssencmode", _) => instead("leave it out, and use sslmode=verify-full"),
+        ("ssl_min_protocol_version" | "ssl_max_protocol_version", _) => {
+            instead("leave it out; TLS 1.2 and 1.3 are spoken, and the server can demand 1.3")
+        }
+        (
+            "keepalives"
+            | "keepalives_idle"
+            | "keepalives_interval"
+            | "keepalives_count"
+            | "tcp_user_timeout",
+            _,
+        ) => instead(
+            "leave it out; a server that does not answer is noticed by database.acquire_timeout",
+        ),
+        ("passfile", _) => instead("leave it out, and name the file in PGPASSFILE"),
+        ("pgbouncer", _) => instead("leave it out, and set database.pooler = \"transaction\""),
+        // Its value may be a secret.
+        ("sslpassword", _) => Err(Fault::new("has sslpassword: use a key that is not encrypted")),
+        _ => Err(Fault::new(format!(
+            "has the parameter {name:?}, which is not one of sslmode, sslrootcert, sslcert, sslkey, \
+             host, hostaddr, port, dbname, user, password, options, application_name, \
+             connect_timeout, target_session_attrs, statement-cache-capacity"
+        ))),
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(servers) => {
+                let hosts: Vec<_> = servers.each.iter().map(host).collect();
+                let name = servers.each.first().and_then(PgConnectOptions::get_database);
+                write!(f, "postgres://{}/{}", hosts.join(","), name.unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.each.iter().map(host)).finish()
+    }
+}
+
+/// Where a server is.
+pub(super) fn host(options: &PgConnectOptions) -> String {
+    format!("{}:{}", options.get_host(), options.get_port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(url: &str) -> Servers {
+        match Database::parse(url).unwrap() {
+            Database::Postgres(servers) => *servers,
+            Database::Sqlite(_) => panic!("{url}"),
+        }
+    }
+
+    fn shown(url: &str) -> String {
+        Database::parse(url).unwrap().to_string()
+    }
+
+    #[test]
+    fn urls_of_providers_are_taken() {
+        assert_eq!(
+            shown("postgres://u:p@a:1,b:2,[::1]:3/db?target_session_attrs=read-write"),
+            "postgres://a:1,b:2,[::1]:3/db"
+        );
+        assert_eq!(shown("postgresql:///db?host=a,b&port=1,2"), "postgres://a:1,b:2/db");
+        assert_eq!(shown("postgres://u@a/db?channel_binding=prefer"), "postgres://a:5432/db");
+        let one =
+            servers("postgres://u@a/db?connect_timeout=3&options=endpoint%3Dx&sslmode=require");
+        assert_eq!(one.connect_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(one.each[0].get_options(), Some("endpoint=x"));
+        assert_eq!(one.each[0].get_application_name(), Some("keyward"));
+        let named = servers("postgres://u@a/db?application_name=us&connect_timeout=0");
+        assert_eq!(named.each[0].get_application_name(), Some("us"));
+        assert_eq!(named.connect_timeout, None);
+        assert!(servers("postgres://u:p%40ss@a,b/db").each.iter().all(|s| s.get_username() == "u"));
+    }
+
+    #[test]
+    fn what_cannot_be_met_is_refused_with_what_to_do() {
+        for (parameter, what) in [
+            ("channel_binding=require", "sslmode=verify-full"),
+            ("target_session_attrs=standby", "read-write"),
+            ("keepalives_idle=30", "database.acquire_timeout"),
+            ("passfile=/x", "PGPASSFILE"),
+            ("pgbouncer=true", "database.pooler"),
+            ("sslmod=require", "sslmode"),
+            ("connect_timeout=soon", "connect_timeout"),
+        ] {
+            let fault = Database::parse(&format!("postgres://u:secret@a/db?{parameter}"));
+            let Fault(words) = fault.unwrap_err();
+            assert!(words.contains(what) && !words.contains("secret"), "{parameter}: {words}");
+        }
+        assert!(Database::parse("postgres:///db?host=a,b&port=1,2,3").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! A table that is locked: whoever needs it waits, and no longer than their request; all others
+//! go on.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use keyward::proto::admin::ListApplicationsRequest;
+use keyward::proto::admin::credential::Kind;
+use keyward::proto::token::RevokeTokenRequest;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Request};
+
+use crate::harness::{Keyward, fresh_database, reason};
+
+/// A transaction that keeps a table to itself until it is dropped.
+async fn locked(url: &str, lock: &'static str) -> PgConnection {
+    let mut holder = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    holder
+}
+
+async fn waiting(observer: &mut PgConnection) -> i64 {
+    const SQL: &str = "select count(*) from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock'";
+    sqlx::query_scalar(SQL).fetch_one(observer).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_that_wait_leave_checks_tokens_and_revocations_alone() {
+    let url = fresh_database().await;
+    let kw = Keyward::start(Some(url.clone()), &[]).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    let (_, cold) = admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
+    let mut observer = PgConnection::connect(&url).await.unwrap();
+    let holder = locked(&url, "begin; lock table application_names in access exclusive mode").await;
+
+    let searches = (0..30).map(|_| {
+        let mut applications = admin.applications.clone();
+        async move {
+            let mut request = Request::new(ListApplicationsRequest {
+                parent: "tenants/acme".to_owned(),
+                search: "crm".to_owned(),
+                ..Default::default()
+            });
+            request.set_timeout(Duration::from_secs(1));
+            applications.list_applications(request).await.unwrap_err().code()
+        }
+    });
+    let searches = tokio::spawn(join_all(searches.collect::<Vec<_>>()));
+    let begun = async {
+        while waiting(&mut observer).await == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), begun).await.expect("some wait for the lock");
+
+    // A client that nobody knows yet is read and issued a token, and a token is revoked.
+    assert!(!cold.token(&kw.grpc()).await.is_empty());
+    admin.tokens.revoke_token(RevokeTokenRequest { token: token.clone() }).await.unwrap();
+    assert!(!admin.is_active(&token).await);
+    for code in searches.await.unwrap() {
+        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable));
+    }
+    // The lock is still held, and no statement waits for it whose caller has left.
+    let ended = async {
+        while waiting(&mut observer).await > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), ended).await.expect("statements end with their requests");
+    drop(holder);
+    let request =
+        ListApplicationsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
+    let found = async {
+        while admin.applications.list_applications(request.clone()).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), found).await.expect("searches work again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lock_that_is_not_had_in_time_is_unavailable() {
+    let url = fresh_database().await;
+    let kw = Keyward::start(Some(url.clone()), &[("database.acquire_timeout", "500ms")]).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    let holder = locked(&url, "begin; lock table audit_events in access exclusive mode").await;
+    let revoke = RevokeTokenRequest { token: token.clone() };
+    let status = admin.tokens.revoke_token(revoke.clone()).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    drop(holder);
+    let works = async {
+        while admin.tokens.revoke_token(revoke.clone()).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), works).await.expect("it works again");
+    assert!(!admin.is_active(&token).await);
+}
