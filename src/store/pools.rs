@@ -129,8 +129,11 @@ impl Store {
     async fn session(&self, purpose: Purpose) -> Result<Session> {
         match &self.pools {
             Pools::Sqlite { checks, lists, .. } => {
-                let pool = if purpose == Purpose::Lists { lists } else { checks };
-                Ok(Session::new(Link::Sqlite(pool.acquire().await.map_err(fault)?), true))
+                let is_list = purpose == Purpose::Lists;
+                let pool = if is_list { lists } else { checks };
+                let link = Link::Sqlite(pool.acquire().await.map_err(fault)?);
+                let session = Session::new(link, true);
+                if is_list { session.interruptible().await } else { Ok(session) }
             }
             Pools::Postgres(pools) => pools.session(purpose).await,
         }

@@ -2,6 +2,8 @@
 //! one with a statement in flight, or whose database failed, is closed instead.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConnection};
@@ -20,6 +22,8 @@ pub struct Session {
     named_statements: bool,
     in_transaction: bool,
     condition: Condition,
+    /// Set when a statement of SQLite is to end at once.
+    interrupt: Option<Arc<AtomicBool>>,
 }
 
 /// Whether a connection can go back to its pool.
@@ -51,7 +55,8 @@ pub struct Tx(Session);
 impl Session {
     pub(super) fn new(link: Link, named_statements: bool) -> Self {
         let condition = Condition::Good;
-        Self { link: Some(link), named_statements, in_transaction: false, condition }
+        let interrupt = None;
+        Self { link: Some(link), named_statements, in_transaction: false, condition, interrupt }
     }
 
     /// Whether it is one of PostgreSQL.
@@ -105,6 +110,22 @@ impl Session {
         self.condition = Condition::Failed;
     }
 
+    /// Lets a statement of SQLite end when the session is dropped before the answer is there.
+    /// PostgreSQL notices that by itself.
+    pub(super) async fn interruptible(mut self) -> Result<Self> {
+        /// So many steps of its virtual machine take well under a millisecond.
+        const STEPS: i32 = 10_000;
+        if let Some(Link::Sqlite(connection)) = &mut self.link {
+            let interrupt = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&interrupt);
+            let mut handle = connection.lock_handle().await.map_err(fault)?;
+            handle.set_progress_handler(STEPS, move || !seen.load(Ordering::Relaxed));
+            drop(handle);
+            self.interrupt = Some(interrupt);
+        }
+        Ok(self)
+    }
+
     /// Begins a transaction with this statement.
     pub(super) async fn begin(mut self, sql: &'static str) -> Result<Tx> {
         self.run(sql).await?;
@@ -138,6 +159,11 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(mut link) = self.link.take() else { return };
+        if self.condition == Condition::InFlight
+            && let Some(interrupt) = &self.interrupt
+        {
+            interrupt.store(true, Ordering::Relaxed);
+        }
         if self.condition != Condition::Good {
             // Whoever got it next would wait for the answer to a statement that is of no use any
             // more, or meet the same failure. Closing ends the statement too.
@@ -198,5 +224,32 @@ impl Deref for Tx {
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut Session {
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use crate::store::{Database, PoolOptions, Store};
+
+    #[tokio::test]
+    async fn statement_of_sqlite_ends_with_its_request() {
+        const ENDLESS: &str = "with recursive numbers(n) as \
+            (select 1 union all select n + 1 from numbers) select count(*) from numbers";
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("keyward.db"));
+        let pool = PoolOptions { max_connections: 3, acquire_timeout: Duration::from_secs(10) };
+        let store = Store::open(&database, pool).await.unwrap();
+        let mut session = store.read_list().await.unwrap();
+        timeout(Duration::from_millis(50), session.run(ENDLESS)).await.unwrap_err();
+        drop(session);
+        // The only connection for lists is there again, which a running statement would hold.
+        let mut next = timeout(Duration::from_secs(20), store.read_list()).await.unwrap().unwrap();
+        next.run("select 1").await.unwrap();
+        drop(next);
+        timeout(Duration::from_secs(20), store.close()).await.expect("nothing runs any more");
     }
 }
