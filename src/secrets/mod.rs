@@ -3,6 +3,7 @@
 //! A [`Secret`] is the only type that holds one in the clear: it does not print
 //! itself, and it wipes its memory. It leaves in one response field and nowhere else.
 
+pub mod authenticator;
 pub mod format;
 pub mod hashing;
 pub mod master_key;
@@ -12,6 +13,7 @@ pub mod sealing;
 pub mod verified;
 pub mod workers;
 
+pub use authenticator::Authenticator;
 pub use format::{Prefixes, Secret};
 pub use hashing::{Hasher, Queue, Slot};
 pub use master_key::MasterKey;
