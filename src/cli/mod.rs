@@ -125,7 +125,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Introspect(command) => command.run().await,
         Command::Revoke(command) => command.run().await,
         Command::RevokeTokens(command) => command.run().await,
-        Command::Revocations(command) => command.run().await,
+        Command::Revocations(command) => Box::pin(command.run()).await,
         Command::Check(command) => command.run().await,
         Command::Jwks(command) => command.run().await,
         Command::Tenant(command) => command.run().await,

@@ -1,16 +1,19 @@
 //! `keyward revoke-tokens` and `keyward revocations`
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::client::{Authorized, all_pages};
 use super::output::{View, say};
-use super::{Connection, Failure, Format, names};
+use super::{Connection, Failure, Format, ServerOptions, names};
+use crate::clock::Clock;
 use crate::proto::access as pb;
 use crate::proto::access::revocation::Revoked;
 use crate::proto::access::revocation_service_client::RevocationServiceClient;
 use crate::proto::token::RevokeTokensRequest;
 use crate::proto::token::token_service_client::TokenServiceClient;
+use crate::server::{build_service, open_store};
+use crate::service::Declared;
 
 /// Revoke all access tokens of a tenant, an application or a credential
 ///
@@ -44,13 +47,72 @@ pub(super) struct RevokeTokens {
 /// The list that services which check tokens themselves follow. The caller needs the scope
 /// `keyward.verify` or `keyward.admin`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keyward revocations --watch --output json")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  keyward revocations --watch --output json
+  keyward revocations accept"
+)]
 pub(super) struct Revocations {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Go on until stopped; with JSON, an object a line
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
     connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Accept(Accept),
+}
+
+/// Declare the database as it is to be the truth: after a backup was restored
+///
+/// Servers never forget a revocation because a database does not have it. One whose database
+/// knows less than was known (a restored backup, a failover that lost its last moments) answers
+/// UNAVAILABLE until the database has caught up. If it never will, this makes all servers and
+/// verifiers take it over, within a second or so and without a restart.
+///
+/// All access tokens that were made before are revoked, since those that were revoked after the
+/// backup would be good again; applications get new ones with their credentials. With
+/// --keep-tokens they stay good, as far as running servers and verifiers do not know that they are
+/// revoked. What was changed after the backup is lost either way: an API key that was deleted since
+/// is there again, and has to be deleted again.
+///
+/// It works straight on the database, so it runs where the server runs, with the same settings;
+/// servers may be running. It is written to the audit log of the tenant `system`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  keyward revocations accept
+  keyward revocations accept --keep-tokens --database-url postgres://keyward@db/keyward")]
+struct Accept {
+    /// Leave access tokens good that were made before
+    #[arg(long)]
+    keep_tokens: bool,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    #[command(flatten)]
+    options: ServerOptions,
+}
+
+#[derive(Serialize)]
+struct DeclaredView {
+    database: String,
+    list_before: String,
+    revocations_before: i64,
+    list: String,
+    tenants_revoked: u64,
+}
+
+impl View for DeclaredView {
+    const COLUMNS: &'static [&'static str] = Self::MEMBERS;
+    const MEMBERS: &'static [&'static str] =
+        &["database", "list_before", "revocations_before", "list", "tenants_revoked"];
 }
 
 #[derive(Serialize)]
@@ -112,9 +174,39 @@ impl RevokeTokens {
 
 impl Revocations {
     pub(super) async fn run(self) -> Result<(), Failure> {
+        if let Some(Command::Accept(accept)) = self.command {
+            return Box::pin(accept.run()).await;
+        }
         let client = RevocationServiceClient::new(self.connection.authorized().await?);
         let output = self.connection.output;
         if self.watch { watch(client, output).await } else { list(client, output).await }
+    }
+}
+
+impl Accept {
+    async fn run(self) -> Result<(), Failure> {
+        let config = self.options.read()?;
+        let store = open_store(&config).await?;
+        // No token is issued here, so whose name would stand in it does not matter. Nor is Redis
+        // asked, which may know of more than this database.
+        let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
+        let declared = service.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
+        store.close().await;
+        let Declared { before, revocations, after, tenants } = declared;
+        self.output.one(&DeclaredView {
+            database: config.database.url.to_string(),
+            list_before: before,
+            revocations_before: revocations,
+            list: after,
+            tenants_revoked: tenants,
+        })?;
+        let tokens = if self.keep_tokens {
+            "access tokens that were made before stay good"
+        } else {
+            "access tokens that were made before are refused"
+        };
+        self.output.done(&format!("servers take this database over from now on; {tokens}"));
+        Ok(())
     }
 }
 

@@ -68,6 +68,8 @@ words!(
         RevokeToken = "RevokeToken",
         /// All tokens of something are revoked, or one by its id.
         RevokeTokens = "RevokeTokens",
+        /// An operator declares the database as it is to be the truth.
+        AcceptDatabase = "AcceptDatabase",
     }
 );
 

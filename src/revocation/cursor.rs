@@ -1,6 +1,14 @@
-//! Where a reader of the list is.
+//! A place in the list of revocations, and which list follows which.
+//!
+//! A list is named by the database that it began in, and by the moment at which an operator last
+//! declared a state of that database to be the truth: `{database}`, then
+//! `{database}.{microseconds}`. So every replica can tell which of two lists is the later one,
+//! also when a backup from before the last declaration is restored.
 
+use std::cmp::Ordering;
 use std::fmt;
+
+use jiff::Timestamp;
 
 use crate::domain::Fault;
 
@@ -23,10 +31,57 @@ impl Cursor {
             })
             .ok_or_else(|| Fault::new("must be a cursor that this service gave"))
     }
+
+    /// Whether this place is before or behind another one, in the same list or in one that
+    /// follows it. `None`: the lists began in different databases.
+    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+        let ((ours, declared), (theirs, before)) = (split(&self.feed), split(&other.feed));
+        (ours == theirs).then(|| (declared, self.number).cmp(&(before, other.number)))
+    }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.feed, self.number)
+    }
+}
+
+/// The name of the list that follows one, declared now.
+pub fn successor(feed: &str, now: Timestamp) -> String {
+    let (database, before) = split(feed);
+    format!("{database}.{}", now.as_microsecond().max(before + 1))
+}
+
+/// In which database a list began, and when it was declared; 0: it never was.
+fn split(feed: &str) -> (&str, i64) {
+    let declared =
+        feed.rsplit_once('.').and_then(|(database, at)| Some((database, at.parse().ok()?)));
+    declared.unwrap_or((feed, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(feed: &str, number: i64) -> Cursor {
+        Cursor { feed: feed.to_owned(), number }
+    }
+
+    #[test]
+    fn declared_list_follows_all_earlier_ones_of_its_database() {
+        let first = at("db", 9);
+        let now = Timestamp::from_second(1000).unwrap();
+        let second = at(&successor("db", now), 2);
+        assert_eq!(second.feed, "db.1000000000");
+        // A backup from before the second one was declared, restored later.
+        let third = at(&successor("db", Timestamp::from_second(1001).unwrap()), 0);
+        let ordered = [&first, &at("db", 10), &second, &third];
+        assert!(ordered.windows(2).all(|w| w[0].compare(w[1]) == Some(Ordering::Less)));
+        assert_eq!(second.compare(&second), Some(Ordering::Equal));
+        assert_eq!(first.compare(&at("other.7", 1)), None);
+        // A clock that went back still gives a later list.
+        let again = at(&successor(&third.feed, Timestamp::UNIX_EPOCH), 0);
+        assert_eq!(again.compare(&third), Some(Ordering::Greater));
+        assert_eq!(Cursor::parse(&second.to_string()).unwrap(), second);
     }
 }

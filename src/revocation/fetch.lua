@@ -1,11 +1,8 @@
--- Reads the projection from a number on. KEYS: marker, rows. ARGV: feed, after, most.
--- Answers its last number (-1: it is missing, or of another list), how many milliseconds
--- ago it was up to date, and rows.
-local marker = redis.call('HMGET', KEYS[1], 'feed', 'last', 'checked')
-if marker[1] ~= ARGV[1] then
-  return {-1, 0, {}}
-end
+-- Reads the projection from a number on. KEYS: marker, rows. ARGV: after, most. Answers what time
+-- it is, in milliseconds; when nothing was missing, up to which number, and the proof of that; and
+-- rows.
+local marker = redis.call('HMGET', KEYS[1], 'checked', 'upto', 'proof')
 local time = redis.call('TIME')
-local age = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(marker[3])
-local rows = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], '+inf', 'LIMIT', 0, ARGV[3])
-return {tonumber(marker[2]), age, rows}
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local rows = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
+return {now, marker[1] or '', marker[2] or '', marker[3] or '', rows}

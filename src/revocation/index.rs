@@ -1,12 +1,17 @@
 //! What is revoked, in memory: a look-up takes no I/O and no more than a moment. The same
 //! index serves a replica and a verifier that follows the list from outside.
+//!
+//! An index never forgets what is still in force. When another list takes the place of the one
+//! that is held, revocations that the new list lacks stay in force until they lapse.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 
-use crate::domain::{Epochs, Minted, Revocation, Subject};
+use super::Cursor;
+use super::in_force::InForce;
+use crate::domain::{Minted, Revocation, Subject};
 
 /// How many are forgotten at once.
 const MOST_FORGOTTEN: usize = 1000;
@@ -44,27 +49,27 @@ struct State {
     rows: BTreeMap<i64, Arc<Revocation>>,
     /// The rows by when they lapse.
     ends: BTreeSet<(Timestamp, i64)>,
-    /// By the id of the token.
-    tokens: HashMap<String, Timestamp>,
-    /// Epochs, by client id, resource name of the application and id of the tenant: what
-    /// the claims of a token have.
-    credentials: HashMap<String, i64>,
-    applications: HashMap<String, i64>,
-    tenants: HashMap<String, i64>,
+    /// The row of the last number, also when it has lapsed: it shows whether a database has the
+    /// same list.
+    newest: Option<Arc<Revocation>>,
+    /// Rows that this replica made durable, before all in front of them are known.
+    ahead: BTreeMap<i64, Arc<Revocation>>,
+    /// Rows in force that stood in a list that was held before, by when they lapse. The second
+    /// part tells those apart that lapse at the same moment.
+    strays: BTreeMap<(Timestamp, u64), Arc<Revocation>>,
+    next_stray: u64,
+    in_force: InForce,
 }
 
 impl Index {
     /// Whether what was minted so is revoked.
     pub fn revokes(&self, minted: &Minted<'_>) -> bool {
-        let state = self.read();
-        let raised = |epochs: &HashMap<String, i64>, key: &str, epoch: i64| {
-            epochs.get(key).is_some_and(|raised| epoch < *raised)
-        };
-        let Epochs { tenant, application, credential } = minted.epochs;
-        raised(&state.tenants, minted.tenant, tenant)
-            || raised(&state.applications, minted.application, application)
-            || raised(&state.credentials, minted.credential, credential)
-            || minted.token.is_some_and(|id| state.tokens.contains_key(id))
+        self.read().in_force.revokes(minted)
+    }
+
+    /// The epoch below which tokens of a subject are revoked; 0 when none is.
+    pub fn epoch(&self, subject: &Subject) -> i64 {
+        self.read().in_force.epoch(subject)
     }
 
     /// The number up to which all revocations are known.
@@ -77,7 +82,19 @@ impl Index {
         self.read().feed.clone()
     }
 
-    /// How many revocations are held.
+    /// Up to where all revocations are known; `None` before a list was read.
+    pub fn place(&self) -> Option<Cursor> {
+        let state = self.read();
+        (!state.feed.is_empty()).then(|| Cursor { feed: state.feed.clone(), number: state.last })
+    }
+
+    /// The furthest place that is known to exist, which this replica may have made itself.
+    pub fn furthest(&self) -> Option<Cursor> {
+        let ahead = self.read().ahead.last_key_value().map_or(0, |(number, _)| *number);
+        self.place().map(|place| Cursor { number: place.number.max(ahead), ..place })
+    }
+
+    /// How many revocations of the list are held.
     pub fn len(&self) -> usize {
         self.read().rows.len()
     }
@@ -100,19 +117,50 @@ impl Index {
         self.read().part(number, most)
     }
 
-    /// Takes a whole list in place of what is held.
+    /// Whether a whole list of the same name can be the one that is held, or what it has become:
+    /// nothing is missing behind `purged`, and what is known of it is the same.
+    pub fn agrees(&self, rows: &[Revocation], last: i64, purged: i64) -> bool {
+        let state = self.read();
+        let there = rows.iter().filter(|row| row.number > purged).count();
+        let complete = i64::try_from(there).is_ok_and(|there| there == (last - purged).max(0));
+        complete && !rows.iter().any(|row| state.differs(row))
+    }
+
+    /// Takes a whole list in place of the one that is held. What that one had and this one
+    /// lacks stays in force until it lapses.
     pub fn replace(&self, feed: &str, last: i64, forgotten: i64, rows: Vec<Revocation>) {
         let mut state = State { feed: feed.to_owned(), last, forgotten, ..State::default() };
         for row in rows {
-            state.add(row);
+            state.add(Arc::new(row));
         }
-        // What was held may be much: it is given back when nobody waits for the lock any more.
-        let held = std::mem::replace(&mut *self.write(), state);
+        // Others look tokens up meanwhile. No one but this writes rows, except for what this
+        // replica commits, which is added below.
+        let lacking: Vec<_> = {
+            let held = self.read();
+            let lacking = held.rows.values().filter(|row| state.rows.get(&row.number) != Some(row));
+            lacking.chain(held.strays.values()).cloned().collect()
+        };
+        for row in lacking {
+            state.stray(row);
+        }
+        state.note_newest();
+        let mut held = self.write();
+        let same_list = held.feed == state.feed;
+        for row in std::mem::take(&mut held.ahead).into_values() {
+            if same_list {
+                state.commit(row);
+            } else {
+                state.stray(row);
+            }
+        }
+        let before = std::mem::replace(&mut *held, state);
+        // It may be large: its memory is given back when others do not wait for the lock.
         drop(held);
+        drop(before);
     }
 
-    /// Takes it that there is nothing more up to a number: what is missing in front of it had
-    /// lapsed before it could be told.
+    /// Moves to a number though nothing was brought up to it: what is missing in front of it
+    /// had lapsed before.
     pub fn pass(&self, number: i64) {
         let mut state = self.write();
         if number > state.last {
@@ -127,8 +175,7 @@ impl Index {
         let mut state = self.write();
         let mut next = state.last + 1;
         let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.number < next);
-        let differs = |row: &Revocation| state.rows.get(&row.number).is_some_and(|k| **k != *row);
-        if known.iter().any(differs) {
+        if known.iter().any(|row| state.differs(row)) {
             return Err(Gap);
         }
         for row in &new {
@@ -141,21 +188,23 @@ impl Index {
             return Err(Gap);
         }
         for row in new {
-            state.add(row);
+            state.add(Arc::new(row));
         }
         state.last = next - 1;
+        state.note_newest();
         Ok(())
     }
 
-    /// Heeds revocations that are durable, before all in front of them are known.
-    pub fn heed(&self, rows: &[Revocation]) {
+    /// Applies revocations that this replica made durable, before all in front of them are
+    /// known.
+    pub fn apply(&self, rows: &[Revocation]) {
         let mut state = self.write();
         for row in rows {
-            state.heed(row);
+            state.commit(Arc::new(row.clone()));
         }
     }
 
-    /// Forgets what says nothing any more since `end`.
+    /// Forgets what lapsed by `end`.
     pub fn forget(&self, end: Timestamp) {
         // Some at a time, so that those who ask never wait for many.
         while self.write().forget(end, MOST_FORGOTTEN) {}
@@ -175,14 +224,20 @@ impl State {
     /// Forgets the first `most` that lapsed by then; whether there may be more.
     fn forget(&mut self, end: Timestamp, most: usize) -> bool {
         for _ in 0..most {
-            let Some((ends, number)) = self.ends.first().copied().filter(|(at, _)| *at <= end)
-            else {
-                return false;
-            };
-            self.ends.remove(&(ends, number));
-            if let Some(row) = self.rows.remove(&number) {
-                self.forgotten = self.forgotten.max(number);
-                self.unheed(&row);
+            if let Some((ends, number)) = self.ends.first().copied().filter(|(at, _)| *at <= end) {
+                self.ends.remove(&(ends, number));
+                if let Some(row) = self.rows.remove(&number) {
+                    self.forgotten = self.forgotten.max(number);
+                    self.in_force.remove(&row);
+                }
+                continue;
+            }
+            match self.strays.first_entry() {
+                Some(stray) if stray.key().0 <= end => {
+                    let row = stray.remove();
+                    self.in_force.remove(&row);
+                }
+                _ => return false,
             }
         }
         true
@@ -200,52 +255,63 @@ impl State {
         Part { feed: self.feed.clone(), revocations, last, more }
     }
 
-    fn add(&mut self, row: Revocation) {
-        self.heed(&row);
+    /// The row of a number, as far as it is known.
+    fn known(&self, number: i64) -> Option<&Revocation> {
+        let newest = self.newest.as_ref().filter(|row| row.number == number);
+        self.rows.get(&number).or(newest).map(|row| &**row)
+    }
+
+    /// Whether another row of this number is known.
+    fn differs(&self, row: &Revocation) -> bool {
+        self.known(row.number).is_some_and(|known| known != row)
+    }
+
+    /// Adds a row of the list.
+    fn add(&mut self, row: Arc<Revocation>) {
+        if let Some(committed) = self.ahead.remove(&row.number)
+            && committed != row
+        {
+            self.stray(committed);
+        }
+        self.in_force.apply(&row);
         self.ends.insert((row.expires_at, row.number));
-        self.rows.insert(row.number, Arc::new(row));
+        self.rows.insert(row.number, row);
     }
 
-    fn heed(&mut self, row: &Revocation) {
-        if let Some((epochs, key)) = self.epochs(&row.subject) {
-            let raised = epochs.entry(key).or_default();
-            *raised = row.epoch.max(*raised);
-            return;
+    fn note_newest(&mut self) {
+        if let Some((number, row)) = self.rows.last_key_value()
+            && *number == self.last
+        {
+            self.newest = Some(Arc::clone(row));
         }
-        let end = self.tokens.entry(row.subject.name()).or_insert(row.expires_at);
-        *end = row.expires_at.max(*end);
     }
 
-    /// Takes back what a row said, unless another one says more.
-    fn unheed(&mut self, row: &Revocation) {
-        if let Some((epochs, key)) = self.epochs(&row.subject) {
-            if epochs.get(&key) == Some(&row.epoch) {
-                epochs.remove(&key);
+    /// Adds a row that this replica made durable.
+    fn commit(&mut self, row: Arc<Revocation>) {
+        match self.known(row.number) {
+            Some(known) if *known == *row => {}
+            None if row.number > self.last => {
+                self.in_force.apply(&row);
+                if let Some(other) = self.ahead.insert(row.number, row) {
+                    self.stray(other);
+                }
             }
-            return;
-        }
-        let id = row.subject.name();
-        if self.tokens.get(&id) == Some(&row.expires_at) {
-            self.tokens.remove(&id);
+            _ => self.stray(row),
         }
     }
 
-    /// The epochs among which the subject's stands, and its key there; a token has none.
-    fn epochs(&mut self, subject: &Subject) -> Option<(&mut HashMap<String, i64>, String)> {
-        match subject {
-            Subject::Token(_) => None,
-            Subject::Credential(name) => Some((&mut self.credentials, name.credential.to_string())),
-            Subject::Client(id) => Some((&mut self.credentials, id.to_string())),
-            Subject::Application(name) => Some((&mut self.applications, name.to_string())),
-            Subject::Tenant(id) => Some((&mut self.tenants, id.to_string())),
-        }
+    /// Keeps a row in force that does not stand in the list.
+    fn stray(&mut self, row: Arc<Revocation>) {
+        self.in_force.apply(&row);
+        self.next_stray += 1;
+        self.strays.insert((row.expires_at, self.next_stray), row);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::CredentialId;
+    use crate::domain::{CredentialId, Epochs};
 
     const CREDENTIAL: &str = "0123456789abcdef0123456789abcdef";
 
@@ -358,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_goes_on_where_he_was_and_hears_when_that_is_too_long_ago() {
+    fn reader_goes_on_unless_rows_behind_it_are_forgotten() {
         let index = index((1..=5).map(|n| row(n, "tenant", "tenants/acme", n)).collect());
         let numbers = |part: &Part| part.revocations.iter().map(|r| r.number).collect::<Vec<_>>();
         let part = index.after(0, 2).unwrap();
@@ -371,5 +437,59 @@ mod tests {
         assert!(index.after(1, 10).is_none(), "the second is gone");
         assert_eq!(numbers(&index.after(2, 10).unwrap()), [3, 4, 5]);
         assert_eq!(numbers(&index.held(0, 10)), [3, 4, 5]);
+    }
+
+    #[test]
+    fn replaced_list_leaves_in_force_what_the_new_one_lacks() {
+        let index = index(vec![
+            row(1, "tenant", "tenants/acme", 5),
+            row(2, "token", "jti", 0),
+            row(3, "application", "tenants/acme/applications/crm", 2),
+        ]);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        // A restored backup: the last two never were, and the number of one is another's.
+        let restored = vec![
+            Revocation { epoch: 3, expires_at: at(1002), ..row(1, "tenant", "tenants/acme", 3) },
+            row(2, "tenant", "tenants/b", 1),
+        ];
+        index.replace("declared", 2, 0, restored);
+        assert_eq!((index.last(), index.len()), (2, 2));
+        assert!(index.revokes(&minted(4, 9, 9)) && index.revokes(&minted(9, 1, 9)));
+        let token = Minted { application: "", tenant: "", ..minted(9, 9, 9) };
+        assert!(index.revokes(&token));
+        index.forget(at(1001));
+        let tenant = |epoch| Minted { token: None, ..minted(epoch, 9, 9) };
+        assert!(index.revokes(&tenant(2)), "the new list says so for longer");
+        assert!(!index.revokes(&tenant(3)), "the old one said more, and has lapsed");
+        index.forget(at(1003));
+        assert!(!index.revokes(&tenant(0)) && !index.revokes(&token));
+    }
+
+    #[test]
+    fn committed_row_stays_in_force_when_the_list_never_has_it() {
+        let index = index(vec![row(1, "tenant", "tenants/a", 1)]);
+        index.replace("list", 1, 0, vec![row(1, "tenant", "tenants/a", 1)]);
+        index.apply(&[row(2, "token", "jti", 0)]);
+        assert!(index.revokes(&minted(9, 9, 9)));
+        assert_eq!(index.furthest().unwrap().number, 2);
+        assert_eq!(index.place().unwrap().number, 1);
+        index.extend(vec![row(2, "tenant", "tenants/b", 1)], 2).unwrap();
+        assert!(index.revokes(&minted(9, 9, 9)), "another one has its number");
+        index.forget(Timestamp::from_second(1002).unwrap());
+        assert!(!index.revokes(&minted(9, 9, 9)));
+    }
+
+    #[test]
+    fn list_agrees_unless_rows_differ_or_are_missing_unpurged() {
+        let rows = |numbers: &[i64]| -> Vec<_> {
+            numbers.iter().map(|n| row(*n, "tenant", "tenants/acme", *n)).collect()
+        };
+        let index = index(rows(&[1, 2, 3]));
+        assert!(index.agrees(&rows(&[1, 2, 3]), 3, 0));
+        assert!(index.agrees(&rows(&[1, 3, 4]), 4, 2), "the second was purged");
+        assert!(!index.agrees(&rows(&[1, 3]), 3, 1), "the second is missing");
+        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "it is another one");
+        index.forget(Timestamp::from_second(1003).unwrap());
+        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "though it lapsed");
     }
 }

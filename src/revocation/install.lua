@@ -1,16 +1,28 @@
--- Puts a new projection in place of what there is. KEYS: marker, rows, new rows. ARGV: feed,
--- last, how many rows, channel. Answers what time it is, in milliseconds, or -1 if the new
--- rows are not all there any more.
-if redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[3]) then
+-- Puts a new projection in place of what there is, if its marker is still the one that the caller
+-- has seen. KEYS: marker, rows, new rows; marker and rows of versions before codes. ARGV: feed,
+-- last and code of the marker that was seen, empty if there was none; feed, last and code of the
+-- new one; how many rows; channel and message. Answers what time it is, in milliseconds, or -1 if
+-- the new rows are not all there any more, or -2 if the marker is another one.
+local marker = redis.call('HMGET', KEYS[1], 'feed', 'last', 'code')
+for n = 1, 3 do
+  if (marker[n] or '') ~= ARGV[n] then
+    return -2
+  end
+end
+if redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[7]) then
   return -1
 end
 -- First what a full memory forbids.
-redis.call('HSET', KEYS[1], 'feed', ARGV[1], 'last', ARGV[2], 'checked', '0')
+redis.call('HSET', KEYS[1], 'feed', ARGV[4], 'last', ARGV[5], 'code', ARGV[6],
+  'checked', '0', 'upto', '0', 'proof', '')
 redis.call('UNLINK', KEYS[2])
-if tonumber(ARGV[3]) > 0 then
+if tonumber(ARGV[7]) > 0 then
   redis.call('RENAME', KEYS[3], KEYS[2])
   redis.call('PERSIST', KEYS[2])
 end
-redis.call('PUBLISH', ARGV[4], ARGV[2])
+-- An older version that still runs beside this one makes them again.
+redis.call('PEXPIRE', KEYS[4], 86400000)
+redis.call('PEXPIRE', KEYS[5], 86400000)
+redis.call('PUBLISH', ARGV[8], ARGV[9])
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)

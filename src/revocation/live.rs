@@ -1,33 +1,35 @@
 //! Keeping the index up with the database, and knowing how far behind it may be. The
-//! database is asked at short intervals, and when somebody has news; an index that has not
-//! been confirmed for too long is believed no more before the database was asked again. If
+//! database is asked at short intervals, and when another replica has news; once an index has not
+//! been confirmed for too long, no answer rests on it before the database was asked again. If
 //! that does not answer, the projection may: another replica may still reach the database.
+//!
+//! An index never moves back by itself. A database that knows less than was known (a standby, a
+//! restored backup, a failover that lost its last moments) confirms nothing, so that callers hear
+//! UNAVAILABLE, until it has caught up or an operator declares it to be the truth.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cmp::Ordering;
+use std::sync::atomic::{self, AtomicBool, AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
-use tokio::time::timeout;
+use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Index;
-use super::projection::Projection;
-use crate::clock::Stopwatch;
+use super::database::{DECLARE, older, read_after, within};
+use super::projection::{Followed, Marker, Projection};
+use super::{Cursor, Index};
+use crate::clock::{SteadyTime, Stopwatch};
 use crate::domain::{Minted, Revocation};
 use crate::error::{Error, Repeated, Result};
 use crate::redis::{Heard, Redis, Subscription};
+use crate::secrets::{Authenticator, MasterKey};
 use crate::store::{Feed, Session, Store};
-
-/// How many rows are read at once.
-const BATCH: i64 = 1000;
-/// How long the database may take to answer, before it counts as away.
-const LONGEST_READ: Duration = Duration::from_secs(1);
 
 /// How an index is kept up.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How often the database is asked even if nobody has news.
+    /// How often the database is asked even if no replica has news.
     pub poll_interval: Duration,
     /// How long ago the index may have been confirmed, for an answer to rest on it.
     pub max_staleness: Duration,
@@ -46,15 +48,38 @@ pub struct Live {
     /// When the database itself last said so.
     confirmed_by_database: AtomicU64,
     projection: Option<Projection>,
+    /// How far another replica has read, as Redis says.
+    heard: Mutex<Option<Cursor>>,
     /// The last attempt to catch up: when it began, and whether it succeeded.
-    attempt: Mutex<(Duration, bool)>,
+    attempt: tokio::sync::Mutex<(Duration, bool)>,
+    /// Why that failed.
+    trouble: Mutex<Option<String>>,
+    /// The next look reads the whole list: what is held may not be what the database has.
+    read_all: AtomicBool,
+    /// What lapsed by then is forgotten, in microseconds since the epoch.
+    forgotten: AtomicI64,
     /// Told the number of the newest revocation.
     news: watch::Sender<i64>,
 }
 
+/// What a look at the database showed.
+enum Read {
+    /// The index has all that it has.
+    All,
+    /// It is not what was known: an older state, or another database. Why.
+    Older(String),
+}
+
 impl Live {
-    /// The index over this database, loaded; with other replicas that this Redis connects.
-    pub async fn load(store: Store, redis: Option<Redis>, options: Options) -> Result<Self> {
+    /// The index over this database, loaded; with other replicas that this Redis connects. A
+    /// database that knows less than Redis does is refused.
+    pub async fn load(
+        store: Store,
+        redis: Option<Redis>,
+        master_key: &MasterKey,
+        options: Options,
+    ) -> Result<Self> {
+        let codes = Authenticator::new(master_key, "list of revocations in Redis")?;
         let live = Self {
             store,
             options,
@@ -62,10 +87,21 @@ impl Live {
             since: Stopwatch::start(),
             confirmed: AtomicU64::new(0),
             confirmed_by_database: AtomicU64::new(0),
-            projection: redis.map(Projection::new),
-            attempt: Mutex::default(),
+            projection: redis.map(|redis| Projection::new(redis, codes)),
+            heard: Mutex::default(),
+            attempt: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
+            read_all: AtomicBool::new(false),
+            forgotten: AtomicI64::new(i64::MIN),
             news: watch::Sender::new(0),
         };
+        // Before the database is read, which has to know at least as much then. A Redis that is
+        // away says nothing: it is needed for nothing else either.
+        if let Some(projection) = &live.projection
+            && let Ok(Some(place)) = projection.place().await
+        {
+            live.hear(place);
+        }
         live.look().await?;
         Ok(live)
     }
@@ -86,6 +122,11 @@ impl Live {
         self.age_of(&self.confirmed)
     }
 
+    /// Why the list cannot be confirmed; `None` if the last attempt succeeded.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
     fn age_of(&self, of: &AtomicU64) -> Duration {
         self.since.elapsed().saturating_sub(moment(of))
     }
@@ -103,13 +144,23 @@ impl Live {
         self.news.subscribe()
     }
 
-    /// Heeds revocations that this replica has made durable: when this answers, it refuses
+    /// Applies revocations that this replica has made durable: when this answers, it refuses
     /// what they revoke.
     pub async fn committed(&self, revocations: &[Revocation]) {
-        self.index.heed(revocations);
+        self.index.apply(revocations);
         if let Err(error) = self.catch_up().await {
             error.log_fault();
         }
+    }
+
+    /// Forgets what lapsed by `end`. If that is earlier than it was, a wrong clock may have had
+    /// something forgotten that is in force: the whole list is read again.
+    pub fn forget(&self, end: Timestamp) {
+        let before = self.forgotten.swap(end.as_microsecond(), atomic::Ordering::AcqRel);
+        if end.as_microsecond() < before.saturating_sub(SteadyTime::SLACK_MICROS) {
+            self.read_all.store(true, atomic::Ordering::Release);
+        }
+        self.index.forget(end);
     }
 
     /// Reads what is new. Those who ask at once share one look at the database, which
@@ -124,19 +175,19 @@ impl Live {
             return outcome;
         }
         if attempt.1 {
-            Ok(())
-        } else {
-            Err(Error::Unavailable("the list of revocations could not be read".into()))
+            return Ok(());
         }
+        let why = self.trouble().unwrap_or_else(|| "the list could not be read".to_owned());
+        Err(Error::Unavailable(why.into()))
     }
 
-    /// Reads on, and again and again until told to stop: at intervals, and when another
+    /// Reads on, again and again until the server stops: at intervals, and when another
     /// replica has news.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut news = self.projection.as_ref().map(Projection::subscribe);
-        let mut failing = false;
+        let mut reading = Repeated::default();
         loop {
-            let rumour = async {
+            let message = async {
                 match &mut news {
                     Some(news) => self.hear_of_more(news).await,
                     None => std::future::pending().await,
@@ -144,42 +195,38 @@ impl Live {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = rumour => {}
+                () = message => {}
                 () = tokio::time::sleep(self.options.poll_interval) => {}
             }
-            let outcome = self.catch_up().await;
-            // Told when it begins, not every second.
-            if let Err(error) = &outcome
-                && !failing
-            {
-                error.log_fault();
-            }
-            failing = outcome.is_err();
+            reading.note(
+                &self.catch_up().await,
+                "the list of revocations cannot be confirmed: soon callers hear UNAVAILABLE",
+                "the list of revocations is confirmed again",
+            );
         }
     }
 
     /// Waits until another replica tells of something that is not known here.
     async fn hear_of_more(&self, news: &mut Subscription) {
         loop {
-            match news.hear().await {
-                Heard::Subscribed => return,
-                Heard::Message(number) => {
-                    let number = std::str::from_utf8(&number).ok().and_then(|n| n.parse().ok());
-                    if number.is_none_or(|number: i64| number > self.index.last()) {
-                        return;
-                    }
-                }
+            let Heard::Message(message) = news.hear().await else { return };
+            let message = std::str::from_utf8(&message).unwrap_or_default();
+            let (Ok(place), Some(here)) = (Cursor::parse(message), self.index.place()) else {
+                return;
+            };
+            if place.compare(&here) == Some(Ordering::Greater) {
+                return;
             }
         }
     }
 
-    /// Tells other replicas what this one has read, again and again until told to stop.
+    /// Tells other replicas what this one has read, again and again until the server stops.
     pub async fn tell(&self, stop: CancellationToken) {
         let Some(projection) = &self.projection else {
             return;
         };
         let mut news = self.news.subscribe();
-        let mut known = self.index.last();
+        let mut seen = None;
         let mut telling = Repeated::default();
         loop {
             tokio::select! {
@@ -188,7 +235,7 @@ impl Live {
                 () = tokio::time::sleep(self.options.poll_interval) => {}
             }
             telling.note(
-                &self.bring(projection, &mut known).await,
+                &self.bring(projection, &mut seen).await,
                 "the list of revocations in Redis is not brought up to date: other servers hear of \
                  revocations by asking the database",
                 "the list of revocations in Redis is brought up to date again",
@@ -196,66 +243,116 @@ impl Live {
         }
     }
 
-    async fn bring(&self, projection: &Projection, known: &mut i64) -> Result<()> {
+    async fn bring(&self, projection: &Projection, seen: &mut Option<Marker>) -> Result<()> {
         // Before the index is looked at, which knows no less than was known then.
         let confirmed = moment(&self.confirmed_by_database);
         if self.age_of(&self.confirmed_by_database) > self.options.max_staleness {
-            // Who does not reach the database has nothing to tell, and may have an older list.
+            // What this replica knows may be old: it has nothing to tell.
             return Ok(());
         }
-        let mut brought = projection.follow(&self.index, known).await?;
-        if brought.last > self.index.last() {
-            // It had that from the database, or the database has gone back to an older state.
-            self.catch_up().await?;
-            if brought.last > self.index.last() {
-                brought = projection.rebuild(&self.index).await?;
-                *known = brought.last;
+        let brought = match projection.follow(&self.index, seen).await? {
+            Followed::Brought(brought) => brought,
+            Followed::Further(place) => {
+                // Another replica had that from the database, so ours has to know it too.
+                self.hear(place);
+                self.catch_up().await?;
+                match projection.follow(&self.index, seen).await? {
+                    Followed::Brought(brought) => brought,
+                    // Someone was faster again: next time.
+                    Followed::Further(_) => return Ok(()),
+                }
             }
-        }
+        };
         let age = self.since.elapsed().saturating_sub(confirmed);
         projection.confirm(&brought, age).await
+    }
+
+    /// Notes how far another replica has read.
+    fn hear(&self, place: Cursor) {
+        let mut heard = lock(&self.heard);
+        let further = |known: &Cursor| place.compare(known) != Some(Ordering::Less);
+        if heard.as_ref().is_none_or(further) {
+            *heard = Some(place);
+        }
     }
 
     /// Looks at the database, and at the projection if that does not answer.
     async fn look(&self) -> Result<()> {
         let began = self.since.elapsed();
         let outcome = match self.read().await {
-            Ok(()) => {
+            Ok(Read::All) => {
                 confirm(&self.confirmed_by_database, began);
                 confirm(&self.confirmed, began);
                 Ok(())
             }
+            Ok(Read::Older(why)) => {
+                // Redis may have what this replica lacks. It confirms nothing: whatever else
+                // is read of this database is as old.
+                if let Some(projection) = &self.projection {
+                    self.fetch(projection).await.ok();
+                }
+                Err(Error::Unavailable(why.into()))
+            }
             Err(error) => match &self.projection {
-                Some(projection) => self.fetch(projection).await.map_err(|_| error),
+                Some(projection) => match self.fetch(projection).await {
+                    Ok(moment) => {
+                        confirm(&self.confirmed, moment);
+                        Ok(())
+                    }
+                    Err(_) => Err(error),
+                },
                 None => Err(error),
             },
+        };
+        *lock(&self.trouble) = match &outcome {
+            Ok(()) => None,
+            Err(Error::Unavailable(cause) | Error::Internal(cause)) => Some(cause.to_string()),
+            Err(error) => Some(error.to_string()),
         };
         let last = self.index.last();
         self.news.send_if_modified(|known| std::mem::replace(known, last) != last);
         outcome
     }
 
-    async fn fetch(&self, projection: &Projection) -> Result<()> {
+    /// Takes in what Redis has; the moment as of which nothing is missing.
+    async fn fetch(&self, projection: &Projection) -> Result<Duration> {
         let began = self.since.elapsed();
         let fetched = projection.fetch(&self.index.feed(), self.index.last()).await?;
         let old = fetched.age > self.options.max_staleness;
         if self.index.extend(fetched.rows, fetched.last).is_err() || old {
             return Err(Error::Unavailable("Redis does not know what is new either".into()));
         }
-        confirm(&self.confirmed, began.saturating_sub(fetched.age));
-        Ok(())
+        Ok(began.saturating_sub(fetched.age))
     }
 
-    async fn read(&self) -> Result<()> {
+    async fn read(&self) -> Result<Read> {
         let mut session = within(self.store.read_apart()).await?;
         self.read_with(&mut session).await
     }
 
-    async fn read_with(&self, session: &mut Session) -> Result<()> {
+    async fn read_with(&self, session: &mut Session) -> Result<Read> {
+        let whole = self.read_all.swap(false, atomic::Ordering::AcqRel);
+        let outcome = self.compare_and_read(session, whole).await;
+        let older = matches!(outcome, Ok(Read::Older(_)));
+        if older || (whole && outcome.is_err()) {
+            self.read_all.store(true, atomic::Ordering::Release);
+        }
+        outcome
+    }
+
+    async fn compare_and_read(&self, session: &mut Session, whole: bool) -> Result<Read> {
+        // Before the database is asked, which has to know at least as much then.
+        let (held, heard) = (self.index.furthest(), lock(&self.heard).clone());
         let feed = within(session.revocation_feed()).await?;
+        let there = Cursor { feed: feed.id.clone(), number: feed.last_number };
+        if let Some(why) = held.and_then(|held| older(&there, &held, true)) {
+            return Ok(Read::Older(why));
+        }
+        if let Some(why) = heard.and_then(|heard| older(&there, &heard, false)) {
+            return Ok(Read::Older(why));
+        }
         let last = self.index.last();
-        if feed.id != self.index.feed() || feed.last_number < last {
-            // Another database, or an older state of it, has taken the place of ours.
+        if whole || feed.id != self.index.feed() {
             return self.read_all(session, &feed).await;
         }
         // The last one that is known is read again: it may be another one now.
@@ -264,39 +361,37 @@ impl Live {
             // It is, or so much time has passed that some have lapsed and are gone.
             return self.read_all(session, &feed).await;
         }
-        Ok(())
+        Ok(Read::All)
     }
 
-    async fn read_all(&self, session: &mut Session, feed: &Feed) -> Result<()> {
+    async fn read_all(&self, session: &mut Session, feed: &Feed) -> Result<Read> {
         let rows = read_after(session, 0, feed.last_number).await?;
-        self.index.replace(&feed.id, feed.last_number, feed.purged_through, rows);
-        Ok(())
+        // After the rows: what was purged while they were read counts as purged.
+        let after = within(session.revocation_feed()).await?;
+        if after.id != feed.id {
+            return Err(Error::Unavailable("the list was replaced while it was read".into()));
+        }
+        let purged = after.purged_through;
+        if feed.id == self.index.feed() && !self.index.agrees(&rows, feed.last_number, purged) {
+            return Ok(Read::Older(format!(
+                "the database has other revocations than were known: it has lost some, or is \
+                 another state; {DECLARE}"
+            )));
+        }
+        self.index.replace(&feed.id, feed.last_number, purged, rows);
+        Ok(Read::All)
     }
 }
 
-async fn read_after(session: &mut Session, after: i64, last: i64) -> Result<Vec<Revocation>> {
-    let mut rows: Vec<Revocation> = Vec::new();
-    let mut after = after;
-    while after < last {
-        let batch = within(session.list_revocations(after, last, BATCH)).await?;
-        let Some(newest) = batch.last() else { break };
-        after = newest.number;
-        rows.extend(batch);
-    }
-    Ok(rows)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn moment(of: &AtomicU64) -> Duration {
-    Duration::from_nanos(of.load(Ordering::Acquire))
+    Duration::from_nanos(of.load(atomic::Ordering::Acquire))
 }
 
 fn confirm(moment: &AtomicU64, at: Duration) {
     let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-    moment.fetch_max(at, Ordering::AcqRel);
-}
-
-/// An answer of the database, if it comes in time.
-async fn within<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Error::Unavailable("the database did not answer in time".into());
-    timeout(LONGEST_READ, answer).await.map_err(late)?
+    moment.fetch_max(at, atomic::Ordering::AcqRel);
 }

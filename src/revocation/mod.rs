@@ -2,6 +2,8 @@
 //! answer, kept up with the database. What a token is good for besides is not known here.
 
 pub mod cursor;
+mod database;
+mod in_force;
 pub mod index;
 mod live;
 mod projection;

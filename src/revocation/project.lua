@@ -1,30 +1,24 @@
--- Takes the projection of the list of revocations further. KEYS: marker, rows. ARGV: feed,
--- channel, then number and row of each that is brought, and first of one that should be
--- there. Answers the last number that it has now, which is less than was brought if rows
--- before that are missing, or -1 if it is missing or of another list; how many rows it has;
--- and what time it is, in milliseconds.
-local feed, channel = ARGV[1], ARGV[2]
-local marker = redis.call('HMGET', KEYS[1], 'feed', 'last')
-if marker[1] ~= feed then
-  return {-1, 0, 0}
+-- Takes the projection of the list of revocations further, if its marker is still the one that
+-- the caller has verified. KEYS: marker, rows. ARGV: channel and message; feed, last and code of
+-- that marker; the new last and code; the row of the old last, or empty; then number and row of
+-- each that is brought. Answers 1, or 0 if the marker is another one, or -1 if the row of the old
+-- last is not there; how many rows there are; and what time it is, in milliseconds.
+local marker = redis.call('HMGET', KEYS[1], 'feed', 'last', 'code')
+if marker[1] ~= ARGV[3] or marker[2] ~= ARGV[4] or marker[3] ~= ARGV[5] then
+  return {0, 0, 0}
 end
-local known = tonumber(marker[2])
-local before = known
-for n = 3, #ARGV, 2 do
-  local number = tonumber(ARGV[n])
-  if number == known + 1 then
-    redis.call('ZADD', KEYS[2], ARGV[n], ARGV[n + 1])
-    known = number
-  elseif number <= before then
-    local there = redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[n], ARGV[n])[1]
-    if there and there ~= ARGV[n + 1] then
-      return {-1, 0, 0}
-    end
+if ARGV[8] ~= '' then
+  local there = redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[4], ARGV[4])
+  if #there ~= 1 or there[1] ~= ARGV[8] then
+    return {-1, 0, 0}
   end
 end
-if known > before then
-  redis.call('HSET', KEYS[1], 'last', string.format('%.0f', known))
-  redis.call('PUBLISH', channel, string.format('%.0f', known))
+for n = 9, #ARGV, 2 do
+  redis.call('ZADD', KEYS[2], ARGV[n], ARGV[n + 1])
+end
+if #ARGV > 8 or ARGV[6] ~= ARGV[4] then
+  redis.call('HSET', KEYS[1], 'last', ARGV[6], 'code', ARGV[7])
+  redis.call('PUBLISH', ARGV[1], ARGV[2])
 end
 local time = redis.call('TIME')
-return {known, redis.call('ZCARD', KEYS[2]), time[1] * 1000 + math.floor(time[2] / 1000)}
+return {1, redis.call('ZCARD', KEYS[2]), time[1] * 1000 + math.floor(time[2] / 1000)}

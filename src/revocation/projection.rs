@@ -1,31 +1,45 @@
 //! The list of revocations once more in Redis: for a replica that does not reach the
-//! database while another one does, and to tell all of them of news. It is never more than
-//! the database said: where it is missing, or of another list, it says nothing, and whoever
-//! reaches the database makes it anew.
+//! database while another one does, and to tell all of them of news. It never says more than
+//! a database said: where it is missing, or of another list, it says nothing, and a replica
+//! that reaches the database makes it again.
+//!
+//! Others may write to Redis, so what stands there and decides anything carries a code under a
+//! key of the master key: each row, the number up to which the rows go, and the moment at which
+//! nothing was missing. Rows cannot be forged, nor taken away unnoticed, nor can the list be made
+//! to look newer than it is. A projection is never moved back: one that goes further than the
+//! index is left as it is, and shows that the database is an older one.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Index;
+use super::{Cursor, Index};
 use crate::clock::from_microsecond;
 use crate::domain::{Revocation, Subject};
 use crate::error::{Error, Result};
 use crate::redis::{Redis, Script, Subscription};
-use crate::secrets::random;
+use crate::secrets::{Authenticator, random};
 
 /// How many rows are written or read at once.
 const BATCH: usize = 500;
-/// So many rows more than there should be, and the projection is made anew: what has lapsed
+/// So many rows more than there should be, and the projection is made again: what has lapsed
 /// is forgotten so.
 const SLACK: usize = 10_000;
+
+/// How often in a row others may be faster.
+const MOST_LOST: usize = 20;
 
 /// The projection of the list.
 #[derive(Debug)]
 pub(super) struct Projection {
     redis: Redis,
+    codes: Authenticator,
     marker: String,
     rows: String,
+    /// What versions before codes wrote.
+    old: [String; 2],
     channel: String,
+    look: Script,
     project: Script,
     stage: Script,
     install: Script,
@@ -33,12 +47,27 @@ pub(super) struct Projection {
     fetch: Script,
 }
 
+/// The marker as it stands in Redis; empty: there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marker {
+    feed: String,
+    last: String,
+    code: String,
+}
+
+/// What came of bringing the projection up to the index.
+#[derive(Debug)]
+pub(super) enum Followed {
+    /// It has what the index has.
+    Brought(Brought),
+    /// It goes further than the index, and was left as it is.
+    Further(Cursor),
+}
+
 /// What a projection was brought to.
 #[derive(Debug)]
 pub(super) struct Brought {
-    feed: String,
-    /// The number up to which it goes.
-    pub(super) last: i64,
+    place: Cursor,
     /// When, by the time of Redis, in milliseconds.
     at: i64,
 }
@@ -48,128 +77,238 @@ pub(super) struct Brought {
 pub(super) struct Fetched {
     /// The rows from the number on that was asked for.
     pub(super) rows: Vec<Revocation>,
-    /// The number up to which they go.
+    /// Nothing was missing up to this number.
     pub(super) last: i64,
     /// How long ago a replica knew from the database that this was all.
     pub(super) age: Duration,
 }
 
+/// One step of bringing the projection further.
+enum Step {
+    /// All is there.
+    Done(Marker, Brought),
+    /// More follows.
+    More(Marker),
+    /// Another replica was faster.
+    Changed,
+    /// It cannot be taken further: it is made again.
+    Broken,
+}
+
 impl Projection {
-    pub(super) fn new(redis: Redis) -> Self {
+    pub(super) fn new(redis: Redis, codes: Authenticator) -> Self {
         Self {
-            marker: redis.key("revocations", "{list}:marker"),
-            rows: redis.key("revocations", "{list}:rows"),
+            marker: redis.key("revocations", "{list}:coded:marker"),
+            rows: redis.key("revocations", "{list}:coded:rows"),
+            old: ["{list}:marker", "{list}:rows"].map(|key| redis.key("revocations", key)),
             channel: redis.key("revocations", "news"),
+            look: Script::new(include_str!("look.lua")),
             project: Script::new(include_str!("project.lua")),
             stage: Script::new(include_str!("stage.lua")),
             install: Script::new(include_str!("install.lua")),
             confirm: Script::new(include_str!("confirm.lua")),
             fetch: Script::new(include_str!("fetch.lua")),
+            codes,
             redis,
         }
     }
 
-    /// Hears of news: a message is the number of the newest revocation.
+    /// Hears of news: a message is the place of the newest revocation.
     pub(super) fn subscribe(&self) -> Subscription {
         self.redis.subscribe(self.channel.clone())
     }
 
-    /// Brings the projection up to what the index has. `known` is how far it was when it was
-    /// last seen, and is again.
-    pub(super) async fn follow(&self, index: &Index, known: &mut i64) -> Result<Brought> {
-        while let Some(part) = index.after(*known, BATCH) {
-            let mut args = vec![part.feed.clone(), self.channel.clone()];
-            // With the one before them, which has to be there as it is here.
-            let before = index.held(*known - 1, 1).revocations;
-            let before = before.iter().filter(|row| row.number == *known);
-            for row in before.chain(&part.revocations) {
-                args.extend([row.number.to_string(), written(row)]);
-            }
-            let keys = [self.marker.clone(), self.rows.clone()];
-            let (reached, count, at): (i64, i64, i64) =
-                self.redis.run(&self.project, &keys, &args).await?;
-            let too_many = usize::try_from(count).unwrap_or_default() > index.len() + SLACK;
-            if reached < 0 || too_many {
-                break;
-            }
-            // Somebody else may have brought more, which is not known here yet.
-            *known = reached.min(part.last);
-            if reached >= part.last && !part.more {
-                return Ok(Brought { feed: part.feed, last: reached, at });
-            }
-        }
-        let brought = self.rebuild(index).await?;
-        *known = brought.last;
-        Ok(brought)
+    /// How far the projection goes, if there is one that a replica of ours wrote.
+    pub(super) async fn place(&self) -> Result<Option<Cursor>> {
+        self.look().await.map(|marker| self.verified(&marker))
     }
 
-    /// Makes the projection anew, beside the one there is, and puts it in its place.
-    pub(super) async fn rebuild(&self, index: &Index) -> Result<Brought> {
+    async fn look(&self) -> Result<Marker> {
+        let keys = [self.marker.clone()];
+        let (feed, last, code) =
+            self.redis.run::<(String, String, String)>(&self.look, &keys, &[""; 0]).await?;
+        Ok(Marker { feed, last, code })
+    }
+
+    fn verified(&self, marker: &Marker) -> Option<Cursor> {
+        let Marker { feed, last, code } = marker;
+        let ours = self.codes.accepts(&["marker", feed, last], code);
+        ours.then(|| Some(Cursor { feed: feed.clone(), number: last.parse().ok()? })).flatten()
+    }
+
+    fn marked(&self, feed: &str, last: i64) -> Marker {
+        let last = last.to_string();
+        let code = self.codes.code(&["marker", feed, &last]);
+        Marker { feed: feed.to_owned(), last, code }
+    }
+
+    /// Brings the projection up to what the index has, unless it goes further. `seen` is the
+    /// marker as it was last seen, and is again.
+    pub(super) async fn follow(
+        &self,
+        index: &Index,
+        seen: &mut Option<Marker>,
+    ) -> Result<Followed> {
+        let mut lost = 0;
+        while lost < MOST_LOST {
+            let marker = match seen.take() {
+                Some(marker) => marker,
+                None => self.look().await?,
+            };
+            let place = self.verified(&marker);
+            let here = index.place().ok_or_else(|| Error::internal("no list was read"))?;
+            let mut step = Step::Broken;
+            if let Some(place) = place {
+                match place.compare(&here) {
+                    Some(Ordering::Greater) => {
+                        *seen = Some(marker);
+                        return Ok(Followed::Further(place));
+                    }
+                    Some(_) if place.feed == here.feed => {
+                        step = self.extend(index, &marker, place.number).await?;
+                    }
+                    // Of a list that ours follows, or of a Keyward that has nothing to do with us.
+                    _ => {}
+                }
+            }
+            if matches!(step, Step::Broken) {
+                step = self.rebuild(index, &marker).await?;
+            }
+            match step {
+                Step::Done(marker, brought) => {
+                    *seen = Some(marker);
+                    return Ok(Followed::Brought(brought));
+                }
+                Step::More(marker) => *seen = Some(marker),
+                Step::Changed | Step::Broken => lost += 1,
+            }
+        }
+        Err(Error::Unavailable("the marker of the list in Redis changes all the time".into()))
+    }
+
+    /// Adds what the index has behind a number, up to which the projection goes.
+    async fn extend(&self, index: &Index, from: &Marker, number: i64) -> Result<Step> {
+        let Some(part) = index.after(number, BATCH) else { return Ok(Step::Broken) };
+        if part.feed != from.feed {
+            return Ok(Step::Changed);
+        }
+        let to = self.marked(&part.feed, part.last);
+        let place = Cursor { feed: part.feed, number: part.last };
+        let before = index.held(number - 1, 1).revocations;
+        let before = before.first().filter(|row| row.number == number);
+        let mut args = vec![self.channel.clone(), place.to_string()];
+        args.extend([&from.feed, &from.last, &from.code, &to.last, &to.code].map(String::clone));
+        args.push(before.map(|row| self.written(&place.feed, row)).unwrap_or_default());
+        for row in &part.revocations {
+            args.extend([row.number.to_string(), self.written(&place.feed, row)]);
+        }
+        let keys = [self.marker.clone(), self.rows.clone()];
+        let (outcome, count, at): (i64, i64, i64) =
+            self.redis.run(&self.project, &keys, &args).await?;
+        let too_many = usize::try_from(count).unwrap_or_default() > index.len() + SLACK;
+        Ok(match outcome {
+            0 => Step::Changed,
+            1 if part.more => Step::More(to),
+            1 if !too_many => Step::Done(to, Brought { place, at }),
+            1 => self.rebuild(index, &to).await?,
+            _ => Step::Broken,
+        })
+    }
+
+    /// Makes the projection again, beside the one there is, and puts it in its place.
+    async fn rebuild(&self, index: &Index, seen: &Marker) -> Result<Step> {
         let mut beside = self.redis.key("revocations", "{list}:");
         random::push_base62(&mut beside, 16)?;
         // At once, so that it is of one list.
         let whole = index.held(0, usize::MAX);
         for rows in whole.revocations.chunks(BATCH) {
-            let args: Vec<_> =
-                rows.iter().flat_map(|row| [row.number.to_string(), written(row)]).collect();
+            let row =
+                |row: &Arc<Revocation>| [row.number.to_string(), self.written(&whole.feed, row)];
+            let args: Vec<_> = rows.iter().flat_map(row).collect();
             let keys = [beside.clone()];
             self.redis.run::<i64>(&self.stage, &keys, &args).await?;
         }
-        let keys = [self.marker.clone(), self.rows.clone(), beside];
+        let [old_marker, old_rows] = self.old.clone();
+        let keys = [self.marker.clone(), self.rows.clone(), beside, old_marker, old_rows];
+        let marker = self.marked(&whole.feed, whole.last);
+        let place = Cursor { feed: whole.feed, number: whole.last };
         let count = whole.revocations.len().to_string();
-        let args = [whole.feed.clone(), whole.last.to_string(), count, self.channel.clone()];
-        let at: i64 = self.redis.run(&self.install, &keys, &args).await?;
-        if at < 0 {
-            return Err(Error::Unavailable("Redis lost a part of the list".into()));
+        let Marker { feed, last, code } = seen.clone();
+        let new = marker.clone();
+        let channel = self.channel.clone();
+        let args =
+            [feed, last, code, new.feed, new.last, new.code, count, channel, place.to_string()];
+        match self.redis.run::<i64>(&self.install, &keys, &args).await? {
+            -2 => Ok(Step::Changed),
+            at if at < 0 => Err(Error::Unavailable("Redis lost a part of the list".into())),
+            at => Ok(Step::Done(marker, Brought { place, at })),
         }
-        Ok(Brought { feed: whole.feed, last: whole.last, at })
     }
 
     /// Says that nothing was missing in what was brought, so long ago. By the time that Redis
     /// had then: a command that it did not come to for a while says nothing else later.
     pub(super) async fn confirm(&self, brought: &Brought, age: Duration) -> Result<()> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX).saturating_add(1);
-        let when = brought.at.saturating_sub(age);
-        let args = [brought.feed.clone(), brought.last.to_string(), when.to_string()];
+        let when = brought.at.saturating_sub(age).to_string();
+        let (feed, last) = (brought.place.feed.clone(), brought.place.number.to_string());
+        let proof = self.codes.code(&["checked", &feed, &last, &when]);
         let keys = [self.marker.clone()];
-        self.redis.run::<i64>(&self.confirm, &keys, &args).await.map(drop)
+        self.redis.run::<i64>(&self.confirm, &keys, &[feed, last, when, proof]).await.map(drop)
     }
 
-    /// What the projection has of the list from a number on.
+    /// What the projection has of the list from a number on. What is not of this list, or was
+    /// not written by a replica of ours, is left out.
     pub(super) async fn fetch(&self, feed: &str, from: i64) -> Result<Fetched> {
         let missing = || Error::Unavailable("Redis does not have the list of revocations".into());
         let mut after = from - 1;
-        let mut fetched = Fetched { rows: Vec::new(), last: from, age: Duration::ZERO };
+        let mut fetched: Option<Fetched> = None;
         loop {
             let keys = [self.marker.clone(), self.rows.clone()];
-            let args = [feed.to_owned(), after.to_string(), BATCH.to_string()];
-            let (last, age, rows): (i64, i64, Vec<String>) =
+            let args = [after.to_string(), BATCH.to_string()];
+            let (now, checked, upto, proof, rows): (i64, String, String, String, Vec<String>) =
                 self.redis.run(&self.fetch, &keys, &args).await?;
-            if last < from {
-                return Err(missing());
+            // What the first answer says of the list counts: rows that were added since are more.
+            if fetched.is_none() {
+                if !self.codes.accepts(&["checked", feed, &upto, &checked], &proof) {
+                    return Err(missing());
+                }
+                let checked: i64 = checked.parse().map_err(|_| missing())?;
+                // Where the time of Redis was set back, the age is not known.
+                let age = u64::try_from(now.saturating_sub(checked)).map_err(|_| missing())?;
+                let last = upto.parse().map_err(|_| missing())?;
+                fetched = Some(Fetched { rows: Vec::new(), last, age: Duration::from_millis(age) });
             }
-            // Of a Redis whose time was set back, nobody knows how old its word is.
-            let age = Duration::from_millis(u64::try_from(age).map_err(|_| missing())?);
-            // The oldest word counts for all of it.
-            fetched.age = fetched.age.max(age);
-            let rows = rows.iter().map(|row| read(row)).collect::<Result<Vec<_>>>()?;
-            let Some(newest) = rows.last().map(|row| row.number) else {
-                fetched.last = last;
-                return Ok(fetched);
-            };
-            fetched.rows.extend(rows);
-            fetched.last = newest;
-            after = newest;
-            if newest >= last {
-                return Ok(fetched);
+            let fetched_so_far = fetched.as_mut().ok_or_else(missing)?;
+            let all = rows.len() < BATCH;
+            let ours = rows.iter().filter_map(|row| self.accepted(feed, row));
+            fetched_so_far.rows.extend(ours.collect::<Result<Vec<_>>>()?);
+            let newest = fetched_so_far.rows.iter().map(|row| row.number).max();
+            match newest {
+                Some(newest) if !all && newest > after => after = newest,
+                _ => break,
             }
         }
+        let mut fetched = fetched.ok_or_else(missing)?;
+        fetched.rows.sort_by_key(|row| row.number);
+        fetched.rows.dedup_by_key(|row| row.number);
+        Ok(fetched)
+    }
+
+    /// A row as it stands in Redis, after its code.
+    fn written(&self, feed: &str, row: &Revocation) -> String {
+        let text = written(row);
+        format!("{} {text}", self.codes.code(&["row", feed, &text]))
+    }
+
+    /// A row of this list that a replica of ours wrote.
+    fn accepted(&self, feed: &str, row: &str) -> Option<Result<Revocation>> {
+        let (code, text) = row.split_once(' ')?;
+        self.codes.accepts(&["row", feed, text], code).then(|| read(text))
     }
 }
 
-/// A row as it stands in Redis. What it is about stands last: the id of a token may have
-/// spaces.
-fn written(row: &Arc<Revocation>) -> String {
+/// A row in one line. What it is about stands last: the id of a token may have spaces.
+fn written(row: &Revocation) -> String {
     format!(
         "{} {} {} {} {} {}",
         row.number,
@@ -211,7 +350,7 @@ mod tests {
                 revoked_at: from_microsecond(1_780_000_000_123_456),
                 expires_at: from_microsecond(1_780_003_600_123_456),
             };
-            assert_eq!(read(&written(&Arc::new(row.clone()))).unwrap(), row);
+            assert_eq!(read(&written(&row)).unwrap(), row);
         }
         assert!(read("7 tenant 3 x 1 tenants/acme").is_err());
         assert!(read("").is_err());

@@ -165,7 +165,14 @@ pub async fn build_service(
         hash_queue: config.secrets.hash_queue,
         revocations: config.revocations,
     };
-    Box::pin(Service::new(parts)).await.map_err(|error| StartError::SigningKeys(cause(error)))
+    Box::pin(Service::new(parts)).await.map_err(|error| match error {
+        // Also if it knows less than the other servers do.
+        Error::Unavailable(cause) => StartError::Database {
+            database: config.database.url.to_string(),
+            cause: cause.to_string(),
+        },
+        error => StartError::SigningKeys(cause(error)),
+    })
 }
 
 impl Server {

@@ -118,11 +118,12 @@ impl Ledger {
     }
 
     /// The epoch that a new bearer of a name begins with: one that had it before may have
-    /// been revoked.
+    /// been revoked, in the database or in a later state of it that was lost.
     pub(super) async fn first_epoch(&mut self, subject: &Subject) -> Result<i64> {
         let pending = self.revocations.iter().filter(|new| new.subject == *subject);
         let pending = pending.map(|new| new.epoch).max().unwrap_or_default();
-        Ok(self.tx.revoked_epoch(subject).await?.max(pending))
+        let known = self.live.index().epoch(subject);
+        Ok(self.tx.revoked_epoch(subject).await?.max(pending).max(known))
     }
 
     /// Revokes something, with the commit.

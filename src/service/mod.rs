@@ -10,6 +10,7 @@ mod bootstrap;
 mod callers;
 mod clients;
 mod credentials;
+mod declaration;
 mod endpoints;
 mod failures;
 mod grants;
@@ -44,6 +45,7 @@ pub use bootstrap::FirstCredential;
 pub use callers::Caller;
 pub use clients::Proof;
 pub use credentials::{NewCredential, WithSecret};
+pub use declaration::Declared;
 pub use limiting::ExceededLabels;
 pub use lists::{List, ListRequest};
 pub use policies::Violation;
@@ -55,7 +57,7 @@ pub use usage::Days;
 pub use users::DeletedUser;
 pub use watching::{JwksWatch, News, RevocationWatch};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SteadyTime};
 use crate::domain::Record;
 use crate::error::{Error, Result};
 use crate::keys::{KeyRing, SigningAlgorithm};
@@ -105,6 +107,8 @@ pub struct Service {
     page_tokens: PageTokens,
     usage: usage::Usage,
     revocations: Arc<Live>,
+    /// What is forgotten for good is forgotten by this.
+    steady: SteadyTime,
     snapshots: Arc<snapshots::Snapshots>,
     proofs: proofs::Proofs,
     believed: believed::BelievedTokens,
@@ -122,15 +126,17 @@ impl Service {
     /// The service of these parts. Reads what is revoked, and the signing keys, which proves
     /// the master key; makes the first one if there is none.
     pub async fn new(parts: Parts) -> Result<Self> {
+        let key = &parts.master_key;
+        let live = Live::load(parts.store.clone(), parts.redis.clone(), key, parts.revocations);
+        let live = live.await?;
         let service = Self {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
             page_tokens: PageTokens::new(&parts.master_key)?,
-            proofs: proofs::Proofs::new(&parts.master_key, parts.redis.clone())?,
+            proofs: proofs::Proofs::new(&parts.master_key, parts.redis)?,
             believed: believed::BelievedTokens::new(),
-            revocations: Arc::new(
-                Live::load(parts.store.clone(), parts.redis.clone(), parts.revocations).await?,
-            ),
+            revocations: Arc::new(live),
+            steady: SteadyTime::new(parts.clock.clone()),
             store: parts.store,
             clock: parts.clock,
             issuer: parts.issuer,

@@ -181,10 +181,15 @@ impl Service {
         Ok(RevocationList { list, cursor })
     }
 
-    /// Forgets revocations of what has ended by itself.
+    /// Forgets revocations of what has ended by itself. What is forgotten cannot be had back, so
+    /// neither a clock that was set ahead nor a machine whose clock is ahead of the database's
+    /// decides it.
     pub async fn purge_revocations(&self) -> Result<()> {
-        let end = self.now().saturating_sub(MARGIN).unwrap_or(Timestamp::MIN);
-        self.revocations.index().forget(end);
+        let database = self.store.read().await?.time().await?;
+        let steady = self.steady.now();
+        let now = database.map_or(steady, |database| database.min(steady));
+        let end = now.saturating_sub(MARGIN).unwrap_or(Timestamp::MIN);
+        self.revocations.forget(end);
         loop {
             let mut tx = self.store.begin().await?;
             let done = tx.purge_revocations(end).await?;

@@ -1,6 +1,7 @@
 //! Watching: what is revoked, as it happens, and the key set whenever it changes. A watcher
 //! holds a place in a list and no messages: who does not ask costs nothing but that.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,9 +131,14 @@ impl RevocationWatch {
                 live.ensure_fresh().await?;
             }
         }
-        if self.phase == Phase::First && live.index().last() < self.place.number {
-            // Another replica told him more than this one has heard of yet.
+        if self.phase == Phase::First && self.is_behind() {
+            // Another server told the watcher more than this one has read yet.
             live.catch_up().await?;
+            if self.is_behind() {
+                return Err(Error::Unavailable(
+                    format!("a cursor is ahead of this server: {}", self.place).into(),
+                ));
+            }
         }
         // Before the list is looked at, so that it is never told to be younger than it is.
         let staleness = live.staleness();
@@ -152,6 +158,12 @@ impl RevocationWatch {
         }
         let staleness = (!part.more).then_some(staleness);
         Ok(News { revocations: part.revocations, cursor: self.place.clone(), snapshot, staleness })
+    }
+
+    /// Whether the watcher knows more than this server.
+    fn is_behind(&self) -> bool {
+        let here = self.service.revocations.index().place();
+        here.is_some_and(|here| self.place.compare(&here) == Some(Ordering::Greater))
     }
 }
 

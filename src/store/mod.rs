@@ -11,6 +11,7 @@ mod applications;
 mod audit;
 mod connect;
 mod credentials;
+mod declaration;
 mod endpoints;
 mod fault;
 mod policies;

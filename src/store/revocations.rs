@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::At;
-use super::{Session, Tx, execute, find_row, list_rows, one_value};
+use super::{Connection, Session, Tx, execute, fault, find_row, list_rows, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{NewRevocation, Revocation, Subject};
 use crate::error::{Error, Result};
@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 /// Where the list stands.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct Feed {
-    /// Names the list; another database has another one.
+    /// Names the list; another database has another one, and so has a state of this one that an
+    /// operator declared to be the truth.
     pub id: String,
     /// The number of the newest revocation; 0 when there was none yet.
     pub last_number: i64,
@@ -52,6 +53,15 @@ impl Session {
         feed.ok_or_else(|| Error::internal("the table revocation_feed is empty"))
     }
 
+    /// What time it is by the clock of the database; `None` for SQLite, which has none but that
+    /// of this machine.
+    pub async fn time(&mut self) -> Result<Option<Timestamp>> {
+        const SQL: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+        let Connection::Postgres(connection) = self.connection() else { return Ok(None) };
+        let micros: i64 = sqlx::query_scalar(SQL).fetch_one(connection).await.map_err(fault)?;
+        Ok(Some(from_microsecond(micros)))
+    }
+
     /// The first `most` revocations behind `after` and up to `last`, in order.
     pub async fn list_revocations(
         &mut self,
@@ -66,7 +76,7 @@ impl Session {
     }
 
     /// The epoch below which tokens of this subject are revoked; 0 when none is. One that is
-    /// made anew begins with it, so that tokens of the one before it stay revoked.
+    /// made again begins with it, so that tokens of the one before it stay revoked.
     pub async fn revoked_epoch(&mut self, subject: &Subject) -> Result<i64> {
         const SQL: &str =
             "select coalesce(max(epoch), 0) from revocations where kind = $1 and subject = $2";
@@ -75,8 +85,8 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds revocations to the end of the list, and tells them with their numbers. From here to the
-    /// commit nobody else can add any, so this comes last in a transaction.
+    /// Adds revocations to the end of the list; answers them with their numbers. From here to the
+    /// commit no other transaction can add any, so this comes last in a transaction.
     pub async fn insert_revocations(
         &mut self,
         revocations: &[NewRevocation],

@@ -18,7 +18,7 @@ const MARGIN: Duration = Duration::from_hours(1);
 /// Where in the list a verifier is.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// The cursor of the last message that was heeded; empty: at no place.
+    /// The cursor of the last message that was applied; empty: at no place.
     cursor: String,
     /// Whether the number of the last entry is known: behind a snapshot, entries that had
     /// lapsed may be missing.
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_counts_when_it_is_whole() {
+    fn snapshot_counts_when_whole_and_forgets_nothing_in_force() {
         let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
         take(&mut place, &knowledge, message(true, vec![entry(1, "old")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
@@ -209,10 +209,11 @@ mod tests {
         take(&mut place, &knowledge, message(true, vec![entry(4, "new")])).unwrap();
         assert!(revokes(&knowledge, "old") && !revokes(&knowledge, "new"), "not yet");
         place.begin();
-        assert_eq!(place.cursor(), "", "it broke off, and begins anew");
+        assert_eq!(place.cursor(), "", "it broke off, and begins again");
         take(&mut place, &knowledge, message(true, vec![entry(5, "newer")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![entry(6, "newest")])).unwrap();
-        for (tenant, revoked) in [("old", false), ("new", false), ("newer", true), ("newest", true)]
+        // What the second snapshot lacks is not forgotten: another server may know less.
+        for (tenant, revoked) in [("old", true), ("new", false), ("newer", true), ("newest", true)]
         {
             assert_eq!(revokes(&knowledge, tenant), revoked, "{tenant}");
         }
@@ -260,7 +261,7 @@ mod tests {
         let part = |message| pb::WatchRevocationsResponse { staleness: None, ..message };
         assert_eq!(take(part(message(true, vec![]))), None);
         take(part(message(false, vec![entry(1, "a")])));
-        assert!(revokes(&knowledge, "a"), "it is heeded");
+        assert!(revokes(&knowledge, "a"), "it is applied");
         let before = take(part(message(false, vec![entry(2, "b")]))).unwrap();
         assert!(before > Duration::ZERO, "there is more");
         let staleness = Some(prost_types::Duration::default());

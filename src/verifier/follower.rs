@@ -90,7 +90,7 @@ impl Follower {
             tokio::select! {
                 message = stream.next() => {
                     let message = message.map_err(|status| self.sent_away(status))?;
-                    self.heed(message, &mut stream)?;
+                    self.apply(message, &mut stream)?;
                 }
                 fresh = &mut renewed => {
                     stream = fresh;
@@ -102,7 +102,7 @@ impl Follower {
     }
 
     /// Takes in a message.
-    fn heed(
+    fn apply(
         &self,
         message: WatchRevocationsResponse,
         stream: &mut Revocations,

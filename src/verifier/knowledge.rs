@@ -131,8 +131,9 @@ impl Knowledge {
         self.confirmed.get().is_some() && !self.keys().is_empty()
     }
 
-    /// Takes a whole list, with nothing missing as of a moment, in place of what is held. It
-    /// may be older than that: another server may know less.
+    /// Takes a whole list, with nothing missing as of a moment, in place of the one that is held.
+    /// It may be an older one, as another server may know less: what it lacks stays in force until
+    /// it lapses.
     pub(super) fn replace(&self, rows: Vec<Revocation>, moment: Duration) {
         self.confirmed.lower(moment);
         let last = rows.last().map_or(0, |row| row.number);

@@ -48,7 +48,7 @@
 //! }
 //! ```
 //!
-//! # How late a revocation is heeded
+//! # How late a revocation is applied
 //!
 //! Within [`Settings::max_lag`], 5 s unless it is set otherwise, from when Keyward has
 //! acknowledged it; as a rule within milliseconds. [`Verifier::lag`] tells how old the knowledge

@@ -28,7 +28,7 @@ pub struct Settings {
     /// The audience that tokens must be for: one of theirs must be this one, to the letter.
     pub audience: String,
     /// How old the knowledge of what was revoked may be; 5 s by default, at least 2 s. A
-    /// revocation that the server has acknowledged is heeded within that time, or tokens are
+    /// revocation that the server has acknowledged is applied within that time, or tokens are
     /// refused.
     pub max_lag: Duration,
     /// What happens when it is older.

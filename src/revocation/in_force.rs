@@ -1,0 +1,141 @@
+//! What revocations say of tokens right now, whichever list they stand in.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::domain::{Epochs, Minted, Revocation, Subject};
+
+/// What is revoked, by what the claims of a token have.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    /// By the id of the token: until when.
+    tokens: HashMap<String, Timestamp>,
+    /// By client id.
+    credentials: HashMap<String, Raised>,
+    /// By resource name.
+    applications: HashMap<String, Raised>,
+    /// By the id of the tenant.
+    tenants: HashMap<String, Raised>,
+}
+
+/// The epochs below which the tokens of a subject are revoked, each with its end. A lower one
+/// is kept only if it ends later than the higher ones.
+#[derive(Debug)]
+struct Raised(Vec<(i64, Timestamp)>);
+
+impl Raised {
+    fn epoch(&self) -> i64 {
+        self.0.iter().map(|(epoch, _)| *epoch).max().unwrap_or_default()
+    }
+
+    fn raise(&mut self, epoch: i64, end: Timestamp) {
+        if self.0.iter().any(|(known, lasts)| *known >= epoch && *lasts >= end) {
+            return;
+        }
+        self.0.retain(|(known, lasts)| *known > epoch || *lasts > end);
+        self.0.push((epoch, end));
+    }
+}
+
+impl InForce {
+    /// Whether what was minted so is revoked.
+    pub(super) fn revokes(&self, minted: &Minted<'_>) -> bool {
+        let below = |epochs: &HashMap<String, Raised>, key: &str, epoch: i64| {
+            epochs.get(key).is_some_and(|raised| epoch < raised.epoch())
+        };
+        let Epochs { tenant, application, credential } = minted.epochs;
+        below(&self.tenants, minted.tenant, tenant)
+            || below(&self.applications, minted.application, application)
+            || below(&self.credentials, minted.credential, credential)
+            || minted.token.is_some_and(|id| self.tokens.contains_key(id))
+    }
+
+    /// The epoch below which tokens of a subject are revoked; 0 when none is.
+    pub(super) fn epoch(&self, subject: &Subject) -> i64 {
+        let raised = match subject {
+            Subject::Token(_) => None,
+            Subject::Credential(name) => self.credentials.get(name.credential.as_str()),
+            Subject::Client(id) => self.credentials.get(id.as_str()),
+            Subject::Application(name) => self.applications.get(&name.to_string()),
+            Subject::Tenant(id) => self.tenants.get(id.as_str()),
+        };
+        raised.map_or(0, Raised::epoch)
+    }
+
+    /// Adds what a revocation says.
+    pub(super) fn apply(&mut self, row: &Revocation) {
+        if let Some((epochs, key)) = self.epochs(&row.subject) {
+            if let Some(raised) = epochs.get_mut(&key) {
+                raised.raise(row.epoch, row.expires_at);
+            } else {
+                epochs.insert(key, Raised(vec![(row.epoch, row.expires_at)]));
+            }
+            return;
+        }
+        let end = self.tokens.entry(row.subject.name()).or_insert(row.expires_at);
+        *end = row.expires_at.max(*end);
+    }
+
+    /// Removes what a revocation that has lapsed says, and what lapsed before it, of the same
+    /// subject.
+    pub(super) fn remove(&mut self, row: &Revocation) {
+        let end = row.expires_at;
+        if let Some((epochs, key)) = self.epochs(&row.subject) {
+            if let Some(raised) = epochs.get_mut(&key) {
+                raised.0.retain(|(_, lasts)| *lasts > end);
+                if raised.0.is_empty() {
+                    epochs.remove(&key);
+                }
+            }
+            return;
+        }
+        let id = row.subject.name();
+        if self.tokens.get(&id).is_some_and(|lasts| *lasts <= end) {
+            self.tokens.remove(&id);
+        }
+    }
+
+    /// The epochs among which the subject's stands, and its key there; a token has none.
+    fn epochs(&mut self, subject: &Subject) -> Option<(&mut HashMap<String, Raised>, String)> {
+        match subject {
+            Subject::Token(_) => None,
+            Subject::Credential(name) => Some((&mut self.credentials, name.credential.to_string())),
+            Subject::Client(id) => Some((&mut self.credentials, id.to_string())),
+            Subject::Application(name) => Some((&mut self.applications, name.to_string())),
+            Subject::Tenant(id) => Some((&mut self.tenants, id.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn raised_epoch_lasts_as_long_as_any_revocation_says() {
+        let row = |epoch, end| Revocation {
+            number: 1,
+            subject: Subject::parse("tenant", "tenants/acme").unwrap(),
+            epoch,
+            revoked_at: at(0),
+            expires_at: at(end),
+        };
+        let epoch = |known: &InForce| known.epoch(&row(0, 0).subject);
+        let mut known = InForce::default();
+        for row in [row(5, 10), row(3, 20), row(5, 15), row(1, 12)] {
+            known.apply(&row);
+        }
+        assert_eq!(epoch(&known), 5);
+        known.remove(&row(5, 10));
+        assert_eq!(epoch(&known), 5, "another row says the same for longer");
+        known.remove(&row(5, 15));
+        assert_eq!(epoch(&known), 3, "a lower epoch is left");
+        known.remove(&row(3, 20));
+        assert_eq!(epoch(&known), 0);
+    }
+}
