@@ -32,6 +32,8 @@ const MOST_SCOPE_SETS: usize = 1_000;
 const MARKS: usize = 1024;
 /// How long the database may take, where somebody waits for every request.
 const LONGEST_READ: Duration = Duration::from_secs(5);
+/// How often a client is read that is revoked again and again meanwhile.
+const MOST_READINGS: usize = 3;
 /// How many events are read at once.
 const BATCH: i64 = 1000;
 /// When a client is read again though no event tells of a change: somebody may have changed the
@@ -210,13 +212,28 @@ impl Service {
         self.client_afresh(id).await
     }
 
-    /// The same, and nothing that it holds was revoked by the list as it is now.
+    /// The same, and nothing that it holds was revoked by the list as it is now. Unavailable if
+    /// the database still has what is known to be revoked: then it is an older state.
     pub(super) async fn current_client(&self, id: &CredentialId) -> Result<Option<Arc<Client>>> {
-        let client = self.client(id).await?;
+        let mut client = self.client(id).await?;
         // Reading may have taken as long as the list may be old.
         self.revocations.ensure_fresh().await?;
+        // Whatever is revoked while it is read outdates it again.
+        for _ in 0..MOST_READINGS {
+            match client {
+                Some(outdated) if self.is_outdated(&outdated) => {
+                    client = self.client_afresh(id).await?;
+                }
+                client => return Ok(client),
+            }
+        }
         match client {
-            Some(client) if self.is_outdated(&client) => self.client_afresh(id).await,
+            Some(outdated) if self.is_outdated(&outdated) => Err(Error::Unavailable(
+                format!(
+                    "the database has {id} as it was before it was revoked: it is an older state"
+                )
+                .into(),
+            )),
             client => Ok(client),
         }
     }
