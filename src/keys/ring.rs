@@ -16,6 +16,9 @@ use crate::domain::TokenLifetime;
 pub struct KeyRing {
     /// Oldest first.
     keys: Vec<SigningKey>,
+    /// Keys that were known and are not there any more, each until its last token ends: a
+    /// database that is an older state does not make good tokens bad.
+    missing: Vec<(VerifyingKey, Timestamp)>,
 }
 
 impl KeyRing {
@@ -28,7 +31,22 @@ impl KeyRing {
     /// A ring of these keys.
     pub fn new(mut keys: Vec<SigningKey>) -> Self {
         keys.sort_by_key(|key| key.generation);
-        Self { keys }
+        Self { keys, missing: Vec::new() }
+    }
+
+    /// This ring, in place of one that was known until `now`.
+    #[must_use]
+    pub fn following(mut self, known: &Self, now: Timestamp) -> Self {
+        let until = later(now, TokenLifetime::MAX.duration());
+        let ours = known.published_of_ours(now).map(|key| (key, until));
+        let missing = known.missing.iter().map(|(key, until)| (key, *until));
+        for (key, until) in ours.chain(missing) {
+            let there = self.keys.iter().any(|own| own.public.jwk.kid == key.jwk.kid);
+            if !there && now <= until {
+                self.missing.push((key.clone(), until));
+            }
+        }
+        self
     }
 
     /// The key that signs at `now`.
@@ -48,6 +66,11 @@ impl KeyRing {
 
     /// The keys that verifiers must know at `now`.
     pub fn published(&self, now: Timestamp) -> impl Iterator<Item = &VerifyingKey> + Clone {
+        let missing = self.missing.iter().filter(move |(_, until)| now <= *until);
+        self.published_of_ours(now).chain(missing.map(|(key, _)| key))
+    }
+
+    fn published_of_ours(&self, now: Timestamp) -> impl Iterator<Item = &VerifyingKey> + Clone {
         let successors = self.keys.iter().skip(1).map(|key| Some(key.activates_at));
         self.keys
             .iter()
@@ -94,5 +117,22 @@ mod tests {
         assert_eq!((signer(10_000), published(10_000)), (Some(2), 2));
         assert_eq!(published(13_600), 2, "a token signed just before may still live");
         assert_eq!(published(13_601), 1);
+    }
+
+    #[test]
+    fn key_that_vanished_is_published_until_its_last_token_ends_and_signs_nothing() {
+        let (old, new) = (key(1, 0), key(2, 10_000));
+        let kid = new.public.jwk.kid.clone();
+        let database = || KeyRing::new(vec![key(3, 0)]);
+        let known = KeyRing::new(vec![old, new]);
+        let restored = database().following(&known, at(20_000));
+        assert!(restored.find(&kid, at(20_000)).is_some());
+        assert_eq!(restored.signer(at(20_000)).map(|key| key.generation), Some(3));
+        assert_eq!(restored.newest_generation(), 3);
+        // However often the keys are read, it lasts no longer.
+        let again = database().following(&restored, at(21_000));
+        assert!(again.find(&kid, at(23_600)).is_some() && again.find(&kid, at(23_601)).is_none());
+        let later = database().following(&again, at(24_000));
+        assert!(later.missing.iter().all(|(key, _)| key.jwk.kid != kid), "it is forgotten");
     }
 }

@@ -18,9 +18,10 @@ impl Service {
         self.keys().jwks(self.now())
     }
 
-    /// Reads the keys again: another replica may have added one.
+    /// Reads the keys again: another replica may have added one. Keys that are known stay while
+    /// their tokens may live, whatever the database has.
     pub async fn refresh_signing_keys(&self) -> Result<()> {
-        let ring = self.read_signing_keys().await?;
+        let ring = self.read_signing_keys().await?.following(&self.keys(), self.now());
         *self.keys.write().map_err(|_| Error::internal("the key ring's lock is broken"))? =
             Arc::new(ring);
         Ok(())
@@ -47,10 +48,17 @@ impl Service {
     /// Makes a key of the wanted algorithm if the newest one is of another: it is published
     /// for a while before it signs.
     pub async fn follow_signing_algorithm(&self) -> Result<()> {
-        if self.keys().newest_algorithm() != Some(self.signing_algorithm) {
-            self.add_signing_key(later(self.now(), KeyRing::NOTICE)).await?;
+        if self.keys().newest_algorithm() == Some(self.signing_algorithm) {
+            return Ok(());
         }
-        Ok(())
+        let mut now = self.now();
+        if self.clock.simulated().is_none()
+            && let Some(database) = self.store.read().await?.time().await?
+        {
+            // By a clock that is behind, it would sign before others have seen it.
+            now = now.max(database);
+        }
+        self.add_signing_key(later(now, KeyRing::NOTICE)).await
     }
 
     async fn add_signing_key(&self, activates_at: Timestamp) -> Result<()> {
