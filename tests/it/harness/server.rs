@@ -132,20 +132,41 @@ impl Keyward {
 
     /// The same, with some settings of its own.
     pub(crate) async fn join_with(&self, own: &[(&'static str, &str)]) -> Self {
+        self.try_join(own, self.clock.clone()).await.unwrap()
+    }
+
+    /// The same, with a clock of its own.
+    pub(crate) async fn join_at(&self, clock: Clock) -> Self {
+        self.try_join(&[], clock).await.unwrap()
+    }
+
+    /// Why one server more does not start.
+    pub(crate) async fn refused_to_join(&self) -> StartError {
+        match self.try_join(&[], self.clock.clone()).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error,
+        }
+    }
+
+    async fn try_join(
+        &self,
+        own: &[(&'static str, &str)],
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let folder = TempDir::new().unwrap();
         let key = self.folder.path().join("master.key");
         let mut settings = self.settings.clone();
         settings.push(("master_key_file", key.to_str().unwrap().to_owned()));
         settings.extend(own.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let config = config(folder.path(), self.database.as_deref(), &settings);
-        Self {
-            server: Some(Server::start(&config, self.clock.clone()).await.unwrap()),
-            clock: self.clock.clone(),
+        Ok(Self {
+            server: Some(Server::start(&config, clock.clone()).await?),
+            clock,
             folder,
             database: self.database.clone(),
             admin: self.admin.clone(),
             settings,
-        }
+        })
     }
 
     pub(crate) fn server(&self) -> &Server {

@@ -223,7 +223,7 @@ fn rights_that_are_taken_away_are_told_once_and_not_each_time() {
     let mut text = fs::read_to_string(&config).unwrap();
     text.push_str("[revocations]\npoll_interval = \"50ms\"\n");
     fs::write(&config, text).unwrap();
-    let checked = || redis.cli(&["hget", "keyward:revocations:{list}:marker", "checked"]);
+    let checked = || redis.cli(&["hget", "keyward:revocations:{list}:coded:marker", "checked"]);
     let serving = Serving::start(&["--data-dir", &path, "--config", &config]);
     let kept_up = || {
         let before = checked();

@@ -8,20 +8,19 @@ use futures_util::future::join_all;
 use keyward::clock::Clock;
 use keyward::domain::{NewRevocation, Subject};
 use keyward::store::{Database, PoolOptions, Store};
-use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use super::scene::{Scene, Word, ask, assert_no_gap, claims, now};
 use crate::harness::{Keyward, PostgresServer, Proxy, RedisServer, fresh_database};
 
-const SETTINGS: [(&str, &str); 4] = [
+pub(super) const SETTINGS: [(&str, &str); 4] = [
     ("secrets.hash_wait", "1m"),
     ("revocations.poll_interval", "200ms"),
     ("revocations.max_staleness", "2s"),
     ("database.acquire_timeout", "1s"),
 ];
-const BOUND: Duration = Duration::from_secs(2);
+pub(super) const BOUND: Duration = Duration::from_secs(2);
 
 #[expect(clippy::print_stdout, reason = "how long it takes is what is asked")]
 fn tell(what: &str, took: Duration) {
@@ -33,7 +32,7 @@ async fn private_server() -> PostgresServer {
 }
 
 /// A wire to the server of a database, and the URL of the database over it.
-async fn wired(database: &str) -> (Proxy, String) {
+pub(super) async fn wired(database: &str) -> (Proxy, String) {
     let (start, name) = database.rsplit_once('/').unwrap();
     let proxy = Proxy::to(start.rsplit_once('@').unwrap().1.parse().unwrap()).await;
     let url = format!("postgres://keyward@{}/{name}", proxy.address);
@@ -41,7 +40,7 @@ async fn wired(database: &str) -> (Proxy, String) {
 }
 
 /// Waits until a replica says that it cannot know; how long it answered meanwhile.
-async fn unknown(scene: &mut Scene, at: usize) -> Duration {
+pub(super) async fn unknown(scene: &mut Scene, at: usize) -> Duration {
     let began = now();
     let live = scene.live.clone();
     let given_up = async {
@@ -235,91 +234,8 @@ async fn a_database_that_nobody_reaches_makes_all_of_them_say_so() {
     traffic.end().await;
 }
 
-/// Changes the list as nobody should.
-async fn meddle(database: &str, sql: &'static str) {
-    let mut connection = PgConnection::connect(database).await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-}
-
-/// Waits until every replica, and Redis, have as many revocations as the list has.
-async fn agree(scene: &Scene, redis: &RedisServer, database: &str, feed: Option<&str>) {
-    let last = assert_no_gap(database).await;
-    let agreed = async {
-        for replica in &scene.replicas {
-            let index = replica.server().service.revocations().index();
-            while index.last() != last || feed.is_some_and(|feed| index.feed() != feed) {
-                sleep(Duration::from_millis(10)).await;
-            }
-            assert_eq!(index.len(), usize::try_from(last).unwrap());
-        }
-        let rows = ["zcard", "keyward:revocations:{list}:rows"];
-        while redis.cli(&rows) != last.to_string() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), agreed).await.expect("all is read anew");
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn another_list_or_an_older_one_is_read_anew_by_all() {
-    const OLDER: &str = "begin; delete from revocations where number > 1; \
-        update revocation_feed set last_number = 1; commit";
-    const OTHER: &str = "begin; delete from revocations; \
-        update revocation_feed set id = 'another', last_number = 0; commit";
-    let redis = RedisServer::start();
-    let database = fresh_database().await;
-    let replicas: [Keyward; 2] =
-        Keyward::replicas_on(database.clone(), Some(&redis.url()), &SETTINGS).await;
-    let mut scene = Scene::new(replicas, BOUND, 8).await;
-    for at in [0, 1, 0] {
-        scene.revoke(at).await;
-    }
-    agree(&scene, &redis, &database, None).await;
-
-    // An older state of it: the newest two never were.
-    meddle(&database, OLDER).await;
-    agree(&scene, &redis, &database, None).await;
-    scene.revoke(1).await;
-    agree(&scene, &redis, &database, None).await;
-
-    // The newest one never was, and another has its number already.
-    let (kept, other) = (scene.stock.pop().unwrap(), scene.stock.pop().unwrap());
-    let swap = format!(
-        "update revocations set subject = '{}', kind = 'token' where number = 2",
-        claims(&kept).jti
-    );
-    let mut connection = PgConnection::connect(&database).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(swap)).execute(&mut connection).await.unwrap();
-    for replica in &scene.replicas {
-        let live = replica.server().service.revocations();
-        let heeded = async {
-            while !live.revokes(&claims(&kept).minted()).await.unwrap() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(BOUND * 2, heeded).await.expect("it is known everywhere within the bound");
-        assert!(!live.revokes(&claims(&other).minted()).await.unwrap());
-    }
-    let there = || redis.cli(&["zrangebyscore", "keyward:revocations:{list}:rows", "2", "2"]);
-    let rewritten = async {
-        while !there().contains(&claims(&kept).jti) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), rewritten).await.expect("and by Redis");
-
-    // Another database altogether.
-    meddle(&database, OTHER).await;
-    agree(&scene, &redis, &database, Some("another")).await;
-    assert_eq!(redis.cli(&["hget", "keyward:revocations:{list}:marker", "feed"]), "another");
-    scene.forget();
-    scene.revoke(0).await;
-    scene.revoke(1).await;
-    scene.assert_nothing_forgotten().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_foreign_list_behind_the_same_prefix_is_believed() {
+async fn foreign_list_behind_the_same_prefix_is_not_used() {
     let redis = RedisServer::start();
     let database = fresh_database().await;
     let (mut proxy, cut_off) = wired(&database).await;

@@ -66,8 +66,8 @@ async fn projected(redis: &RedisServer, last: i64) {
     assert_eq!(rows, last);
 }
 
-const MARKER: &str = "keyward:revocations:{list}:marker";
-const ROWS: &str = "keyward:revocations:{list}:rows";
+const MARKER: &str = "keyward:revocations:{list}:coded:marker";
+const ROWS: &str = "keyward:revocations:{list}:coded:rows";
 
 #[expect(clippy::print_stdout, reason = "how long it takes is what is asked")]
 fn tell(what: &str, took: Duration) {

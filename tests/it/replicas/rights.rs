@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use crate::harness::redis::{RedisCluster, link_to, wait_until};
 use crate::harness::{Admin, Keyward, RedisServer, mask};
 
-const MARKER: &str = "keyward:revocations:{list}:marker";
-const ROWS: &str = "keyward:revocations:{list}:rows";
+const MARKER: &str = "keyward:revocations:{list}:coded:marker";
+const ROWS: &str = "keyward:revocations:{list}:coded:rows";
 /// How long what comes by itself may take on a machine that runs many tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -170,9 +170,14 @@ impl Scene {
         }
     }
 
-    /// What was revoked is revoked no more: there is another list.
-    pub(super) fn forget(&self) {
-        self.revoked.lock().unwrap().clear();
+    /// Nothing that was revoked is good, where not all can be known.
+    pub(super) async fn assert_refused_or_unknown(&mut self) {
+        let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
+        for admin in &mut self.admins {
+            for (token, _) in &revoked {
+                assert_ne!(ask(admin, token).await, Word::Allowed);
+            }
+        }
     }
 
     /// Revokes all tokens of the tenant.

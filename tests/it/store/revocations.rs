@@ -16,6 +16,7 @@ on_both_databases!(
     every_affected_application_gets_a_number,
     a_revocation_is_kept_until_it_says_nothing,
     a_reader_of_sixty_four_writers_misses_nothing,
+    declaration_raises_every_epoch_and_revokes_every_tenant,
 );
 
 fn tenant(id: &str) -> Subject {
@@ -111,6 +112,38 @@ async fn a_revocation_is_kept_until_it_says_nothing(backend: Backend) {
     assert_eq!((feed.last_number, feed.purged_through), (3, 2));
     add(&fresh.store, &[revocation(tenant("d"), 1, now())]).await;
     assert_eq!(numbers().await, [1, 3, 4], "a number is not used twice");
+}
+
+async fn declaration_raises_every_epoch_and_revokes_every_tenant(backend: Backend) {
+    let (fresh, application) = acme(backend).await;
+    add(&fresh.store, &[revocation(tenant("other"), 1, now())]).await;
+    let id = application.name.tenant.clone();
+    let before = fresh.store.read().await.unwrap().find_tenant(&id).await.unwrap().unwrap();
+    let mut raised = before.epoch;
+    for round in 1..=2 {
+        let mut tx = fresh.store.begin().await.unwrap();
+        tx.take_your_time().await.unwrap();
+        let at = later(now(), Duration::from_secs(round));
+        tx.raise_all_epochs(at).await.unwrap();
+        tx.rename_revocation_feed("declared").await.unwrap();
+        assert_eq!(tx.revoke_all_tenants(at).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+        let mut session = fresh.store.read().await.unwrap();
+        let feed = session.revocation_feed().await.unwrap();
+        assert_eq!(
+            (feed.id.as_str(), feed.last_number),
+            ("declared", 1 + i64::try_from(round).unwrap())
+        );
+        let tenant = session.find_tenant(&id).await.unwrap().unwrap();
+        assert!(tenant.epoch > raised + 999_999, "{} after {raised}", tenant.epoch);
+        raised = tenant.epoch;
+        let changed = session.find_application(&application.name).await.unwrap().unwrap();
+        assert!(changed.epoch > application.epoch + 999_999);
+        let rows =
+            session.list_revocations(feed.last_number - 1, feed.last_number, 9).await.unwrap();
+        assert_eq!(rows[0].subject, Subject::Tenant(id.clone()));
+        assert_eq!(rows[0].epoch, raised, "tokens that were made before are below it");
+    }
 }
 
 /// Writers hold what they wrote for a random moment before they commit, or give it up.

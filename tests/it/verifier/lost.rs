@@ -185,14 +185,14 @@ async fn a_server_that_comes_again_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_database_in_the_place_of_ours_is_another_list() {
+async fn declared_list_takes_the_place_of_the_one_before() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     revoke(&mut wired.admin, ACME, "").await;
     let settings = Settings { max_lag: Duration::from_hours(1), ..wired.settings() };
     let verifier = Verifier::connect(settings).await.unwrap();
     assert_eq!(verifier.revocations(), 1);
     // The name of the list is what tells them apart.
-    wired.kw.sql("update revocation_feed set id = 'f00d'", None).await.unwrap();
+    wired.kw.sql("update revocation_feed set id = id || '.1'", None).await.unwrap();
     wired.kw.server().service.revocations().catch_up().await.unwrap();
     for _ in 0..2 {
         revoke(&mut wired.admin, ACME, "").await;

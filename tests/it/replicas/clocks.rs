@@ -1,0 +1,81 @@
+//! A clock that jumps: what one server's wrong clock says makes no server forget a revocation.
+
+use std::time::Duration;
+
+use keyward::clock::Clock;
+use keyward::keys::Claims;
+use keyward::proto::token::RevokeTokenRequest;
+use sqlx::{Connection, PgConnection};
+
+use super::scene::claims;
+use crate::harness::{Admin, Backend, Keyward, fresh_database, on_both_databases};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+on_both_databases!(
+    clock_set_ahead_forgets_no_revocation_in_force,
+    revocation_by_a_clock_an_hour_behind_is_kept_long_enough,
+);
+
+async fn revoke(admin: &mut Admin, token: &str) {
+    let request = RevokeTokenRequest { token: token.to_owned() };
+    admin.tokens.revoke_token(request).await.unwrap();
+}
+
+fn revokes(server: &Keyward, claims: &Claims) -> bool {
+    server.server().service.revocations().index().revokes(&claims.minted())
+}
+
+async fn clock_set_ahead_forgets_no_revocation_in_force(backend: Backend) {
+    let mut kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    revoke(&mut admin, &token).await;
+    kw.clock().set_ahead(HOUR * 3);
+    kw.server().service.purge_revocations().await.unwrap();
+    kw.clock().set_back(HOUR * 3);
+    assert!(!admin.is_active(&token).await, "its time is not over, and it was revoked");
+    kw.restart().await;
+    assert!(!kw.admin().await.is_active(&token).await, "nor is it gone from the database");
+    // Once so much time has passed, it is.
+    kw.advance(2 * 3600);
+    kw.server().service.purge_revocations().await.unwrap();
+    assert!(kw.server().service.revocations().index().is_empty());
+}
+
+/// A server whose clock is behind makes revocations that end early.
+async fn revocation_by_a_clock_an_hour_behind_is_kept_long_enough(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    kw.clock().set_back(HOUR);
+    revoke(&mut admin, &token).await;
+    kw.clock().set_ahead(HOUR);
+    // As long as the longest token lives.
+    kw.advance(3600 - 1);
+    kw.server().service.purge_revocations().await.unwrap();
+    assert!(revokes(&kw, &claims(&token)));
+}
+
+/// One that starts with a clock that is ahead cannot tell by itself; its database can.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_started_with_a_clock_ahead_purges_by_the_databases() {
+    let database = fresh_database().await;
+    let [kw]: [Keyward; 1] = Keyward::replicas_on(database.clone(), None, &[]).await;
+    let right = kw.join_at(Clock::manual(Clock::system().now())).await;
+    let mut admin = right.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&right.grpc()).await;
+    revoke(&mut admin, &token).await;
+    let ahead = Clock::manual(Clock::system().now());
+    ahead.set_ahead(HOUR * 5);
+    let ahead = kw.join_at(ahead).await;
+    ahead.server().service.purge_revocations().await.unwrap();
+    assert!(revokes(&ahead, &claims(&token)));
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    let rows = sqlx::query_scalar("select count(*) from revocations");
+    let rows: i64 = rows.fetch_one(&mut connection).await.unwrap();
+    assert_eq!(rows, 1);
+}

@@ -1,0 +1,396 @@
+//! An older state of the database in the place of the one there was: a standby that is behind, a
+//! backup that was restored. Nothing that was known is forgotten because of it: callers hear
+//! UNAVAILABLE until it has caught up, or until an operator declares it to be the truth.
+
+use std::process::Command;
+use std::time::Duration;
+
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
+use keyward::verifier::{Access, Refusal, Settings, Verifier};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::{sleep, timeout};
+
+use super::faults_postgres::{BOUND, SETTINGS, unknown, wired};
+use super::scene::{Scene, Word, ask, claims, now};
+use crate::harness::redis::eventually;
+use crate::harness::{Credential, Keyward, Proxy, RedisServer, fresh_database};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const MARKER: &str = "keyward:revocations:{list}:coded:marker";
+const ROWS: &str = "keyward:revocations:{list}:coded:rows";
+
+/// A database behind a wire, and a copy of it as it was once. Either can be at the address.
+struct Copies {
+    proxy: Proxy,
+    /// The URL over the wire.
+    url: String,
+    /// The URL without it.
+    direct: String,
+}
+
+impl Copies {
+    async fn new() -> Self {
+        let direct = fresh_database().await;
+        let (proxy, url) = wired(&direct).await;
+        Self { proxy, url, direct }
+    }
+
+    fn name(&self) -> &str {
+        self.direct.rsplit_once('/').unwrap().1
+    }
+
+    /// Copies the database as it is now.
+    async fn copy(&mut self) {
+        let name = self.name().to_owned();
+        self.alone(&[format!("create database {name}_copy template {name}")]).await;
+    }
+
+    /// Lets the address lead to the other one.
+    async fn swap(&mut self) {
+        let name = self.name().to_owned();
+        let steps = [(&*name, "_other"), ("_copy", ""), ("_other", "_copy")];
+        let steps = steps.map(|(from, to)| {
+            let from = if from == name { String::new() } else { from.to_owned() };
+            format!("alter database {name}{from} rename to {name}{to}")
+        });
+        self.alone(&steps).await;
+    }
+
+    /// Runs statements that allow no connection to the databases.
+    async fn alone(&mut self, statements: &[String]) {
+        self.proxy.cut().await;
+        let (server, name) = self.direct.rsplit_once('/').unwrap();
+        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        for statement in statements {
+            let done = async {
+                loop {
+                    let end = format!(
+                        "select pg_terminate_backend(pid) from pg_stat_activity \
+                         where datname in ('{name}', '{name}_copy', '{name}_other')"
+                    );
+                    sqlx::raw_sql(AssertSqlSafe(end)).execute(&mut admin).await.unwrap();
+                    let statement = sqlx::raw_sql(AssertSqlSafe(statement.clone()));
+                    if statement.execute(&mut admin).await.is_ok() {
+                        return;
+                    }
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            timeout(PATIENCE, done).await.unwrap_or_else(|_| panic!("{statement}"));
+        }
+        self.proxy.mend().await;
+    }
+}
+
+/// What an operator does on the machine of a server.
+async fn accept(server: &Keyward, database: &str, flags: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command
+        .args(["revocations", "accept", "--output", "json", "--database-url", database])
+        .args(flags)
+        .env("KEYWARD_MASTER_KEY_FILE", server.folder().join("master.key"));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A verifier that follows a replica.
+async fn verifier(server: &Keyward, gateway: &Credential) -> Verifier {
+    let access = Access::client_secret(gateway.client_id.clone(), gateway.secret.clone());
+    let settings = Settings {
+        clock: server.clock(),
+        ready_within: PATIENCE,
+        max_lag: BOUND,
+        ..Settings::new(server.grpc(), access, "https://keyward.test", "tenants/acme")
+    };
+    Verifier::connect(settings).await.unwrap()
+}
+
+async fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let came = async {
+        while !there() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}: it did not come true"));
+}
+
+/// Two replicas with a database of which there is a copy, from before a token was revoked at
+/// each of them and an API key was deleted.
+struct Changed {
+    copies: Copies,
+    redis: RedisServer,
+    scene: Scene,
+    gateway: Credential,
+    verifier: Verifier,
+    /// What was revoked.
+    tokens: Vec<String>,
+    deleted_key: String,
+}
+
+async fn changed_after_a_copy() -> Changed {
+    let redis = RedisServer::start();
+    let mut copies = Copies::new().await;
+    let replicas: [Keyward; 2] =
+        Keyward::replicas_on(copies.url.clone(), Some(&redis.url()), &SETTINGS).await;
+    let mut scene = Scene::new(replicas, BOUND, 6).await;
+    let admin = &mut scene.admins[0];
+    let (key, secret) = admin.credential("tenants/acme/applications/crm", Kind::ApiKey).await;
+    let application = admin.application("system", "gateway", &["keyward.verify"]).await;
+    let gateway = admin.credential(&application.name, Kind::ClientSecret).await.1;
+    scene.revoke(0).await;
+    let deleted_key = secret.secret;
+    assert_eq!(ask(&mut scene.admins[1], &deleted_key).await, Word::Allowed);
+    copies.copy().await;
+    scene.recovered().await;
+    let verifier = verifier(&scene.replicas[0], &gateway).await;
+    let mut tokens = Vec::new();
+    for at in [0, 1] {
+        tokens.push(scene.stock.last().unwrap().clone());
+        scene.revoke(at).await;
+    }
+    let request = pb::DeleteCredentialRequest { name: key.name, ..Default::default() };
+    scene.admins[0].credentials.delete_credential(request).await.unwrap();
+    for admin in &mut scene.admins {
+        let refused = async {
+            while ask(admin, &deleted_key).await == Word::Allowed {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, refused).await.expect("a deleted key is refused");
+    }
+    for token in &tokens {
+        until("the verifier knows", || verifier.verify(token) == Err(Refusal::Revoked)).await;
+    }
+    projected(&redis, 4).await;
+    Changed { copies, redis, scene, gateway, verifier, tokens, deleted_key }
+}
+
+/// Waits until the projection goes as far as the list.
+async fn projected(redis: &RedisServer, last: i64) {
+    let port = redis.port;
+    let last = last.to_string();
+    eventually(move || {
+        RedisServer::cli_of(port, &["hget", MARKER, "last"]).is_some_and(|there| there == last)
+    })
+    .await;
+}
+
+impl Changed {
+    /// Asks for a while: nothing that was taken away is good.
+    async fn assert_nothing_comes_back(&mut self) {
+        let began = now();
+        while began.elapsed() < BOUND * 2 {
+            for admin in &mut self.scene.admins {
+                for bad in self.tokens.iter().chain([&self.deleted_key]) {
+                    assert_ne!(ask(admin, bad).await, Word::Allowed, "{:?}", began.elapsed());
+                }
+            }
+            for token in &self.tokens {
+                assert!(self.verifier.verify(token).is_err());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_database_at_the_address_brings_nothing_back() {
+    let mut it = Box::pin(changed_after_a_copy()).await;
+    let traffic = it.scene.traffic();
+    it.copies.swap().await;
+    it.assert_nothing_comes_back().await;
+    for at in [0, 1] {
+        unknown(&mut it.scene, at).await;
+        let live = it.scene.replicas[at].server().service.revocations();
+        let why = live.trouble().unwrap();
+        assert!(why.contains("4 were known") && why.contains("revocations accept"), "{why}");
+        assert_eq!(live.index().last(), 4, "it never moves back");
+    }
+    assert_eq!(it.redis.cli(&["hget", MARKER, "last"]), "4", "nor does what Redis has");
+    // Nor does one start that knows nothing itself.
+    let why = it.scene.replicas[0].refused_to_join().await.to_string();
+    assert!(why.contains("1 revocations, 4 were known"), "{why}");
+
+    // The newer one again, as when a standby has caught up.
+    it.copies.swap().await;
+    it.scene.recovered().await;
+    it.scene.assert_nothing_forgotten().await;
+    let (verifier, live) = (&it.verifier, &it.scene.live);
+    until("the verifier takes what is good", || verifier.verify(live).is_ok()).await;
+    assert!(it.scene.replicas[0].server().service.revocations().trouble().is_none());
+    it.scene.revoke(1).await;
+    traffic.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_backup_is_taken_over_by_all_and_older_tokens_are_refused() {
+    let mut it = Box::pin(changed_after_a_copy()).await;
+    it.copies.swap().await;
+    unknown(&mut it.scene, 0).await;
+    unknown(&mut it.scene, 1).await;
+    let before = it.scene.replicas[0].server().service.revocations().index().feed();
+    let declared = accept(&it.scene.replicas[0], &it.copies.direct, &[]).await;
+    let list = declared["list"].as_str().unwrap().to_owned();
+    assert_eq!(declared["list_before"], before.as_str());
+    assert_eq!(
+        (&declared["revocations_before"], &declared["tenants_revoked"]),
+        (&1.into(), &2.into())
+    );
+
+    let old = it.scene.live.clone();
+    for at in [0, 1] {
+        let live = it.scene.replicas[at].server().service.revocations();
+        until("it takes the list over", || live.index().feed() == list).await;
+        it.scene.admins[at] = it.scene.replicas[at].admin().await;
+    }
+    it.scene.live = it.scene.crm.token(&it.scene.replicas[0].grpc()).await;
+    it.scene.recovered().await;
+    it.scene.assert_nothing_forgotten().await;
+    for admin in &mut it.scene.admins {
+        assert!(!admin.is_active(&old).await, "it was made before");
+        // What was deleted after the backup is there again: that is what was declared.
+        assert_eq!(ask(admin, &it.deleted_key).await, Word::Allowed);
+    }
+    let (verifier, live) = (&it.verifier, &it.scene.live);
+    until("the verifier takes what is new", || verifier.verify(live).is_ok()).await;
+    for token in it.tokens.iter().chain([&old]) {
+        assert_eq!(verifier.verify(token), Err(Refusal::Revoked));
+    }
+    let port = it.redis.port;
+    let wanted = list.clone();
+    eventually(move || {
+        RedisServer::cli_of(port, &["hget", MARKER, "feed"]).is_some_and(|feed| feed == wanted)
+    })
+    .await;
+    // And those who come now.
+    let late = it.scene.replicas[0].join().await;
+    it.scene.add(late).await;
+    it.scene.assert_nothing_forgotten().await;
+    self::verifier(&it.scene.replicas[1], &it.gateway).await.verify(&it.scene.live).unwrap();
+
+    let request =
+        pb::ListAuditEventsRequest { parent: "tenants/system".to_owned(), ..Default::default() };
+    let events = it.scene.admins[0].audit.list_audit_events(request).await.unwrap();
+    let events = events.into_inner().events;
+    let event = events.iter().find(|event| event.action == "AcceptDatabase").unwrap();
+    assert!(event.detail.contains(&list), "{event:?}");
+
+    // Once more does no harm, also from a backup that knows nothing of the first time.
+    it.copies.alone(&[format!("drop database {0}_copy", it.copies.name())]).await;
+    let again = accept(&it.scene.replicas[0], &it.copies.direct, &[]).await;
+    assert_eq!(again["list_before"], list.as_str());
+    let list = again["list"].as_str().unwrap();
+    for at in [0, 1, 2] {
+        let live = it.scene.replicas[at].server().service.revocations();
+        until("it takes the list over", || live.index().feed() == list).await;
+        it.scene.admins[at] = it.scene.replicas[at].admin().await;
+    }
+    assert!(!it.scene.admins[2].is_active(&it.scene.live).await);
+    it.scene.live = it.scene.crm.token(&it.scene.replicas[0].grpc()).await;
+    it.scene.recovered().await;
+    it.scene.revoke(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_backup_with_kept_tokens_revives_no_token_known_to_be_revoked() {
+    let mut copies = Copies::new().await;
+    let replicas: [Keyward; 1] = Keyward::replicas_on(copies.url.clone(), None, &SETTINGS).await;
+    let mut scene = Scene::new(replicas, BOUND, 2).await;
+    let (key, secret) =
+        scene.admins[0].credential("tenants/acme/applications/crm", Kind::ApiKey).await;
+    copies.copy().await;
+    scene.recovered().await;
+    scene.revoke(0).await;
+    let request = pb::DeleteCredentialRequest { name: key.name, ..Default::default() };
+    scene.admins[0].credentials.delete_credential(request).await.unwrap();
+    copies.swap().await;
+    unknown(&mut scene, 0).await;
+    let declared = accept(&scene.replicas[0], &copies.direct, &["--keep-tokens"]).await;
+    assert_eq!(declared["tenants_revoked"], 0);
+    scene.recovered().await;
+    scene.assert_nothing_forgotten().await;
+    // What the backup has works, though a revocation of it is known.
+    let works = async {
+        while ask(&mut scene.admins[0], &secret.secret).await != Word::Allowed {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, works).await.expect("the restored key works");
+    scene.revoke(0).await;
+}
+
+/// A list that lost its last revocation, and gave its number to another one; and a list of
+/// another database.
+#[tokio::test(flavor = "multi_thread")]
+async fn list_with_other_rows_or_of_another_database_is_not_taken_over() {
+    const OTHER_ROW: &str =
+        "update revocations set subject = 'another', kind = 'token' where number = 3";
+    const HOLE: &str = "begin; update revocation_feed set last_number = 5; \
+        insert into revocations select 5, kind, subject, epoch, revoked_at, expires_at \
+          from revocations where number = 3; commit";
+    const OTHER_DATABASE: &str = "update revocation_feed set id = 'another'";
+    for (meddle, why) in [
+        (OTHER_ROW, "other revocations than were known"),
+        (HOLE, "other revocations than were known"),
+        (OTHER_DATABASE, "another database"),
+    ] {
+        let replicas: [Keyward; 1] = Keyward::replicas(None, &SETTINGS).await;
+        let mut scene = Scene::new(replicas, BOUND, 3).await;
+        for _ in 0..3 {
+            scene.revoke(0).await;
+        }
+        scene.replicas[0].sql(meddle, None).await.unwrap();
+        unknown(&mut scene, 0).await;
+        let live = scene.replicas[0].server().service.revocations();
+        let told = live.trouble().unwrap();
+        assert!(told.contains(why), "{told}");
+        scene.assert_refused_or_unknown().await;
+    }
+}
+
+/// Who can write to Redis, and to nothing else, can neither make the list look fresh nor add
+/// to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_projection_confirms_nothing_and_adds_nothing() {
+    const FORGE: &str = "\
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HSET', KEYS[1], 'checked', now, 'last', ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[1], ARGV[2])
+return now";
+    let redis = RedisServer::start();
+    let database = fresh_database().await;
+    let (mut proxy, url) = wired(&database).await;
+    let replicas: [Keyward; 2] = Keyward::replicas_on(url, Some(&redis.url()), &SETTINGS).await;
+    let mut scene = Scene::new(replicas, BOUND, 3).await;
+    scene.revoke(0).await;
+    projected(&redis, 1).await;
+    let row = redis.cli(&["zrange", ROWS, "0", "0"]);
+    proxy.cut().await;
+    let jti = claims(&scene.live).jti;
+    // As the true row, but for what it is about: with its code, where there is one.
+    let (start, _) = row.rsplit_once(' ').unwrap();
+    let forged = format!("{start} {jti}").replacen(" 1 token", " 2 token", 1);
+    let forged = forged.strip_prefix("1 ").map_or(forged.clone(), |rest| format!("2 {rest}"));
+    let began = now();
+    let mut known = [true; 2];
+    while began.elapsed() < BOUND * 3 {
+        redis.cli(&["eval", FORGE, "2", MARKER, ROWS, "2", &forged]);
+        for (replica, known) in scene.replicas.iter().zip(&mut known) {
+            let live = replica.server().service.revocations();
+            let answer = live.revokes(&claims(&scene.live).minted()).await;
+            assert!(answer.as_ref().is_ok_and(|revoked| !revoked) || answer.is_err(), "{answer:?}");
+            *known = answer.is_ok();
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(known, [false; 2], "nothing confirms what they know");
+    proxy.mend().await;
+    scene.recovered().await;
+    scene.revoke(1).await;
+    scene.assert_nothing_forgotten().await;
+    projected(&redis, 2).await;
+}
