@@ -29,7 +29,6 @@ impl Service {
         let (caller, name) = (Caller::keyward(), system.name());
         let attempt = Attempt::new(&caller, Action::AcceptDatabase, &system, &name);
         let mut ledger = self.begin(&attempt).await?;
-        ledger.take_your_time().await?;
         let now = self.now();
         // Also if tokens are kept: servers that knew of revocations keep them in force, and
         // these must not catch tokens that are made from now on.

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Connection, Tx, execute, fault};
+use super::{Tx, execute};
 use crate::domain::NewRevocation;
 use crate::error::Result;
 
@@ -20,15 +20,6 @@ macro_rules! raise {
 }
 
 impl Tx {
-    /// Lets statements of this transaction take as long as they need.
-    pub async fn take_your_time(&mut self) -> Result<()> {
-        const SQL: &str = "set local statement_timeout = 0";
-        if let Connection::Postgres(connection) = self.connection() {
-            sqlx::query(SQL).execute(connection).await.map_err(fault)?;
-        }
-        Ok(())
-    }
-
     /// Raises every epoch there is, beyond what tokens can carry that were made after a backup.
     /// `$1` is the time, which has moved on since an earlier declaration. From here to the commit
     /// no other transaction changes a tenant.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::At;
-use super::{Connection, Session, Tx, execute, fault, find_row, list_rows, one_value};
+use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{NewRevocation, Revocation, Subject};
 use crate::error::{Error, Result};
@@ -57,8 +57,10 @@ impl Session {
     /// of this machine.
     pub async fn time(&mut self) -> Result<Option<Timestamp>> {
         const SQL: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
-        let Connection::Postgres(connection) = self.connection() else { return Ok(None) };
-        let micros: i64 = sqlx::query_scalar(SQL).fetch_one(connection).await.map_err(fault)?;
+        if !self.is_postgres() {
+            return Ok(None);
+        }
+        let micros: i64 = one_value!(self, SQL)?;
         Ok(Some(from_microsecond(micros)))
     }
 

@@ -122,7 +122,6 @@ async fn declaration_raises_every_epoch_and_revokes_every_tenant(backend: Backen
     let mut raised = before.epoch;
     for round in 1..=2 {
         let mut tx = fresh.store.begin().await.unwrap();
-        tx.take_your_time().await.unwrap();
         let at = later(now(), Duration::from_secs(round));
         tx.raise_all_epochs(at).await.unwrap();
         tx.rename_revocation_feed("declared").await.unwrap();
