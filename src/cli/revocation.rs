@@ -78,8 +78,9 @@ enum Command {
 ///
 /// All access tokens that were made before are revoked, since those that were revoked after the
 /// backup would be good again; applications get new ones with their credentials. With
-/// --keep-tokens they stay good, as far as running servers and verifiers do not know that they are
-/// revoked. What was changed after the backup is lost either way: an API key that was deleted since
+/// --keep-tokens they stay good, but for what running servers and verifiers know to be revoked:
+/// that stays refused until the revocation lapses, an hour or two after it was made, and so do
+/// applications and keys whose tokens were revoked after the backup. What was changed after the backup is lost either way: an API key that was deleted since
 /// is there again, and has to be deleted again.
 ///
 /// It works straight on the database, so it runs where the server runs, with the same settings;

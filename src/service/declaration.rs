@@ -23,16 +23,20 @@ pub struct Declared {
 impl Service {
     /// Declares the database as it is to be the truth: every server that follows it takes its
     /// list of revocations over, though it knew more. Tokens that were made before are revoked,
-    /// unless they are to be kept: those that were revoked after the backup would be good again.
+    /// unless they are to be kept: those that were revoked after the backup would be good again,
+    /// wherever no server or verifier runs on that knows it. A token is good only with the epochs
+    /// that its client has, so that none can be raised then.
     pub async fn accept_database(&self, keep_tokens: bool) -> Result<Declared> {
         let system = TenantId::system();
         let (caller, name) = (Caller::keyward(), system.name());
         let attempt = Attempt::new(&caller, Action::AcceptDatabase, &system, &name);
         let mut ledger = self.begin(&attempt).await?;
         let now = self.now();
-        // Also if tokens are kept: servers that knew of revocations keep them in force, and
-        // these must not catch tokens that are made from now on.
-        ledger.raise_all_epochs(now).await?;
+        if !keep_tokens {
+            // Of applications and credentials too: servers keep in force what they know to be
+            // revoked, and that must not catch tokens that are made from now on.
+            ledger.raise_all_epochs(now).await?;
+        }
         if ledger.lock_tenant(&system).await?.is_none() {
             return Err(Error::NotFound(name));
         }
