@@ -4,13 +4,13 @@
 //! The rooms, and the one direction of imports between them:
 //!
 //! ```text
-//! domain, error, clock <- store, secrets, keys, redis <- limiter <- service
+//! domain, error, clock <- store, secrets, keys, redis, admission <- limiter <- service
 //!     <- grpc | http <- server <- cli
 //! ```
 //!
 //! [`domain`] is pure rules; [`store`], [`secrets`] and [`keys`] do one kind of work
 //! each and know nothing of each other; [`redis`] is a link and no more, on which
-//! [`limiter`] counts for all replicas; [`service`] holds every use case and is the only
+//! [`limiter`] counts for all replicas; [`admission`] bounds what one source may hold here; [`service`] holds every use case and is the only
 //! place for business logic; [`grpc`] and [`http`] are thin and never import each other;
 //! [`server`] puts it together; [`cli`] runs it, or talks to it like any client.
 //!
@@ -18,6 +18,7 @@
 //! shares rules, keys and the index of revocations with the server, and nothing of the server
 //! imports it.
 
+pub mod admission;
 pub mod cli;
 pub mod clock;
 pub mod config;

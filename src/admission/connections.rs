@@ -1,0 +1,374 @@
+//! Places for the connections of one listener.
+//!
+//! A connection goes through three stages. It *opens* until it has said which protocol it
+//! speaks and, in HTTP/1, sent its first request; there are few places for that, and the
+//! oldest one of a source makes room for the next. It is *quiet* until its first request, and
+//! makes room where places run out. After its first request it keeps its place until it ends.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::refusals::Refusals;
+use super::{SourceState, What};
+use crate::domain::Source;
+
+/// How many connections that made room may be about to close: they still hold descriptors.
+pub(super) const MAX_CLOSING: usize = 64;
+
+/// How many connections a listener holds.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// In all. A quarter of them is kept for known sources.
+    pub most: usize,
+    /// Of one source.
+    pub of_source: usize,
+    /// Of one source, before its first request.
+    pub opening_of_source: usize,
+}
+
+impl ConnectionLimits {
+    /// How many descriptors these connections need at most.
+    pub fn descriptors(&self) -> usize {
+        self.most + MAX_CLOSING
+    }
+
+    fn of_unknown(&self) -> usize {
+        self.most - self.most / 4
+    }
+
+    fn opening(&self) -> usize {
+        (self.most / 2).max(1)
+    }
+}
+
+/// The connections of a listener.
+#[derive(Debug)]
+pub struct Connections {
+    limits: ConnectionLimits,
+    refusals: Arc<Refusals>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    last: u64,
+    all: usize,
+    of_unknown: usize,
+    of_source: HashMap<Source, usize>,
+    closing: usize,
+    opening: Queue,
+    quiet: Queue,
+}
+
+/// Connections that can be ended to make room, by age.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeMap<u64, Waiting>,
+    of_source: HashMap<Source, VecDeque<u64>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    kind: Kind,
+    /// When it is dropped, the connection ends.
+    _cut: oneshot::Sender<()>,
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    source: Source,
+    is_known: bool,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn len_of(&self, source: Source) -> usize {
+        self.of_source.get(&source).map_or(0, VecDeque::len)
+    }
+
+    fn insert(&mut self, number: u64, waiting: Waiting) {
+        self.of_source.entry(waiting.kind.source).or_default().push_back(number);
+        self.waiting.insert(number, waiting);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        if let Some(numbers) = self.of_source.get_mut(&waiting.kind.source) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.of_source.remove(&waiting.kind.source);
+            }
+        }
+        Some(waiting)
+    }
+
+    fn oldest_of(&self, source: Source) -> Option<u64> {
+        self.of_source.get(&source)?.front().copied()
+    }
+
+    /// The oldest one; unknown sources make room first.
+    fn oldest(&self, of_known_too: bool) -> Option<u64> {
+        let unknown = self.waiting.iter().find(|(_, one)| !one.kind.is_known);
+        let any = || self.waiting.iter().next().filter(|_| of_known_too);
+        unknown.or_else(any).map(|(number, _)| *number)
+    }
+}
+
+impl Held {
+    /// Ends a connection to make room: its place is free at once, its descriptor soon.
+    fn cut(&mut self, number: Option<u64>) -> Option<Source> {
+        let number = number?;
+        let waiting = self.opening.remove(number).or_else(|| self.quiet.remove(number))?;
+        self.give_back(waiting.kind);
+        self.closing += 1;
+        Some(waiting.kind.source)
+    }
+
+    fn take(&mut self, kind: Kind) {
+        self.all += 1;
+        self.of_unknown += usize::from(!kind.is_known);
+        *self.of_source.entry(kind.source).or_default() += 1;
+    }
+
+    fn give_back(&mut self, kind: Kind) {
+        self.all -= 1;
+        self.of_unknown -= usize::from(!kind.is_known);
+        if let Some(count) = self.of_source.get_mut(&kind.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_source.remove(&kind.source);
+            }
+        }
+    }
+
+    fn of_source(&self, source: Source) -> usize {
+        self.of_source.get(&source).copied().unwrap_or_default()
+    }
+}
+
+impl Connections {
+    pub(super) fn new(limits: ConnectionLimits, refusals: Arc<Refusals>) -> Arc<Self> {
+        Arc::new(Self { limits, refusals, held: Mutex::default() })
+    }
+
+    /// A place for a connection from a source, and what is done when the connection must end
+    /// to make room. A proxy that is trusted brings the connections of many sources: it has no
+    /// budget of its own, and counts as known. `None`: there is no place.
+    pub fn admit(
+        self: &Arc<Self>,
+        state: &SourceState,
+        is_proxy: bool,
+    ) -> Option<(ConnectionPermit, oneshot::Receiver<()>)> {
+        let source = state.source();
+        let kind = Kind { source, is_known: is_proxy || state.is_known() };
+        let (number, receiver, cut) = {
+            let mut held = self.held();
+            let cut = self.make_room(&mut held, kind, is_proxy);
+            let fits = self.has_room(&held, kind, is_proxy);
+            if !fits {
+                drop(held);
+                self.refusals.note(What::Connection, source);
+                return None;
+            }
+            held.take(kind);
+            held.last += 1;
+            let number = held.last;
+            let (sender, receiver) = oneshot::channel();
+            held.opening.insert(number, Waiting { kind, _cut: sender });
+            (number, receiver, cut)
+        };
+        for source in cut.into_iter().flatten() {
+            self.refusals.note(What::SilentConnection, source);
+        }
+        let permit = ConnectionPermit {
+            connections: Arc::clone(self),
+            number,
+            kind,
+            is_established: AtomicBool::new(false),
+        };
+        Some((permit, receiver))
+    }
+
+    /// Ends connections that sent no request yet, where a new one would find no place.
+    fn make_room(&self, held: &mut Held, kind: Kind, is_proxy: bool) -> [Option<Source>; 2] {
+        if held.closing >= MAX_CLOSING {
+            return [None; 2];
+        }
+        let limits = &self.limits;
+        let mut first = None;
+        if !is_proxy && held.opening.len_of(kind.source) >= limits.opening_of_source {
+            first = held.cut(held.opening.oldest_of(kind.source));
+        } else if held.opening.len() >= limits.opening() {
+            first = held.cut(held.opening.oldest(kind.is_known));
+        }
+        let mut second = None;
+        if !is_proxy && held.of_source(kind.source) >= limits.of_source {
+            let oldest = held.opening.oldest_of(kind.source);
+            second = held.cut(oldest.or_else(|| held.quiet.oldest_of(kind.source)));
+        } else if held.all >= limits.most
+            || (!kind.is_known && held.of_unknown >= limits.of_unknown())
+        {
+            let oldest = held.opening.oldest(kind.is_known);
+            second = held.cut(oldest.or_else(|| held.quiet.oldest(kind.is_known)));
+        }
+        [first, second]
+    }
+
+    fn has_room(&self, held: &Held, kind: Kind, is_proxy: bool) -> bool {
+        let limits = &self.limits;
+        held.all < limits.most
+            && (kind.is_known || held.of_unknown < limits.of_unknown())
+            && held.opening.len() < limits.opening()
+            && (is_proxy
+                || (held.of_source(kind.source) < limits.of_source
+                    && held.opening.len_of(kind.source) < limits.opening_of_source))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place of a connection.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    connections: Arc<Connections>,
+    number: u64,
+    kind: Kind,
+    is_established: AtomicBool,
+}
+
+impl ConnectionPermit {
+    /// The connection speaks HTTP/2, and has sent no request yet.
+    pub fn quiet(&self) {
+        let mut held = self.connections.held();
+        if let Some(waiting) = held.opening.remove(self.number) {
+            held.quiet.insert(self.number, waiting);
+        }
+    }
+
+    /// Whether its first request came.
+    pub fn is_established(&self) -> bool {
+        self.is_established.load(Ordering::Relaxed)
+    }
+
+    /// The connection's first request is there: it keeps its place. `false`: it lost it before.
+    pub fn establish(&self) -> bool {
+        let mut held = self.connections.held();
+        let waits = held.opening.remove(self.number).or_else(|| held.quiet.remove(self.number));
+        if waits.is_some() {
+            self.is_established.store(true, Ordering::Relaxed);
+        }
+        self.is_established()
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut held = self.connections.held();
+        let waits = held.opening.remove(self.number).or_else(|| held.quiet.remove(self.number));
+        if waits.is_some() || *self.is_established.get_mut() {
+            held.give_back(self.kind);
+        } else {
+            held.closing -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Admission;
+    use super::*;
+
+    const LIMITS: ConnectionLimits =
+        ConnectionLimits { most: 16, of_source: 8, opening_of_source: 3 };
+
+    type Admitted = Option<(ConnectionPermit, oneshot::Receiver<()>)>;
+
+    fn listener() -> (Admission, Arc<Connections>) {
+        let admission = Admission::new(1 << 20);
+        let connections = admission.connections(LIMITS);
+        (admission, connections)
+    }
+
+    fn state(admission: &Admission, host: u8) -> Arc<SourceState> {
+        admission.source(Source::of([192, 0, 2, host].into()))
+    }
+
+    fn established(admitted: Admitted) -> Option<ConnectionPermit> {
+        admitted.map(|(permit, _)| permit).filter(ConnectionPermit::establish)
+    }
+
+    fn was_cut(cut: &mut oneshot::Receiver<()>) -> bool {
+        cut.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn oldest_opening_connection_of_the_source_makes_room() {
+        let (admission, connections) = listener();
+        let (one, other) = (state(&admission, 1), state(&admission, 2));
+        let (_other, mut cut_other) = connections.admit(&other, false).unwrap();
+        let mut opening: Vec<_> = (0..5).map(|_| connections.admit(&one, false).unwrap()).collect();
+        let cut: Vec<_> = opening.iter_mut().map(|(_, cut)| was_cut(cut)).collect();
+        assert_eq!(cut, [true, true, false, false, false]);
+        assert!(!was_cut(&mut cut_other));
+        assert!(!opening[0].0.establish() && opening[4].0.establish());
+        drop(opening);
+        assert_eq!(connections.held().closing, 0);
+        assert_eq!(connections.held().all, 1);
+    }
+
+    #[test]
+    fn full_source_leaves_places_for_others() {
+        let (admission, connections) = listener();
+        let one = state(&admission, 1);
+        let held: Vec<_> =
+            (0..8).filter_map(|_| established(connections.admit(&one, false))).collect();
+        assert_eq!(held.len(), 8);
+        assert!(connections.admit(&one, false).is_none());
+        assert!(connections.admit(&one, true).is_some(), "a proxy has no budget of its own");
+        assert!(connections.admit(&state(&admission, 2), false).is_some());
+    }
+
+    #[test]
+    fn quiet_connection_makes_room_where_its_source_is_full() {
+        let (admission, connections) = listener();
+        let one = state(&admission, 1);
+        let mut quiet: Vec<_> = (0..8)
+            .map(|_| {
+                let (permit, cut) = connections.admit(&one, false).unwrap();
+                permit.quiet();
+                (permit, cut)
+            })
+            .collect();
+        let _next = connections.admit(&one, false).unwrap();
+        let cut: Vec<_> = quiet.iter_mut().map(|(_, cut)| was_cut(cut)).collect();
+        assert_eq!(cut, [true, false, false, false, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_quarter_of_the_places_is_for_known_sources() {
+        let (admission, connections) = listener();
+        let address = [192, 0, 2, 99].into();
+        let known = admission.source(Source::of(address));
+        admission.request(&known, address, 0).authenticated();
+        let mut held = Vec::new();
+        for host in 1..5 {
+            let state = state(&admission, host);
+            held.extend((0..8).filter_map(|_| established(connections.admit(&state, false))));
+        }
+        assert_eq!(held.len(), 12);
+        held.extend((0..8).filter_map(|_| established(connections.admit(&known, false))));
+        assert_eq!(held.len(), 16);
+        drop(held);
+        assert_eq!(connections.held().all, 0);
+        assert!(connections.held().of_source.is_empty());
+    }
+}

@@ -1,0 +1,102 @@
+//! What was refused: counted each time, logged now and then.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::clock::Stopwatch;
+use crate::domain::Source;
+
+/// How often one kind of event is logged at most: a flood must not fill the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What can be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// A connection: there was no place for it.
+    Connection,
+    /// A connection that sent no request yet: it made room for a newer one.
+    SilentConnection,
+    /// A request: too many are under way.
+    Request,
+    /// A part of a request: the memory for requests is used up.
+    RequestBytes,
+    /// A connection that sent too many HTTP/2 control frames.
+    ControlFrames,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::SilentConnection => "silent_connection",
+            Self::Request => "request",
+            Self::RequestBytes => "request_bytes",
+            Self::ControlFrames => "control_frames",
+        }
+    }
+}
+
+/// The labels under which refusals are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusedLabels {
+    what: &'static str,
+}
+
+/// Counts and logs refusals.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    counters: Family<RefusedLabels, Counter>,
+    logged: Mutex<HashMap<What, Throttled>>,
+}
+
+impl Refusals {
+    pub(super) fn counters(&self) -> &Family<RefusedLabels, Counter> {
+        &self.counters
+    }
+
+    pub(super) fn note(&self, what: What, source: Source) {
+        let name = what.name();
+        self.counters.get_or_create(&RefusedLabels { what: name }).inc();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = logged.entry(what).or_default().pass() {
+            tracing::warn!(what = name, %source, times, "refused: beyond a budget of admission");
+        }
+    }
+}
+
+/// An event that may happen often and is logged at most once in a while.
+#[derive(Debug, Default)]
+pub struct Throttled {
+    last: Option<Stopwatch>,
+    times: u64,
+}
+
+impl Throttled {
+    /// Notes the event. If it is time for a line in the log: how often it happened since the
+    /// last line.
+    pub fn pass(&mut self) -> Option<u64> {
+        self.times += 1;
+        if self.last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
+            return None;
+        }
+        self.last = Some(Stopwatch::start());
+        Some(std::mem::take(&mut self.times))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_event_is_logged_once() {
+        let mut throttled = Throttled::default();
+        let logged: Vec<_> = (0..1000).filter_map(|_| throttled.pass()).collect();
+        assert_eq!(logged, [1]);
+    }
+}
