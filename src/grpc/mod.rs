@@ -6,21 +6,23 @@ mod access;
 mod applications;
 mod audit;
 mod auth;
+mod body;
 mod convert;
 mod credentials;
 mod deadline;
 mod endpoints;
 mod keys;
+mod methods;
 mod revocations;
 mod roles;
 mod scopes;
+mod shapes;
 mod status;
 mod streams;
 mod tenants;
 mod tokens;
 mod users;
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
@@ -30,8 +32,6 @@ use axum::body::{Bytes, HttpBody};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{BoxError, Router};
-use prost::Message;
-use prost_types::FileDescriptorSet;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
@@ -55,13 +55,11 @@ use crate::proto::admin::user_service_server::UserServiceServer;
 use crate::proto::token::token_service_server::TokenServiceServer;
 use crate::service::Service;
 
+pub use methods::methods;
 pub use streams::Streaming;
 
-/// The largest request that is decoded.
-const MAX_REQUEST: usize = 64 * 1024;
-
-/// The same of `TenantService`, to which whole profiles go.
-const MAX_PROFILE: usize = 1024 * 1024;
+use body::Screened;
+use methods::{Access, Method, Methods};
 
 /// All gRPC services over one service.
 #[derive(Clone, Debug)]
@@ -73,11 +71,24 @@ struct Face {
 /// Everything that is served over gRPC. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Grpc {
+    face: Face,
+    methods: Methods,
     /// What is called all the time is found without a search.
     tokens: TokenServiceServer<Face>,
     access: AccessServiceServer<Face>,
     others: Router,
     timeout: Duration,
+}
+
+/// Why [`Grpc`] cannot be built: the descriptors are broken.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// They cannot be decoded.
+    #[error("the descriptors cannot be decoded: {0}")]
+    Descriptors(#[from] prost::DecodeError),
+    /// They cannot be served.
+    #[error("reflection cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 impl Grpc {
@@ -88,57 +99,95 @@ impl Grpc {
         health: HealthServer<H>,
         timeout: Duration,
         streaming: &Streaming,
-    ) -> Result<Self, tonic_reflection::server::Error> {
-        macro_rules! limited {
+    ) -> Result<Self, BuildError> {
+        let face = Face { service: Arc::clone(service), streaming: streaming.clone() };
+        // How large a message may be, `Screened` says for each method.
+        macro_rules! server {
             ($server:ident) => {
-                limited!($server, MAX_REQUEST)
-            };
-            ($server:ident, $most:ident) => {
-                $server::new(Face { service: Arc::clone(service), streaming: streaming.clone() })
-                    .max_decoding_message_size($most)
+                $server::new(face.clone()).max_decoding_message_size(usize::MAX)
             };
         }
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?
-            .max_decoding_message_size(MAX_REQUEST);
-        let others = Routes::new(health.max_decoding_message_size(MAX_REQUEST))
+            .max_decoding_message_size(usize::MAX);
+        let others = Routes::new(health.max_decoding_message_size(usize::MAX))
             .add_service(reflection)
-            .add_service(limited!(TenantServiceServer, MAX_PROFILE))
-            .add_service(limited!(ScopeServiceServer))
-            .add_service(limited!(ApplicationServiceServer))
-            .add_service(limited!(CredentialServiceServer))
-            .add_service(limited!(UserServiceServer))
-            .add_service(limited!(RoleServiceServer))
-            .add_service(limited!(EndpointServiceServer))
-            .add_service(limited!(AuditServiceServer))
-            .add_service(limited!(KeyServiceServer))
-            .add_service(limited!(RevocationServiceServer))
+            .add_service(server!(TenantServiceServer))
+            .add_service(server!(ScopeServiceServer))
+            .add_service(server!(ApplicationServiceServer))
+            .add_service(server!(CredentialServiceServer))
+            .add_service(server!(UserServiceServer))
+            .add_service(server!(RoleServiceServer))
+            .add_service(server!(EndpointServiceServer))
+            .add_service(server!(AuditServiceServer))
+            .add_service(server!(KeyServiceServer))
+            .add_service(server!(RevocationServiceServer))
             .into_axum_router()
             .fallback(unknown);
-        let (tokens, access) = (limited!(TokenServiceServer), limited!(AccessServiceServer));
-        Ok(Self { tokens, access, others, timeout })
+        let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
+        Ok(Self { methods: Methods::new()?, face, tokens, access, others, timeout })
     }
 
     /// Answers a request.
     pub fn answer<B>(&self, request: Request<B>) -> impl Future<Output = Response<Body>> + use<B>
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        let (limit, answer) = match deadline::limit(request.headers(), self.timeout) {
+        let (limit, answer) = match self.begin(&request) {
             Ok(limit) => (limit, self.call(request)),
-            Err(status) => (self.timeout, Box::pin(ready(Ok(status.into_http()))) as Answer),
+            Err(status) => (self.timeout, refused(status)),
         };
         deadline::enforce(limit, infallible(answer))
     }
 
-    fn call<B>(&self, request: Request<B>) -> Answer
+    /// What can be refused at once; how long the answer may take.
+    fn begin<B>(&self, request: &Request<B>) -> Result<Duration, Status> {
+        if let Some(permit) = auth::permit(request.extensions()) {
+            permit.require()?;
+        }
+        let limit = deadline::limit(request.headers(), self.timeout)?;
+        auth::refuse_repeated(request.headers())?;
+        Ok(limit)
+    }
+
+    /// Finds out who calls, where that must be known, and passes the request on.
+    fn call<B>(&self, mut request: Request<B>) -> Answer
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
+        let method = self.methods.of(request.uri().path());
+        if method.access == Access::Anyone {
+            return self.pass_on(method, request);
+        }
+        let this = self.clone();
+        Box::pin(async move {
+            let permit = auth::permit(request.extensions()).cloned();
+            let admitted =
+                this.face.admit(method.access, request.headers(), permit.as_deref()).await;
+            match admitted {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    this.pass_on(method, request).await
+                }
+                Err(error) => {
+                    body::discard(request.into_body()).await;
+                    Ok(Status::from(error).into_http())
+                }
+            }
+        })
+    }
+
+    fn pass_on<B>(&self, method: Method, request: Request<B>) -> Answer
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError> + Send + 'static,
+    {
+        let permit = auth::permit(request.extensions()).cloned();
+        let request = request.map(|body| Screened::new(body, method, &self.methods.shapes, permit));
         match request.uri().path().split('/').nth(1) {
             Some(TokenServiceServer::<Face>::NAME) => self.tokens.clone().call(request),
             Some(AccessServiceServer::<Face>::NAME) => self.access.clone().call(request),
@@ -150,31 +199,16 @@ impl Grpc {
     }
 }
 
+fn refused(status: Status) -> Answer {
+    Box::pin(ready(Ok(status.into_http())))
+}
+
 /// An answer on its way, small enough to be handed from one to the next with every request.
 type Answer = BoxFuture<Response<Body>, Infallible>;
 
 async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
     let Ok(answer) = answer.await;
     answer
-}
-
-/// The paths of all methods that [`Grpc`] serves.
-pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
-    let mut paths = HashSet::new();
-    for descriptors in [
-        proto::DESCRIPTORS,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-    ] {
-        for file in FileDescriptorSet::decode(descriptors)?.file {
-            for service in &file.service {
-                let service_name = format!("/{}.{}", file.package(), service.name());
-                let names = service.method.iter().map(prost_types::MethodDescriptorProto::name);
-                paths.extend(names.map(|name| format!("{service_name}/{name}")));
-            }
-        }
-    }
-    Ok(paths)
 }
 
 /// A path that is no RPC: gRPC callers hear UNIMPLEMENTED, others a plain 404.

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::auth::source;
+use super::auth::{permit, source};
 use super::{Face, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
@@ -18,6 +18,9 @@ impl TokenService for Face {
     ) -> Result<Response<IssueTokenResponse>, Status> {
         let (proof, wanted) = convert::token::issue(request.get_ref())?;
         let token = self.service.issue_token(proof, wanted, source(&request)).await?;
+        if let Some(permit) = permit(request.extensions()) {
+            permit.authenticated();
+        }
         Ok(Response::new(convert::token::issued(token)))
     }
 

@@ -1,6 +1,5 @@
 //! Client authentication (RFC 6749, section 2.3): HTTP Basic, or the body; one of them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::header;
@@ -49,11 +48,13 @@ impl Presented {
     pub(super) async fn authenticate(
         self,
         service: &Service,
-        source: Option<IpAddr>,
+        form: &Form,
     ) -> Result<Arc<Client>, OAuthError> {
         let basic = self.basic;
-        let client = service.authenticate_client(self.proof, source).await;
-        client.map_err(|error| answer(error, basic))
+        let client = service.authenticate_client(self.proof, form.source).await;
+        let client = client.map_err(|error| answer(error, basic))?;
+        form.authenticated();
+        Ok(client)
     }
 
     fn basic(form: &Form, encoded: &str) -> Result<Self, OAuthError> {
@@ -95,12 +96,14 @@ impl Presented {
 /// an access token for Keyward.
 pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAuthError> {
     if let Some(Authorization::Bearer(token)) = authorization(form)? {
-        return service
+        let caller = service
             .authenticate_bearer(&token, form.source)
             .await
-            .map_err(|error| OAuthError::from(error).challenge(BEARER));
+            .map_err(|error| OAuthError::from(error).challenge(BEARER))?;
+        form.authenticated();
+        return Ok(caller);
     }
-    let client = Presented::in_form(form)?.authenticate(service, form.source).await?;
+    let client = Presented::in_form(form)?.authenticate(service, form).await?;
     Ok(service.client_calls(client, form.source))
 }
 

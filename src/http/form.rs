@@ -1,17 +1,22 @@
 //! The parameters of a request: a form in the body (RFC 6749, appendix B), each
 //! parameter once.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
 
 use super::error::OAuthError;
+use crate::admission::RequestPermit;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 64 * 1024;
+
+/// How many parameters a request has at most: those of every grant and their repetitions.
+const MAX_PARAMETERS: usize = 64;
 
 /// The parameters that may be repeated (RFC 8707, RFC 8693).
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
@@ -25,7 +30,8 @@ pub(super) struct Form {
     pub(super) headers: HeaderMap,
     /// The address that the request came from: the server puts it there.
     pub(super) source: Option<IpAddr>,
-    parameters: HashMap<String, Vec<String>>,
+    permit: Option<Arc<RequestPermit>>,
+    parameters: Vec<(String, String)>,
 }
 
 impl Form {
@@ -37,8 +43,15 @@ impl Form {
 
     /// The values of a parameter that may be repeated.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        let values = self.parameters.get(name).into_iter().flatten();
-        values.map(String::as_str).filter(|value| !value.is_empty())
+        let values = self.parameters.iter().filter(move |(other, _)| other == name);
+        values.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The client proved who it is: its source is known.
+    pub(super) fn authenticated(&self) {
+        if let Some(permit) = &self.permit {
+            permit.authenticated();
+        }
     }
 
     /// The value of a parameter that must be there.
@@ -55,20 +68,31 @@ impl<S: Sync> FromRequest<S> for Form {
         let (parts, body) = request.into_parts();
         refuse_credentials_in_uri(parts.uri.query().unwrap_or_default())?;
         require_form(&parts.headers)?;
-        let body = read(body).await?;
-        let mut parameters: HashMap<String, Vec<String>> = HashMap::new();
-        for (name, value) in form_urlencoded::parse(&body) {
-            parameters.entry(name.into_owned()).or_default().push(value.into_owned());
-        }
-        let repeated = parameters
-            .iter()
-            .find(|(name, values)| values.len() > 1 && !REPEATABLE.contains(&name.as_str()));
-        if let Some((name, _)) = repeated {
+        let permit = parts.extensions.get::<Arc<RequestPermit>>().cloned();
+        let body = read(body, permit.as_deref()).await?;
+        let parameters = parameters(&body)?;
+        let source = permit.as_ref().map(|permit| permit.address());
+        Ok(Self { headers: parts.headers, source, permit, parameters })
+    }
+}
+
+/// The parameters of a form; the first one too many ends it, so that what a form becomes is
+/// bounded by its own size.
+fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(body) {
+        let is_known = parameters.iter().any(|(other, _)| *other == name);
+        if is_known && !REPEATABLE.contains(&name.as_ref()) {
             return Err(OAuthError::invalid_request(format!("the parameter {name} is repeated")));
         }
-        let source = parts.extensions.get::<SocketAddr>().map(SocketAddr::ip);
-        Ok(Self { headers: parts.headers, source, parameters })
+        if parameters.len() == MAX_PARAMETERS {
+            return Err(OAuthError::invalid_request(format!(
+                "there are more than {MAX_PARAMETERS} parameters"
+            )));
+        }
+        parameters.push((name.into_owned(), value.into_owned()));
     }
+    Ok(parameters)
 }
 
 fn refuse_credentials_in_uri(query: &str) -> Result<(), OAuthError> {
@@ -96,18 +120,38 @@ fn require_form(headers: &HeaderMap) -> Result<(), OAuthError> {
         .describe("the Content-Type must be application/x-www-form-urlencoded"))
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, OAuthError> {
-    match to_bytes(body, MAX_BODY).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(error) if is_too_long(&error) => {
-            Err(OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request")
-                .describe(format!("the body is larger than {MAX_BODY} bytes")))
+/// Reads a body, part by part; for each, memory is taken from the budgets first.
+async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>, OAuthError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| OAuthError::invalid_request("the body could not be read"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Err(OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request")
+                .describe(format!("the body is larger than {MAX_BODY} bytes")));
         }
-        Err(_) => Err(OAuthError::invalid_request("the body could not be read")),
+        // Once as it came, and once as parameters.
+        permit.map_or(Ok(()), |permit| permit.take(2 * data.len()))?;
+        bytes.extend_from_slice(&data);
     }
+    Ok(bytes)
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
-    std::error::Error::source(error)
-        .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_bounded_and_stand_once() {
+        let each = |count: usize| {
+            let each: Vec<_> = (0..count).map(|n| format!("p{n}=v")).collect();
+            each.join("&")
+        };
+        assert_eq!(parameters(each(MAX_PARAMETERS).as_bytes()).unwrap().len(), MAX_PARAMETERS);
+        assert!(parameters(each(MAX_PARAMETERS + 1).as_bytes()).is_err());
+        assert!(parameters(b"a=1&b=2&a=3").is_err());
+        let repeatable = parameters(b"resource=1&resource=2&a=").unwrap();
+        assert_eq!(repeatable.len(), 3);
+        assert!(parameters("resource=1&".repeat(100).as_bytes()).is_err());
+    }
 }

@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
 
+use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::Service;
 use error::OAuthError;
@@ -65,7 +66,13 @@ async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
+/// Refuses a request for which there is no memory, and answers the others in time.
 async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+    if let Some(permit) = request.extensions().get::<Arc<RequestPermit>>()
+        && let Err(error) = permit.require()
+    {
+        return OAuthError::from(error).into_response();
+    }
     tokio::time::timeout(timeout, next.run(request))
         .await
         .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response())

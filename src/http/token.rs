@@ -36,7 +36,7 @@ pub(super) async fn token(
     }
     let presented = Presented::in_form(&form)?;
     let basic = presented.is_basic();
-    let client = presented.authenticate(&service, form.source).await?;
+    let client = presented.authenticate(&service, &form).await?;
     let token = service
         .issue_to(&client, wanted(&form)?, form.source)
         .await

@@ -16,7 +16,7 @@ mod management;
 mod permissions;
 mod policies;
 mod profiles;
-mod raw;
+pub(crate) mod raw;
 mod revocations;
 mod tokens;
 mod usage;

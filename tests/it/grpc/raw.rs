@@ -9,7 +9,7 @@ use tonic::{Request, Status};
 use crate::harness::connect;
 
 /// The paths of all RPCs of ours, as `/package.Service/Method`.
-pub(super) fn all_methods() -> Vec<String> {
+pub(crate) fn all_methods() -> Vec<String> {
     let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
     let mut paths = Vec::new();
     for file in files.iter().filter(|file| file.package().starts_with("keyward.")) {
@@ -41,14 +41,24 @@ pub(super) async fn call_for(
     authorization: Option<&str>,
     user: &str,
 ) -> Result<Vec<u8>, Status> {
+    let authorization = authorization.map(|value| ("authorization", value));
+    let user = Some(("keyward-user", user)).filter(|(_, user)| !user.is_empty());
+    let metadata: Vec<_> = authorization.into_iter().chain(user).collect();
+    call_with(grpc, path, bytes, &metadata).await
+}
+
+/// Calls a method with this metadata, of which some may be repeated.
+pub(crate) async fn call_with(
+    grpc: &str,
+    path: &str,
+    bytes: Vec<u8>,
+    metadata: &[(&'static str, &str)],
+) -> Result<Vec<u8>, Status> {
     let mut client = tonic::client::Grpc::new(connect(grpc).await);
     client.ready().await.unwrap();
     let mut request = Request::new(bytes);
-    if let Some(value) = authorization {
-        request.metadata_mut().insert("authorization", value.parse().unwrap());
-    }
-    if !user.is_empty() {
-        request.metadata_mut().insert("keyward-user", user.parse().unwrap());
+    for (name, value) in metadata {
+        request.metadata_mut().append(*name, value.parse().unwrap());
     }
     // The first message will do, of a stream too.
     let response = client.server_streaming(request, path.parse().unwrap(), Bytes).await?;

@@ -94,15 +94,20 @@ fn frame(message: &impl Message) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_over_64_kib_is_refused_undecoded() {
+async fn request_over_64_kib_is_refused_undecoded() {
     let kw = Backend::Sqlite.start().await;
+    let token = kw.admin_credential().exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap();
+    let authorization = format!("Bearer {}", token.access_token);
     // A profile is a file, and may be larger.
     for (path, most) in [
         ("/keyward.token.v1.TokenService/IssueToken", 64),
         ("/keyward.admin.v1.EndpointService/ListEndpoints", 64),
+        ("/keyward.admin.v1.TenantService/UpdateTenant", 64),
         ("/keyward.admin.v1.TenantService/ApplyProfile", 1024),
     ] {
-        let status = call(&kw.grpc(), path, vec![0; (most + 1) * 1024], None).await.unwrap_err();
+        let bytes = vec![0; (most + 1) * 1024];
+        let answer = call(&kw.grpc(), path, bytes, Some(&authorization)).await;
+        let status = answer.unwrap_err();
         assert_eq!(status.code(), Code::OutOfRange, "{path}: {status:?}");
     }
 }

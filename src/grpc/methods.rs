@@ -1,0 +1,146 @@
+//! The methods that are served: who may call each, and how large its requests may be. All of
+//! it is known from the path and the headers, before a body is read.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+use super::shapes::{ShapeId, Shapes};
+use crate::proto;
+
+/// The largest request that is decoded.
+const MAX_REQUEST: usize = 64 * 1024;
+/// The same of `ApplyProfile`, to which whole profiles go.
+const MAX_PROFILE: usize = 1024 * 1024;
+/// What these may take once they are decoded.
+const MAX_DECODED: usize = 2 * 1024 * 1024;
+const MAX_DECODED_PROFILE: usize = 12 * 1024 * 1024;
+/// Requests of health checks and of reflection are a name; anyone may send them.
+const MAX_SMALL_REQUEST: usize = 4 * 1024;
+
+/// Our own methods that need no caller. `WatchJwks` looks at who calls by itself.
+const FOR_ANYONE: [&str; 3] = [
+    "/keyward.token.v1.TokenService/IssueToken",
+    "/keyward.access.v1.KeyService/GetJwks",
+    "/keyward.access.v1.KeyService/WatchJwks",
+];
+/// Methods for managers outside of `keyward.admin`.
+const FOR_MANAGERS: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeTokens"];
+const APPLY_PROFILE: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Anyone,
+    Caller,
+    Manager,
+}
+
+/// What is known of a method.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Method {
+    pub(super) access: Access,
+    pub(super) max_bytes: usize,
+    pub(super) max_decoded: usize,
+    /// Its client sends a stream of messages.
+    pub(super) is_streaming: bool,
+    pub(super) shape: Option<ShapeId>,
+}
+
+/// A path that is no method: its body is not read.
+const UNKNOWN: Method = Method {
+    access: Access::Anyone,
+    max_bytes: MAX_SMALL_REQUEST,
+    max_decoded: MAX_DECODED,
+    is_streaming: false,
+    shape: None,
+};
+
+/// All methods by path.
+#[derive(Clone, Debug)]
+pub(super) struct Methods {
+    by_path: Arc<HashMap<String, Method>>,
+    pub(super) shapes: Arc<Shapes>,
+}
+
+impl Methods {
+    pub(super) fn new() -> Result<Self, prost::DecodeError> {
+        let sets = descriptors()?;
+        let (shapes, names) = Shapes::new(&sets.iter().collect::<Vec<_>>());
+        let mut by_path = HashMap::new();
+        for (path, method) in sets.iter().flat_map(methods_of) {
+            let is_own = path.starts_with("/keyward.");
+            let access = access(&path, is_own);
+            let max_bytes = match access {
+                _ if path == APPLY_PROFILE => MAX_PROFILE,
+                Access::Anyone if !is_own => MAX_SMALL_REQUEST,
+                _ => MAX_REQUEST,
+            };
+            let max_decoded = if path == APPLY_PROFILE { MAX_DECODED_PROFILE } else { MAX_DECODED };
+            let shape = names.get(method.input_type()).copied();
+            let is_streaming = method.client_streaming();
+            by_path.insert(path, Method { access, max_bytes, max_decoded, is_streaming, shape });
+        }
+        Ok(Self { by_path: Arc::new(by_path), shapes: Arc::new(shapes) })
+    }
+
+    pub(super) fn of(&self, path: &str) -> Method {
+        self.by_path.get(path).copied().unwrap_or(UNKNOWN)
+    }
+}
+
+/// A method of ours needs a caller unless it is one of the few that do not.
+fn access(path: &str, is_own: bool) -> Access {
+    if !is_own || FOR_ANYONE.contains(&path) {
+        Access::Anyone
+    } else if path.starts_with("/keyward.admin.") || FOR_MANAGERS.contains(&path) {
+        Access::Manager
+    } else {
+        Access::Caller
+    }
+}
+
+/// The paths of all methods that [`super::Grpc`] serves.
+pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
+    let sets = descriptors()?;
+    Ok(sets.iter().flat_map(methods_of).map(|(path, _)| path).collect())
+}
+
+fn descriptors() -> Result<[FileDescriptorSet; 3], prost::DecodeError> {
+    Ok([
+        FileDescriptorSet::decode(proto::DESCRIPTORS)?,
+        FileDescriptorSet::decode(tonic_health::pb::FILE_DESCRIPTOR_SET)?,
+        FileDescriptorSet::decode(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)?,
+    ])
+}
+
+fn methods_of(
+    set: &FileDescriptorSet,
+) -> impl Iterator<Item = (String, &prost_types::MethodDescriptorProto)> {
+    set.file.iter().flat_map(|file| {
+        file.service.iter().flat_map(move |service| {
+            let name = format!("/{}.{}", file.package(), service.name());
+            service.method.iter().map(move |method| (format!("{name}/{}", method.name()), method))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_ours_has_a_rule_and_a_shape() {
+        let methods = Methods::new().unwrap();
+        for path in FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&[APPLY_PROFILE]) {
+            assert!(methods.by_path.contains_key(*path), "{path}");
+        }
+        for (path, method) in methods.by_path.iter() {
+            assert!(method.shape.is_some(), "{path}");
+            let large = method.max_bytes > MAX_REQUEST;
+            assert!(!large || method.access == Access::Manager, "{path}");
+        }
+    }
+}
