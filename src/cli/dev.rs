@@ -12,7 +12,7 @@ use super::{Connection, Failure, ServerOptions, token};
 use crate::clock::Clock;
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::Kind;
-use crate::server::Server;
+use crate::server::{Server, raise_limit};
 use crate::service::FirstCredential;
 use crate::telemetry::Telemetry;
 
@@ -57,6 +57,7 @@ impl Dev {
         };
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
         let mut stop = StopSignal::new()?;
+        raise_limit();
         let server = tokio::select! {
             server = Server::start(&config, Clock::system()) => server?,
             () = stop.received() => return Ok(()),

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::output::{note, say};
 use super::{Failure, ServerOptions};
 use crate::clock::Clock;
-use crate::server::Server;
+use crate::server::{Server, raise_limit};
 use crate::service::FirstCredential;
 use crate::telemetry::Telemetry;
 
@@ -30,6 +30,7 @@ impl Serve {
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
         let mut stop = StopSignal::new()?;
         let _ignored = outlive_file_limits()?;
+        raise_limit();
         let server = tokio::select! {
             server = Server::start(&config, Clock::system()) => server?,
             () = stop.received() => return Ok(()),
@@ -72,6 +73,9 @@ fn outlive_file_limits() -> Result<Signal, Failure> {
 pub(super) struct StopSignal {
     terminate: Signal,
     interrupt: Signal,
+    /// The kernel sends it for a write beyond a limit of file size. It must not kill the
+    /// server: the write fails too, and is answered as any other failed write.
+    _file_size: Option<Signal>,
 }
 
 impl StopSignal {
@@ -79,6 +83,7 @@ impl StopSignal {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(Failure::new)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Failure::new)?,
+            _file_size: file_size().map_err(Failure::new)?,
         })
     }
 
@@ -89,4 +94,15 @@ impl StopSignal {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn file_size() -> std::io::Result<Option<Signal>> {
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(Some)
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn file_size() -> std::io::Result<Option<Signal>> {
+    Ok(None)
 }

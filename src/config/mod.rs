@@ -124,6 +124,12 @@ pub struct Limits {
     pub connection_age: Duration,
     /// The most connections of a listener.
     pub max_connections: usize,
+    /// The most connections of one source to a listener.
+    pub source_connections: usize,
+    /// How long a connection may take until its first request.
+    pub first_request_timeout: Duration,
+    /// How much memory requests under way may take, in bytes.
+    pub request_memory: usize,
     /// How long a message of a stream may wait to be read.
     pub watch_patience: Duration,
 }
@@ -201,6 +207,10 @@ impl Config {
                 shutdown_grace: r.get("limits.shutdown_grace", "20s", duration),
                 connection_age: r.get("limits.connection_age", "30m", positive),
                 max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),
+                source_connections: r
+                    .get("limits.source_connections", "1024", |v| within(v, 1, 1 << 20)),
+                first_request_timeout: r.get("limits.first_request_timeout", "10s", positive),
+                request_memory: r.get("limits.request_memory", "67108864", request_memory),
                 watch_patience: r.get("limits.watch_patience", "10s", positive),
             },
             telemetry: TelemetryConfig {
@@ -287,6 +297,11 @@ fn path(value: &str) -> Result<PathBuf, Fault> {
 fn prefix(value: &str) -> Result<String, Fault> {
     let fits = (1..=16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
     fits.then(|| value.to_owned()).ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
+}
+
+/// One large request, a profile, must fit into the part that one source may take.
+fn request_memory(value: &str) -> Result<usize, Fault> {
+    within(value, 64 << 20, 64 << 30)
 }
 
 fn failure_budget(r: &mut Reader) -> Option<Rate> {

@@ -2,6 +2,7 @@
 //! service, listens, and stops in order.
 
 mod connections;
+mod descriptors;
 mod ops;
 mod replicas;
 mod rights;
@@ -26,6 +27,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
+use crate::admission::{Admission, ConnectionLimits};
 use crate::clock::Clock;
 use crate::config::{Config, MasterKeySource};
 use crate::domain::Fault;
@@ -38,6 +40,8 @@ use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
 use crate::telemetry::Observed;
+
+pub use descriptors::raise_limit;
 
 /// How often signing keys are read again: far more often than a key's notice.
 const KEY_REFRESH: Duration = Duration::from_secs(30);
@@ -205,7 +209,8 @@ impl Server {
             .await
             .map_err(|error| StartError::Internal(cause(error)))?;
 
-        let metrics = Arc::new(ops::metrics(&service, redis.as_ref()));
+        let admission = Admission::new(config.limits.request_memory);
+        let metrics = Arc::new(ops::metrics(&service, redis.as_ref(), &admission));
         let (health, health_service) = tonic_health::server::health_reporter();
         let stop = CancellationToken::new();
         let streaming = Streaming { patience: config.limits.watch_patience, stop: stop.clone() };
@@ -227,17 +232,20 @@ impl Server {
             grace: config.limits.shutdown_grace,
             service,
         };
-        let limits = connections::Limits::new(&config.limits, &config.trusted_proxies);
+        let places = descriptors::Places::of(config);
+        let limits = |places: ConnectionLimits| {
+            connections::Limits::new(config, &admission, admission.connections(places))
+        };
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
         let observed = Observed::grpc(methods, Arc::clone(&metrics));
         let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
-        server.serve(grpc, grpc_face, limits.clone().for_grpc());
+        server.serve(grpc, grpc_face, limits(places.faces).for_grpc());
         let observed = Observed::http(Arc::clone(&metrics));
         let observe =
             from_fn(move |request, next: Next| observed.begin(&request).of(next.run(request)));
-        server.serve(http, routed(http_router.layer(observe)), limits.clone());
+        server.serve(http, routed(http_router.layer(observe)), limits(places.faces));
         let ops_router = ops::router(Arc::clone(&server.service), metrics);
-        server.serve(ops, routed(ops_router), limits);
+        server.serve(ops, routed(ops_router), limits(places.operations));
         server.keep_up();
         Ok(server)
     }
@@ -272,7 +280,7 @@ impl Server {
         face: impl connections::Face<B>,
         limits: connections::Limits,
     ) where
-        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let accept =
             connections::accept(listener, face, limits, self.stop.clone(), self.tasks.clone());

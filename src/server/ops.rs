@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::admission::Admission;
 use crate::redis::Redis;
 use crate::service::Service;
 use crate::telemetry::Metrics;
@@ -41,13 +42,18 @@ async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) 
 }
 
 /// What is measured of this server.
-pub(super) fn metrics(service: &Service, redis: Option<&Redis>) -> Metrics {
+pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admission) -> Metrics {
     let mut metrics = Metrics::default();
     metrics.add("secret_hashes", "Hashes of secrets computed", service.hashes().clone());
     metrics.add(
         "limits_exceeded",
         "Requests and tokens beyond a limit, refused or only observed",
         service.exceeded().clone(),
+    );
+    metrics.add(
+        "admission_refused",
+        "Connections and requests refused, or ended, since a budget was used up",
+        admission.refused().clone(),
     );
     if let Some(redis) = redis {
         metrics.add("redis_commands", "Commands sent to Redis", redis.commands().clone());

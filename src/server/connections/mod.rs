@@ -1,0 +1,190 @@
+//! Connections: accepted, bounded in every way that a client could stretch, and ended in
+//! order. One loop for all three listeners, over hyper: tonic's own server knows no jitter,
+//! and passes unset limits on as none at all.
+
+mod connection;
+mod frames;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Bytes, HttpBody as Body};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Admission, Connections, Throttled};
+use crate::config::{self, TrustedProxies};
+use crate::domain::Source;
+use crate::secrets::random;
+use connection::Connection;
+
+const MAX_CONCURRENT_STREAMS: u32 = 100;
+const MAX_HEADER_LIST: u32 = 8 * 1024;
+const MAX_HEADERS: usize = 64;
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 1024;
+/// How much of its requests a client may send before they are read: the least that HTTP/2
+/// allows for a connection, and as much for a stream. hyper's own default is 1 MiB for each
+/// connection, which strangers could fill.
+const WINDOW: u32 = 65_535;
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP/1.1 connection may be idle between requests: longer than proxies keep
+/// theirs (a minute), so that they end them and not the server.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long to rest when the machine has no descriptor left for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The bounds of a listener.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) admission: Admission,
+    pub(super) places: Arc<Connections>,
+    pub(super) trusted: Arc<TrustedProxies>,
+    pub(super) http2_only: bool,
+    pub(super) connection_age: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) first_request_timeout: Duration,
+}
+
+impl Limits {
+    /// The bounds of a listener that has these places.
+    pub(super) fn new(
+        config: &config::Config,
+        admission: &Admission,
+        places: Arc<Connections>,
+    ) -> Self {
+        Self {
+            admission: admission.clone(),
+            places,
+            trusted: Arc::new(config.trusted_proxies.clone()),
+            http2_only: false,
+            connection_age: config.limits.connection_age,
+            request_timeout: config.limits.request_timeout,
+            first_request_timeout: config.limits.first_request_timeout,
+        }
+    }
+
+    /// gRPC is HTTP/2 and nothing else.
+    pub(super) fn for_grpc(self) -> Self {
+        Self { http2_only: true, ..self }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_LIST as usize);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        if self.http2_only { builder.http2_only() } else { builder }
+    }
+
+    /// A tenth more or less than the configured age, so that connections made at once
+    /// do not all come back at once.
+    fn age(&self) -> Duration {
+        let mut byte = [0];
+        // Without randomness there is no jitter, and that is no reason to fail.
+        random::fill(&mut byte).ok();
+        self.connection_age.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
+    }
+}
+
+/// What answers requests, at any time.
+pub(super) trait Face<B>:
+    Fn(Request<Incoming>) -> <Self as Face<B>>::Answer + Clone + Send + 'static
+{
+    type Answer: Future<Output = Response<B>> + Send;
+}
+
+impl<F, A, B> Face<B> for F
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response<B>> + Send,
+{
+    type Answer = A;
+}
+
+/// Accepts connections until told to stop. A connection for which there is no place is closed
+/// at once: it would hold a place in the kernel's queue, and others would wait behind it. A
+/// connection that fails ends alone.
+pub(super) async fn accept<B>(
+    listener: TcpListener,
+    face: impl Face<B>,
+    limits: Limits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let builder = limits.builder();
+    let mut failures = Throttled::default();
+    while let Some(next) = stop.run_until_cancelled(listener.accept()).await {
+        match next {
+            Ok((stream, peer)) => {
+                if let Some(connection) = Connection::admit(stream, peer, &limits) {
+                    let (face, builder) = (face.clone(), builder.clone());
+                    tasks.spawn(connection.serve(face, builder, limits.clone(), stop.clone()));
+                }
+            }
+            Err(error) => {
+                if let Some(times) = failures.pass() {
+                    tracing::warn!(%error, times, "a connection was not accepted");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What a client speaks, by the first bytes it sends: those of HTTP/2 are fixed (RFC 9113,
+/// section 3.4). They are looked at and left where they are.
+async fn protocol(stream: &TcpStream) -> Option<Protocol> {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const MAX_PAUSE: Duration = Duration::from_millis(640);
+    let mut first = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) if first[..n] != PREFACE[..n] => return Some(Protocol::Http1),
+            Ok(n) if n == PREFACE.len() => return Some(Protocol::Http2),
+            // A part of it: the rest is on its way, and peeking again does not wait for it.
+            Ok(_) => {
+                tokio::time::sleep(pause).await;
+                pause = MAX_PAUSE.min(2 * pause);
+            }
+        }
+    }
+}
+
+/// The source of a connection's peer.
+fn source(peer: std::net::SocketAddr) -> Source {
+    Source::of(peer.ip())
+}
