@@ -14,6 +14,7 @@
 
 mod architecture;
 mod database;
+mod edge;
 mod grpc;
 mod harness;
 mod limiter;

@@ -1,0 +1,132 @@
+//! What large requests of strangers, and of callers, cost in memory.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use keyward::domain::{CredentialId, CredentialKind};
+use keyward::proto::{access, admin};
+use keyward::secrets::Prefixes;
+use prost::Message;
+use tonic::Code;
+
+use super::served::Served;
+use crate::grpc::raw::call_with;
+
+const APPLY: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
+const BATCH: &str = "/keyward.access.v1.AccessService/BatchCheckAccess";
+/// The promise: so much more than what the server takes when it is idle.
+const MOST_KIB: u64 = 64 * 1024;
+
+/// A profile of 1 MiB that is nothing but empty scopes.
+fn profile() -> Vec<u8> {
+    let profile =
+        admin::Profile { scopes: vec![admin::Scope::default(); 524_000], ..Default::default() };
+    admin::ApplyProfileRequest { profile: Some(profile), ..Default::default() }.encode_to_vec()
+}
+
+fn batch() -> Vec<u8> {
+    let requests = vec![access::CheckAccessRequest::default(); 32_000];
+    access::BatchCheckAccessRequest { requests }.encode_to_vec()
+}
+
+/// An API key that has the right form and is that of nothing.
+fn random_key(number: usize) -> String {
+    let id = CredentialId::parse(&format!("{number:032x}")).unwrap();
+    let key = Prefixes::default().generate(CredentialKind::ApiKey, &id).unwrap();
+    format!("Bearer {}", key.expose())
+}
+
+/// The codes that so many calls at once are answered with.
+async fn codes(
+    server: &Served,
+    path: &str,
+    bytes: &[u8],
+    authorizations: &[Option<String>],
+) -> Vec<Code> {
+    let url = server.grpc_url();
+    let calls = authorizations.iter().map(|authorization| {
+        let url = &url;
+        async move {
+            let metadata: Vec<_> =
+                authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+            call_with(url, path, bytes.to_vec(), &metadata)
+                .await
+                .map_or_else(|s| s.code(), |_| Code::Ok)
+        }
+    });
+    join_all(calls).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_requests_of_strangers_cost_bounded_memory() {
+    keyward::server::raise_limit();
+    let settings = [
+        ("KEYWARD_SECRETS_HASH_QUEUE", "1"),
+        ("KEYWARD_SECRETS_WRONG_SECRETS", "0"),
+        ("KEYWARD_LIMITS_REQUEST_TIMEOUT", "5m"),
+    ];
+    let server = Served::start("true", &settings);
+    // Every thread that hashes has its memory.
+    let keys: Vec<_> = (0..16).map(|n| Some(random_key(n))).collect();
+    codes(&server, BATCH, &[], &keys).await;
+    codes(&server, BATCH, &[], &keys).await;
+    let idle = server.forget_peak();
+
+    let (profile, batch) = (profile(), batch());
+    let keys: Vec<_> = (100..300).map(|n| Some(random_key(n))).collect();
+    let nonsense = vec![Some("Bearer x".to_owned()); 48];
+    let nothing = vec![None; 48];
+    for (path, bytes, authorizations) in [
+        (APPLY, &profile, &keys[..24]),
+        (APPLY, &profile, &keys[..]),
+        (APPLY, &profile, &nonsense),
+        (APPLY, &profile, &nothing),
+        (BATCH, &batch, &keys),
+        (BATCH, &batch, &nonsense),
+        (BATCH, &batch, &nothing),
+    ] {
+        let codes = codes(&server, path, bytes, authorizations).await;
+        let refused = [Code::Unauthenticated, Code::ResourceExhausted];
+        assert!(codes.iter().all(|code| refused.contains(code)), "{path}: {codes:?}");
+        let peak = server.peak();
+        let count = authorizations.len();
+        assert!(peak <= idle + MOST_KIB, "{path} {count}: {idle} KiB -> {peak} KiB");
+    }
+
+    let client = reqwest::Client::new();
+    let form = "a&".repeat(30_000);
+    let url = format!("http://{}/oauth2/token", server.http);
+    let forms = (0..200).map(|_| {
+        let content = ("content-type", "application/x-www-form-urlencoded");
+        client.post(&url).header(content.0, content.1).body(form.clone()).send()
+    });
+    for answer in join_all(forms).await {
+        let answer = answer.unwrap();
+        assert!([400, 429].contains(&answer.status().as_u16()), "{}", answer.status());
+        assert_eq!(answer.headers()["content-type"], "application/json");
+    }
+    let peak = server.peak();
+    assert!(peak <= idle + MOST_KIB, "forms: {idle} KiB -> {peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn message_that_becomes_too_much_is_refused_before_it_is_decoded() {
+    let server = Served::start("true", &[("KEYWARD_LIMITS_REQUEST_TIMEOUT", "5m")]);
+    let token = server.admin.exchange(&server.grpc_url(), &[], &["keyward"]).await.unwrap();
+    let authorization = Some(format!("Bearer {}", token.access_token));
+    tokio::time::timeout(Duration::from_mins(5), async {
+        codes(&server, BATCH, &[], std::slice::from_ref(&authorization)).await;
+        let idle = server.forget_peak();
+        let callers = vec![authorization; 24];
+        for (path, bytes) in [(APPLY, profile()), (BATCH, batch())] {
+            let codes = codes(&server, path, &bytes, &callers).await;
+            let refused = [Code::OutOfRange, Code::ResourceExhausted];
+            assert!(codes.iter().all(|code| refused.contains(code)), "{path}: {codes:?}");
+            assert!(codes.contains(&Code::OutOfRange), "{path}: {codes:?}");
+            let peak = server.peak();
+            assert!(peak <= idle + MOST_KIB, "{path}: {idle} KiB -> {peak} KiB");
+        }
+    })
+    .await
+    .unwrap();
+}
