@@ -29,7 +29,6 @@ impl Serve {
         let config = self.options.read()?;
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
         let mut stop = StopSignal::new()?;
-        let _ignored = outlive_file_limits()?;
         raise_limit();
         let server = tokio::select! {
             server = Server::start(&config, Clock::system()) => server?,
@@ -59,13 +58,6 @@ impl Serve {
 pub(super) fn print(credential: &FirstCredential) {
     say!("export KEYWARD_CLIENT_ID={}", credential.client_id);
     say!("export KEYWARD_CLIENT_SECRET={}", credential.client_secret.expose());
-}
-
-/// A write beyond the limit of file sizes is an error like that of a full disk, which a server
-/// lives through; the signal that comes with it would end the process.
-fn outlive_file_limits() -> Result<Signal, Failure> {
-    const XFSZ: i32 = 25;
-    signal(SignalKind::from_raw(XFSZ)).map_err(Failure::new)
 }
 
 /// The signals that tell a process to stop. From its making on they kill no more, so it
