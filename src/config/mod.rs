@@ -111,6 +111,8 @@ pub struct SecretsConfig {
     pub hash_queue: Queue,
     /// How many wrong ones of one client may come from one source; `None`: any number.
     pub failure_budget: Option<Rate>,
+    /// How many of all clients may come from one source; `None`: any number.
+    pub source_failure_budget: Option<Rate>,
 }
 
 /// Bounds of requests and connections.
@@ -161,6 +163,7 @@ impl Config {
         let r = &mut reader;
         let issuer = r.optional("issuer", issuer);
         let data_dir = r.get("data_dir", "keyward-data", path);
+        let (failure_budget, source_failure_budget) = failure_budgets(r);
         let config = Self {
             issuer,
             master_key: master_key(r, &data_dir),
@@ -195,7 +198,8 @@ impl Config {
                     length: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
                     longest_wait: r.get("secrets.hash_wait", "10s", positive),
                 },
-                failure_budget: failure_budget(r),
+                failure_budget,
+                source_failure_budget,
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
             revocations: revocation::Options {
@@ -304,10 +308,13 @@ fn request_memory(value: &str) -> Result<usize, Fault> {
     within(value, 64 << 20, 64 << 30)
 }
 
-fn failure_budget(r: &mut Reader) -> Option<Rate> {
-    let most = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
+/// Of one client from one source, and of all clients from one source.
+fn failure_budgets(r: &mut Reader) -> (Option<Rate>, Option<Rate>) {
+    let of_client = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
+    let of_source = r.get("secrets.wrong_secrets_of_source", "200", |v| within(v, 0, 1_000_000));
     let window = r.get("secrets.wrong_secrets_window", "1m", failure_window);
-    (most > 0).then(|| Rate::new(most, window))
+    let budget = |most| (most > 0).then(|| Rate::new(most, window));
+    (budget(of_client), budget(of_source))
 }
 
 fn key_prefix(value: &str) -> Result<String, Fault> {

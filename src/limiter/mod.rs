@@ -152,6 +152,16 @@ impl Limiter {
         self.decide(Act::Peek, tenant, demands).await
     }
 
+    /// The same as [`Limiter::take`], counted by this process alone.
+    pub fn take_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
+        self.decide_here(Act::Take, tenant, demands)
+    }
+
+    /// What [`Limiter::take_here`] would decide. Nothing is counted.
+    pub fn peek_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
+        self.decide_here(Act::Peek, tenant, demands)
+    }
+
     /// Undoes a [`Limiter::take`] of the same demands, where it is still counted.
     pub async fn give_back(&self, tenant: &str, demands: &[Demand], taken: &Decision) {
         let counted = demands.iter().filter(|demand| taken.admitted || demand.observe_only);
@@ -203,6 +213,10 @@ impl Limiter {
             // Apart, so that those who do not ask Redis need not carry what that takes.
             return Box::pin(self.decide_together(shared, act, tenant, demands)).await;
         }
+        self.decide_here(act, tenant, demands)
+    }
+
+    fn decide_here(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
         let answer = self.0.memory.decide(act, tenant, demands, 1);
         Decision::new(answer, demands, 1, Place::Memory)
     }

@@ -1,7 +1,8 @@
 //! Hashes of secrets: argon2id (m = 19 MiB, t = 2, p = 1, OWASP's choice) under a
 //! pepper that is not in the database. Each takes tens of milliseconds of a core, so
-//! they run on threads of their own, as many at once as there are cores; a bounded number
-//! waits for a bounded time, and the rest hear at once that it is too much.
+//! they run on threads of their own, as many at once as there are cores. A bounded number
+//! waits for a bounded time, each caller and source in a lane of its own ([`Lane`]); what
+//! finds no place is refused at once.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -11,17 +12,16 @@ use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, KeyId, Params, ParamsBuilder, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
-use super::workers::{Memory, Workers};
-use super::{MasterKey, Secret, random};
+use super::workers::{Memory, Slot, Turn, Workers};
+use super::{Lane, MasterKey, Secret, random};
 use crate::error::{Error, Result};
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// What a caller hears who is turned away.
+/// The answer to those who find no place.
 const OVERLOADED: Error =
     Error::Overloaded { what: "secret hashes", retry_after: Duration::from_secs(1) };
 
@@ -38,21 +38,13 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Hasher {
     pepper: Arc<Pepper>,
-    /// One permit for each hash that runs or waits.
-    admitted: Arc<Semaphore>,
     longest_wait: Duration,
-    workers: Workers,
+    workers: Arc<Workers>,
     /// How many were begun.
     computed: Counter,
     /// A hash of nothing anyone has, for clients that do not exist.
     decoy: String,
 }
-
-/// A place in the queue of hashes: whoever has none does no other work for one either.
-#[derive(Debug)]
-pub struct Slot(
-    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
-);
 
 struct Pepper {
     key: Zeroizing<[u8; 32]>,
@@ -74,9 +66,8 @@ impl Hasher {
         let decoy = pepper.decoy()?;
         Ok(Self {
             pepper: Arc::new(pepper),
-            admitted: Arc::new(Semaphore::new(cores + queue.length)),
             longest_wait: queue.longest_wait,
-            workers: Workers::new(cores)?,
+            workers: Arc::new(Workers::new(cores, queue.length)?),
             computed: Counter::default(),
             decoy,
         })
@@ -87,41 +78,55 @@ impl Hasher {
         &self.computed
     }
 
-    /// A place in the queue, if there is one.
-    pub fn reserve(&self) -> Result<Slot> {
-        Arc::clone(&self.admitted).try_acquire_owned().map(Slot).map_err(|_| OVERLOADED)
+    /// A place in the queue, if the lane gets one.
+    pub fn reserve(&self, lane: Lane) -> Result<Slot> {
+        self.workers.reserve(lane).ok_or(OVERLOADED)
+    }
+
+    /// Waits for the turn of a place: nothing is read for a hash before it.
+    pub async fn turn(&self, slot: Slot) -> Result<Turn> {
+        slot.turn(self.longest_wait).await.ok_or(OVERLOADED)
     }
 
     /// The hash of a secret, as a PHC string.
-    pub async fn hash(&self, secret: Secret) -> Result<String> {
-        let slot = self.reserve()?;
-        self.run(slot, move |pepper, memory| pepper.hash(&secret, memory)).await?
+    pub async fn hash(&self, lane: Lane, secret: Secret) -> Result<String> {
+        let turn = self.turn(self.reserve(lane)?).await?;
+        self.run(turn, move |pepper, memory| pepper.hash(&secret, memory)).await?
     }
 
     /// Whether the secret has this hash. Without a hash (no such client, or a secret
-    /// that cannot be right) the same work is done and the answer is no.
-    pub async fn verify(&self, slot: Slot, secret: Secret, hash: Option<String>) -> Result<bool> {
+    /// that cannot be right) the same work is done and the answer is no. `wrong` is called by
+    /// the work itself: one who goes away meanwhile has presented a wrong secret all the same.
+    pub async fn verify(
+        &self,
+        turn: Turn,
+        secret: Secret,
+        hash: Option<String>,
+        wrong: impl FnOnce() + Send + 'static,
+    ) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        let matches =
-            self.run(slot, move |pepper, memory| pepper.verify(&secret, &hash, memory)).await??;
-        Ok(known && matches)
+        self.run(turn, move |pepper, memory| {
+            let right = pepper.verify(&secret, &hash, memory)? && known;
+            if !right {
+                wrong();
+            }
+            Ok(right)
+        })
+        .await?
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        slot: Slot,
+        turn: Turn,
         work: impl FnOnce(&Pepper, &mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         let (pepper, computed) = (Arc::clone(&self.pepper), self.computed.clone());
-        let job = move |memory: &mut Memory| {
+        turn.run(move |memory: &mut Memory| {
             computed.inc();
-            let outcome = work(&pepper, memory);
-            // Held by the work itself: a caller who goes away makes no room early.
-            drop(slot);
-            outcome
-        };
-        self.workers.run(self.longest_wait, job).await?.ok_or(OVERLOADED)
+            work(&pepper, memory)
+        })
+        .await
     }
 }
 

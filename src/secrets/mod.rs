@@ -6,6 +6,7 @@
 pub mod authenticator;
 pub mod format;
 pub mod hashing;
+pub mod lanes;
 pub mod master_key;
 pub mod page_token;
 pub mod random;
@@ -15,8 +16,10 @@ pub mod workers;
 
 pub use authenticator::Authenticator;
 pub use format::{Prefixes, Secret};
-pub use hashing::{Hasher, Queue, Slot};
+pub use hashing::{Hasher, Queue};
+pub use lanes::Lane;
 pub use master_key::MasterKey;
 pub use page_token::PageTokens;
 pub use sealing::Sealer;
 pub use verified::{Presented, Tagger, Verified};
+pub use workers::{Slot, Turn};

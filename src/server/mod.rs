@@ -159,6 +159,7 @@ pub async fn build_service(
             None => Limiter::in_memory(clock.clone()),
         },
         failure_budget: config.secrets.failure_budget,
+        source_failure_budget: config.secrets.source_failure_budget,
         redis,
         store: store.clone(),
         master_key: master_key(config, store).await?,
@@ -293,7 +294,7 @@ impl Server {
         self.every(USAGE, |service| async move { service.write_usage().await });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
         self.every(SWEEP, |service| async move {
-            service.limiter().sweep();
+            service.sweep();
             Ok(())
         });
         let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::believed::Believed;
 use super::limiting::Act;
 use super::tokens::Token;
-use super::{Caller, Proof, Service};
+use super::{Caller, Service};
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
     LimitLevel, LimitsOf, Principal, RequestPath, Requirement, UseKind, most_items,
@@ -41,7 +41,7 @@ impl Service {
         question: &AccessQuestion,
     ) -> Result<Access> {
         caller.require_verifier()?;
-        let known = match self.know(token, question).await? {
+        let known = match self.know(caller, token, question).await? {
             Ok(known) => known,
             Err(refused) => return Ok(refused),
         };
@@ -119,19 +119,19 @@ impl Service {
     /// Whose token or key it is; or what is answered where that is not certain.
     async fn know(
         &self,
+        caller: &Caller,
         token: &Secret,
         question: &AccessQuestion,
     ) -> Result<Result<Known, Access>> {
         if self.prefixes.looks_like_api_key(token.expose()) {
-            let proof = Proof::ApiKey(token.clone());
-            return match self.authenticate_client(proof, question.source).await {
+            return match self.authenticate_key(caller, token, question.source).await {
                 Ok(client) => Ok(Ok(Known::by_key(client))),
                 Err(Error::InvalidClient) => Ok(Err(unknown(Outcome::InvalidToken, MAX_AGE))),
                 Err(Error::RateLimited { retry_after, .. }) => Ok(Err(Access {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::TooManyFailures, Duration::ZERO)
                 })),
-                // One stranger's keys must not spoil the answers to others of the same batch.
+                // One source's keys must not spoil the answers to others of the same batch.
                 Err(Error::Overloaded { retry_after, .. }) => Ok(Err(Access {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::Overloaded, Duration::ZERO)

@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::error::{Error, Need, Result};
 use crate::revocation::Index;
-use crate::secrets::Secret;
+use crate::secrets::{Lane, Secret};
 
 /// An authenticated caller and what he may do.
 #[derive(Clone, Debug)]
@@ -135,13 +135,27 @@ impl Caller {
         Error::PermissionDenied(Need::EnabledUser(name))
     }
 
+    /// The calling application's name, or Keyward's.
+    pub(super) fn service(&self) -> String {
+        match &self.identity {
+            Identity::Keyward => "keyward".to_owned(),
+            Identity::Application { standing, .. } => standing.client.subject.to_string(),
+        }
+    }
+
+    /// Where the hashes of secrets that this caller creates wait: apart for each user that a
+    /// service acts for.
+    pub(super) fn lane(&self) -> Lane {
+        Lane::Caller(match &self.user {
+            None => self.service(),
+            Some(user) => format!("{} for {user}", self.service()),
+        })
+    }
+
     /// As the audit log tells it.
     pub(super) fn actor(&self) -> Actor {
         Actor {
-            service: match &self.identity {
-                Identity::Keyward => "keyward".to_owned(),
-                Identity::Application { standing, .. } => standing.client.subject.to_string(),
-            },
+            service: self.service(),
             user: self.user.clone(),
             address: self.address.map(|address| address.to_string()),
         }

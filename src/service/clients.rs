@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Service;
-use crate::domain::{Client, CredentialId, CredentialKind};
+use super::failures::Blame;
+use super::{Caller, Service};
+use crate::domain::{Client, CredentialId, CredentialKind, Source};
 use crate::error::{Error, Result};
-use crate::secrets::{Secret, Slot};
+use crate::secrets::{Lane, Secret, Turn};
 
 /// How a client proves itself.
 #[derive(Clone, Debug)]
@@ -24,27 +25,63 @@ pub enum Proof {
     ApiKey(Secret),
 }
 
+/// Where a secret was presented.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    /// From where, if that is known.
+    source: Option<IpAddr>,
+    /// The caller who asks about the secret, unless it is their own.
+    asked_by: Option<&'a Caller>,
+}
+
+impl Origin<'_> {
+    /// A secret waits with others from the same source, even if a known caller passes it on.
+    /// Without a source, it waits with others that the same application asks about.
+    fn lane(self) -> Lane {
+        match (self.source, self.asked_by) {
+            (Some(source), _) => Lane::Source(Source::of(source)),
+            (None, Some(caller)) => Lane::AskedBy(caller.service()),
+            (None, None) => Lane::Unknown,
+        }
+    }
+}
+
 impl Service {
     /// The client that this proves, if it is one that may do anything now. Unknown,
     /// wrong, disabled, expired: the error is the same, and so is the work, except that
     /// what cannot be a secret at all (its form is no secret) costs nothing. Too many wrong
-    /// ones of one client from one source are refused unread. A secret that was right a while
-    /// ago is no guess, and costs no hash.
+    /// ones from one source, of one client or of all, are refused unread. A secret that was
+    /// right a while ago is no guess, and costs no hash.
     pub async fn authenticate_client(
         &self,
         proof: Proof,
         source: Option<IpAddr>,
     ) -> Result<Arc<Client>> {
+        self.authenticate(proof, Origin { source, asked_by: None }).await
+    }
+
+    /// The same for an API key that a caller asks about: of another, who is at this address.
+    pub(super) async fn authenticate_key(
+        &self,
+        caller: &Caller,
+        key: &Secret,
+        source: Option<IpAddr>,
+    ) -> Result<Arc<Client>> {
+        let origin = Origin { source, asked_by: Some(caller) };
+        self.authenticate(Proof::ApiKey(key.clone()), origin).await
+    }
+
+    async fn authenticate(&self, proof: Proof, origin: Origin<'_>) -> Result<Arc<Client>> {
         let (id, secret) = self.plausible(proof).ok_or(Error::InvalidClient)?;
         match self.proven(&id, &secret).await? {
             Some(client) => Ok(client),
-            None => Box::pin(self.prove(&id, &secret, source)).await,
+            None => Box::pin(self.prove(&id, &secret, origin)).await,
         }
     }
 
     /// The client, if it is known here that this is one of its secrets.
     async fn proven(&self, id: &CredentialId, secret: &Secret) -> Result<Option<Arc<Client>>> {
-        // Whoever guesses has nothing read for him before it is his turn.
+        // Nothing is read for a guess before its turn.
         if !self.snapshots.holds(id) {
             return Ok(None);
         }
@@ -63,13 +100,15 @@ impl Service {
         &self,
         id: &CredentialId,
         secret: &Secret,
-        source: Option<IpAddr>,
+        origin: Origin<'_>,
     ) -> Result<Arc<Client>> {
-        let slot = self.hasher.reserve()?;
-        let guess = self.begin_guess(id, source).await?;
+        let blame = self.failures.require_source(origin.source)?;
+        let slot = self.hasher.reserve(origin.lane())?;
+        let guess = self.begin_guess(id, origin.source).await?;
+        let turn = self.hasher.turn(slot).await?;
         let read = self.client_afresh(id).await?;
         let version = read.as_ref().and_then(|client| accepted(client, secret, self.now()));
-        if !self.is_right(slot, id, read.as_deref().zip(version), secret).await? {
+        if !self.is_right((turn, blame), id, read.as_deref().zip(version), secret).await? {
             guess.failed().await;
             return Err(Error::InvalidClient);
         }
@@ -83,7 +122,7 @@ impl Service {
     /// same.
     async fn is_right(
         &self,
-        slot: Slot,
+        (turn, blame): (Turn, Blame),
         id: &CredentialId,
         wanted: Option<(&Client, i64)>,
         secret: &Secret,
@@ -94,7 +133,7 @@ impl Service {
                 return Ok(true);
             }
             let hash = self.hash_of(id, wanted.map(|(_, version)| version)).await?;
-            let matches = self.hasher.verify(slot, secret.clone(), hash).await?;
+            let matches = self.hasher.verify(turn, secret.clone(), hash, || blame.count()).await?;
             if let (true, Some((client, version))) = (matches, wanted) {
                 self.proofs.tell(client, version, secret).await?;
             }

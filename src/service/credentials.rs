@@ -59,7 +59,7 @@ impl Service {
             drop(reading);
 
             let secret = self.prefixes.generate(new.kind, &name.credential)?;
-            let record = self.record_of(&secret).await?;
+            let record = self.record_of(caller, &secret).await?;
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
             check_new(&mut ledger, &authority, application, policy).await?;

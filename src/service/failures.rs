@@ -1,6 +1,9 @@
-//! Wrong secrets: so many of one client from one source, and no more. Others, and the
-//! same client from elsewhere, are not touched. Guesses made at once are no way around it:
-//! what is being hashed counts as a guess until it has turned out to be right.
+//! Wrong secrets. There is a budget for those of one client from one source, counted over all
+//! replicas: others, and the same client from elsewhere, are not touched. Guesses made at once
+//! are no way around it: what is being hashed counts as a guess until it has turned out to be
+//! right. And there is a budget for those of all clients from one source, counted by each server
+//! for itself: it bounds how many hashes one source can cause, and so it may be exceeded by the
+//! guesses that are in the queue when it is used up.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,9 +15,14 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Service;
+use crate::clock::Clock;
 use crate::domain::{CredentialId, Source};
 use crate::error::{Error, Result};
-use crate::limiter::{Demand, Rate};
+use crate::limiter::{Decision, Demand, Limiter, Rate};
+
+/// How many sources are told apart by their wrong secrets. Beyond that, those are forgotten whose
+/// last wrong one was longest ago.
+const MAX_SOURCES: usize = 100_000;
 
 /// Wrong secrets, and guesses under way on this server.
 #[derive(Debug)]
@@ -23,7 +31,20 @@ pub(super) struct Failures {
     budget: Option<Rate>,
     longest_wait: Duration,
     under_way: Mutex<HashMap<Whose, Guesses>>,
+    /// How many wrong ones of all clients may come from one source.
+    of_source: Option<Arc<SourceBudget>>,
 }
+
+/// Wrong secrets of all clients, by source.
+#[derive(Debug)]
+struct SourceBudget {
+    rate: Rate,
+    counts: Limiter,
+}
+
+/// Counts a wrong secret for the source that presented it.
+#[derive(Clone, Debug)]
+pub(super) struct Blame(Option<(Arc<SourceBudget>, Source)>);
 
 /// Of which client, and from where.
 type Whose = (CredentialId, Source);
@@ -56,7 +77,35 @@ struct CountedGuess<'a> {
 
 impl Failures {
     pub(super) fn new(budget: Option<Rate>, longest_wait: Duration) -> Self {
-        Self { budget, longest_wait, under_way: Mutex::default() }
+        Self { budget, longest_wait, under_way: Mutex::default(), of_source: None }
+    }
+
+    /// The same with a budget for those of all clients from one source.
+    pub(super) fn with_budget_of_source(self, budget: Option<Rate>, clock: Clock) -> Self {
+        let counts = || Limiter::with_room(clock, MAX_SOURCES);
+        let of_source = budget.map(|rate| Arc::new(SourceBudget { rate, counts: counts() }));
+        Self { of_source, ..self }
+    }
+
+    /// Lets a source make a guess, unless its budget is used up. Asks memory alone.
+    pub(super) fn require_source(&self, source: Option<IpAddr>) -> Result<Blame> {
+        let (Some(budget), Some(source)) = (&self.of_source, source) else {
+            return Ok(Blame(None));
+        };
+        let source = Source::of(source);
+        let decision = budget.counts.peek_here(&source.to_string(), &[budget.demand()]);
+        if decision.admitted {
+            Ok(Blame(Some((Arc::clone(budget), source))))
+        } else {
+            Err(refusal("wrong secrets from this address", budget.rate, &decision))
+        }
+    }
+
+    /// Forgets sources whose wrong secrets were long ago.
+    pub(super) fn sweep(&self) {
+        if let Some(budget) = &self.of_source {
+            budget.counts.sweep();
+        }
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashMap<Whose, Guesses>> {
@@ -76,6 +125,32 @@ impl Failures {
             whose,
             placed: false,
         }
+    }
+}
+
+impl SourceBudget {
+    fn demand(&self) -> Demand {
+        let key = "wrong secrets".to_owned();
+        Demand { key, rate: self.rate, cost: 1, observe_only: false }
+    }
+}
+
+impl Blame {
+    /// The secret was wrong.
+    pub(super) fn count(self) {
+        if let Self(Some((budget, source))) = self {
+            budget.counts.take_here(&source.to_string(), &[budget.demand()]);
+        }
+    }
+}
+
+fn refusal(name: &str, rate: Rate, decision: &Decision) -> Error {
+    Error::RateLimited {
+        policy: "wrong-secrets",
+        name: name.to_owned(),
+        limit: rate.most(),
+        window: rate.window(),
+        retry_after: decision.wait,
     }
 }
 
@@ -146,13 +221,8 @@ impl Service {
             let demand = std::slice::from_ref(&guess.demand);
             let decision = self.limiter.peek(guess.whose.0.as_str(), demand).await;
             if !decision.admitted {
-                return Err(Error::RateLimited {
-                    policy: "wrong-secrets",
-                    name: "wrong secrets of this client".to_owned(),
-                    limit: guess.demand.rate.most(),
-                    window: guess.demand.rate.window(),
-                    retry_after: decision.wait,
-                });
+                let rate = guess.demand.rate;
+                return Err(refusal("wrong secrets of this client", rate, &decision));
             }
             let left = decision.standings.first().map_or(1, |standing| standing.remaining);
             if placed <= left.max(1) {

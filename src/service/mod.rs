@@ -92,6 +92,8 @@ pub struct Parts {
     pub limiter: Limiter,
     /// How many wrong secrets of one client may come from one source; `None`: any number.
     pub failure_budget: Option<Rate>,
+    /// How many of all clients may come from one source; `None`: any number.
+    pub source_failure_budget: Option<Rate>,
 }
 
 /// Keyward's use cases.
@@ -138,6 +140,8 @@ impl Service {
             revocations: Arc::new(live),
             steady: SteadyTime::new(parts.clock.clone()),
             store: parts.store,
+            failures: failures::Failures::new(parts.failure_budget, parts.hash_queue.longest_wait)
+                .with_budget_of_source(parts.source_failure_budget, parts.clock.clone()),
             clock: parts.clock,
             issuer: parts.issuer,
             signing_algorithm: parts.signing_algorithm,
@@ -149,7 +153,6 @@ impl Service {
             redis: parts.redis,
             writable: readiness::Writable::default(),
             exceeded: Family::default(),
-            failures: failures::Failures::new(parts.failure_budget, parts.hash_queue.longest_wait),
             keys: RwLock::default(),
         };
         service.refresh_signing_keys().await?;
@@ -175,6 +178,12 @@ impl Service {
     /// What counts requests, tokens and wrong secrets.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
+    }
+
+    /// Forgets limits and budgets that say nothing any more. To be called now and then.
+    pub fn sweep(&self) {
+        self.limiter.sweep();
+        self.failures.sweep();
     }
 
     /// Counts what goes beyond limits.

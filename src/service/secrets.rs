@@ -34,7 +34,7 @@ impl Service {
             seen.rotation_end(self.now(), overlap)?;
             drop(reading);
             let secret = self.generate_unlike(&seen)?;
-            let mut record = self.record_of(&secret).await?;
+            let mut record = self.record_of(caller, &secret).await?;
 
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
@@ -111,10 +111,10 @@ impl Service {
     }
 
     /// What is kept of a credential's first secret.
-    pub(super) async fn record_of(&self, secret: &Secret) -> Result<SecretRecord> {
+    pub(super) async fn record_of(&self, caller: &Caller, secret: &Secret) -> Result<SecretRecord> {
         Ok(SecretRecord {
             version: 1,
-            hash: self.hasher.hash(secret.clone()).await?,
+            hash: self.hasher.hash(caller.lane(), secret.clone()).await?,
             last_four: secret.last_four(),
             sealed: None,
             created_at: self.now(),

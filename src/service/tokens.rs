@@ -128,7 +128,7 @@ impl Service {
     /// (RFC 7662).
     pub async fn introspect(&self, caller: &Caller, token: &Secret) -> Result<Option<TokenInfo>> {
         let (client, info) = if self.prefixes.looks_like_api_key(token.expose()) {
-            match self.authenticate_client(Proof::ApiKey(token.clone()), None).await {
+            match self.authenticate_key(caller, token, None).await {
                 Ok(client) => {
                     let info = self.info_of_key(&client);
                     (client, info)

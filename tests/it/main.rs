@@ -24,4 +24,5 @@ mod process;
 mod redis;
 mod replicas;
 mod store;
+mod strangers;
 mod verifier;
