@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::auth::source;
 use super::streams::{Messages, Source};
 use super::{Face, convert};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ impl Source for JwksWatch {
     type Message = WatchJwksResponse;
 
     async fn next(&mut self) -> Result<Self::Message> {
-        let jwks = encode(&JwksWatch::next(self).await)?;
+        let jwks = encode(&JwksWatch::next(self).await?)?;
         Ok(WatchJwksResponse { jwks, max_age: max_age() })
     }
 }
@@ -33,9 +34,16 @@ impl KeyService for Face {
 
     async fn watch_jwks(
         &self,
-        _request: Request<WatchJwksRequest>,
+        request: Request<WatchJwksRequest>,
     ) -> Result<Response<Self::WatchJwksStream>, Status> {
-        Ok(Response::new(self.streaming.messages(self.service.watch_jwks()?)))
+        // No caller is needed, but one who is named must be who they say.
+        let caller = if request.metadata().contains_key("authorization") {
+            Some(self.caller(&request).await?)
+        } else {
+            None
+        };
+        let watch = self.service.watch_jwks(caller.as_ref(), source(&request))?;
+        Ok(Response::new(self.streaming.messages(watch)))
     }
 }
 

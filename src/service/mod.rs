@@ -17,6 +17,7 @@ mod grants;
 mod history;
 mod limiting;
 mod lists;
+mod places;
 mod policies;
 mod profiles;
 mod proofs;

@@ -1,16 +1,18 @@
 //! Watching: what is revoked, as it happens, and the key set whenever it changes. A watcher
-//! holds a place in a list and no messages: who does not ask costs nothing but that.
+//! holds a place in a list and no messages: one that does not ask costs nothing but that.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::callers::Standing;
+use super::places::{Permit, Places};
 use super::{Caller, Service};
-use crate::domain::Revocation;
+use crate::domain::{Revocation, Source};
 use crate::error::{Error, Result};
 use crate::keys::Jwks;
 use crate::revocation::{Cursor, Live};
@@ -19,32 +21,50 @@ use crate::revocation::{Cursor, Live};
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The most revocations told at once.
 const MOST_AT_ONCE: usize = 500;
-/// How many may watch at once, of each kind.
-const MOST_WATCHERS: usize = 1024;
-/// What one too many is told to wait.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How many streams of one kind callers may have who may verify tokens, in all and of one
+/// application: a credential that leaked takes a part and not all.
+const MAX_KNOWN: usize = 4096;
+const MAX_OF_APPLICATION: usize = MAX_KNOWN / 4;
+/// How many anonymous streams there may be, in all and from one source.
+const MAX_ANONYMOUS: usize = 2048;
+const MAX_OF_SOURCE: usize = 64;
 
-/// Room for those who watch.
+/// Room for those who watch. Each kind has its own, and the anonymous streams have theirs: they
+/// need no permission, and keep no one else out.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    revocations: Arc<Semaphore>,
-    /// Apart, since these need no permission and could keep the others out.
-    jwks: Arc<Semaphore>,
+    revocations: Arc<Places<String>>,
+    jwks: Arc<Places<String>>,
+    anonymous_jwks: Arc<Places<Option<Source>>>,
 }
 
 impl Default for Watchers {
     fn default() -> Self {
-        let room = || Arc::new(Semaphore::new(MOST_WATCHERS));
-        Self { revocations: room(), jwks: room() }
+        let known = || Arc::new(Places::new(MAX_KNOWN, MAX_OF_APPLICATION));
+        let anonymous = Arc::new(Places::new(MAX_ANONYMOUS, MAX_OF_SOURCE));
+        Self { revocations: known(), jwks: known(), anonymous_jwks: anonymous }
     }
 }
 
-fn admit(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    let permit = Arc::clone(room).try_acquire_owned();
-    permit.map_err(|_| Error::Overloaded { what: "streams", retry_after: RETRY_AFTER })
+impl Watchers {
+    fn revocations(&self, caller: &Caller) -> Result<Permit> {
+        self.revocations.take(caller.service(), "streams of this application")
+    }
+
+    fn jwks(&self, caller: Option<&Caller>, source: Option<IpAddr>) -> Result<Permit> {
+        match caller {
+            Some(caller) if caller.require_verifier().is_ok() => {
+                self.jwks.take(caller.service(), "streams of this application")
+            }
+            _ => {
+                let source = source.map(Source::of);
+                self.anonymous_jwks.take(source, "anonymous streams from this address")
+            }
+        }
+    }
 }
 
-/// Somebody who is told what is revoked.
+/// A stream that tells what is revoked.
 #[derive(Debug)]
 pub struct RevocationWatch {
     service: Arc<Service>,
@@ -52,7 +72,7 @@ pub struct RevocationWatch {
     news: watch::Receiver<i64>,
     place: Cursor,
     phase: Phase,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,19 +118,28 @@ impl Service {
             news: self.revocations.news(),
             place,
             phase,
-            _permit: admit(&self.watchers.revocations)?,
+            _permit: self.watchers.revocations(caller)?,
         })
     }
 
     /// How many are told what is revoked.
     pub fn watching(&self) -> usize {
-        MOST_WATCHERS - self.watchers.revocations.available_permits()
+        self.watchers.revocations.taken()
     }
 
-    /// Begins to tell the key set.
-    pub fn watch_jwks(self: &Arc<Self>) -> Result<JwksWatch> {
-        let permit = admit(&self.watchers.jwks)?;
-        Ok(JwksWatch { service: Arc::clone(self), told: None, _permit: permit })
+    /// Begins to tell the key set, which is public. Callers who may verify tokens have places
+    /// of their own; all others share those of their source.
+    pub fn watch_jwks(
+        self: &Arc<Self>,
+        caller: Option<&Caller>,
+        source: Option<IpAddr>,
+    ) -> Result<JwksWatch> {
+        Ok(JwksWatch {
+            _permit: self.watchers.jwks(caller, source)?,
+            service: Arc::clone(self),
+            standing: caller.and_then(Caller::standing).cloned(),
+            sent: None,
+        })
     }
 }
 
@@ -119,7 +148,7 @@ impl RevocationWatch {
     pub async fn next(&mut self) -> Result<News> {
         let live: &Live = &self.service.revocations;
         live.ensure_fresh().await?;
-        // He who may not ask any more hears no more.
+        // The stream ends with the right to ask for it.
         if let Some(standing) = &self.standing {
             standing.require(live.index(), self.service.now())?;
         }
@@ -167,22 +196,27 @@ impl RevocationWatch {
     }
 }
 
-/// Somebody who is told the key set whenever it changes.
+/// A stream that tells the key set whenever it changes.
 #[derive(Debug)]
 pub struct JwksWatch {
     service: Arc<Service>,
-    told: Option<Jwks>,
-    _permit: OwnedSemaphorePermit,
+    standing: Option<Standing>,
+    sent: Option<Jwks>,
+    _permit: Permit,
 }
 
 impl JwksWatch {
-    /// The key set, when it is another one than was told.
-    pub async fn next(&mut self) -> Jwks {
+    /// The key set, as soon as it is not the one that was sent last. Fails when the caller has no
+    /// right to call any more: a credential that was revoked keeps no place.
+    pub async fn next(&mut self) -> Result<Jwks> {
         loop {
+            if let Some(standing) = &self.standing {
+                standing.require(self.service.revocations.index(), self.service.now())?;
+            }
             let jwks = self.service.jwks();
-            if self.told.as_ref() != Some(&jwks) {
-                self.told = Some(jwks.clone());
-                return jwks;
+            if self.sent.as_ref() != Some(&jwks) {
+                self.sent = Some(jwks.clone());
+                return Ok(jwks);
             }
             // Keys come and go by the clock too, and seldom.
             tokio::time::sleep(HEARTBEAT).await;

@@ -1,6 +1,7 @@
 //! What strangers send takes nothing from those who are known, nor from other strangers.
 
 mod secrets;
+mod streams;
 
 use std::time::Duration;
 
