@@ -1,7 +1,8 @@
-//! Who keeps the knowledge up: connects, reads the keys and the list of revocations, goes on
-//! where it was when the connection breaks, and proves itself anew before its token ends.
+//! Keeps the knowledge up to date: connects, reads the keys and the list of revocations, goes on
+//! where it was when the connection breaks, and gets another token before its own ends.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,28 +14,31 @@ use tonic::{Code, Status, Streaming};
 use super::feed::Place;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{Authorization, Link};
-use super::trouble::{Backoff, Trouble};
+use super::trouble::{Backoff, Trouble, jittered};
 use crate::clock::{Clock, Stopwatch};
-use crate::proto::access::WatchRevocationsResponse;
+use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
+use crate::secrets::Secret;
 
 /// There is a message each second: after so long a silence the connection is given up. What
 /// comes late may have lain somewhere, and is not believed to be new.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Who was served so long was not sent away: the next pause is a short one again.
+/// After so long a session the next pause is a short one again.
 const STEADY: Duration = Duration::from_secs(10);
 /// How old a key set may become that nobody renews, if the server does not say.
 const DEFAULT_MAX_AGE: Duration = Duration::from_mins(5);
 
-/// How it goes, for whoever waits for it.
+/// How it goes, for those who wait for it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Keys and list have been read.
     pub(super) ready: bool,
     /// Why the feed is not followed; none while it is.
     pub(super) trouble: Option<Trouble>,
+    /// Why the keys are not followed; none while they are.
+    pub(super) keys_trouble: Option<Trouble>,
 }
 
-/// Whoever keeps the knowledge up.
+/// Keeps the knowledge up to date.
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) endpoint: Endpoint,
@@ -48,6 +52,7 @@ pub(super) struct Follower {
 /// A stream of revocations.
 struct Revocations {
     messages: Streaming<WatchRevocationsResponse>,
+    bearer: Secret,
     /// When it was asked for, until the first message came: that is not older.
     asked: Option<Duration>,
     /// Since the last message.
@@ -78,7 +83,7 @@ impl Follower {
         let link = Link::open(&self.endpoint).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,
-            never = self.follow_keys(&link) => match never {},
+            never = Box::pin(self.follow_keys(&link)) => match never {},
         }
     }
 
@@ -89,7 +94,8 @@ impl Follower {
         loop {
             tokio::select! {
                 message = stream.next() => {
-                    let message = message.map_err(|status| self.sent_away(status))?;
+                    let message =
+                        message.map_err(|status| self.sent_away(status, &stream.bearer))?;
                     self.apply(message, &mut stream)?;
                 }
                 fresh = &mut renewed => {
@@ -115,7 +121,7 @@ impl Follower {
             return Err(Trouble::Refused(broken.to_string()));
         }
         drop(place);
-        self.report();
+        self.feed_followed();
         Ok(())
     }
 
@@ -126,7 +132,8 @@ impl Follower {
         let cursor = self.place().cursor();
         let stream = link.watch_revocations(cursor, &bearer).await;
         Ok(Revocations {
-            messages: stream.map_err(|status| self.sent_away(status))?,
+            messages: stream.map_err(|status| self.sent_away(status, &bearer))?,
+            bearer,
             asked: Some(asked),
             silent: Stopwatch::start(),
         })
@@ -137,10 +144,7 @@ impl Follower {
     async fn renewed(&self, link: &Link) -> Revocations {
         let mut backoff = Backoff::default();
         loop {
-            match self.authorization.lasts() {
-                Some(left) => sleep(left).await,
-                None => std::future::pending().await,
-            }
+            self.authorization.nears_its_end().await;
             match self.begin(link).await {
                 Ok(stream) => return stream,
                 Err(trouble) => backoff.pause(&trouble).await,
@@ -149,10 +153,10 @@ impl Follower {
     }
 
     /// What it means that the server ended a stream, or did not begin it.
-    fn sent_away(&self, status: Status) -> Trouble {
+    fn sent_away(&self, status: Status, bearer: &Secret) -> Trouble {
         match status.code() {
             // Expired, or revoked: with another one it may go on.
-            Code::Unauthenticated => self.authorization.forget(),
+            Code::Unauthenticated => self.authorization.forget(bearer),
             // The list goes on without us, or is another one.
             Code::OutOfRange | Code::InvalidArgument => self.place().lose(),
             _ => {}
@@ -160,59 +164,123 @@ impl Follower {
         Trouble::from(status)
     }
 
-    /// Keeps the keys up, as long as there is a connection.
+    /// Keeps the keys up to date, as long as there is a connection. While the server does not
+    /// let them be watched, they are asked for now and then.
     async fn follow_keys(&self, link: &Link) -> Infallible {
         let mut backoff = Backoff::default();
+        let mut due = Duration::ZERO;
         loop {
             let session = Stopwatch::start();
-            let trouble = match self.read_keys(link).await {
+            let trouble = match self.watch_keys(link).await {
                 Ok(never) => match never {},
                 Err(trouble) => trouble,
             };
             self.knowledge.lose_keys();
-            tracing::debug!(cause = trouble.clone().into_words(), "keys are not followed");
+            let mut cause = format!("the keys cannot be watched: {}", trouble.clone().into_words());
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
             }
-            backoff.pause(&trouble).await;
+            let mut pause = backoff.next(&trouble);
+            if self.knowledge.now() >= due {
+                match self.ask_for_keys(link).await {
+                    Ok(max_age) => due = self.knowledge.now() + jittered(max_age / 2),
+                    Err(trouble) => {
+                        let words = trouble.into_words();
+                        cause = format!("{cause}; and they were not to be had by asking: {words}");
+                    }
+                }
+            }
+            self.tell_of_keys(Trouble::Away(cause));
+            let left = due.saturating_sub(self.knowledge.now());
+            if !left.is_zero() {
+                pause = pause.min(left);
+            }
+            sleep(pause).await;
         }
     }
 
-    async fn read_keys(&self, link: &Link) -> Result<Infallible, Trouble> {
-        let mut stream = link.watch_keys().await?;
+    /// Watches the keys, under one token after the other.
+    async fn watch_keys(&self, link: &Link) -> Result<Infallible, Trouble> {
         loop {
-            let Some(message) = stream.message().await? else {
-                return Err(Trouble::away("it ended the stream of keys"));
+            let bearer = self.authorization.bearer(link).await?;
+            let sent_away = |status: Status| {
+                if status.code() == Code::Unauthenticated {
+                    self.authorization.forget(&bearer);
+                }
+                Trouble::from(status)
             };
-            let max_age = message.max_age.and_then(|age| Duration::try_from(age).ok());
-            let keys = Keys::parse(&message.jwks, max_age.unwrap_or(DEFAULT_MAX_AGE));
-            match keys.filter(|keys| !keys.is_empty()) {
-                Some(keys) => self.knowledge.take_keys(keys),
-                None => return Err(Trouble::away("it publishes no key that can be used")),
+            let mut stream = link.watch_keys(&bearer).await.map_err(sent_away)?;
+            // The server sends the keys at once.
+            let first = timeout(SILENCE, stream.message()).await;
+            let late = |_| Trouble::away("it accepts a stream of keys and sends none");
+            let mut message = first.map_err(late)?;
+            let mut end = pin!(self.authorization.nears_its_end());
+            loop {
+                let sent = message.map_err(sent_away)?;
+                let sent = sent.ok_or_else(|| Trouble::away("it ended the stream of keys"))?;
+                let WatchJwksResponse { jwks, max_age } = sent;
+                self.take_keys(&jwks, max_age)?;
+                self.keys_followed();
+                tokio::select! {
+                    next = stream.message() => message = next,
+                    // The next stream begins with the keys as they are then.
+                    () = &mut end => break,
+                }
             }
-            self.report();
         }
+    }
+
+    /// Asks for the keys once; how long they may be kept.
+    async fn ask_for_keys(&self, link: &Link) -> Result<Duration, Trouble> {
+        let GetJwksResponse { jwks, max_age } = link.keys(self.authorization.held()).await?;
+        let max_age = self.take_keys(&jwks, max_age)?;
+        self.knowledge.lose_keys();
+        self.report();
+        Ok(max_age)
+    }
+
+    /// Takes in a key set of now; how long it may be kept.
+    fn take_keys(
+        &self,
+        jwks: &str,
+        max_age: Option<prost_types::Duration>,
+    ) -> Result<Duration, Trouble> {
+        let max_age = max_age.and_then(|age| Duration::try_from(age).ok());
+        let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
+        let keys = Keys::parse(jwks, max_age).filter(|keys| !keys.is_empty());
+        let keys = keys.ok_or_else(|| Trouble::away("it publishes no key that can be used"))?;
+        self.knowledge.take_keys(keys);
+        Ok(max_age)
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those who wait that something was heard.
+    /// Says that the list has been read on, or that there are keys.
     fn report(&self) {
         let ready = self.knowledge.is_complete();
         self.progress.send_if_modified(|progress| {
-            let news = progress.trouble.is_some() || progress.ready != ready;
-            if progress.trouble.take().is_some() {
-                tracing::info!("revocations are followed again");
-            }
+            let news = progress.ready != ready;
             progress.ready = ready;
             news
         });
     }
 
-    /// Tells that the feed is not followed: the log hears of it when it begins, and when the
-    /// reason is another one.
+    /// Says that the feed is followed.
+    fn feed_followed(&self) {
+        self.progress.send_if_modified(|progress| {
+            let again = progress.trouble.take().is_some();
+            if again {
+                tracing::info!("revocations are followed again");
+            }
+            again
+        });
+        self.report();
+    }
+
+    /// Says that the feed is not followed. It is logged when that begins, and when the reason
+    /// is another one.
     fn tell(&self, trouble: &Trouble) {
         self.progress.send_if_modified(|progress| {
             let news = progress.trouble.as_ref() != Some(trouble);
@@ -220,6 +288,30 @@ impl Follower {
                 let cause = trouble.clone().into_words();
                 tracing::warn!(cause, "revocations are not followed");
                 progress.trouble = Some(trouble.clone());
+            }
+            news
+        });
+    }
+
+    /// Says that the keys are followed.
+    fn keys_followed(&self) {
+        self.progress.send_if_modified(|progress| {
+            let again = progress.keys_trouble.take().is_some();
+            if again {
+                tracing::info!("keys are followed again");
+            }
+            again
+        });
+        self.report();
+    }
+
+    /// Says that the keys are not followed; it is logged as for the feed.
+    fn tell_of_keys(&self, trouble: Trouble) {
+        self.progress.send_if_modified(|progress| {
+            let news = progress.keys_trouble.as_ref() != Some(&trouble);
+            if news {
+                tracing::warn!(cause = trouble.clone().into_words(), "keys are not followed");
+                progress.keys_trouble = Some(trouble);
             }
             news
         });

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
@@ -15,7 +15,8 @@ use crate::domain::{Audience, ScopeName};
 use crate::proto::access::key_service_client::KeyServiceClient;
 use crate::proto::access::revocation_service_client::RevocationServiceClient;
 use crate::proto::access::{
-    WatchJwksRequest, WatchJwksResponse, WatchRevocationsRequest, WatchRevocationsResponse,
+    GetJwksRequest, GetJwksResponse, WatchJwksRequest, WatchJwksResponse, WatchRevocationsRequest,
+    WatchRevocationsResponse,
 };
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
@@ -24,6 +25,8 @@ use crate::secrets::Secret;
 
 /// How long the server may take to answer a call, or to begin a stream.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for another token where there is none, or one without a life.
+const NO_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Link(Channel);
 pub(super) struct Authorization {
     access: Access,
     token: Mutex<Option<Token>>,
+    /// Held while a token is asked for: both streams need one at the same time.
+    exchange: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,10 +58,23 @@ impl Link {
         }
     }
 
-    /// Begins to be told the key set.
-    pub(super) async fn watch_keys(&self) -> Result<Streaming<WatchJwksResponse>, Trouble> {
-        let mut client = KeyServiceClient::new(self.0.clone());
-        in_time(client.watch_jwks(WatchJwksRequest {})).await.map_err(Trouble::from)
+    /// Begins to watch the key set. The server keeps places for callers that it knows.
+    pub(super) async fn watch_keys(
+        &self,
+        bearer: &Secret,
+    ) -> Result<Streaming<WatchJwksResponse>, Status> {
+        let mut request = Request::new(WatchJwksRequest {});
+        request.metadata_mut().insert("authorization", header(bearer)?);
+        in_time(KeyServiceClient::new(self.0.clone()).watch_jwks(request)).await
+    }
+
+    /// The key set as it is now.
+    pub(super) async fn keys(&self, bearer: Option<Secret>) -> Result<GetJwksResponse, Status> {
+        let mut request = Request::new(GetJwksRequest {});
+        if let Some(bearer) = &bearer {
+            request.metadata_mut().insert("authorization", header(bearer)?);
+        }
+        in_time(KeyServiceClient::new(self.0.clone()).get_jwks(request)).await
     }
 
     /// Begins to be told what is revoked.
@@ -92,7 +110,7 @@ async fn in_time<T>(
 
 impl Authorization {
     pub(super) fn new(access: Access) -> Self {
-        Self { access, token: Mutex::default() }
+        Self { access, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
     }
 
     /// What to prove oneself with now; it is exchanged if need be.
@@ -101,6 +119,7 @@ impl Authorization {
             Access::ApiKey(key) => return Ok(key.clone()),
             Access::ClientSecret { client_id, client_secret } => (client_id, client_secret),
         };
+        let _turn = self.exchange.lock().await;
         if let Some(token) = self.token().filter(|token| !token.left().is_zero()) {
             return Ok(token.secret);
         }
@@ -110,7 +129,7 @@ impl Authorization {
                 client_id: client_id.clone(),
                 client_secret: client_secret.expose().to_owned(),
             })),
-            // No more than is needed, so that it is worth little to whoever gets hold of it.
+            // No more than is needed, so that a token that leaks is worth little.
             scopes: vec![ScopeName::VERIFY.to_owned()],
             audiences: vec![Audience::KEYWARD.to_owned()],
         };
@@ -125,19 +144,29 @@ impl Authorization {
         Ok(token.secret)
     }
 
-    /// How long until another one should be had; `None`: this one lasts.
-    pub(super) fn lasts(&self) -> Option<Duration> {
+    /// What there is to prove oneself with, without asking for another.
+    pub(super) fn held(&self) -> Option<Secret> {
         match &self.access {
-            Access::ApiKey(_) => None,
+            Access::ApiKey(key) => Some(key.clone()),
+            Access::ClientSecret { .. } => self.token().map(|token| token.secret),
+        }
+    }
+
+    /// Waits until another token should be had: for ever with an API key.
+    pub(super) async fn nears_its_end(&self) {
+        match &self.access {
+            Access::ApiKey(_) => std::future::pending().await,
             Access::ClientSecret { .. } => {
-                Some(self.token().map_or(Duration::ZERO, |token| token.left()))
+                let left = self.token().map_or(Duration::ZERO, |token| token.left());
+                sleep(if left.is_zero() { NO_TOKEN_PAUSE } else { left }).await;
             }
         }
     }
 
-    /// The token is of no use.
-    pub(super) fn forget(&self) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// This token is of no use. Another that there may be by now is.
+    pub(super) fn forget(&self, bearer: &Secret) {
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.take_if(|token| token.secret.expose() == bearer.expose());
     }
 
     fn token(&self) -> Option<Token> {

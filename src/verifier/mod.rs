@@ -62,6 +62,13 @@
 //! service for which that is worse than a token that should not be taken any more sets
 //! [`WhenLost::RefuseAfter`]. The verifier connects again by itself, and goes on where it was.
 //!
+//! # Keys
+//!
+//! The keys are watched over the same connection. While the server refuses that (too many
+//! streams, a proxy that knows no streams), they are asked for, about twice in the time that they
+//! may be kept, and the verifier goes on trying to watch them. A key is published ten minutes
+//! before it signs, so nothing good is refused meanwhile.
+//!
 //! # What it cannot know
 //!
 //! - *Limits.* Nothing is counted: requests that are checked here are not part of any limit, nor
@@ -171,13 +178,13 @@ impl Verifier {
         });
         // The one who reports lives as long as this verifier.
         let _ = timeout(within, decided).await;
-        let Progress { ready, trouble } = progress.borrow().clone();
+        let Progress { ready, trouble, keys_trouble } = progress.borrow().clone();
         match trouble {
             _ if ready => Ok(()),
             Some(Trouble::Refused(why)) => Err(StartError::Refused(why)),
             trouble => {
-                let nothing = || "nothing was heard".to_owned();
-                let cause = trouble.map_or_else(nothing, Trouble::into_words);
+                let nothing = || "the server has not answered yet".to_owned();
+                let cause = trouble.or(keys_trouble).map_or_else(nothing, Trouble::into_words);
                 Err(StartError::NotReady { waited: within, cause })
             }
         }

@@ -74,8 +74,7 @@ pub(super) fn innermost(error: &dyn Error) -> String {
     }
 }
 
-/// Pauses that double, each cut by chance to between half and all of it, so that verifiers do
-/// not all come at once when a server is back.
+/// Pauses that double, each [`jittered`].
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -90,14 +89,19 @@ impl Backoff {
         sleep(self.next(why)).await;
     }
 
-    fn next(&mut self, why: &Trouble) -> Duration {
-        let mut chance = [u8::MAX];
-        // Without randomness all come at once, which is worse and no reason to give up.
-        random::fill(&mut chance).ok();
+    pub(super) fn next(&mut self, why: &Trouble) -> Duration {
         let whole = self.0.min(why.longest_pause());
         self.0 = (whole * 2).min(why.longest_pause());
-        whole / 2 + whole / 2 * u32::from(chance[0]) / u32::from(u8::MAX)
+        jittered(whole)
     }
+}
+
+/// Between half and all of a pause, by chance, so that verifiers do not all come at once.
+pub(super) fn jittered(whole: Duration) -> Duration {
+    let mut chance = [u8::MAX];
+    // Without randomness all come at once, which is worse and no reason to give up.
+    random::fill(&mut chance).ok();
+    whole / 2 + (whole / 2).mul_f64(f64::from(chance[0]) / f64::from(u8::MAX))
 }
 
 #[cfg(test)]

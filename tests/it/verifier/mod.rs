@@ -2,6 +2,7 @@
 //! when it hears nothing any more.
 
 mod gates;
+mod keys;
 mod lost;
 mod refusals;
 mod soak;
