@@ -5,6 +5,7 @@ mod checks;
 mod growth;
 mod http;
 mod memory;
+mod one_source;
 mod replicas;
 mod revocations;
 mod secrets;
@@ -31,7 +32,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
             Part::Memory => memory::measure().await,
             Part::Warm => warm::measure(&settings).await,
             Part::Growth => growth::measure(&settings).await,
-            Part::Attack => attack::measure().await,
+            Part::Attack => [attack::measure().await, one_source::measure().await].concat(),
         }
     });
     match task.join_next().await {
