@@ -42,7 +42,7 @@ impl KeyService for Face {
         } else {
             None
         };
-        let watch = self.service.watch_jwks(caller.as_ref(), source(&request))?;
+        let watch = self.service.watch_jwks(caller.as_deref(), source(&request))?;
         Ok(Response::new(self.streaming.messages(watch)))
     }
 }
