@@ -1,0 +1,127 @@
+//! What is counted and measured of a server.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+/// The metrics of a server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    pub(super) in_flight: Family<FaceLabels, Gauge>,
+    staleness: Gauge<f64, AtomicU64>,
+    revocations: Gauge,
+    watchers: Gauge,
+    remembered: Family<RememberedLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RememberedLabels {
+    what: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) face: &'static str,
+    pub(super) method: String,
+    pub(super) code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DurationLabels {
+    pub(super) face: &'static str,
+    pub(super) method: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct FaceLabels {
+    pub(super) face: &'static str,
+}
+
+/// From a cached answer to an argon2 hash behind a full queue.
+const BUCKETS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("keyward");
+        let requests = Family::default();
+        registry.register("requests", "Requests answered, by their outcome", requests.clone());
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let durations = Family::new_with_constructor(histogram);
+        registry.register(
+            "request_duration_seconds",
+            "How long requests took to answer",
+            durations.clone(),
+        );
+        let in_flight = Family::default();
+        registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
+        let staleness = Gauge::default();
+        registry.register(
+            "revocations_staleness_seconds",
+            "How long ago it was last known that no revocation was missing",
+            staleness.clone(),
+        );
+        let revocations = Gauge::default();
+        registry.register("revocations", "Revocations that are held", revocations.clone());
+        let watchers = Gauge::default();
+        registry.register("watchers", "Streams that tell of revocations", watchers.clone());
+        let remembered = Family::default();
+        registry.register(
+            "remembered",
+            "What is kept in memory so that it need not be read or computed again",
+            remembered.clone(),
+        );
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What is running", build);
+        Self {
+            registry,
+            requests,
+            durations,
+            in_flight,
+            staleness,
+            revocations,
+            watchers,
+            remembered,
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds what others count.
+    pub fn add(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register(name, help, metric);
+    }
+
+    /// Takes down how it stands with the revocations.
+    pub fn look_at_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
+        self.staleness.set(staleness.as_secs_f64());
+        self.revocations.set(whole(held));
+        self.watchers.set(whole(watchers));
+    }
+
+    /// Takes down how much is remembered of something.
+    pub fn look_at_memory(&self, what: &'static str, kept: usize) {
+        self.remembered.get_or_create(&RememberedLabels { what }).set(whole(kept));
+    }
+
+    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

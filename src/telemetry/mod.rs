@@ -1,0 +1,68 @@
+//! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
+
+mod metrics;
+mod observed;
+mod traces;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+pub use metrics::Metrics;
+pub use observed::{Observation, Observed};
+
+use crate::config::{LogFormat, TelemetryConfig};
+
+/// Sends what is left of the traces when it is told to.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// What went wrong with the start of logs and traces.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log directives cannot be read.
+    #[error("telemetry.log is not valid: {0}")]
+    Log(#[from] tracing_subscriber::filter::ParseError),
+    /// The exporter cannot be built.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Somebody else has started logs in this process.
+    #[error("logs cannot be started: {0}")]
+    Started(#[from] tracing_subscriber::util::TryInitError),
+}
+
+impl Telemetry {
+    /// Starts logs to standard error, and traces to the OTLP endpoint if there is one.
+    /// Once a process.
+    pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
+        let filter = EnvFilter::try_new(&config.log)?;
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = match config.log_format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        let lines = lines.with_filter(filter);
+        let provider = config.otlp_endpoint.as_deref().map(traces::provider).transpose()?;
+        let traces = provider.as_ref().map(|provider| {
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("keyward"))
+                .with_filter(LevelFilter::INFO)
+        });
+        tracing_subscriber::registry().with(lines).with(traces).try_init()?;
+        Ok(Self { provider })
+    }
+
+    /// Sends what is left. Blocks for a moment.
+    pub fn stop(self) {
+        if let Some(provider) = self.provider
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Requests as they are observed: counted, timed, and traced.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::extract::MatchedPath;
+use axum::http::{HeaderValue, Request, Response};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use tracing::{Instrument, Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::metrics::{DurationLabels, FaceLabels, Metrics, RequestLabels};
+use super::traces;
+use crate::clock::Stopwatch;
+
+/// Where requests to one method are counted: looked for once, not with every request.
+#[derive(Debug)]
+struct Called {
+    name: String,
+    duration: Histogram,
+    succeeded: Counter,
+    in_flight: Gauge,
+}
+
+/// One of the faces that are observed.
+#[derive(Clone, Debug)]
+pub struct Observed(Arc<Face>);
+
+#[derive(Debug)]
+struct Face {
+    name: &'static str,
+    /// The code of what succeeded, as a rule.
+    success: &'static str,
+    methods: HashSet<String>,
+    metrics: Arc<Metrics>,
+    /// Those that were called.
+    called: RwLock<HashMap<String, Arc<Called>>>,
+}
+
+impl Observed {
+    /// The gRPC face, with the methods there are: what else is called is counted as one, since
+    /// callers can make up any number of names.
+    pub fn grpc(methods: HashSet<String>, metrics: Arc<Metrics>) -> Self {
+        Self::new("grpc", "0", methods, metrics)
+    }
+
+    /// The HTTP face, whose router knows what is called.
+    pub fn http(metrics: Arc<Metrics>) -> Self {
+        Self::new("http", "200", HashSet::new(), metrics)
+    }
+
+    fn new(
+        name: &'static str,
+        success: &'static str,
+        methods: HashSet<String>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Face { name, success, methods, metrics, called: RwLock::default() }))
+    }
+}
+
+impl Face {
+    /// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
+    fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
+        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let told = route.unwrap_or_else(|| request.uri().path());
+        let is_known = || route.is_some() || self.methods.contains(told);
+        self.called_before(told).unwrap_or_else(|| {
+            let name = if is_known() { told } else { "unknown" };
+            self.called_before(name).unwrap_or_else(|| self.first_call(name))
+        })
+    }
+
+    fn called_before(&self, name: &str) -> Option<Arc<Called>> {
+        self.called.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn first_call(&self, name: &str) -> Arc<Called> {
+        let method = name.to_owned();
+        let duration = DurationLabels { face: self.name, method: method.clone() };
+        let succeeded = RequestLabels {
+            face: self.name,
+            method: method.clone(),
+            code: self.success.to_owned(),
+        };
+        let called = Arc::new(Called {
+            name: method.clone(),
+            duration: self.metrics.durations.get_or_create_owned(&duration),
+            succeeded: self.metrics.requests.get_or_create_owned(&succeeded),
+            in_flight: self.metrics.in_flight.get_or_create_owned(&FaceLabels { face: self.name }),
+        });
+        let mut all = self.called.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(method).or_insert(called))
+    }
+
+    fn answered<B>(&self, called: &Called, span: &Span, took: Duration, response: &Response<B>) {
+        let status = response.status();
+        let code = match response.headers().get("grpc-status").map(HeaderValue::to_str) {
+            Some(Ok(status)) => status,
+            _ if self.name == "grpc" && status.is_success() => "0",
+            _ => status.as_str(),
+        };
+        span.record("code", code);
+        tracing::debug!(parent: span, called = called.name, code, "answered");
+        called.duration.observe(took.as_secs_f64());
+        self.count(called, code);
+    }
+
+    fn count(&self, called: &Called, code: &str) {
+        if code == self.success {
+            called.succeeded.inc();
+        } else {
+            let method = called.name.clone();
+            let labels = RequestLabels { face: self.name, method, code: code.to_owned() };
+            self.metrics.requests.get_or_create(&labels).inc();
+        }
+    }
+}
+
+/// Counts a request as under way until it is dropped, answered or not.
+#[derive(Debug)]
+struct InFlight(Arc<Called>);
+
+impl InFlight {
+    fn new(called: Arc<Called>) -> Self {
+        called.in_flight.inc();
+        Self(called)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+impl Observed {
+    /// Begins to count and time a request, and a span for it, under the caller's trace if one was
+    /// sent (W3C Trace Context).
+    pub fn begin<Q>(&self, request: &Request<Q>) -> Observation {
+        let face = Arc::clone(&self.0);
+        let called = face.called(request);
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "server",
+            otel.name = called.name,
+            face = face.name,
+            code = field::Empty,
+        );
+        if let Some(parent) = traces::parent(request.headers()) {
+            // Fails where traces are not collected: then there is nothing to belong to.
+            span.set_parent(parent).ok();
+        }
+        Observation { face, span, in_flight: InFlight::new(called), stopwatch: Stopwatch::start() }
+    }
+}
+
+/// A request under way. It holds nothing of the request, since it is moved about with every one.
+#[derive(Debug)]
+pub struct Observation {
+    face: Arc<Face>,
+    span: Span,
+    in_flight: InFlight,
+    stopwatch: Stopwatch,
+}
+
+impl Observation {
+    /// Answers in the request's span, and tells how it went.
+    pub async fn of<B>(self, answer: impl Future<Output = Response<B>>) -> Response<B> {
+        let Self { face, span, in_flight, stopwatch } = self;
+        let mut answer = pin!(answer.instrument(span));
+        let response = answer.as_mut().await;
+        face.answered(&in_flight.0, answer.span(), stopwatch.elapsed(), &response);
+        response
+    }
+}
