@@ -1,5 +1,7 @@
 //! `ApplicationService`.
 
+use std::collections::HashMap;
+
 use tonic::{Request, Response, Status};
 
 use super::{Face, convert, status};
@@ -82,8 +84,13 @@ impl ApplicationService for Face {
         let (caller, request) = self.manager(request).await?;
         let names = convert::application::batch(&request)?;
         let results = self.service.delete_applications(&caller, &names).await;
-        let results = names.iter().zip(results).map(|(name, result)| deletion(name, result));
-        Ok(Response::new(BatchDeleteApplicationsResponse { results: results.collect() }))
+        let mut each = HashMap::with_capacity(results.len());
+        for (name, result) in results {
+            let result = deletion(&name, result);
+            each.insert(name, result);
+        }
+        let results = names.iter().filter_map(|name| each.get(name).cloned()).collect();
+        Ok(Response::new(BatchDeleteApplicationsResponse { results }))
     }
 
     async fn list_application_usage(

@@ -270,6 +270,9 @@ impl Server {
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
             tracing::warn!("the last seconds' use of credentials was not written");
         }
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_all_refusals()).await, Ok(Ok(()))) {
+            tracing::warn!("the last counts of refused attempts were not written");
+        }
         if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("the database did not say goodbye in time");
         }
@@ -292,6 +295,7 @@ impl Server {
     fn keep_up(&self) {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
         self.every(USAGE, |service| async move { service.write_usage().await });
+        self.every(USAGE, |service| async move { service.write_refusals().await });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
         self.every(SWEEP, |service| async move {
             service.sweep();

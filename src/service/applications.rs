@@ -1,5 +1,8 @@
 //! Use cases of applications.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::attempts::{Attempt, Ledger, Open};
 use super::grants::{Grants, check_grants};
 use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
@@ -215,15 +218,18 @@ impl Service {
         .await
     }
 
-    /// Deletes several applications, each by itself.
+    /// Deletes several applications, each by itself and once, however often it is named; what
+    /// became of each.
     pub async fn delete_applications(
         &self,
         caller: &Caller,
         names: &[ApplicationName],
-    ) -> Vec<Result<()>> {
-        let mut results = Vec::with_capacity(names.len());
+    ) -> HashMap<ApplicationName, Result<()>> {
+        let mut results = HashMap::with_capacity(names.len());
         for name in names {
-            results.push(self.delete_application(caller, name, "").await);
+            if let Entry::Vacant(new) = results.entry(name.clone()) {
+                new.insert(self.delete_application(caller, name, "").await);
+            }
         }
         results
     }

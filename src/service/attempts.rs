@@ -1,11 +1,12 @@
 //! Attempts to change something. Each is made in a transaction that cannot be committed
-//! without an event in the audit log; one that is refused gets an event of its own.
+//! without an event in the audit log; one that is refused is noted there too.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::refusals::Refusal;
 use super::snapshots::Snapshots;
 use super::{Caller, Service};
 use crate::domain::{
@@ -70,18 +71,9 @@ impl<'a> Attempt<'a> {
         Self { caller, action, tenant: tenant.clone(), resource: resource.to_string() }
     }
 
-    fn refusal(&self, tenant: TenantId, error: &Error, now: Timestamp) -> AuditEvent {
-        AuditEvent {
-            tenant,
-            number: 0,
-            at: now,
-            actor: self.caller.actor(),
-            action: self.action.to_string(),
-            resource: self.resource.clone(),
-            outcome: Outcome::Refused,
-            detail: error.to_string(),
-            changes: Vec::new(),
-        }
+    fn refusal(&self, tenant: TenantId, error: &Error, now: Timestamp) -> Refusal {
+        let what = (self.action.to_string(), self.resource.clone());
+        Refusal::new(tenant, self.caller.actor(), what, error, now)
     }
 }
 
@@ -228,7 +220,7 @@ impl Reading {
 }
 
 impl Service {
-    /// Does the work; if it is refused, that is written down too.
+    /// Does the work; if it is refused, that is noted or counted.
     pub(super) async fn audited<T>(
         &self,
         attempt: &Attempt<'_>,
@@ -238,33 +230,19 @@ impl Service {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        // A user who reaches for another tenant is told that there is nothing; his own
-        // tenant's log tells what he tried.
+        // A user who reaches for another tenant learns that there is nothing; the log of the
+        // user's own tenant says what was tried.
         let own = attempt.caller.user().map(|user| &user.tenant);
         let tenant = match own {
             Some(own) if *own != attempt.tenant => own,
             _ if error.is_refusal() => &attempt.tenant,
             _ => return Err(error),
         };
-        if let Err(fault) = self.note_refusal(attempt, tenant, &error).await {
+        let refusal = attempt.refusal(tenant.clone(), &error, self.now());
+        if let Err(fault) = self.note_refusal(&refusal).await {
             fault.log_fault();
         }
         Err(error)
-    }
-
-    async fn note_refusal(
-        &self,
-        attempt: &Attempt<'_>,
-        tenant: &TenantId,
-        error: &Error,
-    ) -> Result<()> {
-        let mut tx = self.store.begin().await?;
-        if tx.lock_tenant(tenant).await?.is_none() {
-            return Ok(());
-        }
-        let event = attempt.refusal(tenant.clone(), error, self.now());
-        tx.insert_audit_event(&event).await?;
-        tx.commit().await
     }
 
     /// A transaction for an attempt, before anything is locked or allowed.

@@ -94,6 +94,9 @@ impl History {
         }
         for event in events {
             match about(&self.tenant, &event.resource) {
+                // What was refused changed nothing; else strangers could have every client of
+                // a tenant read again and again.
+                _ if event.refused => {}
                 Some(application) => {
                     state.of_application.insert(application, event.number);
                 }
@@ -149,7 +152,11 @@ mod tests {
     }
 
     fn event(number: i64, resource: &str) -> Changed {
-        Changed { number, at: number * 10, resource: resource.to_owned() }
+        Changed { number, at: number * 10, resource: resource.to_owned(), refused: false }
+    }
+
+    fn refused(number: i64, resource: &str) -> Changed {
+        Changed { refused: true, ..event(number, resource) }
     }
 
     fn history(last: i64) -> History {
@@ -184,12 +191,22 @@ mod tests {
 
     #[test]
     fn another_log_in_the_place_of_ours_leaves_nothing_standing() {
-        let other = Changed { number: 5, at: 51, resource: "tenants/acme".to_owned() };
+        let other = Changed { at: 51, ..event(5, "tenants/acme") };
         for events in [vec![], vec![other, event(6, "tenants/acme")], vec![event(6, "")]] {
             let history = history(5);
             history.heed(&events, None);
             assert!(history.is_void());
             assert!(!history.holds(&id("crm"), 1000));
+        }
+    }
+
+    #[test]
+    fn refused_attempt_outdates_nothing_and_is_the_last_event() {
+        for resource in ["tenants/acme", "tenants/acme/roles/r", "tenants/acme/applications/crm"] {
+            let history = history(5);
+            history.heed(&[event(5, ""), refused(6, resource)], None);
+            assert!(history.holds(&id("crm"), 5), "{resource}");
+            assert_eq!(history.last(), Mark { number: 6, at: 60 });
         }
     }
 

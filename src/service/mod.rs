@@ -22,6 +22,7 @@ mod policies;
 mod profiles;
 mod proofs;
 mod readiness;
+mod refusals;
 mod revocations;
 mod roles;
 mod scopes;
@@ -109,6 +110,7 @@ pub struct Service {
     sealer: Sealer,
     page_tokens: PageTokens,
     usage: usage::Usage,
+    refusals: refusals::Refusals,
     revocations: Arc<Live>,
     /// What is forgotten for good is forgotten by this.
     steady: SteadyTime,
@@ -148,6 +150,7 @@ impl Service {
             signing_algorithm: parts.signing_algorithm,
             prefixes: parts.prefixes,
             usage: usage::Usage::default(),
+            refusals: refusals::Refusals::default(),
             snapshots: Arc::new(snapshots::Snapshots::new(parts.revocations.max_staleness)),
             watchers: watching::Watchers::default(),
             limiter: parts.limiter,

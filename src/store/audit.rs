@@ -49,7 +49,7 @@ impl Row {
     }
 }
 
-/// That something changed: what an event tells of when and of what.
+/// What an event says of a change: which resource, and when; or that there was none.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct Changed {
     /// The event's number in its tenant.
@@ -58,6 +58,8 @@ pub struct Changed {
     pub at: i64,
     /// The resource name of what changed.
     pub resource: String,
+    /// Whether the attempt was refused: then nothing changed.
+    pub refused: bool,
 }
 
 impl Session {
@@ -66,7 +68,7 @@ impl Session {
         &mut self,
         credential: &CredentialId,
     ) -> Result<Option<Changed>> {
-        const SQL: &str = "select number, at, resource from audit_events \
+        const SQL: &str = "select number, at, resource, refused from audit_events \
             where tenant_id = (select tenant_id from credentials where id = $1) \
             order by number desc limit 1";
         find_row!(self, SQL, credential.as_str())
@@ -79,7 +81,7 @@ impl Session {
         number: i64,
         most: i64,
     ) -> Result<Vec<Changed>> {
-        const SQL: &str = "select number, at, resource from audit_events \
+        const SQL: &str = "select number, at, resource, refused from audit_events \
             where tenant_id = $1 and number >= $2 order by number limit $3";
         list_rows!(self, SQL, tenant.as_str(), number, most)
     }

@@ -1,0 +1,375 @@
+//! Refused attempts in the audit log. What strangers to a resource can repeat without end costs a
+//! bounded number of events: the first attempt of a kind is written at once, the same again is
+//! counted, and so is everything beyond a caller's budget. One event says the count when the time
+//! is over, when the table is full, or when the server stops; a crash loses what was only counted.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Service;
+use crate::domain::{Actor, AuditEvent, Outcome, TenantId, UserName};
+use crate::error::{Error, Need, Result};
+
+/// How long the same attempt is only counted.
+const FOLD: SignedDuration = SignedDuration::from_mins(10);
+/// The time of a caller's budget.
+const BUDGET_TIME: SignedDuration = SignedDuration::from_hours(1);
+/// How many kinds of refused attempts one caller has written in that time. Each is two events at
+/// most, the first attempt and a count.
+const MAX_KINDS_OF_CALLER: u32 = 50;
+/// How many kinds are told apart: 1 to 2 KB each.
+const MAX_KINDS: usize = 4096;
+/// How many callers have a budget of their own.
+const MAX_CALLERS: usize = 1024;
+/// How many counts wait for a database that does not answer.
+const MAX_WAITING: usize = MAX_KINDS + MAX_CALLERS;
+
+/// A refused attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) kind: Kind,
+    pub(super) address: Option<String>,
+    /// Whether the user is one that may not act at all: the caller can make up any number of them.
+    pub(super) unknown_user: bool,
+    pub(super) at: Timestamp,
+}
+
+/// What makes two refused attempts the same: all but when, and from which address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    /// In whose log it is told.
+    pub(super) tenant: TenantId,
+    pub(super) service: String,
+    pub(super) user: Option<UserName>,
+    pub(super) action: String,
+    pub(super) resource: String,
+    pub(super) reason: String,
+}
+
+/// Who has a budget. All unknown users of a service share one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Origin {
+    tenant: TenantId,
+    service: String,
+    user: Option<UserName>,
+    unknown_user: bool,
+}
+
+/// Attempts of one kind that have no event of their own.
+#[derive(Clone, Debug)]
+struct Count {
+    attempts: u64,
+    since: Timestamp,
+    last: Timestamp,
+    address: Option<String>,
+}
+
+/// What a caller has used of the budget.
+#[derive(Clone, Debug)]
+struct Spent {
+    since: Timestamp,
+    kinds: u32,
+    /// What went beyond, with the last kind that did.
+    beyond: Option<(Kind, Count)>,
+}
+
+/// An event to write at once, and where its attempt is counted until that has worked.
+#[derive(Debug)]
+pub(super) struct First {
+    pub(super) event: AuditEvent,
+    counted: Counted,
+}
+
+#[derive(Debug)]
+enum Counted {
+    AsKind(Kind),
+    Beyond(Origin),
+}
+
+/// The refused attempts that are counted.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    state: Mutex<State>,
+    /// Held while counts are written: when the next one has it, nothing older is under way.
+    writer: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kinds: HashMap<Kind, Count>,
+    callers: HashMap<Origin, Spent>,
+    /// Counts that are complete and not written yet.
+    waiting: Vec<AuditEvent>,
+}
+
+impl Refusal {
+    pub(super) fn new(
+        tenant: TenantId,
+        actor: Actor,
+        (action, resource): (String, String),
+        error: &Error,
+        at: Timestamp,
+    ) -> Self {
+        let kind = Kind {
+            tenant,
+            service: actor.service,
+            user: actor.user,
+            action,
+            resource,
+            reason: error.to_string(),
+        };
+        let unknown_user = matches!(error, Error::PermissionDenied(Need::EnabledUser(_)));
+        Self { kind, address: actor.address, unknown_user, at }
+    }
+
+    fn origin(&self) -> Origin {
+        let Kind { tenant, service, user, .. } = &self.kind;
+        Origin {
+            tenant: tenant.clone(),
+            service: service.clone(),
+            user: if self.unknown_user { None } else { user.clone() },
+            unknown_user: self.unknown_user,
+        }
+    }
+
+    fn event(&self, detail: String) -> AuditEvent {
+        self.kind.event(self.at, self.address.clone(), detail)
+    }
+}
+
+impl Kind {
+    fn event(&self, at: Timestamp, address: Option<String>, detail: String) -> AuditEvent {
+        AuditEvent {
+            tenant: self.tenant.clone(),
+            number: 0,
+            at,
+            actor: Actor { service: self.service.clone(), user: self.user.clone(), address },
+            action: self.action.clone(),
+            resource: self.resource.clone(),
+            outcome: Outcome::Refused,
+            detail,
+            changes: Vec::new(),
+        }
+    }
+}
+
+impl Count {
+    fn first(refusal: &Refusal) -> Self {
+        let (at, address) = (refusal.at, refusal.address.clone());
+        Self { attempts: 1, since: at, last: at, address }
+    }
+
+    fn add(&mut self, refusal: &Refusal) {
+        self.attempts += 1;
+        self.last = refusal.at;
+        self.address.clone_from(&refusal.address);
+    }
+
+    fn words(&self, what: &str) -> String {
+        let Self { attempts, since, last, .. } = self;
+        let each = if *attempts == 1 { "attempt has" } else { "attempts have" };
+        format!("{attempts} {what} {each} no event of their own, from {since:.0} to {last:.0}")
+    }
+
+    /// The event that says how many of a kind there were, if there were any.
+    fn of_kind(self, kind: &Kind) -> Option<AuditEvent> {
+        let detail = format!("{}; {}", kind.reason, self.words("more such"));
+        (self.attempts > 0).then(|| kind.event(self.last, self.address, detail))
+    }
+
+    /// The event that says how many went beyond a caller's budget.
+    fn beyond(self, kind: &Kind) -> Option<AuditEvent> {
+        let detail = format!("{}; {}", kind.reason, self.words("more refused"));
+        (self.attempts > 0).then(|| kind.event(self.last, self.address, detail))
+    }
+}
+
+impl Spent {
+    fn count(self) -> Option<AuditEvent> {
+        let (kind, count) = self.beyond?;
+        count.beyond(&kind)
+    }
+}
+
+/// Whether the time since then is over. A clock that was set back ends it too.
+fn is_over(since: Timestamp, now: Timestamp, time: SignedDuration) -> bool {
+    now < since || now.duration_since(since) >= time
+}
+
+/// The key of the oldest entry, if there is no room for one more.
+fn oldest<K: Clone + Eq + Hash, V>(
+    map: &HashMap<K, V>,
+    room: usize,
+    since: impl Fn(&V) -> Timestamp,
+) -> Option<K> {
+    let full = map.len() >= room;
+    let oldest = full.then(|| map.iter().min_by_key(|(_, value)| since(value))).flatten();
+    oldest.map(|(key, _)| key.clone())
+}
+
+impl State {
+    /// Counts an attempt. The event, if it is one to be written at once.
+    fn note(&mut self, refusal: &Refusal) -> Option<First> {
+        if let Some(count) = self.kinds.get_mut(&refusal.kind) {
+            if !is_over(count.since, refusal.at, FOLD) {
+                count.add(refusal);
+                return None;
+            }
+            self.end_kind(&refusal.kind);
+        }
+        let origin = refusal.origin();
+        if self.budget(&origin, refusal.at).kinds < MAX_KINDS_OF_CALLER {
+            if let Some(kind) = oldest(&self.kinds, MAX_KINDS, |count| count.since) {
+                self.end_kind(&kind);
+            }
+            self.budget(&origin, refusal.at).kinds += 1;
+            self.kinds.insert(refusal.kind.clone(), Count::first(refusal));
+            let event = refusal.event(refusal.kind.reason.clone());
+            return Some(First { event, counted: Counted::AsKind(refusal.kind.clone()) });
+        }
+        let spent = self.budget(&origin, refusal.at);
+        if let Some((last, count)) = &mut spent.beyond {
+            *last = refusal.kind.clone();
+            count.add(refusal);
+            return None;
+        }
+        spent.beyond = Some((refusal.kind.clone(), Count::first(refusal)));
+        let end = spent.since.saturating_add(BUDGET_TIME).unwrap_or(Timestamp::MAX);
+        let detail = format!(
+            "{}; more refused attempts of this caller are only counted until {end:.0}",
+            refusal.kind.reason
+        );
+        Some(First { event: refusal.event(detail), counted: Counted::Beyond(origin) })
+    }
+
+    /// The budget of a caller, which begins with the first refused attempt.
+    fn budget(&mut self, origin: &Origin, now: Timestamp) -> &mut Spent {
+        let known = self.callers.get(origin);
+        if known.is_some_and(|spent| is_over(spent.since, now, BUDGET_TIME)) {
+            self.end_caller(origin);
+        } else if known.is_none()
+            && let Some(oldest) = oldest(&self.callers, MAX_CALLERS, |spent| spent.since)
+        {
+            self.end_caller(&oldest);
+        }
+        let new = || Spent { since: now, kinds: 0, beyond: None };
+        self.callers.entry(origin.clone()).or_insert_with(new)
+    }
+
+    /// An event was written: its attempt needs to be counted no more.
+    fn written(&mut self, counted: &Counted) {
+        let count = match counted {
+            Counted::AsKind(kind) => self.kinds.get_mut(kind),
+            Counted::Beyond(origin) => {
+                let spent = self.callers.get_mut(origin);
+                spent.and_then(|spent| spent.beyond.as_mut()).map(|(_, count)| count)
+            }
+        };
+        if let Some(count) = count {
+            count.attempts = count.attempts.saturating_sub(1);
+        }
+    }
+
+    fn end_kind(&mut self, kind: &Kind) {
+        let count = self.kinds.remove(kind).and_then(|count| count.of_kind(kind));
+        self.wait(count);
+    }
+
+    fn end_caller(&mut self, origin: &Origin) {
+        let count = self.callers.remove(origin).and_then(Spent::count);
+        self.wait(count);
+    }
+
+    fn wait(&mut self, events: impl IntoIterator<Item = AuditEvent>) {
+        for event in events {
+            if self.waiting.len() < MAX_WAITING {
+                self.waiting.push(event);
+            } else {
+                let (tenant, detail) = (&event.tenant, &event.detail);
+                tracing::warn!(%tenant, detail, "a count of refused attempts is lost");
+            }
+        }
+    }
+
+    /// Takes the counts that are complete at this moment; all of them, if there is none.
+    fn take(&mut self, now: Option<Timestamp>) -> Vec<AuditEvent> {
+        let over = |since, time| now.is_none_or(|now| is_over(since, now, time));
+        let kinds = self.kinds.extract_if(|_, count| over(count.since, FOLD));
+        let counts: Vec<_> = kinds.filter_map(|(kind, count)| count.of_kind(&kind)).collect();
+        self.wait(counts);
+        let callers = self.callers.extract_if(|_, spent| over(spent.since, BUDGET_TIME));
+        let counts: Vec<_> = callers.filter_map(|(_, spent)| spent.count()).collect();
+        self.wait(counts);
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+impl Refusals {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Counts are whole, even where a holder of the lock panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service {
+    /// Notes a refused attempt in the audit log, or counts it.
+    pub(super) async fn note_refusal(&self, refusal: &Refusal) -> Result<()> {
+        let first = self.refusals.state().note(refusal);
+        let Some(First { mut event, counted }) = first else {
+            return Ok(());
+        };
+        let mut tx = self.store.begin().await?;
+        if tx.lock_tenant(&event.tenant).await?.is_some() {
+            // Others may have written while this waited: events are in the order of their times.
+            event.at = self.now();
+            tx.insert_audit_event(&event).await?;
+            tx.commit().await?;
+        }
+        self.refusals.state().written(&counted);
+        Ok(())
+    }
+
+    /// Writes the counts of refused attempts whose time is over. What cannot be written is kept
+    /// for the next time.
+    pub async fn write_refusals(&self) -> Result<()> {
+        self.write_counts(Some(self.now())).await
+    }
+
+    /// Writes all counts of refused attempts: for a server that stops.
+    pub async fn write_all_refusals(&self) -> Result<()> {
+        self.write_counts(None).await
+    }
+
+    async fn write_counts(&self, now: Option<Timestamp>) -> Result<()> {
+        let _writer = self.refusals.writer.lock().await;
+        let mut events = self.refusals.state().take(now);
+        events.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        let mut rest = events.as_mut_slice();
+        while let Some(first) = rest.first() {
+            let tenant = first.tenant.clone();
+            let end = rest.partition_point(|event| event.tenant <= tenant);
+            if let Err(error) = self.write_counts_of(&tenant, &mut rest[..end]).await {
+                let unwritten = rest.to_vec();
+                self.refusals.state().wait(unwritten);
+                return Err(error);
+            }
+            rest = &mut rest[end..];
+        }
+        Ok(())
+    }
+
+    async fn write_counts_of(&self, tenant: &TenantId, events: &mut [AuditEvent]) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        if tx.lock_tenant(tenant).await?.is_none() {
+            return Ok(());
+        }
+        for event in events {
+            event.at = self.now();
+            tx.insert_audit_event(event).await?;
+        }
+        tx.commit().await
+    }
+}
