@@ -2,14 +2,15 @@
 
 use super::applications::{insert, remove};
 use super::attempts::{Attempt, Ledger};
+use super::credentials::insert as add_credential;
 use super::{Caller, NewCredential, Service};
 use crate::domain::{
-    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, CredentialKind,
-    CredentialPatch, Fault, Owner, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId,
-    TenantSettings,
+    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Credential,
+    CredentialId, CredentialKind, CredentialName, CredentialPatch, CredentialSettings, Fault,
+    Owner, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId, TenantSettings,
 };
 use crate::error::{Error, Result};
-use crate::secrets::Secret;
+use crate::secrets::{Secret, random};
 
 /// The application that the first admin credential belongs to.
 const ADMIN: &str = "admin";
@@ -30,19 +31,38 @@ pub struct FirstCredential {
 }
 
 impl Service {
-    /// Makes the built-in tenant if there is none, with the first admin credential. Of
-    /// several replicas that start at once, one makes them.
+    /// Makes the built-in tenant if there is none, with the first admin credential: all or
+    /// nothing, since a start that fails between the two would leave a server that has no
+    /// administrator and says so to nobody. Of several replicas that start at once, one makes them.
     pub async fn bootstrap_if_new(&self) -> Result<Option<FirstCredential>> {
         if self.store.read().await?.find_tenant(&TenantId::system()).await?.is_some() {
             return Ok(None);
         }
+        let application = admin()?;
+        let id = CredentialId::parse(&random::id(self.now())?).map_err(own)?;
+        let name = CredentialName { application: application.clone(), credential: id };
+        let kind = CredentialKind::ClientSecret;
+        let secret = self.prefixes.generate(kind, &id)?;
+        // The hash takes a while: it is computed before others have to wait.
+        let record = self.record_of(&secret).await?;
         let caller = Caller::keyward();
         let mut ledger = self.begin(&attempt(&caller)).await?;
         if !self.insert_system(&mut ledger).await? {
             return Ok(None);
         }
+        self.insert_admin(&mut ledger, application).await?;
+        let credential = Credential {
+            name,
+            kind,
+            settings: CredentialSettings::default().with(made_by_keyward()),
+            secrets: vec![record],
+            last_use: None,
+            epoch: 0,
+            record: Record::new(self.now()),
+        };
+        add_credential(&mut ledger, &credential, None).await?;
         ledger.commit().await?;
-        self.bootstrap().await.map(Some)
+        Ok(Some(FirstCredential { client_id: id.to_string(), client_secret: secret }))
     }
 
     /// Makes another admin credential, for whoever lost the first. The application it
@@ -55,10 +75,7 @@ impl Service {
                 NewCredential {
                     application,
                     kind: CredentialKind::ClientSecret,
-                    patch: CredentialPatch {
-                        display_name: Some("made by keyward itself".to_owned()),
-                        ..CredentialPatch::default()
-                    },
+                    patch: made_by_keyward(),
                     request_id: None,
                 },
             )
@@ -96,10 +113,7 @@ impl Service {
     /// The admin application, working.
     async fn ensure_admin(&self) -> Result<ApplicationName> {
         let now = self.now();
-        let name = ApplicationName {
-            tenant: TenantId::system(),
-            application: ApplicationId::parse(ADMIN).map_err(own)?,
-        };
+        let name = admin()?;
         let caller = Caller::keyward();
         let mut ledger = self.begin(&attempt(&caller)).await?;
         if ledger.lock_tenant(&name.tenant).await?.is_none() {
@@ -119,6 +133,12 @@ impl Service {
             }
             None => {}
         }
+        self.insert_admin(&mut ledger, name.clone()).await?;
+        ledger.commit().await?;
+        Ok(name)
+    }
+
+    async fn insert_admin(&self, ledger: &mut Ledger, name: ApplicationName) -> Result<()> {
         let scopes: ScopeSet = std::iter::once(system_scope(ScopeName::ADMIN)?.scope).collect();
         let settings = ApplicationSettings {
             display_name: "Administration".to_owned(),
@@ -127,9 +147,20 @@ impl Service {
             ..ApplicationSettings::default()
         };
         let application = self.fresh_application(name, Owner::Account, settings);
-        let application = insert(&mut ledger, application, None).await?;
-        ledger.commit().await?;
-        Ok(application.name)
+        insert(ledger, application, None).await.map(drop)
+    }
+}
+
+/// The application of the admin credentials.
+fn admin() -> Result<ApplicationName> {
+    let application = ApplicationId::parse(ADMIN).map_err(own)?;
+    Ok(ApplicationName { tenant: TenantId::system(), application })
+}
+
+fn made_by_keyward() -> CredentialPatch {
+    CredentialPatch {
+        display_name: Some("made by keyward itself".to_owned()),
+        ..CredentialPatch::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Use cases of credentials.
 
 use super::applications::found as application_found;
-use super::attempts::{Attempt, Open};
+use super::attempts::{Attempt, Ledger, Open};
 use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
 use crate::domain::{
     Action, ApplicationId, ApplicationName, Authority, Credential, CredentialFilter, CredentialId,
@@ -74,13 +74,7 @@ impl Service {
                 record: Record::new(now),
             };
             let request_id = new.request_id.as_deref();
-            if !ledger.insert_credential(&credential, request_id).await? {
-                return Err(already_there(&mut ledger, &name, request_id).await?);
-            }
-            let kind = Some(new.kind.as_str().to_owned());
-            let mut changes = vec![FieldChange::new("kind", None, kind)];
-            changes.extend(FieldChange::of_new(&credential.settings));
-            ledger.note(Action::CreateCredential, &name, changes).await?;
+            insert(&mut ledger, &credential, request_id).await?;
             ledger.commit().await?;
             Ok(WithSecret { credential, secret })
         })
@@ -256,6 +250,22 @@ async fn check_new(
         policy.require_room(session.count_credentials(&application.tenant).await?)?;
     }
     Ok(())
+}
+
+/// Writes a new credential, with its event.
+pub(super) async fn insert(
+    ledger: &mut Ledger,
+    credential: &Credential,
+    request_id: Option<&str>,
+) -> Result<()> {
+    let name = &credential.name;
+    if !ledger.insert_credential(credential, request_id).await? {
+        return Err(already_there(ledger, name, request_id).await?);
+    }
+    let kind = Some(credential.kind.as_str().to_owned());
+    let mut changes = vec![FieldChange::new("kind", None, kind)];
+    changes.extend(FieldChange::of_new(&credential.settings));
+    ledger.note(Action::CreateCredential, name, changes).await
 }
 
 /// The error for a credential that could not be added: a repeated request is told what
