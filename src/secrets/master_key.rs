@@ -2,9 +2,9 @@
 //! Without it nothing at rest can be read.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use aws_lc_rs::hkdf;
@@ -40,7 +40,7 @@ impl MasterKey {
     /// Reads the key from a file that nobody else can read.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
-        let mut file = std::fs::File::open(path).map_err(|error| fault(&error))?;
+        let mut file = File::open(path).map_err(|error| fault(&error))?;
         let mode = file.metadata().map_err(|error| fault(&error))?.permissions().mode();
         if mode & 0o077 != 0 {
             let mode = mode & 0o777;
@@ -58,21 +58,7 @@ impl MasterKey {
         let mut key = Self([0; LENGTH]);
         random::fill(&mut key.0).map_err(|error| fault(&error))?;
         let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.0)));
-        // Whole or not at all: written beside, then given the name, which fails if it is
-        // taken.
-        let beside = path.with_extension(format!("{}.new", std::process::id()));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)
-            .and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                file.sync_all()
-            })
-            .and_then(|()| std::fs::hard_link(&beside, path));
-        std::fs::remove_file(&beside).ok();
-        match written {
+        match write_whole(path, text.as_bytes()) {
             Ok(()) => Ok(key),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::from_file(path),
             Err(error) => Err(fault(&error)),
@@ -96,4 +82,22 @@ impl MasterKey {
         let [a, b, c, d, ..] = *self.derive("key id")?;
         Ok(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
+}
+
+/// Writes a file that only its owner can read, whole or not at all: beside its place, to the
+/// disk, and then under its name, which fails if it is taken. What was begun goes again.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // A name of its own for each attempt: one that was killed leaves its file behind, and in a
+    // container the next process has the same number.
+    let mut beside = tempfile::Builder::new()
+        .prefix(".master.key.")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)?;
+    beside.write_all(bytes)?;
+    beside.as_file().sync_all()?;
+    beside.persist_noclobber(path).map_err(|failed| failed.error)?;
+    // The name is on the disk too before something is sealed with the key.
+    File::open(folder)?.sync_all()
 }
