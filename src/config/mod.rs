@@ -2,6 +2,7 @@
 //! later one wins. Every fault of all three is found before anything is started.
 
 mod layers;
+mod sampling;
 mod sources;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
 pub use layers::{Faults, Layers, Setting};
+pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
 
 use crate::domain::Fault;
@@ -145,6 +147,8 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// Where traces go over OTLP/gRPC; `None`: nowhere.
     pub otlp_endpoint: Option<String>,
+    /// Which requests are traced.
+    pub trace_sampling: TraceSampling,
 }
 
 /// How logs look.
@@ -221,6 +225,7 @@ impl Config {
                 log: r.get("telemetry.log", "info", log_directives),
                 log_format: r.get("telemetry.log_format", "text", log_format),
                 otlp_endpoint: r.optional("telemetry.otlp_endpoint", http_url),
+                trace_sampling: r.get("telemetry.trace_sampling", "always", TraceSampling::parse),
             },
             data_dir,
             settings: Vec::new(),

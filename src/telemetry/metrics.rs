@@ -11,6 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::logs;
+
 /// The metrics of a server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -81,6 +83,10 @@ impl Default for Metrics {
             "What is kept in memory so that it need not be read or computed again",
             remembered.clone(),
         );
+        if let Some(left_out) = logs::left_out() {
+            let help = "Lines left out of the log because there were too many like them";
+            registry.register("log_lines_left_out", help, left_out);
+        }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         Self {

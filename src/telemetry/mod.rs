@@ -1,25 +1,28 @@
 //! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
 
+mod logs;
 mod metrics;
 mod observed;
 mod traces;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterExt, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use logs::Bounds;
 pub use metrics::Metrics;
 pub use observed::{Observation, Observed};
 
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// Sends what is left of the traces when it is told to.
+/// Sends what is left of the traces when it is stopped.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    bounds: Option<Bounds>,
 }
 
 /// What went wrong with the start of logs and traces.
@@ -31,7 +34,10 @@ pub enum TelemetryError {
     /// The exporter cannot be built.
     #[error("telemetry.otlp_endpoint cannot be used: {0}")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// Somebody else has started logs in this process.
+    /// What says how many lines were left out of the log cannot run.
+    #[error("the log cannot be watched over: {0}")]
+    Thread(std::io::Error),
+    /// Logs were started in this process before.
     #[error("logs cannot be started: {0}")]
     Started(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -46,19 +52,25 @@ impl Telemetry {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
-        let lines = lines.with_filter(filter);
-        let provider = config.otlp_endpoint.as_deref().map(traces::provider).transpose()?;
+        let bounds = Bounds::start().map_err(TelemetryError::Thread)?;
+        let lines = lines.and_then(bounds.count()).with_filter(filter.and(bounds.clone()));
+        let provider = config.otlp_endpoint.as_deref();
+        let provider =
+            provider.map(|to| traces::provider(to, config.trace_sampling)).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("keyward"))
                 .with_filter(LevelFilter::INFO)
         });
         tracing_subscriber::registry().with(lines).with(traces).try_init()?;
-        Ok(Self { provider })
+        Ok(Self { provider, bounds: Some(bounds) })
     }
 
-    /// Sends what is left. Blocks for a moment.
+    /// Sends and says what is left. Blocks for a moment.
     pub fn stop(self) {
+        if let Some(bounds) = self.bounds {
+            bounds.report();
+        }
         if let Some(provider) = self.provider
             && let Err(error) = provider.shutdown()
         {

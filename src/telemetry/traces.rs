@@ -1,19 +1,80 @@
 //! Traces: under the caller's own, and out over OTLP.
 
+use std::hash::{BuildHasher, RandomState};
+
 use axum::http::HeaderMap;
-use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId};
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{
+    Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample,
+};
 
 use super::TelemetryError;
+use crate::config::TraceSampling;
 
-pub(super) fn provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+/// How long a header about the caller's trace may be: what W3C Trace Context has everybody pass
+/// on of `tracestate`.
+const MAX_HEADER: usize = 512;
+
+pub(super) fn provider(
+    endpoint: &str,
+    sampling: TraceSampling,
+) -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     let resource = Resource::builder().with_service_name("keyward").build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter);
+    let provider = match sampling {
+        TraceSampling::Always => provider.with_sampler(Sampler::AlwaysOn),
+        TraceSampling::Share(share) => provider.with_sampler(Share::new(share)),
+        TraceSampling::Caller => {
+            provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
+        }
+    };
+    Ok(provider.with_resource(resource).build())
+}
+
+/// Samples a share of the traces. The SDK's own sampler decides by the trace id alone, which
+/// callers choose; this one by a hash of it under keys that they do not know.
+#[derive(Clone, Debug)]
+struct Share {
+    /// As a part of 2^64.
+    below: u64,
+    keys: RandomState,
+}
+
+impl Share {
+    fn new(share: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "a share of 0 to 1, and such a cast ends at the bounds"
+        )]
+        let below = (share * u64::MAX as f64) as u64;
+        Self { below, keys: RandomState::new() }
+    }
+}
+
+impl ShouldSample for Share {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace: TraceId,
+        _name: &str,
+        _kind: &SpanKind,
+        _attributes: &[KeyValue],
+        _links: &[Link],
+    ) -> SamplingResult {
+        let sampled = self.keys.hash_one(trace.to_bytes()) < self.below;
+        let decision =
+            if sampled { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop };
+        let state = parent.map(|parent| parent.span().span_context().trace_state().clone());
+        SamplingResult { decision, attributes: Vec::new(), trace_state: state.unwrap_or_default() }
+    }
 }
 
 /// The trace that a request belongs to, if its caller says so (W3C Trace Context).
@@ -26,10 +87,38 @@ struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = self.0.get(key)?.to_str().ok()?;
+        // A state is kept with its span until that is sent.
+        (value.len() <= MAX_HEADER).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(axum::http::HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampled(share: f64, sampler: Option<&Share>) -> usize {
+        let own = Share::new(share);
+        let sampler = sampler.unwrap_or(&own);
+        let decisions = (0..10_000_u128).map(|id| {
+            let id = TraceId::from(id + 1);
+            sampler.should_sample(None, id, "", &SpanKind::Server, &[], &[]).decision
+        });
+        decisions.filter(|decision| *decision == SamplingDecision::RecordAndSample).count()
+    }
+
+    #[test]
+    fn share_of_traces_is_sampled_whatever_their_ids() {
+        // Ids of small numbers are all or none to a sampler that compares the id itself.
+        let some = sampled(0.1, None);
+        assert!((500..2000).contains(&some), "{some}");
+        assert_eq!(sampled(0.0, None), 0);
+        assert_eq!(sampled(1.0, None), 10_000);
+        let one = Share::new(0.5);
+        assert_eq!(sampled(0.5, Some(&one)), sampled(0.5, Some(&one)), "a trace is whole");
     }
 }

@@ -1,0 +1,218 @@
+//! Lines of the log, bounded for each place in the code that writes them: strangers and failing
+//! dependencies can make one place write a line for each packet or request. How many lines were
+//! left out is said and counted. Debug and trace lines are not bounded: who turns them on wants
+//! every one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tracing::callsite::Identifier;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter, Layer};
+
+use crate::clock::Stopwatch;
+
+/// How many lines of ours one callsite may write at once.
+const BURST: u64 = 20;
+/// The same for other crates: what they say a second time helps nobody.
+const BURST_OF_OTHERS: u64 = 5;
+/// A callsite may write one line more each time this has passed.
+const REFILL: Duration = Duration::from_secs(10);
+/// How often the number of lines left out is said.
+const REPORT: Duration = Duration::from_mins(1);
+/// What says it, which is not bounded itself.
+const REPORTS: &str = "keyward::log";
+
+/// Bounds the lines of each callsite. Clones share what they count.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clock: Stopwatch,
+    callsites: RwLock<HashMap<Identifier, Arc<Callsite>>>,
+    left_out: Counter,
+    /// Wakes what reports.
+    wake: SyncSender<()>,
+}
+
+#[derive(Debug)]
+struct Callsite {
+    metadata: &'static Metadata<'static>,
+    budget: Budget,
+    left_out: AtomicU64,
+}
+
+/// A bucket of tokens as one number: when it will be full again, in nanoseconds.
+#[derive(Debug)]
+struct Budget {
+    full_at: AtomicU64,
+    burst: u64,
+}
+
+impl Budget {
+    fn new(burst: u64) -> Self {
+        Self { full_at: AtomicU64::new(0), burst }
+    }
+
+    /// Takes a line, if there is one left at this time.
+    fn take(&self, now: Duration) -> bool {
+        let (now, each) = (nanos(now), nanos(REFILL));
+        let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            let next = full_at.max(now) + each;
+            (next - now <= each * self.burst).then_some(next)
+        });
+        taken.is_ok()
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+impl Callsite {
+    fn new(metadata: &'static Metadata<'static>) -> Self {
+        let ours = metadata.target().starts_with("keyward");
+        let budget = Budget::new(if ours { BURST } else { BURST_OF_OTHERS });
+        Self { metadata, budget, left_out: AtomicU64::new(0) }
+    }
+}
+
+impl Bounds {
+    /// The bounds, and a thread that says what they left out.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let bounds = Self(Arc::new(Shared {
+            clock: Stopwatch::start(),
+            callsites: RwLock::default(),
+            left_out: Counter::default(),
+            wake,
+        }));
+        let reporting = bounds.clone();
+        // A thread of its own: what writes a line from within another would confuse the filters.
+        std::thread::Builder::new()
+            .name("keyward-log".to_owned())
+            .spawn(move || reporting.run(&woken))?;
+        Ok(bounds)
+    }
+
+    fn run(&self, woken: &Receiver<()>) {
+        while woken.recv().is_ok() {
+            std::thread::sleep(REPORT);
+            self.report();
+        }
+    }
+
+    /// Says how many lines were left out since the last report.
+    pub(super) fn report(&self) {
+        let callsites: Vec<_> = self.callsites().values().cloned().collect();
+        for callsite in callsites {
+            let left_out = callsite.left_out.swap(0, Ordering::Relaxed);
+            if left_out == 0 {
+                continue;
+            }
+            let metadata = callsite.metadata;
+            tracing::warn!(
+                target: REPORTS,
+                left_out,
+                level = %metadata.level(),
+                target = metadata.target(),
+                line = metadata.line(),
+                "more lines like those before were left out of the log"
+            );
+        }
+    }
+
+    /// What is added to the layer that writes lines, so that [`left_out`] finds the count.
+    pub(super) fn count(&self) -> LeftOut {
+        LeftOut(self.0.left_out.clone())
+    }
+
+    fn callsites(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Identifier, Arc<Callsite>>> {
+        self.0.callsites.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn callsite(&self, metadata: &'static Metadata<'static>) -> Arc<Callsite> {
+        let id = metadata.callsite();
+        if let Some(known) = self.callsites().get(&id) {
+            return Arc::clone(known);
+        }
+        let mut callsites = self.0.callsites.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(callsites.entry(id).or_insert_with(|| Arc::new(Callsite::new(metadata))))
+    }
+
+    fn admits(&self, metadata: &'static Metadata<'static>) -> bool {
+        if *metadata.level() > Level::INFO || metadata.target() == REPORTS {
+            return true;
+        }
+        let callsite = self.callsite(metadata);
+        if callsite.budget.take(self.0.clock.elapsed()) {
+            return true;
+        }
+        self.0.left_out.inc();
+        if callsite.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+            // If it is full, a report is due already.
+            self.0.wake.try_send(()).ok();
+        }
+        false
+    }
+}
+
+impl<S: Subscriber> Filter<S> for Bounds {
+    fn enabled(&self, _metadata: &Metadata<'_>, _context: &Context<'_, S>) -> bool {
+        true
+    }
+
+    /// Without this, lines that are not logged would be asked about each time.
+    fn callsite_enabled(&self, _metadata: &'static Metadata<'static>) -> Interest {
+        Interest::always()
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _context: &Context<'_, S>) -> bool {
+        self.admits(event.metadata())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+}
+
+/// Holds the count of lines left out where the metrics find it.
+#[derive(Debug)]
+pub(super) struct LeftOut(Counter);
+
+impl<S: Subscriber> Layer<S> for LeftOut {}
+
+/// How many lines this process has left out, if it has a log.
+pub(super) fn left_out() -> Option<Counter> {
+    tracing::dispatcher::get_default(|log| log.downcast_ref::<LeftOut>().map(|it| it.0.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budget_admits_a_burst_and_then_one_line_each_time() {
+        let budget = Budget::new(3);
+        let start = Duration::from_secs(1000);
+        let admitted = |at: Duration| (0..100).filter(|_| budget.take(at)).count();
+        assert_eq!(admitted(start), 3);
+        assert_eq!(admitted(start + REFILL / 2), 0);
+        assert_eq!(admitted(start + REFILL), 1);
+        assert_eq!(admitted(start + 3 * REFILL), 2);
+        assert_eq!(admitted(start + 100 * REFILL), 3, "not more than a burst was saved");
+    }
+
+    #[test]
+    fn rare_lines_are_never_left_out() {
+        let budget = Budget::new(1);
+        assert!((0..1000).all(|n| budget.take(n * REFILL)));
+    }
+}
