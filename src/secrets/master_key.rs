@@ -101,3 +101,23 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     // The name is on the disk too before something is sealed with the key.
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_that_a_killed_process_left_behind_keeps_no_key_from_being_made() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("master.key");
+        // Of a process of the same number, as all first processes of containers are.
+        std::fs::write(path.with_extension(format!("{}.new", std::process::id())), "").unwrap();
+        let made = MasterKey::create_file(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(MasterKey::from_file(&path).unwrap().id().unwrap(), made.id().unwrap());
+        let again = MasterKey::create_file(&path).unwrap();
+        assert_eq!(again.id().unwrap(), made.id().unwrap(), "the one that is there");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+    }
+}

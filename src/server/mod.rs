@@ -170,14 +170,8 @@ pub async fn build_service(
         hash_queue: config.secrets.hash_queue,
         revocations: config.revocations,
     };
-    Box::pin(Service::new(parts)).await.map_err(|error| match error {
-        // Also if it knows less than the other servers do.
-        Error::Unavailable(cause) => StartError::Database {
-            database: config.database.url.to_string(),
-            cause: cause.to_string(),
-        },
-        error => StartError::SigningKeys(cause(error)),
-    })
+    let service = Box::pin(Service::new(parts)).await;
+    service.map_err(|error| unusable(config, error, StartError::SigningKeys))
 }
 
 impl Server {
@@ -205,10 +199,10 @@ impl Server {
         let service = Arc::new(service);
         Box::pin(service.follow_signing_algorithm())
             .await
-            .map_err(|error| StartError::SigningKeys(cause(error)))?;
+            .map_err(|error| unusable(config, error, StartError::SigningKeys))?;
         let first_credential = Box::pin(service.bootstrap_if_new())
             .await
-            .map_err(|error| StartError::Internal(cause(error)))?;
+            .map_err(|error| unusable(config, error, StartError::Internal))?;
 
         let admission = Admission::new(config.limits.request_memory);
         let metrics = Arc::new(ops::metrics(&service, redis.as_ref(), &admission));
@@ -395,6 +389,17 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
 async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
     let keys = async { store.read().await?.list_signing_keys().await }.await;
     keys.map(|keys| !keys.is_empty()).map_err(|error| StartError::SigningKeys(cause(error)))
+}
+
+/// Why a start failed: a database that cannot be read or written is named.
+fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) -> StartError {
+    match error {
+        Error::Unavailable(cause) => StartError::Database {
+            database: config.database.url.to_string(),
+            cause: cause.to_string(),
+        },
+        error => otherwise(cause(error)),
+    }
 }
 
 /// The whole story, for an operator: the error's text alone is for callers.

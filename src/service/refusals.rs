@@ -297,13 +297,12 @@ impl State {
     /// Takes the counts that are complete at this moment; all of them, if there is none.
     fn take(&mut self, now: Option<Timestamp>) -> Vec<AuditEvent> {
         let over = |since, time| now.is_none_or(|now| is_over(since, now, time));
+        let mut events = std::mem::take(&mut self.waiting);
         let kinds = self.kinds.extract_if(|_, count| over(count.since, FOLD));
-        let counts: Vec<_> = kinds.filter_map(|(kind, count)| count.of_kind(&kind)).collect();
-        self.wait(counts);
+        events.extend(kinds.filter_map(|(kind, count)| count.of_kind(&kind)));
         let callers = self.callers.extract_if(|_, spent| over(spent.since, BUDGET_TIME));
-        let counts: Vec<_> = callers.filter_map(|(_, spent)| spent.count()).collect();
-        self.wait(counts);
-        std::mem::take(&mut self.waiting)
+        events.extend(callers.filter_map(|(_, spent)| spent.count()));
+        events
     }
 }
 
@@ -371,5 +370,87 @@ impl Service {
             tx.insert_audit_event(event).await?;
         }
         tx.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(resource: usize, at: i64) -> Refusal {
+        let user = Some(UserName::parse("tenants/acme/users/vic").unwrap());
+        Refusal {
+            kind: Kind {
+                tenant: TenantId::parse("acme").unwrap(),
+                service: "console".to_owned(),
+                user,
+                action: "DeleteApplication".to_owned(),
+                resource: resource.to_string(),
+                reason: "no".to_owned(),
+            },
+            address: None,
+            unknown_user: false,
+            at: Timestamp::from_second(at).unwrap(),
+        }
+    }
+
+    /// Of a service of its own, which has a budget of its own.
+    fn refusal_of(service: usize, at: i64) -> Refusal {
+        let mut refusal = refusal(0, at);
+        refusal.kind.service = service.to_string();
+        refusal
+    }
+
+    fn note(state: &mut State, refusal: &Refusal) -> bool {
+        let first = state.note(refusal);
+        if let Some(first) = &first {
+            state.written(&first.counted);
+        }
+        first.is_some()
+    }
+
+    #[test]
+    fn first_attempt_that_was_not_written_is_counted() {
+        let mut state = State::default();
+        assert!(state.note(&refusal(1, 0)).is_some(), "and the database does not answer");
+        assert!(state.note(&refusal(1, 1)).is_none());
+        let counts = state.take(None);
+        assert_eq!(counts.len(), 1);
+        assert!(counts[0].detail.contains("2 more such attempts"), "{}", counts[0].detail);
+        assert!(state.take(None).is_empty(), "once");
+    }
+
+    #[test]
+    fn tables_are_bounded_and_what_is_pushed_out_is_written() {
+        let mut state = State::default();
+        let many = 2 * MAX_KINDS;
+        for service in 0..many {
+            let at = i64::try_from(service / 100).unwrap();
+            assert!(note(&mut state, &refusal_of(service, at)));
+            assert!(!note(&mut state, &refusal_of(service, at)));
+            assert!(state.kinds.len() <= MAX_KINDS && state.callers.len() <= MAX_CALLERS);
+        }
+        assert_eq!(state.waiting.len(), many - MAX_KINDS);
+        assert_eq!(state.take(None).len(), many, "each has its count");
+    }
+
+    #[test]
+    fn caller_beyond_the_budget_costs_two_events_more_in_all() {
+        let mut state = State::default();
+        let firsts = (0..10_000).filter(|n| note(&mut state, &refusal(*n, 0))).count();
+        assert_eq!(firsts, 51);
+        let counts = state.take(Timestamp::from_second(3600).ok());
+        assert_eq!(counts.len(), 1);
+        assert!(counts[0].detail.contains("9949 more refused attempts"), "{}", counts[0].detail);
+        assert!(note(&mut state, &refusal(0, 3600)), "a new hour");
+    }
+
+    #[test]
+    fn clock_that_is_set_back_ends_what_is_counted() {
+        let mut state = State::default();
+        assert!(note(&mut state, &refusal(1, 10_000)));
+        assert!(!note(&mut state, &refusal(1, 10_001)));
+        assert!(note(&mut state, &refusal(1, 100)));
+        assert_eq!(state.take(Timestamp::from_second(200).ok()).len(), 1);
     }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tracing::callsite::Identifier;
-use tracing::level_filters::LevelFilter;
-use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::layer::{Context, Filter, Layer};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Layer};
 
 use crate::clock::Stopwatch;
 
@@ -129,11 +129,6 @@ impl Bounds {
         }
     }
 
-    /// What is added to the layer that writes lines, so that [`left_out`] finds the count.
-    pub(super) fn count(&self) -> LeftOut {
-        LeftOut(self.0.left_out.clone())
-    }
-
     fn callsites(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Identifier, Arc<Callsite>>> {
         self.0.callsites.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,34 +159,55 @@ impl Bounds {
     }
 }
 
-impl<S: Subscriber> Filter<S> for Bounds {
-    fn enabled(&self, _metadata: &Metadata<'_>, _context: &Context<'_, S>) -> bool {
-        true
-    }
+/// The layer that writes lines, within their bounds.
+///
+/// A filter's `event_enabled` is made for this, but what it refuses leaves a trace in the filters'
+/// own state if the callsite is one that is always on, and the next line is lost.
+pub(super) struct Lines {
+    write: Box<dyn Layer<Registry> + Send + Sync>,
+    bounds: Bounds,
+}
 
-    /// Without this, lines that are not logged would be asked about each time.
-    fn callsite_enabled(&self, _metadata: &'static Metadata<'static>) -> Interest {
-        Interest::always()
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _context: &Context<'_, S>) -> bool {
-        self.admits(event.metadata())
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::TRACE)
+impl Lines {
+    pub(super) fn new(write: Box<dyn Layer<Registry> + Send + Sync>, bounds: Bounds) -> Self {
+        Self { write, bounds }
     }
 }
 
-/// Holds the count of lines left out where the metrics find it.
-#[derive(Debug)]
-pub(super) struct LeftOut(Counter);
+impl Layer<Registry> for Lines {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, Registry>) {
+        if self.bounds.admits(event.metadata()) {
+            self.write.on_event(event, context);
+        }
+    }
 
-impl<S: Subscriber> Layer<S> for LeftOut {}
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, Registry>) {
+        self.write.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, Registry>) {
+        self.write.on_record(id, values, context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, Registry>) {
+        self.write.on_enter(id, context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, Registry>) {
+        self.write.on_exit(id, context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, Registry>) {
+        self.write.on_close(id, context);
+    }
+}
 
 /// How many lines this process has left out, if it has a log.
 pub(super) fn left_out() -> Option<Counter> {
-    tracing::dispatcher::get_default(|log| log.downcast_ref::<LeftOut>().map(|it| it.0.clone()))
+    tracing::dispatcher::get_default(|log| {
+        let lines = log.downcast_ref::<Lines>();
+        lines.map(|lines| lines.bounds.0.left_out.clone())
+    })
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ mod traces;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt, LevelFilter};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use logs::Bounds;
+use logs::{Bounds, Lines};
 pub use metrics::Metrics;
 pub use observed::{Observation, Observed};
 
@@ -53,7 +53,7 @@ impl Telemetry {
             LogFormat::Json => lines.json().boxed(),
         };
         let bounds = Bounds::start().map_err(TelemetryError::Thread)?;
-        let lines = lines.and_then(bounds.count()).with_filter(filter.and(bounds.clone()));
+        let lines = Lines::new(lines, bounds.clone()).with_filter(filter);
         let provider = config.otlp_endpoint.as_deref();
         let provider =
             provider.map(|to| traces::provider(to, config.trace_sampling)).transpose()?;

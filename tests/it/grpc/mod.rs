@@ -17,6 +17,7 @@ mod permissions;
 mod policies;
 mod profiles;
 pub(crate) mod raw;
+mod refusals;
 mod revocations;
 mod tokens;
 mod usage;

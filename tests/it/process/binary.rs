@@ -71,7 +71,13 @@ impl Serving {
     /// Starts it and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
         let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
-        let mut child = keyward(arguments)
+        let started = Self::try_start(&mut keyward(arguments));
+        started.unwrap_or_else(|log| panic!("the server starts: {log}"))
+    }
+
+    /// The same with a command of its own; what it logged, if it does not start.
+    pub(super) fn try_start(command: &mut Command) -> Result<Self, String> {
+        let mut child = command
             .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -84,10 +90,13 @@ impl Serving {
             .map(Result::unwrap)
             .inspect(|line| log_of_start.extend([line, "\n"]))
             .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
-            .find(|line| line["fields"]["message"] == "serving")
-            .expect("the server starts");
+            .find(|line| line["fields"]["message"] == "serving");
+        let Some(serving) = serving else {
+            child.wait().unwrap();
+            return Err(log_of_start);
+        };
         let address = |face: &str| serving["fields"][face].as_str().unwrap().to_owned();
-        Self {
+        Ok(Self {
             grpc: format!("http://{}", address("grpc")),
             http: format!("http://{}", address("http")),
             ops: format!("http://{}", address("ops")),
@@ -95,17 +104,19 @@ impl Serving {
             log,
             log_of_start,
             child,
-        }
+        })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it as a crash does.
-    pub(super) fn kill(mut self) {
+    /// Ends it as a crash does; what it had printed to standard output.
+    pub(super) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        std::io::read_to_string(self.stdout.take().unwrap()).unwrap()
     }
 
     /// Tells it to stop and waits; what it printed to standard output.

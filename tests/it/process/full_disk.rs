@@ -1,91 +1,153 @@
-//! A disk that is full for a while: writes are refused, and work again as soon as there is room.
+//! A disk that fills: what cannot be written is refused with a reason, nothing is left half done,
+//! and it works once there is room.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use keyward::proto::admin as pb;
-use keyward::proto::token::RevokeTokenRequest;
+use keyward::proto::admin::credential::Kind;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
-use tonic::{Code, Status};
+use tonic::Code;
 
-use super::binary::{Serving, exported};
-use crate::harness::{Admin, Credential};
+use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
+use crate::harness::{Admin, Credential, reason};
 
-/// Lets files grow to so many bytes, or without bound.
-fn limit_files(serving: &Serving, size: &str) {
-    let process = serving.pid().to_string();
-    let done = Command::new("prlimit")
-        .args(["--pid", &process, &format!("--fsize={size}:unlimited")])
-        .status();
-    assert!(done.expect("prlimit of util-linux runs").success());
+/// `keyward` that can make no file longer than so many bytes: to the server, a full disk.
+fn on_full_disk(limit: u64, arguments: &[&str]) -> Command {
+    let script = "trap '' XFSZ; limit=$1; shift; exec prlimit --fsize=\"$limit\":unlimited \"$@\"";
+    let binary = keyward(arguments.iter().copied());
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", &limit.to_string()]).arg(binary.get_program());
+    command.args(binary.get_args()).stdin(std::process::Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
-async fn ready(serving: &Serving) -> (u16, String) {
-    let answer = reqwest::get(format!("{}/readyz", serving.ops)).await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+/// Sets how long the files of a running server may be.
+fn set_room(server: &Serving, limit: &str) {
+    let (process, limit) = (server.id().to_string(), format!("--fsize={limit}:unlimited"));
+    let done = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
+    assert!(done.success());
 }
 
-fn unavailable(status: &Status) {
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+fn serve(path: &str) -> Vec<&str> {
+    ["serve"].iter().chain(&FREE_PORTS).copied().chain(["--data-dir", path]).collect()
+}
+
+fn length(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |metadata| metadata.len())
+}
+
+/// How long the longest file is that a first start writes.
+fn room_of_first_start() -> u64 {
+    let folder = TempDir::new().unwrap();
+    let server = Serving::start(&["--data-dir", folder.path().to_str().unwrap()]);
+    let room = length(&folder.path().join("keyward.db-wal"));
+    server.kill();
+    assert!(room > 50_000, "{room}");
+    room
+}
+
+/// Limits from nothing to all that is needed.
+fn limits(room: u64) -> impl Iterator<Item = u64> {
+    // From where the schema is there on, each of some steps: the keys, the built-in tenant, the
+    // first credential.
+    [0, 1, 40, 4096, 32_768].into_iter().chain((1..=24).map(move |part| room * part / 24))
+}
+
+fn says_why(told: &str, path: &str) {
+    assert!(told.contains(path), "it names the file: {told}");
+    let reasons = ["disk I/O error", "database or disk is full", "File too large"];
+    assert!(reasons.iter().any(|reason| told.contains(reason)), "it says why: {told}");
+}
+
+#[test]
+fn first_start_on_a_full_disk_leaves_nothing_half_done() {
+    for limit in limits(room_of_first_start()) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("data").display().to_string();
+        let mut credentials = String::new();
+        match Serving::try_start(&mut on_full_disk(limit, &serve(&path))) {
+            Ok(server) => credentials.push_str(&server.kill()),
+            Err(log) => says_why(&log, &path),
+        }
+        let key = folder.path().join("data/master.key");
+        assert!(matches!(length(&key), 0 | 45), "limit {limit}: the key is whole or not there");
+        assert!(!key.exists() || length(&key) == 45, "limit {limit}: no empty key");
+        let server = Serving::start(&["--data-dir", &path]);
+        credentials.push_str(&server.kill());
+        let told = credentials.matches("KEYWARD_CLIENT_SECRET=").count();
+        assert_eq!(told, 1, "limit {limit}: one of the two starts shows the first credential");
+    }
+}
+
+#[test]
+fn migration_on_a_full_disk_can_be_tried_again() {
+    for limit in limits(room_of_first_start()) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().display().to_string();
+        let migrate = ["migrate", "--data-dir", &path];
+        let finished = Finished::of(&mut on_full_disk(limit, &migrate));
+        if finished.code != Some(0) {
+            says_why(&finished.stderr, &path);
+        }
+        Finished::of(&mut keyward(migrate)).worked();
+        Finished::of(&mut keyward(["bootstrap", "--data-dir", &path])).worked();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn full_disk_refuses_writes_until_there_is_room() {
+async fn rotation_of_signing_keys_on_a_full_disk_can_be_tried_again() {
     let folder = TempDir::new().unwrap();
-    let data = folder.path().to_str().unwrap().to_owned();
-    let serving = spawn_blocking(move || Serving::start(&["--data-dir", &data])).await.unwrap();
-    let printed = spawn_blocking({
-        let data = folder.path().to_owned();
-        move || {
-            let arguments = ["bootstrap", "--data-dir", data.to_str().unwrap()];
-            super::binary::Finished::of(&mut super::binary::keyward(arguments)).worked()
-        }
-    })
-    .await
-    .unwrap();
-    let admin = Credential {
+    let path = folder.path().to_str().unwrap();
+    Serving::start(&["--data-dir", path]).kill();
+    // What a crash leaves is read, and nothing can be added to it.
+    let room = length(&folder.path().join("keyward.db-wal"));
+    let mut rotating = on_full_disk(room, &serve(path));
+    rotating.env("KEYWARD_TOKENS_SIGNING_ALGORITHM", "EdDSA");
+    let told = Serving::try_start(&mut rotating).err().expect("there is no room for a key");
+    says_why(&told, path);
+
+    let mut rotating = keyward(serve(path));
+    rotating.env("KEYWARD_TOKENS_SIGNING_ALGORITHM", "EdDSA");
+    let server = Serving::try_start(&mut rotating).unwrap();
+    let keys = reqwest::get(format!("{}/oauth2/jwks", server.http)).await.unwrap();
+    let keys = keys.text().await.unwrap();
+    assert!(keys.contains("EdDSA") && keys.contains("ES256"), "{keys}");
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_of_a_credential_on_a_full_disk_can_be_tried_again() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let printed = Finished::of(&mut keyward(["bootstrap", "--data-dir", path])).worked();
+    let credential = Credential {
         client_id: exported(&printed, "KEYWARD_CLIENT_ID").to_owned(),
         secret: exported(&printed, "KEYWARD_CLIENT_SECRET").to_owned(),
     };
-    let mut admin = Admin::new(serving.grpc.clone(), &admin).await;
-    let (_, crm) = admin.acme().await;
-    let application = "tenants/acme/applications/crm";
-    let (first, second) = (crm.token(&serving.grpc).await, crm.token(&serving.grpc).await);
-    assert_eq!(ready(&serving).await.0, 200);
+    let roomy = 1 << 40;
+    let server = Serving::try_start(&mut on_full_disk(roomy, &serve(path))).unwrap();
+    let mut admin = Admin::new(server.grpc.clone(), &credential).await;
+    let (made, old) = admin.acme().await;
+    assert_eq!(made.kind(), Kind::ClientSecret);
+    let request = pb::RotateCredentialRequest {
+        name: made.name,
+        overlap: Some(prost_types::Duration::default()),
+        ..Default::default()
+    };
+    set_room(&server, "0");
+    let status = admin.credentials.rotate_credential(request.clone()).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    old.token(&server.grpc).await;
 
-    for round in 0..3 {
-        limit_files(&serving, "1");
-        let change = pb::UpdateApplicationRequest {
-            application: Some(pb::Application {
-                name: application.to_owned(),
-                description: format!("round {round}"),
-                ..Default::default()
-            }),
-            update_mask: crate::harness::mask(&["description"]),
-        };
-        let refused = admin.applications.update_application(change.clone()).await.unwrap_err();
-        unavailable(&refused);
-        let revoke = RevokeTokenRequest { token: first.clone() };
-        unavailable(&admin.tokens.revoke_token(revoke.clone()).await.unwrap_err());
-        // The last write that succeeded stands for a second.
-        let noticed = async {
-            while ready(&serving).await.0 != 503 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), noticed).await.expect("it is not ready");
-        let (_, body) = ready(&serving).await;
-        assert!(body.starts_with("not ready\ndatabase: "), "{body}");
-        // What needs no write goes on.
-        assert!(!crm.token(&serving.grpc).await.is_empty());
-        assert!(admin.is_active(&second).await);
-
-        limit_files(&serving, "unlimited");
-        admin.applications.update_application(change).await.expect("the next write works");
-        assert_eq!(ready(&serving).await.0, 200);
-    }
-    admin.tokens.revoke_token(RevokeTokenRequest { token: first.clone() }).await.unwrap();
-    assert!(!admin.is_active(&first).await);
-    assert!(admin.is_active(&second).await);
+    set_room(&server, "unlimited");
+    let rotated = admin.credentials.rotate_credential(request).await.unwrap().into_inner();
+    let new = Credential { secret: rotated.secret, ..old.clone() };
+    new.token(&server.grpc).await;
+    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret has ended");
+    server.kill();
 }

@@ -6,6 +6,8 @@ mod configuration;
 mod dev;
 mod full_disk;
 mod killed;
+mod no_room;
+mod logs;
 mod people;
 mod start;
 mod telemetry;

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::binary::{Finished, Serving, exported, keyward};
 
@@ -43,17 +43,22 @@ async fn collect(listener: TcpListener, exports: UnboundedSender<Vec<u8>>) {
     }
 }
 
+/// A collector: its URL, and what it is sent.
+async fn collector() -> (String, UnboundedReceiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (exports, exported) = unbounded_channel();
+    tokio::spawn(collect(listener, exports));
+    (endpoint, exported)
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_a_span_of_its_callers_trace() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let (exports, mut exported_spans) = unbounded_channel();
-    tokio::spawn(collect(listener, exports));
-
+    let (endpoint, mut exported_spans) = collector().await;
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
     let printed = Finished::of(&mut keyward(["bootstrap", "--data-dir", &path])).worked();
@@ -92,4 +97,80 @@ async fn a_request_is_a_span_of_its_callers_trace() {
         assert!(!log.contains(secret), "a secret in the log");
     }
     assert!(log.contains("/oauth2/token"), "the log tells what was called: {log}");
+}
+
+/// All that is exported of requests with these `traceparent` headers.
+async fn spans_of(sampling: Option<&str>, parents: &[&str], state: &str) -> Vec<u8> {
+    let (endpoint, mut exported) = collector().await;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let file = folder.path().join("keyward.toml");
+    let mut settings = format!("[telemetry]\notlp_endpoint = \"{endpoint}\"\n");
+    settings.extend(sampling.map(|sampling| format!("trace_sampling = \"{sampling}\"\n")));
+    std::fs::write(&file, settings).unwrap();
+    let serving = Serving::start(&["--data-dir", path, "--config", file.to_str().unwrap()]);
+    for parent in parents {
+        let url = format!("{}/oauth2/jwks", serving.http);
+        let request = reqwest::Client::new().get(url).header("traceparent", *parent);
+        let answer = request.header("tracestate", state).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    tokio::task::spawn_blocking(move || serving.stop("-TERM")).await.unwrap();
+    let mut spans = Vec::new();
+    while let Ok(export) = exported.try_recv() {
+        spans.extend(export);
+    }
+    spans
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flag_of_a_caller_decides_only_where_it_is_set_to() {
+    const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (sampling, parent, sent) in [
+        (None, UNSAMPLED, true),
+        (None, SAMPLED, true),
+        (Some("always"), UNSAMPLED, true),
+        (Some("1"), UNSAMPLED, true),
+        (Some("0"), SAMPLED, false),
+        (Some("caller"), UNSAMPLED, false),
+        (Some("caller"), SAMPLED, true),
+    ] {
+        let spans = spans_of(sampling, &[parent], "a=b").await;
+        assert_eq!(contains(&spans, &TRACE_ID), sent, "{sampling:?} {parent}");
+    }
+}
+
+/// The sampler of OpenTelemetry's SDK samples by the end of the id: callers would choose.
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_id_that_a_caller_chooses_does_not_decide() {
+    let ids = |end: &str| {
+        let parents = (1..=64).map(|n| format!("00-{n:016x}{end}-00f067aa0ba902b7-01"));
+        parents.collect::<Vec<_>>()
+    };
+    for end in ["ffffffffffffffff", "0000000000000001"] {
+        let parents = ids(end);
+        let parents: Vec<_> = parents.iter().map(String::as_str).collect();
+        let spans = spans_of(Some("0.5"), &parents, "a=b").await;
+        let sent = (1..=64_u64).filter(|n| {
+            let id = [
+                n.to_be_bytes().to_vec(),
+                u64::from_str_radix(end, 16).unwrap().to_be_bytes().to_vec(),
+            ];
+            contains(&spans, &id.concat())
+        });
+        // All or none of 64 happens once in 2^63 times.
+        assert!((1..64).contains(&sent.count()), "{end}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_state_of_a_callers_trace_is_not_kept() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let long = format!("vendor={}", "x".repeat(250));
+    let longer = (0..16).map(|n| format!("v{n}={}", "y".repeat(250))).collect::<Vec<_>>().join(",");
+    let spans = spans_of(None, &[PARENT], &long).await;
+    assert!(contains(&spans, &TRACE_ID) && contains(&spans, b"vendor=xxx"));
+    let spans = spans_of(None, &[PARENT], &longer).await;
+    assert!(contains(&spans, &TRACE_ID) && !contains(&spans, b"yyyy"));
 }

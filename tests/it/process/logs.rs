@@ -1,0 +1,124 @@
+//! The log: what strangers and failing dependencies can cause is bounded, and what was left out
+//! is said.
+
+use keyward::proto::admin::ListTenantsRequest;
+use serde_json::Value;
+use sqlx::{Connection, Executor, SqliteConnection};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
+use crate::harness::{Admin, Credential};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A PING frame with these flags.
+fn ping(flags: u8, payload: &[u8; 8]) -> Vec<u8> {
+    [&[0, 0, 8, 6, flags, 0, 0, 0, 0][..], payload].concat()
+}
+
+async fn stopped(serving: Serving) -> String {
+    tokio::task::spawn_blocking(move || serving.stop_with_log("-TERM")).await.unwrap()
+}
+
+/// How many lines of a module were left out, as the log says.
+fn left_out(log: &str, module: &str) -> u64 {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut fields = lines.map(|mut line| line["fields"].take()).collect::<Vec<_>>();
+    fields.retain(|fields| fields["target"] == module);
+    fields.iter().filter_map(|fields| fields["left_out"].as_u64()).sum()
+}
+
+async fn metric(serving: &Serving, name: &str) -> u64 {
+    let url = format!("{}/metrics", serving.ops);
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    value.trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unsolicited_ping_acks_leave_a_short_log() {
+    const MANY: u64 = 1000;
+    let folder = TempDir::new().unwrap();
+    let serving = Serving::start(&["--data-dir", folder.path().to_str().unwrap()]);
+    let address = serving.grpc.strip_prefix("http://").unwrap();
+    let mut stranger = TcpStream::connect(address).await.unwrap();
+    stranger.write_all(PREFACE).await.unwrap();
+    for _ in 0..MANY {
+        stranger.write_all(&ping(1, b"unasked!")).await.unwrap();
+    }
+    stranger.write_all(&ping(0, b"the last")).await.unwrap();
+    let mut answered = Vec::new();
+    let acknowledged = ping(1, b"the last");
+    while !answered.windows(acknowledged.len()).any(|window| window == acknowledged) {
+        let read = stranger.read_buf(&mut answered).await.unwrap();
+        assert_ne!(read, 0, "the connection lives");
+    }
+    drop(stranger);
+    let counted = metric(&serving, "keyward_log_lines_left_out_total").await;
+    let log = stopped(serving).await;
+    assert!(log.len() < 4096, "{} bytes: {log}", log.len());
+    let written = log.lines().filter(|line| line.contains("PING ack")).count() as u64;
+    assert!(written > 0, "the first ones are logged: {log}");
+    assert_eq!(
+        (left_out(&log, "h2::proto::ping_pong") + written, counted + written),
+        (MANY, MANY),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_of_every_request_leaves_a_bounded_log() {
+    const MANY: u64 = 400;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let printed = Finished::of(&mut keyward(["bootstrap", "--data-dir", &path])).worked();
+    let credential = Credential {
+        client_id: exported(&printed, "KEYWARD_CLIENT_ID").to_owned(),
+        secret: exported(&printed, "KEYWARD_CLIENT_SECRET").to_owned(),
+    };
+    let serving = Serving::start(&["--data-dir", &path]);
+    let mut admin = Admin::new(serving.grpc.clone(), &credential).await;
+    let file = folder.path().join("keyward.db");
+    let mut database = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
+    database.execute("alter table tenants rename to elsewhere").await.unwrap();
+    let mut failed = 0;
+    for _ in 0..MANY {
+        let request = ListTenantsRequest::default();
+        failed += u64::from(admin.tenants.list_tenants(request).await.is_err());
+    }
+    database.execute("alter table elsewhere rename to tenants").await.unwrap();
+    let log = stopped(serving).await;
+    let written = log.lines().filter(|line| line.contains("internal error")).count() as u64;
+    assert_eq!(failed, MANY);
+    assert!((20..MANY / 2).contains(&written), "{written} lines");
+    assert_eq!(left_out(&log, "keyward::error") + written, MANY, "{log}");
+}
+
+/// A log that cannot be written, on a disk that is full, stops no request.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_cannot_be_written_stops_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ops = format!("127.0.0.1:{port}");
+    let mut arguments = vec!["serve"];
+    arguments.extend(FREE_PORTS);
+    arguments[6] = &ops;
+    arguments.extend(["--data-dir", &path, "--log", "debug"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = keyward(arguments.iter().copied());
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(full).spawn().unwrap();
+    let ready = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("it stopped: {status}");
+        }
+        if let Ok(answer) = reqwest::get(format!("http://{ops}/readyz")).await {
+            break answer.status();
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(ready, 200);
+}
