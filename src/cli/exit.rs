@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::output::note;
 use crate::config::Faults;
 use crate::server::StartError;
 
@@ -38,10 +39,9 @@ impl Failure {
         Self { code: UNREACHABLE, message: message.to_string() }
     }
 
-    /// Tells the person, and gives the code.
-    #[expect(clippy::print_stderr, reason = "this is where a command says why it failed")]
+    /// Says why the command failed, and gives the code.
     pub(super) fn report(self) -> ExitCode {
-        eprintln!("keyward: {}", self.message);
+        note(&format!("keyward: {}", self.message));
         ExitCode::from(self.code)
     }
 }

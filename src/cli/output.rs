@@ -95,10 +95,10 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Says something beside the result.
-#[expect(clippy::print_stderr, reason = "beside the result, which goes to standard output")]
+/// Says something beside the result, on standard error. Where that cannot be written, on a disk
+/// that is full, the work goes on.
 pub(super) fn note(sentence: &str) {
-    eprintln!("{sentence}");
+    writeln!(std::io::stderr(), "{sentence}").ok();
 }
 
 fn plain() -> Table {

@@ -1,7 +1,8 @@
 //! Running `keyward` as a process.
 
-use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
@@ -59,7 +60,8 @@ pub(super) const FREE_PORTS: [&str; 6] =
 pub(super) struct Serving {
     child: Child,
     stdout: Option<ChildStdout>,
-    log: Lines<BufReader<ChildStderr>>,
+    /// Reads what it logs, so that it never waits for room in the pipe.
+    log: Option<JoinHandle<String>>,
     /// What it logged until it served.
     pub(super) log_of_start: String,
     pub(super) grpc: String,
@@ -101,7 +103,9 @@ impl Serving {
             http: format!("http://{}", address("http")),
             ops: format!("http://{}", address("ops")),
             stdout: child.stdout.take(),
-            log,
+            log: Some(thread::spawn(move || {
+                log.map(Result::unwrap).collect::<Vec<_>>().join("\n")
+            })),
             log_of_start,
             child,
         })
@@ -132,9 +136,9 @@ impl Serving {
     fn ended(mut self, signal: &str) -> (String, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        let log = self.log.by_ref().map(Result::unwrap).collect::<Vec<_>>().join("\n");
         let printed = std::io::read_to_string(self.stdout.take().unwrap()).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "it stops in order");
+        let log = self.log.take().unwrap().join().unwrap();
         (printed, log)
     }
 }
