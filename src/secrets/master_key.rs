@@ -113,8 +113,8 @@ mod tests {
         // Of a process of the same number, as all first processes of containers are.
         std::fs::write(path.with_extension(format!("{}.new", std::process::id())), "").unwrap();
         let made = MasterKey::create_file(&path).unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let bits = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(bits & 0o777, 0o600);
         assert_eq!(MasterKey::from_file(&path).unwrap().id().unwrap(), made.id().unwrap());
         let again = MasterKey::create_file(&path).unwrap();
         assert_eq!(again.id().unwrap(), made.id().unwrap(), "the one that is there");

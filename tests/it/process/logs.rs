@@ -17,8 +17,8 @@ use crate::harness::{Admin, Credential};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A PING frame with these flags.
-fn ping(flags: u8, payload: &[u8; 8]) -> Vec<u8> {
-    [&[0, 0, 8, 6, flags, 0, 0, 0, 0][..], payload].concat()
+fn ping(flags: u8, payload: [u8; 8]) -> Vec<u8> {
+    [&[0, 0, 8, 6, flags, 0, 0, 0, 0][..], &payload].concat()
 }
 
 async fn stopped(serving: Serving) -> String {
@@ -49,11 +49,11 @@ async fn unsolicited_ping_acks_leave_a_short_log() {
     let mut stranger = TcpStream::connect(address).await.unwrap();
     stranger.write_all(PREFACE).await.unwrap();
     for _ in 0..MANY {
-        stranger.write_all(&ping(1, b"unasked!")).await.unwrap();
+        stranger.write_all(&ping(1, *b"unasked!")).await.unwrap();
     }
-    stranger.write_all(&ping(0, b"the last")).await.unwrap();
+    stranger.write_all(&ping(0, *b"the last")).await.unwrap();
     let mut answered = Vec::new();
-    let acknowledged = ping(1, b"the last");
+    let acknowledged = ping(1, *b"the last");
     while !answered.windows(acknowledged.len()).any(|window| window == acknowledged) {
         let read = stranger.read_buf(&mut answered).await.unwrap();
         assert_ne!(read, 0, "the connection lives");
