@@ -44,8 +44,8 @@ impl Service {
         let kind = CredentialKind::ClientSecret;
         let secret = self.prefixes.generate(kind, &id)?;
         // The hash takes a while: it is computed before others have to wait.
-        let record = self.record_of(&secret).await?;
         let caller = Caller::keyward();
+        let record = self.record_of(&caller, &secret).await?;
         let mut ledger = self.begin(&attempt(&caller)).await?;
         if !self.insert_system(&mut ledger).await? {
             return Ok(None);
