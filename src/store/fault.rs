@@ -8,6 +8,9 @@ pub(super) fn fault(error: sqlx::Error) -> Error {
     let passing = match &error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // A load balancer without a server behind it takes a connection and closes it at once:
+        // the driver calls that an unexpected answer to its first message.
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection as _, Executor, FromRow, PgConnection, PgPool,
+    AssertSqlSafe, ConnectOptions, Connection as _, Executor, FromRow, PgConnection, PgPool, Row,
 };
 use tokio::time::{sleep, timeout};
 
@@ -54,7 +54,12 @@ impl Role {
     async fn ask(connection: &mut PgConnection, named: bool) -> Result<Self, sqlx::Error> {
         const SQL: &str = "select pg_is_in_recovery() as standby, \
             current_setting('transaction_read_only') = 'on' as read_only";
-        sqlx::query_as(SQL).persistent(named).fetch_one(connection).await
+        if named {
+            return sqlx::query_as(SQL).fetch_one(connection).await;
+        }
+        // As one message: outside of a transaction a pooler may give the messages of a statement
+        // with parameters different connections.
+        Self::from_row(&sqlx::raw_sql(SQL).fetch_one(connection).await?)
     }
 
     /// Refuses a server that may know less than its primary, and one that takes no writes where
@@ -162,12 +167,14 @@ pub(super) async fn check_server(
     Ok(())
 }
 
-async fn setting(connection: &mut PgConnection, name: &str) -> Result<String> {
-    let value = sqlx::query_scalar("select current_setting($1)").persistent(false).bind(name);
-    value.fetch_one(connection).await.map_err(fault)
+/// Asked as one message, as [`Role`] is.
+async fn setting(connection: &mut PgConnection, name: &'static str) -> Result<String> {
+    let sql = AssertSqlSafe(format!("select current_setting('{name}')"));
+    let row = sqlx::raw_sql(sql).fetch_one(connection).await.map_err(fault)?;
+    row.try_get(0).map_err(fault)
 }
 
-async fn number(connection: &mut PgConnection, name: &str) -> Result<i32> {
+async fn number(connection: &mut PgConnection, name: &'static str) -> Result<i32> {
     let value = setting(connection, name).await?;
     value.parse().map_err(|_| Error::internal(format!("its {name} is {value:?}")))
 }
@@ -240,9 +247,12 @@ impl Settings {
         };
         let mut sql: Vec<_> =
             each.iter().chain(&check).map(|(name, value)| set(name, value)).collect();
-        // What is acknowledged is durable, whatever the role's default is.
+        // What is acknowledged is durable, on the synchronous standby too if there is one, whatever
+        // the default of the role or database is.
         let durable = set("synchronous_commit", "on");
-        sql.push(format!("{durable} where current_setting('synchronous_commit') = 'off'"));
+        sql.push(format!(
+            "{durable} where current_setting('synchronous_commit') in ('off', 'local')"
+        ));
         sql.join("; ")
     }
 }
