@@ -2,8 +2,10 @@
 //! that stands still until a test moves it, and callers with names.
 
 mod actors;
+mod bouncer;
 mod dice;
 mod http;
+mod pair;
 mod postgres;
 mod process;
 mod proxy;
@@ -11,8 +13,10 @@ pub(crate) mod redis;
 mod server;
 
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
+pub(crate) use bouncer::{PgBouncer, connections_to};
 pub(crate) use dice::Dice;
 pub(crate) use http::Answer;
+pub(crate) use pair::Pair;
 pub(crate) use postgres::{PostgresServer, fresh_database};
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::RedisServer;

@@ -35,37 +35,57 @@ pub(crate) struct PostgresServer {
 
 impl PostgresServer {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("keyward-pg-").tempdir().unwrap().keep();
-        if is_root() {
-            run(Command::new("chown").arg("postgres").arg(&folder));
-        }
-        let mut server = Self { port: 0, folder, watcher: None };
+        let server = Self { port: 0, folder: folder(), watcher: None };
         run(unprivileged(&binary("initdb"))
             .args(["--auth=trust", "--username=keyward", "--encoding=UTF8", "--locale=C.UTF-8"])
             .args(["--no-sync", "--pgdata"])
             .arg(server.data())
             .stdout(Stdio::null()));
+        server.on_a_free_port()
+    }
+
+    /// A standby of this server: a copy of its data, to which it streams every change.
+    pub(crate) fn standby(&self) -> Self {
+        let standby = Self { port: 0, folder: folder(), watcher: None };
+        run(unprivileged(&binary("pg_basebackup"))
+            .args(["--host=127.0.0.1", "--username=keyward", "--checkpoint=fast", "--no-sync"])
+            .args(["--write-recovery-conf", "--pgdata"])
+            .arg(standby.data())
+            .arg(format!("--port={}", self.port)));
+        standby.on_a_free_port()
+    }
+
+    fn on_a_free_port(mut self) -> Self {
         for _ in 0..5 {
-            server.port = free_port();
-            if server.launch() {
-                return server;
+            self.port = free_port();
+            if self.launch() {
+                return self;
             }
         }
-        panic!("PostgreSQL does not start:\n{}", server.log());
+        panic!("PostgreSQL does not start:\n{}", self.log());
     }
 
     /// A URL of a database of its own.
     pub(crate) async fn fresh_database(&self) -> String {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let server = format!("postgres://keyward@127.0.0.1:{}", self.port);
-        let admin = PgConnection::connect(&format!("{server}/postgres")).await;
         // As many servers are set up: text is not in the order of its bytes unless asked for.
         let create = sqlx::AssertSqlSafe(format!(
             "create database {name} template template0 locale_provider icu icu_locale 'en-US'"
         ));
-        admin.expect("PostgreSQL answers").execute(create).await.unwrap();
-        format!("{server}/{name}")
+        self.admin().await.execute(create).await.unwrap();
+        self.url(&name)
+    }
+
+    /// The URL of one of its databases.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://keyward@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A connection of its superuser.
+    pub(crate) async fn admin(&self) -> PgConnection {
+        let admin = PgConnection::connect(&self.url("postgres")).await;
+        admin.unwrap_or_else(|error| panic!("{error}; PostgreSQL says:\n{}", self.log()))
     }
 
     fn data(&self) -> PathBuf {
@@ -86,7 +106,16 @@ impl PostgresServer {
 
     /// Ends it as a crash does: no goodbye, and it has to recover when it starts again.
     pub(crate) fn stop(&mut self) {
-        signal("QUIT", &[self.postmaster()]);
+        self.end_with("QUIT");
+    }
+
+    /// Ends it as an operator does: its connections are closed, and a standby gets everything.
+    pub(crate) fn shut_down(&mut self) {
+        self.end_with("INT");
+    }
+
+    fn end_with(&mut self, how: &str) {
+        signal(how, &[self.postmaster()]);
         // Its shell ends with it.
         self.watcher.take().expect("it runs").wait().unwrap();
     }
@@ -129,6 +158,15 @@ impl Drop for PostgresServer {
     }
 }
 
+/// A new folder that PostgreSQL may write to.
+fn folder() -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("keyward-pg-").tempdir().unwrap().keep();
+    if is_root() {
+        run(Command::new("chown").arg("postgres").arg(&folder));
+    }
+    folder
+}
+
 /// The processes that one has started and that are there.
 fn children(of: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
@@ -141,7 +179,8 @@ fn watch(folder: &Path, data: &Path, port: u16) -> Child {
     const SCRIPT: &str = r#"
         postgres=$1 data=$2 port=$3 folder=$4
         "$postgres" -D "$data" -p "$port" -k "$folder" -c listen_addresses=127.0.0.1 \
-            -c max_connections=500 -c fsync=off >"$folder/log" 2>&1 &
+            -c max_connections=500 -c fsync=off -c wal_retrieve_retry_interval=100ms \
+            >"$folder/log" 2>&1 &
         server=$!
         end() {
             kill -CONT $server $(cat /proc/$server/task/$server/children) 2>/dev/null
@@ -168,7 +207,7 @@ fn watch(folder: &Path, data: &Path, port: u16) -> Child {
 }
 
 /// Whether the server answers before it gives up: one whose port was taken ends at once.
-fn is_ready(watcher: &mut Child, port: u16) -> bool {
+pub(super) fn is_ready(watcher: &mut Child, port: u16) -> bool {
     while watcher.try_wait().unwrap().is_none() {
         let asked = Command::new(binary("pg_isready"))
             .args(["--quiet", "--timeout=10", "--host=127.0.0.1", "--username=keyward"])
@@ -208,7 +247,7 @@ fn unprivileged(program: &Path) -> Command {
     command
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     static ROOT: OnceLock<bool> = OnceLock::new();
     *ROOT.get_or_init(|| {
         let id = Command::new("id").arg("-u").output().expect("id runs");
@@ -216,7 +255,7 @@ fn is_root() -> bool {
     })
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

@@ -1,6 +1,7 @@
 //! A wire to a server that can be cut.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -12,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     server: SocketAddr,
+    listener: Option<Arc<TcpListener>>,
     accepting: Option<JoinHandle<()>>,
     /// Connections that were made in another generation than this one are held.
     generation: watch::Sender<Generation>,
@@ -28,31 +30,42 @@ impl Proxy {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let generation = watch::Sender::default();
-        let accepting = tokio::spawn(pass_on(listener, server, generation.subscribe()));
-        Self { address, server, accepting: Some(accepting), generation }
+        let mut proxy =
+            Self { address, server, listener: None, accepting: None, generation: <_>::default() };
+        proxy.accept(listener.into());
+        proxy
     }
 
     /// Ends every connection and refuses new ones.
     pub(crate) async fn cut(&mut self) {
-        let accepting = self.accepting.take().unwrap();
-        accepting.abort();
-        // Only then are the listener and all connections gone.
-        accepting.await.unwrap_err();
+        self.end_connections().await;
+        self.listener = None;
     }
 
     /// Passes connections on again.
     pub(crate) async fn mend(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        let accepting = pass_on(listener, self.server, self.generation.subscribe());
-        self.accepting = Some(tokio::spawn(accepting));
+        self.accept(TcpListener::bind(self.address).await.unwrap().into());
     }
 
     /// Ends every connection; new ones go to another server.
     pub(crate) async fn lead_to(&mut self, server: SocketAddr) {
-        self.cut().await;
+        self.end_connections().await;
         self.server = server;
-        self.mend().await;
+        // It is the same listener: the port could be taken by now.
+        self.accept(self.listener.clone().expect("it is not cut"));
+    }
+
+    fn accept(&mut self, listener: Arc<TcpListener>) {
+        let accepting = pass_on(listener.clone(), self.server, self.generation.subscribe());
+        self.accepting = Some(tokio::spawn(accepting));
+        self.listener = Some(listener);
+    }
+
+    async fn end_connections(&mut self) {
+        let accepting = self.accepting.take().unwrap();
+        accepting.abort();
+        // Only then are all connections gone.
+        accepting.await.unwrap_err();
     }
 
     /// Lets nothing through any more, though connections stay, and new ones are accepted.
@@ -69,7 +82,7 @@ impl Proxy {
 }
 
 async fn pass_on(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     server: SocketAddr,
     generation: watch::Receiver<Generation>,
 ) {

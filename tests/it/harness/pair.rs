@@ -1,0 +1,174 @@
+//! A primary and its synchronous standby, behind one address that can be moved from one to
+//! the other, as a load balancer or a virtual address is.
+
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use sqlx::{Executor, PgConnection};
+use tokio::task::block_in_place;
+use tokio::time::{sleep, timeout};
+
+use super::{PostgresServer, Proxy};
+
+/// How long the servers may take for what they do by themselves.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Both servers. A commit on the primary waits until the standby has it on its disk, or would
+/// have if `fsync` was not off for the tests.
+pub(crate) struct Pair {
+    /// First, since it is dropped first: a primary that shuts down waits for its standby.
+    standby: Option<PostgresServer>,
+    primary: PostgresServer,
+    proxy: Proxy,
+    leads_to_standby: bool,
+    database: String,
+}
+
+impl Pair {
+    /// Both servers with an empty database; the address leads to the primary.
+    pub(crate) async fn start() -> Self {
+        let start = || {
+            let primary = PostgresServer::start();
+            let standby = primary.standby();
+            (primary, standby)
+        };
+        let (primary, standby) = tokio::task::spawn_blocking(start).await.unwrap();
+        let proxy = Proxy::to(address(&primary)).await;
+        let url = primary.fresh_database().await;
+        let database = url.rsplit_once('/').unwrap().1.to_owned();
+        let pair =
+            Self { standby: Some(standby), primary, proxy, leads_to_standby: false, database };
+        pair.synchronize().await;
+        pair
+    }
+
+    /// The URL of the database at the address that moves.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://keyward@{}/{}", self.proxy.address, self.database)
+    }
+
+    /// The URL of the database on the primary, wherever the address leads.
+    pub(crate) fn url_on_primary(&self) -> String {
+        self.primary.url(&self.database)
+    }
+
+    /// The same on the standby.
+    pub(crate) fn url_on_standby(&self) -> String {
+        self.standby().url(&self.database)
+    }
+
+    /// A superuser of the primary.
+    pub(crate) async fn admin(&self) -> PgConnection {
+        self.primary.admin().await
+    }
+
+    /// Ends the primary as a crash does.
+    pub(crate) fn crash(&mut self) {
+        block_in_place(|| self.primary.stop());
+    }
+
+    /// Ends the primary as an operator does who wants the standby to take over.
+    pub(crate) fn shut_down(&mut self) {
+        block_in_place(|| self.primary.shut_down());
+    }
+
+    /// Lets the primary answer nothing more, though its connections stay.
+    pub(crate) fn hang(&self) {
+        self.primary.pause();
+    }
+
+    /// Ends the standby.
+    pub(crate) fn stop_standby(&mut self) {
+        block_in_place(|| self.standby.as_mut().expect("there is a standby").stop());
+    }
+
+    /// Starts the standby again; it catches up by itself.
+    pub(crate) fn start_standby(&mut self) {
+        block_in_place(|| self.standby.as_mut().expect("there is a standby").start_again());
+    }
+
+    /// Lets the standby take what the primary has without showing it: it is behind.
+    pub(crate) async fn pause_replay(&self) {
+        let mut standby = self.standby().admin().await;
+        standby.execute("select pg_wal_replay_pause()").await.unwrap();
+        const PAUSED: &str = "select pg_get_wal_replay_pause_state() = 'paused'";
+        until(&mut standby, PAUSED, "the replay pauses").await;
+    }
+
+    pub(crate) async fn resume_replay(&self) {
+        self.standby().admin().await.execute("select pg_wal_replay_resume()").await.unwrap();
+    }
+
+    /// Leads the address to the standby; connections to the primary end.
+    pub(crate) async fn lead_to_standby(&mut self) {
+        self.proxy.lead_to(address(self.standby())).await;
+        self.leads_to_standby = true;
+    }
+
+    /// Leads the address to the primary; connections to the standby end.
+    pub(crate) async fn lead_to_primary(&mut self) {
+        self.proxy.lead_to(address(&self.primary)).await;
+        self.leads_to_standby = false;
+    }
+
+    /// Makes the standby the primary, and leads the address to it if it does not lead there
+    /// yet. The old primary is gone then, if it was not before. As long as the new one has no
+    /// standby, its commits do not wait.
+    pub(crate) async fn promote(&mut self) {
+        let promoted = self.standby.take().expect("there is a standby");
+        let mut admin = promoted.admin().await;
+        admin.execute("select pg_promote(wait => false)").await.unwrap();
+        until(&mut admin, "select not pg_is_in_recovery()", "the standby is promoted").await;
+        let old = mem::replace(&mut self.primary, promoted);
+        if mem::take(&mut self.leads_to_standby) {
+            block_in_place(|| drop(old));
+        } else {
+            // First the address: what is left of the old one must have no clients.
+            self.lead_to_primary().await;
+            block_in_place(|| drop(old));
+        }
+    }
+
+    /// Gives the primary a new standby; when this answers, all that was committed is there too,
+    /// and every commit waits for it from now on.
+    pub(crate) async fn rejoin(&mut self) {
+        assert!(self.standby.is_none(), "there is a standby");
+        self.standby = Some(block_in_place(|| self.primary.standby()));
+        self.synchronize().await;
+    }
+
+    /// Waits until the standby has all that the primary has, and commits wait for it.
+    pub(crate) async fn synchronize(&self) {
+        const SYNCHRONOUS: &str = "select exists (select from pg_stat_replication \
+            where state = 'streaming' and sync_state = 'sync')";
+        const EQUAL: &str = "select exists (select from pg_stat_replication \
+            where flush_lsn >= pg_current_wal_insert_lsn())";
+        let mut admin = self.admin().await;
+        admin.execute("alter system set synchronous_standby_names = '*'").await.unwrap();
+        admin.execute("select pg_reload_conf()").await.unwrap();
+        until(&mut admin, SYNCHRONOUS, "the standby is synchronous").await;
+        // It is the checkpointer that makes commits wait: by now it was told of the setting,
+        // and it reads settings before it does anything else.
+        admin.execute("checkpoint").await.unwrap();
+        until(&mut admin, EQUAL, "the standby has everything").await;
+    }
+
+    fn standby(&self) -> &PostgresServer {
+        self.standby.as_ref().expect("there is a standby")
+    }
+}
+
+fn address(server: &PostgresServer) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, server.port).into()
+}
+
+/// Waits until a question has the answer yes.
+async fn until(admin: &mut PgConnection, question: &'static str, what: &str) {
+    let yes = async {
+        while !sqlx::query_scalar::<_, bool>(question).fetch_one(&mut *admin).await.unwrap() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, yes).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+}
