@@ -3,6 +3,15 @@
 use super::super::process::free_port;
 use super::{RedisServer, wait_until};
 
+/// A replica gets everything as soon as it asks; by default it waits for five seconds, since
+/// others may ask too.
+const AT_ONCE: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
+
+fn replica_of(port: &str) -> [&str; 5] {
+    let [delay, none] = AT_ONCE;
+    [delay, none, "--replicaof", "127.0.0.1", port]
+}
+
 /// A primary called `main`, its replica, and a sentinel that makes one of the other.
 pub(crate) struct Watched {
     pub(crate) primary: RedisServer,
@@ -13,23 +22,111 @@ pub(crate) struct Watched {
 impl Watched {
     /// All of them, in agreement. The sentinel takes half a second of silence for death.
     pub(crate) fn start() -> Self {
-        let primary = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
+        let primary = RedisServer::start_with(&AT_ONCE);
         let port = primary.port.to_string();
-        let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
+        let replica = RedisServer::start_with(&replica_of(&port));
         let config = format!(
             "sentinel monitor main 127.0.0.1 {port} 1\n\
              sentinel down-after-milliseconds main 500\n\
              sentinel failover-timeout main 3000\n"
         );
         let sentinel = RedisServer::start_configured(Some(config), &["--sentinel"]);
+        let mut group = Self { primary, replica, sentinel };
+        group.agree();
+        group
+    }
+
+    /// The same, with a sentinel that looks more often, and fails over again soon.
+    pub(crate) fn start_quick() -> Self {
+        const QUICK: [&str; 14] = [
+            "info-period",
+            "100",
+            "publish-period",
+            "200",
+            "min-link-reconnect-period",
+            "100",
+            "slave-reconf-timeout",
+            "1000",
+            "election-timeout",
+            "2000",
+            "default-failover-timeout",
+            "1000",
+            // It would do nothing for half a minute after it got no processor for two seconds.
+            "tilt-trigger",
+            "60000",
+        ];
+        let group = Self::start();
+        group.sentinel.cli(&[&["sentinel", "debug"], &QUICK[..]].concat());
+        const SET: [&str; 7] = [
+            "sentinel",
+            "set",
+            "main",
+            "failover-timeout",
+            "1000",
+            // Machines that run many tests are slow.
+            "down-after-milliseconds",
+            "1000",
+        ];
+        group.sentinel.cli(&SET);
+        group
+    }
+
+    /// Waits until the sentinel finds the replica in step with the primary; which is which, it
+    /// says.
+    fn agree(&mut self) {
         let agreed = wait_until(|| {
-            let replicas = sentinel.cli(&["sentinel", "replicas", "main"]);
-            let seen = replicas.contains(&replica.port.to_string());
-            let synced = replica.cli(&["info", "replication"]).contains("master_link_status:up");
+            if self.is_named(self.replica.port) {
+                std::mem::swap(&mut self.primary, &mut self.replica);
+            }
+            let replicas = self.sentinel.cli(&["sentinel", "replicas", "main"]);
+            let seen = self.is_named(self.primary.port)
+                && replicas.contains(&self.replica.port.to_string());
+            let told = self.replica.try_cli(&["info", "replication"]).unwrap_or_default();
+            let synced = told.contains(&format!("master_port:{}", self.primary.port))
+                && told.contains("master_link_status:up");
             seen && synced && !replicas.contains("s_down") && !replicas.contains("disconnected")
         });
-        assert!(agreed, "the sentinel does not find the replica:\n{}", sentinel.log());
-        Self { primary, replica, sentinel }
+        assert!(agreed, "the sentinel does not find the replica:\n{}", self.sentinel.log());
+    }
+
+    fn is_named(&self, port: u16) -> bool {
+        let named = self.sentinel.cli(&["sentinel", "get-master-addr-by-name", "main"]);
+        named.lines().any(|line| line == port.to_string())
+    }
+
+    /// The primary crashes, and the sentinel makes a primary of the replica.
+    pub(crate) fn crash(&mut self) {
+        self.primary.stop();
+        let taken = wait_until(|| self.is_named(self.replica.port));
+        assert!(taken, "the replica does not take over:\n{}", self.sentinel.log());
+        std::mem::swap(&mut self.primary, &mut self.replica);
+    }
+
+    /// The sentinel makes a primary of the replica, as it is told; the old one goes on to
+    /// answer, and becomes a replica.
+    pub(crate) fn switch_over(&mut self) {
+        let taken = wait_until(|| {
+            let told = self.sentinel.cli(&["sentinel", "master", "main"]);
+            let named = self.is_named(self.replica.port);
+            if !named && !told.contains("failover_in_progress") {
+                // It refuses while it is not sure of the replica, or gives up.
+                self.sentinel.try_cli(&["sentinel", "failover", "main"]);
+            }
+            named
+        });
+        assert!(taken, "the replica does not take over:\n{}", self.sentinel.log());
+        std::mem::swap(&mut self.primary, &mut self.replica);
+    }
+
+    /// Waits until what was the primary is the replica; if it has ended, it is started again,
+    /// empty.
+    pub(crate) fn rejoin(&mut self) {
+        if self.replica.process.is_none() {
+            let port = self.primary.port.to_string();
+            self.replica.arguments = replica_of(&port).map(str::to_owned).into();
+            self.replica.start_again();
+        }
+        self.agree();
     }
 
     /// Waits until the replica has all that the primary has.
