@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::{PostgresServer, Proxy};
 
 /// How long the servers may take for what they do by themselves.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Both servers. A commit on the primary waits until the standby has it on its disk, or would
 /// have if `fsync` was not off for the tests.
@@ -53,11 +53,6 @@ impl Pair {
         self.primary.url(&self.database)
     }
 
-    /// The same on the standby.
-    pub(crate) fn url_on_standby(&self) -> String {
-        self.standby().url(&self.database)
-    }
-
     /// A superuser of the primary.
     pub(crate) async fn admin(&self) -> PgConnection {
         self.primary.admin().await
@@ -90,9 +85,9 @@ impl Pair {
 
     /// Lets the standby take what the primary has without showing it: it is behind.
     pub(crate) async fn pause_replay(&self) {
+        const PAUSED: &str = "select pg_get_wal_replay_pause_state() = 'paused'";
         let mut standby = self.standby().admin().await;
         standby.execute("select pg_wal_replay_pause()").await.unwrap();
-        const PAUSED: &str = "select pg_get_wal_replay_pause_state() = 'paused'";
         until(&mut standby, PAUSED, "the replay pauses").await;
     }
 

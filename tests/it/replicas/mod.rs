@@ -1,11 +1,15 @@
 //! Three servers on one PostgreSQL, with a Redis between them and without.
 
 mod clocks;
+mod failover_postgres;
+mod failover_redis;
 mod faults_postgres;
 mod faults_redis;
 mod fresh;
 mod lag;
 mod limits;
+mod load;
 mod older;
+mod pooler;
 mod rights;
 mod scene;

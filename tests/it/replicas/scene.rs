@@ -44,21 +44,21 @@ pub(super) enum Word {
 }
 
 /// A token whose revocation was acknowledged, and when.
-type Revoked = (String, Instant);
+pub(super) type Revoked = (String, Instant);
 
 /// Replicas, and those who use them.
 pub(super) struct Scene {
     pub(super) replicas: Vec<Keyward>,
     pub(super) admins: Vec<Admin>,
-    bound: Duration,
+    pub(super) bound: Duration,
     pub(super) crm: Credential,
-    key: String,
-    limited: String,
+    pub(super) key: String,
+    pub(super) limited: String,
     /// A token that nobody revokes.
     pub(super) live: String,
     /// Tokens to be revoked.
     pub(super) stock: Vec<String>,
-    revoked: Arc<Mutex<Vec<Revoked>>>,
+    pub(super) revoked: Arc<Mutex<Vec<Revoked>>>,
 }
 
 impl Scene {
@@ -151,13 +151,14 @@ impl Scene {
     pub(super) async fn assert_nothing_forgotten(&mut self) {
         let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
         assert!(!revoked.is_empty());
-        for admin in &mut self.admins {
+        let each = self.admins.iter_mut().map(async |admin| {
             for (token, _) in &revoked {
                 let word = ask(admin, token).await;
                 assert_eq!(word, Word::Refused(Outcome::Revoked));
                 assert!(!admin.is_active(token).await);
             }
-        }
+        });
+        join_all(each).await;
     }
 
     /// The same, where nobody can look anything up.
@@ -190,10 +191,24 @@ impl Scene {
     /// issues tokens; how long that took.
     pub(super) async fn recovered(&mut self) -> Duration {
         let began = now();
+        for replica in &self.replicas {
+            let ready = async {
+                while replica.ops("/readyz").await != 200 {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(RECOVERY, ready).await.expect("it is ready without a hand");
+        }
+        self.reads_go_on().await;
+        began.elapsed()
+    }
+
+    /// Waits until every replica allows what is good, token and key, and issues tokens, for
+    /// which nothing is written.
+    pub(super) async fn reads_go_on(&mut self) {
         for (replica, admin) in self.replicas.iter().zip(&mut self.admins) {
             let all_well = async {
-                while replica.ops("/readyz").await != 200
-                    || ask(admin, &self.live).await != Word::Allowed
+                while ask(admin, &self.live).await != Word::Allowed
                     || ask(admin, &self.key).await != Word::Allowed
                     || exchange(replica, &self.crm).await.is_none()
                 {
@@ -202,7 +217,6 @@ impl Scene {
             };
             timeout(RECOVERY, all_well).await.expect("it recovers without a hand");
         }
-        began.elapsed()
     }
 
     /// How many of so many requests at each replica the limit of 42 a minute admits. A limit is

@@ -55,8 +55,6 @@ impl Watched {
             "tilt-trigger",
             "60000",
         ];
-        let group = Self::start();
-        group.sentinel.cli(&[&["sentinel", "debug"], &QUICK[..]].concat());
         const SET: [&str; 7] = [
             "sentinel",
             "set",
@@ -67,6 +65,8 @@ impl Watched {
             "down-after-milliseconds",
             "1000",
         ];
+        let group = Self::start();
+        group.sentinel.cli(&[&["sentinel", "debug"], &QUICK[..]].concat());
         group.sentinel.cli(&SET);
         group
     }
