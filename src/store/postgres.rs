@@ -224,8 +224,8 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// As statements. No transaction that writes has a timeout of its statements: if one passed
-    /// while a commit waits for a standby, PostgreSQL would say that it was committed.
+    /// As statements. A transaction that writes has no timeout of its statements: what changes
+    /// many rows may take as long as its request, whose end closes the connection.
     pub(super) fn sql(self, writes: bool) -> String {
         let wait = self.acquire_timeout.as_millis().clamp(1, MAX_MILLIS);
         let statement = if writes { 0 } else { STATEMENT_TIMEOUT.as_millis() };
