@@ -35,7 +35,7 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// What a source holds. Whoever holds the state holds the entry.
+    /// What a source holds. The entry stays while its state is held.
     pub(super) fn state_of(self: &Arc<Self>, source: Source) -> Arc<SourceState> {
         let mut held = self.held();
         if let Some(state) = held.get(&source).and_then(Weak::upgrade) {

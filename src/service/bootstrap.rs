@@ -33,7 +33,7 @@ pub struct FirstCredential {
 impl Service {
     /// Makes the built-in tenant if there is none, with the first admin credential: all or
     /// nothing, since a start that fails between the two would leave a server that has no
-    /// administrator and says so to nobody. Of several replicas that start at once, one makes them.
+    /// administrator, and no word of it. Of several replicas that start at once, one makes them.
     pub async fn bootstrap_if_new(&self) -> Result<Option<FirstCredential>> {
         if self.store.read().await?.find_tenant(&TenantId::system()).await?.is_some() {
             return Ok(None);

@@ -20,8 +20,8 @@ use crate::domain::{CredentialId, Source};
 use crate::error::{Error, Result};
 use crate::limiter::{Decision, Demand, Limiter, Rate};
 
-/// How many sources are told apart by their wrong secrets. Beyond that, those are forgotten whose
-/// last wrong one was longest ago.
+/// How many sources are told apart by their wrong secrets. Beyond that, the source whose
+/// last wrong secret is the oldest is forgotten.
 const MAX_SOURCES: usize = 100_000;
 
 /// Wrong secrets, and guesses under way on this server.

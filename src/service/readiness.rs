@@ -1,5 +1,5 @@
 //! Whether this server can do its work: take a write, know what is revoked, sign. And what
-//! else lasts: a dependency that is away though nobody need notice yet.
+//! else lasts: a dependency that is away, though requests go on without it.
 
 use std::fmt;
 use std::time::Duration;

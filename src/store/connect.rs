@@ -125,7 +125,7 @@ async fn migrate_postgres(
 ) -> Result<()> {
     // What other sessions left behind must not end a migration.
     const UNBOUND: &str = "set local statement_timeout = 0; set local lock_timeout = 0";
-    // Any number that nobody else locks.
+    // An arbitrary number, for this lock alone.
     const LOCK: &str = "select pg_advisory_xact_lock(7391265880217)";
     if !pooled {
         if !is_current(&POSTGRES, applied_postgres(connection).await?) {

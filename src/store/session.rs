@@ -165,7 +165,7 @@ impl Drop for Session {
             interrupt.store(true, Ordering::Relaxed);
         }
         if self.condition != Condition::Good {
-            // Whoever got it next would wait for the answer to a statement that is of no use any
+            // The next user would wait for the answer to a statement that is of no use any
             // more, or meet the same failure. Closing ends the statement too.
             link.close_on_drop();
         } else if self.in_transaction {

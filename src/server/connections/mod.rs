@@ -124,7 +124,7 @@ where
     type Answer = A;
 }
 
-/// Accepts connections until told to stop. A connection for which there is no place is closed
+/// Accepts connections until the server stops. A connection for which there is no place is closed
 /// at once: it would hold a place in the kernel's queue, and others would wait behind it. A
 /// connection that fails ends alone.
 pub(super) async fn accept<B>(

@@ -1,5 +1,5 @@
-//! A table that is locked: whoever needs it waits, and no longer than their request; all others
-//! go on.
+//! A table that is locked: requests that need it wait until their deadline at most; all others go
+//! on.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn searches_that_wait_leave_checks_tokens_and_revocations_alone() {
     };
     timeout(Duration::from_secs(20), begun).await.expect("some wait for the lock");
 
-    // A client that nobody knows yet is read and issued a token, and a token is revoked.
+    // A client that was not read before is read and issued a token, and a token is revoked.
     assert!(!cold.token(&kw.grpc()).await.is_empty());
     admin.tokens.revoke_token(RevokeTokenRequest { token: token.clone() }).await.unwrap();
     assert!(!admin.is_active(&token).await);
