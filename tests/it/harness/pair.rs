@@ -53,6 +53,12 @@ impl Pair {
         self.primary.url(&self.database)
     }
 
+    /// The URL of the database that names both servers.
+    pub(crate) fn url_on_both(&self) -> String {
+        let (one, other) = (self.primary.port, self.standby().port);
+        format!("postgres://keyward@127.0.0.1:{one},127.0.0.1:{other}/{}", self.database)
+    }
+
     /// A superuser of the primary.
     pub(crate) async fn admin(&self) -> PgConnection {
         self.primary.admin().await

@@ -285,3 +285,19 @@ async fn database_that_waits_for_nothing_by_default_loses_no_acknowledged_revoca
         take_over(&mut pair, &mut scene, load).await;
     }
 }
+
+/// No address moves: the URL names both servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn url_with_both_servers_follows_the_primary() {
+    let mut pair = Pair::start().await;
+    let replicas: [Keyward; 1] = Keyward::replicas_on(pair.url_on_both(), None, &SETTINGS).await;
+    let mut scene = Scene::new(replicas, BOUND, 3).await;
+    scene.revoke(0).await;
+    pair.crash();
+    readiness(&scene.replicas, 503).await;
+    pair.promote().await;
+    readiness(&scene.replicas, 200).await;
+    scene.recovered().await;
+    scene.assert_nothing_forgotten().await;
+    scene.revoke(0).await;
+}
