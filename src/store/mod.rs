@@ -1,8 +1,8 @@
 //! Where everything is kept: SQLite or PostgreSQL, through one SQL for both.
 //!
 //! A [`Session`] reads; a [`Tx`] is a session that also writes, all or nothing. Rows
-//! become domain values here and drivers' errors become [`Error`]s; neither leaves
-//! this module. There is no storage trait: two known databases need none.
+//! become domain values here and drivers' errors become an [`Error`](crate::error::Error);
+//! neither leaves this module. There is no storage trait: two known databases need none.
 
 mod affected;
 mod application_lists;
