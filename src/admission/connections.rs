@@ -73,8 +73,8 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     kind: Kind,
-    /// When it is dropped, the connection ends.
-    _cut: oneshot::Sender<()>,
+    /// Ends the connection. It is dropped unused when the first request comes.
+    cut: oneshot::Sender<()>,
 }
 
 /// Whose connection it is.
@@ -125,10 +125,13 @@ impl Held {
     /// Ends a connection to make room: its place is free at once, its descriptor soon.
     fn cut(&mut self, number: Option<u64>) -> Option<Source> {
         let number = number?;
-        let waiting = self.opening.remove(number).or_else(|| self.quiet.remove(number))?;
-        self.give_back(waiting.kind);
+        let Waiting { kind, cut } =
+            self.opening.remove(number).or_else(|| self.quiet.remove(number))?;
+        // The connection may have ended by itself meanwhile.
+        cut.send(()).ok();
+        self.give_back(kind);
         self.closing += 1;
-        Some(waiting.kind.source)
+        Some(kind.source)
     }
 
     fn take(&mut self, kind: Kind) {
@@ -181,7 +184,7 @@ impl Connections {
             held.last += 1;
             let number = held.last;
             let (sender, receiver) = oneshot::channel();
-            held.opening.insert(number, Waiting { kind, _cut: sender });
+            held.opening.insert(number, Waiting { kind, cut: sender });
             (number, receiver, cut)
         };
         for source in cut.into_iter().flatten() {
@@ -307,7 +310,7 @@ mod tests {
     }
 
     fn was_cut(cut: &mut oneshot::Receiver<()>) -> bool {
-        cut.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+        cut.try_recv().is_ok()
     }
 
     #[test]
@@ -335,6 +338,14 @@ mod tests {
         assert!(connections.admit(&one, false).is_none());
         assert!(connections.admit(&one, true).is_some(), "a proxy has no budget of its own");
         assert!(connections.admit(&state(&admission, 2), false).is_some());
+    }
+
+    #[test]
+    fn first_request_does_not_cut_its_connection() {
+        let (admission, connections) = listener();
+        let (permit, mut cut) = connections.admit(&state(&admission, 1), false).unwrap();
+        assert!(permit.establish());
+        assert!(!was_cut(&mut cut));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Connection {
         let spoken = async {
             tokio::select! {
                 spoken = timeout_at(first_request_by, protocol(&stream)) => spoken.ok()?,
-                _ = &mut cut => None,
+                Ok(()) = &mut cut => None,
             }
         };
         let protocol = match stop.run_until_cancelled(spoken).await.flatten() {
@@ -128,7 +128,8 @@ impl Connection {
                 biased;
                 () = established.notified() => None,
                 _ = old.as_mut() => Some(End::Gracefully),
-                _ = cut => Some(End::AtOnce),
+                // Only if it was sent: the sender is dropped with the first request.
+                Ok(()) = cut => Some(End::AtOnce),
                 () = past(first_request_by) => Some(End::AtOnce),
             };
             if why.is_none() {

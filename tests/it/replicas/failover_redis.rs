@@ -48,7 +48,6 @@ async fn redis_failover_is_no_outage_and_accepts_nothing_revoked() {
     tell("the longest that a revocation took", longest);
     let (tally, _) = load.end().await;
     assert_eq!(tally.unknown, 0, "the database was there: {tally:?}");
-    assert!(tally.limited > 0, "the limit was reached: {tally:?}");
     // The replicas count together again, in what is the primary now.
     scene.redis_is(true).await;
     scene.acquainted().await;
