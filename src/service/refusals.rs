@@ -40,7 +40,7 @@ pub(super) struct Refusal {
 /// What makes two refused attempts the same: all but when, and from which address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
-    /// In whose log it is told.
+    /// The tenant in whose log it is written.
     pub(super) tenant: TenantId,
     pub(super) service: String,
     pub(super) user: Option<UserName>,

@@ -161,7 +161,7 @@ impl RevocationWatch {
             }
         }
         if self.phase == Phase::First && self.is_behind() {
-            // Another server told the watcher more than this one has read yet.
+            // Another server has sent the watcher more than this one has read yet.
             live.catch_up().await?;
             if self.is_behind() {
                 return Err(Error::Unavailable(

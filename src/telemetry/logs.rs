@@ -20,7 +20,7 @@ use crate::clock::Stopwatch;
 
 /// How many lines of ours one callsite may write at once.
 const BURST: u64 = 20;
-/// The same for other crates: what they say a second time helps nobody.
+/// The same for other crates: their repeated lines are of little use.
 const BURST_OF_OTHERS: u64 = 5;
 /// A callsite may write one line more each time this has passed.
 const REFILL: Duration = Duration::from_secs(10);
