@@ -34,8 +34,8 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A body that is bounded.
 pub(super) struct Screened<B> {
     body: B,
-    method: Method,
-    shapes: Arc<Shapes>,
+    method: &'static Method,
+    shapes: &'static Shapes,
     permit: Option<Arc<RequestPermit>>,
     /// What came of a message that is not complete.
     part: Vec<u8>,
@@ -65,11 +65,10 @@ where
 impl<B> Screened<B> {
     pub(super) fn new(
         body: B,
-        method: Method,
-        shapes: &Arc<Shapes>,
+        method: &'static Method,
+        shapes: &'static Shapes,
         permit: Option<Arc<RequestPermit>>,
     ) -> Self {
-        let shapes = Arc::clone(shapes);
         Self {
             body,
             method,
@@ -150,8 +149,7 @@ impl<B> Screened<B> {
 
     fn take(&mut self, bytes: usize) -> Result<(), Status> {
         if let Some(permit) = &self.permit {
-            permit.take(bytes)?;
-            self.taken += bytes;
+            self.taken += permit.take(bytes)?;
         }
         Ok(())
     }
@@ -247,7 +245,7 @@ mod tests {
 
     /// What a method's decoder is handed, of a body that comes in parts of this size.
     async fn screened(path: &str, bytes: &[u8], size: usize) -> Vec<Result<Bytes, tonic::Code>> {
-        let methods = Methods::new().unwrap();
+        let methods = Methods::get().unwrap();
         let parts: Vec<_> = bytes
             .chunks(size)
             .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))))

@@ -2,10 +2,11 @@
 //! it is known from the path and the headers, before a body is read.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use quick_cache::DefaultHashBuilder;
 
 use super::shapes::{ShapeId, Shapes};
 use crate::proto;
@@ -39,7 +40,7 @@ pub(super) enum Access {
 }
 
 /// What is known of a method.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Method {
     pub(super) access: Access,
     pub(super) max_bytes: usize,
@@ -50,7 +51,7 @@ pub(super) struct Method {
 }
 
 /// A path that is no method: its body is not read.
-const UNKNOWN: Method = Method {
+static UNKNOWN: Method = Method {
     access: Access::Anyone,
     max_bytes: MAX_SMALL_REQUEST,
     max_decoded: MAX_DECODED,
@@ -59,17 +60,26 @@ const UNKNOWN: Method = Method {
 };
 
 /// All methods by path.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Methods {
-    by_path: Arc<HashMap<String, Method>>,
-    pub(super) shapes: Arc<Shapes>,
+    by_path: HashMap<String, Method, DefaultHashBuilder>,
+    pub(super) shapes: Shapes,
 }
 
 impl Methods {
-    pub(super) fn new() -> Result<Self, prost::DecodeError> {
+    /// The methods, which the descriptors in this program say: they are read once.
+    pub(super) fn get() -> Result<&'static Self, prost::DecodeError> {
+        static METHODS: OnceLock<Methods> = OnceLock::new();
+        match METHODS.get() {
+            Some(methods) => Ok(methods),
+            None => Self::read().map(|methods| METHODS.get_or_init(|| methods)),
+        }
+    }
+
+    fn read() -> Result<Self, prost::DecodeError> {
         let sets = descriptors()?;
         let (shapes, names) = Shapes::new(&sets.iter().collect::<Vec<_>>());
-        let mut by_path = HashMap::new();
+        let mut by_path = HashMap::default();
         for (path, method) in sets.iter().flat_map(methods_of) {
             let is_own = path.starts_with("/keyward.");
             let access = access(&path, is_own);
@@ -83,11 +93,11 @@ impl Methods {
             let is_streaming = method.client_streaming();
             by_path.insert(path, Method { access, max_bytes, max_decoded, is_streaming, shape });
         }
-        Ok(Self { by_path: Arc::new(by_path), shapes: Arc::new(shapes) })
+        Ok(Self { by_path, shapes })
     }
 
-    pub(super) fn of(&self, path: &str) -> Method {
-        self.by_path.get(path).copied().unwrap_or(UNKNOWN)
+    pub(super) fn of(&self, path: &str) -> &Method {
+        self.by_path.get(path).unwrap_or(&UNKNOWN)
     }
 }
 
@@ -133,11 +143,11 @@ mod tests {
 
     #[test]
     fn every_method_of_ours_has_a_rule_and_a_shape() {
-        let methods = Methods::new().unwrap();
+        let methods = Methods::get().unwrap();
         for path in FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&[APPLY_PROFILE]) {
             assert!(methods.by_path.contains_key(*path), "{path}");
         }
-        for (path, method) in methods.by_path.iter() {
+        for (path, method) in &methods.by_path {
             assert!(method.shape.is_some(), "{path}");
             let large = method.max_bytes > MAX_REQUEST;
             assert!(!large || method.access == Access::Manager, "{path}");

@@ -68,11 +68,14 @@ struct Face {
     streaming: Streaming,
 }
 
-/// Everything that is served over gRPC. Cheap to clone.
+/// Everything that is served over gRPC. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct Grpc {
+pub struct Grpc(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     face: Face,
-    methods: Methods,
+    methods: &'static Methods,
     /// What is called all the time is found without a search.
     tokens: TokenServiceServer<Face>,
     access: AccessServiceServer<Face>,
@@ -127,7 +130,8 @@ impl Grpc {
             .into_axum_router()
             .fallback(unknown);
         let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
-        Ok(Self { methods: Methods::new()?, face, tokens, access, others, timeout })
+        let methods = Methods::get()?;
+        Ok(Self(Arc::new(Inner { face, methods, tokens, access, others, timeout })))
     }
 
     /// Answers a request.
@@ -136,13 +140,15 @@ impl Grpc {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        let (limit, answer) = match self.begin(&request) {
-            Ok(limit) => (limit, self.call(request)),
-            Err(status) => (self.timeout, refused(status)),
+        let (limit, answer) = match self.0.begin(&request) {
+            Ok(limit) => (limit, self.0.call(request)),
+            Err(status) => (self.0.timeout, refused(status)),
         };
         deadline::enforce(limit, infallible(answer))
     }
+}
 
+impl Inner {
     /// What can be refused at once; how long the answer may take.
     fn begin<B>(&self, request: &Request<B>) -> Result<Duration, Status> {
         if let Some(permit) = auth::permit(request.extensions()) {
@@ -154,7 +160,7 @@ impl Grpc {
     }
 
     /// Finds out who calls, where that must be known, and passes the request on.
-    fn call<B>(&self, mut request: Request<B>) -> Answer
+    fn call<B>(self: &Arc<Self>, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
@@ -163,7 +169,7 @@ impl Grpc {
         if method.access == Access::Anyone {
             return self.pass_on(method, request);
         }
-        let this = self.clone();
+        let this = Arc::clone(self);
         Box::pin(async move {
             let permit = auth::permit(request.extensions()).cloned();
             let admitted =
@@ -181,13 +187,14 @@ impl Grpc {
         })
     }
 
-    fn pass_on<B>(&self, method: Method, request: Request<B>) -> Answer
+    fn pass_on<B>(&self, method: &'static Method, request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
         let permit = auth::permit(request.extensions()).cloned();
-        let request = request.map(|body| Screened::new(body, method, &self.methods.shapes, permit));
+        let shapes = &self.methods.shapes;
+        let request = request.map(|body| Screened::new(body, method, shapes, permit));
         match request.uri().path().split('/').nth(1) {
             Some(TokenServiceServer::<Face>::NAME) => self.tokens.clone().call(request),
             Some(AccessServiceServer::<Face>::NAME) => self.access.clone().call(request),
