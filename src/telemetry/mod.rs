@@ -5,6 +5,8 @@ mod metrics;
 mod observed;
 mod traces;
 
+use std::io::IsTerminal;
+
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::LevelFilter;
@@ -47,7 +49,9 @@ impl Telemetry {
     /// Once a process.
     pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
         let filter = EnvFilter::try_new(&config.log)?;
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
         let lines = match config.log_format {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),

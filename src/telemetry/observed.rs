@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Request, Response};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::metrics::{DurationLabels, FaceLabels, Metrics, RequestLabels};
@@ -104,7 +104,8 @@ impl Face {
             _ if self.name == "grpc" && status.is_success() => "0",
             _ => status.as_str(),
         };
-        span.record("code", code);
+        // For traces alone: a field of the span would be formatted for the log with every request.
+        span.set_attribute("code", code.to_owned());
         tracing::debug!(parent: span, called = called.name, code, "answered");
         called.duration.observe(took.as_secs_f64());
         self.count(called, code);
@@ -149,7 +150,6 @@ impl Observed {
             otel.kind = "server",
             otel.name = called.name,
             face = face.name,
-            code = field::Empty,
         );
         if let Some(parent) = traces::parent(request.headers()) {
             // Fails where traces are not collected: then there is nothing to belong to.
