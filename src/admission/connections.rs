@@ -369,7 +369,7 @@ mod tests {
         let (admission, connections) = listener();
         let address = [192, 0, 2, 99].into();
         let known = admission.source(Source::of(address));
-        admission.request(&known, address, 0).authenticated();
+        admission.gate(Arc::clone(&known)).request(address, 0).authenticated();
         let mut held = Vec::new();
         for host in 1..5 {
             let state = state(&admission, host);

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{Admission, SourceState, What};
+use crate::domain::Source;
 use crate::error::{Error, Result};
 
 /// What a request or stream costs beside the bytes that its client sent: the state that the
 /// server keeps of it, measured at some kilobytes.
 const REQUEST: usize = 4 * 1024;
+/// How many bytes of a body are taken with the request itself. Most bodies are smaller, and the
+/// budgets are counters that all threads share: each use of them costs more than it looks.
+const FIRST_BYTES: usize = 1024;
 
 /// A number of bytes that requests may take, and how much of it is taken.
 #[derive(Debug)]
@@ -47,41 +51,62 @@ impl Budget {
     }
 }
 
+/// The budgets as the requests of one source see them: one for each connection, so that requests
+/// on different connections do not all count the holders of one place in memory.
+#[derive(Debug)]
+pub struct Gate {
+    admission: Admission,
+    source: Arc<SourceState>,
+}
+
 /// The memory that one request holds until it is answered.
 #[derive(Debug)]
 pub struct RequestPermit {
-    admission: Admission,
-    source: Arc<SourceState>,
+    gate: Arc<Gate>,
     address: IpAddr,
+    /// When it came, in seconds since the server started.
+    second: u64,
     is_known: bool,
     is_authenticated: AtomicBool,
+    /// What is left of the bytes that were taken with the request.
+    first_bytes: AtomicUsize,
     arriving: AtomicUsize,
     callers: AtomicUsize,
 }
 
 impl Admission {
+    /// The budgets for requests of this source.
+    pub fn gate(&self, source: Arc<SourceState>) -> Arc<Gate> {
+        Arc::new(Gate { admission: self.clone(), source })
+    }
+}
+
+impl Gate {
     /// Takes the memory of a request with headers of this size, from this address.
-    pub fn request(
-        &self,
-        source: &Arc<SourceState>,
-        address: IpAddr,
-        headers: usize,
-    ) -> RequestPermit {
-        let permit = RequestPermit {
-            admission: self.clone(),
-            source: Arc::clone(source),
-            address,
-            is_known: source.is_known(),
-            is_authenticated: AtomicBool::new(false),
-            arriving: AtomicUsize::new(0),
-            callers: AtomicUsize::new(0),
-        };
-        if self.0.arriving.take(&source.arriving, REQUEST + headers, permit.is_known) {
-            permit.arriving.store(REQUEST + headers, Ordering::Relaxed);
-        } else {
-            self.refuse(What::Request, source.source());
+    pub fn request(self: &Arc<Self>, address: IpAddr, headers: usize) -> RequestPermit {
+        let Self { admission, source } = &**self;
+        let second = source.second();
+        let is_known = source.is_known_at(second);
+        let size = REQUEST + FIRST_BYTES + headers;
+        let is_taken = admission.0.arriving.take(&source.arriving, size, is_known);
+        if !is_taken {
+            admission.refuse(What::Request, source.source());
         }
-        permit
+        RequestPermit {
+            gate: Arc::clone(self),
+            address,
+            second,
+            is_known,
+            is_authenticated: AtomicBool::new(false),
+            first_bytes: AtomicUsize::new(if is_taken { FIRST_BYTES } else { 0 }),
+            arriving: AtomicUsize::new(if is_taken { size } else { 0 }),
+            callers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whose requests these are.
+    pub fn source(&self) -> Source {
+        self.source.source()
     }
 }
 
@@ -100,12 +125,22 @@ impl RequestPermit {
     /// callers' budget, and its source is known.
     pub fn authenticated(&self) {
         self.is_authenticated.store(true, Ordering::Relaxed);
-        self.source.authenticated();
+        self.gate.source.authenticated(self.second);
     }
 
-    /// Takes memory for a part of the request.
-    pub fn take(&self, bytes: usize) -> Result<()> {
-        let Self { admission, source, .. } = self;
+    /// Takes memory for a part of the request. Returns how much of it came out of the budgets
+    /// now: the first bytes were taken with the request.
+    pub fn take(&self, bytes: usize) -> Result<usize> {
+        // One task reads a request, so that no other takes these at the same time.
+        let first = self.first_bytes.load(Ordering::Relaxed).min(bytes);
+        if first > 0 {
+            self.first_bytes.fetch_sub(first, Ordering::Relaxed);
+        }
+        let bytes = bytes - first;
+        if bytes == 0 {
+            return Ok(0);
+        }
+        let Gate { admission, source } = &*self.gate;
         let is_known = self.is_known;
         let (budget, of_source, held) = if self.is_authenticated.load(Ordering::Relaxed) {
             (&admission.0.callers, &source.callers, &self.callers)
@@ -114,7 +149,7 @@ impl RequestPermit {
         };
         if budget.take(of_source, bytes, is_known) {
             held.fetch_add(bytes, Ordering::Relaxed);
-            return Ok(());
+            return Ok(bytes);
         }
         admission.refuse(What::RequestBytes, source.source());
         Err(overloaded("request bytes"))
@@ -122,7 +157,10 @@ impl RequestPermit {
 
     /// Gives back what parts of the request took, before it is answered.
     pub fn give_back(&self, bytes: usize) {
-        let Self { admission, source, .. } = self;
+        if bytes == 0 {
+            return;
+        }
+        let Gate { admission, source } = &*self.gate;
         if self.is_authenticated.load(Ordering::Relaxed) {
             self.callers.fetch_sub(bytes, Ordering::Relaxed);
             admission.0.callers.give_back(&source.callers, bytes);
@@ -135,9 +173,9 @@ impl RequestPermit {
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        let Self { admission, source, .. } = self;
-        admission.0.arriving.give_back(&source.arriving, *self.arriving.get_mut());
-        let callers = *self.callers.get_mut();
+        let (arriving, callers) = (*self.arriving.get_mut(), *self.callers.get_mut());
+        let Gate { admission, source } = &*self.gate;
+        admission.0.arriving.give_back(&source.arriving, arriving);
         if callers > 0 {
             admission.0.callers.give_back(&source.callers, callers);
         }
@@ -151,13 +189,12 @@ fn overloaded(what: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Source;
 
     const MIB: usize = 1024 * 1024;
 
     fn request(admission: &Admission, host: u8) -> RequestPermit {
         let address = IpAddr::from([192, 0, 2, host]);
-        admission.request(&admission.source(Source::of(address)), address, 100)
+        admission.gate(admission.source(Source::of(address))).request(address, 100)
     }
 
     /// Requests of a source until one is refused.
@@ -172,7 +209,8 @@ mod tests {
         let admission = Admission::new(4 * MIB);
         let held = fill(&admission, 1);
         assert!(held.len() > 50, "{}", held.len());
-        assert!(held[0].take(1).is_ok() && held[0].take(REQUEST).is_err());
+        assert_eq!(held[0].take(FIRST_BYTES).unwrap(), 0);
+        assert!(held[0].take(1).is_ok() && held[0].take(REQUEST + FIRST_BYTES).is_err());
         assert!(request(&admission, 2).require().is_ok());
         drop(held);
         assert!(request(&admission, 1).require().is_ok(), "everything was given back");
@@ -187,6 +225,7 @@ mod tests {
         let known = request(&admission, 250);
         assert!(known.require().is_ok());
         known.authenticated();
+        assert_eq!(known.take(FIRST_BYTES).unwrap(), 0);
         assert!(known.take(MIB - 1).is_ok(), "what a caller sends has a budget of its own");
         assert!(known.take(MIB).is_err(), "and a bound");
         drop(held);

@@ -44,6 +44,7 @@ impl Sources {
         let state = Arc::new(SourceState {
             source,
             sources: Arc::downgrade(self),
+            running: self.running,
             known_until: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             callers: AtomicUsize::new(0),
@@ -62,6 +63,7 @@ impl Sources {
 pub struct SourceState {
     source: Source,
     sources: Weak<Sources>,
+    running: Stopwatch,
     /// In seconds since the server started; 0: no caller authenticated from here.
     known_until: AtomicU64,
     /// Bytes of requests that came, and of what authenticated callers sent.
@@ -77,20 +79,28 @@ impl SourceState {
 
     /// Whether a caller authenticated from here lately.
     pub fn is_known(&self) -> bool {
-        let until = self.known_until.load(Ordering::Relaxed);
-        until > 0
-            && self.sources.upgrade().is_some_and(|all| all.running.elapsed().as_secs() < until)
+        self.known_until.load(Ordering::Relaxed) > 0 && self.is_known_at(self.second())
     }
 
-    /// A caller authenticated from here.
-    pub(super) fn authenticated(self: &Arc<Self>) {
-        let Some(all) = self.sources.upgrade() else { return };
-        let until = (all.running.elapsed() + KNOWN_FOR).as_secs();
+    /// The same at a time that was read already.
+    pub(super) fn is_known_at(&self, second: u64) -> bool {
+        second < self.known_until.load(Ordering::Relaxed)
+    }
+
+    /// The seconds since the server started.
+    pub(super) fn second(&self) -> u64 {
+        self.running.elapsed().as_secs()
+    }
+
+    /// A caller authenticated from here, in this second.
+    pub(super) fn authenticated(self: &Arc<Self>, second: u64) {
+        let until = second + KNOWN_FOR.as_secs();
         let before = self.known_until.load(Ordering::Relaxed);
         // Once in ten seconds: with every request it would be no news.
         if until < before + 10 {
             return;
         }
+        let Some(all) = self.sources.upgrade() else { return };
         self.known_until.store(until, Ordering::Relaxed);
         all.known.insert(self.source, Arc::clone(self));
     }
@@ -128,11 +138,11 @@ mod tests {
     #[test]
     fn known_source_is_kept_and_known_ones_are_bounded() {
         let sources = Arc::new(Sources::default());
-        sources.state_of(source(1)).authenticated();
+        sources.state_of(source(1)).authenticated(0);
         assert!(sources.state_of(source(1)).is_known());
         assert!(!sources.state_of(source(2)).is_known());
         for number in 0..u32::try_from(2 * MAX_KNOWN).unwrap() {
-            sources.state_of(source(number)).authenticated();
+            sources.state_of(source(number)).authenticated(0);
         }
         assert!(sources.known.len() <= MAX_KNOWN);
         assert_eq!(sources.held().len(), sources.known.len());

@@ -131,7 +131,7 @@ async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>,
                 .describe(format!("the body is larger than {MAX_BODY} bytes")));
         }
         // Once as it came, and once as parameters.
-        permit.map_or(Ok(()), |permit| permit.take(2 * data.len()))?;
+        permit.map_or(Ok(0), |permit| permit.take(2 * data.len()))?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::frames::FrameMeter;
 use super::stream::{Bounds, Heads, Http2, Phase, Watched};
 use super::{Face, Limits, Protocol, protocol, source};
-use crate::admission::{ConnectionPermit, RequestPermit, SourceState};
+use crate::admission::{ConnectionPermit, Gate, RequestPermit};
 use crate::domain::Source;
 
 /// A connection that was accepted and has a place.
@@ -40,7 +40,7 @@ pub(super) struct Connection {
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
-    state: Arc<SourceState>,
+    gate: Arc<Gate>,
     is_proxy: bool,
 }
 
@@ -58,7 +58,8 @@ impl Connection {
         let state = limits.admission.source(source(address));
         let is_proxy = limits.trusted.trusts(address.ip());
         let (permit, cut) = limits.places.admit(&state, is_proxy)?;
-        Some(Self { stream, peer: Peer { address, state, is_proxy }, permit, cut })
+        let gate = limits.admission.gate(state);
+        Some(Self { stream, peer: Peer { address, gate, is_proxy }, permit, cut })
     }
 
     pub(super) async fn serve<B>(
@@ -87,16 +88,20 @@ impl Connection {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let phase = Phase::new();
-        let bounds = match protocol {
-            Protocol::Http1 => Bounds::Http1(Heads::new(&phase, limits.first_request_timeout)),
+        let (bounds, phase) = match protocol {
+            Protocol::Http1 => {
+                let phase = Phase::new();
+                let heads = Heads::new(&phase, limits.first_request_timeout);
+                (Bounds::Http1(heads), Some(phase))
+            }
             Protocol::Http2 => {
                 permit.quiet();
-                Bounds::Http2(Box::new(Http2 {
+                let bounds = Http2 {
                     meter: FrameMeter::new(),
                     admission: limits.admission.clone(),
-                    source: peer.state.source(),
-                }))
+                    source: peer.gate.source(),
+                };
+                (Bounds::Http2(Box::new(bounds)), None)
             }
         };
         let established = Arc::new(Notify::new());
@@ -106,12 +111,13 @@ impl Connection {
             if !permit.is_established() && permit.establish() {
                 first_request.notify_one();
             }
-            phase.request();
+            let phase = phase.clone().inspect(|phase| phase.request());
             let held = Arc::new(request_limits.request(&peer, request.headers()));
             request.extensions_mut().insert(Arc::clone(&held));
-            let phase = Arc::clone(&phase);
             face(request).map(move |answer| {
-                phase.answered();
+                if let Some(phase) = phase {
+                    phase.answered();
+                }
                 Ok::<_, Infallible>(answer.map(|body| Held { body, _permit: held }))
             })
         });
@@ -170,10 +176,10 @@ impl Limits {
     fn request(&self, peer: &Peer, headers: &HeaderMap) -> RequestPermit {
         let size = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if !peer.is_proxy {
-            return self.admission.request(&peer.state, peer.address.ip(), size);
+            return peer.gate.request(peer.address.ip(), size);
         }
         let address = self.trusted.source(peer.address, headers).ip();
-        self.admission.request(&self.admission.source(Source::of(address)), address, size)
+        self.admission.gate(self.admission.source(Source::of(address))).request(address, size)
     }
 }
 
