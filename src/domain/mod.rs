@@ -5,6 +5,7 @@ pub mod access;
 pub mod application;
 pub mod audit;
 pub mod authority;
+pub mod characters;
 pub mod client;
 pub mod credential;
 pub mod endpoint;
@@ -35,6 +36,7 @@ pub use application::{
 };
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
 pub use authority::{Authority, Owners};
+pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
@@ -55,7 +57,7 @@ pub use request_path::{PathFault, RequestPath};
 pub use revocation::{Minted, NewRevocation, Revocation, Subject};
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
-pub use source::Source;
+pub use source::{Source, parse_address};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
 pub use usage::{LastUse, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
