@@ -90,7 +90,7 @@ pub enum Error {
     #[error("{0} belongs to Keyward and cannot be changed so")]
     BuiltIn(String),
     /// Other resources stand on this one.
-    #[error("{resource} is in use by {}", listing(.by, *.total))]
+    #[error("{resource} is in use by {}: {remedy}", listing(.by, *.total))]
     InUse {
         /// What was to go.
         resource: String,
@@ -98,6 +98,8 @@ pub enum Error {
         by: Vec<String>,
         /// How many there are in all.
         total: i64,
+        /// What can be done about it.
+        remedy: &'static str,
     },
     /// Two secrets live already.
     #[error(
@@ -197,11 +199,21 @@ impl Error {
         }])
     }
 
-    /// Something on which others stand: how many, and the first few.
+    /// Something on which others stand, and which goes with `force`: how many, and the first few.
     pub fn in_use(resource: impl Display, by: Vec<String>, total: i64) -> Self {
+        Self::in_use_unless(resource, by, total, "set `force` to do it all the same")
+    }
+
+    /// The same where something else than `force` helps.
+    pub fn in_use_unless(
+        resource: impl Display,
+        by: Vec<String>,
+        total: i64,
+        remedy: &'static str,
+    ) -> Self {
         // Errors travel in headers, which are small.
         let by = by.into_iter().take(MOST_TOLD).collect();
-        Self::InUse { resource: resource.to_string(), by, total }
+        Self::InUse { resource: resource.to_string(), by, total, remedy }
     }
 
     /// Logs a fault of ours or of a dependency with its cause, which callers are not told.

@@ -168,8 +168,8 @@ impl Authority {
     /// if they may be told.
     pub fn told(&self, error: Error) -> Error {
         match error {
-            Error::InUse { resource, total, .. } if !self.sees_everyone() => {
-                Error::InUse { resource, by: Vec::new(), total }
+            Error::InUse { resource, total, remedy, .. } if !self.sees_everyone() => {
+                Error::InUse { resource, by: Vec::new(), total, remedy }
             }
             error => error,
         }

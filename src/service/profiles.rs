@@ -31,8 +31,8 @@ pub struct Applied {
 
 impl Service {
     /// Makes a tenant what the profile says, all or nothing, and tells the difference.
-    /// With `validate_only` it is told and not made; with `force` scopes and roles go even
-    /// from those that hold them.
+    /// With `validate_only` the difference is answered and not made, or the error of the run; with `force`
+    /// scopes and roles go even from those that hold them.
     pub async fn apply_profile(
         &self,
         caller: &Caller,
@@ -42,7 +42,7 @@ impl Service {
         force: bool,
     ) -> Result<Applied> {
         let attempt = Attempt::new(caller, Action::ApplyProfile, id, &id.name());
-        self.audited(&attempt, async {
+        let work = async {
             caller.require_platform()?;
             if id.is_system() {
                 return Err(Error::BuiltIn(id.name()));
@@ -54,8 +54,6 @@ impl Service {
                 None => TenantSettings::new(id).with(id, profile.tenant.clone()),
             };
             let policy = settings.policy.clone();
-            // A dry run of a change that needs force tells what force would do.
-            let force = force || validate_only;
             let current = current.as_ref();
             let changes = of_tenant(current, settings);
             let mut applied = self.apply(&mut ledger, id, current, changes, force).await?;
@@ -76,8 +74,9 @@ impl Service {
                 ledger.commit().await?;
             }
             Ok(Applied { changes: applied, violations })
-        })
-        .await
+        };
+        // A dry run attempts nothing, so its failure is no event of the audit log.
+        if validate_only { work.await } else { self.audited(&attempt, work).await }
     }
 
     async fn apply(

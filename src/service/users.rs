@@ -278,11 +278,12 @@ fn check_disposal(
 }
 
 fn stands_in_the_way(name: &UserName, owned: Owned) -> Error {
+    const REMEDY: &str = "delete them first, or change `user_deletion` of the tenant's policy";
     // One without a credential stands in the way too.
     if owned.credential_count > 0 {
-        Error::in_use(name, owned.credentials, owned.credential_count)
+        Error::in_use_unless(name, owned.credentials, owned.credential_count, REMEDY)
     } else {
-        Error::in_use(name, owned.applications, owned.application_count)
+        Error::in_use_unless(name, owned.applications, owned.application_count, REMEDY)
     }
 }
 

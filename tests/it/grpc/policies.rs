@@ -709,7 +709,7 @@ async fn what_stands_in_the_way_is_named_to_those_who_may_see_it(backend: Backen
         ] {
             assert_eq!(reason(&status), "IN_USE");
             let tells = status.message().contains("/users/bob,")
-                || status.message().ends_with("/users/bob")
+                || status.message().contains("/users/bob:")
                 || status.message().contains("/applications/");
             assert_eq!(tells, named, "{user}: {}", status.message());
         }
