@@ -9,5 +9,6 @@ mod killed;
 mod logs;
 mod no_room;
 mod people;
+mod settings;
 mod start;
 mod telemetry;
