@@ -1,11 +1,12 @@
 //! The memory of requests under way.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::{Admission, SourceState, What};
+use crate::domain::Client;
 use crate::error::{Error, Result};
 
 /// What a request or stream costs beside the bytes that its client sent: the state that the
@@ -57,6 +58,7 @@ pub struct RequestPermit {
     is_authenticated: AtomicBool,
     arriving: AtomicUsize,
     callers: AtomicUsize,
+    client: OnceLock<Arc<Client>>,
 }
 
 impl Admission {
@@ -75,6 +77,7 @@ impl Admission {
             is_authenticated: AtomicBool::new(false),
             arriving: AtomicUsize::new(0),
             callers: AtomicUsize::new(0),
+            client: OnceLock::new(),
         };
         if self.0.arriving.take(&source.arriving, REQUEST + headers, permit.is_known) {
             permit.arriving.store(REQUEST + headers, Ordering::Relaxed);
@@ -101,6 +104,17 @@ impl RequestPermit {
     pub fn authenticated(&self) {
         self.is_authenticated.store(true, Ordering::Relaxed);
         self.source.authenticated();
+    }
+
+    /// The same, of this client.
+    pub fn identified(&self, client: &Arc<Client>) {
+        self.client.get_or_init(|| Arc::clone(client));
+        self.authenticated();
+    }
+
+    /// The client that asks, if that is known by now.
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.client.get()
     }
 
     /// Takes memory for a part of the request.

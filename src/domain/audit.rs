@@ -68,6 +68,8 @@ words!(
         RevokeToken = "RevokeToken",
         /// All tokens of something are revoked, or one by its id.
         RevokeTokens = "RevokeTokens",
+        /// A client is locked out: too many wrong secrets of it came from one source.
+        LockOut = "LockOut",
         /// An operator declares the database as it is to be the truth.
         AcceptDatabase = "AcceptDatabase",
     }

@@ -58,8 +58,8 @@ impl Face {
     ) -> Result<Caller> {
         let address = permit.map(RequestPermit::address);
         let caller = self.service.authenticate_bearer(&bearer(headers)?, address).await?;
-        if let Some(permit) = permit {
-            permit.authenticated();
+        if let (Some(permit), Some(client)) = (permit, caller.client()) {
+            permit.identified(client);
         }
         Ok(caller)
     }

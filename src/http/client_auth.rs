@@ -53,7 +53,7 @@ impl Presented {
         let basic = self.basic;
         let client = service.authenticate_client(self.proof, form.source).await;
         let client = client.map_err(|error| answer(error, basic))?;
-        form.authenticated();
+        form.identified(&client);
         Ok(client)
     }
 
@@ -100,7 +100,9 @@ pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAu
             .authenticate_bearer(&token, form.source)
             .await
             .map_err(|error| OAuthError::from(error).challenge(BEARER))?;
-        form.authenticated();
+        if let Some(client) = caller.client() {
+            form.identified(client);
+        }
         return Ok(caller);
     }
     let client = Presented::in_form(form)?.authenticate(service, form).await?;

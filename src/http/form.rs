@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 
 use super::error::OAuthError;
 use crate::admission::RequestPermit;
+use crate::domain::Client;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 64 * 1024;
@@ -48,9 +49,9 @@ impl Form {
     }
 
     /// The client proved who it is: its source is known.
-    pub(super) fn authenticated(&self) {
+    pub(super) fn identified(&self, client: &Arc<Client>) {
         if let Some(permit) = &self.permit {
-            permit.authenticated();
+            permit.identified(client);
         }
     }
 

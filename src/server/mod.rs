@@ -3,14 +3,14 @@
 
 mod connections;
 mod descriptors;
+mod files;
 mod ops;
 mod replicas;
 mod rights;
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +39,10 @@ use crate::redis::Redis;
 use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
-use crate::telemetry::Observed;
+use crate::telemetry::{Observed, Reports};
 
 pub use descriptors::raise_limit;
+pub use files::write_private;
 
 /// How often signing keys are read again: far more often than a key's notice.
 const KEY_REFRESH: Duration = Duration::from_secs(30);
@@ -137,7 +138,8 @@ pub struct Server {
 /// Opens the database that the configuration names; a file's folder is made if need be.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     if let Database::Sqlite(file) = &config.database.url {
-        make_private_folder(file.parent().unwrap_or(Path::new("")))?;
+        files::make_folder(file.parent().unwrap_or(Path::new("")))?;
+        files::prepare_database(file);
     }
     let database = &config.database.url;
     Box::pin(Store::open(database, config.database.pool)).await.map_err(|error| {
@@ -160,6 +162,7 @@ pub async fn build_service(
         },
         failure_budget: config.secrets.failure_budget,
         source_failure_budget: config.secrets.source_failure_budget,
+        admin_lifetime: config.secrets.admin_lifetime,
         redis,
         store: store.clone(),
         master_key: master_key(config, store).await?,
@@ -194,8 +197,9 @@ impl Server {
             Database::Sqlite(file) => Some(replicas::take_alone(file)?),
             Database::Postgres(_) => None,
         };
+        files::warn_of_folder(&config.data_dir);
         let redis = replicas::connect(config).await?;
-        let service = build_service(config, &store, clock, issuer, redis.clone()).await?;
+        let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
         let service = Arc::new(service);
         Box::pin(service.follow_signing_algorithm())
             .await
@@ -232,10 +236,16 @@ impl Server {
             connections::Limits::new(config, &admission, admission.connections(places))
         };
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
-        let observed = Observed::grpc(methods, Arc::clone(&metrics));
+        let reports = Reports {
+            metrics: Arc::clone(&metrics),
+            incidents: Arc::clone(server.service.incidents()),
+            clock,
+            access_log: config.telemetry.access_log,
+        };
+        let observed = Observed::grpc(methods, reports.clone());
         let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
         server.serve(grpc, grpc_face, limits(places.faces).for_grpc());
-        let observed = Observed::http(Arc::clone(&metrics));
+        let observed = Observed::http(reports);
         let observe =
             from_fn(move |request, next: Next| observed.begin(&request).of(next.run(request)));
         server.serve(http, routed(http_router.layer(observe)), limits(places.faces));
@@ -261,6 +271,7 @@ impl Server {
         if timeout(self.grace, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests did not end in time and were cut");
         }
+        self.service.incidents().finish();
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
             tracing::warn!("the last seconds' use of credentials was not written");
         }
@@ -345,15 +356,6 @@ fn routed(router: Router) -> impl connections::Face<Body> {
     move |request| router.clone().oneshot(request).map(|Ok(response)| response)
 }
 
-/// Makes a folder that nobody else can look into; one that is there stays as it is.
-fn make_private_folder(path: &Path) -> Result<(), StartError> {
-    if path.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| StartError::Folder { path: path.display().to_string(), error })
-}
-
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, setting, error })
 }
@@ -380,7 +382,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
                     config.database.url
                 )));
             }
-            make_private_folder(&config.data_dir)?;
+            files::make_folder(&config.data_dir)?;
             MasterKey::create_file(path).map_err(refused)
         }
     }

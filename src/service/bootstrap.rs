@@ -1,9 +1,12 @@
 //! The beginning: the built-in tenant, and the first credential that may manage.
 
+use jiff::Timestamp;
+
 use super::applications::{insert, remove};
 use super::attempts::{Attempt, Ledger};
 use super::credentials::insert as add_credential;
 use super::{Caller, NewCredential, Service};
+use crate::clock::later;
 use crate::domain::{
     Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialPatch, CredentialSettings, Fault,
@@ -28,6 +31,8 @@ pub struct FirstCredential {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Secret,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Service {
@@ -54,7 +59,7 @@ impl Service {
         let credential = Credential {
             name,
             kind,
-            settings: CredentialSettings::default().with(made_by_keyward()),
+            settings: CredentialSettings::default().with(self.made_by_keyward()),
             secrets: vec![record],
             last_use: None,
             epoch: 0,
@@ -62,7 +67,11 @@ impl Service {
         };
         add_credential(&mut ledger, &credential, None).await?;
         ledger.commit().await?;
-        Ok(Some(FirstCredential { client_id: id.to_string(), client_secret: secret }))
+        Ok(Some(FirstCredential {
+            client_id: id.to_string(),
+            client_secret: secret,
+            expires_at: credential.settings.expires_at,
+        }))
     }
 
     /// Makes another admin credential, for whoever lost the first. The application it
@@ -75,7 +84,7 @@ impl Service {
                 NewCredential {
                     application,
                     kind: CredentialKind::ClientSecret,
-                    patch: made_by_keyward(),
+                    patch: self.made_by_keyward(),
                     request_id: None,
                 },
             )
@@ -83,7 +92,17 @@ impl Service {
         Ok(FirstCredential {
             client_id: made.credential.name.credential.to_string(),
             client_secret: made.secret,
+            expires_at: made.credential.settings.expires_at,
         })
+    }
+
+    fn made_by_keyward(&self) -> CredentialPatch {
+        let end = self.admin_lifetime.map(|lifetime| later(self.now(), lifetime));
+        CredentialPatch {
+            display_name: Some("made by keyward itself".to_owned()),
+            expires_at: Some(end),
+            ..CredentialPatch::default()
+        }
     }
 
     /// Adds the built-in tenant and its catalogue; `false` if they are there.
@@ -155,13 +174,6 @@ impl Service {
 fn admin() -> Result<ApplicationName> {
     let application = ApplicationId::parse(ADMIN).map_err(own)?;
     Ok(ApplicationName { tenant: TenantId::system(), application })
-}
-
-fn made_by_keyward() -> CredentialPatch {
-    CredentialPatch {
-        display_name: Some("made by keyward itself".to_owned()),
-        ..CredentialPatch::default()
-    }
 }
 
 /// What an operator does on the machine, to the built-in tenant.

@@ -12,6 +12,7 @@ use crate::domain::{
     Actor, ApplicationName, Audience, Client, ScopeName, ScopeSet, TenantId, UseKind, UserName,
 };
 use crate::error::{Error, Need, Result};
+use crate::incidents::IncidentKind;
 use crate::revocation::Index;
 use crate::secrets::{Lane, Secret};
 
@@ -86,6 +87,11 @@ impl Caller {
             Identity::Keyward => None,
             Identity::Application { standing, .. } => Some(standing),
         }
+    }
+
+    /// The client that calls; Keyward itself is none.
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.standing().map(|standing| &standing.client)
     }
 
     /// Refuses a caller who may not check every tenant's tokens.
@@ -211,7 +217,10 @@ impl Service {
                 Err(error) => Err(error),
             };
         }
-        let (token, client) = self.live_token(bearer.expose()).await?.ok_or(REFUSED)?;
+        let Some((token, client)) = self.live_token(bearer.expose()).await? else {
+            self.note_incident(IncidentKind::InvalidToken, "", address, "a bearer token");
+            return Err(REFUSED);
+        };
         if !token.claims.aud.as_slice().iter().any(|aud| aud == Audience::KEYWARD) {
             return Err(Error::Unauthenticated(
                 "the access token is for another audience: ask for the audience `keyward`",

@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use super::Service;
 use crate::domain::{Client, Counted, LimitStatus, LimitsOf, TenantId};
 use crate::error::{Error, Result};
+use crate::incidents::IncidentKind;
 use crate::limiter::{Decision, Demand, Rate};
 
 /// What a request asks of the limits.
@@ -93,6 +94,11 @@ impl Service {
             observed: if exceeded.observe_only { "true" } else { "false" },
         };
         self.exceeded.get_or_create(&labels).inc();
+        let LimitStatus { name, counted, limit, window, observe_only, .. } = exceeded;
+        let observed = if *observe_only { ", only observed" } else { "" };
+        let (counted, seconds) = (counted.as_str(), window.as_secs());
+        let detail = format!("{limit} {counted} within {seconds} s{observed}");
+        self.note_incident(IncidentKind::LimitReached, name, None, &detail);
     }
 
     /// Counts a token that is about to be issued; refuses where a limit is reached.

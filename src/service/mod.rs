@@ -36,7 +36,9 @@ mod usage;
 mod users;
 mod watching;
 
+use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
@@ -62,6 +64,7 @@ pub use watching::{JwksWatch, News, RevocationWatch};
 use crate::clock::{Clock, SteadyTime};
 use crate::domain::Record;
 use crate::error::{Error, Result};
+use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::keys::{KeyRing, SigningAlgorithm};
 use crate::limiter::{Limiter, Rate};
 use crate::redis::Redis;
@@ -96,6 +99,8 @@ pub struct Parts {
     pub failure_budget: Option<Rate>,
     /// How many of all clients may come from one source; `None`: any number.
     pub source_failure_budget: Option<Rate>,
+    /// How long admin credentials work that Keyward makes itself; `None`: without end.
+    pub admin_lifetime: Option<Duration>,
 }
 
 /// Keyward's use cases.
@@ -123,6 +128,8 @@ pub struct Service {
     writable: readiness::Writable,
     failures: failures::Failures,
     exceeded: Family<ExceededLabels, Counter>,
+    admin_lifetime: Option<Duration>,
+    incidents: Arc<Incidents>,
     /// Replaced whole when keys change; never held across an await.
     keys: RwLock<Arc<KeyRing>>,
 }
@@ -157,6 +164,8 @@ impl Service {
             redis: parts.redis,
             writable: readiness::Writable::default(),
             exceeded: Family::default(),
+            admin_lifetime: parts.admin_lifetime,
+            incidents: Arc::default(),
             keys: RwLock::default(),
         };
         service.refresh_signing_keys().await?;
@@ -188,6 +197,23 @@ impl Service {
     pub fn sweep(&self) {
         self.limiter.sweep();
         self.failures.sweep();
+        self.incidents.sweep(self.now());
+    }
+
+    /// What was refused lately, for the log.
+    pub fn incidents(&self) -> &Arc<Incidents> {
+        &self.incidents
+    }
+
+    /// Tells the log of something that was refused. Whether it is the first of its window.
+    fn note_incident(
+        &self,
+        kind: IncidentKind,
+        client: &str,
+        source: Option<IpAddr>,
+        detail: &str,
+    ) -> bool {
+        self.incidents.note(Incident { kind, client, source, detail }, self.now())
     }
 
     /// Counts what goes beyond limits.

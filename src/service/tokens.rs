@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::attempts::Attempt;
 use super::believed::Believed;
-use super::{Caller, Proof, Service};
+use super::{Caller, Service};
 use crate::domain::{
     Action, Client, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject, UseKind,
 };
@@ -68,18 +68,8 @@ pub struct TokenInfo {
 }
 
 impl Service {
-    /// The client credentials grant (RFC 6749, section 4.4).
-    pub async fn issue_token(
-        &self,
-        proof: Proof,
-        request: GrantRequest,
-        address: Option<IpAddr>,
-    ) -> Result<IssuedToken> {
-        let client = self.authenticate_client(proof, address).await?;
-        self.issue_to(&client, request, address).await
-    }
-
-    /// What an authenticated client is granted, as a token, within the limits.
+    /// What an authenticated client is granted, as a token, within the limits: the client
+    /// credentials grant (RFC 6749, section 4.4).
     pub async fn issue_to(
         &self,
         client: &Client,
@@ -151,13 +141,13 @@ impl Service {
     }
 
     /// Revokes a token (RFC 7009). When this answers, the token is refused; one that
-    /// is not good anyway needs nothing done.
-    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<()> {
+    /// is not good anyway needs nothing done. Whether something was.
+    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<bool> {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return Err(Error::UnsupportedTokenType);
         }
         let Some((believed, client)) = self.live_token(token.expose()).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let (claims, name) = (&believed.claims, &*client.name);
         let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
@@ -169,13 +159,13 @@ impl Service {
             let mut ledger = self.begin(&attempt).await?;
             if ledger.lock_tenant(&client.tenant.id).await?.is_none() {
                 // Deleted meanwhile, and the token with it.
-                return Ok(());
+                return Ok(false);
             }
             let subject = Subject::Token(claims.jti.clone());
             ledger.revoke(NewRevocation { subject, epoch: 0, expires_at });
             let detail = format!("the token {} was revoked", claims.jti);
             ledger.note_with(Action::RevokeToken, name, Vec::new(), detail).await?;
-            ledger.commit().await
+            ledger.commit().await.map(|()| true)
         })
         .await
     }
