@@ -1,19 +1,25 @@
 //! `keyward serve`
 
+use std::fs::DirBuilder;
+use std::io::IsTerminal;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{note, say};
 use super::{Failure, ServerOptions};
 use crate::clock::Clock;
-use crate::server::{Server, raise_limit};
+use crate::server::{Server, raise_limit, write_private};
 use crate::service::FirstCredential;
 use crate::telemetry::Telemetry;
 
 /// Serve gRPC, OAuth over HTTP, and health and metrics
 ///
-/// Until told to stop (SIGINT or SIGTERM). The first start makes the database, the keys, and the first admin
-/// credential, which is printed to standard output once.
+/// Until told to stop (SIGINT or SIGTERM). The first start makes the database, the keys, and the
+/// first admin credential. It is shown once: on standard output if that is a terminal, or else in
+/// the file admin.env of the data directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -35,8 +41,7 @@ impl Serve {
             () = stop.received() => return Ok(()),
         };
         if let Some(first) = &server.first_credential {
-            note("This is the first start. The admin credential below is shown this once:");
-            print(first);
+            hand_over(first, &config.data_dir);
         }
         tracing::info!(
             grpc = %server.grpc,
@@ -54,10 +59,54 @@ impl Serve {
     }
 }
 
+/// The file with the first admin credential, in the data folder.
+const ADMIN_FILE: &str = "admin.env";
+
+/// Shows the first admin credential, once: on a terminal, or else in a file of its own. Logs of
+/// containers are kept, and read by many.
+fn hand_over(first: &FirstCredential, folder: &Path) {
+    let ends = end_of(first);
+    if std::io::stdout().is_terminal() {
+        note(&format!(
+            "This is the first start. This admin credential is shown this once; {ends}:"
+        ));
+        print(first);
+        return;
+    }
+    let file = folder.join(ADMIN_FILE);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    match made.and_then(|()| write_private(&file, &exports(first))) {
+        Ok(()) => tracing::info!(
+            file = %file.display(),
+            "this is the first start: the file has the admin credential, and nothing else does; \
+             {ends}; keep it in a safe place and delete the file"
+        ),
+        Err(error) => tracing::error!(
+            file = %file.display(),
+            %error,
+            "the first admin credential could not be written; make another with `keyward bootstrap`"
+        ),
+    }
+}
+
+/// When it ends, in words.
+pub(super) fn end_of(credential: &FirstCredential) -> String {
+    match credential.expires_at {
+        Some(end) => format!("it ends at {end:.0}"),
+        None => "it has no end".to_owned(),
+    }
+}
+
+/// A credential as a shell takes it.
+fn exports(credential: &FirstCredential) -> String {
+    let FirstCredential { client_id, client_secret, .. } = credential;
+    let secret = client_secret.expose();
+    format!("export KEYWARD_CLIENT_ID={client_id}\nexport KEYWARD_CLIENT_SECRET={secret}\n")
+}
+
 /// Prints a credential as a shell takes it.
 pub(super) fn print(credential: &FirstCredential) {
-    say!("export KEYWARD_CLIENT_ID={}", credential.client_id);
-    say!("export KEYWARD_CLIENT_SECRET={}", credential.client_secret.expose());
+    say!("{}", exports(credential).trim_end());
 }
 
 /// The signals that tell a process to stop. From its making on they kill no more, so it

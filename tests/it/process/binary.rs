@@ -72,8 +72,13 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, with some variables in its environment.
+    pub(super) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
-        let started = Self::try_start(&mut keyward(arguments));
+        let started = Self::try_start(keyward(arguments).envs(variables.iter().copied()));
         started.unwrap_or_else(|log| panic!("the server starts: {log}"))
     }
 
