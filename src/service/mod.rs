@@ -108,7 +108,7 @@ pub struct Service {
     prefixes: Prefixes,
     hasher: Hasher,
     sealer: Sealer,
-    page_tokens: PageTokens,
+    page_tokens: Arc<PageTokens>,
     usage: usage::Usage,
     refusals: refusals::Refusals,
     revocations: Arc<Live>,
@@ -137,7 +137,7 @@ impl Service {
         let service = Self {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
-            page_tokens: PageTokens::new(&parts.master_key)?,
+            page_tokens: Arc::new(PageTokens::new(&parts.master_key)?),
             proofs: proofs::Proofs::new(&parts.master_key, parts.redis.clone())?,
             believed: believed::BelievedTokens::new(),
             revocations: Arc::new(live),

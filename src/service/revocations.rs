@@ -175,9 +175,10 @@ impl Service {
         let after: i64 = after.map_err(|_| Error::InvalidPageToken)?.unwrap_or_default();
         let index = self.revocations.index();
         let part = index.held(after, page.size());
-        let next = part.more.then(|| part.last.to_string());
         let cursor = (!part.more).then_some(Cursor { feed: part.feed, number: part.last });
-        let list = self.list(CALL, Page { items: part.revocations, next });
+        let keys = part.revocations.iter().map(|row| row.number.to_string()).collect();
+        let page = Page { items: part.revocations, keys, more: part.more };
+        let list = self.list(CALL, page);
         Ok(RevocationList { list, cursor })
     }
 

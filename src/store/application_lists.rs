@@ -25,7 +25,7 @@ impl Session {
         let rows = self.application_rows(listed).await?;
         let rows = page.page(rows, |row| row.cursor(filter.order.key));
         let items = rows.items.into_iter().map(Row::application).collect::<Result<_>>()?;
-        Ok(Page { items, next: rows.next })
+        Ok(Page { items, keys: rows.keys, more: rows.more })
     }
 
     /// How many applications and credentials a user has, and the first of each by name.

@@ -98,8 +98,8 @@ impl Session {
         let mut after = None;
         loop {
             let page = self.list_scopes(tenant, &PageRequest::largest(after)).await?;
+            after = page.next();
             scopes.extend(page.items);
-            after = page.next;
             if after.is_none() {
                 return Ok(scopes);
             }

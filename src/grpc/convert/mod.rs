@@ -18,6 +18,7 @@ pub(super) mod user;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use prost::Message;
 use prost_types::FieldMask;
 
 use crate::clock::from_microsecond;
@@ -75,9 +76,33 @@ pub(super) fn list_request(page_size: i32, page_token: String) -> ListRequest {
     ListRequest { page_size, page_token }
 }
 
-/// The items of a list as messages, and the token of the next part.
-pub(super) fn list<T, M>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
-    (list.items.into_iter().map(message).collect(), list.next_page_token)
+/// The most bytes of messages in one answer. By default clients of gRPC take 4 MiB; the rest of
+/// the answer needs some too.
+pub(super) const MAX_ANSWER: usize = 3 * 1024 * 1024;
+
+/// How many bytes a message takes as an element of an answer.
+pub(super) fn element_len(message: &impl Message) -> usize {
+    // The tag of the field and the length stand before it.
+    let length = message.encoded_len();
+    1 + prost::length_delimiter_len(length) + length
+}
+
+/// The items of a list as messages, as many as there is room for, and the token of the next part:
+/// it goes on right behind the last of them.
+pub(super) fn list<T, M: Message>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
+    let mut messages = Vec::with_capacity(list.items.len());
+    let mut left = MAX_ANSWER;
+    for item in list.items {
+        let message = message(item);
+        match left.checked_sub(element_len(&message)) {
+            Some(less) => left = less,
+            None if messages.is_empty() => {}
+            None => break,
+        }
+        messages.push(message);
+    }
+    let next_page_token = list.rest.token_after(messages.len());
+    (messages, next_page_token)
 }
 
 /// The message of a request that must have one.

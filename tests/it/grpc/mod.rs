@@ -13,6 +13,7 @@ mod limited;
 mod limits;
 mod load;
 mod management;
+mod pages;
 mod permissions;
 mod policies;
 mod profiles;
