@@ -115,6 +115,14 @@ pub enum Error {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// The request is larger than what the method takes.
+    #[error("the request has more than {max_bytes} bytes{form}")]
+    RequestTooLarge {
+        /// The most that there may be.
+        max_bytes: usize,
+        /// Of which form of it, where that is not the one in which it came.
+        form: &'static str,
+    },
     /// A limit is reached.
     #[error(
         "the limit of {name} is reached, {limit} in {} s: try again in {} s",
@@ -240,6 +248,7 @@ impl Error {
             | Self::RotationInProgress { .. }
             | Self::Overloaded { .. }
             | Self::RateLimited { .. }
+            | Self::RequestTooLarge { .. }
             | Self::CursorTooOld
             | Self::TooSlow
             | Self::Stopping
