@@ -1,6 +1,7 @@
 //! `keyward serve`
 
 use clap::Args;
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{note, say};
@@ -12,8 +13,9 @@ use crate::telemetry::Telemetry;
 
 /// Serve gRPC, OAuth over HTTP, and health and metrics
 ///
-/// Until told to stop (SIGINT or SIGTERM). The first start makes the database, the keys, and the first admin
-/// credential, which is printed to standard output once.
+/// SIGTERM drains connections, then stops; SIGINT stops without draining; a second signal stops at
+/// once. The first start makes the database, the keys, and the first admin credential, which is printed
+/// to standard output once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +34,7 @@ impl Serve {
         raise_limit();
         let server = tokio::select! {
             server = Server::start(&config, Clock::system()) => server?,
-            () = stop.received() => return Ok(()),
+            _ = stop.received() => return Ok(()),
         };
         if let Some(first) = &server.first_credential {
             note("This is the first start. The admin credential below is shown this once:");
@@ -46,9 +48,20 @@ impl Serve {
             database = %config.database.url,
             "serving"
         );
-        stop.received().await;
+        if stop.received().await == Stop::InOrder {
+            tracing::info!("draining");
+            tokio::select! {
+                () = server.drain() => {}
+                _ = stop.received() => {
+                    tracing::info!("stopping at once");
+                    server.shutdown_unless(std::future::ready(())).await;
+                    telemetry.stop();
+                    return Ok(());
+                }
+            }
+        }
         tracing::info!("stopping");
-        server.shutdown().await;
+        server.shutdown_unless(stop.received().map(drop)).await;
         telemetry.stop();
         Ok(())
     }
@@ -58,6 +71,15 @@ impl Serve {
 pub(super) fn print(credential: &FirstCredential) {
     say!("export KEYWARD_CLIENT_ID={}", credential.client_id);
     say!("export KEYWARD_CLIENT_SECRET={}", credential.client_secret.expose());
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Connections are drained first: SIGTERM, which supervisors send.
+    InOrder,
+    /// SIGINT, which people send.
+    Now,
 }
 
 /// The signals that tell a process to stop. From its making on they kill no more, so it
@@ -80,10 +102,10 @@ impl StopSignal {
     }
 
     /// Waits for one of them.
-    pub(super) async fn received(&mut self) {
+    pub(super) async fn received(&mut self) -> Stop {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Stop::InOrder,
+            _ = self.interrupt.recv() => Stop::Now,
         }
     }
 }

@@ -122,6 +122,8 @@ pub struct SecretsConfig {
 pub struct Limits {
     /// The longest that a request may take.
     pub request_timeout: Duration,
+    /// How long the server goes on answering, and says that it is not ready, before it stops.
+    pub drain_time: Duration,
     /// How long requests under way may take to end when the server stops.
     pub shutdown_grace: Duration,
     /// How long a connection lives, give or take a tenth.
@@ -212,6 +214,7 @@ impl Config {
             },
             limits: Limits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),
+                drain_time: r.get("limits.drain_time", "5s", duration),
                 shutdown_grace: r.get("limits.shutdown_grace", "20s", duration),
                 connection_age: r.get("limits.connection_age", "30m", positive),
                 max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),

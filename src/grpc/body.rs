@@ -14,12 +14,14 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 use tonic::Status;
 
+use super::gzip;
 use super::methods::Method;
 use super::shapes::Shapes;
 use crate::admission::RequestPermit;
+use crate::error::Error;
 
 /// The compression flag and the length that stand before each message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 /// A message that is smaller becomes nothing large, whatever it is.
 const SMALL: usize = 256;
 /// The message is held as it came, and once more for the decoder.
@@ -40,6 +42,8 @@ pub(super) struct Screened<B> {
     /// What came of a message that is not complete.
     part: Vec<u8>,
     is_complete: bool,
+    /// Messages may be compressed.
+    is_gzip: bool,
     /// The memory that it holds.
     taken: usize,
     /// The message is refused, and this much is left of what is read and thrown away.
@@ -77,9 +81,16 @@ impl<B> Screened<B> {
             permit,
             part: Vec::new(),
             is_complete: false,
+            is_gzip: false,
             taken: 0,
             refused: None,
         }
+    }
+
+    /// The same, of messages that may be compressed.
+    pub(super) fn gzip(mut self, is_gzip: bool) -> Self {
+        self.is_gzip = is_gzip;
+        self
     }
 
     /// Takes what came; gives a message back once it is complete.
@@ -106,11 +117,15 @@ impl<B> Screened<B> {
     }
 
     /// Passes a message on if what it becomes is bounded.
-    fn pass(&mut self, message: Bytes) -> Result<Bytes, Status> {
+    fn pass(&mut self, mut message: Bytes) -> Result<Bytes, Status> {
         if self.is_complete && !self.method.is_streaming {
             return Err(Status::unimplemented("the method takes one message"));
         }
         self.is_complete = true;
+        if self.is_gzip && gzip::is_compressed(&message) {
+            let max_bytes = self.method.max_bytes;
+            message = gzip::inflate(&message, max_bytes, |count| self.take(COPIES * count))?;
+        }
         self.screen(&message)?;
         if self.method.is_streaming {
             // Its messages are small, and each is gone before the next is read.
@@ -123,11 +138,9 @@ impl<B> Screened<B> {
     fn length(&self, bytes: &[u8]) -> Result<Option<usize>, Status> {
         let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        let most = self.method.max_bytes;
-        if length > most {
-            return Err(Status::out_of_range(format!(
-                "the message has {length} bytes, and this method takes {most} at most"
-            )));
+        let max_bytes = self.method.max_bytes;
+        if length > max_bytes {
+            return Err(Error::RequestTooLarge { max_bytes, form: "" }.into());
         }
         Ok(Some(PREFIX + length))
     }
@@ -142,8 +155,10 @@ impl<B> Screened<B> {
         }
         // One that is malformed is for the decoder to refuse, which stops where it is.
         let cost = self.shapes.decoded(shape, message).unwrap_or_default();
-        if cost > self.method.max_decoded {
-            return Err(Status::out_of_range("the message has too many elements"));
+        let max_bytes = self.method.max_decoded;
+        if cost > max_bytes {
+            let form = " once it is decoded: it has too many elements";
+            return Err(Error::RequestTooLarge { max_bytes, form }.into());
         }
         self.take(cost)
     }
@@ -253,7 +268,7 @@ mod tests {
             .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))))
             .collect();
         let body = StreamBody::new(tokio_stream::iter(parts));
-        let mut body = Screened::new(body, methods.of(path), &methods.shapes, None);
+        let mut body = Screened::new(body, methods.of(path).0, &methods.shapes, None);
         let mut found = Vec::new();
         while let Some(frame) = body.frame().await {
             let is_last = frame.is_err();
@@ -285,7 +300,7 @@ mod tests {
         assert_eq!(found.last(), Some(&Err(tonic::Code::Unimplemented)));
         for size in [1000, 100_000] {
             let found = screened(ISSUE, &message(&vec![0; 65_537]), size).await;
-            assert_eq!(found, [Err(tonic::Code::OutOfRange)]);
+            assert_eq!(found, [Err(tonic::Code::ResourceExhausted)]);
         }
     }
 }

@@ -86,8 +86,15 @@ impl Methods {
         Ok(Self { by_path: Arc::new(by_path), shapes: Arc::new(shapes) })
     }
 
-    pub(super) fn of(&self, path: &str) -> Method {
-        self.by_path.get(path).copied().unwrap_or(UNKNOWN)
+    /// The method of a path, and whether there is one.
+    pub(super) fn of(&self, path: &str) -> (Method, bool) {
+        self.by_path.get(path).map_or((UNKNOWN, false), |method| (*method, true))
+    }
+
+    /// The names of all services, as `package.Service`.
+    pub(super) fn services(&self) -> HashSet<String> {
+        let names = self.by_path.keys().filter_map(|path| path.split('/').nth(1));
+        names.map(ToOwned::to_owned).collect()
     }
 }
 
@@ -108,11 +115,12 @@ pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
     Ok(sets.iter().flat_map(methods_of).map(|(path, _)| path).collect())
 }
 
-fn descriptors() -> Result<[FileDescriptorSet; 3], prost::DecodeError> {
+fn descriptors() -> Result<[FileDescriptorSet; 4], prost::DecodeError> {
     Ok([
         FileDescriptorSet::decode(proto::DESCRIPTORS)?,
         FileDescriptorSet::decode(tonic_health::pb::FILE_DESCRIPTOR_SET)?,
         FileDescriptorSet::decode(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)?,
+        FileDescriptorSet::decode(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)?,
     ])
 }
 

@@ -6,6 +6,7 @@ mod descriptors;
 mod ops;
 mod replicas;
 mod rights;
+mod shutdown;
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -20,11 +21,9 @@ use axum::middleware::{Next, from_fn};
 use axum::{BoxError, Router};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
 use crate::admission::{Admission, ConnectionLimits};
@@ -41,6 +40,7 @@ use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
 use crate::telemetry::Observed;
 
+use connections::Stopping;
 pub use descriptors::raise_limit;
 
 /// How often signing keys are read again: far more often than a key's notice.
@@ -55,9 +55,6 @@ const PURGE: Duration = Duration::from_mins(10);
 const USAGE: Duration = Duration::from_secs(2);
 /// How often limits that say nothing any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How long the database may take to be closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -128,9 +125,11 @@ pub struct Server {
     redis: Option<Redis>,
     /// Keeps other servers away from a SQLite file.
     _alone: Option<File>,
-    health: HealthReporter,
-    stop: CancellationToken,
+    /// What the gRPC health service says.
+    is_ready: watch::Sender<bool>,
+    stopping: Stopping,
     tasks: TaskTracker,
+    drain_time: Duration,
     grace: Duration,
 }
 
@@ -206,11 +205,12 @@ impl Server {
 
         let admission = Admission::new(config.limits.request_memory);
         let metrics = Arc::new(ops::metrics(&service, redis.as_ref(), &admission));
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let stop = CancellationToken::new();
-        let streaming = Streaming { patience: config.limits.watch_patience, stop: stop.clone() };
+        let (is_ready, health) = watch::channel(true);
+        let stopping = Stopping::default();
+        let stop = stopping.stop.clone();
+        let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
-        let grpc_face = Grpc::new(&service, health_service, timeout, &streaming)
+        let grpc_face = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let http_router = http::router(Arc::clone(&service), timeout);
         let server = Self {
@@ -221,9 +221,10 @@ impl Server {
             store,
             redis,
             _alone: alone,
-            health,
-            stop,
+            is_ready,
+            stopping,
             tasks: TaskTracker::new(),
+            drain_time: config.limits.drain_time,
             grace: config.limits.shutdown_grace,
             service,
         };
@@ -239,7 +240,8 @@ impl Server {
         let observe =
             from_fn(move |request, next: Next| observed.begin(&request).of(next.run(request)));
         server.serve(http, routed(http_router.layer(observe)), limits(places.faces));
-        let ops_router = ops::router(Arc::clone(&server.service), metrics);
+        let drain = server.stopping.drain.clone();
+        let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
         server.serve(ops, routed(ops_router), limits(places.operations));
         server.keep_up();
         Ok(server)
@@ -248,28 +250,6 @@ impl Server {
     /// The link to Redis, if there is one.
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
-    }
-
-    /// Stops: no new connections, requests under way end within the grace, then the
-    /// database is closed.
-    pub async fn shutdown(mut self) {
-        self.stop.cancel();
-        self.health.set_service_status("", ServingStatus::NotServing).await;
-        // Ends the streams of those who watch.
-        self.health.clear_service_status("").await;
-        self.tasks.close();
-        if timeout(self.grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some requests did not end in time and were cut");
-        }
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
-            tracing::warn!("the last seconds' use of credentials was not written");
-        }
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_all_refusals()).await, Ok(Ok(()))) {
-            tracing::warn!("the last counts of refused attempts were not written");
-        }
-        if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
-            tracing::warn!("the database did not say goodbye in time");
-        }
     }
 
     fn serve<B>(
@@ -281,7 +261,7 @@ impl Server {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let accept =
-            connections::accept(listener, face, limits, self.stop.clone(), self.tasks.clone());
+            connections::accept(listener, face, limits, self.stopping.clone(), self.tasks.clone());
         self.tasks.spawn(accept);
     }
 
@@ -295,30 +275,29 @@ impl Server {
             service.sweep();
             Ok(())
         });
-        let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());
-        self.tasks.spawn(async move { live.follow(stop).await });
-        let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());
-        self.tasks.spawn(async move { live.tell(stop).await });
+        let stop = &self.stopping.stop;
+        let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
+        self.tasks.spawn(async move { live.follow(stopped).await });
+        let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
+        self.tasks.spawn(async move { live.tell(stopped).await });
         if let Some(redis) = self.redis.clone() {
             let limiter = self.service.limiter().clone();
-            self.tasks.spawn(replicas::announce(redis.clone(), limiter, self.stop.clone()));
-            let stop = self.stop.clone();
-            self.tasks.spawn(async move { redis.run_link(stop).await });
+            self.tasks.spawn(replicas::announce(redis.clone(), limiter, stop.clone()));
+            let stopped = stop.clone();
+            self.tasks.spawn(async move { redis.run_link(stopped).await });
         }
-        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
-        let health = self.health.clone();
+        let (service, drain) = (Arc::clone(&self.service), self.stopping.drain.clone());
+        let health = self.is_ready.clone();
         self.tasks.spawn(async move {
-            loop {
-                let status = if service.readiness().await.is_ready() {
-                    ServingStatus::Serving
-                } else {
-                    ServingStatus::NotServing
-                };
-                if stop.is_cancelled() {
-                    break;
-                }
-                health.set_service_status("", status).await;
-                stop.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
+            while !drain.is_cancelled() {
+                let is_ready = service.readiness().await.is_ready();
+                // Under the lock of the channel: draining has the last word.
+                health.send_if_modified(|said| {
+                    let changes = *said != is_ready && !drain.is_cancelled();
+                    *said ^= changes;
+                    changes
+                });
+                drain.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
             }
         });
     }
@@ -329,7 +308,7 @@ impl Server {
         W: Fn(Arc<Service>) -> F + Send + 'static,
         F: Future<Output = Result<(), Error>> + Send,
     {
-        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        let (service, stop) = (Arc::clone(&self.service), self.stopping.stop.clone());
         self.tasks.spawn(async move {
             while stop.run_until_cancelled(sleep(pause)).await.is_some() {
                 if let Err(error) = work(Arc::clone(&service)).await {

@@ -79,6 +79,11 @@ impl Serving {
 
     /// The same with a command of its own; what it logged, if it does not start.
     pub(super) fn try_start(command: &mut Command) -> Result<Self, String> {
+        const DRAIN_TIME: &str = "KEYWARD_LIMITS_DRAIN_TIME";
+        if command.get_envs().all(|(name, _)| name != DRAIN_TIME) {
+            // No load balancer has to notice that it stops.
+            command.env(DRAIN_TIME, "0s");
+        }
         let mut child = command
             .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
             .stdout(Stdio::piped())

@@ -10,4 +10,5 @@ mod logs;
 mod no_room;
 mod people;
 mod start;
+mod stop;
 mod telemetry;
