@@ -66,9 +66,12 @@ def serving(binary: Path, folder: Path) -> Iterator[Server]:
 
 
 def _environment() -> dict[str, str]:
-    """Nobody else's settings, and a log that tells in JSON which ports it got."""
+    """Only these settings: a log in JSON, which says the ports, and no draining."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("KEYWARD_")}
-    return ours | {"KEYWARD_TELEMETRY_LOG_FORMAT": "json"}
+    return ours | {
+        "KEYWARD_TELEMETRY_LOG_FORMAT": "json",
+        "KEYWARD_LIMITS_DRAIN_TIME": "0s",
+    }
 
 
 def _started(process: subprocess.Popen[bytes], out: Path, log: Path) -> Server:
