@@ -96,6 +96,8 @@ impl Keyward {
             }
             command.args(["serve", "--grpc", &grpc, "--http", &http, "--ops", &ops]);
             command.env("KEYWARD_DATA_DIR", self.folder.path()).env("NO_COLOR", "1");
+            // No load balancer has to notice that it stops.
+            command.env("KEYWARD_LIMITS_DRAIN_TIME", "0s");
             command.envs(self.settings.iter().map(|(name, value)| (name, value)));
             command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         })
