@@ -167,6 +167,20 @@ pub enum Need {
     Permission(String),
     /// A role with all scopes, to give one.
     AllScopes,
+    /// The same, to give an application this one or to get a secret of one that has it.
+    AllScopesFor(String),
+    /// To hold this role, to give it to an application or to get a secret of one that has it.
+    Role(String),
+    /// Roles that may give all that an application was given.
+    AllThatWasGiven,
+    /// One of these permissions, for what this name is; or there is none of this name.
+    Unseen(Vec<String>, String),
+    /// Roles that allow all that this user's allow; or there is no such user.
+    RolesOf(String),
+    /// Another name: this one is taken by what may not be viewed.
+    OtherId(String),
+    /// The platform, which disabled this.
+    PlatformToEnable(String),
 }
 
 impl Display for Need {
@@ -184,6 +198,37 @@ impl Display for Need {
             Self::AllScopes => {
                 f.write_str("a role with all_scopes, which the acting user does not have")
             }
+            Self::AllScopesFor(role) => write!(
+                f,
+                "a role with all_scopes, which the acting user does not have, for the role {role}"
+            ),
+            Self::Role(role) => {
+                write!(f, "the acting user to hold the role {role}, or the permission users.edit")
+            }
+            Self::AllThatWasGiven => f.write_str(
+                "roles that may give all that the application was given, its disabled scopes and \
+                 its roles included",
+            ),
+            Self::Unseen(permissions, name) => {
+                let permissions = permissions.join(" or ");
+                write!(
+                    f,
+                    "the permission {permissions}, which the acting user's roles do not have, \
+                     or {name} does not exist"
+                )
+            }
+            Self::RolesOf(user) => write!(
+                f,
+                "roles that allow all that those of {user} allow, or {user} does not exist"
+            ),
+            Self::OtherId(name) => {
+                write!(f, "another id: the acting user cannot have {name}")
+            }
+            Self::PlatformToEnable(name) => write!(
+                f,
+                "the platform, acting for no user: {name} was disabled by the platform, and only \
+                 the platform can undo that"
+            ),
         }
     }
 }
@@ -310,7 +355,7 @@ fn summary(violations: &[Violation]) -> String {
 
 fn listing(names: &[String], total: i64) -> String {
     if names.is_empty() {
-        return format!("{total} others");
+        return if total > 0 { format!("{total} others") } else { "others".to_owned() };
     }
     let more = usize::try_from(total).unwrap_or_default().saturating_sub(names.len());
     format!("{}{}", names.join(", "), and_more(more))

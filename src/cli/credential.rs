@@ -174,6 +174,7 @@ struct CredentialView {
     kind: &'static str,
     display_name: String,
     state: &'static str,
+    disabled_by_platform: bool,
     secrets: Vec<String>,
     viewable: bool,
     last_use_time: Option<String>,
@@ -195,6 +196,7 @@ impl View for CredentialView {
         "kind",
         "display_name",
         "state",
+        "disabled_by_platform",
         "secrets",
         "viewable",
         "last_use_time",
@@ -226,6 +228,7 @@ impl CredentialView {
         Self {
             kind,
             state,
+            disabled_by_platform: credential.disabled_by_platform,
             secrets: credential.secrets.iter().map(masked).collect(),
             viewable: credential.viewable,
             last_use_time: names::moment(credential.last_use_time.as_ref()),

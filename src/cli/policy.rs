@@ -159,6 +159,7 @@ impl From<DeletionWord> for UserDeletion {
 #[derive(Serialize)]
 pub(super) struct PolicyView {
     api_credentials_disabled: bool,
+    api_credentials_disabled_by_platform: bool,
     max_credentials: Option<i64>,
     allowed_owners: Vec<OwnerWord>,
     secrets_viewable: bool,
@@ -184,6 +185,7 @@ impl From<pb::Policy> for PolicyView {
                 UserDeletion::Delete => DeletionWord::Delete,
             },
             api_credentials_disabled: policy.api_credentials_disabled,
+            api_credentials_disabled_by_platform: policy.api_credentials_disabled_by_platform,
             max_credentials: unless_zero(policy.max_credentials),
             secrets_viewable: policy.secrets_viewable,
             fixed_fields: policy.fixed_fields,

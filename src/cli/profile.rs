@@ -177,6 +177,8 @@ impl PolicyEntry {
             default_limits: limits("policy.default_limits", self.default_limits)?,
             tenant_limits: limits("policy.tenant_limits", self.tenant_limits)?,
             user_deletion: UserDeletion::from(self.user_deletion).into(),
+            // Output only.
+            api_credentials_disabled_by_platform: false,
         })
     }
 }

@@ -122,6 +122,7 @@ struct UserView {
     display_name: String,
     roles: Vec<String>,
     disabled: bool,
+    disabled_by_platform: bool,
     create_time: Option<String>,
     update_time: Option<String>,
     etag: String,
@@ -129,8 +130,16 @@ struct UserView {
 
 impl View for UserView {
     const COLUMNS: &'static [&'static str] = &["name", "display_name", "disabled", "roles"];
-    const MEMBERS: &'static [&'static str] =
-        &["name", "display_name", "roles", "disabled", "create_time", "update_time", "etag"];
+    const MEMBERS: &'static [&'static str] = &[
+        "name",
+        "display_name",
+        "roles",
+        "disabled",
+        "disabled_by_platform",
+        "create_time",
+        "update_time",
+        "etag",
+    ];
 }
 
 impl From<pb::User> for UserView {
@@ -142,6 +151,7 @@ impl From<pb::User> for UserView {
             display_name: user.display_name,
             roles: user.roles,
             disabled: user.disabled,
+            disabled_by_platform: user.disabled_by_platform,
             etag: user.etag,
         }
     }

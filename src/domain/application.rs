@@ -150,6 +150,8 @@ pub struct ApplicationSettings {
     pub expires_at: Option<Timestamp>,
     /// Whether it is refused.
     pub disabled: bool,
+    /// Whether the platform disabled it: then no user enables it.
+    pub disabled_by_platform: bool,
     /// The roles it was given.
     pub roles: BTreeSet<RoleId>,
     /// Its own limits.
@@ -181,6 +183,28 @@ pub struct ApplicationPatch {
     pub protected: Option<bool>,
 }
 
+impl ApplicationPatch {
+    /// The fields that it sets, whatever they were.
+    pub fn fields(&self) -> Vec<Field> {
+        let fields = [
+            (Field::DisplayName, self.display_name.is_some()),
+            (Field::Description, self.description.is_some()),
+            (Field::ContactEmail, self.contact_email.is_some()),
+            (Field::Scopes, self.scopes.is_some()),
+            (Field::Roles, self.roles.is_some()),
+            (Field::ExpireTime, self.expires_at.is_some()),
+            (Field::Limits, self.limits.is_some()),
+            (Field::Disabled, self.disabled.is_some()),
+        ];
+        fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
+    }
+
+    /// Whether it may let secrets work again, whatever it changes.
+    pub fn may_revive(&self) -> bool {
+        self.disabled == Some(false) || self.expires_at.is_some()
+    }
+}
+
 impl Application {
     /// The secrets that work at `now`, masked: `…9x7Q`.
     pub fn masked_secrets(&self, now: Timestamp) -> Vec<String> {
@@ -206,6 +230,7 @@ impl ApplicationSettings {
             scopes: patch.scopes.unwrap_or_else(|| self.scopes.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            disabled_by_platform: self.disabled_by_platform,
             roles: patch.roles.unwrap_or_else(|| self.roles.clone()),
             limits: patch.limits.unwrap_or(self.limits),
             protected: patch.protected.unwrap_or(self.protected),
@@ -231,6 +256,11 @@ impl ApplicationSettings {
         ]
         .into_iter()
         .filter_map(|(field, changed)| changed.then_some(field))
+    }
+
+    /// Whether going from these settings to `after` may let secrets work again.
+    pub fn revives(&self, after: &Self) -> bool {
+        (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
     }
 
     /// Whether going from these settings to `after` must revoke the tokens there are:

@@ -227,6 +227,10 @@ impl Described for Policy {
         let lifetime = self.max_credential_lifetime.map(|most| format!("{}s", most.seconds()));
         vec![
             ("policy.api_credentials_disabled", self.api_credentials_disabled.to_string()),
+            (
+                "policy.api_credentials_disabled_by_platform",
+                self.api_credentials_disabled_by_platform.to_string(),
+            ),
             ("policy.max_credentials", or_empty(self.max_credentials)),
             ("policy.allowed_owners", joined(&self.allowed_owners)),
             ("policy.secrets_viewable", self.secrets_viewable.to_string()),
@@ -258,6 +262,7 @@ impl Described for ScopeSettings {
             ("domain", self.domain.clone()),
             ("family", self.family.clone()),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
         ]
     }
 }
@@ -280,6 +285,7 @@ impl Described for UserSettings {
             ("display_name", self.display_name.clone()),
             ("roles", joined(&self.roles)),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
         ]
     }
 }
@@ -295,6 +301,7 @@ impl Described for ApplicationSettings {
             ("expire_time", or_empty(self.expires_at)),
             ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
             ("protected", self.protected.to_string()),
         ]
     }
@@ -307,6 +314,7 @@ impl Described for CredentialSettings {
             ("expire_time", or_empty(self.expires_at)),
             ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
         ]
     }
 }

@@ -60,6 +60,8 @@ pub struct CredentialSettings {
     pub expires_at: Option<Timestamp>,
     /// Whether it is refused.
     pub disabled: bool,
+    /// Whether the platform disabled it: then no user enables it.
+    pub disabled_by_platform: bool,
     /// Its own limits, beside those of its application.
     pub limits: Option<Limits>,
 }
@@ -109,6 +111,7 @@ impl CredentialSettings {
             display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            disabled_by_platform: self.disabled_by_platform,
             limits: patch.limits.unwrap_or(self.limits),
         }
     }
@@ -125,9 +128,32 @@ impl CredentialSettings {
         .filter_map(|(field, changed)| changed.then_some(field))
     }
 
+    /// Whether going from these settings to `after` may let secrets work again.
+    pub fn revives(&self, after: &Self) -> bool {
+        (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
+    }
+
     /// Whether going from these settings to `after` must revoke the tokens there are.
     pub fn revokes(&self, after: &Self) -> bool {
         (after.disabled && !self.disabled) || ends_earlier(self.expires_at, after.expires_at)
+    }
+}
+
+impl CredentialPatch {
+    /// The fields that it sets, whatever they were.
+    pub fn fields(&self) -> Vec<Field> {
+        let fields = [
+            (Field::DisplayName, self.display_name.is_some()),
+            (Field::ExpireTime, self.expires_at.is_some()),
+            (Field::Limits, self.limits.is_some()),
+            (Field::Disabled, self.disabled.is_some()),
+        ];
+        fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
+    }
+
+    /// Whether it may let secrets work again, whatever it changes.
+    pub fn may_revive(&self) -> bool {
+        self.disabled == Some(false) || self.expires_at.is_some()
     }
 }
 

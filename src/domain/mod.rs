@@ -18,6 +18,7 @@ pub mod policy;
 pub mod profile;
 pub mod request_path;
 pub mod revocation;
+pub mod rights;
 pub mod role;
 pub mod scope;
 pub mod source;
@@ -34,7 +35,7 @@ pub use application::{
     effective_scopes,
 };
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
-pub use authority::{Authority, Owners};
+pub use authority::{Authority, Given, Owners};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
@@ -53,6 +54,7 @@ pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::{PathFault, RequestPath};
 pub use revocation::{Minted, NewRevocation, Revocation, Subject};
+pub use rights::{Call, Case};
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use source::Source;

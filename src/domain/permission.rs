@@ -56,7 +56,8 @@ impl Verb {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::View, Self::Create, Self::Edit, Self::Delete, Self::Reveal];
 
-    fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::View => "view",
             Self::Create => "create",

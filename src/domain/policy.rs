@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct Policy {
     /// Whether the tenant has no API credentials.
     pub api_credentials_disabled: bool,
+    /// Whether the platform decided so: then no user enables them.
+    pub api_credentials_disabled_by_platform: bool,
     /// Most credentials of the tenant; `None`: any number.
     pub max_credentials: Option<i64>,
     /// Who may own new applications; empty: anybody.
@@ -185,21 +187,14 @@ impl Policy {
         own.or(self.default_limits)
     }
 
-    /// The end of a credential that is made at `created`: the one wanted, which must not be
-    /// too late, or the latest there can be.
-    pub fn credential_end(
-        &self,
-        wanted: Option<Timestamp>,
-        created: Timestamp,
-    ) -> Result<Option<Timestamp>> {
-        let latest = self.latest_end(created);
-        match (wanted, latest) {
+    /// Refuses an end that is too late for a credential that is made at `created`.
+    pub fn require_end(&self, wanted: Option<Timestamp>, created: Timestamp) -> Result<()> {
+        match (wanted, self.latest_end(created)) {
             (Some(wanted), Some(latest)) if wanted > latest => Err(Error::Policy {
                 rule: "max_credential_lifetime",
                 message: format!("the credential must end by {latest}"),
             }),
-            (Some(wanted), _) => Ok(Some(wanted)),
-            (None, latest) => Ok(latest),
+            _ => Ok(()),
         }
     }
 
@@ -230,10 +225,11 @@ mod tests {
             max_credential_lifetime: Some(Lifetime::from_seconds(100).unwrap()),
             ..Policy::default()
         };
-        assert_eq!(policy.credential_end(None, at(0)).unwrap(), Some(at(100)));
-        assert_eq!(policy.credential_end(Some(at(100)), at(0)).unwrap(), Some(at(100)));
-        assert!(policy.credential_end(Some(at(101)), at(0)).is_err());
-        assert_eq!(Policy::default().credential_end(None, at(0)).unwrap(), None);
+        assert_eq!(policy.latest_end(at(0)), Some(at(100)));
+        assert!(policy.require_end(Some(at(100)), at(0)).is_ok());
+        assert!(policy.require_end(Some(at(101)), at(0)).is_err());
+        assert!(policy.require_end(None, at(0)).is_ok());
+        assert_eq!(Policy::default().latest_end(at(0)), None);
     }
 
     #[test]

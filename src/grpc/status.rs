@@ -142,9 +142,14 @@ fn metadata(error: &Error) -> HashMap<String, String> {
                 Need::Scope(scope) => ("scope", (*scope).to_owned()),
                 Need::Platform => ("scope", ScopeName::ADMIN.to_owned()),
                 Need::Permission(permission) => ("permission", permission.clone()),
-                Need::AllScopes => ("permission", "all_scopes".to_owned()),
+                Need::AllScopes | Need::AllScopesFor(_) => ("permission", "all_scopes".to_owned()),
+                Need::Unseen(permissions, _) => ("permission", permissions.join(" ")),
+                Need::Role(role) => ("role", role.clone()),
+                Need::AllThatWasGiven => ("permission", "scopes".to_owned()),
+                Need::OtherId(name) => ("name", name.clone()),
+                Need::PlatformToEnable(name) => ("disabled_by_platform", name.clone()),
                 Need::ActingUser => ("metadata", "keyward-user".to_owned()),
-                Need::EnabledUser(name) => ("user", name.clone()),
+                Need::EnabledUser(name) | Need::RolesOf(name) => ("user", name.clone()),
             };
             HashMap::from([(key.to_owned(), missing)])
         }

@@ -280,17 +280,15 @@ impl Service {
         Ok(Reading { session, authority })
     }
 
-    /// What a caller may do, by the roles that the user he acts for has now.
+    /// What a caller may do, by the roles that the user it acts for has now.
     async fn authority(&self, session: &mut Session, caller: &Caller) -> Result<Authority> {
         caller.require_manager()?;
         let Some(name) = caller.user() else {
             return Ok(Authority::Platform);
         };
-        if session.find_user(name).await?.is_none_or(|user| user.settings.disabled) {
-            return Err(caller.no_such_user());
-        }
+        let found = session.find_user(name).await?.filter(|user| !user.settings.disabled);
+        let user = found.ok_or_else(|| caller.no_such_user())?;
         let roles = session.roles_of(&name.tenant, &name.user).await?;
-        let settings: Vec<_> = roles.into_iter().map(|role| role.settings).collect();
-        Ok(Authority::of_user(name.user.clone(), &settings))
+        Ok(Authority::of_user(name.user.clone(), user.record.created_at, roles))
     }
 }

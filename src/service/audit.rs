@@ -1,7 +1,7 @@
 //! Use cases of the audit log: it can only be read.
 
 use super::{Caller, List, ListRequest, Service};
-use crate::domain::{AuditEvent, AuditFilter, Permission, TenantId};
+use crate::domain::{AuditEvent, AuditFilter, Call, TenantId};
 use crate::error::Result;
 
 impl Service {
@@ -14,7 +14,7 @@ impl Service {
         request: &ListRequest,
     ) -> Result<List<AuditEvent>> {
         let mut reading = self.reading(caller, tenant).await?;
-        reading.authority.require(Permission::AuditView)?;
+        reading.authority.require(Call::ListAuditEvents)?;
         let call = format!("audit events of {tenant} {filter:?}");
         let page = self.page_request(&call, request)?;
         let events = reading.session.list_audit_events(tenant, filter, &page).await?;

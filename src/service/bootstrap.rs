@@ -5,7 +5,7 @@ use super::attempts::{Attempt, Ledger};
 use super::credentials::insert as add_credential;
 use super::{Caller, NewCredential, Service};
 use crate::domain::{
-    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Credential,
+    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Authority, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialPatch, CredentialSettings, Fault,
     Owner, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId, TenantSettings,
 };
@@ -147,7 +147,7 @@ impl Service {
             ..ApplicationSettings::default()
         };
         let application = self.fresh_application(name, Owner::Account, settings);
-        insert(ledger, application, None).await.map(drop)
+        insert(ledger, &Authority::Platform, application, None).await.map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 
 use super::{Caller, Service};
 use crate::domain::usage::day;
-use crate::domain::{ApplicationName, Client, CredentialName, UsageDay, UseKind, Verb};
+use crate::domain::{ApplicationName, Call, Client, CredentialName, UsageDay, UseKind};
 use crate::error::{Error, Result};
 use crate::store::LastUseOf;
 
@@ -175,8 +175,8 @@ impl Service {
         days: Days,
     ) -> Result<Vec<UsageDay>> {
         let mut reading = self.reading(caller, &name.tenant).await?;
-        let application = super::applications::found(&mut reading.session, name).await?;
-        reading.authority.require_on(Verb::View, &application.owner)?;
+        let (session, call) = (&mut reading.session, Call::ListApplicationUsage);
+        super::applications::reached(session, &reading.authority, call, name).await?;
         let last = days.last.unwrap_or_else(|| day(self.now()));
         let month = jiff::Span::new().days(29);
         let first = days.first.unwrap_or_else(|| last.saturating_sub(month));

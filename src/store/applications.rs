@@ -31,6 +31,7 @@ pub(super) struct Row {
     secret_ends: Option<String>,
     expires_at: Option<i64>,
     disabled: bool,
+    disabled_by_platform: bool,
     protected: bool,
     limits: Option<String>,
     last_used_at: i64,
@@ -67,7 +68,7 @@ macro_rules! select {
     ($secret_ends:literal, $used_at:literal, $used_from:literal, $rest:literal) => {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
-             a.contact_email, a.expires_at, a.disabled, a.protected, a.limits, \
+             a.contact_email, a.expires_at, a.disabled, a.disabled_by_platform, a.protected, a.limits, \
              a.search_name, a.epoch, a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
@@ -147,6 +148,7 @@ impl Row {
                 contact_email: self.contact_email,
                 expires_at: moment(self.expires_at),
                 disabled: self.disabled,
+                disabled_by_platform: self.disabled && self.disabled_by_platform,
                 protected: self.protected,
                 limits: limits(at, "limits", self.limits.as_deref())?,
             },
@@ -224,8 +226,8 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, owner_user_id, protected, limits, search_name) values ($1, $2, $3, $4, \
-            $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) on conflict do nothing";
+            updated_at, owner_user_id, protected, limits, search_name, disabled_by_platform) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
         let inserted = execute!(
             self,
@@ -245,7 +247,8 @@ impl Tx {
             application.owner.user().map(UserId::as_str),
             settings.protected,
             limits_text(settings.limits),
-            search_name(&settings.display_name)
+            search_name(&settings.display_name),
+            settings.disabled_by_platform
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -264,7 +267,8 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
-            updated_at = $8, protected = $11, limits = $12, search_name = $13 \
+            updated_at = $8, protected = $11, limits = $12, search_name = $13, \
+            disabled_by_platform = $14 \
             where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
         let updated = execute!(
@@ -282,7 +286,8 @@ impl Tx {
             application.name.application.as_str(),
             settings.protected,
             limits_text(settings.limits),
-            search_name(&settings.display_name)
+            search_name(&settings.display_name),
+            settings.disabled_by_platform
         )
         .map(|rows| rows == 1)?;
         if updated && settings.scopes != before.scopes {

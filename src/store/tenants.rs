@@ -14,6 +14,7 @@ use crate::domain::{
 use crate::error::Result;
 
 #[derive(FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "a row has the columns that its table has")]
 struct Row {
     id: String,
     display_name: String,
@@ -22,6 +23,7 @@ struct Row {
     access_token_lifetime_seconds: i64,
     disabled: bool,
     api_credentials_disabled: bool,
+    api_credentials_disabled_by_platform: bool,
     max_credentials: Option<i64>,
     allowed_owners: String,
     secrets_viewable: bool,
@@ -42,7 +44,8 @@ macro_rules! columns {
         "id, display_name, default_audience, additional_audiences, \
          access_token_lifetime_seconds, disabled, api_credentials_disabled, max_credentials, \
          allowed_owners, secrets_viewable, fixed_fields, max_credential_lifetime_seconds, \
-         default_limits, tenant_limits, user_deletion, epoch, revision, created_at, updated_at"
+         default_limits, tenant_limits, user_deletion, epoch, revision, created_at, updated_at, \
+         api_credentials_disabled_by_platform"
     };
 }
 
@@ -74,6 +77,8 @@ impl Row {
         let lifetime = self.max_credential_lifetime_seconds.map(Lifetime::from_seconds);
         Ok(Policy {
             api_credentials_disabled: self.api_credentials_disabled,
+            api_credentials_disabled_by_platform: self.api_credentials_disabled
+                && self.api_credentials_disabled_by_platform,
             max_credentials: self.max_credentials,
             allowed_owners: at
                 .column("allowed_owners", words(&self.allowed_owners, OwnerKind::parse))?,
@@ -159,8 +164,8 @@ impl Tx {
             additional_audiences, access_token_lifetime_seconds, disabled, epoch, revision, \
             created_at, updated_at, api_credentials_disabled, max_credentials, allowed_owners, \
             secrets_viewable, fixed_fields, max_credential_lifetime_seconds, default_limits, \
-            tenant_limits, user_deletion) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
-            $12, $13, $14, $15, $16, $17, $18, $19) on conflict do nothing";
+            tenant_limits, user_deletion, api_credentials_disabled_by_platform) values ($1, $2, \
+            $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) on conflict do nothing";
         self.write_tenant(SQL, tenant).await
     }
 
@@ -177,7 +182,8 @@ impl Tx {
             epoch = $7, revision = $8, created_at = $9, updated_at = $10, \
             api_credentials_disabled = $11, max_credentials = $12, allowed_owners = $13, \
             secrets_viewable = $14, fixed_fields = $15, max_credential_lifetime_seconds = $16, \
-            default_limits = $17, tenant_limits = $18, user_deletion = $19 \
+            default_limits = $17, tenant_limits = $18, user_deletion = $19, \
+            api_credentials_disabled_by_platform = $20 \
             where id = $1 and revision = $8 - 1";
         self.write_tenant(SQL, tenant).await
     }
@@ -207,7 +213,8 @@ impl Tx {
             policy.max_credential_lifetime.map(Lifetime::seconds),
             limits_text(policy.default_limits),
             limits_text(policy.tenant_limits),
-            policy.user_deletion.as_str()
+            policy.user_deletion.as_str(),
+            policy.api_credentials_disabled_by_platform
         )
         .map(|rows| rows == 1)
     }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::application::State as StateMessage;
 use crate::proto::admin::list_applications_request::Ownership as OwnershipMessage;
-use crate::service::{Days, NewApplication, Ownership};
+use crate::service::{Days, NewApplication, Ownership, Shown};
 
 const CHANGEABLE: &[&str] = &[
     "display_name",
@@ -207,6 +207,14 @@ fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
     fields.read_each("application.scopes", values, ScopeName::parse)
 }
 
+/// What is shown of an application after a change.
+pub(in crate::grpc) fn shown(application: Shown<Application>, now: Timestamp) -> pb::Application {
+    match application {
+        Shown::Whole(application) => message(*application, now),
+        Shown::Name(name) => pb::Application { name, ..pb::Application::default() },
+    }
+}
+
 pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::Application {
     let state = match application.state(now) {
         State::Active => StateMessage::Active,
@@ -233,6 +241,7 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         roles: settings.roles.into_iter().map(role).collect(),
         limits: settings.limits.map(limits::message),
         protected: settings.protected,
+        disabled_by_platform: settings.disabled_by_platform,
         effective_scopes: application.effective_scopes.to_strings(),
         masked_secrets,
         last_use_time: application.last_use.as_ref().map(|used| timestamp(used.at)),

@@ -13,7 +13,7 @@ use crate::domain::{
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::{Kind, Secret as SecretMessage, State as StateMessage};
-use crate::service::NewCredential;
+use crate::service::{NewCredential, Shown};
 
 const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled", "limits"];
 
@@ -116,6 +116,17 @@ fn kind(message: Kind) -> Result<CredentialKind, Fault> {
     }
 }
 
+/// What is shown of a credential after a change.
+pub(in crate::grpc) fn shown(credential: Shown<Credential>, now: Timestamp) -> pb::Credential {
+    match credential {
+        Shown::Whole(credential) => message(*credential, now),
+        Shown::Name(name) => {
+            let client_id = name.rsplit('/').next().unwrap_or_default().to_owned();
+            pb::Credential { name, client_id, ..pb::Credential::default() }
+        }
+    }
+}
+
 pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Credential {
     let state = match credential.state(now) {
         State::Active => StateMessage::Active,
@@ -138,6 +149,7 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
         display_name: credential.settings.display_name,
         expire_time: credential.settings.expires_at.map(timestamp),
         disabled: credential.settings.disabled,
+        disabled_by_platform: credential.settings.disabled_by_platform,
         limits: credential.settings.limits.map(limits::message),
         create_time: Some(timestamp(credential.record.created_at)),
         update_time: Some(timestamp(credential.record.updated_at)),

@@ -30,6 +30,8 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
     let tenant_limits = limits::limits(fields, &at("tenant_limits"), tenant_limits.as_ref());
     Some(Policy {
         api_credentials_disabled: message.api_credentials_disabled,
+        // Decided by who calls.
+        api_credentials_disabled_by_platform: false,
         max_credentials: max_credentials?,
         allowed_owners: allowed_owners?,
         secrets_viewable: message.secrets_viewable,
@@ -65,6 +67,7 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
     };
     pb::Policy {
         api_credentials_disabled: policy.api_credentials_disabled,
+        api_credentials_disabled_by_platform: policy.api_credentials_disabled_by_platform,
         max_credentials: policy.max_credentials.unwrap_or_default(),
         allowed_owners: owners.collect(),
         secrets_viewable: policy.secrets_viewable,

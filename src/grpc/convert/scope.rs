@@ -61,6 +61,7 @@ pub(in crate::grpc) fn message(scope: Scope) -> pb::Scope {
         domain: scope.settings.domain,
         family: scope.settings.family,
         disabled: scope.settings.disabled,
+        disabled_by_platform: scope.settings.disabled_by_platform,
         create_time: Some(timestamp(scope.record.created_at)),
         update_time: Some(timestamp(scope.record.updated_at)),
         etag: scope.record.etag(),

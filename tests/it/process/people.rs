@@ -232,6 +232,7 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     assert!(updated.stderr.contains("tenants/rules/applications/a"), "{updated:?}");
     let mut policy = json!({
         "api_credentials_disabled": false,
+        "api_credentials_disabled_by_platform": false,
         "max_credentials": 1,
         "allowed_owners": ["user"],
         "secrets_viewable": false,

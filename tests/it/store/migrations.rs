@@ -1,12 +1,13 @@
 //! What stood in a database of an older version is there after its migration.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use keyward::clock::Clock;
 use keyward::domain::{
     Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder,
-    CredentialName, Limits, Owners, PageRequest, TenantId,
+    CredentialName, Limits, Owners, PageRequest, TenantId, UserName,
 };
 use keyward::store::{Database, PoolOptions, Session, Store};
 use sqlx::migrate::Migrator;
@@ -19,6 +20,7 @@ on_both_databases!(
     limits_of_three_columns_are_kept_in_one,
     names_are_found_in_the_order_in_which_they_were_made,
     the_last_use_is_kept,
+    what_was_disabled_is_kept_with_who_did_it,
 );
 
 /// A database with nothing in it, and its URL for others.
@@ -196,4 +198,81 @@ async fn the_last_use_is_kept(backend: Backend) {
         ("c".to_owned(), Some((5, None))),
     ];
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+async fn what_was_disabled_is_kept_with_who_did_it(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let sqlite = backend == Backend::Sqlite;
+    let (yes, no) = if sqlite { ("1", "0") } else { ("true", "false") };
+    let user = "'tenants/acme/users/sam'";
+    // What the log has of each application: by whom, and what it was before.
+    let rows = [
+        ("platform", vec![("null", "\"false\"", no)], true),
+        ("made-so", vec![("null", "null", no)], true),
+        ("user", vec![("null", "\"false\"", no), (user, "\"false\"", no)], false),
+        ("refused", vec![(user, "\"false\"", no), ("null", "\"false\"", yes)], false),
+        ("unknown", vec![], false),
+    ];
+    let mut sql = tenant(no);
+    let mut number = 0;
+    let mut event = |sql: &mut String, resource: &str, field: &str, row: (&str, &str, &str)| {
+        let (by, before, refused) = row;
+        number += 1;
+        let changes = format!(r#"[{{"field":"{field}","before":{before},"after":"true"}}]"#);
+        write!(
+            sql,
+            "insert into audit_events (tenant_id, number, at, service, user_name, action, resource, \
+               refused, detail, changes) values ('acme', {number}, 0, 's', {by}, 'x', \
+               'tenants/acme{resource}', {refused}, '', '{changes}'); "
+        )
+        .unwrap();
+    };
+    for (id, events, _) in &rows {
+        write!(
+            sql,
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('acme', '{id}', '', '', '', '', {yes}, 0, 1, 0, 0); "
+        )
+        .unwrap();
+        for row in events {
+            event(&mut sql, &format!("/applications/{id}"), "disabled", *row);
+        }
+    }
+    let credential = "0".repeat(32);
+    write!(
+        sql,
+        "insert into credentials (id, tenant_id, application_id, kind, display_name, disabled, \
+           epoch, revision, created_at, updated_at) values ('{credential}', 'acme', 'user', \
+           'api_key', '', {yes}, 0, 1, 0, 0); \
+         insert into scopes (tenant_id, name, description, domain, family, disabled, revision, \
+           created_at, updated_at) values ('acme', 'a', '', '', '', {yes}, 1, 0, 0); \
+         insert into users (tenant_id, id, display_name, disabled, revision, created_at, \
+           updated_at) values ('acme', 'bob', '', {yes}, 1, 0, 0); \
+         update tenants set api_credentials_disabled = {yes}; "
+    )
+    .unwrap();
+    let by_platform = ("null", "\"false\"", no);
+    let name = format!("/applications/user/credentials/{credential}");
+    for resource in [name.as_str(), "/scopes/a", "/users/bob"] {
+        event(&mut sql, resource, "disabled", by_platform);
+    }
+    event(&mut sql, "", "policy.api_credentials_disabled", by_platform);
+    at_version(&database, &url, 9, &sql).await;
+
+    let mut session = migrated(&database).await.read().await.unwrap();
+    for (id, _, expected) in rows {
+        let name = ApplicationName::parse(&format!("tenants/acme/applications/{id}")).unwrap();
+        let settings = session.find_application(&name).await.unwrap().unwrap().settings;
+        assert_eq!((settings.disabled, settings.disabled_by_platform), (true, expected), "{id}");
+    }
+    let name = CredentialName::parse(&format!("tenants/acme{name}")).unwrap();
+    assert!(session.find_credential(&name).await.unwrap().unwrap().settings.disabled_by_platform);
+    let acme = TenantId::parse("acme").unwrap();
+    let catalogue = session.catalogue(&acme).await.unwrap();
+    assert!(catalogue[0].settings.disabled_by_platform);
+    let bob = UserName::parse("tenants/acme/users/bob").unwrap();
+    assert!(session.find_user(&bob).await.unwrap().unwrap().settings.disabled_by_platform);
+    let policy = session.find_tenant(&acme).await.unwrap().unwrap().settings.policy;
+    assert!(policy.api_credentials_disabled_by_platform);
 }
