@@ -28,6 +28,8 @@ const FOR_ANYONE: [&str; 3] = [
 ];
 /// Methods for managers outside of `keyward.admin`.
 const FOR_MANAGERS: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeTokens"];
+/// Methods that managers may call for a user, and others for themselves.
+const FOR_USERS_TOO: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeToken"];
 const APPLY_PROFILE: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
 
 /// Who may call a method.
@@ -46,6 +48,8 @@ pub(super) struct Method {
     pub(super) max_decoded: usize,
     /// Its client sends a stream of messages.
     pub(super) is_streaming: bool,
+    /// The metadata `keyward-user` makes no sense here: the method answers services, not users.
+    pub(super) refuses_user: bool,
     pub(super) shape: Option<ShapeId>,
 }
 
@@ -55,6 +59,7 @@ const UNKNOWN: Method = Method {
     max_bytes: MAX_SMALL_REQUEST,
     max_decoded: MAX_DECODED,
     is_streaming: false,
+    refuses_user: false,
     shape: None,
 };
 
@@ -81,7 +86,11 @@ impl Methods {
             let max_decoded = if path == APPLY_PROFILE { MAX_DECODED_PROFILE } else { MAX_DECODED };
             let shape = names.get(method.input_type()).copied();
             let is_streaming = method.client_streaming();
-            by_path.insert(path, Method { access, max_bytes, max_decoded, is_streaming, shape });
+            let takes_user = access == Access::Manager || FOR_USERS_TOO.contains(&path.as_str());
+            let refuses_user = is_own && !takes_user;
+            let method =
+                Method { access, max_bytes, max_decoded, is_streaming, refuses_user, shape };
+            by_path.insert(path, method);
         }
         Ok(Self { by_path: Arc::new(by_path), shapes: Arc::new(shapes) })
     }
@@ -134,7 +143,8 @@ mod tests {
     #[test]
     fn every_method_of_ours_has_a_rule_and_a_shape() {
         let methods = Methods::new().unwrap();
-        for path in FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&[APPLY_PROFILE]) {
+        let named = FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&FOR_USERS_TOO);
+        for path in named.chain(&[APPLY_PROFILE]) {
             assert!(methods.by_path.contains_key(*path), "{path}");
         }
         for (path, method) in methods.by_path.iter() {

@@ -137,29 +137,32 @@ impl Grpc {
         B::Error: Into<BoxError> + Send + 'static,
     {
         let (limit, answer) = match self.begin(&request) {
-            Ok(limit) => (limit, self.call(request)),
+            Ok((limit, method)) => (limit, self.call(method, request)),
             Err(status) => (self.timeout, refused(status)),
         };
         deadline::enforce(limit, infallible(answer))
     }
 
-    /// What can be refused at once; how long the answer may take.
-    fn begin<B>(&self, request: &Request<B>) -> Result<Duration, Status> {
+    /// What can be refused at once; how long the answer may take, and the method.
+    fn begin<B>(&self, request: &Request<B>) -> Result<(Duration, Method), Status> {
         if let Some(permit) = auth::permit(request.extensions()) {
             permit.require()?;
         }
         let limit = deadline::limit(request.headers(), self.timeout)?;
-        auth::refuse_repeated(request.headers())?;
-        Ok(limit)
+        let names_user = auth::refuse_repeated(request.headers())?;
+        let method = self.methods.of(request.uri().path());
+        if names_user && method.refuses_user {
+            return Err(auth::refuse_user().into());
+        }
+        Ok((limit, method))
     }
 
     /// Finds out who calls, where that must be known, and passes the request on.
-    fn call<B>(&self, mut request: Request<B>) -> Answer
+    fn call<B>(&self, method: Method, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        let method = self.methods.of(request.uri().path());
         if method.access == Access::Anyone {
             return self.pass_on(method, request);
         }

@@ -73,6 +73,12 @@ async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) 
     {
         return OAuthError::from(error).into_response();
     }
+    if request.headers().contains_key("keyward-user") {
+        return OAuthError::invalid_request(
+            "keyward-user is not taken here: these endpoints answer clients, not users",
+        )
+        .into_response();
+    }
     tokio::time::timeout(timeout, next.run(request))
         .await
         .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response())

@@ -280,6 +280,15 @@ impl Service {
         Ok(Reading { session, authority })
     }
 
+    /// What the user may do whom a caller acts for, if it acts for one.
+    pub(super) async fn acting_user(&self, caller: &Caller) -> Result<Option<Authority>> {
+        if caller.user().is_none() {
+            return Ok(None);
+        }
+        let mut session = self.store.read().await?;
+        self.authority(&mut session, caller).await.map(Some)
+    }
+
     /// What a caller may do, by the roles that the user it acts for has now.
     async fn authority(&self, session: &mut Session, caller: &Caller) -> Result<Authority> {
         caller.require_manager()?;

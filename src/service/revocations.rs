@@ -10,7 +10,7 @@ use super::attempts::{Attempt, Ledger, Open};
 use super::credentials::reach;
 use super::{Caller, List, ListRequest, Service, vanished};
 use crate::domain::{
-    Action, Application, ApplicationName, Authority, Call, Credential, CredentialName,
+    Action, Application, ApplicationName, Authority, Call, Client, Credential, CredentialName,
     NewRevocation, Owner, Page, Revocation, Subject, Tenant, TenantId, UserName,
 };
 use crate::error::{Error, Result};
@@ -160,6 +160,22 @@ impl Service {
         }
         ledger.raise(Subject::Credential(after.name), epoch - 1, epoch);
         Ok(())
+    }
+
+    /// Refuses an acting user who may not revoke tokens of this client. One of another tenant does
+    /// not learn whose the token is.
+    pub(super) async fn require_revoker(
+        &self,
+        caller: &Caller,
+        authority: &Authority,
+        client: &Client,
+    ) -> Result<()> {
+        let application = &client.name.application;
+        if caller.require_tenant(&application.tenant).is_err() {
+            return Err(Error::NotYourToken);
+        }
+        let mut session = self.store.read().await?;
+        reached(&mut session, authority, Call::RevokeToken, application).await.map(drop)
     }
 
     /// Lists what is revoked, in the order in which it was.

@@ -156,14 +156,20 @@ impl Service {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return Err(Error::UnsupportedTokenType);
         }
+        // Asked before the token, so that the answer to a user who may not act is the same for all.
+        let authority = self.acting_user(caller).await?;
         let Some((believed, client)) = self.live_token(token.expose()).await? else {
             return Ok(());
         };
         let (claims, name) = (&believed.claims, &*client.name);
         let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
         self.audited(&attempt, async {
-            if !caller.may_revoke(&client.name.application) {
-                return Err(Error::NotYourToken);
+            match &authority {
+                Some(authority) => self.require_revoker(caller, authority, &client).await?,
+                None if !caller.may_revoke(&client.name.application) => {
+                    return Err(Error::NotYourToken);
+                }
+                None => {}
             }
             let expires_at = second(claims.exp)?;
             let mut ledger = self.begin(&attempt).await?;

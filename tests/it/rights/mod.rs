@@ -1,5 +1,6 @@
 //! Who may do what, to whose: the rights of users whom a console acts for.
 
+mod acting;
 mod platform;
 mod roles;
 mod secrets;
