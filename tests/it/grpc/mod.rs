@@ -7,7 +7,7 @@ mod callers;
 mod ceiling;
 mod credentials;
 mod endpoints;
-mod everyone;
+pub(crate) mod everyone;
 mod guarded;
 mod limited;
 mod limits;

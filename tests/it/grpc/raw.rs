@@ -34,7 +34,7 @@ pub(super) async fn call(
 }
 
 /// The same, acting for a user unless that is empty.
-pub(super) async fn call_for(
+pub(crate) async fn call_for(
     grpc: &str,
     path: &str,
     bytes: Vec<u8>,

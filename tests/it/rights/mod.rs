@@ -1,10 +1,12 @@
 //! Who may do what, to whose: the rights of users whom a console acts for.
 
 mod acting;
+mod page;
 mod platform;
 mod roles;
 mod secrets;
 mod sight;
+mod table;
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
