@@ -124,17 +124,50 @@ pub enum Rejection {
     Expired,
 }
 
+/// A token that lacks its signature, which costs most.
+#[derive(Debug)]
+pub struct Unsigned<'a> {
+    key: &'a SigningKey,
+    message: String,
+}
+
+impl<'a> Unsigned<'a> {
+    /// What the key is to sign.
+    pub fn new(key: &'a SigningKey, claims: &Claims) -> Result<Self> {
+        let claims =
+            serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
+        let signature = base64_length(key.public.algorithm.signature_length());
+        let length = key.public.header.len() + base64_length(claims.len()) + signature + 2;
+        let mut message = String::with_capacity(length);
+        message.push_str(&key.public.header);
+        message.push('.');
+        URL_SAFE_NO_PAD.encode_string(&claims, &mut message);
+        Ok(Self { key, message })
+    }
+
+    /// How long the token will be.
+    pub fn length(&self) -> usize {
+        self.message.len() + 1 + base64_length(self.key.public.algorithm.signature_length())
+    }
+
+    /// The token.
+    pub fn sign(self) -> Result<String> {
+        let Self { key, message: mut token } = self;
+        let signature = key.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
+        Ok(token)
+    }
+}
+
+/// How many characters so many bytes are, without padding.
+fn base64_length(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
+}
+
 /// Signs a token.
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
-    let claims = serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
-    let mut token = String::with_capacity(key.public.header.len() + claims.len() * 2 + 128);
-    token.push_str(&key.public.header);
-    token.push('.');
-    URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
-    let signature = key.sign(token.as_bytes())?;
-    token.push('.');
-    URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
-    Ok(token)
+    Unsigned::new(key, claims)?.sign()
 }
 
 /// Checks everything about a token that it can tell by itself: form, type, signature

@@ -230,10 +230,9 @@ impl Service {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        // A user who reaches for another tenant learns that there is nothing; the log of the
-        // user's own tenant says what was tried.
-        let own = attempt.caller.user().map(|user| &user.tenant);
-        let tenant = match own {
+        // A user or an application that reaches for another tenant learns that there is nothing;
+        // the log of their own tenant says what was tried.
+        let tenant = match attempt.caller.noted_in() {
             Some(own) if *own != attempt.tenant => own,
             _ if error.is_refusal() => &attempt.tenant,
             _ => return Err(error),
@@ -262,6 +261,8 @@ impl Service {
 
     /// A transaction for an attempt in a tenant that exists and that the caller may know of.
     pub(super) async fn open(&self, attempt: &Attempt<'_>) -> Result<Open> {
+        // Before anything is locked, or tells whether the tenant exists.
+        attempt.caller.require_manager()?;
         attempt.caller.require_tenant(&attempt.tenant)?;
         let mut ledger = self.begin(attempt).await?;
         let tenant = ledger.lock_tenant(&attempt.tenant).await?;

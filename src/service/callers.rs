@@ -156,25 +156,48 @@ impl Caller {
     pub(super) fn actor(&self) -> Actor {
         Actor {
             service: self.service(),
-            user: self.user.clone(),
+            // Anyone can name a user; that it is this one is known of those who may act for users.
+            user: self.user.clone().filter(|_| self.is_manager()),
             address: self.address.map(|address| address.to_string()),
         }
     }
 
     /// Whether this caller may ask about tokens of that application.
-    pub(super) fn may_introspect(&self, application: &ApplicationName) -> bool {
+    pub(super) fn may_introspect(&self, application: &str) -> bool {
         self.is(application)
             || self.has_built_in(ScopeName::VERIFY)
             || self.has_built_in(ScopeName::ADMIN)
     }
 
     /// Whether this caller may revoke tokens of that application.
-    pub(super) fn may_revoke(&self, application: &ApplicationName) -> bool {
+    pub(super) fn may_revoke(&self, application: &str) -> bool {
         self.is(application) || self.has_built_in(ScopeName::ADMIN)
     }
 
-    fn is(&self, application: &ApplicationName) -> bool {
-        self.standing().is_some_and(|standing| standing.name() == application)
+    /// Whether this is the application of that resource name.
+    fn is(&self, application: &str) -> bool {
+        self.standing().is_some_and(|standing| &*standing.client.subject == application)
+    }
+
+    /// The tenant of the calling application; Keyward itself has none.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.standing().map(|standing| &standing.name().tenant)
+    }
+
+    /// Whether this caller may act for the platform or for users.
+    fn is_manager(&self) -> bool {
+        self.has_built_in(ScopeName::ADMIN) || self.has_built_in(ScopeName::MANAGE)
+    }
+
+    /// The tenant whose log has what this caller was refused, whatever it was about: that of the
+    /// acting user, or of an application that may not manage at all. For the platform it is the
+    /// tenant that it was about.
+    pub(super) fn noted_in(&self) -> Option<&TenantId> {
+        match &self.user {
+            Some(user) if self.is_manager() => Some(&user.tenant),
+            None if self.is_manager() => None,
+            _ => self.tenant(),
+        }
     }
 
     /// A built-in scope counts in the built-in tenant alone: any tenant may call a

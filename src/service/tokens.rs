@@ -10,10 +10,10 @@ use super::attempts::Attempt;
 use super::believed::Believed;
 use super::{Caller, Proof, Service};
 use crate::domain::{
-    Action, Client, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject, UseKind,
+    Action, Client, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject, TenantId, UseKind,
 };
 use crate::error::{Error, Result};
-use crate::keys::jwt::{self, Audiences};
+use crate::keys::jwt::{self, Audiences, Unsigned};
 use crate::keys::{Claims, Rejection};
 use crate::secrets::{Secret, random};
 
@@ -94,7 +94,6 @@ impl Service {
         if lifetime == 0 {
             return Err(Error::InvalidClient);
         }
-        let limits = self.count_token(client).await?;
         let epochs = client.epochs;
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -111,10 +110,14 @@ impl Service {
         };
         let keys = self.keys();
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
-        let token = jwt::sign(key, &claims)?;
-        if token.len() > jwt::MAX_LENGTH {
+        let unsigned = Unsigned::new(key, &claims)?;
+        if unsigned.length() > jwt::MAX_LENGTH {
             return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
         }
+        // Last of all that can refuse: what is refused for another reason is not counted. And
+        // before the signature, so that one too many costs none.
+        let limits = self.count_token(client).await?;
+        let token = unsigned.sign()?;
         self.used(client, UseKind::Exchange, address);
         Ok(IssuedToken {
             access_token: Secret::new(token),
@@ -128,6 +131,9 @@ impl Service {
     /// (RFC 7662).
     pub async fn introspect(&self, caller: &Caller, token: &Secret) -> Result<Option<TokenInfo>> {
         let (client, info) = if self.prefixes.looks_like_api_key(token.expose()) {
+            if !self.may_ask_about_key(caller, token).await? {
+                return Ok(None);
+            }
             match self.authenticate_key(caller, token, None).await {
                 Ok(client) => {
                     let info = self.info_of_key(&client);
@@ -137,47 +143,80 @@ impl Service {
                 Err(error) => return Err(error),
             }
         } else {
-            match self.live_token(token.expose()).await? {
-                Some((believed, client)) => (client, info_of_token(&believed)?),
-                None => return Ok(None),
+            // Whose it is decides before whether it is good: the answer about another's token is
+            // the same whatever became of it, and takes as long.
+            let Ok(believed) = self.signed(token.expose()) else { return Ok(None) };
+            if !caller.may_introspect(&believed.claims.sub) {
+                return Ok(None);
+            }
+            match self.state_of(believed).await? {
+                Token::Live(believed, client) => (client, info_of_token(&believed)?),
+                Token::Expired | Token::Revoked | Token::Invalid => return Ok(None),
             }
         };
-        if !caller.may_introspect(&client.name.application) {
-            return Ok(None);
-        }
         // Where the credential is used from, the one who asks does not tell.
         self.used(&client, UseKind::Check, None);
         Ok(Some(info))
     }
 
-    /// Revokes a token (RFC 7009). When this answers, the token is refused; one that
-    /// is not good anyway needs nothing done.
-    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<()> {
+    /// Whether an API key, right or wrong, is of a credential that the caller may ask about.
+    /// Hashes and budgets are for those who may.
+    async fn may_ask_about_key(&self, caller: &Caller, key: &Secret) -> Result<bool> {
+        if caller.require_verifier().is_ok() {
+            return Ok(true);
+        }
+        let Some(id) = self.prefixes.credential_of_api_key(key.expose()) else {
+            return Ok(false);
+        };
+        let client = self.client(&id).await?;
+        Ok(client.is_some_and(|client| caller.may_introspect(&client.subject)))
+    }
+
+    /// Revokes a token (RFC 7009); whether it did. When this answers, the token is refused; one
+    /// that is not good anyway needs nothing done. An application does not learn of another
+    /// tenant's token whether there was something to revoke.
+    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<bool> {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return Err(Error::UnsupportedTokenType);
         }
-        let Some((believed, client)) = self.live_token(token.expose()).await? else {
-            return Ok(());
+        let Ok(believed) = self.signed(token.expose()) else { return Ok(false) };
+        let claims = &believed.claims;
+        if !caller.may_revoke(&claims.sub) {
+            return self.refuse_revocation(caller, claims).await;
+        }
+        let Token::Live(believed, client) = self.state_of(believed).await? else {
+            return Ok(false);
         };
         let (claims, name) = (&believed.claims, &*client.name);
         let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
         self.audited(&attempt, async {
-            if !caller.may_revoke(&client.name.application) {
-                return Err(Error::NotYourToken);
-            }
             let expires_at = second(claims.exp)?;
             let mut ledger = self.begin(&attempt).await?;
             if ledger.lock_tenant(&client.tenant.id).await?.is_none() {
                 // Deleted meanwhile, and the token with it.
-                return Ok(());
+                return Ok(false);
             }
             let subject = Subject::Token(claims.jti.clone());
             ledger.revoke(NewRevocation { subject, epoch: 0, expires_at });
             let detail = format!("the token {} was revoked", claims.jti);
             ledger.note_with(Action::RevokeToken, name, Vec::new(), detail).await?;
-            ledger.commit().await
+            ledger.commit().await?;
+            Ok(true)
         })
         .await
+    }
+
+    /// What is answered for the token of another application, good or not: that it is another's
+    /// if it is of the caller's own tenant, or the caller may ask about it; else what is answered
+    /// for a token that does not exist.
+    async fn refuse_revocation(&self, caller: &Caller, claims: &Claims) -> Result<bool> {
+        let tenant = TenantId::parse(&claims.tenant).map_err(|fault| Error::internal(fault.0))?;
+        if caller.tenant() != Some(&tenant) && !caller.may_introspect(&claims.sub) {
+            return Ok(false);
+        }
+        let name = format!("{}/credentials/{}", claims.sub, claims.client_id);
+        let attempt = Attempt::new(caller, Action::RevokeToken, &tenant, &name);
+        self.audited(&attempt, async { Err(Error::NotYourToken) }).await
     }
 
     /// What a token says and its client, if the token would be accepted now.
@@ -193,17 +232,22 @@ impl Service {
 
     /// What a token is good for: by itself, and by all that stands behind it.
     pub(super) async fn token(&self, token: &str) -> Result<Token> {
+        match self.signed(token) {
+            Ok(believed) => self.state_of(believed).await,
+            Err(Rejection::Expired) => Ok(Token::Expired),
+            Err(_) => Ok(Token::Invalid),
+        }
+    }
+
+    /// What a token says that one of our keys has signed, and whose time is not over.
+    fn signed(&self, token: &str) -> Result<Arc<Believed>, Rejection> {
+        let verified = self.believed.verify(token, &self.keys(), &self.issuer, self.now());
+        verified.inspect_err(|rejection| tracing::debug!(%rejection, "token refused"))
+    }
+
+    /// What a signed token is good for, by all that stands behind it.
+    async fn state_of(&self, believed: Arc<Believed>) -> Result<Token> {
         let now = self.now();
-        let believed = match self.believed.verify(token, &self.keys(), &self.issuer, now) {
-            Ok(believed) => believed,
-            Err(rejection) => {
-                tracing::debug!(%rejection, "token refused");
-                return Ok(match rejection {
-                    Rejection::Expired => Token::Expired,
-                    _ => Token::Invalid,
-                });
-            }
-        };
         let minted = believed.claims.minted();
         if self.revocations.revokes(&minted).await? {
             return Ok(Token::Revoked);

@@ -8,6 +8,7 @@ mod ceiling;
 mod credentials;
 mod endpoints;
 mod everyone;
+mod foreign;
 mod guarded;
 mod limited;
 mod limits;
