@@ -89,19 +89,7 @@ impl Memory {
                 },
             })
         });
-        Answer { admitted, at: now, counts: counts.collect() }
-    }
-
-    /// Takes back what was counted at a time.
-    pub(super) fn give_back(&self, tenant: &str, demands: &[Demand], counted_at: i64) {
-        let now = self.now();
-        let mut shard = self.shard(tenant);
-        for demand in demands {
-            if let Some(kept) = shard.windows.get_mut(&demand.name(tenant)) {
-                kept.window.notice(now, demand.rate);
-                kept.window.give_back(now, demand.rate, demand.cost(), counted_at);
-            }
-        }
+        Answer { admitted, counts: counts.collect() }
     }
 
     /// Forgets windows that hold nothing any more.

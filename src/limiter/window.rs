@@ -135,27 +135,6 @@ impl Window {
         self.sum += cost;
     }
 
-    /// Takes back what was counted at a time, if it is still held.
-    pub(super) fn give_back(&mut self, now: i64, rate: Rate, cost: i64, counted_at: i64) {
-        let bucket = rate.bucket_at(counted_at);
-        if !self.held(now, rate).0.iter().any(|(held, _)| *held == bucket) {
-            return;
-        }
-        self.settle(now, rate);
-        let mut back = 0;
-        self.buckets.retain_mut(|(held, count)| {
-            if *held == bucket {
-                back = cost.min(*count);
-                *count -= back;
-            }
-            *count > 0
-        });
-        self.sum -= back;
-        if self.buckets.is_empty() {
-            *self = Self::default();
-        }
-    }
-
     /// How long until `cost` fits, if nobody else counts meanwhile; `None`: never.
     pub(super) fn wait(&self, now: i64, rate: Rate, cost: i64) -> Option<i64> {
         if cost > rate.most {
@@ -256,20 +235,6 @@ mod tests {
         assert!(!window.fits(MINUTE, rate, 1, 0));
         assert_eq!(window.used(MINUTE + MINUTE, rate), 40);
         assert_eq!(window.used(MINUTE + MINUTE + rate.bucket(), rate), 0);
-    }
-
-    #[test]
-    fn only_what_is_still_held_is_given_back() {
-        let rate = forty_a_minute();
-        let mut window = Window::default();
-        window.count(0, rate, 3);
-        window.count(MINUTE / 2, rate, 3);
-        window.give_back(MINUTE / 2, rate, 2, 0);
-        assert_eq!(window.used(MINUTE / 2, rate), 4);
-        window.give_back(MINUTE / 2, rate, 9, 0);
-        assert_eq!(window.used(MINUTE / 2, rate), 3);
-        window.give_back(MINUTE * 5 / 4, rate, 1, 0);
-        assert_eq!(window.used(MINUTE * 5 / 4, rate), 3);
     }
 
     #[test]
