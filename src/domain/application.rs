@@ -31,6 +31,9 @@ pub struct Application {
     pub last_use: Option<LastUse>,
     /// Raised to revoke every token of the application.
     pub epoch: i64,
+    /// Which application of this name it is, by the number of the event that ended the one
+    /// before; 0: there was none.
+    pub life: i64,
     /// Version and times.
     pub record: Record,
 }
@@ -154,6 +157,8 @@ pub struct ApplicationSettings {
     pub roles: BTreeSet<RoleId>,
     /// Its own limits.
     pub limits: Option<Limits>,
+    /// Whether they were given by one who may lift the policy's default, and do.
+    pub limits_lifted: bool,
     /// Whether it can be neither edited nor deleted.
     pub protected: bool,
 }
@@ -208,6 +213,7 @@ impl ApplicationSettings {
             disabled: patch.disabled.unwrap_or(self.disabled),
             roles: patch.roles.unwrap_or_else(|| self.roles.clone()),
             limits: patch.limits.unwrap_or(self.limits),
+            limits_lifted: self.limits_lifted,
             protected: patch.protected.unwrap_or(self.protected),
         }
     }
@@ -226,7 +232,10 @@ impl ApplicationSettings {
             (Field::Scopes, self.scopes != after.scopes),
             (Field::Roles, self.roles != after.roles),
             (Field::ExpireTime, self.expires_at != after.expires_at),
-            (Field::Limits, self.limits != after.limits),
+            (
+                Field::Limits,
+                self.limits != after.limits || self.limits_lifted != after.limits_lifted,
+            ),
             (Field::Disabled, self.disabled != after.disabled),
         ]
         .into_iter()

@@ -234,6 +234,7 @@ impl Described for Policy {
             ("policy.max_credential_lifetime", or_empty(lifetime)),
             ("policy.default_limits", in_words(self.default_limits)),
             ("policy.tenant_limits", in_words(self.tenant_limits)),
+            ("policy.max_limits", in_words(self.max_limits)),
             ("policy.user_deletion", self.user_deletion.to_string()),
         ]
     }
@@ -294,6 +295,7 @@ impl Described for ApplicationSettings {
             ("roles", joined(&self.roles)),
             ("expire_time", or_empty(self.expires_at)),
             ("limits", in_words(self.limits)),
+            ("limits_lifted", self.limits_lifted.to_string()),
             ("disabled", self.disabled.to_string()),
             ("protected", self.protected.to_string()),
         ]

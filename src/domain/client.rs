@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Application, Audience, Credential, CredentialName, Limits, Minted, RoleId, ScopeSet,
+    Application, Audience, Credential, CredentialName, Life, Limits, Minted, RoleId, ScopeSet,
     SecretRecord, Tenant,
 };
 use crate::clock::later;
@@ -33,8 +33,10 @@ pub struct Client {
     disabled: bool,
     /// When the first of credential and application ends, or the policy ends them.
     ends_at: Option<Timestamp>,
-    /// Few have any.
-    pub(super) application_limits: Option<Box<Limits>>,
+    /// All of them hold at once; few have any.
+    pub(super) application_limits: Box<[Limits]>,
+    /// Which application of its name it is.
+    pub application_life: i64,
     pub(super) credential_limits: Option<Box<Limits>>,
 }
 
@@ -118,8 +120,9 @@ impl Client {
                 || credential.settings.disabled,
             ends_at: ends.into_iter().flatten().min(),
             application_limits: policy
-                .application_limits(application.settings.limits)
-                .map(Box::new),
+                .application_limits(application.settings.limits, application.settings.limits_lifted)
+                .into(),
+            application_life: application.life,
             credential_limits: credential.settings.limits.map(Box::new),
             tenant: Arc::new(tenant),
         }
@@ -128,6 +131,11 @@ impl Client {
     /// Whether it may do anything at all at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         !self.disabled && self.ends_at.is_none_or(|end| now < end)
+    }
+
+    /// Which tenant and which application of their names it is of.
+    pub fn life(&self) -> Life {
+        Life { tenant: self.tenant.life, application: self.application_life }
     }
 
     /// What a token of it would say of its making.

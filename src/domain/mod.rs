@@ -57,7 +57,7 @@ pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use source::Source;
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
-pub use usage::{LastUse, UsageDay, UseKind};
+pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 
 use jiff::Timestamp;

@@ -50,6 +50,8 @@ pub enum Permission {
     RolesEdit,
     /// To change the policy.
     PolicyEdit,
+    /// To lift limits above the policy's, within the policy's maximum.
+    LimitsEdit,
 }
 
 impl Verb {
@@ -102,6 +104,7 @@ impl Permission {
             Self::UsersEdit,
             Self::RolesEdit,
             Self::PolicyEdit,
+            Self::LimitsEdit,
         ])
     }
 
@@ -110,7 +113,8 @@ impl Permission {
         Self::all().find(|permission| permission.to_string() == value).ok_or_else(|| {
             Fault::new(
                 "must be applications.{view|create|edit|delete|reveal}.{own|account|users}, \
-                 audit.view, catalogue.edit, users.view, users.edit, roles.edit or policy.edit",
+                 audit.view, catalogue.edit, users.view, users.edit, roles.edit, policy.edit or \
+                 limits.edit",
             )
         })
     }
@@ -128,6 +132,7 @@ impl fmt::Display for Permission {
             Self::UsersEdit => "users.edit",
             Self::RolesEdit => "roles.edit",
             Self::PolicyEdit => "policy.edit",
+            Self::LimitsEdit => "limits.edit",
         })
     }
 }
@@ -182,7 +187,7 @@ mod tests {
 
     #[test]
     fn every_permission_is_read_as_it_is_written() {
-        assert_eq!(Permission::all().count(), 21);
+        assert_eq!(Permission::all().count(), 22);
         for permission in Permission::all() {
             assert_eq!(Permission::parse(&permission.to_string()), Ok(permission));
         }

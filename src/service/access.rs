@@ -63,7 +63,7 @@ impl Service {
                         return Ok(Access { detail: fault.to_string(), ..answer });
                     }
                 };
-                let rules = self.endpoints(&tenant.id).await?;
+                let rules = self.endpoints(tenant).await?;
                 let Some(rule) = rules.find(method, &path) else {
                     return Ok(known.answer(Outcome::UnknownEndpoint));
                 };
@@ -89,7 +89,7 @@ impl Service {
         limits: &[LimitsOf],
         most_items: Option<i64>,
     ) -> Result<Access> {
-        let tenant = &known.client.tenant.id;
+        let tenant = &known.client.tenant;
         let asked = if question.peek {
             let counted = [Counted::Requests, Counted::Tokens];
             self.ask_limits(Act::Peek, tenant, limits, &counted).await
@@ -183,7 +183,8 @@ impl Known {
     fn limits_of(&self, rule: &Endpoint) -> Option<LimitsOf> {
         rule.limits.map(|limits| {
             let name = format!("{} {} of {}", rule.method, rule.path, self.client.subject);
-            LimitsOf { level: LimitLevel::Endpoint, name, limits }
+            let life = self.client.application_life;
+            LimitsOf { level: LimitLevel::Endpoint, name, life, limits }
         })
     }
 

@@ -68,7 +68,8 @@ impl Service {
             authority.require_on(Verb::Create, &owner)?;
             policy.require_enabled()?;
             policy.require_owner(&owner)?;
-            let settings = ApplicationSettings::default().with(new.patch);
+            let mut settings = ApplicationSettings::default().with(new.patch);
+            settings.limits_lifted = policy.lifts(&authority, None, settings.limits)?;
             if settings.protected {
                 authority.require_platform()?;
             }
@@ -103,6 +104,7 @@ impl Service {
             secret_ends: Vec::new(),
             last_use: None,
             epoch: 0,
+            life: 0,
             record: Record::new(self.now()),
         }
     }
@@ -160,7 +162,13 @@ impl Service {
             if let Some(expires_at) = patch.expires_at {
                 check_expiry(expires_at, now, "application.expire_time")?;
             }
-            let after = before.settings.with(patch);
+            let policy = &tenant.settings.policy;
+            let new_limits = patch.limits.is_some();
+            let mut after = before.settings.with(patch);
+            if new_limits {
+                let had = before.settings.limits.map(|had| (had, before.settings.limits_lifted));
+                after.limits_lifted = policy.lifts(&authority, had, after.limits)?;
+            }
             if after == before.settings {
                 return Ok(before);
             }
@@ -169,7 +177,6 @@ impl Service {
             } else if after.protected {
                 return Err(Error::Protected(name.to_string()));
             }
-            let policy = &tenant.settings.policy;
             policy.require_enabled()?;
             policy.require_changeable(before.settings.changed(&after))?;
             // What it holds already it may keep, disabled or beyond the ceiling as it may be.

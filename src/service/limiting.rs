@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 
 use super::Service;
-use crate::domain::{Client, Counted, LimitStatus, LimitsOf, TenantId};
+use crate::domain::{Client, Counted, LimitStatus, LimitsOf, Tenant};
 use crate::error::{Error, Result};
 use crate::limiter::{Decision, Demand, Rate};
 
@@ -37,12 +37,23 @@ pub struct ExceededLabels {
     observed: &'static str,
 }
 
+/// What a limit is counted under. Names are used again: what was counted for another tenant or
+/// application of the same name is not counted for this one. The first of a name is counted as
+/// earlier versions do, which may run next to this one.
+fn key(counted: Counted, tenant: &Tenant, of: &LimitsOf) -> String {
+    let counted = counted.as_str();
+    match (tenant.life, of.life) {
+        (..=1, 0) => format!("{counted} {}", of.name),
+        (tenant, application) => format!("{counted} {} {tenant}.{application}", of.name),
+    }
+}
+
 impl Service {
     /// Asks the rates of all these limits for one more of what is counted.
     pub(super) async fn ask_limits(
         &self,
         act: Act,
-        tenant: &TenantId,
+        tenant: &Tenant,
         limits: &[LimitsOf],
         counted: &[Counted],
     ) -> Limited {
@@ -54,7 +65,7 @@ impl Service {
         let demands: Vec<_> = asked
             .iter()
             .map(|(counted, of, rate)| Demand {
-                key: format!("{} {}", counted.as_str(), of.name),
+                key: key(*counted, tenant, of),
                 rate: Rate::new(
                     rate.most.unsigned_abs(),
                     Duration::from_secs(rate.window_seconds.unsigned_abs()),
@@ -64,8 +75,8 @@ impl Service {
             })
             .collect();
         let decision = match act {
-            Act::Count => self.limiter.take(tenant.as_str(), &demands).await,
-            Act::Peek => self.limiter.peek(tenant.as_str(), &demands).await,
+            Act::Count => self.limiter.take(tenant.id.as_str(), &demands).await,
+            Act::Peek => self.limiter.peek(tenant.id.as_str(), &demands).await,
         };
         let Decision { admitted, wait, standings, .. } = decision;
         let limits = asked.iter().zip(standings).map(|((counted, of, _), standing)| LimitStatus {
@@ -99,7 +110,7 @@ impl Service {
     pub(super) async fn count_token(&self, client: &Client) -> Result<Vec<LimitStatus>> {
         let counted = [Counted::Tokens];
         let limits = client.limits();
-        let asked = self.ask_limits(Act::Count, &client.tenant.id, &limits, &counted).await;
+        let asked = self.ask_limits(Act::Count, &client.tenant, &limits, &counted).await;
         let Limited { admitted, retry_after, limits } = asked;
         if admitted {
             return Ok(limits);

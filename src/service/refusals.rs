@@ -346,28 +346,31 @@ impl Service {
         let _writer = self.refusals.writer.lock().await;
         let mut events = self.refusals.state().take(now);
         events.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        let mut rest = events.as_mut_slice();
+        let mut rest = events.as_slice();
         while let Some(first) = rest.first() {
             let tenant = first.tenant.clone();
             let end = rest.partition_point(|event| event.tenant <= tenant);
-            if let Err(error) = self.write_counts_of(&tenant, &mut rest[..end]).await {
+            if let Err(error) = self.write_counts_of(&tenant, &rest[..end]).await {
                 let unwritten = rest.to_vec();
                 self.refusals.state().wait(unwritten);
                 return Err(error);
             }
-            rest = &mut rest[end..];
+            rest = &rest[end..];
         }
         Ok(())
     }
 
-    async fn write_counts_of(&self, tenant: &TenantId, events: &mut [AuditEvent]) -> Result<()> {
+    async fn write_counts_of(&self, tenant: &TenantId, events: &[AuditEvent]) -> Result<()> {
         let mut tx = self.store.begin().await?;
-        if tx.lock_tenant(tenant).await?.is_none() {
+        let Some(tenant) = tx.lock_tenant(tenant).await? else {
             return Ok(());
-        }
+        };
         for event in events {
-            event.at = self.now();
-            tx.insert_audit_event(event).await?;
+            // What ended before the tenant was made was about another one of its name.
+            if event.at >= tenant.record.created_at {
+                let event = AuditEvent { at: self.now(), ..event.clone() };
+                tx.insert_audit_event(&event).await?;
+            }
         }
         tx.commit().await
     }

@@ -67,6 +67,7 @@ impl Service {
             if after == before.settings {
                 return Ok((before, Vec::new()));
             }
+            before.settings.policy.require_limits_kept(&authority, &after.policy)?;
             if id.is_system() && breaks_system(&before.settings, &after) {
                 return Err(Error::BuiltIn(id.name()));
             }
@@ -122,15 +123,14 @@ impl Service {
         id: TenantId,
         settings: TenantSettings,
     ) -> Result<Tenant> {
-        let mut tenant = Tenant { id, settings, epoch: 0, record: Record::new(self.now()) };
+        let record = Record::new(self.now());
+        let mut tenant = Tenant { id, settings, epoch: 0, life: 1, record };
         if !ledger.insert_tenant(&tenant).await? {
             return Err(Error::AlreadyExists(tenant.id.name()));
         }
         // Asked when its row is there: whoever deleted one of this name has committed by now.
         tenant.epoch = ledger.first_epoch(&Subject::Tenant(tenant.id.clone())).await?;
-        if tenant.epoch > 0 {
-            ledger.begin_tenant_at(&tenant.id, tenant.epoch).await?;
-        }
+        tenant.life = ledger.begin_tenant_at(&tenant.id, tenant.epoch).await?;
         let changes = FieldChange::of_new(&tenant.settings);
         ledger.note(Action::CreateTenant, tenant.id.name(), changes).await?;
         Ok(tenant)
@@ -155,6 +155,7 @@ impl Service {
         let tenant = Tenant {
             epoch: before.epoch + i64::from(before.settings.revokes(&after)),
             settings: after,
+            life: before.life,
             record: before.record.changed(self.now()),
             id: before.id,
         };

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 
 use super::{Caller, Service};
 use crate::domain::usage::day;
-use crate::domain::{ApplicationName, Client, CredentialName, UsageDay, UseKind, Verb};
+use crate::domain::{ApplicationName, Client, CredentialName, Life, UsageDay, UseKind, Verb};
 use crate::error::{Error, Result};
 use crate::store::LastUseOf;
 
@@ -30,6 +30,7 @@ type Pending = HashMap<Arc<CredentialName>, Used>;
 
 #[derive(Clone, Debug)]
 struct Used {
+    life: Life,
     last: Timestamp,
     address: Option<IpAddr>,
     /// One as a rule, and at midnight two.
@@ -59,15 +60,10 @@ impl Usage {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(
-        &self,
-        credential: &Arc<CredentialName>,
-        kind: UseKind,
-        at: Timestamp,
-        address: Option<IpAddr>,
-    ) {
+    fn count(&self, client: &Client, kind: UseKind, at: Timestamp, address: Option<IpAddr>) {
         let mut pending = self.pending();
-        let used = pending.entry(Arc::clone(credential)).or_insert_with(|| Used {
+        let used = pending.entry(Arc::clone(&client.name)).or_insert_with(|| Used {
+            life: client.life(),
             last: at,
             address,
             days: Vec::with_capacity(1),
@@ -124,7 +120,7 @@ pub struct Days {
 impl Service {
     /// Counts a use.
     pub(super) fn used(&self, client: &Client, kind: UseKind, address: Option<IpAddr>) {
-        self.usage.count(&client.name, kind, self.now(), address);
+        self.usage.count(client, kind, self.now(), address);
     }
 
     /// Writes what was counted. What cannot be written is kept for the next time.
@@ -145,6 +141,7 @@ impl Service {
         let tenants = batch.iter().map(|(credential, _)| &credential.application.tenant).collect();
         let uses = batch.iter().map(|(credential, used)| LastUseOf {
             credential,
+            life: used.life,
             at: used.last,
             address: used.address,
         });
@@ -156,7 +153,7 @@ impl Service {
                     exchanges: counts.exchanges,
                     checks: counts.checks,
                 };
-                (&credential.application, usage)
+                (&credential.application, used.life, usage)
             })
         });
         let (uses, days): (Vec<_>, Vec<_>) = (uses.collect(), days.collect());

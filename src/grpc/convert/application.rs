@@ -232,6 +232,7 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         owner: application.owner.name(tenant),
         roles: settings.roles.into_iter().map(role).collect(),
         limits: settings.limits.map(limits::message),
+        limits_lifted: settings.limits_lifted,
         protected: settings.protected,
         effective_scopes: application.effective_scopes.to_strings(),
         masked_secrets,

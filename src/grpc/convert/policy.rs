@@ -28,6 +28,10 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
     let default_limits = limits::limits(fields, &at("default_limits"), default_limits.as_ref());
     let tenant_limits = &message.tenant_limits;
     let tenant_limits = limits::limits(fields, &at("tenant_limits"), tenant_limits.as_ref());
+    let max_limits = limits::limits(fields, &at("max_limits"), message.max_limits.as_ref());
+    if message.max_limits.is_some_and(|limits| limits.observe_only) {
+        fields.fault(at("max_limits.observe_only"), "must be false: a maximum refuses");
+    }
     Some(Policy {
         api_credentials_disabled: message.api_credentials_disabled,
         max_credentials: max_credentials?,
@@ -37,6 +41,7 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         max_credential_lifetime: lifetime?,
         default_limits: default_limits?,
         tenant_limits: tenant_limits?,
+        max_limits: max_limits?,
         user_deletion: match message.user_deletion() {
             DeletionMessage::Unspecified | DeletionMessage::Refuse => UserDeletion::Refuse,
             DeletionMessage::HandOver => UserDeletion::HandOver,
@@ -74,6 +79,7 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
             .map(|most| seconds(most.duration())),
         default_limits: policy.default_limits.map(limits::message),
         tenant_limits: policy.tenant_limits.map(limits::message),
+        max_limits: policy.max_limits.map(limits::message),
         user_deletion: deletion.into(),
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod bad_input;
+mod bounds;
 mod callers;
 mod ceiling;
 mod credentials;
@@ -12,6 +13,7 @@ mod foreign;
 mod guarded;
 mod limited;
 mod limits;
+mod lives;
 mod load;
 mod management;
 mod permissions;

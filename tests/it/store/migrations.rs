@@ -19,6 +19,7 @@ on_both_databases!(
     limits_of_three_columns_are_kept_in_one,
     names_are_found_in_the_order_in_which_they_were_made,
     the_last_use_is_kept,
+    lives_and_lifted_limits_are_found_in_the_log,
 );
 
 /// A database with nothing in it, and its URL for others.
@@ -196,4 +197,62 @@ async fn the_last_use_is_kept(backend: Backend) {
         ("c".to_owned(), Some((5, None))),
     ];
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+async fn lives_and_lifted_limits_are_found_in_the_log(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = tenant(no);
+    for id in ["none", "platform", "user", "both", "old"] {
+        let limits = if id == "none" { "null" } else { "'requests=9/60'" };
+        let row = format!(
+            "insert into applications (tenant_id, id, display_name, description, contact_email, \
+               disabled, epoch, revision, created_at, updated_at, limits) \
+               values ('acme', '{id}', '{id}', '', '', {no}, 0, 1, 0, 0, {limits}); "
+        );
+        sql.push_str(&row);
+    }
+    let user = "'tenants/acme/users/ann'";
+    let given =
+        |user| (user, "UpdateApplication", r#"[{"field":"limits","before":"","after":""}]"#);
+    let events = [
+        ("null", "CreateTenant", "[]", "tenants/acme"),
+        ("null", "DeleteTenant", "[]", "tenants/acme"),
+        ("null", "CreateTenant", "[]", "tenants/acme"),
+    ];
+    let application = |id: &str| format!("tenants/acme/applications/{id}");
+    let events =
+        events.map(|(user, action, changes, name)| (user, action, changes, name.to_owned()));
+    let mut events = events.to_vec();
+    for (id, users) in
+        [("platform", vec!["null"]), ("user", vec![user]), ("both", vec![user, "null", user])]
+    {
+        for who in users {
+            let (user, action, changes) = given(who);
+            events.push((user, action, changes, application(id)));
+        }
+        // What else was changed says nothing of limits.
+        events.push(("null", "UpdateApplication", r#"[{"field":"disabled"}]"#, application(id)));
+    }
+    for (number, (user, action, changes, resource)) in (1..).zip(events) {
+        let row = format!(
+            "insert into audit_events (tenant_id, number, at, service, user_name, action, \
+               resource, refused, detail, changes) values ('acme', {number}, 0, 's', {user}, \
+               '{action}', '{resource}', {no}, '', '{changes}'); "
+        );
+        sql.push_str(&row);
+    }
+    at_version(&database, &url, 9, &sql).await;
+
+    let store = migrated(&database).await;
+    let mut session = store.read().await.unwrap();
+    let id = TenantId::parse("acme").unwrap();
+    assert_eq!(session.find_tenant(&id).await.unwrap().unwrap().life, 3);
+    for (id, lifted) in
+        [("none", false), ("platform", true), ("user", false), ("both", false), ("old", true)]
+    {
+        let name = ApplicationName::parse(&application(id)).unwrap();
+        let found = session.find_application(&name).await.unwrap().unwrap();
+        assert_eq!((found.settings.limits_lifted, found.life), (lifted, 0), "{id}");
+    }
 }

@@ -63,7 +63,7 @@ fn now() -> Timestamp {
 
 fn tenant(id: &str) -> Tenant {
     let id = TenantId::parse(id).unwrap();
-    Tenant { settings: TenantSettings::new(&id), id, epoch: 0, record: Record::new(now()) }
+    Tenant { settings: TenantSettings::new(&id), id, epoch: 0, life: 1, record: Record::new(now()) }
 }
 
 fn scope(tenant: &str, scope: &str) -> Scope {
@@ -96,6 +96,7 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
         secret_ends: Vec::new(),
         last_use: None,
         epoch: 3,
+        life: 0,
         record: Record::new(now()),
     }
 }
