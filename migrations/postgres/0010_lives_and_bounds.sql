@@ -65,3 +65,17 @@ where limits is not null and coalesce(
       and changes like '%"field":"limits"%'
     order by number desc limit 1),
   true);
+
+-- What limits have counted, where one server counts alone on SQLite: it outlives a restart.
+create table counted_windows (
+  name    text collate "C" not null primary key,
+  -- Microseconds, as all times here.
+  length  bigint not null,
+  newest  bigint not null,
+  -- From then on the row says nothing.
+  ends_at bigint not null,
+  -- A JSON array of parts of the window and what they hold.
+  parts   text not null
+);
+
+create index counted_windows_by_end on counted_windows (ends_at);

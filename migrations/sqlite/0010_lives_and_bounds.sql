@@ -50,3 +50,17 @@ where limits is not null and coalesce(
       and changes like '%"field":"limits"%'
     order by number desc limit 1),
   1);
+
+-- What limits have counted, where one server counts alone on SQLite: it outlives a restart.
+create table counted_windows (
+  name    text not null primary key,
+  -- Microseconds, as all times here.
+  length  integer not null,
+  newest  integer not null,
+  -- From then on the row says nothing.
+  ends_at integer not null,
+  -- A JSON array of parts of the window and what they hold.
+  parts   text not null
+) strict, without rowid;
+
+create index counted_windows_by_end on counted_windows (ends_at);

@@ -21,6 +21,21 @@ pub struct Limits {
     pub observe_only: bool,
 }
 
+/// What was counted in a window, as it is kept over a restart. Times are microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountedWindow {
+    /// Names the window.
+    pub name: String,
+    /// Its length.
+    pub length: i64,
+    /// When it was last counted in.
+    pub newest: i64,
+    /// When all of it is held no longer.
+    pub ends_at: i64,
+    /// The parts of the window that hold something, oldest first, and how much.
+    pub parts: Vec<(i64, i64)>,
+}
+
 /// So many in any window of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {

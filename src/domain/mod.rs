@@ -41,7 +41,7 @@ pub use credential::{
 };
 pub use endpoint::{Endpoint, Endpoints, Method, PathTemplate};
 pub use fields::{Fault, Fields};
-pub use limits::{Limits, Rate};
+pub use limits::{CountedWindow, Limits, Rate};
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
 pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,

@@ -22,6 +22,7 @@ pub use window::Rate;
 use self::memory::Memory;
 use self::redis::Shared;
 use crate::clock::Clock;
+use crate::domain::CountedWindow;
 use crate::error::Error;
 use crate::redis::Redis;
 
@@ -149,6 +150,31 @@ impl Limiter {
     /// What [`Limiter::take_here`] would decide. Nothing is counted.
     pub fn peek_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
         self.decide_here(Act::Peek, tenant, demands)
+    }
+
+    /// What this process has counted since it was last asked, where the key of the limit is one of
+    /// these: to be saved, and [restored](Self::restore) after a restart. It comes part by part,
+    /// so that it takes little memory at once.
+    pub fn unsaved(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = Vec<CountedWindow>> {
+        self.0.memory.unsaved(wanted)
+    }
+
+    /// What could not be saved is told again the next time.
+    pub fn not_saved(&self, windows: &[CountedWindow]) {
+        self.0.memory.not_saved(windows);
+    }
+
+    /// Goes on with what another process had counted.
+    pub fn restore(&self, windows: Vec<CountedWindow>) {
+        self.0.memory.restore(windows);
+    }
+
+    /// The time by which this process counts, in microseconds.
+    pub fn now(&self) -> i64 {
+        self.0.memory.now()
     }
 
     /// Forgets what says nothing any more. To be called now and then.

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::domain::CountedWindow;
+
 /// Into how many buckets a window is cut.
 const BUCKETS: i64 = 64;
 /// The most that is counted: Lua has no larger whole numbers.
@@ -156,6 +158,25 @@ impl Window {
     pub(super) fn next_restored(&self, now: i64, rate: Rate) -> i64 {
         let (held, _) = self.held(now, rate);
         held.first().map_or(0, |(bucket, _)| rate.restored_at(*bucket) - now)
+    }
+
+    /// What is to be kept of it, if anything is held.
+    pub(super) fn counted(&self, name: &str, rate: Rate) -> Option<CountedWindow> {
+        let (last, _) = self.buckets.last()?;
+        Some(CountedWindow {
+            name: name.to_owned(),
+            length: rate.window,
+            newest: self.newest,
+            ends_at: rate.restored_at(*last),
+            parts: self.buckets.clone(),
+        })
+    }
+
+    /// A window of which this was kept.
+    pub(super) fn restored(kept: CountedWindow) -> (Self, Rate) {
+        let sum = kept.parts.iter().map(|(_, count)| count).sum();
+        let rate = Rate { most: 0, window: kept.length.clamp(1, LONGEST) };
+        (Self { newest: kept.newest, sum, buckets: kept.parts }, rate)
     }
 
     /// The newest time at which it was written to.

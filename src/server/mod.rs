@@ -50,8 +50,8 @@ const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
 /// How often revocations of what has ended by itself are forgotten.
 const PURGE: Duration = Duration::from_mins(10);
-/// How often the use of credentials is written: a crash loses this much and what a write
-/// takes, 5 s at most.
+/// How often the use of credentials is written, and what limits count on SQLite: a crash loses
+/// this much and what a write takes, 5 s at most.
 const USAGE: Duration = Duration::from_secs(2);
 /// How often limits that say nothing any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -264,6 +264,9 @@ impl Server {
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
             tracing::warn!("the last seconds' use of credentials was not written");
         }
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.save_limits()).await, Ok(Ok(()))) {
+            tracing::warn!("what limits counted in the last seconds was not saved");
+        }
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_all_refusals()).await, Ok(Ok(()))) {
             tracing::warn!("the last counts of refused attempts were not written");
         }
@@ -290,6 +293,7 @@ impl Server {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
         self.every(USAGE, |service| async move { service.write_usage().await });
         self.every(USAGE, |service| async move { service.write_refusals().await });
+        self.every(USAGE, |service| async move { service.save_limits().await });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
         self.every(SWEEP, |service| async move {
             service.sweep();

@@ -5,9 +5,12 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 
 use super::Service;
-use crate::domain::{Client, Counted, LimitStatus, LimitsOf, Tenant};
+use crate::domain::{Client, Counted, CountedWindow, LimitStatus, LimitsOf, Tenant};
 use crate::error::{Error, Result};
 use crate::limiter::{Decision, Demand, Rate};
+
+/// How many windows are saved in one transaction, which holds up other writers.
+const BATCH: usize = 500;
 
 /// What a request asks of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,50 @@ impl Service {
             limits.iter().filter(|limit| limit.exceeded).for_each(|limit| self.note(limit));
         }
         Limited { admitted, retry_after: wait, limits }
+    }
+
+    /// Whether what limits count is saved in the database: where no Redis keeps it over a restart,
+    /// and no other server counts.
+    fn saves_limits(&self) -> bool {
+        self.redis.is_none() && self.store.is_alone()
+    }
+
+    /// Goes on with what limits had counted when it was last saved.
+    pub(super) async fn restore_limits(&self) -> Result<()> {
+        if self.saves_limits() {
+            let mut session = self.store.read_list().await?;
+            self.limiter.restore(session.counted_windows(self.limiter.now()).await?);
+        }
+        Ok(())
+    }
+
+    /// Saves what limits have counted since the last time, one row for each limit that was. What
+    /// cannot be saved is saved the next time.
+    pub async fn save_limits(&self) -> Result<()> {
+        if !self.saves_limits() {
+            return Ok(());
+        }
+        let _writer = self.saving_limits.lock().await;
+        // Wrong secrets are not among them: of those, strangers decide how many there are.
+        let is_limit = |key: &str| {
+            key.split(' ').next().is_some_and(|counted| Counted::parse(counted).is_ok())
+        };
+        for unsaved in self.limiter.unsaved(is_limit) {
+            for (n, batch) in unsaved.chunks(BATCH).enumerate() {
+                if let Err(error) = self.save_batch(batch).await {
+                    self.limiter.not_saved(&unsaved[n * BATCH..]);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn save_batch(&self, batch: &[CountedWindow]) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        tx.write_counted_windows(batch).await?;
+        tx.delete_counted_windows(self.limiter.now()).await?;
+        tx.commit().await
     }
 
     fn note(&self, exceeded: &LimitStatus) {

@@ -119,6 +119,8 @@ pub struct Service {
     believed: believed::BelievedTokens,
     watchers: watching::Watchers,
     limiter: Limiter,
+    /// Held by the one that saves what limits have counted: an older state replaces no newer one.
+    saving_limits: tokio::sync::Mutex<()>,
     redis: Option<Redis>,
     writable: readiness::Writable,
     failures: failures::Failures,
@@ -154,11 +156,13 @@ impl Service {
             snapshots: Arc::new(snapshots::Snapshots::new(parts.revocations.max_staleness)),
             watchers: watching::Watchers::default(),
             limiter: parts.limiter,
+            saving_limits: tokio::sync::Mutex::default(),
             redis: parts.redis,
             writable: readiness::Writable::default(),
             exceeded: Family::default(),
             keys: RwLock::default(),
         };
+        service.restore_limits().await?;
         service.refresh_signing_keys().await?;
         service.ensure_signing_key().await?;
         Ok(service)

@@ -27,6 +27,7 @@ mod tenants;
 mod url;
 mod usage;
 mod users;
+mod windows;
 
 pub use affected::Affected;
 pub use application_lists::Owned;

@@ -93,6 +93,11 @@ enum Purpose {
 }
 
 impl Store {
+    /// Whether this process is the only one with this database.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.pools, Pools::Sqlite { .. })
+    }
+
     /// A connection to read with, for a check or a token.
     pub async fn read(&self) -> Result<Session> {
         self.session(Purpose::Checks).await

@@ -72,7 +72,7 @@ pub struct LastUseOf<'a> {
 
 /// The rows of `$1`, a JSON array of arrays, each as `value`: a statement is the same
 /// however many there are.
-fn rows(session: &Session) -> &'static str {
+pub(super) fn rows(session: &Session) -> &'static str {
     if session.is_postgres() { "json_array_elements(cast($1 as json))" } else { "json_each($1)" }
 }
 

@@ -14,6 +14,7 @@ on_both_databases!(
     a_narrower_policy_binds_applications_that_are_there,
     users_who_edit_the_policy_cannot_lift_it,
     limits_of_the_account_are_shared_by_its_applications,
+    what_was_counted_outlives_a_restart,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -297,4 +298,40 @@ async fn limits_of_the_account_are_shared_by_its_applications(backend: Backend) 
     let request = CheckAccessRequest { items: 8, ..question(&tokens[0], &["a"]) };
     let answer = admin.access.check_access(request).await.unwrap().into_inner();
     assert_eq!((answer.outcome(), answer.max_items), (Outcome::TooManyItems, 7));
+}
+
+async fn what_was_counted_outlives_a_restart(backend: Backend) {
+    if backend == Backend::Postgres {
+        // Several servers can share it: what lasts is counted in Redis.
+        return;
+    }
+    let mut kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let day = Some(prost_types::Duration { seconds: 86_400, nanos: 0 });
+    let daily = pb::Limits { request_window: day, token_window: day, tokens: 2, ..limits(5, 0) };
+    let policy = pb::Policy { default_limits: Some(daily), ..Default::default() };
+    set_policy(&mut admin, policy).await.unwrap();
+    let token = crm.token(&kw.grpc()).await;
+    let mut allowed = 0;
+    for _ in 0..3 {
+        kw.restart().await;
+        let mut admin = kw.admin().await;
+        for _ in 0..2 {
+            allowed += usize::from(admin.check(&token, &["a"]).await.allowed);
+        }
+    }
+    assert_eq!(allowed, 5);
+    crm.token(&kw.grpc()).await;
+    kw.restart().await;
+    let status = crm.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(reason(&status), "RATE_LIMITED");
+    // What ended meanwhile is not held, and its rows are gone with the next that are written.
+    kw.advance(86_400 + 86_400 / 64);
+    kw.restart().await;
+    crm.token(&kw.grpc()).await;
+    kw.server().service.save_limits().await.unwrap();
+    let mut admin = kw.admin().await;
+    let token = crm.token(&kw.grpc()).await;
+    assert!(admin.check(&token, &["a"]).await.allowed);
 }
