@@ -114,7 +114,8 @@ async fn limited_acme(admin: &mut Admin) -> Credential {
     crm
 }
 
-async fn new_lives_begin_unused(kw: &Keyward) {
+async fn limits_of_a_new_tenant_and_application_begin_unused(backend: Backend) {
+    let kw = &backend.start().await;
     let mut admin = kw.admin().await;
     let crm = limited_acme(&mut admin).await;
     use_up(&mut admin, &crm, kw).await;
@@ -135,15 +136,35 @@ async fn new_lives_begin_unused(kw: &Keyward) {
     use_up(&mut admin, &crm, kw).await;
 }
 
-async fn limits_of_a_new_tenant_and_application_begin_unused(backend: Backend) {
-    new_lives_begin_unused(&backend.start().await).await;
+/// Asks until Redis has so many windows: while it is slow a server counts by itself.
+async fn counted(server: &RedisServer, kw: &Keyward, crm: &Credential, windows: usize) {
+    let mut admin = kw.admin().await;
+    let token = crm.token(&kw.grpc()).await;
+    for _ in 0..200 {
+        admin.check(&token, &["a"]).await;
+        if server.cli(&["keys", "*windows*"]).lines().filter(|key| !key.is_empty()).count()
+            == windows
+        {
+            return;
+        }
+    }
+    panic!("there are not {windows}: {}", server.cli(&["keys", "*windows*"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_a_new_tenant_begin_unused_in_redis() {
+async fn limits_of_a_new_tenant_and_application_have_windows_of_their_own_in_redis() {
     let redis = RedisServer::start();
     let [kw] = Keyward::replicas(Some(&redis.url()), &[]).await;
-    new_lives_begin_unused(&kw).await;
+    let mut admin = kw.admin().await;
+    let crm = limited_acme(&mut admin).await;
+    counted(&redis, &kw, &crm, 2).await;
+    delete_application(&mut admin).await;
+    admin.application("acme", "crm", &["a"]).await;
+    let (_, crm) = admin.credential(CRM, Kind::ClientSecret).await;
+    counted(&redis, &kw, &crm, 3).await;
+    delete_tenant(&mut admin).await;
+    let crm = limited_acme(&mut admin).await;
+    counted(&redis, &kw, &crm, 5).await;
 }
 
 async fn use_of_a_deleted_application_is_not_written_to_the_next(backend: Backend) {
