@@ -43,8 +43,8 @@ Example:
     Create {
         /// The tenant: acme
         tenant: String,
-        /// His id on the platform, an email address for instance: 1 to 128 of
-        /// A-Z a-z 0-9 . _ ~ @ + = -
+        /// Their id at the identity provider: auth0|5f7c, sam@example.com. 1 to 255 printable ASCII
+        /// characters without /; percent-encode the rest
         #[arg(long)]
         id: String,
         #[command(flatten)]

@@ -103,5 +103,6 @@ fn acting_user(headers: &HeaderMap) -> Result<Option<UserName>> {
     let Some(name) = headers.get(USER).map(HeaderValue::to_str) else {
         return Ok(None);
     };
-    UserName::parse(name.unwrap_or_default()).map(Some).map_err(|fault| fault.of(USER))
+    let name = name.map_err(|_| Error::invalid(USER, "must be ASCII: percent-encode the id"))?;
+    UserName::parse(name).map(Some).map_err(|fault| fault.of(USER))
 }
