@@ -17,6 +17,7 @@ use tonic::Status;
 use super::methods::Method;
 use super::shapes::Shapes;
 use crate::admission::RequestPermit;
+use crate::error::Error;
 
 /// The compression flag and the length that stand before each message.
 const PREFIX: usize = 5;
@@ -24,6 +25,8 @@ const PREFIX: usize = 5;
 const SMALL: usize = 256;
 /// The message is held as it came, and once more for the decoder.
 const COPIES: usize = 2;
+
+const UNKNOWN_FIELD: &str = "is a field that this version of Keyward does not know";
 
 /// How much of a refused request is read and thrown away. A client that is cut off while it
 /// sends often takes that for a broken connection, and never reads why.
@@ -137,15 +140,23 @@ impl<B> Screened<B> {
         let (Some(shape), Some(message)) = (self.method.shape, message.get(PREFIX..)) else {
             return Ok(());
         };
+        // One that is malformed is for the decoder to refuse, which stops where it is.
+        let Some(measured) = self.shapes.measure(shape, message) else {
+            return Ok(());
+        };
+        if self.method.is_own
+            && let Some(field) = measured.unknown_field()
+        {
+            // A newer client may mean a condition or a rule by it: without it, more is allowed.
+            return Err(Error::invalid(field, UNKNOWN_FIELD).into());
+        }
         if message.len() <= SMALL {
             return Ok(());
         }
-        // One that is malformed is for the decoder to refuse, which stops where it is.
-        let cost = self.shapes.decoded(shape, message).unwrap_or_default();
-        if cost > self.method.max_decoded {
+        if measured.cost > self.method.max_decoded {
             return Err(Status::out_of_range("the message has too many elements"));
         }
-        self.take(cost)
+        self.take(measured.cost)
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), Status> {

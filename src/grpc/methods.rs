@@ -42,6 +42,8 @@ pub(super) enum Access {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Method {
     pub(super) access: Access,
+    /// It is Keyward's own, and not one of health or reflection.
+    pub(super) is_own: bool,
     pub(super) max_bytes: usize,
     pub(super) max_decoded: usize,
     /// Its client sends a stream of messages.
@@ -52,6 +54,7 @@ pub(super) struct Method {
 /// A path that is no method: its body is not read.
 const UNKNOWN: Method = Method {
     access: Access::Anyone,
+    is_own: false,
     max_bytes: MAX_SMALL_REQUEST,
     max_decoded: MAX_DECODED,
     is_streaming: false,
@@ -81,7 +84,8 @@ impl Methods {
             let max_decoded = if path == APPLY_PROFILE { MAX_DECODED_PROFILE } else { MAX_DECODED };
             let shape = names.get(method.input_type()).copied();
             let is_streaming = method.client_streaming();
-            by_path.insert(path, Method { access, max_bytes, max_decoded, is_streaming, shape });
+            let method = Method { access, is_own, max_bytes, max_decoded, is_streaming, shape };
+            by_path.insert(path, method);
         }
         Ok(Self { by_path: Arc::new(by_path), shapes: Arc::new(shapes) })
     }
