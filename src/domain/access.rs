@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::policy::words;
-use super::{Audience, Client, CredentialName, Fault, Limits, Rate, RoleId, ScopeSet};
+use super::{Audience, Client, CredentialName, Fault, Limits, Moment, Rate, RoleId, ScopeSet};
 use crate::error::Result;
 
 /// Scopes that a request needs: all of some, and one of others.
@@ -102,7 +100,7 @@ pub struct Principal {
     /// The token's id; an API key has none.
     pub token_id: Option<String>,
     /// When it ends.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
 }
 
 /// The answer to a question.

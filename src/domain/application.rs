@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::policy::words;
 use super::{
-    ApplicationName, Fault, Field, LastUse, Limits, Record, RoleId, ScopeSet, State, TenantId,
-    UserId, UserName, ends_earlier,
+    ApplicationName, Fault, Field, LastUse, Limits, Moment, Record, RoleId, ScopeSet, State,
+    TenantId, UserId, UserName, ends_earlier,
 };
 use crate::error::Result;
 
@@ -147,7 +147,7 @@ pub struct ApplicationSettings {
     /// The scopes it was given.
     pub scopes: ScopeSet,
     /// From then on it is refused.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Whether it is refused.
     pub disabled: bool,
     /// The roles it was given.
@@ -170,7 +170,7 @@ pub struct ApplicationPatch {
     /// New scopes, in place of the old ones.
     pub scopes: Option<ScopeSet>,
     /// New expiry; `Some(None)` is never.
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: Option<Option<Moment>>,
     /// New state.
     pub disabled: Option<bool>,
     /// New roles, in place of the old ones.
@@ -250,7 +250,7 @@ mod tests {
     fn settings() -> ApplicationSettings {
         ApplicationSettings {
             scopes: ScopeSet::parse("a b").unwrap(),
-            expires_at: Some(Timestamp::from_second(1000).unwrap()),
+            expires_at: Moment::new(1000, 0).ok(),
             ..Default::default()
         }
     }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn what_narrows_revokes_and_what_widens_does_not() {
         let before = settings();
-        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let at = |second| Moment::new(second, 0).ok();
         let cases = [
             (ApplicationPatch { disabled: Some(true), ..Default::default() }, true),
             (ApplicationPatch { disabled: Some(false), ..Default::default() }, false),

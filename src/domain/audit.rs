@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::words;
 use super::{
-    ApplicationSettings, CredentialSettings, Endpoint, Fault, Limits, Policy, RoleSettings,
+    ApplicationSettings, CredentialSettings, Endpoint, Fault, Limits, Moment, Policy, RoleSettings,
     ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
 };
 use crate::error::Result;
@@ -126,9 +126,9 @@ pub struct AuditFilter {
     /// Attempts of this.
     pub action: Option<Action>,
     /// From then on.
-    pub start: Option<Timestamp>,
+    pub start: Option<Moment>,
     /// Before then.
-    pub end: Option<Timestamp>,
+    pub end: Option<Moment>,
     /// The oldest first.
     pub oldest_first: bool,
 }

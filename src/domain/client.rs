@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Application, Audience, Credential, CredentialName, Limits, Minted, RoleId, ScopeSet,
+    Application, Audience, Credential, CredentialName, Limits, Minted, Moment, RoleId, ScopeSet,
     SecretRecord, Tenant,
 };
 use crate::clock::later;
@@ -32,7 +32,7 @@ pub struct Client {
     /// Whether credential, application, owner or tenant are disabled.
     disabled: bool,
     /// When the first of credential and application ends, or the policy ends them.
-    ends_at: Option<Timestamp>,
+    ends_at: Option<Moment>,
     /// Few have any.
     pub(super) application_limits: Option<Box<Limits>>,
     pub(super) credential_limits: Option<Box<Limits>>,
@@ -127,7 +127,7 @@ impl Client {
 
     /// Whether it may do anything at all at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
-        !self.disabled && self.ends_at.is_none_or(|end| now < end)
+        !self.disabled && self.ends_at.is_none_or(|end| end > now)
     }
 
     /// What a token of it would say of its making.
@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// When the client itself ends, if it does.
-    pub fn expires_at(&self) -> Option<Timestamp> {
+    pub fn expires_at(&self) -> Option<Moment> {
         self.ends_at
     }
 
@@ -185,7 +185,7 @@ impl Client {
             } else {
                 audiences
             },
-            expires_at: self.expires_at().map_or(end, |limit| limit.min(end)),
+            expires_at: self.expires_at().map_or(end, |limit| limit.timestamp().min(end)),
         })
     }
 }

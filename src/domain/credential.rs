@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CredentialName, Field, LastUse, Limits, Record, State, ends_earlier};
+use super::{CredentialName, Field, LastUse, Limits, Moment, Record, State, ends_earlier};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -57,7 +57,7 @@ pub struct CredentialSettings {
     /// A name for people.
     pub display_name: String,
     /// From then on it is refused.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Whether it is refused.
     pub disabled: bool,
     /// Its own limits, beside those of its application.
@@ -70,7 +70,7 @@ pub struct CredentialPatch {
     /// New name.
     pub display_name: Option<String>,
     /// New expiry; `Some(None)` is never.
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: Option<Option<Moment>>,
     /// New state.
     pub disabled: Option<bool>,
     /// New limits; `Some(None)` is none of its own.

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod fields;
 pub mod limits;
 pub mod listing;
+pub mod moment;
 pub mod name;
 pub mod page;
 pub mod permission;
@@ -22,6 +23,7 @@ pub mod role;
 pub mod scope;
 pub mod source;
 pub mod tenant;
+pub mod text;
 pub mod usage;
 pub mod user;
 
@@ -43,6 +45,7 @@ pub use endpoint::{Endpoint, Endpoints, Method, PathTemplate};
 pub use fields::{Fault, Fields};
 pub use limits::{Limits, Rate};
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
+pub use moment::Moment;
 pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
     TenantId, UserId, UserName,
@@ -105,7 +108,7 @@ pub enum State {
 
 impl State {
     /// The state at `now`.
-    pub fn at(now: Timestamp, disabled: bool, expires_at: Option<Timestamp>) -> Self {
+    pub fn at(now: Timestamp, disabled: bool, expires_at: Option<Moment>) -> Self {
         if disabled {
             Self::Disabled
         } else if expires_at.is_some_and(|end| end <= now) {
@@ -117,7 +120,7 @@ impl State {
 }
 
 /// Whether `after` ends before `before` did, so that tokens made meanwhile could outlive it.
-fn ends_earlier(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
+fn ends_earlier(before: Option<Moment>, after: Option<Moment>) -> bool {
     match (before, after) {
         (_, None) => false,
         (None, Some(_)) => true,

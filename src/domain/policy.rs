@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::fields::Fault;
-use super::{Limits, Owner, OwnerKind};
+use super::{Limits, Moment, Owner, OwnerKind};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -189,9 +189,9 @@ impl Policy {
     /// too late, or the latest there can be.
     pub fn credential_end(
         &self,
-        wanted: Option<Timestamp>,
+        wanted: Option<Moment>,
         created: Timestamp,
-    ) -> Result<Option<Timestamp>> {
+    ) -> Result<Option<Moment>> {
         let latest = self.latest_end(created);
         match (wanted, latest) {
             (Some(wanted), Some(latest)) if wanted > latest => Err(Error::Policy {
@@ -204,8 +204,8 @@ impl Policy {
     }
 
     /// When a credential that was made at `created` ends whatever it says itself.
-    pub fn latest_end(&self, created: Timestamp) -> Option<Timestamp> {
-        self.max_credential_lifetime.map(|most| later(created, most.duration()))
+    pub fn latest_end(&self, created: Timestamp) -> Option<Moment> {
+        self.max_credential_lifetime.map(|most| later(created, most.duration()).into())
     }
 
     /// Whether going from this policy to `after` must revoke the tokens there are.
@@ -226,13 +226,14 @@ mod tests {
     #[test]
     fn a_credential_ends_when_the_policy_says_at_the_latest() {
         let at = |second| Timestamp::from_second(second).unwrap();
+        let end = |second| Moment::from(at(second));
         let policy = Policy {
             max_credential_lifetime: Some(Lifetime::from_seconds(100).unwrap()),
             ..Policy::default()
         };
-        assert_eq!(policy.credential_end(None, at(0)).unwrap(), Some(at(100)));
-        assert_eq!(policy.credential_end(Some(at(100)), at(0)).unwrap(), Some(at(100)));
-        assert!(policy.credential_end(Some(at(101)), at(0)).is_err());
+        assert_eq!(policy.credential_end(None, at(0)).unwrap(), Some(end(100)));
+        assert_eq!(policy.credential_end(Some(end(100)), at(0)).unwrap(), Some(end(100)));
+        assert!(policy.credential_end(Some(end(101)), at(0)).is_err());
         assert_eq!(Policy::default().credential_end(None, at(0)).unwrap(), None);
     }
 

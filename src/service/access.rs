@@ -12,7 +12,7 @@ use super::tokens::Token;
 use super::{Caller, Service};
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, Principal, RequestPath, Requirement, UseKind, most_items,
+    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, most_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -165,7 +165,7 @@ impl Known {
             credential: client.name.clone(),
             roles: token.roles.clone(),
             scopes: token.scopes.clone(),
-            expires_at: Timestamp::from_second(token.claims.exp).ok(),
+            expires_at: Timestamp::from_second(token.claims.exp).ok().map(Moment::from),
             token_id: Some(token.claims.jti.clone()),
         };
         Self { client, principal, token: Some(token) }
@@ -197,7 +197,7 @@ impl Known {
 
     /// How long it may be used that this is allowed: not beyond the end of the token.
     fn max_age(&self, now: Timestamp) -> Duration {
-        let left = self.principal.expires_at.map(|end| end.duration_since(now));
+        let left = self.principal.expires_at.map(|end| end.timestamp().duration_since(now));
         left.map_or(MAX_AGE, |left: SignedDuration| left.unsigned_abs().min(MAX_AGE))
     }
 }

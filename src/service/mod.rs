@@ -60,7 +60,7 @@ pub use users::DeletedUser;
 pub use watching::{JwksWatch, News, RevocationWatch};
 
 use crate::clock::{Clock, SteadyTime};
-use crate::domain::Record;
+use crate::domain::{Moment, Record};
 use crate::error::{Error, Result};
 use crate::keys::{KeyRing, SigningAlgorithm};
 use crate::limiter::{Limiter, Rate};
@@ -222,7 +222,7 @@ fn check_etag(record: &Record, etag: &str, name: &impl ToString) -> Result<()> {
 }
 
 /// Refuses an end that is over already.
-fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp, field: &str) -> Result<()> {
+fn check_expiry(expires_at: Option<Moment>, now: Timestamp, field: &str) -> Result<()> {
     if expires_at.is_some_and(|end| end <= now) {
         Err(Error::invalid(field, "must be in the future"))
     } else {

@@ -10,7 +10,7 @@ use super::attempts::Attempt;
 use super::believed::Believed;
 use super::{Caller, Proof, Service};
 use crate::domain::{
-    Action, Client, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject, UseKind,
+    Action, Client, GrantRequest, LimitStatus, Moment, NewRevocation, ScopeSet, Subject, UseKind,
 };
 use crate::error::{Error, Result};
 use crate::keys::jwt::{self, Audiences};
@@ -62,7 +62,7 @@ pub struct TokenInfo {
     /// When it was made; an API key does not tell.
     pub issued_at: Option<Timestamp>,
     /// When it ends.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Its id; an API key has none.
     pub token_id: Option<String>,
 }
@@ -262,7 +262,7 @@ fn info_of_token(token: &Believed) -> Result<TokenInfo> {
         roles: claims.roles.clone(),
         issuer: claims.iss.clone(),
         issued_at: Some(second(claims.iat)?),
-        expires_at: Some(second(claims.exp)?),
+        expires_at: Some(second(claims.exp)?.into()),
         token_id: Some(claims.jti.clone()),
     })
 }

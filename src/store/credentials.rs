@@ -96,7 +96,7 @@ impl SecretRow {
             last_four: self.last_four,
             sealed: self.sealed,
             created_at: from_microsecond(self.created_at),
-            expires_at: moment(self.expires_at),
+            expires_at: self.expires_at.map(from_microsecond),
         }
     }
 }
@@ -361,7 +361,7 @@ impl Tx {
             &secret.hash,
             &secret.last_four,
             secret.created_at.as_microsecond(),
-            micros(secret.expires_at),
+            secret.expires_at.map(Timestamp::as_microsecond),
             secret.sealed.as_deref()
         )
         .map(drop)

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Mask, limits, moment, required, span, timestamp};
-use crate::domain::fields::{request_id, text};
+use super::{Mask, known, limits, moment, required, span, timestamp};
+use crate::domain::fields::request_id;
+use crate::domain::text::text;
 use crate::domain::{
     ApplicationId, ApplicationName, Credential, CredentialFilter, CredentialKind, CredentialName,
     CredentialPatch, Fault, Fields, SecretRecord, State, TenantId,
@@ -23,7 +24,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<N
     let request_id = fields.read("request_id", request_id(&request.request_id));
     let rest =
         required(&mut fields, "credential", request.credential.as_ref()).and_then(|message| {
-            let kind = fields.read("credential.kind", kind(message.kind()));
+            let kind = fields.read("credential.kind", known(message.kind).and_then(kind));
             let patch = patch(&mut fields, message, &Mask::all());
             Some((kind?, patch))
         });

@@ -1,6 +1,6 @@
 //! Policies.
 
-use super::{limits, required_span, seconds};
+use super::{known, limits, required_span, seconds};
 use crate::domain::{Fault, Field, Fields, Lifetime, OwnerKind, Policy, UserDeletion};
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -16,8 +16,13 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         _ => Err(Fault::new("must not be negative")),
     };
     let max_credentials = fields.read(at("max_credentials"), most);
-    let owners = message.allowed_owners().map(owner).collect();
-    let allowed_owners = fields.read(at("allowed_owners"), owners);
+    let owners = message.allowed_owners.iter().enumerate().map(|(n, number)| {
+        fields.read(at(&format!("allowed_owners[{n}]")), known(*number).and_then(owner))
+    });
+    // All of them are looked at, so that each fault is told.
+    let owners: Vec<_> = owners.collect();
+    let allowed_owners: Option<_> = owners.into_iter().collect();
+    let deletion = fields.read(at("user_deletion"), known(message.user_deletion));
     let fixed_fields = fields.read_each(&at("fixed_fields"), &message.fixed_fields, Field::parse);
     let lifetime = message
         .max_credential_lifetime
@@ -37,7 +42,7 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         max_credential_lifetime: lifetime?,
         default_limits: default_limits?,
         tenant_limits: tenant_limits?,
-        user_deletion: match message.user_deletion() {
+        user_deletion: match deletion? {
             DeletionMessage::Unspecified | DeletionMessage::Refuse => UserDeletion::Refuse,
             DeletionMessage::HandOver => UserDeletion::HandOver,
             DeletionMessage::Delete => UserDeletion::Delete,

@@ -1,7 +1,7 @@
 //! Users.
 
 use super::{Mask, required, role, timestamp};
-use crate::domain::fields::text;
+use crate::domain::text::text;
 use crate::domain::{Fields, RoleName, TenantId, User, UserDeletion, UserId, UserName, UserPatch};
 use crate::error::Result;
 use crate::proto::admin as pb;

@@ -87,7 +87,7 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
         settings: ApplicationSettings {
             display_name: "Zoë's \"CRM\"".to_owned(),
             scopes: scopes.clone(),
-            expires_at: Some(later(now(), Duration::from_mins(1))),
+            expires_at: Some(later(now(), Duration::from_mins(1)).into()),
             ..Default::default()
         },
         effective_scopes: scopes,

@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use keyward::domain::{
-    Application, ApplicationFilter, ApplicationKey, ApplicationOrder, Owners, PageRequest, State,
-    TenantId, UserId,
+    Application, ApplicationFilter, ApplicationKey, ApplicationOrder, Moment, Owners, PageRequest,
+    State, TenantId, UserId,
 };
 use keyward::store::Session;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -344,7 +344,7 @@ async fn filters_that_leave_few_leave_the_right_ones(backend: Backend) {
     let state = |state| ApplicationFilter { state: Some(state), ..one() };
     let owned = |owners| ApplicationFilter { owners, ..one() };
     let until = |micros| ApplicationFilter {
-        expire_before: Some(Timestamp::from_microsecond(micros).unwrap()),
+        expire_before: Some(Moment::from_microsecond(micros)),
         ..one()
     };
     for (filter, expected) in [
