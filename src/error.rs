@@ -68,6 +68,14 @@ pub enum Error {
     /// The application can be neither edited nor deleted.
     #[error("{0} is protected: neither it nor its credentials can be edited or deleted")]
     Protected(String),
+    /// What has expired gets no new secret and shows none: it could not work.
+    #[error("{name} has expired, so a secret could not work: {what_to_do}")]
+    Expired {
+        /// What has.
+        name: String,
+        /// What helps.
+        what_to_do: &'static str,
+    },
     /// The secret cannot be told again.
     #[error("the secret of {0} cannot be seen again: {1}")]
     NotViewable(String, &'static str),
@@ -238,6 +246,7 @@ impl Error {
             | Self::AlreadyExists(_)
             | Self::EtagMismatch(_)
             | Self::RotationInProgress { .. }
+            | Self::Expired { .. }
             | Self::Overloaded { .. }
             | Self::RateLimited { .. }
             | Self::CursorTooOld

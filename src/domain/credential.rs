@@ -1,10 +1,11 @@
 //! Credentials: how an application proves itself.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CredentialName, Field, LastUse, Limits, Moment, Record, State, ends_earlier};
+use super::{CredentialName, Field, LastUse, Limits, Moment, Policy, Record, State, ends_earlier};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -49,6 +50,17 @@ pub struct Credential {
     pub epoch: i64,
     /// Version and times.
     pub record: Record,
+}
+
+/// Refuses a secret of what has expired at `now`: it could not work.
+pub fn require_unexpired(name: impl Display, end: Option<Moment>, now: Timestamp) -> Result<()> {
+    if end.is_some_and(|end| end <= now) {
+        return Err(Error::Expired {
+            name: name.to_string(),
+            what_to_do: "extend its expire_time first, or create another",
+        });
+    }
+    Ok(())
 }
 
 /// What can be changed of a credential.
@@ -140,6 +152,18 @@ impl Credential {
     /// Whether it works at `now`.
     pub fn state(&self, now: Timestamp) -> State {
         State::at(now, self.settings.disabled, self.settings.expires_at)
+    }
+
+    /// Refuses a secret of one that has expired at `now`, by itself or by the policy.
+    pub fn require_unexpired(&self, policy: &Policy, now: Timestamp) -> Result<()> {
+        if policy.latest_end(self.record.created_at).is_some_and(|end| end <= now) {
+            return Err(Error::Expired {
+                name: self.name.to_string(),
+                what_to_do: "the policy's max_credential_lifetime is over, create another \
+                             credential",
+            });
+        }
+        require_unexpired(&self.name, self.settings.expires_at, now)
     }
 
     /// The secrets that are accepted at `now`, newest first.

@@ -48,6 +48,7 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::Policy { .. } => (Code::FailedPrecondition, ErrorReason::Policy),
         Error::Protected(_) => (Code::FailedPrecondition, ErrorReason::Protected),
         Error::NotViewable(..) => (Code::FailedPrecondition, ErrorReason::NotViewable),
+        Error::Expired { .. } => (Code::FailedPrecondition, ErrorReason::Expired),
         Error::QuotaExceeded { .. } => (Code::ResourceExhausted, ErrorReason::QuotaExceeded),
         Error::NotYourToken => (Code::PermissionDenied, ErrorReason::NotYourToken),
         Error::NotFound(_) => (Code::NotFound, ErrorReason::NotFound),
@@ -104,6 +105,9 @@ fn details(error: &Error) -> ErrorDetails {
         }
         Error::NotViewable(name, _) => {
             ErrorDetails::with_precondition_failure_violation("NOT_VIEWABLE", name, message)
+        }
+        Error::Expired { name, .. } => {
+            ErrorDetails::with_precondition_failure_violation("EXPIRED", name, message)
         }
         Error::QuotaExceeded { .. } => {
             ErrorDetails::with_quota_failure_violation("credentials", message)

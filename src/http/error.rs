@@ -120,7 +120,8 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         | Error::NotViewable(..)
         | Error::CursorTooOld
         | Error::TooSlow
-        | Error::RotationInProgress { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
+        | Error::RotationInProgress { .. }
+        | Error::Expired { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }
 

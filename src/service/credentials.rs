@@ -1,12 +1,15 @@
 //! Use cases of credentials.
 
+use jiff::Timestamp;
+
 use super::applications::found as application_found;
 use super::attempts::{Attempt, Ledger, Open};
 use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
+use crate::domain::credential::require_unexpired;
 use crate::domain::{
     Action, ApplicationId, ApplicationName, Authority, Credential, CredentialFilter, CredentialId,
-    CredentialKind, CredentialName, CredentialPatch, CredentialSettings, FieldChange, Owners,
-    Policy, Record, ScopeSet, Subject, TenantId, Verb,
+    CredentialKind, CredentialName, CredentialPatch, CredentialSettings, FieldChange, Moment,
+    Owners, Policy, Record, ScopeSet, Subject, TenantId, Verb,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
@@ -53,7 +56,8 @@ impl Service {
             // Asked before the hash is paid for, and again where it counts.
             let mut reading = self.reading(caller, tenant).await?;
             let seen = reading.tenant(tenant).await?.settings.policy;
-            check_new(&mut reading.session, &reading.authority, application, &seen).await?;
+            let session = &mut reading.session;
+            check_new(session, &reading.authority, application, &seen, now).await?;
             check_expiry(settings.expires_at, now, "credential.expire_time")?;
             seen.credential_end(settings.expires_at, now)?;
             drop(reading);
@@ -62,7 +66,7 @@ impl Service {
             let record = self.record_of(caller, &secret).await?;
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
-            check_new(&mut ledger, &authority, application, policy).await?;
+            check_new(&mut ledger, &authority, application, policy, now).await?;
             let expires_at = policy.credential_end(settings.expires_at, now)?;
             let credential = Credential {
                 secrets: vec![self.sealed(record, &secret, &name, policy)?],
@@ -204,6 +208,16 @@ pub(super) struct Reached {
     pub(super) protected: bool,
     /// What its application can use.
     pub(super) scopes: ScopeSet,
+    /// When its application ends.
+    pub(super) application_end: Option<Moment>,
+}
+
+impl Reached {
+    /// Refuses a secret that could not work, since the credential or its application has expired.
+    pub(super) fn require_unexpired(&self, policy: &Policy, now: Timestamp) -> Result<()> {
+        self.credential.require_unexpired(policy, now)?;
+        require_unexpired(&self.credential.name.application, self.application_end, now)
+    }
 }
 
 /// The credential, if the caller may do this with those of its application.
@@ -221,6 +235,7 @@ pub(super) async fn reach(
         credential,
         protected: application.settings.protected,
         scopes: application.effective_scopes,
+        application_end: application.settings.expires_at,
     })
 }
 
@@ -235,11 +250,13 @@ async fn check_new(
     authority: &Authority,
     application: &ApplicationName,
     policy: &Policy,
+    now: Timestamp,
 ) -> Result<()> {
     let found = application_found(session, application).await?;
     authority.require_on(Verb::Create, &found.owner)?;
     policy.require_enabled()?;
     policy.require_owner(&found.owner)?;
+    require_unexpired(application, found.settings.expires_at, now)?;
     // Who gets the secret could use all of it.
     authority.require_scopes(&found.effective_scopes)?;
     // One that is protected may get its first: it could never be rid of another.

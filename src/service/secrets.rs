@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::attempts::{Attempt, Open};
-use super::credentials::{Reached, WithSecret, check_protection, reach};
+use super::credentials::{WithSecret, check_protection, reach};
 use super::{Caller, Service, check_etag, vanished};
 use crate::domain::{
     Action, Authority, Credential, CredentialName, Field, FieldChange, Policy, SecretRecord,
@@ -30,15 +32,17 @@ impl Service {
             let mut reading = self.reading(caller, tenant).await?;
             let rules = reading.tenant(tenant).await?.settings.policy;
             let session = &mut reading.session;
-            let seen = rotatable(session, &reading.authority, name, &rules, etag).await?;
-            seen.rotation_end(self.now(), overlap)?;
+            let mut rotation = Rotation { name, etag, now: self.now() };
+            let seen = rotatable(session, &reading.authority, &rules, rotation).await?;
+            seen.rotation_end(rotation.now, overlap)?;
             drop(reading);
             let secret = self.generate_unlike(&seen)?;
             let mut record = self.record_of(caller, &secret).await?;
 
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
-            let before = rotatable(&mut ledger, &authority, name, policy, etag).await?;
+            rotation.now = record.created_at;
+            let before = rotatable(&mut ledger, &authority, policy, rotation).await?;
             let older_end = before.rotation_end(record.created_at, overlap)?;
             record.version = before.next_version();
             let record = self.sealed(record, &secret, name, policy)?;
@@ -75,10 +79,11 @@ impl Service {
         let attempt = Attempt::new(caller, Action::RevealCredential, tenant, name);
         self.audited(&attempt, async {
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
-            let Reached { credential, .. } =
-                reach(&mut ledger, &authority, Verb::Reveal, name).await?;
+            let reached = reach(&mut ledger, &authority, Verb::Reveal, name).await?;
             let policy = &tenant.settings.policy;
             policy.require_enabled()?;
+            reached.require_unexpired(policy, self.now())?;
+            let credential = reached.credential;
             let hidden = |why| Error::NotViewable(name.to_string(), why);
             if !policy.secrets_viewable {
                 return Err(hidden("the tenant's policy shows secrets once (secrets_viewable)"));
@@ -139,13 +144,20 @@ impl Service {
     }
 }
 
+/// What is to be rotated, and when.
+#[derive(Clone, Copy)]
+struct Rotation<'a> {
+    name: &'a CredentialName,
+    etag: &'a str,
+    now: Timestamp,
+}
+
 /// The credential, if the caller may rotate it and nothing stands against it.
 async fn rotatable(
     session: &mut Session,
     authority: &Authority,
-    name: &CredentialName,
     policy: &Policy,
-    etag: &str,
+    Rotation { name, etag, now }: Rotation<'_>,
 ) -> Result<Credential> {
     let reached = reach(session, authority, Verb::Edit, name).await?;
     check_etag(&reached.credential.record, etag, name)?;
@@ -154,6 +166,7 @@ async fn rotatable(
     policy.require_changeable([Field::Secrets])?;
     // Who gets the secret could use all of it.
     authority.require_scopes(&reached.scopes)?;
+    reached.require_unexpired(policy, now)?;
     Ok(reached.credential)
 }
 
