@@ -47,7 +47,7 @@ impl Standing {
     /// Refuses when it has ended.
     pub(super) fn require(&self, index: &Index, now: Timestamp) -> Result<()> {
         let (minted, ended) = match &self.token {
-            Some(token) => (token.claims.minted(), token.claims.exp <= now.as_second()),
+            Some(token) => (token.claims.minted(), token.claims.check_time(now).is_err()),
             None => (self.client.minted(), self.client.expires_at().is_some_and(|end| end <= now)),
         };
         if ended || index.revokes(&minted) {

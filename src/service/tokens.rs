@@ -156,7 +156,7 @@ impl Service {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return Err(Error::UnsupportedTokenType);
         }
-        let Some((believed, client)) = self.live_token(token.expose()).await? else {
+        let Some((believed, client)) = self.revocable_token(token.expose()).await? else {
             return Ok(());
         };
         let (claims, name) = (&believed.claims, &*client.name);
@@ -191,9 +191,23 @@ impl Service {
         }
     }
 
+    /// The same, if the token is good now or will be: one that was made by a clock that was ahead
+    /// can be revoked before its time comes.
+    async fn revocable_token(&self, token: &str) -> Result<Option<(Arc<Believed>, Arc<Client>)>> {
+        let now = self.now();
+        let at = jwt::claimed_issuance(token).map_or(now, |issued| issued.max(now));
+        match self.token_at(token, at).await? {
+            Token::Live(believed, client) => Ok(Some((believed, client))),
+            Token::Expired | Token::Revoked | Token::Invalid => Ok(None),
+        }
+    }
+
     /// What a token is good for: by itself, and by all that stands behind it.
     pub(super) async fn token(&self, token: &str) -> Result<Token> {
-        let now = self.now();
+        self.token_at(token, self.now()).await
+    }
+
+    async fn token_at(&self, token: &str, now: Timestamp) -> Result<Token> {
         let believed = match self.believed.verify(token, &self.keys(), &self.issuer, now) {
             Ok(believed) => believed,
             Err(rejection) => {

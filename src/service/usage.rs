@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::{Caller, Service};
+use crate::clock::later;
 use crate::domain::usage::day;
-use crate::domain::{ApplicationName, Client, CredentialName, UsageDay, UseKind, Verb};
+use crate::domain::{
+    ApplicationName, Client, CredentialName, MAX_CLOCK_LEAD, UsageDay, UseKind, Verb,
+};
 use crate::error::{Error, Result};
 use crate::store::LastUseOf;
 
@@ -72,7 +76,9 @@ impl Usage {
             address,
             days: Vec::with_capacity(1),
         });
-        used.last = used.last.max(at);
+        // The later one, unless a wrong clock was ahead by more than clocks differ.
+        let is_ahead = used.last > later(at, Duration::from_secs(MAX_CLOCK_LEAD));
+        used.last = if is_ahead { at } else { used.last.max(at) };
         used.address = address.or(used.address);
         let counts = used.on(day(at));
         match kind {
@@ -162,7 +168,7 @@ impl Service {
         let (uses, days): (Vec<_>, Vec<_>) = (uses.collect(), days.collect());
         let mut tx = self.store.begin().await?;
         tx.lock_tenants(&tenants).await?;
-        tx.record_last_use(&uses).await?;
+        tx.record_last_use(&uses, self.now()).await?;
         tx.add_usage(&days).await?;
         tx.commit().await
     }

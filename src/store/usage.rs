@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,7 +11,10 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::At;
 use super::{Session, Tx, execute, list_rows};
-use crate::domain::{ApplicationName, CredentialId, CredentialName, Fault, UsageDay};
+use crate::clock::later;
+use crate::domain::{
+    ApplicationName, CredentialId, CredentialName, Fault, MAX_CLOCK_LEAD, UsageDay,
+};
 use crate::error::{Error, Result};
 
 #[derive(FromRow)]
@@ -76,8 +80,8 @@ fn rows(session: &Session) -> &'static str {
 
 impl Tx {
     /// Moves the last use of credentials and their applications forward, of those that are
-    /// still there.
-    pub async fn record_last_use(&mut self, uses: &[LastUseOf<'_>]) -> Result<()> {
+    /// still there. One that is ahead of `now` was written by a wrong clock, and gives way.
+    pub async fn record_last_use(&mut self, uses: &[LastUseOf<'_>], now: Timestamp) -> Result<()> {
         let mut credentials = Vec::with_capacity(uses.len());
         let mut applications: HashMap<_, (Timestamp, Option<IpAddr>)> = HashMap::new();
         for &LastUseOf { credential, at, address } in uses {
@@ -100,8 +104,9 @@ impl Tx {
             .into_iter()
             .map(|((tenant, id), (at, address))| (tenant, id, at.as_microsecond(), address))
             .collect();
-        self.move_last_use("credentials", "id", &credentials).await?;
-        self.move_last_use("application_uses", "application_id", &applications).await
+        let latest = later(now, Duration::from_secs(MAX_CLOCK_LEAD));
+        self.move_last_use("credentials", "id", &credentials, latest).await?;
+        self.move_last_use("application_uses", "application_id", &applications, latest).await
     }
 
     async fn move_last_use(
@@ -109,6 +114,7 @@ impl Tx {
         table: &str,
         id: &str,
         uses: &[(&str, &str, i64, Option<IpAddr>)],
+        latest: Timestamp,
     ) -> Result<()> {
         let rows = rows(self);
         let sql = format!(
@@ -117,9 +123,9 @@ impl Tx {
              from (select value ->> 0 as tenant_id, value ->> 1 as id, \
                cast(value ->> 2 as bigint) as used_at, value ->> 3 as address from {rows}) u \
              where {table}.tenant_id = u.tenant_id and {table}.{id} = u.id \
-               and {table}.last_used_at <= u.used_at"
+               and ({table}.last_used_at <= u.used_at or {table}.last_used_at > $2)"
         );
-        execute!(self, AssertSqlSafe(sql), json(uses)?).map(drop)
+        execute!(self, AssertSqlSafe(sql), json(uses)?, latest.as_microsecond()).map(drop)
     }
 
     /// Adds to the counts of days, of the applications that are still there. No day of a

@@ -15,7 +15,7 @@ use super::feed::Place;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{Authorization, Link};
 use super::trouble::{Backoff, Trouble, jittered};
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
 use crate::secrets::Secret;
 
@@ -45,7 +45,7 @@ pub(super) struct Follower {
     pub(super) authorization: Authorization,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) progress: watch::Sender<Progress>,
-    pub(super) clock: Clock,
+    pub(super) steady: SteadyTime,
     pub(super) place: Mutex<Place>,
 }
 
@@ -115,7 +115,7 @@ impl Follower {
     ) -> Result<(), Trouble> {
         let sent = stream.asked.take().unwrap_or_else(|| self.knowledge.now());
         let mut place = self.place();
-        let taken = place.take(message, &self.knowledge, sent, self.clock.now());
+        let taken = place.take(message, &self.knowledge, sent, self.steady.now());
         if let Err(broken) = taken {
             place.lose();
             return Err(Trouble::Refused(broken.to_string()));

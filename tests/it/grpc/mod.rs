@@ -8,6 +8,7 @@ mod ceiling;
 mod credentials;
 mod endpoints;
 mod everyone;
+mod future_tokens;
 mod guarded;
 mod limited;
 mod limits;

@@ -28,7 +28,7 @@ fn used<'a>(credential: &'a Credential, second: i64, address: Option<&str>) -> L
 
 async fn write(store: &Store, uses: &[LastUseOf<'_>]) {
     let mut tx = store.begin().await.unwrap();
-    tx.record_last_use(uses).await.unwrap();
+    tx.record_last_use(uses, now()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -111,7 +111,7 @@ async fn counts_add_up_and_skip_what_is_gone(backend: Backend) {
     for round in 1..=2 {
         let mut tx = fresh.store.begin().await.unwrap();
         let uses = [used(&one, round, None), used(&gone, 9, None), used(&orphan, 9, None)];
-        tx.record_last_use(&uses).await.unwrap();
+        tx.record_last_use(&uses, now()).await.unwrap();
         let usage = [
             (&application.name, day(&one, 1, 1, 10)),
             (&application.name, day(&one, 2, 2, 20)),
