@@ -10,7 +10,7 @@ use crate::error::Result;
 pub struct ApplicationFilter {
     /// Those of these owners.
     pub owners: Owners,
-    /// Those whose display name has this part, whatever its case.
+    /// Those whose display name has this part, as [`fold`](super::folding::fold) has both.
     pub search: String,
     /// Those in this state.
     pub state: Option<State>,
@@ -35,7 +35,7 @@ pub enum ApplicationKey {
     /// The id.
     #[default]
     Name,
-    /// The name for people, in lower case.
+    /// The name for people, folded.
     DisplayName,
     /// When it was created.
     CreateTime,

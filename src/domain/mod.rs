@@ -9,6 +9,7 @@ pub mod client;
 pub mod credential;
 pub mod endpoint;
 pub mod fields;
+pub mod folding;
 pub mod limits;
 pub mod listing;
 pub mod moment;

@@ -48,6 +48,8 @@ const KEY_REFRESH: Duration = Duration::from_secs(30);
 /// How often readiness is asked for the gRPC health service.
 const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
+/// How often names are looked for that a version before has written, and folded.
+const FOLD: Duration = Duration::from_secs(10);
 /// How often revocations of what has ended by itself are forgotten.
 const PURGE: Duration = Duration::from_mins(10);
 /// How often the use of credentials is written: a crash loses this much and what a write
@@ -290,6 +292,7 @@ impl Server {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
         self.every(USAGE, |service| async move { service.write_usage().await });
         self.every(USAGE, |service| async move { service.write_refusals().await });
+        self.every(FOLD, |service| async move { service.fold_names().await.map(drop) });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
         self.every(SWEEP, |service| async move {
             service.sweep();

@@ -13,6 +13,7 @@ mod credentials;
 mod declaration;
 mod endpoints;
 mod failures;
+mod folding;
 mod grants;
 mod history;
 mod limiting;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::FromRow;
 
+use super::folding::{folded_from, search_name};
 use super::row::{At, last_use, limits, limits_text, micros, moment, record};
 use super::{Found, Session, Tx, execute, find_row, list_values, one_value};
 use crate::clock::from_microsecond;
@@ -224,8 +225,9 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, owner_user_id, protected, limits, search_name) values ($1, $2, $3, $4, \
-            $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) on conflict do nothing";
+            updated_at, owner_user_id, protected, limits, search_name, folded_from) values ($1, $2, \
+            $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+            on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
         let inserted = execute!(
             self,
@@ -245,7 +247,8 @@ impl Tx {
             application.owner.user().map(UserId::as_str),
             settings.protected,
             limits_text(settings.limits),
-            search_name(&settings.display_name)
+            search_name(&settings.display_name),
+            folded_from(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -264,7 +267,7 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
-            updated_at = $8, protected = $11, limits = $12, search_name = $13 \
+            updated_at = $8, protected = $11, limits = $12, search_name = $13, folded_from = $14 \
             where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
         let updated = execute!(
@@ -282,7 +285,8 @@ impl Tx {
             application.name.application.as_str(),
             settings.protected,
             limits_text(settings.limits),
-            search_name(&settings.display_name)
+            search_name(&settings.display_name),
+            folded_from(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
         if updated && settings.scopes != before.scopes {
@@ -344,10 +348,4 @@ impl Tx {
         }
         Ok(())
     }
-}
-
-/// The form in which display names are searched and ordered: both databases lower only
-/// what is ASCII alike.
-pub(super) fn search_name(display_name: &str) -> String {
-    display_name.to_lowercase()
 }

@@ -14,6 +14,7 @@ mod credentials;
 mod declaration;
 mod endpoints;
 mod fault;
+mod folding;
 mod policies;
 mod pools;
 mod postgres;

@@ -20,6 +20,7 @@ mod profiles;
 pub(crate) mod raw;
 mod refusals;
 mod revocations;
+mod texts;
 mod tokens;
 mod usage;
 pub(crate) mod warm;

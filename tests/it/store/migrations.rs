@@ -19,6 +19,7 @@ on_both_databases!(
     limits_of_three_columns_are_kept_in_one,
     names_are_found_in_the_order_in_which_they_were_made,
     the_last_use_is_kept,
+    names_of_versions_before_are_folded_beside_the_requests,
 );
 
 /// A database with nothing in it, and its URL for others.
@@ -53,18 +54,32 @@ async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
     let all = Migrator::new(folder).await.unwrap();
     let old = all.iter().filter(|migration| migration.version <= version).cloned().collect();
     let old = Migrator::with_migrations(old);
-    let sql = AssertSqlSafe(sql.to_owned());
     match database {
         Database::Sqlite(_) => {
             let mut connection = SqliteConnection::connect(url).await.unwrap();
             old.run(&mut connection).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
             connection.close().await.unwrap();
         }
         Database::Postgres(_) => {
             let mut connection = PgConnection::connect(url).await.unwrap();
             old.run(&mut connection).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+    }
+    run(database, url, sql).await;
+}
+
+/// Runs SQL beside all servers.
+async fn run(database: &Database, url: &str, sql: &str) {
+    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    match database {
+        Database::Sqlite(_) => {
+            let mut connection = SqliteConnection::connect(url).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+        Database::Postgres(_) => {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
         }
     }
 }
@@ -196,4 +211,62 @@ async fn the_last_use_is_kept(backend: Backend) {
         ("c".to_owned(), Some((5, None))),
     ];
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+/// Some by a version without the folding, and some by one that runs beside the new one.
+async fn names_of_versions_before_are_folded_beside_the_requests(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let row = |id: &str, name: &str, lower: &str| {
+        format!(
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('acme', '{id}', '{name}', '{lower}', '', '', {no}, 0, 1, 0, 0); "
+        )
+    };
+    let mut sql = tenant(no);
+    sql.push_str(&row("plain", "Plain", "plain"));
+    for n in 0..10 {
+        sql.push_str(&row(&format!("s{n}"), &format!("Straße {n}"), &format!("straße {n}")));
+    }
+    at_version(&database, &url, 9, &sql).await;
+
+    let store = migrated(&database).await;
+    let found = async |search: &str| {
+        let mut session = store.read().await.unwrap();
+        first_page(&mut session, search, ApplicationKey::Name, 100).await.len()
+    };
+    assert_eq!((found("STRASSE").await, found("PLAIN").await), (0, 1), "not folded yet");
+    assert!(store.read().await.unwrap().has_unfolded_names().await.unwrap());
+    let fold = async |most: i64| {
+        let mut tx = store.begin().await.unwrap();
+        let count = tx.fold_names(most).await.unwrap();
+        tx.commit().await.unwrap();
+        count
+    };
+    assert_eq!(fold(4).await, 4);
+    if backend == Backend::Postgres {
+        // Two servers at once: none waits for the other, and none folds what the other does.
+        let other = migrated(&database).await;
+        let (mut one, mut two) = (store.begin().await.unwrap(), other.begin().await.unwrap());
+        assert_eq!(one.fold_names(2).await.unwrap(), 2);
+        assert_eq!(two.fold_names(100).await.unwrap(), 4);
+        // One that is stopped on the way leaves its part to the next.
+        drop(one);
+        two.commit().await.unwrap();
+        assert_eq!(fold(100).await, 2);
+    }
+    while fold(4).await > 0 {}
+    assert_eq!((found("STRASSE").await, found("strasse 7").await), (10, 1));
+    assert!(!store.read().await.unwrap().has_unfolded_names().await.unwrap());
+
+    // What a version before writes meanwhile.
+    let old = row("new", "ΟΔΥΣΣΕΥΣ", "οδυσσευς")
+        + "update applications set display_name = 'Ÿ', search_name = 'ÿ' where id = 's0'; \
+           update applications set display_name = 'Plain2', search_name = 'plain2' \
+             where id = 's1'; ";
+    run(&database, &url, &old).await;
+    assert_eq!(fold(100).await, 2);
+    assert_eq!((found("ΟΔΥΣ").await, found("STRASSE").await), (1, 8));
+    assert_eq!((found("ÿ").await, found("PLAIN2").await, fold(100).await), (1, 1, 0));
 }
