@@ -9,6 +9,7 @@ mod credentials;
 mod endpoints;
 mod everyone;
 mod future_tokens;
+mod generated_input;
 mod guarded;
 mod limited;
 mod limits;
