@@ -68,6 +68,14 @@ pub enum Error {
     /// The application can be neither edited nor deleted.
     #[error("{0} is protected: neither it nor its credentials can be edited or deleted")]
     Protected(String),
+    /// What has expired gets no new secret and shows none: it could not work.
+    #[error("{name} has expired, so a secret could not work: {what_to_do}")]
+    Expired {
+        /// What has.
+        name: String,
+        /// What helps.
+        what_to_do: &'static str,
+    },
     /// The secret cannot be told again.
     #[error("the secret of {0} cannot be seen again: {1}")]
     NotViewable(String, &'static str),
@@ -90,7 +98,7 @@ pub enum Error {
     #[error("{0} belongs to Keyward and cannot be changed so")]
     BuiltIn(String),
     /// Other resources stand on this one.
-    #[error("{resource} is in use by {}", listing(.by, *.total))]
+    #[error("{resource} is in use by {}: {remedy}", listing(.by, *.total))]
     InUse {
         /// What was to go.
         resource: String,
@@ -98,6 +106,8 @@ pub enum Error {
         by: Vec<String>,
         /// How many there are in all.
         total: i64,
+        /// What can be done about it.
+        remedy: &'static str,
     },
     /// Two secrets live already.
     #[error(
@@ -114,6 +124,14 @@ pub enum Error {
         what: &'static str,
         /// How long to wait.
         retry_after: Duration,
+    },
+    /// The request is larger than what the method takes.
+    #[error("the request has more than {max_bytes} bytes{form}")]
+    RequestTooLarge {
+        /// The most that there may be.
+        max_bytes: usize,
+        /// Of which form of it, where that is not the one in which it came.
+        form: &'static str,
     },
     /// A limit is reached.
     #[error(
@@ -167,6 +185,20 @@ pub enum Need {
     Permission(String),
     /// A role with all scopes, to give one.
     AllScopes,
+    /// The same, to give an application this one or to get a secret of one that has it.
+    AllScopesFor(String),
+    /// To hold this role, to give it to an application or to get a secret of one that has it.
+    Role(String),
+    /// Roles that may give all that an application was given.
+    AllThatWasGiven,
+    /// One of these permissions, for what this name is; or there is none of this name.
+    Unseen(Vec<String>, String),
+    /// Roles that allow all that this user's allow; or there is no such user.
+    RolesOf(String),
+    /// Another name: this one is taken by what may not be viewed.
+    OtherId(String),
+    /// The platform, which disabled this.
+    PlatformToEnable(String),
 }
 
 impl Display for Need {
@@ -184,6 +216,37 @@ impl Display for Need {
             Self::AllScopes => {
                 f.write_str("a role with all_scopes, which the acting user does not have")
             }
+            Self::AllScopesFor(role) => write!(
+                f,
+                "a role with all_scopes, which the acting user does not have, for the role {role}"
+            ),
+            Self::Role(role) => {
+                write!(f, "the acting user to hold the role {role}, or the permission users.edit")
+            }
+            Self::AllThatWasGiven => f.write_str(
+                "roles that may give all that the application was given, its disabled scopes and \
+                 its roles included",
+            ),
+            Self::Unseen(permissions, name) => {
+                let permissions = permissions.join(" or ");
+                write!(
+                    f,
+                    "the permission {permissions}, which the acting user's roles do not have, \
+                     or {name} does not exist"
+                )
+            }
+            Self::RolesOf(user) => write!(
+                f,
+                "roles that allow all that those of {user} allow, or {user} does not exist"
+            ),
+            Self::OtherId(name) => {
+                write!(f, "another id: the acting user cannot have {name}")
+            }
+            Self::PlatformToEnable(name) => write!(
+                f,
+                "the platform, acting for no user: {name} was disabled by the platform, and only \
+                 the platform can undo that"
+            ),
         }
     }
 }
@@ -197,11 +260,21 @@ impl Error {
         }])
     }
 
-    /// Something on which others stand: how many, and the first few.
+    /// Something on which others stand, and which goes with `force`: how many, and the first few.
     pub fn in_use(resource: impl Display, by: Vec<String>, total: i64) -> Self {
+        Self::in_use_unless(resource, by, total, "set `force` to do it all the same")
+    }
+
+    /// The same where something else than `force` helps.
+    pub fn in_use_unless(
+        resource: impl Display,
+        by: Vec<String>,
+        total: i64,
+        remedy: &'static str,
+    ) -> Self {
         // Errors travel in headers, which are small.
         let by = by.into_iter().take(MOST_TOLD).collect();
-        Self::InUse { resource: resource.to_string(), by, total }
+        Self::InUse { resource: resource.to_string(), by, total, remedy }
     }
 
     /// Logs a fault of ours or of a dependency with its cause, which callers are not told.
@@ -238,8 +311,10 @@ impl Error {
             | Self::AlreadyExists(_)
             | Self::EtagMismatch(_)
             | Self::RotationInProgress { .. }
+            | Self::Expired { .. }
             | Self::Overloaded { .. }
             | Self::RateLimited { .. }
+            | Self::RequestTooLarge { .. }
             | Self::CursorTooOld
             | Self::TooSlow
             | Self::Stopping
@@ -310,7 +385,7 @@ fn summary(violations: &[Violation]) -> String {
 
 fn listing(names: &[String], total: i64) -> String {
     if names.is_empty() {
-        return format!("{total} others");
+        return if total > 0 { format!("{total} others") } else { "others".to_owned() };
     }
     let more = usize::try_from(total).unwrap_or_default().saturating_sub(names.len());
     format!("{}{}", names.join(", "), and_more(more))

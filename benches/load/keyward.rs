@@ -36,7 +36,7 @@ impl Keyward {
         let nobody = Credential { client_id: String::new(), secret: String::new() };
         let mut keyward = Self { folder, settings, ports: [0; 3], process: None, admin: nobody };
         keyward.start_again().await;
-        let printed = keyward.printed().await;
+        let printed = keyward.first_credential().await;
         let exported = |name: &str| {
             let line = format!("export {name}=");
             printed.lines().find_map(|printed| printed.strip_prefix(&line)).unwrap().to_owned()
@@ -73,15 +73,14 @@ impl Keyward {
         watch.elapsed()
     }
 
-    /// What it prints at the first start, a moment after it is ready.
-    async fn printed(&self) -> String {
+    /// What it writes down at the first start, a moment after it is ready.
+    async fn first_credential(&self) -> String {
         let watch = Stopwatch::start();
         loop {
-            let printed = fs::read_to_string(self.folder.path().join("stdout")).unwrap();
-            if printed.lines().count() > 1 && printed.ends_with('\n') {
-                return printed;
+            if let Ok(written) = fs::read_to_string(self.folder.path().join("admin.env")) {
+                return written;
             }
-            assert!(watch.elapsed() < PATIENCE, "keyward prints no credential:\n{}", self.log());
+            assert!(watch.elapsed() < PATIENCE, "keyward makes no credential:\n{}", self.log());
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -96,6 +95,8 @@ impl Keyward {
             }
             command.args(["serve", "--grpc", &grpc, "--http", &http, "--ops", &ops]);
             command.env("KEYWARD_DATA_DIR", self.folder.path()).env("NO_COLOR", "1");
+            // No load balancer has to notice that it stops.
+            command.env("KEYWARD_LIMITS_DRAIN_TIME", "0s");
             command.envs(self.settings.iter().map(|(name, value)| (name, value)));
             command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         })

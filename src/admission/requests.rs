@@ -1,12 +1,12 @@
 //! The memory of requests under way.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::{Admission, SourceState, What};
-use crate::domain::Source;
+use crate::domain::{Client, Source};
 use crate::error::{Error, Result};
 
 /// What a request or stream costs beside the bytes that its client sent: the state that the
@@ -72,6 +72,7 @@ pub struct RequestPermit {
     first_bytes: AtomicUsize,
     arriving: AtomicUsize,
     callers: AtomicUsize,
+    client: OnceLock<Arc<Client>>,
 }
 
 impl Admission {
@@ -101,6 +102,7 @@ impl Gate {
             first_bytes: AtomicUsize::new(if is_taken { FIRST_BYTES } else { 0 }),
             arriving: AtomicUsize::new(if is_taken { size } else { 0 }),
             callers: AtomicUsize::new(0),
+            client: OnceLock::new(),
         }
     }
 
@@ -126,6 +128,17 @@ impl RequestPermit {
     pub fn authenticated(&self) {
         self.is_authenticated.store(true, Ordering::Relaxed);
         self.gate.source.authenticated(self.second);
+    }
+
+    /// The same, of this client.
+    pub fn identified(&self, client: &Arc<Client>) {
+        self.client.get_or_init(|| Arc::clone(client));
+        self.authenticated();
+    }
+
+    /// The client that asks, if that is known by now.
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.client.get()
     }
 
     /// Takes memory for a part of the request. Returns how much of it came out of the budgets

@@ -1,7 +1,6 @@
 //! `keyward application`
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use jiff::Timestamp;
 use prost_types::FieldMask;
 
 use super::application_view::{ApplicationView, DeletedView};
@@ -9,6 +8,7 @@ use super::client::{Authorized, all_pages};
 use super::limits::limit_flags;
 use super::names::Expiry;
 use super::{Connection, Failure, Format, names};
+use crate::domain::Moment;
 use crate::proto::admin as pb;
 use crate::proto::admin::application_service_client::ApplicationServiceClient;
 use crate::proto::admin::list_applications_request::Ownership;
@@ -179,7 +179,7 @@ struct Conditions {
     state: Option<State>,
     /// Those that end within this span, as 30d, or before a moment, or have ended
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
-    expiring: Option<Timestamp>,
+    expiring: Option<Moment>,
     /// `name`, `display_name`, `create_time` or `last_use_time`; ' desc' behind it: the last
     /// first
     #[arg(long, value_name = "ORDER", default_value = "name")]

@@ -27,7 +27,7 @@ pub(super) struct Apply {
     /// The tenant to apply it to [default: the one that the profile names]
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
-    /// Show the difference and change nothing
+    /// Show the difference and change nothing; fails where the real run would
     #[arg(long)]
     dry_run: bool,
     /// Take scopes and roles away even from those that hold them; tokens are revoked

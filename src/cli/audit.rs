@@ -1,12 +1,12 @@
 //! `keyward audit`
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::client::all_pages;
 use super::output::{Format, View, print_json};
 use super::{Connection, Failure, names};
+use crate::domain::Moment;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::Outcome;
 
@@ -52,10 +52,10 @@ struct Conditions {
     action: Option<String>,
     /// From when on: 2027-01-31, 2027-01-31T00:00:00Z, or a span before now as 7d
     #[arg(long, value_name = "TIME", value_parser = names::ago)]
-    since: Option<Timestamp>,
+    since: Option<Moment>,
     /// Until when
     #[arg(long, value_name = "TIME", value_parser = names::ago)]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     /// The oldest first: a story from its beginning
     #[arg(long)]
     oldest_first: bool,

@@ -9,10 +9,11 @@ use crate::server::{build_service, open_store};
 
 /// Make an admin credential, straight in the database: for whoever lost the first
 ///
-/// It is printed once, as two `export` lines. This needs the database and the master key, so it runs where the server runs, with the same settings;
-/// the server may be running. Other admin credentials stay as they are, unless their
-/// application `admin` is disabled, has expired or lost its scope: then it is made anew,
-/// without them.
+/// It is printed once, as two `export` lines, and ends after
+/// `secrets.admin_credential_lifetime`. This needs the database and the master key, so it runs where
+/// the server runs, with the same settings; the server may be running. Other admin credentials
+/// stay as they are, unless their application `admin` is disabled, has expired or lost its scope:
+/// then it is made once more, without them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(keyward bootstrap)\" && keyward tenant list")]
 pub(super) struct Bootstrap {
@@ -29,7 +30,8 @@ impl Bootstrap {
         let credential = service.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;
-        note(&format!("This admin credential of {database} is shown this once:"));
+        let ends = serve::end_of(&credential);
+        note(&format!("This admin credential of {database} is shown this once; {ends}:"));
         serve::print(&credential);
         Ok(())
     }

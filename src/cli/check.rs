@@ -162,7 +162,7 @@ impl Check {
             }),
         };
         let request = pb::CheckAccessRequest {
-            token: presented(self.token)?,
+            token: presented(&self.token)?,
             requirement: Some(requirement),
             items: self.items,
             audience: self.audience,

@@ -1,17 +1,18 @@
 //! Talking to a server, as any client does: a credential is exchanged for a token, and
 //! the token goes with every call.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use super::{Failure, Format, names};
-use crate::domain::Audience;
+use crate::domain::{self, Audience};
 use crate::proto::admin::application_service_client::ApplicationServiceClient;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
 use crate::proto::admin::credential_service_client::CredentialServiceClient;
@@ -23,6 +24,7 @@ use crate::proto::admin::user_service_client::UserServiceClient;
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
+use crate::transport::{GrpcChannel, Probe};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,11 +39,18 @@ pub(super) struct Connection {
         long,
         value_name = "URL",
         env = "KEYWARD_SERVER",
-        default_value = "http://127.0.0.1:50051"
+        default_value = "http://127.0.0.1:50051",
+        value_parser = pasted
     )]
     pub(super) server: String,
     /// The client id to call as
-    #[arg(global = true, long, value_name = "ID", env = "KEYWARD_CLIENT_ID")]
+    #[arg(
+        global = true,
+        long,
+        value_name = "ID",
+        env = "KEYWARD_CLIENT_ID",
+        value_parser = pasted
+    )]
     pub(super) client_id: Option<String>,
     /// Its secret; better in the environment than here, where others see it
     #[arg(
@@ -49,7 +58,8 @@ pub(super) struct Connection {
         long,
         value_name = "SECRET",
         env = "KEYWARD_CLIENT_SECRET",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = pasted
     )]
     pub(super) client_secret: Option<String>,
     /// An API key to call as, in place of a client id and secret
@@ -58,11 +68,18 @@ pub(super) struct Connection {
         long,
         value_name = "KEY",
         env = "KEYWARD_API_KEY",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = pasted
     )]
     pub(super) api_key: Option<String>,
-    /// The user to act for, acme/sam: his roles decide what may be done
-    #[arg(global = true, long, value_name = "NAME", env = "KEYWARD_AS_USER")]
+    /// The user to act for, acme/sam: the user's roles decide what may be done
+    #[arg(
+        global = true,
+        long,
+        value_name = "NAME",
+        env = "KEYWARD_AS_USER",
+        value_parser = pasted
+    )]
     pub(super) as_user: Option<String>,
     /// How to print the result
     #[arg(global = true, long, short, value_enum, default_value_t)]
@@ -70,7 +87,7 @@ pub(super) struct Connection {
 }
 
 /// A channel whose calls carry the caller's token.
-pub(super) type Authorized = InterceptedService<Channel, Bearer>;
+pub(super) type Authorized = InterceptedService<GrpcChannel, Bearer>;
 
 /// Puts the token into every call, and the user to act for and the caller's trace if there
 /// are any.
@@ -97,7 +114,7 @@ impl Interceptor for Bearer {
 
 impl Connection {
     /// A channel without a caller.
-    pub(super) async fn channel(&self) -> Result<Channel, Failure> {
+    pub(super) async fn channel(&self) -> Result<GrpcChannel, Failure> {
         let mut endpoint = Endpoint::from_shared(self.server.clone())
             .map_err(|error| Failure::usage(format!("--server {}: {error}", self.server)))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -106,11 +123,11 @@ impl Connection {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
         }
-        endpoint.connect().await.map_err(|error| {
-            let cause = innermost(&error);
+        GrpcChannel::connect(&endpoint, &Probe::default()).await.map_err(|cause| {
+            let server = &self.server;
             Failure::unreachable(format!(
-                "no server answers at {} ({cause}); start one with `keyward serve`, or set --server",
-                self.server
+                "{server} cannot be used: {cause}; start a server with `keyward serve`, or set \
+                 --server"
             ))
         })
     }
@@ -144,7 +161,7 @@ impl Connection {
     /// Exchanges the credential for an access token.
     pub(super) async fn exchange(
         &self,
-        channel: &Channel,
+        channel: &GrpcChannel,
         scopes: Vec<String>,
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
@@ -197,8 +214,8 @@ impl Connection {
             })),
             _ => Err(Failure::usage(
                 "set KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET (or KEYWARD_API_KEY); the first \
-                 admin credential is printed by the first `keyward serve`, `keyward bootstrap` \
-                 makes another",
+                 `keyward serve` shows the first admin credential, or puts it into the file \
+                 admin.env of its data directory; `keyward bootstrap` makes another",
             )),
         }
     }
@@ -235,10 +252,8 @@ where
     }
 }
 
-/// What is at the bottom of an error: the rest says that something failed.
-fn innermost(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => innermost(source),
-        None => error.to_string(),
-    }
+/// What was pasted into an argument, or stands in a variable with a newline behind it.
+#[expect(clippy::unnecessary_wraps, reason = "clap's parsers can fail")]
+pub(super) fn pasted(text: &str) -> Result<String, Infallible> {
+    Ok(domain::pasted(text).to_owned())
 }

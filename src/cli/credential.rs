@@ -1,7 +1,6 @@
 //! `keyward credential`
 
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::Timestamp;
 use prost_types::{Duration, FieldMask};
 use serde::Serialize;
 
@@ -10,6 +9,7 @@ use super::limits::{LimitsView, limit_flags};
 use super::names::Expiry;
 use super::output::{View, note, print_json, say};
 use super::{Connection, Failure, Format, names};
+use crate::domain::Moment;
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::State;
 use crate::proto::admin::credential_service_client::CredentialServiceClient;
@@ -127,11 +127,11 @@ enum Kind {
 struct Conditions {
     /// Those that end within this span, as 30d, or before a moment, or have ended
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
-    expiring: Option<Timestamp>,
+    expiring: Option<Moment>,
     /// Those neither created nor used for this span, as 90d, or since a moment; with
     /// --expiring, those to which either applies
     #[arg(long, value_name = "SPAN", value_parser = names::ago)]
-    unused: Option<Timestamp>,
+    unused: Option<Moment>,
 }
 
 limit_flags!(LimitFlags, "limit", " with it", "no-limits": "No limits of its own");
@@ -174,6 +174,7 @@ struct CredentialView {
     kind: &'static str,
     display_name: String,
     state: &'static str,
+    disabled_by_platform: bool,
     secrets: Vec<String>,
     viewable: bool,
     last_use_time: Option<String>,
@@ -195,6 +196,7 @@ impl View for CredentialView {
         "kind",
         "display_name",
         "state",
+        "disabled_by_platform",
         "secrets",
         "viewable",
         "last_use_time",
@@ -226,6 +228,7 @@ impl CredentialView {
         Self {
             kind,
             state,
+            disabled_by_platform: credential.disabled_by_platform,
             secrets: credential.secrets.iter().map(masked).collect(),
             viewable: credential.viewable,
             last_use_time: names::moment(credential.last_use_time.as_ref()),

@@ -60,7 +60,7 @@ impl Dev {
         raise_limit();
         let server = tokio::select! {
             server = Server::start(&config, Clock::system()) => server?,
-            () = stop.received() => return Ok(()),
+            _ = stop.received() => return Ok(()),
         };
         let admin = match &server.first_credential {
             Some(first) => first.clone(),
@@ -74,7 +74,7 @@ impl Dev {
                 }
                 failed => failed,
             },
-            () = stop.received() => Ok(()),
+            _ = stop.received() => Ok(()),
         };
         server.shutdown().await;
         telemetry.stop();

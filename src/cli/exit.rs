@@ -34,6 +34,11 @@ impl Failure {
         Self { code: USAGE, message: message.to_string() }
     }
 
+    /// There is nothing that this could be done to.
+    pub(super) fn not_found(message: impl fmt::Display) -> Self {
+        Self { code: NOT_FOUND, message: message.to_string() }
+    }
+
     /// No server answers.
     pub(super) fn unreachable(message: impl fmt::Display) -> Self {
         Self { code: UNREACHABLE, message: message.to_string() }
@@ -56,9 +61,11 @@ impl From<Status> for Failure {
             _ => FAILED,
         };
         let reason = status.get_details_error_info().map(|info| info.reason);
+        // What the server calls by its field, the command line has as a flag.
+        let words = status.message().replace("`force`", "--force");
         let message = match reason {
-            Some(reason) => format!("{} ({reason})", status.message()),
-            None => format!("{} ({})", status.message(), status.code()),
+            Some(reason) => format!("{words} ({reason})"),
+            None => format!("{words} ({})", status.code()),
         };
         Self { code, message }
     }

@@ -29,7 +29,6 @@ mod token;
 mod usage;
 mod user;
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -114,7 +113,7 @@ pub fn run() -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Dev(command) => command.run().await,
+        Command::Dev(command) => Box::pin(command.run()).await,
         Command::Serve(command) => command.run().await,
         Command::Migrate(command) => command.run().await,
         Command::Bootstrap(command) => Box::pin(command.run()).await,
@@ -138,7 +137,10 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Role(command) => command.run().await,
         Command::Audit(command) => command.run().await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut io::stdout());
+            // Into memory first: the generators panic where they cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut script);
+            output::print(&script);
             Ok(())
         }
     }

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use super::Failure;
 use crate::clock::{Clock, later};
 use crate::config::duration;
+use crate::domain::Moment;
 
 /// `acme` or `tenants/acme`.
 pub(super) fn tenant(name: &str) -> String {
@@ -112,12 +113,12 @@ fn expand(name: &str, collections: &[&str]) -> String {
 }
 
 /// A moment, or a span from now (`90d`).
-pub(super) fn ahead(text: &str) -> Result<Timestamp, String> {
+pub(super) fn ahead(text: &str) -> Result<Moment, String> {
     moment_or(text, later)
 }
 
 /// A moment, or a span before now.
-pub(super) fn ago(text: &str) -> Result<Timestamp, String> {
+pub(super) fn ago(text: &str) -> Result<Moment, String> {
     moment_or(text, |now, span| now.saturating_sub(span).unwrap_or(Timestamp::MIN))
 }
 
@@ -125,15 +126,15 @@ pub(super) fn ago(text: &str) -> Result<Timestamp, String> {
 fn moment_or(
     text: &str,
     reach: impl FnOnce(Timestamp, std::time::Duration) -> Timestamp,
-) -> Result<Timestamp, String> {
-    if let Ok(moment) = text.parse::<Timestamp>() {
+) -> Result<Moment, String> {
+    if let Ok(moment) = text.parse::<Moment>() {
         return Ok(moment);
     }
     if let Some(moment) = midnight(text) {
-        return Ok(moment);
+        return Ok(moment.into());
     }
     duration(text)
-        .map(|span| reach(Clock::system().now(), span))
+        .map(|span| reach(Clock::system().now(), span).into())
         .map_err(|_| "must be a moment as 2027-01-31T00:00:00Z, or a span as 90d".to_owned())
 }
 
@@ -144,8 +145,8 @@ fn midnight(text: &str) -> Option<Timestamp> {
 }
 
 /// The day (UTC) of a moment.
-pub(super) fn day(moment: Timestamp) -> String {
-    moment.to_zoned(TimeZone::UTC).date().to_string()
+pub(super) fn day(moment: Moment) -> String {
+    moment.timestamp().to_zoned(TimeZone::UTC).date().to_string()
 }
 
 /// [`ahead`], or `never`.
@@ -162,7 +163,7 @@ pub(super) enum Expiry {
     /// It does not.
     Never,
     /// Then.
-    At(Timestamp),
+    At(Moment),
 }
 
 impl Expiry {
@@ -176,9 +177,8 @@ impl Expiry {
 }
 
 /// A moment as a message.
-pub(super) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
-    let (seconds, nanos) = (moment.as_second(), moment.subsec_nanosecond());
-    prost_types::Timestamp { seconds, nanos }
+pub(super) fn timestamp(moment: Moment) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
 }
 
 /// The words of an option that can be given again; an empty one stands for none.
@@ -237,7 +237,7 @@ pub(super) fn wait(message: Option<&prost_types::Duration>) -> Option<String> {
 
 /// A moment from a message, to the second.
 pub(super) fn moment(message: Option<&prost_types::Timestamp>) -> Option<String> {
-    let moment = Timestamp::from_second(message?.seconds).ok()?;
+    let moment = Moment::new(message?.seconds, 0).ok()?;
     Some(moment.to_string())
 }
 

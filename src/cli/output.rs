@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Failure, names};
+use crate::domain::is_hidden;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -75,16 +76,51 @@ impl Format {
 
 /// Prints JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    line(serde_json::to_string_pretty(value).map_err(Failure::new)?);
+    line(json_escaped(&serde_json::to_string_pretty(value).map_err(Failure::new)?));
     Ok(())
 }
 
-/// Prints a line of the result. Where nobody reads any more (`… | head`), there is
-/// nothing left to do.
+/// Prints lines of the result. What a terminal would obey or hide is escaped: others wrote it.
 pub(super) fn line(text: impl Display) {
-    if writeln!(std::io::stdout(), "{text}").is_err() {
+    print(format!("{}\n", escaped(&text.to_string(), &['\n'])).as_bytes());
+}
+
+/// Prints bytes as they are. Where they are read no longer (`… | head`), there is nothing left
+/// to do.
+pub(super) fn print(bytes: &[u8]) {
+    let mut out = std::io::stdout();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
     }
+}
+
+/// The text with each hidden character written out, but for those that are meant.
+fn escaped(text: &str, meant: &[char]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) && !meant.contains(&c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// JSON that means the same, with each hidden character of its strings written out.
+pub(super) fn json_escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Control characters of ASCII are written out already, or stand between the values.
+        if is_hidden(c) && (c as u32) > 0x7e {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units);
+            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 /// [`line`] with a format.
@@ -98,7 +134,7 @@ pub(super) use say;
 /// Says something beside the result, on standard error. Where that cannot be written, on a disk
 /// that is full, the work goes on.
 pub(super) fn note(sentence: &str) {
-    writeln!(std::io::stderr(), "{sentence}").ok();
+    writeln!(std::io::stderr(), "{}", escaped(sentence, &['\n'])).ok();
 }
 
 fn plain() -> Table {
@@ -124,7 +160,7 @@ fn add_rows(table: &mut Table, member: &str, value: &Value) {
 fn cell(value: &Value, written: fn(&str) -> String) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => written(text),
+        Value::String(text) => escaped(&written(text), &[]),
         Value::Object(parts) => {
             let said =
                 parts.iter().filter(|(_, part)| !matches!(part, Value::Null | Value::Bool(false)));
@@ -137,5 +173,24 @@ fn cell(value: &Value, written: fn(&str) -> String) -> String {
             each.join(" ")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_characters_are_written_out() {
+        let value = Value::String("a\u{202e}b\u{1b}[31m\nc\u{200b}d é".to_owned());
+        let shown = cell(&value, str::to_owned);
+        assert_eq!(shown, "a\\u{202e}b\\u{1b}[31m\\nc\\u{200b}d é");
+        let json = json_escaped(&serde_json::to_string_pretty(&[&value]).unwrap());
+        assert!(json.chars().all(|c| c == '\n' || !is_hidden(c)), "{json}");
+        let read: Vec<Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, [value], "it means the same");
+        let tag = json_escaped("\"\u{e0041}\"");
+        assert_eq!(tag, "\"\\udb40\\udc41\"");
+        assert_eq!(serde_json::from_str::<String>(&tag).unwrap(), "\u{e0041}");
     }
 }

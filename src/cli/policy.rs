@@ -61,15 +61,21 @@ pub(super) struct PolicyFlags {
     default_limits: DefaultLimitFlags,
     #[command(flatten)]
     tenant_limits: TenantLimitFlags,
+    #[command(flatten)]
+    max_limits: MaxLimitFlags,
 }
 
 limit_flags!(
-    DefaultLimitFlags, "default-limit", ", for each application without limits of its own",
+    DefaultLimitFlags, "default-limit", ", for each application",
     "no-default-limits": "No limits for applications without limits of their own"
 );
 limit_flags!(
     TenantLimitFlags, "tenant-limit", ", for all applications together",
     "no-tenant-limits": "No limits for all applications together"
+);
+limit_flags!(
+    MaxLimitFlags, "max-limit", ", the platform's maximum for each application",
+    "no-max-limits": "No maximum of the limits of applications"
 );
 
 #[derive(Clone, Copy, Debug)]
@@ -98,12 +104,14 @@ impl PolicyFlags {
             || self.user_deletion.is_some()
             || self.default_limits.given().is_any()
             || self.tenant_limits.given().is_any()
+            || self.max_limits.given().is_any()
     }
 
     /// A policy with the fields that are given, and the others as they were.
     pub(super) fn onto(self, before: pb::Policy) -> pb::Policy {
         let default_limits = self.default_limits.given().onto(before.default_limits);
         let tenant_limits = self.tenant_limits.given().onto(before.tenant_limits);
+        let max_limits = self.max_limits.given().onto(before.max_limits);
         let owners = self.allowed_owner.iter().filter_map(|owner| match owner {
             AllowedOwner::Any => None,
             AllowedOwner::One(word) => Some(Owner::from(*word).into()),
@@ -111,6 +119,7 @@ impl PolicyFlags {
         let mut policy = pb::Policy {
             default_limits,
             tenant_limits,
+            max_limits,
             api_credentials_disabled: self
                 .api_credentials_disabled
                 .unwrap_or(before.api_credentials_disabled),
@@ -159,6 +168,7 @@ impl From<DeletionWord> for UserDeletion {
 #[derive(Serialize)]
 pub(super) struct PolicyView {
     api_credentials_disabled: bool,
+    api_credentials_disabled_by_platform: bool,
     max_credentials: Option<i64>,
     allowed_owners: Vec<OwnerWord>,
     secrets_viewable: bool,
@@ -166,6 +176,7 @@ pub(super) struct PolicyView {
     max_credential_lifetime: Option<String>,
     default_limits: Option<LimitsView>,
     tenant_limits: Option<LimitsView>,
+    max_limits: Option<LimitsView>,
     user_deletion: DeletionWord,
 }
 
@@ -184,12 +195,14 @@ impl From<pb::Policy> for PolicyView {
                 UserDeletion::Delete => DeletionWord::Delete,
             },
             api_credentials_disabled: policy.api_credentials_disabled,
+            api_credentials_disabled_by_platform: policy.api_credentials_disabled_by_platform,
             max_credentials: unless_zero(policy.max_credentials),
             secrets_viewable: policy.secrets_viewable,
             fixed_fields: policy.fixed_fields,
             max_credential_lifetime: names::seconds(policy.max_credential_lifetime.as_ref()),
             default_limits: policy.default_limits.map(LimitsView::from),
             tenant_limits: policy.tenant_limits.map(LimitsView::from),
+            max_limits: policy.max_limits.map(LimitsView::from),
         }
     }
 }

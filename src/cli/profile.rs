@@ -94,6 +94,7 @@ struct PolicyEntry {
     max_credential_lifetime: Option<String>,
     default_limits: Option<LimitsEntry>,
     tenant_limits: Option<LimitsEntry>,
+    max_limits: Option<LimitsEntry>,
     user_deletion: DeletionWord,
 }
 
@@ -176,7 +177,10 @@ impl PolicyEntry {
             max_credential_lifetime: names::keyed_span("policy.max_credential_lifetime", lifetime)?,
             default_limits: limits("policy.default_limits", self.default_limits)?,
             tenant_limits: limits("policy.tenant_limits", self.tenant_limits)?,
+            max_limits: limits("policy.max_limits", self.max_limits)?,
             user_deletion: UserDeletion::from(self.user_deletion).into(),
+            // Output only.
+            api_credentials_disabled_by_platform: false,
         })
     }
 }

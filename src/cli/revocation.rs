@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::client::{Authorized, all_pages};
-use super::output::{View, say};
+use super::output::{View, json_escaped, line, say};
 use super::{Connection, Failure, Format, ServerOptions, names};
 use crate::clock::Clock;
+use crate::domain;
 use crate::proto::access as pb;
 use crate::proto::access::revocation::Revoked;
 use crate::proto::access::revocation_service_client::RevocationServiceClient;
@@ -18,7 +19,8 @@ use crate::service::Declared;
 /// Revoke all access tokens of a tenant, an application or a credential
 ///
 /// Their secrets and API keys go on working: new tokens can be had at once. With --user all
-/// applications that he owns are meant, with --token-id one token of a credential.
+/// applications that the user owns are meant, with --token-id one token of a credential. Exits
+/// with 3 if the user owns none.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -158,15 +160,25 @@ impl RevokeTokens {
             (Some(user), _) => names::user(user),
             (None, name) => names::resource(name.as_deref().unwrap_or_default()),
         };
-        let token_id = self.token_id.unwrap_or_default();
+        let token_id = domain::pasted(&self.token_id.unwrap_or_default()).to_owned();
+        let is_one = !token_id.is_empty();
         let request = RevokeTokensRequest { name, token_id, reason: self.reason };
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
         let response = client.revoke_tokens(request).await?.into_inner();
         let done = match (&self.user, response.applications) {
+            (Some(user), 0) => {
+                return Err(Failure::not_found(format!(
+                    "no token was revoked: {user} owns no application"
+                )));
+            }
             (Some(_), count) => {
                 format!("the tokens of {count} applications are refused from now on")
             }
-            (None, _) => "they are refused from now on".to_owned(),
+            // The server keeps no list of the tokens that it issued.
+            (None, _) if is_one => {
+                "a token with this id, if there is one, is refused from now on".to_owned()
+            }
+            (None, _) => "its tokens are refused from now on".to_owned(),
         };
         self.connection.output.done(&done);
         Ok(())
@@ -234,7 +246,7 @@ async fn watch(
     while let Some(message) = news.message().await? {
         for row in message.revocations.into_iter().map(RevocationView::from) {
             if output == Format::Json {
-                say!("{}", serde_json::to_string(&row).map_err(Failure::new)?);
+                line(json_escaped(&serde_json::to_string(&row).map_err(Failure::new)?));
             } else {
                 let RevocationView { number, kind, revoked, epoch, .. } = row;
                 say!("{number}  {kind} {revoked}  older than {epoch}");

@@ -82,7 +82,7 @@ struct Fields {
     /// What its holders may do, again for more; on update, in place of those it has ('':
     /// none): applications.VERB.REACH (VERB: view, create, edit, delete, reveal; REACH: own,
     /// account, users), audit.view, catalogue.edit, users.view, users.edit, roles.edit,
-    /// policy.edit
+    /// policy.edit, limits.edit
     #[arg(long, value_name = "PERMISSION")]
     permission: Vec<String>,
     /// A scope its holders may grant, again for more; on update, in place of those it has

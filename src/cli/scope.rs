@@ -118,6 +118,7 @@ struct ScopeView {
     domain: String,
     family: String,
     disabled: bool,
+    disabled_by_platform: bool,
     create_time: Option<String>,
     update_time: Option<String>,
     etag: String,
@@ -133,6 +134,7 @@ impl View for ScopeView {
         "domain",
         "family",
         "disabled",
+        "disabled_by_platform",
         "create_time",
         "update_time",
         "etag",
@@ -152,6 +154,7 @@ impl From<pb::Scope> for ScopeView {
             domain: scope.domain,
             family: scope.family,
             disabled: scope.disabled,
+            disabled_by_platform: scope.disabled_by_platform,
             etag: scope.etag,
         }
     }

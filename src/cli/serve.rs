@@ -1,19 +1,27 @@
 //! `keyward serve`
 
+use std::fs::DirBuilder;
+use std::io::IsTerminal;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
 use clap::Args;
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{note, say};
 use super::{Failure, ServerOptions};
 use crate::clock::Clock;
-use crate::server::{Server, raise_limit};
+use crate::server::{Server, raise_limit, write_private};
 use crate::service::FirstCredential;
 use crate::telemetry::Telemetry;
 
 /// Serve gRPC, OAuth over HTTP, and health and metrics
 ///
-/// Until told to stop (SIGINT or SIGTERM). The first start makes the database, the keys, and the first admin
-/// credential, which is printed to standard output once.
+/// SIGTERM drains connections, then stops; SIGINT stops without draining; a second signal stops at
+/// once. The first start makes the database, the keys, and the first admin credential. It is shown
+/// once: on standard output if that is a terminal, or else in the file admin.env of the data
+/// directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,11 +40,10 @@ impl Serve {
         raise_limit();
         let server = tokio::select! {
             server = Server::start(&config, Clock::system()) => server?,
-            () = stop.received() => return Ok(()),
+            _ = stop.received() => return Ok(()),
         };
         if let Some(first) = &server.first_credential {
-            note("This is the first start. The admin credential below is shown this once:");
-            print(first);
+            hand_over(first, &config.data_dir);
         }
         tracing::info!(
             grpc = %server.grpc,
@@ -46,18 +53,82 @@ impl Serve {
             database = %config.database.url,
             "serving"
         );
-        stop.received().await;
+        if stop.received().await == Stop::InOrder {
+            tracing::info!("draining");
+            tokio::select! {
+                () = server.drain() => {}
+                _ = stop.received() => {
+                    tracing::info!("stopping at once");
+                    server.shutdown_unless(std::future::ready(())).await;
+                    telemetry.stop();
+                    return Ok(());
+                }
+            }
+        }
         tracing::info!("stopping");
-        server.shutdown().await;
+        server.shutdown_unless(stop.received().map(drop)).await;
         telemetry.stop();
         Ok(())
     }
 }
 
+/// The file with the first admin credential, in the data folder.
+const ADMIN_FILE: &str = "admin.env";
+
+/// Shows the first admin credential, once: on a terminal, or else in a file of its own. Logs of
+/// containers are kept, and read by many.
+fn hand_over(first: &FirstCredential, folder: &Path) {
+    let ends = end_of(first);
+    if std::io::stdout().is_terminal() {
+        note(&format!(
+            "This is the first start. This admin credential is shown this once; {ends}:"
+        ));
+        print(first);
+        return;
+    }
+    let file = folder.join(ADMIN_FILE);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    match made.and_then(|()| write_private(&file, &exports(first))) {
+        Ok(()) => tracing::info!(
+            file = %file.display(),
+            "this is the first start: the file has the admin credential, and nothing else does; \
+             {ends}; keep it in a safe place and delete the file"
+        ),
+        Err(error) => tracing::error!(
+            file = %file.display(),
+            %error,
+            "the first admin credential could not be written; make another with `keyward bootstrap`"
+        ),
+    }
+}
+
+/// When it ends, in words.
+pub(super) fn end_of(credential: &FirstCredential) -> String {
+    match credential.expires_at {
+        Some(end) => format!("it ends at {end:.0}"),
+        None => "it has no end".to_owned(),
+    }
+}
+
+/// A credential as a shell takes it.
+fn exports(credential: &FirstCredential) -> String {
+    let FirstCredential { client_id, client_secret, .. } = credential;
+    let secret = client_secret.expose();
+    format!("export KEYWARD_CLIENT_ID={client_id}\nexport KEYWARD_CLIENT_SECRET={secret}\n")
+}
+
 /// Prints a credential as a shell takes it.
 pub(super) fn print(credential: &FirstCredential) {
-    say!("export KEYWARD_CLIENT_ID={}", credential.client_id);
-    say!("export KEYWARD_CLIENT_SECRET={}", credential.client_secret.expose());
+    say!("{}", exports(credential).trim_end());
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Connections are drained first: SIGTERM, which supervisors send.
+    InOrder,
+    /// SIGINT, which people send.
+    Now,
 }
 
 /// The signals that tell a process to stop. From its making on they kill no more, so it
@@ -80,10 +151,10 @@ impl StopSignal {
     }
 
     /// Waits for one of them.
-    pub(super) async fn received(&mut self) {
+    pub(super) async fn received(&mut self) -> Stop {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Stop::InOrder,
+            _ = self.interrupt.recv() => Stop::Now,
         }
     }
 }

@@ -44,7 +44,7 @@ enum Command {
         #[command(flatten)]
         fields: Fields,
         #[command(flatten)]
-        policy: PolicyFlags,
+        policy: Box<PolicyFlags>,
     },
     /// Change what is given of a tenant and its policy, and tell what is there already and
     /// the policy would not allow any more
@@ -64,7 +64,7 @@ Examples:
         #[arg(long, default_value = "", hide_default_value = true)]
         etag: String,
         #[command(flatten)]
-        policy: PolicyFlags,
+        policy: Box<PolicyFlags>,
     },
     /// Delete a tenant
     #[command(after_help = "Example:\n  keyward tenant delete acme --force")]
@@ -222,7 +222,7 @@ async fn update(
     calls: &mut TenantServiceClient<Authorized>,
     mut tenant: pb::Tenant,
     mut paths: Vec<String>,
-    policy: PolicyFlags,
+    policy: Box<PolicyFlags>,
 ) -> Result<Option<pb::Tenant>, Failure> {
     if policy.are_given() {
         let request = pb::GetTenantRequest { name: tenant.name.clone() };

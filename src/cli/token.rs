@@ -6,9 +6,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::output::{View, print_json, say};
+use super::output::{View, note, print_json, say};
 use super::{Connection, Failure, Format, names};
 use crate::clock::Clock;
+use crate::domain::pasted;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
@@ -33,16 +34,22 @@ pub(super) struct Token {
 
 /// Check an access token against the server's published keys, and print its claims
 ///
-/// As a service would that never asks the server: signature, issuer, expiry. Whether it was
-/// revoked only `introspect` can tell.
+/// As a service would that never asks the server: the signature and the expiry, and with
+/// --issuer and --audience who made it and whom it is for. What was not checked is said on
+/// standard error. Whether it was revoked only `introspect` can tell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  keyward verify \"$(keyward token)\"")]
+#[command(after_help = "\
+Example:
+  keyward verify \"$(keyward token)\" --issuer https://id.example.com --audience acme")]
 pub(super) struct Verify {
     /// The token, or - to read it from standard input
     token: String,
-    /// The issuer it must be from [default: whichever it names]
+    /// The issuer it must be from [default: not checked]
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
+    /// The audience it must be for [default: not checked]
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Option<String>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -57,7 +64,10 @@ pub(super) struct Introspect {
     connection: Connection,
 }
 
-/// Revoke an access token (RFC 7009). An API key is revoked by deleting its credential.
+/// Revoke an access token (RFC 7009)
+///
+/// Exits with 3 if no token was revoked: it is malformed, unknown to the server, expired, or was
+/// revoked before. An API key is revoked by deleting its credential.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward revoke - < token.txt")]
 pub(super) struct Revoke {
@@ -160,8 +170,29 @@ impl Token {
 
 impl Verify {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = presented(self.token)?;
-        print_json(&verify(&self.connection, &token, self.issuer.as_deref()).await?)
+        let token = presented(&self.token)?;
+        let claims = verify(&self.connection, &token, self.issuer.as_deref()).await?;
+        let audiences = claims.aud.as_slice();
+        match &self.audience {
+            Some(audience) if !audiences.contains(audience) => {
+                return Err(Failure::new(format!(
+                    "the token is for {}, and not for {audience}",
+                    audiences.join(", ")
+                )));
+            }
+            _ => {}
+        }
+        let mut unchecked = Vec::new();
+        if self.issuer.is_none() {
+            unchecked.push(format!("the issuer (--issuer), which it says is {}", claims.iss));
+        }
+        if self.audience.is_none() {
+            let audiences = audiences.join(", ");
+            unchecked.push(format!("the audience (--audience), which it says is {audiences}"));
+        }
+        unchecked.push("whether it was revoked (keyward introspect)".to_owned());
+        note(&format!("not checked: {}", unchecked.join("; ")));
+        print_json(&claims)
     }
 }
 
@@ -193,7 +224,7 @@ fn named_issuer(token: &str) -> Option<String> {
 
 impl Introspect {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = presented(self.token)?;
+        let token = presented(&self.token)?;
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
         let response = client.introspect_token(IntrospectTokenRequest { token }).await?;
         self.connection.output.one(&InfoView::from(response.into_inner()))
@@ -202,9 +233,15 @@ impl Introspect {
 
 impl Revoke {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = presented(self.token)?;
+        let token = presented(&self.token)?;
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
-        client.revoke_token(RevokeTokenRequest { token }).await?;
+        let answer = client.revoke_token(RevokeTokenRequest { token }).await?.into_inner();
+        if !answer.revoked {
+            return Err(Failure::not_found(
+                "no token was revoked: the server knows no live token like this one; it may be \
+                 incomplete, expired, or revoked before",
+            ));
+        }
         self.connection.output.done("the token is refused from now on");
         Ok(())
     }
@@ -223,12 +260,15 @@ async fn jwks(connection: &Connection) -> Result<String, Failure> {
     Ok(client.get_jwks(GetJwksRequest {}).await?.into_inner().jwks)
 }
 
-/// The token, or what standard input has.
-pub(super) fn presented(token: String) -> Result<String, Failure> {
-    if token != "-" {
-        return Ok(token);
-    }
+/// The token, or what standard input has, without what came along when it was pasted.
+pub(super) fn presented(token: &str) -> Result<String, Failure> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(Failure::new)?;
-    Ok(text.trim().to_owned())
+    let token = match pasted(token) {
+        "-" => {
+            std::io::stdin().read_to_string(&mut text).map_err(Failure::new)?;
+            pasted(&text)
+        }
+        token => token,
+    };
+    if token.is_empty() { Err(Failure::usage("the token is empty")) } else { Ok(token.to_owned()) }
 }

@@ -1,11 +1,11 @@
 //! `keyward usage`
 
 use clap::Args;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::output::View;
 use super::{Connection, Failure, names};
+use crate::domain::Moment;
 use crate::proto::admin::ListApplicationUsageRequest;
 use crate::proto::admin::list_application_usage_response::Day;
 
@@ -24,10 +24,10 @@ pub(super) struct Usage {
     application: String,
     /// From which day on: 2027-01-31, or a span before now as 30d [default: 30 days in all]
     #[arg(long, value_name = "DAY", value_parser = names::ago)]
-    since: Option<Timestamp>,
+    since: Option<Moment>,
     /// Until which day, itself included [default: today]
     #[arg(long, value_name = "DAY", value_parser = names::ago)]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     #[command(flatten)]
     connection: Connection,
 }

@@ -43,8 +43,8 @@ Example:
     Create {
         /// The tenant: acme
         tenant: String,
-        /// His id on the platform, an email address for instance: 1 to 128 of
-        /// A-Z a-z 0-9 . _ ~ @ + = -
+        /// Their id at the identity provider: auth0|5f7c, sam@example.com. 1 to 255 printable ASCII
+        /// characters without /; percent-encode the rest
         #[arg(long)]
         id: String,
         #[command(flatten)]
@@ -122,6 +122,7 @@ struct UserView {
     display_name: String,
     roles: Vec<String>,
     disabled: bool,
+    disabled_by_platform: bool,
     create_time: Option<String>,
     update_time: Option<String>,
     etag: String,
@@ -129,8 +130,16 @@ struct UserView {
 
 impl View for UserView {
     const COLUMNS: &'static [&'static str] = &["name", "display_name", "disabled", "roles"];
-    const MEMBERS: &'static [&'static str] =
-        &["name", "display_name", "roles", "disabled", "create_time", "update_time", "etag"];
+    const MEMBERS: &'static [&'static str] = &[
+        "name",
+        "display_name",
+        "roles",
+        "disabled",
+        "disabled_by_platform",
+        "create_time",
+        "update_time",
+        "etag",
+    ];
 }
 
 impl From<pb::User> for UserView {
@@ -142,6 +151,7 @@ impl From<pb::User> for UserView {
             display_name: user.display_name,
             roles: user.roles,
             disabled: user.disabled,
+            disabled_by_platform: user.disabled_by_platform,
             etag: user.etag,
         }
     }

@@ -2,7 +2,7 @@
 //! a dotted key: `grpc.listen` is `listen` of `[grpc]` in the file and
 //! `KEYWARD_GRPC_LISTEN` in the environment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::domain::Fault;
 pub struct Layers {
     file: Option<(PathBuf, Table)>,
     environment: HashMap<String, String>,
+    /// Variables whose values are not UTF-8.
+    unreadable: HashSet<String>,
     flags: BTreeMap<&'static str, (&'static str, String)>,
 }
 
@@ -64,11 +66,16 @@ impl Layers {
         mut self,
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Self {
-        let ours = variables.filter_map(|(name, value)| {
-            let name = name.into_string().ok()?;
-            name.starts_with("KEYWARD_").then(|| (name, value.to_string_lossy().into_owned()))
-        });
-        self.environment.extend(ours);
+        for (name, value) in variables {
+            let Ok(name) = name.into_string() else { continue };
+            if !name.starts_with("KEYWARD_") {
+                continue;
+            }
+            match value.into_string() {
+                Ok(value) => drop(self.environment.insert(name, value)),
+                Err(_) => drop(self.unreadable.insert(name)),
+            }
+        }
         self
     }
 
@@ -195,12 +202,22 @@ impl Reader {
         self.settings.push(Setting { key, value, source });
     }
 
-    /// The value of the last layer that has one, and which that is.
+    /// The value of the last layer that has one, and which that is. A newline behind it came
+    /// along with a file or a paste.
     fn find(&mut self, key: &'static str) -> Option<(String, String)> {
+        let (value, source) = self.find_as_given(key)?;
+        Some((value.trim().to_owned(), source))
+    }
+
+    fn find_as_given(&mut self, key: &'static str) -> Option<(String, String)> {
         if let Some((flag, value)) = self.layers.flags.get(key) {
             return Some((value.clone(), (*flag).to_owned()));
         }
         let variable = format!("KEYWARD_{}", key.replace('.', "_").to_uppercase());
+        if self.layers.unreadable.contains(&variable) {
+            self.faults.push(format!("{key} is not UTF-8 ({variable})"));
+            return None;
+        }
         if let Some(value) = self.layers.environment.get(&variable) {
             return Some((value.clone(), variable));
         }
@@ -209,6 +226,7 @@ impl Reader {
         match lookup(table, key)? {
             Value::String(text) => Some((text.clone(), source)),
             Value::Integer(number) => Some((number.to_string(), source)),
+            Value::Float(number) => Some((number.to_string(), source)),
             Value::Boolean(flag) => Some((flag.to_string(), source)),
             _ => {
                 self.faults.push(format!("{key} must be a string or a number ({source})"));

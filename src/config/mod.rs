@@ -4,20 +4,17 @@
 mod layers;
 mod sampling;
 mod sources;
+mod values;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-use tracing_subscriber::EnvFilter;
-
 pub use layers::{Faults, Layers, Setting};
 pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
+pub use values::duration;
 
-use crate::domain::Fault;
 use crate::keys::SigningAlgorithm;
 use crate::limiter::Rate;
 use crate::redis::{RedisUrl, Timeouts};
@@ -25,6 +22,10 @@ use crate::revocation;
 use crate::secrets::{MasterKey, Prefixes, Queue};
 use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
+use values::{
+    acquire_timeout, admin_lifetime, failure_window, http_url, issuer, key_prefix, listen,
+    log_directives, log_format, path, positive, prefix, request_memory, span, switch, within,
+};
 
 /// What is in force.
 #[derive(Clone, Debug)]
@@ -115,6 +116,8 @@ pub struct SecretsConfig {
     pub failure_budget: Option<Rate>,
     /// How many of all clients may come from one source; `None`: any number.
     pub source_failure_budget: Option<Rate>,
+    /// How long admin credentials work that Keyward makes itself; `None`: without end.
+    pub admin_lifetime: Option<Duration>,
 }
 
 /// Bounds of requests and connections.
@@ -122,6 +125,8 @@ pub struct SecretsConfig {
 pub struct Limits {
     /// The longest that a request may take.
     pub request_timeout: Duration,
+    /// How long the server goes on answering, and says that it is not ready, before it stops.
+    pub drain_time: Duration,
     /// How long requests under way may take to end when the server stops.
     pub shutdown_grace: Duration,
     /// How long a connection lives, give or take a tenth.
@@ -145,6 +150,8 @@ pub struct TelemetryConfig {
     pub log: String,
     /// How.
     pub log_format: LogFormat,
+    /// Whether each request has a line in the log.
+    pub access_log: bool,
     /// Where traces go over OTLP/gRPC; `None`: nowhere.
     pub otlp_endpoint: Option<String>,
     /// Which requests are traced.
@@ -172,9 +179,9 @@ impl Config {
             issuer,
             master_key: master_key(r, &data_dir),
             listen: Listen {
-                grpc: r.get("grpc.listen", "127.0.0.1:50051", parsed),
-                http: r.get("http.listen", "127.0.0.1:8080", parsed),
-                ops: r.get("ops.listen", "127.0.0.1:9464", parsed),
+                grpc: r.get("grpc.listen", "127.0.0.1:50051", listen),
+                http: r.get("http.listen", "127.0.0.1:8080", listen),
+                ops: r.get("ops.listen", "127.0.0.1:9464", listen),
             },
             trusted_proxies: r.get("trusted_proxies", "", TrustedProxies::parse),
             database: DatabaseConfig {
@@ -182,7 +189,7 @@ impl Config {
                 pool: PoolOptions {
                     max_connections: r
                         .get("database.max_connections", "16", |v| within(v, 3, 1000)),
-                    acquire_timeout: r.get("database.acquire_timeout", "10s", positive),
+                    acquire_timeout: r.get("database.acquire_timeout", "10s", acquire_timeout),
                 },
             },
             redis: RedisConfig {
@@ -204,6 +211,7 @@ impl Config {
                 },
                 failure_budget,
                 source_failure_budget,
+                admin_lifetime: r.get("secrets.admin_credential_lifetime", "30d", admin_lifetime),
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
             revocations: revocation::Options {
@@ -212,7 +220,8 @@ impl Config {
             },
             limits: Limits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),
-                shutdown_grace: r.get("limits.shutdown_grace", "20s", duration),
+                drain_time: r.get("limits.drain_time", "5s", span),
+                shutdown_grace: r.get("limits.shutdown_grace", "20s", span),
                 connection_age: r.get("limits.connection_age", "30m", positive),
                 max_connections: r.get("limits.max_connections", "4096", |v| within(v, 1, 1 << 20)),
                 source_connections: r
@@ -224,6 +233,7 @@ impl Config {
             telemetry: TelemetryConfig {
                 log: r.get("telemetry.log", "info", log_directives),
                 log_format: r.get("telemetry.log_format", "text", log_format),
+                access_log: r.get("telemetry.access_log", "false", switch),
                 otlp_endpoint: r.optional("telemetry.otlp_endpoint", http_url),
                 trace_sampling: r.get("telemetry.trace_sampling", "always", TraceSampling::parse),
             },
@@ -261,58 +271,6 @@ fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
     r.url("database.url", Database::parse).unwrap_or(default).behind(pooler)
 }
 
-fn parsed(value: &str) -> Result<SocketAddr, Fault> {
-    value.parse().map_err(|_| Fault::new("must be an address and port, as 127.0.0.1:8080"))
-}
-
-fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
-where
-    T: std::str::FromStr + PartialOrd + fmt::Display + Copy,
-{
-    value
-        .parse()
-        .ok()
-        .filter(|number| (&least..=&most).contains(&number))
-        .ok_or_else(|| Fault::new(format!("must be a whole number from {least} to {most}")))
-}
-
-/// A span of time as people write it: `30s`, `15m`, `1h 30m`, `30d`.
-pub fn duration(value: &str) -> Result<Duration, Fault> {
-    let wrong = || Fault::new("must be a span of time that is not negative, as 30s, 15m or 24h");
-    // Calendar days are ambiguous to jiff; here a day is 24 hours.
-    let text = match value.trim().strip_suffix('d') {
-        Some(days) => {
-            let days: u32 = days.trim().parse().map_err(|_| wrong())?;
-            return Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
-        }
-        None => value,
-    };
-    let span: SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(span).map_err(|_| wrong())
-}
-
-/// A span of time in which something can happen.
-fn positive(value: &str) -> Result<Duration, Fault> {
-    duration(value).and_then(|span| {
-        if span.is_zero() { Err(Fault::new("must be more than nothing")) } else { Ok(span) }
-    })
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of the parsers that a setting can have")]
-fn path(value: &str) -> Result<PathBuf, Fault> {
-    Ok(value.into())
-}
-
-fn prefix(value: &str) -> Result<String, Fault> {
-    let fits = (1..=16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
-    fits.then(|| value.to_owned()).ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
-}
-
-/// One large request, a profile, must fit into the part that one source may take.
-fn request_memory(value: &str) -> Result<usize, Fault> {
-    within(value, 64 << 20, 64 << 30)
-}
-
 /// Of one client from one source, and of all clients from one source.
 fn failure_budgets(r: &mut Reader) -> (Option<Rate>, Option<Rate>) {
     let of_client = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
@@ -320,68 +278,4 @@ fn failure_budgets(r: &mut Reader) -> (Option<Rate>, Option<Rate>) {
     let window = r.get("secrets.wrong_secrets_window", "1m", failure_window);
     let budget = |most| (most > 0).then(|| Rate::new(most, window));
     (budget(of_client), budget(of_source))
-}
-
-fn key_prefix(value: &str) -> Result<String, Fault> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_:.".contains(&b);
-    let fits = (1..=64).contains(&value.len()) && value.bytes().all(allowed);
-    fits.then(|| value.to_owned())
-        .ok_or_else(|| Fault::new("must be 1 to 64 letters, digits and - _ : ."))
-}
-
-fn failure_window(value: &str) -> Result<Duration, Fault> {
-    let most = Duration::from_hours(24);
-    positive(value).and_then(|span| {
-        if span <= most { Ok(span) } else { Err(Fault::new("must be at most 24h")) }
-    })
-}
-
-fn http_url(value: &str) -> Result<String, Fault> {
-    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    let well_formed = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-        && value.parse::<axum::http::Uri>().is_ok();
-    well_formed
-        .then(|| value.to_owned())
-        .ok_or_else(|| Fault::new("must be an http:// or https:// URL"))
-}
-
-/// RFC 8414: a URL without query and fragment.
-fn issuer(value: &str) -> Result<String, Fault> {
-    http_url(value).and_then(|url| {
-        if url.contains(['?', '#', '{', '}', '*']) || url.contains("/:") {
-            let what = "must have no query and no fragment, and a path without { } * and /:";
-            Err(Fault::new(what))
-        } else {
-            Ok(url)
-        }
-    })
-}
-
-fn log_directives(value: &str) -> Result<String, Fault> {
-    EnvFilter::try_new(value)
-        .map(|_| value.to_owned())
-        .map_err(|error| Fault::new(format!("must be a level or tracing directives: {error}")))
-}
-
-fn log_format(value: &str) -> Result<LogFormat, Fault> {
-    match value {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(Fault::new("must be text or json")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_of_time_are_read_as_people_write_them() {
-        for (text, seconds) in [("30s", 30), ("15m", 900), ("1h 30m", 5400), ("30d", 2_592_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for bad in ["", "15", "-5s", "1y", "soon"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -3,11 +3,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName};
 
-use crate::domain::Fault;
+use crate::domain::{Fault, parse_address};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -25,7 +24,8 @@ struct Network {
 impl TrustedProxies {
     /// Reads addresses and networks, separated by commas or spaces: `10.0.0.0/8, ::1`.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let each = text.split([',', ' ']).filter(|one| !one.is_empty());
+        let each =
+            text.split(|c: char| c == ',' || c.is_whitespace()).filter(|one| !one.is_empty());
         each.map(Network::parse).collect::<Result<_, _>>().map(Self)
     }
 
@@ -44,7 +44,7 @@ impl TrustedProxies {
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         for line in lines.filter_map(|line| line.to_str().ok()) {
             for hop in line.rsplit(',') {
-                let Some(address) = address(hop.trim()) else {
+                let Some(address) = parse_address(hop) else {
                     return source;
                 };
                 source = SocketAddr::new(address, 0);
@@ -57,12 +57,6 @@ impl TrustedProxies {
     }
 }
 
-/// An address, which some write with the port.
-fn address(hop: &str) -> Option<IpAddr> {
-    let with_port = || SocketAddr::from_str(hop).map(|address| address.ip());
-    IpAddr::from_str(hop).or_else(|_| with_port()).map(|address| address.to_canonical()).ok()
-}
-
 impl Network {
     fn parse(text: &str) -> Result<Self, Fault> {
         let wrong =
@@ -71,7 +65,10 @@ impl Network {
             Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let address = match bits {
+            Some(_) => address.parse().map_err(|_| wrong())?,
+            None => parse_address(address).ok_or_else(wrong)?,
+        };
         let (most, more) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
         let bits = bits.unwrap_or(most);
         if bits > most {
@@ -126,6 +123,8 @@ mod tests {
         assert_eq!(source("10.0.0.0/8", "10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["192.0.2.1:4711"]), "192.0.2.1");
         assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
+        assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["[2001:db8::1]"]), "2001:db8::1");
+        assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["fe80::1%eth0"]), "fe80::1");
     }
 
     #[test]
@@ -140,6 +139,8 @@ mod tests {
 
     #[test]
     fn a_network_is_well_formed() {
+        let one = TrustedProxies::parse("192.0.2.7:443\n[2001:db8::1]:443, fe80::1%eth0").unwrap();
+        assert_eq!(one, TrustedProxies::parse("192.0.2.7 2001:db8::1 fe80::1").unwrap());
         for bad in ["10.0.0.0/33", "fd00::/129", "example.com", "10.0.0.0/x", "10.0.0.0/"] {
             assert!(TrustedProxies::parse(bad).is_err(), "{bad}");
         }

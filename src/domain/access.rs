@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::policy::words;
-use super::{Audience, Client, CredentialName, Fault, Limits, Rate, RoleId, ScopeSet};
+use super::{Audience, Client, CredentialName, Fault, Limits, Moment, Rate, RoleId, ScopeSet};
 use crate::error::Result;
 
 /// Scopes that a request needs: all of some, and one of others.
@@ -102,7 +100,7 @@ pub struct Principal {
     /// The token's id; an API key has none.
     pub token_id: Option<String>,
     /// When it ends.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
 }
 
 /// The answer to a question.
@@ -180,6 +178,9 @@ pub struct LimitsOf {
     pub level: LimitLevel,
     /// A resource name, or an endpoint of one application.
     pub name: String,
+    /// Which application of this name it is, as [`Application::life`](super::Application::life);
+    /// 0 for anything else. What an earlier one has used is not counted for it.
+    pub life: i64,
     /// The limits.
     pub limits: Limits,
 }
@@ -198,26 +199,21 @@ impl Client {
     /// The limits that hold for it: its own, its application's or else the policy's, and
     /// those of the tenant as a whole.
     pub fn limits(&self) -> Vec<LimitsOf> {
-        let tenant_limits = self.tenant.settings.policy.tenant_limits;
-        let of = |level, name: &dyn Fn() -> String, limits: Option<Limits>| {
-            limits.map(|limits| LimitsOf { level, name: name(), limits })
-        };
-        [
-            of(
-                LimitLevel::Credential,
-                &|| self.name.to_string(),
-                self.credential_limits.as_deref().copied(),
-            ),
-            of(
-                LimitLevel::Application,
-                &|| self.subject.to_string(),
-                self.application_limits.as_deref().copied(),
-            ),
-            of(LimitLevel::Tenant, &|| self.tenant.id.name(), tenant_limits),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let tenant = &self.tenant;
+        let mut all = Vec::new();
+        if let Some(limits) = self.credential_limits.as_deref().copied() {
+            let (level, name) = (LimitLevel::Credential, self.name.to_string());
+            all.push(LimitsOf { level, name, life: 0, limits });
+        }
+        for limits in self.application_limits.iter().copied() {
+            let (level, name) = (LimitLevel::Application, self.subject.to_string());
+            all.push(LimitsOf { level, name, life: self.application_life, limits });
+        }
+        if let Some(limits) = tenant.settings.policy.tenant_limits {
+            let (level, name) = (LimitLevel::Tenant, tenant.id.name());
+            all.push(LimitsOf { level, name, life: 0, limits });
+        }
+        all
     }
 }
 
@@ -260,6 +256,7 @@ mod tests {
         let of = |items: i64, observe_only| LimitsOf {
             level: LimitLevel::Tenant,
             name: String::new(),
+            life: 0,
             limits: Limits { items_per_request: Some(items), observe_only, ..Limits::default() },
         };
         assert_eq!(most_items(&[]), None);

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::policy::words;
 use super::{
-    ApplicationName, Fault, Field, LastUse, Limits, Record, RoleId, ScopeSet, State, TenantId,
-    UserId, UserName, ends_earlier,
+    ApplicationName, Fault, Field, LastUse, Limits, Moment, Record, RoleId, ScopeSet, State,
+    TenantId, UserId, UserName, ends_earlier,
 };
 use crate::error::Result;
 
@@ -31,6 +31,9 @@ pub struct Application {
     pub last_use: Option<LastUse>,
     /// Raised to revoke every token of the application.
     pub epoch: i64,
+    /// Which application of this name it is, by the number of the event that ended the one
+    /// before; 0: there was none.
+    pub life: i64,
     /// Version and times.
     pub record: Record,
 }
@@ -137,6 +140,7 @@ pub fn effective_scopes(
 
 /// What can be changed of an application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, in any mixture")]
 pub struct ApplicationSettings {
     /// A name for people.
     pub display_name: String,
@@ -147,13 +151,17 @@ pub struct ApplicationSettings {
     /// The scopes it was given.
     pub scopes: ScopeSet,
     /// From then on it is refused.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Whether it is refused.
     pub disabled: bool,
+    /// Whether the platform disabled it: then no user enables it.
+    pub disabled_by_platform: bool,
     /// The roles it was given.
     pub roles: BTreeSet<RoleId>,
     /// Its own limits.
     pub limits: Option<Limits>,
+    /// Whether they were given by one who may lift the policy's default, and do.
+    pub limits_lifted: bool,
     /// Whether it can be neither edited nor deleted.
     pub protected: bool,
 }
@@ -170,7 +178,7 @@ pub struct ApplicationPatch {
     /// New scopes, in place of the old ones.
     pub scopes: Option<ScopeSet>,
     /// New expiry; `Some(None)` is never.
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: Option<Option<Moment>>,
     /// New state.
     pub disabled: Option<bool>,
     /// New roles, in place of the old ones.
@@ -179,6 +187,28 @@ pub struct ApplicationPatch {
     pub limits: Option<Option<Limits>>,
     /// New protection.
     pub protected: Option<bool>,
+}
+
+impl ApplicationPatch {
+    /// The fields that it sets, whatever they were.
+    pub fn fields(&self) -> Vec<Field> {
+        let fields = [
+            (Field::DisplayName, self.display_name.is_some()),
+            (Field::Description, self.description.is_some()),
+            (Field::ContactEmail, self.contact_email.is_some()),
+            (Field::Scopes, self.scopes.is_some()),
+            (Field::Roles, self.roles.is_some()),
+            (Field::ExpireTime, self.expires_at.is_some()),
+            (Field::Limits, self.limits.is_some()),
+            (Field::Disabled, self.disabled.is_some()),
+        ];
+        fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
+    }
+
+    /// Whether it may let secrets work again, whatever it changes.
+    pub fn may_revive(&self) -> bool {
+        self.disabled == Some(false) || self.expires_at.is_some()
+    }
 }
 
 impl Application {
@@ -206,8 +236,10 @@ impl ApplicationSettings {
             scopes: patch.scopes.unwrap_or_else(|| self.scopes.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            disabled_by_platform: self.disabled_by_platform,
             roles: patch.roles.unwrap_or_else(|| self.roles.clone()),
             limits: patch.limits.unwrap_or(self.limits),
+            limits_lifted: self.limits_lifted,
             protected: patch.protected.unwrap_or(self.protected),
         }
     }
@@ -226,11 +258,19 @@ impl ApplicationSettings {
             (Field::Scopes, self.scopes != after.scopes),
             (Field::Roles, self.roles != after.roles),
             (Field::ExpireTime, self.expires_at != after.expires_at),
-            (Field::Limits, self.limits != after.limits),
+            (
+                Field::Limits,
+                self.limits != after.limits || self.limits_lifted != after.limits_lifted,
+            ),
             (Field::Disabled, self.disabled != after.disabled),
         ]
         .into_iter()
         .filter_map(|(field, changed)| changed.then_some(field))
+    }
+
+    /// Whether going from these settings to `after` may let secrets work again.
+    pub fn revives(&self, after: &Self) -> bool {
+        (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
     }
 
     /// Whether going from these settings to `after` must revoke the tokens there are:
@@ -250,7 +290,7 @@ mod tests {
     fn settings() -> ApplicationSettings {
         ApplicationSettings {
             scopes: ScopeSet::parse("a b").unwrap(),
-            expires_at: Some(Timestamp::from_second(1000).unwrap()),
+            expires_at: Moment::new(1000, 0).ok(),
             ..Default::default()
         }
     }
@@ -258,7 +298,7 @@ mod tests {
     #[test]
     fn what_narrows_revokes_and_what_widens_does_not() {
         let before = settings();
-        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let at = |second| Moment::new(second, 0).ok();
         let cases = [
             (ApplicationPatch { disabled: Some(true), ..Default::default() }, true),
             (ApplicationPatch { disabled: Some(false), ..Default::default() }, false),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::words;
 use super::{
-    ApplicationSettings, CredentialSettings, Endpoint, Fault, Limits, Policy, RoleSettings,
+    ApplicationSettings, CredentialSettings, Endpoint, Fault, Limits, Moment, Policy, RoleSettings,
     ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
 };
 use crate::error::Result;
@@ -68,6 +68,8 @@ words!(
         RevokeToken = "RevokeToken",
         /// All tokens of something are revoked, or one by its id.
         RevokeTokens = "RevokeTokens",
+        /// A client is locked out: too many wrong secrets of it came from one source.
+        LockOut = "LockOut",
         /// An operator declares the database as it is to be the truth.
         AcceptDatabase = "AcceptDatabase",
     }
@@ -126,9 +128,9 @@ pub struct AuditFilter {
     /// Attempts of this.
     pub action: Option<Action>,
     /// From then on.
-    pub start: Option<Timestamp>,
+    pub start: Option<Moment>,
     /// Before then.
-    pub end: Option<Timestamp>,
+    pub end: Option<Moment>,
     /// The oldest first.
     pub oldest_first: bool,
 }
@@ -227,6 +229,10 @@ impl Described for Policy {
         let lifetime = self.max_credential_lifetime.map(|most| format!("{}s", most.seconds()));
         vec![
             ("policy.api_credentials_disabled", self.api_credentials_disabled.to_string()),
+            (
+                "policy.api_credentials_disabled_by_platform",
+                self.api_credentials_disabled_by_platform.to_string(),
+            ),
             ("policy.max_credentials", or_empty(self.max_credentials)),
             ("policy.allowed_owners", joined(&self.allowed_owners)),
             ("policy.secrets_viewable", self.secrets_viewable.to_string()),
@@ -234,6 +240,7 @@ impl Described for Policy {
             ("policy.max_credential_lifetime", or_empty(lifetime)),
             ("policy.default_limits", in_words(self.default_limits)),
             ("policy.tenant_limits", in_words(self.tenant_limits)),
+            ("policy.max_limits", in_words(self.max_limits)),
             ("policy.user_deletion", self.user_deletion.to_string()),
         ]
     }
@@ -258,6 +265,7 @@ impl Described for ScopeSettings {
             ("domain", self.domain.clone()),
             ("family", self.family.clone()),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
         ]
     }
 }
@@ -280,6 +288,7 @@ impl Described for UserSettings {
             ("display_name", self.display_name.clone()),
             ("roles", joined(&self.roles)),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
         ]
     }
 }
@@ -294,7 +303,9 @@ impl Described for ApplicationSettings {
             ("roles", joined(&self.roles)),
             ("expire_time", or_empty(self.expires_at)),
             ("limits", in_words(self.limits)),
+            ("limits_lifted", self.limits_lifted.to_string()),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
             ("protected", self.protected.to_string()),
         ]
     }
@@ -307,6 +318,7 @@ impl Described for CredentialSettings {
             ("expire_time", or_empty(self.expires_at)),
             ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
+            ("disabled_by_platform", self.disabled_by_platform.to_string()),
         ]
     }
 }

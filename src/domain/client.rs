@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Application, Audience, Credential, CredentialName, Limits, Minted, RoleId, ScopeSet,
-    SecretRecord, Tenant,
+    Application, Audience, Credential, CredentialName, Life, Limits, Minted, Moment, RoleId,
+    ScopeSet, SecretRecord, Tenant,
 };
 use crate::clock::later;
 use crate::error::{Error, Result};
@@ -32,9 +32,11 @@ pub struct Client {
     /// Whether credential, application, owner or tenant are disabled.
     disabled: bool,
     /// When the first of credential and application ends, or the policy ends them.
-    ends_at: Option<Timestamp>,
-    /// Few have any.
-    pub(super) application_limits: Option<Box<Limits>>,
+    ends_at: Option<Moment>,
+    /// All of them hold at once; few have any.
+    pub(super) application_limits: Box<[Limits]>,
+    /// Which application of its name it is.
+    pub application_life: i64,
     pub(super) credential_limits: Option<Box<Limits>>,
 }
 
@@ -118,8 +120,9 @@ impl Client {
                 || credential.settings.disabled,
             ends_at: ends.into_iter().flatten().min(),
             application_limits: policy
-                .application_limits(application.settings.limits)
-                .map(Box::new),
+                .application_limits(application.settings.limits, application.settings.limits_lifted)
+                .into(),
+            application_life: application.life,
             credential_limits: credential.settings.limits.map(Box::new),
             tenant: Arc::new(tenant),
         }
@@ -127,7 +130,12 @@ impl Client {
 
     /// Whether it may do anything at all at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
-        !self.disabled && self.ends_at.is_none_or(|end| now < end)
+        !self.disabled && self.ends_at.is_none_or(|end| end > now)
+    }
+
+    /// Which tenant and which application of their names it is of.
+    pub fn life(&self) -> Life {
+        Life { tenant: self.tenant.life, application: self.application_life }
     }
 
     /// What a token of it would say of its making.
@@ -142,7 +150,7 @@ impl Client {
     }
 
     /// When the client itself ends, if it does.
-    pub fn expires_at(&self) -> Option<Timestamp> {
+    pub fn expires_at(&self) -> Option<Moment> {
         self.ends_at
     }
 
@@ -185,7 +193,7 @@ impl Client {
             } else {
                 audiences
             },
-            expires_at: self.expires_at().map_or(end, |limit| limit.min(end)),
+            expires_at: self.expires_at().map_or(end, |limit| limit.timestamp().min(end)),
         })
     }
 }

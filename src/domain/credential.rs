@@ -1,10 +1,11 @@
 //! Credentials: how an application proves itself.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CredentialName, Field, LastUse, Limits, Record, State, ends_earlier};
+use super::{CredentialName, Field, LastUse, Limits, Moment, Policy, Record, State, ends_earlier};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -51,15 +52,28 @@ pub struct Credential {
     pub record: Record,
 }
 
+/// Refuses a secret of what has expired at `now`: it could not work.
+pub fn require_unexpired(name: impl Display, end: Option<Moment>, now: Timestamp) -> Result<()> {
+    if end.is_some_and(|end| end <= now) {
+        return Err(Error::Expired {
+            name: name.to_string(),
+            what_to_do: "extend its expire_time first, or create another",
+        });
+    }
+    Ok(())
+}
+
 /// What can be changed of a credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialSettings {
     /// A name for people.
     pub display_name: String,
     /// From then on it is refused.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Whether it is refused.
     pub disabled: bool,
+    /// Whether the platform disabled it: then no user enables it.
+    pub disabled_by_platform: bool,
     /// Its own limits, beside those of its application.
     pub limits: Option<Limits>,
 }
@@ -70,7 +84,7 @@ pub struct CredentialPatch {
     /// New name.
     pub display_name: Option<String>,
     /// New expiry; `Some(None)` is never.
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: Option<Option<Moment>>,
     /// New state.
     pub disabled: Option<bool>,
     /// New limits; `Some(None)` is none of its own.
@@ -109,6 +123,7 @@ impl CredentialSettings {
             display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
             expires_at: patch.expires_at.unwrap_or(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            disabled_by_platform: self.disabled_by_platform,
             limits: patch.limits.unwrap_or(self.limits),
         }
     }
@@ -125,9 +140,32 @@ impl CredentialSettings {
         .filter_map(|(field, changed)| changed.then_some(field))
     }
 
+    /// Whether going from these settings to `after` may let secrets work again.
+    pub fn revives(&self, after: &Self) -> bool {
+        (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
+    }
+
     /// Whether going from these settings to `after` must revoke the tokens there are.
     pub fn revokes(&self, after: &Self) -> bool {
         (after.disabled && !self.disabled) || ends_earlier(self.expires_at, after.expires_at)
+    }
+}
+
+impl CredentialPatch {
+    /// The fields that it sets, whatever they were.
+    pub fn fields(&self) -> Vec<Field> {
+        let fields = [
+            (Field::DisplayName, self.display_name.is_some()),
+            (Field::ExpireTime, self.expires_at.is_some()),
+            (Field::Limits, self.limits.is_some()),
+            (Field::Disabled, self.disabled.is_some()),
+        ];
+        fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
+    }
+
+    /// Whether it may let secrets work again, whatever it changes.
+    pub fn may_revive(&self) -> bool {
+        self.disabled == Some(false) || self.expires_at.is_some()
     }
 }
 
@@ -140,6 +178,18 @@ impl Credential {
     /// Whether it works at `now`.
     pub fn state(&self, now: Timestamp) -> State {
         State::at(now, self.settings.disabled, self.settings.expires_at)
+    }
+
+    /// Refuses a secret of one that has expired at `now`, by itself or by the policy.
+    pub fn require_unexpired(&self, policy: &Policy, now: Timestamp) -> Result<()> {
+        if policy.latest_end(self.record.created_at).is_some_and(|end| end <= now) {
+            return Err(Error::Expired {
+                name: self.name.to_string(),
+                what_to_do: "the policy's max_credential_lifetime is over, create another \
+                             credential",
+            });
+        }
+        require_unexpired(&self.name, self.settings.expires_at, now)
     }
 
     /// The secrets that are accepted at `now`, newest first.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::fields::Fault;
+use super::folding::fold;
 use super::{Limits, NeededScopes, RequestPath, TenantId};
 
 /// A rule: what requests with this method to such paths need.
@@ -279,21 +280,24 @@ impl Endpoints {
     }
 }
 
-/// A segment without what some backends do not tell apart: case, width, and dots and spaces
+fn without_end(segment: &str) -> &str {
+    segment.trim().trim_end_matches(|c: char| c == '.' || c.is_whitespace())
+}
+
+/// A segment without what some backends do not tell apart: case, form, and dots and spaces
 /// at its end.
 fn folded(segment: &str) -> Cow<'_, str> {
-    let trimmed = segment.trim().trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+    let trimmed = without_end(segment);
     let plain = |b: u8| b.is_ascii() && !b.is_ascii_uppercase();
     if trimmed.bytes().all(plain) {
         return Cow::Borrowed(trimmed);
     }
-    let narrow = |c: char| match c {
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
-        c => c,
-    };
+    if trimmed.is_ascii() {
+        return Cow::Owned(trimmed.to_ascii_lowercase());
+    }
     // Some letters are equal only when both are made large.
-    let narrowed = trimmed.chars().map(narrow).flat_map(char::to_uppercase);
-    Cow::Owned(narrowed.flat_map(char::to_lowercase).collect())
+    let folded = fold(&trimmed.to_uppercase());
+    Cow::Owned(without_end(&folded).to_owned())
 }
 
 #[cfg(test)]

@@ -78,34 +78,6 @@ impl Fields {
     }
 }
 
-/// Text for people: `min` to `max` characters without control characters.
-pub fn text(value: &str, min: usize, max: usize) -> Result<String, Fault> {
-    let length = value.chars().count();
-    if length < min && min == 1 {
-        return Err(Fault::new("must not be empty"));
-    }
-    if length < min || length > max {
-        return Err(Fault::new(format!("must have {min} to {max} characters, not {length}")));
-    }
-    if value.chars().any(char::is_control) {
-        return Err(Fault::new("must not contain control characters"));
-    }
-    Ok(value.to_owned())
-}
-
-/// An email address, by the little that can be told from outside: `a@b`, or nothing.
-pub fn email(value: &str) -> Result<String, Fault> {
-    let plausible = value
-        .split_once('@')
-        .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
-    let fits = value.len() <= 254 && !value.chars().any(|c| c.is_whitespace() || c.is_control());
-    if value.is_empty() || (plausible && fits) {
-        Ok(value.to_owned())
-    } else {
-        Err(Fault::new("must be an email address of at most 254 characters"))
-    }
-}
-
 /// The name of a request (AIP-155): `None` when empty.
 pub fn request_id(value: &str) -> Result<Option<String>, Fault> {
     if value.is_empty() {
@@ -120,26 +92,7 @@ pub fn request_id(value: &str) -> Result<Option<String>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_counts_characters_and_refuses_control_characters() {
-        assert_eq!(text("Zoë", 1, 3), Ok("Zoë".to_owned()));
-        assert_eq!(text("", 1, 3), Err(Fault::new("must not be empty")));
-        assert!(text("four", 1, 3).is_err());
-        assert!(text("a\u{1b}[2J", 1, 30).is_err());
-    }
-
-    #[test]
-    fn an_email_address_has_two_sides() {
-        for good in ["", "ops@example.com", "a+b@c"] {
-            assert!(email(good).is_ok(), "{good}");
-        }
-        for bad in
-            ["ops", "@example.com", "ops@", "a@b@c", "a b@c", &format!("{}@b", "a".repeat(254))]
-        {
-            assert!(email(bad).is_err(), "{bad}");
-        }
-    }
+    use crate::domain::text::{email, text};
 
     #[test]
     fn all_faults_are_told_at_once() {

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
-
-use super::{Fault, Owners, State};
+use super::{Fault, Moment, Owners, State};
 use crate::error::Result;
 
 /// Which applications are wanted: those that meet every condition there is.
@@ -12,12 +10,12 @@ use crate::error::Result;
 pub struct ApplicationFilter {
     /// Those of these owners.
     pub owners: Owners,
-    /// Those whose display name has this part, whatever its case.
+    /// Those whose display name has this part, as [`fold`](super::folding::fold) has both.
     pub search: String,
     /// Those in this state.
     pub state: Option<State>,
     /// Those that end before then.
-    pub expire_before: Option<Timestamp>,
+    pub expire_before: Option<Moment>,
     /// In which order.
     pub order: ApplicationOrder,
 }
@@ -37,7 +35,7 @@ pub enum ApplicationKey {
     /// The id.
     #[default]
     Name,
-    /// The name for people, in lower case.
+    /// The name for people, folded.
     DisplayName,
     /// When it was created.
     CreateTime,
@@ -51,9 +49,9 @@ pub struct CredentialFilter {
     /// Those of applications of these owners.
     pub owners: Owners,
     /// Those that end before then; with `unused_since`: those to which either applies.
-    pub expire_before: Option<Timestamp>,
+    pub expire_before: Option<Moment>,
     /// Those neither made nor used since then.
-    pub unused_since: Option<Timestamp>,
+    pub unused_since: Option<Moment>,
 }
 
 impl ApplicationKey {

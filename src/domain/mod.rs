@@ -5,12 +5,15 @@ pub mod access;
 pub mod application;
 pub mod audit;
 pub mod authority;
+pub mod characters;
 pub mod client;
 pub mod credential;
 pub mod endpoint;
 pub mod fields;
+pub mod folding;
 pub mod limits;
 pub mod listing;
+pub mod moment;
 pub mod name;
 pub mod page;
 pub mod permission;
@@ -18,10 +21,12 @@ pub mod policy;
 pub mod profile;
 pub mod request_path;
 pub mod revocation;
+pub mod rights;
 pub mod role;
 pub mod scope;
 pub mod source;
 pub mod tenant;
+pub mod text;
 pub mod usage;
 pub mod user;
 
@@ -34,15 +39,17 @@ pub use application::{
     effective_scopes,
 };
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
-pub use authority::{Authority, Owners};
+pub use authority::{Authority, Given, Owners};
+pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };
 pub use endpoint::{Endpoint, Endpoints, Method, PathTemplate};
 pub use fields::{Fault, Fields};
-pub use limits::{Limits, Rate};
+pub use limits::{CountedWindow, Limits, Rate};
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
+pub use moment::Moment;
 pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
     TenantId, UserId, UserName,
@@ -52,12 +59,13 @@ pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::{PathFault, RequestPath};
-pub use revocation::{Minted, NewRevocation, Revocation, Subject};
+pub use revocation::{MAX_CLOCK_LEAD, Minted, NewRevocation, Revocation, Subject};
+pub use rights::{Call, Case};
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
-pub use source::Source;
+pub use source::{Source, parse_address};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
-pub use usage::{LastUse, UsageDay, UseKind};
+pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 
 use jiff::Timestamp;
@@ -105,7 +113,7 @@ pub enum State {
 
 impl State {
     /// The state at `now`.
-    pub fn at(now: Timestamp, disabled: bool, expires_at: Option<Timestamp>) -> Self {
+    pub fn at(now: Timestamp, disabled: bool, expires_at: Option<Moment>) -> Self {
         if disabled {
             Self::Disabled
         } else if expires_at.is_some_and(|end| end <= now) {
@@ -117,7 +125,7 @@ impl State {
 }
 
 /// Whether `after` ends before `before` did, so that tokens made meanwhile could outlive it.
-fn ends_earlier(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
+fn ends_earlier(before: Option<Moment>, after: Option<Moment>) -> bool {
     match (before, after) {
         (_, None) => false,
         (None, Some(_)) => true,

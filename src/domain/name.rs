@@ -18,15 +18,23 @@ fn slug(value: &str) -> Result<String, Fault> {
     }
 }
 
-/// An id that another system chose: it stands in resource names.
+/// An id that an identity provider chose: `auth0|5f7c`, `CN=Sam Smith,O=Acme`. It is the last
+/// part of resource names, and stands in metadata, which is ASCII. What has more than that in it
+/// is percent-encoded by who brings it, and here that is the id: Keyward decodes nothing, so that
+/// no two ids are one.
 fn foreign(value: &str) -> Result<String, Fault> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~@+=-".contains(&b);
-    let begins_well = value.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if begins_well && value.len() <= 128 && value.bytes().all(allowed) {
+    // As long as OpenID Connect lets a `sub` be.
+    const LONGEST: usize = 255;
+    // What stands for something else in names (AIP-159) and paths.
+    const RESERVED: [&str; 4] = ["-", "*", ".", ".."];
+    let allowed = |b: u8| b == b' ' || (b.is_ascii_graphic() && b != b'/');
+    let fits = (1..=LONGEST).contains(&value.len()) && value.bytes().all(allowed);
+    if fits && value.trim_ascii() == value && !RESERVED.contains(&value) {
         Ok(value.to_owned())
     } else {
         Err(Fault::new(
-            "must be 1 to 128 of A-Z a-z 0-9 . _ ~ @ + = -, beginning with a letter or digit",
+            "must be 1 to 255 printable ASCII characters without /, no space first or last, and \
+             not - * . or ..; percent-encode the rest",
         ))
     }
 }
@@ -276,6 +284,22 @@ mod tests {
                 Err(Fault::new("must be like tenants/{tenant}/applications/{application}")),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn users_have_the_ids_of_identity_providers() {
+        let longest = "x".repeat(255);
+        for good in
+            ["auth0|5f7c", "o'brien@example.com", "CN=Sam Smith,O=A", "A\\b", "%2F", &longest]
+        {
+            let id = UserId::parse(good).unwrap();
+            let name = UserName { tenant: TenantId::parse("acme").unwrap(), user: id };
+            assert_eq!(UserName::parse(&name.to_string()), Ok(name), "{good}");
+        }
+        for bad in ["", " ", " a", "a ", "a/b", "-", "*", ".", "..", "ä", "a\n", &"x".repeat(256)]
+        {
+            assert!(UserId::parse(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -43,7 +43,7 @@ impl PageRequest {
     pub fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let more = items.len() > usize::from(self.size);
         items.truncate(usize::from(self.size));
-        Page { next: items.last().filter(|_| more).map(key), items }
+        Page { keys: items.iter().map(key).collect(), items, more }
     }
 }
 
@@ -52,8 +52,17 @@ impl PageRequest {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
+    /// The key of each: a page may be cut behind any of them.
+    pub keys: Vec<String>,
+    /// Whether there are more items behind them.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
     /// Where the next page begins; `None` on the last one.
-    pub next: Option<String>,
+    pub fn next(&self) -> Option<String> {
+        self.keys.last().filter(|_| self.more).cloned()
+    }
 }
 
 #[cfg(test)]
@@ -64,9 +73,9 @@ mod tests {
     fn a_page_knows_whether_it_is_the_last() {
         let request = PageRequest::new(2, None).unwrap();
         let page = request.page(vec![1, 2, 3], ToString::to_string);
-        assert_eq!((page.items, page.next), (vec![1, 2], Some("2".to_owned())));
+        assert_eq!((&page.items[..], page.next()), (&[1, 2][..], Some("2".to_owned())));
         let page = request.page(vec![1, 2], ToString::to_string);
-        assert_eq!((page.items, page.next), (vec![1, 2], None));
+        assert_eq!((&page.items[..], page.next()), (&[1, 2][..], None));
     }
 
     #[test]

@@ -50,13 +50,16 @@ pub enum Permission {
     RolesEdit,
     /// To change the policy.
     PolicyEdit,
+    /// To lift limits above the policy's, within the policy's maximum.
+    LimitsEdit,
 }
 
 impl Verb {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::View, Self::Create, Self::Edit, Self::Delete, Self::Reveal];
 
-    fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::View => "view",
             Self::Create => "create",
@@ -102,6 +105,7 @@ impl Permission {
             Self::UsersEdit,
             Self::RolesEdit,
             Self::PolicyEdit,
+            Self::LimitsEdit,
         ])
     }
 
@@ -110,7 +114,8 @@ impl Permission {
         Self::all().find(|permission| permission.to_string() == value).ok_or_else(|| {
             Fault::new(
                 "must be applications.{view|create|edit|delete|reveal}.{own|account|users}, \
-                 audit.view, catalogue.edit, users.view, users.edit, roles.edit or policy.edit",
+                 audit.view, catalogue.edit, users.view, users.edit, roles.edit, policy.edit or \
+                 limits.edit",
             )
         })
     }
@@ -128,6 +133,7 @@ impl fmt::Display for Permission {
             Self::UsersEdit => "users.edit",
             Self::RolesEdit => "roles.edit",
             Self::PolicyEdit => "policy.edit",
+            Self::LimitsEdit => "limits.edit",
         })
     }
 }
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn every_permission_is_read_as_it_is_written() {
-        assert_eq!(Permission::all().count(), 21);
+        assert_eq!(Permission::all().count(), 22);
         for permission in Permission::all() {
             assert_eq!(Permission::parse(&permission.to_string()), Ok(permission));
         }

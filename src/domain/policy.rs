@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::fields::Fault;
-use super::{Limits, Owner, OwnerKind};
+use super::{Authority, Call, Limits, Moment, Owner, OwnerKind};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct Policy {
     /// Whether the tenant has no API credentials.
     pub api_credentials_disabled: bool,
+    /// Whether the platform decided so: then no user enables them.
+    pub api_credentials_disabled_by_platform: bool,
     /// Most credentials of the tenant; `None`: any number.
     pub max_credentials: Option<i64>,
     /// Who may own new applications; empty: anybody.
@@ -26,8 +28,10 @@ pub struct Policy {
     pub fixed_fields: BTreeSet<Field>,
     /// The longest a credential works; `None`: for ever.
     pub max_credential_lifetime: Option<Lifetime>,
-    /// The limits of applications that have none of their own.
+    /// The limits of each application; users can only narrow them, unless they may lift limits.
     pub default_limits: Option<Limits>,
+    /// The platform's maximum of an application's limits, whoever gave them.
+    pub max_limits: Option<Limits>,
     /// The limits of all applications of the tenant together.
     pub tenant_limits: Option<Limits>,
     /// What deleting a user does to the applications he owns.
@@ -180,32 +184,96 @@ impl Policy {
         }
     }
 
-    /// The limits that hold for an application with these of its own.
-    pub fn application_limits(&self, own: Option<Limits>) -> Option<Limits> {
-        own.or(self.default_limits)
+    /// The limits that hold for an application, all at once. Its own stand in for the default;
+    /// unless they were lifted, the default bounds them too, which may have become narrower.
+    pub fn application_limits(&self, own: Option<Limits>, lifted: bool) -> Vec<Limits> {
+        let wanted = match own {
+            Some(own) => Some(own.completed_by(self.default_limits)),
+            None => self.default_limits,
+        };
+        let default = self.default_limits.filter(|_| !lifted);
+        let bounds: Vec<_> = [default, self.max_limits].into_iter().flatten().collect();
+        match wanted {
+            Some(wanted) => wanted.bounded_by(&bounds),
+            None if bounds.is_empty() => Vec::new(),
+            None => Limits::default().bounded_by(&bounds),
+        }
     }
 
-    /// The end of a credential that is made at `created`: the one wanted, which must not be
-    /// too late, or the latest there can be.
-    pub fn credential_end(
+    /// Whether an application's own limits lift the default; refuses a user who may not give
+    /// them. `before` is what the application had, and whether that was lifted: all of it may
+    /// stay as it is, and may be narrowed.
+    pub fn lifts(
         &self,
-        wanted: Option<Timestamp>,
-        created: Timestamp,
-    ) -> Result<Option<Timestamp>> {
-        let latest = self.latest_end(created);
-        match (wanted, latest) {
+        authority: &Authority,
+        call: Call,
+        before: Option<(Limits, bool)>,
+        own: Option<Limits>,
+    ) -> Result<bool> {
+        let Some(own) = own else {
+            return Ok(false);
+        };
+        let completed = |limits: Limits| limits.completed_by(self.default_limits);
+        let wanted = completed(own);
+        let lifts = !within(Some(wanted), self.default_limits);
+        let may_lift = authority.require_lift(call);
+        if authority.user().is_none() {
+            return Ok(lifts);
+        }
+        match before {
+            Some((had, lifted)) if had == own && (lifted || may_lift.is_err()) => {
+                return Ok(lifted);
+            }
+            Some((had, true)) if wanted.are_within(&completed(had)) => return Ok(lifts),
+            _ => {}
+        }
+        if lifts {
+            may_lift?;
+        }
+        self.require_within_max(wanted)?;
+        Ok(lifts)
+    }
+
+    /// Refuses a change of the policy's own limits that a user may not make: users narrow what
+    /// the platform has set. The default they lift with a permission, up to the maximum.
+    pub fn require_limits_kept(&self, authority: &Authority, after: &Self) -> Result<()> {
+        if authority.user().is_none() {
+            return Ok(());
+        }
+        if after.max_limits != self.max_limits || !within(after.tenant_limits, self.tenant_limits) {
+            return authority.require_platform();
+        }
+        if !within(after.default_limits, self.default_limits) {
+            authority.require_lift(Call::UpdateTenant)?;
+            self.require_within_max(after.default_limits.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    fn require_within_max(&self, limits: Limits) -> Result<()> {
+        match self.max_limits {
+            Some(max) if !limits.are_within(&max) => Err(Error::Policy {
+                rule: "max_limits",
+                message: format!("limits of applications cannot go beyond {}", max.in_words()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses an end that is too late for a credential that is made at `created`.
+    pub fn require_end(&self, wanted: Option<Moment>, created: Timestamp) -> Result<()> {
+        match (wanted, self.latest_end(created)) {
             (Some(wanted), Some(latest)) if wanted > latest => Err(Error::Policy {
                 rule: "max_credential_lifetime",
                 message: format!("the credential must end by {latest}"),
             }),
-            (Some(wanted), _) => Ok(Some(wanted)),
-            (None, latest) => Ok(latest),
+            _ => Ok(()),
         }
     }
 
     /// When a credential that was made at `created` ends whatever it says itself.
-    pub fn latest_end(&self, created: Timestamp) -> Option<Timestamp> {
-        self.max_credential_lifetime.map(|most| later(created, most.duration()))
+    pub fn latest_end(&self, created: Timestamp) -> Option<Moment> {
+        self.max_credential_lifetime.map(|most| later(created, most.duration()).into())
     }
 
     /// Whether going from this policy to `after` must revoke the tokens there are.
@@ -219,6 +287,11 @@ impl Policy {
     }
 }
 
+/// Whether limits, which may be absent, are within others.
+fn within(limits: Option<Limits>, bound: Option<Limits>) -> bool {
+    bound.is_none_or(|bound| limits.unwrap_or_default().are_within(&bound))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,23 +299,71 @@ mod tests {
     #[test]
     fn a_credential_ends_when_the_policy_says_at_the_latest() {
         let at = |second| Timestamp::from_second(second).unwrap();
+        let end = |second| Moment::from(at(second));
         let policy = Policy {
             max_credential_lifetime: Some(Lifetime::from_seconds(100).unwrap()),
             ..Policy::default()
         };
-        assert_eq!(policy.credential_end(None, at(0)).unwrap(), Some(at(100)));
-        assert_eq!(policy.credential_end(Some(at(100)), at(0)).unwrap(), Some(at(100)));
-        assert!(policy.credential_end(Some(at(101)), at(0)).is_err());
-        assert_eq!(Policy::default().credential_end(None, at(0)).unwrap(), None);
+        assert_eq!(policy.latest_end(at(0)), Some(end(100)));
+        assert!(policy.require_end(Some(end(100)), at(0)).is_ok());
+        assert!(policy.require_end(Some(end(101)), at(0)).is_err());
+        assert!(policy.require_end(None, at(0)).is_ok());
+        assert_eq!(Policy::default().latest_end(at(0)), None);
+    }
+
+    fn limits(text: &str) -> Limits {
+        Limits::parse(text).unwrap()
+    }
+
+    fn in_force(policy: &Policy, own: Option<&str>, lifted: bool) -> String {
+        let limits = policy.application_limits(own.map(limits), lifted);
+        let each: Vec<_> = limits.iter().map(ToString::to_string).collect();
+        each.join("; ")
     }
 
     #[test]
-    fn an_applications_own_limits_take_the_place_of_the_default() {
-        let forty = Limits::parse("requests=40/60").unwrap();
-        let policy = Policy { default_limits: Some(forty), ..Policy::default() };
-        assert_eq!(policy.application_limits(None), Some(forty));
-        let unlimited = Some(Limits::default());
-        assert_eq!(policy.application_limits(unlimited), unlimited, "none is a limit of its own");
+    fn own_limits_narrow_the_default_and_lifted_ones_stand_in_for_it() {
+        let policy =
+            Policy { default_limits: Some(limits("requests=40/60 items=9")), ..<_>::default() };
+        for (own, lifted, expected) in [
+            (None, false, "requests=40/60 items=9"),
+            (Some("requests=10/60"), false, "requests=10/60 items=9"),
+            (Some("items=5"), false, "requests=40/60 items=5"),
+            (Some("tokens=3/60"), false, "requests=40/60 tokens=3/60 items=9"),
+            // Given when the default was another one.
+            (Some("requests=50/60"), false, "requests=40/60 items=9"),
+            (Some("requests=2000/3600"), false, "requests=2000/3600 items=9; requests=40/60"),
+            (Some(""), false, "requests=40/60 items=9"),
+            (Some("requests=1/60 observe_only"), false, "requests=40/60 items=9"),
+            (Some("requests=50/60"), true, "requests=50/60 items=9"),
+            (Some(""), true, ""),
+            (None, true, "requests=40/60 items=9"),
+        ] {
+            assert_eq!(in_force(&policy, own, lifted), expected, "{own:?} {lifted}");
+        }
+        assert!(Policy::default().application_limits(None, false).is_empty());
+    }
+
+    #[test]
+    fn the_maximum_bounds_every_application_whoever_lifted_its_limits() {
+        let policy = Policy {
+            default_limits: Some(limits("requests=40/60")),
+            max_limits: Some(limits("requests=100/60 items=7")),
+            ..Policy::default()
+        };
+        for (own, lifted, expected) in [
+            (None, false, "requests=40/60 items=7"),
+            (Some("requests=90/60"), true, "requests=90/60 items=7"),
+            (Some("requests=500/60 items=9"), true, "requests=100/60 items=7"),
+            (Some(""), true, "requests=100/60 items=7"),
+        ] {
+            assert_eq!(in_force(&policy, own, lifted), expected, "{own:?} {lifted}");
+        }
+        let policy = Policy { default_limits: None, ..policy };
+        assert_eq!(in_force(&policy, None, false), "requests=100/60 items=7");
+        let observed = limits("requests=40/60 observe_only");
+        let policy = Policy { default_limits: Some(observed), ..Policy::default() };
+        assert_eq!(in_force(&policy, Some("requests=50/60"), false), "requests=50/60");
     }
 
     #[test]

@@ -8,6 +8,11 @@ use super::{
 use crate::clock::later;
 use crate::error::Result;
 
+/// How far ahead of ours a clock may be that a token was made by, in seconds. Those of replicas
+/// differ by less. One that was further ahead was wrong, and what it wrote is not trusted for as
+/// long as it was.
+pub const MAX_CLOCK_LEAD: u64 = 60;
+
 /// Whose tokens are revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {

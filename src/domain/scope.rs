@@ -162,6 +162,8 @@ pub struct ScopeSettings {
     pub family: String,
     /// Whether it is out of every application's reach.
     pub disabled: bool,
+    /// Whether the platform disabled it: then no user enables it.
+    pub disabled_by_platform: bool,
 }
 
 /// A change of a catalogue entry: the fields that are set.
@@ -189,6 +191,7 @@ impl ScopeSettings {
             domain: patch.domain.unwrap_or_else(|| self.domain.clone()),
             family: patch.family.unwrap_or_else(|| self.family.clone()),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            disabled_by_platform: self.disabled_by_platform,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
 
 /// A source of requests that has budgets of its own: an IPv4 address, or an IPv6 network of
 /// 64 bits, since a host of IPv6 can take any address of its network.
@@ -24,9 +25,71 @@ impl fmt::Display for Source {
     }
 }
 
+/// An address as proxies and sockets write it: `203.0.113.9`, `203.0.113.9:1234`,
+/// `2001:db8::1`, `[2001:db8::1]:443`. A zone (`fe80::1%eth0`) means something on one machine
+/// alone, and is left out.
+pub fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        // Two colons are an address of IPv6, which has its port behind brackets.
+        None => match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, &text[host.len()..]),
+            _ => (text, ""),
+        },
+    };
+    match port.strip_prefix(':') {
+        Some(number) => drop(u16::from_str(number).ok()?),
+        None if port.is_empty() => {}
+        None => return None,
+    }
+    let address = match host.split_once('%') {
+        Some((_, "")) => return None,
+        Some((address, _)) => Ipv6Addr::from_str(address).ok()?.into(),
+        None if text.starts_with('[') => Ipv6Addr::from_str(host).ok()?.into(),
+        None => IpAddr::from_str(host).ok()?,
+    };
+    Some(address.to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_read_as_proxies_write_them() {
+        let read = |text| parse_address(text).map(|address| address.to_string());
+        for (text, address) in [
+            ("203.0.113.9", "203.0.113.9"),
+            (" 203.0.113.9 ", "203.0.113.9"),
+            ("203.0.113.9:1234", "203.0.113.9"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("[fe80::1%eth0]:443", "fe80::1"),
+            ("::ffff:203.0.113.9", "203.0.113.9"),
+            ("[::ffff:203.0.113.9]:80", "203.0.113.9"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(address), "{text}");
+        }
+        for text in [
+            "",
+            ":80",
+            "203.0.113.9:",
+            "203.0.113.9:99999",
+            "203.0.113.9%eth0",
+            "[203.0.113.9]:80",
+            "[2001:db8::1",
+            "[2001:db8::1]443",
+            "2001:db8::1%",
+            "unknown",
+            "203.0.113.9.4",
+            "203.0.113.9, 203.0.113.10",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn source_is_an_address_or_a_network_of_ipv6() {

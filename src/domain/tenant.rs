@@ -80,6 +80,9 @@ pub struct Tenant {
     pub settings: TenantSettings,
     /// Raised to revoke every token of the tenant.
     pub epoch: i64,
+    /// Which tenant of this name it is, by the number of its first event in the audit log; 1:
+    /// there was none before.
+    pub life: i64,
     /// Version and times.
     pub record: Record,
 }

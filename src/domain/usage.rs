@@ -15,6 +15,15 @@ pub struct LastUse {
     pub address: Option<String>,
 }
 
+/// Which application of a name was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Which tenant of its name, as [`Tenant::life`](super::Tenant::life).
+    pub tenant: i64,
+    /// Which application of its name, as [`Application::life`](super::Application::life).
+    pub application: i64,
+}
+
 /// What a credential was used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseKind {

@@ -22,8 +22,10 @@ pub struct UserSettings {
     pub display_name: String,
     /// The roles he holds.
     pub roles: BTreeSet<RoleId>,
-    /// Whether he and his applications are refused.
+    /// Whether the user and the applications that the user owns are refused.
     pub disabled: bool,
+    /// Whether the platform disabled the user: then no other user enables this one.
+    pub disabled_by_platform: bool,
 }
 
 /// A change of a user: the fields that are set.
@@ -45,6 +47,7 @@ impl UserSettings {
             display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
             roles: patch.roles.unwrap_or_else(|| self.roles.clone()),
             disabled: patch.disabled.unwrap_or(self.disabled),
+            disabled_by_platform: self.disabled_by_platform,
         }
     }
 }

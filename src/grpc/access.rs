@@ -4,10 +4,15 @@ use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
 
 use super::{Face, convert};
+use crate::error::Error;
 use crate::proto::access::access_service_server::AccessService;
 use crate::proto::access::{
     BatchCheckAccessRequest, BatchCheckAccessResponse, CheckAccessRequest, CheckAccessResponse,
 };
+
+/// The most bytes of answers to several questions, which cannot be cut into pages: a little less
+/// than the 4 MiB that clients take.
+const MAX_ANSWERS: usize = 4_000_000;
 
 #[tonic::async_trait]
 impl AccessService for Face {
@@ -33,7 +38,11 @@ impl AccessService for Face {
             .iter()
             .map(|(token, question)| self.service.check_access(&caller, token, question));
         let answers: Result<Vec<_>, _> = join_all(answers).await.into_iter().collect();
-        let responses = answers?.into_iter().map(convert::access::answer).collect();
+        let responses: Vec<_> = answers?.into_iter().map(convert::access::answer).collect();
+        if responses.iter().map(convert::element_len).sum::<usize>() > MAX_ANSWERS {
+            let fault = "is answered with more than 4 MB: ask fewer questions at once";
+            return Err(Error::invalid("requests", fault).into());
+        }
         Ok(Response::new(BatchCheckAccessResponse { responses }))
     }
 }

@@ -63,7 +63,7 @@ impl ApplicationService for Face {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::application::update(&request)?;
         let application = self.service.update_application(&caller, &name, patch, etag).await?;
-        let application = Some(convert::application::message(application, self.service.now()));
+        let application = Some(convert::application::shown(application, self.service.now()));
         Ok(Response::new(UpdateApplicationResponse { application }))
     }
 

@@ -42,12 +42,12 @@ impl Face {
         headers: &HeaderMap,
         permit: Option<&RequestPermit>,
     ) -> Result<Arc<Caller>> {
-        if access != Access::Manager {
-            return self.authenticate(headers, permit).await.map(Arc::new);
-        }
         let user = acting_user(headers)?;
+        let for_user = user.is_some();
         let caller = self.authenticate(headers, permit).await?.acting_for(user);
-        caller.require_manager()?;
+        if for_user || access == Access::Manager {
+            caller.require_manager()?;
+        }
         Ok(Arc::new(caller))
     }
 
@@ -58,8 +58,8 @@ impl Face {
     ) -> Result<Caller> {
         let address = permit.map(RequestPermit::address);
         let caller = self.service.authenticate_bearer(&bearer(headers)?, address).await?;
-        if let Some(permit) = permit {
-            permit.authenticated();
+        if let (Some(permit), Some(client)) = (permit, caller.client()) {
+            permit.identified(client);
         }
         Ok(caller)
     }
@@ -75,17 +75,23 @@ pub(super) fn permit(extensions: &Extensions) -> Option<&Arc<RequestPermit>> {
     extensions.get()
 }
 
-/// Refuses a request that says more than once who calls or for whom. Which of them counts is a
-/// matter of taste, and a gateway in front may have looked at another one.
-pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<()> {
-    let is_repeated = |name: &str| headers.get_all(name).iter().nth(1).is_some();
-    if is_repeated(header::AUTHORIZATION.as_str()) {
+/// Refuses a request that says more than once who calls or for whom, since a gateway in front may
+/// have looked at another one. Whether it says for whom.
+pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<bool> {
+    if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
         return Err(Error::Unauthenticated("the metadata `authorization` is repeated"));
     }
-    if is_repeated(USER) {
+    let mut users = headers.get_all(USER).iter();
+    let names_user = users.next().is_some();
+    if users.next().is_some() {
         return Err(Error::invalid(USER, "is repeated"));
     }
-    Ok(())
+    Ok(names_user)
+}
+
+/// Refuses to act for a user where that would be ignored.
+pub(super) fn refuse_user() -> Error {
+    Error::invalid(USER, "is not taken here: this method answers services, and acts for no user")
 }
 
 /// The bearer string of `authorization: Bearer …` (RFC 6750).
@@ -103,5 +109,6 @@ fn acting_user(headers: &HeaderMap) -> Result<Option<UserName>> {
     let Some(name) = headers.get(USER).map(HeaderValue::to_str) else {
         return Ok(None);
     };
-    UserName::parse(name.unwrap_or_default()).map(Some).map_err(|fault| fault.of(USER))
+    let name = name.map_err(|_| Error::invalid(USER, "must be ASCII: percent-encode the id"))?;
+    UserName::parse(name).map(Some).map_err(|fault| fault.of(USER))
 }

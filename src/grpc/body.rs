@@ -14,16 +14,20 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 use tonic::Status;
 
+use super::gzip;
 use super::methods::Method;
 use super::shapes::Shapes;
 use crate::admission::RequestPermit;
+use crate::error::Error;
 
 /// The compression flag and the length that stand before each message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 /// A message that is smaller becomes nothing large, whatever it is.
 const SMALL: usize = 256;
 /// The message is held as it came, and once more for the decoder.
 const COPIES: usize = 2;
+
+const UNKNOWN_FIELD: &str = "is a field that this version of Keyward does not know";
 
 /// How much of a refused request is read and thrown away. A client that is cut off while it
 /// sends often takes that for a broken connection, and never reads why.
@@ -40,6 +44,8 @@ pub(super) struct Screened<B> {
     /// What came of a message that is not complete.
     part: Vec<u8>,
     is_complete: bool,
+    /// Messages may be compressed.
+    is_gzip: bool,
     /// The memory that it holds.
     taken: usize,
     /// The message is refused, and this much is left of what is read and thrown away.
@@ -76,9 +82,16 @@ impl<B> Screened<B> {
             permit,
             part: Vec::new(),
             is_complete: false,
+            is_gzip: false,
             taken: 0,
             refused: None,
         }
+    }
+
+    /// The same, of messages that may be compressed.
+    pub(super) fn gzip(mut self, is_gzip: bool) -> Self {
+        self.is_gzip = is_gzip;
+        self
     }
 
     /// Takes what came; gives a message back once it is complete.
@@ -105,11 +118,15 @@ impl<B> Screened<B> {
     }
 
     /// Passes a message on if what it becomes is bounded.
-    fn pass(&mut self, message: Bytes) -> Result<Bytes, Status> {
+    fn pass(&mut self, mut message: Bytes) -> Result<Bytes, Status> {
         if self.is_complete && !self.method.is_streaming {
             return Err(Status::unimplemented("the method takes one message"));
         }
         self.is_complete = true;
+        if self.is_gzip && gzip::is_compressed(&message) {
+            let max_bytes = self.method.max_bytes;
+            message = gzip::inflate(&message, max_bytes, |count| self.take(COPIES * count))?;
+        }
         self.screen(&message)?;
         if self.method.is_streaming {
             // Its messages are small, and each is gone before the next is read.
@@ -122,11 +139,9 @@ impl<B> Screened<B> {
     fn length(&self, bytes: &[u8]) -> Result<Option<usize>, Status> {
         let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        let most = self.method.max_bytes;
-        if length > most {
-            return Err(Status::out_of_range(format!(
-                "the message has {length} bytes, and this method takes {most} at most"
-            )));
+        let max_bytes = self.method.max_bytes;
+        if length > max_bytes {
+            return Err(Error::RequestTooLarge { max_bytes, form: "" }.into());
         }
         Ok(Some(PREFIX + length))
     }
@@ -136,15 +151,25 @@ impl<B> Screened<B> {
         let (Some(shape), Some(message)) = (self.method.shape, message.get(PREFIX..)) else {
             return Ok(());
         };
+        // One that is malformed is for the decoder to refuse, which stops where it is.
+        let Some(measured) = self.shapes.measure(shape, message) else {
+            return Ok(());
+        };
+        if self.method.is_own
+            && let Some(field) = measured.unknown_field()
+        {
+            // A newer client may mean a condition or a rule by it: without it, more is allowed.
+            return Err(Error::invalid(field, UNKNOWN_FIELD).into());
+        }
         if message.len() <= SMALL {
             return Ok(());
         }
-        // One that is malformed is for the decoder to refuse, which stops where it is.
-        let cost = self.shapes.decoded(shape, message).unwrap_or_default();
-        if cost > self.method.max_decoded {
-            return Err(Status::out_of_range("the message has too many elements"));
+        let max_bytes = self.method.max_decoded;
+        if measured.cost > max_bytes {
+            let form = " once it is decoded: it has too many elements";
+            return Err(Error::RequestTooLarge { max_bytes, form }.into());
         }
-        self.take(cost)
+        self.take(measured.cost)
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), Status> {
@@ -251,7 +276,7 @@ mod tests {
             .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))))
             .collect();
         let body = StreamBody::new(tokio_stream::iter(parts));
-        let mut body = Screened::new(body, methods.of(path), &methods.shapes, None);
+        let mut body = Screened::new(body, methods.of(path).0, &methods.shapes, None);
         let mut found = Vec::new();
         while let Some(frame) = body.frame().await {
             let is_last = frame.is_err();
@@ -283,7 +308,7 @@ mod tests {
         assert_eq!(found.last(), Some(&Err(tonic::Code::Unimplemented)));
         for size in [1000, 100_000] {
             let found = screened(ISSUE, &message(&vec![0; 65_537]), size).await;
-            assert_eq!(found, [Err(tonic::Code::OutOfRange)]);
+            assert_eq!(found, [Err(tonic::Code::ResourceExhausted)]);
         }
     }
 }

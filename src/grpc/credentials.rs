@@ -64,7 +64,7 @@ impl CredentialService for Face {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::credential::update(&request)?;
         let credential = self.service.update_credential(&caller, &name, patch, etag).await?;
-        let credential = Some(convert::credential::message(credential, self.service.now()));
+        let credential = Some(convert::credential::shown(credential, self.service.now()));
         Ok(Response::new(UpdateCredentialResponse { credential }))
     }
 
@@ -84,11 +84,12 @@ impl CredentialService for Face {
     ) -> Result<Response<RotateCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, overlap) = convert::credential::rotate(&request)?;
-        let made = self.service.rotate_credential(&caller, &name, overlap, &request.etag).await?;
-        let credential = convert::credential::message(made.credential, self.service.now());
+        let (credential, secret) =
+            self.service.rotate_credential(&caller, &name, overlap, &request.etag).await?;
+        let credential = convert::credential::shown(credential, self.service.now());
         Ok(Response::new(RotateCredentialResponse {
             credential: Some(credential),
-            secret: made.secret.expose().to_owned(),
+            secret: secret.expose().to_owned(),
         }))
     }
 

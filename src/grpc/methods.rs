@@ -29,6 +29,8 @@ const FOR_ANYONE: [&str; 3] = [
 ];
 /// Methods for managers outside of `keyward.admin`.
 const FOR_MANAGERS: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeTokens"];
+/// Methods that managers may call for a user, and others for themselves.
+const FOR_USERS_TOO: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeToken"];
 const APPLY_PROFILE: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
 
 /// Who may call a method.
@@ -43,19 +45,25 @@ pub(super) enum Access {
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) access: Access,
+    /// It is Keyward's own, and not one of health or reflection.
+    pub(super) is_own: bool,
     pub(super) max_bytes: usize,
     pub(super) max_decoded: usize,
     /// Its client sends a stream of messages.
     pub(super) is_streaming: bool,
+    /// The metadata `keyward-user` makes no sense here: the method answers services, not users.
+    pub(super) refuses_user: bool,
     pub(super) shape: Option<ShapeId>,
 }
 
 /// A path that is no method: its body is not read.
 static UNKNOWN: Method = Method {
     access: Access::Anyone,
+    is_own: false,
     max_bytes: MAX_SMALL_REQUEST,
     max_decoded: MAX_DECODED,
     is_streaming: false,
+    refuses_user: false,
     shape: None,
 };
 
@@ -91,13 +99,31 @@ impl Methods {
             let max_decoded = if path == APPLY_PROFILE { MAX_DECODED_PROFILE } else { MAX_DECODED };
             let shape = names.get(method.input_type()).copied();
             let is_streaming = method.client_streaming();
-            by_path.insert(path, Method { access, max_bytes, max_decoded, is_streaming, shape });
+            let takes_user = access == Access::Manager || FOR_USERS_TOO.contains(&path.as_str());
+            let refuses_user = is_own && !takes_user;
+            let method = Method {
+                access,
+                is_own,
+                max_bytes,
+                max_decoded,
+                is_streaming,
+                refuses_user,
+                shape,
+            };
+            by_path.insert(path, method);
         }
         Ok(Self { by_path, shapes })
     }
 
-    pub(super) fn of(&self, path: &str) -> &Method {
-        self.by_path.get(path).unwrap_or(&UNKNOWN)
+    /// The method of a path, and whether there is one.
+    pub(super) fn of(&self, path: &str) -> (&Method, bool) {
+        self.by_path.get(path).map_or((&UNKNOWN, false), |method| (method, true))
+    }
+
+    /// The names of all services, as `package.Service`.
+    pub(super) fn services(&self) -> HashSet<String> {
+        let names = self.by_path.keys().filter_map(|path| path.split('/').nth(1));
+        names.map(ToOwned::to_owned).collect()
     }
 }
 
@@ -118,11 +144,12 @@ pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
     Ok(sets.iter().flat_map(methods_of).map(|(path, _)| path).collect())
 }
 
-fn descriptors() -> Result<[FileDescriptorSet; 3], prost::DecodeError> {
+fn descriptors() -> Result<[FileDescriptorSet; 4], prost::DecodeError> {
     Ok([
         FileDescriptorSet::decode(proto::DESCRIPTORS)?,
         FileDescriptorSet::decode(tonic_health::pb::FILE_DESCRIPTOR_SET)?,
         FileDescriptorSet::decode(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)?,
+        FileDescriptorSet::decode(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)?,
     ])
 }
 
@@ -144,7 +171,8 @@ mod tests {
     #[test]
     fn every_method_of_ours_has_a_rule_and_a_shape() {
         let methods = Methods::get().unwrap();
-        for path in FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&[APPLY_PROFILE]) {
+        let named = FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&FOR_USERS_TOO);
+        for path in named.chain(&[APPLY_PROFILE]) {
             assert!(methods.by_path.contains_key(*path), "{path}");
         }
         for (path, method) in &methods.by_path {

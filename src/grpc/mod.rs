@@ -11,8 +11,11 @@ mod convert;
 mod credentials;
 mod deadline;
 mod endpoints;
+mod gzip;
+mod health;
 mod keys;
 mod methods;
+mod protocol;
 mod revocations;
 mod roles;
 mod scopes;
@@ -29,15 +32,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{Request, Response};
 use axum::{BoxError, Router};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::pb as reflection_pb;
 use tower::{Service as _, ServiceExt};
 
 use crate::proto;
@@ -59,6 +63,7 @@ pub use methods::methods;
 pub use streams::Streaming;
 
 use body::Screened;
+use health::HealthOfServices;
 use methods::{Access, Method, Methods};
 
 /// All gRPC services over one service.
@@ -96,10 +101,10 @@ pub enum BuildError {
 
 impl Grpc {
     /// All services over one. A call without a deadline, or with a longer one, is answered
-    /// within `timeout`.
-    pub fn new<H: Health>(
+    /// within `timeout`. Health follows `is_ready`.
+    pub fn new(
         service: &Arc<Service>,
-        health: HealthServer<H>,
+        is_ready: watch::Receiver<bool>,
         timeout: Duration,
         streaming: &Streaming,
     ) -> Result<Self, BuildError> {
@@ -110,13 +115,23 @@ impl Grpc {
                 $server::new(face.clone()).max_decoding_message_size(usize::MAX)
             };
         }
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?
-            .max_decoding_message_size(usize::MAX);
-        let others = Routes::new(health.max_decoding_message_size(usize::MAX))
-            .add_service(reflection)
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(reflection_pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(reflection_pb::v1alpha::FILE_DESCRIPTOR_SET)
+                // Tools show the details of an error if they find their types here.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .include_reflection_service(false)
+        };
+        let methods = Methods::get()?;
+        let health = HealthOfServices::new(methods.services(), is_ready, streaming.stop.clone());
+        let health = HealthServer::new(health).max_decoding_message_size(usize::MAX);
+        let others = Routes::new(health)
+            .add_service(reflection().build_v1()?.max_decoding_message_size(usize::MAX))
+            // Older clients know this one alone.
+            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(usize::MAX))
             .add_service(server!(TenantServiceServer))
             .add_service(server!(ScopeServiceServer))
             .add_service(server!(ApplicationServiceServer))
@@ -130,7 +145,6 @@ impl Grpc {
             .into_axum_router()
             .fallback(unknown);
         let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
-        let methods = Methods::get()?;
         Ok(Self(Arc::new(Inner { face, methods, tokens, access, others, timeout })))
     }
 
@@ -141,31 +155,46 @@ impl Grpc {
         B::Error: Into<BoxError> + Send + 'static,
     {
         let (limit, answer) = match self.0.begin(&request) {
-            Ok(limit) => (limit, self.0.call(request)),
-            Err(status) => (self.0.timeout, refused(status)),
+            Ok((method, limit)) => (limit, self.0.call(method, request)),
+            Err(refusal) => (self.0.timeout, refused(*refusal)),
         };
         deadline::enforce(limit, infallible(answer))
     }
 }
 
 impl Inner {
-    /// What can be refused at once; how long the answer may take.
-    fn begin<B>(&self, request: &Request<B>) -> Result<Duration, Status> {
+    /// What can be refused at once; the method, and how long the answer may take.
+    fn begin<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Result<(&'static Method, Duration), Box<Response<Body>>> {
+        let (method, is_known) = self.methods.of(request.uri().path());
+        if let Some(refusal) = protocol::refusal(request, is_known) {
+            return Err(Box::new(refusal));
+        }
+        let limit = self.begin_call(method, request);
+        let limit = limit.map_err(|status| Box::new(status.into_http()))?;
+        Ok((method, limit))
+    }
+
+    fn begin_call<B>(&self, method: &Method, request: &Request<B>) -> Result<Duration, Status> {
         if let Some(permit) = auth::permit(request.extensions()) {
             permit.require()?;
         }
         let limit = deadline::limit(request.headers(), self.timeout)?;
-        auth::refuse_repeated(request.headers())?;
+        let names_user = auth::refuse_repeated(request.headers())?;
+        if names_user && method.refuses_user {
+            return Err(auth::refuse_user().into());
+        }
         Ok(limit)
     }
 
     /// Finds out who calls, where that must be known, and passes the request on.
-    fn call<B>(self: &Arc<Self>, mut request: Request<B>) -> Answer
+    fn call<B>(self: &Arc<Self>, method: &'static Method, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        let method = self.methods.of(request.uri().path());
         if method.access == Access::Anyone {
             return self.pass_on(method, request);
         }
@@ -187,14 +216,18 @@ impl Inner {
         })
     }
 
-    fn pass_on<B>(&self, method: &'static Method, request: Request<B>) -> Answer
+    fn pass_on<B>(&self, method: &'static Method, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
         let permit = auth::permit(request.extensions()).cloned();
+        let is_gzip = match protocol::take_gzip(request.headers_mut()) {
+            Ok(is_gzip) => is_gzip,
+            Err(status) => return refused(status.into_http()),
+        };
         let shapes = &self.methods.shapes;
-        let request = request.map(|body| Screened::new(body, method, shapes, permit));
+        let request = request.map(|body| Screened::new(body, method, shapes, permit).gzip(is_gzip));
         match request.uri().path().split('/').nth(1) {
             Some(TokenServiceServer::<Face>::NAME) => self.tokens.clone().call(request),
             Some(AccessServiceServer::<Face>::NAME) => self.access.clone().call(request),
@@ -206,8 +239,8 @@ impl Inner {
     }
 }
 
-fn refused(status: Status) -> Answer {
-    Box::pin(ready(Ok(status.into_http())))
+fn refused(refusal: Response<Body>) -> Answer {
+    Box::pin(ready(Ok(refusal)))
 }
 
 /// An answer on its way, small enough to be handed from one to the next with every request.
@@ -218,14 +251,7 @@ async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T
     answer
 }
 
-/// A path that is no RPC: gRPC callers hear UNIMPLEMENTED, others a plain 404.
-async fn unknown(headers: HeaderMap) -> axum::response::Response {
-    let grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc {
-        Status::unimplemented("no such method").into_http()
-    } else {
-        StatusCode::NOT_FOUND.into_response()
-    }
+/// A path that is no RPC. What is no gRPC call at all was refused before.
+async fn unknown() -> Response<axum::body::Body> {
+    Status::unimplemented("no such method").into_http()
 }

@@ -30,9 +30,11 @@ impl RevocationService for Face {
         let request = request.into_inner();
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self.service.list_revocations(&caller, &page).await?;
-        let cursor = list.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
         let (revocations, next_page_token) =
             convert::list(list.list, |revocation| convert::revocation::message(&revocation));
+        // Behind the whole list only.
+        let cursor = list.cursor.filter(|_| next_page_token.is_empty());
+        let cursor = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
         Ok(Response::new(ListRevocationsResponse { revocations, next_page_token, cursor }))
     }
 

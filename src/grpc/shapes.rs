@@ -1,5 +1,6 @@
 //! What a message takes when it is decoded, found out before it is: two bytes on the wire can
-//! become an empty sub-message of two hundred. The descriptors say what each field is.
+//! become an empty sub-message of two hundred. And whether it has a field that this version does
+//! not know, which the decoder would drop. The descriptors say what each field is.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,23 @@ const SCALAR: usize = 8;
 const DOUBLED: usize = 2;
 const FIRST: usize = 4;
 
+/// What is known of a message before it is decoded.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// How many bytes it takes once it is decoded.
+    pub(super) cost: usize,
+    /// The number of the first field that is not known, and the fields around it, from within.
+    unknown: Vec<String>,
+}
+
+impl Measured {
+    /// The path of the first field that is not known, if there is any: `tenant.policy.12`.
+    pub(super) fn unknown_field(&self) -> Option<String> {
+        let parts: Vec<_> = self.unknown.iter().rev().map(String::as_str).collect();
+        (!parts.is_empty()).then(|| parts.join("."))
+    }
+}
+
 /// The types of messages.
 #[derive(Debug, Default)]
 pub(super) struct Shapes(Vec<Shape>);
@@ -31,8 +49,9 @@ struct Shape {
     fields: Vec<Field>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Field {
+    name: String,
     number: u32,
     is_repeated: bool,
     kind: Kind,
@@ -62,6 +81,7 @@ impl Shapes {
                 .field
                 .iter()
                 .map(|field| Field {
+                    name: field.name().to_owned(),
                     number: u32::try_from(field.number()).unwrap_or_default(),
                     is_repeated: field.label() == Label::Repeated,
                     kind: match field.r#type() {
@@ -95,27 +115,38 @@ impl Shapes {
         each.fold(SCALAR, usize::saturating_add)
     }
 
-    /// How many bytes a message takes once it is decoded, give or take. `None`: it is malformed,
-    /// or nests too deep.
-    pub(super) fn decoded(&self, id: ShapeId, message: &[u8]) -> Option<usize> {
-        let mut cost = self.0[id.0].size;
-        self.walk(id, message, MAX_DEPTH, &mut cost)?;
-        Some(cost)
+    /// What a message is, give or take. `None`: it is malformed, or nests too deep.
+    pub(super) fn measure(&self, id: ShapeId, message: &[u8]) -> Option<Measured> {
+        let mut measured = Measured { cost: self.0[id.0].size, unknown: Vec::new() };
+        self.walk(id, message, MAX_DEPTH, &mut measured)?;
+        Some(measured)
     }
 
-    fn walk(&self, id: ShapeId, mut rest: &[u8], depth: u32, cost: &mut usize) -> Option<()> {
+    fn walk(
+        &self,
+        id: ShapeId,
+        mut rest: &[u8],
+        depth: u32,
+        measured: &mut Measured,
+    ) -> Option<()> {
         let shape = &self.0[id.0];
         let mut begun = 0_u64;
         while !rest.is_empty() {
             let (number, wire) = decode_key(&mut rest).ok()?;
             let place = shape.fields.iter().position(|field| field.number == number);
-            let field = place.map(|place| shape.fields[place]);
+            let field = place.map(|place| &shape.fields[place]);
             let is_first = place.is_some_and(|place| begun & (1 << (place & 63)) == 0);
             begun |= place.map_or(0, |place| 1 << (place & 63));
             let payload = payload(wire, &mut rest)?;
             // What is not known is skipped, and costs nothing.
-            let Some(field) = field else { continue };
+            let Some(field) = field else {
+                if measured.unknown.is_empty() {
+                    measured.unknown.push(number.to_string());
+                }
+                continue;
+            };
             let factor = if is_first { FIRST } else { DOUBLED };
+            let cost = &mut measured.cost;
             match field.kind {
                 Kind::Scalar if field.is_repeated => {
                     *cost += SCALAR * payload.len().max(factor) * DOUBLED;
@@ -127,7 +158,11 @@ impl Shapes {
                 }
                 Kind::Message(inner) => {
                     *cost += if field.is_repeated { self.0[inner.0].size * factor } else { 0 };
-                    self.walk(inner, payload, depth.checked_sub(1)?, cost)?;
+                    let was_known = measured.unknown.is_empty();
+                    self.walk(inner, payload, depth.checked_sub(1)?, measured)?;
+                    if was_known && !measured.unknown.is_empty() {
+                        measured.unknown.push(field.name.clone());
+                    }
                 }
             }
         }
@@ -175,7 +210,7 @@ mod tests {
     fn decoded(name: &str, bytes: &[u8]) -> Option<usize> {
         let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
         let (shapes, names) = Shapes::new(&[&set]);
-        shapes.decoded(names[name], bytes)
+        shapes.measure(names[name], bytes).map(|measured| measured.cost)
     }
 
     #[test]
@@ -204,6 +239,23 @@ mod tests {
         let nothing = issue(Vec::new());
         assert!(issue(vec![String::new(); 1000]) - nothing >= 24_000);
         assert!((4096..4300).contains(&(issue(vec!["x".repeat(4096)]) - nothing)));
+    }
+
+    #[test]
+    fn field_of_a_newer_client_is_found_wherever_it_is() {
+        let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+        let (shapes, names) = Shapes::new(&[&set]);
+        let unknown = |bytes: &[u8]| {
+            let shape = names[".keyward.admin.v1.UpdateTenantRequest"];
+            shapes.measure(shape, bytes).unwrap().unknown_field()
+        };
+        assert_eq!(unknown(&admin::UpdateTenantRequest::default().encode_to_vec()), None);
+        // Field 100, a number: beside the tenant, in it, and in its policy.
+        let field = [0xa0, 0x06, 1];
+        assert_eq!(unknown(&field).as_deref(), Some("100"));
+        assert_eq!(unknown(&[&[0x0a, 3][..], &field].concat()).as_deref(), Some("tenant.100"));
+        let policy = [&[0x0a, 5, 0x52, 3][..], &field].concat();
+        assert_eq!(unknown(&policy).as_deref(), Some("tenant.policy.100"));
     }
 
     #[test]

@@ -14,6 +14,12 @@ use crate::proto::errors::ErrorReason;
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "keyward";
 
+/// Errors travel in headers, of which several clients take 8 KiB in all: how long the message may
+/// be as it is sent, percent-encoded, and how long the details before they become base64.
+const MAX_MESSAGE: usize = 2 * 1024;
+const MAX_DETAILS: usize = 3 * 1024;
+const CUT: &str = "...";
+
 impl From<Error> for Status {
     /// Faults of ours and of dependencies are logged here, once; the caller is told
     /// nothing of their cause.
@@ -21,10 +27,53 @@ impl From<Error> for Status {
         error.log_fault();
         let (code, reason) = table(&error);
         let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
-        let mut details = details(&error);
-        details.set_error_info(reason, DOMAIN, metadata(&error));
-        Status::with_error_details(code, error.to_string(), details)
+        let with_info = |mut details: ErrorDetails| {
+            details.set_error_info(reason, DOMAIN, metadata(&error));
+            details
+        };
+        let message = cut(error.to_string());
+        let details = with_info(details(&error));
+        let status = Status::with_error_details(code, message.as_str(), details);
+        if status.details().len() <= MAX_DETAILS {
+            return status;
+        }
+        // The reason, and the first of what is wrong.
+        let few = with_info(first_violations(&error));
+        Status::with_error_details(code, message, few)
     }
+}
+
+/// A message that fits in a header.
+fn cut(mut message: String) -> String {
+    // As tonic encodes it, or more.
+    let sent = |c: char| {
+        if c.is_ascii_alphanumeric() || ".,:;-_/()[]'=".contains(c) { 1 } else { 3 * c.len_utf8() }
+    };
+    let mut left = MAX_MESSAGE - CUT.len();
+    let end = message.char_indices().find(|(_, c)| match left.checked_sub(sent(*c)) {
+        Some(less) => {
+            left = less;
+            false
+        }
+        None => true,
+    });
+    if let Some((end, _)) = end {
+        message.truncate(end);
+        message.push_str(CUT);
+    }
+    message
+}
+
+/// The violations of fields that there is room for.
+fn first_violations(error: &Error) -> ErrorDetails {
+    let Error::InvalidFields(violations) = error else { return ErrorDetails::new() };
+    let mut left = MAX_DETAILS / 2;
+    let fitting = violations.iter().map_while(|violation| {
+        // With the tags and lengths around them.
+        left = left.checked_sub(violation.field.len() + violation.description.len() + 16)?;
+        Some(FieldViolation::new(&violation.field, &violation.description))
+    });
+    ErrorDetails::with_bad_request(fitting.collect::<Vec<_>>())
 }
 
 /// The documented reason of an error.
@@ -48,6 +97,7 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::Policy { .. } => (Code::FailedPrecondition, ErrorReason::Policy),
         Error::Protected(_) => (Code::FailedPrecondition, ErrorReason::Protected),
         Error::NotViewable(..) => (Code::FailedPrecondition, ErrorReason::NotViewable),
+        Error::Expired { .. } => (Code::FailedPrecondition, ErrorReason::Expired),
         Error::QuotaExceeded { .. } => (Code::ResourceExhausted, ErrorReason::QuotaExceeded),
         Error::NotYourToken => (Code::PermissionDenied, ErrorReason::NotYourToken),
         Error::NotFound(_) => (Code::NotFound, ErrorReason::NotFound),
@@ -60,6 +110,7 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         }
         Error::Overloaded { .. } => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
+        Error::RequestTooLarge { .. } => (Code::ResourceExhausted, ErrorReason::RequestTooLarge),
         Error::CursorTooOld => (Code::OutOfRange, ErrorReason::CursorTooOld),
         Error::TooSlow => (Code::Aborted, ErrorReason::TooSlow),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
@@ -105,6 +156,9 @@ fn details(error: &Error) -> ErrorDetails {
         Error::NotViewable(name, _) => {
             ErrorDetails::with_precondition_failure_violation("NOT_VIEWABLE", name, message)
         }
+        Error::Expired { name, .. } => {
+            ErrorDetails::with_precondition_failure_violation("EXPIRED", name, message)
+        }
         Error::QuotaExceeded { .. } => {
             ErrorDetails::with_quota_failure_violation("credentials", message)
         }
@@ -128,6 +182,7 @@ fn details(error: &Error) -> ErrorDetails {
         | Error::InvalidClient
         | Error::PermissionDenied(_)
         | Error::NotYourToken
+        | Error::RequestTooLarge { .. }
         | Error::CursorTooOld
         | Error::TooSlow
         | Error::DeadlineExceeded
@@ -142,11 +197,19 @@ fn metadata(error: &Error) -> HashMap<String, String> {
                 Need::Scope(scope) => ("scope", (*scope).to_owned()),
                 Need::Platform => ("scope", ScopeName::ADMIN.to_owned()),
                 Need::Permission(permission) => ("permission", permission.clone()),
-                Need::AllScopes => ("permission", "all_scopes".to_owned()),
+                Need::AllScopes | Need::AllScopesFor(_) => ("permission", "all_scopes".to_owned()),
+                Need::Unseen(permissions, _) => ("permission", permissions.join(" ")),
+                Need::Role(role) => ("role", role.clone()),
+                Need::AllThatWasGiven => ("permission", "scopes".to_owned()),
+                Need::OtherId(name) => ("name", name.clone()),
+                Need::PlatformToEnable(name) => ("disabled_by_platform", name.clone()),
                 Need::ActingUser => ("metadata", "keyward-user".to_owned()),
-                Need::EnabledUser(name) => ("user", name.clone()),
+                Need::EnabledUser(name) | Need::RolesOf(name) => ("user", name.clone()),
             };
             HashMap::from([(key.to_owned(), missing)])
+        }
+        Error::RequestTooLarge { max_bytes, .. } => {
+            HashMap::from([("max_bytes".to_owned(), max_bytes.to_string())])
         }
         _ => HashMap::new(),
     }

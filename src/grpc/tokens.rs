@@ -17,10 +17,12 @@ impl TokenService for Face {
         request: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
         let (proof, wanted) = convert::token::issue(request.get_ref())?;
-        let token = self.service.issue_token(proof, wanted, source(&request)).await?;
+        let source = source(&request);
+        let client = self.service.authenticate_client(proof, source).await?;
         if let Some(permit) = permit(request.extensions()) {
-            permit.authenticated();
+            permit.identified(&client);
         }
+        let token = self.service.issue_to(&client, wanted, source).await?;
         Ok(Response::new(convert::token::issued(token)))
     }
 
@@ -40,8 +42,8 @@ impl TokenService for Face {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let caller = self.caller(&request).await?;
         let token = convert::token::presented(request.into_inner().token)?;
-        self.service.revoke(&caller, &token).await?;
-        Ok(Response::new(RevokeTokenResponse {}))
+        let revoked = self.service.revoke(&caller, &token).await?;
+        Ok(Response::new(RevokeTokenResponse { revoked }))
     }
 
     async fn revoke_tokens(

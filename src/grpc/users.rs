@@ -52,7 +52,7 @@ impl UserService for Face {
         let (name, patch, etag) = convert::user::update(&request)?;
         let missing = request.allow_missing;
         let user = self.service.update_user(&caller, &name, patch, etag, missing).await?;
-        Ok(Response::new(UpdateUserResponse { user: Some(convert::user::message(user)) }))
+        Ok(Response::new(UpdateUserResponse { user: Some(convert::user::shown(user)) }))
     }
 
     async fn delete_user(

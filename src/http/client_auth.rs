@@ -13,14 +13,8 @@ use crate::error::Error;
 use crate::secrets::Secret;
 use crate::service::{Caller, Proof, Service};
 
-const BASIC: &str = "Basic realm=\"keyward\", charset=\"UTF-8\"";
-const BEARER: &str = "Bearer realm=\"keyward\", error=\"invalid_token\"";
-
 /// How a request proves its client.
-pub(super) struct Presented {
-    proof: Proof,
-    basic: bool,
-}
+pub(super) struct Presented(Proof);
 
 impl Presented {
     /// What the request presents, from the header or the body.
@@ -39,21 +33,14 @@ impl Presented {
         }
     }
 
-    /// Whether it was by Basic.
-    pub(super) fn is_basic(&self) -> bool {
-        self.basic
-    }
-
-    /// Who this proves, with a challenge if that fails.
+    /// Who this proves.
     pub(super) async fn authenticate(
         self,
         service: &Service,
         form: &Form,
     ) -> Result<Arc<Client>, OAuthError> {
-        let basic = self.basic;
-        let client = service.authenticate_client(self.proof, form.source).await;
-        let client = client.map_err(|error| answer(error, basic))?;
-        form.authenticated();
+        let client = service.authenticate_client(self.0, form.source).await?;
+        form.identified(&client);
         Ok(client)
     }
 
@@ -78,7 +65,7 @@ impl Presented {
             ));
         }
         let secret = Secret::new(form_decode(secret));
-        Ok(Self { proof: Proof::ClientSecret { client_id, secret }, basic: true })
+        Ok(Self(Proof::ClientSecret { client_id, secret }))
     }
 
     fn post(form: &Form) -> Result<Self, OAuthError> {
@@ -87,8 +74,8 @@ impl Presented {
                 "no client authentication: send Basic, or client_id and client_secret in the body",
             ));
         };
-        let proof = Proof::ClientSecret { client_id: id.to_owned(), secret: Secret::new(secret) };
-        Ok(Self { proof, basic: false })
+        let secret = Secret::new(secret);
+        Ok(Self(Proof::ClientSecret { client_id: id.to_owned(), secret }))
     }
 }
 
@@ -96,21 +83,14 @@ impl Presented {
 /// an access token for Keyward.
 pub(super) async fn caller(form: &Form, service: &Service) -> Result<Caller, OAuthError> {
     if let Some(Authorization::Bearer(token)) = authorization(form)? {
-        let caller = service
-            .authenticate_bearer(&token, form.source)
-            .await
-            .map_err(|error| OAuthError::from(error).challenge(BEARER))?;
-        form.authenticated();
+        let caller = service.authenticate_bearer(&token, form.source).await?;
+        if let Some(client) = caller.client() {
+            form.identified(client);
+        }
         return Ok(caller);
     }
     let client = Presented::in_form(form)?.authenticate(service, form).await?;
     Ok(service.client_calls(client, form.source))
-}
-
-/// An error of client authentication, or of what follows it.
-pub(super) fn answer(error: Error, basic: bool) -> OAuthError {
-    let answer = OAuthError::from(error);
-    if basic { answer.challenge(BASIC) } else { answer }
 }
 
 enum Authorization {

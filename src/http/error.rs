@@ -11,14 +11,22 @@ use super::json;
 use super::rate_limit::Reached;
 use crate::error::{Error, whole_seconds};
 
+const INVALID_TOKEN: &str = "invalid_token";
+
+/// What every 401 says (RFC 9110, section 15.5.2), whichever way the client authenticated: some
+/// clients fail on a 401 without it.
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
+const BEARER: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
+
 /// An error answer.
 #[derive(Clone, Debug)]
 pub(super) struct OAuthError {
     status: StatusCode,
     body: Body,
-    challenge: Option<&'static str>,
     retry_after: Option<Duration>,
     reached: Option<Box<Reached>>,
+    accept_encoding: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -33,15 +41,21 @@ impl OAuthError {
         Self {
             status,
             body: Body { error, error_description: String::new() },
-            challenge: None,
             retry_after: None,
             reached: None,
+            accept_encoding: None,
         }
     }
 
     /// A malformed request.
     pub(super) fn invalid_request(description: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request").describe(description)
+    }
+
+    /// The error with the content codings that are taken.
+    pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
+        self.accept_encoding = Some(codings);
+        self
     }
 
     /// The error with words for the developer at the other end.
@@ -56,13 +70,6 @@ impl OAuthError {
                 _ => '?',
             })
             .collect();
-        self
-    }
-
-    /// The error with a challenge, if it is a 401: told only to a client that used that
-    /// scheme, since others take it for a prompt.
-    pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
-        self.challenge = Some(challenge).filter(|_| self.status == StatusCode::UNAUTHORIZED);
         self
     }
 }
@@ -92,7 +99,7 @@ impl From<Error> for OAuthError {
 fn table(error: &Error) -> (StatusCode, &'static str) {
     match error {
         Error::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
-        Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "invalid_token"),
+        Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, INVALID_TOKEN),
         Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
             (StatusCode::BAD_REQUEST, "invalid_scope")
         }
@@ -101,6 +108,7 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         Error::UnsupportedTokenType => (StatusCode::BAD_REQUEST, "unsupported_token_type"),
         Error::PermissionDenied(_) => (StatusCode::FORBIDDEN, "access_denied"),
         Error::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "access_denied"),
+        Error::RequestTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
         Error::Overloaded { .. } | Error::RateLimited { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable")
         }
@@ -120,7 +128,8 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         | Error::NotViewable(..)
         | Error::CursorTooOld
         | Error::TooSlow
-        | Error::RotationInProgress { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
+        | Error::RotationInProgress { .. }
+        | Error::Expired { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }
 
@@ -128,14 +137,18 @@ impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let mut response = json(self.status, "no-store", &self.body);
         let headers = response.headers_mut();
-        if let Some(challenge) = self.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = if self.body.error == INVALID_TOKEN { BEARER } else { BASIC };
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
         }
         if let Some(reached) = self.reached {
             reached.tell(headers);
+        }
+        if let Some(codings) = self.accept_encoding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
         response
     }

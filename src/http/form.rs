@@ -11,6 +11,8 @@ use http_body_util::BodyExt;
 
 use super::error::OAuthError;
 use crate::admission::RequestPermit;
+use crate::domain::Client;
+use crate::error::Error;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 64 * 1024;
@@ -48,9 +50,9 @@ impl Form {
     }
 
     /// The client proved who it is: its source is known.
-    pub(super) fn authenticated(&self) {
+    pub(super) fn identified(&self, client: &Arc<Client>) {
         if let Some(permit) = &self.permit {
-            permit.authenticated();
+            permit.identified(client);
         }
     }
 
@@ -68,6 +70,7 @@ impl<S: Sync> FromRequest<S> for Form {
         let (parts, body) = request.into_parts();
         refuse_credentials_in_uri(parts.uri.query().unwrap_or_default())?;
         require_form(&parts.headers)?;
+        refuse_encoded(&parts.headers)?;
         let permit = parts.extensions.get::<Arc<RequestPermit>>().cloned();
         let body = read(body, permit.as_deref()).await?;
         let parameters = parameters(&body)?;
@@ -120,6 +123,20 @@ fn require_form(headers: &HeaderMap) -> Result<(), OAuthError> {
         .describe("the Content-Type must be application/x-www-form-urlencoded"))
 }
 
+/// Refuses a body with a content coding. Clients do not compress forms, and one that was read as
+/// it came would seem to have no parameters.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), OAuthError> {
+    let is_plain = |coding: &str| coding.trim().is_empty() || coding.trim() == "identity";
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|value| value.to_str().is_ok_and(|list| list.split(',').all(is_plain))) {
+        return Ok(());
+    }
+    // RFC 9110, section 15.5.16: this header tells it from a wrong Content-Type.
+    Err(OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
+        .describe("a form must be sent without a Content-Encoding")
+        .accept_encoding("identity"))
+}
+
 /// Reads a body, part by part; for each, memory is taken from the budgets first.
 async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>, OAuthError> {
     let mut bytes = Vec::new();
@@ -127,8 +144,7 @@ async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>,
         let frame = frame.map_err(|_| OAuthError::invalid_request("the body could not be read"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > MAX_BODY {
-            return Err(OAuthError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request")
-                .describe(format!("the body is larger than {MAX_BODY} bytes")));
+            return Err(Error::RequestTooLarge { max_bytes: MAX_BODY, form: "" }.into());
         }
         // Once as it came, and once as parameters.
         permit.map_or(Ok(0), |permit| permit.take(2 * data.len()))?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{client_auth, json};
+use crate::domain::Moment;
 use crate::keys::jwt::Audiences;
 use crate::secrets::Secret;
 use crate::service::{Service, TokenInfo};
@@ -58,7 +59,7 @@ impl From<TokenInfo> for TokenMembers {
             scope: info.scopes.to_string(),
             client_id: info.client_id,
             token_type: "Bearer",
-            exp: info.expires_at.map(jiff::Timestamp::as_second),
+            exp: info.expires_at.map(Moment::as_second),
             iat: info.issued_at.map(jiff::Timestamp::as_second),
             sub: info.subject,
             aud: Audiences::new(info.audiences),

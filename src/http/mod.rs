@@ -16,7 +16,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -35,16 +36,18 @@ pub fn router(service: Arc<Service>, timeout: Duration) -> Router {
         .route("/oauth2/token", only(post(token::token)))
         .route("/oauth2/introspect", only(post(introspect::introspect)))
         .route("/oauth2/revoke", only(post(revoke::revoke)))
-        .route("/oauth2/jwks", only(get(discovery::jwks)))
-        .route(discovery::PATH, only(get(discovery::metadata)));
+        .route("/oauth2/jwks", public(get(discovery::jwks)))
+        .route(discovery::OAUTH_PATH, public(get(discovery::oauth)))
+        .route(discovery::OPENID_PATH, public(get(discovery::openid)));
     let router = if path.is_empty() {
         endpoints
     } else {
-        // RFC 8414 inserts the well-known part before the issuer's path; older clients
-        // append it.
+        // RFC 8414 inserts the well-known part before the issuer's path; OpenID Connect and
+        // older clients append it.
         endpoints
             .clone()
-            .route(&format!("{}{path}", discovery::PATH), only(get(discovery::metadata)))
+            .route(&format!("{}{path}", discovery::OAUTH_PATH), public(get(discovery::oauth)))
+            .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
             .nest(&path, endpoints)
     };
     router
@@ -62,20 +65,48 @@ fn only(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
     })
 }
 
+/// A document for everyone, pages of other origins included.
+fn public(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
+    only(methods.options(discovery::options)).layer(map_response(discovery::share))
+}
+
 async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
-/// Refuses a request for which there is no memory, and answers the others in time.
+/// Refuses a request for which there is no memory, or that names no host; answers the others in
+/// time.
 async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
     if let Some(permit) = request.extensions().get::<Arc<RequestPermit>>()
         && let Err(error) = permit.require()
     {
         return OAuthError::from(error).into_response();
     }
+    if !names_one_host(&request) {
+        return OAuthError::invalid_request("a request must have one Host header, of a host")
+            .into_response();
+    }
+    if request.headers().contains_key("keyward-user") {
+        return OAuthError::invalid_request(
+            "keyward-user is not taken here: these endpoints answer clients, not users",
+        )
+        .into_response();
+    }
     tokio::time::timeout(timeout, next.run(request))
         .await
         .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response())
+}
+
+/// Whether the request has the one `Host` that HTTP/1.1 wants (RFC 9112, section 3.2). HTTP/2
+/// has `:authority`, and HTTP/1.0 nothing.
+pub fn names_one_host<B>(request: &axum::http::Request<B>) -> bool {
+    if request.version() != Version::HTTP_11 {
+        return true;
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    host.is_empty()
+        || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
 }
 
 /// What every answer carries: it is what its content type says, and belongs in no frame.

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
 
 use super::client_auth;
 use super::error::OAuthError;
 use super::form::Form;
+use super::json as answer;
 use crate::secrets::Secret;
 use crate::service::Service;
 
 /// 200 once the token is refused, and for one that is not good anyway; a fault of the
-/// database is 503, never 200.
+/// database is 503, never 200. RFC 7009 does not define a body, and some clients parse one: it is
+/// an empty JSON object.
 pub(super) async fn revoke(
     State(service): State<Arc<Service>>,
     form: Form,
@@ -21,5 +24,5 @@ pub(super) async fn revoke(
     let caller = client_auth::caller(&form, &service).await?;
     let token = Secret::new(form.required("token")?);
     service.revoke(&caller, &token).await?;
-    Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())
+    Ok(answer(StatusCode::OK, "no-store", &json!({})))
 }

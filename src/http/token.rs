@@ -7,11 +7,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::client_auth::{Presented, answer};
+use super::client_auth::Presented;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{json, rate_limit};
-use crate::domain::{Audience, GrantRequest, ScopeSet};
+use crate::domain::{Audience, Fault, GrantRequest, ScopeSet};
 use crate::service::Service;
 
 /// A successful answer (RFC 6749, section 5.1): every member is always there.
@@ -35,12 +35,8 @@ pub(super) async fn token(
         }
     }
     let presented = Presented::in_form(&form)?;
-    let basic = presented.is_basic();
     let client = presented.authenticate(&service, &form).await?;
-    let token = service
-        .issue_to(&client, wanted(&form)?, form.source)
-        .await
-        .map_err(|error| answer(error, basic))?;
+    let token = service.issue_to(&client, wanted(&form)?, form.source).await?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
         token_type: "Bearer",
@@ -53,10 +49,20 @@ pub(super) async fn token(
 }
 
 fn wanted(form: &Form) -> Result<GrantRequest, OAuthError> {
-    let scopes = ScopeSet::parse(form.get("scope").unwrap_or_default()).map_err(|fault| {
-        OAuthError::new(StatusCode::BAD_REQUEST, "invalid_scope")
-            .describe(format!("scope {}", fault.0))
-    })?;
+    let scopes = match form.get("scope") {
+        None => ScopeSet::default(),
+        Some(scope) => ScopeSet::parse(scope)
+            .and_then(|scopes| {
+                // Without a scope-token it is malformed (RFC 6749, section 3.3). It must not mean
+                // the same as no parameter, which asks for all scopes.
+                let missing = || Fault::new("must name at least one scope");
+                (!scopes.is_empty()).then_some(scopes).ok_or_else(missing)
+            })
+            .map_err(|fault| {
+                OAuthError::new(StatusCode::BAD_REQUEST, "invalid_scope")
+                    .describe(format!("scope {}", fault.0))
+            })?,
+    };
     let audiences = form
         .all("audience")
         .chain(form.all("resource"))

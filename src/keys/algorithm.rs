@@ -43,6 +43,14 @@ impl SigningAlgorithm {
             .ok_or_else(|| Fault::new("must be ES256, EdDSA, PS256 or RS256"))
     }
 
+    /// How many bytes its signatures have.
+    pub(super) fn signature_length(self) -> usize {
+        match self {
+            Self::Es256 | Self::EdDsa => 64,
+            Self::Ps256 | Self::Rs256 => 3072 / 8,
+        }
+    }
+
     pub(super) fn jws(self) -> Algorithm {
         match self {
             Self::Es256 => Algorithm::ES256,

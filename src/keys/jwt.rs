@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
-use crate::domain::{Epochs, Minted};
+use crate::domain::{Epochs, MAX_CLOCK_LEAD, Minted};
 use crate::error::{Error, Result};
 
 /// The longest token that is issued, and that is looked at: it must fit into the headers
@@ -45,6 +45,18 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// Whether it is a time at which the token is good.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), Rejection> {
+        let now = now.as_second();
+        if self.exp <= now {
+            return Err(Rejection::Expired);
+        }
+        if self.iat > now.saturating_add_unsigned(MAX_CLOCK_LEAD) {
+            return Err(Rejection::NotYetValid);
+        }
+        Ok(())
+    }
+
     /// What they say of the token's making.
     pub fn minted(&self) -> Minted<'_> {
         let [tenant, application, credential] = self.epochs;
@@ -122,30 +134,77 @@ pub enum Rejection {
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
+    /// It was made by a clock that was ahead of ours.
+    #[error("the token was issued in the future: a clock was, or is, wrong")]
+    NotYetValid,
+}
+
+/// A token that lacks its signature, which costs most.
+#[derive(Debug)]
+pub struct Unsigned<'a> {
+    key: &'a SigningKey,
+    message: String,
+}
+
+impl<'a> Unsigned<'a> {
+    /// What the key is to sign.
+    pub fn new(key: &'a SigningKey, claims: &Claims) -> Result<Self> {
+        let claims =
+            serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
+        let signature = base64_length(key.public.algorithm.signature_length());
+        let length = key.public.header.len() + base64_length(claims.len()) + signature + 2;
+        let mut message = String::with_capacity(length);
+        message.push_str(&key.public.header);
+        message.push('.');
+        URL_SAFE_NO_PAD.encode_string(&claims, &mut message);
+        Ok(Self { key, message })
+    }
+
+    /// How long the token will be.
+    pub fn length(&self) -> usize {
+        self.message.len() + 1 + base64_length(self.key.public.algorithm.signature_length())
+    }
+
+    /// The token.
+    pub fn sign(self) -> Result<String> {
+        let Self { key, message: mut token } = self;
+        let signature = key.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
+        Ok(token)
+    }
+}
+
+/// How many characters so many bytes are, without padding.
+fn base64_length(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
 }
 
 /// Signs a token.
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
-    let claims = serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
-    let mut token = String::with_capacity(key.public.header.len() + claims.len() * 2 + 128);
-    token.push_str(&key.public.header);
-    token.push('.');
-    URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
-    let signature = key.sign(token.as_bytes())?;
-    token.push('.');
-    URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
-    Ok(token)
+    Unsigned::new(key, claims)?.sign()
 }
 
-/// Checks everything about a token that it can tell by itself: form, type, signature
-/// by the one of these keys that it names and that key's algorithm, issuer, expiry (without
-/// leeway). Keys that the token brings along (`jku`, `x5u`, `jwk`) are not looked at. With what
-/// it says goes the key that signed it.
+/// Checks everything about a token that it can tell by itself: what [`verify_signed`] does, and
+/// its time: expiry without leeway, issuance with that of [`MAX_CLOCK_LEAD`].
 pub fn verify<'a>(
+    token: &str,
+    keys: impl Iterator<Item = &'a VerifyingKey> + Clone,
+    issuer: &str,
+    now: Timestamp,
+) -> Result<(Claims, &'a VerifyingKey), Rejection> {
+    let (claims, key) = verify_signed(token, keys, issuer)?;
+    claims.check_time(now)?;
+    Ok((claims, key))
+}
+
+/// Checks who made a token: form, type, signature by the one of these keys that it names and
+/// that key's algorithm, issuer. Keys that the token brings along (`jku`, `x5u`, `jwk`) are not
+/// looked at. With what it says goes the key that signed it.
+pub fn verify_signed<'a>(
     token: &str,
     mut keys: impl Iterator<Item = &'a VerifyingKey> + Clone,
     issuer: &str,
-    now: Timestamp,
 ) -> Result<(Claims, &'a VerifyingKey), Rejection> {
     if token.len() > MAX_LENGTH {
         return Err(Rejection::TooLong);
@@ -168,10 +227,19 @@ pub fn verify<'a>(
     if claims.iss != issuer {
         return Err(Rejection::WrongIssuer);
     }
-    if claims.exp <= now.as_second() {
-        return Err(Rejection::Expired);
-    }
     Ok((claims, key))
+}
+
+/// When a token says that it was made. Nothing of it is checked.
+pub fn claimed_issuance(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Issued {
+        iat: i64,
+    }
+    let payload = token.split('.').nth(1).filter(|_| token.len() <= MAX_LENGTH)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let Issued { iat } = serde_json::from_slice(&payload).ok()?;
+    Timestamp::from_second(iat).ok()
 }
 
 /// The key that a token names in its header.
@@ -341,6 +409,9 @@ mod tests {
         }
         assert_eq!(with(Claims { exp: 1500, ..claims() }), Err(Rejection::Expired));
         assert!(with(Claims { exp: 1501, ..claims() }).is_ok());
+        let ahead = |iat| with(Claims { iat, exp: i64::MAX, ..claims() }).map(drop);
+        assert_eq!((ahead(1560), ahead(1561)), (Ok(()), Err(Rejection::NotYetValid)));
+        assert_eq!(ahead(i64::MAX), Err(Rejection::NotYetValid));
     }
 
     #[test]

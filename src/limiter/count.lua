@@ -4,17 +4,17 @@
 -- KEYS: the window of each demand, decision by decision.
 -- ARGV[1]: integers of eight bytes, the least first: the time in microseconds, 0 for Redis' own;
 -- how long a key stays at least, in milliseconds; then for each decision what to do (0: take,
--- 1: peek, 2: give back), when that which is given back was counted, how many demands there
--- are; and for each of those limit, window, bucket, cost, 1 if it is only observed.
--- Answers with such integers: the time; then for each decision 1 if it was admitted, and for each
--- of its demands what is counted now, 1 if it was exceeded, how long to wait (-1: for ever).
+-- 1: peek), how many demands there are; and for each of those limit, window, bucket, cost, 1 if it
+-- is only observed.
+-- Answers with such integers: for each decision 1 if it was admitted, and for each of its demands
+-- what is counted now, 1 if it was exceeded, how long to wait (-1: for ever).
 --
 -- A window is one string of doubles, which are exact up to 2^53. First what a decision needs as a
 -- rule, so that it reads and writes no more, once in a call: the newest time, the sum, the oldest
 -- bucket that holds something, the newest one and its count. Then the others and their counts,
 -- oldest first, which are of use when a bucket is over.
 
-local TAKE, BACK = 0, 2
+local TAKE = 0
 local MOST = 9007199254740991
 local HEAD, PAIR = '<ddddd', '<dd'
 local HEAD_SIZE, SIZE = 40, 16
@@ -88,38 +88,6 @@ local function count(w, cost)
   w.changed = true
 end
 
-local function give_back(w, cost, counted_at)
-  read_all(w)
-  local wanted = floor(counted_at / w.bucket)
-  local function back(count)
-    local back = math.min(cost, count)
-    w.sum = w.sum - back
-    w.changed = true
-    return count - back
-  end
-  if w.last == wanted then
-    w.count = back(w.count)
-    if w.count > 0 then return end
-    w.last = nil
-    if w.from < w.to then
-      w.to = w.to - SIZE
-      w.last, w.count = unpack(PAIR, w.text, w.to + 1)
-    end
-    return
-  end
-  for from = w.from, w.to, SIZE do
-    local bucket, count = unpack(PAIR, w.text, from)
-    if bucket == wanted then
-      local left = back(count)
-      local pair = left > 0 and pack(PAIR, bucket, left) or ''
-      w.text = sub(w.text, w.from, from - 1) .. pair .. sub(w.text, from + SIZE, w.to)
-      w.from, w.to = 1, #w.text
-      w.first = #w.text > 0 and (unpack('<d', w.text)) or w.last
-      return
-    end
-  end
-end
-
 -- How long until a cost fits that does not.
 local function wait(w, most, cost)
   if cost > most then return -1 end
@@ -140,10 +108,6 @@ local function next_restored(w)
 end
 
 local function write(w)
-  if not w.last then
-    redis.call('DEL', w.key)
-    return
-  end
   local head = pack(HEAD, w.newest, w.sum, w.first, w.last, w.count)
   if not w.text then
     -- The newest bucket is the same, and with it the time at which the key is forgotten.
@@ -154,10 +118,10 @@ local function write(w)
   redis.call('SET', w.key, head .. sub(w.text, w.from, w.to), 'PX', expiry)
 end
 
-local windows, answers, k = {}, { pack('<i8', now) }, 0
+local windows, answers, k = {}, {}, 0
 while at <= #asked do
-  local act, counted_at, several
-  act, counted_at, several, at = unpack('<i8i8i8', asked, at)
+  local act, several
+  act, several, at = unpack('<i8i8', asked, at)
   local demands, admitted = {}, 1
   for i = 1, several do
     k = k + 1
@@ -181,9 +145,7 @@ while at <= #asked do
     local d = demands[i]
     local w = d.w
     w.pending = 0
-    if act == BACK then
-      give_back(w, d.cost, counted_at)
-    elseif act == TAKE and (admitted == 1 or d.observed == 1) then
+    if act == TAKE and (admitted == 1 or d.observed == 1) then
       count(w, d.cost)
     end
   end

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::window::{Rate, Window};
 use super::{Act, Answer, Count, Demand};
 use crate::clock::{Clock, Stopwatch};
+use crate::domain::CountedWindow;
 
 /// Into how many parts the tenants are divided.
 const SHARDS: usize = 16;
@@ -31,6 +32,8 @@ struct Shard {
 struct Kept {
     window: Window,
     rate: Rate,
+    /// Whether something was counted since it was last saved.
+    unsaved: bool,
 }
 
 impl Memory {
@@ -89,17 +92,50 @@ impl Memory {
                 },
             })
         });
-        Answer { admitted, at: now, counts: counts.collect() }
+        Answer { admitted, counts: counts.collect() }
     }
 
-    /// Takes back what was counted at a time.
-    pub(super) fn give_back(&self, tenant: &str, demands: &[Demand], counted_at: i64) {
-        let now = self.now();
-        let mut shard = self.shard(tenant);
-        for demand in demands {
-            if let Some(kept) = shard.windows.get_mut(&demand.name(tenant)) {
-                kept.window.notice(now, demand.rate);
-                kept.window.give_back(now, demand.rate, demand.cost(), counted_at);
+    /// What was counted since this was last asked, in windows whose key is one of these, one part
+    /// of all windows after the other.
+    pub(super) fn unsaved(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = Vec<CountedWindow>> {
+        self.shards.iter().map(move |shard| {
+            let mut unsaved = Vec::new();
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, kept) in shard.windows.iter_mut().filter(|(_, kept)| kept.unsaved) {
+                kept.unsaved = false;
+                if tenant_and_key(name).is_some_and(|(_, key)| wanted(key)) {
+                    unsaved.extend(kept.window.counted(name, kept.rate));
+                }
+            }
+            unsaved
+        })
+    }
+
+    /// These could not be saved: they are to be asked for again.
+    pub(super) fn not_saved(&self, windows: &[CountedWindow]) {
+        for CountedWindow { name, .. } in windows {
+            if let Some((tenant, _)) = tenant_and_key(name)
+                && let Some(kept) = self.shard(tenant).windows.get_mut(name)
+            {
+                kept.unsaved = true;
+            }
+        }
+    }
+
+    /// Takes in what was saved, where nothing was counted yet.
+    pub(super) fn restore(&self, windows: Vec<CountedWindow>) {
+        for saved in windows {
+            let name = saved.name.clone();
+            if let Some((tenant, _)) = tenant_and_key(&name) {
+                let mut shard = self.shard(tenant);
+                if shard.windows.len() < shard.most {
+                    let (window, rate) = Window::restored(saved);
+                    let kept = Kept { window, rate, unsaved: false };
+                    shard.windows.entry(name).or_insert(kept);
+                }
             }
         }
     }
@@ -121,7 +157,7 @@ impl Memory {
     }
 
     /// The time, by a clock that nobody sets while the process runs.
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         if let Some(now) = self.clock.simulated() {
             return now.as_microsecond();
         }
@@ -134,6 +170,11 @@ impl Memory {
         let index = usize::try_from(index).unwrap_or_default();
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The tenant of a window's name, and the rest of it.
+fn tenant_and_key(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix('{')?.split_once("}:")
 }
 
 impl Shard {
@@ -152,11 +193,13 @@ impl Shard {
         if self.windows.len() >= self.most && !self.windows.contains_key(name) {
             self.make_room(now);
         }
-        let kept = self
-            .windows
-            .entry(name.to_owned())
-            .or_insert_with(|| Kept { window: Window::default(), rate });
+        let kept = self.windows.entry(name.to_owned()).or_insert_with(|| Kept {
+            window: Window::default(),
+            rate,
+            unsaved: true,
+        });
         kept.rate = rate;
+        kept.unsaved = true;
         kept.window.count(now, rate, cost);
     }
 

@@ -22,6 +22,7 @@ pub use window::Rate;
 use self::memory::Memory;
 use self::redis::Shared;
 use crate::clock::Clock;
+use crate::domain::CountedWindow;
 use crate::error::Error;
 use crate::redis::Redis;
 
@@ -69,16 +70,6 @@ pub struct Decision {
     pub wait: Duration,
     /// How it stands with each limit, in the order of the demands.
     pub standings: Vec<Standing>,
-    place: Place,
-    at: i64,
-}
-
-/// Where a decision was made, and its demands counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    Memory,
-    Shared,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +82,6 @@ enum Act {
 #[derive(Debug)]
 struct Answer {
     admitted: bool,
-    at: i64,
     counts: Vec<Count>,
 }
 
@@ -162,21 +152,29 @@ impl Limiter {
         self.decide_here(Act::Peek, tenant, demands)
     }
 
-    /// Undoes a [`Limiter::take`] of the same demands, where it is still counted.
-    pub async fn give_back(&self, tenant: &str, demands: &[Demand], taken: &Decision) {
-        let counted = demands.iter().filter(|demand| taken.admitted || demand.observe_only);
-        let counted: Vec<_> = counted.cloned().collect();
-        match (taken.place, &self.0.shared) {
-            _ if counted.is_empty() => {}
-            (Place::Memory, _) => self.0.memory.give_back(tenant, &counted, taken.at),
-            (Place::Shared, Some(shared)) => {
-                // What is not given back is restored by time.
-                if let Err(error) = shared.give_back(tenant, &counted, taken.at).await {
-                    self.fell_back(&error);
-                }
-            }
-            (Place::Shared | Place::Nowhere, _) => {}
-        }
+    /// What this process has counted since it was last asked, where the key of the limit is one of
+    /// these: to be saved, and [restored](Self::restore) after a restart. It comes part by part,
+    /// so that it takes little memory at once.
+    pub fn unsaved(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = Vec<CountedWindow>> {
+        self.0.memory.unsaved(wanted)
+    }
+
+    /// What could not be saved is told again the next time.
+    pub fn not_saved(&self, windows: &[CountedWindow]) {
+        self.0.memory.not_saved(windows);
+    }
+
+    /// Goes on with what another process had counted.
+    pub fn restore(&self, windows: Vec<CountedWindow>) {
+        self.0.memory.restore(windows);
+    }
+
+    /// The time by which this process counts, in microseconds.
+    pub fn now(&self) -> i64 {
+        self.0.memory.now()
     }
 
     /// Forgets what says nothing any more. To be called now and then.
@@ -206,8 +204,8 @@ impl Limiter {
 
     async fn decide(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
         if demands.is_empty() {
-            let nothing = Answer { admitted: true, at: 0, counts: Vec::new() };
-            return Decision::new(nothing, demands, 1, Place::Nowhere);
+            let nothing = Answer { admitted: true, counts: Vec::new() };
+            return Decision::new(nothing, demands, 1);
         }
         if let Some(shared) = &self.0.shared {
             // Apart, so that those who do not ask Redis need not carry what that takes.
@@ -218,7 +216,7 @@ impl Limiter {
 
     fn decide_here(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
         let answer = self.0.memory.decide(act, tenant, demands, 1);
-        Decision::new(answer, demands, 1, Place::Memory)
+        Decision::new(answer, demands, 1)
     }
 
     async fn decide_together(
@@ -231,14 +229,14 @@ impl Limiter {
         match shared.decide(act, tenant, demands).await {
             Ok(answer) => {
                 self.recovered();
-                Decision::new(answer, demands, 1, Place::Shared)
+                Decision::new(answer, demands, 1)
             }
             Err(error) => {
                 self.fell_back(&error);
                 self.0.fallbacks.inc();
                 let replicas = self.replicas();
                 let answer = self.0.memory.decide(act, tenant, demands, replicas);
-                Decision::new(answer, demands, replicas, Place::Memory)
+                Decision::new(answer, demands, replicas)
             }
         }
     }
@@ -277,7 +275,7 @@ impl Demand {
 }
 
 impl Decision {
-    fn new(answer: Answer, demands: &[Demand], replicas: usize, place: Place) -> Self {
+    fn new(answer: Answer, demands: &[Demand], replicas: usize) -> Self {
         let standings: Vec<_> = demands
             .iter()
             .zip(answer.counts)
@@ -292,7 +290,7 @@ impl Decision {
         let refusing = standings.iter().zip(demands).filter(|(_, demand)| !demand.observe_only);
         let refusing = refusing.filter(|(standing, _)| standing.exceeded);
         let wait = refusing.map(|(standing, _)| standing.wait).max().unwrap_or_default();
-        Self { admitted: answer.admitted, wait, standings, place, at: answer.at }
+        Self { admitted: answer.admitted, wait, standings }
     }
 }
 

@@ -14,7 +14,6 @@ use crate::redis::{Redis, Script};
 /// What `count.lua` is to do.
 const TAKE: i64 = 0;
 const PEEK: i64 = 1;
-const GIVE_BACK: i64 = 2;
 /// How long a key stays at least if time is simulated, in milliseconds: Redis forgets by the
 /// real time, which has nothing to do with it.
 const SIMULATED_STAY: i64 = 60 * 60 * 1000;
@@ -61,18 +60,7 @@ impl Shared {
             Act::Take => TAKE,
             Act::Peek => PEEK,
         };
-        self.ask(self.windows.question(act, 0, tenant, demands)).await
-    }
-
-    /// Takes back what was counted at a time.
-    pub(super) async fn give_back(
-        &self,
-        tenant: &str,
-        demands: &[Demand],
-        counted_at: i64,
-    ) -> Result<(), Arc<Error>> {
-        let question = self.windows.question(GIVE_BACK, counted_at, tenant, demands);
-        self.ask(question).await.map(drop)
+        self.ask(self.windows.question(act, tenant, demands)).await
     }
 
     async fn ask(&self, question: Question) -> Result<Answer, Arc<Error>> {
@@ -96,11 +84,11 @@ struct Windows {
 }
 
 impl Windows {
-    fn question(&self, act: i64, counted_at: i64, tenant: &str, demands: &[Demand]) -> Question {
+    fn question(&self, act: i64, tenant: &str, demands: &[Demand]) -> Question {
         let keys = demands.iter().map(|demand| self.redis.key("windows", &demand.name(tenant)));
         let count = i64::try_from(demands.len()).unwrap_or(i64::MAX);
-        let mut numbers = Vec::with_capacity(3 + 5 * demands.len());
-        numbers.extend([act, counted_at, count]);
+        let mut numbers = Vec::with_capacity(2 + 5 * demands.len());
+        numbers.extend([act, count]);
         for demand in demands {
             numbers.extend([
                 demand.rate.most_counted(),
@@ -163,14 +151,13 @@ impl Windows {
 fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
     let (numbers, []) = told.as_chunks() else { return None };
     let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
-    let at = numbers.next()?;
     let answers = questions.iter().map(|question| {
         let admitted = numbers.next()? == 1;
         let counts = question.keys.iter().map(|_| {
             let (used, exceeded, wait) = (numbers.next()?, numbers.next()?, numbers.next()?);
             Some(Count { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
         });
-        Some(Answer { admitted, at, counts: counts.collect::<Option<_>>()? })
+        Some(Answer { admitted, counts: counts.collect::<Option<_>>()? })
     });
     let answers = answers.collect::<Option<_>>()?;
     numbers.next().is_none().then_some(answers)

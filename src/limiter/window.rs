@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::domain::CountedWindow;
+
 /// Into how many buckets a window is cut.
 const BUCKETS: i64 = 64;
 /// The most that is counted: Lua has no larger whole numbers.
@@ -135,27 +137,6 @@ impl Window {
         self.sum += cost;
     }
 
-    /// Takes back what was counted at a time, if it is still held.
-    pub(super) fn give_back(&mut self, now: i64, rate: Rate, cost: i64, counted_at: i64) {
-        let bucket = rate.bucket_at(counted_at);
-        if !self.held(now, rate).0.iter().any(|(held, _)| *held == bucket) {
-            return;
-        }
-        self.settle(now, rate);
-        let mut back = 0;
-        self.buckets.retain_mut(|(held, count)| {
-            if *held == bucket {
-                back = cost.min(*count);
-                *count -= back;
-            }
-            *count > 0
-        });
-        self.sum -= back;
-        if self.buckets.is_empty() {
-            *self = Self::default();
-        }
-    }
-
     /// How long until `cost` fits, if nobody else counts meanwhile; `None`: never.
     pub(super) fn wait(&self, now: i64, rate: Rate, cost: i64) -> Option<i64> {
         if cost > rate.most {
@@ -177,6 +158,25 @@ impl Window {
     pub(super) fn next_restored(&self, now: i64, rate: Rate) -> i64 {
         let (held, _) = self.held(now, rate);
         held.first().map_or(0, |(bucket, _)| rate.restored_at(*bucket) - now)
+    }
+
+    /// What is to be kept of it, if anything is held.
+    pub(super) fn counted(&self, name: &str, rate: Rate) -> Option<CountedWindow> {
+        let (last, _) = self.buckets.last()?;
+        Some(CountedWindow {
+            name: name.to_owned(),
+            length: rate.window,
+            newest: self.newest,
+            ends_at: rate.restored_at(*last),
+            parts: self.buckets.clone(),
+        })
+    }
+
+    /// A window of which this was kept.
+    pub(super) fn restored(kept: CountedWindow) -> (Self, Rate) {
+        let sum = kept.parts.iter().map(|(_, count)| count).sum();
+        let rate = Rate { most: 0, window: kept.length.clamp(1, LONGEST) };
+        (Self { newest: kept.newest, sum, buckets: kept.parts }, rate)
     }
 
     /// The newest time at which it was written to.
@@ -256,20 +256,6 @@ mod tests {
         assert!(!window.fits(MINUTE, rate, 1, 0));
         assert_eq!(window.used(MINUTE + MINUTE, rate), 40);
         assert_eq!(window.used(MINUTE + MINUTE + rate.bucket(), rate), 0);
-    }
-
-    #[test]
-    fn only_what_is_still_held_is_given_back() {
-        let rate = forty_a_minute();
-        let mut window = Window::default();
-        window.count(0, rate, 3);
-        window.count(MINUTE / 2, rate, 3);
-        window.give_back(MINUTE / 2, rate, 2, 0);
-        assert_eq!(window.used(MINUTE / 2, rate), 4);
-        window.give_back(MINUTE / 2, rate, 9, 0);
-        assert_eq!(window.used(MINUTE / 2, rate), 3);
-        window.give_back(MINUTE * 5 / 4, rate, 1, 0);
-        assert_eq!(window.used(MINUTE * 5 / 4, rate), 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::random;
-use crate::domain::{CredentialId, CredentialKind};
+use crate::domain::{CredentialId, CredentialKind, pasted};
 use crate::error::Result;
 
 const RANDOM_LENGTH: usize = 43;
@@ -20,9 +20,16 @@ const CHECKSUM_LENGTH: usize = 6;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes what a caller presents as a secret.
+    /// Takes what a caller presents as a secret, without what came along when it was pasted.
     pub fn new(presented: impl Into<String>) -> Self {
-        Self(presented.into())
+        let mut presented = presented.into();
+        let meant = pasted(&presented);
+        if meant.len() == presented.len() {
+            return Self(presented);
+        }
+        let secret = Self(meant.to_owned());
+        presented.zeroize();
+        secret
     }
 
     /// The secret itself: for the one response that tells it, and for its hash.

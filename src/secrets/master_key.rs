@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use aws_lc_rs::hkdf;
@@ -37,15 +37,12 @@ impl MasterKey {
         Ok(Self(key))
     }
 
-    /// Reads the key from a file that nobody else can read.
+    /// Reads the key from a file that only its owner and the process's own groups can read.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
         let mut file = File::open(path).map_err(|error| fault(&error))?;
-        let mode = file.metadata().map_err(|error| fault(&error))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let mode = mode & 0o777;
-            return Err(fault(&format!("has mode {mode:03o}; others must not read it: chmod 600")));
-        }
+        let metadata = file.metadata().map_err(|error| fault(&error))?;
+        check_mode(metadata.permissions().mode(), metadata.gid()).map_err(|what| fault(&what))?;
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(|error| fault(&error))?;
         Self::parse(&text).map_err(|wrong| fault(&wrong.0))
@@ -82,6 +79,37 @@ impl MasterKey {
         let [a, b, c, d, ..] = *self.derive("key id")?;
         Ok(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
+}
+
+/// Refuses a file that others can read. Volumes of Kubernetes are of a group that their pod is
+/// in (`fsGroup`), and their files are readable for it.
+fn check_mode(mode: u32, group: u32) -> Result<(), String> {
+    let shown = mode & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(format!("has mode {shown:03o}; others must not read it: chmod 600"));
+    }
+    if mode & 0o030 != 0 {
+        return Err(format!("has mode {shown:03o}; its group must not change it: chmod 640"));
+    }
+    if mode & 0o040 != 0 && !is_own_group(group) {
+        return Err(format!(
+            "has mode {shown:03o}, and its group is none of this process: chmod 600"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a group is one of the process: its effective one, or a supplementary one.
+#[cfg(target_os = "linux")]
+fn is_own_group(group: u32) -> bool {
+    use rustix::process::{getegid, getgroups};
+    getegid().as_raw() == group
+        || getgroups().is_ok_and(|groups| groups.iter().any(|own| own.as_raw() == group))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_own_group(_group: u32) -> bool {
+    false
 }
 
 /// Writes a file that only its owner can read, whole or not at all: beside its place, to the

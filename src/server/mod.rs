@@ -3,14 +3,15 @@
 
 mod connections;
 mod descriptors;
+mod files;
 mod ops;
 mod replicas;
 mod rights;
+mod shutdown;
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +21,9 @@ use axum::middleware::{Next, from_fn};
 use axum::{BoxError, Router};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
 use crate::admission::{Admission, ConnectionLimits};
@@ -39,25 +38,26 @@ use crate::redis::Redis;
 use crate::secrets::MasterKey;
 use crate::service::{FirstCredential, Parts, Service};
 use crate::store::{Database, Store};
-use crate::telemetry::Observed;
+use crate::telemetry::{Observed, Reports};
 
+use connections::Stopping;
 pub use descriptors::raise_limit;
+pub use files::write_private;
 
 /// How often signing keys are read again: far more often than a key's notice.
 const KEY_REFRESH: Duration = Duration::from_secs(30);
 /// How often readiness is asked for the gRPC health service.
 const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
+/// How often names are looked for that a version before has written, and folded.
+const FOLD: Duration = Duration::from_secs(10);
 /// How often revocations of what has ended by itself are forgotten.
 const PURGE: Duration = Duration::from_mins(10);
-/// How often the use of credentials is written: a crash loses this much and what a write
-/// takes, 5 s at most.
+/// How often the use of credentials is written, and what limits count on SQLite: a crash loses
+/// this much and what a write takes, 5 s at most.
 const USAGE: Duration = Duration::from_secs(2);
 /// How often limits that say nothing any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How long the database may take to be closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -128,16 +128,19 @@ pub struct Server {
     redis: Option<Redis>,
     /// Keeps other servers away from a SQLite file.
     _alone: Option<File>,
-    health: HealthReporter,
-    stop: CancellationToken,
+    /// What the gRPC health service says.
+    is_ready: watch::Sender<bool>,
+    stopping: Stopping,
     tasks: TaskTracker,
+    drain_time: Duration,
     grace: Duration,
 }
 
 /// Opens the database that the configuration names; a file's folder is made if need be.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     if let Database::Sqlite(file) = &config.database.url {
-        make_private_folder(file.parent().unwrap_or(Path::new("")))?;
+        files::make_folder(file.parent().unwrap_or(Path::new("")))?;
+        files::prepare_database(file);
     }
     let database = &config.database.url;
     Box::pin(Store::open(database, config.database.pool)).await.map_err(|error| {
@@ -160,6 +163,7 @@ pub async fn build_service(
         },
         failure_budget: config.secrets.failure_budget,
         source_failure_budget: config.secrets.source_failure_budget,
+        admin_lifetime: config.secrets.admin_lifetime,
         redis,
         store: store.clone(),
         master_key: master_key(config, store).await?,
@@ -194,8 +198,9 @@ impl Server {
             Database::Sqlite(file) => Some(replicas::take_alone(file)?),
             Database::Postgres(_) => None,
         };
+        files::warn_of_folder(&config.data_dir);
         let redis = replicas::connect(config).await?;
-        let service = build_service(config, &store, clock, issuer, redis.clone()).await?;
+        let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
         let service = Arc::new(service);
         Box::pin(service.follow_signing_algorithm())
             .await
@@ -206,11 +211,12 @@ impl Server {
 
         let admission = Admission::new(config.limits.request_memory);
         let metrics = Arc::new(ops::metrics(&service, redis.as_ref(), &admission));
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let stop = CancellationToken::new();
-        let streaming = Streaming { patience: config.limits.watch_patience, stop: stop.clone() };
+        let (is_ready, health) = watch::channel(true);
+        let stopping = Stopping::default();
+        let stop = stopping.stop.clone();
+        let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
-        let grpc_face = Grpc::new(&service, health_service, timeout, &streaming)
+        let grpc_face = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let http_router = http::router(Arc::clone(&service), timeout);
         let server = Self {
@@ -221,9 +227,10 @@ impl Server {
             store,
             redis,
             _alone: alone,
-            health,
-            stop,
+            is_ready,
+            stopping,
             tasks: TaskTracker::new(),
+            drain_time: config.limits.drain_time,
             grace: config.limits.shutdown_grace,
             service,
         };
@@ -232,14 +239,21 @@ impl Server {
             connections::Limits::new(config, &admission, admission.connections(places))
         };
         let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
-        let observed = Observed::grpc(methods, Arc::clone(&metrics));
+        let reports = Reports {
+            metrics: Arc::clone(&metrics),
+            incidents: Arc::clone(server.service.incidents()),
+            clock,
+            access_log: config.telemetry.access_log,
+        };
+        let observed = Observed::grpc(methods, reports.clone());
         let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
         server.serve(grpc, grpc_face, limits(places.faces).for_grpc());
-        let observed = Observed::http(Arc::clone(&metrics));
+        let observed = Observed::http(reports);
         let observe =
             from_fn(move |request, next: Next| observed.begin(&request).of(next.run(request)));
         server.serve(http, routed(http_router.layer(observe)), limits(places.faces));
-        let ops_router = ops::router(Arc::clone(&server.service), metrics);
+        let drain = server.stopping.drain.clone();
+        let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
         server.serve(ops, routed(ops_router), limits(places.operations));
         server.keep_up();
         Ok(server)
@@ -248,28 +262,6 @@ impl Server {
     /// The link to Redis, if there is one.
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
-    }
-
-    /// Stops: no new connections, requests under way end within the grace, then the
-    /// database is closed.
-    pub async fn shutdown(mut self) {
-        self.stop.cancel();
-        self.health.set_service_status("", ServingStatus::NotServing).await;
-        // Ends the streams of those who watch.
-        self.health.clear_service_status("").await;
-        self.tasks.close();
-        if timeout(self.grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some requests did not end in time and were cut");
-        }
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
-            tracing::warn!("the last seconds' use of credentials was not written");
-        }
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_all_refusals()).await, Ok(Ok(()))) {
-            tracing::warn!("the last counts of refused attempts were not written");
-        }
-        if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
-            tracing::warn!("the database did not say goodbye in time");
-        }
     }
 
     fn serve<B>(
@@ -281,7 +273,7 @@ impl Server {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let accept =
-            connections::accept(listener, face, limits, self.stop.clone(), self.tasks.clone());
+            connections::accept(listener, face, limits, self.stopping.clone(), self.tasks.clone());
         self.tasks.spawn(accept);
     }
 
@@ -290,35 +282,36 @@ impl Server {
         self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
         self.every(USAGE, |service| async move { service.write_usage().await });
         self.every(USAGE, |service| async move { service.write_refusals().await });
+        self.every(USAGE, |service| async move { service.save_limits().await });
+        self.every(FOLD, |service| async move { service.fold_names().await.map(drop) });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
         self.every(SWEEP, |service| async move {
             service.sweep();
             Ok(())
         });
-        let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());
-        self.tasks.spawn(async move { live.follow(stop).await });
-        let (live, stop) = (Arc::clone(self.service.revocations()), self.stop.clone());
-        self.tasks.spawn(async move { live.tell(stop).await });
+        let stop = &self.stopping.stop;
+        let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
+        self.tasks.spawn(async move { live.follow(stopped).await });
+        let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
+        self.tasks.spawn(async move { live.tell(stopped).await });
         if let Some(redis) = self.redis.clone() {
             let limiter = self.service.limiter().clone();
-            self.tasks.spawn(replicas::announce(redis.clone(), limiter, self.stop.clone()));
-            let stop = self.stop.clone();
-            self.tasks.spawn(async move { redis.run_link(stop).await });
+            self.tasks.spawn(replicas::announce(redis.clone(), limiter, stop.clone()));
+            let stopped = stop.clone();
+            self.tasks.spawn(async move { redis.run_link(stopped).await });
         }
-        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
-        let health = self.health.clone();
+        let (service, drain) = (Arc::clone(&self.service), self.stopping.drain.clone());
+        let health = self.is_ready.clone();
         self.tasks.spawn(async move {
-            loop {
-                let status = if service.readiness().await.is_ready() {
-                    ServingStatus::Serving
-                } else {
-                    ServingStatus::NotServing
-                };
-                if stop.is_cancelled() {
-                    break;
-                }
-                health.set_service_status("", status).await;
-                stop.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
+            while !drain.is_cancelled() {
+                let is_ready = service.readiness().await.is_ready();
+                // Under the lock of the channel: draining has the last word.
+                health.send_if_modified(|said| {
+                    let changes = *said != is_ready && !drain.is_cancelled();
+                    *said ^= changes;
+                    changes
+                });
+                drain.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
             }
         });
     }
@@ -329,7 +322,7 @@ impl Server {
         W: Fn(Arc<Service>) -> F + Send + 'static,
         F: Future<Output = Result<(), Error>> + Send,
     {
-        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        let (service, stop) = (Arc::clone(&self.service), self.stopping.stop.clone());
         self.tasks.spawn(async move {
             while stop.run_until_cancelled(sleep(pause)).await.is_some() {
                 if let Err(error) = work(Arc::clone(&service)).await {
@@ -343,15 +336,6 @@ impl Server {
 /// A router as what answers requests.
 fn routed(router: Router) -> impl connections::Face<Body> {
     move |request| router.clone().oneshot(request).map(|Ok(response)| response)
-}
-
-/// Makes a folder that nobody else can look into; one that is there stays as it is.
-fn make_private_folder(path: &Path) -> Result<(), StartError> {
-    if path.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| StartError::Folder { path: path.display().to_string(), error })
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
@@ -380,7 +364,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
                     config.database.url
                 )));
             }
-            make_private_folder(&config.data_dir)?;
+            files::make_folder(&config.data_dir)?;
             MasterKey::create_file(path).map_err(refused)
         }
     }

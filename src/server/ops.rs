@@ -3,29 +3,53 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::http::names_one_host;
 use crate::redis::Redis;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
-/// `/livez`, `/readyz` and `/metrics`.
-pub(super) fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
-    let ready = Router::new().route("/readyz", get(ready)).with_state(Arc::clone(&service));
+/// `/livez`, `/readyz` and `/metrics`. A server that drains is not ready.
+pub(super) fn router(
+    service: Arc<Service>,
+    metrics: Arc<Metrics>,
+    drain: CancellationToken,
+) -> Router {
+    let ready =
+        Router::new().route("/readyz", get(ready)).with_state((Arc::clone(&service), drain));
     let metrics = Router::new().route("/metrics", get(encode)).with_state((metrics, service));
-    Router::new().route("/livez", get(async || "ok\n")).merge(ready).merge(metrics)
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .merge(ready)
+        .merge(metrics)
+        .layer(from_fn(refuse_hostless))
 }
 
 /// 200 if the server can do its work, else 503; with a line for each thing that it depends on.
-async fn ready(State(service): State<Arc<Service>>) -> Response {
+async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>) -> Response {
+    if drain.is_cancelled() {
+        let says = "not ready\nserver: it is shutting down\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, says).into_response();
+    }
     let readiness = service.readiness().await;
     let status =
         if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, readiness.to_string()).into_response()
+}
+
+/// HTTP/1.1 wants a `Host` here too.
+async fn refuse_hostless(request: Request, next: Next) -> Response {
+    if names_one_host(&request) {
+        return next.run(request).await;
+    }
+    (StatusCode::BAD_REQUEST, "a request must have one Host header, of a host\n").into_response()
 }
 
 async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) -> Response {

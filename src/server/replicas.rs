@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, rights};
+use super::{StartError, files, rights};
 use crate::config::Config;
 use crate::error::{Repeated, Result};
 use crate::limiter::Limiter;
@@ -92,7 +92,7 @@ pub(super) fn take_alone(database: &Path) -> Result<File, StartError> {
         database: database.display().to_string(),
         cause: format!("{} cannot be locked: {error}", path.display()),
     };
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = files::open(&path, File::options().create(true).truncate(false).write(true));
     let file = file.map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -12,7 +12,7 @@ use super::tokens::Token;
 use super::{Caller, Service};
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, Principal, RequestPath, Requirement, UseKind, most_items,
+    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, most_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -63,7 +63,7 @@ impl Service {
                         return Ok(Access { detail: fault.to_string(), ..answer });
                     }
                 };
-                let rules = self.endpoints(&tenant.id).await?;
+                let rules = self.endpoints(tenant).await?;
                 let Some(rule) = rules.find(method, &path) else {
                     return Ok(known.answer(Outcome::UnknownEndpoint));
                 };
@@ -89,7 +89,7 @@ impl Service {
         limits: &[LimitsOf],
         most_items: Option<i64>,
     ) -> Result<Access> {
-        let tenant = &known.client.tenant.id;
+        let tenant = &known.client.tenant;
         let asked = if question.peek {
             let counted = [Counted::Requests, Counted::Tokens];
             self.ask_limits(Act::Peek, tenant, limits, &counted).await
@@ -165,7 +165,7 @@ impl Known {
             credential: client.name.clone(),
             roles: token.roles.clone(),
             scopes: token.scopes.clone(),
-            expires_at: Timestamp::from_second(token.claims.exp).ok(),
+            expires_at: Timestamp::from_second(token.claims.exp).ok().map(Moment::from),
             token_id: Some(token.claims.jti.clone()),
         };
         Self { client, principal, token: Some(token) }
@@ -183,7 +183,8 @@ impl Known {
     fn limits_of(&self, rule: &Endpoint) -> Option<LimitsOf> {
         rule.limits.map(|limits| {
             let name = format!("{} {} of {}", rule.method, rule.path, self.client.subject);
-            LimitsOf { level: LimitLevel::Endpoint, name, limits }
+            let life = self.client.application_life;
+            LimitsOf { level: LimitLevel::Endpoint, name, life, limits }
         })
     }
 
@@ -197,7 +198,7 @@ impl Known {
 
     /// How long it may be used that this is allowed: not beyond the end of the token.
     fn max_age(&self, now: Timestamp) -> Duration {
-        let left = self.principal.expires_at.map(|end| end.duration_since(now));
+        let left = self.principal.expires_at.map(|end| end.timestamp().duration_since(now));
         left.map_or(MAX_AGE, |left: SignedDuration| left.unsigned_abs().min(MAX_AGE))
     }
 }

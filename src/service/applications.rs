@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::attempts::{Attempt, Ledger, Open};
-use super::grants::{Grants, check_grants};
-use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
+use super::grants::{Grants, check_grants, given_to};
+use super::updates::Update;
+use super::{Caller, List, ListRequest, Service, Shown, check_etag, check_expiry, vanished};
 use crate::domain::{
     Action, Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationPatch,
-    ApplicationSettings, Authority, FieldChange, Owner, OwnerKind, Policy, Record, ScopeSet,
-    Subject, TenantId, Verb,
+    ApplicationSettings, Authority, Call, Case, FieldChange, Owner, OwnerKind, Owners, Policy,
+    Record, ScopeSet, Subject, TenantId,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::secrets::random;
 use crate::store::{Session, Tx};
 
@@ -22,7 +23,7 @@ pub struct NewApplication {
     pub tenant: TenantId,
     /// Its id; `None`: one is made.
     pub id: Option<ApplicationId>,
-    /// Who owns it; `None`: the acting user if he may, else the account.
+    /// Who owns it; `None`: the acting user if they may, else the account.
     pub owner: Option<Owner>,
     /// What it will be.
     pub patch: ApplicationPatch,
@@ -65,13 +66,17 @@ impl Service {
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
             let owner = new.owner.unwrap_or_else(|| default_owner(policy, &authority));
-            authority.require_on(Verb::Create, &owner)?;
-            policy.require_enabled()?;
-            policy.require_owner(&owner)?;
-            let settings = ApplicationSettings::default().with(new.patch);
+            authority.require_of(Call::CreateApplication, &owner)?;
+            let mut settings = ApplicationSettings::default().with(new.patch);
+            let case = Case::of(&name, &owner);
+            authority.require_state(Call::CreateApplication, policy, &case)?;
+            settings.limits_lifted =
+                policy.lifts(&authority, Call::CreateApplication, None, settings.limits)?;
             if settings.protected {
                 authority.require_platform()?;
             }
+            let disabled = Some(settings.disabled);
+            settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
             check_expiry(settings.expires_at, now, "application.expire_time")?;
             let grants = Grants {
                 owner: &owner,
@@ -80,7 +85,8 @@ impl Service {
             };
             check_grants(&mut ledger, &authority, &name.tenant, grants).await?;
             let application = self.fresh_application(name.clone(), owner, settings);
-            let made = insert(&mut ledger, application, new.request_id.as_deref()).await?;
+            let request_id = new.request_id.map(|id| authority.request_key(&id));
+            let made = insert(&mut ledger, &authority, application, request_id.as_deref()).await?;
             ledger.commit().await?;
             Ok(made)
         })
@@ -103,6 +109,7 @@ impl Service {
             secret_ends: Vec::new(),
             last_use: None,
             epoch: 0,
+            life: 0,
             record: Record::new(self.now()),
         }
     }
@@ -114,9 +121,7 @@ impl Service {
         name: &ApplicationName,
     ) -> Result<Application> {
         let mut reading = self.reading(caller, &name.tenant).await?;
-        let application = found(&mut reading.session, name).await?;
-        reading.authority.require_on(Verb::View, &application.owner)?;
-        Ok(application)
+        reached(&mut reading.session, &reading.authority, Call::GetApplication, name).await
     }
 
     /// Lists a tenant's applications: those that the caller may view and asks for.
@@ -142,43 +147,51 @@ impl Service {
         Ok(self.list(&call, applications))
     }
 
-    /// Changes an application.
+    /// Changes an application, and shows it to those who may view it.
     pub async fn update_application(
         &self,
         caller: &Caller,
         name: &ApplicationName,
         patch: ApplicationPatch,
         etag: &str,
-    ) -> Result<Application> {
+    ) -> Result<Shown<Application>> {
+        const CALL: Call = Call::UpdateApplication;
         let now = self.now();
         let attempt = Attempt::new(caller, Action::UpdateApplication, &name.tenant, name);
         self.audited(&attempt, async {
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
-            let before = found(&mut ledger, name).await?;
-            authority.require_on(Verb::Edit, &before.owner)?;
+            let before = reached(&mut ledger, &authority, CALL, name).await?;
             check_etag(&before.record, etag, name)?;
             if let Some(expires_at) = patch.expires_at {
                 check_expiry(expires_at, now, "application.expire_time")?;
             }
-            let after = before.settings.with(patch);
-            if after == before.settings {
-                return Ok(before);
-            }
-            if after.protected != before.settings.protected {
-                authority.require_platform()?;
-            } else if after.protected {
-                return Err(Error::Protected(name.to_string()));
-            }
             let policy = &tenant.settings.policy;
-            policy.require_enabled()?;
-            policy.require_changeable(before.settings.changed(&after))?;
-            // What it holds already it may keep, disabled or beyond the ceiling as it may be.
-            let grants = Grants {
-                owner: &before.owner,
-                scopes: after.scopes.minus(&before.settings.scopes),
-                roles: after.roles.difference(&before.settings.roles).cloned().collect(),
+            let Update { after, unchanged, grants, changed, revives } =
+                Update::of(&authority, policy, &before, patch)?;
+            let sees = authority.sees(&before.owner);
+            if unchanged && sees {
+                return Ok(Shown::new(before, name, sees));
+            }
+            let protected = before.settings.protected;
+            if after.protected != protected {
+                authority.require_platform()?;
+            }
+            let given = if revives {
+                Some(given_to(&mut ledger, &authority, &before).await?)
+            } else {
+                None
             };
+            let case = Case {
+                protected: protected && after.protected,
+                changed: &changed,
+                given: given.as_ref(),
+                ..Case::of(name, &before.owner)
+            };
+            authority.require_state(CALL, &tenant.settings.policy, &case)?;
             check_grants(&mut ledger, &authority, &name.tenant, grants).await?;
+            if unchanged {
+                return Ok(Shown::new(before, name, sees));
+            }
             let changes = FieldChange::between(&before.settings, &after);
             let (old, before_epoch) = (before.settings.clone(), before.epoch);
             let application = Application {
@@ -194,7 +207,7 @@ impl Service {
             let application = found(&mut ledger, name).await?;
             ledger.note(Action::UpdateApplication, name, changes).await?;
             ledger.commit().await?;
-            Ok(application)
+            Ok(Shown::new(application, name, sees))
         })
         .await
     }
@@ -209,8 +222,8 @@ impl Service {
         let attempt = Attempt::new(caller, Action::DeleteApplication, &name.tenant, name);
         self.audited(&attempt, async {
             let Open { mut ledger, authority, .. } = self.open(&attempt).await?;
-            let application = found(&mut ledger, name).await?;
-            authority.require_on(Verb::Delete, &application.owner)?;
+            let call = Call::DeleteApplication;
+            let application = reached(&mut ledger, &authority, call, name).await?;
             check_etag(&application.record, etag, name)?;
             remove(&mut ledger, &application).await?;
             ledger.commit().await
@@ -237,9 +250,8 @@ impl Service {
 
 impl Ownership {
     /// The owners whose applications are meant; refuses who may not view them.
-    fn owners(self, authority: &Authority) -> Result<crate::domain::Owners> {
-        use crate::domain::{Owners, Permission, Reach};
-        let view = |reach| authority.require(Permission::Applications(Verb::View, reach));
+    fn owners(self, authority: &Authority) -> Result<Owners> {
+        const CALL: Call = Call::ListApplications;
         match self {
             Self::Viewable => authority.viewable(),
             Self::Mine => {
@@ -250,15 +262,15 @@ impl Ownership {
                         "is `mine`, and that needs an acting user (keyward-user)",
                     )
                 })?;
-                view(Reach::Own)?;
+                authority.require_of(CALL, &Owner::User(user.clone()))?;
                 Ok(Owners { user: Some(user), ..Owners::default() })
             }
             Self::Users => {
-                view(Reach::Users)?;
+                authority.require_of_all_users(CALL)?;
                 Ok(Owners { users: true, ..Owners::default() })
             }
             Self::Of(owner) => {
-                authority.require_on(Verb::View, &owner)?;
+                authority.require_of(CALL, &owner)?;
                 let user = owner.user().cloned();
                 Ok(Owners { account: user.is_none(), users: false, user })
             }
@@ -277,13 +289,14 @@ fn default_owner(policy: &Policy, authority: &Authority) -> Owner {
 /// Writes a new application and tells of it.
 pub(super) async fn insert(
     ledger: &mut Ledger,
+    authority: &Authority,
     mut application: Application,
     request_id: Option<&str>,
 ) -> Result<Application> {
     let name = &application.name;
     application.epoch = ledger.first_epoch(&Subject::Application(name.clone())).await?;
     if !ledger.insert_application(&application, request_id).await? {
-        return Err(already_there(ledger, name, request_id).await?);
+        return Err(already_there(ledger, authority, name, request_id).await?);
     }
     let mut changes = vec![owner_change(&application.owner, None)];
     changes.extend(FieldChange::of_new(&application.settings));
@@ -318,15 +331,29 @@ pub(super) fn owner_change(after: &Owner, before: Option<&Owner>) -> FieldChange
     FieldChange::new("owner", before.map(ToString::to_string), Some(after.to_string()))
 }
 
+/// The application, if the caller may make this call about it.
+pub(super) async fn reached(
+    session: &mut Session,
+    authority: &Authority,
+    call: Call,
+    name: &ApplicationName,
+) -> Result<Application> {
+    let found = session.find_application(name).await?;
+    authority.require_on(call, name, found.as_ref().map(|application| &application.owner))?;
+    found.ok_or_else(|| Error::NotFound(name.to_string()))
+}
+
 pub(super) async fn found(session: &mut Session, name: &ApplicationName) -> Result<Application> {
     let found = session.find_application(name).await?;
     found.ok_or_else(|| Error::NotFound(name.to_string()))
 }
 
 /// The error for an application that could not be added: a repeated request is told
-/// what it made the first time.
+/// what it made the first time. An id that is taken by what the caller may not view is not
+/// explained.
 async fn already_there(
     tx: &mut Tx,
+    authority: &Authority,
     name: &ApplicationName,
     request_id: Option<&str>,
 ) -> Result<Error> {
@@ -334,6 +361,10 @@ async fn already_there(
         && let Some(made) = tx.find_application_by_request(&name.tenant, id).await?
     {
         return Ok(Error::AlreadyExists(made.name.to_string()));
+    }
+    let other = tx.find_application(name).await?;
+    if other.is_some_and(|other| !authority.sees(&other.owner)) {
+        return Ok(Error::PermissionDenied(Need::OtherId(name.to_string())));
     }
     Ok(Error::AlreadyExists(name.to_string()))
 }

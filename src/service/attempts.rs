@@ -230,10 +230,9 @@ impl Service {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        // A user who reaches for another tenant learns that there is nothing; the log of the
-        // user's own tenant says what was tried.
-        let own = attempt.caller.user().map(|user| &user.tenant);
-        let tenant = match own {
+        // A user or an application that reaches for another tenant learns that there is nothing;
+        // the log of their own tenant says what was tried.
+        let tenant = match attempt.caller.noted_in() {
             Some(own) if *own != attempt.tenant => own,
             _ if error.is_refusal() => &attempt.tenant,
             _ => return Err(error),
@@ -262,6 +261,8 @@ impl Service {
 
     /// A transaction for an attempt in a tenant that exists and that the caller may know of.
     pub(super) async fn open(&self, attempt: &Attempt<'_>) -> Result<Open> {
+        // Before anything is locked, or tells whether the tenant exists.
+        attempt.caller.require_manager()?;
         attempt.caller.require_tenant(&attempt.tenant)?;
         let mut ledger = self.begin(attempt).await?;
         let tenant = ledger.lock_tenant(&attempt.tenant).await?;
@@ -280,17 +281,24 @@ impl Service {
         Ok(Reading { session, authority })
     }
 
-    /// What a caller may do, by the roles that the user he acts for has now.
+    /// What the user may do whom a caller acts for, if it acts for one.
+    pub(super) async fn acting_user(&self, caller: &Caller) -> Result<Option<Authority>> {
+        if caller.user().is_none() {
+            return Ok(None);
+        }
+        let mut session = self.store.read().await?;
+        self.authority(&mut session, caller).await.map(Some)
+    }
+
+    /// What a caller may do, by the roles that the user it acts for has now.
     async fn authority(&self, session: &mut Session, caller: &Caller) -> Result<Authority> {
         caller.require_manager()?;
         let Some(name) = caller.user() else {
             return Ok(Authority::Platform);
         };
-        if session.find_user(name).await?.is_none_or(|user| user.settings.disabled) {
-            return Err(caller.no_such_user());
-        }
+        let found = session.find_user(name).await?.filter(|user| !user.settings.disabled);
+        let user = found.ok_or_else(|| caller.no_such_user())?;
         let roles = session.roles_of(&name.tenant, &name.user).await?;
-        let settings: Vec<_> = roles.into_iter().map(|role| role.settings).collect();
-        Ok(Authority::of_user(name.user.clone(), &settings))
+        Ok(Authority::of_user(name.user.clone(), user.record.created_at, roles))
     }
 }

@@ -105,9 +105,9 @@ impl BelievedTokens {
                 self.kept.remove(&hash);
                 return Err(Rejection::UnknownKey);
             }
-            if believed.claims.exp <= now.as_second() {
+            if let Err(rejection) = believed.claims.check_time(now) {
                 self.kept.remove(&hash);
-                return Err(Rejection::Expired);
+                return Err(rejection);
             }
             return Ok(believed);
         }

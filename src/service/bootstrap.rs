@@ -4,10 +4,12 @@ use super::applications::{insert, remove};
 use super::attempts::{Attempt, Ledger};
 use super::credentials::insert as add_credential;
 use super::{Caller, NewCredential, Service};
+use crate::clock::later;
 use crate::domain::{
-    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Credential,
+    Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Authority, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialPatch, CredentialSettings, Fault,
-    Owner, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId, TenantSettings,
+    Moment, Owner, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId,
+    TenantSettings,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
@@ -28,6 +30,8 @@ pub struct FirstCredential {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Secret,
+    /// When it ends.
+    pub expires_at: Option<Moment>,
 }
 
 impl Service {
@@ -54,7 +58,7 @@ impl Service {
         let credential = Credential {
             name,
             kind,
-            settings: CredentialSettings::default().with(made_by_keyward()),
+            settings: CredentialSettings::default().with(self.made_by_keyward()),
             secrets: vec![record],
             last_use: None,
             epoch: 0,
@@ -62,7 +66,11 @@ impl Service {
         };
         add_credential(&mut ledger, &credential, None).await?;
         ledger.commit().await?;
-        Ok(Some(FirstCredential { client_id: id.to_string(), client_secret: secret }))
+        Ok(Some(FirstCredential {
+            client_id: id.to_string(),
+            client_secret: secret,
+            expires_at: credential.settings.expires_at,
+        }))
     }
 
     /// Makes another admin credential, for whoever lost the first. The application it
@@ -75,7 +83,7 @@ impl Service {
                 NewCredential {
                     application,
                     kind: CredentialKind::ClientSecret,
-                    patch: made_by_keyward(),
+                    patch: self.made_by_keyward(),
                     request_id: None,
                 },
             )
@@ -83,7 +91,17 @@ impl Service {
         Ok(FirstCredential {
             client_id: made.credential.name.credential.to_string(),
             client_secret: made.secret,
+            expires_at: made.credential.settings.expires_at,
         })
+    }
+
+    fn made_by_keyward(&self) -> CredentialPatch {
+        let end = self.admin_lifetime.map(|lifetime| later(self.now(), lifetime));
+        CredentialPatch {
+            display_name: Some("made by keyward itself".to_owned()),
+            expires_at: Some(end.map(Moment::from)),
+            ..CredentialPatch::default()
+        }
     }
 
     /// Adds the built-in tenant and its catalogue; `false` if they are there.
@@ -147,7 +165,7 @@ impl Service {
             ..ApplicationSettings::default()
         };
         let application = self.fresh_application(name, Owner::Account, settings);
-        insert(ledger, application, None).await.map(drop)
+        insert(ledger, &Authority::Platform, application, None).await.map(drop)
     }
 }
 
@@ -155,13 +173,6 @@ impl Service {
 fn admin() -> Result<ApplicationName> {
     let application = ApplicationId::parse(ADMIN).map_err(own)?;
     Ok(ApplicationName { tenant: TenantId::system(), application })
-}
-
-fn made_by_keyward() -> CredentialPatch {
-    CredentialPatch {
-        display_name: Some("made by keyward itself".to_owned()),
-        ..CredentialPatch::default()
-    }
 }
 
 /// What an operator does on the machine, to the built-in tenant.

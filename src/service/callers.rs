@@ -12,6 +12,7 @@ use crate::domain::{
     Actor, ApplicationName, Audience, Client, ScopeName, ScopeSet, TenantId, UseKind, UserName,
 };
 use crate::error::{Error, Need, Result};
+use crate::incidents::IncidentKind;
 use crate::revocation::Index;
 use crate::secrets::{Lane, Secret};
 
@@ -47,7 +48,7 @@ impl Standing {
     /// Refuses when it has ended.
     pub(super) fn require(&self, index: &Index, now: Timestamp) -> Result<()> {
         let (minted, ended) = match &self.token {
-            Some(token) => (token.claims.minted(), token.claims.exp <= now.as_second()),
+            Some(token) => (token.claims.minted(), token.claims.check_time(now).is_err()),
             None => (self.client.minted(), self.client.expires_at().is_some_and(|end| end <= now)),
         };
         if ended || index.revokes(&minted) {
@@ -88,6 +89,11 @@ impl Caller {
         }
     }
 
+    /// The client that calls; Keyward itself is none.
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.standing().map(|standing| &standing.client)
+    }
+
     /// Refuses a caller who may not check every tenant's tokens.
     pub fn require_verifier(&self) -> Result<()> {
         if self.has_built_in(ScopeName::VERIFY) || self.has_built_in(ScopeName::ADMIN) {
@@ -121,7 +127,7 @@ impl Caller {
         }
     }
 
-    /// Refuses a user of another tenant: for him there is none.
+    /// Refuses a user of another tenant: for them there is none.
     pub(super) fn require_tenant(&self, tenant: &TenantId) -> Result<()> {
         match &self.user {
             Some(user) if user.tenant != *tenant => Err(Error::NotFound(tenant.name())),
@@ -156,25 +162,60 @@ impl Caller {
     pub(super) fn actor(&self) -> Actor {
         Actor {
             service: self.service(),
-            user: self.user.clone(),
+            // Anyone can name a user; that it is this one is known of those who may act for users.
+            user: self.user.clone().filter(|_| self.is_manager()),
             address: self.address.map(|address| address.to_string()),
         }
     }
 
     /// Whether this caller may ask about tokens of that application.
-    pub(super) fn may_introspect(&self, application: &ApplicationName) -> bool {
+    pub(super) fn may_introspect(&self, application: &str) -> bool {
         self.is(application)
             || self.has_built_in(ScopeName::VERIFY)
             || self.has_built_in(ScopeName::ADMIN)
     }
 
     /// Whether this caller may revoke tokens of that application.
-    pub(super) fn may_revoke(&self, application: &ApplicationName) -> bool {
+    pub(super) fn may_revoke(&self, application: &str) -> bool {
         self.is(application) || self.has_built_in(ScopeName::ADMIN)
     }
 
-    fn is(&self, application: &ApplicationName) -> bool {
-        self.standing().is_some_and(|standing| standing.name() == application)
+    /// Whether the caller may learn that there is this application: one of its own tenant, or
+    /// of the tenant of the user that it acts for, or any that it may ask about.
+    pub(super) fn may_know_of(&self, application: &ApplicationName, for_user: bool) -> bool {
+        if for_user {
+            return self.require_tenant(&application.tenant).is_ok();
+        }
+        let name = application.to_string();
+        self.tenant() == Some(&application.tenant)
+            || self.may_introspect(&name)
+            || self.may_revoke(&name)
+    }
+
+    /// Whether this is the application of that resource name.
+    fn is(&self, application: &str) -> bool {
+        self.standing().is_some_and(|standing| &*standing.client.subject == application)
+    }
+
+    /// The tenant of the calling application; Keyward itself has none.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.standing().map(|standing| &standing.name().tenant)
+    }
+
+    /// Whether this caller may act for the platform or for users.
+    fn is_manager(&self) -> bool {
+        self.has_built_in(ScopeName::ADMIN) || self.has_built_in(ScopeName::MANAGE)
+    }
+
+    /// The tenant whose log has what this caller was refused, whatever it was about: that of the
+    /// acting user, or of an application that may not manage at all. For the platform it is the
+    /// tenant that it was about.
+    pub(super) fn noted_in(&self) -> Option<&TenantId> {
+        match &self.user {
+            Some(user) if self.is_manager() => Some(&user.tenant),
+            None if self.is_manager() => None,
+            _ => self.tenant(),
+        }
     }
 
     /// A built-in scope counts in the built-in tenant alone: any tenant may call a
@@ -211,7 +252,10 @@ impl Service {
                 Err(error) => Err(error),
             };
         }
-        let (token, client) = self.live_token(bearer.expose()).await?.ok_or(REFUSED)?;
+        let Some((token, client)) = self.live_token(bearer.expose()).await? else {
+            self.note_incident(IncidentKind::InvalidToken, "", address, "a bearer token");
+            return Err(REFUSED);
+        };
         if !token.claims.aud.as_slice().iter().any(|aud| aud == Audience::KEYWARD) {
             return Err(Error::Unauthenticated(
                 "the access token is for another audience: ask for the audience `keyward`",

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::failures::Blame;
+use super::refusals::LockOut;
 use super::{Caller, Service};
 use crate::domain::{Client, CredentialId, CredentialKind, Source};
 use crate::error::{Error, Result};
+use crate::incidents::IncidentKind;
 use crate::secrets::{Lane, Secret, Turn};
 
 /// How a client proves itself.
@@ -23,6 +25,16 @@ pub enum Proof {
     },
     /// A string that is both.
     ApiKey(Secret),
+}
+
+impl Proof {
+    /// The client that it names, if that could be one.
+    fn named(&self) -> Option<CredentialId> {
+        match self {
+            Self::ClientSecret { client_id, .. } => CredentialId::parse(client_id.trim()).ok(),
+            Self::ApiKey(_) => None,
+        }
+    }
 }
 
 /// Where a secret was presented.
@@ -72,10 +84,38 @@ impl Service {
     }
 
     async fn authenticate(&self, proof: Proof, origin: Origin<'_>) -> Result<Arc<Client>> {
-        let (id, secret) = self.plausible(proof).ok_or(Error::InvalidClient)?;
-        match self.proven(&id, &secret).await? {
-            Some(client) => Ok(client),
+        let named = proof.named();
+        let Some((id, secret)) = self.plausible(proof) else {
+            let named = named.as_ref().map_or("", CredentialId::as_str);
+            self.note_incident(IncidentKind::WrongSecret, named, origin.source, "malformed");
+            return Err(Error::InvalidClient);
+        };
+        let proven = match self.proven(&id, &secret).await? {
+            Some(client) => return Ok(client),
             None => Box::pin(self.prove(&id, &secret, origin)).await,
+        };
+        if let Err(error) = &proven {
+            self.note_failure(&id, origin, error);
+        }
+        proven
+    }
+
+    /// Tells the log, and where a client is locked out its tenant's audit log too.
+    fn note_failure(&self, id: &CredentialId, origin: Origin<'_>, error: &Error) {
+        let (id_text, source) = (id.as_str(), origin.source);
+        match error {
+            Error::InvalidClient => {
+                let detail =
+                    if origin.asked_by.is_some() { "asked about by a service" } else { "" };
+                self.note_incident(IncidentKind::WrongSecret, id_text, source, detail);
+            }
+            Error::RateLimited { name, limit, window, .. } => {
+                let detail = format!("{limit} {name} within {} s", window.as_secs());
+                if self.note_incident(IncidentKind::LockedOut, id_text, source, &detail) {
+                    self.note_lock_out(LockOut { client: *id, source, detail });
+                }
+            }
+            _ => {}
         }
     }
 
@@ -160,7 +200,7 @@ impl Service {
                 Some((id, key))
             }
             Proof::ClientSecret { client_id, secret } => {
-                let id = CredentialId::parse(&client_id).ok()?;
+                let id = CredentialId::parse(client_id.trim()).ok()?;
                 [CredentialKind::ClientSecret, CredentialKind::ApiKey]
                     .into_iter()
                     .any(|kind| self.prefixes.is_plausible(&secret, kind, &id))

@@ -1,12 +1,16 @@
 //! Use cases of credentials.
 
-use super::applications::found as application_found;
+use jiff::Timestamp;
+
+use super::applications::reached;
 use super::attempts::{Attempt, Ledger, Open};
-use super::{Caller, List, ListRequest, Service, check_etag, check_expiry, vanished};
+use super::grants::given_to;
+use super::{Caller, List, ListRequest, Service, Shown, check_etag, check_expiry, vanished};
+use crate::domain::credential::require_unexpired;
 use crate::domain::{
-    Action, ApplicationId, ApplicationName, Authority, Credential, CredentialFilter, CredentialId,
-    CredentialKind, CredentialName, CredentialPatch, CredentialSettings, FieldChange, Owners,
-    Policy, Record, ScopeSet, Subject, TenantId, Verb,
+    Action, Application, ApplicationId, ApplicationName, Authority, Call, Case, Credential,
+    CredentialFilter, CredentialId, CredentialKind, CredentialName, CredentialPatch,
+    CredentialSettings, FieldChange, Moment, Owners, Policy, Record, Subject, TenantId,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
@@ -49,21 +53,23 @@ impl Service {
         // A refusal is about a name that somebody knows.
         let attempt = Attempt::new(caller, Action::CreateCredential, tenant, application);
         self.audited(&attempt, async {
-            let settings = CredentialSettings::default().with(new.patch);
+            let mut settings = CredentialSettings::default().with(new.patch);
             // Asked before the hash is paid for, and again where it counts.
             let mut reading = self.reading(caller, tenant).await?;
             let seen = reading.tenant(tenant).await?.settings.policy;
-            check_new(&mut reading.session, &reading.authority, application, &seen).await?;
+            let end = (settings.expires_at, now);
+            check_new(&mut reading.session, &reading.authority, application, &seen, end).await?;
             check_expiry(settings.expires_at, now, "credential.expire_time")?;
-            seen.credential_end(settings.expires_at, now)?;
             drop(reading);
 
             let secret = self.prefixes.generate(new.kind, &name.credential)?;
             let record = self.record_of(caller, &secret).await?;
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
-            check_new(&mut ledger, &authority, application, policy).await?;
-            let expires_at = policy.credential_end(settings.expires_at, now)?;
+            check_new(&mut ledger, &authority, application, policy, end).await?;
+            let expires_at = settings.expires_at.or_else(|| policy.latest_end(now));
+            let disabled = Some(settings.disabled);
+            settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
             let credential = Credential {
                 secrets: vec![self.sealed(record, &secret, &name, policy)?],
                 name: name.clone(),
@@ -73,8 +79,8 @@ impl Service {
                 epoch: 0,
                 record: Record::new(now),
             };
-            let request_id = new.request_id.as_deref();
-            insert(&mut ledger, &credential, request_id).await?;
+            let request_id = new.request_id.map(|id| authority.request_key(&id));
+            insert(&mut ledger, &credential, request_id.as_deref()).await?;
             ledger.commit().await?;
             Ok(WithSecret { credential, secret })
         })
@@ -84,8 +90,9 @@ impl Service {
     /// Reads a credential, without its secret.
     pub async fn credential(&self, caller: &Caller, name: &CredentialName) -> Result<Credential> {
         let mut reading = self.reading(caller, &name.application.tenant).await?;
+        let session = &mut reading.session;
         let Reached { credential, .. } =
-            reach(&mut reading.session, &reading.authority, Verb::View, name).await?;
+            reach(session, &reading.authority, Call::GetCredential, name).await?;
         Ok(credential)
     }
 
@@ -106,8 +113,7 @@ impl Service {
             None => reading.authority.viewable()?,
             Some(id) => {
                 let name = ApplicationName { tenant: tenant.clone(), application: id.clone() };
-                let application = application_found(session, &name).await?;
-                reading.authority.require_on(Verb::View, &application.owner)?;
+                reached(session, &reading.authority, Call::ListCredentials, &name).await?;
                 Owners { account: true, users: true, user: None }
             }
         };
@@ -119,38 +125,65 @@ impl Service {
         Ok(self.list(&call, credentials))
     }
 
-    /// Changes a credential.
+    /// Changes a credential, and shows it to those who may view it.
     pub async fn update_credential(
         &self,
         caller: &Caller,
         name: &CredentialName,
         patch: CredentialPatch,
         etag: &str,
-    ) -> Result<Credential> {
+    ) -> Result<Shown<Credential>> {
+        const CALL: Call = Call::UpdateCredential;
         let now = self.now();
         let tenant = &name.application.tenant;
         let attempt = Attempt::new(caller, Action::UpdateCredential, tenant, name);
         self.audited(&attempt, async {
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
-            let reached = reach(&mut ledger, &authority, Verb::Edit, name).await?;
-            let before = reached.credential;
+            let Reached { credential: before, application } =
+                reach(&mut ledger, &authority, CALL, name).await?;
+            let sees = authority.sees(&application.owner);
             check_etag(&before.record, etag, name)?;
             let policy = &tenant.settings.policy;
             let new_end = patch.expires_at.is_some();
+            let (wanted, may_revive) = (patch.disabled, patch.may_revive());
+            let mut fields = patch.fields();
             let mut after = before.settings.with(patch);
+            let by_platform = before.settings.disabled_by_platform;
+            after.disabled_by_platform = authority.switch(name, by_platform, wanted)?;
+            let created = before.record.created_at;
+            let end = new_end.then_some((after.expires_at, created));
             if new_end {
-                after.expires_at =
-                    policy.credential_end(after.expires_at, before.record.created_at)?;
+                after.expires_at = after.expires_at.or_else(|| policy.latest_end(created));
             }
-            if after == before.settings {
-                return Ok(before);
+            let unchanged = after == before.settings;
+            if unchanged && sees {
+                return Ok(Shown::new(before, name, sees));
             }
             if new_end {
                 check_expiry(after.expires_at, now, "credential.expire_time")?;
             }
-            check_protection(reached.protected, name)?;
-            policy.require_enabled()?;
-            policy.require_changeable(before.settings.changed(&after))?;
+            // To those who may not view it, all that the update names counts as changed.
+            if sees {
+                fields = before.settings.changed(&after).collect();
+            }
+            let revives = if sees { before.settings.revives(&after) } else { may_revive };
+            let given = if revives {
+                Some(given_to(&mut ledger, &authority, &application).await?)
+            } else {
+                None
+            };
+            let case = Case {
+                credential: Some(name),
+                protected: application.settings.protected,
+                changed: &fields,
+                end,
+                given: given.as_ref(),
+                ..Case::of(&name.application, &application.owner)
+            };
+            authority.require_state(CALL, policy, &case)?;
+            if unchanged {
+                return Ok(Shown::new(before, name, sees));
+            }
             let changes = FieldChange::between(&before.settings, &after);
             let before_epoch = before.epoch;
             let credential = Credential {
@@ -165,7 +198,7 @@ impl Service {
             ledger.raise(Subject::Credential(name.clone()), before_epoch, credential.epoch);
             ledger.note(Action::UpdateCredential, name, changes).await?;
             ledger.commit().await?;
-            Ok(credential)
+            Ok(Shown::new(credential, name, sees))
         })
         .await
     }
@@ -180,11 +213,16 @@ impl Service {
         let tenant = &name.application.tenant;
         let attempt = Attempt::new(caller, Action::DeleteCredential, tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open(&attempt).await?;
-            let reached = reach(&mut ledger, &authority, Verb::Delete, name).await?;
-            let credential = reached.credential;
+            let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
+            let call = Call::DeleteCredential;
+            let Reached { credential, application } =
+                reach(&mut ledger, &authority, call, name).await?;
             check_etag(&credential.record, etag, name)?;
-            check_protection(reached.protected, name)?;
+            let case = Case {
+                protected: application.settings.protected,
+                ..Case::of(&name.application, &application.owner)
+            };
+            authority.require_state(call, &tenant.settings.policy, &case)?;
             ledger.delete_credential(&name.credential).await?;
             let epoch = credential.epoch;
             ledger.raise(Subject::Credential(name.clone()), epoch, epoch + 1);
@@ -200,56 +238,60 @@ impl Service {
 pub(super) struct Reached {
     /// The credential.
     pub(super) credential: Credential,
-    /// Whether its application is protected.
-    pub(super) protected: bool,
-    /// What its application can use.
-    pub(super) scopes: ScopeSet,
+    /// Its application.
+    pub(super) application: Application,
 }
 
-/// The credential, if the caller may do this with those of its application.
+impl Reached {
+    /// Refuses a secret that could not work, since the credential or its application has expired.
+    pub(super) fn require_unexpired(&self, policy: &Policy, now: Timestamp) -> Result<()> {
+        self.credential.require_unexpired(policy, now)?;
+        let end = self.application.settings.expires_at;
+        require_unexpired(&self.credential.name.application, end, now)
+    }
+}
+
+/// The credential, if the caller may make this call about those of its application.
 pub(super) async fn reach(
     session: &mut Session,
     authority: &Authority,
-    verb: Verb,
+    call: Call,
     name: &CredentialName,
 ) -> Result<Reached> {
     let missing = || Error::NotFound(name.to_string());
-    let application = session.find_application(&name.application).await?.ok_or_else(missing)?;
-    authority.require_on(verb, &application.owner)?;
+    let found = session.find_application(&name.application).await?;
+    authority.require_on(call, name, found.as_ref().map(|application| &application.owner))?;
+    let application = found.ok_or_else(missing)?;
     let credential = session.find_credential(name).await?.ok_or_else(missing)?;
-    Ok(Reached {
-        credential,
-        protected: application.settings.protected,
-        scopes: application.effective_scopes,
-    })
-}
-
-/// Refuses a change of a protected application's credential.
-pub(super) fn check_protection(protected: bool, name: &CredentialName) -> Result<()> {
-    if protected { Err(Error::Protected(name.application.to_string())) } else { Ok(()) }
+    Ok(Reached { credential, application })
 }
 
 /// Whether the application may get one credential more.
 async fn check_new(
     session: &mut Session,
     authority: &Authority,
-    application: &ApplicationName,
+    name: &ApplicationName,
     policy: &Policy,
+    end: (Option<Moment>, Timestamp),
 ) -> Result<()> {
-    let found = application_found(session, application).await?;
-    authority.require_on(Verb::Create, &found.owner)?;
-    policy.require_enabled()?;
-    policy.require_owner(&found.owner)?;
-    // Who gets the secret could use all of it.
-    authority.require_scopes(&found.effective_scopes)?;
+    let call = Call::CreateCredential;
+    let application = reached(session, authority, call, name).await?;
+    let given = given_to(session, authority, &application).await?;
     // One that is protected may get its first: it could never be rid of another.
-    if found.settings.protected && session.credentials_of(application).await?.count > 0 {
-        return Err(Error::Protected(application.to_string()));
-    }
-    if policy.max_credentials.is_some() {
-        policy.require_room(session.count_credentials(&application.tenant).await?)?;
-    }
-    Ok(())
+    let protected = application.settings.protected && session.credentials_of(name).await?.count > 0;
+    let credentials = match policy.max_credentials {
+        Some(_) => session.count_credentials(&name.tenant).await?,
+        None => 0,
+    };
+    let case = Case {
+        protected,
+        credentials,
+        end: Some(end),
+        given: Some(&given),
+        ..Case::of(name, &application.owner)
+    };
+    authority.require_state(call, policy, &case)?;
+    require_unexpired(name, application.settings.expires_at, end.1)
 }
 
 /// Writes a new credential, with its event.

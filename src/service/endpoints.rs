@@ -2,7 +2,7 @@
 
 use super::attempts::Ledger;
 use super::{Caller, List, ListRequest, Service};
-use crate::domain::{Action, Endpoint, FieldChange, TenantId};
+use crate::domain::{Action, Call, Endpoint, FieldChange, TenantId};
 use crate::error::Result;
 
 impl Service {
@@ -14,6 +14,7 @@ impl Service {
         request: &ListRequest,
     ) -> Result<List<Endpoint>> {
         let mut reading = self.reading(caller, tenant).await?;
+        reading.authority.require(Call::ListEndpoints)?;
         let call = format!("endpoints of {tenant}");
         let page = self.page_request(&call, request)?;
         let endpoints = reading.session.list_endpoints(tenant, &page).await?;

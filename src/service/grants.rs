@@ -1,10 +1,11 @@
-//! What an application is given: scopes, by themselves and by roles.
+//! What an application is given, and what it was given: scopes, by themselves and by roles.
 
 use std::collections::BTreeSet;
 
 use crate::domain::authority::Ceiling;
 use crate::domain::{
-    Authority, Owner, RoleId, RoleName, RoleSettings, ScopeSet, TenantId, UserId, UserName,
+    Application, Authority, Given, Owner, RoleId, RoleName, RoleSettings, ScopeSet, TenantId,
+    UserId, UserName,
 };
 use crate::error::{Error, Result};
 use crate::store::{Session, Tx};
@@ -41,12 +42,49 @@ pub(super) async fn check_grants(
     grants.scopes.require_within(&enabled)?;
     authority.require_scopes(&grants.scopes)?;
     ceiling.require(&grants.scopes)?;
-    let roles = role_settings(tx, tenant, &grants.roles).await?;
-    authority.require_roles(&roles)?;
+    let roles = roles_by_id(tx, tenant, &grants.roles).await?;
+    authority.require_giving(&roles)?;
     // One with all scopes would widen with its owner's promotion.
     roles
         .iter()
+        .map(|(_, role)| role)
         .try_for_each(|role| ceiling.require(if role.all_scopes { &enabled } else { &role.scopes }))
+}
+
+/// All that an application was given, for a right to its secrets: none is read for the platform,
+/// to which it makes no difference.
+pub(super) async fn given_to(
+    session: &mut Session,
+    authority: &Authority,
+    application: &Application,
+) -> Result<Given> {
+    if authority.user().is_none() {
+        return Ok(Given::default());
+    }
+    let (tenant, settings) = (&application.name.tenant, &application.settings);
+    given(session, tenant, settings.scopes.clone(), &settings.roles).await
+}
+
+/// The same of all applications that a user owns.
+pub(super) async fn given_to_all_of(
+    session: &mut Session,
+    authority: &Authority,
+    owner: &UserName,
+) -> Result<Given> {
+    if authority.user().is_none() {
+        return Ok(Given::default());
+    }
+    let (scopes, roles) = session.given_to_applications_of(&owner.tenant, &owner.user).await?;
+    given(session, &owner.tenant, scopes, &roles).await
+}
+
+async fn given(
+    session: &mut Session,
+    tenant: &TenantId,
+    scopes: ScopeSet,
+    roles: &BTreeSet<RoleId>,
+) -> Result<Given> {
+    Ok(Given { scopes, roles: roles_by_id(session, tenant, roles).await? })
 }
 
 /// The scopes that a user may grant.
@@ -65,11 +103,21 @@ pub(super) async fn role_settings(
     tenant: &TenantId,
     roles: &BTreeSet<RoleId>,
 ) -> Result<Vec<RoleSettings>> {
+    let roles = roles_by_id(session, tenant, roles).await?;
+    Ok(roles.into_iter().map(|(_, settings)| settings).collect())
+}
+
+async fn roles_by_id(
+    session: &mut Session,
+    tenant: &TenantId,
+    roles: &BTreeSet<RoleId>,
+) -> Result<Vec<(RoleId, RoleSettings)>> {
     let mut settings = Vec::with_capacity(roles.len());
     for role in roles {
         let name = RoleName { tenant: tenant.clone(), role: role.clone() };
-        let role = session.find_role(&name).await?;
-        settings.push(role.ok_or_else(|| Error::NotFound(name.to_string()))?.settings);
+        let found = session.find_role(&name).await?;
+        let found = found.ok_or_else(|| Error::NotFound(name.to_string()))?;
+        settings.push((name.role, found.settings));
     }
     Ok(settings)
 }

@@ -5,9 +5,13 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 
 use super::Service;
-use crate::domain::{Client, Counted, LimitStatus, LimitsOf, TenantId};
+use crate::domain::{Client, Counted, CountedWindow, LimitStatus, LimitsOf, Tenant};
 use crate::error::{Error, Result};
+use crate::incidents::IncidentKind;
 use crate::limiter::{Decision, Demand, Rate};
+
+/// How many windows are saved in one transaction, which holds up other writers.
+const BATCH: usize = 500;
 
 /// What a request asks of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +41,23 @@ pub struct ExceededLabels {
     observed: &'static str,
 }
 
+/// What a limit is counted under. Names are used again: what was counted for another tenant or
+/// application of the same name is not counted for this one. The first of a name is counted as
+/// earlier versions do, which may run next to this one.
+fn key(counted: Counted, tenant: &Tenant, of: &LimitsOf) -> String {
+    let counted = counted.as_str();
+    match (tenant.life, of.life) {
+        (..=1, 0) => format!("{counted} {}", of.name),
+        (tenant, application) => format!("{counted} {} {tenant}.{application}", of.name),
+    }
+}
+
 impl Service {
     /// Asks the rates of all these limits for one more of what is counted.
     pub(super) async fn ask_limits(
         &self,
         act: Act,
-        tenant: &TenantId,
+        tenant: &Tenant,
         limits: &[LimitsOf],
         counted: &[Counted],
     ) -> Limited {
@@ -54,7 +69,7 @@ impl Service {
         let demands: Vec<_> = asked
             .iter()
             .map(|(counted, of, rate)| Demand {
-                key: format!("{} {}", counted.as_str(), of.name),
+                key: key(*counted, tenant, of),
                 rate: Rate::new(
                     rate.most.unsigned_abs(),
                     Duration::from_secs(rate.window_seconds.unsigned_abs()),
@@ -64,8 +79,8 @@ impl Service {
             })
             .collect();
         let decision = match act {
-            Act::Count => self.limiter.take(tenant.as_str(), &demands).await,
-            Act::Peek => self.limiter.peek(tenant.as_str(), &demands).await,
+            Act::Count => self.limiter.take(tenant.id.as_str(), &demands).await,
+            Act::Peek => self.limiter.peek(tenant.id.as_str(), &demands).await,
         };
         let Decision { admitted, wait, standings, .. } = decision;
         let limits = asked.iter().zip(standings).map(|((counted, of, _), standing)| LimitStatus {
@@ -86,6 +101,50 @@ impl Service {
         Limited { admitted, retry_after: wait, limits }
     }
 
+    /// Whether what limits count is saved in the database: where no Redis keeps it over a restart,
+    /// and no other server counts.
+    fn saves_limits(&self) -> bool {
+        self.redis.is_none() && self.store.is_alone()
+    }
+
+    /// Goes on with what limits had counted when it was last saved.
+    pub(super) async fn restore_limits(&self) -> Result<()> {
+        if self.saves_limits() {
+            let mut session = self.store.read_list().await?;
+            self.limiter.restore(session.counted_windows(self.limiter.now()).await?);
+        }
+        Ok(())
+    }
+
+    /// Saves what limits have counted since the last time, one row for each limit that was. What
+    /// cannot be saved is saved the next time.
+    pub async fn save_limits(&self) -> Result<()> {
+        if !self.saves_limits() {
+            return Ok(());
+        }
+        let _writer = self.saving_limits.lock().await;
+        // Wrong secrets are not among them: of those, strangers decide how many there are.
+        let is_limit = |key: &str| {
+            key.split(' ').next().is_some_and(|counted| Counted::parse(counted).is_ok())
+        };
+        for unsaved in self.limiter.unsaved(is_limit) {
+            for (n, batch) in unsaved.chunks(BATCH).enumerate() {
+                if let Err(error) = self.save_batch(batch).await {
+                    self.limiter.not_saved(&unsaved[n * BATCH..]);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn save_batch(&self, batch: &[CountedWindow]) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        tx.write_counted_windows(batch).await?;
+        tx.delete_counted_windows(self.limiter.now()).await?;
+        tx.commit().await
+    }
+
     fn note(&self, exceeded: &LimitStatus) {
         let labels = ExceededLabels {
             counted: exceeded.counted.as_str(),
@@ -93,13 +152,18 @@ impl Service {
             observed: if exceeded.observe_only { "true" } else { "false" },
         };
         self.exceeded.get_or_create(&labels).inc();
+        let LimitStatus { name, counted, limit, window, observe_only, .. } = exceeded;
+        let observed = if *observe_only { ", only observed" } else { "" };
+        let (counted, seconds) = (counted.as_str(), window.as_secs());
+        let detail = format!("{limit} {counted} within {seconds} s{observed}");
+        self.note_incident(IncidentKind::LimitReached, name, None, &detail);
     }
 
     /// Counts a token that is about to be issued; refuses where a limit is reached.
     pub(super) async fn count_token(&self, client: &Client) -> Result<Vec<LimitStatus>> {
         let counted = [Counted::Tokens];
         let limits = client.limits();
-        let asked = self.ask_limits(Act::Count, &client.tenant.id, &limits, &counted).await;
+        let asked = self.ask_limits(Act::Count, &client.tenant, &limits, &counted).await;
         let Limited { admitted, retry_after, limits } = asked;
         if admitted {
             return Ok(limits);

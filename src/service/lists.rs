@@ -1,8 +1,11 @@
 //! Lists in pages (AIP-158).
 
+use std::sync::Arc;
+
 use super::Service;
 use crate::domain::{Page, PageRequest};
 use crate::error::{Error, Result};
+use crate::secrets::PageTokens;
 
 /// What part of a list a caller wants.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +21,26 @@ pub struct ListRequest {
 pub struct List<T> {
     /// The items.
     pub items: Vec<T>,
-    /// The token of the next part; empty on the last.
-    pub next_page_token: String,
+    /// How the list goes on.
+    pub rest: Rest,
+}
+
+/// What follows a part of a list.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    call: String,
+    tokens: Arc<PageTokens>,
+    keys: Vec<String>,
+    more: bool,
+}
+
+impl Rest {
+    /// The token of the part behind the first `count` items; empty where there is none.
+    pub fn token_after(&self, count: usize) -> String {
+        let key = count.checked_sub(1).and_then(|last| self.keys.get(last));
+        let is_end = count >= self.keys.len() && !self.more;
+        key.filter(|_| !is_end).map_or_else(String::new, |key| self.tokens.seal(&self.call, key))
+    }
 }
 
 impl Service {
@@ -32,7 +53,8 @@ impl Service {
 
     /// A page as its caller gets it.
     pub(super) fn list<T>(&self, call: &str, page: Page<T>) -> List<T> {
-        let next = page.next.map(|cursor| self.page_tokens.seal(call, &cursor));
-        List { items: page.items, next_page_token: next.unwrap_or_default() }
+        let Page { items, keys, more } = page;
+        let tokens = Arc::clone(&self.page_tokens);
+        List { items, rest: Rest { call: call.to_owned(), tokens, keys, more } }
     }
 }

@@ -13,6 +13,7 @@ mod credentials;
 mod declaration;
 mod endpoints;
 mod failures;
+mod folding;
 mod grants;
 mod history;
 mod limiting;
@@ -32,11 +33,14 @@ mod single_flight;
 mod snapshots;
 mod tenants;
 mod tokens;
+mod updates;
 mod usage;
 mod users;
 mod watching;
 
+use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
@@ -55,13 +59,15 @@ pub use profiles::{Applied, AppliedChange};
 pub use readiness::{Condition, Readiness};
 pub use revocations::{RevocationList, Revoked};
 pub use tokens::{IssuedToken, TokenInfo};
+pub use updates::Shown;
 pub use usage::Days;
 pub use users::DeletedUser;
 pub use watching::{JwksWatch, News, RevocationWatch};
 
 use crate::clock::{Clock, SteadyTime};
-use crate::domain::Record;
+use crate::domain::{Moment, Record};
 use crate::error::{Error, Result};
+use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::keys::{KeyRing, SigningAlgorithm};
 use crate::limiter::{Limiter, Rate};
 use crate::redis::Redis;
@@ -96,6 +102,8 @@ pub struct Parts {
     pub failure_budget: Option<Rate>,
     /// How many of all clients may come from one source; `None`: any number.
     pub source_failure_budget: Option<Rate>,
+    /// How long admin credentials work that Keyward makes itself; `None`: without end.
+    pub admin_lifetime: Option<Duration>,
 }
 
 /// Keyward's use cases.
@@ -108,7 +116,7 @@ pub struct Service {
     prefixes: Prefixes,
     hasher: Hasher,
     sealer: Sealer,
-    page_tokens: PageTokens,
+    page_tokens: Arc<PageTokens>,
     usage: usage::Usage,
     refusals: refusals::Refusals,
     revocations: Arc<Live>,
@@ -119,10 +127,14 @@ pub struct Service {
     believed: believed::BelievedTokens,
     watchers: watching::Watchers,
     limiter: Limiter,
+    /// Held by the one that saves what limits have counted: an older state replaces no newer one.
+    saving_limits: tokio::sync::Mutex<()>,
     redis: Option<Redis>,
     writable: readiness::Writable,
     failures: failures::Failures,
     exceeded: Family<ExceededLabels, Counter>,
+    admin_lifetime: Option<Duration>,
+    incidents: Arc<Incidents>,
     /// Replaced whole when keys change; never held across an await.
     keys: RwLock<Arc<KeyRing>>,
 }
@@ -137,7 +149,7 @@ impl Service {
         let service = Self {
             hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
             sealer: Sealer::new(&parts.master_key)?,
-            page_tokens: PageTokens::new(&parts.master_key)?,
+            page_tokens: Arc::new(PageTokens::new(&parts.master_key)?),
             proofs: proofs::Proofs::new(&parts.master_key, parts.redis.clone())?,
             believed: believed::BelievedTokens::new(),
             revocations: Arc::new(live),
@@ -154,11 +166,15 @@ impl Service {
             snapshots: Arc::new(snapshots::Snapshots::new(parts.revocations.max_staleness)),
             watchers: watching::Watchers::default(),
             limiter: parts.limiter,
+            saving_limits: tokio::sync::Mutex::default(),
             redis: parts.redis,
             writable: readiness::Writable::default(),
             exceeded: Family::default(),
+            admin_lifetime: parts.admin_lifetime,
+            incidents: Arc::default(),
             keys: RwLock::default(),
         };
+        service.restore_limits().await?;
         service.refresh_signing_keys().await?;
         service.ensure_signing_key().await?;
         Ok(service)
@@ -188,6 +204,23 @@ impl Service {
     pub fn sweep(&self) {
         self.limiter.sweep();
         self.failures.sweep();
+        self.incidents.sweep(self.now());
+    }
+
+    /// What was refused lately, for the log.
+    pub fn incidents(&self) -> &Arc<Incidents> {
+        &self.incidents
+    }
+
+    /// Tells the log of something that was refused. Whether it is the first of its window.
+    fn note_incident(
+        &self,
+        kind: IncidentKind,
+        client: &str,
+        source: Option<IpAddr>,
+        detail: &str,
+    ) -> bool {
+        self.incidents.note(Incident { kind, client, source, detail }, self.now())
     }
 
     /// Counts what goes beyond limits.
@@ -222,7 +255,7 @@ fn check_etag(record: &Record, etag: &str, name: &impl ToString) -> Result<()> {
 }
 
 /// Refuses an end that is over already.
-fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp, field: &str) -> Result<()> {
+fn check_expiry(expires_at: Option<Moment>, now: Timestamp, field: &str) -> Result<()> {
     if expires_at.is_some_and(|end| end <= now) {
         Err(Error::invalid(field, "must be in the future"))
     } else {

@@ -31,31 +31,33 @@ pub struct Applied {
 
 impl Service {
     /// Makes a tenant what the profile says, all or nothing, and tells the difference.
-    /// With `validate_only` it is told and not made; with `force` scopes and roles go even
-    /// from those that hold them.
+    /// With `validate_only` the difference is answered and not made, or the error of the run; with `force`
+    /// scopes and roles go even from those that hold them.
     pub async fn apply_profile(
         &self,
         caller: &Caller,
         id: &TenantId,
-        profile: Profile,
+        mut profile: Profile,
         validate_only: bool,
         force: bool,
     ) -> Result<Applied> {
+        for scope in profile.scopes.values_mut() {
+            scope.disabled_by_platform = scope.disabled;
+        }
         let attempt = Attempt::new(caller, Action::ApplyProfile, id, &id.name());
-        self.audited(&attempt, async {
+        let work = async {
             caller.require_platform()?;
             if id.is_system() {
                 return Err(Error::BuiltIn(id.name()));
             }
             let mut ledger = self.begin(&attempt).await?;
             let current = ledger.lock_tenant(id).await?;
-            let settings = match &current {
+            let mut settings = match &current {
                 Some(tenant) => tenant.settings.with(id, profile.tenant.clone()),
                 None => TenantSettings::new(id).with(id, profile.tenant.clone()),
             };
+            of_platform(current.as_ref(), &mut settings);
             let policy = settings.policy.clone();
-            // A dry run of a change that needs force tells what force would do.
-            let force = force || validate_only;
             let current = current.as_ref();
             let changes = of_tenant(current, settings);
             let mut applied = self.apply(&mut ledger, id, current, changes, force).await?;
@@ -76,8 +78,9 @@ impl Service {
                 ledger.commit().await?;
             }
             Ok(Applied { changes: applied, violations })
-        })
-        .await
+        };
+        // A dry run attempts nothing, so its failure is no event of the audit log.
+        if validate_only { work.await } else { self.audited(&attempt, work).await }
     }
 
     async fn apply(
@@ -142,10 +145,20 @@ impl Service {
                 };
                 check_grants(ledger, &Authority::Platform, id, grants).await?;
                 let fresh = self.fresh_application(name, Owner::Account, settings);
-                insert(ledger, fresh, None).await.map(drop)
+                insert(ledger, &Authority::Platform, fresh, None).await.map(drop)
             }
         }
     }
+}
+
+/// API credentials that a profile disables, the platform disables.
+fn of_platform(current: Option<&Tenant>, settings: &mut TenantSettings) {
+    let policy = &mut settings.policy;
+    let before = current.map(|tenant| &tenant.settings.policy);
+    let disabled = before.is_some_and(|before| before.api_credentials_disabled);
+    let by_platform = before.is_some_and(|before| before.api_credentials_disabled_by_platform);
+    policy.api_credentials_disabled_by_platform =
+        policy.api_credentials_disabled && (by_platform || !disabled);
 }
 
 /// What must be done to the tenant itself.

@@ -4,19 +4,38 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Service;
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, later};
+use crate::domain::MAX_CLOCK_LEAD;
 use crate::error::{Error, Result};
 
 /// A write that succeeded stands for so long: probes that come more often only ask whether the
 /// database answers.
 const WRITTEN: Duration = Duration::from_secs(1);
+const MAX_LEAD: Duration = Duration::from_secs(MAX_CLOCK_LEAD);
 
 /// When the database last took a write. Held by the probe that tries one.
 #[derive(Debug, Default)]
-pub(super) struct Writable(Mutex<Option<Stopwatch>>);
+pub(super) struct Writable(Mutex<Option<Written>>);
+
+/// A write that succeeded.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    since: Stopwatch,
+    /// The time that was written, and the latest that any server ever wrote.
+    at: Timestamp,
+    latest: Timestamp,
+}
+
+impl Written {
+    /// Whether it says enough of now. A clock that was set ahead is written down at once.
+    fn is_fresh(self, now: Timestamp) -> bool {
+        self.since.elapsed() < WRITTEN && now <= later(self.at, WRITTEN)
+    }
+}
 
 /// How one thing stands that the server depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +83,13 @@ impl Condition {
 impl Service {
     /// How everything stands that this server depends on.
     pub async fn readiness(&self) -> Readiness {
-        let database = self.promptly(self.check_writable()).await;
-        let revocations = self.revocations.ensure_fresh().await;
         let now = self.now();
+        let latest = self.promptly(self.check_writable(now)).await;
+        let (latest, database) = match latest {
+            Ok(latest) => (Some(latest), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let revocations = self.revocations.ensure_fresh().await;
         let signer = self.keys().signer(now).map(drop);
         let signer = signer.ok_or_else(|| Error::internal("no signing key is active"));
         let mut all = vec![
@@ -79,18 +102,27 @@ impl Service {
             let why = redis.trouble().unwrap_or_default();
             all.push(Condition { what: "redis", ready: true, why });
         }
+        if let Some(latest) = latest.filter(|at| *at > later(now, MAX_LEAD)) {
+            let why = format!(
+                "a server's clock was at {latest}: revocations are kept until tokens of that time \
+                 have ended; check the clocks"
+            );
+            all.push(Condition { what: "clock", ready: true, why });
+        }
         Readiness(all)
     }
 
-    async fn check_writable(&self) -> Result<()> {
+    /// Writes the time; the latest that any server ever wrote.
+    async fn check_writable(&self, now: Timestamp) -> Result<Timestamp> {
         let mut written = self.writable.0.lock().await;
-        if written.is_some_and(|since| since.elapsed() < WRITTEN) {
-            return self.store.ping().await;
+        if let Some(fresh) = written.filter(|written| written.is_fresh(now)) {
+            self.store.ping().await?;
+            return Ok(fresh.latest);
         }
         *written = None;
-        self.store.check_writable(self.now()).await?;
-        *written = Some(Stopwatch::start());
-        Ok(())
+        let latest = self.store.check_writable(now).await?;
+        *written = Some(Written { since: Stopwatch::start(), at: now, latest });
+        Ok(latest)
     }
 }
 

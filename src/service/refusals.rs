@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Service;
-use crate::domain::{Actor, AuditEvent, Outcome, TenantId, UserName};
+use super::{Caller, Service};
+use crate::domain::{Action, Actor, AuditEvent, CredentialId, Outcome, TenantId, UserName};
 use crate::error::{Error, Need, Result};
 
 /// How long the same attempt is only counted.
@@ -24,6 +25,8 @@ const MAX_KINDS_OF_CALLER: u32 = 50;
 const MAX_KINDS: usize = 4096;
 /// How many callers have a budget of their own.
 const MAX_CALLERS: usize = 1024;
+/// How many clients that were locked out wait to be written down; the log has the rest.
+const MAX_LOCK_OUTS: usize = 1024;
 /// How many counts wait for a database that does not answer.
 const MAX_WAITING: usize = MAX_KINDS + MAX_CALLERS;
 
@@ -93,8 +96,18 @@ enum Counted {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     state: Mutex<State>,
+    /// Clients that were locked out, until their tenants' logs say so.
+    lock_outs: Mutex<Vec<LockOut>>,
     /// Held while counts are written: when the next one has it, nothing older is under way.
     writer: tokio::sync::Mutex<()>,
+}
+
+/// Too many wrong secrets of a client came from one source.
+#[derive(Clone, Debug)]
+pub(super) struct LockOut {
+    pub(super) client: CredentialId,
+    pub(super) source: Option<IpAddr>,
+    pub(super) detail: String,
 }
 
 #[derive(Debug, Default)]
@@ -331,43 +344,79 @@ impl Service {
         Ok(())
     }
 
+    /// Notes that a client is locked out. Its tenant's log is written later: the answer must not
+    /// take longer where there is such a client.
+    pub(super) fn note_lock_out(&self, lock_out: LockOut) {
+        let mut waiting = self.refusals.lock_outs.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_LOCK_OUTS {
+            waiting.push(lock_out);
+        }
+    }
+
     /// Writes the counts of refused attempts whose time is over. What cannot be written is kept
     /// for the next time.
     pub async fn write_refusals(&self) -> Result<()> {
+        self.write_lock_outs().await?;
         self.write_counts(Some(self.now())).await
     }
 
     /// Writes all counts of refused attempts: for a server that stops.
     pub async fn write_all_refusals(&self) -> Result<()> {
+        self.write_lock_outs().await?;
         self.write_counts(None).await
+    }
+
+    async fn write_lock_outs(&self) -> Result<()> {
+        let lock_outs = &self.refusals.lock_outs;
+        let take = || lock_outs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        while let Some(LockOut { client, source, detail }) = take() {
+            let Some(client) = self.client(&client).await? else {
+                continue;
+            };
+            let kind = Kind {
+                tenant: client.tenant.id.clone(),
+                service: Caller::keyward().service(),
+                user: None,
+                action: Action::LockOut.to_string(),
+                resource: client.name.to_string(),
+                reason: format!("locked out: {detail}"),
+            };
+            let address = source.map(|address| address.to_string());
+            let refusal = Refusal { kind, address, unknown_user: false, at: self.now() };
+            self.note_refusal(&refusal).await?;
+        }
+        Ok(())
     }
 
     async fn write_counts(&self, now: Option<Timestamp>) -> Result<()> {
         let _writer = self.refusals.writer.lock().await;
         let mut events = self.refusals.state().take(now);
         events.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        let mut rest = events.as_mut_slice();
+        let mut rest = events.as_slice();
         while let Some(first) = rest.first() {
             let tenant = first.tenant.clone();
             let end = rest.partition_point(|event| event.tenant <= tenant);
-            if let Err(error) = self.write_counts_of(&tenant, &mut rest[..end]).await {
+            if let Err(error) = self.write_counts_of(&tenant, &rest[..end]).await {
                 let unwritten = rest.to_vec();
                 self.refusals.state().wait(unwritten);
                 return Err(error);
             }
-            rest = &mut rest[end..];
+            rest = &rest[end..];
         }
         Ok(())
     }
 
-    async fn write_counts_of(&self, tenant: &TenantId, events: &mut [AuditEvent]) -> Result<()> {
+    async fn write_counts_of(&self, tenant: &TenantId, events: &[AuditEvent]) -> Result<()> {
         let mut tx = self.store.begin().await?;
-        if tx.lock_tenant(tenant).await?.is_none() {
+        let Some(tenant) = tx.lock_tenant(tenant).await? else {
             return Ok(());
-        }
+        };
         for event in events {
-            event.at = self.now();
-            tx.insert_audit_event(event).await?;
+            // What ended before the tenant was made was about another one of its name.
+            if event.at >= tenant.record.created_at {
+                let event = AuditEvent { at: self.now(), ..event.clone() };
+                tx.insert_audit_event(&event).await?;
+            }
         }
         tx.commit().await
     }

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::applications::found as application_found;
+use super::applications::reached;
 use super::attempts::{Attempt, Ledger, Open};
 use super::credentials::reach;
 use super::{Caller, List, ListRequest, Service, vanished};
 use crate::domain::{
-    Action, Application, ApplicationName, Authority, Credential, CredentialName, NewRevocation,
-    Owner, Page, Permission, Reach, Revocation, Subject, Tenant, TenantId, UserName, Verb,
+    Action, Application, ApplicationName, Authority, Call, Credential, CredentialName,
+    NewRevocation, Owner, Page, Revocation, Subject, Tenant, TenantId, UserName,
 };
 use crate::error::{Error, Result};
 use crate::revocation::Cursor;
 use crate::store::Affected;
+
+const CALL: Call = Call::RevokeTokens;
 
 /// How long what has lapsed is kept: for replicas and verifiers whose clocks are behind, or
 /// that were away for a while.
@@ -90,7 +92,7 @@ impl Service {
                 Revoked::Token(name, id) => {
                     // Whose the id is, nobody can tell: it may be another tenant's.
                     authority.require_platform()?;
-                    reach(&mut ledger, &authority, Verb::Edit, name).await?;
+                    reach(&mut ledger, &authority, CALL, name).await?;
                     let expires_at = NewRevocation::end(self.now());
                     let subject = Subject::Token(id.clone());
                     ledger.revoke(NewRevocation { subject, epoch: 0, expires_at });
@@ -116,8 +118,8 @@ impl Service {
         authority: &Authority,
         before: Tenant,
     ) -> Result<()> {
-        authority.require_on(Verb::Edit, &Owner::Account)?;
-        authority.require(Permission::Applications(Verb::Edit, Reach::Users))?;
+        authority.require_of(CALL, &Owner::Account)?;
+        authority.require_of_all_users(CALL)?;
         let (epoch, record) = (before.epoch + 1, before.record.changed(self.now()));
         let after = Tenant { epoch, record, ..before };
         if !ledger.update_tenant(&after).await? {
@@ -133,8 +135,7 @@ impl Service {
         authority: &Authority,
         name: &ApplicationName,
     ) -> Result<()> {
-        let before = application_found(ledger, name).await?;
-        authority.require_on(Verb::Edit, &before.owner)?;
+        let before = reached(ledger, authority, CALL, name).await?;
         let settings = before.settings.clone();
         let (epoch, record) = (before.epoch + 1, before.record.changed(self.now()));
         let after = Application { epoch, record, ..before };
@@ -151,7 +152,7 @@ impl Service {
         authority: &Authority,
         name: &CredentialName,
     ) -> Result<()> {
-        let before = reach(ledger, authority, Verb::Edit, name).await?.credential;
+        let before = reach(ledger, authority, CALL, name).await?.credential;
         let (epoch, record) = (before.epoch + 1, before.record.changed(self.now()));
         let after = Credential { epoch, record, ..before };
         if !ledger.update_credential(&after).await? {
@@ -159,6 +160,16 @@ impl Service {
         }
         ledger.raise(Subject::Credential(after.name), epoch - 1, epoch);
         Ok(())
+    }
+
+    /// Refuses an acting user who may not revoke tokens of this application.
+    pub(super) async fn require_revoker(
+        &self,
+        authority: &Authority,
+        application: &ApplicationName,
+    ) -> Result<()> {
+        let mut session = self.store.read().await?;
+        reached(&mut session, authority, Call::RevokeToken, application).await.map(drop)
     }
 
     /// Lists what is revoked, in the order in which it was.
@@ -175,9 +186,10 @@ impl Service {
         let after: i64 = after.map_err(|_| Error::InvalidPageToken)?.unwrap_or_default();
         let index = self.revocations.index();
         let part = index.held(after, page.size());
-        let next = part.more.then(|| part.last.to_string());
         let cursor = (!part.more).then_some(Cursor { feed: part.feed, number: part.last });
-        let list = self.list(CALL, Page { items: part.revocations, next });
+        let keys = part.revocations.iter().map(|row| row.number.to_string()).collect();
+        let page = Page { items: part.revocations, keys, more: part.more };
+        let list = self.list(CALL, page);
         Ok(RevocationList { list, cursor })
     }
 
@@ -207,10 +219,12 @@ async fn revoke_user(
     name: &UserName,
     reason: &str,
 ) -> Result<u64> {
+    let owner = Owner::User(name.user.clone());
+    authority.require_of(CALL, &owner)?;
     if ledger.find_user(name).await?.is_none() {
         return Err(Error::NotFound(name.to_string()));
     }
-    authority.require_on(Verb::Edit, &Owner::User(name.user.clone()))?;
     let why = if reason.is_empty() { "with all of its owner's" } else { reason };
-    ledger.affect(Affected::ApplicationsOf(name), why).await
+    let count = ledger.affect(Affected::ApplicationsOf(name), why).await?;
+    Ok(if authority.sees(&owner) { count } else { 0 })
 }

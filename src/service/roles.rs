@@ -3,7 +3,7 @@
 use super::attempts::{Attempt, Ledger, Open};
 use super::{Caller, List, ListRequest, Service, check_etag, vanished};
 use crate::domain::{
-    Action, FieldChange, Permission, Record, Role, RoleName, RolePatch, RoleSettings, TenantId,
+    Action, Call, FieldChange, Record, Role, RoleName, RolePatch, RoleSettings, TenantId,
 };
 use crate::error::{Error, Result};
 use crate::store::{Affected, Session, Tx};
@@ -18,7 +18,8 @@ impl Service {
     ) -> Result<Role> {
         let attempt = Attempt::new(caller, Action::CreateRole, &name.tenant, &name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_roles(&attempt).await?;
+            let Open { mut ledger, authority, .. } =
+                self.open_roles(&attempt, Call::CreateRole).await?;
             let settings = RoleSettings::default().with(patch);
             authority.require_roles([&settings])?;
             let role = self.add_role(&mut ledger, name.clone(), settings).await?;
@@ -31,6 +32,7 @@ impl Service {
     /// Reads a role: every user of the tenant may.
     pub async fn role(&self, caller: &Caller, name: &RoleName) -> Result<Role> {
         let mut reading = self.reading(caller, &name.tenant).await?;
+        reading.authority.require(Call::GetRole)?;
         found(&mut reading.session, name).await
     }
 
@@ -42,6 +44,7 @@ impl Service {
         request: &ListRequest,
     ) -> Result<List<Role>> {
         let mut reading = self.reading(caller, tenant).await?;
+        reading.authority.require(Call::ListRoles)?;
         let call = format!("roles of {tenant}");
         let page = self.page_request(&call, request)?;
         let roles = reading.session.list_roles(tenant, &page).await?;
@@ -59,7 +62,8 @@ impl Service {
     ) -> Result<Role> {
         let attempt = Attempt::new(caller, Action::UpdateRole, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_roles(&attempt).await?;
+            let Open { mut ledger, authority, .. } =
+                self.open_roles(&attempt, Call::UpdateRole).await?;
             let before = found(&mut ledger, name).await?;
             let after = before.settings.with(patch);
             // Neither is a greater role to be changed, nor a role to be made greater.
@@ -85,21 +89,22 @@ impl Service {
     ) -> Result<()> {
         let attempt = Attempt::new(caller, Action::DeleteRole, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_roles(&attempt).await?;
+            let Open { mut ledger, authority, .. } =
+                self.open_roles(&attempt, Call::DeleteRole).await?;
             let role = found(&mut ledger, name).await?;
             authority.require_roles([&role.settings])?;
             check_etag(&role.record, etag, name)?;
             let removed = self.remove_role(&mut ledger, &role, force).await;
-            removed.map_err(|error| authority.told(error))?;
+            removed.map_err(|error| authority.redact(error))?;
             ledger.commit().await
         })
         .await
     }
 
     /// A transaction in which roles can be changed.
-    async fn open_roles(&self, attempt: &Attempt<'_>) -> Result<Open> {
+    async fn open_roles(&self, attempt: &Attempt<'_>, call: Call) -> Result<Open> {
         let open = self.open(attempt).await?;
-        open.authority.require(Permission::RolesEdit)?;
+        open.authority.require(call)?;
         open.tenant.require_own_rules()?;
         Ok(open)
     }

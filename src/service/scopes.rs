@@ -3,7 +3,7 @@
 use super::attempts::{Attempt, Ledger, Open};
 use super::{Caller, List, ListRequest, Service, check_etag, vanished};
 use crate::domain::{
-    Action, FieldChange, Permission, Record, Scope, ScopeId, ScopePatch, ScopeSettings, TenantId,
+    Action, Call, FieldChange, Record, Scope, ScopeId, ScopePatch, ScopeSettings, TenantId,
 };
 use crate::error::{Error, Result};
 use crate::store::{Affected, Session};
@@ -18,8 +18,11 @@ impl Service {
     ) -> Result<Scope> {
         let attempt = Attempt::new(caller, Action::CreateScope, &id.tenant, &id);
         self.audited(&attempt, async {
-            let Open { mut ledger, .. } = self.open_catalogue(&attempt).await?;
-            let settings = ScopeSettings::default().with(patch);
+            let call = Call::CreateScope;
+            let Open { mut ledger, authority, .. } = self.open_catalogue(&attempt, call).await?;
+            let mut settings = ScopeSettings::default().with(patch);
+            let disabled = Some(settings.disabled);
+            settings.disabled_by_platform = authority.switch(&id, false, disabled)?;
             let scope = self.add_scope(&mut ledger, id.clone(), settings).await?;
             ledger.commit().await?;
             Ok(scope)
@@ -30,6 +33,7 @@ impl Service {
     /// Reads a scope: every user of the tenant may.
     pub async fn scope(&self, caller: &Caller, id: &ScopeId) -> Result<Scope> {
         let mut reading = self.reading(caller, &id.tenant).await?;
+        reading.authority.require(Call::GetScope)?;
         found(&mut reading.session, id).await
     }
 
@@ -41,6 +45,7 @@ impl Service {
         request: &ListRequest,
     ) -> Result<List<Scope>> {
         let mut reading = self.reading(caller, tenant).await?;
+        reading.authority.require(Call::ListScopes)?;
         let call = format!("scopes of {tenant}");
         let page = self.page_request(&call, request)?;
         let scopes = reading.session.list_scopes(tenant, &page).await?;
@@ -58,12 +63,20 @@ impl Service {
     ) -> Result<Scope> {
         let attempt = Attempt::new(caller, Action::UpdateScope, &id.tenant, id);
         self.audited(&attempt, async {
-            let Open { mut ledger, .. } = self.open_catalogue(&attempt).await?;
+            let call = Call::UpdateScope;
+            let Open { mut ledger, authority, .. } = self.open_catalogue(&attempt, call).await?;
             let before = found(&mut ledger, id).await?;
             check_etag(&before.record, etag, id)?;
-            let after = before.settings.with(patch);
+            let wanted = patch.disabled;
+            let mut after = before.settings.with(patch);
+            let by_platform = before.settings.disabled_by_platform;
+            after.disabled_by_platform = authority.switch(id, by_platform, wanted)?;
             if after == before.settings {
                 return Ok(before);
+            }
+            if before.settings.disabled && !after.disabled {
+                // It gives the scope back to all that have it.
+                authority.require_scopes(&std::iter::once(id.scope.clone()).collect())?;
             }
             let scope = self.write_scope(&mut ledger, before, after).await?;
             ledger.commit().await?;
@@ -82,11 +95,14 @@ impl Service {
     ) -> Result<()> {
         let attempt = Attempt::new(caller, Action::DeleteScope, &id.tenant, id);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_catalogue(&attempt).await?;
+            let call = Call::DeleteScope;
+            let Open { mut ledger, authority, .. } = self.open_catalogue(&attempt, call).await?;
             let scope = found(&mut ledger, id).await?;
             check_etag(&scope.record, etag, id)?;
+            // One of the same name would be enabled.
+            authority.require_undo(id, scope.settings.disabled_by_platform)?;
             let removed = self.remove_scope(&mut ledger, &scope, force).await;
-            removed.map_err(|error| authority.told(error))?;
+            removed.map_err(|error| authority.redact(error))?;
             ledger.commit().await
         })
         .await
@@ -153,9 +169,9 @@ impl Service {
     }
 
     /// A transaction in which this catalogue can be changed.
-    async fn open_catalogue(&self, attempt: &Attempt<'_>) -> Result<Open> {
+    async fn open_catalogue(&self, attempt: &Attempt<'_>, call: Call) -> Result<Open> {
         let open = self.open(attempt).await?;
-        open.authority.require(Permission::CatalogueEdit)?;
+        open.authority.require(call)?;
         open.tenant.require_own_rules()?;
         Ok(open)
     }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::attempts::{Attempt, Open};
-use super::credentials::{Reached, WithSecret, check_protection, reach};
-use super::{Caller, Service, check_etag, vanished};
+use super::credentials::{Reached, reach};
+use super::grants::given_to;
+use super::{Caller, Service, Shown, check_etag, vanished};
 use crate::domain::{
-    Action, Authority, Credential, CredentialName, Field, FieldChange, Policy, SecretRecord,
-    Subject, Verb,
+    Action, Authority, Call, Case, Credential, CredentialName, Field, FieldChange, Policy,
+    SecretRecord, Subject,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -22,23 +25,27 @@ impl Service {
         name: &CredentialName,
         overlap: Duration,
         etag: &str,
-    ) -> Result<WithSecret> {
+    ) -> Result<(Shown<Credential>, Secret)> {
         let tenant = &name.application.tenant;
         let attempt = Attempt::new(caller, Action::RotateCredential, tenant, name);
-        self.audited(&attempt, async {
+        Box::pin(self.audited(&attempt, async {
             // Checked before the hash is paid for, and again where it counts.
             let mut reading = self.reading(caller, tenant).await?;
             let rules = reading.tenant(tenant).await?.settings.policy;
             let session = &mut reading.session;
-            let seen = rotatable(session, &reading.authority, name, &rules, etag).await?;
-            seen.rotation_end(self.now(), overlap)?;
+            let mut rotation = Rotation { name, etag, now: self.now() };
+            let seen = rotatable(session, &reading.authority, &rules, rotation).await?;
+            let seen = seen.credential;
+            seen.rotation_end(rotation.now, overlap)?;
             drop(reading);
             let secret = self.generate_unlike(&seen)?;
             let mut record = self.record_of(caller, &secret).await?;
 
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
             let policy = &tenant.settings.policy;
-            let before = rotatable(&mut ledger, &authority, name, policy, etag).await?;
+            rotation.now = record.created_at;
+            let Reached { credential: before, application } =
+                rotatable(&mut ledger, &authority, policy, rotation).await?;
             let older_end = before.rotation_end(record.created_at, overlap)?;
             record.version = before.next_version();
             let record = self.sealed(record, &secret, name, policy)?;
@@ -60,8 +67,9 @@ impl Service {
             let detail = format!("older secrets end {older_end}");
             ledger.note_with(Action::RotateCredential, name, changes, detail).await?;
             ledger.commit().await?;
-            Ok(WithSecret { credential, secret })
-        })
+            let shown = Shown::new(credential, name, authority.sees(&application.owner));
+            Ok((shown, secret))
+        }))
         .await
     }
 
@@ -75,14 +83,18 @@ impl Service {
         let attempt = Attempt::new(caller, Action::RevealCredential, tenant, name);
         self.audited(&attempt, async {
             let Open { mut ledger, tenant, authority } = self.open(&attempt).await?;
-            let Reached { credential, .. } =
-                reach(&mut ledger, &authority, Verb::Reveal, name).await?;
-            let policy = &tenant.settings.policy;
-            policy.require_enabled()?;
+            let (call, policy) = (Call::RevealCredential, &tenant.settings.policy);
+            let reached = reach(&mut ledger, &authority, call, name).await?;
+            let given = given_to(&mut ledger, &authority, &reached.application).await?;
+            let case = Case {
+                credential: Some(name),
+                given: Some(&given),
+                ..Case::of(&name.application, &reached.application.owner)
+            };
+            authority.require_state(call, policy, &case)?;
+            reached.require_unexpired(policy, self.now())?;
+            let credential = reached.credential;
             let hidden = |why| Error::NotViewable(name.to_string(), why);
-            if !policy.secrets_viewable {
-                return Err(hidden("the tenant's policy shows secrets once (secrets_viewable)"));
-            }
             let newest = credential.secrets.first();
             let (record, sealed) = newest
                 .and_then(|record| Some((record, record.sealed.as_deref()?)))
@@ -139,22 +151,36 @@ impl Service {
     }
 }
 
+/// What is to be rotated, and when.
+#[derive(Clone, Copy)]
+struct Rotation<'a> {
+    name: &'a CredentialName,
+    etag: &'a str,
+    now: Timestamp,
+}
+
 /// The credential, if the caller may rotate it and nothing stands against it.
 async fn rotatable(
     session: &mut Session,
     authority: &Authority,
-    name: &CredentialName,
     policy: &Policy,
-    etag: &str,
-) -> Result<Credential> {
-    let reached = reach(session, authority, Verb::Edit, name).await?;
+    Rotation { name, etag, now }: Rotation<'_>,
+) -> Result<Reached> {
+    let call = Call::RotateCredential;
+    let reached = reach(session, authority, call, name).await?;
     check_etag(&reached.credential.record, etag, name)?;
-    check_protection(reached.protected, name)?;
-    policy.require_enabled()?;
-    policy.require_changeable([Field::Secrets])?;
-    // Who gets the secret could use all of it.
-    authority.require_scopes(&reached.scopes)?;
-    Ok(reached.credential)
+    let application = &reached.application;
+    let given = given_to(session, authority, application).await?;
+    let case = Case {
+        credential: Some(name),
+        protected: application.settings.protected,
+        changed: &[Field::Secrets],
+        given: Some(&given),
+        ..Case::of(&name.application, &application.owner)
+    };
+    authority.require_state(call, policy, &case)?;
+    reached.require_unexpired(policy, now)?;
+    Ok(reached)
 }
 
 /// What a copy of a secret is sealed as: it opens in the place of no other.

@@ -16,7 +16,7 @@ use super::Service;
 use super::history::{History, Mark};
 use crate::clock::Stopwatch;
 use crate::domain::{
-    Client, CredentialId, CredentialName, Endpoints, RoleId, ScopeSet, SecretMark, TenantId,
+    Client, CredentialId, CredentialName, Endpoints, RoleId, ScopeSet, SecretMark, Tenant, TenantId,
 };
 use crate::error::{Error, Result};
 
@@ -45,7 +45,7 @@ const LONGEST_LIFE: Duration = Duration::from_mins(5);
 pub(super) struct Snapshots {
     clients: Cache<CredentialId, Snapshot, Weights>,
     histories: Cache<TenantId, Arc<History>>,
-    endpoints: Cache<TenantId, (Arc<Endpoints>, Reading)>,
+    endpoints: Cache<TenantId, Rules>,
     scope_sets: Cache<ScopeSet, ScopeSet>,
     changes: Changes,
     max_age: Duration,
@@ -59,6 +59,15 @@ struct Snapshot {
     event: i64,
     since: Stopwatch,
     weight: u32,
+}
+
+/// A tenant's endpoint rules.
+#[derive(Clone, Debug)]
+struct Rules {
+    endpoints: Arc<Endpoints>,
+    read: Reading,
+    /// Of which tenant of this name.
+    life: i64,
 }
 
 /// When something was read.
@@ -281,20 +290,22 @@ impl Service {
     }
 
     /// A tenant's endpoint rules, as they are or were a moment ago.
-    pub(super) async fn endpoints(&self, tenant: &TenantId) -> Result<Arc<Endpoints>> {
-        let snapshots = &self.snapshots;
-        if let Some((rules, read)) = snapshots.endpoints.get(tenant)
-            && snapshots.is_fresh(tenant, read)
+    pub(super) async fn endpoints(&self, of: &Tenant) -> Result<Arc<Endpoints>> {
+        let (snapshots, tenant) = (&self.snapshots, &of.id);
+        if let Some(rules) = snapshots.endpoints.get(tenant)
+            && rules.life == of.life
+            && snapshots.is_fresh(tenant, rules.read)
         {
-            return Ok(rules);
+            return Ok(rules.endpoints);
         }
         let read = snapshots.begin();
         let rules = self.promptly(async { self.store.read().await?.endpoints(tenant).await });
         let rules = Endpoints::new(rules.await?)
             .map_err(|fault| Error::internal(format!("a rule of {tenant} {}", fault.0)))?;
-        let rules = Arc::new(rules);
-        snapshots.endpoints.insert(tenant.clone(), (Arc::clone(&rules), read));
-        Ok(rules)
+        let endpoints = Arc::new(rules);
+        let rules = Rules { endpoints: Arc::clone(&endpoints), read, life: of.life };
+        snapshots.endpoints.insert(tenant.clone(), rules);
+        Ok(endpoints)
     }
 
     /// Whether something of the client was revoked after it was read.

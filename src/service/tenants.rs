@@ -4,7 +4,8 @@ use super::attempts::{Attempt, Ledger, Open};
 use super::policies::Violation;
 use super::{Caller, List, ListRequest, Service, check_etag, vanished};
 use crate::domain::{
-    Action, FieldChange, Permission, Record, Subject, Tenant, TenantId, TenantPatch, TenantSettings,
+    Action, Authority, Call, FieldChange, Record, Subject, Tenant, TenantId, TenantPatch,
+    TenantSettings,
 };
 use crate::error::{Error, Result};
 
@@ -32,7 +33,9 @@ impl Service {
 
     /// Reads a tenant: every user of it may.
     pub async fn tenant(&self, caller: &Caller, id: &TenantId) -> Result<Tenant> {
-        self.reading(caller, id).await?.tenant(id).await
+        let mut reading = self.reading(caller, id).await?;
+        reading.authority.require(Call::GetTenant)?;
+        reading.tenant(id).await
     }
 
     /// Lists tenants by id.
@@ -58,24 +61,25 @@ impl Service {
         let attempt = Attempt::new(caller, Action::UpdateTenant, id, &id.name());
         self.audited(&attempt, async {
             let Open { mut ledger, tenant: before, authority } = self.open(&attempt).await?;
-            authority.require(Permission::PolicyEdit)?;
+            authority.require(Call::UpdateTenant)?;
             if patch.is_more_than_policy() {
                 authority.require_platform()?;
             }
             check_etag(&before.record, etag, &id.name())?;
-            let after = before.settings.with(id, patch);
+            let mut after = before.settings.with(id, patch);
+            after.policy.api_credentials_disabled_by_platform =
+                api_credentials(&authority, id, &before.settings, &after)?;
             if after == before.settings {
                 return Ok((before, Vec::new()));
             }
+            before.settings.policy.require_limits_kept(&authority, &after.policy)?;
             if id.is_system() && breaks_system(&before.settings, &after) {
                 return Err(Error::BuiltIn(id.name()));
             }
             let tenant = self.write_tenant(&mut ledger, before, after).await?;
             let mut violations = ledger.violations(id, &tenant.settings.policy).await?;
-            if !authority.sees_everyone() {
-                for violation in &mut violations {
-                    violation.found.first.clear();
-                }
+            if !authority.sees_applications() {
+                violations.clear();
             }
             ledger.commit().await?;
             Ok((tenant, violations))
@@ -122,15 +126,14 @@ impl Service {
         id: TenantId,
         settings: TenantSettings,
     ) -> Result<Tenant> {
-        let mut tenant = Tenant { id, settings, epoch: 0, record: Record::new(self.now()) };
+        let record = Record::new(self.now());
+        let mut tenant = Tenant { id, settings, epoch: 0, life: 1, record };
         if !ledger.insert_tenant(&tenant).await? {
             return Err(Error::AlreadyExists(tenant.id.name()));
         }
         // Asked when its row is there: whoever deleted one of this name has committed by now.
         tenant.epoch = ledger.first_epoch(&Subject::Tenant(tenant.id.clone())).await?;
-        if tenant.epoch > 0 {
-            ledger.begin_tenant_at(&tenant.id, tenant.epoch).await?;
-        }
+        tenant.life = ledger.begin_tenant_at(&tenant.id, tenant.epoch).await?;
         let changes = FieldChange::of_new(&tenant.settings);
         ledger.note(Action::CreateTenant, tenant.id.name(), changes).await?;
         Ok(tenant)
@@ -155,6 +158,7 @@ impl Service {
         let tenant = Tenant {
             epoch: before.epoch + i64::from(before.settings.revokes(&after)),
             settings: after,
+            life: before.life,
             record: before.record.changed(self.now()),
             id: before.id,
         };
@@ -165,6 +169,20 @@ impl Service {
         ledger.note_with(Action::UpdateTenant, tenant.id.name(), changes, detail).await?;
         Ok(tenant)
     }
+}
+
+/// Whether it is the platform that has disabled the tenant's API credentials. A policy is read
+/// and written as a whole: the platform makes its own only what it disables itself.
+fn api_credentials(
+    authority: &Authority,
+    id: &TenantId,
+    before: &TenantSettings,
+    after: &TenantSettings,
+) -> Result<bool> {
+    let (before, disabled) = (&before.policy, after.policy.api_credentials_disabled);
+    let wanted = (disabled != before.api_credentials_disabled).then_some(disabled);
+    let name = format!("{} (policy.api_credentials_disabled)", id.name());
+    authority.switch(&name, before.api_credentials_disabled_by_platform, wanted)
 }
 
 /// The built-in tenant must go on working as the callers' tenant.

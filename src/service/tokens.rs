@@ -8,12 +8,13 @@ use jiff::Timestamp;
 
 use super::attempts::Attempt;
 use super::believed::Believed;
-use super::{Caller, Proof, Service};
+use super::{Caller, Service};
 use crate::domain::{
-    Action, Client, GrantRequest, LimitStatus, NewRevocation, ScopeSet, Subject, UseKind,
+    Action, ApplicationName, Client, GrantRequest, LimitStatus, Moment, NewRevocation, ScopeSet,
+    Subject, UseKind,
 };
 use crate::error::{Error, Result};
-use crate::keys::jwt::{self, Audiences};
+use crate::keys::jwt::{self, Audiences, Unsigned};
 use crate::keys::{Claims, Rejection};
 use crate::secrets::{Secret, random};
 
@@ -62,24 +63,14 @@ pub struct TokenInfo {
     /// When it was made; an API key does not tell.
     pub issued_at: Option<Timestamp>,
     /// When it ends.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Moment>,
     /// Its id; an API key has none.
     pub token_id: Option<String>,
 }
 
 impl Service {
-    /// The client credentials grant (RFC 6749, section 4.4).
-    pub async fn issue_token(
-        &self,
-        proof: Proof,
-        request: GrantRequest,
-        address: Option<IpAddr>,
-    ) -> Result<IssuedToken> {
-        let client = self.authenticate_client(proof, address).await?;
-        self.issue_to(&client, request, address).await
-    }
-
-    /// What an authenticated client is granted, as a token, within the limits.
+    /// What an authenticated client is granted, as a token, within the limits: the client
+    /// credentials grant (RFC 6749, section 4.4).
     pub async fn issue_to(
         &self,
         client: &Client,
@@ -94,7 +85,6 @@ impl Service {
         if lifetime == 0 {
             return Err(Error::InvalidClient);
         }
-        let limits = self.count_token(client).await?;
         let epochs = client.epochs;
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -111,10 +101,14 @@ impl Service {
         };
         let keys = self.keys();
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
-        let token = jwt::sign(key, &claims)?;
-        if token.len() > jwt::MAX_LENGTH {
+        let unsigned = Unsigned::new(key, &claims)?;
+        if unsigned.length() > jwt::MAX_LENGTH {
             return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
         }
+        // Last of all that can refuse: what is refused for another reason is not counted. And
+        // before the signature, so that one too many costs none.
+        let limits = self.count_token(client).await?;
+        let token = unsigned.sign()?;
         self.used(client, UseKind::Exchange, address);
         Ok(IssuedToken {
             access_token: Secret::new(token),
@@ -128,6 +122,9 @@ impl Service {
     /// (RFC 7662).
     pub async fn introspect(&self, caller: &Caller, token: &Secret) -> Result<Option<TokenInfo>> {
         let (client, info) = if self.prefixes.looks_like_api_key(token.expose()) {
+            if !self.may_ask_about_key(caller, token).await? {
+                return Ok(None);
+            }
             match self.authenticate_key(caller, token, None).await {
                 Ok(client) => {
                     let info = self.info_of_key(&client);
@@ -137,45 +134,80 @@ impl Service {
                 Err(error) => return Err(error),
             }
         } else {
-            match self.live_token(token.expose()).await? {
-                Some((believed, client)) => (client, info_of_token(&believed)?),
-                None => return Ok(None),
+            // Whose it is decides before whether it is good: the answer about another's token is
+            // the same whatever became of it, and takes as long.
+            let now = self.now();
+            let Ok(believed) = self.signed(token.expose(), now) else { return Ok(None) };
+            if !caller.may_introspect(&believed.claims.sub) {
+                return Ok(None);
+            }
+            match self.state_of(believed, now).await? {
+                Token::Live(believed, client) => (client, info_of_token(&believed)?),
+                Token::Expired | Token::Revoked | Token::Invalid => return Ok(None),
             }
         };
-        if !caller.may_introspect(&client.name.application) {
-            return Ok(None);
-        }
         // Where the credential is used from, the one who asks does not tell.
         self.used(&client, UseKind::Check, None);
         Ok(Some(info))
     }
 
-    /// Revokes a token (RFC 7009). When this answers, the token is refused; one that
-    /// is not good anyway needs nothing done.
-    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<()> {
+    /// Whether an API key, right or wrong, is of a credential that the caller may ask about.
+    /// Hashes and budgets are for those who may.
+    async fn may_ask_about_key(&self, caller: &Caller, key: &Secret) -> Result<bool> {
+        if caller.require_verifier().is_ok() {
+            return Ok(true);
+        }
+        let Some(id) = self.prefixes.credential_of_api_key(key.expose()) else {
+            return Ok(false);
+        };
+        let client = self.client(&id).await?;
+        Ok(client.is_some_and(|client| caller.may_introspect(&client.subject)))
+    }
+
+    /// Revokes a token (RFC 7009); whether it did. When this answers, the token is refused; one
+    /// that is not good anyway needs nothing done. An application does not learn of another
+    /// tenant's token whether there was something to revoke.
+    pub async fn revoke(&self, caller: &Caller, token: &Secret) -> Result<bool> {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return Err(Error::UnsupportedTokenType);
         }
-        let Some((believed, client)) = self.live_token(token.expose()).await? else {
-            return Ok(());
-        };
-        let (claims, name) = (&believed.claims, &*client.name);
-        let attempt = Attempt::new(caller, Action::RevokeToken, &client.tenant.id, name);
+        // Asked before the token, so that the answer to a user who may not act is the same for all.
+        let authority = self.acting_user(caller).await?;
+        // One that was made by a clock that was ahead can be revoked before its time comes.
+        let now = self.now();
+        let at = jwt::claimed_issuance(token.expose()).map_or(now, |issued| issued.max(now));
+        let Ok(believed) = self.signed(token.expose(), at) else { return Ok(false) };
+        let claims = &believed.claims;
+        let application = ApplicationName::parse(&claims.sub).map_err(|f| Error::internal(f.0))?;
+        if !caller.may_know_of(&application, authority.is_some()) {
+            return Ok(false);
+        }
+        let name = format!("{application}/credentials/{}", claims.client_id);
+        let attempt = Attempt::new(caller, Action::RevokeToken, &application.tenant, &name);
         self.audited(&attempt, async {
-            if !caller.may_revoke(&client.name.application) {
-                return Err(Error::NotYourToken);
+            // Before its state: those who may not revoke it do not learn whether it is good.
+            match &authority {
+                Some(authority) => self.require_revoker(authority, &application).await?,
+                None if !caller.may_revoke(&claims.sub) => return Err(Error::NotYourToken),
+                None => {}
             }
+            let Token::Live(believed, client) = self.state_of(Arc::clone(&believed), at).await?
+            else {
+                return Ok(false);
+            };
+            let claims = &believed.claims;
             let expires_at = second(claims.exp)?;
             let mut ledger = self.begin(&attempt).await?;
             if ledger.lock_tenant(&client.tenant.id).await?.is_none() {
                 // Deleted meanwhile, and the token with it.
-                return Ok(());
+                return Ok(false);
             }
             let subject = Subject::Token(claims.jti.clone());
             ledger.revoke(NewRevocation { subject, epoch: 0, expires_at });
             let detail = format!("the token {} was revoked", claims.jti);
-            ledger.note_with(Action::RevokeToken, name, Vec::new(), detail).await?;
-            ledger.commit().await
+            ledger.note_with(Action::RevokeToken, &*client.name, Vec::new(), detail).await?;
+            ledger.commit().await?;
+            Ok(true)
         })
         .await
     }
@@ -194,16 +226,21 @@ impl Service {
     /// What a token is good for: by itself, and by all that stands behind it.
     pub(super) async fn token(&self, token: &str) -> Result<Token> {
         let now = self.now();
-        let believed = match self.believed.verify(token, &self.keys(), &self.issuer, now) {
-            Ok(believed) => believed,
-            Err(rejection) => {
-                tracing::debug!(%rejection, "token refused");
-                return Ok(match rejection {
-                    Rejection::Expired => Token::Expired,
-                    _ => Token::Invalid,
-                });
-            }
-        };
+        match self.signed(token, now) {
+            Ok(believed) => self.state_of(believed, now).await,
+            Err(Rejection::Expired) => Ok(Token::Expired),
+            Err(_) => Ok(Token::Invalid),
+        }
+    }
+
+    /// What a token says that one of our keys has signed, and that is good at this time.
+    fn signed(&self, token: &str, at: Timestamp) -> Result<Arc<Believed>, Rejection> {
+        let verified = self.believed.verify(token, &self.keys(), &self.issuer, at);
+        verified.inspect_err(|rejection| tracing::debug!(%rejection, "token refused"))
+    }
+
+    /// What a signed token is good for, by all that stands behind it.
+    async fn state_of(&self, believed: Arc<Believed>, now: Timestamp) -> Result<Token> {
         let minted = believed.claims.minted();
         if self.revocations.revokes(&minted).await? {
             return Ok(Token::Revoked);
@@ -262,7 +299,7 @@ fn info_of_token(token: &Believed) -> Result<TokenInfo> {
         roles: claims.roles.clone(),
         issuer: claims.iss.clone(),
         issued_at: Some(second(claims.iat)?),
-        expires_at: Some(second(claims.exp)?),
+        expires_at: Some(second(claims.exp)?.into()),
         token_id: Some(claims.jti.clone()),
     })
 }

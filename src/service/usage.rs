@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::{Caller, Service};
+use crate::clock::later;
 use crate::domain::usage::day;
-use crate::domain::{ApplicationName, Client, CredentialName, UsageDay, UseKind, Verb};
+use crate::domain::{
+    ApplicationName, Call, Client, CredentialName, Life, MAX_CLOCK_LEAD, UsageDay, UseKind,
+};
 use crate::error::{Error, Result};
 use crate::store::LastUseOf;
 
@@ -30,6 +34,7 @@ type Pending = HashMap<Arc<CredentialName>, Used>;
 
 #[derive(Clone, Debug)]
 struct Used {
+    life: Life,
     last: Timestamp,
     address: Option<IpAddr>,
     /// One as a rule, and at midnight two.
@@ -59,20 +64,17 @@ impl Usage {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(
-        &self,
-        credential: &Arc<CredentialName>,
-        kind: UseKind,
-        at: Timestamp,
-        address: Option<IpAddr>,
-    ) {
+    fn count(&self, client: &Client, kind: UseKind, at: Timestamp, address: Option<IpAddr>) {
         let mut pending = self.pending();
-        let used = pending.entry(Arc::clone(credential)).or_insert_with(|| Used {
+        let used = pending.entry(Arc::clone(&client.name)).or_insert_with(|| Used {
+            life: client.life(),
             last: at,
             address,
             days: Vec::with_capacity(1),
         });
-        used.last = used.last.max(at);
+        // The later one, unless a wrong clock was ahead by more than clocks differ.
+        let is_ahead = used.last > later(at, Duration::from_secs(MAX_CLOCK_LEAD));
+        used.last = if is_ahead { at } else { used.last.max(at) };
         used.address = address.or(used.address);
         let counts = used.on(day(at));
         match kind {
@@ -124,7 +126,7 @@ pub struct Days {
 impl Service {
     /// Counts a use.
     pub(super) fn used(&self, client: &Client, kind: UseKind, address: Option<IpAddr>) {
-        self.usage.count(&client.name, kind, self.now(), address);
+        self.usage.count(client, kind, self.now(), address);
     }
 
     /// Writes what was counted. What cannot be written is kept for the next time.
@@ -145,6 +147,7 @@ impl Service {
         let tenants = batch.iter().map(|(credential, _)| &credential.application.tenant).collect();
         let uses = batch.iter().map(|(credential, used)| LastUseOf {
             credential,
+            life: used.life,
             at: used.last,
             address: used.address,
         });
@@ -156,13 +159,13 @@ impl Service {
                     exchanges: counts.exchanges,
                     checks: counts.checks,
                 };
-                (&credential.application, usage)
+                (&credential.application, used.life, usage)
             })
         });
         let (uses, days): (Vec<_>, Vec<_>) = (uses.collect(), days.collect());
         let mut tx = self.store.begin().await?;
         tx.lock_tenants(&tenants).await?;
-        tx.record_last_use(&uses).await?;
+        tx.record_last_use(&uses, self.now()).await?;
         tx.add_usage(&days).await?;
         tx.commit().await
     }
@@ -175,8 +178,8 @@ impl Service {
         days: Days,
     ) -> Result<Vec<UsageDay>> {
         let mut reading = self.reading(caller, &name.tenant).await?;
-        let application = super::applications::found(&mut reading.session, name).await?;
-        reading.authority.require_on(Verb::View, &application.owner)?;
+        let (session, call) = (&mut reading.session, Call::ListApplicationUsage);
+        super::applications::reached(session, &reading.authority, call, name).await?;
         let last = days.last.unwrap_or_else(|| day(self.now()));
         let month = jiff::Span::new().days(29);
         let first = days.first.unwrap_or_else(|| last.saturating_sub(month));

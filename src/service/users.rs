@@ -2,34 +2,29 @@
 
 use super::applications::{found as application_found, owner_change, remove};
 use super::attempts::{Attempt, Ledger, Open};
-use super::grants::role_settings;
-use super::{Caller, List, ListRequest, Service, check_etag, vanished};
+use super::grants::{given_to_all_of, role_settings};
+use super::{Caller, List, ListRequest, Service, Shown, check_etag, vanished};
 use crate::domain::authority::Ceiling;
 use crate::domain::{
-    Action, Authority, FieldChange, Owner, Permission, Record, RoleSettings, TenantId, User,
-    UserDeletion, UserName, UserPatch, UserSettings, Verb,
+    Action, Authority, Call, FieldChange, Owner, Record, RoleSettings, TenantId, User,
+    UserDeletion, UserName, UserPatch, UserSettings,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::store::{Affected, Owned, Session};
 
 /// What deleting a user does, or would do.
 #[derive(Clone, Debug)]
 pub struct DeletedUser {
-    /// What happens to the applications he owns.
+    /// What happens to the applications that the user owns.
     pub deletion: UserDeletion,
-    /// What he owns.
+    /// What the user owns, as far as the caller may view it.
     pub owned: Owned,
 }
 
 impl DeletedUser {
-    /// What happens, with the names of applications only for who may view them.
-    fn told(deletion: UserDeletion, owned: &Owned, visible: bool) -> Self {
-        let mut owned = owned.clone();
-        if !visible {
-            owned.applications.clear();
-            owned.credentials.clear();
-        }
-        Self { deletion, owned }
+    /// What happens: without the applications for those who may not view them.
+    fn shown(deletion: UserDeletion, owned: &Owned, visible: bool) -> Self {
+        Self { deletion, owned: if visible { owned.clone() } else { Owned::default() } }
     }
 }
 
@@ -43,7 +38,8 @@ impl Service {
     ) -> Result<User> {
         let attempt = Attempt::new(caller, Action::CreateUser, &name.tenant, &name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_users(&attempt).await?;
+            let Open { mut ledger, authority, .. } =
+                self.open_users(&attempt, Call::CreateUser).await?;
             let user = self.add_user(&mut ledger, &authority, name.clone(), patch).await?;
             ledger.commit().await?;
             Ok(user)
@@ -51,13 +47,11 @@ impl Service {
         .await
     }
 
-    /// Reads a user: himself, or with a permission.
+    /// Reads a user: the acting one, or another one with a permission.
     pub async fn user(&self, caller: &Caller, name: &UserName) -> Result<User> {
         let mut reading = self.reading(caller, &name.tenant).await?;
-        if reading.authority.user() != Some(&name.user) {
-            reading.authority.require(Permission::UsersView)?;
-        }
-        found(&mut reading.session, name).await
+        reading.authority.require_about(Call::GetUser, &name.user)?;
+        found(&mut reading.session, &reading.authority, name).await
     }
 
     /// Lists a tenant's users by id.
@@ -68,7 +62,7 @@ impl Service {
         request: &ListRequest,
     ) -> Result<List<User>> {
         let mut reading = self.reading(caller, tenant).await?;
-        reading.authority.require(Permission::UsersView)?;
+        reading.authority.require(Call::ListUsers)?;
         let call = format!("users of {tenant}");
         let page = self.page_request(&call, request)?;
         let users = reading.session.list_users(tenant, &page).await?;
@@ -76,7 +70,8 @@ impl Service {
         Ok(self.list(&call, users))
     }
 
-    /// Changes a user; makes him known if he is not and `allow_missing` says so.
+    /// Changes a user, or makes a new one known if `allow_missing` says so. The user is shown to
+    /// those who may view users.
     pub async fn update_user(
         &self,
         caller: &Caller,
@@ -84,27 +79,39 @@ impl Service {
         patch: UserPatch,
         etag: &str,
         allow_missing: bool,
-    ) -> Result<User> {
+    ) -> Result<Shown<User>> {
         let attempt = Attempt::new(caller, Action::UpdateUser, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, authority, .. } = self.open_users(&attempt).await?;
+            let call = Call::UpdateUser;
+            let Open { mut ledger, authority, .. } = self.open_users(&attempt, call).await?;
+            let sees = authority.sees_user(&name.user);
             let before = match ledger.find_user(name).await? {
                 Some(before) => before,
                 None if allow_missing => {
                     let user = self.add_user(&mut ledger, &authority, name.clone(), patch).await?;
                     ledger.commit().await?;
-                    return Ok(user);
+                    return Ok(Shown::new(user, name, sees));
                 }
-                None => return Err(Error::NotFound(name.to_string())),
+                None => return Err(authority.no_user(name)),
             };
-            let after = before.settings.with(patch);
+            let wanted = patch.disabled;
+            let mut after = before.settings.with(patch);
             let old = role_settings(&mut ledger, &name.tenant, &before.settings.roles).await?;
             let new = role_settings(&mut ledger, &name.tenant, &after.roles).await?;
-            // Neither is a greater user to be changed, nor a user to be made greater.
-            authority.require_roles(old.iter().chain(&new))?;
+            // Users who may do more are not changed, and no user is made one of them.
+            authority.require_user(name, &old)?;
+            authority.require_roles(&new)?;
+            let by_platform = before.settings.disabled_by_platform;
+            after.disabled_by_platform = authority.switch(name, by_platform, wanted)?;
             check_etag(&before.record, etag, name)?;
             if after == before.settings {
-                return Ok(before);
+                return Ok(Shown::new(before, name, sees));
+            }
+            if before.settings.disabled && !after.disabled {
+                // What the user owns works again.
+                let owner = Owner::User(name.user.clone());
+                let given = given_to_all_of(&mut ledger, &authority, name).await?;
+                authority.require_given(&given, authority.sees(&owner))?;
             }
             let why = if after.disabled && !before.settings.disabled {
                 Some("its owner was disabled")
@@ -122,13 +129,13 @@ impl Service {
             }
             ledger.note(Action::UpdateUser, name, changes).await?;
             ledger.commit().await?;
-            Ok(user)
+            Ok(Shown::new(user, name, sees))
         })
         .await
     }
 
-    /// Deletes a user, and does with his applications what the policy says. With
-    /// `validate_only` that is told and not done.
+    /// Deletes a user, and does with the applications of the user what the policy says. With
+    /// `validate_only` it says what would be done.
     pub async fn delete_user(
         &self,
         caller: &Caller,
@@ -139,48 +146,52 @@ impl Service {
     ) -> Result<DeletedUser> {
         let attempt = Attempt::new(caller, Action::DeleteUser, &name.tenant, name);
         self.audited(&attempt, async {
-            let Open { mut ledger, tenant, authority } = self.open_users(&attempt).await?;
-            let user = found(&mut ledger, name).await?;
+            let call = Call::DeleteUser;
+            let Open { mut ledger, tenant, authority } = self.open_users(&attempt, call).await?;
+            let user = found(&mut ledger, &authority, name).await?;
             let roles = role_settings(&mut ledger, &name.tenant, &user.settings.roles).await?;
-            authority.require_roles(&roles)?;
+            authority.require_user(name, &roles)?;
+            // One of the same id would be enabled.
+            authority.require_undo(name, user.settings.disabled_by_platform)?;
             check_etag(&user.record, etag, name)?;
             let deletion = tenant.settings.policy.user_deletion;
             let owned = ledger.owned_by(&name.tenant, &name.user).await?;
-            let his = Owner::User(name.user.clone());
-            let visible = authority.require_on(Verb::View, &his).is_ok();
-            let told = DeletedUser::told(deletion, &owned, visible);
+            let whose = Owner::User(name.user.clone());
+            let shown = DeletedUser::shown(deletion, &owned, authority.sees(&whose));
             let heir =
                 check_heir(&mut ledger, &authority, deletion, name, hand_over_to, &owned).await?;
             if owned.application_count > 0 {
-                check_disposal(&authority, deletion, &his, heir)?;
+                let given = given_to_all_of(&mut ledger, &authority, name).await?;
+                let heir = heir.map(|heir| &heir.user);
+                authority.require_disposal(deletion, &whose, heir, &given)?;
             }
             if validate_only {
-                return Ok(told);
+                return Ok(shown);
             }
             match (deletion, heir) {
                 _ if owned.application_count == 0 => {}
-                (UserDeletion::Refuse, _) => return Err(stands_in_the_way(name, told.owned)),
+                (UserDeletion::Refuse, _) => return Err(in_the_way(name, shown.owned)),
                 (UserDeletion::Delete, _) => delete_owned(&mut ledger, name).await?,
                 (UserDeletion::HandOver, Some(heir)) => {
                     self.hand_over(&mut ledger, name, heir).await?;
                 }
                 (UserDeletion::HandOver, None) => {
-                    return Err(Error::internal("nobody to hand over to"));
+                    return Err(Error::internal("no user to hand over to"));
                 }
             }
             ledger.delete_user(name).await?;
             let changes = FieldChange::of_gone(&user.settings);
             ledger.note(Action::DeleteUser, name, changes).await?;
             ledger.commit().await?;
-            Ok(told)
+            Ok(shown)
         })
         .await
     }
 
     /// A transaction in which users can be changed.
-    async fn open_users(&self, attempt: &Attempt<'_>) -> Result<Open> {
+    async fn open_users(&self, attempt: &Attempt<'_>, call: Call) -> Result<Open> {
         let open = self.open(attempt).await?;
-        open.authority.require(Permission::UsersEdit)?;
+        open.authority.require(call)?;
         open.tenant.require_own_rules()?;
         Ok(open)
     }
@@ -192,12 +203,19 @@ impl Service {
         name: UserName,
         patch: UserPatch,
     ) -> Result<User> {
-        let settings = UserSettings::default().with(patch);
+        let mut settings = UserSettings::default().with(patch);
+        let disabled = Some(settings.disabled);
+        settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
         let roles = role_settings(ledger, &name.tenant, &settings.roles).await?;
         authority.require_roles(&roles)?;
         let user = User { name, settings, record: Record::new(self.now()) };
         if !ledger.insert_user(&user).await? {
-            return Err(Error::AlreadyExists(user.name.to_string()));
+            let name = user.name.to_string();
+            return Err(if authority.sees_user(&user.name.user) {
+                Error::AlreadyExists(name)
+            } else {
+                Error::PermissionDenied(Need::OtherId(name))
+            });
         }
         let changes = FieldChange::of_new(&user.settings);
         ledger.note(Action::CreateUser, &user.name, changes).await?;
@@ -216,8 +234,9 @@ impl Service {
     }
 }
 
-async fn found(session: &mut Session, name: &UserName) -> Result<User> {
-    session.find_user(name).await?.ok_or_else(|| Error::NotFound(name.to_string()))
+/// The user; those who may not view users do not learn that there is none.
+async fn found(session: &mut Session, authority: &Authority, name: &UserName) -> Result<User> {
+    session.find_user(name).await?.ok_or_else(|| authority.no_user(name))
 }
 
 /// Whether holders of the old roles may grant what those of the new ones may not.
@@ -225,8 +244,8 @@ fn loses_scopes(old: &[RoleSettings], new: &[RoleSettings]) -> bool {
     !Ceiling::of(old).is_within(&Ceiling::of(new))
 }
 
-/// The user who gets the applications, if the policy and what there is need one: he can
-/// act, and is not greater than the one who gives them to him.
+/// The user who gets the applications, if the policy and what there is need one: one who can
+/// act, and who may do no more than the acting user.
 async fn check_heir<'a>(
     session: &mut Session,
     authority: &Authority,
@@ -249,40 +268,22 @@ async fn check_heir<'a>(
     if heir.tenant != from.tenant || heir == from {
         return Err(Error::invalid(FIELD, "must be another user of the same tenant"));
     }
-    let user = found(session, heir).await?;
+    let user = found(session, authority, heir).await?;
+    let roles = role_settings(session, &from.tenant, &user.settings.roles).await?;
+    authority.require_user(heir, &roles)?;
     if user.settings.disabled {
         return Err(Error::invalid(FIELD, "must be a user who is not disabled"));
     }
-    authority.require_roles(&role_settings(session, &from.tenant, &user.settings.roles).await?)?;
     Ok(Some(heir))
 }
 
-/// Refuses who may not do with the applications what the policy does: one who hands them
-/// over could as well change them, and make them for the heir.
-fn check_disposal(
-    authority: &Authority,
-    deletion: UserDeletion,
-    owner: &Owner,
-    heir: Option<&UserName>,
-) -> Result<()> {
-    match deletion {
-        UserDeletion::Refuse => Ok(()),
-        UserDeletion::Delete => authority.require_on(Verb::Delete, owner),
-        UserDeletion::HandOver => {
-            authority.require_on(Verb::Edit, owner)?;
-            heir.map_or(Ok(()), |heir| {
-                authority.require_on(Verb::Create, &Owner::User(heir.user.clone()))
-            })
-        }
-    }
-}
-
-fn stands_in_the_way(name: &UserName, owned: Owned) -> Error {
-    // One without a credential stands in the way too.
+fn in_the_way(name: &UserName, owned: Owned) -> Error {
+    const REMEDY: &str = "delete them first, or change `user_deletion` of the tenant's policy";
+    // An application without a credential is in the way too.
     if owned.credential_count > 0 {
-        Error::in_use(name, owned.credentials, owned.credential_count)
+        Error::in_use_unless(name, owned.credentials, owned.credential_count, REMEDY)
     } else {
-        Error::in_use(name, owned.applications, owned.application_count)
+        Error::in_use_unless(name, owned.applications, owned.application_count, REMEDY)
     }
 }
 

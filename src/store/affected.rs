@@ -136,8 +136,8 @@ impl Tx {
         // Nobody else adds any from here on, so that the numbers below are the next.
         self.take_revocation_numbers(0).await?;
         let (tenant, key) = affected.key();
-        let end = NewRevocation::end(now).as_microsecond();
-        let count = execute!(self, sql, tenant, key, now.as_microsecond(), end)?;
+        let end = NewRevocation::end(now).max(self.end_of_all_tokens(now).await?);
+        let count = execute!(self, sql, tenant, key, now.as_microsecond(), end.as_microsecond())?;
         self.take_revocation_numbers(i64::try_from(count).unwrap_or(i64::MAX)).await?;
         Ok(count)
     }

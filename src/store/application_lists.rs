@@ -1,12 +1,16 @@
 //! Lists of applications: a page of a tenant's, and all that a user owns.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::application_pages::{Cursor, Listed};
 use super::applications::Row;
+use super::row::At;
 use super::{Session, list_values, one_value};
 use crate::domain::{
-    Application, ApplicationFilter, ApplicationName, Page, PageRequest, TenantId, UserId,
+    Application, ApplicationFilter, ApplicationName, Page, PageRequest, RoleId, ScopeName,
+    ScopeSet, TenantId, UserId,
 };
 use crate::error::{Error, Result};
 
@@ -25,7 +29,7 @@ impl Session {
         let rows = self.application_rows(listed).await?;
         let rows = page.page(rows, |row| row.cursor(filter.order.key));
         let items = rows.items.into_iter().map(Row::application).collect::<Result<_>>()?;
-        Ok(Page { items, next: rows.next })
+        Ok(Page { items, keys: rows.keys, more: rows.more })
     }
 
     /// How many applications and credentials a user has, and the first of each by name.
@@ -51,6 +55,27 @@ impl Session {
         })
     }
 
+    /// All that the applications of a user were given: scopes by themselves, and roles.
+    pub async fn given_to_applications_of(
+        &mut self,
+        tenant: &TenantId,
+        owner: &UserId,
+    ) -> Result<(ScopeSet, BTreeSet<RoleId>)> {
+        const SCOPES: &str = "select distinct h.scope from application_scopes h \
+            join applications a on a.tenant_id = h.tenant_id and a.id = h.application_id \
+            where a.tenant_id = $1 and a.owner_user_id = $2";
+        const ROLES: &str = "select distinct h.role_id from application_roles h \
+            join applications a on a.tenant_id = h.tenant_id and a.id = h.application_id \
+            where a.tenant_id = $1 and a.owner_user_id = $2";
+        let at = At { table: "applications", key: owner.as_str() };
+        let (tenant, owner) = (tenant.as_str(), owner.as_str());
+        let scopes: Vec<String> = list_values!(self, SCOPES, tenant, owner)?;
+        let roles: Vec<String> = list_values!(self, ROLES, tenant, owner)?;
+        let scopes = scopes.iter().map(|scope| ScopeName::parse(scope)).collect();
+        let roles = roles.iter().map(|role| RoleId::parse(role)).collect();
+        Ok((at.column("scopes", scopes)?, at.column("roles", roles)?))
+    }
+
     /// All applications of a user.
     pub async fn applications_of(
         &mut self,
@@ -69,7 +94,7 @@ impl Session {
 }
 
 /// What a user owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
     /// How many applications.
     pub application_count: i64,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::FromRow;
 
+use super::folding::{folded_from, search_name};
 use super::row::{At, last_use, limits, limits_text, micros, moment, record};
 use super::{Found, Session, Tx, execute, find_row, list_values, one_value};
 use crate::clock::from_microsecond;
@@ -15,6 +16,7 @@ use crate::domain::{
 use crate::error::Result;
 
 #[derive(FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "a row has the columns that its table has")]
 pub(super) struct Row {
     tenant_id: String,
     id: String,
@@ -31,12 +33,15 @@ pub(super) struct Row {
     secret_ends: Option<String>,
     expires_at: Option<i64>,
     disabled: bool,
+    disabled_by_platform: bool,
     protected: bool,
     limits: Option<String>,
+    limits_lifted: bool,
     last_used_at: i64,
     last_used_address: Option<String>,
     search_name: String,
     epoch: i64,
+    life: i64,
     revision: i64,
     created_at: i64,
     updated_at: i64,
@@ -67,8 +72,9 @@ macro_rules! select {
     ($secret_ends:literal, $used_at:literal, $used_from:literal, $rest:literal) => {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
-             a.contact_email, a.expires_at, a.disabled, a.protected, a.limits, \
-             a.search_name, a.epoch, a.revision, a.created_at, a.updated_at, \
+             a.contact_email, a.expires_at, a.disabled, a.disabled_by_platform, a.protected, \
+             a.limits, a.limits_lifted, a.search_name, a.epoch, a.life, a.revision, a.created_at, \
+             a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
                (select string_agg(h.scope, ' ') from application_scopes h \
@@ -147,8 +153,10 @@ impl Row {
                 contact_email: self.contact_email,
                 expires_at: moment(self.expires_at),
                 disabled: self.disabled,
+                disabled_by_platform: self.disabled && self.disabled_by_platform,
                 protected: self.protected,
                 limits: limits(at, "limits", self.limits.as_deref())?,
+                limits_lifted: self.limits_lifted,
             },
             effective_scopes: effective_scopes(
                 at.column("enabled_scopes", scopes(self.enabled_scopes))?,
@@ -158,6 +166,7 @@ impl Row {
             secret_ends: self.secret_ends.iter().flat_map(|all| secret_ends(all)).collect(),
             last_use: last_use(self.last_used_at, self.last_used_address),
             epoch: self.epoch,
+            life: self.life,
             record: record(self.revision, self.created_at, self.updated_at),
         })
     }
@@ -224,8 +233,9 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, owner_user_id, protected, limits, search_name) values ($1, $2, $3, $4, \
-            $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) on conflict do nothing";
+            updated_at, owner_user_id, protected, limits, search_name, limits_lifted, \
+            disabled_by_platform, folded_from) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+            $11, $12, $13, $14, $15, $16, $17, $18, $19) on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
         let inserted = execute!(
             self,
@@ -245,7 +255,10 @@ impl Tx {
             application.owner.user().map(UserId::as_str),
             settings.protected,
             limits_text(settings.limits),
-            search_name(&settings.display_name)
+            search_name(&settings.display_name),
+            settings.limits_lifted,
+            settings.disabled_by_platform,
+            folded_from(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -264,7 +277,8 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
-            updated_at = $8, protected = $11, limits = $12, search_name = $13 \
+            updated_at = $8, protected = $11, limits = $12, search_name = $13, \
+            limits_lifted = $14, disabled_by_platform = $15, folded_from = $16 \
             where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
         let updated = execute!(
@@ -282,7 +296,10 @@ impl Tx {
             application.name.application.as_str(),
             settings.protected,
             limits_text(settings.limits),
-            search_name(&settings.display_name)
+            search_name(&settings.display_name),
+            settings.limits_lifted,
+            settings.disabled_by_platform,
+            folded_from(&settings.display_name)
         )
         .map(|rows| rows == 1)?;
         if updated && settings.scopes != before.scopes {
@@ -344,10 +361,4 @@ impl Tx {
         }
         Ok(())
     }
-}
-
-/// The form in which display names are searched and ordered: both databases lower only
-/// what is ASCII alike.
-pub(super) fn search_name(display_name: &str) -> String {
-    display_name.to_lowercase()
 }

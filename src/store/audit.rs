@@ -86,10 +86,11 @@ impl Session {
         list_rows!(self, SQL, tenant.as_str(), number, most)
     }
 
-    /// A page of a tenant's events.
+    /// A page of a tenant's events, of those from the number `since` on.
     pub async fn list_audit_events(
         &mut self,
         tenant: &TenantId,
+        since: i64,
         filter: &AuditFilter,
         page: &PageRequest,
     ) -> Result<Page<AuditEvent>> {
@@ -117,7 +118,7 @@ impl Session {
         let sql = format!(
             "select tenant_id, number, at, service, user_name, source_address, action, resource, \
                refused, detail, changes from audit_events \
-             where tenant_id = $1 and number {beyond} $2 and {conditions} \
+             where tenant_id = $1 and number {beyond} $2 and number >= $13 and {conditions} \
              order by number {order} limit $12"
         );
         let rows: Vec<Row> = list_rows!(
@@ -135,7 +136,8 @@ impl Session {
             filter.action.map_or("", |action| action.as_str()),
             micros(filter.start),
             micros(filter.end),
-            page.limit()
+            page.limit(),
+            since
         )?;
         let events = rows.into_iter().map(Row::event).collect::<Result<_>>()?;
         Ok(page.page(events, |event| event.number.to_string()))

@@ -24,6 +24,7 @@ struct Row {
     display_name: String,
     expires_at: Option<i64>,
     disabled: bool,
+    disabled_by_platform: bool,
     limits: Option<String>,
     last_used_at: i64,
     last_used_address: Option<String>,
@@ -48,7 +49,7 @@ struct SecretRow {
 macro_rules! columns {
     () => {
         "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \
-         c.limits, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
+         c.disabled_by_platform, c.limits, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
          c.updated_at"
     };
 }
@@ -78,6 +79,7 @@ impl Row {
                 display_name: self.display_name,
                 expires_at: moment(self.expires_at),
                 disabled: self.disabled,
+                disabled_by_platform: self.disabled && self.disabled_by_platform,
                 limits: limits(at, "limits", self.limits.as_deref())?,
             },
             secrets: secrets.into_iter().map(SecretRow::secret).collect(),
@@ -96,7 +98,7 @@ impl SecretRow {
             last_four: self.last_four,
             sealed: self.sealed,
             created_at: from_microsecond(self.created_at),
-            expires_at: moment(self.expires_at),
+            expires_at: self.expires_at.map(from_microsecond),
         }
     }
 }
@@ -264,8 +266,8 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into credentials (id, tenant_id, application_id, kind, \
             display_name, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, limits) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-            on conflict do nothing";
+            updated_at, limits, disabled_by_platform) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing";
         let (name, settings, record) = (&credential.name, &credential.settings, &credential.record);
         let inserted = execute!(
             self,
@@ -282,7 +284,8 @@ impl Tx {
             request_id,
             record.created_at.as_microsecond(),
             record.updated_at.as_microsecond(),
-            limits_text(settings.limits)
+            limits_text(settings.limits),
+            settings.disabled_by_platform
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -296,7 +299,8 @@ impl Tx {
     /// Writes a changed credential; `false` if it is gone or was changed meanwhile.
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<bool> {
         const SQL: &str = "update credentials set display_name = $1, expires_at = $2, \
-            disabled = $3, epoch = $4, revision = $5, updated_at = $6, limits = $8 \
+            disabled = $3, epoch = $4, revision = $5, updated_at = $6, limits = $8, \
+            disabled_by_platform = $9 \
             where id = $7 and revision = $5 - 1";
         let (settings, record) = (&credential.settings, &credential.record);
         execute!(
@@ -309,7 +313,8 @@ impl Tx {
             record.revision,
             record.updated_at.as_microsecond(),
             credential.name.credential.as_str(),
-            limits_text(settings.limits)
+            limits_text(settings.limits),
+            settings.disabled_by_platform
         )
         .map(|rows| rows == 1)
     }
@@ -361,7 +366,7 @@ impl Tx {
             &secret.hash,
             &secret.last_four,
             secret.created_at.as_microsecond(),
-            micros(secret.expires_at),
+            secret.expires_at.map(Timestamp::as_microsecond),
             secret.sealed.as_deref()
         )
         .map(drop)

@@ -45,8 +45,8 @@ impl Tx {
             + row_number() over (order by id), 'tenant', 'tenants/' || id, epoch, $1, $2 \
             from tenants";
         self.take_revocation_numbers(0).await?;
-        let end = NewRevocation::end(now).as_microsecond();
-        let count = execute!(self, SQL, now.as_microsecond(), end)?;
+        let end = NewRevocation::end(now).max(self.end_of_all_tokens(now).await?);
+        let count = execute!(self, SQL, now.as_microsecond(), end.as_microsecond())?;
         self.take_revocation_numbers(i64::try_from(count).unwrap_or(i64::MAX)).await?;
         Ok(count)
     }

@@ -14,6 +14,7 @@ mod credentials;
 mod declaration;
 mod endpoints;
 mod fault;
+mod folding;
 mod policies;
 mod pools;
 mod postgres;
@@ -27,6 +28,7 @@ mod tenants;
 mod url;
 mod usage;
 mod users;
+mod windows;
 
 pub use affected::Affected;
 pub use application_lists::Owned;

@@ -9,12 +9,12 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Pool, Postgres, SqlitePool};
 use tokio::time::timeout;
 
-use super::execute;
 use super::fault::fault;
 use super::postgres::{self, Role, Settings};
 use super::session::{Link, Session, Tx};
 use super::url::{Servers, host};
-use crate::clock::Stopwatch;
+use super::{execute, one_value};
+use crate::clock::{Stopwatch, from_microsecond};
 use crate::error::{Error, Result};
 
 /// For so long after a server turned out to be of no use, it is not asked again.
@@ -93,6 +93,11 @@ enum Purpose {
 }
 
 impl Store {
+    /// Whether this process is the only one with this database.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.pools, Pools::Sqlite { .. })
+    }
+
     /// A connection to read with, for a check or a token.
     pub async fn read(&self) -> Result<Session> {
         self.session(Purpose::Checks).await
@@ -139,12 +144,16 @@ impl Store {
         }
     }
 
-    /// Whether the database can take a write now: writes one.
-    pub async fn check_writable(&self, at: jiff::Timestamp) -> Result<()> {
-        const SQL: &str = "update readiness set checked_at = $1";
+    /// Whether the database can take a write now: writes one. Answers the latest time that any
+    /// server ever had.
+    pub async fn check_writable(&self, at: jiff::Timestamp) -> Result<jiff::Timestamp> {
+        const SQL: &str = "update readiness \
+            set checked_at = case when checked_at < $1 then $1 else checked_at end \
+            returning checked_at";
         let mut tx = self.begin().await?;
-        execute!(tx, SQL, at.as_microsecond())?;
-        tx.commit().await
+        let latest: i64 = one_value!(tx, SQL, at.as_microsecond())?;
+        tx.commit().await?;
+        Ok(from_microsecond(latest))
     }
 
     /// Whether the database answers.

@@ -1,12 +1,14 @@
 //! Revocations in tables: a list without gaps, read from a number on.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::row::At;
 use super::{Session, Tx, execute, find_row, list_rows, one_value};
-use crate::clock::from_microsecond;
-use crate::domain::{NewRevocation, Revocation, Subject};
+use crate::clock::{from_microsecond, later};
+use crate::domain::{MAX_CLOCK_LEAD, NewRevocation, Revocation, Subject};
 use crate::error::{Error, Result};
 
 /// Where the list stands.
@@ -97,9 +99,11 @@ impl Tx {
         const SQL: &str = "insert into revocations (number, kind, subject, epoch, revoked_at, \
             expires_at) values ($1, $2, $3, $4, $5, $6)";
         let count = i64::try_from(revocations.len()).unwrap_or(i64::MAX);
+        let least = self.end_of_all_tokens(now).await?;
         let first = self.take_revocation_numbers(count).await? - count + 1;
         let mut inserted = Vec::with_capacity(revocations.len());
         for (number, new) in (first..).zip(revocations) {
+            let expires_at = new.expires_at.max(least);
             execute!(
                 self,
                 SQL,
@@ -108,17 +112,27 @@ impl Tx {
                 new.subject.name(),
                 new.epoch,
                 now.as_microsecond(),
-                new.expires_at.as_microsecond()
+                expires_at.as_microsecond()
             )?;
             inserted.push(Revocation {
                 number,
                 subject: new.subject.clone(),
                 epoch: new.epoch,
                 revoked_at: now,
-                expires_at: new.expires_at,
+                expires_at,
             });
         }
         Ok(inserted)
+    }
+
+    /// When the tokens have ended that were made by a clock ahead of this one, if there was any:
+    /// what revokes them must last as long, or they are good when their time comes. As a rule
+    /// there was none, and that is `now`.
+    pub(super) async fn end_of_all_tokens(&mut self, now: Timestamp) -> Result<Timestamp> {
+        let latest: i64 = one_value!(self, "select checked_at from readiness")?;
+        let latest = from_microsecond(latest);
+        let is_ahead = latest > later(now, Duration::from_secs(MAX_CLOCK_LEAD));
+        Ok(if is_ahead { NewRevocation::end(latest) } else { now })
     }
 
     /// Takes the next numbers; the last of them. Others who want some wait until this

@@ -1,10 +1,8 @@
 //! From rows to domain values. A row that breaks a rule of the domain was not written
 //! by us, or by a fault of ours: the error names table, column and row.
 
-use jiff::Timestamp;
-
 use crate::clock::from_microsecond;
-use crate::domain::{Fault, LastUse, Limits, Record};
+use crate::domain::{Fault, LastUse, Limits, Moment, Record};
 use crate::error::{Error, Result};
 
 /// Names the row that a value was read from.
@@ -27,13 +25,13 @@ impl At<'_> {
 }
 
 /// A moment from its column.
-pub(super) fn moment(micros: Option<i64>) -> Option<Timestamp> {
-    micros.map(from_microsecond)
+pub(super) fn moment(micros: Option<i64>) -> Option<Moment> {
+    micros.map(Moment::from_microsecond)
 }
 
 /// A moment for its column.
-pub(super) fn micros(moment: Option<Timestamp>) -> Option<i64> {
-    moment.map(Timestamp::as_microsecond)
+pub(super) fn micros(moment: Option<Moment>) -> Option<i64> {
+    moment.map(Moment::as_microsecond)
 }
 
 /// Version and times from their columns.

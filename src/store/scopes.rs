@@ -18,6 +18,7 @@ struct Row {
     domain: String,
     family: String,
     disabled: bool,
+    disabled_by_platform: bool,
     revision: i64,
     created_at: i64,
     updated_at: i64,
@@ -26,8 +27,8 @@ struct Row {
 /// Named, since a replica of the version before may run on a schema with more.
 macro_rules! columns {
     () => {
-        "tenant_id, name, display_name, description, domain, family, disabled, revision, created_at, \
-         updated_at"
+        "tenant_id, name, display_name, description, domain, family, disabled, \
+         disabled_by_platform, revision, created_at, updated_at"
     };
 }
 
@@ -55,6 +56,7 @@ impl Row {
                 domain: self.domain,
                 family: self.family,
                 disabled: self.disabled,
+                disabled_by_platform: self.disabled && self.disabled_by_platform,
             },
             record: record(self.revision, self.created_at, self.updated_at),
         })
@@ -98,8 +100,8 @@ impl Session {
         let mut after = None;
         loop {
             let page = self.list_scopes(tenant, &PageRequest::largest(after)).await?;
+            after = page.next();
             scopes.extend(page.items);
-            after = page.next;
             if after.is_none() {
                 return Ok(scopes);
             }
@@ -126,8 +128,8 @@ impl Tx {
     /// Adds a scope; `false` if the tenant has one of this name.
     pub async fn insert_scope(&mut self, scope: &Scope) -> Result<bool> {
         const SQL: &str = "insert into scopes (tenant_id, name, description, domain, family, \
-            disabled, revision, created_at, updated_at, display_name) \
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing";
+            disabled, revision, created_at, updated_at, display_name, disabled_by_platform) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing";
         let settings = &scope.settings;
         execute!(
             self,
@@ -141,7 +143,8 @@ impl Tx {
             scope.record.revision,
             scope.record.created_at.as_microsecond(),
             scope.record.updated_at.as_microsecond(),
-            &settings.display_name
+            &settings.display_name,
+            settings.disabled_by_platform
         )
         .map(|rows| rows == 1)
     }
@@ -149,7 +152,8 @@ impl Tx {
     /// Writes a changed scope; `false` if it is gone or was changed meanwhile.
     pub async fn update_scope(&mut self, scope: &Scope) -> Result<bool> {
         const SQL: &str = "update scopes set description = $1, domain = $2, family = $3, \
-            disabled = $4, revision = $5, updated_at = $6, display_name = $9 \
+            disabled = $4, revision = $5, updated_at = $6, display_name = $9, \
+            disabled_by_platform = $10 \
             where tenant_id = $7 and name = $8 and revision = $5 - 1";
         let settings = &scope.settings;
         execute!(
@@ -163,7 +167,8 @@ impl Tx {
             scope.record.updated_at.as_microsecond(),
             scope.id.tenant.as_str(),
             scope.id.scope.as_str(),
-            &settings.display_name
+            &settings.display_name,
+            settings.disabled_by_platform
         )
         .map(|rows| rows == 1)
     }

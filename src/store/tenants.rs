@@ -14,6 +14,7 @@ use crate::domain::{
 use crate::error::Result;
 
 #[derive(FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "a row has the columns that its table has")]
 struct Row {
     id: String,
     display_name: String,
@@ -22,6 +23,7 @@ struct Row {
     access_token_lifetime_seconds: i64,
     disabled: bool,
     api_credentials_disabled: bool,
+    api_credentials_disabled_by_platform: bool,
     max_credentials: Option<i64>,
     allowed_owners: String,
     secrets_viewable: bool,
@@ -29,8 +31,10 @@ struct Row {
     max_credential_lifetime_seconds: Option<i64>,
     default_limits: Option<String>,
     tenant_limits: Option<String>,
+    max_limits: Option<String>,
     user_deletion: String,
     epoch: i64,
+    life: i64,
     revision: i64,
     created_at: i64,
     updated_at: i64,
@@ -42,7 +46,8 @@ macro_rules! columns {
         "id, display_name, default_audience, additional_audiences, \
          access_token_lifetime_seconds, disabled, api_credentials_disabled, max_credentials, \
          allowed_owners, secrets_viewable, fixed_fields, max_credential_lifetime_seconds, \
-         default_limits, tenant_limits, user_deletion, epoch, revision, created_at, updated_at"
+         default_limits, tenant_limits, max_limits, user_deletion, epoch, life, revision, \
+          created_at, updated_at, api_credentials_disabled_by_platform"
     };
 }
 
@@ -66,6 +71,7 @@ impl Row {
                 policy,
             },
             epoch: self.epoch,
+            life: self.life,
             record: record(self.revision, self.created_at, self.updated_at),
         })
     }
@@ -74,6 +80,8 @@ impl Row {
         let lifetime = self.max_credential_lifetime_seconds.map(Lifetime::from_seconds);
         Ok(Policy {
             api_credentials_disabled: self.api_credentials_disabled,
+            api_credentials_disabled_by_platform: self.api_credentials_disabled
+                && self.api_credentials_disabled_by_platform,
             max_credentials: self.max_credentials,
             allowed_owners: at
                 .column("allowed_owners", words(&self.allowed_owners, OwnerKind::parse))?,
@@ -83,6 +91,7 @@ impl Row {
                 .column("max_credential_lifetime_seconds", lifetime.transpose())?,
             default_limits: limits(at, "default_limits", self.default_limits.as_deref())?,
             tenant_limits: limits(at, "tenant_limits", self.tenant_limits.as_deref())?,
+            max_limits: limits(at, "max_limits", self.max_limits.as_deref())?,
             user_deletion: at.column("user_deletion", UserDeletion::parse(&self.user_deletion))?,
         })
     }
@@ -159,15 +168,17 @@ impl Tx {
             additional_audiences, access_token_lifetime_seconds, disabled, epoch, revision, \
             created_at, updated_at, api_credentials_disabled, max_credentials, allowed_owners, \
             secrets_viewable, fixed_fields, max_credential_lifetime_seconds, default_limits, \
-            tenant_limits, user_deletion) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
-            $12, $13, $14, $15, $16, $17, $18, $19) on conflict do nothing";
+            tenant_limits, user_deletion, max_limits, api_credentials_disabled_by_platform) values \
+            ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+            $20, $21) on conflict do nothing";
         self.write_tenant(SQL, tenant).await
     }
 
-    /// Gives a tenant that was just added the epoch that it begins with.
-    pub async fn begin_tenant_at(&mut self, id: &TenantId, epoch: i64) -> Result<()> {
-        const SQL: &str = "update tenants set epoch = $2 where id = $1";
-        execute!(self, SQL, id.as_str(), epoch).map(drop)
+    /// Gives a tenant that was just added the epoch that it begins with; which tenant of its name
+    /// it is, as the database has found.
+    pub async fn begin_tenant_at(&mut self, id: &TenantId, epoch: i64) -> Result<i64> {
+        const SQL: &str = "update tenants set epoch = $2 where id = $1 returning life";
+        one_value!(self, SQL, id.as_str(), epoch)
     }
 
     /// Writes a changed tenant; `false` if it is gone or was changed meanwhile.
@@ -177,7 +188,8 @@ impl Tx {
             epoch = $7, revision = $8, created_at = $9, updated_at = $10, \
             api_credentials_disabled = $11, max_credentials = $12, allowed_owners = $13, \
             secrets_viewable = $14, fixed_fields = $15, max_credential_lifetime_seconds = $16, \
-            default_limits = $17, tenant_limits = $18, user_deletion = $19 \
+            default_limits = $17, tenant_limits = $18, user_deletion = $19, \
+            max_limits = $20, api_credentials_disabled_by_platform = $21 \
             where id = $1 and revision = $8 - 1";
         self.write_tenant(SQL, tenant).await
     }
@@ -207,7 +219,9 @@ impl Tx {
             policy.max_credential_lifetime.map(Lifetime::seconds),
             limits_text(policy.default_limits),
             limits_text(policy.tenant_limits),
-            policy.user_deletion.as_str()
+            policy.user_deletion.as_str(),
+            limits_text(policy.max_limits),
+            policy.api_credentials_disabled_by_platform
         )
         .map(|rows| rows == 1)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,7 +11,10 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::At;
 use super::{Session, Tx, execute, list_rows};
-use crate::domain::{ApplicationName, CredentialId, CredentialName, Fault, UsageDay};
+use crate::clock::later;
+use crate::domain::{
+    ApplicationName, CredentialId, CredentialName, Fault, Life, MAX_CLOCK_LEAD, UsageDay,
+};
 use crate::error::{Error, Result};
 
 #[derive(FromRow)]
@@ -62,6 +66,8 @@ impl Session {
 pub struct LastUseOf<'a> {
     /// Which.
     pub credential: &'a CredentialName,
+    /// Of which application of its name.
+    pub life: Life,
     /// When.
     pub at: Timestamp,
     /// From where, if that is known.
@@ -70,17 +76,30 @@ pub struct LastUseOf<'a> {
 
 /// The rows of `$1`, a JSON array of arrays, each as `value`: a statement is the same
 /// however many there are.
-fn rows(session: &Session) -> &'static str {
+pub(super) fn rows(session: &Session) -> &'static str {
     if session.is_postgres() { "json_array_elements(cast($1 as json))" } else { "json_each($1)" }
 }
 
+/// Whether an application `a` is the one that `u` is about, and not another one of its name.
+macro_rules! same_application {
+    () => {
+        "a.tenant_id = u.tenant_id and a.id = u.application_id \
+         and a.life = cast(u.life as bigint) \
+         and exists (select 1 from tenants t \
+           where t.id = a.tenant_id and t.life = cast(u.tenant_life as bigint))"
+    };
+}
+
+/// A use as it is written: tenant, id, when, address, and which tenant and application.
+type UseRow<'a> = (&'a str, &'a str, i64, Option<IpAddr>, i64, i64);
+
 impl Tx {
     /// Moves the last use of credentials and their applications forward, of those that are
-    /// still there.
-    pub async fn record_last_use(&mut self, uses: &[LastUseOf<'_>]) -> Result<()> {
+    /// still there. One that is ahead of `now` was written by a wrong clock, and gives way.
+    pub async fn record_last_use(&mut self, uses: &[LastUseOf<'_>], now: Timestamp) -> Result<()> {
         let mut credentials = Vec::with_capacity(uses.len());
         let mut applications: HashMap<_, (Timestamp, Option<IpAddr>)> = HashMap::new();
-        for &LastUseOf { credential, at, address } in uses {
+        for &LastUseOf { credential, life, at, address } in uses {
             let application = &credential.application;
             let tenant = application.tenant.as_str();
             credentials.push((
@@ -88,9 +107,11 @@ impl Tx {
                 credential.credential.as_str(),
                 at.as_microsecond(),
                 address,
+                life.tenant,
+                life.application,
             ));
             let last = applications
-                .entry((tenant, application.application.as_str()))
+                .entry((tenant, application.application.as_str(), life.tenant, life.application))
                 .or_insert((at, address));
             if last.0 <= at {
                 *last = (at, address.or(last.1));
@@ -98,42 +119,51 @@ impl Tx {
         }
         let applications: Vec<_> = applications
             .into_iter()
-            .map(|((tenant, id), (at, address))| (tenant, id, at.as_microsecond(), address))
+            .map(|((tenant, id, life, of), (at, address))| {
+                (tenant, id, at.as_microsecond(), address, life, of)
+            })
             .collect();
-        self.move_last_use("credentials", "id", &credentials).await?;
-        self.move_last_use("application_uses", "application_id", &applications).await
+        // The id of a credential is never used again.
+        let latest = later(now, Duration::from_secs(MAX_CLOCK_LEAD));
+        self.move_last_use("credentials", "id", "true", &credentials, latest).await?;
+        let same = concat!("exists (select 1 from applications a where ", same_application!(), ")");
+        self.move_last_use("application_uses", "application_id", same, &applications, latest).await
     }
 
     async fn move_last_use(
         &mut self,
         table: &str,
         id: &str,
-        uses: &[(&str, &str, i64, Option<IpAddr>)],
+        same: &str,
+        uses: &[UseRow<'_>],
+        latest: Timestamp,
     ) -> Result<()> {
         let rows = rows(self);
         let sql = format!(
             "update {table} set last_used_at = u.used_at, \
                last_used_address = coalesce(u.address, last_used_address) \
-             from (select value ->> 0 as tenant_id, value ->> 1 as id, \
-               cast(value ->> 2 as bigint) as used_at, value ->> 3 as address from {rows}) u \
-             where {table}.tenant_id = u.tenant_id and {table}.{id} = u.id \
-               and {table}.last_used_at <= u.used_at"
+             from (select value ->> 0 as tenant_id, value ->> 1 as application_id, \
+               cast(value ->> 2 as bigint) as used_at, value ->> 3 as address, \
+               value ->> 4 as tenant_life, value ->> 5 as life from {rows}) u \
+             where {table}.tenant_id = u.tenant_id and {table}.{id} = u.application_id \
+               and ({table}.last_used_at <= u.used_at or {table}.last_used_at > $2) and {same}"
         );
-        execute!(self, AssertSqlSafe(sql), json(uses)?).map(drop)
+        execute!(self, AssertSqlSafe(sql), json(uses)?, latest.as_microsecond()).map(drop)
     }
 
     /// Adds to the counts of days, of the applications that are still there. No day of a
     /// credential may be there twice.
-    pub async fn add_usage(&mut self, usage: &[(&ApplicationName, UsageDay)]) -> Result<()> {
+    pub async fn add_usage(&mut self, usage: &[(&ApplicationName, Life, UsageDay)]) -> Result<()> {
         let rows = rows(self);
+        let same = same_application!();
         let sql = format!(
             "insert into usage_days (tenant_id, application_id, credential_id, day, exchanges, \
                checks) select a.tenant_id, a.id, u.credential_id, u.day, u.exchanges, u.checks \
              from (select value ->> 0 as tenant_id, value ->> 1 as application_id, \
                value ->> 2 as credential_id, value ->> 3 as day, \
-               cast(value ->> 4 as bigint) as exchanges, cast(value ->> 5 as bigint) as checks \
-               from {rows}) u \
-             join applications a on a.tenant_id = u.tenant_id and a.id = u.application_id \
+               cast(value ->> 4 as bigint) as exchanges, cast(value ->> 5 as bigint) as checks, \
+               value ->> 6 as tenant_life, value ->> 7 as life from {rows}) u \
+             join applications a on {same} \
              where true \
              on conflict (tenant_id, application_id, day, credential_id) do update set \
              exchanges = usage_days.exchanges + excluded.exchanges, \
@@ -141,10 +171,12 @@ impl Tx {
         );
         let usage: Vec<_> = usage
             .iter()
-            .map(|(application, day)| {
+            .map(|(application, life, day)| {
                 let (tenant, id) = (application.tenant.as_str(), application.application.as_str());
                 let credential = day.credential.as_str();
-                (tenant, id, credential, day.date.to_string(), day.exchanges, day.checks)
+                let date = day.date.to_string();
+                let Life { tenant: tenant_life, application } = *life;
+                (tenant, id, credential, date, day.exchanges, day.checks, tenant_life, application)
             })
             .collect();
         execute!(self, AssertSqlSafe(sql), json(&usage)?).map(drop)

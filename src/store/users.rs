@@ -14,6 +14,7 @@ struct Row {
     display_name: String,
     roles: Option<String>,
     disabled: bool,
+    disabled_by_platform: bool,
     revision: i64,
     created_at: i64,
     updated_at: i64,
@@ -22,8 +23,8 @@ struct Row {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select u.tenant_id, u.id, u.display_name, u.disabled, u.revision, u.created_at, \
-             u.updated_at, (select string_agg(h.role_id, ' ') from user_roles h \
+            "select u.tenant_id, u.id, u.display_name, u.disabled, u.disabled_by_platform, \
+             u.revision, u.created_at, u.updated_at, (select string_agg(h.role_id, ' ') from user_roles h \
                where h.tenant_id = u.tenant_id and h.user_id = u.id) as roles \
              from users u where ",
             $rest
@@ -44,6 +45,7 @@ impl Row {
                 display_name: self.display_name,
                 roles: at.column("roles", roles)?,
                 disabled: self.disabled,
+                disabled_by_platform: self.disabled && self.disabled_by_platform,
             },
             record: record(self.revision, self.created_at, self.updated_at),
         })
@@ -76,14 +78,15 @@ impl Tx {
     /// Adds a user; `false` if the tenant has one of this id.
     pub async fn insert_user(&mut self, user: &User) -> Result<bool> {
         const SQL: &str = "insert into users (tenant_id, id, display_name, disabled, revision, \
-            created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
+            created_at, updated_at, disabled_by_platform) values ($1, $2, $3, $4, $5, $6, $7, $8) \
+            on conflict do nothing";
         self.write_user(SQL, user).await
     }
 
     /// Writes a changed user; `false` if he is gone or was changed meanwhile.
     pub async fn update_user(&mut self, user: &User) -> Result<bool> {
         const SQL: &str = "update users set display_name = $3, disabled = $4, revision = $5, \
-            created_at = $6, updated_at = $7 \
+            created_at = $6, updated_at = $7, disabled_by_platform = $8 \
             where tenant_id = $1 and id = $2 and revision = $5 - 1";
         self.write_user(SQL, user).await
     }
@@ -110,7 +113,8 @@ impl Tx {
             user.settings.disabled,
             user.record.revision,
             user.record.created_at.as_microsecond(),
-            user.record.updated_at.as_microsecond()
+            user.record.updated_at.as_microsecond(),
+            user.settings.disabled_by_platform
         )
         .map(|rows| rows == 1)?;
         if written {

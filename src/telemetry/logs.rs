@@ -24,6 +24,14 @@ const BURST: u64 = 20;
 const BURST_OF_OTHERS: u64 = 5;
 /// A callsite may write one line more each time this has passed.
 const REFILL: Duration = Duration::from_secs(10);
+/// What is refused to clients is bounded by client and source before it comes here.
+const REFUSED: &str = "keyward::refused";
+const BURST_OF_REFUSED: u64 = 200;
+const REFILL_OF_REFUSED: Duration = Duration::from_secs(1);
+/// The access log: a line for each request, as long as they are not a flood.
+pub(super) const ACCESS: &str = "keyward::access";
+const BURST_OF_ACCESS: u64 = 5000;
+const REFILL_OF_ACCESS: Duration = Duration::from_millis(1);
 /// How often the number of lines left out is said.
 const REPORT: Duration = Duration::from_mins(1);
 /// What says it, which is not bounded itself.
@@ -54,16 +62,27 @@ struct Callsite {
 struct Budget {
     full_at: AtomicU64,
     burst: u64,
+    refill: Duration,
 }
 
 impl Budget {
-    fn new(burst: u64) -> Self {
-        Self { full_at: AtomicU64::new(0), burst }
+    fn new(burst: u64, refill: Duration) -> Self {
+        Self { full_at: AtomicU64::new(0), burst, refill }
+    }
+
+    /// The budget of a callsite with this target.
+    fn of(target: &str) -> Self {
+        match target {
+            REFUSED => Self::new(BURST_OF_REFUSED, REFILL_OF_REFUSED),
+            ACCESS => Self::new(BURST_OF_ACCESS, REFILL_OF_ACCESS),
+            _ if target.starts_with("keyward") => Self::new(BURST, REFILL),
+            _ => Self::new(BURST_OF_OTHERS, REFILL),
+        }
     }
 
     /// Takes a line, if there is one left at this time.
     fn take(&self, now: Duration) -> bool {
-        let (now, each) = (nanos(now), nanos(REFILL));
+        let (now, each) = (nanos(now), nanos(self.refill));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
             let next = full_at.max(now) + each;
             (next - now <= each * self.burst).then_some(next)
@@ -78,8 +97,7 @@ fn nanos(span: Duration) -> u64 {
 
 impl Callsite {
     fn new(metadata: &'static Metadata<'static>) -> Self {
-        let ours = metadata.target().starts_with("keyward");
-        let budget = Budget::new(if ours { BURST } else { BURST_OF_OTHERS });
+        let budget = Budget::of(metadata.target());
         Self { metadata, budget, left_out: AtomicU64::new(0) }
     }
 }
@@ -216,7 +234,7 @@ mod tests {
 
     #[test]
     fn budget_admits_a_burst_and_then_one_line_each_time() {
-        let budget = Budget::new(3);
+        let budget = Budget::new(3, REFILL);
         let start = Duration::from_secs(1000);
         let admitted = |at: Duration| (0..100).filter(|_| budget.take(at)).count();
         assert_eq!(admitted(start), 3);
@@ -228,7 +246,7 @@ mod tests {
 
     #[test]
     fn rare_lines_are_never_left_out() {
-        let budget = Budget::new(1);
+        let budget = Budget::new(1, REFILL);
         assert!((0..1000).all(|n| budget.take(n * REFILL)));
     }
 }

@@ -1,5 +1,6 @@
 //! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
 
+mod access;
 mod logs;
 mod metrics;
 mod observed;
@@ -16,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use logs::{Bounds, Lines};
 pub use metrics::Metrics;
-pub use observed::{Observation, Observed};
+pub use observed::{Observation, Observed, Reports};
 
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -48,7 +49,11 @@ impl Telemetry {
     /// Starts logs to standard error, and traces to the OTLP endpoint if there is one.
     /// Once a process.
     pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::try_new(&config.log)?;
+        let mut filter = EnvFilter::try_new(&config.log)?;
+        if config.access_log {
+            // Whatever else is logged: this was asked for by itself.
+            filter = filter.add_directive(format!("{}=info", logs::ACCESS).parse()?);
+        }
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal());

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use axum::extract::MatchedPath;
 use axum::http::{HeaderValue, Request, Response};
+use opentelemetry::Value;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::access::{Ids, Line};
 use super::metrics::{DurationLabels, FaceLabels, Metrics, RequestLabels};
 use super::traces;
-use crate::clock::Stopwatch;
+use crate::admission::RequestPermit;
+use crate::clock::{Clock, Stopwatch};
+use crate::incidents::{Incident, IncidentKind, Incidents};
 
 /// Where requests to one method are counted: looked for once, not with every request.
 #[derive(Debug)]
@@ -24,6 +28,19 @@ struct Called {
     duration: Histogram,
     succeeded: Counter,
     in_flight: Gauge,
+}
+
+/// Where observations go.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What was refused.
+    pub incidents: Arc<Incidents>,
+    /// The time of incidents.
+    pub clock: Clock,
+    /// Whether each request has a line in the log.
+    pub access_log: bool,
 }
 
 /// One of the faces that are observed.
@@ -35,8 +52,10 @@ struct Face {
     name: &'static str,
     /// The code of what succeeded, as a rule.
     success: &'static str,
+    /// The code of what a known caller may not do.
+    denied: &'static str,
     methods: HashSet<String>,
-    metrics: Arc<Metrics>,
+    reports: Reports,
     /// Those that were called.
     called: RwLock<HashMap<String, Arc<Called>>>,
 }
@@ -44,22 +63,23 @@ struct Face {
 impl Observed {
     /// The gRPC face, with the methods there are: what else is called is counted as one, since
     /// callers can make up any number of names.
-    pub fn grpc(methods: HashSet<String>, metrics: Arc<Metrics>) -> Self {
-        Self::new("grpc", "0", methods, metrics)
+    pub fn grpc(methods: HashSet<String>, reports: Reports) -> Self {
+        Self::new("grpc", ("0", "7"), methods, reports)
     }
 
     /// The HTTP face, whose router knows what is called.
-    pub fn http(metrics: Arc<Metrics>) -> Self {
-        Self::new("http", "200", HashSet::new(), metrics)
+    pub fn http(reports: Reports) -> Self {
+        Self::new("http", ("200", "403"), HashSet::new(), reports)
     }
 
     fn new(
         name: &'static str,
-        success: &'static str,
+        (success, denied): (&'static str, &'static str),
         methods: HashSet<String>,
-        metrics: Arc<Metrics>,
+        reports: Reports,
     ) -> Self {
-        Self(Arc::new(Face { name, success, methods, metrics, called: RwLock::default() }))
+        let called = RwLock::default();
+        Self(Arc::new(Face { name, success, denied, methods, reports, called }))
     }
 }
 
@@ -89,15 +109,25 @@ impl Face {
         };
         let called = Arc::new(Called {
             name: method.clone(),
-            duration: self.metrics.durations.get_or_create_owned(&duration),
-            succeeded: self.metrics.requests.get_or_create_owned(&succeeded),
-            in_flight: self.metrics.in_flight.get_or_create_owned(&FaceLabels { face: self.name }),
+            duration: self.reports.metrics.durations.get_or_create_owned(&duration),
+            succeeded: self.reports.metrics.requests.get_or_create_owned(&succeeded),
+            in_flight: self
+                .reports
+                .metrics
+                .in_flight
+                .get_or_create_owned(&FaceLabels { face: self.name }),
         });
         let mut all = self.called.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(method).or_insert(called))
     }
 
-    fn answered<B>(&self, called: &Called, span: &Span, took: Duration, response: &Response<B>) {
+    fn answered<B>(
+        &self,
+        (called, span): (&Called, &Span),
+        took: Duration,
+        asked: Asked,
+        response: &Response<B>,
+    ) {
         let status = response.status();
         let code = match response.headers().get("grpc-status").map(HeaderValue::to_str) {
             Some(Ok(status)) => status,
@@ -105,10 +135,24 @@ impl Face {
             _ => status.as_str(),
         };
         // For traces alone: a field of the span would be formatted for the log with every request.
-        span.set_attribute("code", code.to_owned());
+        let of_trace =
+            if code == self.success { self.success.into() } else { Value::from(code.to_owned()) };
+        span.set_attribute("code", of_trace);
         tracing::debug!(parent: span, called = called.name, code, "answered");
         called.duration.observe(took.as_secs_f64());
         self.count(called, code);
+        let client = asked.permit.as_ref().and_then(|permit| permit.client());
+        let source = asked.permit.as_ref().map(|permit| permit.address());
+        if code == self.denied {
+            let name = client.map_or("", |client| client.name.credential.as_str());
+            let kind = IncidentKind::PermissionDenied;
+            let incident = Incident { kind, client: name, source, detail: &called.name };
+            self.reports.incidents.note(incident, self.reports.clock.now());
+        }
+        if let Some(ids) = asked.ids {
+            let (face, method, client) = (self.name, &called.name, client.map(Arc::as_ref));
+            Line { face, method, status: code, client, source, took, ids: *ids }.log();
+        }
     }
 
     fn count(&self, called: &Called, code: &str) {
@@ -117,7 +161,7 @@ impl Face {
         } else {
             let method = called.name.clone();
             let labels = RequestLabels { face: self.name, method, code: code.to_owned() };
-            self.metrics.requests.get_or_create(&labels).inc();
+            self.reports.metrics.requests.get_or_create(&labels).inc();
         }
     }
 }
@@ -155,26 +199,40 @@ impl Observed {
             // Fails where traces are not collected: then there is nothing to belong to.
             span.set_parent(parent).ok();
         }
-        Observation { face, span, in_flight: InFlight::new(called), stopwatch: Stopwatch::start() }
+        let asked = Asked {
+            permit: request.extensions().get().cloned(),
+            ids: face.reports.access_log.then(|| Box::new(Ids::of(request.headers()))),
+        };
+        let (in_flight, stopwatch) = (InFlight::new(called), Stopwatch::start());
+        Observation { face, span, in_flight, stopwatch, asked }
     }
 }
 
-/// A request under way. It holds nothing of the request, since it is moved about with every one.
+/// Who asks, as far as that is known when the answer is there.
+#[derive(Debug)]
+struct Asked {
+    permit: Option<Arc<RequestPermit>>,
+    /// If the request has a line in the access log.
+    ids: Option<Box<Ids>>,
+}
+
+/// A request under way. It holds little of the request, since it is moved about with every one.
 #[derive(Debug)]
 pub struct Observation {
     face: Arc<Face>,
     span: Span,
     in_flight: InFlight,
     stopwatch: Stopwatch,
+    asked: Asked,
 }
 
 impl Observation {
     /// Answers in the request's span, and tells how it went.
     pub async fn of<B>(self, answer: impl Future<Output = Response<B>>) -> Response<B> {
-        let Self { face, span, in_flight, stopwatch } = self;
+        let Self { face, span, in_flight, stopwatch, asked } = self;
         let mut answer = pin!(answer.instrument(span));
         let response = answer.as_mut().await;
-        face.answered(&in_flight.0, answer.span(), stopwatch.elapsed(), &response);
+        face.answered((&in_flight.0, answer.span()), stopwatch.elapsed(), asked, &response);
         response
     }
 }

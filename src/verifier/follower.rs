@@ -15,9 +15,10 @@ use super::feed::Place;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{Authorization, Link};
 use super::trouble::{Backoff, Trouble, jittered};
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
 use crate::secrets::Secret;
+use crate::transport::Probe;
 
 /// There is a message each second: after so long a silence the connection is given up. What
 /// comes late may have lain somewhere, and is not believed to be new.
@@ -45,7 +46,7 @@ pub(super) struct Follower {
     pub(super) authorization: Authorization,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) progress: watch::Sender<Progress>,
-    pub(super) clock: Clock,
+    pub(super) steady: SteadyTime,
     pub(super) place: Mutex<Place>,
 }
 
@@ -63,9 +64,10 @@ impl Follower {
     /// Follows for ever.
     pub(super) async fn run(self) -> Infallible {
         let mut backoff = Backoff::default();
+        let mut probe = Probe::default();
         loop {
             let session = Stopwatch::start();
-            let trouble = match self.session().await {
+            let trouble = match self.session(&probe).await {
                 Ok(never) => match never {},
                 Err(trouble) => trouble,
             };
@@ -73,14 +75,15 @@ impl Follower {
             self.tell(&trouble);
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
+                probe = Probe::default();
             }
             backoff.pause(&trouble).await;
         }
     }
 
     /// Follows as long as the connection serves.
-    async fn session(&self) -> Result<Infallible, Trouble> {
-        let link = Link::open(&self.endpoint).await?;
+    async fn session(&self, probe: &Probe) -> Result<Infallible, Trouble> {
+        let link = Link::open(&self.endpoint, probe).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,
             never = Box::pin(self.follow_keys(&link)) => match never {},
@@ -115,7 +118,7 @@ impl Follower {
     ) -> Result<(), Trouble> {
         let sent = stream.asked.take().unwrap_or_else(|| self.knowledge.now());
         let mut place = self.place();
-        let taken = place.take(message, &self.knowledge, sent, self.clock.now());
+        let taken = place.take(message, &self.knowledge, sent, self.steady.now());
         if let Err(broken) = taken {
             place.lose();
             return Err(Trouble::Refused(broken.to_string()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
 use super::Access;
@@ -22,6 +22,7 @@ use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest};
 use crate::secrets::Secret;
+use crate::transport::{GrpcChannel, Probe};
 
 /// How long the server may take to answer a call, or to begin a stream.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ const NO_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Clone, Debug)]
-pub(super) struct Link(Channel);
+pub(super) struct Link(GrpcChannel);
 
 /// What the verifier proves itself with: an API key, or tokens that are exchanged for a secret
 /// when there is need for another one.
@@ -51,9 +52,9 @@ struct Token {
 
 impl Link {
     /// A connection of its own, so that each attempt may find another server behind a name.
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, Trouble> {
-        match timeout(2 * CALL_TIMEOUT, endpoint.connect()).await {
-            Ok(channel) => Ok(Self(channel?)),
+    pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, Trouble> {
+        match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
+            Ok(channel) => channel.map(Self).map_err(Trouble::Away),
             Err(_) => Err(Trouble::away("it does not accept a connection in time")),
         }
     }

@@ -103,7 +103,7 @@ pub use layer::{VerifierLayer, VerifierService};
 pub use settings::{Access, Server, Settings, StartError, WhenLost};
 pub use verified::{InsufficientScope, Refusal, Verified};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SteadyTime};
 use crate::keys::{Rejection, jwt};
 use crate::secrets::Prefixes;
 use follower::{Follower, Progress};
@@ -152,7 +152,8 @@ impl Verifier {
             authorization: Authorization::new(settings.access),
             knowledge: Arc::clone(&knowledge),
             progress: sender,
-            clock: settings.clock.clone(),
+            // A clock that is set ahead makes it forget nothing.
+            steady: SteadyTime::new(settings.clock.clone()),
             place: std::sync::Mutex::default(),
         };
         let stopped = stop.clone();
@@ -215,9 +216,7 @@ impl Verifier {
 
     /// Checks again a token that was found good: for requests that take long, such as streams.
     pub fn recheck(&self, token: &Verified) -> Result<(), Refusal> {
-        if token.expires_at() <= self.0.clock.now() {
-            return Err(Refusal::Expired);
-        }
+        token.check_time(self.0.clock.now())?;
         self.require_unrevoked(token)
     }
 

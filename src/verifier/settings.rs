@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
-use super::trouble::innermost;
 use crate::clock::Clock;
 use crate::domain::{Audience, Fault};
 use crate::secrets::{Prefixes, Secret};
+use crate::transport::innermost;
 
 /// The server's staleness is up to two seconds where replicas ask their database each second,
 /// and a message comes each second: a bound below that would refuse good tokens.

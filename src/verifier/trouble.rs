@@ -1,12 +1,13 @@
 //! Why the feed is not followed for the moment, and how long to wait before another attempt.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
 use crate::secrets::random;
+use crate::transport::innermost;
 
 /// The first pause before another attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -57,20 +58,6 @@ impl From<Status> for Trouble {
             | Code::Unimplemented => Self::Refused(words),
             code => Self::Away(format!("{words} ({code:?})")),
         }
-    }
-}
-
-impl From<tonic::transport::Error> for Trouble {
-    fn from(error: tonic::transport::Error) -> Self {
-        Self::Away(innermost(&error))
-    }
-}
-
-/// What is at the bottom of an error: the rest says that something failed.
-pub(super) fn innermost(error: &dyn Error) -> String {
-    match error.source() {
-        Some(source) => innermost(source),
-        None => error.to_string(),
     }
 }
 

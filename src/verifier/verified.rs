@@ -43,6 +43,9 @@ pub enum Refusal {
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
+    /// It was issued more than a minute ahead of the time that it is here: a clock was wrong.
+    #[error("the token was issued in the future: a clock was, or is, wrong")]
+    NotYetValid,
     /// It was revoked.
     #[error("the token was revoked")]
     Revoked,
@@ -82,6 +85,7 @@ impl From<Rejection> for Refusal {
             Rejection::BadSignature => Self::BadSignature,
             Rejection::WrongIssuer => Self::WrongIssuer,
             Rejection::Expired => Self::Expired,
+            Rejection::NotYetValid => Self::NotYetValid,
         }
     }
 }
@@ -89,6 +93,11 @@ impl From<Rejection> for Refusal {
 impl Verified {
     pub(super) fn new(claims: Claims) -> Self {
         Self(Arc::new(claims))
+    }
+
+    /// Whether it is a time at which it is good.
+    pub(super) fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
+        Ok(self.0.check_time(now)?)
     }
 
     /// The tenant's id.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admission", &["clock", "error", "domain"]),
     ("clock", &[]),
+    ("incidents", &["domain"]),
     ("error", &[]),
     ("domain", &["clock", "error"]),
     ("store", &["clock", "error", "domain"]),
@@ -17,7 +18,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("limiter", &["clock", "error", "domain", "redis"]),
     (
         "service",
-        &["clock", "error", "domain", "store", "secrets", "keys", "redis", "limiter", "revocation"],
+        &[
+            "clock",
+            "error",
+            "domain",
+            "incidents",
+            "store",
+            "secrets",
+            "keys",
+            "redis",
+            "limiter",
+            "revocation",
+        ],
     ),
     ("proto", &[]),
     (
@@ -36,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("http", &["admission", "clock", "error", "domain", "secrets", "keys", "service"]),
     ("config", &["domain", "keys", "limiter", "redis", "revocation", "secrets", "store"]),
-    ("telemetry", &["clock", "config"]),
+    ("telemetry", &["admission", "clock", "config", "domain", "incidents"]),
     (
         "server",
         &[
@@ -52,11 +64,29 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "grpc",
             "http",
             "config",
+            "incidents",
             "telemetry",
         ],
     ),
-    ("verifier", &["clock", "error", "domain", "keys", "revocation", "secrets", "proto"]),
-    ("cli", &["clock", "config", "domain", "keys", "proto", "server", "service", "telemetry"]),
+    ("transport", &[]),
+    (
+        "verifier",
+        &["clock", "error", "domain", "keys", "revocation", "secrets", "proto", "transport"],
+    ),
+    (
+        "cli",
+        &[
+            "clock",
+            "config",
+            "domain",
+            "keys",
+            "proto",
+            "server",
+            "service",
+            "telemetry",
+            "transport",
+        ],
+    ),
 ];
 
 /// What must stay out of everything under the faces.
@@ -135,6 +165,7 @@ fn nothing_under_the_faces_knows_the_wire() {
     let under = [
         "admission",
         "domain",
+        "incidents",
         "store",
         "secrets",
         "keys",

@@ -23,6 +23,7 @@ mod platforms;
 mod process;
 mod redis;
 mod replicas;
+mod rights;
 mod store;
 mod strangers;
 mod verifier;

@@ -1,11 +1,9 @@
 //! Access.
 
-use std::net::IpAddr;
-
 use super::{precise, seconds, timestamp};
 use crate::domain::{
     Access, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitLevel,
-    LimitStatus, NeededScopes, Principal, Requirement, ScopeName,
+    LimitStatus, NeededScopes, Principal, Requirement, ScopeName, parse_address,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
@@ -36,7 +34,8 @@ pub(in crate::grpc) fn question(
 ) -> Result<(Secret, AccessQuestion)> {
     let mut fields = Fields::default();
     let at = |field: &str| format!("{prefix}{field}");
-    if request.token.is_empty() {
+    let token = Secret::new(request.token);
+    if token.expose().is_empty() {
         fields.fault(at("token"), "must not be empty");
     }
     let requirement = match request.requirement {
@@ -55,7 +54,7 @@ pub(in crate::grpc) fn question(
     let audience = optional(&request.audience, Audience::parse);
     let audience = fields.read(at("audience"), audience);
     let source = optional(&request.source_address, |address| {
-        address.parse::<IpAddr>().map_err(|_| Fault::new("must be an IP address"))
+        parse_address(address).ok_or_else(|| Fault::new("must be an IP address"))
     });
     let source = fields.read(at("source_address"), source);
     let whole = (|| {
@@ -67,7 +66,6 @@ pub(in crate::grpc) fn question(
             peek: request.peek,
         })
     })();
-    let token = Secret::new(request.token);
     fields.finish(whole).map(|question| (token, question))
 }
 

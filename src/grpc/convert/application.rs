@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{Mask, limits, moment, required, role, timestamp};
-use crate::domain::fields::{email, request_id, text};
+use super::{Mask, known, limits, moment, required, role, timestamp};
+use crate::domain::fields::request_id;
+use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
     ApplicationPatch, CredentialName, Fault, Fields, Owner, RoleName, ScopeName, ScopeSet, State,
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::application::State as StateMessage;
 use crate::proto::admin::list_applications_request::Ownership as OwnershipMessage;
-use crate::service::{Days, NewApplication, Ownership};
+use crate::service::{Days, NewApplication, Ownership, Shown};
 
 const CHANGEABLE: &[&str] = &[
     "display_name",
@@ -73,7 +74,8 @@ pub(in crate::grpc) fn list(
     let mut fields = Fields::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let one = owner(&mut fields, "owner", tenant.as_ref(), &request.owner);
-    let ownership = match (request.ownership(), one.flatten()) {
+    let ownership = fields.read("ownership", known(request.ownership)).unwrap_or_default();
+    let ownership = match (ownership, one.flatten()) {
         (OwnershipMessage::Unspecified, None) => Ownership::Viewable,
         (OwnershipMessage::Unspecified, Some(owner)) => Ownership::Of(owner),
         (OwnershipMessage::Mine, None) => Ownership::Mine,
@@ -84,18 +86,14 @@ pub(in crate::grpc) fn list(
             Ownership::Viewable
         }
     };
-    let search = fields.read("search", text(&request.search, 0, 128));
+    let search = fields.read("search", search_text(&request.search, 128));
     let expire_before = fields.read("expire_before", moment(request.expire_before.as_ref()));
+    let state = fields.read("state", known(request.state).map(state));
     let order = fields.read("order_by", ApplicationOrder::parse(&request.order_by));
     let whole = (|| {
         let filter = ApplicationFilter {
             search: search?,
-            state: match request.state() {
-                StateMessage::Unspecified => None,
-                StateMessage::Active => Some(State::Active),
-                StateMessage::Disabled => Some(State::Disabled),
-                StateMessage::Expired => Some(State::Expired),
-            },
+            state: state?,
             expire_before: expire_before?,
             order: order?,
             ..ApplicationFilter::default()
@@ -103,6 +101,15 @@ pub(in crate::grpc) fn list(
         Some((tenant?, ownership, filter))
     })();
     fields.finish(whole)
+}
+
+fn state(message: StateMessage) -> Option<State> {
+    match message {
+        StateMessage::Unspecified => None,
+        StateMessage::Active => Some(State::Active),
+        StateMessage::Disabled => Some(State::Disabled),
+        StateMessage::Expired => Some(State::Expired),
+    }
 }
 
 pub(in crate::grpc) fn batch(
@@ -181,7 +188,7 @@ fn patch(
             fields.read("application.display_name", text(&application.display_name, 1, 128))
         }),
         description: mask.then("description", || {
-            fields.read("application.description", text(&application.description, 0, 1000))
+            fields.read("application.description", long_text(&application.description, 1000))
         }),
         contact_email: mask.then("contact_email", || {
             fields.read("application.contact_email", email(&application.contact_email))
@@ -205,6 +212,14 @@ fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
         fields.fault("application.scopes", format!("must have at most {MOST_SCOPES} entries"));
     }
     fields.read_each("application.scopes", values, ScopeName::parse)
+}
+
+/// What is shown of an application after a change.
+pub(in crate::grpc) fn shown(application: Shown<Application>, now: Timestamp) -> pb::Application {
+    match application {
+        Shown::Whole(application) => message(*application, now),
+        Shown::Name(name) => pb::Application { name, ..pb::Application::default() },
+    }
 }
 
 pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::Application {
@@ -232,7 +247,9 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         owner: application.owner.name(tenant),
         roles: settings.roles.into_iter().map(role).collect(),
         limits: settings.limits.map(limits::message),
+        limits_lifted: settings.limits_lifted,
         protected: settings.protected,
+        disabled_by_platform: settings.disabled_by_platform,
         effective_scopes: application.effective_scopes.to_strings(),
         masked_secrets,
         last_use_time: application.last_use.as_ref().map(|used| timestamp(used.at)),

@@ -1,8 +1,8 @@
 //! Audit events.
 
 use super::{moment, timestamp};
-use crate::domain::fields::text;
 use crate::domain::listing::direction;
+use crate::domain::text::search_text;
 use crate::domain::{
     Action, AuditEvent, AuditFilter, Fault, FieldChange, Fields, Outcome, TenantId,
 };
@@ -18,8 +18,8 @@ pub(in crate::grpc) fn list(
 ) -> Result<(TenantId, AuditFilter)> {
     let mut fields = Fields::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    let resource = fields.read("resource", text(&request.resource, 0, MOST_CHARACTERS));
-    let actor = fields.read("actor", text(&request.actor, 0, MOST_CHARACTERS));
+    let resource = fields.read("resource", search_text(&request.resource, MOST_CHARACTERS));
+    let actor = fields.read("actor", search_text(&request.actor, MOST_CHARACTERS));
     let action = match request.action.as_str() {
         "" => Some(None),
         action => fields.read("action", self::action(action)).map(Some),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Mask, limits, moment, required, span, timestamp};
-use crate::domain::fields::{request_id, text};
+use super::{Mask, known, limits, moment, required, span, timestamp};
+use crate::domain::fields::request_id;
+use crate::domain::text::text;
 use crate::domain::{
     ApplicationId, ApplicationName, Credential, CredentialFilter, CredentialKind, CredentialName,
     CredentialPatch, Fault, Fields, SecretRecord, State, TenantId,
@@ -13,7 +14,7 @@ use crate::domain::{
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::{Kind, Secret as SecretMessage, State as StateMessage};
-use crate::service::NewCredential;
+use crate::service::{NewCredential, Shown};
 
 const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled", "limits"];
 
@@ -23,7 +24,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<N
     let request_id = fields.read("request_id", request_id(&request.request_id));
     let rest =
         required(&mut fields, "credential", request.credential.as_ref()).and_then(|message| {
-            let kind = fields.read("credential.kind", kind(message.kind()));
+            let kind = fields.read("credential.kind", known(message.kind).and_then(kind));
             let patch = patch(&mut fields, message, &Mask::all());
             Some((kind?, patch))
         });
@@ -116,6 +117,17 @@ fn kind(message: Kind) -> Result<CredentialKind, Fault> {
     }
 }
 
+/// What is shown of a credential after a change.
+pub(in crate::grpc) fn shown(credential: Shown<Credential>, now: Timestamp) -> pb::Credential {
+    match credential {
+        Shown::Whole(credential) => message(*credential, now),
+        Shown::Name(name) => {
+            let client_id = name.rsplit('/').next().unwrap_or_default().to_owned();
+            pb::Credential { name, client_id, ..pb::Credential::default() }
+        }
+    }
+}
+
 pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Credential {
     let state = match credential.state(now) {
         State::Active => StateMessage::Active,
@@ -138,6 +150,7 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
         display_name: credential.settings.display_name,
         expire_time: credential.settings.expires_at.map(timestamp),
         disabled: credential.settings.disabled,
+        disabled_by_platform: credential.settings.disabled_by_platform,
         limits: credential.settings.limits.map(limits::message),
         create_time: Some(timestamp(credential.record.created_at)),
         update_time: Some(timestamp(credential.record.updated_at)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::limits;
-use crate::domain::fields::text;
+use crate::domain::text::long_text;
 use crate::domain::{
     Endpoint, Endpoints, Fault, Fields, Method, NeededScopes, PathTemplate, ScopeName, ScopeSet,
     ScopeSettings,
@@ -49,7 +49,7 @@ fn endpoint(
     if message.limits.is_some_and(|limits| limits.tokens > 0) {
         fields.fault(at("limits.tokens"), "must be 0: no tokens are issued at an endpoint");
     }
-    let description = fields.read(at("description"), text(&message.description, 0, 1000));
+    let description = fields.read(at("description"), long_text(&message.description, 1000));
     Some(Endpoint {
         method: method?,
         path: path?,

@@ -17,13 +17,15 @@ pub(super) mod user;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use prost::Message;
 use prost_types::FieldMask;
 
-use crate::clock::from_microsecond;
-use crate::domain::{Fault, Fields};
+use crate::domain::{Fault, Fields, Moment};
 use crate::error::Result;
 use crate::service::{List, ListRequest};
+
+/// The longest span that protobuf's `Duration` can hold, in seconds: some 10,000 years.
+const LONGEST_SPAN: u64 = 315_576_000_000;
 
 /// Which fields of a resource a request speaks of (AIP-134).
 #[derive(Debug)]
@@ -75,9 +77,33 @@ pub(super) fn list_request(page_size: i32, page_token: String) -> ListRequest {
     ListRequest { page_size, page_token }
 }
 
-/// The items of a list as messages, and the token of the next part.
-pub(super) fn list<T, M>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
-    (list.items.into_iter().map(message).collect(), list.next_page_token)
+/// The most bytes of messages in one answer. By default clients of gRPC take 4 MiB; the rest of
+/// the answer needs some too.
+pub(super) const MAX_ANSWER: usize = 3 * 1024 * 1024;
+
+/// How many bytes a message takes as an element of an answer.
+pub(super) fn element_len(message: &impl Message) -> usize {
+    // The tag of the field and the length stand before it.
+    let length = message.encoded_len();
+    1 + prost::length_delimiter_len(length) + length
+}
+
+/// The items of a list as messages, as many as there is room for, and the token of the next part:
+/// it goes on right behind the last of them.
+pub(super) fn list<T, M: Message>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
+    let mut messages = Vec::with_capacity(list.items.len());
+    let mut left = MAX_ANSWER;
+    for item in list.items {
+        let message = message(item);
+        match left.checked_sub(element_len(&message)) {
+            Some(less) => left = less,
+            None if messages.is_empty() => {}
+            None => break,
+        }
+        messages.push(message);
+    }
+    let next_page_token = list.rest.token_after(messages.len());
+    (messages, next_page_token)
 }
 
 /// The message of a request that must have one.
@@ -85,22 +111,29 @@ fn required<'a, T>(fields: &mut Fields, field: &str, message: Option<&'a T>) -> 
     fields.read(field, message.ok_or_else(|| Fault::new("must be set")))
 }
 
+/// The value of an enum. One that a newer client has and this version does not know is refused:
+/// it may narrow something, and left out or taken for another value it would not.
+fn known<E: TryFrom<i32>>(number: i32) -> Result<E, Fault> {
+    E::try_from(number).map_err(|_| {
+        Fault::new(format!("has the value {number}, which this version of Keyward does not know"))
+    })
+}
+
 /// A moment that may be unset, to the microsecond.
-fn moment(message: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, Fault> {
-    let Some(message) = message else {
-        return Ok(None);
-    };
-    let wrong = || Fault::new("must be a moment between the years 1 and 9999");
-    let moment = Timestamp::new(message.seconds, message.nanos).map_err(|_| wrong())?;
-    if !(0..1_000_000_000).contains(&message.nanos) {
-        return Err(wrong());
-    }
-    Ok(Some(from_microsecond(moment.as_microsecond())))
+fn moment(message: Option<&prost_types::Timestamp>) -> Result<Option<Moment>, Fault> {
+    message.map(|message| Moment::new(message.seconds, message.nanos)).transpose()
 }
 
 /// A span of time that is not negative.
 fn span(message: &prost_types::Duration) -> Result<Duration, Fault> {
-    Duration::try_from(*message).map_err(|_| Fault::new("must not be negative"))
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(message.seconds), u32::try_from(message.nanos))
+    else {
+        return Err(Fault::new("must not be negative"));
+    };
+    if seconds > LONGEST_SPAN || nanos > 999_999_999 {
+        return Err(Fault::new("must be at most 315576000000 s, with 0 to 999999999 nanos"));
+    }
+    Ok(Duration::new(seconds, nanos))
 }
 
 /// A span of time in whole seconds.
@@ -113,14 +146,9 @@ fn required_span(message: &prost_types::Duration) -> Result<i64, Fault> {
 }
 
 /// A moment as a message.
-pub(super) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
-    let since_epoch: SignedDuration = moment.as_duration();
-    let nanos = since_epoch.subsec_nanos();
-    // Before 1970 the parts of jiff are both negative; those of protobuf never are.
-    prost_types::Timestamp {
-        seconds: since_epoch.as_secs() - i64::from(nanos < 0),
-        nanos: if nanos < 0 { nanos + 1_000_000_000 } else { nanos },
-    }
+pub(super) fn timestamp(moment: impl Into<Moment>) -> prost_types::Timestamp {
+    let moment = moment.into();
+    prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
 }
 
 /// Whole seconds as a message.

@@ -1,6 +1,6 @@
 //! Policies.
 
-use super::{limits, required_span, seconds};
+use super::{known, limits, required_span, seconds};
 use crate::domain::{Fault, Field, Fields, Lifetime, OwnerKind, Policy, UserDeletion};
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -16,8 +16,13 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         _ => Err(Fault::new("must not be negative")),
     };
     let max_credentials = fields.read(at("max_credentials"), most);
-    let owners = message.allowed_owners().map(owner).collect();
-    let allowed_owners = fields.read(at("allowed_owners"), owners);
+    let owners = message.allowed_owners.iter().enumerate().map(|(n, number)| {
+        fields.read(at(&format!("allowed_owners[{n}]")), known(*number).and_then(owner))
+    });
+    // All of them are looked at, so that each fault is told.
+    let owners: Vec<_> = owners.collect();
+    let allowed_owners: Option<_> = owners.into_iter().collect();
+    let deletion = fields.read(at("user_deletion"), known(message.user_deletion));
     let fixed_fields = fields.read_each(&at("fixed_fields"), &message.fixed_fields, Field::parse);
     let lifetime = message
         .max_credential_lifetime
@@ -28,8 +33,14 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
     let default_limits = limits::limits(fields, &at("default_limits"), default_limits.as_ref());
     let tenant_limits = &message.tenant_limits;
     let tenant_limits = limits::limits(fields, &at("tenant_limits"), tenant_limits.as_ref());
+    let max_limits = limits::limits(fields, &at("max_limits"), message.max_limits.as_ref());
+    if message.max_limits.is_some_and(|limits| limits.observe_only) {
+        fields.fault(at("max_limits.observe_only"), "must be false: a maximum refuses");
+    }
     Some(Policy {
         api_credentials_disabled: message.api_credentials_disabled,
+        // Decided by who calls.
+        api_credentials_disabled_by_platform: false,
         max_credentials: max_credentials?,
         allowed_owners: allowed_owners?,
         secrets_viewable: message.secrets_viewable,
@@ -37,7 +48,8 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
         max_credential_lifetime: lifetime?,
         default_limits: default_limits?,
         tenant_limits: tenant_limits?,
-        user_deletion: match message.user_deletion() {
+        max_limits: max_limits?,
+        user_deletion: match deletion? {
             DeletionMessage::Unspecified | DeletionMessage::Refuse => UserDeletion::Refuse,
             DeletionMessage::HandOver => UserDeletion::HandOver,
             DeletionMessage::Delete => UserDeletion::Delete,
@@ -65,6 +77,7 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
     };
     pb::Policy {
         api_credentials_disabled: policy.api_credentials_disabled,
+        api_credentials_disabled_by_platform: policy.api_credentials_disabled_by_platform,
         max_credentials: policy.max_credentials.unwrap_or_default(),
         allowed_owners: owners.collect(),
         secrets_viewable: policy.secrets_viewable,
@@ -74,6 +87,7 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
             .map(|most| seconds(most.duration())),
         default_limits: policy.default_limits.map(limits::message),
         tenant_limits: policy.tenant_limits.map(limits::message),
+        max_limits: policy.max_limits.map(limits::message),
         user_deletion: deletion.into(),
     }
 }

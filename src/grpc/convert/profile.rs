@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Mask, endpoint, policy, required, role, scope, tenant};
-use crate::domain::fields::text;
+use crate::domain::text::text;
 use crate::domain::{
     ApplicationId, ApplicationName, Change, DefaultApplication, Fault, Fields, Profile, RoleId,
     RoleName, RoleSettings, ScopeId, ScopeName, ScopeSettings, TenantId, TenantPatch,

@@ -1,7 +1,7 @@
 //! Revocations.
 
 use super::{precise, timestamp};
-use crate::domain::fields::text;
+use crate::domain::text::{long_text, text};
 use crate::domain::{
     ApplicationName, CredentialName, Fault, Fields, Revocation, Subject, TenantId, UserName,
 };
@@ -19,7 +19,7 @@ const MOST_TOKEN_ID: usize = 64;
 pub(in crate::grpc) fn revoked(request: &RevokeTokensRequest) -> Result<(Revoked, &str)> {
     let mut fields = Fields::default();
     let whose = fields.read("name", whose(&request.name));
-    fields.read("reason", text(&request.reason, 0, MOST_REASON));
+    fields.read("reason", long_text(&request.reason, MOST_REASON));
     let revoked = match (whose, request.token_id.as_str()) {
         (whose, "") => whose,
         (Some(Revoked::Credential(name)), id) => {

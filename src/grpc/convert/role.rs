@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Mask, required, timestamp};
-use crate::domain::fields::text;
+use crate::domain::text::{long_text, text};
 use crate::domain::{
     Fault, Fields, Permission, Role, RoleId, RoleName, RolePatch, ScopeName, TenantId,
 };
@@ -50,7 +50,7 @@ pub(super) fn patch(
             fields.read(format!("{field}.display_name"), text(&role.display_name, 0, 128))
         }),
         description: mask.then("description", || {
-            fields.read(format!("{field}.description"), text(&role.description, 0, 1000))
+            fields.read(format!("{field}.description"), long_text(&role.description, 1000))
         }),
         permissions: mask.then("permissions", || {
             let field = format!("{field}.permissions");

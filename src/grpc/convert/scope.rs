@@ -1,7 +1,7 @@
 //! Scopes.
 
 use super::{Mask, required, timestamp};
-use crate::domain::fields::text;
+use crate::domain::text::{long_text, text};
 use crate::domain::{Fields, Scope, ScopeId, ScopeName, ScopePatch, TenantId};
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -43,7 +43,7 @@ pub(super) fn patch(
             fields.read(format!("{field}.display_name"), text(&scope.display_name, 0, 128))
         }),
         description: mask.then("description", || {
-            fields.read(format!("{field}.description"), text(&scope.description, 0, 1000))
+            fields.read(format!("{field}.description"), long_text(&scope.description, 1000))
         }),
         domain: mask
             .then("domain", || fields.read(format!("{field}.domain"), text(&scope.domain, 0, 64))),
@@ -61,6 +61,7 @@ pub(in crate::grpc) fn message(scope: Scope) -> pb::Scope {
         domain: scope.settings.domain,
         family: scope.settings.family,
         disabled: scope.settings.disabled,
+        disabled_by_platform: scope.settings.disabled_by_platform,
         create_time: Some(timestamp(scope.record.created_at)),
         update_time: Some(timestamp(scope.record.updated_at)),
         etag: scope.record.etag(),

@@ -1,7 +1,7 @@
 //! Tenants.
 
 use super::{Mask, policy, required, required_span, seconds, timestamp};
-use crate::domain::fields::text;
+use crate::domain::text::text;
 use crate::domain::{Audience, Fields, Policy, Tenant, TenantId, TenantPatch, TokenLifetime};
 use crate::error::Result;
 use crate::proto::admin as pb;

@@ -30,10 +30,11 @@ fn proof(credential: &Credential) -> Proof {
 
 /// The token that a request is about.
 pub(in crate::grpc) fn presented(token: String) -> Result<Secret> {
-    if token.is_empty() {
+    let token = Secret::new(token);
+    if token.expose().is_empty() {
         return Err(Fault::new("must not be empty").of("token"));
     }
-    Ok(Secret::new(token))
+    Ok(token)
 }
 
 pub(in crate::grpc) fn issued(token: IssuedToken) -> pb::IssueTokenResponse {

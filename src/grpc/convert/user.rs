@@ -1,12 +1,12 @@
 //! Users.
 
 use super::{Mask, required, role, timestamp};
-use crate::domain::fields::text;
+use crate::domain::text::text;
 use crate::domain::{Fields, RoleName, TenantId, User, UserDeletion, UserId, UserName, UserPatch};
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::delete_user_response::Outcome;
-use crate::service::DeletedUser;
+use crate::service::{DeletedUser, Shown};
 
 const CHANGEABLE: &[&str] = &["display_name", "roles", "disabled"];
 
@@ -61,6 +61,14 @@ fn patch(
     }
 }
 
+/// What is shown of a user after a change.
+pub(in crate::grpc) fn shown(user: Shown<User>) -> pb::User {
+    match user {
+        Shown::Whole(user) => message(*user),
+        Shown::Name(name) => pb::User { name, ..pb::User::default() },
+    }
+}
+
 pub(in crate::grpc) fn message(user: User) -> pb::User {
     let tenant = &user.name.tenant;
     let role = |role| RoleName { tenant: tenant.clone(), role }.to_string();
@@ -69,6 +77,7 @@ pub(in crate::grpc) fn message(user: User) -> pb::User {
         roles: user.settings.roles.into_iter().map(role).collect(),
         display_name: user.settings.display_name,
         disabled: user.settings.disabled,
+        disabled_by_platform: user.settings.disabled_by_platform,
         create_time: Some(timestamp(user.record.created_at)),
         update_time: Some(timestamp(user.record.updated_at)),
         etag: user.record.etag(),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use axum::BoxError;
 use axum::body::{Bytes, HttpBody as Body};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::FutureExt;
 use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -17,15 +17,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::ending::{End, Ending, Stopping};
 use super::frames::FrameMeter;
 use super::stream::{Bounds, Heads, Http2, Phase, Watched};
 use super::{Face, Limits, Protocol, protocol, source};
 use crate::admission::{ConnectionPermit, Gate, RequestPermit};
 use crate::domain::Source;
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// A connection that was accepted and has a place.
 pub(super) struct Connection {
@@ -44,14 +46,6 @@ struct Peer {
     is_proxy: bool,
 }
 
-/// Why a connection is ended.
-enum End {
-    /// It is old, or the server stops: requests under way are answered.
-    Gracefully,
-    /// It sent no request in time, or made room for another one.
-    AtOnce,
-}
-
 impl Connection {
     /// A connection, if there is a place for it.
     pub(super) fn admit(stream: TcpStream, address: SocketAddr, limits: &Limits) -> Option<Self> {
@@ -67,7 +61,7 @@ impl Connection {
         face: impl Face<B>,
         builder: Builder<TokioExecutor>,
         limits: Limits,
-        stop: CancellationToken,
+        stopping: Stopping,
     ) where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
@@ -77,9 +71,11 @@ impl Connection {
             tokio::select! {
                 spoken = timeout_at(first_request_by, protocol(&stream)) => spoken.ok()?,
                 Ok(()) = &mut cut => None,
+                // Its first request may be on its way.
+                () = stopping.stopped() => None,
             }
         };
-        let protocol = match stop.run_until_cancelled(spoken).await.flatten() {
+        let protocol = match spoken.await {
             Some(Protocol::Http1) if limits.http2_only => return,
             Some(protocol) => protocol,
             None => return,
@@ -91,6 +87,9 @@ impl Connection {
         let (bounds, phase) = match protocol {
             Protocol::Http1 => {
                 let phase = Phase::new();
+                if stopping.drain.is_cancelled() {
+                    phase.close_after_next();
+                }
                 let heads = Heads::new(&phase, limits.first_request_timeout);
                 (Bounds::Http1(heads), Some(phase))
             }
@@ -107,6 +106,7 @@ impl Connection {
         let established = Arc::new(Notify::new());
         let first_request = Arc::clone(&established);
         let request_limits = limits.clone();
+        let of_connection = phase.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             if !permit.is_established() && permit.establish() {
                 first_request.notify_one();
@@ -114,9 +114,12 @@ impl Connection {
             let phase = phase.clone().inspect(|phase| phase.request());
             let held = Arc::new(request_limits.request(&peer, request.headers()));
             request.extensions_mut().insert(Arc::clone(&held));
-            face(request).map(move |answer| {
+            face(request).map(move |mut answer| {
                 if let Some(phase) = phase {
                     phase.answered();
+                    if phase.is_last() {
+                        answer.headers_mut().insert(header::CONNECTION, CLOSE);
+                    }
                 }
                 Ok::<_, Infallible>(answer.map(|body| Held { body, _permit: held }))
             })
@@ -125,23 +128,19 @@ impl Connection {
         let mut connection = pin!(builder.serve_connection(io, service));
         // By a task of its own: what is waited for here is looked at with every request.
         let (end, ending) = oneshot::channel();
-        let (age, request_timeout) = (limits.age(), limits.request_timeout);
-        // A client of HTTP/2 may connect before it has something to ask.
+        let request_timeout = limits.request_timeout;
         let first_request_by = (protocol == Protocol::Http1).then_some(first_request_by);
+        let wait = Ending {
+            phase: of_connection,
+            stopping,
+            age: limits.age(),
+            request_timeout,
+            first_request_by,
+            established,
+            cut,
+        };
         let _clock = AbortOnDropHandle::new(tokio::spawn(async move {
-            let mut old = pin!(stop.run_until_cancelled(sleep(age)));
-            let why = tokio::select! {
-                biased;
-                () = established.notified() => None,
-                _ = old.as_mut() => Some(End::Gracefully),
-                // Only if it was sent: the sender is dropped with the first request.
-                Ok(()) = cut => Some(End::AtOnce),
-                () = past(first_request_by) => Some(End::AtOnce),
-            };
-            if why.is_none() {
-                old.await;
-            }
-            end.send(why.unwrap_or(End::Gracefully)).ok();
+            end.send(wait.wait().await).ok();
         }));
         let ended = tokio::select! {
             biased;
@@ -159,14 +158,6 @@ impl Connection {
         if let Err(error) = outcome {
             tracing::debug!(error, "a connection broke");
         }
-    }
-}
-
-/// Waits for a moment, or for ever.
-async fn past(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -3,20 +3,24 @@
 //! and passes unset limits on as none at all.
 
 mod connection;
+mod ending;
 mod frames;
+mod heads;
 mod stream;
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Bytes, HttpBody as Body};
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Connections, Throttled};
@@ -41,6 +45,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long to rest when the machine has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) use ending::Stopping;
 
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
@@ -131,19 +137,19 @@ pub(super) async fn accept<B>(
     listener: TcpListener,
     face: impl Face<B>,
     limits: Limits,
-    stop: CancellationToken,
+    stopping: Stopping,
     tasks: TaskTracker,
 ) where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let builder = limits.builder();
     let mut failures = Throttled::default();
-    while let Some(next) = stop.run_until_cancelled(listener.accept()).await {
+    while let Some(next) = next(&listener, &stopping).await {
         match next {
             Ok((stream, peer)) => {
                 if let Some(connection) = Connection::admit(stream, peer, &limits) {
                     let (face, builder) = (face.clone(), builder.clone());
-                    tasks.spawn(connection.serve(face, builder, limits.clone(), stop.clone()));
+                    tasks.spawn(connection.serve(face, builder, limits.clone(), stopping.clone()));
                 }
             }
             Err(error) => {
@@ -153,6 +159,18 @@ pub(super) async fn accept<B>(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// The next connection. Once the server stops, those that the kernel has accepted already: their
+/// clients take them for connected, and have sent their requests.
+async fn next(
+    listener: &TcpListener,
+    stopping: &Stopping,
+) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    match stopping.stop.run_until_cancelled(listener.accept()).await {
+        Some(next) => Some(next),
+        None => listener.accept().now_or_never().filter(Result::is_ok),
     }
 }
 
@@ -185,6 +203,6 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
 }
 
 /// The source of a connection's peer.
-fn source(peer: std::net::SocketAddr) -> Source {
+fn source(peer: SocketAddr) -> Source {
     Source::of(peer.ip())
 }

@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::ending::LINGER;
 use super::frames::FrameMeter;
+use super::heads::{self, Head};
 use crate::admission::{Admission, What};
 use crate::domain::Source;
 
@@ -34,17 +36,90 @@ pub(super) struct Http2 {
     pub(super) source: Source,
 }
 
-/// Bounds how long the header of each request takes, from its first byte to its last.
+/// Looks at the headers of requests as they come, and bounds how long each takes, from its first
+/// byte to its last.
 pub(super) struct Heads {
     phase: Arc<Phase>,
     timeout: Duration,
-    /// Runs where a header has begun and its rest is waited for.
+    /// Runs where a header has begun and its rest is waited for, and at the end.
     timer: Option<Pin<Box<Sleep>>>,
+    head: Head,
+    /// An answer that takes the place of hyper's own; what is left of it.
+    answer: Vec<u8>,
+    /// Nothing more is sent; what still comes is read and thrown away.
+    is_shut: bool,
 }
 
 impl Heads {
     pub(super) fn new(phase: &Arc<Phase>, timeout: Duration) -> Self {
-        Self { phase: Arc::clone(phase), timeout, timer: None }
+        Self {
+            phase: Arc::clone(phase),
+            timeout,
+            timer: None,
+            head: Head::default(),
+            answer: Vec::new(),
+            is_shut: false,
+        }
+    }
+
+    /// Bytes came. `false`: they are a header that two readers would understand differently.
+    fn received(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.phase.step(Phase::IDLE, Phase::HEAD) {
+            self.head = Head::default();
+        }
+        !self.phase.is(Phase::HEAD) || self.head.follow(bytes)
+    }
+
+    /// Replaces an answer that hyper gives by itself: there was no request for the face.
+    fn replaces(&mut self, bytes: &[u8]) -> bool {
+        if self.phase.is(Phase::REQUEST) || self.phase.is(Phase::ANSWERED) {
+            return false;
+        }
+        let Some(answer) = heads::in_place_of(bytes) else { return false };
+        self.answer = answer;
+        true
+    }
+
+    fn poll_answer(
+        &mut self,
+        mut stream: Pin<&mut TcpStream>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.answer.is_empty() {
+            let count = ready!(stream.as_mut().poll_write(context, &self.answer))?;
+            self.answer.drain(..count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends no more, and reads on for a moment: a connection that is closed while its client
+    /// sends is reset, and the last answer may be lost with it (RFC 9112, section 9.6).
+    fn poll_shutdown(
+        &mut self,
+        mut stream: Pin<&mut TcpStream>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        const PART: usize = 4096;
+        if !self.is_shut {
+            ready!(stream.as_mut().poll_shutdown(context))?;
+            self.is_shut = true;
+            self.timer = Some(Box::pin(sleep(LINGER)));
+        }
+        let mut part = [0; PART];
+        loop {
+            let is_over =
+                self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(context).is_ready());
+            let mut part = ReadBuf::new(&mut part);
+            if is_over
+                || ready!(stream.as_mut().poll_read(context, &mut part)).is_err()
+                || part.filled().is_empty()
+            {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// More of a header is waited for, or of a request, or nothing.
@@ -60,7 +135,11 @@ impl Heads {
 
 /// Where an HTTP/1.1 connection stands.
 #[derive(Debug)]
-pub(super) struct Phase(AtomicU8);
+pub(super) struct Phase {
+    now: AtomicU8,
+    /// The next answer is the last one.
+    is_last: AtomicBool,
+}
 
 impl Phase {
     /// Nothing came since the last answer.
@@ -73,25 +152,36 @@ impl Phase {
     const ANSWERED: u8 = 3;
 
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU8::new(Self::IDLE)))
+        Arc::new(Self { now: AtomicU8::new(Self::IDLE), is_last: AtomicBool::new(false) })
     }
 
     pub(super) fn request(&self) {
-        self.0.store(Self::REQUEST, Ordering::Relaxed);
+        self.now.store(Self::REQUEST, Ordering::Relaxed);
     }
 
     pub(super) fn answered(&self) {
-        self.0.store(Self::ANSWERED, Ordering::Relaxed);
+        self.now.store(Self::ANSWERED, Ordering::Relaxed);
+    }
+
+    /// Makes the next answer the last one.
+    pub(super) fn close_after_next(&self) {
+        self.is_last.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.load(Ordering::Relaxed)
     }
 
     fn is(&self, phase: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == phase
+        self.now.load(Ordering::Relaxed) == phase
     }
 
-    fn step(&self, from: u8, to: u8) {
-        if self.is(from) {
-            self.0.store(to, Ordering::Relaxed);
+    fn step(&self, from: u8, to: u8) -> bool {
+        let is_from = self.is(from);
+        if is_from {
+            self.now.store(to, Ordering::Relaxed);
         }
+        is_from
     }
 }
 
@@ -109,10 +199,12 @@ impl Watched {
         let bytes = &buffer.filled()[from..];
         match &mut self.bounds {
             Bounds::Http1(heads) => {
-                if !bytes.is_empty() {
-                    heads.phase.step(Phase::IDLE, Phase::HEAD);
+                if heads.received(bytes) {
+                    return Ok(());
                 }
-                Ok(())
+                // Where there is no room for it, it is left out.
+                let _ = Pin::new(&mut self.stream).poll_write(context, &heads::ambiguous());
+                Err(io::Error::other("a header of two lengths"))
             }
             Bounds::Http2(http2) => {
                 if http2.meter.received(bytes) {
@@ -130,7 +222,9 @@ impl Watched {
 
     fn sent(&mut self, written: &[u8]) {
         match &mut self.bounds {
-            Bounds::Http1(heads) => heads.phase.step(Phase::ANSWERED, Phase::IDLE),
+            Bounds::Http1(heads) => {
+                heads.phase.step(Phase::ANSWERED, Phase::IDLE);
+            }
             Bounds::Http2(http2) => http2.meter.sent(written),
         }
     }
@@ -162,6 +256,11 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Bounds::Http1(heads) = &mut self.bounds
+            && heads.replaces(bytes)
+        {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
         self.sent(&bytes[..count]);
         Poll::Ready(Ok(count))
@@ -172,6 +271,11 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let (Bounds::Http1(heads), Some(first)) = (&mut self.bounds, parts.first())
+            && heads.replaces(first)
+        {
+            return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
+        }
         let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts))?;
         let mut left = count;
         for part in parts {
@@ -187,10 +291,21 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, bounds } = &mut *self;
+        if let Bounds::Http1(heads) = bounds {
+            ready!(heads.poll_answer(Pin::new(stream), context))?;
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let Self { stream, bounds } = &mut *self;
+        match bounds {
+            Bounds::Http1(heads) => {
+                ready!(heads.poll_answer(Pin::new(stream), context))?;
+                heads.poll_shutdown(Pin::new(stream), context)
+            }
+            Bounds::Http2(_) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }

@@ -6,7 +6,8 @@ use super::order::{NAMES, Order, USES};
 use super::{Cursor, Listed, listed, state_name};
 use crate::domain::{TenantId, UserId};
 use crate::error::Result;
-use crate::store::applications::{Row, search_name};
+use crate::store::applications::Row;
+use crate::store::folding::search_name;
 use crate::store::row::micros;
 use crate::store::{Session, find_row};
 

@@ -59,19 +59,22 @@ def serving(binary: Path, folder: Path) -> Iterator[Server]:
             stderr=stderr,
         )
     try:
-        yield _started(process, out, log)
+        yield _started(process, folder / "data", log)
     finally:
         code = _stop(process)
     assert code == 0, f"the server ended with {code}:\n{log.read_text()}"
 
 
 def _environment() -> dict[str, str]:
-    """Nobody else's settings, and a log that tells in JSON which ports it got."""
+    """Only these settings: a log in JSON, which says the ports, and no draining."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("KEYWARD_")}
-    return ours | {"KEYWARD_TELEMETRY_LOG_FORMAT": "json"}
+    return ours | {
+        "KEYWARD_TELEMETRY_LOG_FORMAT": "json",
+        "KEYWARD_LIMITS_DRAIN_TIME": "0s",
+    }
 
 
-def _started(process: subprocess.Popen[bytes], out: Path, log: Path) -> Server:
+def _started(process: subprocess.Popen[bytes], data: Path, log: Path) -> Server:
     deadline = time.monotonic() + START_SECONDS
 
     def wait_for(what: str, look: Callable[[], T | None]) -> T:
@@ -83,7 +86,8 @@ def _started(process: subprocess.Popen[bytes], out: Path, log: Path) -> Server:
 
     at = wait_for("word of the server's ports", lambda: _serving_event(log))
     wait_for("readiness", lambda: _ready(at["ops"]))
-    told = dict(re.findall(r"^export (\w+)=(\S+)$", out.read_text(), re.MULTILINE))
+    written = (data / "admin.env").read_text()
+    told = dict(re.findall(r"^export (\w+)=(\S+)$", written, re.MULTILINE))
     return Server(
         grpc=at["grpc"],
         http=f"http://{at['http']}",

@@ -134,4 +134,6 @@ def test_a_token_that_authlib_revokes_is_no_longer_active(
         url = discovered["revocation_endpoint"]
         answer = session.revoke_token(url, token, "access_token")
         assert answer.status_code == 200
+        # Some clients parse the body, of which RFC 7009 says nothing.
+        assert answer.json() == {}
         assert introspect() == {"active": False}

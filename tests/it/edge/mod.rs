@@ -3,6 +3,7 @@
 
 mod bodies;
 mod connections;
+mod ending;
 mod frames;
 mod half_requests;
 mod memory;

@@ -1,6 +1,6 @@
 //! `keyward serve` as a process of its own, with limits of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -39,7 +39,7 @@ impl Served {
             .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -58,14 +58,7 @@ impl Served {
             }
         });
         let address = |face: &str| serving["fields"][face].as_str().unwrap().parse().unwrap();
-        let mut stdout = child.stdout.take().unwrap();
-        let mut printed = String::new();
-        let mut buffer = [0; 1024];
-        while printed.lines().count() < 2 || !printed.ends_with('\n') {
-            let count = stdout.read(&mut buffer).unwrap();
-            assert_ne!(count, 0, "the first credential is printed: {printed}");
-            printed.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        }
+        let printed = std::fs::read_to_string(folder.path().join("admin.env")).unwrap();
         let exported = |name: &str| {
             let start = format!("export {name}=");
             printed.lines().find_map(|line| line.strip_prefix(&start)).unwrap().to_owned()

@@ -7,7 +7,11 @@ use tonic_types::StatusExt;
 use super::raw::call;
 use crate::harness::{Backend, mask, on_both_databases, reason};
 
-on_both_databases!(every_bad_field_is_named, every_malformed_name_is_told_its_shape);
+on_both_databases!(
+    every_bad_field_is_named,
+    every_malformed_name_is_told_its_shape,
+    stored_rule_of_a_newer_version_stops_what_it_is_about,
+);
 
 fn rule(method: &str, path: &str) -> pb::Endpoint {
     pb::Endpoint { method: method.to_owned(), path: path.to_owned(), ..Default::default() }
@@ -184,7 +188,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             "/keyward.admin.v1.UserService/CreateUser",
             pb::CreateUserRequest {
                 parent: "tenants/acme".to_owned(),
-                user_id: "Sam Smith".to_owned(),
+                user_id: "Sam/Smith".to_owned(),
                 user: Some(pb::User {
                     display_name: "x".repeat(129),
                     roles: vec!["a role".to_owned()],
@@ -225,7 +229,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                     name: "tenants/acme".to_owned(),
                     policy: Some(pb::Policy {
                         max_credentials: -1,
-                        allowed_owners: vec![pb::policy::Owner::Unspecified.into()],
+                        allowed_owners: vec![99, pb::policy::Owner::Unspecified.into()],
+                        user_deletion: 4,
                         fixed_fields: vec!["colour".to_owned()],
                         max_credential_lifetime: Some(prost_types::Duration {
                             seconds: 59,
@@ -245,7 +250,9 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             .encode_to_vec(),
             vec![
                 "tenant.policy.max_credentials",
-                "tenant.policy.allowed_owners",
+                "tenant.policy.allowed_owners[0]",
+                "tenant.policy.allowed_owners[1]",
+                "tenant.policy.user_deletion",
                 "tenant.policy.fixed_fields[0]",
                 "tenant.policy.max_credential_lifetime",
                 "tenant.policy.default_limits.request_window",
@@ -426,4 +433,31 @@ async fn every_malformed_name_is_told_its_shape(backend: Backend) {
         let shape = "name must be like tenants/{tenant}/applications/{application}";
         assert_eq!(status.message(), shape, "{name}");
     }
+}
+
+/// What a newer version wrote is no wider a rule for this one: nothing is done under it.
+async fn stored_rule_of_a_newer_version_stops_what_it_is_about(backend: Backend) {
+    let mut kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    for sql in [
+        "update tenants set allowed_owners = 'user robot' where id = 'acme'",
+        "update tenants set allowed_owners = '', fixed_fields = 'colour' where id = 'acme'",
+        "update tenants set fixed_fields = '', tenant_limits = 'bytes=1/60' where id = 'acme'",
+    ] {
+        kw.sql(sql, None).await.unwrap();
+        let request = pb::CreateApplicationRequest {
+            parent: "tenants/acme".to_owned(),
+            application: Some(pb::Application {
+                display_name: "x".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let status = admin.applications.create_application(request).await.unwrap_err();
+        assert_eq!(reason(&status), "INTERNAL", "{sql}");
+    }
+    // A server that did not know the tenant before lets it do nothing.
+    kw.restart().await;
+    assert!(crm.exchange(&kw.grpc(), &[], &[]).await.is_err());
 }

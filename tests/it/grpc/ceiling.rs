@@ -231,7 +231,8 @@ async fn nobody_gets_a_secret_that_can_do_more_than_he_may_grant(backend: Backen
     let mut acme = Acme::new(backend).await;
     let made = acme.admin.application("acme", "wide", &["a", "b"]).await;
     let (credential, _) = acme.admin.credential(&made.name, Kind::ApiKey).await;
-    let permissions = ["applications.create.account", "applications.edit.account"];
+    let permissions =
+        ["applications.view.account", "applications.create.account", "applications.edit.account"];
     acme.admin.role("acme", "maker", &permissions, &["a"]).await;
     acme.admin.user("acme", "eve", &["maker"]).await;
     let create = pb::CreateCredentialRequest {

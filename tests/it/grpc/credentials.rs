@@ -2,10 +2,10 @@
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::{Kind, State};
-use prost_types::FieldMask;
+use prost_types::{FieldMask, Timestamp};
 use tonic::Code;
 
-use crate::harness::{Admin, Backend, Credential, on_both_databases, reason, secret_free};
+use crate::harness::{Admin, Backend, Credential, mask, on_both_databases, reason, secret_free};
 
 on_both_databases!(
     a_secret_is_told_once_and_never_again,
@@ -17,6 +17,7 @@ on_both_databases!(
     a_repeated_request_makes_one_credential,
     a_secret_stands_nowhere_in_the_database,
     a_key_deleted_while_it_waits_for_its_hash_is_refused,
+    secret_that_could_not_work_is_neither_made_nor_shown,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -228,4 +229,74 @@ async fn a_secret_stands_nowhere_in_the_database(backend: Backend) {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "a secret is at rest");
     }
+}
+
+/// A credential that has ended, by itself, by its application's end or by the policy.
+async fn secret_that_could_not_work_is_neither_made_nor_shown(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (made, _) = admin.acme().await;
+    let policy = pb::Policy { secrets_viewable: true, ..Default::default() };
+    set_policy(&mut admin, policy.clone()).await;
+    let (_, _) = rotated(&mut admin, &made.name, Some(0)).await;
+    let soon = kw.now().as_second() + 60;
+    let end = |seconds: Option<i64>| seconds.map(|seconds| Timestamp { seconds, nanos: 0 });
+
+    expire_credential(&mut admin, &made.name, end(Some(soon))).await;
+    kw.advance(60);
+    let mut admin = kw.admin().await;
+    refused_as_expired(&mut admin, &made.name, "extend its expire_time first").await;
+    // What it says to do helps.
+    expire_credential(&mut admin, &made.name, None).await;
+    let (_, secret) = rotated(&mut admin, &made.name, Some(0)).await;
+    assert!(secret.exchange(&kw.grpc(), &[], &[]).await.is_ok());
+
+    expire_application(&mut admin, end(Some(soon + 60))).await;
+    kw.advance(60);
+    let mut admin = kw.admin().await;
+    refused_as_expired(&mut admin, &made.name, "tenants/acme/applications/crm has expired").await;
+    let request = pb::CreateCredentialRequest {
+        parent: CRM.to_owned(),
+        credential: Some(pb::Credential { kind: Kind::ApiKey.into(), ..Default::default() }),
+        request_id: String::new(),
+    };
+    let status = admin.credentials.create_credential(request.clone()).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::FailedPrecondition, "EXPIRED".to_owned()));
+    expire_application(&mut admin, None).await;
+    admin.credentials.create_credential(request).await.unwrap();
+
+    let max_credential_lifetime = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    set_policy(&mut admin, pb::Policy { max_credential_lifetime, ..policy }).await;
+    refused_as_expired(&mut admin, &made.name, "create another credential").await;
+}
+
+async fn refused_as_expired(admin: &mut Admin, name: &str, what_to_do: &str) {
+    let status = admin.credentials.rotate_credential(rotate(name, None)).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::FailedPrecondition, "EXPIRED".to_owned()));
+    assert!(status.message().contains(what_to_do), "{}", status.message());
+    let request = pb::RevealCredentialRequest { name: name.to_owned() };
+    let status = admin.credentials.reveal_credential(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::FailedPrecondition, "EXPIRED".to_owned()));
+}
+
+async fn set_policy(admin: &mut Admin, policy: pb::Policy) {
+    let tenant =
+        pb::Tenant { name: "tenants/acme".to_owned(), policy: Some(policy), ..Default::default() };
+    let update_mask = mask(&["policy"]);
+    let request = pb::UpdateTenantRequest { tenant: Some(tenant), update_mask };
+    admin.tenants.update_tenant(request).await.unwrap();
+}
+
+async fn expire_credential(admin: &mut Admin, name: &str, expire_time: Option<Timestamp>) {
+    let credential = pb::Credential { name: name.to_owned(), expire_time, ..Default::default() };
+    let update_mask = mask(&["expire_time"]);
+    let request = pb::UpdateCredentialRequest { credential: Some(credential), update_mask };
+    admin.credentials.update_credential(request).await.unwrap();
+}
+
+async fn expire_application(admin: &mut Admin, expire_time: Option<Timestamp>) {
+    let application = pb::Application { name: CRM.to_owned(), expire_time, ..Default::default() };
+    let update_mask = mask(&["expire_time"]);
+    let request = pb::UpdateApplicationRequest { application: Some(application), update_mask };
+    admin.applications.update_application(request).await.unwrap();
 }

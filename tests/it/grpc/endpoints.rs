@@ -298,7 +298,9 @@ async fn a_scope_that_a_rule_names_goes_only_with_force(backend: Backend) {
         validate_only,
         ..profile(&["a"], None)
     };
-    let dry = admin.tenants.apply_profile(without(false, true)).await.unwrap().into_inner();
+    let status = admin.tenants.apply_profile(without(false, true)).await.unwrap_err();
+    assert_eq!(reason(&status), "IN_USE", "a dry run fails as the run would");
+    let dry = admin.tenants.apply_profile(without(true, true)).await.unwrap().into_inner();
     let [change] = &dry.changes[..] else { panic!("{dry:?}") };
     assert_eq!((change.action(), change.affected_applications), (Action::Delete, 2));
     let status = admin.tenants.apply_profile(without(false, false)).await.unwrap_err();

@@ -21,7 +21,7 @@ on_both_databases!(
 
 /// What a call needs of a user of the tenant itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
+pub(crate) enum Needs {
     /// Nothing but to be one: it reads what a viewer may.
     View,
     /// A permission.
@@ -31,7 +31,7 @@ enum Needs {
 }
 
 /// A good request of every method of `keyward.admin.v1`, about acme.
-fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
+pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     use Needs::{Permission, Platform, View};
     let acme = || "tenants/acme".to_owned();
     let crm = || "tenants/acme/applications/crm".to_owned();
@@ -67,6 +67,7 @@ fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
             pb::ApplyProfileRequest {
                 name: acme(),
                 profile: Some(pb::Profile::default()),
+                force: true,
                 validate_only: true,
                 ..Default::default()
             }

@@ -79,9 +79,13 @@ async fn a_scope_in_use_goes_only_with_force(backend: Backend) {
     let without_a = profile(vec![scope("b", ""), scope("c", "")]);
     let status = admin.tenants.apply_profile(without_a.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "IN_USE");
+    assert!(status.message().contains("tenants/acme/applications/crm: set `force`"), "{status:?}");
     assert!(admin.is_active(&token).await);
 
     let dry = pb::ApplyProfileRequest { validate_only: true, ..without_a.clone() };
+    let predicted = admin.tenants.apply_profile(dry.clone()).await.unwrap_err();
+    assert_eq!((reason(&predicted), predicted.message()), (reason(&status), status.message()));
+    let dry = pb::ApplyProfileRequest { force: true, ..dry };
     let changes = admin.tenants.apply_profile(dry).await.unwrap().into_inner().changes;
     let deletion = changes.iter().find(|change| change.action() == Action::Delete).unwrap();
     assert_eq!(deletion.affected_applications, 1);

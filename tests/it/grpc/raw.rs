@@ -4,6 +4,7 @@ use keyward::proto;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::harness::connect;
@@ -34,7 +35,7 @@ pub(super) async fn call(
 }
 
 /// The same, acting for a user unless that is empty.
-pub(super) async fn call_for(
+pub(crate) async fn call_for(
     grpc: &str,
     path: &str,
     bytes: Vec<u8>,
@@ -54,7 +55,17 @@ pub(crate) async fn call_with(
     bytes: Vec<u8>,
     metadata: &[(&'static str, &str)],
 ) -> Result<Vec<u8>, Status> {
-    let mut client = tonic::client::Grpc::new(connect(grpc).await);
+    call_on(connect(grpc).await, path, bytes, metadata).await
+}
+
+/// The same, over a connection that is there.
+pub(super) async fn call_on(
+    channel: Channel,
+    path: &str,
+    bytes: Vec<u8>,
+    metadata: &[(&'static str, &str)],
+) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let mut request = Request::new(bytes);
     for (name, value) in metadata {

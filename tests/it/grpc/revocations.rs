@@ -21,6 +21,7 @@ on_both_databases!(
     everything_that_ends_a_token_is_in_the_list,
     a_name_that_is_used_again_keeps_its_old_tokens_out,
     tokens_are_revoked_at_every_level,
+    answer_says_whether_a_token_was_revoked,
     a_user_revokes_what_he_may_edit,
     a_watcher_hears_of_everything_in_order,
     cursor_too_old_foreign_or_ahead_is_refused,
@@ -28,6 +29,29 @@ on_both_databases!(
     only_verifiers_may_know_the_list,
     a_watcher_whose_right_ends_hears_no_more,
 );
+
+async fn answer_says_whether_a_token_was_revoked(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&kw.grpc()).await;
+    let mut revoke = async |token: String| {
+        let request = RevokeTokenRequest { token };
+        admin.tokens.revoke_token(request).await.map(|answer| answer.into_inner().revoked)
+    };
+    for nothing in ["garbage", &token[1..], &token[..token.len() - 1]] {
+        assert!(!revoke(nothing.to_owned()).await.unwrap(), "{nothing}");
+    }
+    assert_eq!(reason(&revoke(" \n".to_owned()).await.unwrap_err()), "INVALID_FIELD");
+    assert!(revoke(format!("Bearer {token}\n")).await.unwrap(), "as it is pasted");
+    assert!(is_listed(&kw, &token));
+    assert!(!revoke(token).await.unwrap(), "it was revoked before");
+    let ended = crm.token(&kw.grpc()).await;
+    kw.advance(3600);
+    let mut admin = kw.admin().await;
+    let request = RevokeTokenRequest { token: ended };
+    assert!(!admin.tokens.revoke_token(request).await.unwrap().into_inner().revoked);
+}
 
 fn claims(token: &str) -> Claims {
     jsonwebtoken::dangerous::insecure_decode::<Claims>(token).unwrap().claims

@@ -351,6 +351,16 @@ async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
     let status = greedy.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert!(status.message().contains("fewer"), "{}", status.message());
+    // What is refused for that counts towards no limit.
+    let limits = Some(pb::Limits { tokens: 1, ..Default::default() });
+    let limited = pb::Application { name: application.name, limits, ..Default::default() };
+    let request =
+        pb::UpdateApplicationRequest { application: Some(limited), update_mask: mask(&["limits"]) };
+    admin.applications.update_application(request).await.unwrap();
+    for _ in 0..3 {
+        let status = greedy.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+        assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
+    }
     let issued = greedy.exchange(&kw.grpc(), &scopes[..30], &[]).await.unwrap();
     assert!(admin.is_active(&issued.access_token).await);
 }

@@ -12,6 +12,7 @@ mod proxy;
 pub(crate) mod redis;
 mod server;
 
+pub(crate) use self::process::free_port;
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
 pub(crate) use bouncer::{PgBouncer, connections_to};
 pub(crate) use dice::Dice;

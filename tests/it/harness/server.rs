@@ -55,6 +55,9 @@ fn config(
         .with_flag("http.listen", "test", Some("127.0.0.1:0"))
         .with_flag("ops.listen", "test", Some("127.0.0.1:0"))
         .with_flag("issuer", "test", Some("https://keyward.test"))
+        .with_flag("limits.drain_time", "test", Some("0s"))
+        // Tests move the clock by years.
+        .with_flag("secrets.admin_credential_lifetime", "test", Some("never"))
         .with_flag("data_dir", "test", Some(folder.display()))
         .with_flag("database.url", "test", database);
     for (key, value) in settings {

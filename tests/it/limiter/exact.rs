@@ -175,18 +175,13 @@ async fn forty_a_minute_means_forty_over_all_replicas() {
 enum Asked {
     Peek(Vec<Demand>),
     Take(Vec<Demand>),
-    GiveBack(Vec<Demand>, Decision),
 }
 
 impl Asked {
-    async fn of(&self, limiter: &Limiter, tenant: &str) -> Option<Decision> {
+    async fn of(&self, limiter: &Limiter, tenant: &str) -> Decision {
         match self {
-            Self::Peek(demands) => Some(limiter.peek(tenant, demands).await),
-            Self::Take(demands) => Some(limiter.take(tenant, demands).await),
-            Self::GiveBack(demands, taken) => {
-                limiter.give_back(tenant, demands, taken).await;
-                None
-            }
+            Self::Peek(demands) => limiter.peek(tenant, demands).await,
+            Self::Take(demands) => limiter.take(tenant, demands).await,
         }
     }
 }
@@ -200,7 +195,6 @@ async fn memory_and_redis_decide_the_same_to_the_unit() {
     for seed in 1..=12 {
         let mut dice = Dice::of(seed);
         let tenant = format!("tenant{seed}");
-        let mut taken: Vec<(Vec<Demand>, [Decision; 2])> = Vec::new();
         for step in 0..250 {
             // In the same bucket as a rule, or some further on.
             let most = if dice.roll(2) == 0 { 100_000 } else { 3_000_000 };
@@ -208,7 +202,7 @@ async fn memory_and_redis_decide_the_same_to_the_unit() {
             if dice.roll(20) == 0 {
                 world.clock.set_back(dice.micros(100_000_000));
             }
-            let [mut here, mut there] = [const { Vec::new() }; 2];
+            let mut asked = Vec::new();
             for _ in 0..=dice.roll(4) {
                 let demands: Vec<_> = (0..=dice.roll(4))
                     .map(|_| {
@@ -218,30 +212,20 @@ async fn memory_and_redis_decide_the_same_to_the_unit() {
                         if dice.roll(5) == 0 { observed(demand) } else { demand }
                     })
                     .collect();
-                let [one, other] = match dice.roll(5) {
-                    0 => [Asked::Peek(demands.clone()), Asked::Peek(demands)],
-                    1 if !taken.is_empty() => {
-                        let (demands, taken) = taken.swap_remove(0);
-                        taken.map(|taken| Asked::GiveBack(demands.clone(), taken))
-                    }
-                    _ => [Asked::Take(demands.clone()), Asked::Take(demands)],
-                };
-                here.push(one);
-                there.push(other);
+                asked.push(match dice.roll(5) {
+                    0 => Asked::Peek(demands),
+                    _ => Asked::Take(demands),
+                });
             }
             let mut from_memory = Vec::new();
-            for asked in &here {
+            for asked in &asked {
                 from_memory.push(asked.of(&memory, &tenant).await);
             }
             let from_redis =
-                join_all(there.iter().map(|asked| asked.of(&world.limiter, &tenant))).await;
-            for (asked, told) in here.into_iter().zip(from_memory.into_iter().zip(from_redis)) {
-                let (Some(here), Some(there)) = told else { continue };
+                join_all(asked.iter().map(|asked| asked.of(&world.limiter, &tenant))).await;
+            for (here, there) in from_memory.into_iter().zip(from_redis) {
                 assert_eq!(here.standings, there.standings, "seed {seed}, step {step}");
                 assert_eq!((here.admitted, here.wait), (there.admitted, there.wait));
-                if let Asked::Take(demands) = asked {
-                    taken.push((demands, [here, there]));
-                }
             }
         }
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyward::clock::Clock;
 use keyward::limiter::Limiter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -40,22 +39,6 @@ async fn without_redis_each_replica_has_room_for_one_of_what_the_limit_has_room_
     assert!(limiter.take("acme", &batch).await.admitted);
     assert!(!limiter.take("acme", &batch).await.admitted);
     assert!(!limiter.take("acme", &[demand("more", 1000, MINUTE, 1001)]).await.admitted);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_taken_in_one_place_is_given_back_there() {
-    let mut server = RedisServer::start();
-    let redis = server.link().await;
-    let _kept = keep(&redis);
-    let limiter = Limiter::over(redis.clone(), Clock::system());
-    let demands = [one("app", 5, MINUTE)];
-    let shared = limiter.take("acme", &demands).await;
-    server.stop();
-    let local = limiter.take("acme", &demands).await;
-    limiter.give_back("acme", &demands, &shared).await;
-    assert_eq!(limiter.peek("acme", &demands).await.standings[0].remaining, 4);
-    limiter.give_back("acme", &demands, &local).await;
-    assert_eq!(limiter.peek("acme", &demands).await.standings[0].remaining, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,18 +119,13 @@ async fn a_decision_is_one_command_and_one_more_where_scripts_were_forgotten() {
         let before = redis.commands().get();
         match what {
             "take" => drop(limiter.take("acme", &demands).await),
-            "peek" => drop(limiter.peek("acme", &demands).await),
-            _ => {
-                let taken = limiter.take("acme", &demands).await;
-                limiter.give_back("acme", &demands, &taken).await;
-            }
+            _ => drop(limiter.peek("acme", &demands).await),
         }
         redis.commands().get() - before
     };
     assert_eq!(commands("take").await, 2);
     assert_eq!(commands("take").await, 1);
     assert_eq!(commands("peek").await, 1);
-    assert_eq!(commands("take and give back").await, 2);
     server.cli(&["script", "flush"]);
     assert_eq!(commands("take").await, 2);
     assert_eq!(commands("take").await, 1);

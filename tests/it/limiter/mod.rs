@@ -209,38 +209,6 @@ async fn a_peek_says_the_same_and_spends_nothing(place: Place) {
     assert_eq!(peeked.wait, taken.wait);
 }
 
-async fn what_is_given_back_can_be_taken_again(place: Place) {
-    let world = place.world().await;
-    let demands = [one("app", 3, MINUTE), observed(one("watched", 3, MINUTE))];
-    for _ in 0..10 {
-        let taken = world.take(&demands).await;
-        assert!(taken.admitted);
-        world.advance(Duration::from_secs(1));
-        world.limiter.give_back("acme", &demands, &taken).await;
-    }
-    assert_eq!(remaining(&world.peek(&demands).await), [3, 3]);
-}
-
-async fn a_refused_take_has_nothing_to_give_back_but_what_was_observed(place: Place) {
-    let world = place.world().await;
-    let demands = [one("app", 1, MINUTE), observed(one("watched", 9, MINUTE))];
-    world.take(&demands).await;
-    let refused = world.take(&demands).await;
-    assert!(!refused.admitted);
-    world.limiter.give_back("acme", &demands, &refused).await;
-    assert_eq!(remaining(&world.peek(&demands).await), [0, 8]);
-}
-
-async fn nothing_is_given_back_that_time_has_restored(place: Place) {
-    let world = place.world().await;
-    let demand = one("app", 2, MINUTE);
-    let taken = world.take(std::slice::from_ref(&demand)).await;
-    world.advance(MINUTE * 65 / 64);
-    assert_eq!(world.admitted(&demand, 5).await, 2);
-    world.limiter.give_back("acme", std::slice::from_ref(&demand), &taken).await;
-    assert_eq!(world.admitted(&demand, 5).await, 0);
-}
-
 async fn a_limit_that_changes_keeps_what_was_counted(place: Place) {
     let world = place.world().await;
     assert_eq!(world.admitted(&one("app", 10, MINUTE), 20).await, 10);
@@ -341,7 +309,6 @@ async fn nothing_is_asked_for_no_demands(place: Place) {
     let decision = world.take(&[]).await;
     assert!(decision.admitted && decision.standings.is_empty() && decision.wait.is_zero());
     assert!(world.peek(&[]).await.admitted);
-    world.limiter.give_back("acme", &[], &decision).await;
     if let Some((redis, _)) = &world.redis {
         assert_eq!(redis.commands().get(), 0);
     }
@@ -373,9 +340,6 @@ in_both_places!(
     the_longest_wait_is_that_of_the_decision,
     what_is_only_observed_refuses_nothing_and_is_counted_always,
     a_peek_says_the_same_and_spends_nothing,
-    what_is_given_back_can_be_taken_again,
-    a_refused_take_has_nothing_to_give_back_but_what_was_observed,
-    nothing_is_given_back_that_time_has_restored,
     a_limit_that_changes_keeps_what_was_counted,
     of_many_at_once_exactly_as_many_are_admitted_as_may_be,
     a_time_that_goes_backwards_counts_as_the_newest,

@@ -34,17 +34,6 @@ async fn keys_in_redis_are_gone_once_they_say_nothing() {
     assert_eq!(limiter.fallbacks().get(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_whose_last_count_was_given_back_is_gone_at_once() {
-    let world = Place::Redis.world().await;
-    let demand = [one("app", 5, MINUTE)];
-    let taken = world.take(&demand).await;
-    let (_, server) = world.redis.as_ref().unwrap();
-    assert_eq!(server.keys(), 1);
-    world.limiter.give_back("acme", &demand, &taken).await;
-    assert_eq!(server.keys(), 0);
-}
-
 #[tokio::test]
 async fn memory_holds_no_more_windows_than_it_has_room_for() {
     let clock = noon();

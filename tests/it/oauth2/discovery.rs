@@ -22,7 +22,8 @@ async fn the_metadata_is_the_configured_issuers_whatever_host_is_asked() {
     assert_eq!(body["jwks_uri"], "https://keyward.test/oauth2/jwks");
     assert_eq!(body["introspection_endpoint"], "https://keyward.test/oauth2/introspect");
     assert_eq!(body["revocation_endpoint"], "https://keyward.test/oauth2/revoke");
-    assert_eq!(body["response_types_supported"], json!([]));
+    // RFC 8414 wants it, and no claim without elements.
+    assert_eq!(body["response_types_supported"], json!(["none"]));
     assert_eq!(body["grant_types_supported"], json!(["client_credentials"]));
     let methods = json!(["client_secret_basic", "client_secret_post"]);
     assert_eq!(body["token_endpoint_auth_methods_supported"], methods);
@@ -35,6 +36,9 @@ async fn an_issuer_with_a_path_is_served_at_both_its_addresses() {
         "/.well-known/oauth-authorization-server/keyward",
         "/keyward/.well-known/oauth-authorization-server",
         "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration/keyward",
+        "/keyward/.well-known/openid-configuration",
+        "/.well-known/openid-configuration",
     ] {
         let body = get(&kw, path).await.json();
         assert_eq!(body["issuer"], "https://id.test/keyward", "{path}");
@@ -46,10 +50,54 @@ async fn an_issuer_with_a_path_is_served_at_both_its_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_is_no_openid_configuration() {
-    let kw = Backend::Sqlite.start().await;
-    let answer = get(&kw, "/.well-known/openid-configuration").await;
-    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (404, "not_found"));
+async fn openid_configuration_is_the_metadata_and_claims_no_login() {
+    for algorithm in ["ES256", "EdDSA"] {
+        let kw = Backend::Sqlite.start_with(&[("tokens.signing_algorithm", algorithm)]).await;
+        let oauth = get(&kw, "/.well-known/oauth-authorization-server").await.json();
+        let mut openid = get(&kw, "/.well-known/openid-configuration").await.json();
+        let members = openid.as_object_mut().unwrap();
+        assert_eq!(members.remove("subject_types_supported").unwrap(), json!(["public"]));
+        let algorithms = members.remove("id_token_signing_alg_values_supported").unwrap();
+        assert_eq!(algorithms, json!([algorithm]));
+        assert_eq!(openid, oauth);
+        for absent in ["authorization_endpoint", "userinfo_endpoint", "scopes_supported"] {
+            assert_eq!(openid[absent], Value::Null, "{absent}");
+        }
+        let empty = |(_, claim): (&String, &Value)| claim.as_array().is_some_and(Vec::is_empty);
+        assert!(!openid.as_object().unwrap().iter().any(empty), "{openid}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_documents_are_readable_from_pages_and_endpoints_are_not() {
+    let kw = Backend::Sqlite.start_with(&[("issuer", "https://id.test/kw")]).await;
+    let send = async |method: Method, path: &str| {
+        let request = kw.request(method, path).header("origin", "https://page.test");
+        kw.send(request.header("access-control-request-method", "GET")).await
+    };
+    for path in [
+        "/oauth2/jwks",
+        "/kw/oauth2/jwks",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-authorization-server/kw",
+        "/kw/.well-known/openid-configuration",
+    ] {
+        let read = send(Method::GET, path).await;
+        assert_eq!(read.status, 200, "{path}");
+        assert_eq!(read.header("access-control-allow-origin"), "*", "{path}");
+        let preflight = send(Method::OPTIONS, path).await;
+        assert_eq!((preflight.status.as_u16(), preflight.body.as_str()), (204, ""), "{path}");
+        assert_eq!(preflight.header("access-control-allow-origin"), "*");
+        assert_eq!(preflight.header("access-control-allow-methods"), "GET, HEAD, OPTIONS");
+        assert_eq!(send(Method::POST, path).await.error(), "invalid_request", "{path}");
+    }
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke", "/nothing"] {
+        for method in [Method::OPTIONS, Method::POST] {
+            let answer = send(method, path).await;
+            assert!(answer.status.is_client_error(), "{path}");
+            assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

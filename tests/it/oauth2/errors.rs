@@ -22,12 +22,14 @@ type Case = (&'static [(&'static str, &'static str)], u16, &'static str, &'stati
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_request_is_told_what_is_wrong() {
     let (kw, crm) = start().await;
-    let cases: [Case; 8] = [
+    let cases: [Case; 10] = [
         (&[], 400, "invalid_request", "grant_type is missing"),
         (&[("grant_type", "")], 400, "invalid_request", "grant_type is missing"),
         (&[("grant_type", "password")], 400, "unsupported_grant_type", "client_credentials"),
         (&[("grant_type", "implicit")], 400, "unsupported_grant_type", "client_credentials"),
         (&[("scope", "a c")], 400, "invalid_scope", "scope not allowed: c"),
+        (&[("scope", " ")], 400, "invalid_scope", "at least one scope"),
+        (&[("scope", "   ")], 400, "invalid_scope", "at least one scope"),
         (&[("scope", "a\"b")], 400, "invalid_scope", "printable ASCII"),
         (&[("audience", "a b")], 400, "invalid_target", "without spaces"),
         (&[("scope", "a"), ("scope", "b")], 400, "invalid_request", "scope is repeated"),
@@ -62,7 +64,8 @@ async fn client_authentication_is_one_and_well_formed() {
     for form in [&[grant][..], &[grant, id], &[grant, secret]] {
         let answer = kw.post("/oauth2/token", form).await;
         assert_error(&answer, 401, "invalid_client", "no client authentication");
-        assert_eq!(answer.header("www-authenticate"), "", "Basic was not tried");
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with("Basic realm="), "RFC 9110 wants one: {challenge:?}");
     }
     for header in ["Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Basic /w==", "Digest x", "x"] {
         let request = kw
@@ -72,6 +75,57 @@ async fn client_authentication_is_one_and_well_formed() {
         let answer = kw.send(request).await;
         assert_error(&answer, 400, "invalid_request", "Authorization");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_401_has_a_challenge_whichever_way_the_client_authenticates() {
+    let (kw, crm) = start().await;
+    let wrong = Credential { secret: format!("{}0", crm.secret), ..crm.clone() };
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+        let form = [("grant_type", "client_credentials"), ("token", "x")];
+        let basic = kw.post_as(&wrong, path, &form).await;
+        let id = [("client_id", wrong.client_id.as_str()), ("client_secret", &wrong.secret)];
+        let body = kw.post(path, &[&form[..], &id].concat()).await;
+        let nothing = kw.post(path, &form).await;
+        for answer in [basic, body, nothing] {
+            assert_error(&answer, 401, "invalid_client", "");
+            assert!(answer.header("www-authenticate").starts_with("Basic realm="), "{path}");
+        }
+    }
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        let request = kw.request(Method::POST, path).bearer_auth("kwk_no").form(&[("token", "x")]);
+        let answer = kw.send(request).await;
+        assert_error(&answer, 401, "invalid_token", "");
+        assert!(answer.header("www-authenticate").starts_with("Bearer realm="), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_answers_an_empty_json_object() {
+    let (kw, crm) = start().await;
+    let token = kw.token_for(&crm, &[]).await.json()["access_token"].as_str().unwrap().to_owned();
+    for token in [token.as_str(), token.as_str(), "garbage"] {
+        let answer = kw.post_as(&crm, "/oauth2/revoke", &[("token", token)]).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "{}"));
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_form_is_refused_and_says_what_is_taken() {
+    let (kw, crm) = start().await;
+    let send = async |coding: &str| {
+        let request = kw.request(Method::POST, "/oauth2/token").header("content-encoding", coding);
+        let request = request.basic_auth(&crm.client_id, Some(&crm.secret));
+        kw.send(request.form(&[("grant_type", "client_credentials")])).await
+    };
+    for coding in ["gzip", "identity, br", "x"] {
+        let answer = send(coding).await;
+        assert_error(&answer, 415, "invalid_request", "Content-Encoding");
+        assert_eq!(answer.header("accept-encoding"), "identity");
+    }
+    assert_eq!(send("identity").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

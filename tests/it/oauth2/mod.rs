@@ -5,3 +5,4 @@ mod errors;
 mod introspect;
 mod operations;
 mod token;
+mod transport;

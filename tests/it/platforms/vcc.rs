@@ -80,9 +80,29 @@ async fn the_limits_of_the_rest_api_are_the_tenants(backend: Backend) {
         items_per_request: 1000,
         ..Default::default()
     };
-    assert_eq!(tenant.policy.unwrap().default_limits, Some(limits));
-    // They hold for every entry that has none of its own, and the page knows none of its own.
+    let policy = tenant.policy.unwrap();
+    assert_eq!((policy.tenant_limits, policy.default_limits), (Some(limits), Some(limits)));
+    // The page says it of the API, not of an entry: all entries share them, and none has more,
+    // whatever its user gives it.
     assert_eq!(ann.make(ENTRY, entry()).await.unwrap().limits, None);
+    let second = "tenants/vcc/applications/second";
+    for unlimited in [pb::Limits::default(), pb::Limits { requests: 41, ..limits }] {
+        let wanted = pb::Application { limits: Some(unlimited), ..entry() };
+        lacks(ann.make(second, wanted).await, "limits.edit");
+    }
+    ann.make(second, entry()).await.unwrap();
+    let mut tokens = Vec::new();
+    for name in [ENTRY, second] {
+        let (_, pair) = ann.add_credential(name, Kind::ClientSecret).await.unwrap();
+        tokens.push(vcc.exchange(&pair, &[]).await.unwrap().text);
+    }
+    let mut allowed = 0;
+    for n in 0..60 {
+        let answer = vcc.admin.check(&tokens[n % 2], &["lists:write"]).await;
+        assert_eq!(answer.max_items, 1000);
+        allowed += usize::from(answer.allowed);
+    }
+    assert_eq!(allowed, 40);
 }
 
 /// Gives a user roles, as somebody who edits his permissions.

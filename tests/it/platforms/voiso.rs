@@ -366,7 +366,7 @@ async fn each_permission_allows_one_thing(backend: Backend) {
 
 async fn an_admin_has_all_of_the_permissions(backend: Backend) {
     // Without Security Access Groups, anyone with the Admin role has all of them.
-    let (_, mut ann, made, key) = with_a_key(backend).await;
+    let (_voiso, mut ann, made, key) = with_a_key(backend).await;
     assert_eq!(ann.list(TENANT, Ownership::Unspecified).await.unwrap(), ["reports"]);
     ann.history(KEY).await.unwrap();
     ann.rename(KEY, "Reports").await.unwrap();

@@ -72,13 +72,23 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, with some variables in its environment.
+    pub(super) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
-        let started = Self::try_start(&mut keyward(arguments));
+        let started = Self::try_start(keyward(arguments).envs(variables.iter().copied()));
         started.unwrap_or_else(|log| panic!("the server starts: {log}"))
     }
 
     /// The same with a command of its own; what it logged, if it does not start.
     pub(super) fn try_start(command: &mut Command) -> Result<Self, String> {
+        const DRAIN_TIME: &str = "KEYWARD_LIMITS_DRAIN_TIME";
+        if command.get_envs().all(|(name, _)| name != DRAIN_TIME) {
+            // No load balancer has to notice that it stops.
+            command.env(DRAIN_TIME, "0s");
+        }
         let mut child = command
             .env("KEYWARD_TELEMETRY_LOG_FORMAT", "json")
             .stdout(Stdio::piped())

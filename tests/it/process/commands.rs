@@ -19,7 +19,12 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(database: &[&str]) -> Self {
+    pub(super) fn new(arguments: &[&str]) -> Self {
+        Self::with(arguments, &[])
+    }
+
+    /// The same, with some variables in the server's environment.
+    pub(super) fn with(database: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
         let arguments: Vec<_> =
@@ -30,7 +35,7 @@ impl Desk {
         Self {
             id: exported(&printed, "KEYWARD_CLIENT_ID").to_owned(),
             secret: exported(&printed, "KEYWARD_CLIENT_SECRET").to_owned(),
-            serving: Serving::start(&arguments),
+            serving: Serving::start_with(&arguments, variables),
             folder,
         }
     }
@@ -43,6 +48,21 @@ impl Desk {
         let mut command = self.command(line);
         command.env("KEYWARD_CLIENT_ID", id).env("KEYWARD_CLIENT_SECRET", secret);
         Finished::of(&mut command)
+    }
+
+    /// The server.
+    pub(super) fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// The administrator's client id and secret.
+    pub(super) fn admin(&self) -> (&str, &str) {
+        (&self.id, &self.secret)
+    }
+
+    /// Stops the server in order; what it logged since it serves.
+    pub(super) fn stop_with_log(self) -> String {
+        self.serving.stop_with_log("-TERM")
     }
 
     /// A command that the administrator is about to run.

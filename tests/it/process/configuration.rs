@@ -73,8 +73,8 @@ fn what_a_driver_would_ignore_is_refused() {
     for (setting, value, says) in [
         ("KEYWARD_DATABASE_URL", "postgres://db/x?sslmod=verify-full", "\"sslmod\""),
         ("KEYWARD_TELEMETRY_LOG", "=,=", "telemetry.log must be"),
-        ("KEYWARD_ISSUER", "https://x/{y}", "issuer must have"),
-        ("KEYWARD_LIMITS_REQUEST_TIMEOUT", "0s", "more than nothing"),
+        ("KEYWARD_ISSUER", "https://x/{y}", "issuer must have a path"),
+        ("KEYWARD_LIMITS_REQUEST_TIMEOUT", "0s", "must be at least 1ms"),
     ] {
         let finished = Finished::of(keyward(["config"]).env(setting, value));
         assert_eq!(finished.code, Some(2), "{setting}: {finished:?}");

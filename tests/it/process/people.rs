@@ -223,7 +223,8 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     let update = "tenant update rules --max-credentials 1 --fixed-field scopes --fixed-field roles \
                   --allowed-owner user --max-credential-lifetime 90d --default-limit-requests 40 \
                   --default-limit-window 1m --tenant-limit-tokens 100 \
-                  --tenant-limit-token-window 1h --tenant-limit-observe-only true -o json";
+                  --tenant-limit-token-window 1h --tenant-limit-observe-only true \
+                  --max-limit-requests 400 -o json";
     let updated = desk.run(update);
     let told = ["max_credentials (1)", "allowed_owners (1)", "max_credential_lifetime (2)"];
     for rule in told {
@@ -232,6 +233,7 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     assert!(updated.stderr.contains("tenants/rules/applications/a"), "{updated:?}");
     let mut policy = json!({
         "api_credentials_disabled": false,
+        "api_credentials_disabled_by_platform": false,
         "max_credentials": 1,
         "allowed_owners": ["user"],
         "secrets_viewable": false,
@@ -241,6 +243,7 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
         "tenant_limits": limits_shown(&[
             ("tokens", 100.into()), ("token_window", "3600s".into()), ("observe_only", true.into()),
         ]),
+        "max_limits": limits_shown(&[("requests", 400.into())]),
         "user_deletion": "refuse",
     });
     assert_eq!(updated.json()["policy"], policy);
@@ -252,13 +255,14 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     policy["default_limits"]["items_per_request"] = 9.into();
     assert_eq!(desk.run(update).json()["policy"], policy, "the rest stays");
     let clear = "tenant update rules --fixed-field  --allowed-owner  --no-default-limits \
-                 --no-tenant-limits --max-credential-lifetime never -o json";
+                 --no-tenant-limits --no-max-limits --max-credential-lifetime never -o json";
     for (field, value) in [
         ("fixed_fields", json!([])),
         ("allowed_owners", json!([])),
         ("max_credential_lifetime", Value::Null),
         ("default_limits", Value::Null),
         ("tenant_limits", Value::Null),
+        ("max_limits", Value::Null),
     ] {
         policy[field] = value;
     }
@@ -343,6 +347,9 @@ fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
         tokens = 100
         token_window = "1h"
 
+        [policy.max_limits]
+        items_per_request = 7
+
         [[endpoints]]
         method = "GET"
         path = "/v1/calls/{id}"
@@ -396,6 +403,8 @@ fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
     let tenant = desk.run("tenant show ends -o json").json();
     let limits = limits_shown(&[("tokens", 100.into()), ("token_window", "3600s".into())]);
     assert_eq!(tenant["policy"]["tenant_limits"], limits);
+    let limits = limits_shown(&[("items_per_request", 7.into())]);
+    assert_eq!(tenant["policy"]["max_limits"], limits);
     let log = desk.run("audit list ends --action CreateEndpoint").worked();
     assert!(
         log.contains("GET /v1/calls/{id}") && log.contains("any_of: calls calls.read"),

@@ -46,8 +46,14 @@ fn refused(arguments: &[&str]) -> String {
 fn the_first_start_tells_the_admin_credential_and_no_other_does() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("new").display().to_string();
-    let first = Serving::start(&["--data-dir", &path]).stop("-TERM");
-    assert!(exported(&first, "KEYWARD_CLIENT_SECRET").starts_with("kws_"));
+    let serving = Serving::start(&["--data-dir", &path]);
+    let written = fs::read_to_string(folder.path().join("new/admin.env")).unwrap();
+    let secret = exported(&written, "KEYWARD_CLIENT_SECRET").to_owned();
+    assert!(secret.starts_with("kws_"));
+    assert!(serving.log_of_start.contains("admin.env"), "the log says where it is");
+    assert!(!serving.log_of_start.contains(&secret));
+    assert_eq!(serving.stop("-TERM"), "", "it is not for those who read logs");
+    fs::remove_file(folder.path().join("new/admin.env")).unwrap();
     let second = Serving::start(&["--data-dir", &path]).stop("-INT");
     assert_eq!(second, "");
     let mode = |path: &str| {
@@ -55,6 +61,7 @@ fn the_first_start_tells_the_admin_credential_and_no_other_does() {
         metadata.permissions().mode() & 0o777
     };
     assert_eq!((mode("new"), mode("new/master.key")), (0o700, 0o600));
+    assert!(!folder.path().join("new/admin.env").exists(), "once");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What stood in a database of an older version is there after its migration.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use keyward::clock::Clock;
 use keyward::domain::{
     Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder,
-    CredentialName, Limits, Owners, PageRequest, TenantId,
+    CredentialName, Limits, Owners, PageRequest, TenantId, UserName,
 };
 use keyward::store::{Database, PoolOptions, Session, Store};
 use sqlx::migrate::Migrator;
@@ -19,6 +20,9 @@ on_both_databases!(
     limits_of_three_columns_are_kept_in_one,
     names_are_found_in_the_order_in_which_they_were_made,
     the_last_use_is_kept,
+    what_was_disabled_is_kept_with_who_did_it,
+    lives_and_lifted_limits_are_found_in_the_log,
+    names_of_versions_before_are_folded_beside_the_requests,
 );
 
 /// A database with nothing in it, and its URL for others.
@@ -53,18 +57,32 @@ async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
     let all = Migrator::new(folder).await.unwrap();
     let old = all.iter().filter(|migration| migration.version <= version).cloned().collect();
     let old = Migrator::with_migrations(old);
-    let sql = AssertSqlSafe(sql.to_owned());
     match database {
         Database::Sqlite(_) => {
             let mut connection = SqliteConnection::connect(url).await.unwrap();
             old.run(&mut connection).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
             connection.close().await.unwrap();
         }
         Database::Postgres(_) => {
             let mut connection = PgConnection::connect(url).await.unwrap();
             old.run(&mut connection).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        }
+    }
+    run(database, url, sql).await;
+}
+
+/// Runs SQL beside all servers.
+async fn run(database: &Database, url: &str, sql: &str) {
+    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    match database {
+        Database::Sqlite(_) => {
+            let mut connection = SqliteConnection::connect(url).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+        Database::Postgres(_) => {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            sql.execute(&mut connection).await.unwrap();
         }
     }
 }
@@ -196,4 +214,197 @@ async fn the_last_use_is_kept(backend: Backend) {
         ("c".to_owned(), Some((5, None))),
     ];
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+async fn what_was_disabled_is_kept_with_who_did_it(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let sqlite = backend == Backend::Sqlite;
+    let (yes, no) = if sqlite { ("1", "0") } else { ("true", "false") };
+    let user = "'tenants/acme/users/sam'";
+    // What the log has of each application: by whom, and what it was before.
+    let rows = [
+        ("platform", vec![("null", "\"false\"", no)], true),
+        ("made-so", vec![("null", "null", no)], true),
+        ("user", vec![("null", "\"false\"", no), (user, "\"false\"", no)], false),
+        ("refused", vec![(user, "\"false\"", no), ("null", "\"false\"", yes)], false),
+        ("unknown", vec![], false),
+    ];
+    let mut sql = tenant(no);
+    let mut number = 0;
+    let mut event = |sql: &mut String, resource: &str, field: &str, row: (&str, &str, &str)| {
+        let (by, before, refused) = row;
+        number += 1;
+        let changes = format!(r#"[{{"field":"{field}","before":{before},"after":"true"}}]"#);
+        write!(
+            sql,
+            "insert into audit_events (tenant_id, number, at, service, user_name, action, resource, \
+               refused, detail, changes) values ('acme', {number}, 0, 's', {by}, 'x', \
+               'tenants/acme{resource}', {refused}, '', '{changes}'); "
+        )
+        .unwrap();
+    };
+    for (id, events, _) in &rows {
+        write!(
+            sql,
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('acme', '{id}', '', '', '', '', {yes}, 0, 1, 0, 0); "
+        )
+        .unwrap();
+        for row in events {
+            event(&mut sql, &format!("/applications/{id}"), "disabled", *row);
+        }
+    }
+    let credential = "0".repeat(32);
+    write!(
+        sql,
+        "insert into credentials (id, tenant_id, application_id, kind, display_name, disabled, \
+           epoch, revision, created_at, updated_at) values ('{credential}', 'acme', 'user', \
+           'api_key', '', {yes}, 0, 1, 0, 0); \
+         insert into scopes (tenant_id, name, description, domain, family, disabled, revision, \
+           created_at, updated_at) values ('acme', 'a', '', '', '', {yes}, 1, 0, 0); \
+         insert into users (tenant_id, id, display_name, disabled, revision, created_at, \
+           updated_at) values ('acme', 'bob', '', {yes}, 1, 0, 0); \
+         update tenants set api_credentials_disabled = {yes}; "
+    )
+    .unwrap();
+    let by_platform = ("null", "\"false\"", no);
+    let name = format!("/applications/user/credentials/{credential}");
+    for resource in [name.as_str(), "/scopes/a", "/users/bob"] {
+        event(&mut sql, resource, "disabled", by_platform);
+    }
+    event(&mut sql, "", "policy.api_credentials_disabled", by_platform);
+    at_version(&database, &url, 9, &sql).await;
+
+    let mut session = migrated(&database).await.read().await.unwrap();
+    for (id, _, expected) in rows {
+        let name = ApplicationName::parse(&format!("tenants/acme/applications/{id}")).unwrap();
+        let settings = session.find_application(&name).await.unwrap().unwrap().settings;
+        assert_eq!((settings.disabled, settings.disabled_by_platform), (true, expected), "{id}");
+    }
+    let name = CredentialName::parse(&format!("tenants/acme{name}")).unwrap();
+    assert!(session.find_credential(&name).await.unwrap().unwrap().settings.disabled_by_platform);
+    let acme = TenantId::parse("acme").unwrap();
+    let catalogue = session.catalogue(&acme).await.unwrap();
+    assert!(catalogue[0].settings.disabled_by_platform);
+    let bob = UserName::parse("tenants/acme/users/bob").unwrap();
+    assert!(session.find_user(&bob).await.unwrap().unwrap().settings.disabled_by_platform);
+    let policy = session.find_tenant(&acme).await.unwrap().unwrap().settings.policy;
+    assert!(policy.api_credentials_disabled_by_platform);
+}
+
+async fn lives_and_lifted_limits_are_found_in_the_log(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = tenant(no);
+    for id in ["none", "platform", "user", "both", "old"] {
+        let limits = if id == "none" { "null" } else { "'requests=9/60'" };
+        let row = format!(
+            "insert into applications (tenant_id, id, display_name, description, contact_email, \
+               disabled, epoch, revision, created_at, updated_at, limits) \
+               values ('acme', '{id}', '{id}', '', '', {no}, 0, 1, 0, 0, {limits}); "
+        );
+        sql.push_str(&row);
+    }
+    let user = "'tenants/acme/users/ann'";
+    let given =
+        |user| (user, "UpdateApplication", r#"[{"field":"limits","before":"","after":""}]"#);
+    let events = [
+        ("null", "CreateTenant", "[]", "tenants/acme"),
+        ("null", "DeleteTenant", "[]", "tenants/acme"),
+        ("null", "CreateTenant", "[]", "tenants/acme"),
+    ];
+    let application = |id: &str| format!("tenants/acme/applications/{id}");
+    let events =
+        events.map(|(user, action, changes, name)| (user, action, changes, name.to_owned()));
+    let mut events = events.to_vec();
+    for (id, users) in
+        [("platform", vec!["null"]), ("user", vec![user]), ("both", vec![user, "null", user])]
+    {
+        for who in users {
+            let (user, action, changes) = given(who);
+            events.push((user, action, changes, application(id)));
+        }
+        // What else was changed says nothing of limits.
+        events.push(("null", "UpdateApplication", r#"[{"field":"disabled"}]"#, application(id)));
+    }
+    for (number, (user, action, changes, resource)) in (1..).zip(events) {
+        let row = format!(
+            "insert into audit_events (tenant_id, number, at, service, user_name, action, \
+               resource, refused, detail, changes) values ('acme', {number}, 0, 's', {user}, \
+               '{action}', '{resource}', {no}, '', '{changes}'); "
+        );
+        sql.push_str(&row);
+    }
+    at_version(&database, &url, 9, &sql).await;
+
+    let store = migrated(&database).await;
+    let mut session = store.read().await.unwrap();
+    let id = TenantId::parse("acme").unwrap();
+    assert_eq!(session.find_tenant(&id).await.unwrap().unwrap().life, 3);
+    for (id, lifted) in
+        [("none", false), ("platform", true), ("user", false), ("both", false), ("old", true)]
+    {
+        let name = ApplicationName::parse(&application(id)).unwrap();
+        let found = session.find_application(&name).await.unwrap().unwrap();
+        assert_eq!((found.settings.limits_lifted, found.life), (lifted, 0), "{id}");
+    }
+}
+
+/// Some by a version without the folding, and some by one that runs beside the new one.
+async fn names_of_versions_before_are_folded_beside_the_requests(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let row = |id: &str, name: &str, lower: &str| {
+        format!(
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('acme', '{id}', '{name}', '{lower}', '', '', {no}, 0, 1, 0, 0); "
+        )
+    };
+    let mut sql = tenant(no);
+    sql.push_str(&row("plain", "Plain", "plain"));
+    for n in 0..10 {
+        sql.push_str(&row(&format!("s{n}"), &format!("Straße {n}"), &format!("straße {n}")));
+    }
+    at_version(&database, &url, 9, &sql).await;
+
+    let store = migrated(&database).await;
+    let found = async |search: &str| {
+        let mut session = store.read().await.unwrap();
+        first_page(&mut session, search, ApplicationKey::Name, 100).await.len()
+    };
+    assert_eq!((found("STRASSE").await, found("PLAIN").await), (0, 1), "not folded yet");
+    assert!(store.read().await.unwrap().has_unfolded_names().await.unwrap());
+    let fold = async |most: i64| {
+        let mut tx = store.begin().await.unwrap();
+        let count = tx.fold_names(most).await.unwrap();
+        tx.commit().await.unwrap();
+        count
+    };
+    assert_eq!(fold(4).await, 4);
+    if backend == Backend::Postgres {
+        // Two servers at once: none waits for the other, and none folds what the other does.
+        let other = migrated(&database).await;
+        let (mut one, mut two) = (store.begin().await.unwrap(), other.begin().await.unwrap());
+        assert_eq!(one.fold_names(2).await.unwrap(), 2);
+        assert_eq!(two.fold_names(100).await.unwrap(), 4);
+        // One that is stopped on the way leaves its part to the next.
+        drop(one);
+        two.commit().await.unwrap();
+        assert_eq!(fold(100).await, 2);
+    }
+    while fold(4).await > 0 {}
+    assert_eq!((found("STRASSE").await, found("strasse 7").await), (10, 1));
+    assert!(!store.read().await.unwrap().has_unfolded_names().await.unwrap());
+
+    // What a version before writes meanwhile.
+    let old = row("new", "ΟΔΥΣΣΕΥΣ", "οδυσσευς")
+        + "update applications set display_name = 'Ÿ', search_name = 'ÿ' where id = 's0'; \
+           update applications set display_name = 'Plain2', search_name = 'plain2' \
+             where id = 's1'; ";
+    run(&database, &url, &old).await;
+    assert_eq!(fold(100).await, 2);
+    assert_eq!((found("ΟΔΥΣ").await, found("STRASSE").await), (1, 8));
+    assert_eq!((found("ÿ").await, found("PLAIN2").await, fold(100).await), (1, 1, 0));
 }

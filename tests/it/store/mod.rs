@@ -63,7 +63,7 @@ fn now() -> Timestamp {
 
 fn tenant(id: &str) -> Tenant {
     let id = TenantId::parse(id).unwrap();
-    Tenant { settings: TenantSettings::new(&id), id, epoch: 0, record: Record::new(now()) }
+    Tenant { settings: TenantSettings::new(&id), id, epoch: 0, life: 1, record: Record::new(now()) }
 }
 
 fn scope(tenant: &str, scope: &str) -> Scope {
@@ -87,7 +87,7 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
         settings: ApplicationSettings {
             display_name: "Zoë's \"CRM\"".to_owned(),
             scopes: scopes.clone(),
-            expires_at: Some(later(now(), Duration::from_mins(1))),
+            expires_at: Some(later(now(), Duration::from_mins(1)).into()),
             ..Default::default()
         },
         effective_scopes: scopes,
@@ -96,6 +96,7 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
         secret_ends: Vec::new(),
         last_use: None,
         epoch: 3,
+        life: 0,
         record: Record::new(now()),
     }
 }
@@ -208,7 +209,7 @@ async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
         let page = session.list_scopes(&tenant("acme").id, &page).await.unwrap();
         assert!(page.items.len() <= 3);
         seen.extend(page.items.iter().map(|scope| scope.id.scope.to_string()));
-        after = page.next;
+        after = page.next();
         if after.is_none() {
             break;
         }

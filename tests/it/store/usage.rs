@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use jiff::civil::date;
-use keyward::domain::{Application, Credential, LastUse, UsageDay};
+use keyward::domain::{Application, Credential, LastUse, Life, UsageDay};
 use keyward::store::{LastUseOf, Store};
 
 use super::{acme, application, credential, fresh, now, tenant};
@@ -21,14 +21,17 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(now().as_second() + second).unwrap()
 }
 
+/// The first tenant of a name, and the first application.
+const FIRST: Life = Life { tenant: 1, application: 0 };
+
 fn used<'a>(credential: &'a Credential, second: i64, address: Option<&str>) -> LastUseOf<'a> {
     let address = address.map(|address| address.parse::<IpAddr>().unwrap());
-    LastUseOf { credential: &credential.name, at: at(second), address }
+    LastUseOf { credential: &credential.name, life: FIRST, at: at(second), address }
 }
 
 async fn write(store: &Store, uses: &[LastUseOf<'_>]) {
     let mut tx = store.begin().await.unwrap();
-    tx.record_last_use(uses).await.unwrap();
+    tx.record_last_use(uses, now()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -111,12 +114,12 @@ async fn counts_add_up_and_skip_what_is_gone(backend: Backend) {
     for round in 1..=2 {
         let mut tx = fresh.store.begin().await.unwrap();
         let uses = [used(&one, round, None), used(&gone, 9, None), used(&orphan, 9, None)];
-        tx.record_last_use(&uses).await.unwrap();
+        tx.record_last_use(&uses, now()).await.unwrap();
         let usage = [
-            (&application.name, day(&one, 1, 1, 10)),
-            (&application.name, day(&one, 2, 2, 20)),
-            (&application.name, day(&gone, 1, 3, 30)),
-            (&orphan.name.application, day(&orphan, 1, 4, 40)),
+            (&application.name, FIRST, day(&one, 1, 1, 10)),
+            (&application.name, FIRST, day(&one, 2, 2, 20)),
+            (&application.name, FIRST, day(&gone, 1, 3, 30)),
+            (&orphan.name.application, FIRST, day(&orphan, 1, 4, 40)),
         ];
         tx.add_usage(&usage).await.unwrap();
         tx.commit().await.unwrap();

@@ -186,9 +186,11 @@ async fn flood_of_one_source_refuses_no_other_caller(backend: Backend) {
 async fn flood_of_introspected_keys_refuses_no_manager(backend: Backend) {
     let kw = Box::pin(uncounted(backend)).await;
     let mut admin = kw.admin().await;
-    let (to_rotate, crm) = admin.acme().await;
+    let (to_rotate, _) = admin.acme().await;
     let unused = create(&mut admin).await.unwrap();
-    let token = crm.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
+    let gateway = admin.application("system", "gateway", &["keyward.verify"]).await;
+    let (_, gateway) = admin.credential(&gateway.name, Kind::ClientSecret).await;
+    let token = gateway.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(bearer(&kw.grpc(), &token).await);

@@ -1,0 +1,265 @@
+//! The values of settings: each is refused with a sentence, or works.
+
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tracing_subscriber::EnvFilter;
+
+use super::LogFormat;
+use crate::domain::Fault;
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+
+pub(super) fn listen(value: &str) -> Result<SocketAddr, Fault> {
+    value.parse().map_err(|_| Fault::new("must be an address and port, as 127.0.0.1:8080"))
+}
+
+pub(super) fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display + Copy,
+{
+    value
+        .parse()
+        .ok()
+        .filter(|number| (&least..=&most).contains(&number))
+        .ok_or_else(|| Fault::new(format!("must be a whole number from {least} to {most}")))
+}
+
+/// A span of time as people write it: `30s`, `15m`, `1h 30m`, `30d`.
+pub fn duration(value: &str) -> Result<Duration, Fault> {
+    let wrong = || Fault::new("must be a span of time that is not negative, as 30s, 15m or 24h");
+    // Calendar days are ambiguous to jiff; here a day is 24 hours.
+    let text = match value.trim().strip_suffix('d') {
+        Some(days) => {
+            let days: u32 = days.trim().parse().map_err(|_| wrong())?;
+            return Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
+        }
+        None => value,
+    };
+    let span: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
+}
+
+/// A span of time as a setting may have it: what is added to it stays within what clocks can show.
+pub(super) fn span(value: &str) -> Result<Duration, Fault> {
+    duration(value).and_then(|span| {
+        if span <= LONGEST { Ok(span) } else { Err(Fault::new("must be at most 366d")) }
+    })
+}
+
+/// A span of time in which something can happen.
+pub(super) fn positive(value: &str) -> Result<Duration, Fault> {
+    span(value).and_then(|span| {
+        if span >= SHORTEST { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
+    })
+}
+
+/// How long a request waits for the database. SQLite counts in milliseconds of 31 bits.
+pub(super) fn acquire_timeout(value: &str) -> Result<Duration, Fault> {
+    match span(value) {
+        Ok(span) if (Duration::from_millis(100)..=Duration::from_hours(1)).contains(&span) => {
+            Ok(span)
+        }
+        _ => Err(Fault::new("must be a span of time from 100ms to 1h")),
+    }
+}
+
+/// How long an admin credential works.
+pub(super) fn admin_lifetime(value: &str) -> Result<Option<Duration>, Fault> {
+    if value == "never" {
+        return Ok(None);
+    }
+    match span(value) {
+        Ok(span) if span >= Duration::from_hours(1) => Ok(Some(span)),
+        _ => Err(Fault::new("must be never, or a span of time from 1h to 366d")),
+    }
+}
+
+pub(super) fn path(value: &str) -> Result<PathBuf, Fault> {
+    if value.is_empty() || value.contains(char::is_control) {
+        return Err(Fault::new("must be a path, which has no control characters"));
+    }
+    Ok(value.into())
+}
+
+pub(super) fn prefix(value: &str) -> Result<String, Fault> {
+    let fits = (1..=16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
+    fits.then(|| value.to_owned()).ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
+}
+
+/// One large request, a profile, must fit into the part that one source may take.
+pub(super) fn request_memory(value: &str) -> Result<usize, Fault> {
+    within(value, 64 << 20, 64 << 30)
+}
+
+pub(super) fn key_prefix(value: &str) -> Result<String, Fault> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_:.".contains(&b);
+    let fits = (1..=64).contains(&value.len()) && value.bytes().all(allowed);
+    fits.then(|| value.to_owned())
+        .ok_or_else(|| Fault::new("must be 1 to 64 letters, digits and - _ : ."))
+}
+
+pub(super) fn failure_window(value: &str) -> Result<Duration, Fault> {
+    let most = Duration::from_hours(24);
+    positive(value).and_then(|span| {
+        if span <= most { Ok(span) } else { Err(Fault::new("must be at most 24h")) }
+    })
+}
+
+/// The parts of an http:// or https:// URL that this is made of, without query and fragment.
+fn parts_of_url(value: &str) -> Result<(&str, &str), Fault> {
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let rest = rest.ok_or_else(|| Fault::new("must be an http:// or https:// URL"))?;
+    if !rest.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Fault::new("must have no spaces, and other characters percent-encoded"));
+    }
+    if rest.contains(['?', '#']) {
+        return Err(Fault::new("must have no query and no fragment"));
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        // It would be published with every token and every answer.
+        return Err(Fault::new("must have no user and no password"));
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(inside) => inside.split_once(']').unwrap_or_default(),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_host = if authority.starts_with('[') {
+        host.parse::<Ipv6Addr>().is_ok()
+    } else {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    if !is_host {
+        return Err(Fault::new("must have a host, as https://id.example.com"));
+    }
+    let is_port = match port.strip_prefix(':') {
+        Some(number) => {
+            number.bytes().all(|b| b.is_ascii_digit()) && number.parse().is_ok_and(|n: u16| n > 0)
+        }
+        None => port.is_empty(),
+    };
+    if !is_port {
+        return Err(Fault::new("must have no port, or one from 1 to 65535"));
+    }
+    Ok((authority, path))
+}
+
+pub(super) fn http_url(value: &str) -> Result<String, Fault> {
+    parts_of_url(value).map(|_| value.to_owned())
+}
+
+/// RFC 8414: a URL without query and fragment. Its path is a part of the paths that are served.
+pub(super) fn issuer(value: &str) -> Result<String, Fault> {
+    let (_, path) = parts_of_url(value)?;
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | ".." | ".well-known")
+            && !segment.starts_with(':')
+            && segment
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'(),;=:@+".contains(&b))
+    };
+    let inside = path.strip_prefix('/').unwrap_or(path);
+    let inside = inside.strip_suffix('/').unwrap_or(inside);
+    if inside.split('/').all(is_segment) || path.is_empty() || path == "/" {
+        Ok(value.to_owned())
+    } else {
+        Err(Fault::new(
+            "must have a path of plain segments: without //, .., .well-known, { } * and /:",
+        ))
+    }
+}
+
+pub(super) fn log_directives(value: &str) -> Result<String, Fault> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // A bare word that is no level would be the name of a module, and silence all others.
+    let is_known = |directive: &str| {
+        let word = directive.trim();
+        word.contains(['=', '[']) || LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+    };
+    let wrong = || {
+        Fault::new("must be error, warn, info, debug or trace, or directives as info,keyward=debug")
+    };
+    if !value.split(',').all(is_known) {
+        return Err(wrong());
+    }
+    EnvFilter::try_new(value).map(|_| value.to_owned()).map_err(|_| wrong())
+}
+
+pub(super) fn switch(value: &str) -> Result<bool, Fault> {
+    value.parse().map_err(|_| Fault::new("must be true or false"))
+}
+
+pub(super) fn log_format(value: &str) -> Result<LogFormat, Fault> {
+    match value {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Fault::new("must be text or json")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_read_as_people_write_them() {
+        for (text, seconds) in [("30s", 30), ("15m", 900), ("1h 30m", 5400), ("30d", 2_592_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "15", "-5s", "1y", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(positive("1ms").is_ok() && positive("366d").is_ok());
+        assert!(positive("999us").is_err() && positive("367d").is_err());
+    }
+
+    #[test]
+    fn issuer_is_a_url_that_can_be_published_and_served() {
+        for good in [
+            "https://id.example.com",
+            "https://id.example.com/",
+            "http://127.0.0.1:8080",
+            "https://[2001:db8::1]:8443/keyward/eu",
+            "https://id.example.com/a%20b",
+        ] {
+            assert_eq!(issuer(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "https://user:pw@id.test",
+            "https://id.test:99999",
+            "https://id.test:0",
+            "https://id.test:",
+            "https://id.test:+80",
+            "https://:443",
+            "https:///x",
+            "https://[::1",
+            "https://[id.test]",
+            "https://id.test?x",
+            "https://id.test#x",
+            "https://id.test//x",
+            "https://id.test/x//",
+            "https://id.test/../x",
+            "https://id.test/.well-known/x",
+            "https://id test",
+            "https://id.t\u{e9}st",
+            "ftp://id.test",
+        ] {
+            assert!(issuer(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn log_directives_name_levels() {
+        for good in ["info", "WARN", "off", "info,keyward=debug", "keyward::log=info, error"] {
+            assert!(log_directives(good).is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "verbose", "info,", "=,=", "keyward=loud"] {
+            assert!(log_directives(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Characters that people do not see: those that come along when something is pasted, and those
+//! that make a text look like another one.
+
+/// A token or secret as it was meant, of what was pasted: without white space and invisible
+/// characters around it, and without `Authorization:` and `Bearer` in front.
+pub fn pasted(text: &str) -> &str {
+    let text = trimmed(text);
+    without_word(without_word(text, "authorization:"), "bearer")
+}
+
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(is_padding)
+}
+
+fn is_padding(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
+/// The text without a word that it begins with, if more follows.
+fn without_word<'a>(text: &'a str, word: &str) -> &'a str {
+    let Some((first, rest)) = text.split_at_checked(word.len()) else {
+        return text;
+    };
+    let ends = word.ends_with(':') || rest.starts_with(is_padding);
+    if ends && first.eq_ignore_ascii_case(word) { trimmed(rest) } else { text }
+}
+
+/// Whether a terminal does not show a character, or obeys it: control characters, those that
+/// change the direction of text (UAX #9), separators of lines, and what has no width.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pasted_token_loses_what_came_along() {
+        for text in [
+            "T",
+            " T",
+            "T\n",
+            "T\r\n",
+            "\u{feff}T\u{200b}",
+            "Bearer T",
+            "bearer  T ",
+            "Authorization: Bearer T",
+            "authorization:bearer\tT",
+        ] {
+            assert_eq!(pasted(text), "T", "{text:?}");
+        }
+        for (text, same) in [("", ""), (" ", ""), ("Bearer ", "Bearer"), ("BearerT", "BearerT")] {
+            assert_eq!(pasted(text), same, "{text:?}");
+        }
+        assert_eq!(pasted("é"), "é", "shorter than the word, and not ASCII");
+    }
+
+    #[test]
+    fn hidden_characters_are_told_from_text() {
+        for c in ['\u{1b}', '\n', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2028}', '\u{200b}'] {
+            assert!(is_hidden(c), "{c:?}");
+        }
+        for c in ['a', 'é', ' ', 'א', '日', '😀'] {
+            assert!(!is_hidden(c), "{c:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The headers of HTTP/1.1 requests as they pass by, and answers to those that are no request.
+//! Hyper gives such answers by itself, without a body, and offers no way to change that: they are
+//! replaced on their way out, since clients of OAuth read an error from JSON on every status.
+
+/// The two headers that say how long a body is, and what a line of a header is compared with.
+const LENGTH: &[u8] = b"content-length:";
+const CODING: &[u8] = b"transfer-encoding:";
+const MAX_NAME: usize = CODING.len();
+
+/// Follows the header of one request, line by line.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// What the line begins with.
+    begin: [u8; MAX_NAME],
+    /// How long the line is so far.
+    length: usize,
+    has_length: bool,
+    has_coding: bool,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Empty lines before the first one are skipped, by hyper too.
+    #[default]
+    Before,
+    Inside,
+    Behind,
+}
+
+impl Head {
+    /// Follows some bytes. `false`: the header has both a length and a coding. A proxy in front
+    /// may have understood it by the other one, and taken the rest for another request (RFC 9112,
+    /// section 6.1).
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> bool {
+        while self.place != Place::Behind && !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            let begin = self.begin.get_mut(self.length..).unwrap_or_default();
+            for (kept, byte) in begin.iter_mut().zip(line) {
+                *kept = *byte;
+            }
+            self.length += line.len();
+            bytes = rest.get(1..).unwrap_or_default();
+            if end.is_some() {
+                self.end_line();
+            }
+        }
+        !(self.has_length && self.has_coding)
+    }
+
+    fn end_line(&mut self) {
+        let begin = &self.begin[..self.length.min(MAX_NAME)];
+        let is =
+            |name: &[u8]| begin.get(..name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name));
+        self.has_length |= is(LENGTH);
+        self.has_coding |= is(CODING);
+        self.place = match (matches!(begin, b"" | b"\r"), self.place) {
+            (false, _) => Place::Inside,
+            (true, Place::Before) => Place::Before,
+            (true, _) => Place::Behind,
+        };
+        self.length = 0;
+    }
+}
+
+/// The answer in place of one that hyper gives by itself, if these bytes begin such a one.
+pub(super) fn in_place_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let code = bytes.strip_prefix(b"HTTP/1.1 4")?.first_chunk::<2>()?;
+    Some(match code {
+        b"31" => answer("431 Request Header Fields Too Large", "the header is too large"),
+        b"14" => answer("414 URI Too Long", "the URI is too long"),
+        _ => answer("400 Bad Request", "this is not a well-formed HTTP request"),
+    })
+}
+
+/// The answer to a header with a length and a coding.
+pub(super) fn ambiguous() -> Vec<u8> {
+    answer("400 Bad Request", "a request has a Content-Length or a Transfer-Encoding, not both")
+}
+
+fn answer(status: &str, says: &str) -> Vec<u8> {
+    let body = format!("{{\"error\":\"invalid_request\",\"error_description\":\"{says}\"}}");
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    [head, body].concat().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(head: &str) -> bool {
+        let results: Vec<_> = (1..=head.len())
+            .map(|size| {
+                let mut followed = Head::default();
+                head.as_bytes().chunks(size).all(|part| followed.follow(part))
+            })
+            .collect();
+        assert!(results.iter().all(|passed| *passed == results[0]), "{head}: {results:?}");
+        results[0]
+    }
+
+    #[test]
+    fn header_of_two_lengths_is_found_however_it_is_cut() {
+        for passing in [
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nTransfer-Encoding: chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-Content-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\nContent-Length: 3\n\nTransfer-Encoding: chunked\n",
+            "GET /content-length: HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
+            assert!(passes(passing), "{passing}");
+        }
+        for refused in [
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nHost: x\r\ncontent-length:3\r\n\r\n",
+            "POST / HTTP/1.1\nContent-Length: 3\nTransfer-Encoding: chunked\n\n",
+            "\r\n\r\nPOST / HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length: 3\r\n\r\n",
+        ] {
+            assert!(!passes(refused), "{refused}");
+        }
+    }
+
+    #[test]
+    fn answers_of_hyper_are_replaced_and_ours_are_not() {
+        let replaced = in_place_of(b"HTTP/1.1 431 Request Header Fields Too Large\r\n").unwrap();
+        assert!(replaced.starts_with(b"HTTP/1.1 431 "));
+        assert!(in_place_of(b"HTTP/1.1 200 OK\r\n").is_none());
+        assert!(in_place_of(b"{\"keys\":[]}").is_none());
+    }
+}

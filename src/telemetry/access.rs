@@ -1,0 +1,61 @@
+//! The access log: one line a request, if it is switched on. Who asked for what, from where, and
+//! how it ended; never a secret, a token, a body or a query.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue};
+
+use super::logs::ACCESS;
+use crate::domain::Client;
+
+/// How much of an id that a client made up is shown.
+const MAX_ID: usize = 64;
+
+/// What ties a line to those of others: ids that the client sent.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    trace: Option<String>,
+    request: Option<String>,
+}
+
+/// One request that was answered.
+pub(super) struct Line<'a> {
+    pub(super) face: &'static str,
+    pub(super) method: &'a str,
+    pub(super) status: &'a str,
+    pub(super) client: Option<&'a Client>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) took: Duration,
+    pub(super) ids: Ids,
+}
+
+impl Ids {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).map(HeaderValue::to_str)?.ok();
+        // W3C Trace Context: version, trace id, parent id, flags.
+        let trace = text("traceparent").and_then(|parent| parent.split('-').nth(1));
+        let trace = trace.filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        let request = text("x-request-id").map(|id| id.chars().take(MAX_ID).collect());
+        Self { trace: trace.map(str::to_owned), request }
+    }
+}
+
+impl Line<'_> {
+    pub(super) fn log(self) {
+        let Self { face, method, status, client, source, took, ids } = self;
+        tracing::info!(
+            target: ACCESS,
+            face,
+            method,
+            status,
+            tenant = client.map(|client| client.tenant.id.as_str()),
+            client_id = client.map(|client| client.name.credential.as_str()),
+            source = source.map(tracing::field::display),
+            ms = took.as_secs_f64() * 1000.0,
+            trace_id = ids.trace,
+            request_id = ids.request,
+            "request"
+        );
+    }
+}

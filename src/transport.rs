@@ -1,0 +1,187 @@
+//! gRPC channels to a server, and words for what is wrong with one that does not work. The
+//! libraries below tell what they saw ("invalid compression flag: 123"), not why.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::http::{HeaderValue, Request, Response, Uri, header};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+
+const ENDED: &str = "it ended the TLS handshake, as one does that does not speak TLS: try http://";
+/// How long it may take to find out what a server speaks.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A channel that says why an answer is none of gRPC.
+#[derive(Clone, Debug)]
+pub(crate) struct GrpcChannel {
+    channel: Channel,
+    uri: Uri,
+    probe: Probe,
+}
+
+/// What a server speaks in place of gRPC, found out once: a client that tries again and again does
+/// not ask each time. Clones share what was found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Probe(Arc<OnceCell<Option<String>>>);
+
+impl GrpcChannel {
+    /// Connects; or says in words why that cannot be done.
+    pub(crate) async fn connect(endpoint: &Endpoint, probe: &Probe) -> Result<Self, String> {
+        let uri = endpoint.uri().clone();
+        match endpoint.connect().await {
+            Ok(channel) => Ok(Self { channel, uri, probe: probe.clone() }),
+            Err(error) => Err(explain(&error, &uri)),
+        }
+    }
+}
+
+impl Service<Request<Body>> for GrpcChannel {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.channel.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.channel.call(request);
+        let (uri, probe) = (self.uri.clone(), self.probe.clone());
+        Box::pin(async move {
+            match answer.await {
+                Ok(response) if is_grpc(&response) => Ok(response),
+                Ok(response) => Err(Status::unavailable(not_grpc(&response, &uri)).into()),
+                Err(error) => match probe.explain(&error, &uri).await {
+                    Some(words) => Err(Status::unavailable(words).into()),
+                    None => Err(error.into()),
+                },
+            }
+        })
+    }
+}
+
+fn is_grpc<B>(response: &Response<B>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn not_grpc<B>(response: &Response<B>, uri: &Uri) -> String {
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::to_str);
+    let kind = kind.and_then(Result::ok).unwrap_or("no content type");
+    format!(
+        "{uri} answers HTTP {} with {kind}, which is not gRPC: use the address where gRPC is served \
+         (grpc.listen, port 50051 unless it was changed)",
+        response.status()
+    )
+}
+
+/// What is at the bottom of an error: the rest says that something failed.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => innermost(source),
+        None => error.to_string(),
+    }
+}
+
+/// The true cause, and what to do about it.
+fn explain(error: &dyn Error, uri: &Uri) -> String {
+    let cause = innermost(error);
+    if uri.scheme_str() != Some("https") {
+        return cause;
+    }
+    let host = uri.host().unwrap_or_default();
+    let other_name = format!("its certificate is not for {host}: use a name that it is for");
+    let advice = [
+        (
+            "UnknownIssuer",
+            "no authority that this machine trusts vouches for its certificate; \
+          SSL_CERT_FILE can name a file with more authorities",
+        ),
+        ("NotValidForName", other_name.as_str()),
+        ("not valid for name", other_name.as_str()),
+        ("NotValidYet", "its certificate is not valid yet: compare the clocks"),
+        ("xpired", "its certificate has expired"),
+        ("InvalidContentType", "it does not speak TLS: use http://"),
+        ("HTTP/2 was not negotiated", "it speaks TLS and does not offer HTTP/2, which gRPC needs"),
+        // What servers do who do not speak TLS: they end the connection.
+        ("eof", ENDED),
+        ("reset", ENDED),
+        ("roken pipe", ENDED),
+        ("closed", ENDED),
+    ];
+    match advice.into_iter().find(|(sign, _)| cause.contains(sign)) {
+        Some((_, advice)) => format!("{advice} ({cause})"),
+        None => cause,
+    }
+}
+
+impl Probe {
+    /// What a server speaks in place of HTTP/2 in plain text, if a call failed for that.
+    async fn explain(&self, error: &tonic::transport::Error, uri: &Uri) -> Option<String> {
+        if uri.scheme_str() != Some("http") || is_away(error) {
+            return None;
+        }
+        self.0.get_or_init(|| speaks_otherwise(uri)).await.clone()
+    }
+}
+
+async fn speaks_otherwise(uri: &Uri) -> Option<String> {
+    let first = timeout(PROBE_TIMEOUT, first_bytes(uri)).await.ok()?.ok()?;
+    match first[..] {
+        // A record of TLS: an alert or a handshake message (RFC 8446, section 5.1).
+        [0x15 | 0x16, 3, ..] => Some(format!("{uri} speaks TLS: use https://")),
+        _ if first.starts_with(b"HTTP/1") => Some(format!(
+            "{uri} speaks HTTP/1.1 and not HTTP/2: use the address where gRPC is served \
+             (grpc.listen, port 50051 unless it was changed)"
+        )),
+        _ => None,
+    }
+}
+
+/// Whether there is no connection at all, or no answer in time.
+fn is_away(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<tonic::TimeoutExpired>()
+            || error.downcast_ref::<io::Error>().is_some_and(|error| {
+                use io::ErrorKind::{
+                    ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut,
+                };
+                [ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut]
+                    .contains(&error.kind())
+            })
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The first bytes that a server sends to a client that begins TLS: one that speaks it answers
+/// with a handshake message or an alert, whichever versions and ciphers it has.
+async fn first_bytes(uri: &Uri) -> io::Result<Vec<u8>> {
+    // A ClientHello of TLS 1.2 (RFC 5246, section 7.4.1.2): a random value of zeros, six cipher
+    // suites, no compression, no extensions.
+    const HELLO: &[u8] = b"\x16\x03\x01\0\x37\x01\0\0\x33\x03\x03\
+        \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+        \0\0\x0c\xc0\x2f\xc0\x2b\xc0\x30\xc0\x2c\0\x9c\0\x2f\x01\0";
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let mut stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+    stream.write_all(HELLO).await?;
+    let mut first = Vec::with_capacity(16);
+    while first.len() < 6 && stream.read_buf(&mut first).await? > 0 {}
+    Ok(first)
+}

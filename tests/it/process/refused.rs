@@ -1,0 +1,168 @@
+//! What is refused leaves few lines in the log, which say whose it was and from where.
+
+use keyward::domain::{CredentialId, CredentialKind};
+use keyward::secrets::{Prefixes, random};
+use serde_json::Value;
+
+use super::commands::Desk;
+
+/// The lines of a module, as their fields.
+fn lines(log: &str, target: &str) -> Vec<Value> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["target"] == target).map(|mut line| line["fields"].take()).collect()
+}
+
+/// A secret of the right form, and wrong.
+fn wrong_secret(id: &str) -> String {
+    let id = CredentialId::parse(id).unwrap();
+    let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
+    secret.expose().to_owned()
+}
+
+async fn ask(desk: &Desk, id: &str, secret: &str) -> u16 {
+    let request = reqwest::Client::new()
+        .post(format!("{}/oauth2/token?x=1", desk.serving().http))
+        .basic_auth(id, Some(secret))
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        .header("x-request-id", "r-17")
+        .form(&[("grant_type", "client_credentials")]);
+    request.send().await.unwrap().status().as_u16()
+}
+
+/// The first line of a kind, and how many more its counts tell of.
+fn counts_of(lines: &[Value], kind: &str, client: &str) -> (usize, u64) {
+    let of_it = lines.iter().filter(|line| line["kind"] == kind && line["client"] == client);
+    let (first, counts): (Vec<_>, Vec<_>) = of_it.partition(|line| line["more"].is_null());
+    for line in &first {
+        assert_eq!(line["source"], "127.0.0.1", "{line}");
+    }
+    (first.len(), counts.iter().map(|line| line["more"].as_u64().unwrap()).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_secrets_and_lock_outs_are_told_once_and_counted() {
+    let desk = Desk::new(&[]);
+    desk.run("tenant create acme").worked();
+    desk.run("application create acme --id crm --display-name CRM").worked();
+    let made = desk.run("credential create acme/crm -o json").json();
+    let id = made["client_id"].as_str().unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..30 {
+        answers.push(ask(&desk, id, &wrong_secret(id)).await);
+    }
+    assert_eq!(answers[..20], [401; 20]);
+    assert_eq!(answers[20..], [429; 10]);
+    let unknown = random::id(jiff::Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(ask(&desk, &unknown, &wrong_secret(&unknown)).await, 401);
+    assert_eq!(ask(&desk, &unknown, "not a secret").await, 401);
+
+    let log = desk.stop_with_log();
+    let lines = lines(&log, "keyward::refused");
+    assert_eq!(counts_of(&lines, "wrong_secret", id), (1, 19), "{lines:?}");
+    assert_eq!(counts_of(&lines, "locked_out", id), (1, 9), "{lines:?}");
+    assert_eq!(counts_of(&lines, "wrong_secret", &unknown), (1, 1), "{lines:?}");
+    crate::harness::secret_free(&log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_source_with_many_client_ids_leaves_few_lines() {
+    const MANY: u64 = 300;
+    let desk = Desk::new(&[]);
+    for _ in 0..MANY {
+        let id = random::id(jiff::Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(ask(&desk, &id, "kws_short").await, 401);
+    }
+    let lines = lines(&desk.stop_with_log(), "keyward::refused");
+    let firsts = lines.iter().filter(|line| line["more"].is_null()).count() as u64;
+    let more: u64 = lines.iter().filter_map(|line| line["more"].as_u64()).sum();
+    assert!(firsts <= 17, "{firsts} lines");
+    assert_eq!(firsts + more, MANY, "nothing is lost: {lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_permissions_invalid_tokens_and_limits_are_told() {
+    let desk = Desk::new(&[]);
+    let create = "application create system --id checker --display-name C --scope keyward.verify \
+                  --limit-tokens 2 --limit-window 24h";
+    desk.run(create).worked();
+    let made = desk.run("credential create system/checker -o json").json();
+    let text = |member: &str| made[member].as_str().unwrap().to_owned();
+    let (id, secret) = (text("client_id"), text("secret"));
+    for (n, code) in [4, 4, 1, 1].into_iter().enumerate() {
+        // The first two tokens may list no tenants; there are no more.
+        assert_eq!(desk.run_as(&id, &secret, "tenant list").code, Some(code), "{n}");
+    }
+    for _ in 0..3 {
+        let mut command = desk.command("tenant list");
+        command.env_remove("KEYWARD_CLIENT_ID").env("KEYWARD_API_KEY", "garbage");
+        assert_eq!(command.output().unwrap().status.code(), Some(4));
+    }
+    let lines = lines(&desk.stop_with_log(), "keyward::refused");
+    assert_eq!(counts_of(&lines, "permission_denied", &id), (1, 1), "{lines:?}");
+    assert_eq!(counts_of(&lines, "invalid_token", "unknown"), (1, 2), "{lines:?}");
+    let limit = lines.iter().find(|line| line["kind"] == "limit_reached").unwrap();
+    assert_eq!(limit["client"], "tenants/system/applications/checker", "{limit}");
+    let denied = lines.iter().find(|line| line["kind"] == "permission_denied").unwrap();
+    assert_eq!(denied["detail"], "/keyward.admin.v1.TenantService/ListTenants");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lock_out_is_in_the_audit_log_of_its_tenant() {
+    let desk = Desk::with(&[], &[("KEYWARD_SECRETS_WRONG_SECRETS", "2")]);
+    desk.run("tenant create acme").worked();
+    desk.run("application create acme --id crm --display-name CRM").worked();
+    let made = desk.run("credential create acme/crm -o json").json();
+    let id = made["client_id"].as_str().unwrap();
+    for _ in 0..5 {
+        ask(&desk, id, &wrong_secret(id)).await;
+    }
+    let list = "audit list acme --action LockOut -o json";
+    let events = loop {
+        // It is written beside the requests.
+        let events = desk.run(list).json();
+        if events != serde_json::json!([]) {
+            break events;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
+    let event = &events[0];
+    assert_eq!(event["resource"], format!("tenants/acme/applications/crm/credentials/{id}"));
+    assert_eq!((&event["outcome"], &event["service"]), (&"refused".into(), &"keyward".into()));
+    let detail = event["detail"].as_str().unwrap();
+    assert!(detail.contains("2 wrong secrets of this client within 60 s"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_log_has_a_line_for_each_request_where_it_is_wanted() {
+    for (wanted, count) in [("false", 0), ("true", 3)] {
+        let variables = [("KEYWARD_TELEMETRY_ACCESS_LOG", wanted)];
+        let desk = Desk::with(&[], &variables);
+        let (id, secret) = desk.admin();
+        let id = id.to_owned();
+        assert_eq!(ask(&desk, &id, secret).await, 200);
+        // A token, and the list.
+        desk.run("tenant list").worked();
+        let log = desk.stop_with_log();
+        crate::harness::secret_free(&log);
+        let lines = lines(&log, "keyward::access");
+        assert_eq!(lines.len(), count, "{lines:?}");
+        let Some(line) = lines.first() else { continue };
+        let fields = [
+            ("face", "http"),
+            ("method", "/oauth2/token"),
+            ("status", "200"),
+            ("tenant", "system"),
+            ("client_id", &id),
+            ("source", "127.0.0.1"),
+            ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+            ("request_id", "r-17"),
+        ];
+        for (field, value) in fields {
+            assert_eq!(line[field], value, "{line}");
+        }
+        assert!(line["ms"].as_f64().unwrap() > 0.0, "{line}");
+        assert_eq!(lines[2]["method"], "/keyward.admin.v1.TenantService/ListTenants");
+        assert_eq!((&lines[2]["status"], &lines[2]["client_id"]), (&"0".into(), &id.into()));
+    }
+}
