@@ -69,7 +69,6 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
                 profile: Some(pb::Profile::default()),
                 force: true,
                 validate_only: true,
-                ..Default::default()
             }
             .encode_to_vec(),
             Platform,
