@@ -30,7 +30,7 @@ pub struct Policy {
     pub max_credential_lifetime: Option<Lifetime>,
     /// The limits of each application; users can only narrow them, unless they may lift limits.
     pub default_limits: Option<Limits>,
-    /// The platform's maximum of an application's limits, whoever gave them.
+    /// The platform's maximum of an application's limits, no matter who gave them.
     pub max_limits: Option<Limits>,
     /// The limits of all applications of the tenant together.
     pub tenant_limits: Option<Limits>,

@@ -28,7 +28,7 @@ pub fn search_text(value: &str, max: usize) -> Result<String, Fault> {
     Ok(value.to_owned())
 }
 
-/// An email address, by the little that can be told from outside: `a@b`, or nothing.
+/// An email address, by the little that its form says: `a@b`, or nothing.
 pub fn email(value: &str) -> Result<String, Fault> {
     let plausible = value
         .split_once('@')

@@ -162,7 +162,7 @@ impl Limiter {
         self.0.memory.unsaved(wanted)
     }
 
-    /// What could not be saved is told again the next time.
+    /// What could not be saved is written the next time.
     pub fn not_saved(&self, windows: &[CountedWindow]) {
         self.0.memory.not_saved(windows);
     }

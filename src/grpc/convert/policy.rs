@@ -19,7 +19,7 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
     let owners = message.allowed_owners.iter().enumerate().map(|(n, number)| {
         fields.read(at(&format!("allowed_owners[{n}]")), known(*number).and_then(owner))
     });
-    // All of them are looked at, so that each fault is told.
+    // All of them are looked at, so that each fault is reported.
     let owners: Vec<_> = owners.collect();
     let allowed_owners: Option<_> = owners.into_iter().collect();
     let deletion = fields.read(at("user_deletion"), known(message.user_deletion));

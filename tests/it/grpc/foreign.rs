@@ -83,7 +83,7 @@ async fn attempts_on_another_tenant_tell_nothing_and_leave_no_trace(backend: Bac
         }
     }
     answers.dedup();
-    assert_eq!(answers.len(), 1, "whether a tenant exists is not told: {answers:?}");
+    assert_eq!(answers.len(), 1, "it does not say whether a tenant exists: {answers:?}");
     assert_eq!((log(&mut admin, "acme").await, log(&mut admin, "evil").await), before);
 }
 
