@@ -154,10 +154,11 @@ def test_an_admin_call_of_an_ordinary_client_names_the_scope_it_lacks(
     assert dict(info.metadata) == {"scope": "keyward.admin"}
 
 
-def test_a_user_is_held_to_his_roles_and_the_log_tells_what_he_tried(
+def test_user_is_held_to_their_roles_and_the_log_has_what_they_tried(
     channel: Channel, admin: Metadata, tenant: str
 ) -> None:
-    role = Role(permissions=["applications.create.own"], scopes=SCOPES[:1])
+    own = ["applications.create.own", "applications.view.own"]
+    role = Role(permissions=own, scopes=SCOPES[:1])
     RoleServiceStub(channel).CreateRole(
         CreateRoleRequest(parent=tenant, role_id="maker", role=role), metadata=admin
     )
