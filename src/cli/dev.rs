@@ -1,5 +1,7 @@
 //! `keyward dev`: the main job, shown.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::Args;
@@ -46,7 +48,10 @@ impl Dev {
         self.options.log.get_or_insert_with(|| "warn".to_owned());
         // Lives as long as the server does.
         let folder = if self.options.data_dir.is_none() {
-            let folder = tempfile::Builder::new().prefix("keyward-dev-").tempdir();
+            let folder = tempfile::Builder::new()
+                .prefix("keyward-dev-")
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir();
             Some(folder.map_err(Failure::new)?)
         } else {
             None
