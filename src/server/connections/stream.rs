@@ -286,8 +286,11 @@ impl AsyncWrite for Watched {
         Poll::Ready(Ok(count))
     }
 
+    /// Not over HTTP/2: h2 then copies a body of up to 1 KiB behind its headers, and sends it with
+    /// them and its trailers at once. With vectored writes it ends each write after a body of 256
+    /// bytes, so that a token takes two.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        matches!(self.bounds, Bounds::Http1(_)) && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
