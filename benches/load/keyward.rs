@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A server, running or stopped.
 pub(crate) struct Keyward {
+    binary: PathBuf,
     folder: TempDir,
     settings: Vec<(&'static str, String)>,
     ports: [u16; 3],
@@ -31,10 +32,17 @@ pub(crate) struct Keyward {
 impl Keyward {
     /// The first start, with these variables of the environment.
     pub(crate) async fn start(settings: &[(&'static str, &str)]) -> Self {
+        Self::start_build(Path::new(env!("CARGO_BIN_EXE_keyward")), settings).await
+    }
+
+    /// The first start of this build.
+    pub(crate) async fn start_build(binary: &Path, settings: &[(&'static str, &str)]) -> Self {
+        let binary = binary.to_owned();
         let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir().unwrap();
         let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let nobody = Credential { client_id: String::new(), secret: String::new() };
-        let mut keyward = Self { folder, settings, ports: [0; 3], process: None, admin: nobody };
+        let mut keyward =
+            Self { binary, folder, settings, ports: [0; 3], process: None, admin: nobody };
         keyward.start_again().await;
         let printed = keyward.first_credential().await;
         let exported = |name: &str| {
@@ -53,8 +61,8 @@ impl Keyward {
         let key = self.folder.path().join("master.key").to_str().unwrap().to_owned();
         let settings = [&self.settings[..], &[("KEYWARD_MASTER_KEY_FILE", key)]].concat();
         let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir().unwrap();
-        let admin = self.admin.clone();
-        let mut keyward = Self { folder, settings, ports: [0; 3], process: None, admin };
+        let (binary, admin) = (self.binary.clone(), self.admin.clone());
+        let mut keyward = Self { binary, folder, settings, ports: [0; 3], process: None, admin };
         keyward.start_again().await;
         keyward
     }
@@ -89,7 +97,7 @@ impl Keyward {
         self.ports = [free_port(), free_port(), free_port()];
         let [grpc, http, ops] = self.ports.map(|port| format!("127.0.0.1:{port}"));
         let file = |name: &str| File::create(self.folder.path().join(name)).unwrap();
-        Process::start(env!("CARGO_BIN_EXE_keyward"), |command| {
+        Process::start(&self.binary, |command| {
             for (name, _) in env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
                 command.env_remove(name);
             }

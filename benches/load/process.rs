@@ -1,5 +1,6 @@
 //! A server's process, and what the kernel says of it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -13,9 +14,9 @@ pub(crate) struct Process(Child);
 
 impl Process {
     /// Starts a program. `prepare` gives it arguments, variables and where to write.
-    pub(crate) fn start(program: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start(program: impl AsRef<OsStr>, prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", program]);
+        command.args(["--pdeathsig", "KILL"]).arg(program);
         prepare(&mut command);
         Self(spawn(command))
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod copied;
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -39,7 +40,15 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new(settings: &[(&'static str, &str)]) -> Self {
-        let keyward = Keyward::start(settings).await;
+        Self::with(Keyward::start(settings).await).await
+    }
+
+    /// The same, of another build of Keyward.
+    pub(crate) async fn of(binary: &Path, settings: &[(&'static str, &str)]) -> Self {
+        Self::with(Keyward::start_build(binary, settings).await).await
+    }
+
+    async fn with(keyward: Keyward) -> Self {
         let mut admin = keyward.admin().await;
         admin.tenant("acme", &SCOPES).await;
         let clients = clients(&admin, "warm", None).await;

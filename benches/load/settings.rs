@@ -23,6 +23,7 @@ Examples:
   cargo bench --bench load -- tokens --rounds 19          less noise
   cargo bench --bench load -- growth --full               up to a million applications
   cargo bench --bench load -- --compare old.json          with the change since then
+  cargo bench --bench load -- builds --other ../old/keyward   beside another build
 
 Figures go to standard output and, with every sample, to a JSON file. A part that fails (an
 error where none belongs, a server that is missing) ends the run with 1, once the others are
@@ -55,6 +56,10 @@ pub(crate) struct Settings {
     /// Print the change since another run, from its JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Option<PathBuf>,
+
+    /// Another build of the `keyward` program, for the part `builds`
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) other: Option<PathBuf>,
 
     /// End with 3 if a target is missed
     #[arg(long)]
@@ -100,6 +105,8 @@ pub(crate) enum Part {
     Growth,
     /// A flood of wrong secrets, and what it does to others
     Attack,
+    /// This build beside the one of --other, in turns
+    Builds,
 }
 
 impl fmt::Display for Part {
@@ -121,6 +128,7 @@ impl Part {
             Self::Warm => "warm",
             Self::Growth => "growth",
             Self::Attack => "attack",
+            Self::Builds => "builds",
         }
     }
 }
@@ -128,7 +136,10 @@ impl Part {
 impl Settings {
     /// What is asked for.
     pub(crate) fn parts(&self) -> Vec<Part> {
-        let asked = |part: &Part| self.parts.is_empty() || self.parts.contains(part);
+        let asked = |part: &Part| {
+            let unasked = *part != Part::Builds || self.other.is_some();
+            self.parts.contains(part) || self.parts.is_empty() && unasked
+        };
         Part::value_variants().iter().copied().filter(asked).collect()
     }
 

@@ -1,6 +1,7 @@
 //! What is measured, part by part.
 
 mod attack;
+mod builds;
 mod checks;
 mod growth;
 mod http;
@@ -32,6 +33,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
             Part::Memory => memory::measure().await,
             Part::Warm => warm::measure(&settings).await,
             Part::Growth => growth::measure(&settings).await,
+            Part::Builds => builds::measure(&settings).await,
             Part::Attack => [attack::measure().await, one_source::measure().await].concat(),
         }
     });
