@@ -24,6 +24,7 @@ mod process;
 mod redis;
 mod replicas;
 mod rights;
+mod settings;
 mod store;
 mod strangers;
 mod verifier;
