@@ -44,7 +44,7 @@ pub(super) async fn token(
         scope: token.scopes.to_string(),
     };
     let mut response = json(StatusCode::OK, "no-store", &body);
-    rate_limit::tell(response.headers_mut(), &token.limits);
+    rate_limit::set_status(response.headers_mut(), &token.limits);
     Ok(response)
 }
 
