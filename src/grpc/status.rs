@@ -1,4 +1,4 @@
-//! Errors as gRPC tells them (AIP-193): a code, a reason from the documented enum, and
+//! Errors as gRPC answers them (AIP-193): a code, a reason from the documented enum, and
 //! details that a program can read.
 
 use std::collections::HashMap;
