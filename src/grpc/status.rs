@@ -21,8 +21,8 @@ const MAX_DETAILS: usize = 3 * 1024;
 const CUT: &str = "...";
 
 impl From<Error> for Status {
-    /// Faults of ours and of dependencies are logged here, once; the caller is told
-    /// nothing of their cause.
+    /// Faults of ours and of dependencies are logged here, once; the caller does not see their
+    /// cause.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (code, reason) = table(&error);

@@ -67,8 +67,8 @@ impl OAuthError {
 }
 
 impl From<Error> for OAuthError {
-    /// Faults of ours and of dependencies are logged here, once; the client is told
-    /// nothing of their cause.
+    /// Faults of ours and of dependencies are logged here, once; the client does not see their
+    /// cause.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (status, code) = table(&error);

@@ -35,7 +35,7 @@ pub use admin::{
     Admin, Applied, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
     NewCredential, Ownership, Revoked, Shown, Violation, WithSecret,
 };
-pub use audit::RefusalLog;
+pub use audit::RefusalWriter;
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
 pub use context::RequestContext;
 pub use feeds::{Feeds, JwksWatch, News, RevocationList, RevocationWatch};
@@ -47,7 +47,7 @@ pub use tokens::{GrantType, IssuedToken, TokenInfo, TokenRequest, Tokens};
 pub use usage::UsageCounter;
 
 use audit::TenantSessions;
-use auth::{LockOuts, SecretVerifier, Throttle, TokenVerifier, VerifiedSecrets};
+use auth::{LockOuts, SecretCache, SecretVerifier, Throttle, TokenVerifier};
 use clients::ClientCache;
 use lists::Pages;
 use readiness::{Probe, Writable};
@@ -113,7 +113,7 @@ pub struct Service {
     /// The use of credentials.
     pub usage: Arc<UsageCounter>,
     /// Refused attempts, on their way to the audit log.
-    pub refusals: Arc<RefusalLog>,
+    pub refusals: Arc<RefusalWriter>,
     issuer: String,
     clock: Clock,
     revocations: Arc<Live>,
@@ -165,7 +165,7 @@ impl Service {
             clients: Arc::clone(&clients),
             prefixes: prefixes.clone(),
             hasher: Arc::clone(&hasher),
-            verified: VerifiedSecrets::new(&master_key, redis.clone())?,
+            verified: SecretCache::new(&master_key, redis.clone())?,
             throttle: Throttle::new(parts.limiter, parts.failure_budget, max_wait)
                 .with_budget_of_source(parts.source_failure_budget, clock.clone()),
             incidents: Arc::clone(&incidents),
@@ -180,7 +180,7 @@ impl Service {
         let auth = Arc::new(Auth::new(secrets, tokens, Arc::clone(&usage)));
 
         let refusals =
-            RefusalLog::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
+            RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
         let sessions = Arc::new(TenantSessions {
             store: store.clone(),

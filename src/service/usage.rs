@@ -26,7 +26,7 @@ pub struct UsageCounter {
     clock: Clock,
     /// What is not written yet.
     pending: Mutex<Pending>,
-    /// Held while uses are written: whoever gets it next knows that nothing older is under way.
+    /// Held while uses are written: the next holder knows that nothing older is under way.
     writer: tokio::sync::Mutex<()>,
 }
 

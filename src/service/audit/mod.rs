@@ -2,12 +2,12 @@
 //! an event in the audit log, and a refused attempt is written there too.
 
 mod attempt;
-mod refusal_log;
+mod refusal_writer;
 mod refusals;
 mod sessions;
 mod unit_of_work;
 
 pub(in crate::service) use attempt::Attempt;
-pub use refusal_log::RefusalLog;
+pub use refusal_writer::RefusalWriter;
 pub(in crate::service) use sessions::{OpenTenant, TenantSessions, reached};
 pub(in crate::service) use unit_of_work::UnitOfWork;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::attempt::Attempt;
-use super::refusal_log::RefusalLog;
+use super::refusal_writer::RefusalWriter;
 use super::refusals::Refusal;
 use super::unit_of_work::UnitOfWork;
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ pub(in crate::service) struct TenantSessions {
     pub(in crate::service) clock: Clock,
     pub(in crate::service) revocations: Arc<Live>,
     pub(in crate::service) clients: Arc<ClientCache>,
-    pub(in crate::service) refusals: Arc<RefusalLog>,
+    pub(in crate::service) refusals: Arc<RefusalWriter>,
 }
 
 /// A transaction that has locked a tenant, and what the caller may do there.
@@ -68,8 +68,8 @@ impl TenantSessions {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        // A user or an application that attempts a change in another tenant is told that there is
-        // nothing. The log of their own tenant has the attempt.
+        // To a user or an application, another tenant does not exist. The audit log of their own
+        // tenant has the attempt.
         let tenant = match attempt.caller.noted_in() {
             Some(own) if *own != attempt.tenant => own,
             _ if error.is_refusal() => &attempt.tenant,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::verified_tokens::{VerifiedToken, VerifiedTokenCache};
+use super::token_cache::{VerifiedToken, VerifiedTokenCache};
 use crate::domain::Client;
 use crate::error::Result;
 use crate::keys::Rejection;

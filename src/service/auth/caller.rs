@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::verified_tokens::VerifiedToken;
+use super::token_cache::VerifiedToken;
 use crate::domain::{Actor, ApplicationName, Client, ScopeName, ScopeSet, TenantId, UserName};
 use crate::error::{Error, Need, Result};
 use crate::revocation::Index;

@@ -3,11 +3,11 @@
 mod access_tokens;
 mod caller;
 mod lock_outs;
-mod remembered;
+mod secret_cache;
 mod secrets;
 mod single_flight;
 mod throttle;
-mod verified_tokens;
+mod token_cache;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
-pub(in crate::service) use remembered::VerifiedSecrets;
+pub(in crate::service) use secret_cache::SecretCache;
 pub use secrets::ClientCredential;
 pub(in crate::service) use secrets::SecretVerifier;
 pub(in crate::service) use throttle::Throttle;
-pub(in crate::service) use verified_tokens::VerifiedToken;
+pub(in crate::service) use token_cache::VerifiedToken;
 
 /// What a caller authenticates with.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::caller::Caller;
 use super::lock_outs::{LockOut, LockOuts};
-use super::remembered::VerifiedSecrets;
+use super::secret_cache::SecretCache;
 use super::throttle::{Blame, Throttle};
 use crate::clock::Clock;
 use crate::domain::{Client, CredentialId, CredentialKind, Source};
@@ -72,7 +72,7 @@ pub(in crate::service) struct SecretVerifier {
     pub(in crate::service) clients: Arc<ClientCache>,
     pub(in crate::service) prefixes: Prefixes,
     pub(in crate::service) hasher: Arc<Hasher>,
-    pub(in crate::service) verified: VerifiedSecrets,
+    pub(in crate::service) verified: SecretCache,
     pub(in crate::service) throttle: Throttle,
     pub(in crate::service) incidents: Arc<Incidents>,
     pub(in crate::service) lock_outs: Arc<LockOuts>,

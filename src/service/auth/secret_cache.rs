@@ -17,7 +17,7 @@ const SHARED_LIFE: Duration = Duration::from_hours(24);
 
 /// The secrets that were verified.
 #[derive(Debug)]
-pub(in crate::service) struct VerifiedSecrets {
+pub(in crate::service) struct SecretCache {
     local: Verified,
     shared: Option<Shared>,
     under_way: SingleFlight,
@@ -32,7 +32,7 @@ struct Shared {
     reports: Mutex<Repeated>,
 }
 
-impl VerifiedSecrets {
+impl SecretCache {
     pub(in crate::service) fn new(master: &MasterKey, redis: Option<Redis>) -> Result<Self> {
         let shared = redis.map(|redis| {
             let tagger = Tagger::new(&master.derive("verified secrets")?);

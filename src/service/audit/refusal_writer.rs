@@ -14,17 +14,17 @@ use crate::store::Store;
 
 /// The refused attempts of this server, on their way to the audit log.
 #[derive(Debug)]
-pub struct RefusalLog {
+pub struct RefusalWriter {
     store: Store,
     clock: Clock,
     clients: Arc<ClientCache>,
     table: Mutex<RefusalTable>,
     lock_outs: Arc<LockOuts>,
-    /// Held while counts are written: whoever gets it next knows that nothing older is under way.
+    /// Held while counts are written: the next holder knows that nothing older is under way.
     writer: tokio::sync::Mutex<()>,
 }
 
-impl RefusalLog {
+impl RefusalWriter {
     pub(in crate::service) fn new(
         store: Store,
         clock: Clock,
