@@ -127,58 +127,14 @@ impl Service {
     /// Builds the areas from these parts. Reads what is revoked, and the signing keys, which
     /// proves the master key; makes the first key if there is none.
     pub async fn new(parts: Parts) -> Result<Self> {
-        let Parts { store, master_key, clock, issuer, prefixes, redis, .. } = parts;
-        let live = Live::load(store.clone(), redis.clone(), &master_key, parts.revocations);
-        let revocations = Arc::new(live.await?);
-        let max_age = parts.revocations.max_staleness;
-        let clients = Arc::new(ClientCache::new(store.clone(), Arc::clone(&revocations), max_age));
-        let hasher = Arc::new(Hasher::new(&master_key, parts.hash_queue)?);
-        let sealer = Arc::new(Sealer::new(&master_key)?);
-        let pages = Pages::new(&master_key)?;
-        let incidents = Arc::<Incidents>::default();
-        let usage = Arc::new(UsageCounter::new(store.clone(), clock.clone()));
-        let limits = Arc::new(
-            RateLimits::load(
-                parts.limiter.clone(),
-                store.clone(),
-                clock.clone(),
-                Arc::clone(&incidents),
-                redis.is_some(),
-            )
-            .await?,
-        );
-        let signing = Arc::new(
-            Signing::load(
-                store.clone(),
-                clock.clone(),
-                Arc::clone(&sealer),
-                parts.signing_algorithm,
-            )
-            .await?,
-        );
-
+        let sealer = Arc::new(Sealer::new(&parts.master_key)?);
+        let pages = Pages::new(&parts.master_key)?;
+        let shared = Shared::load(&parts, &sealer).await?;
         let lock_outs = Arc::<LockOuts>::default();
-        let max_wait = parts.hash_queue.longest_wait;
-        let secrets = SecretVerifier {
-            store: store.clone(),
-            clock: clock.clone(),
-            clients: Arc::clone(&clients),
-            prefixes: prefixes.clone(),
-            hasher: Arc::clone(&hasher),
-            verified: SecretCache::new(&master_key, redis.clone())?,
-            throttle: Throttle::new(parts.limiter, parts.failure_budget, max_wait)
-                .with_budget_of_source(parts.source_failure_budget, clock.clone()),
-            incidents: Arc::clone(&incidents),
-            lock_outs: Arc::clone(&lock_outs),
-        };
-        let tokens = TokenVerifier::new(
-            issuer.clone(),
-            Arc::clone(&signing),
-            Arc::clone(&clients),
-            Arc::clone(&revocations),
-        );
-        let auth = Arc::new(Auth::new(secrets, tokens, Arc::clone(&usage)));
+        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs))?);
 
+        let Shared { clients, hasher, incidents, limits, revocations, signing, usage } = shared;
+        let Parts { store, clock, issuer, prefixes, redis, .. } = parts;
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
@@ -217,7 +173,7 @@ impl Service {
                 sealer,
                 pages: pages.clone(),
                 sessions,
-                admin_lifetime: parts.admin_lifetime,
+                credential_lifetime: parts.admin_lifetime,
             },
             feeds: Feeds::new(
                 store.clone(),
@@ -303,5 +259,68 @@ impl Service {
             ("secrets", self.auth.cached_secrets()),
             ("tokens", self.auth.tokens().cached()),
         ]
+    }
+}
+
+/// What several areas use.
+struct Shared {
+    clients: Arc<ClientCache>,
+    hasher: Arc<Hasher>,
+    incidents: Arc<Incidents>,
+    limits: Arc<RateLimits>,
+    revocations: Arc<Live>,
+    signing: Arc<Signing>,
+    usage: Arc<UsageCounter>,
+}
+
+impl Shared {
+    async fn load(parts: &Parts, sealer: &Arc<Sealer>) -> Result<Self> {
+        let Parts { store, master_key, clock, redis, .. } = parts;
+        let live = Live::load(store.clone(), redis.clone(), master_key, parts.revocations).await?;
+        let (revocations, incidents) = (Arc::new(live), Arc::<Incidents>::default());
+        let max_age = parts.revocations.max_staleness;
+        let clients = ClientCache::new(store.clone(), Arc::clone(&revocations), max_age);
+        let limits = RateLimits::load(
+            parts.limiter.clone(),
+            store.clone(),
+            clock.clone(),
+            Arc::clone(&incidents),
+            redis.is_some(),
+        );
+        let algorithm = parts.signing_algorithm;
+        let signing = Signing::load(store.clone(), clock.clone(), Arc::clone(sealer), algorithm);
+        Ok(Self {
+            clients: Arc::new(clients),
+            hasher: Arc::new(Hasher::new(master_key, parts.hash_queue)?),
+            limits: Arc::new(limits.await?),
+            signing: Arc::new(signing.await?),
+            usage: Arc::new(UsageCounter::new(store.clone(), clock.clone())),
+            incidents,
+            revocations,
+        })
+    }
+
+    fn auth(&self, parts: &Parts, lock_outs: Arc<LockOuts>) -> Result<Auth> {
+        let max_wait = parts.hash_queue.longest_wait;
+        let throttle = Throttle::new(parts.limiter.clone(), parts.failure_budget, max_wait)
+            .with_budget_of_source(parts.source_failure_budget, parts.clock.clone());
+        let secrets = SecretVerifier {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            clients: Arc::clone(&self.clients),
+            prefixes: parts.prefixes.clone(),
+            hasher: Arc::clone(&self.hasher),
+            verified: SecretCache::new(&parts.master_key, parts.redis.clone())?,
+            throttle,
+            incidents: Arc::clone(&self.incidents),
+            lock_outs,
+        };
+        let tokens = TokenVerifier::new(
+            parts.issuer.clone(),
+            Arc::clone(&self.signing),
+            Arc::clone(&self.clients),
+            Arc::clone(&self.revocations),
+        );
+        Ok(Auth::new(secrets, tokens, Arc::clone(&self.usage)))
     }
 }

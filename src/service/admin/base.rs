@@ -20,5 +20,5 @@ pub struct Admin {
     pub(in crate::service) pages: Pages,
     pub(in crate::service) sessions: Arc<TenantSessions>,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
-    pub(in crate::service) admin_lifetime: Option<Duration>,
+    pub(in crate::service) credential_lifetime: Option<Duration>,
 }

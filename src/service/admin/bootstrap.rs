@@ -98,7 +98,7 @@ impl Admin {
     }
 
     fn made_by_keyward(&self) -> CredentialPatch {
-        let end = self.admin_lifetime.map(|lifetime| later(self.clock.now(), lifetime));
+        let end = self.credential_lifetime.map(|lifetime| later(self.clock.now(), lifetime));
         CredentialPatch {
             display_name: Some("made by keyward itself".to_owned()),
             expires_at: Some(end.map(Moment::from)),
