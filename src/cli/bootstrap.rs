@@ -27,7 +27,7 @@ impl Bootstrap {
         let store = open_store(&config).await?;
         // No token is issued here, so whose name would stand in it does not matter.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
-        let credential = service.bootstrap().await.map_err(Failure::new)?;
+        let credential = service.admin.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;
         let ends = serve::end_of(&credential);

@@ -69,7 +69,7 @@ impl Dev {
         };
         let admin = match &server.first_credential {
             Some(first) => first.clone(),
-            None => server.service.bootstrap().await.map_err(Failure::new)?,
+            None => server.service.admin.bootstrap().await.map_err(Failure::new)?,
         };
         let shown = tokio::select! {
             shown = show(&server, &admin, &config.data_dir, folder.is_some()) => match shown {

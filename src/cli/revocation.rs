@@ -203,7 +203,8 @@ impl Accept {
         // No token is issued here, so whose name would stand in it does not matter. Nor is Redis
         // asked, which may know of more than this database.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
-        let declared = service.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
+        let declared =
+            service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
         store.close().await;
         let Declared { before, revocations, after, tenants } = declared;
         self.output.one(&DeclaredView {

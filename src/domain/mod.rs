@@ -15,6 +15,7 @@ pub mod limits;
 pub mod listing;
 pub mod moment;
 pub mod name;
+pub mod oauth;
 pub mod page;
 pub mod permission;
 pub mod policy;
@@ -54,6 +55,7 @@ pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
     TenantId, UserId, UserName,
 };
+pub use oauth::{Authorization, error_description};
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};

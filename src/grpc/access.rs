@@ -23,7 +23,7 @@ impl AccessService for Face {
         let caller = self.caller(&request).await?;
         caller.require_verifier()?;
         let (token, question) = convert::access::question(request.into_inner(), "")?;
-        let access = self.service.check_access(&caller, &token, &question).await?;
+        let access = self.service.access.check(&caller, &token, &question).await?;
         Ok(Response::new(convert::access::answer(access)))
     }
 
@@ -36,7 +36,7 @@ impl AccessService for Face {
         let questions = convert::access::questions(request.into_inner())?;
         let answers = questions
             .iter()
-            .map(|(token, question)| self.service.check_access(&caller, token, question));
+            .map(|(token, question)| self.service.access.check(&caller, token, question));
         let answers: Result<Vec<_>, _> = join_all(answers).await.into_iter().collect();
         let responses: Vec<_> = answers?.into_iter().map(convert::access::answer).collect();
         if responses.iter().map(convert::element_len).sum::<usize>() > MAX_ANSWERS {

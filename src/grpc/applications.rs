@@ -25,7 +25,7 @@ impl ApplicationService for Face {
     ) -> Result<Response<CreateApplicationResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let new = convert::application::create(&request)?;
-        let application = self.service.create_application(&caller, new).await?;
+        let application = self.service.admin.create_application(&caller, new).await?;
         let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(CreateApplicationResponse { application }))
     }
@@ -36,7 +36,7 @@ impl ApplicationService for Face {
     ) -> Result<Response<GetApplicationResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = ApplicationName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let application = self.service.application(&caller, &name).await?;
+        let application = self.service.admin.application(&caller, &name).await?;
         let application = Some(convert::application::message(application, self.service.now()));
         Ok(Response::new(GetApplicationResponse { application }))
     }
@@ -48,8 +48,11 @@ impl ApplicationService for Face {
         let (caller, request) = self.manager(request).await?;
         let (parent, ownership, filter) = convert::application::list(&request)?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list =
-            self.service.list_applications(&caller, &parent, ownership, filter, &page).await?;
+        let list = self
+            .service
+            .admin
+            .list_applications(&caller, &parent, ownership, filter, &page)
+            .await?;
         let now = self.service.now();
         let (applications, next_page_token) =
             convert::list(list, |application| convert::application::message(application, now));
@@ -62,7 +65,8 @@ impl ApplicationService for Face {
     ) -> Result<Response<UpdateApplicationResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::application::update(&request)?;
-        let application = self.service.update_application(&caller, &name, patch, etag).await?;
+        let application =
+            self.service.admin.update_application(&caller, &name, patch, etag).await?;
         let application = Some(convert::application::shown(application, self.service.now()));
         Ok(Response::new(UpdateApplicationResponse { application }))
     }
@@ -73,7 +77,7 @@ impl ApplicationService for Face {
     ) -> Result<Response<DeleteApplicationResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = ApplicationName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_application(&caller, &name, &request.etag).await?;
+        self.service.admin.delete_application(&caller, &name, &request.etag).await?;
         Ok(Response::new(DeleteApplicationResponse {}))
     }
 
@@ -83,7 +87,7 @@ impl ApplicationService for Face {
     ) -> Result<Response<BatchDeleteApplicationsResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let names = convert::application::batch(&request)?;
-        let results = self.service.delete_applications(&caller, &names).await;
+        let results = self.service.admin.delete_applications(&caller, &names).await;
         let mut each = HashMap::with_capacity(results.len());
         for (name, result) in results {
             let result = deletion(&name, result);
@@ -99,7 +103,7 @@ impl ApplicationService for Face {
     ) -> Result<Response<ListApplicationUsageResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, days) = convert::application::usage(&request)?;
-        let usage = self.service.application_usage(&caller, &name, days).await?;
+        let usage = self.service.admin.application_usage(&caller, &name, days).await?;
         let days = usage.iter().map(|day| convert::application::day(&name, day)).collect();
         Ok(Response::new(ListApplicationUsageResponse { days }))
     }

@@ -15,7 +15,7 @@ impl AuditService for Face {
         let (caller, request) = self.manager(request).await?;
         let (tenant, filter) = convert::audit::list(&request)?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_audit_events(&caller, &tenant, &filter, &page).await?;
+        let list = self.service.admin.list_audit_events(&caller, &tenant, &filter, &page).await?;
         let (events, next_page_token) = convert::list(list, convert::audit::message);
         Ok(Response::new(ListAuditEventsResponse { events, next_page_token }))
     }

@@ -1,6 +1,6 @@
-//! The body of a request on its way to be decoded. It holds memory of the budgets for each
-//! part that comes, ends where it grows beyond what the method takes, and hands a message on
-//! only when that is complete and what it becomes is bounded.
+//! The body of a request on its way to be decoded. It takes memory from the budgets for each part,
+//! ends when it exceeds what the method takes, and passes a message on only when that is complete
+//! and its decoded size is bounded.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,23 +14,21 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::gzip;
+use super::gzip::{self, PREFIX};
 use super::methods::Method;
 use super::shapes::Shapes;
 use crate::admission::RequestPermit;
 use crate::error::Error;
 
-/// The compression flag and the length that stand before each message.
-pub(super) const PREFIX: usize = 5;
-/// A message that is smaller becomes nothing large, whatever it is.
+/// A smaller message is small when decoded, whatever it is.
 const SMALL: usize = 256;
-/// The message is held as it came, and once more for the decoder.
+/// A message is held as it was received, and once more for the decoder.
 const COPIES: usize = 2;
 
 const UNKNOWN_FIELD: &str = "is a field that this version of Keyward does not know";
 
-/// How much of a refused request is read and thrown away. A client that is cut off while it
-/// sends often takes that for a broken connection, and never reads why.
+/// How much of a refused request is read and dropped. A client that is cut off while it sends often
+/// takes that for a broken connection, and never reads the error.
 const MAX_DISCARDED: usize = 2 * 1024 * 1024;
 /// How long a client has to send that.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,18 +39,18 @@ pub(super) struct Screened<B> {
     method: &'static Method,
     shapes: &'static Shapes,
     permit: Option<Arc<RequestPermit>>,
-    /// What came of a message that is not complete.
+    /// The part of a message that was received so far.
     part: Vec<u8>,
     is_complete: bool,
     /// Messages may be compressed.
     is_gzip: bool,
     /// The memory that it holds.
     taken: usize,
-    /// The message is refused, and this much is left of what is read and thrown away.
+    /// The message is refused, and this much of the rest is still read and dropped.
     refused: Option<(Status, usize)>,
 }
 
-/// Reads a body and throws it away, before its request is refused.
+/// Reads a body and drops it, before its request is refused.
 pub(super) async fn discard<B>(mut body: B)
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -94,10 +92,10 @@ impl<B> Screened<B> {
         self
     }
 
-    /// Takes what came; gives a message back once it is complete.
+    /// Takes what was received. Returns a message once it is complete.
     fn push(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
         self.take(COPIES * data.len())?;
-        // Most come whole.
+        // Most messages are received whole.
         if self.part.is_empty() && self.length(&data)? == Some(data.len()) {
             return self.pass(data).map(Some);
         }
@@ -105,7 +103,7 @@ impl<B> Screened<B> {
         self.next_message()
     }
 
-    /// The next message of those that came, if it is complete.
+    /// The next of the messages that were received, if it is complete.
     fn next_message(&mut self) -> Result<Option<Bytes>, Status> {
         match self.length(&self.part)? {
             Some(length) if length <= self.part.len() => {
@@ -117,7 +115,7 @@ impl<B> Screened<B> {
         }
     }
 
-    /// Passes a message on if what it becomes is bounded.
+    /// Passes a message on if its decoded size is bounded.
     fn pass(&mut self, mut message: Bytes) -> Result<Bytes, Status> {
         if self.is_complete && !self.method.is_streaming {
             return Err(Status::unimplemented("the method takes one message"));
@@ -135,7 +133,7 @@ impl<B> Screened<B> {
         Ok(message)
     }
 
-    /// How long a message is with what stands before it, as soon as that is known.
+    /// The length of a message with its prefix, as soon as that is known.
     fn length(&self, bytes: &[u8]) -> Result<Option<usize>, Status> {
         let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;

@@ -21,7 +21,7 @@ impl CredentialService for Face {
     ) -> Result<Response<CreateCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let new = convert::credential::create(&request)?;
-        let made = self.service.create_credential(&caller, new).await?;
+        let made = self.service.admin.create_credential(&caller, new).await?;
         let credential = convert::credential::message(made.credential, self.service.now());
         Ok(Response::new(CreateCredentialResponse {
             credential: Some(credential),
@@ -35,7 +35,7 @@ impl CredentialService for Face {
     ) -> Result<Response<GetCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let credential = self.service.credential(&caller, &name).await?;
+        let credential = self.service.admin.credential(&caller, &name).await?;
         let credential = Some(convert::credential::message(credential, self.service.now()));
         Ok(Response::new(GetCredentialResponse { credential }))
     }
@@ -49,6 +49,7 @@ impl CredentialService for Face {
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self
             .service
+            .admin
             .list_credentials(&caller, &tenant, application.as_ref(), filter, &page)
             .await?;
         let now = self.service.now();
@@ -63,7 +64,7 @@ impl CredentialService for Face {
     ) -> Result<Response<UpdateCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::credential::update(&request)?;
-        let credential = self.service.update_credential(&caller, &name, patch, etag).await?;
+        let credential = self.service.admin.update_credential(&caller, &name, patch, etag).await?;
         let credential = Some(convert::credential::shown(credential, self.service.now()));
         Ok(Response::new(UpdateCredentialResponse { credential }))
     }
@@ -74,7 +75,7 @@ impl CredentialService for Face {
     ) -> Result<Response<DeleteCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_credential(&caller, &name, &request.etag).await?;
+        self.service.admin.delete_credential(&caller, &name, &request.etag).await?;
         Ok(Response::new(DeleteCredentialResponse {}))
     }
 
@@ -85,7 +86,7 @@ impl CredentialService for Face {
         let (caller, request) = self.manager(request).await?;
         let (name, overlap) = convert::credential::rotate(&request)?;
         let (credential, secret) =
-            self.service.rotate_credential(&caller, &name, overlap, &request.etag).await?;
+            self.service.admin.rotate_credential(&caller, &name, overlap, &request.etag).await?;
         let credential = convert::credential::shown(credential, self.service.now());
         Ok(Response::new(RotateCredentialResponse {
             credential: Some(credential),
@@ -99,7 +100,7 @@ impl CredentialService for Face {
     ) -> Result<Response<RevealCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = CredentialName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let secret = self.service.reveal_credential(&caller, &name).await?;
+        let secret = self.service.admin.reveal_credential(&caller, &name).await?;
         Ok(Response::new(RevealCredentialResponse { secret: secret.expose().to_owned() }))
     }
 }

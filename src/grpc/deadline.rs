@@ -20,8 +20,8 @@ pub(super) async fn enforce(
         .unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
 }
 
-/// How long the answer to a request may take: the caller's `grpc-timeout`, and no longer than
-/// `longest` whatever he says.
+/// How long the answer to a request may take: the caller's `grpc-timeout`, but no longer than
+/// `longest`.
 pub(super) fn limit(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
     Ok(requested(headers)?.map_or(longest, |asked| asked.min(longest)))
 }

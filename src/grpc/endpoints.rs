@@ -16,7 +16,7 @@ impl EndpointService for Face {
         let (caller, request) = self.manager(request).await?;
         let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_endpoints(&caller, &parent, &page).await?;
+        let list = self.service.admin.list_endpoints(&caller, &parent, &page).await?;
         let (endpoints, next_page_token) = convert::list(list, convert::endpoint::message);
         Ok(Response::new(ListEndpointsResponse { endpoints, next_page_token }))
     }

@@ -7,8 +7,10 @@ use axum::body::Bytes;
 use flate2::read::GzDecoder;
 use tonic::Status;
 
-use super::body::PREFIX;
 use crate::error::Error;
+
+/// The compression flag and the length before each message.
+pub(super) const PREFIX: usize = 5;
 
 /// How much is decompressed before memory for it is taken.
 const STEP: usize = 4096;
@@ -18,7 +20,7 @@ pub(super) fn is_compressed(message: &[u8]) -> bool {
     message.first() == Some(&1)
 }
 
-/// The message as it was before it was compressed, with what stands before it. For each part
+/// The message as it was before it was compressed, with its prefix. For each part
 /// `take` is asked first.
 pub(super) fn inflate(
     message: &[u8],

@@ -1,5 +1,5 @@
 //! `grpc.health.v1.Health`: whether the server is ready, asked for the whole of it (`""`) or by the
-//! name of a service. All services stand and fall together.
+//! name of a service. All services are ready or not ready together.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -88,7 +88,7 @@ impl Watching {
                 return Some(now);
             }
             tokio::select! {
-                // The last word comes before the end.
+                // The last status is sent before the stream ends.
                 biased;
                 changed = self.is_ready.changed() => changed.ok()?,
                 () = self.stop.cancelled() => return None,

@@ -26,7 +26,7 @@ impl KeyService for Face {
         &self,
         _request: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
-        let jwks = encode(&self.service.jwks())?;
+        let jwks = encode(&self.service.signing.jwks())?;
         Ok(Response::new(GetJwksResponse { jwks, max_age: max_age() }))
     }
 
@@ -36,13 +36,13 @@ impl KeyService for Face {
         &self,
         request: Request<WatchJwksRequest>,
     ) -> Result<Response<Self::WatchJwksStream>, Status> {
-        // No caller is needed, but one who is named must be who they say.
+        // No caller is needed, but a caller that is named must authenticate.
         let caller = if request.metadata().contains_key("authorization") {
             Some(self.caller(&request).await?)
         } else {
             None
         };
-        let watch = self.service.watch_jwks(caller.as_deref(), source(&request))?;
+        let watch = self.service.feeds.watch_jwks(caller.as_deref(), source(&request))?;
         Ok(Response::new(self.streaming.messages(watch)))
     }
 }

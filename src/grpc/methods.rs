@@ -21,7 +21,8 @@ const MAX_DECODED_PROFILE: usize = 12 * 1024 * 1024;
 /// Requests of health checks and of reflection are a name; anyone may send them.
 const MAX_SMALL_REQUEST: usize = 4 * 1024;
 
-/// Our own methods that need no caller. `WatchJwks` looks at who calls by itself.
+/// Our own methods that need no caller. `WatchJwks` authenticates the caller itself, if one is
+/// named.
 const FOR_ANYONE: [&str; 3] = [
     "/keyward.token.v1.TokenService/IssueToken",
     "/keyward.access.v1.KeyService/GetJwks",

@@ -1,6 +1,6 @@
-//! The gRPC face: thin adapters. A call is authenticated and authorised, its request
-//! becomes domain values, one method of the service answers, and the answer becomes a
-//! message again. No rule of the business is here.
+//! The gRPC face: thin adapters. A call is authenticated before its body is read, its request becomes
+//! domain values, one method of an area of the service answers, and the answer becomes a message.
+//! No business rule is here.
 
 mod access;
 mod applications;
@@ -81,7 +81,7 @@ pub struct Grpc(Arc<Inner>);
 struct Inner {
     face: Face,
     methods: &'static Methods,
-    /// What is called all the time is found without a search.
+    /// The services of hot paths are found without a search.
     tokens: TokenServiceServer<Face>,
     access: AccessServiceServer<Face>,
     others: Router,
@@ -189,7 +189,7 @@ impl Inner {
         Ok(limit)
     }
 
-    /// Finds out who calls, where that must be known, and passes the request on.
+    /// Authenticates the caller if the method needs one, and passes the request on.
     fn call<B>(self: &Arc<Self>, method: &'static Method, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -243,7 +243,7 @@ fn refused(refusal: Response<Body>) -> Answer {
     Box::pin(ready(Ok(refusal)))
 }
 
-/// An answer on its way, small enough to be handed from one to the next with every request.
+/// A pending answer, small enough to be moved with every request.
 type Answer = BoxFuture<Response<Body>, Infallible>;
 
 async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
@@ -251,7 +251,7 @@ async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T
     answer
 }
 
-/// A path that is no RPC. What is no gRPC call at all was refused before.
+/// The answer to a path that is no method. What is not a gRPC call was refused before.
 async fn unknown() -> Response<axum::body::Body> {
     Status::unimplemented("no such method").into_http()
 }

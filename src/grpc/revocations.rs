@@ -29,7 +29,7 @@ impl RevocationService for Face {
         let caller = self.caller(&request).await?;
         let request = request.into_inner();
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_revocations(&caller, &page).await?;
+        let list = self.service.feeds.list_revocations(&caller, &page).await?;
         let (revocations, next_page_token) =
             convert::list(list.list, |revocation| convert::revocation::message(&revocation));
         // Behind the whole list only.
@@ -46,7 +46,7 @@ impl RevocationService for Face {
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let caller = self.caller(&request).await?;
         let cursor = convert::revocation::cursor(&request.get_ref().cursor)?;
-        let watch = self.service.watch_revocations(&caller, cursor)?;
+        let watch = self.service.feeds.watch_revocations(&caller, cursor)?;
         Ok(Response::new(self.streaming.messages(watch)))
     }
 }

@@ -18,7 +18,7 @@ impl RoleService for Face {
     ) -> Result<Response<CreateRoleResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch) = convert::role::create(&request)?;
-        let role = self.service.create_role(&caller, name, patch).await?;
+        let role = self.service.admin.create_role(&caller, name, patch).await?;
         Ok(Response::new(CreateRoleResponse { role: Some(convert::role::message(role)) }))
     }
 
@@ -28,7 +28,7 @@ impl RoleService for Face {
     ) -> Result<Response<GetRoleResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = RoleName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let role = self.service.role(&caller, &name).await?;
+        let role = self.service.admin.role(&caller, &name).await?;
         Ok(Response::new(GetRoleResponse { role: Some(convert::role::message(role)) }))
     }
 
@@ -39,7 +39,7 @@ impl RoleService for Face {
         let (caller, request) = self.manager(request).await?;
         let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_roles(&caller, &parent, &page).await?;
+        let list = self.service.admin.list_roles(&caller, &parent, &page).await?;
         let (roles, next_page_token) = convert::list(list, convert::role::message);
         Ok(Response::new(ListRolesResponse { roles, next_page_token }))
     }
@@ -50,7 +50,7 @@ impl RoleService for Face {
     ) -> Result<Response<UpdateRoleResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::role::update(&request)?;
-        let role = self.service.update_role(&caller, &name, patch, etag).await?;
+        let role = self.service.admin.update_role(&caller, &name, patch, etag).await?;
         Ok(Response::new(UpdateRoleResponse { role: Some(convert::role::message(role)) }))
     }
 
@@ -60,7 +60,7 @@ impl RoleService for Face {
     ) -> Result<Response<DeleteRoleResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = RoleName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_role(&caller, &name, &request.etag, request.force).await?;
+        self.service.admin.delete_role(&caller, &name, &request.etag, request.force).await?;
         Ok(Response::new(DeleteRoleResponse {}))
     }
 }

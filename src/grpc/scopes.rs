@@ -19,7 +19,7 @@ impl ScopeService for Face {
     ) -> Result<Response<CreateScopeResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (id, patch) = convert::scope::create(&request)?;
-        let scope = self.service.create_scope(&caller, id, patch).await?;
+        let scope = self.service.admin.create_scope(&caller, id, patch).await?;
         let scope = Some(convert::scope::message(scope));
         Ok(Response::new(CreateScopeResponse { scope }))
     }
@@ -30,7 +30,7 @@ impl ScopeService for Face {
     ) -> Result<Response<GetScopeResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let scope = self.service.scope(&caller, &name).await?;
+        let scope = self.service.admin.scope(&caller, &name).await?;
         let scope = Some(convert::scope::message(scope));
         Ok(Response::new(GetScopeResponse { scope }))
     }
@@ -42,7 +42,7 @@ impl ScopeService for Face {
         let (caller, request) = self.manager(request).await?;
         let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_scopes(&caller, &parent, &page).await?;
+        let list = self.service.admin.list_scopes(&caller, &parent, &page).await?;
         let (scopes, next_page_token) = convert::list(list, convert::scope::message);
         Ok(Response::new(ListScopesResponse { scopes, next_page_token }))
     }
@@ -53,7 +53,7 @@ impl ScopeService for Face {
     ) -> Result<Response<UpdateScopeResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::scope::update(&request)?;
-        let scope = self.service.update_scope(&caller, &name, patch, etag).await?;
+        let scope = self.service.admin.update_scope(&caller, &name, patch, etag).await?;
         let scope = Some(convert::scope::message(scope));
         Ok(Response::new(UpdateScopeResponse { scope }))
     }
@@ -64,7 +64,7 @@ impl ScopeService for Face {
     ) -> Result<Response<DeleteScopeResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = ScopeId::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_scope(&caller, &name, &request.etag, request.force).await?;
+        self.service.admin.delete_scope(&caller, &name, &request.etag, request.force).await?;
         Ok(Response::new(DeleteScopeResponse {}))
     }
 }

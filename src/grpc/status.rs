@@ -1,4 +1,4 @@
-//! Errors as gRPC tells them (AIP-193): a code, a reason from the documented enum, and
+//! Errors as gRPC answers them (AIP-193): a code, a reason from the documented enum, and
 //! details that a program can read.
 
 use std::collections::HashMap;
@@ -21,8 +21,8 @@ const MAX_DETAILS: usize = 3 * 1024;
 const CUT: &str = "...";
 
 impl From<Error> for Status {
-    /// Faults of ours and of dependencies are logged here, once; the caller is told
-    /// nothing of their cause.
+    /// Faults of ours and of dependencies are logged here, once; the caller does not see their
+    /// cause.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (code, reason) = table(&error);

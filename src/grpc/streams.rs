@@ -1,6 +1,5 @@
-//! Streams that tell what happens. The source is asked only when the message before has
-//! gone out, so nothing is piled up for somebody who does not read; he is told so, and the
-//! stream ends.
+//! Streams of messages. The source is asked only when the previous message was sent, so that nothing
+//! is buffered for a client that does not read. Such a stream ends with an error that says so.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,18 +16,18 @@ use crate::error::{Error, Result};
 /// When streams end.
 #[derive(Clone, Debug)]
 pub struct Streaming {
-    /// How long a message may wait to be read.
+    /// How long a message may wait for the client to read it.
     pub patience: Duration,
-    /// The server stops.
+    /// Cancelled when the server stops.
     pub stop: CancellationToken,
 }
 
-/// Where messages come from.
+/// A source of messages.
 pub(super) trait Source: Send + 'static {
-    /// What they are.
+    /// The type of its messages.
     type Message: Send + 'static;
 
-    /// The next one; waits for it.
+    /// Waits for the next message.
     fn next(&mut self) -> impl Future<Output = Result<Self::Message>> + Send;
 }
 
@@ -47,13 +46,13 @@ impl Streaming {
         let this = self.clone();
         tokio::spawn(async move {
             let why = this.pass_on(source, sender).await;
-            // When the reader is gone, nobody asks.
+            // Without a reader, the reason is not needed.
             ended.send(why).ok();
         });
         Messages { messages, end: Some(end) }
     }
 
-    /// Passes messages on until that has an end, and tells which.
+    /// Passes messages on until the stream ends, and returns why.
     async fn pass_on<S: Source>(&self, mut source: S, reader: mpsc::Sender<S::Message>) -> Error {
         loop {
             let message = tokio::select! {

@@ -19,7 +19,7 @@ impl TenantService for Face {
     ) -> Result<Response<CreateTenantResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (id, patch) = convert::tenant::create(&request)?;
-        let tenant = self.service.create_tenant(&caller, id, patch).await?;
+        let tenant = self.service.admin.create_tenant(&caller, id, patch).await?;
         let tenant = Some(convert::tenant::message(tenant));
         Ok(Response::new(CreateTenantResponse { tenant }))
     }
@@ -30,7 +30,7 @@ impl TenantService for Face {
     ) -> Result<Response<GetTenantResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
-        let tenant = self.service.tenant(&caller, &id).await?;
+        let tenant = self.service.admin.tenant(&caller, &id).await?;
         let tenant = Some(convert::tenant::message(tenant));
         Ok(Response::new(GetTenantResponse { tenant }))
     }
@@ -41,7 +41,7 @@ impl TenantService for Face {
     ) -> Result<Response<ListTenantsResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_tenants(&caller, &page).await?;
+        let list = self.service.admin.list_tenants(&caller, &page).await?;
         let (tenants, next_page_token) = convert::list(list, convert::tenant::message);
         Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
     }
@@ -52,7 +52,7 @@ impl TenantService for Face {
     ) -> Result<Response<UpdateTenantResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (id, patch, etag) = convert::tenant::update(&request)?;
-        let (tenant, found) = self.service.update_tenant(&caller, &id, patch, etag).await?;
+        let (tenant, found) = self.service.admin.update_tenant(&caller, &id, patch, etag).await?;
         let tenant = Some(convert::tenant::message(tenant));
         let violations = found.into_iter().map(convert::policy::violation).collect();
         Ok(Response::new(UpdateTenantResponse { tenant, violations }))
@@ -64,7 +64,7 @@ impl TenantService for Face {
     ) -> Result<Response<DeleteTenantResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let id = TenantId::from_name(&request.name).map_err(|fault| fault.of("name"))?;
-        self.service.delete_tenant(&caller, &id, &request.etag, request.force).await?;
+        self.service.admin.delete_tenant(&caller, &id, &request.etag, request.force).await?;
         Ok(Response::new(DeleteTenantResponse {}))
     }
 
@@ -76,7 +76,7 @@ impl TenantService for Face {
         let (id, profile) = convert::profile::profile(&request)?;
         let (validate_only, force) = (request.validate_only, request.force);
         let applied =
-            self.service.apply_profile(&caller, &id, profile, validate_only, force).await?;
+            self.service.admin.apply_profile(&caller, &id, profile, validate_only, force).await?;
         let changes = applied.changes.iter().map(|one| convert::profile::change(&id, one));
         let violations = applied.violations.into_iter().map(convert::policy::violation).collect();
         Ok(Response::new(ApplyProfileResponse { changes: changes.collect(), violations }))

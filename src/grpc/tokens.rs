@@ -2,7 +2,6 @@
 
 use tonic::{Request, Response, Status};
 
-use super::auth::{permit, source};
 use super::{Face, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
@@ -16,13 +15,9 @@ impl TokenService for Face {
         &self,
         request: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
-        let (proof, wanted) = convert::token::issue(request.get_ref())?;
-        let source = source(&request);
-        let client = self.service.authenticate_client(proof, source).await?;
-        if let Some(permit) = permit(request.extensions()) {
-            permit.identified(&client);
-        }
-        let token = self.service.issue_to(&client, wanted, source).await?;
+        let wanted = convert::token::issue(request.get_ref())?;
+        let context = self.context(request.extensions());
+        let token = self.service.tokens.issue(&context, wanted).await?;
         Ok(Response::new(convert::token::issued(token)))
     }
 
@@ -32,7 +27,7 @@ impl TokenService for Face {
     ) -> Result<Response<IntrospectTokenResponse>, Status> {
         let caller = self.caller(&request).await?;
         let token = convert::token::presented(request.into_inner().token)?;
-        let info = self.service.introspect(&caller, &token).await?;
+        let info = self.service.tokens.introspect(&caller, &token).await?;
         Ok(Response::new(convert::token::info(info)))
     }
 
@@ -42,7 +37,7 @@ impl TokenService for Face {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let caller = self.caller(&request).await?;
         let token = convert::token::presented(request.into_inner().token)?;
-        let revoked = self.service.revoke(&caller, &token).await?;
+        let revoked = self.service.tokens.revoke(&caller, &token).await?;
         Ok(Response::new(RevokeTokenResponse { revoked }))
     }
 
@@ -52,7 +47,7 @@ impl TokenService for Face {
     ) -> Result<Response<RevokeTokensResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (revoked, reason) = convert::revocation::revoked(&request)?;
-        let applications = self.service.revoke_tokens(&caller, &revoked, reason).await?;
+        let applications = self.service.admin.revoke_tokens(&caller, &revoked, reason).await?;
         let applications = i64::try_from(applications).unwrap_or(i64::MAX);
         Ok(Response::new(RevokeTokensResponse { applications }))
     }

@@ -18,7 +18,7 @@ impl UserService for Face {
     ) -> Result<Response<CreateUserResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch) = convert::user::create(&request)?;
-        let user = self.service.create_user(&caller, name, patch).await?;
+        let user = self.service.admin.create_user(&caller, name, patch).await?;
         Ok(Response::new(CreateUserResponse { user: Some(convert::user::message(user)) }))
     }
 
@@ -28,7 +28,7 @@ impl UserService for Face {
     ) -> Result<Response<GetUserResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let name = UserName::parse(&request.name).map_err(|fault| fault.of("name"))?;
-        let user = self.service.user(&caller, &name).await?;
+        let user = self.service.admin.user(&caller, &name).await?;
         Ok(Response::new(GetUserResponse { user: Some(convert::user::message(user)) }))
     }
 
@@ -39,7 +39,7 @@ impl UserService for Face {
         let (caller, request) = self.manager(request).await?;
         let parent = TenantId::from_name(&request.parent).map_err(|fault| fault.of("parent"))?;
         let page = convert::list_request(request.page_size, request.page_token);
-        let list = self.service.list_users(&caller, &parent, &page).await?;
+        let list = self.service.admin.list_users(&caller, &parent, &page).await?;
         let (users, next_page_token) = convert::list(list, convert::user::message);
         Ok(Response::new(ListUsersResponse { users, next_page_token }))
     }
@@ -51,7 +51,7 @@ impl UserService for Face {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::user::update(&request)?;
         let missing = request.allow_missing;
-        let user = self.service.update_user(&caller, &name, patch, etag, missing).await?;
+        let user = self.service.admin.update_user(&caller, &name, patch, etag, missing).await?;
         Ok(Response::new(UpdateUserResponse { user: Some(convert::user::shown(user)) }))
     }
 
@@ -62,8 +62,11 @@ impl UserService for Face {
         let (caller, request) = self.manager(request).await?;
         let (name, heir) = convert::user::delete(&request)?;
         let (etag, validate_only) = (&request.etag, request.validate_only);
-        let deleted =
-            self.service.delete_user(&caller, &name, etag, heir.as_ref(), validate_only).await?;
+        let deleted = self
+            .service
+            .admin
+            .delete_user(&caller, &name, etag, heir.as_ref(), validate_only)
+            .await?;
         Ok(Response::new(convert::user::deleted(deleted)))
     }
 }

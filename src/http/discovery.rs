@@ -1,4 +1,4 @@
-//! What clients and verifiers read before they begin: server metadata (RFC 8414, `OpenID` Connect
+//! What clients and verifiers read first: server metadata (RFC 8414, `OpenID` Connect
 //! Discovery) and the key set (RFC 7517). They are public, and pages of any origin may read them.
 
 use std::collections::BTreeSet;
@@ -26,13 +26,14 @@ pub(super) async fn oauth(State(service): State<Arc<Service>>) -> Response {
 }
 
 /// The same for `OpenID` Connect, with two members that its libraries require. There are no ID
-/// tokens and no users to log in here, and so no endpoint that would say so.
+/// tokens and no users to log in here, and so no endpoints for them.
 pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
     let mut body = metadata(&service);
     // A `sub` is the same for every client.
     body["subject_types_supported"] = json!(["public"]);
-    // What the published keys sign: go-oidc takes RS256 alone where it is not said.
-    let algorithms: BTreeSet<_> = service.jwks().keys.into_iter().map(|key| key.alg).collect();
+    // What the published keys sign: go-oidc accepts only RS256 without this member.
+    let algorithms: BTreeSet<_> =
+        service.signing.jwks().keys.into_iter().map(|key| key.alg).collect();
     body["id_token_signing_alg_values_supported"] = json!(algorithms);
     answer(StatusCode::OK, CACHE, &body)
 }
@@ -61,10 +62,10 @@ fn metadata(service: &Service) -> Value {
 
 /// The key set.
 pub(super) async fn jwks(State(service): State<Arc<Service>>) -> Response {
-    answer(StatusCode::OK, CACHE, &service.jwks())
+    answer(StatusCode::OK, CACHE, &service.signing.jwks())
 }
 
-/// Says which methods there are, to anyone and to a browser's preflight request.
+/// Answers which methods there are, also to the preflight request of a browser.
 pub(super) async fn options() -> (StatusCode, HeaderMap) {
     const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let headers: [(HeaderName, HeaderValue); 4] = [

@@ -1,4 +1,4 @@
-//! Errors as OAuth tells them (RFC 6749, section 5.2): a JSON object with `error` and
+//! Errors as OAuth answers them (RFC 6749, section 5.2): a JSON object with `error` and
 //! `error_description`, on every status.
 
 use std::time::Duration;
@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::json;
 use super::rate_limit::Reached;
+use crate::domain::error_description;
 use crate::error::{Error, whole_seconds};
 
 const INVALID_TOKEN: &str = "invalid_token";
 
-/// What every 401 says (RFC 9110, section 15.5.2), whichever way the client authenticated: some
+/// The challenge of every 401 (RFC 9110, section 15.5.2), however the client authenticated: some
 /// clients fail on a 401 without it.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
 const BEARER: HeaderValue =
@@ -48,35 +49,26 @@ impl OAuthError {
     }
 
     /// A malformed request.
-    pub(super) fn invalid_request(description: impl Into<String>) -> Self {
+    pub(super) fn invalid_request(description: impl AsRef<str>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request").describe(description)
     }
 
-    /// The error with the content codings that are taken.
+    /// The error with the content codings that are accepted.
     pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.accept_encoding = Some(codings);
         self
     }
 
-    /// The error with words for the developer at the other end.
-    pub(super) fn describe(mut self, description: impl Into<String>) -> Self {
-        // RFC 6749 keeps the description to printable ASCII without `"` and `\`.
-        self.body.error_description = description
-            .into()
-            .chars()
-            .map(|c| match c {
-                '"' | '`' => '\'',
-                ' '..='~' if c != '\\' => c,
-                _ => '?',
-            })
-            .collect();
+    /// The error with a description for the developer of the client.
+    pub(super) fn describe(mut self, description: impl AsRef<str>) -> Self {
+        self.body.error_description = error_description(description.as_ref());
         self
     }
 }
 
 impl From<Error> for OAuthError {
-    /// Faults of ours and of dependencies are logged here, once; the client is told
-    /// nothing of their cause.
+    /// Faults of ours and of dependencies are logged here, once; the client does not see their
+    /// cause.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (status, code) = table(&error);
@@ -145,7 +137,7 @@ impl IntoResponse for OAuthError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
         }
         if let Some(reached) = self.reached {
-            reached.tell(headers);
+            reached.set(headers);
         }
         if let Some(codings) = self.accept_encoding {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));

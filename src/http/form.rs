@@ -1,7 +1,5 @@
-//! The parameters of a request: a form in the body (RFC 6749, appendix B), each
-//! parameter once.
+//! The parameters of a request: a form in the body (RFC 6749, appendix B), each parameter once.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -11,8 +9,8 @@ use http_body_util::BodyExt;
 
 use super::error::OAuthError;
 use crate::admission::RequestPermit;
-use crate::domain::Client;
 use crate::error::Error;
+use crate::service::{RequestContext, Service};
 
 /// The largest body that is read.
 const MAX_BODY: usize = 64 * 1024;
@@ -23,15 +21,13 @@ const MAX_PARAMETERS: usize = 64;
 /// The parameters that may be repeated (RFC 8707, RFC 8693).
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
-/// Parameters that must never stand in a URI, where logs and caches see them.
+/// Parameters that must not be in a URI, where logs and caches see them.
 const NEVER_IN_URI: [&str; 4] = ["client_id", "client_secret", "client_assertion", "token"];
 
-/// The parameters of a form with the headers of its request. It has no Debug: secrets
-/// are in it.
+/// The parameters of a form with the headers of its request. It has no `Debug`, since it holds
+/// secrets.
 pub(super) struct Form {
     pub(super) headers: HeaderMap,
-    /// The address that the request came from: the server puts it there.
-    pub(super) source: Option<IpAddr>,
     permit: Option<Arc<RequestPermit>>,
     parameters: Vec<(String, String)>,
 }
@@ -49,11 +45,9 @@ impl Form {
         values.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// The client proved who it is: its source is known.
-    pub(super) fn identified(&self, client: &Arc<Client>) {
-        if let Some(permit) = &self.permit {
-            permit.identified(client);
-        }
+    /// What is known of the request besides its parameters.
+    pub(super) fn context(&self, service: &Service) -> RequestContext<'_> {
+        RequestContext::new(self.permit.as_deref(), service.now())
     }
 
     /// The value of a parameter that must be there.
@@ -74,8 +68,7 @@ impl<S: Sync> FromRequest<S> for Form {
         let permit = parts.extensions.get::<Arc<RequestPermit>>().cloned();
         let body = read(body, permit.as_deref()).await?;
         let parameters = parameters(&body)?;
-        let source = permit.as_ref().map(|permit| permit.address());
-        Ok(Self { headers: parts.headers, source, permit, parameters })
+        Ok(Self { headers: parts.headers, permit, parameters })
     }
 }
 
@@ -131,7 +124,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), OAuthError> {
     if codings.all(|value| value.to_str().is_ok_and(|list| list.split(',').all(is_plain))) {
         return Ok(());
     }
-    // RFC 9110, section 15.5.16: this header tells it from a wrong Content-Type.
+    // RFC 9110, section 15.5.16: this header distinguishes it from a wrong Content-Type.
     Err(OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
         .describe("a form must be sent without a Content-Encoding")
         .accept_encoding("identity"))
@@ -146,7 +139,7 @@ async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>,
         if bytes.len() + data.len() > MAX_BODY {
             return Err(Error::RequestTooLarge { max_bytes: MAX_BODY, form: "" }.into());
         }
-        // Once as it came, and once as parameters.
+        // Once as it was received, and once as parameters.
         permit.map_or(Ok(0), |permit| permit.take(2 * data.len()))?;
         bytes.extend_from_slice(&data);
     }
@@ -158,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_bounded_and_stand_once() {
+    fn parameters_are_bounded_and_unique() {
         let each = |count: usize| {
             let each: Vec<_> = (0..count).map(|n| format!("p{n}=v")).collect();
             each.join("&")

@@ -46,9 +46,10 @@ pub(super) async fn introspect(
     State(service): State<Arc<Service>>,
     form: Form,
 ) -> Result<Response, OAuthError> {
-    let caller = client_auth::caller(&form, &service).await?;
+    let credential = client_auth::caller(&form)?;
+    let caller = service.auth.caller(&form.context(&service), credential).await?;
     let token = Secret::new(form.required("token")?);
-    let info = service.introspect(&caller, &token).await?;
+    let info = service.tokens.introspect(&caller, &token).await?;
     let body = Introspection { active: info.is_some(), token: info.map(TokenMembers::from) };
     Ok(json(StatusCode::OK, "no-store", &body))
 }

@@ -1,5 +1,5 @@
-//! The HTTP face: OAuth 2.0 as clients in every language speak it. Thin adapters, like
-//! the gRPC face, over the same methods of the service.
+//! The HTTP face: OAuth 2.0 as clients in every language speak it. Thin adapters, like the gRPC face,
+//! over the same methods of the service.
 
 mod client_auth;
 mod discovery;
@@ -57,7 +57,7 @@ pub fn router(service: Arc<Service>, timeout: Duration) -> Router {
         .with_state(service)
 }
 
-/// Only the methods given; others are told so in JSON.
+/// Only the methods given; others are refused in JSON.
 fn only(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
     methods.fallback(async || {
         OAuthError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request")
@@ -74,8 +74,8 @@ async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
-/// Refuses a request for which there is no memory, or that names no host; answers the others in
-/// time.
+/// Refuses a request for which there is no memory, or that names no host. Answers the others within
+/// the timeout.
 async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
     if let Some(permit) = request.extensions().get::<Arc<RequestPermit>>()
         && let Err(error) = permit.require()
@@ -97,8 +97,8 @@ async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) 
         .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response())
 }
 
-/// Whether the request has the one `Host` that HTTP/1.1 wants (RFC 9112, section 3.2). HTTP/2
-/// has `:authority`, and HTTP/1.0 nothing.
+/// Whether the request has the one `Host` that HTTP/1.1 requires (RFC 9112, section 3.2). HTTP/2 has
+/// `:authority`, and HTTP/1.0 neither.
 pub fn names_one_host<B>(request: &axum::http::Request<B>) -> bool {
     if request.version() != Version::HTTP_11 {
         return true;
@@ -109,7 +109,7 @@ pub fn names_one_host<B>(request: &axum::http::Request<B>) -> bool {
         || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
 }
 
-/// What every answer carries: it is what its content type says, and belongs in no frame.
+/// Adds the header of every answer: the body is what its content type says.
 async fn guard(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

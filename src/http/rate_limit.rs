@@ -20,29 +20,29 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// Says so.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    /// Sets the headers of a limit that is reached.
+    pub(super) fn set(&self, headers: &mut HeaderMap) {
         let name = self.policy;
         set(headers, POLICY, policy(name, self.limit, self.window));
         set(headers, LIMIT, format!("\"{name}\";r=0;t={}", whole_seconds(self.retry_after)));
     }
 }
 
-/// Says how limits stand, the innermost first; nothing where there are none.
-pub(super) fn tell(headers: &mut HeaderMap, limits: &[LimitStatus]) {
+/// Sets the headers for the state of limits, the innermost first; none if there are no limits.
+pub(super) fn set_status(headers: &mut HeaderMap, limits: &[LimitStatus]) {
     if limits.is_empty() {
         return;
     }
-    let each = |tell: &dyn Fn(&str, &LimitStatus) -> String| {
-        let items: Vec<_> = limits.iter().map(|limit| tell(limit.level.as_str(), limit)).collect();
+    let each = |item: &dyn Fn(&str, &LimitStatus) -> String| {
+        let items: Vec<_> = limits.iter().map(|limit| item(limit.level.as_str(), limit)).collect();
         items.join(", ")
     };
     let policies = each(&|name, limit| policy(name, limit.limit, limit.window));
-    let standings = each(&|name, limit| {
+    let states = each(&|name, limit| {
         format!("\"{name}\";r={};t={}", limit.remaining, whole_seconds(limit.reset))
     });
     set(headers, POLICY, policies);
-    set(headers, LIMIT, standings);
+    set(headers, LIMIT, states);
 }
 
 fn policy(name: &str, limit: u64, window: Duration) -> String {

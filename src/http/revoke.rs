@@ -21,8 +21,9 @@ pub(super) async fn revoke(
     State(service): State<Arc<Service>>,
     form: Form,
 ) -> Result<Response, OAuthError> {
-    let caller = client_auth::caller(&form, &service).await?;
+    let credential = client_auth::caller(&form)?;
+    let caller = service.auth.caller(&form.context(&service), credential).await?;
     let token = Secret::new(form.required("token")?);
-    service.revoke(&caller, &token).await?;
+    service.tokens.revoke(&caller, &token).await?;
     Ok(answer(StatusCode::OK, "no-store", &json!({})))
 }

@@ -7,12 +7,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::client_auth::Presented;
 use super::error::OAuthError;
 use super::form::Form;
-use super::{json, rate_limit};
+use super::{client_auth, json, rate_limit};
 use crate::domain::{Audience, Fault, GrantRequest, ScopeSet};
-use crate::service::Service;
+use crate::service::{GrantType, Service, TokenRequest};
 
 /// A successful answer (RFC 6749, section 5.1): every member is always there.
 #[derive(Serialize)]
@@ -34,9 +33,10 @@ pub(super) async fn token(
                 .describe("the only grant_type here is client_credentials"));
         }
     }
-    let presented = Presented::in_form(&form)?;
-    let client = presented.authenticate(&service, &form).await?;
-    let token = service.issue_to(&client, wanted(&form)?, form.source).await?;
+    let credential = client_auth::client(&form)?;
+    let grant = GrantType::ClientCredentials(wanted(&form)?);
+    let context = form.context(&service);
+    let token = service.tokens.issue(&context, TokenRequest { credential, grant }).await?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
         token_type: "Bearer",
@@ -44,7 +44,7 @@ pub(super) async fn token(
         scope: token.scopes.to_string(),
     };
     let mut response = json(StatusCode::OK, "no-store", &body);
-    rate_limit::tell(response.headers_mut(), &token.limits);
+    rate_limit::set_status(response.headers_mut(), &token.limits);
     Ok(response)
 }
 

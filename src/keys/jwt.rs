@@ -93,14 +93,6 @@ impl Audiences {
         }
     }
 
-    /// As a list of one's own.
-    pub fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(audience) => vec![audience],
-            Self::Many(audiences) => audiences,
-        }
-    }
-
     /// As a list.
     pub fn as_slice(&self) -> &[String] {
         match self {

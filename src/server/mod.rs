@@ -1,5 +1,5 @@
-//! The composition root: opens what the configuration names, puts the faces over one
-//! service, listens, and stops in order.
+//! The composition root of the process: opens what the configuration names, builds the faces over
+//! one service, listens, and stops in order.
 
 mod connections;
 mod descriptors;
@@ -49,15 +49,16 @@ const KEY_REFRESH: Duration = Duration::from_secs(30);
 /// How often readiness is asked for the gRPC health service.
 const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
-/// How often names are looked for that a version before has written, and folded.
+/// How often names that an earlier version wrote are folded.
 const FOLD: Duration = Duration::from_secs(10);
-/// How often revocations of what has ended by itself are forgotten.
+/// How often revocations of tokens that have ended are deleted.
 const PURGE: Duration = Duration::from_mins(10);
-/// How often the use of credentials is written, and what limits count on SQLite: a crash loses
-/// this much and what a write takes, 5 s at most.
+/// How often the use of credentials is written, and the counters of limits on SQLite: a crash loses
+/// this much and the duration of a write, 5 s at most.
 const USAGE: Duration = Duration::from_secs(2);
-/// How often limits that say nothing any more are forgotten.
+/// How often limits that no longer refuse anything are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
+
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -101,12 +102,12 @@ pub enum StartError {
     Listen {
         /// Which one.
         address: SocketAddr,
-        /// The setting it comes from.
+        /// The setting that has it.
         setting: &'static str,
         /// Why.
         error: io::Error,
     },
-    /// A fault of ours.
+    /// A fault in Keyward.
     #[error("{0}")]
     Internal(String),
 }
@@ -202,10 +203,10 @@ impl Server {
         let redis = replicas::connect(config).await?;
         let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
         let service = Arc::new(service);
-        Box::pin(service.follow_signing_algorithm())
+        Box::pin(service.signing.follow_algorithm())
             .await
             .map_err(|error| unusable(config, error, StartError::SigningKeys))?;
-        let first_credential = Box::pin(service.bootstrap_if_new())
+        let first_credential = Box::pin(service.admin.bootstrap_if_new())
             .await
             .map_err(|error| unusable(config, error, StartError::Internal))?;
 
@@ -277,14 +278,14 @@ impl Server {
         self.tasks.spawn(accept);
     }
 
-    /// What is done again and again beside the requests.
+    /// Starts the work beside the requests.
     fn keep_up(&self) {
-        self.every(KEY_REFRESH, |service| async move { service.refresh_signing_keys().await });
-        self.every(USAGE, |service| async move { service.write_usage().await });
-        self.every(USAGE, |service| async move { service.write_refusals().await });
-        self.every(USAGE, |service| async move { service.save_limits().await });
-        self.every(FOLD, |service| async move { service.fold_names().await.map(drop) });
-        self.every(PURGE, |service| async move { service.purge_revocations().await });
+        self.every(KEY_REFRESH, |service| async move { service.signing.refresh().await });
+        self.every(USAGE, |service| async move { service.usage.write().await });
+        self.every(USAGE, |service| async move { service.refusals.write().await });
+        self.every(USAGE, |service| async move { service.limits.save().await });
+        self.every(FOLD, |service| async move { service.admin.fold_names().await.map(drop) });
+        self.every(PURGE, |service| async move { service.feeds.purge().await });
         self.every(SWEEP, |service| async move {
             service.sweep();
             Ok(())
@@ -305,10 +306,10 @@ impl Server {
         self.tasks.spawn(async move {
             while !drain.is_cancelled() {
                 let is_ready = service.readiness().await.is_ready();
-                // Under the lock of the channel: draining has the last word.
-                health.send_if_modified(|said| {
-                    let changes = *said != is_ready && !drain.is_cancelled();
-                    *said ^= changes;
+                // Under the lock of the channel, so that draining cannot be overwritten.
+                health.send_if_modified(|shown| {
+                    let changes = *shown != is_ready && !drain.is_cancelled();
+                    *shown ^= changes;
                     changes
                 });
                 drain.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
@@ -316,7 +317,7 @@ impl Server {
         });
     }
 
-    /// Does something over and over until the server stops; a fault is logged.
+    /// Repeats some work until the server stops; a fault is logged.
     fn every<W, F>(&self, pause: Duration, work: W)
     where
         W: Fn(Arc<Service>) -> F + Send + 'static,
@@ -346,8 +347,8 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|error| StartError::Internal(error.to_string()))
 }
 
-/// The master key. The default file is made at the first start only: where there is
-/// something sealed already, a new key would be of no use.
+/// The master key. The default file is created at the first start only: a new key could not open
+/// what is sealed already.
 async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartError> {
     let refused = |fault: Fault| StartError::MasterKey(fault.0);
     match &config.master_key {
@@ -375,7 +376,7 @@ async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
     keys.map(|keys| !keys.is_empty()).map_err(|error| StartError::SigningKeys(cause(error)))
 }
 
-/// Why a start failed: a database that cannot be read or written is named.
+/// Why a start failed. A database that cannot be read or written is named.
 fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) -> StartError {
     match error {
         Error::Unavailable(cause) => StartError::Database {
@@ -386,7 +387,7 @@ fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) 
     }
 }
 
-/// The whole story, for an operator: the error's text alone is for callers.
+/// The cause, for an operator: the text of the error is for callers.
 fn cause(error: Error) -> String {
     match error {
         Error::Internal(cause) | Error::Unavailable(cause) => cause.to_string(),

@@ -44,7 +44,7 @@ async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>
     (status, readiness.to_string()).into_response()
 }
 
-/// HTTP/1.1 wants a `Host` here too.
+/// Refuses an HTTP/1.1 request without a `Host`, as the HTTP face does.
 async fn refuse_hostless(request: Request, next: Next) -> Response {
     if names_one_host(&request) {
         return next.run(request).await;
@@ -55,8 +55,8 @@ async fn refuse_hostless(request: Request, next: Next) -> Response {
 async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let live = service.revocations();
-    metrics.look_at_revocations(live.staleness(), live.index().len(), service.watching());
-    for (what, kept) in service.remembered() {
+    metrics.look_at_revocations(live.staleness(), live.index().len(), service.feeds.watching());
+    for (what, kept) in service.cached() {
         metrics.look_at_memory(what, kept);
     }
     match metrics.encode() {

@@ -1,5 +1,5 @@
-//! Replicas: how many there are, as they tell each other through Redis; and that SQLite has
-//! no more than one.
+//! Replicas: how many there are, which they announce to each other through Redis, and that a SQLite
+//! database has only one.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::limiter::Limiter;
 use crate::redis::{Redis, Script, Trouble};
 use crate::secrets::random;
 
-/// How often a replica says that it is there.
+/// How often a replica announces itself.
 const PRESENT: Duration = Duration::from_secs(2);
-/// How long one counts that has said nothing since, in milliseconds.
+/// How long a replica counts after its last announcement, in milliseconds.
 const ABSENT: u64 = 10_000;
 
-/// KEYS: those who are there. ARGV: who says so, and after how long one has left.
+/// KEYS: the replicas. ARGV: the name of this one, and how long an announcement counts.
 const ANNOUNCE: &str = "\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -29,13 +29,13 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
-/// The link to Redis, if there is to be one: a Redis that does not answer is waited for
-/// beside the requests, one that is not fit is no Redis.
+/// The link to Redis, if one is configured. The server starts without a Redis that does not answer,
+/// and refuses to start with one that cannot be used.
 pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError> {
     let Some(url) = &config.redis.url else {
         tracing::info!(
             "no Redis is configured (redis.url): limits are counted by this server alone, and \
-             other replicas hear of revocations by asking the database"
+             other replicas read revocations from the database"
         );
         return Ok(None);
     };
@@ -50,8 +50,8 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError
     Ok(Some(redis))
 }
 
-/// Says that this replica is there, and tells the limiter how many there are: while Redis is
-/// away, each counts its share of the limits.
+/// Announces this replica, and sets how many there are in the limiter: while Redis is away, each
+/// replica counts its share of the limits.
 pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationToken) {
     let script = Script::new(ANNOUNCE);
     let keys = [redis.key("replicas", "present")];
@@ -61,15 +61,16 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
     let mut announcing = Repeated::default();
     loop {
         let announced = redis.run::<usize>(&script, &keys, &args).await.map(|count| {
-            // A Redis that comes back empty knows of one only, until all have been there.
+            // A Redis that is empty after a restart knows only one, until all have announced
+            // themselves.
             limiter.set_replicas(count.max(before));
             before = count.max(1);
         });
         announcing.note(
             &announced,
-            "Redis is not told that this server is there: while Redis is away, it may count a \
+            "this server cannot announce itself in Redis: while Redis is away, it may count a \
              wrong share of the limits",
-            "Redis is told again that this server is there",
+            "this server announces itself in Redis again",
         );
         if stop.run_until_cancelled(sleep(PRESENT)).await.is_none() {
             return;
@@ -83,7 +84,7 @@ fn name() -> Result<String> {
     Ok(name)
 }
 
-/// Takes a SQLite file for this server alone, for as long as what it returns is kept.
+/// Locks a SQLite file for this server, for as long as the returned file is kept.
 pub(super) fn take_alone(database: &Path) -> Result<File, StartError> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");

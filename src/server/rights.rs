@@ -1,12 +1,12 @@
-//! Whether our user may do in Redis what is done there: tried once, before anybody relies on
-//! it. Rights that are taken away later are noticed by whoever lacks them.
+//! Whether our user of Redis may run all commands that we need: tried once at the start. A right that
+//! is taken away later is noticed by the code that needs it.
 
 use super::StartError;
 use crate::error::Error;
 use crate::redis::{Redis, Script, Trouble};
 
-/// Tries all commands, and writes nothing that stays. KEYS: two that nobody uses. ARGV: a
-/// channel that nobody hears. Answers those commands that are refused.
+/// Tries all commands, and leaves nothing behind. KEYS: two keys that are not used otherwise. ARGV:
+/// a channel without subscribers. Returns the commands that are refused.
 const TRY: &str = "\
 local missing = {}
 local function try(...)
@@ -48,9 +48,9 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
     let keys = ["{tried}:one", "{tried}:other"].map(|key| redis.key("rights", key));
     let channel = redis.key("rights", "tried");
     let missing = redis.run::<Vec<String>>(&Script::new(TRY), &keys, &[&channel]).await;
-    let heard = redis.try_to_hear(&channel).await;
+    let subscribed = redis.try_to_hear(&channel).await;
     if !redis.is_up() {
-        // It went away meanwhile, and is waited for.
+        // It went away meanwhile; the server waits for it.
         return Ok(());
     }
     let refused = |what: String| {
@@ -58,7 +58,7 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
             "its user may not do what is needed ({what}): deploy/keyward.toml names the rights"
         )))
     };
-    match (missing, heard) {
+    match (missing, subscribed) {
         (Ok(missing), _) if !missing.is_empty() => refused(missing.join(", ")),
         (Err(Error::Internal(cause) | Error::Unavailable(cause)), _) => refused(cause.to_string()),
         (_, Err(Trouble::Unfit(why))) => refused(why),

@@ -42,13 +42,13 @@ impl Server {
             tracing::warn!("some requests did not end in time and were cut");
         }
         self.service.incidents().finish();
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_usage()).await, Ok(Ok(()))) {
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.usage.write()).await, Ok(Ok(()))) {
             tracing::warn!("the last seconds' use of credentials was not written");
         }
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.save_limits()).await, Ok(Ok(()))) {
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.limits.save()).await, Ok(Ok(()))) {
             tracing::warn!("what limits counted in the last seconds was not saved");
         }
-        if !matches!(timeout(CLOSE_TIMEOUT, self.service.write_all_refusals()).await, Ok(Ok(()))) {
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.refusals.write_all()).await, Ok(Ok(()))) {
             tracing::warn!("the last counts of refused attempts were not written");
         }
         if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {

@@ -1,15 +1,16 @@
-//! The question that services ask about every request: may this be done? One path for
-//! tokens and keys: whose it is, whether it is enough, whether it is too much.
+//! The question that services ask about every request: is it allowed? Tokens and API keys take one
+//! path: whose is it, has it the scopes, is it within the limits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::believed::Believed;
-use super::limiting::Act;
-use super::tokens::Token;
-use super::{Caller, Service};
+use super::auth::{Auth, Caller, TokenState, VerifiedToken};
+use super::clients::ClientCache;
+use super::limits::{Act, RateLimits};
+use super::usage::UsageCounter;
+use crate::clock::Clock;
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
     LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, most_items,
@@ -17,36 +18,47 @@ use crate::domain::{
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
 
-/// How long an answer may be used that nothing was counted for: so much later is a
-/// revocation heeded by those who do.
+/// How long an answer may be used if nothing was counted for it: callers that cache answers apply
+/// a revocation so much later.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// How long one may be used that no change will turn.
+/// The same for an answer that no change can reverse.
 const FINAL_AGE: Duration = Duration::from_mins(1);
 
-/// Somebody whose token or key is good.
+/// The holder of a token or key that is accepted.
 struct Known {
     client: Arc<Client>,
     principal: Principal,
-    /// What it proved itself with, unless that was a key.
-    token: Option<Arc<Believed>>,
+    /// The token; `None` for a key.
+    token: Option<Arc<VerifiedToken>>,
 }
 
-impl Service {
+/// Answers whether requests are allowed.
+#[derive(Debug)]
+pub struct AccessChecks {
+    pub(super) clock: Clock,
+    pub(super) auth: Arc<Auth>,
+    pub(super) clients: Arc<ClientCache>,
+    pub(super) limits: Arc<RateLimits>,
+    pub(super) usage: Arc<UsageCounter>,
+}
+
+impl AccessChecks {
     /// Whether a token or key allows a request; counts the request, unless the question is
     /// only a peek.
-    pub async fn check_access(
+    pub async fn check(
         &self,
         caller: &Caller,
         token: &Secret,
         question: &AccessQuestion,
     ) -> Result<Access> {
         caller.require_verifier()?;
-        let known = match self.know(caller, token, question).await? {
+        let now = self.clock.now();
+        let known = match self.identify(caller, token, question, now).await? {
             Ok(known) => known,
             Err(refused) => return Ok(refused),
         };
         if !question.peek {
-            self.used(&known.client, UseKind::Check, question.source);
+            self.usage.count(&known.client, UseKind::Check, now, question.source);
         }
         let tenant = &known.client.tenant;
         if !known.is_for(question.audience.as_ref().unwrap_or(&tenant.settings.default_audience)) {
@@ -63,7 +75,7 @@ impl Service {
                         return Ok(Access { detail: fault.to_string(), ..answer });
                     }
                 };
-                let rules = self.endpoints(tenant).await?;
+                let rules = self.clients.endpoints(tenant).await?;
                 let Some(rule) = rules.find(method, &path) else {
                     return Ok(known.answer(Outcome::UnknownEndpoint));
                 };
@@ -92,11 +104,11 @@ impl Service {
         let tenant = &known.client.tenant;
         let asked = if question.peek {
             let counted = [Counted::Requests, Counted::Tokens];
-            self.ask_limits(Act::Peek, tenant, limits, &counted).await
+            self.limits.ask(Act::Peek, tenant, limits, &counted).await
         } else {
-            self.ask_limits(Act::Count, tenant, limits, &[Counted::Requests]).await
+            self.limits.ask(Act::Count, tenant, limits, &[Counted::Requests]).await
         };
-        // A limit of tokens does not stand in the way of a request.
+        // A limit of tokens refuses no request.
         let refusing = asked
             .limits
             .iter()
@@ -106,7 +118,7 @@ impl Service {
         let outcome = if retry_after.is_some() { Outcome::RateLimited } else { Outcome::Allowed };
         let counts = asked.limits.iter().any(|limit| limit.counted == Counted::Requests);
         let max_age =
-            if counts || question.peek { Duration::ZERO } else { known.max_age(self.now()) };
+            if counts || question.peek { Duration::ZERO } else { known.max_age(self.clock.now()) };
         Ok(Access {
             limits: asked.limits,
             most_items,
@@ -116,22 +128,23 @@ impl Service {
         })
     }
 
-    /// Whose token or key it is; or what is answered where that is not certain.
-    async fn know(
+    /// The holder of a token or key, or the answer if there is none.
+    async fn identify(
         &self,
         caller: &Caller,
         token: &Secret,
         question: &AccessQuestion,
+        now: Timestamp,
     ) -> Result<Result<Known, Access>> {
-        if self.prefixes.looks_like_api_key(token.expose()) {
-            return match self.authenticate_key(caller, token, question.source).await {
+        if self.auth.is_api_key(token) {
+            return match self.auth.key(caller, token, question.source, now).await {
                 Ok(client) => Ok(Ok(Known::by_key(client))),
                 Err(Error::InvalidClient) => Ok(Err(unknown(Outcome::InvalidToken, MAX_AGE))),
                 Err(Error::RateLimited { retry_after, .. }) => Ok(Err(Access {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::TooManyFailures, Duration::ZERO)
                 })),
-                // One source's keys must not spoil the answers to others of the same batch.
+                // The keys of one source must not fail the other answers of a batch.
                 Err(Error::Overloaded { retry_after, .. }) => Ok(Err(Access {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::Overloaded, Duration::ZERO)
@@ -139,11 +152,11 @@ impl Service {
                 Err(error) => Err(error),
             };
         }
-        Ok(match self.token(token.expose()).await? {
-            Token::Live(believed, client) => Ok(Known::by_token(believed, client)),
-            Token::Expired => Err(unknown(Outcome::Expired, FINAL_AGE)),
-            Token::Revoked => Err(unknown(Outcome::Revoked, FINAL_AGE)),
-            Token::Invalid => Err(unknown(Outcome::InvalidToken, MAX_AGE)),
+        Ok(match self.auth.tokens().state(token.expose(), now).await? {
+            TokenState::Live(token, client) => Ok(Known::by_token(token, client)),
+            TokenState::Expired => Err(unknown(Outcome::Expired, FINAL_AGE)),
+            TokenState::Revoked => Err(unknown(Outcome::Revoked, FINAL_AGE)),
+            TokenState::Invalid => Err(unknown(Outcome::InvalidToken, MAX_AGE)),
         })
     }
 }
@@ -160,7 +173,7 @@ impl Known {
         Self { client, principal, token: None }
     }
 
-    fn by_token(token: Arc<Believed>, client: Arc<Client>) -> Self {
+    fn by_token(token: Arc<VerifiedToken>, client: Arc<Client>) -> Self {
         let principal = Principal {
             credential: client.name.clone(),
             roles: token.roles.clone(),
@@ -171,7 +184,7 @@ impl Known {
         Self { client, principal, token: Some(token) }
     }
 
-    /// Whether the token is for this audience. A key is for all that its tokens could be for.
+    /// Whether the token is for this audience. A key is for every audience of its tokens.
     fn is_for(&self, audience: &Audience) -> bool {
         match &self.token {
             Some(token) => token.claims.aud.as_slice().iter().any(|one| one == audience.as_str()),
@@ -179,7 +192,7 @@ impl Known {
         }
     }
 
-    /// The limits of a rule: of one application at a time.
+    /// The limits of a rule, which each application has for itself.
     fn limits_of(&self, rule: &Endpoint) -> Option<LimitsOf> {
         rule.limits.map(|limits| {
             let name = format!("{} {} of {}", rule.method, rule.path, self.client.subject);
@@ -196,7 +209,7 @@ impl Known {
         }
     }
 
-    /// How long it may be used that this is allowed: not beyond the end of the token.
+    /// How long this answer may be used: not beyond the end of the token.
     fn max_age(&self, now: Timestamp) -> Duration {
         let left = self.principal.expires_at.map(|end| end.timestamp().duration_since(now));
         left.map_or(MAX_AGE, |left: SignedDuration| left.unsigned_abs().min(MAX_AGE))

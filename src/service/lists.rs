@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Service;
 use crate::domain::{Page, PageRequest};
 use crate::error::{Error, Result};
-use crate::secrets::PageTokens;
+use crate::secrets::{MasterKey, PageTokens};
 
-/// What part of a list a caller wants.
+/// The part of a list that a caller asks for.
 #[derive(Clone, Debug, Default)]
 pub struct ListRequest {
-    /// Most items; 0 is the default.
+    /// The largest number of items; 0 is the default.
     pub page_size: i32,
-    /// The `next_page_token` of the page before; empty for the first.
+    /// The `next_page_token` of the previous page; empty for the first.
     pub page_token: String,
 }
 
@@ -35,7 +34,7 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// The token of the part behind the first `count` items; empty where there is none.
+    /// The token of the part after the first `count` items; empty if there is none.
     pub fn token_after(&self, count: usize) -> String {
         let key = count.checked_sub(1).and_then(|last| self.keys.get(last));
         let is_end = count >= self.keys.len() && !self.more;
@@ -43,10 +42,19 @@ impl Rest {
     }
 }
 
-impl Service {
-    /// The page wanted of the list that `call` names.
-    pub(super) fn page_request(&self, call: &str, request: &ListRequest) -> Result<PageRequest> {
-        let after = self.page_tokens.open(call, &request.page_token)?;
+/// Opens and seals the tokens of lists.
+#[derive(Clone, Debug)]
+pub(super) struct Pages(Arc<PageTokens>);
+
+impl Pages {
+    /// Tokens that are sealed with a key derived from the master key.
+    pub(super) fn new(master: &MasterKey) -> Result<Self> {
+        Ok(Self(Arc::new(PageTokens::new(master)?)))
+    }
+
+    /// The page that is asked for of the list that `call` names.
+    pub(super) fn request(&self, call: &str, request: &ListRequest) -> Result<PageRequest> {
+        let after = self.0.open(call, &request.page_token)?;
         PageRequest::new(request.page_size, after)
             .ok_or_else(|| Error::invalid("page_size", "must not be negative"))
     }
@@ -54,7 +62,7 @@ impl Service {
     /// A page as its caller gets it.
     pub(super) fn list<T>(&self, call: &str, page: Page<T>) -> List<T> {
         let Page { items, keys, more } = page;
-        let tokens = Arc::clone(&self.page_tokens);
+        let tokens = Arc::clone(&self.0);
         List { items, rest: Rest { call: call.to_owned(), tokens, keys, more } }
     }
 }

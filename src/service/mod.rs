@@ -1,78 +1,65 @@
-//! The use cases: the only business logic, the same for gRPC and HTTP. Nothing here
-//! knows either of them; arguments and answers are domain values.
+//! The use cases: the only business logic, the same for gRPC and HTTP. Nothing here knows a wire;
+//! arguments and answers are domain values.
+//!
+//! Each area owns its state. Imports go one way, from right to left:
+//!
+//! ```text
+//! context, lists, clients, signing, limits, usage <- auth <- audit <- tokens | access | admin | feeds
+//! ```
+//!
+//! This file is the composition root: it builds the areas, and no area imports it.
 
 mod access;
-mod applications;
-mod attempts;
+mod admin;
 mod audit;
-mod believed;
-mod bootstrap;
-mod callers;
+mod auth;
 mod clients;
-mod credentials;
-mod declaration;
-mod endpoints;
-mod failures;
-mod folding;
-mod grants;
-mod history;
-mod limiting;
+mod context;
+mod feeds;
+mod limits;
 mod lists;
-mod places;
-mod policies;
-mod profiles;
-mod proofs;
 mod readiness;
-mod refusals;
-mod revocations;
-mod roles;
-mod scopes;
-mod secrets;
-mod signing_keys;
-mod single_flight;
-mod snapshots;
-mod tenants;
+mod signing;
 mod tokens;
-mod updates;
 mod usage;
-mod users;
-mod watching;
 
-use std::net::IpAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-pub use applications::{NewApplication, Ownership};
-pub use bootstrap::FirstCredential;
-pub use callers::Caller;
-pub use clients::Proof;
-pub use credentials::{NewCredential, WithSecret};
-pub use declaration::Declared;
-pub use limiting::ExceededLabels;
+pub use access::AccessChecks;
+pub use admin::{
+    Admin, Applied, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
+    NewCredential, Ownership, Revoked, Shown, Violation, WithSecret,
+};
+pub use audit::RefusalWriter;
+pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
+pub use context::RequestContext;
+pub use feeds::{Feeds, JwksWatch, News, RevocationList, RevocationWatch};
+pub use limits::{ExceededLabels, RateLimits};
 pub use lists::{List, ListRequest};
-pub use policies::Violation;
-pub use profiles::{Applied, AppliedChange};
 pub use readiness::{Condition, Readiness};
-pub use revocations::{RevocationList, Revoked};
-pub use tokens::{IssuedToken, TokenInfo};
-pub use updates::Shown;
-pub use usage::Days;
-pub use users::DeletedUser;
-pub use watching::{JwksWatch, News, RevocationWatch};
+pub use signing::Signing;
+pub use tokens::{GrantType, IssuedToken, TokenInfo, TokenRequest, Tokens};
+pub use usage::UsageCounter;
 
-use crate::clock::{Clock, SteadyTime};
-use crate::domain::{Moment, Record};
-use crate::error::{Error, Result};
-use crate::incidents::{Incident, IncidentKind, Incidents};
-use crate::keys::{KeyRing, SigningAlgorithm};
+use audit::TenantSessions;
+use auth::{LockOuts, SecretCache, SecretVerifier, Throttle, TokenVerifier};
+use clients::ClientCache;
+use lists::Pages;
+use readiness::{Probe, Writable};
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::incidents::Incidents;
+use crate::keys::SigningAlgorithm;
 use crate::limiter::{Limiter, Rate};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
-use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Queue, Sealer};
+use crate::secrets::{Hasher, MasterKey, Prefixes, Queue, Sealer};
 use crate::store::Store;
 
 /// What a service is made of.
@@ -86,98 +73,136 @@ pub struct Parts {
     pub clock: Clock,
     /// The `iss` of tokens.
     pub issuer: String,
-    /// How tokens are signed.
+    /// The algorithm of new signing keys.
     pub signing_algorithm: SigningAlgorithm,
-    /// What secrets begin with.
+    /// The prefixes of secrets.
     pub prefixes: Prefixes,
-    /// How hashes wait for their turn.
+    /// The bounds of the queue of hashes.
     pub hash_queue: Queue,
-    /// How the list of revocations is kept up.
+    /// How the list of revocations is kept up to date.
     pub revocations: revocation::Options,
-    /// What connects replicas.
+    /// The link to other replicas.
     pub redis: Option<Redis>,
-    /// What counts requests, tokens and wrong secrets.
+    /// Counts requests, tokens and wrong secrets.
     pub limiter: Limiter,
-    /// How many wrong secrets of one client may come from one source; `None`: any number.
+    /// How many wrong secrets of one client may come from one source; `None`: no limit.
     pub failure_budget: Option<Rate>,
-    /// How many of all clients may come from one source; `None`: any number.
+    /// How many wrong secrets of all clients may come from one source; `None`: no limit.
     pub source_failure_budget: Option<Rate>,
-    /// How long admin credentials work that Keyward makes itself; `None`: without end.
+    /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub admin_lifetime: Option<Duration>,
 }
 
-/// Keyward's use cases.
+/// Keyward's use cases, by area.
 #[derive(Debug)]
 pub struct Service {
-    store: Store,
-    clock: Clock,
+    /// Who calls.
+    pub auth: Arc<Auth>,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Whether requests are allowed.
+    pub access: AccessChecks,
+    /// Management.
+    pub admin: Admin,
+    /// What services read that verify tokens themselves.
+    pub feeds: Feeds,
+    /// The keys that sign tokens.
+    pub signing: Arc<Signing>,
+    /// The limits of requests and tokens.
+    pub limits: Arc<RateLimits>,
+    /// The use of credentials.
+    pub usage: Arc<UsageCounter>,
+    /// Refused attempts, on their way to the audit log.
+    pub refusals: Arc<RefusalWriter>,
     issuer: String,
-    signing_algorithm: SigningAlgorithm,
-    prefixes: Prefixes,
-    hasher: Hasher,
-    sealer: Sealer,
-    page_tokens: Arc<PageTokens>,
-    usage: usage::Usage,
-    refusals: refusals::Refusals,
+    clock: Clock,
     revocations: Arc<Live>,
-    /// What is forgotten for good is forgotten by this.
-    steady: SteadyTime,
-    snapshots: Arc<snapshots::Snapshots>,
-    proofs: proofs::Proofs,
-    believed: believed::BelievedTokens,
-    watchers: watching::Watchers,
-    limiter: Limiter,
-    /// Held by the one that saves what limits have counted: an older state replaces no newer one.
-    saving_limits: tokio::sync::Mutex<()>,
-    redis: Option<Redis>,
-    writable: readiness::Writable,
-    failures: failures::Failures,
-    exceeded: Family<ExceededLabels, Counter>,
-    admin_lifetime: Option<Duration>,
+    clients: Arc<ClientCache>,
+    hasher: Arc<Hasher>,
     incidents: Arc<Incidents>,
-    /// Replaced whole when keys change; never held across an await.
-    keys: RwLock<Arc<KeyRing>>,
+    probe: Probe,
 }
 
 impl Service {
-    /// The service of these parts. Reads what is revoked, and the signing keys, which proves
-    /// the master key; makes the first one if there is none.
+    /// Builds the areas from these parts. Reads what is revoked, and the signing keys, which
+    /// proves the master key; makes the first key if there is none.
     pub async fn new(parts: Parts) -> Result<Self> {
-        let key = &parts.master_key;
-        let live = Live::load(parts.store.clone(), parts.redis.clone(), key, parts.revocations);
-        let live = live.await?;
-        let service = Self {
-            hasher: Hasher::new(&parts.master_key, parts.hash_queue)?,
-            sealer: Sealer::new(&parts.master_key)?,
-            page_tokens: Arc::new(PageTokens::new(&parts.master_key)?),
-            proofs: proofs::Proofs::new(&parts.master_key, parts.redis.clone())?,
-            believed: believed::BelievedTokens::new(),
-            revocations: Arc::new(live),
-            steady: SteadyTime::new(parts.clock.clone()),
-            store: parts.store,
-            failures: failures::Failures::new(parts.failure_budget, parts.hash_queue.longest_wait)
-                .with_budget_of_source(parts.source_failure_budget, parts.clock.clone()),
-            clock: parts.clock,
-            issuer: parts.issuer,
-            signing_algorithm: parts.signing_algorithm,
-            prefixes: parts.prefixes,
-            usage: usage::Usage::default(),
-            refusals: refusals::Refusals::default(),
-            snapshots: Arc::new(snapshots::Snapshots::new(parts.revocations.max_staleness)),
-            watchers: watching::Watchers::default(),
-            limiter: parts.limiter,
-            saving_limits: tokio::sync::Mutex::default(),
-            redis: parts.redis,
-            writable: readiness::Writable::default(),
-            exceeded: Family::default(),
-            admin_lifetime: parts.admin_lifetime,
-            incidents: Arc::default(),
-            keys: RwLock::default(),
-        };
-        service.restore_limits().await?;
-        service.refresh_signing_keys().await?;
-        service.ensure_signing_key().await?;
-        Ok(service)
+        let sealer = Arc::new(Sealer::new(&parts.master_key)?);
+        let pages = Pages::new(&parts.master_key)?;
+        let shared = Shared::load(&parts, &sealer).await?;
+        let lock_outs = Arc::<LockOuts>::default();
+        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs))?);
+
+        let Shared { clients, hasher, incidents, limits, revocations, signing, usage } = shared;
+        let Parts { store, clock, issuer, prefixes, redis, .. } = parts;
+        let refusals =
+            RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
+        let refusals = Arc::new(refusals);
+        let sessions = Arc::new(TenantSessions {
+            store: store.clone(),
+            clock: clock.clone(),
+            revocations: Arc::clone(&revocations),
+            clients: Arc::clone(&clients),
+            refusals: Arc::clone(&refusals),
+        });
+
+        Ok(Self {
+            tokens: Tokens {
+                issuer: issuer.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+                auth: Arc::clone(&auth),
+                clients: Arc::clone(&clients),
+                limits: Arc::clone(&limits),
+                sessions: Arc::clone(&sessions),
+                signing: Arc::clone(&signing),
+                usage: Arc::clone(&usage),
+            },
+            access: AccessChecks {
+                clock: clock.clone(),
+                auth: Arc::clone(&auth),
+                clients: Arc::clone(&clients),
+                limits: Arc::clone(&limits),
+                usage: Arc::clone(&usage),
+            },
+            admin: Admin {
+                store: store.clone(),
+                clock: clock.clone(),
+                prefixes,
+                hasher: Arc::clone(&hasher),
+                sealer,
+                pages: pages.clone(),
+                sessions,
+                credential_lifetime: parts.admin_lifetime,
+            },
+            feeds: Feeds::new(
+                store.clone(),
+                clock.clone(),
+                Arc::clone(&revocations),
+                Arc::clone(&signing),
+                pages,
+            ),
+            probe: Probe {
+                store,
+                clock: clock.clone(),
+                clients: Arc::clone(&clients),
+                signing: Arc::clone(&signing),
+                revocations: Arc::clone(&revocations),
+                redis,
+                writable: Writable::default(),
+            },
+            auth,
+            signing,
+            limits,
+            usage,
+            refusals,
+            issuer,
+            clock,
+            revocations,
+            clients,
+            hasher,
+            incidents,
+        })
     }
 
     /// The `iss` of tokens: the base of the HTTP endpoints.
@@ -190,20 +215,25 @@ impl Service {
         self.clock.now()
     }
 
-    /// The list of revocations as it is known here.
+    /// The list of revocations as this server knows it.
     pub fn revocations(&self) -> &Arc<Live> {
         &self.revocations
     }
 
-    /// What counts requests, tokens and wrong secrets.
+    /// Counts requests, tokens and wrong secrets.
     pub fn limiter(&self) -> &Limiter {
-        &self.limiter
+        self.limits.limiter()
     }
 
-    /// Forgets limits and budgets that say nothing any more. To be called now and then.
+    /// The state of everything that this server depends on.
+    pub async fn readiness(&self) -> Readiness {
+        self.probe.readiness().await
+    }
+
+    /// Forgets limits and budgets that no longer refuse anything. To be called now and then.
     pub fn sweep(&self) {
-        self.limiter.sweep();
-        self.failures.sweep();
+        self.limits.limiter().sweep();
+        self.auth.sweep();
         self.incidents.sweep(self.now());
     }
 
@@ -212,58 +242,85 @@ impl Service {
         &self.incidents
     }
 
-    /// Tells the log of something that was refused. Whether it is the first of its window.
-    fn note_incident(
-        &self,
-        kind: IncidentKind,
-        client: &str,
-        source: Option<IpAddr>,
-        detail: &str,
-    ) -> bool {
-        self.incidents.note(Incident { kind, client, source, detail }, self.now())
-    }
-
-    /// Counts what goes beyond limits.
+    /// Counts what exceeds limits.
     pub fn exceeded(&self) -> &Family<ExceededLabels, Counter> {
-        &self.exceeded
+        self.limits.exceeded()
     }
 
-    /// Counts the hashes of secrets computed.
+    /// Counts the hashes of secrets.
     pub fn hashes(&self) -> &Counter {
         self.hasher.computed()
     }
 
-    /// How much is remembered, by what it is: clients, secrets that were right, tokens whose
-    /// signature was.
-    pub fn remembered(&self) -> [(&'static str, usize); 3] {
+    /// The sizes of the caches, by name: clients, verified secrets, verified tokens.
+    pub fn cached(&self) -> [(&'static str, usize); 3] {
         [
-            ("clients", self.snapshots.len()),
-            ("secrets", self.proofs.len()),
-            ("tokens", self.believed.len()),
+            ("clients", self.clients.len()),
+            ("secrets", self.auth.cached_secrets()),
+            ("tokens", self.auth.tokens().cached()),
         ]
     }
 }
 
-/// Refuses a change of something that is not as the caller last saw it. An empty etag
-/// is one that the caller does not care about.
-fn check_etag(record: &Record, etag: &str, name: &impl ToString) -> Result<()> {
-    if etag.is_empty() || etag == record.etag() {
-        Ok(())
-    } else {
-        Err(Error::EtagMismatch(name.to_string()))
-    }
+/// What several areas use.
+struct Shared {
+    clients: Arc<ClientCache>,
+    hasher: Arc<Hasher>,
+    incidents: Arc<Incidents>,
+    limits: Arc<RateLimits>,
+    revocations: Arc<Live>,
+    signing: Arc<Signing>,
+    usage: Arc<UsageCounter>,
 }
 
-/// Refuses an end that is over already.
-fn check_expiry(expires_at: Option<Moment>, now: Timestamp, field: &str) -> Result<()> {
-    if expires_at.is_some_and(|end| end <= now) {
-        Err(Error::invalid(field, "must be in the future"))
-    } else {
-        Ok(())
+impl Shared {
+    async fn load(parts: &Parts, sealer: &Arc<Sealer>) -> Result<Self> {
+        let Parts { store, master_key, clock, redis, .. } = parts;
+        let live = Live::load(store.clone(), redis.clone(), master_key, parts.revocations).await?;
+        let (revocations, incidents) = (Arc::new(live), Arc::<Incidents>::default());
+        let max_age = parts.revocations.max_staleness;
+        let clients = ClientCache::new(store.clone(), Arc::clone(&revocations), max_age);
+        let limits = RateLimits::load(
+            parts.limiter.clone(),
+            store.clone(),
+            clock.clone(),
+            Arc::clone(&incidents),
+            redis.is_some(),
+        );
+        let algorithm = parts.signing_algorithm;
+        let signing = Signing::load(store.clone(), clock.clone(), Arc::clone(sealer), algorithm);
+        Ok(Self {
+            clients: Arc::new(clients),
+            hasher: Arc::new(Hasher::new(master_key, parts.hash_queue)?),
+            limits: Arc::new(limits.await?),
+            signing: Arc::new(signing.await?),
+            usage: Arc::new(UsageCounter::new(store.clone(), clock.clone())),
+            incidents,
+            revocations,
+        })
     }
-}
 
-/// A row that was locked and read in this transaction was not there to be written.
-fn vanished(name: impl std::fmt::Display) -> Error {
-    Error::internal(format!("{name} vanished under a lock"))
+    fn auth(&self, parts: &Parts, lock_outs: Arc<LockOuts>) -> Result<Auth> {
+        let max_wait = parts.hash_queue.longest_wait;
+        let throttle = Throttle::new(parts.limiter.clone(), parts.failure_budget, max_wait)
+            .with_budget_of_source(parts.source_failure_budget, parts.clock.clone());
+        let secrets = SecretVerifier {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            clients: Arc::clone(&self.clients),
+            prefixes: parts.prefixes.clone(),
+            hasher: Arc::clone(&self.hasher),
+            verified: SecretCache::new(&parts.master_key, parts.redis.clone())?,
+            throttle,
+            incidents: Arc::clone(&self.incidents),
+            lock_outs,
+        };
+        let tokens = TokenVerifier::new(
+            parts.issuer.clone(),
+            Arc::clone(&self.signing),
+            Arc::clone(&self.clients),
+            Arc::clone(&self.revocations),
+        );
+        Ok(Auth::new(secrets, tokens, Arc::clone(&self.usage)))
+    }
 }

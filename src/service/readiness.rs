@@ -1,23 +1,39 @@
-//! Whether this server can do its work: take a write, know what is revoked, sign. And what
-//! else lasts: a dependency that is away, though requests go on without it.
+//! Whether this server can do its work: take a write, know what is revoked, sign. It also names
+//! dependencies that are away although requests go on without them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use super::Service;
-use crate::clock::{Stopwatch, later};
+use super::clients::ClientCache;
+use super::signing::Signing;
+use crate::clock::{Clock, Stopwatch, later};
 use crate::domain::MAX_CLOCK_LEAD;
 use crate::error::{Error, Result};
+use crate::redis::Redis;
+use crate::revocation::Live;
+use crate::store::Store;
 
-/// A write that succeeded stands for so long: probes that come more often only ask whether the
-/// database answers.
+/// How long a successful write counts: more frequent probes only ask whether the database answers.
 const WRITTEN: Duration = Duration::from_secs(1);
 const MAX_LEAD: Duration = Duration::from_secs(MAX_CLOCK_LEAD);
 
-/// When the database last took a write. Held by the probe that tries one.
+/// Probes what the server depends on.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) clients: Arc<ClientCache>,
+    pub(super) signing: Arc<Signing>,
+    pub(super) revocations: Arc<Live>,
+    pub(super) redis: Option<Redis>,
+    pub(super) writable: Writable,
+}
+
+/// The last write that the database took. Held by the probe that tries one.
 #[derive(Debug, Default)]
 pub(super) struct Writable(Mutex<Option<Written>>);
 
@@ -31,24 +47,24 @@ struct Written {
 }
 
 impl Written {
-    /// Whether it says enough of now. A clock that was set ahead is written down at once.
+    /// Whether it still counts. A clock that was set ahead is written at once.
     fn is_fresh(self, now: Timestamp) -> bool {
         self.since.elapsed() < WRITTEN && now <= later(self.at, WRITTEN)
     }
 }
 
-/// How one thing stands that the server depends on.
+/// The state of one dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// A word for it.
+    /// Its name.
     pub what: &'static str,
-    /// Whether the server can do its work as it is.
+    /// Whether the server can do its work in this state.
     pub ready: bool,
     /// What is wrong, for an operator; empty if nothing is.
     pub why: String,
 }
 
-/// How everything stands.
+/// The state of every dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness(pub Vec<Condition>);
 
@@ -80,17 +96,17 @@ impl Condition {
     }
 }
 
-impl Service {
-    /// How everything stands that this server depends on.
-    pub async fn readiness(&self) -> Readiness {
-        let now = self.now();
-        let latest = self.promptly(self.check_writable(now)).await;
+impl Probe {
+    /// The state of everything that this server depends on.
+    pub(super) async fn readiness(&self) -> Readiness {
+        let now = self.clock.now();
+        let latest = self.clients.promptly(self.check_writable(now)).await;
         let (latest, database) = match latest {
             Ok(latest) => (Some(latest), Ok(())),
             Err(error) => (None, Err(error)),
         };
         let revocations = self.revocations.ensure_fresh().await;
-        let signer = self.keys().signer(now).map(drop);
+        let signer = self.signing.keys().signer(now).map(drop);
         let signer = signer.ok_or_else(|| Error::internal("no signing key is active"));
         let mut all = vec![
             Condition::of("database", database),
@@ -98,7 +114,7 @@ impl Service {
             Condition::of("signing key", signer),
         ];
         if let Some(redis) = &self.redis {
-            // Limits are counted by shares meanwhile, and revocations read from the database.
+            // Without it, limits are counted by shares, and revocations read from the database.
             let why = redis.trouble().unwrap_or_default();
             all.push(Condition { what: "redis", ready: true, why });
         }
@@ -112,7 +128,7 @@ impl Service {
         Readiness(all)
     }
 
-    /// Writes the time; the latest that any server ever wrote.
+    /// Writes the time. Returns the latest time that any server ever wrote.
     async fn check_writable(&self, now: Timestamp) -> Result<Timestamp> {
         let mut written = self.writable.0.lock().await;
         if let Some(fresh) = written.filter(|written| written.is_fresh(now)) {

@@ -9,24 +9,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{Caller, Service};
-use crate::clock::later;
+use crate::clock::{Clock, later};
 use crate::domain::usage::day;
-use crate::domain::{
-    ApplicationName, Call, Client, CredentialName, Life, MAX_CLOCK_LEAD, UsageDay, UseKind,
-};
-use crate::error::{Error, Result};
-use crate::store::LastUseOf;
+use crate::domain::{Client, CredentialName, Life, MAX_CLOCK_LEAD, UsageDay, UseKind};
+use crate::error::Result;
+use crate::store::{LastUseOf, Store};
 
-/// How many credentials are written in one transaction, which holds up their tenants'
-/// other writers.
+/// How many credentials are written in one transaction, which delays other writers of their
+/// tenants.
 const BATCH: usize = 500;
 
-/// What was counted and not written yet.
-#[derive(Debug, Default)]
-pub(super) struct Usage {
+/// Counts uses of credentials.
+#[derive(Debug)]
+pub struct UsageCounter {
+    store: Store,
+    clock: Clock,
+    /// What is not written yet.
     pending: Mutex<Pending>,
-    /// Held by whoever writes: when one has written, nothing older is under way.
+    /// Held while uses are written: the next holder knows that nothing older is under way.
     writer: tokio::sync::Mutex<()>,
 }
 
@@ -37,7 +37,7 @@ struct Used {
     life: Life,
     last: Timestamp,
     address: Option<IpAddr>,
-    /// One as a rule, and at midnight two.
+    /// One as a rule, two around midnight.
     days: Vec<(Date, Counts)>,
 }
 
@@ -58,13 +58,24 @@ impl Used {
     }
 }
 
-impl Usage {
+impl UsageCounter {
+    pub(super) fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock, pending: Mutex::default(), writer: tokio::sync::Mutex::default() }
+    }
+
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        // Counts are whole whoever broke the lock.
+        // Counts are whole, even where a holder of the lock panicked.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, client: &Client, kind: UseKind, at: Timestamp, address: Option<IpAddr>) {
+    /// Counts a use.
+    pub(super) fn count(
+        &self,
+        client: &Client,
+        kind: UseKind,
+        at: Timestamp,
+        address: Option<IpAddr>,
+    ) {
         let mut pending = self.pending();
         let used = pending.entry(Arc::clone(&client.name)).or_insert_with(|| Used {
             life: client.life(),
@@ -72,7 +83,7 @@ impl Usage {
             address,
             days: Vec::with_capacity(1),
         });
-        // The later one, unless a wrong clock was ahead by more than clocks differ.
+        // The later one, unless it is further ahead than clocks differ: then a clock was wrong.
         let is_ahead = used.last > later(at, Duration::from_secs(MAX_CLOCK_LEAD));
         used.last = if is_ahead { at } else { used.last.max(at) };
         used.address = address.or(used.address);
@@ -83,7 +94,7 @@ impl Usage {
         }
     }
 
-    /// What was counted, tenant by tenant: a batch locks few.
+    /// The credentials that were used, sorted by tenant, so that a batch locks few tenants.
     fn counted(&self) -> Vec<Arc<CredentialName>> {
         let mut names: Vec<_> = self.pending().keys().cloned().collect();
         names.sort_by_cached_key(ToString::to_string);
@@ -112,31 +123,15 @@ impl Usage {
             }
         }
     }
-}
-
-/// From which day to which; `None` is the default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Days {
-    /// The first; by default 29 days before the last.
-    pub first: Option<Date>,
-    /// The last; by default today.
-    pub last: Option<Date>,
-}
-
-impl Service {
-    /// Counts a use.
-    pub(super) fn used(&self, client: &Client, kind: UseKind, address: Option<IpAddr>) {
-        self.usage.count(client, kind, self.now(), address);
-    }
 
     /// Writes what was counted. What cannot be written is kept for the next time.
-    pub async fn write_usage(&self) -> Result<()> {
-        let _writer = self.usage.writer.lock().await;
-        for names in self.usage.counted().chunks(BATCH) {
-            // What is not being written stays where it is, and is counted on.
-            let batch = self.usage.take(names);
+    pub async fn write(&self) -> Result<()> {
+        let _writer = self.writer.lock().await;
+        for names in self.counted().chunks(BATCH) {
+            // The rest stays in place and counts on.
+            let batch = self.take(names);
             if let Err(error) = self.write_batch(&batch).await {
-                self.usage.put_back(batch);
+                self.put_back(batch);
                 return Err(error);
             }
         }
@@ -165,28 +160,8 @@ impl Service {
         let (uses, days): (Vec<_>, Vec<_>) = (uses.collect(), days.collect());
         let mut tx = self.store.begin().await?;
         tx.lock_tenants(&tenants).await?;
-        tx.record_last_use(&uses, self.now()).await?;
+        tx.record_last_use(&uses, self.clock.now()).await?;
         tx.add_usage(&days).await?;
         tx.commit().await
-    }
-
-    /// How often an application was used, by day.
-    pub async fn application_usage(
-        &self,
-        caller: &Caller,
-        name: &ApplicationName,
-        days: Days,
-    ) -> Result<Vec<UsageDay>> {
-        let mut reading = self.reading(caller, &name.tenant).await?;
-        let (session, call) = (&mut reading.session, Call::ListApplicationUsage);
-        super::applications::reached(session, &reading.authority, call, name).await?;
-        let last = days.last.unwrap_or_else(|| day(self.now()));
-        let month = jiff::Span::new().days(29);
-        let first = days.first.unwrap_or_else(|| last.saturating_sub(month));
-        let span = first.duration_until(last);
-        if span.is_negative() || span > jiff::SignedDuration::from_hours(24 * 366) {
-            return Err(Error::invalid("end_date", "must be 0 to 366 days after start_date"));
-        }
-        reading.session.list_usage(name, first, last).await
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 
 use super::{InsufficientScope, Refusal, Verified, Verifier};
+use crate::domain::Authorization;
 
 /// Lets requests in whose token is good and has all of these scopes.
 #[derive(Clone, Debug)]
@@ -58,9 +59,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     if all.next().is_some() {
         return Err(Denied::Refused(Refusal::Malformed));
     }
-    let (scheme, token) =
-        only.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(Denied::NoToken)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Denied::NoToken) }
+    match only.to_str().ok().and_then(Authorization::parse) {
+        Some(Authorization::Bearer(token)) => Ok(token),
+        _ => Err(Denied::NoToken),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tower::{Layer, Service};
 
 use super::gate::{Denied, Gate};
 use super::{Refusal, Verifier};
+use crate::domain::error_description;
 
 /// Refuses requests without a good token; made by [`Verifier::layer`]. 401: no token, or a bad
 /// one; 403: scopes are missing; 503: it is not known what was revoked.
@@ -114,7 +115,8 @@ impl Door {
                 (StatusCode::FORBIDDEN, "insufficient_scope", Some(&self.insufficient_scope))
             }
         };
-        let body = json!({ "error": error, "error_description": described(denied) });
+        let body =
+            json!({ "error": error, "error_description": error_description(&denied.to_string()) });
         let mut response = Response::new(R::from(body.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -126,16 +128,6 @@ impl Door {
         };
         response
     }
-}
-
-/// RFC 6749 keeps the description to printable ASCII without `"` and `\`.
-fn described(denied: &Denied) -> String {
-    let plain = |c| match c {
-        '"' | '`' => '\'',
-        ' '..='~' if c != '\\' => c,
-        _ => '?',
-    };
-    denied.to_string().chars().map(plain).collect()
 }
 
 #[cfg(test)]
@@ -151,7 +143,7 @@ mod tests {
     #[test]
     fn a_description_is_plain() {
         assert_eq!(
-            described(&Denied::NoToken),
+            error_description(&Denied::NoToken.to_string()),
             "this needs an access token behind 'authorization: Bearer'"
         );
     }

@@ -1,5 +1,7 @@
 //! The shape of the code: which room may know which, and how large a file may grow.
 
+mod areas;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "service",
         &[
+            "admission",
             "clock",
             "error",
             "domain",

@@ -12,22 +12,22 @@ use crate::proto::access::check_access_response::Outcome as OutcomeMessage;
 use crate::proto::access::limit_status::{Counted as CountedMessage, Level as LevelMessage};
 use crate::secrets::Secret;
 
-const MOST_QUESTIONS: usize = 100;
-const MOST_SCOPES: usize = 200;
+const MAX_QUESTIONS: usize = 100;
+const MAX_SCOPES: usize = 200;
 
 /// The questions of a batch.
 pub(in crate::grpc) fn questions(
     request: pb::BatchCheckAccessRequest,
 ) -> Result<Vec<(Secret, AccessQuestion)>> {
-    if request.requests.len() > MOST_QUESTIONS {
-        let fault = Fault::new(format!("must have at most {MOST_QUESTIONS} elements"));
+    if request.requests.len() > MAX_QUESTIONS {
+        let fault = Fault::new(format!("must have at most {MAX_QUESTIONS} elements"));
         return Err(fault.of("requests"));
     }
     let each = request.requests.into_iter().enumerate();
     each.map(|(n, request)| question(request, &format!("requests[{n}]."))).collect()
 }
 
-/// A question; its fields are told with this in front.
+/// A question; errors name its fields with this prefix.
 pub(in crate::grpc) fn question(
     request: pb::CheckAccessRequest,
     prefix: &str,
@@ -70,8 +70,8 @@ pub(in crate::grpc) fn question(
 }
 
 fn needed(fields: &mut Fields, field: &str, message: &pb::RequiredScopes) -> Option<Requirement> {
-    if message.all_of.len() + message.any_of.len() > MOST_SCOPES {
-        fields.fault(field, format!("must have at most {MOST_SCOPES} scopes"));
+    if message.all_of.len() + message.any_of.len() > MAX_SCOPES {
+        fields.fault(field, format!("must have at most {MAX_SCOPES} scopes"));
         return None;
     }
     let all_of = fields.read_each(&format!("{field}.all_of"), &message.all_of, ScopeName::parse);

@@ -29,8 +29,8 @@ const CHANGEABLE: &[&str] = &[
     "protected",
 ];
 
-const MOST_SCOPES: usize = 200;
-const MOST_NAMES: usize = 100;
+const MAX_SCOPES: usize = 200;
+const MAX_NAMES: usize = 100;
 
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
     let mut fields = Fields::default();
@@ -54,8 +54,8 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
     fields.finish(whole)
 }
 
-/// Whose application it is; `Some(None)` when nobody is named.
-#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for nobody")]
+/// The owner of an application; `Some(None)` if the request names none.
+#[expect(clippy::option_option, reason = "`None` for a fault, `Some(None)` for no owner")]
 fn owner(
     fields: &mut Fields,
     field: &str,
@@ -117,8 +117,8 @@ pub(in crate::grpc) fn batch(
 ) -> Result<Vec<ApplicationName>> {
     let mut fields = Fields::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    if !(1..=MOST_NAMES).contains(&request.names.len()) {
-        fields.fault("names", format!("must have 1 to {MOST_NAMES} entries"));
+    if !(1..=MAX_NAMES).contains(&request.names.len()) {
+        fields.fault("names", format!("must have 1 to {MAX_NAMES} entries"));
     }
     let names = fields.read_each("names", &request.names, |name| {
         let name = ApplicationName::parse(name)?;
@@ -208,8 +208,8 @@ fn patch(
 }
 
 fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
-    if values.len() > MOST_SCOPES {
-        fields.fault("application.scopes", format!("must have at most {MOST_SCOPES} entries"));
+    if values.len() > MAX_SCOPES {
+        fields.fault("application.scopes", format!("must have at most {MAX_SCOPES} entries"));
     }
     fields.read_each("application.scopes", values, ScopeName::parse)
 }

@@ -11,15 +11,15 @@ use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
 
 /// More than any resource name has.
-const MOST_CHARACTERS: usize = 512;
+const MAX_CHARACTERS: usize = 512;
 
 pub(in crate::grpc) fn list(
     request: &pb::ListAuditEventsRequest,
 ) -> Result<(TenantId, AuditFilter)> {
     let mut fields = Fields::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    let resource = fields.read("resource", search_text(&request.resource, MOST_CHARACTERS));
-    let actor = fields.read("actor", search_text(&request.actor, MOST_CHARACTERS));
+    let resource = fields.read("resource", search_text(&request.resource, MAX_CHARACTERS));
+    let actor = fields.read("actor", search_text(&request.actor, MAX_CHARACTERS));
     let action = match request.action.as_str() {
         "" => Some(None),
         action => fields.read("action", self::action(action)).map(Some),

@@ -40,7 +40,7 @@ pub(in crate::grpc) fn list(
     request: &pb::ListCredentialsRequest,
 ) -> Result<(TenantId, Option<ApplicationId>, CredentialFilter)> {
     let mut fields = Fields::default();
-    // AIP-159: `-` stands for all.
+    // AIP-159: `-` means all.
     let parent = match request.parent.strip_suffix("/applications/-") {
         Some(tenant) => TenantId::from_name(tenant).map(|tenant| (tenant, None)),
         None => ApplicationName::parse(&request.parent)

@@ -10,8 +10,8 @@ use crate::domain::{
 };
 use crate::proto::admin as pb;
 
-const MOST_ENDPOINTS: usize = 500;
-const MOST_SCOPES: usize = 20;
+const MAX_ENDPOINTS: usize = 500;
+const MAX_SCOPES: usize = 20;
 
 /// A whole set of rules, which may name the scopes of this catalogue; `field` is the list's
 /// own path.
@@ -21,8 +21,8 @@ pub(super) fn endpoints(
     set: &pb::EndpointSet,
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,
 ) -> Endpoints {
-    if set.endpoints.len() > MOST_ENDPOINTS {
-        fields.fault(field, format!("must have at most {MOST_ENDPOINTS} entries"));
+    if set.endpoints.len() > MAX_ENDPOINTS {
+        fields.fault(field, format!("must have at most {MAX_ENDPOINTS} entries"));
     }
     let mut endpoints = Endpoints::default();
     for (n, message) in set.endpoints.iter().enumerate() {
@@ -65,8 +65,8 @@ fn scopes(
     values: &[String],
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,
 ) -> Option<ScopeSet> {
-    if values.len() > MOST_SCOPES {
-        fields.fault(field, format!("must have at most {MOST_SCOPES} entries"));
+    if values.len() > MAX_SCOPES {
+        fields.fault(field, format!("must have at most {MAX_SCOPES} entries"));
     }
     fields.read_each(field, values, |value| {
         let scope = ScopeName::parse(value)?;

@@ -77,19 +77,19 @@ pub(super) fn list_request(page_size: i32, page_token: String) -> ListRequest {
     ListRequest { page_size, page_token }
 }
 
-/// The most bytes of messages in one answer. By default clients of gRPC take 4 MiB; the rest of
-/// the answer needs some too.
+/// The largest size of the messages in one answer. By default clients of gRPC take 4 MiB, of which
+/// the rest of the answer needs a part.
 pub(super) const MAX_ANSWER: usize = 3 * 1024 * 1024;
 
 /// How many bytes a message takes as an element of an answer.
 pub(super) fn element_len(message: &impl Message) -> usize {
-    // The tag of the field and the length stand before it.
+    // The tag of the field and the length precede it.
     let length = message.encoded_len();
     1 + prost::length_delimiter_len(length) + length
 }
 
-/// The items of a list as messages, as many as there is room for, and the token of the next part:
-/// it goes on right behind the last of them.
+/// The items of a list as messages, as many as there is room for, and the token of the part that
+/// follows the last of them.
 pub(super) fn list<T, M: Message>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
     let mut messages = Vec::with_capacity(list.items.len());
     let mut left = MAX_ANSWER;

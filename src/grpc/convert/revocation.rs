@@ -12,18 +12,18 @@ use crate::proto::token::RevokeTokensRequest;
 use crate::revocation::Cursor;
 use crate::service::{News, Revoked};
 
-const MOST_REASON: usize = 256;
-const MOST_TOKEN_ID: usize = 64;
+const MAX_REASON: usize = 256;
+const MAX_TOKEN_ID: usize = 64;
 
 /// Whose tokens, and why.
 pub(in crate::grpc) fn revoked(request: &RevokeTokensRequest) -> Result<(Revoked, &str)> {
     let mut fields = Fields::default();
     let whose = fields.read("name", whose(&request.name));
-    fields.read("reason", long_text(&request.reason, MOST_REASON));
+    fields.read("reason", long_text(&request.reason, MAX_REASON));
     let revoked = match (whose, request.token_id.as_str()) {
         (whose, "") => whose,
         (Some(Revoked::Credential(name)), id) => {
-            fields.read("token_id", text(id, 1, MOST_TOKEN_ID)).map(|id| Revoked::Token(name, id))
+            fields.read("token_id", text(id, 1, MAX_TOKEN_ID)).map(|id| Revoked::Token(name, id))
         }
         (Some(_), _) => {
             fields.fault("name", "must be that of a credential, if there is a token_id");

@@ -12,8 +12,8 @@ use crate::proto::admin as pb;
 
 const CHANGEABLE: &[&str] = &["display_name", "description", "permissions", "scopes", "all_scopes"];
 
-const MOST_ROLES: usize = 50;
-const MOST_SCOPES: usize = 200;
+const MAX_ROLES: usize = 50;
+const MAX_SCOPES: usize = 200;
 
 pub(in crate::grpc) fn create(request: &pb::CreateRoleRequest) -> Result<(RoleName, RolePatch)> {
     let mut fields = Fields::default();
@@ -58,8 +58,8 @@ pub(super) fn patch(
         }),
         scopes: mask.then("scopes", || {
             let field = format!("{field}.scopes");
-            if role.scopes.len() > MOST_SCOPES {
-                fields.fault(&field, format!("must have at most {MOST_SCOPES} entries"));
+            if role.scopes.len() > MAX_SCOPES {
+                fields.fault(&field, format!("must have at most {MAX_SCOPES} entries"));
             }
             fields.read_each(&field, &role.scopes, ScopeName::parse)
         }),
@@ -74,8 +74,8 @@ pub(super) fn ids(
     tenant: Option<&TenantId>,
     values: &[String],
 ) -> Option<BTreeSet<RoleId>> {
-    if values.len() > MOST_ROLES {
-        fields.fault(field, format!("must have at most {MOST_ROLES} entries"));
+    if values.len() > MAX_ROLES {
+        fields.fault(field, format!("must have at most {MAX_ROLES} entries"));
     }
     fields.read_each(field, values, |value| id(tenant, value))
 }

@@ -15,7 +15,7 @@ const CHANGEABLE: &[&str] = &[
     "policy",
 ];
 
-const MOST_AUDIENCES: usize = 64;
+const MAX_AUDIENCES: usize = 64;
 
 pub(in crate::grpc) fn create(
     request: &pb::CreateTenantRequest,
@@ -78,8 +78,8 @@ pub(super) fn default_audience(
 }
 
 fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Audience>> {
-    if values.len() > MOST_AUDIENCES {
-        let most = format!("must have at most {MOST_AUDIENCES} entries");
+    if values.len() > MAX_AUDIENCES {
+        let most = format!("must have at most {MAX_AUDIENCES} entries");
         fields.fault("tenant.additional_audiences", most);
     }
     fields.read_each("tenant.additional_audiences", values, Audience::parse)

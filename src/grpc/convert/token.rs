@@ -6,22 +6,26 @@ use crate::error::Result;
 use crate::proto::token as pb;
 use crate::proto::token::issue_token_request::Credential;
 use crate::secrets::Secret;
-use crate::service::{IssuedToken, Proof, TokenInfo};
+use crate::service::{ClientCredential, GrantType, IssuedToken, TokenInfo, TokenRequest};
 
-pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<(Proof, GrantRequest)> {
+pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<TokenRequest> {
     let mut fields = Fields::default();
-    let proof = required(&mut fields, "credential", request.credential.as_ref()).map(proof);
+    let presented = required(&mut fields, "credential", request.credential.as_ref());
     let scopes: Option<ScopeSet> = fields.read_each("scopes", &request.scopes, ScopeName::parse);
     let audiences: Option<Vec<_>> =
         fields.read_each("audiences", &request.audiences, Audience::parse);
-    let whole = (|| Some((proof?, GrantRequest { scopes: scopes?, audiences: audiences? })))();
+    let whole = (|| {
+        let wanted = GrantRequest { scopes: scopes?, audiences: audiences? };
+        let grant = GrantType::ClientCredentials(wanted);
+        Some(TokenRequest { credential: credential(presented?), grant })
+    })();
     fields.finish(whole)
 }
 
-fn proof(credential: &Credential) -> Proof {
+fn credential(credential: &Credential) -> ClientCredential {
     match credential {
-        Credential::ApiKey(key) => Proof::ApiKey(Secret::new(key.as_str())),
-        Credential::ClientSecret(pair) => Proof::ClientSecret {
+        Credential::ApiKey(key) => ClientCredential::ApiKey(Secret::new(key.as_str())),
+        Credential::ClientSecret(pair) => ClientCredential::ClientSecret {
             client_id: pair.client_id.clone(),
             secret: Secret::new(pair.client_secret.as_str()),
         },

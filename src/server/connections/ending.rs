@@ -1,4 +1,4 @@
-//! When a connection ends, and how its client learns of it. Over HTTP/2 a GOAWAY says which requests
+//! When a connection ends, and how the client is informed. Over HTTP/2 a GOAWAY says which requests
 //! are still answered. Over HTTP/1.1 the last answer says `Connection: close` (RFC 9112, section
 //! 9.6): a connection that is just closed loses the request that is on its way.
 
@@ -11,15 +11,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::IDLE_TIMEOUT;
-use super::stream::Phase;
-
-/// How long clients of HTTP/1.1 have to send a request, or to close, once the server stops.
-pub(super) const LINGER: Duration = Duration::from_millis(500);
+use super::stream::{LINGER, Phase};
 
 /// The two steps in which a server stops.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct Stopping {
-    /// It is not ready any more, and answers all that comes.
+    /// It is no longer ready, and answers every request.
     pub(in crate::server) drain: CancellationToken,
     /// It takes no new connections, and requests under way end.
     pub(in crate::server) stop: CancellationToken,
@@ -43,7 +40,7 @@ pub(super) struct Ending {
     pub(super) request_timeout: Duration,
     /// A client of HTTP/2 may connect before it has something to ask.
     pub(super) first_request_by: Option<Instant>,
-    /// The first request came.
+    /// The first request was received.
     pub(super) established: Arc<Notify>,
     /// Its place is needed for another connection. The sender is dropped with the first request.
     pub(super) cut: oneshot::Receiver<()>,
@@ -92,7 +89,7 @@ impl Ending {
             begins.await;
         }
         if is_http1 {
-            // The next answer ends it. Where none comes, it ends as one that is idle.
+            // The next answer ends it. Without one, it ends as idle.
             tokio::select! {
                 () = stopping.stopped() => {}
                 () = sleep(IDLE_TIMEOUT + self.request_timeout) => {}

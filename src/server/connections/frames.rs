@@ -1,5 +1,5 @@
-//! HTTP/2 frames as they pass by (RFC 9113, section 4.1): enough to tell control frames from
-//! those that carry requests, and to know where a frame of our own may stand.
+//! HTTP/2 frames as they pass by (RFC 9113, section 4.1): enough to distinguish control frames
+//! from those of requests, and to know where a frame of our own may be inserted.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// Follows some bytes; tells of each frame whose header ends in them.
+    /// Follows some bytes; reports each frame whose header ends in them.
     fn follow(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
         loop {
             let skip = self.left.min(bytes.len());
@@ -136,7 +136,7 @@ impl FrameMeter {
         self.sent.follow(bytes, |_| ());
     }
 
-    /// The frame that tells the client why its connection ends, if it can stand here.
+    /// The frame that says why the connection ends, if it can be inserted here.
     pub(super) fn goodbye(&self) -> Option<[u8; 17]> {
         if !self.sent.is_between_frames() {
             return None;

@@ -12,11 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::ending::LINGER;
 use super::frames::FrameMeter;
 use super::heads::{self, Head};
 use crate::admission::{Admission, What};
 use crate::domain::Source;
+
+/// How long clients of HTTP/1.1 have to send a request, or to close, once the server stops.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// A connection that is watched over.
 pub(super) struct Watched {
@@ -46,7 +48,7 @@ pub(super) struct Heads {
     head: Head,
     /// An answer that takes the place of hyper's own; what is left of it.
     answer: Vec<u8>,
-    /// Nothing more is sent; what still comes is read and thrown away.
+    /// Nothing more is sent; what is still received is dropped.
     is_shut: bool,
 }
 
@@ -62,7 +64,8 @@ impl Heads {
         }
     }
 
-    /// Bytes came. `false`: they are a header that two readers would understand differently.
+    /// Takes received bytes. `false`: they are a header that two readers would understand
+    /// differently.
     fn received(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
@@ -133,7 +136,7 @@ impl Heads {
     }
 }
 
-/// Where an HTTP/1.1 connection stands.
+/// The state of an HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Phase {
     now: AtomicU8,
@@ -142,7 +145,7 @@ pub(super) struct Phase {
 }
 
 impl Phase {
-    /// Nothing came since the last answer.
+    /// Nothing was received since the last answer.
     const IDLE: u8 = 0;
     /// A header has begun.
     const HEAD: u8 = 1;

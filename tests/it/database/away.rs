@@ -91,10 +91,10 @@ async fn what_was_counted_while_the_database_was_away_is_written_when_it_is_back
     crm.token(&kw.grpc()).await;
     proxy.cut().await;
     // The server tries too, every two seconds: whoever comes first, nothing is lost.
-    kw.server().service.write_usage().await.ok();
+    kw.server().service.usage.write().await.ok();
     proxy.mend().await;
     crm.token(&kw.grpc()).await;
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     let request = ListApplicationUsageRequest {
         parent: "tenants/acme/applications/crm".to_owned(),
         ..Default::default()

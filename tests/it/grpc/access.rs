@@ -352,7 +352,7 @@ async fn a_check_is_a_use_and_a_peek_is_none() {
     let request = pb::CheckAccessRequest { peek: true, ..question(&token, &["a"]) };
     admin.access.check_access(request).await.unwrap();
     admin.check("x", &[]).await;
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     let request =
         admin::ListApplicationUsageRequest { parent: CRM.to_owned(), ..Default::default() };
     let days = admin.applications.list_application_usage(request).await.unwrap().into_inner().days;

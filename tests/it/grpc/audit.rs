@@ -463,8 +463,8 @@ async fn the_servers_own_role_has_no_right_to_change_an_event_and_needs_none() {
     let token = secret.token(&kw.grpc()).await;
     let request = keyward::proto::token::RevokeTokenRequest { token };
     admin.tokens.revoke_token(request).await.unwrap();
-    kw.server().service.write_usage().await.unwrap();
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     let request = pb::DeleteCredentialRequest { name: credential.name, ..Default::default() };
     admin.credentials.delete_credential(request).await.unwrap();
     let request = pb::DeleteTenantRequest {

@@ -330,7 +330,7 @@ async fn what_was_counted_outlives_a_restart(backend: Backend) {
     kw.advance(86_400 + 86_400 / 64);
     kw.restart().await;
     crm.token(&kw.grpc()).await;
-    kw.server().service.save_limits().await.unwrap();
+    kw.server().service.limits.save().await.unwrap();
     let mut admin = kw.admin().await;
     let token = crm.token(&kw.grpc()).await;
     assert!(admin.check(&token, &["a"]).await.allowed);

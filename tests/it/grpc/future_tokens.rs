@@ -84,7 +84,7 @@ async fn token_of_a_clock_ahead_can_be_revoked(backend: Backend) {
     let request = tokens::RevokeTokenRequest { token: token.clone() };
     admin.tokens.revoke_token(request).await.unwrap();
     kw.advance(3 * 3600);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     kw.clock().set_ahead(REST);
     let answer = kw.admin().await.check(&token, &["a"]).await;
     assert_eq!(answer.outcome(), Outcome::Revoked, "by its time it is revoked still");
@@ -100,7 +100,7 @@ async fn revocation_lasts_as_long_as_the_tokens_of_a_clock_that_was_ahead(backen
     admin.tokens.revoke_tokens(request).await.unwrap();
     let id = jsonwebtoken::dangerous::insecure_decode::<Claims>(&token).unwrap().claims;
     kw.advance(3 * 3600);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     kw.advance(REST.as_secs());
     let mut admin = kw.admin().await;
     let verifier = gateway(&kw, &mut admin).await;
@@ -108,7 +108,7 @@ async fn revocation_lasts_as_long_as_the_tokens_of_a_clock_that_was_ahead(backen
     assert!(kw.server().service.revocations().index().revokes(&id.minted()));
     // Once those tokens have ended, it is forgotten.
     kw.advance(3 * 3600);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     assert!(!kw.server().service.revocations().index().revokes(&id.minted()));
 }
 
@@ -118,11 +118,11 @@ async fn last_use_by_a_clock_ahead_gives_way_to_the_next_one(backend: Backend) {
     let (_, crm) = admin.acme().await;
     kw.clock().set_ahead(AHEAD);
     crm.token(&kw.grpc()).await;
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     kw.clock().set_back(AHEAD);
     kw.advance(60);
     crm.token(&kw.grpc()).await;
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     let request = pb::GetApplicationRequest { name: CRM.to_owned() };
     let read = kw.admin().await.applications.get_application(request).await.unwrap();
     let used = read.into_inner().application.unwrap().last_use_time.unwrap();

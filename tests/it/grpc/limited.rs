@@ -372,7 +372,7 @@ async fn behind_a_trusted_proxy_one_callers_wrong_secrets_keep_no_other_out() {
     }
     assert_eq!(exchange(&crm, "192.0.2.1").await, 429);
     assert_eq!(exchange(&crm, "192.0.2.2").await, 200);
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     let request = admin::GetApplicationRequest { name: CRM.to_owned() };
     let read = admin.applications.get_application(request).await.unwrap().into_inner();
     assert_eq!(read.application.unwrap().last_use_address, "192.0.2.2");

@@ -175,7 +175,7 @@ async fn use_of_a_deleted_application_is_not_written_to_the_next(backend: Backen
     // What was counted waits to be written.
     delete_application(&mut admin).await;
     admin.application("acme", "crm", &["a"]).await;
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     let request = pb::GetApplicationRequest { name: CRM.to_owned() };
     let read = admin.applications.get_application(request).await.unwrap().into_inner();
     let read = read.application.unwrap();
@@ -191,7 +191,7 @@ async fn use_of_a_deleted_application_is_not_written_to_the_next(backend: Backen
     crm.token(&kw.grpc()).await;
     delete_tenant(&mut admin).await;
     admin.acme().await;
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
     assert_eq!(usage(&mut admin).await, []);
 }
 
@@ -211,7 +211,7 @@ async fn refusals_counted_before_a_tenant_was_deleted_stay_out_of_the_next(backe
     kw.advance(1);
     let before = log(&mut admin, "time").await.len();
     admin.tenant("acme", &["a"]).await;
-    kw.server().service.write_all_refusals().await.unwrap();
+    kw.server().service.refusals.write_all().await.unwrap();
     let events = log(&mut admin, "time").await;
     let told: Vec<_> = events[before..].iter().map(|event| event.action.as_str()).collect();
     assert_eq!(told, ["CreateTenant", "CreateScope"], "{events:?}");

@@ -88,7 +88,7 @@ async fn repeated_refusal_is_one_event_and_a_count(backend: Backend) {
     assert_eq!(refusals(&mut admin, "acme").await.len(), 2);
 
     kw.advance(600);
-    kw.server().service.write_refusals().await.unwrap();
+    kw.server().service.refusals.write().await.unwrap();
     let told = refusals(&mut admin, "acme").await;
     assert_eq!(told.len(), 3, "what was not repeated has no count: {told:?}");
     let count = &told[2];
@@ -133,7 +133,7 @@ async fn different_refusals_of_one_caller_are_bounded(backend: Backend) {
     assert_eq!(refusals(&mut admin, "acme").await.len(), KINDS + 2);
 
     kw.advance(3600);
-    kw.server().service.write_refusals().await.unwrap();
+    kw.server().service.refusals.write().await.unwrap();
     let told = refusals(&mut kw.admin().await, "acme").await;
     assert_eq!(told.len(), KINDS + 3);
     let count = &told[KINDS + 2];

@@ -443,12 +443,12 @@ async fn cursor_too_old_foreign_or_ahead_is_refused(backend: Backend) {
     revoke(&mut admin, "tenants/acme", "").await.unwrap();
     // Both lapse, and are kept for an hour more.
     kw.advance(3600 + 3600 - 1);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     let mut admin = kw.admin().await;
     let mut watcher = watch(&mut admin, &first).await;
     assert_eq!(numbers(&next(&mut watcher).await.unwrap()), [2]);
     kw.advance(1);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     let mut admin = kw.admin().await;
     let foreign = format!("{}-2", "0".repeat(32));
     let ahead = format!("{}3", first.strip_suffix('1').unwrap());
@@ -629,7 +629,7 @@ async fn who_does_not_read_is_dropped_and_told_so() {
     revoke_beside(&kw, &many).await;
     // The room for watchers is given back when the server gives this one up.
     let dropped = async {
-        while kw.server().service.watching() > 0 {
+        while kw.server().service.feeds.watching() > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
@@ -695,7 +695,7 @@ async fn a_key_that_another_server_adds_is_heard_before_it_signs() {
     let mut keys = client.watch_jwks(access::WatchJwksRequest {}).await.unwrap().into_inner();
     let first = keys.message().await.unwrap().unwrap().jwks;
     let other = kw.join_with(&[("tokens.signing_algorithm", "EdDSA")]).await;
-    kw.server().service.refresh_signing_keys().await.unwrap();
+    kw.server().service.signing.refresh().await.unwrap();
     let second = keys.message().await.unwrap().unwrap().jwks;
     let kids = |jwks: &str| {
         let jwks: serde_json::Value = serde_json::from_str(jwks).unwrap();

@@ -18,7 +18,7 @@ on_both_databases!(
 );
 
 async fn written(kw: &Keyward) {
-    kw.server().service.write_usage().await.unwrap();
+    kw.server().service.usage.write().await.unwrap();
 }
 
 async fn usage(admin: &mut Admin, name: &str) -> Vec<(String, i64, i64)> {
@@ -118,7 +118,7 @@ async fn what_could_not_be_written_is_written_once_the_next_time(backend: Backen
     secret.token(&kw.grpc()).await;
     // The last use is written, then the counts are not: all of it is undone.
     kw.sql("alter table usage_days rename to elsewhere", None).await.unwrap();
-    kw.server().service.write_usage().await.unwrap_err();
+    kw.server().service.usage.write().await.unwrap_err();
     let crm = "tenants/acme/applications/crm";
     assert_eq!(application(&mut admin, crm).await.last_use_time, None);
     secret.token(&kw.grpc()).await;

@@ -1,6 +1,7 @@
 //! Errors: OAuth's JSON on every status, and nothing done.
 
 use reqwest::Method;
+use tonic::Code;
 
 use crate::harness::{Answer, Backend, Credential, Keyward};
 
@@ -44,6 +45,21 @@ async fn a_bad_token_request_is_told_what_is_wrong() {
         assert_error(&answer, status, error, says);
         assert_eq!(answer.header("www-authenticate"), "", "no challenge but on a 401");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_request_is_refused_before_authentication_over_both_wires() {
+    let (kw, crm) = start().await;
+    let wrong = Credential { secret: "wrong".to_owned(), ..crm };
+    let http = kw.token_for(&wrong, &[("scope", "a\"b")]).await;
+    assert_error(&http, 400, "invalid_scope", "printable ASCII");
+    let grpc = wrong.exchange(&kw.grpc(), &["a\"b"], &[]).await.unwrap_err();
+    assert_eq!(grpc.code(), Code::InvalidArgument);
+
+    let http = kw.token_for(&wrong, &[("scope", "not given")]).await;
+    assert_error(&http, 401, "invalid_client", "");
+    let grpc = wrong.exchange(&kw.grpc(), &["not", "given"], &[]).await.unwrap_err();
+    assert_eq!(grpc.code(), Code::Unauthenticated);
 }
 
 #[tokio::test(flavor = "multi_thread")]

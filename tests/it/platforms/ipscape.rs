@@ -100,7 +100,7 @@ async fn use_of_the_api_is_tracked_and_controlled(backend: Backend) {
     for _ in 0..3 {
         ipscape.exchange(&key, &[]).await.unwrap();
     }
-    ipscape.kw.server().service.write_usage().await.unwrap();
+    ipscape.kw.server().service.usage.write().await.unwrap();
     let request = pb::ListApplicationUsageRequest { parent: ACME.to_owned(), ..Default::default() };
     let days = ann.applications.list_application_usage(request).await.unwrap().into_inner().days;
     assert_eq!((days.len(), days[0].exchanges), (1, 3));

@@ -410,7 +410,7 @@ async fn last_use_and_audit_history_are_seen_with_view(backend: Backend) {
     // ... last used ...
     voiso.kw.advance(60);
     voiso.exchange(&key, &[]).await.unwrap();
-    voiso.kw.server().service.write_usage().await.unwrap();
+    voiso.kw.server().service.usage.write().await.unwrap();
     let used = vic.see(KEY).await.unwrap();
     assert_eq!(used.last_use_time, Some(voiso.after(0)));
     assert_eq!(used.last_use_address, "127.0.0.1");
@@ -467,7 +467,7 @@ async fn a_key_is_rotated_by_two_that_coexist(backend: Backend) {
     // 3: that it works shows in the last use of both.
     voiso.kw.advance(60);
     voiso.exchange(&new, &[]).await.unwrap();
-    voiso.kw.server().service.write_usage().await.unwrap();
+    voiso.kw.server().service.usage.write().await.unwrap();
     let used = |application: pb::Application| application.last_use_time.map(|time| time.seconds);
     assert!(used(ann.see(KEY).await.unwrap()) < used(ann.see(second).await.unwrap()));
     // 4: delete the old key; the new one goes on.

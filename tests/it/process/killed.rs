@@ -17,7 +17,7 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::RevokeTokenRequest;
 use keyward::server::{build_service, open_store};
-use keyward::service::Service;
+use keyward::service::{GrantType, Service};
 use keyward::store::Store;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -53,7 +53,8 @@ impl Mint {
 
     async fn token(&self, client: &Client) -> String {
         let request = GrantRequest { scopes: ScopeSet::default(), audiences: Vec::new() };
-        let issued = self.service.issue_to(client, request, None).await.unwrap();
+        let grant = GrantType::ClientCredentials(request);
+        let issued = self.service.tokens.issue_to(client, grant, None).await.unwrap();
         issued.access_token.expose().to_owned()
     }
 }

@@ -33,14 +33,14 @@ async fn clock_set_ahead_forgets_no_revocation_in_force(backend: Backend) {
     let token = crm.token(&kw.grpc()).await;
     revoke(&mut admin, &token).await;
     kw.clock().set_ahead(HOUR * 3);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     kw.clock().set_back(HOUR * 3);
     assert!(!admin.is_active(&token).await, "its time is not over, and it was revoked");
     kw.restart().await;
     assert!(!kw.admin().await.is_active(&token).await, "nor is it gone from the database");
     // Once so much time has passed, it is.
     kw.advance(2 * 3600);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     assert!(kw.server().service.revocations().index().is_empty());
 }
 
@@ -56,7 +56,7 @@ async fn revocation_by_a_clock_an_hour_behind_is_kept_long_enough(backend: Backe
     kw.clock().set_ahead(HOUR);
     // As long as the longest token lives.
     kw.advance(3600 - 1);
-    kw.server().service.purge_revocations().await.unwrap();
+    kw.server().service.feeds.purge().await.unwrap();
     assert!(revokes(&kw, &claims(&token)));
 }
 
@@ -73,7 +73,7 @@ async fn server_started_with_a_clock_ahead_purges_by_the_databases() {
     let ahead = Clock::manual(Clock::system().now());
     ahead.set_ahead(HOUR * 5);
     let ahead = kw.join_at(ahead).await;
-    ahead.server().service.purge_revocations().await.unwrap();
+    ahead.server().service.feeds.purge().await.unwrap();
     assert!(revokes(&ahead, &claims(&token)));
     let mut connection = PgConnection::connect(&database).await.unwrap();
     let rows = sqlx::query_scalar("select count(*) from revocations");

@@ -105,7 +105,7 @@ async fn work(here: &Keyward, there: &Keyward, tenant: String) {
     other.applications.delete_application(request).await.unwrap();
 
     for replica in [here, there] {
-        replica.server().service.write_usage().await.unwrap();
+        replica.server().service.usage.write().await.unwrap();
     }
     let request = pb::ListApplicationUsageRequest { parent: crm, ..Default::default() };
     let days = admin.applications.list_application_usage(request).await.unwrap().into_inner().days;

@@ -134,7 +134,7 @@ async fn who_comes_back_goes_on_where_he_was() {
     lost(&verifier).await;
     // At the server the first lapses and is gone: it would not be in a snapshot.
     wired.kw.advance(7200);
-    wired.kw.server().service.purge_revocations().await.unwrap();
+    wired.kw.server().service.feeds.purge().await.unwrap();
     let mut admin = wired.kw.admin().await;
     revoke(&mut admin, &credential, "late").await;
     let good = wired.token().await;
@@ -157,7 +157,7 @@ async fn who_was_away_too_long_begins_anew() {
     lost(&verifier).await;
     revoke(&mut wired.admin, ACME, "").await;
     wired.kw.advance(2 * 3600);
-    wired.kw.server().service.purge_revocations().await.unwrap();
+    wired.kw.server().service.feeds.purge().await.unwrap();
     let mut admin = wired.kw.admin().await;
     let revoked = wired.token().await;
     revoke(&mut admin, ACME, "").await;
@@ -249,12 +249,12 @@ async fn a_token_of_its_own_is_renewed_before_it_ends() {
     taken(&verifier, &good).await;
     let (service, began) = (&kw.server().service, now());
     until("some seconds have passed", || {
-        assert!(service.watching() > 0, "it is never without a stream");
+        assert!(service.feeds.watching() > 0, "it is never without a stream");
         assert!(verifier.verify(&good).is_ok());
         began.elapsed() > Duration::from_secs(6)
     })
     .await;
-    service.write_usage().await.unwrap();
+    service.usage.write().await.unwrap();
     let request =
         pb::ListApplicationUsageRequest { parent: application.name, ..Default::default() };
     let usage = admin.applications.list_application_usage(request).await.unwrap().into_inner();
@@ -294,7 +294,7 @@ async fn a_replica_that_is_behind_takes_nothing_back() {
     revoke(&mut wired.admin, ACME, "").await;
     refused(&verifier, &token, &Refusal::Revoked).await;
     wired.proxy.lead_to(b.server().grpc).await;
-    until("it follows the other one", || b.server().service.watching() > 0).await;
+    until("it follows the other one", || b.server().service.feeds.watching() > 0).await;
     let at_b = b.server().service.revocations().index();
     until("which knows as much", || at_b.last() == 1).await;
     assert_eq!(verifier.verify(&token), Err(Refusal::Revoked));
@@ -325,7 +325,7 @@ async fn who_is_sent_away_again_and_again_comes_less_and_less_often() {
 async fn nothing_is_left_of_a_verifier_that_is_dropped() {
     let wired = Wired::to(Backend::Sqlite.start().await).await;
     let (one, other) = (wired.verifier().await, wired.verifier().await);
-    let watching = || wired.kw.server().service.watching();
+    let watching = || wired.kw.server().service.feeds.watching();
     until("both watch", || watching() == 2).await;
     let same = one.clone();
     drop((one, other));

@@ -302,7 +302,7 @@ async fn a_new_key_is_known_before_it_signs() {
     let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid;
     kw.restart_with(&[("tokens.signing_algorithm", "EdDSA".to_owned())]).await;
     proxy.lead_to(kw.server().grpc).await;
-    until("it follows again", || kw.server().service.watching() > 0).await;
+    until("it follows again", || kw.server().service.feeds.watching() > 0).await;
     kw.advance(601);
     let new = crm.token(&kw.grpc()).await;
     assert_ne!(kid(&new), kid(&old));

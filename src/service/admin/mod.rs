@@ -1,0 +1,34 @@
+//! Management: one file for each resource.
+
+mod applications;
+mod audit;
+mod base;
+mod bootstrap;
+mod checks;
+mod credentials;
+mod declaration;
+mod endpoints;
+mod folding;
+mod grants;
+mod policies;
+mod profiles;
+mod revocations;
+mod roles;
+mod scopes;
+mod secrets;
+mod tenants;
+mod updates;
+mod usage;
+mod users;
+
+pub use applications::{NewApplication, Ownership};
+pub use base::Admin;
+pub use bootstrap::FirstCredential;
+pub use credentials::{NewCredential, WithSecret};
+pub use declaration::Declared;
+pub use policies::Violation;
+pub use profiles::{Applied, AppliedChange};
+pub use revocations::Revoked;
+pub use updates::Shown;
+pub use usage::Days;
+pub use users::DeletedUser;

@@ -1,0 +1,13 @@
+//! Changes and their traces: each change is made in a transaction that cannot be committed without
+//! an event in the audit log, and a refused attempt is written there too.
+
+mod attempt;
+mod refusal_writer;
+mod refusals;
+mod sessions;
+mod unit_of_work;
+
+pub(in crate::service) use attempt::Attempt;
+pub use refusal_writer::RefusalWriter;
+pub(in crate::service) use sessions::{OpenTenant, TenantSessions, reached};
+pub(in crate::service) use unit_of_work::UnitOfWork;

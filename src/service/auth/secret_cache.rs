@@ -1,0 +1,139 @@
+//! A cache of secrets that were verified: in this process, and in Redis for all replicas, so that
+//! a restart does not hash every secret again. A caller looks up only a secret that the client as
+//! it is now accepts, so that an entry never outlives the secret.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::single_flight::SingleFlight;
+use crate::domain::{Client, CredentialId};
+use crate::error::{Repeated, Result};
+use crate::redis::Redis;
+use crate::secrets::verified::Tag;
+use crate::secrets::{MasterKey, Presented, Secret, Tagger, Verified};
+
+/// How long Redis keeps a tag that no replica asks for: longer than a replica keeps its own.
+const SHARED_LIFE: Duration = Duration::from_hours(24);
+
+/// The secrets that were verified.
+#[derive(Debug)]
+pub(in crate::service) struct SecretCache {
+    local: Verified,
+    shared: Option<Shared>,
+    under_way: SingleFlight,
+}
+
+/// The tags that all replicas share. They are made with a key derived from the master key, so that
+/// they are of no use to a reader of Redis.
+#[derive(Debug)]
+struct Shared {
+    redis: Redis,
+    tagger: Tagger,
+    reports: Mutex<Repeated>,
+}
+
+impl SecretCache {
+    pub(in crate::service) fn new(master: &MasterKey, redis: Option<Redis>) -> Result<Self> {
+        let shared = redis.map(|redis| {
+            let tagger = Tagger::new(&master.derive("verified secrets")?);
+            Ok(Shared { redis, tagger, reports: Mutex::default() })
+        });
+        let under_way = SingleFlight::default();
+        Ok(Self { local: Verified::new()?, shared: shared.transpose()?, under_way })
+    }
+
+    /// How many secrets this process has cached.
+    pub(super) fn len(&self) -> usize {
+        self.local.len()
+    }
+
+    /// Whether this process has verified the secret of the client.
+    pub(super) fn contains(&self, client: &Client, version: i64, secret: &Secret) -> Result<bool> {
+        self.local.knows(&presented(client, version, secret))
+    }
+
+    /// Whether another replica has verified it, or this one before a restart. Redis is asked the
+    /// same way if there is no such client or secret.
+    pub(super) async fn is_shared(
+        &self,
+        id: &CredentialId,
+        wanted: Option<(&Client, i64)>,
+        secret: &Secret,
+    ) -> Result<bool> {
+        let Some(shared) = &self.shared else {
+            return Ok(false);
+        };
+        let key = shared.key(id, wanted.map_or(0, |(_, version)| version));
+        let kept = shared.redis.find_for(&key, SHARED_LIFE).await;
+        // Without an answer from Redis, the hash decides.
+        let kept = shared.answer(kept).flatten();
+        match (kept, wanted) {
+            (Some(kept), Some((client, version))) => {
+                Ok(same(&kept, &shared.tagger.tag(&presented(client, version, secret))?))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether this secret of the client is right, by `compute`. Concurrent calls for the same
+    /// secret share one computation.
+    pub(super) async fn verify(
+        &self,
+        client: &Client,
+        version: i64,
+        secret: &Secret,
+        compute: impl Future<Output = Result<bool>>,
+    ) -> Result<bool> {
+        let presented = presented(client, version, secret);
+        if self.local.knows(&presented)? {
+            return Ok(true);
+        }
+        let right = self.under_way.answer(self.local.tag(&presented)?, compute).await?;
+        if right {
+            self.local.keep(&presented)?;
+        }
+        Ok(right)
+    }
+
+    /// Shares with other replicas that this secret of the client is right.
+    pub(super) async fn share(&self, client: &Client, version: i64, secret: &Secret) -> Result<()> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let key = shared.key(&client.name.credential, version);
+        let tag = shared.tagger.tag(&presented(client, version, secret))?;
+        let outcome = shared.redis.keep_for(&key, &tag, SHARED_LIFE).await;
+        shared.answer(outcome);
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn key(&self, credential: &CredentialId, version: i64) -> String {
+        self.redis.key("verified", &format!("{credential}:{version}"))
+    }
+
+    /// The answer of Redis, if there is one; a failure is logged once.
+    fn answer<T>(&self, answer: Result<T>) -> Option<T> {
+        let (answer, outcome) = match answer {
+            Ok(answer) => (Some(answer), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.note(
+            &outcome,
+            "Redis does not answer for verified secrets: the first use of each costs a hash",
+            "Redis answers again for verified secrets",
+        );
+        answer
+    }
+}
+
+/// Compares in constant time.
+fn same(kept: &[u8], tag: &Tag) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(kept, tag).is_ok()
+}
+
+fn presented<'a>(client: &'a Client, version: i64, secret: &'a Secret) -> Presented<'a> {
+    Presented { tenant: &client.tenant.id, credential: &client.name.credential, version, secret }
+}

@@ -1,0 +1,12 @@
+//! What services read that verify tokens themselves: the list of revocations, and streams of it and
+//! of the key set.
+
+mod base;
+mod places;
+mod revocations;
+mod watch;
+mod watchers;
+
+pub use base::Feeds;
+pub use revocations::RevocationList;
+pub use watch::{JwksWatch, News, RevocationWatch};

@@ -1,0 +1,57 @@
+//! Bounds the number of streams.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::places::{Permit, Places};
+use crate::domain::Source;
+use crate::error::Result;
+use crate::service::auth::Caller;
+
+/// How many streams of one kind callers that may verify tokens can have, in all and of one
+/// application: a leaked credential takes a part, not all.
+const MAX_KNOWN: usize = 4096;
+const MAX_OF_APPLICATION: usize = MAX_KNOWN / 4;
+/// How many anonymous streams there may be, in all and from one source.
+const MAX_ANONYMOUS: usize = 2048;
+const MAX_OF_SOURCE: usize = 64;
+
+/// Places for streams. Each kind has its own, and so have anonymous streams: those need no
+/// permission, and must not keep others out.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    revocations: Arc<Places<String>>,
+    jwks: Arc<Places<String>>,
+    anonymous_jwks: Arc<Places<Option<Source>>>,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        let known = || Arc::new(Places::new(MAX_KNOWN, MAX_OF_APPLICATION));
+        let anonymous = Arc::new(Places::new(MAX_ANONYMOUS, MAX_OF_SOURCE));
+        Self { revocations: known(), jwks: known(), anonymous_jwks: anonymous }
+    }
+}
+
+impl Watchers {
+    /// How many streams of revocations there are.
+    pub(super) fn revocations_taken(&self) -> usize {
+        self.revocations.taken()
+    }
+
+    pub(super) fn revocations(&self, caller: &Caller) -> Result<Permit> {
+        self.revocations.take(caller.service(), "streams of this application")
+    }
+
+    pub(super) fn jwks(&self, caller: Option<&Caller>, source: Option<IpAddr>) -> Result<Permit> {
+        match caller {
+            Some(caller) if caller.require_verifier().is_ok() => {
+                self.jwks.take(caller.service(), "streams of this application")
+            }
+            _ => {
+                let source = source.map(Source::of);
+                self.anonymous_jwks.take(source, "anonymous streams from this address")
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Token introspection (RFC 7662).
+
+use jiff::Timestamp;
+
+use super::base::{Tokens, second};
+use crate::domain::{Client, Moment, ScopeSet, UseKind};
+use crate::error::{Error, Result};
+use crate::secrets::Secret;
+use crate::service::auth::{Caller, TokenState, VerifiedToken};
+
+/// What is known of a token or API key that is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// The scopes it carries.
+    pub scopes: ScopeSet,
+    /// The credential it was made with.
+    pub client_id: String,
+    /// The application's resource name.
+    pub subject: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The ids of the application's roles.
+    pub roles: Vec<String>,
+    /// The audiences that it is for.
+    pub audiences: Vec<String>,
+    /// Its issuer.
+    pub issuer: String,
+    /// When it was issued; `None` for an API key.
+    pub issued_at: Option<Timestamp>,
+    /// When it ends.
+    pub expires_at: Option<Moment>,
+    /// Its id; `None` for an API key.
+    pub token_id: Option<String>,
+}
+
+impl Tokens {
+    /// What is known of a token or API key, if it is accepted now and the caller may ask about it
+    /// (RFC 7662).
+    pub async fn introspect(&self, caller: &Caller, token: &Secret) -> Result<Option<TokenInfo>> {
+        let now = self.clock.now();
+        let (client, info) = if self.auth.is_api_key(token) {
+            if !self.may_ask_about_key(caller, token).await? {
+                return Ok(None);
+            }
+            match self.auth.key(caller, token, None, now).await {
+                Ok(client) => {
+                    let info = self.info_of_key(&client);
+                    (client, info)
+                }
+                Err(Error::InvalidClient) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        } else {
+            // The owner is checked before the state: the answer about another's token is the same
+            // whatever its state is, and takes as long.
+            let tokens = self.auth.tokens();
+            let Ok(token) = tokens.signed(token.expose(), now) else { return Ok(None) };
+            if !caller.may_introspect(&token.claims.sub) {
+                return Ok(None);
+            }
+            match tokens.state_of(token, now).await? {
+                TokenState::Live(token, client) => (client, info_of_token(&token)?),
+                TokenState::Expired | TokenState::Revoked | TokenState::Invalid => return Ok(None),
+            }
+        };
+        // The caller does not say from which address the credential is used.
+        self.usage.count(&client, UseKind::Check, now, None);
+        Ok(Some(info))
+    }
+
+    /// Whether an API key, right or wrong, is of a credential that the caller may ask about. Other
+    /// callers cost no hash and use no budget.
+    async fn may_ask_about_key(&self, caller: &Caller, key: &Secret) -> Result<bool> {
+        if caller.require_verifier().is_ok() {
+            return Ok(true);
+        }
+        let Some(id) = self.auth.credential_of_key(key) else {
+            return Ok(false);
+        };
+        let client = self.clients.client(&id).await?;
+        Ok(client.is_some_and(|client| caller.may_introspect(&client.subject)))
+    }
+
+    fn info_of_key(&self, client: &Client) -> TokenInfo {
+        TokenInfo {
+            scopes: client.scopes.clone(),
+            client_id: client.name.credential.to_string(),
+            subject: client.subject.to_string(),
+            tenant: client.tenant.id.to_string(),
+            roles: client.role_ids(),
+            audiences: vec![client.tenant.settings.default_audience.to_string()],
+            issuer: self.issuer.clone(),
+            issued_at: None,
+            expires_at: client.expires_at(),
+            token_id: None,
+        }
+    }
+}
+
+fn info_of_token(token: &VerifiedToken) -> Result<TokenInfo> {
+    let claims = &token.claims;
+    Ok(TokenInfo {
+        scopes: token.scopes.clone(),
+        audiences: claims.aud.as_slice().to_vec(),
+        client_id: claims.client_id.clone(),
+        subject: claims.sub.clone(),
+        tenant: claims.tenant.clone(),
+        roles: claims.roles.clone(),
+        issuer: claims.iss.clone(),
+        issued_at: Some(second(claims.iat)?),
+        expires_at: Some(second(claims.exp)?.into()),
+        token_id: Some(claims.jti.clone()),
+    })
+}

@@ -1,0 +1,121 @@
+//! Issuing access tokens: the phases that all grants share.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::base::Tokens;
+use super::client_credentials;
+use crate::domain::{Client, Grant, GrantRequest, LimitStatus, ScopeSet, UseKind};
+use crate::error::{Error, Result};
+use crate::keys::Claims;
+use crate::keys::jwt::{self, Audiences, Unsigned};
+use crate::secrets::{Secret, random};
+use crate::service::auth::ClientCredential;
+use crate::service::context::RequestContext;
+
+/// A request for an access token (RFC 6749, section 3.2).
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// What the client authenticates with.
+    pub credential: ClientCredential,
+    /// By which grant, and what it asks for.
+    pub grant: GrantType,
+}
+
+/// The grants, each with its parameters.
+#[derive(Clone, Debug)]
+pub enum GrantType {
+    /// The client asks for itself.
+    ClientCredentials(GrantRequest),
+}
+
+/// An access token for the client that asked for it.
+#[derive(Clone, Debug)]
+pub struct IssuedToken {
+    /// The token: a bearer secret.
+    pub access_token: Secret,
+    /// Its lifetime: whole seconds, at least one.
+    pub expires_in: Duration,
+    /// Its scopes.
+    pub scopes: ScopeSet,
+    /// The state of the limits of issuance, with this token counted.
+    pub limits: Vec<LimitStatus>,
+}
+
+impl Tokens {
+    /// Authenticates the client, decides what it is permitted, and issues the token.
+    pub async fn issue(
+        &self,
+        context: &RequestContext<'_>,
+        request: TokenRequest,
+    ) -> Result<IssuedToken> {
+        let client = self.auth.client(context, request.credential).await?;
+        self.issue_to(&client, request.grant, context.address()).await
+    }
+
+    /// The same for a client that is authenticated.
+    pub async fn issue_to(
+        &self,
+        client: &Client,
+        grant: GrantType,
+        address: Option<IpAddr>,
+    ) -> Result<IssuedToken> {
+        // Authentication may have waited for a hash, so the time of the request is too old.
+        let now = self.clock.now();
+        let grant = match grant {
+            GrantType::ClientCredentials(request) => {
+                client_credentials::permit(client, request, now)?
+            }
+        };
+        self.sign(client, grant, now, address).await
+    }
+
+    /// Signs what a client is permitted, within the limits.
+    async fn sign(
+        &self,
+        client: &Client,
+        grant: Grant,
+        now: Timestamp,
+        address: Option<IpAddr>,
+    ) -> Result<IssuedToken> {
+        let (iat, exp) = (now.as_second(), grant.expires_at.as_second());
+        // The last second of an application or credential is too short for a token.
+        let lifetime = u64::try_from(exp - iat).unwrap_or_default();
+        if lifetime == 0 {
+            return Err(Error::InvalidClient);
+        }
+        let epochs = client.epochs;
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: client.subject.to_string(),
+            aud: Audiences::new(grant.audiences.iter().map(ToString::to_string).collect()),
+            client_id: client.name.credential.to_string(),
+            iat,
+            exp,
+            jti: random::id(now)?,
+            scope: grant.scopes.to_string(),
+            tenant: client.tenant.id.to_string(),
+            roles: client.role_ids(),
+            epochs: [epochs.tenant, epochs.application, epochs.credential],
+        };
+        let keys = self.signing.keys();
+        let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
+        let unsigned = Unsigned::new(key, &claims)?;
+        if unsigned.length() > jwt::MAX_LENGTH {
+            return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
+        }
+        // After everything else that can refuse, so that only tokens that are issued are counted,
+        // and before the signature, so that one beyond the limit costs none.
+        let limits = self.limits.count_token(client).await?;
+        let token = unsigned.sign()?;
+        self.usage.count(client, UseKind::Exchange, now, address);
+        Ok(IssuedToken {
+            access_token: Secret::new(token),
+            expires_in: Duration::from_secs(lifetime),
+            scopes: grant.scopes,
+            limits,
+        })
+    }
+}

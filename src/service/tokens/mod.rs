@@ -1,0 +1,12 @@
+//! Access tokens: issued, introspected, revoked. Each grant has a file of its own and only decides
+//! what is permitted; [`Tokens::issue`] has the phases that all grants share.
+
+mod base;
+mod client_credentials;
+mod introspect;
+mod issue;
+mod revoke;
+
+pub use base::Tokens;
+pub use introspect::TokenInfo;
+pub use issue::{GrantType, IssuedToken, TokenRequest};
