@@ -40,11 +40,14 @@
 //!
 //! | area | holds |
 //! |---|---|
-//! | `auth` | who calls: one file for each way to authenticate, the throttle of wrong secrets, caches of clients and of verified secrets |
-//! | `tokens` | one file for each grant, with the phases that all grants share; introspect, revoke; the cache of verified tokens |
-//! | `access` | `CheckAccess`, limits |
-//! | `admin` | one file for each resource; the unit of work (transaction, audit event, revocations), authorization |
+//! | `auth` | who calls: one file for each way to authenticate, the throttle of wrong secrets, caches of verified secrets and tokens |
+//! | `tokens` | one file for each grant, with the phases that all grants share; introspect, revoke |
+//! | `access` | `CheckAccess` |
+//! | `admin` | one file for each resource |
 //! | `signing` | keys: schedule, JWKS |
+//!
+//! They share the cache of clients, the unit of work (transaction, audit event, revocations), the
+//! limits, and the count of uses. The lists and streams that verifiers follow are beside them.
 //!
 //! # What always holds
 //!
