@@ -97,7 +97,7 @@ const FOREIGN: &[&str] = &["tonic", "axum", "prost", "hyper"];
 
 const MOST_LINES: usize = 400;
 
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
         .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })

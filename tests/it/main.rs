@@ -14,6 +14,7 @@
 
 mod architecture;
 mod database;
+mod documents;
 mod edge;
 mod grpc;
 mod harness;

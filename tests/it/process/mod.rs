@@ -16,4 +16,5 @@ mod settings;
 mod start;
 mod stop;
 mod telemetry;
+mod tour;
 mod wrong_server;

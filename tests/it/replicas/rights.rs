@@ -25,8 +25,8 @@ fn documented() -> Vec<&'static str> {
     let settings = include_str!("../../../deploy/keyward.toml");
     let (_, line) = settings.split_once("\n# user keyward ").expect("the line is there");
     let line = line.lines().next().unwrap();
-    let readme = include_str!("../../../README.md");
-    assert!(readme.contains(&format!("user keyward {line}\n")), "the README says the same");
+    let readme = include_str!("../../../deploy/README.md");
+    assert!(readme.contains(&format!("user keyward {line}\n")), "deploy/README.md says the same");
     line.split(' ').map(|rule| if rule == ">PASSWORD" { ">secret" } else { rule }).collect()
 }
 

@@ -1,0 +1,193 @@
+//! What the documents say is true: links, settings, metrics and errors.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use keyward::config::{Config, Layers};
+use keyward::domain::Permission;
+use keyward::proto::errors::ErrorReason;
+
+use crate::architecture::rust_files;
+use crate::harness::{Keyward, RedisServer};
+
+/// All documents.
+pub(crate) const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "proto/README.md",
+    "deploy/README.md",
+    "tests/README.md",
+    "benches/README.md",
+    "migrations/README.md",
+    ".github/CONTRIBUTING.md",
+    ".github/SECURITY.md",
+];
+
+const README_WORDS: usize = 1_500;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The lines outside of code blocks.
+fn prose(text: &str) -> String {
+    text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// All code of a document: what stands between backticks, and the lines of code blocks.
+pub(crate) fn code(text: &str) -> Vec<String> {
+    let blocks = text.split("\n```").skip(1).step_by(2).flat_map(|block| block.lines().skip(1));
+    let prose = prose(text);
+    let spans = prose.split('`').skip(1).step_by(2);
+    blocks.chain(spans).map(|code| code.replace('\n', " ").trim().to_owned()).collect()
+}
+
+/// The rows of the tables in a section, as their cells.
+fn rows(text: &str, section: &str) -> Vec<Vec<String>> {
+    let (_, rest) = text.split_once(&format!("\n## {section}\n")).expect("the section is there");
+    let section = rest.split("\n## ").next().unwrap();
+    let lines = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    lines.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// What stands between the first backticks of a cell.
+fn word(cell: &str) -> Option<&str> {
+    cell.split('`').nth(1)
+}
+
+/// The anchor that GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn has_anchor(document: &Path, wanted: &str) -> bool {
+    let text = prose(&fs::read_to_string(document).unwrap());
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#'))).any(|anchor| anchor == wanted)
+}
+
+#[test]
+fn readme_is_short() {
+    let words = read("README.md").split_whitespace().count();
+    assert!(words <= README_WORDS, "{words} words: move some to the document where they belong");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in DOCUMENTS {
+        let folder = root().join(document).parent().map(PathBuf::from).unwrap();
+        let text = prose(&read(document));
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap();
+            if target.starts_with("https://") || target.starts_with("http://") {
+                continue;
+            }
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            let path = if path.is_empty() { root().join(document) } else { folder.join(path) };
+            if !path.exists() || (!fragment.is_empty() && !has_anchor(&path, fragment)) {
+                broken.push(format!("{document}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn settings_that_are_named_exist() {
+    let settings = Config::read(Layers::default()).unwrap().settings;
+    let sections: BTreeSet<_> =
+        settings.iter().filter_map(|setting| setting.key.split_once('.')).map(|(s, _)| s).collect();
+    let is_setting = |name: &str| settings.iter().any(|setting| setting.key == name);
+    let mut unknown = Vec::new();
+    for document in DOCUMENTS {
+        for code in code(&read(document)) {
+            let Some((section, name)) = code.split_once('.') else { continue };
+            let name = name.split([' ', '=']).next().unwrap();
+            let key = format!("{section}.{name}");
+            let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let is_other = Permission::parse(&key).is_ok()
+                || Path::new(&key).extension() == Some("rs".as_ref());
+            if sections.contains(section) && is_name && !is_other && !is_setting(&key) {
+                unknown.push(format!("{document}: {code}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "no such setting:\n{}", unknown.join("\n"));
+}
+
+/// The code that the comment of a reason says.
+fn code_of(reason: &str, proto: &str) -> String {
+    let (before, _) = proto.split_once(&format!("  {reason} = ")).expect("the reason is there");
+    let lines: Vec<_> =
+        before.lines().rev().take_while(|line| line.trim_start().starts_with("//")).collect();
+    let comment: Vec<_> = lines
+        .iter()
+        .rev()
+        .flat_map(|line| line.split_whitespace())
+        .filter(|w| *w != "//")
+        .collect();
+    let place = comment
+        .iter()
+        .position(|word| word.trim_end_matches(':') == "Code")
+        .expect("it says its code");
+    comment[place + 1].trim_matches(|c: char| !c.is_ascii_uppercase() && c != '_').to_owned()
+}
+
+#[test]
+fn every_error_reason_is_documented_with_its_code_and_an_example() {
+    let proto = read("proto/keyward/errors/v1/error_reason.proto");
+    let rows = rows(&read("proto/README.md"), "Errors");
+    let reasons: Vec<_> =
+        (1..1000).filter_map(|number| ErrorReason::try_from(number).ok()).collect();
+    assert!(reasons.len() > 20, "{reasons:?}");
+    for reason in &reasons {
+        let full = reason.as_str_name();
+        let name = full.trim_start_matches("ERROR_REASON_");
+        let row = rows.iter().find(|row| word(&row[0]) == Some(name));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the table of proto/README.md"));
+        assert_eq!(row[1], code_of(full, &proto), "{name}");
+        assert!(!row[3].is_empty(), "{name} has no example");
+    }
+    assert_eq!(rows.len(), reasons.len() + 2, "a row for each, and two of the header");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_documented() {
+    let page = read("deploy/README.md");
+    let rows = rows(&page, "Metrics");
+    let documented: BTreeSet<_> = rows.iter().filter_map(|row| word(&row[0])).collect();
+    let documented: BTreeSet<_> =
+        documented.into_iter().filter(|name| name.starts_with("keyward_")).collect();
+    let base = |name: &str| {
+        let name = name.strip_prefix("keyward_").unwrap();
+        let name =
+            name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+        name.to_owned()
+    };
+
+    let redis = RedisServer::start();
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let [kw] = Keyward::replicas(Some(&url), &[]).await;
+    kw.admin().await.acme().await;
+    let metrics = reqwest::get(format!("http://{}/metrics", kw.server().ops)).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let served = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let served: BTreeSet<_> = served.map(|name| base(name)).collect();
+    let bases: BTreeSet<_> = documented.iter().map(|name| base(name)).collect();
+    let missing: Vec<_> = served.difference(&bases).collect();
+    assert!(missing.is_empty(), "not in the table of deploy/README.md: {missing:?}");
+
+    // Those without a value are not served yet: they are registered somewhere.
+    let source: String = rust_files(&root().join("src")).iter().map(|path| read(path)).collect();
+    let gone: Vec<_> =
+        bases.iter().filter(|name| !source.contains(&format!("\"{name}\""))).collect();
+    assert!(gone.is_empty(), "no such metric: {gone:?}");
+}
