@@ -1,7 +1,7 @@
-//! Secrets: their form, their making, their hashes, and sealing what must be kept.
+//! Secrets: format, generation, hashing and sealing.
 //!
-//! A [`Secret`] is the only type that holds one in the clear: it does not print
-//! itself, and it wipes its memory. It leaves in one response field and nowhere else.
+//! [`Secret`] is the only type that holds a secret in plain text. It does not print itself, and it
+//! wipes its memory. A secret leaves the server in one response field only.
 
 pub mod authenticator;
 pub mod format;
