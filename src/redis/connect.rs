@@ -1,4 +1,4 @@
-//! How connections are made, to whichever kind of Redis a URL means.
+//! Connections to the kinds of Redis that a URL can name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,14 +19,15 @@ use super::checks::{check, check_mode};
 use super::url::{Address, Layout, Login, RedisUrl};
 use super::{Timeouts, Trouble};
 
-/// How often the cluster's driver follows a moved slot or tries another node.
+/// How often the cluster driver retries a command after a moved slot or on another node.
 const CLUSTER_RETRIES: u32 = 3;
-/// What it waits meanwhile, in milliseconds: all of it is within one timeout.
+/// The range of its pauses in milliseconds. All retries fit into one timeout.
 const CLUSTER_WAIT: (u64, u64) = (5, 50);
-/// Requests that wait for the connection's task before others wait to join them.
+/// The number of requests that can wait for the connection's task. More callers wait until there is
+/// room.
 const QUEUE: usize = 1024;
 
-/// A connection that many use at once.
+/// A multiplexed connection.
 #[derive(Clone)]
 pub(super) enum Connection {
     One { to: Address, connection: MultiplexedConnection },
@@ -42,7 +43,7 @@ impl Connection {
         }
     }
 
-    /// What each primary says to a question about itself.
+    /// The replies of all primaries to a command about themselves.
     async fn ask(&mut self, question: &Cmd) -> RedisResult<Vec<String>> {
         match self {
             Self::One { connection, .. } => Ok(vec![question.query_async(connection).await?]),
@@ -56,7 +57,6 @@ impl Connection {
     }
 }
 
-/// Opens connections.
 #[derive(Clone, Debug)]
 pub(super) struct Dialler {
     pub(super) url: RedisUrl,
@@ -64,7 +64,7 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// Connects, and makes sure that what answers is fit to rely on.
+    /// Connects, and checks that the server is suitable.
     pub(super) async fn open(&self) -> Result<Connection, Trouble> {
         let mut connection = match &self.url.layout {
             Layout::Single(address) => self.connect(address).await?,
@@ -75,7 +75,7 @@ impl Dialler {
         Ok(connection)
     }
 
-    /// Makes sure that what answers at the other end is still the one to ask.
+    /// Checks that the server at the other end is still the right one.
     pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), Trouble> {
         for info in connection.ask(&redis::cmd("INFO")).await? {
             check(&info)?;
@@ -94,28 +94,28 @@ impl Dialler {
         }
     }
 
-    /// Asks the sentinels, if there are any: one that was cut off from the others still takes
-    /// itself for the primary.
+    /// Checks with the sentinels, if there are any, that this is still the primary. A primary that
+    /// is partitioned from the sentinels still calls itself primary.
     async fn examine_primary(&self, to: &Address) -> Result<(), Trouble> {
         match &self.url.layout {
             Layout::Sentinel { .. } => match self.primary().await {
                 Ok(primary) if primary != *to => {
                     Err(Trouble::Away(format!("{primary} is the primary now").into()))
                 }
-                // What works is not given up for sentinels that are away.
+                // If no sentinel answers, keep the working connection.
                 _ => Ok(()),
             },
             Layout::Single(_) | Layout::Cluster(_) => Ok(()),
         }
     }
 
-    /// A connection that hears what is published on a channel.
+    /// A connection that is subscribed to a channel.
     pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, Trouble> {
-        let mut last = Trouble::Away("no node to ask".into());
+        let mut last = Trouble::Away("the URL names no node".into());
         let addresses = match &self.url.layout {
             Layout::Single(address) => vec![address.clone()],
             Layout::Sentinel { .. } => vec![self.primary().await?],
-            // A node of a cluster hears what is published on any other.
+            // Cluster nodes forward published messages to each other, so any node will do.
             Layout::Cluster(nodes) => nodes.clone(),
         };
         for address in addresses {
@@ -134,17 +134,18 @@ impl Dialler {
         Err(last)
     }
 
-    /// The server that the sentinels name.
+    /// The primary's address, from the sentinels.
     async fn primary(&self) -> Result<Address, Trouble> {
         let Layout::Sentinel { sentinels, primary, login } = &self.url.layout else {
-            return Err(Trouble::Unfit("there are no sentinels to ask".into()));
+            return Err(Trouble::Unfit("the URL names no sentinels".into()));
         };
-        let mut last = Trouble::Away("no sentinel to ask".into());
+        let mut last = Trouble::Away("the URL names no sentinel".into());
         for sentinel in sentinels {
             match self.ask(sentinel, login, primary).await {
                 Ok(Some((host, port))) => return Ok(Address { host, port }),
                 Ok(None) => {
-                    let words = format!("the sentinel {sentinel} knows no primary {primary:?}");
+                    let words =
+                        format!("the sentinel {sentinel} does not know the primary {primary:?}");
                     last = Trouble::Unfit(words);
                 }
                 Err(error) => last = error.into(),
@@ -230,7 +231,7 @@ impl Dialler {
         Ok(address.into_connection_info()?.set_tcp_settings(tcp()).set_redis_settings(redis))
     }
 
-    /// Read again for each connection, so that a renewed file is noticed.
+    /// Read for each connection, so that a renewed file takes effect.
     fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
         let Some(file) = &self.url.ca_file else { return Ok(None) };
         let root_cert = fs::read(file).map_err(|error| {
@@ -241,7 +242,7 @@ impl Dialler {
     }
 }
 
-/// Small requests must not wait for one another's acknowledgements.
+/// Disables Nagle's algorithm, so that small requests are sent immediately.
 fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }

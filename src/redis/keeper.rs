@@ -1,4 +1,4 @@
-//! Who keeps the link: connects, makes sure of it each second, and connects again.
+//! The task that keeps the link up: it connects, checks the link each second, and reconnects.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -14,18 +14,18 @@ use super::{Link, Redis};
 use crate::error::Cause;
 use crate::secrets::random;
 
-/// How often a link that works is made sure of.
+/// The interval between checks of a working link.
 const WATCH: Duration = Duration::from_secs(1);
-/// The first pause before another attempt, and the longest.
+/// The first and the longest pause between connection attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Why there is no link.
+/// Why Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// Redis does not answer; it may come back by itself.
+    /// Redis does not answer. It may recover without intervention.
     #[error("{0}")]
     Away(#[source] Cause),
-    /// Redis answers, and is not fit to be relied on until somebody does something.
+    /// Redis answers, but cannot be used until an operator changes something.
     #[error("{0}")]
     Unfit(String),
 }
@@ -46,8 +46,8 @@ impl From<Elapsed> for Trouble {
     }
 }
 
-/// Pauses that double, each cut by chance to between half and all of it, so that the
-/// replicas do not all come at once.
+/// Exponential backoff. Each pause is random between half and all of the current step, so that
+/// replicas do not reconnect at the same time.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -58,7 +58,7 @@ impl Backoff {
 
     pub(super) async fn pause(&mut self) {
         let mut chance = [u8::MAX];
-        // Without randomness all come at once, which is worse and no reason to give up.
+        // If the generator fails, the pauses are equal. That is no reason to give up.
         random::fill(&mut chance).ok();
         let half = self.0 / 2;
         sleep(half + half * u32::from(chance[0]) / u32::from(u8::MAX)).await;
@@ -66,7 +66,7 @@ impl Backoff {
     }
 }
 
-/// What was last said of the link, so that it is said once.
+/// The last reported state of the link, so that each state is logged once.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Nothing,
@@ -75,15 +75,15 @@ enum Told {
 }
 
 impl Redis {
-    /// Connects once, for a server that starts: from then on the link is up, until
-    /// [`Redis::run_link`] is told otherwise.
+    /// Connects once, when the server starts. The link then counts as up until [`Redis::run_link`]
+    /// finds otherwise.
     pub async fn check_once(&self) -> Result<(), Trouble> {
         let connection = self.0.dialler.open().await?;
         self.take_up(connection);
         Ok(())
     }
 
-    /// Keeps the link up until it is told to stop.
+    /// Keeps the link up until `stop` is cancelled.
     pub async fn run_link(&self, stop: CancellationToken) {
         stop.run_until_cancelled(self.keep()).await;
     }
@@ -112,7 +112,7 @@ impl Redis {
         }
     }
 
-    /// Watches a link until it is lost. Whether it was of use.
+    /// Watches a link until it is lost. Returns whether it passed at least one check.
     async fn watch(&self, link: &Arc<Link>) -> bool {
         let mut of_use = false;
         loop {
@@ -135,17 +135,17 @@ impl Redis {
         *self.0.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
         self.note_trouble(None);
         self.0.up.set(1);
-        tracing::info!(redis = %self.0.dialler.url, "Redis is there");
+        tracing::info!(redis = %self.0.dialler.url, "connected to Redis");
         link
     }
 
-    /// Gives up a link, once.
+    /// Marks a link as lost. Later calls for the same link have no effect.
     pub(super) fn lose(&self, link: &Link, trouble: &Trouble) {
         if !link.lost.swap(true, Ordering::AcqRel) {
             self.0.up.set(0);
             link.down.cancel();
             self.note_trouble(Some(trouble));
-            tracing::warn!(redis = %self.0.dialler.url, %trouble, "Redis is lost");
+            tracing::warn!(redis = %self.0.dialler.url, %trouble, "lost the connection to Redis");
         }
     }
 

@@ -1,6 +1,6 @@
-//! Hearing what others publish. Over a connection of its own, which subscribes again by
-//! itself; what is published meanwhile, or faster than it is taken, is lost. So a message
-//! is a hint, and who must know has to look.
+//! Subscriptions to channels. A subscription has its own connection and resubscribes after a
+//! disconnect. Messages that are published meanwhile, or that arrive faster than they are read, are
+//! lost. Therefore a message is only a hint to look for changes.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use tokio_stream::StreamExt;
 use super::keeper::Backoff;
 use super::{Redis, Trouble};
 
-/// Messages that wait to be taken; more are lost.
+/// The maximum number of unread messages; further ones are dropped.
 const WAITING: usize = 1024;
-/// How often a silent connection is asked whether it is still there.
+/// How often a silent connection is checked.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// What comes over a channel.
+/// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// From now on messages come; some may have been missed before.
+    /// The subscription is active. Earlier messages may have been missed.
     Subscribed,
-    /// Something that was published.
+    /// A published message.
     Message(Vec<u8>),
 }
 
@@ -32,11 +32,11 @@ pub enum Heard {
 pub struct Subscription(mpsc::Receiver<Heard>);
 
 impl Subscription {
-    /// Waits for the next thing there is to hear. Can be cancelled without losing any.
+    /// Waits for the next event. Cancel safe.
     pub async fn hear(&mut self) -> Heard {
         match self.0.recv().await {
             Some(heard) => heard,
-            // Its task ends with the runtime alone, and then there is nothing to hear.
+            // The sending task ends only with the runtime. Then there are no further events.
             None => std::future::pending().await,
         }
     }
@@ -56,7 +56,7 @@ impl Redis {
         Subscription(receiver)
     }
 
-    /// Makes sure that a channel can be heard.
+    /// Checks that the channel can be subscribed to.
     pub async fn try_to_hear(&self, channel: &str) -> Result<(), Trouble> {
         self.0.dialler.listen(channel).await.map(drop)
     }
@@ -68,7 +68,7 @@ impl Redis {
             match self.0.dialler.listen(channel).await {
                 Ok(listener) => {
                     if std::mem::take(&mut refused) {
-                        tracing::info!(channel, "Redis can be listened to again");
+                        tracing::info!(channel, "subscribed to Redis again");
                     }
                     backoff = Backoff::new();
                     let trouble = self.listen(listener, sender).await;
@@ -76,19 +76,19 @@ impl Redis {
                 }
                 Err(Trouble::Unfit(why)) if !refused => {
                     refused = true;
-                    tracing::warn!(channel, why, "Redis cannot be listened to");
+                    tracing::warn!(channel, why, "cannot subscribe to Redis");
                 }
-                // That it is away the link tells: this one has the same trouble.
+                // If Redis is down, the link reports it.
                 Err(_) => {}
             }
             backoff.pause().await;
         }
     }
 
-    /// Passes messages on until the connection is lost.
+    /// Forwards messages until the connection is lost.
     async fn listen(&self, listener: PubSub, sender: &mpsc::Sender<Heard>) -> Trouble {
         let (mut sink, mut messages) = listener.split();
-        // Nothing here waits for room: who has as much to take as this will look anyway.
+        // Never waits for room: a receiver with a full queue will look for changes anyway.
         sender.try_send(Heard::Subscribed).ok();
         loop {
             tokio::select! {
