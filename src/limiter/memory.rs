@@ -1,5 +1,5 @@
-//! Windows in this process. Those of a tenant are behind one lock, so that a decision over
-//! several of them is all or nothing; a lock is held for no longer than a decision takes.
+//! Windows in the memory of this process. All windows of a tenant are behind one lock, so that a
+//! decision about several of them is atomic. A lock is held only during a decision.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,10 +10,10 @@ use super::{Act, Answer, Count, Demand};
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::CountedWindow;
 
-/// Into how many parts the tenants are divided.
+/// The number of locks; tenants are distributed over them.
 const SHARDS: usize = 16;
 
-/// Windows by their names.
+/// Windows by name.
 #[derive(Debug)]
 pub(super) struct Memory {
     clock: Clock,
@@ -32,14 +32,14 @@ struct Shard {
 struct Kept {
     window: Window,
     rate: Rate,
-    /// Whether something was counted since it was last saved.
+    /// Whether counts were added since the window was last saved.
     unsaved: bool,
 }
 
 impl Memory {
-    /// Room for `most` windows. If there are more in a part than its share, those that were
-    /// counted in least recently are forgotten, and with them what was counted: a limit is
-    /// then exceeded by those who come back, where otherwise memory would be.
+    /// Capacity for `most` windows. When a shard is full, the windows that were used least recently
+    /// are dropped. A client that returns later can then exceed its limit; without a bound, memory
+    /// would grow.
     pub(super) fn new(clock: Clock, most: usize) -> Self {
         let shard = || Mutex::new(Shard { windows: HashMap::new(), most: most.div_ceil(SHARDS) });
         Self {
@@ -50,7 +50,7 @@ impl Memory {
         }
     }
 
-    /// Decides over all demands at once.
+    /// Decides about all demands together.
     pub(super) fn decide(&self, act: Act, tenant: &str, demands: &[Demand], of: usize) -> Answer {
         let now = self.now();
         let each: Vec<_> =
@@ -95,8 +95,7 @@ impl Memory {
         Answer { admitted, counts: counts.collect() }
     }
 
-    /// What was counted since this was last asked, in windows whose key is one of these, one part
-    /// of all windows after the other.
+    /// The windows with one of these keys that changed since the last call, shard by shard.
     pub(super) fn unsaved(
         &self,
         wanted: impl Fn(&str) -> bool,
@@ -114,7 +113,7 @@ impl Memory {
         })
     }
 
-    /// These could not be saved: they are to be asked for again.
+    /// Marks windows as unsaved again, after saving them failed.
     pub(super) fn not_saved(&self, windows: &[CountedWindow]) {
         for CountedWindow { name, .. } in windows {
             if let Some((tenant, _)) = tenant_and_key(name)
@@ -125,7 +124,7 @@ impl Memory {
         }
     }
 
-    /// Takes in what was saved, where nothing was counted yet.
+    /// Adds saved windows, except those that already exist.
     pub(super) fn restore(&self, windows: Vec<CountedWindow>) {
         for saved in windows {
             let name = saved.name.clone();
@@ -140,7 +139,7 @@ impl Memory {
         }
     }
 
-    /// Forgets windows that hold nothing any more.
+    /// Drops windows without counts.
     pub(super) fn sweep(&self) {
         let now = self.now();
         for shard in &self.shards {
@@ -150,13 +149,13 @@ impl Memory {
         }
     }
 
-    /// How many windows there are.
+    /// The number of windows.
     pub(super) fn len(&self) -> usize {
         let shards = self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner));
         shards.map(|shard| shard.windows.len()).sum()
     }
 
-    /// The time, by a clock that nobody sets while the process runs.
+    /// The current time. It is monotonic: setting the system clock does not change it.
     pub(super) fn now(&self) -> i64 {
         if let Some(now) = self.clock.simulated() {
             return now.as_microsecond();
@@ -172,13 +171,13 @@ impl Memory {
     }
 }
 
-/// The tenant of a window's name, and the rest of it.
+/// Splits a window's name into the tenant and the rest.
 fn tenant_and_key(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix('{')?.split_once("}:")
 }
 
 impl Shard {
-    /// Looks at a window, which need not be there.
+    /// Reads a window, or an empty one if it does not exist.
     fn look<T>(&self, name: &str, look: impl FnOnce(&Window) -> T) -> T {
         match self.windows.get(name) {
             Some(kept) => look(&kept.window),
@@ -210,8 +209,8 @@ impl Shard {
         });
     }
 
-    /// Forgets what holds nothing; if that is too little, an eighth, so that the next ones
-    /// find room without a search.
+    /// Drops windows without counts. If that is not enough, drops an eighth, so that the next
+    /// windows find room without another search.
     fn make_room(&mut self, now: i64) {
         self.sweep(now);
         if self.windows.len() < self.most {
@@ -223,7 +222,7 @@ impl Shard {
         let oldest_to_stay = *oldest_to_stay;
         let most = self.most;
         let mut left = self.windows.len();
-        // Of those that were counted in at the same time some have to go as well.
+        // Some of the windows with the same time must go as well.
         self.windows.retain(|_, kept| {
             let newest = kept.window.newest();
             let goes = newest < oldest_to_stay || (newest == oldest_to_stay && left >= most);

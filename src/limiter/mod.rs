@@ -1,10 +1,10 @@
-//! How much may be done in how much time. A decision is over several limits of one tenant
-//! at once, all or nothing, and is made before the work that it is about.
+//! Rate limits. A decision is about several limits of one tenant, all or nothing, and is made
+//! before the work that it admits.
 //!
-//! What is counted, and what follows from a limit that is exceeded, is not known here. The
-//! arithmetic is apart from where the windows are kept (`window`): in this process, or in
-//! Redis for all replicas. Where Redis is to count and does not answer, this process counts
-//! its share of the limits alone: a limiter that fails is no reason to refuse.
+//! The limiter does not know what is counted, or what happens when a limit is exceeded. The
+//! arithmetic (`window`) is separate from the storage: this process, or Redis for all replicas. If
+//! Redis does not answer, each process counts its share of the limits alone, because a failing
+//! limiter must not refuse requests.
 
 mod memory;
 mod redis;
@@ -26,49 +26,46 @@ use crate::domain::CountedWindow;
 use crate::error::Error;
 use crate::redis::Redis;
 
-/// Windows that this process has room for: some 250 bytes each, and 2 KiB for one that is
-/// counted in so steadily that all of its buckets hold something.
+/// The maximum number of windows in memory. A window takes some 250 bytes, or 2 KiB if all of its
+/// buckets are in use.
 const ROOM: usize = 1 << 18;
 
-/// What is asked of one limit.
+/// One limit in a decision, and how much of it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Whose limit it is, within the tenant. The same key with another window is another
-    /// limit; with another number it is the same one, and what was counted stays counted.
+    /// Identifies the limit within the tenant. The same key with another window length is another
+    /// limit. With another maximum it is the same limit, and its counts stay.
     pub key: String,
-    /// The limit.
     pub rate: Rate,
-    /// How much of it. Nothing always fits.
+    /// The amount. 0 always fits.
     pub cost: u64,
-    /// Whether it is only observed: it refuses nothing, and is counted in any case.
+    /// If true, the limit does not refuse, and the cost is counted in any case.
     pub observe_only: bool,
 }
 
-/// How it stands with one limit after a decision.
+/// The state of one limit after a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The limit.
+    /// The maximum count.
     pub limit: u64,
-    /// In which time.
     pub window: Duration,
-    /// What is left of it.
+    /// How much is left.
     pub remaining: u64,
-    /// If it was exceeded, how long until the cost fits, provided that nobody else comes
-    /// ([`Duration::MAX`]: it never does); if not, how long until something of what is
-    /// counted is restored.
+    /// If exceeded: how long until the cost fits, if no other requests come; [`Duration::MAX`] if
+    /// it never fits. Otherwise: how long until the first counts leave the window.
     pub wait: Duration,
     /// Whether the cost did not fit.
     pub exceeded: bool,
 }
 
-/// Whether something may be done.
+/// The result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it may.
+    /// Whether the request is admitted.
     pub admitted: bool,
-    /// If not, how long until it may: the longest wait of the limits that refuse.
+    /// If refused: the longest wait of the limits that refuse.
     pub wait: Duration,
-    /// How it stands with each limit, in the order of the demands.
+    /// The state of each limit, in the order of the demands.
     pub standings: Vec<Standing>,
 }
 
@@ -78,7 +75,7 @@ enum Act {
     Peek,
 }
 
-/// What either place says to a decision.
+/// The answer of either storage.
 #[derive(Debug)]
 struct Answer {
     admitted: bool,
@@ -89,11 +86,11 @@ struct Answer {
 struct Count {
     used: i64,
     exceeded: bool,
-    /// `None`: for ever.
+    /// `None`: the cost never fits.
     wait: Option<i64>,
 }
 
-/// Counts and decides. Cheap to clone; clones count together.
+/// A rate limiter. Clones share the counts.
 #[derive(Clone)]
 pub struct Limiter(Arc<Inner>);
 
@@ -106,17 +103,18 @@ struct Inner {
 }
 
 impl Limiter {
-    /// Counts in this process alone.
+    /// A limiter that counts in this process.
     pub fn in_memory(clock: Clock) -> Self {
         Self::new(Memory::new(clock, ROOM), None)
     }
 
-    /// Counts in Redis, and in this process while Redis is away. To be made within a runtime.
+    /// A limiter that counts in Redis, with a fallback to this process. Must be called within a
+    /// Tokio runtime.
     pub fn over(redis: Redis, clock: Clock) -> Self {
         Self::new(Memory::new(clock.clone(), ROOM), Some(Shared::new(redis, clock)))
     }
 
-    /// The same as [`Limiter::in_memory`], with room for so many windows.
+    /// Like [`Limiter::in_memory`], with a capacity of `most` windows.
     #[must_use]
     pub fn with_room(clock: Clock, most: usize) -> Self {
         Self::new(Memory::new(clock, most), None)
@@ -132,29 +130,28 @@ impl Limiter {
         }))
     }
 
-    /// Counts all demands and admits, or counts none and refuses. `tenant` is not empty.
+    /// Counts all demands and admits, or counts none and refuses. `tenant` must not be empty.
     pub async fn take(&self, tenant: &str, demands: &[Demand]) -> Decision {
         self.decide(Act::Take, tenant, demands).await
     }
 
-    /// What [`Limiter::take`] would decide. Nothing is counted.
+    /// The decision that [`Limiter::take`] would make. Nothing is counted.
     pub async fn peek(&self, tenant: &str, demands: &[Demand]) -> Decision {
         self.decide(Act::Peek, tenant, demands).await
     }
 
-    /// The same as [`Limiter::take`], counted by this process alone.
+    /// Like [`Limiter::take`], but counts in this process only.
     pub fn take_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
         self.decide_here(Act::Take, tenant, demands)
     }
 
-    /// What [`Limiter::take_here`] would decide. Nothing is counted.
+    /// The decision that [`Limiter::take_here`] would make. Nothing is counted.
     pub fn peek_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
         self.decide_here(Act::Peek, tenant, demands)
     }
 
-    /// What this process has counted since it was last asked, where the key of the limit is one of
-    /// these: to be saved, and [restored](Self::restore) after a restart. It comes part by part,
-    /// so that it takes little memory at once.
+    /// The windows with one of these keys that changed since the last call, for saving. They can be
+    /// [restored](Self::restore) after a restart. They are returned in parts, to use little memory.
     pub fn unsaved(
         &self,
         wanted: impl Fn(&str) -> bool,
@@ -162,42 +159,42 @@ impl Limiter {
         self.0.memory.unsaved(wanted)
     }
 
-    /// What could not be saved is written the next time.
+    /// Returns windows that could not be saved, so that the next call includes them again.
     pub fn not_saved(&self, windows: &[CountedWindow]) {
         self.0.memory.not_saved(windows);
     }
 
-    /// Goes on with what another process had counted.
+    /// Restores windows that another process saved.
     pub fn restore(&self, windows: Vec<CountedWindow>) {
         self.0.memory.restore(windows);
     }
 
-    /// The time by which this process counts, in microseconds.
+    /// The time that this process counts with, in microseconds.
     pub fn now(&self) -> i64 {
         self.0.memory.now()
     }
 
-    /// Forgets what says nothing any more. To be called now and then.
+    /// Drops windows without counts. Call it periodically.
     pub fn sweep(&self) {
         self.0.memory.sweep();
     }
 
-    /// Says among how many replicas the limits are divided while Redis is away.
+    /// Sets the number of replicas that share the limits while Redis is down.
     pub fn set_replicas(&self, replicas: usize) {
         self.0.replicas.store(replicas, Ordering::Relaxed);
     }
 
-    /// Among how many replicas the limits are divided while Redis is away.
+    /// The number of replicas that share the limits while Redis is down.
     pub fn replicas(&self) -> usize {
         self.0.replicas.load(Ordering::Relaxed)
     }
 
-    /// Decisions made without Redis that should have been made with it.
+    /// The counter of decisions that were made in this process because Redis did not answer.
     pub fn fallbacks(&self) -> &Counter {
         &self.0.fallbacks
     }
 
-    /// How many windows there are in this process.
+    /// The number of windows in this process.
     pub fn windows(&self) -> usize {
         self.0.memory.len()
     }
@@ -208,7 +205,7 @@ impl Limiter {
             return Decision::new(nothing, demands, 1);
         }
         if let Some(shared) = &self.0.shared {
-            // Apart, so that those who do not ask Redis need not carry what that takes.
+            // Boxed, so that callers without Redis do not carry the larger future.
             return Box::pin(self.decide_together(shared, act, tenant, demands)).await;
         }
         self.decide_here(act, tenant, demands)
@@ -244,12 +241,12 @@ impl Limiter {
     fn fell_back(&self, error: &Error) {
         if !self.0.fallen_back.swap(true, Ordering::Relaxed) {
             error.log_fault();
-            tracing::warn!("limits are counted by each replica for itself");
+            tracing::warn!("Redis does not answer: each replica counts its share of the limits");
         }
     }
 
     fn recovered(&self) {
-        // Looked at first, since all requests come by here.
+        // Loads first, because every request passes here.
         if self.0.fallen_back.load(Ordering::Relaxed)
             && self.0.fallen_back.swap(false, Ordering::Relaxed)
         {
@@ -263,12 +260,13 @@ impl Demand {
         window::counted(self.cost)
     }
 
-    /// The limit for one of several who count apart.
+    /// The limit, divided by the number of replicas.
     fn share(&self, of: usize) -> Rate {
         self.rate.share(of, self.cost())
     }
 
-    /// The name of its window. Braces make a cluster keep all of a tenant in one place.
+    /// The name of the window. The braces are a cluster hash tag that keeps a tenant's keys on one
+    /// node.
     fn name(&self, tenant: &str) -> String {
         format!("{{{tenant}}}:{}:{}", self.key, self.rate.window_micros())
     }

@@ -1,6 +1,6 @@
-//! Windows in Redis, which all replicas share, by Redis' own clock. Decisions that come while
-//! it is being asked go to it together then, in one call of one script: a call costs both
-//! sides more than what it asks for.
+//! Windows in Redis, shared by all replicas and based on the clock of Redis. Decisions that arrive
+//! during a call are sent together in the next call of one script, because a call costs more than
+//! the decision itself.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::redis::{Redis, Script};
 
-/// What `count.lua` is to do.
+/// The modes of `count.lua`.
 const TAKE: i64 = 0;
 const PEEK: i64 = 1;
-/// How long a key stays at least if time is simulated, in milliseconds: Redis forgets by the
-/// real time, which has nothing to do with it.
+/// The minimum expiry of keys with a simulated clock, in milliseconds: Redis expires keys in real
+/// time.
 const SIMULATED_STAY: i64 = 60 * 60 * 1000;
-/// How many decisions go together at most. Redis does nothing else while it makes them, some
-/// microseconds for each.
+/// The maximum number of decisions in one call. Redis is blocked during a call, for some
+/// microseconds per decision.
 const TOGETHER: usize = 256;
-/// How many wait to go before others wait to join them.
+/// The maximum number of waiting decisions. More callers wait until there is room.
 const QUEUE: usize = 1024;
 
 #[derive(Debug)]
@@ -29,11 +29,10 @@ pub(super) struct Shared {
     asked: mpsc::Sender<(Question, Asker)>,
 }
 
-/// Who waits for an answer. An error is the same for all who went together.
+/// Receives the answer. All decisions of a call get the same error.
 type Asker = oneshot::Sender<Result<Answer, Arc<Error>>>;
 
-/// What is asked in one decision: the keys of its windows, and what `count.lua` wants to
-/// know of it.
+/// The arguments of one decision: the keys of its windows, and the numbers for `count.lua`.
 #[derive(Debug)]
 struct Question {
     keys: Vec<String>,
@@ -41,7 +40,7 @@ struct Question {
 }
 
 impl Shared {
-    /// Within a runtime, which is to do the asking.
+    /// Must be called within a Tokio runtime, which runs the task that calls Redis.
     pub(super) fn new(redis: Redis, clock: Clock) -> Self {
         let windows = Windows { redis, clock, script: Script::new(include_str!("count.lua")) };
         let (asked, waiting) = mpsc::channel(QUEUE);
@@ -49,7 +48,7 @@ impl Shared {
         Self { windows, asked }
     }
 
-    /// Decides over all demands at once.
+    /// Decides about all demands together.
     pub(super) async fn decide(
         &self,
         act: Act,
@@ -64,7 +63,7 @@ impl Shared {
     }
 
     async fn ask(&self, question: Question) -> Result<Answer, Arc<Error>> {
-        // The tenants of a cluster are in several places, which one call cannot reach.
+        // In a cluster, tenants are on several nodes, which one call cannot reach.
         if self.windows.redis.is_clustered() {
             return self.windows.ask_alone(question).await.map_err(Arc::new);
         }
@@ -75,7 +74,7 @@ impl Shared {
     }
 }
 
-/// The windows, and how to ask for them.
+/// The keys of windows, and the script that updates them.
 #[derive(Clone, Debug)]
 struct Windows {
     redis: Redis,
@@ -101,14 +100,14 @@ impl Windows {
         Question { keys: keys.collect(), numbers }
     }
 
-    /// Asks for all who wait, until nobody can come any more.
+    /// Sends waiting decisions together, until all senders are gone.
     async fn ask_together(self, mut waiting: mpsc::Receiver<(Question, Asker)>) {
         let mut together = Vec::new();
         while waiting.recv_many(&mut together, TOGETHER).await > 0 {
-            // For those who have given up nothing is to be counted.
+            // Decisions of cancelled callers must not be counted.
             let askers = together.drain(..).filter(|(_, asker)| !asker.is_closed());
             let (questions, askers): (Vec<_>, Vec<_>) = askers.unzip();
-            // Somebody else may have given up by the time of the answer.
+            // A caller may be cancelled before the answer arrives.
             match self.ask(&questions).await {
                 Ok(answers) => {
                     for (asker, answer) in askers.into_iter().zip(answers) {
@@ -129,7 +128,7 @@ impl Windows {
         self.ask(&[question]).await?.pop().ok_or_else(something_else)
     }
 
-    /// Asks, and is answered question by question.
+    /// Sends several decisions in one call.
     async fn ask(&self, questions: &[Question]) -> Result<Vec<Answer>> {
         if questions.is_empty() {
             return Ok(Vec::new());
@@ -147,7 +146,7 @@ impl Windows {
     }
 }
 
-/// What `count.lua` says to these questions.
+/// Parses the answers of `count.lua`.
 fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
     let (numbers, []) = told.as_chunks() else { return None };
     let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
@@ -164,5 +163,5 @@ fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
 }
 
 fn something_else() -> Error {
-    Error::internal("count.lua answered something else")
+    Error::internal("count.lua returned an unexpected answer")
 }
