@@ -1,9 +1,9 @@
-//! Places for the connections of one listener.
+//! The connections of one listener.
 //!
-//! A connection goes through three stages. It *opens* until it has said which protocol it
-//! speaks and, in HTTP/1, sent its first request; there are few places for that, and the
-//! oldest one of a source makes room for the next. It is *quiet* until its first request, and
-//! makes room where places run out. After its first request it keeps its place until it ends.
+//! A connection has three stages. It is *opening* until its protocol is known and, for HTTP/1, its
+//! first request has arrived. The number of opening connections is small, and the oldest one of a
+//! source is closed for a new one. It is *quiet* until its first request, and can be closed if the
+//! listener is full. After its first request it is *established* and keeps its place until it ends.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,22 +15,23 @@ use super::refusals::Refusals;
 use super::{SourceState, What};
 use crate::domain::Source;
 
-/// How many connections that made room may be about to close: they still hold descriptors.
+/// The maximum number of connections that are being closed to make room. They still hold
+/// descriptors.
 pub(super) const MAX_CLOSING: usize = 64;
 
-/// How many connections a listener holds.
+/// The maximum numbers of connections of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// In all. A quarter of them is kept for known sources.
+    /// In total. A quarter is reserved for known sources.
     pub most: usize,
-    /// Of one source.
+    /// Per source.
     pub of_source: usize,
-    /// Of one source, before its first request.
+    /// Per source, before the first request.
     pub opening_of_source: usize,
 }
 
 impl ConnectionLimits {
-    /// How many descriptors these connections need at most.
+    /// The maximum number of descriptors that these connections need.
     pub fn descriptors(&self) -> usize {
         self.most + MAX_CLOSING
     }
@@ -44,7 +45,6 @@ impl ConnectionLimits {
     }
 }
 
-/// The connections of a listener.
 #[derive(Debug)]
 pub struct Connections {
     limits: ConnectionLimits,
@@ -63,7 +63,7 @@ struct Held {
     quiet: Queue,
 }
 
-/// Connections that can be ended to make room, by age.
+/// Connections that can be closed to make room, by age.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BTreeMap<u64, Waiting>,
@@ -73,11 +73,11 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     kind: Kind,
-    /// Ends the connection. It is dropped unused when the first request comes.
+    /// Closes the connection. It is dropped unused when the first request arrives.
     cut: oneshot::Sender<()>,
 }
 
-/// Whose connection it is.
+/// How a connection is counted.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     source: Source,
@@ -113,7 +113,7 @@ impl Queue {
         self.of_source.get(&source)?.front().copied()
     }
 
-    /// The oldest one; unknown sources make room first.
+    /// The oldest connection. Those of unknown sources come first.
     fn oldest(&self, of_known_too: bool) -> Option<u64> {
         let unknown = self.waiting.iter().find(|(_, one)| !one.kind.is_known);
         let any = || self.waiting.iter().next().filter(|_| of_known_too);
@@ -122,12 +122,12 @@ impl Queue {
 }
 
 impl Held {
-    /// Ends a connection to make room: its place is free at once, its descriptor soon.
+    /// Closes a connection to make room. Its place is free immediately, its descriptor soon.
     fn cut(&mut self, number: Option<u64>) -> Option<Source> {
         let number = number?;
         let Waiting { kind, cut } =
             self.opening.remove(number).or_else(|| self.quiet.remove(number))?;
-        // The connection may have ended by itself meanwhile.
+        // The connection may have ended meanwhile.
         cut.send(()).ok();
         self.give_back(kind);
         self.closing += 1;
@@ -161,9 +161,9 @@ impl Connections {
         Arc::new(Self { limits, refusals, held: Mutex::default() })
     }
 
-    /// A place for a connection from a source, and what is done when the connection must end
-    /// to make room. A proxy that is trusted brings the connections of many sources: it has no
-    /// budget of its own, and counts as known. `None`: there is no place.
+    /// Reserves a place for a connection, and returns it with a signal that fires if the connection
+    /// must be closed to make room. A trusted proxy forwards the connections of many sources, so it
+    /// has no per-source budget and counts as known. `None`: the listener is full.
     pub fn admit(
         self: &Arc<Self>,
         state: &SourceState,
@@ -199,7 +199,7 @@ impl Connections {
         Some((permit, receiver))
     }
 
-    /// Ends connections that sent no request yet, where a new one would find no place.
+    /// Closes connections without a request, if a new one would find no place.
     fn make_room(&self, held: &mut Held, kind: Kind, is_proxy: bool) -> [Option<Source>; 2] {
         if held.closing >= MAX_CLOSING {
             return [None; 2];
@@ -239,7 +239,7 @@ impl Connections {
     }
 }
 
-/// A place of a connection.
+/// The place of a connection.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     connections: Arc<Connections>,
@@ -249,7 +249,7 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// The connection speaks HTTP/2, and has sent no request yet.
+    /// Notes that the connection speaks HTTP/2 and has sent no request yet.
     pub fn quiet(&self) {
         let mut held = self.connections.held();
         if let Some(waiting) = held.opening.remove(self.number) {
@@ -257,12 +257,13 @@ impl ConnectionPermit {
         }
     }
 
-    /// Whether its first request came.
+    /// Whether the first request has arrived.
     pub fn is_established(&self) -> bool {
         self.is_established.load(Ordering::Relaxed)
     }
 
-    /// The connection's first request is there: it keeps its place. `false`: it lost it before.
+    /// Notes the first request: the connection keeps its place. Returns false if the place was lost
+    /// before.
     pub fn establish(&self) -> bool {
         let mut held = self.connections.held();
         let waits = held.opening.remove(self.number).or_else(|| held.quiet.remove(self.number));
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_opening_connection_of_the_source_makes_room() {
+    fn oldest_opening_connection_of_the_source_is_closed() {
         let (admission, connections) = listener();
         let (one, other) = (state(&admission, 1), state(&admission, 2));
         let (_other, mut cut_other) = connections.admit(&other, false).unwrap();
@@ -336,12 +337,12 @@ mod tests {
             (0..8).filter_map(|_| established(connections.admit(&one, false))).collect();
         assert_eq!(held.len(), 8);
         assert!(connections.admit(&one, false).is_none());
-        assert!(connections.admit(&one, true).is_some(), "a proxy has no budget of its own");
+        assert!(connections.admit(&one, true).is_some(), "a proxy has no per-source budget");
         assert!(connections.admit(&state(&admission, 2), false).is_some());
     }
 
     #[test]
-    fn first_request_does_not_cut_its_connection() {
+    fn first_request_protects_its_connection() {
         let (admission, connections) = listener();
         let (permit, mut cut) = connections.admit(&state(&admission, 1), false).unwrap();
         assert!(permit.establish());
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_connection_makes_room_where_its_source_is_full() {
+    fn quiet_connection_is_closed_if_its_source_is_full() {
         let (admission, connections) = listener();
         let one = state(&admission, 1);
         let mut quiet: Vec<_> = (0..8)
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_places_is_for_known_sources() {
+    fn a_quarter_of_the_places_is_reserved_for_known_sources() {
         let (admission, connections) = listener();
         let address = [192, 0, 2, 99].into();
         let known = admission.source(Source::of(address));
