@@ -1,7 +1,6 @@
-//! Lines of the log, bounded for each place in the code that writes them: strangers and failing
-//! dependencies can make one place write a line for each packet or request. How many lines were
-//! left out is said and counted. Debug and trace lines are not bounded: who turns them on wants
-//! every one.
+//! Bounds the log per callsite, because clients and failing dependencies can make one callsite
+//! write a line for every packet or request. The number of suppressed lines is logged and counted.
+//! Debug and trace lines are not bounded, because they are wanted completely.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,26 +17,26 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::clock::Stopwatch;
 
-/// How many lines of ours one callsite may write at once.
+/// How many lines a callsite of this crate may write at once.
 const BURST: u64 = 20;
-/// The same for other crates: their repeated lines are of little use.
+/// The same for other crates, whose repeated lines are of little use.
 const BURST_OF_OTHERS: u64 = 5;
-/// A callsite may write one line more each time this has passed.
+/// A callsite gets one more line each time this interval has passed.
 const REFILL: Duration = Duration::from_secs(10);
-/// What is refused to clients is bounded by client and source before it comes here.
+/// Refusals are already bounded per client and source.
 const REFUSED: &str = "keyward::refused";
 const BURST_OF_REFUSED: u64 = 200;
 const REFILL_OF_REFUSED: Duration = Duration::from_secs(1);
-/// The access log: a line for each request, as long as they are not a flood.
+/// The access log has one line per request, and needs a bound only against floods.
 pub(super) const ACCESS: &str = "keyward::access";
 const BURST_OF_ACCESS: u64 = 5000;
 const REFILL_OF_ACCESS: Duration = Duration::from_millis(1);
-/// How often the number of lines left out is said.
+/// The interval of reports about suppressed lines.
 const REPORT: Duration = Duration::from_mins(1);
-/// What says it, which is not bounded itself.
+/// The target of these reports, which is not bounded.
 const REPORTS: &str = "keyward::log";
 
-/// Bounds the lines of each callsite. Clones share what they count.
+/// Bounds the lines of each callsite. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds(Arc<Shared>);
 
@@ -46,7 +45,7 @@ struct Shared {
     clock: Stopwatch,
     callsites: RwLock<HashMap<Identifier, Arc<Callsite>>>,
     left_out: Counter,
-    /// Wakes what reports.
+    /// Wakes the reporting thread.
     wake: SyncSender<()>,
 }
 
@@ -57,7 +56,7 @@ struct Callsite {
     left_out: AtomicU64,
 }
 
-/// A bucket of tokens as one number: when it will be full again, in nanoseconds.
+/// A token bucket as one number: when it will be full again, in nanoseconds.
 #[derive(Debug)]
 struct Budget {
     full_at: AtomicU64,
@@ -80,7 +79,7 @@ impl Budget {
         }
     }
 
-    /// Takes a line, if there is one left at this time.
+    /// Takes one line from the budget, if there is one left at `now`.
     fn take(&self, now: Duration) -> bool {
         let (now, each) = (nanos(now), nanos(self.refill));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
@@ -103,7 +102,7 @@ impl Callsite {
 }
 
 impl Bounds {
-    /// The bounds, and a thread that says what they left out.
+    /// The bounds, and a thread that reports suppressed lines.
     pub(super) fn start() -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let bounds = Self(Arc::new(Shared {
@@ -113,7 +112,8 @@ impl Bounds {
             wake,
         }));
         let reporting = bounds.clone();
-        // A thread of its own: what writes a line from within another would confuse the filters.
+        // A separate thread, because writing a line while another one is written would confuse the
+        // filters.
         std::thread::Builder::new()
             .name("keyward-log".to_owned())
             .spawn(move || reporting.run(&woken))?;
@@ -127,7 +127,7 @@ impl Bounds {
         }
     }
 
-    /// Says how many lines were left out since the last report.
+    /// Reports the number of suppressed lines since the last report.
     pub(super) fn report(&self) {
         let callsites: Vec<_> = self.callsites().values().cloned().collect();
         for callsite in callsites {
@@ -142,7 +142,7 @@ impl Bounds {
                 level = %metadata.level(),
                 target = metadata.target(),
                 line = metadata.line(),
-                "more lines like those before were left out of the log"
+                "similar lines were suppressed"
             );
         }
     }
@@ -170,17 +170,17 @@ impl Bounds {
         }
         self.0.left_out.inc();
         if callsite.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
-            // If it is full, a report is due already.
+            // If the channel is full, a report is due already.
             self.0.wake.try_send(()).ok();
         }
         false
     }
 }
 
-/// The layer that writes lines, within their bounds.
+/// The layer that writes bounded lines.
 ///
-/// A filter's `event_enabled` is made for this, but what it refuses leaves a trace in the filters'
-/// own state if the callsite is one that is always on, and the next line is lost.
+/// A filter's `event_enabled` is intended for this. But if it refuses an event of a callsite with
+/// `Interest::always`, the filters' state is not reset, and the next line is lost.
 pub(super) struct Lines {
     write: Box<dyn Layer<Registry> + Send + Sync>,
     bounds: Bounds,
@@ -220,7 +220,7 @@ impl Layer<Registry> for Lines {
     }
 }
 
-/// How many lines this process has left out, if it has a log.
+/// The counter of suppressed lines, if the process has a log.
 pub(super) fn left_out() -> Option<Counter> {
     tracing::dispatcher::get_default(|log| {
         let lines = log.downcast_ref::<Lines>();
@@ -241,11 +241,11 @@ mod tests {
         assert_eq!(admitted(start + REFILL / 2), 0);
         assert_eq!(admitted(start + REFILL), 1);
         assert_eq!(admitted(start + 3 * REFILL), 2);
-        assert_eq!(admitted(start + 100 * REFILL), 3, "not more than a burst was saved");
+        assert_eq!(admitted(start + 100 * REFILL), 3, "no more than a burst is saved");
     }
 
     #[test]
-    fn rare_lines_are_never_left_out() {
+    fn rare_lines_are_never_suppressed() {
         let budget = Budget::new(1, REFILL);
         assert!((0..1000).all(|n| budget.take(n * REFILL)));
     }

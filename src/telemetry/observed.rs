@@ -1,4 +1,4 @@
-//! Requests as they are observed: counted, timed, and traced.
+//! Observes requests: counts, times and traces them.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -21,7 +21,7 @@ use crate::admission::RequestPermit;
 use crate::clock::{Clock, Stopwatch};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 
-/// Where requests to one method are counted: looked for once, not with every request.
+/// The metrics of one method. Looked up once, not for every request.
 #[derive(Debug)]
 struct Called {
     name: String,
@@ -30,44 +30,43 @@ struct Called {
     in_flight: Gauge,
 }
 
-/// Where observations go.
+/// Where observations are reported.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What was refused.
+    /// Refusals, for the log.
     pub incidents: Arc<Incidents>,
-    /// The time of incidents.
+    /// The clock of incidents.
     pub clock: Clock,
-    /// Whether each request has a line in the log.
+    /// Whether the access log is enabled.
     pub access_log: bool,
 }
 
-/// One of the faces that are observed.
+/// An observed interface: gRPC or HTTP.
 #[derive(Clone, Debug)]
 pub struct Observed(Arc<Face>);
 
 #[derive(Debug)]
 struct Face {
     name: &'static str,
-    /// The code of what succeeded, as a rule.
+    /// The code of most successful answers.
     success: &'static str,
-    /// The code of what a known caller may not do.
+    /// The code for a caller that lacks permission.
     denied: &'static str,
     methods: HashSet<String>,
     reports: Reports,
-    /// Those that were called.
+    /// Methods that were called before.
     called: RwLock<HashMap<String, Arc<Called>>>,
 }
 
 impl Observed {
-    /// The gRPC face, with the methods there are: what else is called is counted as one, since
-    /// callers can make up any number of names.
+    /// The gRPC interface. Calls of other methods are counted under one name, because clients can
+    /// make up any number of names.
     pub fn grpc(methods: HashSet<String>, reports: Reports) -> Self {
         Self::new("grpc", ("0", "7"), methods, reports)
     }
 
-    /// The HTTP face, whose router knows what is called.
+    /// The HTTP interface. The router determines the method's name.
     pub fn http(reports: Reports) -> Self {
         Self::new("http", ("200", "403"), HashSet::new(), reports)
     }
@@ -84,7 +83,7 @@ impl Observed {
 }
 
 impl Face {
-    /// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
+    /// The method's name from a bounded set: a gRPC method or an HTTP route.
     fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let told = route.unwrap_or_else(|| request.uri().path());
@@ -134,7 +133,7 @@ impl Face {
             _ if self.name == "grpc" && status.is_success() => "0",
             _ => status.as_str(),
         };
-        // For traces alone: a field of the span would be formatted for the log with every request.
+        // Not a span field, because it would be formatted for the log with every request.
         let of_trace =
             if code == self.success { self.success.into() } else { Value::from(code.to_owned()) };
         span.set_attribute("code", of_trace);
@@ -166,7 +165,7 @@ impl Face {
     }
 }
 
-/// Counts a request as under way until it is dropped, answered or not.
+/// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
 struct InFlight(Arc<Called>);
 
@@ -184,8 +183,8 @@ impl Drop for InFlight {
 }
 
 impl Observed {
-    /// Begins to count and time a request, and a span for it, under the caller's trace if one was
-    /// sent (W3C Trace Context).
+    /// Starts the measurement and the span of a request. The span continues the caller's trace, if
+    /// one was sent (W3C Trace Context).
     pub fn begin<Q>(&self, request: &Request<Q>) -> Observation {
         let face = Arc::clone(&self.0);
         let called = face.called(request);
@@ -196,7 +195,7 @@ impl Observed {
             face = face.name,
         );
         if let Some(parent) = traces::parent(request.headers()) {
-            // Fails where traces are not collected: then there is nothing to belong to.
+            // This fails if traces are not collected, and then there is no parent to set.
             span.set_parent(parent).ok();
         }
         let asked = Asked {
@@ -208,15 +207,15 @@ impl Observed {
     }
 }
 
-/// Who asks, as far as that is known when the answer is there.
+/// What is known about the caller when the request is answered.
 #[derive(Debug)]
 struct Asked {
     permit: Option<Arc<RequestPermit>>,
-    /// If the request has a line in the access log.
+    /// Only for the access log.
     ids: Option<Box<Ids>>,
 }
 
-/// A request under way. It holds little of the request, since it is moved about with every one.
+/// A request in flight. It is small, because it is moved with every request.
 #[derive(Debug)]
 pub struct Observation {
     face: Arc<Face>,
@@ -227,7 +226,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Answers in the request's span, and tells how it went.
+    /// Runs the answer in the request's span, and reports the result.
     pub async fn of<B>(self, answer: impl Future<Output = Response<B>>) -> Response<B> {
         let Self { face, span, in_flight, stopwatch, asked } = self;
         let mut answer = pin!(answer.instrument(span));
