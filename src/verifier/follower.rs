@@ -1,5 +1,5 @@
-//! Keeps the knowledge up to date: connects, reads the keys and the list of revocations, goes on
-//! where it was when the connection breaks, and gets another token before its own ends.
+//! Keeps the verifier's data up to date: connects, reads keys and revocations, resumes after a
+//! disconnect, and renews the access token before it expires.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -20,26 +20,26 @@ use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsR
 use crate::secrets::Secret;
 use crate::transport::Probe;
 
-/// There is a message each second: after so long a silence the connection is given up. What
-/// comes late may have lain somewhere, and is not believed to be new.
+/// The server sends a message each second. After this silence the connection is closed. A message
+/// that arrives later may have been delayed, so it is not treated as current.
 const SILENCE: Duration = Duration::from_secs(3);
-/// After so long a session the next pause is a short one again.
+/// A session of this length resets the backoff.
 const STEADY: Duration = Duration::from_secs(10);
-/// How old a key set may become that nobody renews, if the server does not say.
+/// How long an unconfirmed key set may be used, if the server does not say.
 const DEFAULT_MAX_AGE: Duration = Duration::from_mins(5);
 
-/// How it goes, for those who wait for it.
+/// The state that [`Verifier::ready`](super::Verifier::ready) waits for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// Keys and list have been read.
+    /// Keys and revocations have been read.
     pub(super) ready: bool,
-    /// Why the feed is not followed; none while it is.
+    /// Why revocations are not followed; `None` while they are.
     pub(super) trouble: Option<Trouble>,
-    /// Why the keys are not followed; none while they are.
+    /// Why keys are not followed; `None` while they are.
     pub(super) keys_trouble: Option<Trouble>,
 }
 
-/// Keeps the knowledge up to date.
+/// The task that keeps the data up to date.
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) endpoint: Endpoint,
@@ -54,14 +54,15 @@ pub(super) struct Follower {
 struct Revocations {
     messages: Streaming<WatchRevocationsResponse>,
     bearer: Secret,
-    /// When it was asked for, until the first message came: that is not older.
+    /// The time of the request, until the first message arrives: the message is not older than
+    /// that.
     asked: Option<Duration>,
     /// Since the last message.
     silent: Stopwatch,
 }
 
 impl Follower {
-    /// Follows for ever.
+    /// Runs until the task is cancelled.
     pub(super) async fn run(self) -> Infallible {
         let mut backoff = Backoff::default();
         let mut probe = Probe::default();
@@ -81,7 +82,7 @@ impl Follower {
         }
     }
 
-    /// Follows as long as the connection serves.
+    /// Runs until the connection fails.
     async fn session(&self, probe: &Probe) -> Result<Infallible, Trouble> {
         let link = Link::open(&self.endpoint, probe).await?;
         tokio::select! {
@@ -110,7 +111,7 @@ impl Follower {
         }
     }
 
-    /// Takes in a message.
+    /// Applies a message.
     fn apply(
         &self,
         message: WatchRevocationsResponse,
@@ -128,7 +129,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Begins to be told, from where we are.
+    /// Starts a stream from the current position.
     async fn begin(&self, link: &Link) -> Result<Revocations, Trouble> {
         let bearer = self.authorization.bearer(link).await?;
         let asked = self.knowledge.now();
@@ -142,8 +143,8 @@ impl Follower {
         })
     }
 
-    /// A stream under a new token, when the one there is comes near its end. Until then the
-    /// old stream goes on.
+    /// Starts a stream with a new token when the current token is about to expire. The old stream
+    /// is used until then.
     async fn renewed(&self, link: &Link) -> Revocations {
         let mut backoff = Backoff::default();
         loop {
@@ -155,20 +156,20 @@ impl Follower {
         }
     }
 
-    /// What it means that the server ended a stream, or did not begin it.
+    /// Interprets the status with which the server ended or refused a stream.
     fn sent_away(&self, status: Status, bearer: &Secret) -> Trouble {
         match status.code() {
-            // Expired, or revoked: with another one it may go on.
+            // The token has expired or was revoked. A new one may be accepted.
             Code::Unauthenticated => self.authorization.forget(bearer),
-            // The list goes on without us, or is another one.
+            // The cursor is too old, or belongs to another list.
             Code::OutOfRange | Code::InvalidArgument => self.place().lose(),
             _ => {}
         }
         Trouble::from(status)
     }
 
-    /// Keeps the keys up to date, as long as there is a connection. While the server does not
-    /// let them be watched, they are asked for now and then.
+    /// Keeps the keys up to date. While the server refuses to stream them, they are requested
+    /// periodically.
     async fn follow_keys(&self, link: &Link) -> Infallible {
         let mut backoff = Backoff::default();
         let mut due = Duration::ZERO;
@@ -179,7 +180,7 @@ impl Follower {
                 Err(trouble) => trouble,
             };
             self.knowledge.lose_keys();
-            let mut cause = format!("the keys cannot be watched: {}", trouble.clone().into_words());
+            let mut cause = format!("keys cannot be streamed: {}", trouble.clone().into_words());
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
             }
@@ -189,7 +190,7 @@ impl Follower {
                     Ok(max_age) => due = self.knowledge.now() + jittered(max_age / 2),
                     Err(trouble) => {
                         let words = trouble.into_words();
-                        cause = format!("{cause}; and they were not to be had by asking: {words}");
+                        cause = format!("{cause}; requesting them failed too: {words}");
                     }
                 }
             }
@@ -202,7 +203,7 @@ impl Follower {
         }
     }
 
-    /// Watches the keys, under one token after the other.
+    /// Streams the keys, renewing the stream with each new token.
     async fn watch_keys(&self, link: &Link) -> Result<Infallible, Trouble> {
         loop {
             let bearer = self.authorization.bearer(link).await?;
@@ -213,27 +214,27 @@ impl Follower {
                 Trouble::from(status)
             };
             let mut stream = link.watch_keys(&bearer).await.map_err(sent_away)?;
-            // The server sends the keys at once.
+            // The server sends the keys immediately.
             let first = timeout(SILENCE, stream.message()).await;
-            let late = |_| Trouble::away("it accepts a stream of keys and sends none");
+            let late = |_| Trouble::away("the server started a key stream and sent no keys");
             let mut message = first.map_err(late)?;
             let mut end = pin!(self.authorization.nears_its_end());
             loop {
                 let sent = message.map_err(sent_away)?;
-                let sent = sent.ok_or_else(|| Trouble::away("it ended the stream of keys"))?;
+                let sent = sent.ok_or_else(|| Trouble::away("the server ended the key stream"))?;
                 let WatchJwksResponse { jwks, max_age } = sent;
                 self.take_keys(&jwks, max_age)?;
                 self.keys_followed();
                 tokio::select! {
                     next = stream.message() => message = next,
-                    // The next stream begins with the keys as they are then.
+                    // The next stream starts with the current keys.
                     () = &mut end => break,
                 }
             }
         }
     }
 
-    /// Asks for the keys once; how long they may be kept.
+    /// Requests the keys once. Returns how long they may be cached.
     async fn ask_for_keys(&self, link: &Link) -> Result<Duration, Trouble> {
         let GetJwksResponse { jwks, max_age } = link.keys(self.authorization.held()).await?;
         let max_age = self.take_keys(&jwks, max_age)?;
@@ -242,7 +243,7 @@ impl Follower {
         Ok(max_age)
     }
 
-    /// Takes in a key set of now; how long it may be kept.
+    /// Stores a current key set. Returns how long it may be cached.
     fn take_keys(
         &self,
         jwks: &str,
@@ -251,7 +252,7 @@ impl Follower {
         let max_age = max_age.and_then(|age| Duration::try_from(age).ok());
         let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
         let keys = Keys::parse(jwks, max_age).filter(|keys| !keys.is_empty());
-        let keys = keys.ok_or_else(|| Trouble::away("it publishes no key that can be used"))?;
+        let keys = keys.ok_or_else(|| Trouble::away("the server publishes no usable key"))?;
         self.knowledge.take_keys(keys);
         Ok(max_age)
     }
@@ -260,7 +261,7 @@ impl Follower {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the list has been read on, or that there are keys.
+    /// Notes that revocations or keys have been read.
     fn report(&self) {
         let ready = self.knowledge.is_complete();
         self.progress.send_if_modified(|progress| {
@@ -270,7 +271,7 @@ impl Follower {
         });
     }
 
-    /// Says that the feed is followed.
+    /// Notes that revocations are followed.
     fn feed_followed(&self) {
         self.progress.send_if_modified(|progress| {
             let again = progress.trouble.take().is_some();
@@ -282,8 +283,7 @@ impl Follower {
         self.report();
     }
 
-    /// Says that the feed is not followed. It is logged when that begins, and when the reason
-    /// is another one.
+    /// Notes that revocations are not followed. Logged when it starts, and when the reason changes.
     fn tell(&self, trouble: &Trouble) {
         self.progress.send_if_modified(|progress| {
             let news = progress.trouble.as_ref() != Some(trouble);
@@ -296,7 +296,7 @@ impl Follower {
         });
     }
 
-    /// Says that the keys are followed.
+    /// Notes that keys are followed.
     fn keys_followed(&self) {
         self.progress.send_if_modified(|progress| {
             let again = progress.keys_trouble.take().is_some();
@@ -308,7 +308,7 @@ impl Follower {
         self.report();
     }
 
-    /// Says that the keys are not followed; it is logged as for the feed.
+    /// Notes that keys are not followed. Logged like [`tell`](Self::tell).
     fn tell_of_keys(&self, trouble: Trouble) {
         self.progress.send_if_modified(|progress| {
             let news = progress.keys_trouble.as_ref() != Some(&trouble);
@@ -325,17 +325,17 @@ impl Revocations {
     /// The next message.
     async fn next(&mut self) -> Result<WatchRevocationsResponse, Status> {
         match timeout(SILENCE, self.messages.message()).await {
-            // The process may have stood still, and the message may be as old as that.
+            // The process may have been suspended, so the message may be that old.
             Ok(Ok(Some(_))) if self.silent.elapsed() > SILENCE => {
-                Err(Status::unavailable("nobody listened to it for a while"))
+                Err(Status::unavailable("the stream was not read for a while"))
             }
             Ok(Ok(Some(message))) => {
                 self.silent = Stopwatch::start();
                 Ok(message)
             }
-            Ok(Ok(None)) => Err(Status::unavailable("it ended the stream")),
+            Ok(Ok(None)) => Err(Status::unavailable("the server ended the stream")),
             Ok(Err(status)) => Err(status),
-            Err(_) => Err(Status::unavailable("it says nothing any more")),
+            Err(_) => Err(Status::unavailable("the server sends no messages")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A connection to Keyward, and what the verifier proves itself with on it.
+//! A connection to Keyward, and the verifier's authentication on it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,22 +24,22 @@ use crate::proto::token::{ClientSecret, IssueTokenRequest};
 use crate::secrets::Secret;
 use crate::transport::{GrpcChannel, Probe};
 
-/// How long the server may take to answer a call, or to begin a stream.
+/// The time limit for an answer, or for the start of a stream.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for another token where there is none, or one without a life.
+/// The pause before another token request, if there is no token or it has no lifetime.
 const NO_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Clone, Debug)]
 pub(super) struct Link(GrpcChannel);
 
-/// What the verifier proves itself with: an API key, or tokens that are exchanged for a secret
-/// when there is need for another one.
+/// The verifier's authentication: an API key, or access tokens that are requested with a client
+/// secret when needed.
 #[derive(Debug)]
 pub(super) struct Authorization {
     access: Access,
     token: Mutex<Option<Token>>,
-    /// Held while a token is asked for: both streams need one at the same time.
+    /// Held during a token request, because both streams need a token at the same time.
     exchange: tokio::sync::Mutex<()>,
 }
 
@@ -51,15 +51,15 @@ struct Token {
 }
 
 impl Link {
-    /// A connection of its own, so that each attempt may find another server behind a name.
+    /// Opens a new connection, so that each attempt may reach another server behind the name.
     pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, Trouble> {
         match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
             Ok(channel) => channel.map(Self).map_err(Trouble::Away),
-            Err(_) => Err(Trouble::away("it does not accept a connection in time")),
+            Err(_) => Err(Trouble::away("the server does not accept a connection in time")),
         }
     }
 
-    /// Begins to watch the key set. The server keeps places for callers that it knows.
+    /// Starts a key stream. The server reserves places for authenticated callers.
     pub(super) async fn watch_keys(
         &self,
         bearer: &Secret,
@@ -69,7 +69,7 @@ impl Link {
         in_time(KeyServiceClient::new(self.0.clone()).watch_jwks(request)).await
     }
 
-    /// The key set as it is now.
+    /// The current key set.
     pub(super) async fn keys(&self, bearer: Option<Secret>) -> Result<GetJwksResponse, Status> {
         let mut request = Request::new(GetJwksRequest {});
         if let Some(bearer) = &bearer {
@@ -78,7 +78,7 @@ impl Link {
         in_time(KeyServiceClient::new(self.0.clone()).get_jwks(request)).await
     }
 
-    /// Begins to be told what is revoked.
+    /// Starts a stream of revocations.
     pub(super) async fn watch_revocations(
         &self,
         cursor: String,
@@ -93,19 +93,19 @@ impl Link {
 fn header(bearer: &Secret) -> Result<MetadataValue<Ascii>, Status> {
     let header = format!("Bearer {}", bearer.expose()).parse();
     let mut header: MetadataValue<Ascii> =
-        header.map_err(|_| Status::unauthenticated("the key has characters that no key has"))?;
-    // So that it is not shown in Debug, nor kept in tables of compressed headers.
+        header.map_err(|_| Status::unauthenticated("the API key contains invalid characters"))?;
+    // Sensitive headers are hidden in `Debug`, and HPACK does not index them.
     header.set_sensitive(true);
     Ok(header)
 }
 
-/// The answer to a call, if it comes in time.
+/// The answer to a call, or an error after [`CALL_TIMEOUT`].
 async fn in_time<T>(
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Status> {
     match timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded("it does not answer in time")),
+        Err(_) => Err(Status::deadline_exceeded("the server does not answer in time")),
     }
 }
 
@@ -114,7 +114,7 @@ impl Authorization {
         Self { access, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
     }
 
-    /// What to prove oneself with now; it is exchanged if need be.
+    /// The current bearer token. Requests a new one if necessary.
     pub(super) async fn bearer(&self, link: &Link) -> Result<Secret, Trouble> {
         let (client_id, client_secret) = match &self.access {
             Access::ApiKey(key) => return Ok(key.clone()),
@@ -130,7 +130,7 @@ impl Authorization {
                 client_id: client_id.clone(),
                 client_secret: client_secret.expose().to_owned(),
             })),
-            // No more than is needed, so that a token that leaks is worth little.
+            // Only the scope that is needed, so that a leaked token is of little use.
             scopes: vec![ScopeName::VERIFY.to_owned()],
             audiences: vec![Audience::KEYWARD.to_owned()],
         };
@@ -145,7 +145,7 @@ impl Authorization {
         Ok(token.secret)
     }
 
-    /// What there is to prove oneself with, without asking for another.
+    /// The current bearer token, if there is one.
     pub(super) fn held(&self) -> Option<Secret> {
         match &self.access {
             Access::ApiKey(key) => Some(key.clone()),
@@ -153,7 +153,7 @@ impl Authorization {
         }
     }
 
-    /// Waits until another token should be had: for ever with an API key.
+    /// Waits until the token should be renewed. With an API key, it never returns.
     pub(super) async fn nears_its_end(&self) {
         match &self.access {
             Access::ApiKey(_) => std::future::pending().await,
@@ -164,7 +164,7 @@ impl Authorization {
         }
     }
 
-    /// This token is of no use. Another that there may be by now is.
+    /// Discards a refused token, unless it was already replaced.
     pub(super) fn forget(&self, bearer: &Secret) {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         token.take_if(|token| token.secret.expose() == bearer.expose());
@@ -176,7 +176,7 @@ impl Authorization {
 }
 
 impl Token {
-    /// How long until it should be renewed: well before it ends.
+    /// The time until the token should be renewed, well before it expires.
     fn left(&self) -> Duration {
         (self.lifetime * 4 / 5).saturating_sub(self.asked.elapsed())
     }
