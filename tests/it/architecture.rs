@@ -1,9 +1,9 @@
-//! The shape of the code: which room may know which, and how large a file may grow.
+//! The structure of the code: which modules may import which, and how long a file may be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each room, all that it may import from this crate besides itself.
+/// For each top-level module, the modules of this crate that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admission", &["clock", "error", "domain"]),
     ("clock", &[]),
@@ -89,7 +89,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What must stay out of everything under the faces.
+/// Crates that only the interfaces may use.
 const FOREIGN: &[&str] = &["tonic", "axum", "prost", "hyper"];
 
 const MOST_LINES: usize = 400;
@@ -106,7 +106,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The room that a file belongs to, if it is in one.
+/// The top-level module of a file, if it is in one.
 fn room(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(source()).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
@@ -114,7 +114,7 @@ fn room(path: &Path) -> Option<String> {
     (room != "lib" && room != "main").then(|| room.to_owned())
 }
 
-/// The code of a file, without its comments and its tests.
+/// The code of a file, without comments and tests.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
@@ -122,8 +122,8 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The rooms of this crate that a piece of code names: `crate::room`, and each of
-/// `crate::{room, room}`.
+/// The modules of this crate that a piece of code names: `crate::module`, and each of
+/// `crate::{module, module}`.
 fn imports(code: &str) -> Vec<String> {
     let mut rooms = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -143,7 +143,7 @@ fn first_word(text: &str) -> String {
 }
 
 #[test]
-fn every_room_imports_only_what_it_may() {
+fn module_imports_are_allowed() {
     let mut wrong = Vec::new();
     for path in rust_files(&source()) {
         let Some(room) = room(&path) else { continue };
@@ -161,7 +161,7 @@ fn every_room_imports_only_what_it_may() {
 }
 
 #[test]
-fn nothing_under_the_faces_knows_the_wire() {
+fn lower_modules_do_not_use_wire_crates() {
     let under = [
         "admission",
         "domain",
@@ -192,7 +192,7 @@ fn nothing_under_the_faces_knows_the_wire() {
 }
 
 #[test]
-fn a_file_can_be_held_in_the_head() {
+fn files_are_short() {
     let long: Vec<_> = rust_files(&source())
         .into_iter()
         .map(|path| (code(&path).lines().count(), path))

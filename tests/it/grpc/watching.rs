@@ -1,5 +1,5 @@
-//! Many who revoke, each in his own time, and one who watches and loses his stream again and
-//! again: nothing is missed, and nothing out of order.
+//! Many concurrent writers of revocations, and one client whose stream breaks repeatedly: it misses
+//! nothing, and receives everything in order.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tonic::Streaming;
 
 use crate::harness::{Admin, Backend, Dice, Keyward, on_both_databases};
 
-on_both_databases!(a_watcher_of_sixty_four_writers_misses_nothing);
+on_both_databases!(watcher_misses_no_revocation_of_sixty_four_writers);
 
 const WRITERS: u64 = 64;
 const EACH: u64 = 12;
-/// How long a writer waits at most before he writes, and then before he commits or gives up,
-/// in microseconds.
+/// The maximum time in microseconds that a writer waits before it writes, and again before it
+/// commits or rolls back.
 const PAUSE: u64 = 40_000;
 const HELD: u64 = 4_000;
-/// How long a stream is kept at most, in microseconds.
+/// The maximum time in microseconds that a stream is kept.
 const KEPT: u64 = 60_000;
-/// How long what comes by itself may take on a machine that runs many tests.
+/// The time limit for background work on a machine that runs many tests.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The database itself, with room for all writers.
+/// The database, with enough connections for all writers.
 async fn store(kw: &Keyward, backend: Backend) -> Store {
     let database = match backend {
         Backend::Sqlite => Database::Sqlite(kw.folder().join("keyward.db")),
@@ -35,8 +35,8 @@ async fn store(kw: &Keyward, backend: Backend) -> Store {
     Store::open(&database, pool).await.unwrap()
 }
 
-/// Revokes tokens, holding what it wrote for a moment before it commits, or gives it up; how
-/// many it committed.
+/// Revokes tokens in transactions of random duration that are committed or rolled back. Returns the
+/// number of commits.
 async fn write(store: Store, now: jiff::Timestamp, writer: u64, mut dice: Dice) -> i64 {
     let mut committed = 0;
     for n in 0..EACH {
@@ -56,10 +56,10 @@ async fn write(store: Store, now: jiff::Timestamp, writer: u64, mut dice: Dice) 
     committed
 }
 
-/// Somebody who watches.
+/// A client of the stream.
 struct Watcher {
     cursor: String,
-    /// The numbers in the order in which they were told.
+    /// The numbers in the order in which they arrived.
     heard: Vec<i64>,
     streams: u64,
 }
@@ -71,7 +71,7 @@ impl Watcher {
         at.revocations.watch_revocations(request).await.unwrap().into_inner()
     }
 
-    /// Takes what the next message tells.
+    /// Processes the next message.
     async fn next(&mut self, stream: &mut Streaming<WatchRevocationsResponse>) {
         let message = stream.message().await.unwrap().expect("it ends with a status");
         assert!(!message.snapshot || self.streams == 1, "a cursor that is good needs none");
@@ -84,8 +84,8 @@ impl Watcher {
         self.cursor = message.cursor;
     }
 
-    /// Follows until all of so many were told, however many that will be; loses every stream
-    /// after a while, at a message or between two.
+    /// Follows until all entries have arrived. Drops every stream after a while, at a message or
+    /// between two.
     async fn follow(
         mut self,
         servers: &mut [Admin],
@@ -107,9 +107,9 @@ impl Watcher {
     }
 }
 
-async fn a_watcher_of_sixty_four_writers_misses_nothing(backend: Backend) {
+async fn watcher_misses_no_revocation_of_sixty_four_writers(backend: Backend) {
     let (mut dice, seed) = Dice::any();
-    // Read again and again while there is half of what is written.
+    // The database is polled often, while half of the entries are written.
     let kw = backend.start_with(&[("revocations.poll_interval", "3ms")]).await;
     let mut servers = vec![kw.admin().await];
     let mut others = Vec::new();

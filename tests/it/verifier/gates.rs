@@ -19,7 +19,7 @@ use tonic_types::StatusExt;
 use super::{ACME, gateway, is_lost, refused, revoke, settings, until};
 use crate::harness::{Backend, Credential, Keyward, Proxy, bearer, connect, reason};
 
-/// A service of somebody else's that says whom it has to do with.
+/// A service that returns the token's application.
 struct Somebody;
 
 #[tonic::async_trait]
@@ -46,7 +46,8 @@ async fn whose(Extension(token): Extension<Verified>) -> String {
     token.tenant().to_owned()
 }
 
-/// Serves behind a verifier, gRPC and HTTP, both needing `a`, and HTTP at `/b` needing `b` too.
+/// Serves behind a verifier: gRPC and HTTP, both requiring `a`, and HTTP `/b`, which also requires
+/// `b`.
 async fn serve(verifier: &Verifier) -> String {
     let grpc = KeyServiceServer::with_interceptor(Somebody, verifier.interceptor(&["a"]));
     let router = Router::new()
@@ -73,7 +74,7 @@ async fn serve(verifier: &Verifier) -> String {
     format!("http://{address}")
 }
 
-/// A server, the wire to it, and a verifier in front of somebody's services.
+/// A server, a proxy to it, and services behind a verifier.
 struct Guarded {
     kw: Keyward,
     crm: Credential,
@@ -116,7 +117,7 @@ impl Guarded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grpc_service_is_called_by_who_has_a_good_token_with_its_scopes() {
+async fn interceptor_requires_a_valid_token_with_scopes() {
     let mut guarded = guarded().await;
     let good = guarded.token(&["a"]).await;
     assert_eq!(guarded.call(&good).await.unwrap(), "acme");
@@ -149,7 +150,7 @@ async fn a_grpc_service_is_called_by_who_has_a_good_token_with_its_scopes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_http_service_is_asked_by_who_has_a_good_token_with_its_scopes() {
+async fn layer_requires_a_valid_token_with_scopes() {
     let mut guarded = guarded().await;
     let (a, both) = (guarded.token(&["a"]).await, guarded.token(&[]).await);
     for (path, token, allowed) in [
