@@ -273,7 +273,7 @@ impl Error {
         remedy: &'static str,
     ) -> Self {
         // gRPC sends errors in headers, which are small.
-        let by = by.into_iter().take(MOST_TOLD).collect();
+        let by = by.into_iter().take(MAX_LISTED).collect();
         Self::InUse { resource: resource.to_string(), by, total, remedy }
     }
 
@@ -358,7 +358,7 @@ pub fn whole_seconds(span: Duration) -> u64 {
 }
 
 /// The maximum number of scopes or resources in an error.
-const MOST_TOLD: usize = 10;
+const MAX_LISTED: usize = 10;
 
 fn and_more(count: usize) -> String {
     match count {
@@ -372,8 +372,8 @@ fn scope_not_allowed(scopes: &[String]) -> String {
         "the application has no scopes".to_owned()
     } else {
         // gRPC sends errors in headers, which are small.
-        let told = &scopes[..scopes.len().min(MOST_TOLD)];
-        format!("scope not allowed: {}{}", told.join(" "), and_more(scopes.len() - told.len()))
+        let listed = &scopes[..scopes.len().min(MAX_LISTED)];
+        format!("scope not allowed: {}{}", listed.join(" "), and_more(scopes.len() - listed.len()))
     }
 }
 

@@ -83,7 +83,7 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct IncidentTable {
     entries: HashMap<Key, Entry>,
     /// The number of entries per source.
     of_source: HashMap<Source, usize>,
@@ -91,11 +91,11 @@ struct Table {
 
 /// The incidents of the current windows.
 #[derive(Debug, Default)]
-pub struct Incidents(Mutex<Table>);
+pub struct Incidents(Mutex<IncidentTable>);
 
 /// The repetitions of an incident.
 #[derive(Debug, PartialEq, Eq)]
-struct Count {
+struct IncidentCount {
     kind: IncidentKind,
     client: String,
     source: String,
@@ -126,9 +126,9 @@ impl Key {
         self.source.map_or_else(|| "unknown".to_owned(), |source| source.to_string())
     }
 
-    fn count(self, entry: &Entry) -> Option<Count> {
+    fn count(self, entry: &Entry) -> Option<IncidentCount> {
         let (kind, client, source) = (self.kind, self.client.words().to_owned(), self.source());
-        (entry.more > 0).then_some(Count {
+        (entry.more > 0).then_some(IncidentCount {
             kind,
             client,
             source,
@@ -138,7 +138,7 @@ impl Key {
     }
 }
 
-impl Table {
+impl IncidentTable {
     /// The key of an incident: its own, or a shared one if a bound is reached.
     fn key(&self, incident: &Incident<'_>) -> Key {
         let source = incident.source.map(Source::of);
@@ -158,7 +158,11 @@ impl Table {
 
     /// Counts an incident. Returns its key if it is the first in its window, and the count of the
     /// previous window if that has ended.
-    fn note(&mut self, incident: &Incident<'_>, now: Timestamp) -> (Option<Key>, Option<Count>) {
+    fn note(
+        &mut self,
+        incident: &Incident<'_>,
+        now: Timestamp,
+    ) -> (Option<Key>, Option<IncidentCount>) {
         let key = self.key(incident);
         let mut ended = None;
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -176,7 +180,7 @@ impl Table {
         (Some(key), ended)
     }
 
-    fn remove(&mut self, key: Key) -> Option<Count> {
+    fn remove(&mut self, key: Key) -> Option<IncidentCount> {
         let entry = self.entries.remove(&key)?;
         if let Some(source) = key.source
             && let Some(count) = self.of_source.get_mut(&source)
@@ -190,7 +194,7 @@ impl Table {
     }
 
     /// Removes entries whose window has ended at `now`; all entries if `now` is `None`.
-    fn end(&mut self, now: Option<Timestamp>) -> Vec<Count> {
+    fn end(&mut self, now: Option<Timestamp>) -> Vec<IncidentCount> {
         let over = |entry: &Entry| now.is_none_or(|now| is_over(entry.since, now));
         let ended = self.entries.iter().filter(|(_, entry)| over(entry));
         let ended: Vec<_> = ended.map(|(key, _)| key.clone()).collect();
@@ -204,7 +208,7 @@ fn is_over(since: Timestamp, now: Timestamp) -> bool {
 }
 
 impl Incidents {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, IncidentTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -239,8 +243,8 @@ impl Incidents {
     }
 }
 
-fn log_count(count: &Count) {
-    let Count { kind, client, source, more, last } = count;
+fn log_count(count: &IncidentCount) {
+    let IncidentCount { kind, client, source, more, last } = count;
     tracing::warn!(
         target: "keyward::refused",
         kind = kind.name(),
@@ -264,7 +268,11 @@ mod tests {
         (client.to_owned(), Some(IpAddr::from(host.to_be_bytes())))
     }
 
-    fn note(table: &mut Table, (client, source): &(String, Option<IpAddr>), second: i64) -> bool {
+    fn note(
+        table: &mut IncidentTable,
+        (client, source): &(String, Option<IpAddr>),
+        second: i64,
+    ) -> bool {
         let kind = IncidentKind::WrongSecret;
         let incident = Incident { kind, client, source: *source, detail: "" };
         table.note(&incident, at(second)).0.is_some()
@@ -272,7 +280,7 @@ mod tests {
 
     #[test]
     fn repeated_incident_is_one_line_and_a_count() {
-        let mut table = Table::default();
+        let mut table = IncidentTable::default();
         assert!(note(&mut table, &wrong("a", 1), 0));
         assert!((1..30).all(|n| !note(&mut table, &wrong("a", 1), n)));
         assert!(note(&mut table, &wrong("b", 1), 1), "another client");
@@ -287,7 +295,7 @@ mod tests {
 
     #[test]
     fn source_with_many_client_ids_has_few_lines() {
-        let mut table = Table::default();
+        let mut table = IncidentTable::default();
         let lines = (0..10_000).filter(|n| note(&mut table, &wrong(&n.to_string(), 7), 0)).count();
         assert_eq!(lines, MAX_OF_SOURCE + 1);
         assert!(note(&mut table, &wrong("a", 8), 0), "other sources are not affected");
@@ -298,7 +306,7 @@ mod tests {
 
     #[test]
     fn table_size_is_bounded() {
-        let mut table = Table::default();
+        let mut table = IncidentTable::default();
         for host in 0..20_000 {
             note(&mut table, &wrong("a", host), 0);
         }

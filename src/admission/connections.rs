@@ -49,42 +49,42 @@ impl ConnectionLimits {
 pub struct Connections {
     limits: ConnectionLimits,
     refusals: Arc<Refusals>,
-    held: Mutex<Held>,
+    held: Mutex<HeldConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldConnections {
     last: u64,
     all: usize,
     of_unknown: usize,
     of_source: HashMap<Source, usize>,
     closing: usize,
-    opening: Queue,
-    quiet: Queue,
+    opening: Closable,
+    quiet: Closable,
 }
 
 /// Connections that can be closed to make room, by age.
 #[derive(Debug, Default)]
-struct Queue {
+struct Closable {
     waiting: BTreeMap<u64, Waiting>,
     of_source: HashMap<Source, VecDeque<u64>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    kind: Kind,
+    kind: ConnectionClass,
     /// Closes the connection. It is dropped unused when the first request arrives.
-    cut: oneshot::Sender<()>,
+    close: oneshot::Sender<()>,
 }
 
 /// How a connection is counted.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct ConnectionClass {
     source: Source,
     is_known: bool,
 }
 
-impl Queue {
+impl Closable {
     fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -121,26 +121,26 @@ impl Queue {
     }
 }
 
-impl Held {
+impl HeldConnections {
     /// Closes a connection to make room. Its place is free immediately, its descriptor soon.
-    fn cut(&mut self, number: Option<u64>) -> Option<Source> {
+    fn close(&mut self, number: Option<u64>) -> Option<Source> {
         let number = number?;
-        let Waiting { kind, cut } =
+        let Waiting { kind, close } =
             self.opening.remove(number).or_else(|| self.quiet.remove(number))?;
         // The connection may have ended meanwhile.
-        cut.send(()).ok();
+        close.send(()).ok();
         self.give_back(kind);
         self.closing += 1;
         Some(kind.source)
     }
 
-    fn take(&mut self, kind: Kind) {
+    fn take(&mut self, kind: ConnectionClass) {
         self.all += 1;
         self.of_unknown += usize::from(!kind.is_known);
         *self.of_source.entry(kind.source).or_default() += 1;
     }
 
-    fn give_back(&mut self, kind: Kind) {
+    fn give_back(&mut self, kind: ConnectionClass) {
         self.all -= 1;
         self.of_unknown -= usize::from(!kind.is_known);
         if let Some(count) = self.of_source.get_mut(&kind.source) {
@@ -170,10 +170,10 @@ impl Connections {
         is_proxy: bool,
     ) -> Option<(ConnectionPermit, oneshot::Receiver<()>)> {
         let source = state.source();
-        let kind = Kind { source, is_known: is_proxy || state.is_known() };
-        let (number, receiver, cut) = {
+        let kind = ConnectionClass { source, is_known: is_proxy || state.is_known() };
+        let (number, receiver, close) = {
             let mut held = self.held();
-            let cut = self.make_room(&mut held, kind, is_proxy);
+            let close = self.make_room(&mut held, kind, is_proxy);
             let fits = self.has_room(&held, kind, is_proxy);
             if !fits {
                 drop(held);
@@ -184,10 +184,10 @@ impl Connections {
             held.last += 1;
             let number = held.last;
             let (sender, receiver) = oneshot::channel();
-            held.opening.insert(number, Waiting { kind, cut: sender });
-            (number, receiver, cut)
+            held.opening.insert(number, Waiting { kind, close: sender });
+            (number, receiver, close)
         };
-        for source in cut.into_iter().flatten() {
+        for source in close.into_iter().flatten() {
             self.refusals.note(What::SilentConnection, source);
         }
         let permit = ConnectionPermit {
@@ -200,31 +200,36 @@ impl Connections {
     }
 
     /// Closes connections without a request, if a new one would find no place.
-    fn make_room(&self, held: &mut Held, kind: Kind, is_proxy: bool) -> [Option<Source>; 2] {
+    fn make_room(
+        &self,
+        held: &mut HeldConnections,
+        kind: ConnectionClass,
+        is_proxy: bool,
+    ) -> [Option<Source>; 2] {
         if held.closing >= MAX_CLOSING {
             return [None; 2];
         }
         let limits = &self.limits;
         let mut first = None;
         if !is_proxy && held.opening.len_of(kind.source) >= limits.opening_of_source {
-            first = held.cut(held.opening.oldest_of(kind.source));
+            first = held.close(held.opening.oldest_of(kind.source));
         } else if held.opening.len() >= limits.opening() {
-            first = held.cut(held.opening.oldest(kind.is_known));
+            first = held.close(held.opening.oldest(kind.is_known));
         }
         let mut second = None;
         if !is_proxy && held.of_source(kind.source) >= limits.of_source {
             let oldest = held.opening.oldest_of(kind.source);
-            second = held.cut(oldest.or_else(|| held.quiet.oldest_of(kind.source)));
+            second = held.close(oldest.or_else(|| held.quiet.oldest_of(kind.source)));
         } else if held.all >= limits.most
             || (!kind.is_known && held.of_unknown >= limits.of_unknown())
         {
             let oldest = held.opening.oldest(kind.is_known);
-            second = held.cut(oldest.or_else(|| held.quiet.oldest(kind.is_known)));
+            second = held.close(oldest.or_else(|| held.quiet.oldest(kind.is_known)));
         }
         [first, second]
     }
 
-    fn has_room(&self, held: &Held, kind: Kind, is_proxy: bool) -> bool {
+    fn has_room(&self, held: &HeldConnections, kind: ConnectionClass, is_proxy: bool) -> bool {
         let limits = &self.limits;
         held.all < limits.most
             && (kind.is_known || held.of_unknown < limits.of_unknown())
@@ -234,7 +239,7 @@ impl Connections {
                     && held.opening.len_of(kind.source) < limits.opening_of_source))
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldConnections> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -244,7 +249,7 @@ impl Connections {
 pub struct ConnectionPermit {
     connections: Arc<Connections>,
     number: u64,
-    kind: Kind,
+    kind: ConnectionClass,
     is_established: AtomicBool,
 }
 
@@ -310,8 +315,8 @@ mod tests {
         admitted.map(|(permit, _)| permit).filter(ConnectionPermit::establish)
     }
 
-    fn was_cut(cut: &mut oneshot::Receiver<()>) -> bool {
-        cut.try_recv().is_ok()
+    fn was_cut(close: &mut oneshot::Receiver<()>) -> bool {
+        close.try_recv().is_ok()
     }
 
     #[test]
@@ -320,8 +325,8 @@ mod tests {
         let (one, other) = (state(&admission, 1), state(&admission, 2));
         let (_other, mut cut_other) = connections.admit(&other, false).unwrap();
         let mut opening: Vec<_> = (0..5).map(|_| connections.admit(&one, false).unwrap()).collect();
-        let cut: Vec<_> = opening.iter_mut().map(|(_, cut)| was_cut(cut)).collect();
-        assert_eq!(cut, [true, true, false, false, false]);
+        let close: Vec<_> = opening.iter_mut().map(|(_, close)| was_cut(close)).collect();
+        assert_eq!(close, [true, true, false, false, false]);
         assert!(!was_cut(&mut cut_other));
         assert!(!opening[0].0.establish() && opening[4].0.establish());
         drop(opening);
@@ -344,9 +349,9 @@ mod tests {
     #[test]
     fn first_request_protects_its_connection() {
         let (admission, connections) = listener();
-        let (permit, mut cut) = connections.admit(&state(&admission, 1), false).unwrap();
+        let (permit, mut close) = connections.admit(&state(&admission, 1), false).unwrap();
         assert!(permit.establish());
-        assert!(!was_cut(&mut cut));
+        assert!(!was_cut(&mut close));
     }
 
     #[test]
@@ -355,14 +360,14 @@ mod tests {
         let one = state(&admission, 1);
         let mut quiet: Vec<_> = (0..8)
             .map(|_| {
-                let (permit, cut) = connections.admit(&one, false).unwrap();
+                let (permit, close) = connections.admit(&one, false).unwrap();
                 permit.quiet();
-                (permit, cut)
+                (permit, close)
             })
             .collect();
         let _next = connections.admit(&one, false).unwrap();
-        let cut: Vec<_> = quiet.iter_mut().map(|(_, cut)| was_cut(cut)).collect();
-        assert_eq!(cut, [true, false, false, false, false, false, false, false]);
+        let close: Vec<_> = quiet.iter_mut().map(|(_, close)| was_cut(close)).collect();
+        assert_eq!(close, [true, false, false, false, false, false, false, false]);
     }
 
     #[test]

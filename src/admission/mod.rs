@@ -23,7 +23,7 @@ pub use sources::SourceState;
 
 use crate::domain::Source;
 use refusals::Refusals;
-use requests::Budget;
+use requests::ByteBudget;
 use sources::Sources;
 
 /// The budgets of a server. Clones share them.
@@ -34,9 +34,9 @@ pub struct Admission(Arc<Inner>);
 struct Inner {
     sources: Arc<Sources>,
     /// Memory of requests before the caller is authenticated.
-    arriving: Budget,
+    arriving: ByteBudget,
     /// Memory of requests from authenticated callers.
-    callers: Budget,
+    callers: ByteBudget,
     refusals: Arc<Refusals>,
 }
 
@@ -49,14 +49,14 @@ impl Admission {
             sources: Arc::default(),
             // An unknown source gets a quarter, a known one a half. A quarter of the total is
             // reserved for known sources.
-            arriving: Budget {
+            arriving: ByteBudget {
                 most: half,
                 of_unknown: half - half / 4,
                 of_one_unknown: half / 4,
                 of_one_known: half / 2,
                 taken: 0.into(),
             },
-            callers: Budget {
+            callers: ByteBudget {
                 most: half,
                 of_unknown: half,
                 of_one_unknown: half / 2,

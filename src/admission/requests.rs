@@ -18,7 +18,7 @@ const FIRST_BYTES: usize = 1024;
 
 /// A budget in bytes, and how much of it is used.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct ByteBudget {
     pub(super) most: usize,
     pub(super) of_unknown: usize,
     pub(super) of_one_unknown: usize,
@@ -26,7 +26,7 @@ pub(super) struct Budget {
     pub(super) taken: AtomicUsize,
 }
 
-impl Budget {
+impl ByteBudget {
     /// Reserves bytes for a source, if the source's budget and the total allow it.
     fn take(&self, of_source: &AtomicUsize, bytes: usize, is_known: bool) -> bool {
         let (all, one) = if is_known {

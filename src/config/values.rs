@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 use super::LogFormat;
 use crate::domain::Fault;
 
-const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_hours(366 * 24);
+const MIN_DURATION: Duration = Duration::from_millis(1);
+const MAX_DURATION: Duration = Duration::from_hours(366 * 24);
 
 pub(super) fn listen(value: &str) -> Result<SocketAddr, Fault> {
     value.parse().map_err(|_| Fault::new("must be an address and port like 127.0.0.1:8080"))
@@ -47,14 +47,14 @@ pub fn duration(value: &str) -> Result<Duration, Fault> {
 /// A duration of at most 366 days, so that adding it to a time does not overflow.
 pub(super) fn span(value: &str) -> Result<Duration, Fault> {
     duration(value).and_then(|span| {
-        if span <= LONGEST { Ok(span) } else { Err(Fault::new("must be at most 366d")) }
+        if span <= MAX_DURATION { Ok(span) } else { Err(Fault::new("must be at most 366d")) }
     })
 }
 
 /// A duration of at least 1 ms.
 pub(super) fn positive(value: &str) -> Result<Duration, Fault> {
     span(value).and_then(|span| {
-        if span >= SHORTEST { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
+        if span >= MIN_DURATION { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
     })
 }
 

@@ -230,8 +230,8 @@ mod tests {
             ("a", "a b", "", "a b"),
         ] {
             let needed = NeededScopes { all_of: scopes(all_of), any_of: scopes(any_of) };
-            let told = needed.missing(&scopes(granted));
-            assert_eq!(told.join(" "), missing, "{all_of} / {any_of} / {granted}");
+            let actual = needed.missing(&scopes(granted));
+            assert_eq!(actual.join(" "), missing, "{all_of} / {any_of} / {granted}");
         }
     }
 

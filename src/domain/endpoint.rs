@@ -77,17 +77,17 @@ enum Segment {
 }
 
 impl PathTemplate {
-    const MOST_BYTES: usize = 512;
-    const MOST_SEGMENTS: usize = 32;
+    const MAX_BYTES: usize = 512;
+    const MAX_SEGMENTS: usize = 32;
 
     pub fn parse(value: &str) -> Result<Self, Fault> {
-        if value.len() > Self::MOST_BYTES {
-            return Err(Fault::new(format!("must have at most {} bytes", Self::MOST_BYTES)));
+        if value.len() > Self::MAX_BYTES {
+            return Err(Fault::new(format!("must have at most {} bytes", Self::MAX_BYTES)));
         }
         let rest = value.strip_prefix('/').ok_or_else(|| Fault::new("must begin with a slash"))?;
         let parts: Vec<_> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
-        if parts.len() > Self::MOST_SEGMENTS {
-            let most = Self::MOST_SEGMENTS;
+        if parts.len() > Self::MAX_SEGMENTS {
+            let most = Self::MAX_SEGMENTS;
             return Err(Fault::new(format!("must have at most {most} segments")));
         }
         let mut names = BTreeSet::new();

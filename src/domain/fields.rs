@@ -21,8 +21,8 @@ impl Fault {
 }
 
 /// Bounds for the size of errors, because gRPC sends them in headers.
-const MOST_VIOLATIONS: usize = 10;
-const MOST_CHARACTERS: usize = 160;
+const MAX_VIOLATIONS: usize = 10;
+const MAX_CHARACTERS: usize = 160;
 
 /// The faults found so far in a request.
 #[derive(Debug, Default)]
@@ -42,8 +42,8 @@ impl Fields {
 
     /// Records a fault of `field`.
     pub fn fault(&mut self, field: impl Display, description: impl Into<String>) {
-        let cut = |text: String| text.chars().take(MOST_CHARACTERS).collect();
-        if self.0.len() < MOST_VIOLATIONS {
+        let cut = |text: String| text.chars().take(MAX_CHARACTERS).collect();
+        if self.0.len() < MAX_VIOLATIONS {
             self.0.push(Violation {
                 field: cut(field.to_string()),
                 description: cut(description.into()),

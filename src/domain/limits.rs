@@ -267,8 +267,8 @@ mod tests {
     #[test]
     fn different_limits_have_different_texts() {
         let mut written: Vec<_> = all().map(|limits| limits.to_string()).collect();
-        let mut told: Vec<_> = all().map(|limits| limits.in_words()).collect();
-        for forms in [&mut written, &mut told] {
+        let mut texts: Vec<_> = all().map(|limits| limits.in_words()).collect();
+        for forms in [&mut written, &mut texts] {
             forms.sort();
             forms.dedup();
             // Without a number, the four windows give the same text.
@@ -357,10 +357,10 @@ mod tests {
 
     #[test]
     fn limits_have_a_text_for_people() {
-        let told = |text: &str| Limits::parse(text).unwrap().in_words();
+        let texts = |text: &str| Limits::parse(text).unwrap().in_words();
         let all = "40 requests in 60 s, 10 tokens in 5 s, 1000 items in a request, observed only";
-        assert_eq!(told("requests=40/60 tokens=10/5 items=1000 observe_only"), all);
-        assert_eq!(told(""), "no limits");
-        assert_eq!(told("observe_only"), "no limits, observed only");
+        assert_eq!(texts("requests=40/60 tokens=10/5 items=1000 observe_only"), all);
+        assert_eq!(texts(""), "no limits");
+        assert_eq!(texts("observe_only"), "no limits, observed only");
     }
 }

@@ -23,11 +23,11 @@ fn slug(value: &str) -> Result<String, Fault> {
 /// The encoded form is the id: Keyward does not decode it, so that one id has one spelling.
 fn foreign(value: &str) -> Result<String, Fault> {
     // The maximum length of `sub` in OpenID Connect.
-    const LONGEST: usize = 255;
+    const MAX_LENGTH: usize = 255;
     // Reserved in resource names (AIP-159) and in paths.
     const RESERVED: [&str; 4] = ["-", "*", ".", ".."];
     let allowed = |b: u8| b == b' ' || (b.is_ascii_graphic() && b != b'/');
-    let fits = (1..=LONGEST).contains(&value.len()) && value.bytes().all(allowed);
+    let fits = (1..=MAX_LENGTH).contains(&value.len()) && value.bytes().all(allowed);
     if fits && value.trim_ascii() == value && !RESERVED.contains(&value) {
         Ok(value.to_owned())
     } else {

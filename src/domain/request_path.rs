@@ -52,13 +52,13 @@ const SEPARATORS: [char; 21] = [
 
 impl<'a> RequestPath<'a> {
     /// The maximum length, without the query.
-    pub const MOST_BYTES: usize = 4096;
-    pub const MOST_SEGMENTS: usize = 64;
+    pub const MAX_BYTES: usize = 4096;
+    pub const MAX_SEGMENTS: usize = 64;
 
     /// Parses a path as it was sent, with escapes. The query and one trailing slash are ignored.
     pub fn parse(raw: &'a str) -> Result<Self, PathFault> {
         let path = raw.split_once('?').map_or(raw, |(path, _)| path);
-        if path.len() > Self::MOST_BYTES {
+        if path.len() > Self::MAX_BYTES {
             return Err(PathFault::TooLong);
         }
         let rest = path.strip_prefix('/').ok_or(PathFault::NotAbsolute)?;
@@ -67,7 +67,7 @@ impl<'a> RequestPath<'a> {
         }
         let mut segments = Vec::new();
         for raw in rest.strip_suffix('/').unwrap_or(rest).split('/') {
-            if segments.len() == Self::MOST_SEGMENTS {
+            if segments.len() == Self::MAX_SEGMENTS {
                 return Err(PathFault::TooManySegments);
             }
             segments.push(segment(raw)?);

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::window::{Rate, Window};
-use super::{Act, Answer, Count, Demand};
+use super::{Answer, Demand, DemandCount, Mode};
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::CountedWindow;
 
@@ -51,7 +51,7 @@ impl Memory {
     }
 
     /// Decides about all demands together.
-    pub(super) fn decide(&self, act: Act, tenant: &str, demands: &[Demand], of: usize) -> Answer {
+    pub(super) fn decide(&self, mode: Mode, tenant: &str, demands: &[Demand], of: usize) -> Answer {
         let now = self.now();
         let each: Vec<_> =
             demands.iter().map(|d| (d.name(tenant), d, d.share(of), d.cost())).collect();
@@ -75,14 +75,14 @@ impl Memory {
                 admitted = false;
             }
         }
-        if act == Act::Take {
+        if mode == Mode::Take {
             let counted = each.iter().filter(|(_, demand, ..)| admitted || demand.observe_only);
             for (name, _, rate, cost) in counted {
                 shard.count(now, name, *rate, *cost);
             }
         }
         let counts = each.iter().zip(exceeded).map(|((name, _, rate, cost), exceeded)| {
-            shard.look(name, |window| Count {
+            shard.look(name, |window| DemandCount {
                 used: window.used(now, *rate),
                 exceeded,
                 wait: if exceeded {

@@ -20,7 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 pub use window::Rate;
 
 use self::memory::Memory;
-use self::redis::Shared;
+use self::redis::RedisWindows;
 use crate::clock::Clock;
 use crate::domain::CountedWindow;
 use crate::error::Error;
@@ -28,7 +28,7 @@ use crate::redis::Redis;
 
 /// The maximum number of windows in memory. A window takes some 250 bytes, or 2 KiB if all of its
 /// buckets are in use.
-const ROOM: usize = 1 << 18;
+const MAX_WINDOWS: usize = 1 << 18;
 
 /// One limit in a decision, and how much of it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Decision {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
+enum Mode {
     Take,
     Peek,
 }
@@ -79,11 +79,11 @@ enum Act {
 #[derive(Debug)]
 struct Answer {
     admitted: bool,
-    counts: Vec<Count>,
+    counts: Vec<DemandCount>,
 }
 
 #[derive(Debug)]
-struct Count {
+struct DemandCount {
     used: i64,
     exceeded: bool,
     /// `None`: the cost never fits.
@@ -96,7 +96,7 @@ pub struct Limiter(Arc<Inner>);
 
 struct Inner {
     memory: Memory,
-    shared: Option<Shared>,
+    shared: Option<RedisWindows>,
     replicas: AtomicUsize,
     fallen_back: AtomicBool,
     fallbacks: Counter,
@@ -105,13 +105,13 @@ struct Inner {
 impl Limiter {
     /// A limiter that counts in this process.
     pub fn in_memory(clock: Clock) -> Self {
-        Self::new(Memory::new(clock, ROOM), None)
+        Self::new(Memory::new(clock, MAX_WINDOWS), None)
     }
 
     /// A limiter that counts in Redis, with a fallback to this process. Must be called within a
     /// Tokio runtime.
     pub fn over(redis: Redis, clock: Clock) -> Self {
-        Self::new(Memory::new(clock.clone(), ROOM), Some(Shared::new(redis, clock)))
+        Self::new(Memory::new(clock.clone(), MAX_WINDOWS), Some(RedisWindows::new(redis, clock)))
     }
 
     /// Like [`Limiter::in_memory`], with a capacity of `most` windows.
@@ -120,7 +120,7 @@ impl Limiter {
         Self::new(Memory::new(clock, most), None)
     }
 
-    fn new(memory: Memory, shared: Option<Shared>) -> Self {
+    fn new(memory: Memory, shared: Option<RedisWindows>) -> Self {
         Self(Arc::new(Inner {
             memory,
             shared,
@@ -132,22 +132,22 @@ impl Limiter {
 
     /// Counts all demands and admits, or counts none and refuses. `tenant` must not be empty.
     pub async fn take(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide(Act::Take, tenant, demands).await
+        self.decide(Mode::Take, tenant, demands).await
     }
 
     /// The decision that [`Limiter::take`] would make. Nothing is counted.
     pub async fn peek(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide(Act::Peek, tenant, demands).await
+        self.decide(Mode::Peek, tenant, demands).await
     }
 
     /// Like [`Limiter::take`], but counts in this process only.
     pub fn take_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide_here(Act::Take, tenant, demands)
+        self.decide_here(Mode::Take, tenant, demands)
     }
 
     /// The decision that [`Limiter::take_here`] would make. Nothing is counted.
     pub fn peek_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide_here(Act::Peek, tenant, demands)
+        self.decide_here(Mode::Peek, tenant, demands)
     }
 
     /// The windows with one of these keys that changed since the last call, for saving. They can be
@@ -199,31 +199,31 @@ impl Limiter {
         self.0.memory.len()
     }
 
-    async fn decide(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
+    async fn decide(&self, mode: Mode, tenant: &str, demands: &[Demand]) -> Decision {
         if demands.is_empty() {
             let nothing = Answer { admitted: true, counts: Vec::new() };
             return Decision::new(nothing, demands, 1);
         }
         if let Some(shared) = &self.0.shared {
             // Boxed, so that callers without Redis do not carry the larger future.
-            return Box::pin(self.decide_together(shared, act, tenant, demands)).await;
+            return Box::pin(self.decide_in_redis(shared, mode, tenant, demands)).await;
         }
-        self.decide_here(act, tenant, demands)
+        self.decide_here(mode, tenant, demands)
     }
 
-    fn decide_here(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
-        let answer = self.0.memory.decide(act, tenant, demands, 1);
+    fn decide_here(&self, mode: Mode, tenant: &str, demands: &[Demand]) -> Decision {
+        let answer = self.0.memory.decide(mode, tenant, demands, 1);
         Decision::new(answer, demands, 1)
     }
 
-    async fn decide_together(
+    async fn decide_in_redis(
         &self,
-        shared: &Shared,
-        act: Act,
+        shared: &RedisWindows,
+        mode: Mode,
         tenant: &str,
         demands: &[Demand],
     ) -> Decision {
-        match shared.decide(act, tenant, demands).await {
+        match shared.decide(mode, tenant, demands).await {
             Ok(answer) => {
                 self.recovered();
                 Decision::new(answer, demands, 1)
@@ -232,7 +232,7 @@ impl Limiter {
                 self.fell_back(&error);
                 self.0.fallbacks.inc();
                 let replicas = self.replicas();
-                let answer = self.0.memory.decide(act, tenant, demands, replicas);
+                let answer = self.0.memory.decide(mode, tenant, demands, replicas);
                 Decision::new(answer, demands, replicas)
             }
         }

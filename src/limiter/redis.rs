@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Act, Answer, Count, Demand};
+use super::{Answer, Demand, DemandCount, Mode};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::redis::{Redis, Script};
@@ -16,60 +16,60 @@ const TAKE: i64 = 0;
 const PEEK: i64 = 1;
 /// The minimum expiry of keys with a simulated clock, in milliseconds: Redis expires keys in real
 /// time.
-const SIMULATED_STAY: i64 = 60 * 60 * 1000;
+const SIMULATED_EXPIRY: i64 = 60 * 60 * 1000;
 /// The maximum number of decisions in one call. Redis is blocked during a call, for some
 /// microseconds per decision.
-const TOGETHER: usize = 256;
+const MAX_BATCH: usize = 256;
 /// The maximum number of waiting decisions. More callers wait until there is room.
 const QUEUE: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct RedisWindows {
     windows: Windows,
-    asked: mpsc::Sender<(Question, Asker)>,
+    asked: mpsc::Sender<(Call, Reply)>,
 }
 
 /// Receives the answer. All decisions of a call get the same error.
-type Asker = oneshot::Sender<Result<Answer, Arc<Error>>>;
+type Reply = oneshot::Sender<Result<Answer, Arc<Error>>>;
 
 /// The arguments of one decision: the keys of its windows, and the numbers for `count.lua`.
 #[derive(Debug)]
-struct Question {
+struct Call {
     keys: Vec<String>,
     numbers: Vec<i64>,
 }
 
-impl Shared {
+impl RedisWindows {
     /// Must be called within a Tokio runtime, which runs the task that calls Redis.
     pub(super) fn new(redis: Redis, clock: Clock) -> Self {
         let windows = Windows { redis, clock, script: Script::new(include_str!("count.lua")) };
         let (asked, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(windows.clone().ask_together(waiting));
+        tokio::spawn(windows.clone().send_batches(waiting));
         Self { windows, asked }
     }
 
     /// Decides about all demands together.
     pub(super) async fn decide(
         &self,
-        act: Act,
+        mode: Mode,
         tenant: &str,
         demands: &[Demand],
     ) -> Result<Answer, Arc<Error>> {
-        let act = match act {
-            Act::Take => TAKE,
-            Act::Peek => PEEK,
+        let mode = match mode {
+            Mode::Take => TAKE,
+            Mode::Peek => PEEK,
         };
-        self.ask(self.windows.question(act, tenant, demands)).await
+        self.ask(self.windows.question(mode, tenant, demands)).await
     }
 
-    async fn ask(&self, question: Question) -> Result<Answer, Arc<Error>> {
+    async fn ask(&self, question: Call) -> Result<Answer, Arc<Error>> {
         // In a cluster, tenants are on several nodes, which one call cannot reach.
         if self.windows.redis.is_clustered() {
-            return self.windows.ask_alone(question).await.map_err(Arc::new);
+            return self.windows.send_one(question).await.map_err(Arc::new);
         }
         let nobody = || Arc::new(Error::internal("nobody is left to ask Redis"));
-        let (asker, answer) = oneshot::channel();
-        self.asked.send((question, asker)).await.map_err(|_| nobody())?;
+        let (reply, answer) = oneshot::channel();
+        self.asked.send((question, reply)).await.map_err(|_| nobody())?;
         answer.await.unwrap_or_else(|_| Err(nobody()))
     }
 }
@@ -83,11 +83,11 @@ struct Windows {
 }
 
 impl Windows {
-    fn question(&self, act: i64, tenant: &str, demands: &[Demand]) -> Question {
+    fn question(&self, mode: i64, tenant: &str, demands: &[Demand]) -> Call {
         let keys = demands.iter().map(|demand| self.redis.key("windows", &demand.name(tenant)));
         let count = i64::try_from(demands.len()).unwrap_or(i64::MAX);
         let mut numbers = Vec::with_capacity(2 + 5 * demands.len());
-        numbers.extend([act, count]);
+        numbers.extend([mode, count]);
         for demand in demands {
             numbers.extend([
                 demand.rate.most_counted(),
@@ -97,64 +97,64 @@ impl Windows {
                 demand.observe_only.into(),
             ]);
         }
-        Question { keys: keys.collect(), numbers }
+        Call { keys: keys.collect(), numbers }
     }
 
     /// Sends waiting decisions together, until all senders are gone.
-    async fn ask_together(self, mut waiting: mpsc::Receiver<(Question, Asker)>) {
+    async fn send_batches(self, mut waiting: mpsc::Receiver<(Call, Reply)>) {
         let mut together = Vec::new();
-        while waiting.recv_many(&mut together, TOGETHER).await > 0 {
+        while waiting.recv_many(&mut together, MAX_BATCH).await > 0 {
             // Decisions of cancelled callers must not be counted.
-            let askers = together.drain(..).filter(|(_, asker)| !asker.is_closed());
-            let (questions, askers): (Vec<_>, Vec<_>) = askers.unzip();
+            let replies = together.drain(..).filter(|(_, reply)| !reply.is_closed());
+            let (questions, replies): (Vec<_>, Vec<_>) = replies.unzip();
             // A caller may be cancelled before the answer arrives.
             match self.ask(&questions).await {
                 Ok(answers) => {
-                    for (asker, answer) in askers.into_iter().zip(answers) {
-                        asker.send(Ok(answer)).ok();
+                    for (reply, answer) in replies.into_iter().zip(answers) {
+                        reply.send(Ok(answer)).ok();
                     }
                 }
                 Err(error) => {
                     let error = Arc::new(error);
-                    for asker in askers {
-                        asker.send(Err(Arc::clone(&error))).ok();
+                    for reply in replies {
+                        reply.send(Err(Arc::clone(&error))).ok();
                     }
                 }
             }
         }
     }
 
-    async fn ask_alone(&self, question: Question) -> Result<Answer> {
-        self.ask(&[question]).await?.pop().ok_or_else(something_else)
+    async fn send_one(&self, question: Call) -> Result<Answer> {
+        self.ask(&[question]).await?.pop().ok_or_else(unexpected_answer)
     }
 
     /// Sends several decisions in one call.
-    async fn ask(&self, questions: &[Question]) -> Result<Vec<Answer>> {
+    async fn ask(&self, questions: &[Call]) -> Result<Vec<Answer>> {
         if questions.is_empty() {
             return Ok(Vec::new());
         }
         let (now, stay) = match self.clock.simulated() {
-            Some(now) => (now.as_microsecond().max(1), SIMULATED_STAY),
+            Some(now) => (now.as_microsecond().max(1), SIMULATED_EXPIRY),
             None => (0, 0),
         };
         let numbers = questions.iter().flat_map(|question| &question.numbers);
         let numbers = [now, stay].into_iter().chain(numbers.copied());
         let asked: Vec<u8> = numbers.flat_map(i64::to_le_bytes).collect();
         let keys: Vec<_> = questions.iter().flat_map(|question| &question.keys).collect();
-        let told: Vec<u8> = self.redis.run(&self.script, &keys, &[asked]).await?;
-        answers(&told, questions).ok_or_else(something_else)
+        let answer: Vec<u8> = self.redis.run(&self.script, &keys, &[asked]).await?;
+        answers(&answer, questions).ok_or_else(unexpected_answer)
     }
 }
 
 /// Parses the answers of `count.lua`.
-fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
-    let (numbers, []) = told.as_chunks() else { return None };
+fn answers(answer: &[u8], questions: &[Call]) -> Option<Vec<Answer>> {
+    let (numbers, []) = answer.as_chunks() else { return None };
     let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
     let answers = questions.iter().map(|question| {
         let admitted = numbers.next()? == 1;
         let counts = question.keys.iter().map(|_| {
             let (used, exceeded, wait) = (numbers.next()?, numbers.next()?, numbers.next()?);
-            Some(Count { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
+            Some(DemandCount { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
         });
         Some(Answer { admitted, counts: counts.collect::<Option<_>>()? })
     });
@@ -162,6 +162,6 @@ fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
     numbers.next().is_none().then_some(answers)
 }
 
-fn something_else() -> Error {
+fn unexpected_answer() -> Error {
     Error::internal("count.lua returned an unexpected answer")
 }

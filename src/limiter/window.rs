@@ -12,9 +12,9 @@ use crate::domain::CountedWindow;
 /// The number of buckets in a window.
 const BUCKETS: i64 = 64;
 /// The largest count: Lua cannot represent larger integers exactly.
-pub(super) const MOST: i64 = (1 << 53) - 1;
-/// The longest window, some 35 years. Added to the current time it stays below [`MOST`].
-const LONGEST: i64 = 1 << 50;
+pub(super) const MAX_COUNT: i64 = (1 << 53) - 1;
+/// The longest window, some 35 years. Added to the current time it stays below [`MAX_COUNT`].
+const MAX_WINDOW: i64 = 1 << 50;
 
 /// A maximum count per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub struct Rate {
 impl Rate {
     /// At most `most` in any `window`.
     pub fn new(most: u64, window: Duration) -> Self {
-        let window = i64::try_from(window.as_micros()).unwrap_or(LONGEST);
-        Self { most: counted(most), window: window.clamp(1, LONGEST) }
+        let window = i64::try_from(window.as_micros()).unwrap_or(MAX_WINDOW);
+        Self { most: counted(most), window: window.clamp(1, MAX_WINDOW) }
     }
 
     /// The maximum count.
@@ -72,9 +72,9 @@ impl Rate {
     }
 }
 
-/// Converts a count; larger values are clamped to [`MOST`].
+/// Converts a count; larger values are clamped to [`MAX_COUNT`].
 pub(super) fn counted(number: u64) -> i64 {
-    i64::try_from(number).map_or(MOST, |number| number.min(MOST))
+    i64::try_from(number).map_or(MAX_COUNT, |number| number.min(MAX_COUNT))
 }
 
 pub(super) fn duration(micros: i64) -> Duration {
@@ -124,7 +124,7 @@ impl Window {
 
     /// Counts `cost`, whether or not it fits.
     pub(super) fn count(&mut self, now: i64, rate: Rate, cost: i64) {
-        let cost = cost.min(MOST - self.used(now, rate));
+        let cost = cost.min(MAX_COUNT - self.used(now, rate));
         if cost == 0 {
             return;
         }
@@ -175,7 +175,7 @@ impl Window {
     /// Restores a saved window.
     pub(super) fn restored(kept: CountedWindow) -> (Self, Rate) {
         let sum = kept.parts.iter().map(|(_, count)| count).sum();
-        let rate = Rate { most: 0, window: kept.length.clamp(1, LONGEST) };
+        let rate = Rate { most: 0, window: kept.length.clamp(1, MAX_WINDOW) };
         (Self { newest: kept.newest, sum, buckets: kept.parts }, rate)
     }
 
@@ -270,10 +270,10 @@ mod tests {
         let rate = Rate::new(u64::MAX, Duration::MAX);
         let mut window = Window::default();
         for _ in 0..3 {
-            window.count(MINUTE, rate, MOST);
+            window.count(MINUTE, rate, MAX_COUNT);
         }
-        assert_eq!(window.used(MINUTE, rate), MOST);
-        assert!(!window.fits(MINUTE, rate, MOST, MOST));
+        assert_eq!(window.used(MINUTE, rate), MAX_COUNT);
+        assert!(!window.fits(MINUTE, rate, MAX_COUNT, MAX_COUNT));
         assert!(window.wait(MINUTE, rate, 1).is_some_and(|wait| wait > 0));
     }
 }

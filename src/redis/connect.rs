@@ -58,12 +58,12 @@ impl Connection {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Dialler {
+pub(super) struct Connector {
     pub(super) url: RedisUrl,
     pub(super) timeouts: Timeouts,
 }
 
-impl Dialler {
+impl Connector {
     /// Connects, and checks that the server is suitable.
     pub(super) async fn open(&self) -> Result<Connection, Trouble> {
         let mut connection = match &self.url.layout {
@@ -235,8 +235,12 @@ impl Dialler {
     fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
         let Some(file) = &self.url.ca_file else { return Ok(None) };
         let root_cert = fs::read(file).map_err(|error| {
-            let told = format!("{}: {error}", file.display());
-            RedisError::from((ErrorKind::InvalidClientConfig, "the ca_file cannot be read", told))
+            let reported = format!("{}: {error}", file.display());
+            RedisError::from((
+                ErrorKind::InvalidClientConfig,
+                "the ca_file cannot be read",
+                reported,
+            ))
         })?;
         Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root_cert) }))
     }

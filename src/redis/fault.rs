@@ -37,7 +37,7 @@ pub(super) fn fault(error: RedisError) -> Error {
 
 /// Whether the connection is unusable after this error: it is closed, it does not answer, or the
 /// server is no longer the right one.
-pub(super) fn severs(error: &RedisError) -> bool {
+pub(super) fn ends_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io
         | ErrorKind::Parse
@@ -54,7 +54,7 @@ pub(super) fn severs(error: &RedisError) -> bool {
 }
 
 /// Whether Redis answered, and will give the same answer until an operator changes a configuration.
-pub(super) fn needs_mending(error: &RedisError) -> bool {
+pub(super) fn needs_operator(error: &RedisError) -> bool {
     matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed
@@ -104,10 +104,10 @@ mod tests {
     #[test]
     fn refused_command_keeps_the_connection() {
         for fine in ["OOM full", "TRYAGAIN later", "ERR wrong", "NOPERM no", "BUSY script"] {
-            assert!(!severs(&error(fine)), "{fine}");
+            assert!(!ends_connection(&error(fine)), "{fine}");
         }
         for lost in ["LOADING 1", "READONLY replica", "NOAUTH who", "CLUSTERDOWN no"] {
-            assert!(severs(&error(lost)), "{lost}");
+            assert!(ends_connection(&error(lost)), "{lost}");
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{error::Elapsed, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connection;
-use super::fault::needs_mending;
+use super::fault::needs_operator;
 use super::{Link, Redis};
 use crate::error::Cause;
 use crate::secrets::random;
@@ -32,7 +32,7 @@ pub enum Trouble {
 
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
-        if needs_mending(&error) {
+        if needs_operator(&error) {
             Self::Unfit(error.to_string())
         } else {
             Self::Away(Box::new(error))
@@ -68,7 +68,7 @@ impl Backoff {
 
 /// The last reported state of the link, so that each state is logged once.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum ReportedState {
     Nothing,
     Away,
     Unfit(String),
@@ -78,8 +78,8 @@ impl Redis {
     /// Connects once, when the server starts. The link then counts as up until [`Redis::run_link`]
     /// finds otherwise.
     pub async fn check_once(&self) -> Result<(), Trouble> {
-        let connection = self.0.dialler.open().await?;
-        self.take_up(connection);
+        let connection = self.0.connector.open().await?;
+        self.set_link(connection);
         Ok(())
     }
 
@@ -89,21 +89,21 @@ impl Redis {
     }
 
     async fn keep(&self) {
-        let mut told = Told::Nothing;
+        let mut reported = ReportedState::Nothing;
         let mut backoff = Backoff::new();
         loop {
             let link = match self.link() {
                 Some(link) => link,
-                None => match self.0.dialler.open().await {
-                    Ok(connection) => self.take_up(connection),
+                None => match self.0.connector.open().await {
+                    Ok(connection) => self.set_link(connection),
                     Err(trouble) => {
-                        self.tell(&mut told, &trouble);
+                        self.report(&mut reported, &trouble);
                         backoff.pause().await;
                         continue;
                     }
                 },
             };
-            told = Told::Nothing;
+            reported = ReportedState::Nothing;
             if self.watch(&link).await {
                 backoff = Backoff::new();
             } else {
@@ -121,7 +121,7 @@ impl Redis {
                 () = sleep(WATCH) => {}
             }
             let mut connection = link.connection.clone();
-            if let Err(trouble) = self.0.dialler.examine(&mut connection).await {
+            if let Err(trouble) = self.0.connector.examine(&mut connection).await {
                 self.lose(link, &trouble);
                 return of_use;
             }
@@ -129,13 +129,13 @@ impl Redis {
         }
     }
 
-    fn take_up(&self, connection: Connection) -> Arc<Link> {
+    fn set_link(&self, connection: Connection) -> Arc<Link> {
         let down = CancellationToken::new();
         let link = Arc::new(Link { connection, lost: AtomicBool::new(false), down });
         *self.0.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
         self.note_trouble(None);
         self.0.up.set(1);
-        tracing::info!(redis = %self.0.dialler.url, "connected to Redis");
+        tracing::info!(redis = %self.0.connector.url, "connected to Redis");
         link
     }
 
@@ -145,7 +145,7 @@ impl Redis {
             self.0.up.set(0);
             link.down.cancel();
             self.note_trouble(Some(trouble));
-            tracing::warn!(redis = %self.0.dialler.url, %trouble, "lost the connection to Redis");
+            tracing::warn!(redis = %self.0.connector.url, %trouble, "lost the connection to Redis");
         }
     }
 
@@ -154,15 +154,15 @@ impl Redis {
         *self.0.trouble.write().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
-    fn tell(&self, told: &mut Told, trouble: &Trouble) {
+    fn report(&self, reported: &mut ReportedState, trouble: &Trouble) {
         self.note_trouble(Some(trouble));
         let now = match trouble {
-            Trouble::Away(_) => Told::Away,
-            Trouble::Unfit(words) => Told::Unfit(words.clone()),
+            Trouble::Away(_) => ReportedState::Away,
+            Trouble::Unfit(words) => ReportedState::Unfit(words.clone()),
         };
-        if *told != now {
-            *told = now;
-            tracing::warn!(redis = %self.0.dialler.url, %trouble, "Redis cannot be used");
+        if *reported != now {
+            *reported = now;
+            tracing::warn!(redis = %self.0.connector.url, %trouble, "Redis cannot be used");
         }
     }
 }

@@ -30,7 +30,7 @@ pub use subscription::{Heard, Subscription};
 pub use url::RedisUrl;
 
 use crate::error::{Error, Result};
-use connect::{Connection, Dialler};
+use connect::{Connection, Connector};
 
 /// Time limits for Redis.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl Default for Timeouts {
 pub struct Redis(Arc<Inner>);
 
 struct Inner {
-    dialler: Dialler,
+    connector: Connector,
     prefix: String,
     link: RwLock<Option<Arc<Link>>>,
     /// Why there is no link; `None` while there is one.
@@ -74,7 +74,7 @@ impl Redis {
     /// not contain braces.
     pub fn new(url: RedisUrl, prefix: impl Into<String>, timeouts: Timeouts) -> Self {
         Self(Arc::new(Inner {
-            dialler: Dialler { url, timeouts },
+            connector: Connector { url, timeouts },
             prefix: prefix.into(),
             link: RwLock::new(None),
             trouble: RwLock::new(None),
@@ -95,7 +95,7 @@ impl Redis {
 
     /// Whether it is a cluster, in which keys are on several nodes.
     pub fn is_clustered(&self) -> bool {
-        self.0.dialler.url.is_clustered()
+        self.0.connector.url.is_clustered()
     }
 
     /// 1 while the link is up, otherwise 0.
@@ -149,7 +149,7 @@ impl Redis {
             () = link.down.cancelled() => return Err(away()),
         };
         match answer {
-            Err(error) if fault::severs(&error) => {
+            Err(error) if fault::ends_connection(&error) => {
                 self.lose(&link, &error.clone().into());
                 Err(fault::fault(error))
             }
@@ -167,7 +167,7 @@ impl Redis {
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")
-            .field("url", &self.0.dialler.url)
+            .field("url", &self.0.connector.url)
             .field("up", &self.is_up())
             .finish_non_exhaustive()
     }

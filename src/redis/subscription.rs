@@ -14,7 +14,7 @@ use super::keeper::Backoff;
 use super::{Redis, Trouble};
 
 /// The maximum number of unread messages; further ones are dropped.
-const WAITING: usize = 1024;
+const MAX_UNREAD: usize = 1024;
 /// How often a silent connection is checked.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ impl Subscription {
 impl Redis {
     /// Subscribes to a channel, now and after every reconnect.
     pub fn subscribe(&self, channel: impl Into<String>) -> Subscription {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_UNREAD);
         let (redis, channel) = (self.clone(), channel.into());
         tokio::spawn(async move {
             tokio::select! {
@@ -58,14 +58,14 @@ impl Redis {
 
     /// Checks that the channel can be subscribed to.
     pub async fn try_to_hear(&self, channel: &str) -> Result<(), Trouble> {
-        self.0.dialler.listen(channel).await.map(drop)
+        self.0.connector.listen(channel).await.map(drop)
     }
 
     async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<Heard>) {
         let mut backoff = Backoff::new();
         let mut refused = false;
         loop {
-            match self.0.dialler.listen(channel).await {
+            match self.0.connector.listen(channel).await {
                 Ok(listener) => {
                     if std::mem::take(&mut refused) {
                         tracing::info!(channel, "subscribed to Redis again");
@@ -99,7 +99,7 @@ impl Redis {
                     sender.try_send(Heard::Message(message.get_payload_bytes().to_vec())).ok();
                 }
                 () = sleep(WATCH) => {
-                    let ping = timeout(self.0.dialler.timeouts.response, sink.ping());
+                    let ping = timeout(self.0.connector.timeouts.response, sink.ping());
                     match ping.await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return RedisError::into(error),

@@ -13,7 +13,7 @@ use crate::store::Session;
 /// The number of rows per query.
 const BATCH: i64 = 1000;
 /// How long a query may take before the database counts as unavailable.
-const LONGEST_READ: Duration = Duration::from_secs(1);
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The advice for operators.
 pub(super) const DECLARE: &str =
@@ -61,5 +61,5 @@ pub(super) async fn read_after(
 /// Limits the time of a database query.
 pub(super) async fn within<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
     let late = |_| Error::Unavailable("the database did not answer in time".into());
-    timeout(LONGEST_READ, answer).await.map_err(late)?
+    timeout(READ_TIMEOUT, answer).await.map_err(late)?
 }

@@ -13,7 +13,7 @@ use super::in_force::InForce;
 use crate::domain::{Minted, Revocation, Subject};
 
 /// The maximum number of rows that are removed under one lock.
-const MOST_FORGOTTEN: usize = 1000;
+const MAX_REMOVED: usize = 1000;
 
 /// The revocation list, and what it revokes.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ struct State {
     ahead: BTreeMap<i64, Arc<Revocation>>,
     /// Rows in force that are not in the current list, by expiry. The second part of the key makes
     /// it unique.
-    strays: BTreeMap<(Timestamp, u64), Arc<Revocation>>,
+    carried_over: BTreeMap<(Timestamp, u64), Arc<Revocation>>,
     next_stray: u64,
     in_force: InForce,
 }
@@ -133,10 +133,10 @@ impl Index {
         let lacking: Vec<_> = {
             let held = self.read();
             let lacking = held.rows.values().filter(|row| state.rows.get(&row.number) != Some(row));
-            lacking.chain(held.strays.values()).cloned().collect()
+            lacking.chain(held.carried_over.values()).cloned().collect()
         };
         for row in lacking {
-            state.stray(row);
+            state.carry_over(row);
         }
         state.note_newest();
         let mut held = self.write();
@@ -145,7 +145,7 @@ impl Index {
             if same_list {
                 state.commit(row);
             } else {
-                state.stray(row);
+                state.carry_over(row);
             }
         }
         let before = std::mem::replace(&mut *held, state);
@@ -200,7 +200,7 @@ impl Index {
     /// Removes rows that expired by `end`.
     pub fn forget(&self, end: Timestamp) {
         // In small steps, so that readers do not wait long.
-        while self.write().forget(end, MOST_FORGOTTEN) {}
+        while self.write().forget(end, MAX_REMOVED) {}
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -225,9 +225,9 @@ impl State {
                 }
                 continue;
             }
-            match self.strays.first_entry() {
-                Some(stray) if stray.key().0 <= end => {
-                    let row = stray.remove();
+            match self.carried_over.first_entry() {
+                Some(carry_over) if carry_over.key().0 <= end => {
+                    let row = carry_over.remove();
                     self.in_force.remove(&row);
                 }
                 _ => return false,
@@ -264,7 +264,7 @@ impl State {
         if let Some(committed) = self.ahead.remove(&row.number)
             && committed != row
         {
-            self.stray(committed);
+            self.carry_over(committed);
         }
         self.in_force.apply(&row);
         self.ends.insert((row.expires_at, row.number));
@@ -286,18 +286,18 @@ impl State {
             None if row.number > self.last => {
                 self.in_force.apply(&row);
                 if let Some(other) = self.ahead.insert(row.number, row) {
-                    self.stray(other);
+                    self.carry_over(other);
                 }
             }
-            _ => self.stray(row),
+            _ => self.carry_over(row),
         }
     }
 
     /// Keeps a row in force that is not in the list.
-    fn stray(&mut self, row: Arc<Revocation>) {
+    fn carry_over(&mut self, row: Arc<Revocation>) {
         self.in_force.apply(&row);
         self.next_stray += 1;
-        self.strays.insert((row.expires_at, self.next_stray), row);
+        self.carried_over.insert((row.expires_at, self.next_stray), row);
     }
 }
 

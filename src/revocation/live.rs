@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{DECLARE, older, read_after, within};
-use super::projection::{Followed, Marker, Projection};
+use super::projection::{Marker, Projection, UpdateResult};
 use super::{Cursor, Index};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::domain::{Minted, Revocation};
@@ -48,7 +48,7 @@ pub struct Live {
     confirmed_by_database: AtomicU64,
     projection: Option<Projection>,
     /// How far another replica has read, according to Redis.
-    heard: Mutex<Option<Cursor>>,
+    remote: Mutex<Option<Cursor>>,
     /// The last attempt to catch up: its start, and whether it succeeded.
     attempt: tokio::sync::Mutex<(Duration, bool)>,
     /// Why the last attempt failed.
@@ -88,7 +88,7 @@ impl Live {
             confirmed: AtomicU64::new(0),
             confirmed_by_database: AtomicU64::new(0),
             projection: redis.map(|redis| Projection::new(redis, codes)),
-            heard: Mutex::default(),
+            remote: Mutex::default(),
             attempt: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
             read_all: AtomicBool::new(false),
@@ -100,7 +100,7 @@ impl Live {
         if let Some(projection) = &live.projection
             && let Ok(Some(place)) = projection.place().await
         {
-            live.hear(place);
+            live.note_remote(place);
         }
         live.look().await?;
         Ok(live)
@@ -187,7 +187,7 @@ impl Live {
         loop {
             let message = async {
                 match &mut news {
-                    Some(news) => self.hear_of_more(news).await,
+                    Some(news) => self.wait_for_changes(news).await,
                     None => std::future::pending().await,
                 }
             };
@@ -205,7 +205,7 @@ impl Live {
     }
 
     /// Waits until another replica announces a revocation that is unknown here.
-    async fn hear_of_more(&self, news: &mut Subscription) {
+    async fn wait_for_changes(&self, news: &mut Subscription) {
         loop {
             let Heard::Message(message) = news.hear().await else { return };
             let message = std::str::from_utf8(&message).unwrap_or_default();
@@ -225,15 +225,15 @@ impl Live {
         };
         let mut news = self.news.subscribe();
         let mut seen = None;
-        let mut telling = Repeated::default();
+        let mut updates = Repeated::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = news.changed() => {}
                 () = tokio::time::sleep(self.options.poll_interval) => {}
             }
-            telling.note(
-                &self.bring(projection, &mut seen).await,
+            updates.note(
+                &self.update_projection(projection, &mut seen).await,
                 "the revocation list in Redis cannot be updated: other servers poll the database \
                  instead",
                 "the revocation list in Redis is updated again",
@@ -241,36 +241,40 @@ impl Live {
         }
     }
 
-    async fn bring(&self, projection: &Projection, seen: &mut Option<Marker>) -> Result<()> {
+    async fn update_projection(
+        &self,
+        projection: &Projection,
+        seen: &mut Option<Marker>,
+    ) -> Result<()> {
         // Must be read before the index, which knows at least as much as was confirmed then.
         let confirmed = moment(&self.confirmed_by_database);
         if self.age_of(&self.confirmed_by_database) > self.options.max_staleness {
             // This replica's knowledge may be outdated, so it must not publish it.
             return Ok(());
         }
-        let brought = match projection.follow(&self.index, seen).await? {
-            Followed::Brought(brought) => brought,
-            Followed::Further(place) => {
+        let updated = match projection.follow(&self.index, seen).await? {
+            UpdateResult::Updated(updated) => updated,
+            UpdateResult::Ahead(place) => {
                 // Another replica read that from the database, so this one can, too.
-                self.hear(place);
+                self.note_remote(place);
                 self.catch_up().await?;
                 match projection.follow(&self.index, seen).await? {
-                    Followed::Brought(brought) => brought,
+                    UpdateResult::Updated(updated) => updated,
                     // Another replica was faster again. The next round handles it.
-                    Followed::Further(_) => return Ok(()),
+                    UpdateResult::Ahead(_) => return Ok(()),
                 }
             }
         };
         let age = self.since.elapsed().saturating_sub(confirmed);
-        projection.confirm(&brought, age).await
+        projection.confirm(&updated, age).await
     }
 
     /// Notes how far another replica has read.
-    fn hear(&self, place: Cursor) {
-        let mut heard = lock(&self.heard);
+    fn note_remote(&self, place: Cursor) {
+        let mut remote = lock(&self.remote);
         let further = |known: &Cursor| place.compare(known) != Some(Ordering::Less);
-        if heard.as_ref().is_none_or(further) {
-            *heard = Some(place);
+        if remote.as_ref().is_none_or(further) {
+            *remote = Some(place);
         }
     }
 
@@ -340,13 +344,13 @@ impl Live {
 
     async fn compare_and_read(&self, session: &mut Session, whole: bool) -> Result<Read> {
         // Must happen before the database is read, which is then expected to know at least as much.
-        let (held, heard) = (self.index.furthest(), lock(&self.heard).clone());
+        let (held, remote) = (self.index.furthest(), lock(&self.remote).clone());
         let feed = within(session.revocation_feed()).await?;
         let there = Cursor { feed: feed.id.clone(), number: feed.last_number };
         if let Some(why) = held.and_then(|held| older(&there, &held, true)) {
             return Ok(Read::Older(why));
         }
-        if let Some(why) = heard.and_then(|heard| older(&there, &heard, false)) {
+        if let Some(why) = remote.and_then(|remote| older(&there, &remote, false)) {
             return Ok(Read::Older(why));
         }
         let last = self.index.last();

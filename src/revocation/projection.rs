@@ -26,7 +26,7 @@ const BATCH: usize = 500;
 const SLACK: usize = 10_000;
 
 /// The maximum number of consecutive conflicts with other replicas.
-const MOST_LOST: usize = 20;
+const MAX_CONFLICTS: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Projection {
@@ -55,16 +55,16 @@ pub(super) struct Marker {
 
 /// The result of updating the projection.
 #[derive(Debug)]
-pub(super) enum Followed {
+pub(super) enum UpdateResult {
     /// The projection contains the whole index.
-    Brought(Brought),
+    Updated(Updated),
     /// The projection is ahead of the index and was left unchanged.
-    Further(Cursor),
+    Ahead(Cursor),
 }
 
 /// The state to which a projection was updated.
 #[derive(Debug)]
-pub(super) struct Brought {
+pub(super) struct Updated {
     place: Cursor,
     /// When, by the clock of Redis, in milliseconds.
     at: i64,
@@ -83,12 +83,12 @@ pub(super) struct Fetched {
 
 /// The result of one step of an update.
 enum Step {
-    Done(Marker, Brought),
+    Done(Marker, Updated),
     More(Marker),
     /// Another replica changed the projection.
     Changed,
     /// The projection cannot be extended and must be rewritten.
-    Broken,
+    Rewrite,
 }
 
 impl Projection {
@@ -144,21 +144,21 @@ impl Projection {
         &self,
         index: &Index,
         seen: &mut Option<Marker>,
-    ) -> Result<Followed> {
+    ) -> Result<UpdateResult> {
         let mut lost = 0;
-        while lost < MOST_LOST {
+        while lost < MAX_CONFLICTS {
             let marker = match seen.take() {
                 Some(marker) => marker,
                 None => self.look().await?,
             };
             let place = self.verified(&marker);
             let here = index.place().ok_or_else(|| Error::internal("no list was read"))?;
-            let mut step = Step::Broken;
+            let mut step = Step::Rewrite;
             if let Some(place) = place {
                 match place.compare(&here) {
                     Some(Ordering::Greater) => {
                         *seen = Some(marker);
-                        return Ok(Followed::Further(place));
+                        return Ok(UpdateResult::Ahead(place));
                     }
                     Some(_) if place.feed == here.feed => {
                         step = self.extend(index, &marker, place.number).await?;
@@ -167,16 +167,16 @@ impl Projection {
                     _ => {}
                 }
             }
-            if matches!(step, Step::Broken) {
+            if matches!(step, Step::Rewrite) {
                 step = self.rebuild(index, &marker).await?;
             }
             match step {
-                Step::Done(marker, brought) => {
+                Step::Done(marker, updated) => {
                     *seen = Some(marker);
-                    return Ok(Followed::Brought(brought));
+                    return Ok(UpdateResult::Updated(updated));
                 }
                 Step::More(marker) => *seen = Some(marker),
-                Step::Changed | Step::Broken => lost += 1,
+                Step::Changed | Step::Rewrite => lost += 1,
             }
         }
         Err(Error::Unavailable("other replicas keep changing the revocation list in Redis".into()))
@@ -184,7 +184,7 @@ impl Projection {
 
     /// Appends the index's rows after `number`, the last one in the projection.
     async fn extend(&self, index: &Index, from: &Marker, number: i64) -> Result<Step> {
-        let Some(part) = index.after(number, BATCH) else { return Ok(Step::Broken) };
+        let Some(part) = index.after(number, BATCH) else { return Ok(Step::Rewrite) };
         if part.feed != from.feed {
             return Ok(Step::Changed);
         }
@@ -205,9 +205,9 @@ impl Projection {
         Ok(match outcome {
             0 => Step::Changed,
             1 if part.more => Step::More(to),
-            1 if !too_many => Step::Done(to, Brought { place, at }),
+            1 if !too_many => Step::Done(to, Updated { place, at }),
             1 => self.rebuild(index, &to).await?,
-            _ => Step::Broken,
+            _ => Step::Rewrite,
         })
     }
 
@@ -239,16 +239,16 @@ impl Projection {
             at if at < 0 => {
                 Err(Error::Unavailable("Redis lost a part of the revocation list".into()))
             }
-            at => Ok(Step::Done(marker, Brought { place, at })),
+            at => Ok(Step::Done(marker, Updated { place, at })),
         }
     }
 
     /// Confirms that the list was complete `age` ago. The time is relative to the clock of Redis at
     /// the update, so that a delayed command does not confirm a later time.
-    pub(super) async fn confirm(&self, brought: &Brought, age: Duration) -> Result<()> {
+    pub(super) async fn confirm(&self, updated: &Updated, age: Duration) -> Result<()> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX).saturating_add(1);
-        let when = brought.at.saturating_sub(age).to_string();
-        let (feed, last) = (brought.place.feed.clone(), brought.place.number.to_string());
+        let when = updated.at.saturating_sub(age).to_string();
+        let (feed, last) = (updated.place.feed.clone(), updated.place.number.to_string());
         let proof = self.codes.code(&["checked", &feed, &last, &when]);
         let keys = [self.marker.clone()];
         self.redis.run::<i64>(&self.confirm, &keys, &[feed, last, when, proof]).await.map(drop)

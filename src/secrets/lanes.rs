@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::domain::Source;
 
 /// The share of places reserved for unauthenticated guesses: one in this many.
-const GUESSES_KEEP: usize = 8;
+const GUESS_SHARE: usize = 8;
 
 /// The lane of a hash job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +57,7 @@ pub(super) struct Ticket {
 /// A group of lanes that take turns.
 #[derive(Debug)]
 struct Class<J> {
-    lanes: HashMap<Lane, Line<J>>,
+    lanes: HashMap<Lane, LanePlaces<J>>,
     /// Lanes with a job, in the order of their turns.
     turns: BTreeMap<u64, Lane>,
     next_turn: u64,
@@ -68,7 +68,7 @@ struct Class<J> {
 
 /// The places of one lane. Newer places have higher numbers.
 #[derive(Debug)]
-struct Line<J> {
+struct LanePlaces<J> {
     /// Places whose job has not been submitted yet.
     reserved: BTreeSet<u64>,
     waiting: BTreeMap<u64, J>,
@@ -144,15 +144,15 @@ impl<J> Lanes<J> {
 
     /// Whether there is a free place, after taking one from a longer lane if necessary.
     fn has_room_for(&mut self, lane: &Lane) -> bool {
-        let kept = self.places / GUESSES_KEEP;
+        let kept = self.places / GUESS_SHARE;
         let is_full = self.running + self.callers.held + self.guesses.held >= self.places;
         if !lane.is_caller() {
-            return !is_full || self.guesses.give_way_to(lane);
+            return !is_full || self.guesses.make_room_for(lane);
         }
         if self.callers.held + kept >= self.places {
-            return self.callers.give_way_to(lane);
+            return self.callers.make_room_for(lane);
         }
-        !is_full || self.guesses.give_up_newest() || self.callers.give_way_to(lane)
+        !is_full || self.guesses.give_up_newest() || self.callers.make_room_for(lane)
     }
 
     fn class(&mut self, lane: &Lane) -> &mut Class<J> {
@@ -162,7 +162,7 @@ impl<J> Lanes<J> {
 
 impl<J> Class<J> {
     /// Updates a lane and the indexes over all lanes.
-    fn change<T>(&mut self, lane: &Lane, change: impl FnOnce(&mut Line<J>) -> T) -> T {
+    fn change<T>(&mut self, lane: &Lane, change: impl FnOnce(&mut LanePlaces<J>) -> T) -> T {
         let places = self.lanes.entry(lane.clone()).or_default();
         let before = places.held();
         let changed = change(places);
@@ -203,8 +203,8 @@ impl<J> Class<J> {
 
     /// Takes the newest place of the longest lane, if `lane` will not be longer than that lane with
     /// the place.
-    fn give_way_to(&mut self, lane: &Lane) -> bool {
-        let held = self.lanes.get(lane).map_or(0, Line::held);
+    fn make_room_for(&mut self, lane: &Lane) -> bool {
+        let held = self.lanes.get(lane).map_or(0, LanePlaces::held);
         let longest = self.by_length.last().map_or(0, |(length, _)| *length);
         longest > held + 1 && self.give_up_newest()
     }
@@ -216,7 +216,7 @@ impl<J> Class<J> {
     }
 }
 
-impl<J> Line<J> {
+impl<J> LanePlaces<J> {
     fn held(&self) -> usize {
         self.reserved.len() + self.waiting.len()
     }
@@ -243,7 +243,7 @@ impl<J> Default for Class<J> {
     }
 }
 
-impl<J> Default for Line<J> {
+impl<J> Default for LanePlaces<J> {
     fn default() -> Self {
         Self { reserved: BTreeSet::new(), waiting: BTreeMap::new(), turn: None }
     }
@@ -283,7 +283,7 @@ mod tests {
 
     fn held(lanes: &Lanes<Lane>, lane: &Lane) -> usize {
         let class = if lane.is_caller() { &lanes.callers } else { &lanes.guesses };
-        class.lanes.get(lane).map_or(0, Line::held)
+        class.lanes.get(lane).map_or(0, LanePlaces::held)
     }
 
     fn holds(lanes: &Lanes<Lane>, ticket: &Ticket) -> bool {

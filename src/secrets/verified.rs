@@ -16,11 +16,11 @@ use crate::domain::{CredentialId, TenantId};
 use crate::error::{Error, Result};
 
 /// The capacity, at some 90 bytes an entry.
-const MOST: usize = 200_000;
+const CAPACITY: usize = 200_000;
 /// How long an entry is valid. Then the secret is hashed again.
-const LIFE: Duration = Duration::from_hours(12);
+const MAX_AGE: Duration = Duration::from_hours(12);
 /// The ratio of evicted entries that the cache remembers, to recognise those that come back.
-const GHOSTS: f64 = 0.1;
+const GHOST_RATIO: f64 = 0.1;
 
 /// Identifies a secret of a credential. Each part has a length prefix in the tag's input, so that
 /// the parts cannot run together.
@@ -81,9 +81,9 @@ impl Verified {
         let mut key = Zeroizing::new([0; 32]);
         random::fill(key.as_mut_slice())?;
         let options = OptionsBuilder::new()
-            .estimated_items_capacity(MOST)
-            .weight_capacity(MOST as u64)
-            .ghost_allocation(GHOSTS)
+            .estimated_items_capacity(CAPACITY)
+            .weight_capacity(CAPACITY as u64)
+            .ghost_allocation(GHOST_RATIO)
             .build()
             .map_err(Error::internal)?;
         let tags = Cache::with_options(
@@ -105,7 +105,7 @@ impl Verified {
         let tag = self.tag(presented)?;
         let now = self.second();
         let kept = self.tags.get(&tag);
-        Ok(kept.is_some_and(|kept| u64::from(now.saturating_sub(kept)) < LIFE.as_secs()))
+        Ok(kept.is_some_and(|kept| u64::from(now.saturating_sub(kept)) < MAX_AGE.as_secs()))
     }
 
     /// Adds a verified secret.
@@ -184,10 +184,10 @@ mod tests {
     fn cache_size_is_bounded() {
         let verified = Verified::new().unwrap();
         let mut parts = Parts { tenant: "acme", credential: 'a', version: 0, secret: "s" };
-        for version in 0..i64::try_from(MOST).unwrap() + 50_000 {
+        for version in 0..i64::try_from(CAPACITY).unwrap() + 50_000 {
             parts.version = version;
             with(&parts, |presented| verified.keep(presented).unwrap());
         }
-        assert!(verified.len() <= MOST, "{}", verified.len());
+        assert!(verified.len() <= CAPACITY, "{}", verified.len());
     }
 }

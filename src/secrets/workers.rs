@@ -38,12 +38,12 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Threads that wait for jobs. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Workers {
-    desk: Arc<Desk>,
+    desk: Arc<Shared>,
     dispatcher: Thread,
 }
 
 /// The state that callers and the dispatcher share.
-struct Desk {
+struct Shared {
     lanes: Mutex<Lanes<oneshot::Sender<Turn>>>,
     jobs: Sender<Job>,
     /// Turns that ended since the dispatcher's last pass.
@@ -61,7 +61,7 @@ pub struct Slot {
 /// Permission to compute a hash now. It ends on drop.
 #[derive(Debug)]
 pub struct Turn {
-    desk: Arc<Desk>,
+    desk: Arc<Shared>,
     dispatcher: Thread,
 }
 
@@ -74,7 +74,7 @@ impl Workers {
             let waiting = Arc::clone(&waiting);
             spawn("keyward-hash", move || work(&waiting))?;
         }
-        let desk = Arc::new(Desk {
+        let desk = Arc::new(Shared {
             lanes: Mutex::new(Lanes::new(TURNS_EACH * count, queue)),
             jobs,
             ended: AtomicUsize::new(0),
@@ -99,7 +99,7 @@ impl Drop for Workers {
     }
 }
 
-impl Desk {
+impl Shared {
     fn lanes(&self) -> MutexGuard<'_, Lanes<oneshot::Sender<Turn>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,9 +125,9 @@ impl Desk {
     }
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Desk(…)")
+        f.write_str("Shared(…)")
     }
 }
 
@@ -191,7 +191,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread> {
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>) {
-    step_back();
+    use_idle_priority();
     let mut memory = Memory::new();
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE);
@@ -211,7 +211,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
 /// Gives the current thread the lowest priority (`SCHED_IDLE` on Linux). A nice value would not
 /// suffice: the thread could finish its time slice while others wait. On other systems all threads
 /// stay equal.
-pub fn step_back() {
+pub fn use_idle_priority() {
     #[cfg(target_os = "linux")]
     {
         use thread_priority::{

@@ -20,7 +20,7 @@ pub(super) struct Ids {
 }
 
 /// An answered request.
-pub(super) struct Line<'a> {
+pub(super) struct AccessLine<'a> {
     pub(super) face: &'static str,
     pub(super) method: &'a str,
     pub(super) status: &'a str,
@@ -41,7 +41,7 @@ impl Ids {
     }
 }
 
-impl Line<'_> {
+impl AccessLine<'_> {
     pub(super) fn log(self) {
         let Self { face, method, status, client, source, took, ids } = self;
         tracing::info!(

@@ -20,7 +20,7 @@ use crate::clock::Stopwatch;
 /// How many lines a callsite of this crate may write at once.
 const BURST: u64 = 20;
 /// The same for other crates, whose repeated lines are of little use.
-const BURST_OF_OTHERS: u64 = 5;
+const OTHER_CRATES_BURST: u64 = 5;
 /// A callsite gets one more line each time this interval has passed.
 const REFILL: Duration = Duration::from_secs(10);
 /// Refusals are already bounded per client and source.
@@ -38,13 +38,13 @@ const REPORTS: &str = "keyward::log";
 
 /// Bounds the lines of each callsite. Clones share the counts.
 #[derive(Clone, Debug)]
-pub(super) struct Bounds(Arc<Shared>);
+pub(super) struct Bounds(Arc<BoundsState>);
 
 #[derive(Debug)]
-struct Shared {
+struct BoundsState {
     clock: Stopwatch,
     callsites: RwLock<HashMap<Identifier, Arc<Callsite>>>,
-    left_out: Counter,
+    suppressed_lines: Counter,
     /// Wakes the reporting thread.
     wake: SyncSender<()>,
 }
@@ -52,19 +52,19 @@ struct Shared {
 #[derive(Debug)]
 struct Callsite {
     metadata: &'static Metadata<'static>,
-    budget: Budget,
-    left_out: AtomicU64,
+    budget: LineBudget,
+    suppressed_lines: AtomicU64,
 }
 
 /// A token bucket as one number: when it will be full again, in nanoseconds.
 #[derive(Debug)]
-struct Budget {
+struct LineBudget {
     full_at: AtomicU64,
     burst: u64,
     refill: Duration,
 }
 
-impl Budget {
+impl LineBudget {
     fn new(burst: u64, refill: Duration) -> Self {
         Self { full_at: AtomicU64::new(0), burst, refill }
     }
@@ -75,7 +75,7 @@ impl Budget {
             REFUSED => Self::new(BURST_OF_REFUSED, REFILL_OF_REFUSED),
             ACCESS => Self::new(BURST_OF_ACCESS, REFILL_OF_ACCESS),
             _ if target.starts_with("keyward") => Self::new(BURST, REFILL),
-            _ => Self::new(BURST_OF_OTHERS, REFILL),
+            _ => Self::new(OTHER_CRATES_BURST, REFILL),
         }
     }
 
@@ -96,8 +96,8 @@ fn nanos(span: Duration) -> u64 {
 
 impl Callsite {
     fn new(metadata: &'static Metadata<'static>) -> Self {
-        let budget = Budget::of(metadata.target());
-        Self { metadata, budget, left_out: AtomicU64::new(0) }
+        let budget = LineBudget::of(metadata.target());
+        Self { metadata, budget, suppressed_lines: AtomicU64::new(0) }
     }
 }
 
@@ -105,10 +105,10 @@ impl Bounds {
     /// The bounds, and a thread that reports suppressed lines.
     pub(super) fn start() -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
-        let bounds = Self(Arc::new(Shared {
+        let bounds = Self(Arc::new(BoundsState {
             clock: Stopwatch::start(),
             callsites: RwLock::default(),
-            left_out: Counter::default(),
+            suppressed_lines: Counter::default(),
             wake,
         }));
         let reporting = bounds.clone();
@@ -131,14 +131,14 @@ impl Bounds {
     pub(super) fn report(&self) {
         let callsites: Vec<_> = self.callsites().values().cloned().collect();
         for callsite in callsites {
-            let left_out = callsite.left_out.swap(0, Ordering::Relaxed);
-            if left_out == 0 {
+            let suppressed_lines = callsite.suppressed_lines.swap(0, Ordering::Relaxed);
+            if suppressed_lines == 0 {
                 continue;
             }
             let metadata = callsite.metadata;
             tracing::warn!(
                 target: REPORTS,
-                left_out,
+                suppressed_lines,
                 level = %metadata.level(),
                 target = metadata.target(),
                 line = metadata.line(),
@@ -168,8 +168,8 @@ impl Bounds {
         if callsite.budget.take(self.0.clock.elapsed()) {
             return true;
         }
-        self.0.left_out.inc();
-        if callsite.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+        self.0.suppressed_lines.inc();
+        if callsite.suppressed_lines.fetch_add(1, Ordering::Relaxed) == 0 {
             // If the channel is full, a report is due already.
             self.0.wake.try_send(()).ok();
         }
@@ -221,10 +221,10 @@ impl Layer<Registry> for Lines {
 }
 
 /// The counter of suppressed lines, if the process has a log.
-pub(super) fn left_out() -> Option<Counter> {
+pub(super) fn suppressed_lines() -> Option<Counter> {
     tracing::dispatcher::get_default(|log| {
         let lines = log.downcast_ref::<Lines>();
-        lines.map(|lines| lines.bounds.0.left_out.clone())
+        lines.map(|lines| lines.bounds.0.suppressed_lines.clone())
     })
 }
 
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn budget_admits_a_burst_and_then_one_line_each_time() {
-        let budget = Budget::new(3, REFILL);
+        let budget = LineBudget::new(3, REFILL);
         let start = Duration::from_secs(1000);
         let admitted = |at: Duration| (0..100).filter(|_| budget.take(at)).count();
         assert_eq!(admitted(start), 3);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn rare_lines_are_never_suppressed() {
-        let budget = Budget::new(1, REFILL);
+        let budget = LineBudget::new(1, REFILL);
         assert!((0..1000).all(|n| budget.take(n * REFILL)));
     }
 }

@@ -22,11 +22,11 @@ pub struct Metrics {
     staleness: Gauge<f64, AtomicU64>,
     revocations: Gauge,
     watchers: Gauge,
-    remembered: Family<RememberedLabels, Gauge>,
+    remembered: Family<CacheLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RememberedLabels {
+struct CacheLabels {
     what: &'static str,
 }
 
@@ -78,9 +78,9 @@ impl Default for Metrics {
         registry.register("watchers", "Open streams of revocations", watchers.clone());
         let remembered = Family::default();
         registry.register("remembered", "Entries in caches", remembered.clone());
-        if let Some(left_out) = logs::left_out() {
+        if let Some(suppressed_lines) = logs::suppressed_lines() {
             let help = "Log lines that were suppressed because there were too many similar ones";
-            registry.register("log_lines_left_out", help, left_out);
+            registry.register("log_lines_left_out", help, suppressed_lines);
         }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running version", build);
@@ -112,7 +112,7 @@ impl Metrics {
 
     /// Updates the gauge of a cache.
     pub fn look_at_memory(&self, what: &'static str, kept: usize) {
-        self.remembered.get_or_create(&RememberedLabels { what }).set(whole(kept));
+        self.remembered.get_or_create(&CacheLabels { what }).set(whole(kept));
     }
 
     /// All metrics in the `OpenMetrics` text format.

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::access::{Ids, Line};
+use super::access::{AccessLine, Ids};
 use super::metrics::{DurationLabels, FaceLabels, Metrics, RequestLabels};
 use super::traces;
 use crate::admission::RequestPermit;
@@ -44,10 +44,10 @@ pub struct Reports {
 
 /// An observed interface: gRPC or HTTP.
 #[derive(Clone, Debug)]
-pub struct Observed(Arc<Face>);
+pub struct Observed(Arc<ObservedInterface>);
 
 #[derive(Debug)]
-struct Face {
+struct ObservedInterface {
     name: &'static str,
     /// The code of most successful answers.
     success: &'static str,
@@ -78,18 +78,18 @@ impl Observed {
         reports: Reports,
     ) -> Self {
         let called = RwLock::default();
-        Self(Arc::new(Face { name, success, denied, methods, reports, called }))
+        Self(Arc::new(ObservedInterface { name, success, denied, methods, reports, called }))
     }
 }
 
-impl Face {
+impl ObservedInterface {
     /// The method's name from a bounded set: a gRPC method or an HTTP route.
     fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let told = route.unwrap_or_else(|| request.uri().path());
-        let is_known = || route.is_some() || self.methods.contains(told);
-        self.called_before(told).unwrap_or_else(|| {
-            let name = if is_known() { told } else { "unknown" };
+        let path = route.unwrap_or_else(|| request.uri().path());
+        let is_known = || route.is_some() || self.methods.contains(path);
+        self.called_before(path).unwrap_or_else(|| {
+            let name = if is_known() { path } else { "unknown" };
             self.called_before(name).unwrap_or_else(|| self.first_call(name))
         })
     }
@@ -150,7 +150,7 @@ impl Face {
         }
         if let Some(ids) = asked.ids {
             let (face, method, client) = (self.name, &called.name, client.map(Arc::as_ref));
-            Line { face, method, status: code, client, source, took, ids: *ids }.log();
+            AccessLine { face, method, status: code, client, source, took, ids: *ids }.log();
         }
     }
 
@@ -218,7 +218,7 @@ struct Asked {
 /// A request in flight. It is small, because it is moved with every request.
 #[derive(Debug)]
 pub struct Observation {
-    face: Arc<Face>,
+    face: Arc<ObservedInterface>,
     span: Span,
     in_flight: InFlight,
     stopwatch: Stopwatch,

@@ -14,7 +14,7 @@ use tonic::{Code, Status, Streaming};
 use super::feed::Place;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{Authorization, Link};
-use super::trouble::{Backoff, Trouble, jittered};
+use super::trouble::{Backoff, FollowError, jittered};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
 use crate::secrets::Secret;
@@ -34,9 +34,9 @@ pub(super) struct Progress {
     /// Keys and revocations have been read.
     pub(super) ready: bool,
     /// Why revocations are not followed; `None` while they are.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) trouble: Option<FollowError>,
     /// Why keys are not followed; `None` while they are.
-    pub(super) keys_trouble: Option<Trouble>,
+    pub(super) keys_trouble: Option<FollowError>,
 }
 
 /// The task that keeps the data up to date.
@@ -51,7 +51,7 @@ pub(super) struct Follower {
 }
 
 /// A stream of revocations.
-struct Revocations {
+struct RevocationStream {
     messages: Streaming<WatchRevocationsResponse>,
     bearer: Secret,
     /// The time of the request, until the first message arrives: the message is not older than
@@ -73,7 +73,7 @@ impl Follower {
                 Err(trouble) => trouble,
             };
             self.knowledge.lose_keys();
-            self.tell(&trouble);
+            self.note_feed_error(&trouble);
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
                 probe = Probe::default();
@@ -83,7 +83,7 @@ impl Follower {
     }
 
     /// Runs until the connection fails.
-    async fn session(&self, probe: &Probe) -> Result<Infallible, Trouble> {
+    async fn session(&self, probe: &Probe) -> Result<Infallible, FollowError> {
         let link = Link::open(&self.endpoint, probe).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,
@@ -91,7 +91,7 @@ impl Follower {
         }
     }
 
-    async fn follow_revocations(&self, link: &Link) -> Result<Infallible, Trouble> {
+    async fn follow_revocations(&self, link: &Link) -> Result<Infallible, FollowError> {
         let mut stream = self.begin(link).await?;
         self.place().begin();
         let mut renewed = Box::pin(self.renewed(link));
@@ -99,7 +99,7 @@ impl Follower {
             tokio::select! {
                 message = stream.next() => {
                     let message =
-                        message.map_err(|status| self.sent_away(status, &stream.bearer))?;
+                        message.map_err(|status| self.stream_error(status, &stream.bearer))?;
                     self.apply(message, &mut stream)?;
                 }
                 fresh = &mut renewed => {
@@ -115,14 +115,14 @@ impl Follower {
     fn apply(
         &self,
         message: WatchRevocationsResponse,
-        stream: &mut Revocations,
-    ) -> Result<(), Trouble> {
+        stream: &mut RevocationStream,
+    ) -> Result<(), FollowError> {
         let sent = stream.asked.take().unwrap_or_else(|| self.knowledge.now());
         let mut place = self.place();
         let taken = place.take(message, &self.knowledge, sent, self.steady.now());
         if let Err(broken) = taken {
             place.lose();
-            return Err(Trouble::Refused(broken.to_string()));
+            return Err(FollowError::Refused(broken.to_string()));
         }
         drop(place);
         self.feed_followed();
@@ -130,13 +130,13 @@ impl Follower {
     }
 
     /// Starts a stream from the current position.
-    async fn begin(&self, link: &Link) -> Result<Revocations, Trouble> {
+    async fn begin(&self, link: &Link) -> Result<RevocationStream, FollowError> {
         let bearer = self.authorization.bearer(link).await?;
         let asked = self.knowledge.now();
         let cursor = self.place().cursor();
         let stream = link.watch_revocations(cursor, &bearer).await;
-        Ok(Revocations {
-            messages: stream.map_err(|status| self.sent_away(status, &bearer))?,
+        Ok(RevocationStream {
+            messages: stream.map_err(|status| self.stream_error(status, &bearer))?,
             bearer,
             asked: Some(asked),
             silent: Stopwatch::start(),
@@ -145,10 +145,10 @@ impl Follower {
 
     /// Starts a stream with a new token when the current token is about to expire. The old stream
     /// is used until then.
-    async fn renewed(&self, link: &Link) -> Revocations {
+    async fn renewed(&self, link: &Link) -> RevocationStream {
         let mut backoff = Backoff::default();
         loop {
-            self.authorization.nears_its_end().await;
+            self.authorization.wait_for_renewal().await;
             match self.begin(link).await {
                 Ok(stream) => return stream,
                 Err(trouble) => backoff.pause(&trouble).await,
@@ -157,7 +157,7 @@ impl Follower {
     }
 
     /// Interprets the status with which the server ended or refused a stream.
-    fn sent_away(&self, status: Status, bearer: &Secret) -> Trouble {
+    fn stream_error(&self, status: Status, bearer: &Secret) -> FollowError {
         match status.code() {
             // The token has expired or was revoked. A new one may be accepted.
             Code::Unauthenticated => self.authorization.forget(bearer),
@@ -165,7 +165,7 @@ impl Follower {
             Code::OutOfRange | Code::InvalidArgument => self.place().lose(),
             _ => {}
         }
-        Trouble::from(status)
+        FollowError::from(status)
     }
 
     /// Keeps the keys up to date. While the server refuses to stream them, they are requested
@@ -186,7 +186,7 @@ impl Follower {
             }
             let mut pause = backoff.next(&trouble);
             if self.knowledge.now() >= due {
-                match self.ask_for_keys(link).await {
+                match self.request_keys(link).await {
                     Ok(max_age) => due = self.knowledge.now() + jittered(max_age / 2),
                     Err(trouble) => {
                         let words = trouble.into_words();
@@ -194,7 +194,7 @@ impl Follower {
                     }
                 }
             }
-            self.tell_of_keys(Trouble::Away(cause));
+            self.note_keys_error(FollowError::Away(cause));
             let left = due.saturating_sub(self.knowledge.now());
             if !left.is_zero() {
                 pause = pause.min(left);
@@ -204,24 +204,25 @@ impl Follower {
     }
 
     /// Streams the keys, renewing the stream with each new token.
-    async fn watch_keys(&self, link: &Link) -> Result<Infallible, Trouble> {
+    async fn watch_keys(&self, link: &Link) -> Result<Infallible, FollowError> {
         loop {
             let bearer = self.authorization.bearer(link).await?;
-            let sent_away = |status: Status| {
+            let stream_error = |status: Status| {
                 if status.code() == Code::Unauthenticated {
                     self.authorization.forget(&bearer);
                 }
-                Trouble::from(status)
+                FollowError::from(status)
             };
-            let mut stream = link.watch_keys(&bearer).await.map_err(sent_away)?;
+            let mut stream = link.watch_keys(&bearer).await.map_err(stream_error)?;
             // The server sends the keys immediately.
             let first = timeout(SILENCE, stream.message()).await;
-            let late = |_| Trouble::away("the server started a key stream and sent no keys");
+            let late = |_| FollowError::away("the server started a key stream and sent no keys");
             let mut message = first.map_err(late)?;
-            let mut end = pin!(self.authorization.nears_its_end());
+            let mut end = pin!(self.authorization.wait_for_renewal());
             loop {
-                let sent = message.map_err(sent_away)?;
-                let sent = sent.ok_or_else(|| Trouble::away("the server ended the key stream"))?;
+                let sent = message.map_err(stream_error)?;
+                let sent =
+                    sent.ok_or_else(|| FollowError::away("the server ended the key stream"))?;
                 let WatchJwksResponse { jwks, max_age } = sent;
                 self.take_keys(&jwks, max_age)?;
                 self.keys_followed();
@@ -235,7 +236,7 @@ impl Follower {
     }
 
     /// Requests the keys once. Returns how long they may be cached.
-    async fn ask_for_keys(&self, link: &Link) -> Result<Duration, Trouble> {
+    async fn request_keys(&self, link: &Link) -> Result<Duration, FollowError> {
         let GetJwksResponse { jwks, max_age } = link.keys(self.authorization.held()).await?;
         let max_age = self.take_keys(&jwks, max_age)?;
         self.knowledge.lose_keys();
@@ -248,11 +249,11 @@ impl Follower {
         &self,
         jwks: &str,
         max_age: Option<prost_types::Duration>,
-    ) -> Result<Duration, Trouble> {
+    ) -> Result<Duration, FollowError> {
         let max_age = max_age.and_then(|age| Duration::try_from(age).ok());
         let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
         let keys = Keys::parse(jwks, max_age).filter(|keys| !keys.is_empty());
-        let keys = keys.ok_or_else(|| Trouble::away("the server publishes no usable key"))?;
+        let keys = keys.ok_or_else(|| FollowError::away("the server publishes no usable key"))?;
         self.knowledge.take_keys(keys);
         Ok(max_age)
     }
@@ -284,7 +285,7 @@ impl Follower {
     }
 
     /// Notes that revocations are not followed. Logged when it starts, and when the reason changes.
-    fn tell(&self, trouble: &Trouble) {
+    fn note_feed_error(&self, trouble: &FollowError) {
         self.progress.send_if_modified(|progress| {
             let news = progress.trouble.as_ref() != Some(trouble);
             if news {
@@ -308,8 +309,8 @@ impl Follower {
         self.report();
     }
 
-    /// Notes that keys are not followed. Logged like [`tell`](Self::tell).
-    fn tell_of_keys(&self, trouble: Trouble) {
+    /// Notes that keys are not followed. Logged like [`note_feed_error`](Self::note_feed_error).
+    fn note_keys_error(&self, trouble: FollowError) {
         self.progress.send_if_modified(|progress| {
             let news = progress.keys_trouble.as_ref() != Some(&trouble);
             if news {
@@ -321,7 +322,7 @@ impl Follower {
     }
 }
 
-impl Revocations {
+impl RevocationStream {
     /// The next message.
     async fn next(&mut self) -> Result<WatchRevocationsResponse, Status> {
         match timeout(SILENCE, self.messages.message()).await {

@@ -21,16 +21,16 @@ pub(super) struct Knowledge {
     /// The reference point of the times below.
     since: Stopwatch,
     /// The time as of which the list is complete; 0 before it was read.
-    confirmed: Moment,
+    confirmed: AtomicTime,
     /// Whether key changes are streamed.
     keys_followed: AtomicBool,
     /// When the keys were last confirmed.
-    keys_confirmed: Moment,
+    keys_confirmed: AtomicTime,
 }
 
 /// A time in nanoseconds since the reference point; 0 means none.
 #[derive(Debug, Default)]
-struct Moment(AtomicU64);
+struct AtomicTime(AtomicU64);
 
 /// A key set.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ struct Jwks {
     keys: Vec<Value>,
 }
 
-impl Moment {
+impl AtomicTime {
     fn get(&self) -> Option<Duration> {
         Some(self.0.load(Ordering::Acquire)).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
     }
@@ -92,9 +92,9 @@ impl Knowledge {
             index: Index::default(),
             keys: RwLock::default(),
             since: Stopwatch::start(),
-            confirmed: Moment::default(),
+            confirmed: AtomicTime::default(),
             keys_followed: AtomicBool::new(false),
-            keys_confirmed: Moment::default(),
+            keys_confirmed: AtomicTime::default(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Knowledge {
     }
 
     /// Replaces the list by one that is complete as of `moment`. That can be an older list, if
-    /// another server knows less. Revocations that are missing in it stay in force until they
+    /// another server knows less. RevocationStream that are missing in it stay in force until they
     /// expire.
     pub(super) fn replace(&self, rows: Vec<Revocation>, moment: Duration) {
         self.confirmed.lower(moment);

@@ -19,18 +19,18 @@ use super::{Refusal, Verifier};
 /// The response body must implement `From<String>`, like the bodies of axum and
 /// `http_body_util::Full`.
 #[derive(Clone, Debug)]
-pub struct VerifierLayer(Arc<Door>);
+pub struct VerifierLayer(Arc<LayerState>);
 
 /// A service behind a [`VerifierLayer`].
 #[derive(Clone, Debug)]
 pub struct VerifierService<S> {
-    door: Arc<Door>,
+    door: Arc<LayerState>,
     inner: S,
 }
 
 /// A gate with its challenges.
 #[derive(Debug)]
-struct Door {
+struct LayerState {
     gate: Gate,
     no_token: HeaderValue,
     invalid_token: HeaderValue,
@@ -46,7 +46,7 @@ impl Verifier {
         // The realm names the audience, so that clients know which token to request.
         let realm = format!("Bearer realm=\"{}\"", escaped(&self.0.audience));
         let needed = escaped(&scopes.join(" "));
-        VerifierLayer(Arc::new(Door {
+        VerifierLayer(Arc::new(LayerState {
             gate: Gate::new(self, scopes),
             invalid_token: challenge(&format!("{realm}, error=\"invalid_token\"")),
             insufficient_scope: challenge(&format!(
@@ -99,7 +99,7 @@ where
     }
 }
 
-impl Door {
+impl LayerState {
     fn answer<R: From<String>>(&self, denied: &Denied) -> Response<R> {
         let (status, error, challenge) = match denied {
             Denied::Refused(Refusal::FeedLost { .. } | Refusal::NotReady) => {

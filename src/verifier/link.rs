@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
 use super::Access;
-use super::trouble::Trouble;
+use super::trouble::FollowError;
 use crate::clock::Stopwatch;
 use crate::domain::{Audience, ScopeName};
 use crate::proto::access::key_service_client::KeyServiceClient;
@@ -52,10 +52,10 @@ struct Token {
 
 impl Link {
     /// Opens a new connection, so that each attempt may reach another server behind the name.
-    pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, Trouble> {
+    pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, FollowError> {
         match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
-            Ok(channel) => channel.map(Self).map_err(Trouble::Away),
-            Err(_) => Err(Trouble::away("the server does not accept a connection in time")),
+            Ok(channel) => channel.map(Self).map_err(FollowError::Away),
+            Err(_) => Err(FollowError::away("the server does not accept a connection in time")),
         }
     }
 
@@ -115,7 +115,7 @@ impl Authorization {
     }
 
     /// The current bearer token. Requests a new one if necessary.
-    pub(super) async fn bearer(&self, link: &Link) -> Result<Secret, Trouble> {
+    pub(super) async fn bearer(&self, link: &Link) -> Result<Secret, FollowError> {
         let (client_id, client_secret) = match &self.access {
             Access::ApiKey(key) => return Ok(key.clone()),
             Access::ClientSecret { client_id, client_secret } => (client_id, client_secret),
@@ -154,7 +154,7 @@ impl Authorization {
     }
 
     /// Waits until the token should be renewed. With an API key, it never returns.
-    pub(super) async fn nears_its_end(&self) {
+    pub(super) async fn wait_for_renewal(&self) {
         match &self.access {
             Access::ApiKey(_) => std::future::pending().await,
             Access::ClientSecret { .. } => {

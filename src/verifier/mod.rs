@@ -113,7 +113,7 @@ use crate::secrets::Prefixes;
 use follower::{Follower, Progress};
 use knowledge::{Keys, Knowledge};
 use link::Authorization;
-use trouble::Trouble;
+use trouble::FollowError;
 
 /// Verifies access tokens. Clones share the connection and the data. The connection is closed when
 /// the last clone is dropped.
@@ -179,17 +179,17 @@ impl Verifier {
     pub async fn ready(&self, within: Duration) -> Result<(), StartError> {
         let mut progress = self.0.progress.clone();
         let decided = progress.wait_for(|progress| {
-            progress.ready || matches!(progress.trouble, Some(Trouble::Refused(_)))
+            progress.ready || matches!(progress.trouble, Some(FollowError::Refused(_)))
         });
         // The sender lives as long as this verifier, so the channel cannot be closed.
         let _ = timeout(within, decided).await;
         let Progress { ready, trouble, keys_trouble } = progress.borrow().clone();
         match trouble {
             _ if ready => Ok(()),
-            Some(Trouble::Refused(why)) => Err(StartError::Refused(why)),
+            Some(FollowError::Refused(why)) => Err(StartError::Refused(why)),
             trouble => {
                 let nothing = || "the server has not answered yet".to_owned();
-                let cause = trouble.or(keys_trouble).map_or_else(nothing, Trouble::into_words);
+                let cause = trouble.or(keys_trouble).map_or_else(nothing, FollowError::into_words);
                 Err(StartError::NotReady { waited: within, cause })
             }
         }

@@ -11,7 +11,7 @@ use crate::transport::innermost;
 
 /// Replicas without Redis poll their database each second, so the server's staleness is up to two
 /// seconds including the interval of messages. A lower bound would refuse valid tokens.
-const LEAST_LAG: Duration = Duration::from_secs(2);
+const MIN_LAG: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings of a verifier. Create them with [`Settings::new`], and change public fields if the
@@ -167,7 +167,7 @@ impl Settings {
             return Err(wrong("issuer", "must not be empty"));
         }
         Audience::parse(&self.audience).map_err(|Fault(fault)| wrong("audience", &fault))?;
-        if self.max_lag < LEAST_LAG {
+        if self.max_lag < MIN_LAG {
             return Err(wrong("max_lag", "must be at least 2 s"));
         }
         if self.api_key_prefix.is_empty() {

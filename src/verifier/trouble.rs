@@ -12,20 +12,20 @@ use crate::transport::innermost;
 /// The first pause before another attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause while the server may recover by itself.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause if an operator must change something first.
-const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(30);
+const MAX_PAUSE_REFUSED: Duration = Duration::from_secs(30);
 
 /// Why the verifier cannot follow the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum FollowError {
     /// The server is down, or ended the stream. Retrying helps.
     Away(String),
     /// The server refuses the credential.
     Refused(String),
 }
 
-impl Trouble {
+impl FollowError {
     pub(super) fn away(why: impl Into<String>) -> Self {
         Self::Away(why.into())
     }
@@ -36,15 +36,15 @@ impl Trouble {
         }
     }
 
-    fn longest_pause(&self) -> Duration {
+    fn max_pause(&self) -> Duration {
         match self {
-            Self::Away(_) => LONGEST_PAUSE,
-            Self::Refused(_) => LONGEST_PAUSE_REFUSED,
+            Self::Away(_) => MAX_PAUSE,
+            Self::Refused(_) => MAX_PAUSE_REFUSED,
         }
     }
 }
 
-impl From<Status> for Trouble {
+impl From<Status> for FollowError {
     fn from(status: Status) -> Self {
         // A transport error has a cause that says more.
         let words = match status.source() {
@@ -72,13 +72,13 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub(super) async fn pause(&mut self, why: &Trouble) {
+    pub(super) async fn pause(&mut self, why: &FollowError) {
         sleep(self.next(why)).await;
     }
 
-    pub(super) fn next(&mut self, why: &Trouble) -> Duration {
-        let whole = self.0.min(why.longest_pause());
-        self.0 = (whole * 2).min(why.longest_pause());
+    pub(super) fn next(&mut self, why: &FollowError) -> Duration {
+        let whole = self.0.min(why.max_pause());
+        self.0 = (whole * 2).min(why.max_pause());
         jittered(whole)
     }
 }
@@ -100,8 +100,8 @@ mod tests {
     fn pauses_grow_to_a_limit_that_depends_on_the_error() {
         let mut backoff = Backoff::default();
         for (why, longest) in [
-            (Trouble::Refused(String::new()), LONGEST_PAUSE_REFUSED),
-            (Trouble::Away(String::new()), LONGEST_PAUSE),
+            (FollowError::Refused(String::new()), MAX_PAUSE_REFUSED),
+            (FollowError::Away(String::new()), MAX_PAUSE),
         ] {
             let pauses: Vec<_> = (0..20).map(|_| backoff.next(&why)).collect();
             let last = *pauses.last().unwrap();
@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn lasting_errors_are_distinguished_from_passing_ones() {
-        let refused = |code| matches!(Trouble::from(Status::new(code, "")), Trouble::Refused(_));
+        let refused =
+            |code| matches!(FollowError::from(Status::new(code, "")), FollowError::Refused(_));
         assert!(refused(Code::Unauthenticated) && refused(Code::PermissionDenied));
         assert!(!refused(Code::Unavailable) && !refused(Code::ResourceExhausted));
     }

@@ -23,12 +23,12 @@ async fn concurrent_decisions_share_a_call_with_own_answers() {
             limiter.take(if n % 2 == 0 { "acme" } else { "other" }, &demands).await
         }
     });
-    let told = join_all(asked).await;
+    let decisions = join_all(asked).await;
     assert_eq!(redis.commands().get() - before, 1);
-    assert!(!told[0].admitted && told[1..].iter().all(|decision| decision.admitted));
+    assert!(!decisions[0].admitted && decisions[1..].iter().all(|decision| decision.admitted));
     // One of acme's decisions was counted before, and the first one was refused.
-    assert_eq!(remaining(&told[58]), [1000 - 1 - 29, 57]);
-    assert_eq!(remaining(&told[59]), [1000 - 30, 58]);
+    assert_eq!(remaining(&decisions[58]), [1000 - 1 - 29, 57]);
+    assert_eq!(remaining(&decisions[59]), [1000 - 30, 58]);
     assert_eq!(limiter.fallbacks().get(), 0);
 }
 
@@ -48,8 +48,8 @@ async fn failed_call_fails_all_its_decisions() {
     let limiter = Limiter::over(redis.clone(), noon());
     server.cli(&["config", "set", "maxmemory", "1"]);
     let demand = [one("app", 20, MINUTE)];
-    let told = join_all((0..60).map(|_| limiter.take("acme", &demand))).await;
-    assert_eq!(told.iter().filter(|decision| decision.admitted).count(), 20);
+    let decisions = join_all((0..60).map(|_| limiter.take("acme", &demand))).await;
+    assert_eq!(decisions.iter().filter(|decision| decision.admitted).count(), 20);
     assert_eq!(limiter.fallbacks().get(), 60);
     assert!(redis.commands().get() <= 2, "nobody asks again for himself");
 }
