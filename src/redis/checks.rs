@@ -1,14 +1,14 @@
 //! Checks whether a Redis server is suitable. They use INFO, because managed services forbid
 //! CONFIG.
 
-use super::Trouble;
+use super::LinkError;
 
 /// The oldest supported version: its scripts and ACLs work as this crate needs them.
 const OLDEST: (u32, u32) = (6, 2);
 
 /// Checks one server, given the text of its INFO.
-pub(super) fn check(info: &str) -> Result<(), Trouble> {
-    let unfit = |words: String| Err(Trouble::Unfit(words));
+pub(super) fn check(info: &str) -> Result<(), LinkError> {
+    let unfit = |words: String| Err(LinkError::Unfit(words));
     if field(info, "redis_mode") == Some("sentinel") {
         return unfit("it is a sentinel: use redis-sentinel://HOST:PORT/NAME".to_owned());
     }
@@ -19,7 +19,7 @@ pub(super) fn check(info: &str) -> Result<(), Trouble> {
         return unfit(format!("its version is {version}; it must be {major}.{minor} or newer"));
     }
     if field(info, "loading") == Some("1") {
-        return Err(Trouble::Away("it is loading its data".into()));
+        return Err(LinkError::Away("it is loading its data".into()));
     }
     if field(info, "role") != Some("master") {
         return unfit(
@@ -37,12 +37,12 @@ pub(super) fn check(info: &str) -> Result<(), Trouble> {
 }
 
 /// Checks that the server is in cluster mode if and only if the URL says so.
-pub(super) fn check_mode(info: &str, clustered: bool) -> Result<(), Trouble> {
+pub(super) fn check_mode(info: &str, clustered: bool) -> Result<(), LinkError> {
     match (clustered, field(info, "cluster_enabled") == Some("1")) {
         (false, true) => {
-            Err(Trouble::Unfit("it belongs to a cluster: use redis-cluster://".into()))
+            Err(LinkError::Unfit("it belongs to a cluster: use redis-cluster://".into()))
         }
-        (true, false) => Err(Trouble::Unfit("it is not in cluster mode: use redis://".into())),
+        (true, false) => Err(LinkError::Unfit("it is not in cluster mode: use redis://".into())),
         _ => Ok(()),
     }
 }
@@ -70,7 +70,7 @@ mod tests {
 
     fn unfit(info: &str) -> String {
         match check(info) {
-            Err(Trouble::Unfit(words)) => words,
+            Err(LinkError::Unfit(words)) => words,
             other => panic!("{other:?}"),
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::checks::{check, check_mode};
 use super::url::{Address, Layout, Login, RedisUrl};
-use super::{Timeouts, Trouble};
+use super::{LinkError, Timeouts};
 
 /// How often the cluster driver retries a command after a moved slot or on another node.
 const CLUSTER_RETRIES: u32 = 3;
@@ -65,7 +65,7 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Connects, and checks that the server is suitable.
-    pub(super) async fn open(&self) -> Result<Connection, Trouble> {
+    pub(super) async fn open(&self) -> Result<Connection, LinkError> {
         let mut connection = match &self.url.layout {
             Layout::Single(address) => self.connect(address).await?,
             Layout::Sentinel { .. } => self.connect(&self.primary().await?).await?,
@@ -76,7 +76,7 @@ impl Connector {
     }
 
     /// Checks that the server at the other end is still the right one.
-    pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), Trouble> {
+    pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), LinkError> {
         for info in connection.ask(&redis::cmd("INFO")).await? {
             check(&info)?;
             check_mode(&info, self.url.is_clustered())?;
@@ -88,7 +88,7 @@ impl Connector {
                 if state.iter().all(|state| state.contains("cluster_state:ok")) {
                     Ok(())
                 } else {
-                    Err(Trouble::Away("the cluster does not have all of its slots".into()))
+                    Err(LinkError::Away("the cluster does not have all of its slots".into()))
                 }
             }
         }
@@ -96,11 +96,11 @@ impl Connector {
 
     /// Checks with the sentinels, if there are any, that this is still the primary. A primary that
     /// is partitioned from the sentinels still calls itself primary.
-    async fn examine_primary(&self, to: &Address) -> Result<(), Trouble> {
+    async fn examine_primary(&self, to: &Address) -> Result<(), LinkError> {
         match &self.url.layout {
             Layout::Sentinel { .. } => match self.primary().await {
                 Ok(primary) if primary != *to => {
-                    Err(Trouble::Away(format!("{primary} is the primary now").into()))
+                    Err(LinkError::Away(format!("{primary} is the primary now").into()))
                 }
                 // If no sentinel answers, keep the working connection.
                 _ => Ok(()),
@@ -110,8 +110,8 @@ impl Connector {
     }
 
     /// A connection that is subscribed to a channel.
-    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, Trouble> {
-        let mut last = Trouble::Away("the URL names no node".into());
+    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, LinkError> {
+        let mut last = LinkError::Away("the URL names no node".into());
         let addresses = match &self.url.layout {
             Layout::Single(address) => vec![address.clone()],
             Layout::Sentinel { .. } => vec![self.primary().await?],
@@ -128,25 +128,25 @@ impl Connector {
             match subscribed.await {
                 Ok(Ok(listener)) => return Ok(listener),
                 Ok(Err(error)) => last = error.into(),
-                Err(elapsed) => last = Trouble::Away(elapsed.into()),
+                Err(elapsed) => last = LinkError::Away(elapsed.into()),
             }
         }
         Err(last)
     }
 
     /// The primary's address, from the sentinels.
-    async fn primary(&self) -> Result<Address, Trouble> {
+    async fn primary(&self) -> Result<Address, LinkError> {
         let Layout::Sentinel { sentinels, primary, login } = &self.url.layout else {
-            return Err(Trouble::Unfit("the URL names no sentinels".into()));
+            return Err(LinkError::Unfit("the URL names no sentinels".into()));
         };
-        let mut last = Trouble::Away("the URL names no sentinel".into());
+        let mut last = LinkError::Away("the URL names no sentinel".into());
         for sentinel in sentinels {
             match self.ask(sentinel, login, primary).await {
                 Ok(Some((host, port))) => return Ok(Address { host, port }),
                 Ok(None) => {
                     let words =
                         format!("the sentinel {sentinel} does not know the primary {primary:?}");
-                    last = Trouble::Unfit(words);
+                    last = LinkError::Unfit(words);
                 }
                 Err(error) => last = error.into(),
             }
@@ -175,7 +175,7 @@ impl Connector {
         Ok(Connection::One { to: to.clone(), connection })
     }
 
-    async fn connect_cluster(&self, nodes: &[Address]) -> Result<Connection, Trouble> {
+    async fn connect_cluster(&self, nodes: &[Address]) -> Result<Connection, LinkError> {
         let nodes = nodes
             .iter()
             .map(|node| self.info(node, &self.url.login, 0))
@@ -195,7 +195,7 @@ impl Connector {
         let connected = timeout(self.timeouts.connect, connected.get_async_connection()).await;
         match connected {
             Ok(connection) => Ok(Connection::Cluster(connection?)),
-            Err(elapsed) => Err(Trouble::Away(elapsed.into())),
+            Err(elapsed) => Err(LinkError::Away(elapsed.into())),
         }
     }
 

@@ -21,7 +21,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// Why Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum LinkError {
     /// Redis does not answer. It may recover without intervention.
     #[error("{0}")]
     Away(#[source] Cause),
@@ -30,7 +30,7 @@ pub enum Trouble {
     Unfit(String),
 }
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for LinkError {
     fn from(error: RedisError) -> Self {
         if needs_operator(&error) {
             Self::Unfit(error.to_string())
@@ -40,7 +40,7 @@ impl From<RedisError> for Trouble {
     }
 }
 
-impl From<Elapsed> for Trouble {
+impl From<Elapsed> for LinkError {
     fn from(elapsed: Elapsed) -> Self {
         Self::Away(elapsed.into())
     }
@@ -77,7 +77,7 @@ enum ReportedState {
 impl Redis {
     /// Connects once, when the server starts. The link then counts as up until [`Redis::run_link`]
     /// finds otherwise.
-    pub async fn check_once(&self) -> Result<(), Trouble> {
+    pub async fn check_once(&self) -> Result<(), LinkError> {
         let connection = self.0.connector.open().await?;
         self.set_link(connection);
         Ok(())
@@ -140,7 +140,7 @@ impl Redis {
     }
 
     /// Marks a link as lost. Later calls for the same link have no effect.
-    pub(super) fn lose(&self, link: &Link, trouble: &Trouble) {
+    pub(super) fn lose(&self, link: &Link, trouble: &LinkError) {
         if !link.lost.swap(true, Ordering::AcqRel) {
             self.0.up.set(0);
             link.down.cancel();
@@ -149,16 +149,16 @@ impl Redis {
         }
     }
 
-    fn note_trouble(&self, trouble: Option<&Trouble>) {
+    fn note_trouble(&self, trouble: Option<&LinkError>) {
         let words = trouble.map(ToString::to_string);
         *self.0.trouble.write().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
-    fn report(&self, reported: &mut ReportedState, trouble: &Trouble) {
+    fn report(&self, reported: &mut ReportedState, trouble: &LinkError) {
         self.note_trouble(Some(trouble));
         let now = match trouble {
-            Trouble::Away(_) => ReportedState::Away,
-            Trouble::Unfit(words) => ReportedState::Unfit(words.clone()),
+            LinkError::Away(_) => ReportedState::Away,
+            LinkError::Unfit(words) => ReportedState::Unfit(words.clone()),
         };
         if *reported != now {
             *reported = now;

@@ -24,7 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
-pub use keeper::Trouble;
+pub use keeper::LinkError;
 pub use script::Script;
 pub use subscription::{Heard, Subscription};
 pub use url::RedisUrl;

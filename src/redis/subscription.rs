@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::keeper::Backoff;
-use super::{Redis, Trouble};
+use super::{LinkError, Redis};
 
 /// The maximum number of unread messages; further ones are dropped.
 const MAX_UNREAD: usize = 1024;
@@ -57,7 +57,7 @@ impl Redis {
     }
 
     /// Checks that the channel can be subscribed to.
-    pub async fn try_to_hear(&self, channel: &str) -> Result<(), Trouble> {
+    pub async fn try_to_hear(&self, channel: &str) -> Result<(), LinkError> {
         self.0.connector.listen(channel).await.map(drop)
     }
 
@@ -74,7 +74,7 @@ impl Redis {
                     let trouble = self.listen(listener, sender).await;
                     tracing::debug!(channel, %trouble, "subscription lost");
                 }
-                Err(Trouble::Unfit(why)) if !refused => {
+                Err(LinkError::Unfit(why)) if !refused => {
                     refused = true;
                     tracing::warn!(channel, why, "cannot subscribe to Redis");
                 }
@@ -86,7 +86,7 @@ impl Redis {
     }
 
     /// Forwards messages until the connection is lost.
-    async fn listen(&self, listener: PubSub, sender: &mpsc::Sender<Heard>) -> Trouble {
+    async fn listen(&self, listener: PubSub, sender: &mpsc::Sender<Heard>) -> LinkError {
         let (mut sink, mut messages) = listener.split();
         // Never waits for room: a receiver with a full queue will look for changes anyway.
         sender.try_send(Heard::Subscribed).ok();
@@ -94,7 +94,7 @@ impl Redis {
             tokio::select! {
                 message = messages.next() => {
                     let Some(message) = message else {
-                        return Trouble::Away("the connection was closed".into());
+                        return LinkError::Away("the connection was closed".into());
                     };
                     sender.try_send(Heard::Message(message.get_payload_bytes().to_vec())).ok();
                 }

@@ -12,7 +12,7 @@ use super::{StartError, files, rights};
 use crate::config::Config;
 use crate::error::{Repeated, Result};
 use crate::limiter::Limiter;
-use crate::redis::{Redis, Script, Trouble};
+use crate::redis::{LinkError, Redis, Script};
 use crate::secrets::random;
 
 /// How often a replica says that it is there.
@@ -42,10 +42,10 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError
     let redis = Redis::new(url.clone(), &config.redis.key_prefix, config.redis.timeouts);
     match redis.check_once().await {
         Ok(()) => rights::check(&redis).await?,
-        Err(Trouble::Away(error)) => {
+        Err(LinkError::Away(error)) => {
             tracing::warn!(%url, %error, "Redis does not answer: it is asked again and again");
         }
-        Err(Trouble::Unfit(why)) => return Err(StartError::Redis(why)),
+        Err(LinkError::Unfit(why)) => return Err(StartError::Redis(why)),
     }
     Ok(Some(redis))
 }

@@ -3,7 +3,7 @@
 
 use super::StartError;
 use crate::error::Error;
-use crate::redis::{Redis, Script, Trouble};
+use crate::redis::{LinkError, Redis, Script};
 
 /// Tries all commands, and writes nothing that stays. KEYS: two that nobody uses. ARGV: a
 /// channel that nobody hears. Answers those commands that are refused.
@@ -61,7 +61,7 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
     match (missing, heard) {
         (Ok(missing), _) if !missing.is_empty() => refused(missing.join(", ")),
         (Err(Error::Internal(cause) | Error::Unavailable(cause)), _) => refused(cause.to_string()),
-        (_, Err(Trouble::Unfit(why))) => refused(why),
+        (_, Err(LinkError::Unfit(why))) => refused(why),
         _ => Ok(()),
     }
 }

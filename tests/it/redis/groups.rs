@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward::clock::Clock;
 use keyward::limiter::{Demand, Limiter, Rate};
-use keyward::redis::{Heard, Trouble};
+use keyward::redis::{Heard, LinkError};
 use tokio::time::timeout;
 
 use super::{down, hears, hears_at_last, unfit, up, works};
@@ -138,7 +138,7 @@ async fn cluster_without_a_node_is_unavailable_until_it_returns() {
     cluster.nodes[2].stop();
     down(&redis).await;
     let trouble = link_to(&cluster.url()).check_once().await.unwrap_err();
-    assert!(matches!(trouble, Trouble::Away(_)), "{trouble:?}");
+    assert!(matches!(trouble, LinkError::Away(_)), "{trouble:?}");
     // It rejoins with the cluster state in its file.
     cluster.nodes[2].start_again();
     up(&redis).await;

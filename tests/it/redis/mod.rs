@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use keyward::error::Error;
-use keyward::redis::{Heard, Redis, RedisUrl, Script, Subscription, Timeouts, Trouble};
+use keyward::redis::{Heard, LinkError, Redis, RedisUrl, Script, Subscription, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -36,7 +36,7 @@ async fn works(redis: &Redis, key: &str) -> Result<(), Error> {
 /// The error for an unsuitable Redis.
 async fn unfit(redis: &Redis) -> String {
     match redis.check_once().await {
-        Err(Trouble::Unfit(words)) => words,
+        Err(LinkError::Unfit(words)) => words,
         other => panic!("{other:?}"),
     }
 }
@@ -57,7 +57,7 @@ async fn call_without_link_fails_immediately() {
     let redis = link_to(&nobody());
     let failed = works(&redis, "key").await.unwrap_err();
     assert!(matches!(failed, Error::Unavailable(_)), "{failed:?}");
-    assert!(matches!(redis.check_once().await, Err(Trouble::Away(_))));
+    assert!(matches!(redis.check_once().await, Err(LinkError::Away(_))));
     assert_eq!((redis.commands().get(), redis.up().get()), (0, 0));
 }
 
