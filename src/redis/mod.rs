@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use keeper::LinkError;
 pub use script::Script;
-pub use subscription::{Heard, Subscription};
+pub use subscription::{Subscription, SubscriptionEvent};
 pub use url::RedisUrl;
 
 use crate::error::{Error, Result};

@@ -20,7 +20,7 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum SubscriptionEvent {
     /// The subscription is active. Earlier messages may have been missed.
     Subscribed,
     /// A published message.
@@ -29,11 +29,11 @@ pub enum Heard {
 
 /// A subscription, until it is dropped.
 #[derive(Debug)]
-pub struct Subscription(mpsc::Receiver<Heard>);
+pub struct Subscription(mpsc::Receiver<SubscriptionEvent>);
 
 impl Subscription {
     /// Waits for the next event. Cancel safe.
-    pub async fn hear(&mut self) -> Heard {
+    pub async fn hear(&mut self) -> SubscriptionEvent {
         match self.0.recv().await {
             Some(heard) => heard,
             // The sending task ends only with the runtime. Then there are no further events.
@@ -61,7 +61,7 @@ impl Redis {
         self.0.connector.listen(channel).await.map(drop)
     }
 
-    async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<Heard>) {
+    async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<SubscriptionEvent>) {
         let mut backoff = Backoff::new();
         let mut refused = false;
         loop {
@@ -86,17 +86,21 @@ impl Redis {
     }
 
     /// Forwards messages until the connection is lost.
-    async fn listen(&self, listener: PubSub, sender: &mpsc::Sender<Heard>) -> LinkError {
+    async fn listen(
+        &self,
+        listener: PubSub,
+        sender: &mpsc::Sender<SubscriptionEvent>,
+    ) -> LinkError {
         let (mut sink, mut messages) = listener.split();
         // Never waits for room: a receiver with a full queue will look for changes anyway.
-        sender.try_send(Heard::Subscribed).ok();
+        sender.try_send(SubscriptionEvent::Subscribed).ok();
         loop {
             tokio::select! {
                 message = messages.next() => {
                     let Some(message) = message else {
                         return LinkError::Away("the connection was closed".into());
                     };
-                    sender.try_send(Heard::Message(message.get_payload_bytes().to_vec())).ok();
+                    sender.try_send(SubscriptionEvent::Message(message.get_payload_bytes().to_vec())).ok();
                 }
                 () = sleep(WATCH) => {
                     let ping = timeout(self.0.connector.timeouts.response, sink.ping());

@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use keyward::error::Error;
-use keyward::redis::{Heard, LinkError, Redis, RedisUrl, Script, Subscription, Timeouts};
+use keyward::redis::{
+    LinkError, Redis, RedisUrl, Script, Subscription, SubscriptionEvent, Timeouts,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -41,13 +43,13 @@ async fn unfit(redis: &Redis) -> String {
     }
 }
 
-async fn hears(subscription: &mut Subscription, expected: &Heard) {
+async fn hears(subscription: &mut Subscription, expected: &SubscriptionEvent) {
     let heard = timeout(Duration::from_secs(20), subscription.hear()).await.unwrap();
     assert_eq!(heard, *expected);
 }
 
 /// Waits for a message, and ignores earlier ones.
-async fn hears_at_last(subscription: &mut Subscription, expected: &Heard) {
+async fn hears_at_last(subscription: &mut Subscription, expected: &SubscriptionEvent) {
     let heard = async { while subscription.hear().await != *expected {} };
     timeout(Duration::from_secs(20), heard).await.unwrap();
 }
@@ -161,9 +163,9 @@ async fn user_with_only_the_used_commands_is_enough() {
     works(&redis, "key").await.unwrap();
     let channel = redis.key("test", "channel");
     let mut subscription = redis.subscribe(channel.clone());
-    hears(&mut subscription, &Heard::Subscribed).await;
+    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
     redis.publish(&channel, b"hint").await.unwrap();
-    hears(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+    hears(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
     let elsewhere = redis.publish("elsewhere", b"hint").await.unwrap_err();
     assert!(matches!(elsewhere, Error::Unavailable(_)), "{elsewhere:?}");
     assert!(redis.is_up());
@@ -234,19 +236,19 @@ async fn subscription_resumes_after_a_restart() {
     let _kept = keep(&redis);
     let mut subscription = redis.subscribe("channel");
     let mut other = redis.subscribe("other");
-    hears(&mut subscription, &Heard::Subscribed).await;
-    hears(&mut other, &Heard::Subscribed).await;
+    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    hears(&mut other, &SubscriptionEvent::Subscribed).await;
     redis.publish("channel", b"1").await.unwrap();
-    hears(&mut subscription, &Heard::Message(b"1".to_vec())).await;
+    hears(&mut subscription, &SubscriptionEvent::Message(b"1".to_vec())).await;
     server.stop();
     server.start_again();
-    hears(&mut subscription, &Heard::Subscribed).await;
-    hears(&mut other, &Heard::Subscribed).await;
+    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    hears(&mut other, &SubscriptionEvent::Subscribed).await;
     // The link may not have noticed yet.
     while redis.publish("channel", b"2").await.is_err() {
         up(&redis).await;
     }
-    hears(&mut subscription, &Heard::Message(b"2".to_vec())).await;
+    hears(&mut subscription, &SubscriptionEvent::Message(b"2".to_vec())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +265,7 @@ async fn subscription_abandons_a_hanging_server() {
         let subscribed = "*3\r\n$9\r\nsubscribe\r\n$7\r\nchannel\r\n:1\r\n";
         connection.write_all(subscribed.as_bytes()).await.unwrap();
         connections.push(connection);
-        hears(&mut subscription, &Heard::Subscribed).await;
+        hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
     }
 }
 
@@ -272,7 +274,7 @@ async fn dropped_subscription_is_closed() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
+    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
     assert_eq!(server.cli(&["pubsub", "channels"]), "channel");
     drop(subscription);
     eventually(move || server.cli(&["pubsub", "channels"]).is_empty()).await;
@@ -285,9 +287,9 @@ async fn tls_server_needs_a_trusted_certificate() {
     trusted.check_once().await.unwrap();
     works(&trusted, "key").await.unwrap();
     let mut subscription = trusted.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
+    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
     trusted.publish("channel", b"hint").await.unwrap();
-    hears(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+    hears(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
 
     let trouble = link_to(&tls.url()).check_once().await.unwrap_err();
     assert!(trouble.to_string().contains("certificate"), "{trouble}");
