@@ -207,7 +207,7 @@ impl Live {
     /// Waits until another replica announces a revocation that is unknown here.
     async fn wait_for_changes(&self, news: &mut Subscription) {
         loop {
-            let SubscriptionEvent::Message(message) = news.hear().await else { return };
+            let SubscriptionEvent::Message(message) = news.next().await else { return };
             let message = std::str::from_utf8(&message).unwrap_or_default();
             let (Ok(place), Some(here)) = (Cursor::parse(message), self.index.place()) else {
                 return;

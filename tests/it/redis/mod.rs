@@ -44,13 +44,13 @@ async fn unfit(redis: &Redis) -> String {
 }
 
 async fn hears(subscription: &mut Subscription, expected: &SubscriptionEvent) {
-    let heard = timeout(Duration::from_secs(20), subscription.hear()).await.unwrap();
+    let heard = timeout(Duration::from_secs(20), subscription.next()).await.unwrap();
     assert_eq!(heard, *expected);
 }
 
 /// Waits for a message, and ignores earlier ones.
 async fn hears_at_last(subscription: &mut Subscription, expected: &SubscriptionEvent) {
-    let heard = async { while subscription.hear().await != *expected {} };
+    let heard = async { while subscription.next().await != *expected {} };
     timeout(Duration::from_secs(20), heard).await.unwrap();
 }
 
