@@ -33,7 +33,7 @@ pub struct Subscription(mpsc::Receiver<SubscriptionEvent>);
 
 impl Subscription {
     /// Waits for the next event. Cancel safe.
-    pub async fn hear(&mut self) -> SubscriptionEvent {
+    pub async fn next(&mut self) -> SubscriptionEvent {
         match self.0.recv().await {
             Some(heard) => heard,
             // The sending task ends only with the runtime. Then there are no further events.
