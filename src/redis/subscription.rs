@@ -57,7 +57,7 @@ impl Redis {
     }
 
     /// Checks that the channel can be subscribed to.
-    pub async fn try_to_hear(&self, channel: &str) -> Result<(), LinkError> {
+    pub async fn check_subscription(&self, channel: &str) -> Result<(), LinkError> {
         self.0.connector.listen(channel).await.map(drop)
     }
 

@@ -48,7 +48,7 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
     let keys = ["{tried}:one", "{tried}:other"].map(|key| redis.key("rights", key));
     let channel = redis.key("rights", "tried");
     let missing = redis.run::<Vec<String>>(&Script::new(TRY), &keys, &[&channel]).await;
-    let heard = redis.try_to_hear(&channel).await;
+    let heard = redis.check_subscription(&channel).await;
     if !redis.is_up() {
         // It went away meanwhile, and is waited for.
         return Ok(());
