@@ -45,7 +45,7 @@ pub struct Demand {
 
 /// The state of one limit after a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DemandOutcome {
     /// The maximum count.
     pub limit: u64,
     pub window: Duration,
@@ -66,7 +66,7 @@ pub struct Decision {
     /// If refused: the longest wait of the limits that refuse.
     pub wait: Duration,
     /// The state of each limit, in the order of the demands.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<DemandOutcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,7 +277,7 @@ impl Decision {
         let standings: Vec<_> = demands
             .iter()
             .zip(answer.counts)
-            .map(|(demand, count)| Standing {
+            .map(|(demand, count)| DemandOutcome {
                 limit: demand.rate.most(),
                 window: demand.rate.window(),
                 remaining: demand.share(replicas).most().saturating_sub(count.used.unsigned_abs()),
