@@ -66,7 +66,7 @@ pub struct Decision {
     /// If refused: the longest wait of the limits that refuse.
     pub wait: Duration,
     /// The state of each limit, in the order of the demands.
-    pub standings: Vec<DemandOutcome>,
+    pub outcomes: Vec<DemandOutcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,7 +274,7 @@ impl Demand {
 
 impl Decision {
     fn new(answer: Answer, demands: &[Demand], replicas: usize) -> Self {
-        let standings: Vec<_> = demands
+        let outcomes: Vec<_> = demands
             .iter()
             .zip(answer.counts)
             .map(|(demand, count)| DemandOutcome {
@@ -285,10 +285,10 @@ impl Decision {
                 exceeded: count.exceeded,
             })
             .collect();
-        let refusing = standings.iter().zip(demands).filter(|(_, demand)| !demand.observe_only);
+        let refusing = outcomes.iter().zip(demands).filter(|(_, demand)| !demand.observe_only);
         let refusing = refusing.filter(|(standing, _)| standing.exceeded);
         let wait = refusing.map(|(standing, _)| standing.wait).max().unwrap_or_default();
-        Self { admitted: answer.admitted, wait, standings }
+        Self { admitted: answer.admitted, wait, outcomes }
     }
 }
 

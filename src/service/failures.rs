@@ -224,7 +224,7 @@ impl Service {
                 let rate = guess.demand.rate;
                 return Err(refusal("wrong secrets of this client", rate, &decision));
             }
-            let left = decision.standings.first().map_or(1, |standing| standing.remaining);
+            let left = decision.outcomes.first().map_or(1, |standing| standing.remaining);
             if placed <= left.max(1) {
                 return Ok(());
             }

@@ -82,8 +82,8 @@ impl Service {
             Act::Count => self.limiter.take(tenant.id.as_str(), &demands).await,
             Act::Peek => self.limiter.peek(tenant.id.as_str(), &demands).await,
         };
-        let Decision { admitted, wait, standings, .. } = decision;
-        let limits = asked.iter().zip(standings).map(|((counted, of, _), standing)| LimitStatus {
+        let Decision { admitted, wait, outcomes, .. } = decision;
+        let limits = asked.iter().zip(outcomes).map(|((counted, of, _), standing)| LimitStatus {
             level: of.level,
             name: of.name.clone(),
             counted: *counted,

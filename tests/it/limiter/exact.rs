@@ -224,7 +224,7 @@ async fn memory_and_redis_decide_identically() {
             let from_redis =
                 join_all(asked.iter().map(|asked| asked.of(&world.limiter, &tenant))).await;
             for (here, there) in from_memory.into_iter().zip(from_redis) {
-                assert_eq!(here.standings, there.standings, "seed {seed}, step {step}");
+                assert_eq!(here.outcomes, there.outcomes, "seed {seed}, step {step}");
                 assert_eq!((here.admitted, here.wait), (there.admitted, there.wait));
             }
         }

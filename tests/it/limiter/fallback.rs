@@ -27,7 +27,7 @@ async fn without_redis_each_replica_counts_its_share() {
     assert_eq!(count_admitted(&limiter, 40, 50).await, 13);
     assert_eq!(limiter.fallbacks().get(), 50);
     let peeked = limiter.peek("acme", &[one("app", 40, MINUTE)]).await;
-    assert_eq!((peeked.standings[0].limit, peeked.standings[0].remaining), (40, 0));
+    assert_eq!((peeked.outcomes[0].limit, peeked.outcomes[0].remaining), (40, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

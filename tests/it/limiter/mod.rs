@@ -96,7 +96,7 @@ fn observed(demand: Demand) -> Demand {
 }
 
 fn remaining(decision: &Decision) -> Vec<u64> {
-    decision.standings.iter().map(|standing| standing.remaining).collect()
+    decision.outcomes.iter().map(|standing| standing.remaining).collect()
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -124,7 +124,7 @@ async fn request_is_admitted_exactly_after_the_wait(place: Place) {
                 continue;
             }
             assert!(decision.wait > Duration::ZERO && decision.wait <= MINUTE * 65 / 64);
-            assert_eq!(decision.wait, decision.standings[0].wait);
+            assert_eq!(decision.wait, decision.outcomes[0].wait);
             world.advance(decision.wait.saturating_sub(TICK));
             assert!(!world.peek(std::slice::from_ref(&demand)).await.admitted);
             world.advance(TICK);
@@ -138,15 +138,15 @@ async fn decision_reports_remaining_and_wait(place: Place) {
     let demand = one("app", 3, MINUTE);
     let first = world.take(std::slice::from_ref(&demand)).await;
     assert_eq!((remaining(&first), first.wait), (vec![2], Duration::ZERO));
-    let restored = first.standings[0].wait;
+    let restored = first.outcomes[0].wait;
     assert!(restored >= MINUTE && restored <= MINUTE * 65 / 64);
     let later = Duration::from_secs(10);
     world.advance(later);
     let second = world.take(std::slice::from_ref(&demand)).await;
     assert_eq!(remaining(&second), [1]);
-    assert_eq!(second.standings[0].wait + later, restored);
-    assert_eq!((second.standings[0].limit, second.standings[0].window), (3, MINUTE));
-    world.advance(second.standings[0].wait);
+    assert_eq!(second.outcomes[0].wait + later, restored);
+    assert_eq!((second.outcomes[0].limit, second.outcomes[0].window), (3, MINUTE));
+    world.advance(second.outcomes[0].wait);
     assert_eq!(remaining(&world.peek(std::slice::from_ref(&demand)).await), [2]);
 }
 
@@ -158,9 +158,9 @@ async fn decision_is_all_or_nothing(place: Place) {
     }
     let refused = world.take(&both).await;
     assert!(!refused.admitted);
-    let exceeded: Vec<_> = refused.standings.iter().map(|standing| standing.exceeded).collect();
+    let exceeded: Vec<_> = refused.outcomes.iter().map(|standing| standing.exceeded).collect();
     assert_eq!(exceeded, [false, true]);
-    assert_eq!(refused.wait, refused.standings[1].wait);
+    assert_eq!(refused.wait, refused.outcomes[1].wait);
     // The limit with room was not counted.
     assert_eq!(remaining(&refused), [7, 0]);
     assert_eq!(world.admitted(&both[0], 10).await, 7);
@@ -171,8 +171,8 @@ async fn decision_has_the_longest_wait(place: Place) {
     let both = [one("second", 1, Duration::from_secs(1)), one("minute", 1, MINUTE)];
     assert!(world.take(&both).await.admitted);
     let refused = world.take(&both).await;
-    assert!(refused.standings[0].wait < refused.standings[1].wait);
-    assert_eq!(refused.wait, refused.standings[1].wait);
+    assert!(refused.outcomes[0].wait < refused.outcomes[1].wait);
+    assert_eq!(refused.wait, refused.outcomes[1].wait);
     world.advance(refused.wait);
     assert!(world.take(&both).await.admitted);
 }
@@ -181,7 +181,7 @@ async fn observed_limit_refuses_nothing_and_always_counts(place: Place) {
     let world = place.world().await;
     let watched = observed(one("watched", 1, MINUTE));
     let demands = [one("app", 2, MINUTE), watched.clone()];
-    let exceeded = |decision: &Decision| decision.standings[1].exceeded;
+    let exceeded = |decision: &Decision| decision.outcomes[1].exceeded;
     let first = world.take(&demands).await;
     assert!(first.admitted && !exceeded(&first));
     let second = world.take(&demands).await;
@@ -284,7 +284,7 @@ async fn repeated_limit_in_a_decision_counts_twice(place: Place) {
 async fn costs_and_limits_of_any_size_are_handled(place: Place) {
     let world = place.world().await;
     let nothing = world.take(&[demand("none", 0, MINUTE, 0)]).await;
-    assert!(nothing.admitted && nothing.standings[0].wait.is_zero());
+    assert!(nothing.admitted && nothing.outcomes[0].wait.is_zero());
     let never = world.take(&[one("none", 0, MINUTE)]).await;
     assert!(!never.admitted && never.wait == Duration::MAX);
     let too_large = world.take(&[demand("small", 5, MINUTE, 6)]).await;
@@ -297,7 +297,7 @@ async fn costs_and_limits_of_any_size_are_handled(place: Place) {
     assert!(world.take(std::slice::from_ref(&huge)).await.admitted);
     assert!(!world.take(&[one("huge", u64::MAX, Duration::MAX)]).await.admitted);
     let over = observed(huge);
-    assert!(world.take(std::slice::from_ref(&over)).await.standings[0].exceeded);
+    assert!(world.take(std::slice::from_ref(&over)).await.outcomes[0].exceeded);
     assert_eq!(remaining(&world.peek(&[over]).await), [0]);
     let large = demand("large", most, MINUTE, most - 1);
     assert_eq!(remaining(&world.take(&[large]).await), [1]);
@@ -307,7 +307,7 @@ async fn costs_and_limits_of_any_size_are_handled(place: Place) {
 async fn decision_without_demands_uses_no_storage(place: Place) {
     let world = place.world().await;
     let decision = world.take(&[]).await;
-    assert!(decision.admitted && decision.standings.is_empty() && decision.wait.is_zero());
+    assert!(decision.admitted && decision.outcomes.is_empty() && decision.wait.is_zero());
     assert!(world.peek(&[]).await.admitted);
     if let Some((redis, _)) = &world.redis {
         assert_eq!(redis.commands().get(), 0);
