@@ -110,7 +110,7 @@ pub struct Access {
     /// The state of every limit that applies.
     pub limits: Vec<LimitStatus>,
     /// The maximum number of items in the request. `None`: no maximum.
-    pub most_items: Option<i64>,
+    pub max_items: Option<i64>,
     /// How long to wait before the next try.
     pub retry_after: Option<Duration>,
     /// How long the caller may reuse the answer for the same question.
@@ -203,7 +203,7 @@ impl Client {
 }
 
 /// The smallest `items_per_request` of all limits that are enforced.
-pub fn most_items(limits: &[LimitsOf]) -> Option<i64> {
+pub fn max_items(limits: &[LimitsOf]) -> Option<i64> {
     let binding = limits.iter().filter(|of| !of.limits.observe_only);
     binding.filter_map(|of| of.limits.items_per_request).min()
 }
@@ -243,8 +243,8 @@ mod tests {
             life: 0,
             limits: Limits { items_per_request: Some(items), observe_only, ..Limits::default() },
         };
-        assert_eq!(most_items(&[]), None);
-        assert_eq!(most_items(&[of(10, false), of(5, false)]), Some(5));
-        assert_eq!(most_items(&[of(10, false), of(5, true)]), Some(10));
+        assert_eq!(max_items(&[]), None);
+        assert_eq!(max_items(&[of(10, false), of(5, false)]), Some(5));
+        assert_eq!(max_items(&[of(10, false), of(5, true)]), Some(10));
     }
 }

@@ -32,7 +32,7 @@ pub mod user;
 
 pub use access::{
     Access, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf, NeededScopes,
-    Outcome as AccessOutcome, Principal, Requirement, most_items,
+    Outcome as AccessOutcome, Principal, Requirement, max_items,
 };
 pub use application::{
     Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,

@@ -12,7 +12,7 @@ use super::tokens::Token;
 use super::{Caller, Service};
 use crate::domain::{
     Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, most_items,
+    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, max_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -75,11 +75,11 @@ impl Service {
         if !missing.is_empty() {
             return Ok(Access { missing, ..known.answer(Outcome::InsufficientScope) });
         }
-        let most_items = most_items(&limits);
-        if most_items.is_some_and(|most| question.items > most) {
-            return Ok(Access { most_items, ..known.answer(Outcome::TooManyItems) });
+        let max_items = max_items(&limits);
+        if max_items.is_some_and(|most| question.items > most) {
+            return Ok(Access { max_items, ..known.answer(Outcome::TooManyItems) });
         }
-        self.within_limits(question, known, &limits, most_items).await
+        self.within_limits(question, known, &limits, max_items).await
     }
 
     async fn within_limits(
@@ -87,7 +87,7 @@ impl Service {
         question: &AccessQuestion,
         known: Known,
         limits: &[LimitsOf],
-        most_items: Option<i64>,
+        max_items: Option<i64>,
     ) -> Result<Access> {
         let tenant = &known.client.tenant;
         let asked = if question.peek {
@@ -109,7 +109,7 @@ impl Service {
             if counts || question.peek { Duration::ZERO } else { known.max_age(self.now()) };
         Ok(Access {
             limits: asked.limits,
-            most_items,
+            max_items,
             retry_after,
             max_age,
             ..known.answer(outcome)
@@ -210,7 +210,7 @@ fn unknown(outcome: Outcome, max_age: Duration) -> Access {
         principal: None,
         missing: Vec::new(),
         limits: Vec::new(),
-        most_items: None,
+        max_items: None,
         retry_after: None,
         max_age,
     }

@@ -100,7 +100,7 @@ pub(in crate::grpc) fn answer(access: Access) -> pb::CheckAccessResponse {
         limits: access.limits.into_iter().map(limit).collect(),
         retry_after: access.retry_after.map(precise),
         max_age: Some(precise(access.max_age)),
-        max_items: access.most_items.unwrap_or_default(),
+        max_items: access.max_items.unwrap_or_default(),
     }
 }
 
