@@ -37,7 +37,7 @@ pub enum Ceiling {
 
 /// Everything that applications were given, whether or not it works today.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenAccess {
     /// The scopes that were given directly.
     pub scopes: ScopeSet,
     /// The roles, with their permissions and scopes.
@@ -206,7 +206,7 @@ impl Authority {
 
     /// Returns an error unless the caller could give everything in `given`. The error lists what is
     /// missing only if `sees` is true.
-    pub fn require_given(&self, given: &Given, sees: bool) -> Result<()> {
+    pub fn require_given(&self, given: &GivenAccess, sees: bool) -> Result<()> {
         let scopes = self.require_scopes(&given.scopes);
         let required = scopes.and_then(|()| self.require_giving(&given.roles));
         if sees {

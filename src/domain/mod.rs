@@ -39,7 +39,7 @@ pub use application::{
     effective_scopes,
 };
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
-pub use authority::{Authority, Given, Owners};
+pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{

@@ -10,7 +10,7 @@ use std::fmt::{self, Display};
 
 use jiff::Timestamp;
 
-use super::authority::Given;
+use super::authority::GivenAccess;
 use super::fields::Fault;
 use super::policy::words;
 use super::{
@@ -276,7 +276,7 @@ pub struct Case<'a> {
     pub end: Option<(Option<Moment>, Timestamp)>,
     /// Everything that the application was given. `None` if the call neither returns nor revives a
     /// secret.
-    pub given: Option<&'a Given>,
+    pub given: Option<&'a GivenAccess>,
 }
 
 impl<'a> Case<'a> {
@@ -408,7 +408,7 @@ impl Authority {
         deletion: UserDeletion,
         owner: &Owner,
         heir: Option<&UserId>,
-        given: &Given,
+        given: &GivenAccess,
     ) -> Result<()> {
         match deletion {
             UserDeletion::Refuse => Ok(()),
