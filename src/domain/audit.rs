@@ -118,7 +118,7 @@ pub struct FieldChange {
 
 /// A resource whose fields can be written to the audit log. Must not return secrets, and must
 /// always return the same fields in the same order.
-pub trait Described {
+pub trait AuditFields {
     /// The name and value of each field.
     fn fields(&self) -> Vec<(&'static str, String)>;
 }
@@ -129,19 +129,19 @@ impl FieldChange {
     }
 
     /// The non-empty fields of a new resource.
-    pub fn of_new(after: &impl Described) -> Vec<Self> {
+    pub fn of_new(after: &impl AuditFields) -> Vec<Self> {
         let said = after.fields().into_iter().filter(says_something);
         said.map(|(field, value)| Self::new(field, None, Some(value))).collect()
     }
 
     /// The non-empty fields of a deleted resource.
-    pub fn of_gone(before: &impl Described) -> Vec<Self> {
+    pub fn of_gone(before: &impl AuditFields) -> Vec<Self> {
         let said = before.fields().into_iter().filter(says_something);
         said.map(|(field, value)| Self::new(field, Some(value), None)).collect()
     }
 
     /// The fields that differ.
-    pub fn between<T: Described>(before: &T, after: &T) -> Vec<Self> {
+    pub fn between<T: AuditFields>(before: &T, after: &T) -> Vec<Self> {
         let pairs = before.fields().into_iter().zip(after.fields());
         pairs
             .filter(|((_, old), (_, new))| old != new)
@@ -180,7 +180,7 @@ fn in_words(limits: Option<Limits>) -> String {
     limits.map(|limits| limits.in_words()).unwrap_or_default()
 }
 
-impl Described for TenantSettings {
+impl AuditFields for TenantSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![
             ("display_name", self.display_name.clone()),
@@ -194,7 +194,7 @@ impl Described for TenantSettings {
     }
 }
 
-impl Described for Policy {
+impl AuditFields for Policy {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let lifetime = self.max_credential_lifetime.map(|most| format!("{}s", most.seconds()));
         vec![
@@ -216,7 +216,7 @@ impl Described for Policy {
     }
 }
 
-impl Described for Endpoint {
+impl AuditFields for Endpoint {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("all_of", self.needs.all_of.to_string()),
@@ -227,7 +227,7 @@ impl Described for Endpoint {
     }
 }
 
-impl Described for ScopeSettings {
+impl AuditFields for ScopeSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -240,7 +240,7 @@ impl Described for ScopeSettings {
     }
 }
 
-impl Described for RoleSettings {
+impl AuditFields for RoleSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -252,7 +252,7 @@ impl Described for RoleSettings {
     }
 }
 
-impl Described for UserSettings {
+impl AuditFields for UserSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -263,7 +263,7 @@ impl Described for UserSettings {
     }
 }
 
-impl Described for ApplicationSettings {
+impl AuditFields for ApplicationSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -281,7 +281,7 @@ impl Described for ApplicationSettings {
     }
 }
 
-impl Described for CredentialSettings {
+impl AuditFields for CredentialSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),

@@ -38,7 +38,7 @@ pub use application::{
     Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,
     effective_scopes,
 };
-pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
+pub use audit::{Action, Actor, AuditEvent, AuditFields, AuditFilter, FieldChange, Outcome};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
