@@ -4,11 +4,11 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use jiff::Timestamp;
-use keyward::domain::{Epochs, Minted, Revocation, Subject};
+use keyward::domain::{Epochs, Revocation, RevocationKeys, Subject};
 use keyward::revocation::Index;
 
 pub(super) fn measure(criterion: &mut Criterion) {
-    let minted = Minted {
+    let minted = RevocationKeys {
         tenant: "acme",
         application: "tenants/acme/applications/crm",
         credential: "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Application, Audience, Credential, CredentialName, Life, Limits, Minted, Moment, RoleId,
-    ScopeSet, SecretRecord, Tenant,
+    Application, Audience, Credential, CredentialName, Life, Limits, Moment, RevocationKeys,
+    RoleId, ScopeSet, SecretRecord, Tenant,
 };
 use crate::clock::later;
 use crate::error::{Error, Result};
@@ -132,8 +132,8 @@ impl Client {
     }
 
     /// The values of a new token that revocations are matched against.
-    pub fn minted(&self) -> Minted<'_> {
-        Minted {
+    pub fn minted(&self) -> RevocationKeys<'_> {
+        RevocationKeys {
             tenant: self.tenant.id.as_str(),
             application: &self.subject,
             credential: self.name.credential.as_str(),

@@ -59,7 +59,7 @@ pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::{PathFault, RequestPath};
-pub use revocation::{MAX_CLOCK_LEAD, Minted, NewRevocation, Revocation, Subject};
+pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
 pub use rights::{Call, Case};
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};

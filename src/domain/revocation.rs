@@ -101,7 +101,7 @@ pub struct Revocation {
 
 /// The claims of a token that revocations are matched against.
 #[derive(Clone, Copy, Debug)]
-pub struct Minted<'a> {
+pub struct RevocationKeys<'a> {
     /// The tenant's id.
     pub tenant: &'a str,
     /// The application's resource name.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
-use crate::domain::{Epochs, MAX_CLOCK_LEAD, Minted};
+use crate::domain::{Epochs, MAX_CLOCK_LEAD, RevocationKeys};
 use crate::error::{Error, Result};
 
 /// The maximum length of a token. Servers accept some 8 KiB of headers, and the token must fit into
@@ -57,9 +57,9 @@ impl Claims {
     }
 
     /// The values that revocations are matched against.
-    pub fn minted(&self) -> Minted<'_> {
+    pub fn minted(&self) -> RevocationKeys<'_> {
         let [tenant, application, credential] = self.epochs;
-        Minted {
+        RevocationKeys {
             tenant: &self.tenant,
             application: &self.sub,
             credential: &self.client_id,

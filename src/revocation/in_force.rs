@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::domain::{Epochs, Minted, Revocation, Subject};
+use crate::domain::{Epochs, Revocation, RevocationKeys, Subject};
 
 /// What is revoked, indexed by claims of the token.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Raised {
 
 impl InForce {
     /// Whether a token is revoked.
-    pub(super) fn revokes(&self, minted: &Minted<'_>) -> bool {
+    pub(super) fn revokes(&self, minted: &RevocationKeys<'_>) -> bool {
         let below = |epochs: &HashMap<String, Raised>, key: &str, epoch: i64| {
             epochs.get(key).is_some_and(|raised| epoch < raised.epoch())
         };

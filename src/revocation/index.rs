@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::Cursor;
 use super::in_force::InForce;
-use crate::domain::{Minted, Revocation, Subject};
+use crate::domain::{Revocation, RevocationKeys, Subject};
 
 /// The maximum number of rows that are removed under one lock.
 const MAX_REMOVED: usize = 1000;
@@ -61,7 +61,7 @@ struct State {
 
 impl Index {
     /// Whether a token is revoked.
-    pub fn revokes(&self, minted: &Minted<'_>) -> bool {
+    pub fn revokes(&self, minted: &RevocationKeys<'_>) -> bool {
         self.read().in_force.revokes(minted)
     }
 
@@ -318,8 +318,8 @@ mod tests {
         }
     }
 
-    fn minted(tenant: i64, application: i64, credential: i64) -> Minted<'static> {
-        Minted {
+    fn minted(tenant: i64, application: i64, credential: i64) -> RevocationKeys<'static> {
+        RevocationKeys {
             tenant: "acme",
             application: "tenants/acme/applications/crm",
             credential: CREDENTIAL,
@@ -351,7 +351,7 @@ mod tests {
             let index = index(vec![row.clone()]);
             assert!(index.revokes(&older), "{row:?}");
             assert!(!index.revokes(&current), "{row:?}");
-            let foreign = Minted {
+            let foreign = RevocationKeys {
                 tenant: "acm",
                 application: "tenants/acme/applications/cr",
                 credential: "",
@@ -361,7 +361,7 @@ mod tests {
         }
         let one = index(vec![row(1, "token", "jti", 0)]);
         assert!(one.revokes(&minted(9, 9, 9)));
-        assert!(!one.revokes(&Minted { token: Some("other"), ..minted(0, 0, 0) }));
+        assert!(!one.revokes(&RevocationKeys { token: Some("other"), ..minted(0, 0, 0) }));
     }
 
     #[test]
@@ -448,10 +448,10 @@ mod tests {
         index.replace("declared", 2, 0, restored);
         assert_eq!((index.last(), index.len()), (2, 2));
         assert!(index.revokes(&minted(4, 9, 9)) && index.revokes(&minted(9, 1, 9)));
-        let token = Minted { application: "", tenant: "", ..minted(9, 9, 9) };
+        let token = RevocationKeys { application: "", tenant: "", ..minted(9, 9, 9) };
         assert!(index.revokes(&token));
         index.forget(at(1001));
-        let tenant = |epoch| Minted { token: None, ..minted(epoch, 9, 9) };
+        let tenant = |epoch| RevocationKeys { token: None, ..minted(epoch, 9, 9) };
         assert!(index.revokes(&tenant(2)), "the new list revokes it for longer");
         assert!(!index.revokes(&tenant(3)), "the old revocation has expired");
         index.forget(at(1003));

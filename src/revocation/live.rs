@@ -20,7 +20,7 @@ use super::database::{DECLARE, older, read_after, within};
 use super::projection::{Marker, Projection, UpdateResult};
 use super::{Cursor, Index};
 use crate::clock::{SteadyTime, Stopwatch};
-use crate::domain::{Minted, Revocation};
+use crate::domain::{Revocation, RevocationKeys};
 use crate::error::{Error, Repeated, Result};
 use crate::redis::{Redis, Subscription, SubscriptionEvent};
 use crate::secrets::{Authenticator, MasterKey};
@@ -112,7 +112,7 @@ impl Live {
     }
 
     /// Whether a token is revoked. Returns [`Error::Unavailable`] if that is unknown.
-    pub async fn revokes(&self, minted: &Minted<'_>) -> Result<bool> {
+    pub async fn revokes(&self, minted: &RevocationKeys<'_>) -> Result<bool> {
         self.ensure_fresh().await?;
         Ok(self.index.revokes(minted))
     }

@@ -152,7 +152,7 @@ fn moment(timestamp: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Epochs, Minted};
+    use crate::domain::{Epochs, RevocationKeys};
 
     fn at(seconds: i64) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos: 0 }
@@ -179,7 +179,7 @@ mod tests {
 
     fn revokes(knowledge: &Knowledge, tenant: &str) -> bool {
         let epochs = Epochs { tenant: 0, application: 0, credential: 0 };
-        knowledge.index.revokes(&Minted {
+        knowledge.index.revokes(&RevocationKeys {
             tenant,
             application: "",
             credential: "",

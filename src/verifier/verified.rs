@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::Minted;
+use crate::domain::RevocationKeys;
 use crate::keys::{Claims, Rejection};
 
 /// The claims of a verified token. Cheap to clone.
@@ -150,7 +150,7 @@ impl Verified {
         self.require_all(scopes.iter().copied())
     }
 
-    pub(super) fn minted(&self) -> Minted<'_> {
+    pub(super) fn minted(&self) -> RevocationKeys<'_> {
         self.0.minted()
     }
 
