@@ -8,7 +8,7 @@ use keyward::domain::{Epochs, Revocation, RevocationKeys, Subject};
 use keyward::revocation::Index;
 
 pub(super) fn measure(criterion: &mut Criterion) {
-    let minted = RevocationKeys {
+    let revocation_keys = RevocationKeys {
         tenant: "acme",
         application: "tenants/acme/applications/crm",
         credential: "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",
@@ -20,7 +20,7 @@ pub(super) fn measure(criterion: &mut Criterion) {
         let index = Index::default();
         index.replace("a list", held, 0, (1..=held).map(revocation).collect());
         group.bench_with_input(BenchmarkId::new("look-up", held), &index, |bencher, index| {
-            bencher.iter(|| index.revokes(black_box(&minted)));
+            bencher.iter(|| index.revokes(black_box(&revocation_keys)));
         });
     }
     group.finish();

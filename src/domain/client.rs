@@ -132,7 +132,7 @@ impl Client {
     }
 
     /// The values of a new token that revocations are matched against.
-    pub fn minted(&self) -> RevocationKeys<'_> {
+    pub fn revocation_keys(&self) -> RevocationKeys<'_> {
         RevocationKeys {
             tenant: self.tenant.id.as_str(),
             application: &self.subject,

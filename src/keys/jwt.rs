@@ -57,7 +57,7 @@ impl Claims {
     }
 
     /// The values that revocations are matched against.
-    pub fn minted(&self) -> RevocationKeys<'_> {
+    pub fn revocation_keys(&self) -> RevocationKeys<'_> {
         let [tenant, application, credential] = self.epochs;
         RevocationKeys {
             tenant: &self.tenant,

@@ -40,15 +40,15 @@ impl Raised {
 
 impl InForce {
     /// Whether a token is revoked.
-    pub(super) fn revokes(&self, minted: &RevocationKeys<'_>) -> bool {
+    pub(super) fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
         let below = |epochs: &HashMap<String, Raised>, key: &str, epoch: i64| {
             epochs.get(key).is_some_and(|raised| epoch < raised.epoch())
         };
-        let Epochs { tenant, application, credential } = minted.epochs;
-        below(&self.tenants, minted.tenant, tenant)
-            || below(&self.applications, minted.application, application)
-            || below(&self.credentials, minted.credential, credential)
-            || minted.token.is_some_and(|id| self.tokens.contains_key(id))
+        let Epochs { tenant, application, credential } = revocation_keys.epochs;
+        below(&self.tenants, revocation_keys.tenant, tenant)
+            || below(&self.applications, revocation_keys.application, application)
+            || below(&self.credentials, revocation_keys.credential, credential)
+            || revocation_keys.token.is_some_and(|id| self.tokens.contains_key(id))
     }
 
     /// The epoch below which the subject's tokens are revoked, or 0.

@@ -61,8 +61,8 @@ struct State {
 
 impl Index {
     /// Whether a token is revoked.
-    pub fn revokes(&self, minted: &RevocationKeys<'_>) -> bool {
-        self.read().in_force.revokes(minted)
+    pub fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
+        self.read().in_force.revokes(revocation_keys)
     }
 
     /// The epoch below which the subject's tokens are revoked, or 0.
@@ -318,7 +318,7 @@ mod tests {
         }
     }
 
-    fn minted(tenant: i64, application: i64, credential: i64) -> RevocationKeys<'static> {
+    fn revocation_keys(tenant: i64, application: i64, credential: i64) -> RevocationKeys<'static> {
         RevocationKeys {
             tenant: "acme",
             application: "tenants/acme/applications/crm",
@@ -339,13 +339,21 @@ mod tests {
     fn older_epoch_is_revoked_and_nothing_else() {
         let credential = format!("tenants/acme/applications/crm/credentials/{CREDENTIAL}");
         let cases = [
-            (row(1, "tenant", "tenants/acme", 2), minted(1, 9, 9), minted(2, 0, 0)),
+            (
+                row(1, "tenant", "tenants/acme", 2),
+                revocation_keys(1, 9, 9),
+                revocation_keys(2, 0, 0),
+            ),
             (
                 row(1, "application", "tenants/acme/applications/crm", 2),
-                minted(9, 1, 9),
-                minted(0, 2, 0),
+                revocation_keys(9, 1, 9),
+                revocation_keys(0, 2, 0),
             ),
-            (row(1, "credential", &credential, 2), minted(9, 9, 1), minted(0, 0, 2)),
+            (
+                row(1, "credential", &credential, 2),
+                revocation_keys(9, 9, 1),
+                revocation_keys(0, 0, 2),
+            ),
         ];
         for (row, older, current) in cases {
             let index = index(vec![row.clone()]);
@@ -360,8 +368,8 @@ mod tests {
             assert!(!index.revokes(&foreign), "{row:?}");
         }
         let one = index(vec![row(1, "token", "jti", 0)]);
-        assert!(one.revokes(&minted(9, 9, 9)));
-        assert!(!one.revokes(&RevocationKeys { token: Some("other"), ..minted(0, 0, 0) }));
+        assert!(one.revokes(&revocation_keys(9, 9, 9)));
+        assert!(!one.revokes(&RevocationKeys { token: Some("other"), ..revocation_keys(0, 0, 0) }));
     }
 
     #[test]
@@ -396,7 +404,9 @@ mod tests {
             subject: Subject::Client(id),
             ..row(1, "tenant", "tenants/acme", 2)
         }]);
-        assert!(known.revokes(&minted(9, 9, 1)) && !known.revokes(&minted(0, 0, 2)));
+        assert!(
+            known.revokes(&revocation_keys(9, 9, 1)) && !known.revokes(&revocation_keys(0, 0, 2))
+        );
     }
 
     #[test]
@@ -408,11 +418,11 @@ mod tests {
         ]);
         let at = |second| Timestamp::from_second(second).unwrap();
         index.forget(at(1002));
-        assert!(index.revokes(&minted(1, 0, 0)), "row 3 still revokes it");
-        assert!(!index.revokes(&minted(2, 0, 0)));
+        assert!(index.revokes(&revocation_keys(1, 0, 0)), "row 3 still revokes it");
+        assert!(!index.revokes(&revocation_keys(2, 0, 0)));
         assert_eq!(index.len(), 1);
         index.forget(at(1003));
-        assert!(!index.revokes(&minted(0, 0, 0)));
+        assert!(!index.revokes(&revocation_keys(0, 0, 0)));
         assert_eq!((index.len(), index.last()), (0, 3));
     }
 
@@ -447,11 +457,13 @@ mod tests {
         ];
         index.replace("declared", 2, 0, restored);
         assert_eq!((index.last(), index.len()), (2, 2));
-        assert!(index.revokes(&minted(4, 9, 9)) && index.revokes(&minted(9, 1, 9)));
-        let token = RevocationKeys { application: "", tenant: "", ..minted(9, 9, 9) };
+        assert!(
+            index.revokes(&revocation_keys(4, 9, 9)) && index.revokes(&revocation_keys(9, 1, 9))
+        );
+        let token = RevocationKeys { application: "", tenant: "", ..revocation_keys(9, 9, 9) };
         assert!(index.revokes(&token));
         index.forget(at(1001));
-        let tenant = |epoch| RevocationKeys { token: None, ..minted(epoch, 9, 9) };
+        let tenant = |epoch| RevocationKeys { token: None, ..revocation_keys(epoch, 9, 9) };
         assert!(index.revokes(&tenant(2)), "the new list revokes it for longer");
         assert!(!index.revokes(&tenant(3)), "the old revocation has expired");
         index.forget(at(1003));
@@ -463,13 +475,13 @@ mod tests {
         let index = index(vec![row(1, "tenant", "tenants/a", 1)]);
         index.replace("list", 1, 0, vec![row(1, "tenant", "tenants/a", 1)]);
         index.apply(&[row(2, "token", "jti", 0)]);
-        assert!(index.revokes(&minted(9, 9, 9)));
+        assert!(index.revokes(&revocation_keys(9, 9, 9)));
         assert_eq!(index.furthest().unwrap().number, 2);
         assert_eq!(index.place().unwrap().number, 1);
         index.extend(vec![row(2, "tenant", "tenants/b", 1)], 2).unwrap();
-        assert!(index.revokes(&minted(9, 9, 9)), "another row has its number");
+        assert!(index.revokes(&revocation_keys(9, 9, 9)), "another row has its number");
         index.forget(Timestamp::from_second(1002).unwrap());
-        assert!(!index.revokes(&minted(9, 9, 9)));
+        assert!(!index.revokes(&revocation_keys(9, 9, 9)));
     }
 
     #[test]

@@ -112,9 +112,9 @@ impl Live {
     }
 
     /// Whether a token is revoked. Returns [`Error::Unavailable`] if that is unknown.
-    pub async fn revokes(&self, minted: &RevocationKeys<'_>) -> Result<bool> {
+    pub async fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> Result<bool> {
         self.ensure_fresh().await?;
-        Ok(self.index.revokes(minted))
+        Ok(self.index.revokes(revocation_keys))
     }
 
     /// The time since the index was last confirmed to be complete.

@@ -241,8 +241,8 @@ impl Service {
 
     /// What a signed token is good for, by all that stands behind it.
     async fn state_of(&self, believed: Arc<Believed>, now: Timestamp) -> Result<Token> {
-        let minted = believed.claims.minted();
-        if self.revocations.revokes(&minted).await? {
+        let revocation_keys = believed.claims.revocation_keys();
+        if self.revocations.revokes(&revocation_keys).await? {
             return Ok(Token::Revoked);
         }
         let mut client = self.client(&believed.credential).await?;
@@ -252,7 +252,7 @@ impl Service {
         }
         // Reading may have taken as long as the list may be old: what counts is what is known
         // now.
-        if self.revocations.revokes(&minted).await? {
+        if self.revocations.revokes(&revocation_keys).await? {
             return Ok(Token::Revoked);
         }
         Ok(match client {

@@ -258,7 +258,7 @@ impl Verifier {
         let knowledge = &self.0.knowledge;
         // Read before the list, so that the list is at least as recent.
         let lag = knowledge.lag();
-        if knowledge.index.revokes(&token.minted()) {
+        if knowledge.index.revokes(&token.revocation_keys()) {
             return Err(Refusal::Revoked);
         }
         match lag {

@@ -150,8 +150,8 @@ impl Verified {
         self.require_all(scopes.iter().copied())
     }
 
-    pub(super) fn minted(&self) -> RevocationKeys<'_> {
-        self.0.minted()
+    pub(super) fn revocation_keys(&self) -> RevocationKeys<'_> {
+        self.0.revocation_keys()
     }
 
     pub(super) fn require_all<'a>(

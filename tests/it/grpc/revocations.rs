@@ -58,7 +58,7 @@ fn claims(token: &str) -> Claims {
 
 /// Whether the list revokes a token.
 fn is_listed(kw: &Keyward, token: &str) -> bool {
-    kw.server().service.revocations().index().revokes(&claims(token).minted())
+    kw.server().service.revocations().index().revokes(&claims(token).revocation_keys())
 }
 
 /// A tenant with a catalogue, a role that gives `a`, a user who has it, and an application of that

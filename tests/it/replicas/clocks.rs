@@ -23,7 +23,7 @@ async fn revoke(admin: &mut Admin, token: &str) {
 }
 
 fn revokes(server: &Keyward, claims: &Claims) -> bool {
-    server.server().service.revocations().index().revokes(&claims.minted())
+    server.server().service.revocations().index().revokes(&claims.revocation_keys())
 }
 
 async fn clock_set_ahead_drops_no_revocation_in_force(backend: Backend) {

@@ -70,7 +70,7 @@ async fn assert_away(scene: &Scene) {
         join_all(posts).await;
         // The list alone does not say that a token is valid either.
         let live = replica.server().service.revocations();
-        live.revokes(&claims(&scene.live).minted()).await.unwrap_err();
+        live.revokes(&claims(&scene.live).revocation_keys()).await.unwrap_err();
         let staleness: f64 = replica.metric("keyward_revocations_staleness_seconds").await;
         assert!(staleness > BOUND.as_secs_f64(), "{staleness}");
     });
@@ -153,7 +153,7 @@ async fn isolated_replica_gets_revocations_from_redis() {
         let acknowledged = now();
         let live = scene.replicas[1].server().service.revocations();
         let heard = async {
-            while !live.revokes(&claims(&token).minted()).await.unwrap() {
+            while !live.revokes(&claims(&token).revocation_keys()).await.unwrap() {
                 sleep(Duration::from_millis(2)).await;
             }
         };
@@ -168,14 +168,14 @@ async fn isolated_replica_gets_revocations_from_redis() {
     redis.stop();
     let live = scene.replicas[1].server().service.revocations();
     let token = scene.live.clone();
-    let blind = async { while live.revokes(&claims(&token).minted()).await.is_ok() {} };
+    let blind = async { while live.revokes(&claims(&token).revocation_keys()).await.is_ok() {} };
     timeout(BOUND * 3, blind).await.expect("what it knows is good for the bound alone");
     scene.try_revoke(0).await.unwrap();
     // It is empty after the restart. A replica with a database connection writes the list again.
     redis.start_again();
     let live = scene.replicas[1].server().service.revocations();
     let told = async {
-        while live.revokes(&claims(&token).minted()).await.is_err() {
+        while live.revokes(&claims(&token).revocation_keys()).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -258,7 +258,7 @@ async fn foreign_list_with_the_same_prefix_is_ignored() {
         let live = ours.replicas[1].server().service.revocations();
         assert_eq!(live.index().feed(), feed);
         // Valid, or unknown.
-        assert!(!live.revokes(&claims(&ours.live).minted()).await.unwrap_or_default());
+        assert!(!live.revokes(&claims(&ours.live).revocation_keys()).await.unwrap_or_default());
         sleep(Duration::from_millis(20)).await;
     }
     proxy.mend().await;

@@ -375,7 +375,7 @@ return now";
         redis.cli(&["eval", FORGE, "2", MARKER, ROWS, "2", &forged]);
         for (replica, known) in scene.replicas.iter().zip(&mut known) {
             let live = replica.server().service.revocations();
-            let answer = live.revokes(&claims(&scene.live).minted()).await;
+            let answer = live.revokes(&claims(&scene.live).revocation_keys()).await;
             assert!(answer.as_ref().is_ok_and(|revoked| !revoked) || answer.is_err(), "{answer:?}");
             *known = answer.is_ok();
         }
