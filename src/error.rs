@@ -14,7 +14,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct FieldViolation {
     /// The path of the field, such as `application.scopes[2]`.
     pub field: String,
     /// A predicate that follows the field: `must not be empty`.
@@ -26,7 +26,7 @@ pub struct Violation {
 pub enum Error {
     /// All invalid fields of the request.
     #[error("{}", summary(.0))]
-    InvalidFields(Vec<Violation>),
+    InvalidFields(Vec<FieldViolation>),
     /// Requested scopes that are not allowed.
     #[error("{}", scope_not_allowed(.0))]
     ScopeNotAllowed(Vec<String>),
@@ -254,7 +254,7 @@ impl Display for Need {
 impl Error {
     /// An error in one field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self::InvalidFields(vec![Violation {
+        Self::InvalidFields(vec![FieldViolation {
             field: field.into(),
             description: description.into(),
         }])
@@ -377,7 +377,7 @@ fn scope_not_allowed(scopes: &[String]) -> String {
     }
 }
 
-fn summary(violations: &[Violation]) -> String {
+fn summary(violations: &[FieldViolation]) -> String {
     let each: Vec<_> =
         violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
     each.join("; ")

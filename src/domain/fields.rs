@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use crate::error::{Error, Result, Violation};
+use crate::error::{Error, FieldViolation, Result};
 
 /// What is wrong with a value, as a predicate: "must not be empty".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ const MAX_CHARACTERS: usize = 160;
 
 /// The faults found so far in a request.
 #[derive(Debug, Default)]
-pub struct Fields(Vec<Violation>);
+pub struct Fields(Vec<FieldViolation>);
 
 impl Fields {
     /// The value, or `None` if it is invalid; the fault is then recorded for `field`.
@@ -44,7 +44,7 @@ impl Fields {
     pub fn fault(&mut self, field: impl Display, description: impl Into<String>) {
         let cut = |text: String| text.chars().take(MAX_CHARACTERS).collect();
         if self.0.len() < MAX_VIOLATIONS {
-            self.0.push(Violation {
+            self.0.push(FieldViolation {
                 field: cut(field.to_string()),
                 description: cut(description.into()),
             });
