@@ -333,11 +333,11 @@ impl Error {
 /// Reports a repeated operation: logs when it starts to fail and when it works again, and not each
 /// time.
 #[derive(Debug, Default)]
-pub struct Repeated {
+pub struct FailureLog {
     failing: bool,
 }
 
-impl Repeated {
+impl FailureLog {
     /// Notes an outcome. Logs `fails` after the first failure, and `again` after the first success.
     pub fn note(&mut self, outcome: &Result<()>, fails: &str, again: &str) {
         match outcome {

@@ -21,7 +21,7 @@ use super::projection::{Marker, Projection, UpdateResult};
 use super::{Cursor, Index};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::domain::{Revocation, RevocationKeys};
-use crate::error::{Error, Repeated, Result};
+use crate::error::{Error, FailureLog, Result};
 use crate::redis::{Redis, Subscription, SubscriptionEvent};
 use crate::secrets::{Authenticator, MasterKey};
 use crate::store::{Feed, Session, Store};
@@ -183,7 +183,7 @@ impl Live {
     /// announces changes.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut news = self.projection.as_ref().map(Projection::subscribe);
-        let mut reading = Repeated::default();
+        let mut reading = FailureLog::default();
         loop {
             let message = async {
                 match &mut news {
@@ -225,7 +225,7 @@ impl Live {
         };
         let mut news = self.news.subscribe();
         let mut seen = None;
-        let mut updates = Repeated::default();
+        let mut updates = FailureLog::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{StartError, files, rights};
 use crate::config::Config;
-use crate::error::{Repeated, Result};
+use crate::error::{FailureLog, Result};
 use crate::limiter::Limiter;
 use crate::redis::{LinkError, Redis, Script};
 use crate::secrets::random;
@@ -58,7 +58,7 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
     let Ok(name) = name() else { return };
     let args = [name, ABSENT.to_string()];
     let mut before = 1;
-    let mut announcing = Repeated::default();
+    let mut announcing = FailureLog::default();
     loop {
         let announced = redis.run::<usize>(&script, &keys, &args).await.map(|count| {
             // A Redis that comes back empty knows of one only, until all have been there.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::single_flight::SingleFlight;
 use crate::domain::{Client, CredentialId};
-use crate::error::{Repeated, Result};
+use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
 use crate::secrets::{MasterKey, Presented, Secret, Tagger, Verified};
@@ -29,7 +29,7 @@ pub(super) struct Proofs {
 struct Shared {
     redis: Redis,
     tagger: Tagger,
-    telling: Mutex<Repeated>,
+    telling: Mutex<FailureLog>,
 }
 
 impl Proofs {

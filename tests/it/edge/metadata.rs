@@ -1,4 +1,4 @@
-//! Repeated metadata that identifies the caller.
+//! FailureLog metadata that identifies the caller.
 
 use tonic::Code;
 
