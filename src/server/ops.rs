@@ -55,7 +55,7 @@ async fn refuse_hostless(request: Request, next: Next) -> Response {
 async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let live = service.revocations();
-    metrics.look_at_revocations(live.staleness(), live.index().len(), service.watching());
+    metrics.set_revocations(live.staleness(), live.index().len(), service.watching());
     for (what, kept) in service.remembered() {
         metrics.look_at_memory(what, kept);
     }

@@ -104,7 +104,7 @@ impl Metrics {
     }
 
     /// Updates the gauges of revocations.
-    pub fn look_at_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
+    pub fn set_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
         self.staleness.set(staleness.as_secs_f64());
         self.revocations.set(whole(held));
         self.watchers.set(whole(watchers));
