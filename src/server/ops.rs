@@ -57,7 +57,7 @@ async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) 
     let live = service.revocations();
     metrics.set_revocations(live.staleness(), live.index().len(), service.watching());
     for (what, kept) in service.remembered() {
-        metrics.look_at_memory(what, kept);
+        metrics.set_cache_entries(what, kept);
     }
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// Updates the gauge of a cache.
-    pub fn look_at_memory(&self, what: &'static str, kept: usize) {
+    pub fn set_cache_entries(&self, what: &'static str, kept: usize) {
         self.remembered.get_or_create(&CacheLabels { what }).set(whole(kept));
     }
 
