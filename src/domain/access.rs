@@ -1,4 +1,4 @@
-//! Access checks: what a request needs, and the answer to the service that asks.
+//! AccessAnswer checks: what a request needs, and the answer to the service that asks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -99,7 +99,7 @@ pub struct Principal {
 
 /// The answer to an access check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct AccessAnswer {
     pub outcome: Outcome,
     /// An explanation for people; empty if the outcome needs none.
     pub detail: String,
@@ -122,7 +122,7 @@ words!(
     Counted {
         /// Requests that are checked with `CheckAccess`.
         Requests = "requests",
-        /// Access tokens that are issued.
+        /// AccessAnswer tokens that are issued.
         Tokens = "tokens",
     }
 );

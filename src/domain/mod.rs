@@ -31,7 +31,7 @@ pub mod usage;
 pub mod user;
 
 pub use access::{
-    Access, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf, NeededScopes,
+    AccessAnswer, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf, NeededScopes,
     Outcome as AccessOutcome, Principal, Requirement, max_items,
 };
 pub use application::{

@@ -11,7 +11,7 @@ use super::limiting::Act;
 use super::tokens::Token;
 use super::{Caller, Service};
 use crate::domain::{
-    Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
+    AccessAnswer, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
     LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, max_items,
 };
 use crate::error::{Error, Result};
@@ -39,7 +39,7 @@ impl Service {
         caller: &Caller,
         token: &Secret,
         question: &AccessQuestion,
-    ) -> Result<Access> {
+    ) -> Result<AccessAnswer> {
         caller.require_verifier()?;
         let known = match self.know(caller, token, question).await? {
             Ok(known) => known,
@@ -60,7 +60,7 @@ impl Service {
                     Ok(path) => path,
                     Err(fault) => {
                         let answer = known.answer(Outcome::MalformedPath);
-                        return Ok(Access { detail: fault.to_string(), ..answer });
+                        return Ok(AccessAnswer { detail: fault.to_string(), ..answer });
                     }
                 };
                 let rules = self.endpoints(tenant).await?;
@@ -73,11 +73,11 @@ impl Service {
         };
         let missing = needed.missing(&known.principal.scopes);
         if !missing.is_empty() {
-            return Ok(Access { missing, ..known.answer(Outcome::InsufficientScope) });
+            return Ok(AccessAnswer { missing, ..known.answer(Outcome::InsufficientScope) });
         }
         let max_items = max_items(&limits);
         if max_items.is_some_and(|most| question.items > most) {
-            return Ok(Access { max_items, ..known.answer(Outcome::TooManyItems) });
+            return Ok(AccessAnswer { max_items, ..known.answer(Outcome::TooManyItems) });
         }
         self.within_limits(question, known, &limits, max_items).await
     }
@@ -88,7 +88,7 @@ impl Service {
         known: Known,
         limits: &[LimitsOf],
         max_items: Option<i64>,
-    ) -> Result<Access> {
+    ) -> Result<AccessAnswer> {
         let tenant = &known.client.tenant;
         let asked = if question.peek {
             let counted = [Counted::Requests, Counted::Tokens];
@@ -107,7 +107,7 @@ impl Service {
         let counts = asked.limits.iter().any(|limit| limit.counted == Counted::Requests);
         let max_age =
             if counts || question.peek { Duration::ZERO } else { known.max_age(self.now()) };
-        Ok(Access {
+        Ok(AccessAnswer {
             limits: asked.limits,
             max_items,
             retry_after,
@@ -122,17 +122,17 @@ impl Service {
         caller: &Caller,
         token: &Secret,
         question: &AccessQuestion,
-    ) -> Result<Result<Known, Access>> {
+    ) -> Result<Result<Known, AccessAnswer>> {
         if self.prefixes.looks_like_api_key(token.expose()) {
             return match self.authenticate_key(caller, token, question.source).await {
                 Ok(client) => Ok(Ok(Known::by_key(client))),
                 Err(Error::InvalidClient) => Ok(Err(unknown(Outcome::InvalidToken, MAX_AGE))),
-                Err(Error::RateLimited { retry_after, .. }) => Ok(Err(Access {
+                Err(Error::RateLimited { retry_after, .. }) => Ok(Err(AccessAnswer {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::TooManyFailures, Duration::ZERO)
                 })),
                 // One source's keys must not spoil the answers to others of the same batch.
-                Err(Error::Overloaded { retry_after, .. }) => Ok(Err(Access {
+                Err(Error::Overloaded { retry_after, .. }) => Ok(Err(AccessAnswer {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::Overloaded, Duration::ZERO)
                 })),
@@ -188,8 +188,8 @@ impl Known {
         })
     }
 
-    fn answer(&self, outcome: Outcome) -> Access {
-        Access {
+    fn answer(&self, outcome: Outcome) -> AccessAnswer {
+        AccessAnswer {
             principal: Some(self.principal.clone()),
             max_age: if outcome == Outcome::MalformedPath { FINAL_AGE } else { MAX_AGE },
             ..unknown(outcome, MAX_AGE)
@@ -203,8 +203,8 @@ impl Known {
     }
 }
 
-fn unknown(outcome: Outcome, max_age: Duration) -> Access {
-    Access {
+fn unknown(outcome: Outcome, max_age: Duration) -> AccessAnswer {
+    AccessAnswer {
         outcome,
         detail: String::new(),
         principal: None,
