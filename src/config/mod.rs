@@ -19,7 +19,7 @@ use crate::keys::SigningAlgorithm;
 use crate::limiter::Rate;
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
-use crate::secrets::{MasterKey, Prefixes, Queue};
+use crate::secrets::{HashQueue, MasterKey, Prefixes};
 use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
 use values::{
@@ -96,7 +96,7 @@ pub struct RedisConfig {
 pub struct SecretsConfig {
     pub prefixes: Prefixes,
     /// The bounds of the hash queue.
-    pub hash_queue: Queue,
+    pub hash_queue: HashQueue,
     /// How many wrong secrets of one client a source may send. `None`: unlimited.
     pub failure_budget: Option<Rate>,
     /// How many wrong secrets of all clients a source may send. `None`: unlimited.
@@ -188,7 +188,7 @@ impl Config {
                     client_secret: r.get("secrets.client_secret_prefix", "kws", prefix),
                     api_key: r.get("secrets.api_key_prefix", "kwk", prefix),
                 },
-                hash_queue: Queue {
+                hash_queue: HashQueue {
                     length: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
                     longest_wait: r.get("secrets.hash_wait", "10s", positive),
                 },

@@ -26,7 +26,7 @@ const OVERLOADED: Error =
 
 /// The bounds of the hash queue.
 #[derive(Clone, Copy, Debug)]
-pub struct Queue {
+pub struct HashQueue {
     /// The maximum number of waiting jobs.
     pub length: usize,
     /// The maximum waiting time.
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Pepper {
 
 impl Hasher {
     /// A hasher with a pepper derived from the master key.
-    pub fn new(master: &MasterKey, queue: Queue) -> Result<Self> {
+    pub fn new(master: &MasterKey, queue: HashQueue) -> Result<Self> {
         let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
         let pepper = Pepper { key: master.derive("pepper")?, id };
         let cores = available_parallelism().map_or(1, usize::from);

@@ -16,7 +16,7 @@ pub mod workers;
 
 pub use authenticator::Authenticator;
 pub use format::{Prefixes, Secret};
-pub use hashing::{Hasher, Queue};
+pub use hashing::{HashQueue, Hasher};
 pub use lanes::Lane;
 pub use master_key::MasterKey;
 pub use page_token::PageTokens;

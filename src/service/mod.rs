@@ -72,7 +72,7 @@ use crate::keys::{KeyRing, SigningAlgorithm};
 use crate::limiter::{Limiter, Rate};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
-use crate::secrets::{Hasher, MasterKey, PageTokens, Prefixes, Queue, Sealer};
+use crate::secrets::{HashQueue, Hasher, MasterKey, PageTokens, Prefixes, Sealer};
 use crate::store::Store;
 
 /// What a service is made of.
@@ -91,7 +91,7 @@ pub struct Parts {
     /// What secrets begin with.
     pub prefixes: Prefixes,
     /// How hashes wait for their turn.
-    pub hash_queue: Queue,
+    pub hash_queue: HashQueue,
     /// How the list of revocations is kept up.
     pub revocations: revocation::Options,
     /// What connects replicas.
