@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use keyward::domain::{CredentialId, CredentialKind, TenantId};
-use keyward::secrets::{Prefixes, Presented, Tagger, Verified};
+use keyward::secrets::{Prefixes, PresentedSecret, Tagger, Verified};
 use zeroize::Zeroizing;
 
 pub(super) fn measure(criterion: &mut Criterion) {
@@ -33,7 +33,8 @@ fn remembered(
     const REMEMBERED: i64 = 100_000;
     let tenant = TenantId::parse("acme").unwrap();
     let secret = prefixes.generate(CredentialKind::ClientSecret, credential).unwrap();
-    let presented = |version| Presented { tenant: &tenant, credential, version, secret: &secret };
+    let presented =
+        |version| PresentedSecret { tenant: &tenant, credential, version, secret: &secret };
     let verified = Verified::new().unwrap();
     (0..REMEMBERED).for_each(|version| verified.keep(&presented(version)).unwrap());
     let tagger = Tagger::new(&Zeroizing::new([7; 32]));

@@ -25,7 +25,7 @@ const GHOST_RATIO: f64 = 0.1;
 /// Identifies a secret of a credential. Each part has a length prefix in the tag's input, so that
 /// the parts cannot run together.
 #[derive(Clone, Copy, Debug)]
-pub struct Presented<'a> {
+pub struct PresentedSecret<'a> {
     pub tenant: &'a TenantId,
     pub credential: &'a CredentialId,
     /// The version of the credential's secret.
@@ -57,7 +57,7 @@ impl Tagger {
     }
 
     /// The tag of a presented secret.
-    pub fn tag(&self, presented: &Presented<'_>) -> Result<Tag> {
+    pub fn tag(&self, presented: &PresentedSecret<'_>) -> Result<Tag> {
         let mut context = hmac::Context::with_key(&self.0);
         let version = presented.version.to_be_bytes();
         let parts: [&[u8]; 4] = [
@@ -96,12 +96,12 @@ impl Verified {
     }
 
     /// The tag of a presented secret. It is valid only for this cache.
-    pub fn tag(&self, presented: &Presented<'_>) -> Result<Tag> {
+    pub fn tag(&self, presented: &PresentedSecret<'_>) -> Result<Tag> {
         self.tagger.tag(presented)
     }
 
     /// Whether the secret was verified recently.
-    pub fn knows(&self, presented: &Presented<'_>) -> Result<bool> {
+    pub fn knows(&self, presented: &PresentedSecret<'_>) -> Result<bool> {
         let tag = self.tag(presented)?;
         let now = self.second();
         let kept = self.tags.get(&tag);
@@ -109,7 +109,7 @@ impl Verified {
     }
 
     /// Adds a verified secret.
-    pub fn keep(&self, presented: &Presented<'_>) -> Result<()> {
+    pub fn keep(&self, presented: &PresentedSecret<'_>) -> Result<()> {
         self.tags.insert(self.tag(presented)?, self.second());
         Ok(())
     }
@@ -140,9 +140,9 @@ mod tests {
         secret: &'static str,
     }
 
-    fn with<T>(parts: &Parts, look: impl FnOnce(&Presented<'_>) -> T) -> T {
+    fn with<T>(parts: &Parts, look: impl FnOnce(&PresentedSecret<'_>) -> T) -> T {
         let id = String::from(parts.credential).repeat(32);
-        look(&Presented {
+        look(&PresentedSecret {
             tenant: &TenantId::parse(parts.tenant).unwrap(),
             credential: &CredentialId::parse(&id).unwrap(),
             version: parts.version,

@@ -10,7 +10,7 @@ use crate::domain::{Client, CredentialId};
 use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
-use crate::secrets::{MasterKey, Presented, Secret, Tagger, Verified};
+use crate::secrets::{MasterKey, PresentedSecret, Secret, Tagger, Verified};
 
 /// How long Redis keeps a tag that no replica asks for: longer than a replica goes by its own.
 const SHARED_LIFE: Duration = Duration::from_hours(24);
@@ -134,6 +134,11 @@ fn same(kept: &[u8], tag: &Tag) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(kept, tag).is_ok()
 }
 
-fn presented<'a>(client: &'a Client, version: i64, secret: &'a Secret) -> Presented<'a> {
-    Presented { tenant: &client.tenant.id, credential: &client.name.credential, version, secret }
+fn presented<'a>(client: &'a Client, version: i64, secret: &'a Secret) -> PresentedSecret<'a> {
+    PresentedSecret {
+        tenant: &client.tenant.id,
+        credential: &client.name.credential,
+        version,
+        secret,
+    }
 }
