@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use keyward::domain::{CredentialId, CredentialKind, TenantId};
-use keyward::secrets::{Prefixes, PresentedSecret, Tagger, Verified};
+use keyward::secrets::{Prefixes, PresentedSecret, Tagger, VerifiedSecrets};
 use zeroize::Zeroizing;
 
 pub(super) fn measure(criterion: &mut Criterion) {
@@ -35,7 +35,7 @@ fn remembered(
     let secret = prefixes.generate(CredentialKind::ClientSecret, credential).unwrap();
     let presented =
         |version| PresentedSecret { tenant: &tenant, credential, version, secret: &secret };
-    let verified = Verified::new().unwrap();
+    let verified = VerifiedSecrets::new().unwrap();
     (0..REMEMBERED).for_each(|version| verified.keep(&presented(version)).unwrap());
     let tagger = Tagger::new(&Zeroizing::new([7; 32]));
     group.bench_function("tag alone", |bencher| {

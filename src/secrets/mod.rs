@@ -21,5 +21,5 @@ pub use lanes::Lane;
 pub use master_key::MasterKey;
 pub use page_token::PageTokens;
 pub use sealing::Sealer;
-pub use verified::{PresentedSecret, Tagger, Verified};
+pub use verified::{PresentedSecret, Tagger, VerifiedSecrets};
 pub use workers::{Slot, Turn};

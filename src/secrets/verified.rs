@@ -43,7 +43,7 @@ pub struct Tagger(hmac::Key);
 
 /// The cache of verified secrets.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedSecrets {
     tagger: Tagger,
     since: Stopwatch,
     /// Each value is the second in which the entry was added.
@@ -75,7 +75,7 @@ impl Tagger {
     }
 }
 
-impl Verified {
+impl VerifiedSecrets {
     /// An empty cache with a random key.
     pub fn new() -> Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn kept_secret_is_known_and_others_are_not() {
-        let verified = Verified::new().unwrap();
+        let verified = VerifiedSecrets::new().unwrap();
         let kept = Parts { tenant: "acme", credential: 'a', version: 1, secret: "kws_0123" };
         with(&kept, |presented| verified.keep(presented).unwrap());
         let knows = |parts: &Parts| with(parts, |presented| verified.knows(presented).unwrap());
@@ -174,7 +174,7 @@ mod tests {
     fn tags_differ_between_processes() {
         let kept = Parts { tenant: "acme", credential: 'a', version: 1, secret: "kws_0123" };
         let tag = || {
-            let verified = Verified::new().unwrap();
+            let verified = VerifiedSecrets::new().unwrap();
             with(&kept, |presented| verified.tagger.tag(presented).unwrap())
         };
         assert_ne!(tag(), tag());
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn cache_size_is_bounded() {
-        let verified = Verified::new().unwrap();
+        let verified = VerifiedSecrets::new().unwrap();
         let mut parts = Parts { tenant: "acme", credential: 'a', version: 0, secret: "s" };
         for version in 0..i64::try_from(CAPACITY).unwrap() + 50_000 {
             parts.version = version;

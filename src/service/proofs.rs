@@ -10,7 +10,7 @@ use crate::domain::{Client, CredentialId};
 use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
-use crate::secrets::{MasterKey, PresentedSecret, Secret, Tagger, Verified};
+use crate::secrets::{MasterKey, PresentedSecret, Secret, Tagger, VerifiedSecrets};
 
 /// How long Redis keeps a tag that no replica asks for: longer than a replica goes by its own.
 const SHARED_LIFE: Duration = Duration::from_hours(24);
@@ -18,7 +18,7 @@ const SHARED_LIFE: Duration = Duration::from_hours(24);
 /// The secrets that were right.
 #[derive(Debug)]
 pub(super) struct Proofs {
-    here: Verified,
+    here: VerifiedSecrets,
     shared: Option<Shared>,
     under_way: SingleFlight,
 }
@@ -39,7 +39,7 @@ impl Proofs {
             Ok(Shared { redis, tagger, telling: Mutex::default() })
         });
         let under_way = SingleFlight::default();
-        Ok(Self { here: Verified::new()?, shared: shared.transpose()?, under_way })
+        Ok(Self { here: VerifiedSecrets::new()?, shared: shared.transpose()?, under_way })
     }
 
     /// How many secrets are remembered here.
