@@ -18,7 +18,7 @@ use prometheus_client::metrics::family::Family;
 
 pub use connections::{ConnectionLimits, ConnectionPermit, Connections};
 pub use refusals::{RefusedLabels, Throttled, What};
-pub use requests::{Gate, RequestPermit};
+pub use requests::{RequestPermit, SourceGate};
 pub use sources::SourceState;
 
 use crate::domain::Source;

@@ -54,7 +54,7 @@ impl ByteBudget {
 /// The budgets from the view of one source. There is one per connection, so that requests on
 /// different connections do not contend for one reference count.
 #[derive(Debug)]
-pub struct Gate {
+pub struct SourceGate {
     admission: Admission,
     source: Arc<SourceState>,
 }
@@ -62,7 +62,7 @@ pub struct Gate {
 /// The memory of one request, until it is answered.
 #[derive(Debug)]
 pub struct RequestPermit {
-    gate: Arc<Gate>,
+    gate: Arc<SourceGate>,
     address: IpAddr,
     /// The arrival time, in seconds since the server started.
     second: u64,
@@ -76,12 +76,12 @@ pub struct RequestPermit {
 }
 
 impl Admission {
-    pub fn gate(&self, source: Arc<SourceState>) -> Arc<Gate> {
-        Arc::new(Gate { admission: self.clone(), source })
+    pub fn gate(&self, source: Arc<SourceState>) -> Arc<SourceGate> {
+        Arc::new(SourceGate { admission: self.clone(), source })
     }
 }
 
-impl Gate {
+impl SourceGate {
     /// Reserves memory for a request with `headers` bytes of headers.
     pub fn request(self: &Arc<Self>, address: IpAddr, headers: usize) -> RequestPermit {
         let Self { admission, source } = &**self;
@@ -152,7 +152,7 @@ impl RequestPermit {
         if bytes == 0 {
             return Ok(0);
         }
-        let Gate { admission, source } = &*self.gate;
+        let SourceGate { admission, source } = &*self.gate;
         let is_known = self.is_known;
         let (budget, of_source, held) = if self.is_authenticated.load(Ordering::Relaxed) {
             (&admission.0.callers, &source.callers, &self.callers)
@@ -172,7 +172,7 @@ impl RequestPermit {
         if bytes == 0 {
             return;
         }
-        let Gate { admission, source } = &*self.gate;
+        let SourceGate { admission, source } = &*self.gate;
         if self.is_authenticated.load(Ordering::Relaxed) {
             self.callers.fetch_sub(bytes, Ordering::Relaxed);
             admission.0.callers.give_back(&source.callers, bytes);
@@ -186,7 +186,7 @@ impl RequestPermit {
 impl Drop for RequestPermit {
     fn drop(&mut self) {
         let (arriving, callers) = (*self.arriving.get_mut(), *self.callers.get_mut());
-        let Gate { admission, source } = &*self.gate;
+        let SourceGate { admission, source } = &*self.gate;
         admission.0.arriving.give_back(&source.arriving, arriving);
         if callers > 0 {
             admission.0.callers.give_back(&source.callers, callers);
