@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 pub use connections::{ConnectionLimits, ConnectionPermit, Connections};
-pub use refusals::{RefusedLabels, Throttled, What};
+pub use refusals::{RefusedLabels, ThrottledLog, What};
 pub use requests::{RequestPermit, SourceGate};
 pub use sources::SourceState;
 

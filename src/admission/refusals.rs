@@ -50,7 +50,7 @@ pub struct RefusedLabels {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     counters: Family<RefusedLabels, Counter>,
-    logged: Mutex<HashMap<What, Throttled>>,
+    logged: Mutex<HashMap<What, ThrottledLog>>,
 }
 
 impl Refusals {
@@ -70,12 +70,12 @@ impl Refusals {
 
 /// A frequent event that is logged at a bounded rate.
 #[derive(Debug, Default)]
-pub struct Throttled {
+pub struct ThrottledLog {
     last: Option<Stopwatch>,
     times: u64,
 }
 
-impl Throttled {
+impl ThrottledLog {
     /// Notes the event. Returns the number of events since the last log line, if a line is due.
     pub fn pass(&mut self) -> Option<u64> {
         self.times += 1;
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn repeated_event_is_logged_once() {
-        let mut throttled = Throttled::default();
+        let mut throttled = ThrottledLog::default();
         let logged: Vec<_> = (0..1000).filter_map(|_| throttled.pass()).collect();
         assert_eq!(logged, [1]);
     }
