@@ -16,7 +16,7 @@ pub use sources::TrustedProxies;
 pub use values::duration;
 
 use crate::keys::SigningAlgorithm;
-use crate::limiter::Rate;
+use crate::limiter::WindowRate;
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
 use crate::secrets::{HashQueue, MasterKey, Prefixes};
@@ -98,9 +98,9 @@ pub struct SecretsConfig {
     /// The bounds of the hash queue.
     pub hash_queue: HashQueue,
     /// How many wrong secrets of one client a source may send. `None`: unlimited.
-    pub failure_budget: Option<Rate>,
+    pub failure_budget: Option<WindowRate>,
     /// How many wrong secrets of all clients a source may send. `None`: unlimited.
-    pub source_failure_budget: Option<Rate>,
+    pub source_failure_budget: Option<WindowRate>,
     /// The lifetime of admin credentials that Keyward creates itself. `None`: unlimited.
     pub admin_lifetime: Option<Duration>,
 }
@@ -255,10 +255,10 @@ fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
 }
 
 /// The budgets for one client, and for all clients, of one source.
-fn failure_budgets(r: &mut Reader) -> (Option<Rate>, Option<Rate>) {
+fn failure_budgets(r: &mut Reader) -> (Option<WindowRate>, Option<WindowRate>) {
     let of_client = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
     let of_source = r.get("secrets.wrong_secrets_of_source", "200", |v| within(v, 0, 1_000_000));
     let window = r.get("secrets.wrong_secrets_window", "1m", failure_window);
-    let budget = |most| (most > 0).then(|| Rate::new(most, window));
+    let budget = |most| (most > 0).then(|| WindowRate::new(most, window));
     (budget(of_client), budget(of_source))
 }

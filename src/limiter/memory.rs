@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::window::{Rate, Window};
+use super::window::{Window, WindowRate};
 use super::{Answer, Demand, DemandCount, Mode};
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::CountedWindow;
@@ -31,7 +31,7 @@ struct Shard {
 #[derive(Debug)]
 struct Kept {
     window: Window,
-    rate: Rate,
+    rate: WindowRate,
     /// Whether counts were added since the window was last saved.
     unsaved: bool,
 }
@@ -185,7 +185,7 @@ impl Shard {
         }
     }
 
-    fn count(&mut self, now: i64, name: &str, rate: Rate, cost: i64) {
+    fn count(&mut self, now: i64, name: &str, rate: WindowRate, cost: i64) {
         if cost == 0 {
             return;
         }

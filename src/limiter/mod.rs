@@ -1,4 +1,4 @@
-//! Rate limits. A decision is about several limits of one tenant, all or nothing, and is made
+//! WindowRate limits. A decision is about several limits of one tenant, all or nothing, and is made
 //! before the work that it admits.
 //!
 //! The limiter does not know what is counted, or what happens when a limit is exceeded. The
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-pub use window::Rate;
+pub use window::WindowRate;
 
 use self::memory::Memory;
 use self::redis::RedisWindows;
@@ -36,7 +36,7 @@ pub struct Demand {
     /// Identifies the limit within the tenant. The same key with another window length is another
     /// limit. With another maximum it is the same limit, and its counts stay.
     pub key: String,
-    pub rate: Rate,
+    pub rate: WindowRate,
     /// The amount. 0 always fits.
     pub cost: u64,
     /// If true, the limit does not refuse, and the cost is counted in any case.
@@ -261,7 +261,7 @@ impl Demand {
     }
 
     /// The limit, divided by the number of replicas.
-    fn share(&self, of: usize) -> Rate {
+    fn share(&self, of: usize) -> WindowRate {
         self.rate.share(of, self.cost())
     }
 

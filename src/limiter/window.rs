@@ -18,13 +18,13 @@ const MAX_WINDOW: i64 = 1 << 50;
 
 /// A maximum count per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct WindowRate {
     most: i64,
     /// In microseconds, like all times in this module.
     window: i64,
 }
 
-impl Rate {
+impl WindowRate {
     /// At most `most` in any `window`.
     pub fn new(most: u64, window: Duration) -> Self {
         let window = i64::try_from(window.as_micros()).unwrap_or(MAX_WINDOW);
@@ -96,7 +96,7 @@ impl Window {
     /// Must be called before other methods. If the clock was set back by more than a window, the
     /// counts would otherwise stay until the clock catches up. They are moved, and stay for one
     /// more window.
-    pub(super) fn notice(&mut self, now: i64, rate: Rate) {
+    pub(super) fn notice(&mut self, now: i64, rate: WindowRate) {
         if now < self.newest - rate.window {
             self.newest = now;
             self.buckets = vec![(rate.bucket_at(now), self.sum)];
@@ -104,7 +104,7 @@ impl Window {
     }
 
     /// The counts inside the window, and their sum.
-    fn held(&self, now: i64, rate: Rate) -> (&[(i64, i64)], i64) {
+    fn held(&self, now: i64, rate: WindowRate) -> (&[(i64, i64)], i64) {
         // A time before the newest count is treated as that time.
         let now = now.max(self.newest);
         let gone = self.buckets.partition_point(|&(bucket, _)| rate.restored_at(bucket) <= now);
@@ -113,17 +113,17 @@ impl Window {
     }
 
     /// The sum of the counts.
-    pub(super) fn used(&self, now: i64, rate: Rate) -> i64 {
+    pub(super) fn used(&self, now: i64, rate: WindowRate) -> i64 {
         self.held(now, rate).1
     }
 
     /// Whether `cost` fits now, if `pending` is also counted.
-    pub(super) fn fits(&self, now: i64, rate: Rate, cost: i64, pending: i64) -> bool {
+    pub(super) fn fits(&self, now: i64, rate: WindowRate, cost: i64, pending: i64) -> bool {
         cost == 0 || self.used(now, rate) + pending + cost <= rate.most
     }
 
     /// Counts `cost`, whether or not it fits.
-    pub(super) fn count(&mut self, now: i64, rate: Rate, cost: i64) {
+    pub(super) fn count(&mut self, now: i64, rate: WindowRate, cost: i64) {
         let cost = cost.min(MAX_COUNT - self.used(now, rate));
         if cost == 0 {
             return;
@@ -138,7 +138,7 @@ impl Window {
     }
 
     /// How long until `cost` fits without other requests. `None`: never.
-    pub(super) fn wait(&self, now: i64, rate: Rate, cost: i64) -> Option<i64> {
+    pub(super) fn wait(&self, now: i64, rate: WindowRate, cost: i64) -> Option<i64> {
         if cost > rate.most {
             return None;
         }
@@ -155,13 +155,13 @@ impl Window {
     }
 
     /// How long until the first counts leave the window; 0 if there are none.
-    pub(super) fn next_restored(&self, now: i64, rate: Rate) -> i64 {
+    pub(super) fn next_restored(&self, now: i64, rate: WindowRate) -> i64 {
         let (held, _) = self.held(now, rate);
         held.first().map_or(0, |(bucket, _)| rate.restored_at(*bucket) - now)
     }
 
     /// The counts in the form that is saved. `None` if there are none.
-    pub(super) fn counted(&self, name: &str, rate: Rate) -> Option<CountedWindow> {
+    pub(super) fn counted(&self, name: &str, rate: WindowRate) -> Option<CountedWindow> {
         let (last, _) = self.buckets.last()?;
         Some(CountedWindow {
             name: name.to_owned(),
@@ -173,9 +173,9 @@ impl Window {
     }
 
     /// Restores a saved window.
-    pub(super) fn restored(kept: CountedWindow) -> (Self, Rate) {
+    pub(super) fn restored(kept: CountedWindow) -> (Self, WindowRate) {
         let sum = kept.parts.iter().map(|(_, count)| count).sum();
-        let rate = Rate { most: 0, window: kept.length.clamp(1, MAX_WINDOW) };
+        let rate = WindowRate { most: 0, window: kept.length.clamp(1, MAX_WINDOW) };
         (Self { newest: kept.newest, sum, buckets: kept.parts }, rate)
     }
 
@@ -185,7 +185,7 @@ impl Window {
     }
 
     /// Drops counts that have left the window.
-    fn settle(&mut self, now: i64, rate: Rate) {
+    fn settle(&mut self, now: i64, rate: WindowRate) {
         let (held, sum) = self.held(now, rate);
         let gone = self.buckets.len() - held.len();
         self.buckets.drain(..gone);
@@ -200,14 +200,14 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    fn forty_a_minute() -> Rate {
-        Rate::new(40, Duration::from_mins(1))
+    fn forty_a_minute() -> WindowRate {
+        WindowRate::new(40, Duration::from_mins(1))
     }
 
     #[test]
     fn window_has_64_buckets() {
         for (micros, bucket) in [(64, 1), (65, 2), (1, 1), (1_000_000, 15_625)] {
-            assert_eq!(Rate::new(1, Duration::from_micros(micros)).bucket(), bucket);
+            assert_eq!(WindowRate::new(1, Duration::from_micros(micros)).bucket(), bucket);
         }
     }
 
@@ -260,14 +260,15 @@ mod tests {
 
     #[test]
     fn share_is_a_fraction_but_admits_what_the_limit_admits() {
-        let share = |most, of, cost| Rate::new(most, Duration::from_secs(1)).share(of, cost).most();
+        let share =
+            |most, of, cost| WindowRate::new(most, Duration::from_secs(1)).share(of, cost).most();
         assert_eq!((share(40, 3, 1), share(2, 3, 1), share(0, 3, 1)), (13, 1, 0));
         assert_eq!((share(40, 3, 20), share(40, 3, 41), share(40, 0, 0)), (20, 40, 40));
     }
 
     #[test]
     fn largest_numbers_do_not_overflow() {
-        let rate = Rate::new(u64::MAX, Duration::MAX);
+        let rate = WindowRate::new(u64::MAX, Duration::MAX);
         let mut window = Window::default();
         for _ in 0..3 {
             window.count(MINUTE, rate, MAX_COUNT);

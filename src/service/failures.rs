@@ -18,7 +18,7 @@ use super::Service;
 use crate::clock::Clock;
 use crate::domain::{CredentialId, Source};
 use crate::error::{Error, Result};
-use crate::limiter::{Decision, Demand, Limiter, Rate};
+use crate::limiter::{Decision, Demand, Limiter, WindowRate};
 
 /// How many sources are told apart by their wrong secrets. Beyond that, the source whose
 /// last wrong secret is the oldest is forgotten.
@@ -28,7 +28,7 @@ const MAX_SOURCES: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Failures {
     /// How many wrong ones of one client may come from one source; `None`: any number.
-    budget: Option<Rate>,
+    budget: Option<WindowRate>,
     longest_wait: Duration,
     under_way: Mutex<HashMap<Whose, Guesses>>,
     /// How many wrong ones of all clients may come from one source.
@@ -38,7 +38,7 @@ pub(super) struct Failures {
 /// Wrong secrets of all clients, by source.
 #[derive(Debug)]
 struct SourceBudget {
-    rate: Rate,
+    rate: WindowRate,
     counts: Limiter,
 }
 
@@ -76,12 +76,12 @@ struct CountedGuess<'a> {
 }
 
 impl Failures {
-    pub(super) fn new(budget: Option<Rate>, longest_wait: Duration) -> Self {
+    pub(super) fn new(budget: Option<WindowRate>, longest_wait: Duration) -> Self {
         Self { budget, longest_wait, under_way: Mutex::default(), of_source: None }
     }
 
     /// The same with a budget for those of all clients from one source.
-    pub(super) fn with_budget_of_source(self, budget: Option<Rate>, clock: Clock) -> Self {
+    pub(super) fn with_budget_of_source(self, budget: Option<WindowRate>, clock: Clock) -> Self {
         let counts = || Limiter::with_room(clock, MAX_SOURCES);
         let of_source = budget.map(|rate| Arc::new(SourceBudget { rate, counts: counts() }));
         Self { of_source, ..self }
@@ -112,7 +112,7 @@ impl Failures {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, id: &CredentialId, source: IpAddr, rate: Rate) -> CountedGuess<'_> {
+    fn begin(&self, id: &CredentialId, source: IpAddr, rate: WindowRate) -> CountedGuess<'_> {
         let whose = (*id, Source::of(source));
         let mut under_way = self.under_way();
         let guesses = under_way.entry(whose).or_default();
@@ -144,7 +144,7 @@ impl Blame {
     }
 }
 
-fn refusal(name: &str, rate: Rate, decision: &Decision) -> Error {
+fn refusal(name: &str, rate: WindowRate, decision: &Decision) -> Error {
     Error::RateLimited {
         policy: "wrong-secrets",
         name: name.to_owned(),
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_guess_that_is_given_up_leaves_nothing_behind() {
-        let rate = Rate::new(1, Duration::from_mins(1));
+        let rate = WindowRate::new(1, Duration::from_mins(1));
         let failures = Failures::new(Some(rate), Duration::from_secs(1));
         let id = CredentialId::parse(&"0".repeat(32)).unwrap();
         let source = IpAddr::from([192, 0, 2, 1]);

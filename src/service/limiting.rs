@@ -8,7 +8,7 @@ use super::Service;
 use crate::domain::{Client, Counted, CountedWindow, LimitStatus, LimitsOf, Tenant};
 use crate::error::{Error, Result};
 use crate::incidents::IncidentKind;
-use crate::limiter::{Decision, Demand, Rate};
+use crate::limiter::{Decision, Demand, WindowRate};
 
 /// How many windows are saved in one transaction, which holds up other writers.
 const BATCH: usize = 500;
@@ -70,7 +70,7 @@ impl Service {
             .iter()
             .map(|(counted, of, rate)| Demand {
                 key: key(*counted, tenant, of),
-                rate: Rate::new(
+                rate: WindowRate::new(
                     rate.most.unsigned_abs(),
                     Duration::from_secs(rate.window_seconds.unsigned_abs()),
                 ),

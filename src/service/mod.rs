@@ -69,7 +69,7 @@ use crate::domain::{Moment, Record};
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::keys::{KeyRing, SigningAlgorithm};
-use crate::limiter::{Limiter, Rate};
+use crate::limiter::{Limiter, WindowRate};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
 use crate::secrets::{HashQueue, Hasher, MasterKey, PageTokens, Prefixes, Sealer};
@@ -99,9 +99,9 @@ pub struct Parts {
     /// What counts requests, tokens and wrong secrets.
     pub limiter: Limiter,
     /// How many wrong secrets of one client may come from one source; `None`: any number.
-    pub failure_budget: Option<Rate>,
+    pub failure_budget: Option<WindowRate>,
     /// How many of all clients may come from one source; `None`: any number.
-    pub source_failure_budget: Option<Rate>,
+    pub source_failure_budget: Option<WindowRate>,
     /// How long admin credentials work that Keyward makes itself; `None`: without end.
     pub admin_lifetime: Option<Duration>,
 }

@@ -10,7 +10,7 @@ mod together;
 use std::time::Duration;
 
 use keyward::clock::Clock;
-use keyward::limiter::{Decision, Demand, Limiter, Rate};
+use keyward::limiter::{Decision, Demand, Limiter, WindowRate};
 use keyward::redis::Redis;
 
 use crate::harness::RedisServer;
@@ -88,7 +88,7 @@ fn one(key: &str, most: u64, window: Duration) -> Demand {
 }
 
 fn demand(key: &str, most: u64, window: Duration, cost: u64) -> Demand {
-    Demand { key: key.to_owned(), rate: Rate::new(most, window), cost, observe_only: false }
+    Demand { key: key.to_owned(), rate: WindowRate::new(most, window), cost, observe_only: false }
 }
 
 fn observed(demand: Demand) -> Demand {
@@ -189,7 +189,7 @@ async fn observed_limit_refuses_nothing_and_always_counts(place: Place) {
     // Refused by the other limit, and counted as an attempt.
     let third = world.take(&demands).await;
     assert!(!third.admitted && exceeded(&third));
-    let all = Demand { rate: Rate::new(10, MINUTE), ..watched };
+    let all = Demand { rate: WindowRate::new(10, MINUTE), ..watched };
     assert_eq!(remaining(&world.peek(&[all]).await), [7]);
 }
 
