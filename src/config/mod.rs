@@ -46,8 +46,8 @@ pub struct Config {
     pub signing_algorithm: SigningAlgorithm,
     /// How the revocation list is synchronised.
     pub revocations: revocation::Options,
-    /// Limits of requests and connections.
-    pub limits: Limits,
+    /// ServerLimits of requests and connections.
+    pub limits: ServerLimits,
     pub telemetry: TelemetryConfig,
     /// Every setting with its value (secrets are masked) and its source.
     pub settings: Vec<Setting>,
@@ -105,9 +105,9 @@ pub struct SecretsConfig {
     pub admin_lifetime: Option<Duration>,
 }
 
-/// Limits of requests and connections.
+/// ServerLimits of requests and connections.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// The maximum duration of a request.
     pub request_timeout: Duration,
     /// How long a stopping server keeps accepting requests while it reports that it is not ready.
@@ -201,7 +201,7 @@ impl Config {
                 poll_interval: r.get("revocations.poll_interval", "1s", positive),
                 max_staleness: r.get("revocations.max_staleness", "5s", positive),
             },
-            limits: Limits {
+            limits: ServerLimits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),
                 drain_time: r.get("limits.drain_time", "5s", span),
                 shutdown_grace: r.get("limits.shutdown_grace", "20s", span),
