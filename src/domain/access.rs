@@ -59,7 +59,7 @@ pub struct AccessQuestion {
 
 /// The result of an access check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AccessOutcome {
     Allowed,
     /// The token or key is unknown, malformed, or no longer works.
     InvalidToken,
@@ -100,7 +100,7 @@ pub struct Principal {
 /// The answer to an access check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessAnswer {
-    pub outcome: Outcome,
+    pub outcome: AccessOutcome,
     /// An explanation for people; empty if the outcome needs none.
     pub detail: String,
     /// Who sent the request; `None` if the token or key is not authentic.

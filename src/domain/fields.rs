@@ -96,7 +96,7 @@ mod tests {
     fn all_faults_are_reported_at_once() {
         let mut fields = Fields::default();
         let name = fields.read("name", text("", 1, 9));
-        let contact = fields.read("contact_email", email("nobody"));
+        let contact = fields.read("contact_email", email("no-host"));
         let Err(Error::InvalidFields(violations)) = fields.finish(name.zip(contact)) else {
             panic!("two bad fields were accepted");
         };

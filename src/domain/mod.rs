@@ -31,8 +31,8 @@ pub mod usage;
 pub mod user;
 
 pub use access::{
-    AccessAnswer, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf, NeededScopes,
-    Outcome as AccessOutcome, Principal, Requirement, max_items,
+    AccessAnswer, AccessOutcome, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf,
+    NeededScopes, Principal, Requirement, max_items,
 };
 pub use application::{
     Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,

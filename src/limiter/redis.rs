@@ -67,10 +67,10 @@ impl RedisWindows {
         if self.windows.redis.is_clustered() {
             return self.windows.send_one(question).await.map_err(Arc::new);
         }
-        let nobody = || Arc::new(Error::internal("nobody is left to ask Redis"));
+        let stopped = || Arc::new(Error::internal("the task that calls Redis has ended"));
         let (reply, answer) = oneshot::channel();
-        self.asked.send((question, reply)).await.map_err(|_| nobody())?;
-        answer.await.unwrap_or_else(|_| Err(nobody()))
+        self.asked.send((question, reply)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
 

@@ -35,7 +35,7 @@ impl Subscription {
     /// Waits for the next event. Cancel safe.
     pub async fn next(&mut self) -> SubscriptionEvent {
         match self.0.recv().await {
-            Some(heard) => heard,
+            Some(event) => event,
             // The sending task ends only with the runtime. Then there are no further events.
             None => std::future::pending().await,
         }

@@ -22,7 +22,7 @@ pub struct Metrics {
     staleness: Gauge<f64, AtomicU64>,
     revocations: Gauge,
     watchers: Gauge,
-    remembered: Family<CacheLabels, Gauge>,
+    cache_entries: Family<CacheLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,8 +76,8 @@ impl Default for Metrics {
         registry.register("revocations", "Revocations in memory", revocations.clone());
         let watchers = Gauge::default();
         registry.register("watchers", "Open streams of revocations", watchers.clone());
-        let remembered = Family::default();
-        registry.register("remembered", "Entries in caches", remembered.clone());
+        let cache_entries = Family::default();
+        registry.register("cache_entries", "Entries in caches", cache_entries.clone());
         if let Some(suppressed_lines) = logs::suppressed_lines() {
             let help = "Log lines that were suppressed because there were too many similar ones";
             registry.register("log_lines_left_out", help, suppressed_lines);
@@ -92,7 +92,7 @@ impl Default for Metrics {
             staleness,
             revocations,
             watchers,
-            remembered,
+            cache_entries,
         }
     }
 }
@@ -112,7 +112,7 @@ impl Metrics {
 
     /// Updates the gauge of a cache.
     pub fn set_cache_entries(&self, what: &'static str, kept: usize) {
-        self.remembered.get_or_create(&CacheLabels { what }).set(whole(kept));
+        self.cache_entries.get_or_create(&CacheLabels { what }).set(whole(kept));
     }
 
     /// All metrics in the `OpenMetrics` text format.

@@ -73,8 +73,11 @@ async fn connection_without_complete_request_is_closed_in_time() {
         }
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
-        let told = String::from_utf8_lossy(words);
-        timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("it ends: {told}")).ok();
+        let reported = String::from_utf8_lossy(words);
+        timeout(PATIENCE, end)
+            .await
+            .unwrap_or_else(|_| panic!("the connection is not closed: {reported}"))
+            .ok();
     }
 }
 

@@ -15,7 +15,7 @@ use crate::grpc::raw::call_with;
 const APPLY: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
 const BATCH: &str = "/keyward.access.v1.AccessService/BatchCheckAccess";
 /// The bound: the additional memory compared with the idle server.
-const MOST_KIB: u64 = 64 * 1024;
+const MAX_KIB: u64 = 64 * 1024;
 
 /// A profile of 1 MiB that consists of empty scopes.
 fn profile() -> Vec<u8> {
@@ -90,7 +90,7 @@ async fn large_unauthenticated_requests_use_bounded_memory() {
         assert!(codes.iter().all(|code| refused.contains(code)), "{path}: {codes:?}");
         let peak = server.peak();
         let count = authorizations.len();
-        assert!(peak <= idle + MOST_KIB, "{path} {count}: {idle} KiB -> {peak} KiB");
+        assert!(peak <= idle + MAX_KIB, "{path} {count}: {idle} KiB -> {peak} KiB");
     }
 
     let client = reqwest::Client::new();
@@ -106,7 +106,7 @@ async fn large_unauthenticated_requests_use_bounded_memory() {
         assert_eq!(answer.headers()["content-type"], "application/json");
     }
     let peak = server.peak();
-    assert!(peak <= idle + MOST_KIB, "forms: {idle} KiB -> {peak} KiB");
+    assert!(peak <= idle + MAX_KIB, "forms: {idle} KiB -> {peak} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +123,7 @@ async fn message_with_large_decoded_size_is_refused_before_decoding() {
             let refused = |code: &Code| *code == Code::ResourceExhausted;
             assert!(codes.iter().all(refused), "{path}: {codes:?}");
             let peak = server.peak();
-            assert!(peak <= idle + MOST_KIB, "{path}: {idle} KiB -> {peak} KiB");
+            assert!(peak <= idle + MAX_KIB, "{path}: {idle} KiB -> {peak} KiB");
         }
     })
     .await

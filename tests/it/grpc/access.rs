@@ -136,7 +136,7 @@ async fn invalid_token_is_an_outcome_and_not_an_error(backend: Backend) {
     for bad in &invalid {
         let answer = admin.check(bad, &[]).await;
         assert_eq!((answer.allowed, answer.outcome()), (false, Outcome::InvalidToken), "{bad}");
-        assert_eq!(answer.principal, None, "nobody knows whose it is");
+        assert_eq!(answer.principal, None, "its owner is unknown");
     }
     // Larger than any message may be, so the transport refuses it.
     let request = question(&"a".repeat(3_000_000), &[]);
@@ -247,21 +247,21 @@ async fn invalid_check_names_every_field(backend: Backend) {
     let fields = ["token", "requirement", "items", "audience", "source_address"];
     let status = admin.access.check_access(bad.clone()).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
-    let told = |status: &tonic::Status| -> Vec<String> {
+    let reported = |status: &tonic::Status| -> Vec<String> {
         let violations = status.get_details_bad_request().unwrap().field_violations;
         violations.into_iter().map(|violation| violation.field).collect()
     };
-    assert_eq!(told(&status), fields);
+    assert_eq!(reported(&status), fields);
     let batch = pb::BatchCheckAccessRequest { requests: vec![question("x", &[]), bad] };
     let status = admin.access.batch_check_access(batch).await.unwrap_err();
-    assert_eq!(told(&status), fields.map(|field| format!("requests[1].{field}")));
+    assert_eq!(reported(&status), fields.map(|field| format!("requests[1].{field}")));
 
     let bad = question("x", &["a", "two words", ""]);
     let status = admin.access.check_access(bad).await.unwrap_err();
-    assert_eq!(told(&status), ["scopes.all_of[1]", "scopes.all_of[2]"]);
+    assert_eq!(reported(&status), ["scopes.all_of[1]", "scopes.all_of[2]"]);
     let batch = pb::BatchCheckAccessRequest { requests: vec![question("x", &[]); 101] };
     let status = admin.access.batch_check_access(batch).await.unwrap_err();
-    assert_eq!(told(&status), ["requests"]);
+    assert_eq!(reported(&status), ["requests"]);
 }
 
 async fn batch_is_answered_in_order(backend: Backend) {

@@ -31,7 +31,7 @@ fn everything() -> pb::ListAuditEventsRequest {
 }
 
 /// An event in readable form.
-fn told(event: &pb::AuditEvent) -> String {
+fn readable(event: &pb::AuditEvent) -> String {
     let refused = if event.outcome() == Outcome::Refused { " refused" } else { "" };
     let short = |name: &str| name.rsplit('/').next().unwrap().to_owned();
     let who = if event.user.is_empty() { &event.service } else { &event.user };
@@ -122,7 +122,7 @@ async fn audit_log_has_the_whole_history_of_a_credential(backend: Backend) {
         "vic DeleteCredential refused".to_owned(),
         "ann DeleteCredential".to_owned(),
     ];
-    assert_eq!(story.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(story.iter().map(readable).collect::<Vec<_>>(), expected);
     let revealed = &story[5];
     assert_eq!(revealed.service, "tenants/system/applications/console");
     assert_eq!(revealed.user, "tenants/acme/users/ann");
@@ -158,17 +158,17 @@ async fn refused_attempt_is_recorded_with_its_caller(backend: Backend) {
     };
     admin.applications.delete_application(request).await.unwrap_err();
 
-    let mut told_of = events(&mut admin, everything()).await;
-    told_of.retain(|event| event.outcome() == Outcome::Refused);
-    let told: Vec<_> = told_of.iter().map(told).collect();
+    let mut refused = events(&mut admin, everything()).await;
+    refused.retain(|event| event.outcome() == Outcome::Refused);
+    let reported: Vec<_> = refused.iter().map(readable).collect();
     let expected = [
         "vic DeleteApplication refused",
         "admin DeleteScope refused",
         "admin DeleteTenant refused",
         "vic DeleteTenant refused",
     ];
-    assert_eq!(told, expected);
-    assert!(told_of[1].detail.contains("tenants/acme/applications/crm"), "{}", told_of[1].detail);
+    assert_eq!(reported, expected);
+    assert!(refused[1].detail.contains("tenants/acme/applications/crm"), "{}", refused[1].detail);
 }
 
 async fn attempt_on_another_tenant_is_in_the_callers_own_log(backend: Backend) {
@@ -187,7 +187,7 @@ async fn attempt_on_another_tenant_is_in_the_callers_own_log(backend: Backend) {
         let tenant = name.split('/').nth(1).unwrap();
         assert_eq!(status.message(), format!("tenants/{tenant} does not exist"));
     }
-    assert_eq!(events(&mut admin, everything()).await, before, "acme hears nothing of it");
+    assert_eq!(events(&mut admin, everything()).await, before, "it is not in the log of acme");
     let request = pb::ListAuditEventsRequest {
         parent: "tenants/evil".to_owned(),
         action: "DeleteApplication".to_owned(),
@@ -417,7 +417,7 @@ async fn first_start_is_recorded(backend: Backend) {
     let mut admin = kw.admin().await;
     let request =
         pb::ListAuditEventsRequest { parent: "tenants/system".to_owned(), ..everything() };
-    let told: Vec<_> = events(&mut admin, request)
+    let reported: Vec<_> = events(&mut admin, request)
         .await
         .iter()
         .map(|event| (event.service.clone(), event.action.clone()))
@@ -432,11 +432,11 @@ async fn first_start_is_recorded(backend: Backend) {
         "CreateCredential",
     ]
     .map(by_keyward);
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 const CHANGES: [&str; 2] =
-    ["update audit_events set detail = 'it was somebody else'", "delete from audit_events"];
+    ["update audit_events set detail = 'forged'", "delete from audit_events"];
 
 async fn database_refuses_to_change_or_delete_an_event(backend: Backend) {
     let kw = backend.start().await;

@@ -50,7 +50,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                 parent: "tenants/Acme!".to_owned(),
                 application_id: "a b".to_owned(),
                 application: Some(pb::Application {
-                    contact_email: "nobody".to_owned(),
+                    contact_email: "unknown".to_owned(),
                     scopes: vec!["ok".to_owned(), "not ok".to_owned()],
                     ..Default::default()
                 }),

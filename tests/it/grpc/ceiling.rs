@@ -221,7 +221,7 @@ async fn all_scopes_role_does_not_bypass_the_owner_ceiling(backend: Backend) {
         }),
         ..Default::default()
     };
-    // It would widen with eve's promotion, although nobody gave it more.
+    // It would widen with eve's promotion, although it was not given more.
     let status = acme.admin.applications.create_application(create("eve")).await.unwrap_err();
     assert_eq!(status.message(), "scope not allowed: b c");
     acme.admin.applications.create_application(create("sam")).await.unwrap();

@@ -117,7 +117,7 @@ async fn profile_sets_rules_and_is_idempotent(backend: Backend) {
         ]),
     );
     let response = admin.tenants.apply_profile(second).await.unwrap().into_inner().changes;
-    let told: Vec<_> = response
+    let reported: Vec<_> = response
         .iter()
         .map(|change| (change.action(), change.resource.as_str(), change.details.join("; ")))
         .collect();
@@ -136,7 +136,7 @@ async fn profile_sets_rules_and_is_idempotent(backend: Backend) {
         ),
         (Action::Create, "tenants/acme/endpoints/* /v1/{what}", "all_of: \"c\"".to_owned()),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let unlimited = pb::Endpoint { limits: None, ..sorted };
     let expected = [rule("POST /v1/calls", &["a"]), unlimited, rule("* /v1/{what}", &["c"])];
     assert_eq!(list(&mut admin).await, expected);
@@ -164,10 +164,14 @@ async fn dry_run_shows_rules_and_changes_none(backend: Backend) {
     let after = vec![rule("GET /b", &[]), rule("GET /c", &["a"])];
     let request = profile(&["a"], Some(after.clone()));
     let dry = pb::ApplyProfileRequest { validate_only: true, ..request.clone() };
-    let told = apply(&mut admin, dry).await.unwrap();
+    let reported = apply(&mut admin, dry).await.unwrap();
     assert_eq!(list(&mut admin).await, before);
-    assert_eq!(apply(&mut admin, request).await.unwrap(), told, "it told the truth");
-    let actions: Vec<_> = told.iter().map(|(action, _)| *action).collect();
+    assert_eq!(
+        apply(&mut admin, request).await.unwrap(),
+        reported,
+        "the dry run showed the same changes"
+    );
+    let actions: Vec<_> = reported.iter().map(|(action, _)| *action).collect();
     assert_eq!(actions, [Action::Delete, Action::Update, Action::Create]);
     assert_eq!(list(&mut admin).await, after);
 }
@@ -189,7 +193,7 @@ async fn rule_changes_are_in_the_audit_log(backend: Backend) {
     let name = "tenants/acme/endpoints/GET /v1/{id}";
     let request = about(name, "");
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
-    let told: Vec<_> = events
+    let reported: Vec<_> = events
         .iter()
         .filter(|event| event.resource == name)
         .map(|event| {
@@ -203,7 +207,7 @@ async fn rule_changes_are_in_the_audit_log(backend: Backend) {
         ("UpdateEndpoint", ["all_of", "a", "b"]),
         ("DeleteEndpoint", ["all_of", "b", ""]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let request = about("", "UpdateEndpoint");
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
     assert_eq!(events.len(), 1);
@@ -266,7 +270,7 @@ async fn rules_are_listed_by_path_and_method_in_pages(backend: Backend) {
         (request("tenants/other", 1, &token), "INVALID_PAGE_TOKEN"),
         (request("tenants/acme", -1, ""), "INVALID_FIELD"),
         (request("acme", 1, ""), "INVALID_FIELD"),
-        (request("tenants/nobody", 1, ""), "NOT_FOUND"),
+        (request("tenants/unknown", 1, ""), "NOT_FOUND"),
     ] {
         let status = admin.endpoints.list_endpoints(request).await.unwrap_err();
         assert_eq!(reason(&status), expected);
@@ -307,7 +311,7 @@ async fn scope_of_a_rule_is_deleted_only_with_force(backend: Backend) {
     assert_eq!(reason(&status), "IN_USE");
     admin.tenants.apply_profile(without(true, false)).await.unwrap();
     delete_scope(&mut admin, "a", true).await.unwrap();
-    assert_eq!(list(&mut admin).await, rules, "they stay, and nobody can meet them");
+    assert_eq!(list(&mut admin).await, rules, "they stay, and no request can satisfy them");
     // A profile with these rules cannot omit the scope.
     let status = apply(&mut admin, profile(&[], Some(rules))).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");

@@ -71,7 +71,7 @@ async fn attempts_on_another_tenant_reveal_and_record_nothing(backend: Backend) 
     let mut as_evil = Admin::new(kw.grpc(), &evil).await;
     let before = (log(&mut admin, "acme").await, log(&mut admin, "evil").await);
     let mut answers = Vec::new();
-    for tenant in ["acme", "nobody"] {
+    for tenant in ["acme", "unknown"] {
         for _ in 0..20 {
             let request = pb::DeleteApplicationRequest {
                 name: format!("tenants/{tenant}/applications/crm"),

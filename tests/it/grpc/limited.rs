@@ -103,7 +103,7 @@ async fn limit_admits_exactly_its_number_of_requests(backend: Backend) {
     let mut admin = kw.admin().await;
     assert_eq!(allowed(&mut admin, &token, 50).await, 40, "and then as many again");
     limit_application(&mut admin, Some(a_minute(45))).await;
-    assert_eq!(allowed(&mut admin, &token, 10).await, 5, "a raised limit is heeded at once");
+    assert_eq!(allowed(&mut admin, &token, 10).await, 5, "a raised limit applies immediately");
 }
 
 async fn request_counts_against_all_limits_or_none(backend: Backend) {
@@ -155,8 +155,9 @@ async fn peek_counts_nothing(backend: Backend) {
     let peek = pb::CheckAccessRequest { peek: true, ..question(&token, &["a"]) };
     for _ in 0..5 {
         let answer = admin.access.check_access(peek.clone()).await.unwrap().into_inner();
-        let told: Vec<_> = answer.limits.iter().map(|l| (l.counted(), l.remaining)).collect();
-        assert_eq!(told, [(Counted::Requests, 2), (Counted::Tokens, 5)]);
+        let observed_value: Vec<_> =
+            answer.limits.iter().map(|l| (l.counted(), l.remaining)).collect();
+        assert_eq!(observed_value, [(Counted::Requests, 2), (Counted::Tokens, 5)]);
         assert!(answer.allowed);
     }
     assert_eq!(allowed(&mut admin, &token, 5).await, 2);
@@ -179,7 +180,7 @@ async fn observed_limit_refuses_nothing(backend: Backend) {
     limit_application(&mut admin, Some(limits)).await;
     assert_eq!(allowed(&mut admin, &token, 5).await, 5);
     let answer = admin.check(&token, &["a"]).await;
-    assert!(answer.limits[0].exceeded && answer.limits[0].observe_only, "but it is told");
+    assert!(answer.limits[0].exceeded && answer.limits[0].observe_only, "but it is reported");
     let many = pb::CheckAccessRequest { items: 11, ..question(&token, &["a"]) };
     assert!(admin.access.check_access(many).await.unwrap().into_inner().allowed);
     for _ in 0..3 {

@@ -165,7 +165,7 @@ async fn limits_change_is_recorded_with_old_and_new_values(backend: Backend) {
         ..Default::default()
     };
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
-    let told: Vec<_> = events
+    let reported: Vec<_> = events
         .iter()
         .filter(|event| event.action.starts_with("Update"))
         .map(|event| {
@@ -183,7 +183,7 @@ async fn limits_change_is_recorded_with_old_and_new_values(backend: Backend) {
         ("UpdateCredential", ["limits", five, "no limits"]),
         ("UpdateTenant", ["policy.tenant_limits", "", two]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 async fn fixed_limits_apply_to_credentials(backend: Backend) {

@@ -213,6 +213,6 @@ async fn refusals_of_a_deleted_tenant_are_not_given_to_the_next(backend: Backend
     admin.tenant("acme", &["a"]).await;
     kw.server().service.write_all_refusals().await.unwrap();
     let events = log(&mut admin, "time").await;
-    let told: Vec<_> = events[before..].iter().map(|event| event.action.as_str()).collect();
-    assert_eq!(told, ["CreateTenant", "CreateScope"], "{events:?}");
+    let reported: Vec<_> = events[before..].iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(reported, ["CreateTenant", "CreateScope"], "{events:?}");
 }

@@ -247,7 +247,7 @@ async fn resource_of_another_tenant_is_not_found(backend: Backend) {
         format!("tenants/evil/applications/crm/credentials/{id}"),
         format!("tenants/evil/applications/other/credentials/{id}"),
         format!("tenants/acme/applications/other/credentials/{id}"),
-        format!("tenants/nobody/applications/crm/credentials/{id}"),
+        format!("tenants/unknown/applications/crm/credentials/{id}"),
     ];
     for name in names {
         let application = name.split("/credentials/").next().unwrap().to_owned();

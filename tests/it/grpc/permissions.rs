@@ -383,7 +383,7 @@ async fn users_can_give_only_what_they_have(backend: Backend) {
         update_mask: mask(&["all_scopes"]),
     };
     let status = sam.roles.update_role(widened).await.unwrap_err();
-    assert_eq!(reason(&status), "PERMISSION_DENIED", "nor does he widen his own role");
+    assert_eq!(reason(&status), "PERMISSION_DENIED", "they cannot widen their own role");
 
     // The same applies to the roles of an application.
     let application = |roles: &[&str]| pb::CreateApplicationRequest {
@@ -503,8 +503,8 @@ async fn manager_must_name_an_enabled_user(backend: Backend) {
     let status = console.applications.list_applications(request()).await.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     assert!(status.message().contains("keyward-user"), "{}", status.message());
-    let mut nobody = console.acting_for("tenants/acme/users/nobody");
-    let status = nobody.applications.list_applications(request()).await.unwrap_err();
+    let mut anonymous = console.acting_for("tenants/acme/users/unknown");
+    let status = anonymous.applications.list_applications(request()).await.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     let mut malformed = console.acting_for("sam");
     let status = malformed.applications.list_applications(request()).await.unwrap_err();

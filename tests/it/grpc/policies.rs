@@ -190,7 +190,7 @@ async fn new_applications_require_an_allowed_owner(backend: Backend) {
     let status = admin.credentials.create_credential(new_credential(&old)).await.unwrap_err();
     assert_eq!(rule(&status), "allowed_owners");
     set(&mut admin, pb::Policy::default()).await;
-    let status = owned(&mut admin, "", "tenants/acme/users/nobody").await.unwrap_err();
+    let status = owned(&mut admin, "", "tenants/acme/users/unknown").await.unwrap_err();
     assert_eq!(reason(&status), "NOT_FOUND");
     for malformed in ["sam", "tenants/other", "tenants/other/users/sam"] {
         let status = owned(&mut admin, "", malformed).await.unwrap_err();
@@ -434,10 +434,10 @@ async fn deleting_an_owner_follows_the_policy(backend: Backend) {
     };
 
     // REFUSE, the default.
-    let told = admin.users.delete_user(delete("", true)).await.unwrap().into_inner();
-    assert_eq!(told.outcome(), Outcome::Refused);
+    let reported = admin.users.delete_user(delete("", true)).await.unwrap().into_inner();
+    assert_eq!(reported.outcome(), Outcome::Refused);
     assert_eq!(
-        (&told.applications[..], &told.credentials[..]),
+        (&reported.applications[..], &reported.credentials[..]),
         (&[application.clone()][..], &[credential.name.clone()][..])
     );
     let status = admin.users.delete_user(delete("", false)).await.unwrap_err();
@@ -452,11 +452,11 @@ async fn deleting_an_owner_follows_the_policy(backend: Backend) {
     let status = admin.users.delete_user(delete("", false)).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
     let status = admin.users.delete_user(delete(&sam, false)).await.unwrap_err();
-    assert_eq!(reason(&status), "INVALID_FIELD", "not to himself");
+    assert_eq!(reason(&status), "INVALID_FIELD", "not to the deleted user");
     let status = admin.users.delete_user(delete("tenants/acme/users/x", false)).await.unwrap_err();
     assert_eq!(reason(&status), "NOT_FOUND");
-    let told = admin.users.delete_user(delete(&eve, true)).await.unwrap().into_inner();
-    assert_eq!((told.outcome(), told.application_count), (Outcome::HandedOver, 1));
+    let reported = admin.users.delete_user(delete(&eve, true)).await.unwrap().into_inner();
+    assert_eq!((reported.outcome(), reported.application_count), (Outcome::HandedOver, 1));
     assert!(admin.is_active(&token).await, "a preview changes nothing");
     admin.users.delete_user(delete(&eve, false)).await.unwrap();
     assert!(!admin.is_active(&token).await);
@@ -472,8 +472,8 @@ async fn deleting_an_owner_follows_the_policy(backend: Backend) {
         validate_only,
         ..Default::default()
     };
-    let told = admin.users.delete_user(delete_eve(true)).await.unwrap().into_inner();
-    assert_eq!((told.outcome(), told.credential_count), (Outcome::Deleted, 1));
+    let reported = admin.users.delete_user(delete_eve(true)).await.unwrap().into_inner();
+    assert_eq!((reported.outcome(), reported.credential_count), (Outcome::Deleted, 1));
     admin.users.delete_user(delete_eve(false)).await.unwrap();
     assert_eq!(reason(&admin.applications.get_application(get).await.unwrap_err()), "NOT_FOUND");
     let status = secret.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
@@ -503,9 +503,9 @@ async fn policy_violations_are_reported_and_kept(backend: Backend) {
         validate_only,
         force: false,
     };
-    let told = admin.tenants.apply_profile(apply(true)).await.unwrap().into_inner();
+    let reported = admin.tenants.apply_profile(apply(true)).await.unwrap().into_inner();
     let applied = admin.tenants.apply_profile(apply(false)).await.unwrap().into_inner();
-    assert_eq!(told, applied, "the dry run told the truth");
+    assert_eq!(reported, applied, "the dry run showed the same changes");
     let fields: Vec<_> = applied.violations.iter().map(|v| (v.field.as_str(), v.count)).collect();
     assert_eq!(fields, [("max_credentials", 1), ("allowed_owners", 1)]);
     assert_eq!(applied.violations[1].resources, [application]);
@@ -615,8 +615,8 @@ async fn profile_removes_deleted_scopes_from_roles(backend: Backend) {
     };
     admin.tenants.apply_profile(apply(&["a", "b"], &["a", "b"])).await.unwrap();
     let changes = admin.tenants.apply_profile(apply(&["b"], &["b"])).await.unwrap().into_inner();
-    let told: Vec<_> = changes.changes.iter().map(|change| change.resource.as_str()).collect();
-    assert_eq!(told, ["tenants/acme/scopes/a", "tenants/acme/roles/reader"]);
+    let reported: Vec<_> = changes.changes.iter().map(|change| change.resource.as_str()).collect();
+    assert_eq!(reported, ["tenants/acme/scopes/a", "tenants/acme/roles/reader"]);
     let request = pb::GetRoleRequest { name: "tenants/acme/roles/reader".to_owned() };
     let role = admin.roles.get_role(request).await.unwrap().into_inner().role.unwrap();
     assert_eq!(role.scopes, ["b"]);
@@ -710,8 +710,11 @@ async fn blocking_resources_are_named_only_to_viewers(backend: Backend) {
                 || status.message().contains("/applications/");
             assert_eq!(tells, named, "{user}: {}", status.message());
         }
-        let told = acting.users.delete_user(preview).await.unwrap().into_inner();
-        assert_eq!((told.application_count == 1, !told.applications.is_empty()), (named, named));
+        let reported = acting.users.delete_user(preview).await.unwrap().into_inner();
+        assert_eq!(
+            (reported.application_count == 1, !reported.applications.is_empty()),
+            (named, named)
+        );
         let request = pb::UpdateTenantRequest {
             tenant: Some(pb::Tenant {
                 name: "tenants/acme".to_owned(),

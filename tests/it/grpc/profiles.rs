@@ -65,10 +65,10 @@ async fn dry_run_shows_everything_and_changes_nothing(backend: Backend) {
     let mut admin = kw.admin().await;
     let request = profile(vec![scope("a", "one")]);
     let dry = pb::ApplyProfileRequest { validate_only: true, ..request.clone() };
-    let told = apply(&mut admin, dry.clone()).await;
-    assert_eq!(told.len(), 2);
-    assert_eq!(apply(&mut admin, dry).await, told, "nothing was changed");
-    assert_eq!(apply(&mut admin, request).await, told, "and it told the truth");
+    let reported = apply(&mut admin, dry.clone()).await;
+    assert_eq!(reported.len(), 2);
+    assert_eq!(apply(&mut admin, dry).await, reported, "nothing was changed");
+    assert_eq!(apply(&mut admin, request).await, reported, "the dry run showed the same changes");
 }
 
 async fn scope_in_use_is_deleted_only_with_force(backend: Backend) {

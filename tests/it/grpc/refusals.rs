@@ -68,9 +68,12 @@ async fn repeated_refusal_is_one_event_and_a_count(backend: Backend) {
         assert_eq!(reasons, [ErrorReason::PermissionDenied; 100]);
         kw.advance(1);
     }
-    let told = refusals(&mut admin, "acme").await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].user.as_str(), told[0].resource.as_str()), ("tenants/acme/users/vic", CRM));
+    let reported = refusals(&mut admin, "acme").await;
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(
+        (reported[0].user.as_str(), reported[0].resource.as_str()),
+        ("tenants/acme/users/vic", CRM)
+    );
 
     // Another reason, resource or user is a different attempt.
     vic.applications
@@ -88,9 +91,9 @@ async fn repeated_refusal_is_one_event_and_a_count(backend: Backend) {
 
     kw.advance(600);
     kw.server().service.write_refusals().await.unwrap();
-    let told = refusals(&mut admin, "acme").await;
-    assert_eq!(told.len(), 3, "what was not repeated has no count: {told:?}");
-    let count = &told[2];
+    let reported = refusals(&mut admin, "acme").await;
+    assert_eq!(reported.len(), 3, "what was not repeated has no count: {reported:?}");
+    let count = &reported[2];
     assert_eq!((count.action.as_str(), count.resource.as_str()), ("DeleteApplication", CRM));
     let sentence = "4 more such attempts have no event of their own, from 2026-06-01T12:00:00Z to \
         2026-06-01T12:00:04Z";
@@ -107,9 +110,9 @@ async fn count_is_written_when_the_server_stops(backend: Backend) {
         delete(&mut vic, CRM).await.unwrap_err();
     }
     kw.restart().await;
-    let told = refusals(&mut kw.admin().await, "acme").await;
-    assert_eq!(told.len(), 2);
-    assert!(told[1].detail.contains("2 more such attempts"), "{}", told[1].detail);
+    let reported = refusals(&mut kw.admin().await, "acme").await;
+    assert_eq!(reported.len(), 2);
+    assert!(reported[1].detail.contains("2 more such attempts"), "{}", reported[1].detail);
 }
 
 async fn different_refusals_of_one_caller_are_bounded(backend: Backend) {
@@ -119,9 +122,9 @@ async fn different_refusals_of_one_caller_are_bounded(backend: Backend) {
         let name = format!("tenants/other/applications/a{n}");
         assert_eq!(reason(&delete(&mut vic, &name).await.unwrap_err()), "NOT_FOUND");
     }
-    let told = refusals(&mut admin, "acme").await;
-    assert_eq!(told.len(), KINDS + 1);
-    let last = &told[KINDS].detail;
+    let reported = refusals(&mut admin, "acme").await;
+    assert_eq!(reported.len(), KINDS + 1);
+    let last = &reported[KINDS].detail;
     let sentence =
         "more refused attempts of this caller are only counted until 2026-06-01T13:00:00Z";
     assert!(last.ends_with(sentence), "{last}");
@@ -133,9 +136,9 @@ async fn different_refusals_of_one_caller_are_bounded(backend: Backend) {
 
     kw.advance(3600);
     kw.server().service.write_refusals().await.unwrap();
-    let told = refusals(&mut kw.admin().await, "acme").await;
-    assert_eq!(told.len(), KINDS + 3);
-    let count = &told[KINDS + 2];
+    let reported = refusals(&mut kw.admin().await, "acme").await;
+    assert_eq!(reported.len(), KINDS + 3);
+    let count = &reported[KINDS + 2];
     assert_eq!(count.user, "tenants/acme/users/vic");
     assert!(count.detail.contains("19 more refused attempts"), "{}", count.detail);
 }

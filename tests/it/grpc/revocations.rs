@@ -244,7 +244,7 @@ async fn everything_that_ends_a_token_is_in_the_list(backend: Backend) {
         let answer = admin.check(&token, &[]).await;
         assert_eq!((answer.allowed, answer.outcome()), (false, Outcome::Revoked), "{way}");
     }
-    assert!(!is_listed(&kw, &other), "and nobody else's is");
+    assert!(!is_listed(&kw, &other), "and no other token");
     assert!(admin.is_active(&other).await);
 }
 
@@ -321,7 +321,8 @@ async fn tokens_are_revoked_at_every_level(backend: Backend) {
         );
         assert!(status.message().starts_with(field), "{}", status.message());
     }
-    for missing in ["tenants/nobody", "tenants/acme/users/nobody", "tenants/acme/applications/no"] {
+    for missing in ["tenants/unknown", "tenants/acme/users/unknown", "tenants/acme/applications/no"]
+    {
         assert_eq!(revoke(&mut admin, missing, "").await.unwrap_err().code(), Code::NotFound);
     }
     let request = pb::ListAuditEventsRequest {
@@ -454,16 +455,16 @@ async fn old_foreign_or_future_cursor_is_refused(backend: Backend) {
     for cursor in [&first, &foreign] {
         let mut watcher = watch(&mut admin, cursor).await;
         let status = next(&mut watcher).await.unwrap_err();
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::OutOfRange, "CURSOR_TOO_OLD".to_owned()), "{cursor}");
+        let reported = (status.code(), reason(&status));
+        assert_eq!(reported, (Code::OutOfRange, "CURSOR_TOO_OLD".to_owned()), "{cursor}");
     }
     // This server knows less than the client, which must not start again with it.
     let declared = format!("{}.1-0", first.strip_suffix("-1").unwrap());
     for cursor in [&ahead, &declared] {
         let mut watcher = watch(&mut admin, cursor).await;
         let status = next(&mut watcher).await.unwrap_err();
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::Unavailable, "UNAVAILABLE".to_owned()), "{cursor}");
+        let reported = (status.code(), reason(&status));
+        assert_eq!(reported, (Code::Unavailable, "UNAVAILABLE".to_owned()), "{cursor}");
     }
     for bad in ["x", "1", "-", "a-b", &"9".repeat(5000)] {
         let request = access::WatchRevocationsRequest { cursor: bad.to_owned() };
@@ -609,7 +610,7 @@ async fn cursor_ahead_of_a_replica_waits_for_it() {
     revoke(&mut admin, "tenants/acme", "").await.unwrap();
     let cursor = news(&mut at_a).await.cursor;
     let at_b = b.server().service.revocations().index();
-    assert_eq!(at_b.last(), 0, "nobody has told it");
+    assert_eq!(at_b.last(), 0, "it was not notified");
     let mut admin = b.admin().await;
     let mut watcher = watch(&mut admin, &cursor).await;
     assert_eq!(next(&mut watcher).await.unwrap().cursor, cursor);
@@ -641,7 +642,7 @@ async fn slow_reader_is_dropped_with_too_slow() {
         }
     };
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "TOO_SLOW"));
-    assert!(read < many.len(), "it was not all kept for him: {read}");
+    assert!(read < many.len(), "the stream buffered everything: {read}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -682,7 +683,7 @@ async fn key_stream_announces_a_new_key_before_it_signs() {
     assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 2);
     // The old key signs for another ten minutes, and its last token expires an hour later.
     kw.advance(600 + 3600 + 1);
-    assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 1, "told by the clock");
+    assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 1, "the old key has expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]

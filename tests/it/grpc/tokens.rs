@@ -383,7 +383,7 @@ async fn failed_clients_get_identical_answers(backend: Backend) {
         secret,
         client(&other.client_id, &crm.secret),
         client(&"0".repeat(32), &crm.secret),
-        client("nobody", &crm.secret),
+        client("unknown", &crm.secret),
         client(&credential.client_id, &crm.secret[..crm.secret.len() - 1]),
         client(&credential.client_id, &format!("{}0", crm.secret)),
         client(&credential.client_id, ""),

@@ -62,7 +62,7 @@ async fn concurrent_first_uses_of_a_secret_share_one_hash(backend: Backend) {
 }
 
 /// A well-formed secret that does not exist.
-fn nobodys() -> String {
+fn unknown_secret() -> String {
     let id = CredentialId::parse(&"0".repeat(32)).unwrap();
     let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
     secret.expose().to_owned()
@@ -77,7 +77,7 @@ async fn similar_secret_is_not_taken_from_the_cache(backend: Backend) {
     other.token(&kw.grpc()).await;
     let with = |secret: String| Credential { secret, ..crm.clone() };
     let before = hashes(&kw);
-    assert_eq!(refused(&kw, &with(nobodys())).await, "INVALID_CLIENT");
+    assert_eq!(refused(&kw, &with(unknown_secret())).await, "INVALID_CLIENT");
     assert_eq!(refused(&kw, &with(other.secret.clone())).await, "INVALID_CLIENT", "another's");
     assert_eq!(hashes(&kw) - before, 2, "as everybody's");
     let cut = crm.secret[..crm.secret.len() - 1].to_owned();
@@ -216,12 +216,12 @@ impl Owned {
 }
 
 async fn every_way_to_end_a_client_applies_to_cached_ones(backend: Backend) {
-    for (what, told) in ENDS {
+    for (what, reported) in ENDS {
         let kw = backend.start().await;
         let mut owned = Owned::new(&kw).await;
         owned.warm_up(&kw).await;
         end(&mut owned, &kw, what).await;
-        assert_eq!(refused(&kw, &owned.client).await, told, "{what}");
+        assert_eq!(refused(&kw, &owned.client).await, reported, "{what}");
         // Other keys of the application still work if only one credential ended.
         let lives = what.contains("credential") || what == "rotate";
         let key = owned.admin.check(&owned.key.secret, &["a"]).await;

@@ -60,7 +60,7 @@ async fn write(store: Store, now: jiff::Timestamp, writer: u64, mut dice: Dice) 
 struct Watcher {
     cursor: String,
     /// The numbers in the order in which they arrived.
-    heard: Vec<i64>,
+    received: Vec<i64>,
     streams: u64,
 }
 
@@ -76,10 +76,10 @@ impl Watcher {
         let message = stream.message().await.unwrap().expect("it ends with a status");
         assert!(!message.snapshot || self.streams == 1, "a cursor that is good needs none");
         for revocation in &message.revocations {
-            self.heard.push(revocation.number);
+            self.received.push(revocation.number);
         }
         let (_, place) = message.cursor.rsplit_once('-').unwrap();
-        let last = self.heard.last().copied().unwrap_or_default();
+        let last = self.received.last().copied().unwrap_or_default();
         assert_eq!(place.parse(), Ok(last), "the cursor is where the watcher is");
         self.cursor = message.cursor;
     }
@@ -92,7 +92,7 @@ impl Watcher {
         dice: &mut Dice,
         all: &tokio::sync::OnceCell<i64>,
     ) -> Self {
-        while all.get().is_none_or(|all| self.heard.last().is_none_or(|last| last < all)) {
+        while all.get().is_none_or(|all| self.received.last().is_none_or(|last| last < all)) {
             let server = usize::try_from(dice.roll(servers.len() as u64)).unwrap();
             let mut stream = self.open(&mut servers[server]).await;
             let messages = 1 + dice.roll(8);
@@ -118,7 +118,7 @@ async fn watcher_misses_no_revocation_of_sixty_four_writers(backend: Backend) {
         servers.push(others[0].admin().await);
     }
     let store = store(&kw, backend).await;
-    let mut watcher = Watcher { cursor: String::new(), heard: Vec::new(), streams: 0 };
+    let mut watcher = Watcher { cursor: String::new(), received: Vec::new(), streams: 0 };
     let mut first = watcher.open(&mut servers[0]).await;
     watcher.next(&mut first).await;
     drop(first);
@@ -138,7 +138,7 @@ async fn watcher_misses_no_revocation_of_sixty_four_writers(backend: Backend) {
     let both = async { tokio::join!(written, followed) };
     let (committed, watcher) = timeout(PATIENCE, both).await.unwrap_or_else(|_| panic!("{seed}"));
     let expected: Vec<_> = (1..=committed).collect();
-    assert_eq!(watcher.heard, expected, "each once, in order, none missing, {seed}");
+    assert_eq!(watcher.received, expected, "each once, in order, none missing, {seed}");
     assert!(watcher.streams > 20, "{}", watcher.streams);
     let streams = watcher.streams;
     tell(&format!("{backend:?}: {committed} revocations over {streams} streams, {seed}"));

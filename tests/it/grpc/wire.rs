@@ -291,7 +291,7 @@ async fn errors_fit_into_client_header_limits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_method_is_unimplemented_and_other_path_not_found() {
     let kw = Backend::Sqlite.start().await;
-    for path in ["/keyward.token.v1.TokenService/Nothing", "/nobody.Nothing/Nothing"] {
+    for path in ["/keyward.token.v1.TokenService/Nothing", "/unknown.Nothing/Nothing"] {
         let status = call(&kw.grpc(), path, Vec::new(), None).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
     }

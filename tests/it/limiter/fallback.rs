@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::{MINUTE, demand, noon, one};
 use crate::harness::RedisServer;
-use crate::harness::redis::{eventually, keep, link_to, nobody};
+use crate::harness::redis::{eventually, keep, link_to, unreachable_url};
 
 async fn count_admitted(limiter: &Limiter, most: u64, attempts: usize) -> usize {
     let mut admitted = 0;
@@ -22,7 +22,7 @@ async fn count_admitted(limiter: &Limiter, most: u64, attempts: usize) -> usize 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_each_replica_counts_its_share() {
-    let limiter = Limiter::over(link_to(&nobody()), noon());
+    let limiter = Limiter::over(link_to(&unreachable_url()), noon());
     limiter.set_replicas(3);
     assert_eq!(count_admitted(&limiter, 40, 50).await, 13);
     assert_eq!(limiter.fallbacks().get(), 50);
@@ -32,7 +32,7 @@ async fn without_redis_each_replica_counts_its_share() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn share_admits_one_request_of_any_admissible_cost() {
-    let limiter = Limiter::over(link_to(&nobody()), noon());
+    let limiter = Limiter::over(link_to(&unreachable_url()), noon());
     limiter.set_replicas(5);
     assert_eq!(count_admitted(&limiter, 2, 5).await, 1);
     let batch = [demand("items", 1000, MINUTE, 900)];

@@ -51,5 +51,5 @@ async fn failed_call_fails_all_its_decisions() {
     let decisions = join_all((0..60).map(|_| limiter.take("acme", &demand))).await;
     assert_eq!(decisions.iter().filter(|decision| decision.admitted).count(), 20);
     assert_eq!(limiter.fallbacks().get(), 60);
-    assert!(redis.commands().get() <= 2, "nobody asks again for himself");
+    assert!(redis.commands().get() <= 2, "decisions are not repeated one by one");
 }

@@ -107,7 +107,7 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
         client(&crm.client_id, &other.secret),
         client(&other.client_id, &crm.secret),
         client(&"0".repeat(32), &crm.secret),
-        client("nobody", "nothing"),
+        client("unknown", "nothing"),
         client(&crm.client_id, &crm.secret[1..]),
         client(&crm.client_id, &format!("{}x", crm.secret)),
         client(&crm.client_id, &format!("{}&x", crm.secret)),

@@ -221,9 +221,9 @@ async fn the_list_shows_each_key_and_its_client(backend: Backend) {
     // time, which is recorded in the audit log.
     secret_free(&format!("{rows:?}"));
     assert_eq!(ann.reveal(&made.name).await.unwrap(), key.secret);
-    let told = ann.history(&made.name).await.unwrap();
+    let reported = ann.history(&made.name).await.unwrap();
     let anns = ("RevealCredential".to_owned(), "tenants/ipscape/users/ann".to_owned());
-    assert!(told.contains(&anns), "{told:?}");
+    assert!(reported.contains(&anns), "{reported:?}");
     // The default key is one of them.
     let (of_default, default) = ipscape.admin.add_credential(DEFAULT, Kind::ApiKey).await.unwrap();
     assert_eq!(ann.reveal(&of_default.name).await.unwrap(), default.secret);
@@ -262,14 +262,14 @@ async fn selected_keys_are_deleted_in_bulk(backend: Backend) {
     let gone = ipscape.application("gone");
     // "Click the checkbox to select the API Key for bulk deletion": each has its own result.
     let results = delete_all(&mut ann, &[ACME, &gone, &one]).await.unwrap();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         results.iter().map(|result| (result.name.as_str(), result.reason())).collect();
     let expected = [
         (ACME, ErrorReason::Unspecified),
         (gone.as_str(), ErrorReason::NotFound),
         (one.as_str(), ErrorReason::Unspecified),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(results[0].message.is_empty());
     // The selected keys do not work any more, the others do.
     for key in [&key, &first] {

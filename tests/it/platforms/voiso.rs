@@ -221,14 +221,14 @@ async fn the_scopes_have_the_names_and_domains_of_the_page(backend: Backend) {
     // Scope definitions: 21 rows with domain, scope and definition.
     let catalogue = ann.catalogue(TENANT).await;
     assert!(catalogue.iter().all(|scope| !scope.description.is_empty()));
-    let mut told: Vec<_> = catalogue
+    let mut reported: Vec<_> = catalogue
         .iter()
         .map(|scope| (scope.domain.as_str(), scope.name.rsplit('/').next().unwrap()))
         .collect();
     let mut expected = SCOPES;
-    told.sort_unstable();
+    reported.sort_unstable();
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     // "Select one or more scopes": each can be selected, and all together.
     let all = SCOPES.map(|(_, scope)| scope);
     let (_, key) = generate(&mut ann, KEY, &all).await.unwrap();

@@ -7,7 +7,7 @@ use keyward::limiter::{Demand, Limiter, Rate};
 use keyward::redis::{LinkError, SubscriptionEvent};
 use tokio::time::timeout;
 
-use super::{down, hears, hears_at_last, unfit, up, works};
+use super::{down, receives, receives_eventually, unfit, up, works};
 use crate::harness::redis::{RedisCluster, Watched, keep, link_to};
 
 fn demands() -> [Demand; 2] {
@@ -52,7 +52,7 @@ async fn new_primary_is_used_after_failover() {
     let limiter = Limiter::over(redis.clone(), Clock::system());
     assert_eq!(count_admitted(&limiter, "acme").await, 5);
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     group.replicate();
     group.primary.stop();
     down(&redis).await;
@@ -62,9 +62,9 @@ async fn new_primary_is_used_after_failover() {
     let before = limiter.fallbacks().get();
     assert_eq!(count_admitted(&limiter, "acme").await, 0);
     assert_eq!(limiter.fallbacks().get(), before);
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     redis.publish("channel", b"hint").await.unwrap();
-    hears_at_last(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
+    receives_eventually(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,16 +116,16 @@ async fn cluster_forwards_messages_between_nodes() {
     let _kept = keep(&redis);
     up(&redis).await;
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     for n in 0..20 {
         let message = format!("hint {n}");
         redis.publish("channel", message.as_bytes()).await.unwrap();
-        hears(&mut subscription, &SubscriptionEvent::Message(message.into_bytes())).await;
+        receives(&mut subscription, &SubscriptionEvent::Message(message.into_bytes())).await;
     }
     // The subscribed node stops. The cluster is incomplete then, but another node forwards
     // messages.
     cluster.nodes[0].stop();
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     down(&redis).await;
 }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::harness::RedisServer;
-use crate::harness::redis::{TlsServer, eventually, keep, link_to, nobody};
+use crate::harness::redis::{TlsServer, eventually, keep, link_to, unreachable_url};
 
 async fn up(redis: &Redis) {
     let redis = redis.clone();
@@ -43,20 +43,20 @@ async fn unfit(redis: &Redis) -> String {
     }
 }
 
-async fn hears(subscription: &mut Subscription, expected: &SubscriptionEvent) {
-    let heard = timeout(Duration::from_secs(20), subscription.next()).await.unwrap();
-    assert_eq!(heard, *expected);
+async fn receives(subscription: &mut Subscription, expected: &SubscriptionEvent) {
+    let received = timeout(Duration::from_secs(20), subscription.next()).await.unwrap();
+    assert_eq!(received, *expected);
 }
 
 /// Waits for a message, and ignores earlier ones.
-async fn hears_at_last(subscription: &mut Subscription, expected: &SubscriptionEvent) {
-    let heard = async { while subscription.next().await != *expected {} };
-    timeout(Duration::from_secs(20), heard).await.unwrap();
+async fn receives_eventually(subscription: &mut Subscription, expected: &SubscriptionEvent) {
+    let received = async { while subscription.next().await != *expected {} };
+    timeout(Duration::from_secs(20), received).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn call_without_link_fails_immediately() {
-    let redis = link_to(&nobody());
+    let redis = link_to(&unreachable_url());
     let failed = works(&redis, "key").await.unwrap_err();
     assert!(matches!(failed, Error::Unavailable(_)), "{failed:?}");
     assert!(matches!(redis.check_once().await, Err(LinkError::Away(_))));
@@ -163,9 +163,9 @@ async fn user_with_only_the_used_commands_is_enough() {
     works(&redis, "key").await.unwrap();
     let channel = redis.key("test", "channel");
     let mut subscription = redis.subscribe(channel.clone());
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     redis.publish(&channel, b"hint").await.unwrap();
-    hears(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
     let elsewhere = redis.publish("elsewhere", b"hint").await.unwrap_err();
     assert!(matches!(elsewhere, Error::Unavailable(_)), "{elsewhere:?}");
     assert!(redis.is_up());
@@ -179,9 +179,9 @@ async fn wrong_password_error_does_not_contain_it() {
     link_to(&url(":right@")).check_once().await.unwrap();
     for login in [":wrong-hush@", "kim:wrong-hush@"] {
         let redis = link_to(&url(login));
-        let told = unfit(&redis).await;
+        let reported = unfit(&redis).await;
         let failed = works(&redis, "key").await.unwrap_err();
-        let shown = format!("{told} {redis:?} {failed:?} {failed}");
+        let shown = format!("{reported} {redis:?} {failed:?} {failed}");
         assert!(!shown.contains("hush"), "{shown}");
     }
     unfit(&link_to(&url(""))).await;
@@ -236,19 +236,19 @@ async fn subscription_resumes_after_a_restart() {
     let _kept = keep(&redis);
     let mut subscription = redis.subscribe("channel");
     let mut other = redis.subscribe("other");
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
-    hears(&mut other, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut other, &SubscriptionEvent::Subscribed).await;
     redis.publish("channel", b"1").await.unwrap();
-    hears(&mut subscription, &SubscriptionEvent::Message(b"1".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"1".to_vec())).await;
     server.stop();
     server.start_again();
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
-    hears(&mut other, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut other, &SubscriptionEvent::Subscribed).await;
     // The link may not have noticed yet.
     while redis.publish("channel", b"2").await.is_err() {
         up(&redis).await;
     }
-    hears(&mut subscription, &SubscriptionEvent::Message(b"2".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"2".to_vec())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,7 +265,7 @@ async fn subscription_abandons_a_hanging_server() {
         let subscribed = "*3\r\n$9\r\nsubscribe\r\n$7\r\nchannel\r\n:1\r\n";
         connection.write_all(subscribed.as_bytes()).await.unwrap();
         connections.push(connection);
-        hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+        receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     }
 }
 
@@ -274,7 +274,7 @@ async fn dropped_subscription_is_closed() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     assert_eq!(server.cli(&["pubsub", "channels"]), "channel");
     drop(subscription);
     eventually(move || server.cli(&["pubsub", "channels"]).is_empty()).await;
@@ -287,9 +287,9 @@ async fn tls_server_needs_a_trusted_certificate() {
     trusted.check_once().await.unwrap();
     works(&trusted, "key").await.unwrap();
     let mut subscription = trusted.subscribe("channel");
-    hears(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     trusted.publish("channel", b"hint").await.unwrap();
-    hears(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
 
     let trouble = link_to(&tls.url()).check_once().await.unwrap_err();
     assert!(trouble.to_string().contains("certificate"), "{trouble}");

@@ -124,7 +124,7 @@ async fn hanging_database_is_not_waited_for() {
     unknown(&mut scene, 1).await;
     let began = now();
     scene.try_revoke(0).await.unwrap_err();
-    tell("an attempt to revoke hears so after", began.elapsed());
+    tell("a revocation was refused after", began.elapsed());
     assert_away(&scene).await;
     postgres.resume();
     tell("when it answers again, all is well after", scene.recovered().await);
@@ -152,13 +152,13 @@ async fn isolated_replica_gets_revocations_from_redis() {
         let token = scene.try_revoke(0).await.unwrap();
         let acknowledged = now();
         let live = scene.replicas[1].server().service.revocations();
-        let heard = async {
+        let received = async {
             while !live.revokes(&claims(&token).revocation_keys()).await.unwrap() {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        timeout(BOUND, heard).await.expect("it hears of it within the bound");
-        tell("cut off, heard by Redis after", acknowledged.elapsed());
+        timeout(BOUND, received).await.expect("it receives the revocation within the bound");
+        tell("isolated, received through Redis after", acknowledged.elapsed());
         assert!(live.staleness() <= BOUND, "it is kept fresh: {:?}", live.staleness());
         sleep(Duration::from_millis(700)).await;
     }
@@ -174,12 +174,14 @@ async fn isolated_replica_gets_revocations_from_redis() {
     // It is empty after the restart. A replica with a database connection writes the list again.
     redis.start_again();
     let live = scene.replicas[1].server().service.revocations();
-    let told = async {
+    let reported = async {
         while live.revokes(&claims(&token).revocation_keys()).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), told).await.expect("it hears by Redis again");
+    timeout(Duration::from_secs(20), reported)
+        .await
+        .expect("it receives revocations through Redis again");
     assert_eq!(live.index().last(), assert_no_gap(&database).await);
     proxy.mend().await;
     tell("mended, all is well after", scene.recovered().await);

@@ -107,7 +107,7 @@ async fn restarted_empty_redis_is_used_again() {
     scene.redis_is(false).await;
     assert_shares(&mut scene).await;
     for replica in &scene.replicas {
-        assert_eq!(replica.ops("/readyz").await, 200, "nobody needs Redis to answer");
+        assert_eq!(replica.ops("/readyz").await, 200, "answers do not need Redis");
         let staleness: f64 = replica.metric("keyward_revocations_staleness_seconds").await;
         assert!(staleness < 2.0, "{staleness}");
     }

@@ -45,7 +45,7 @@ async fn new_token_is_accepted_on_other_replicas_immediately() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ended_client_is_refused_on_other_replicas_in_time() {
-    for (what, told) in ENDS {
+    for (what, reported) in ENDS {
         let [a, c] = Keyward::replicas(None, &[]).await;
         let mut owned = Owned::new(&a).await;
         owned.warm_up(&c).await;
@@ -58,7 +58,7 @@ async fn ended_client_is_refused_on_other_replicas_in_time() {
             }
         };
         let refused = timeout(BOUND, refused).await.expect("the bound is never passed");
-        assert_eq!(refused, told, "{what}");
+        assert_eq!(refused, reported, "{what}");
     }
 }
 

@@ -17,7 +17,7 @@ const ROUNDS: usize = 1000;
 const PATIENT: [(&str, &str); 2] = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
 
 /// The database is not polled, so that changes only arrive through Redis.
-const ASKED_BY_NOBODY: [(&str, &str); 4] = [
+const NO_POLLING: [(&str, &str); 4] = [
     PATIENT[0],
     PATIENT[1],
     ("revocations.poll_interval", "1h"),
@@ -95,8 +95,7 @@ fn tell(what: &str, lags: &[Duration]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_reaches_replicas_immediately_with_redis() {
     let redis = RedisServer::start();
-    let lags =
-        Box::pin(rounds(Some(&redis), &ASKED_BY_NOBODY, 4, Duration::from_micros(500))).await;
+    let lags = Box::pin(rounds(Some(&redis), &NO_POLLING, 4, Duration::from_micros(500))).await;
     tell("with Redis", &lags);
 }
 

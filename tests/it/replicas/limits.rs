@@ -142,12 +142,12 @@ async fn wrong_secrets_are_counted_over_all_replicas() {
     let wrong = admin.credential(CRM, Kind::ClientSecret).await.1.secret;
     let wrong = Credential { secret: wrong, ..crm.clone() };
     for (guess, at) in (0..2 * BUDGET).zip(replicas.iter().cycle()) {
-        let told = reason(&wrong.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
+        let reported = reason(&wrong.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
         let expected = if guess < BUDGET { "INVALID_CLIENT" } else { "RATE_LIMITED" };
-        assert_eq!(told, expected, "guess {guess}");
+        assert_eq!(reported, expected, "guess {guess}");
     }
     for at in &replicas {
-        let told = reason(&crm.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
-        assert_eq!(told, "RATE_LIMITED", "the right one too, from here");
+        let reported = reason(&crm.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
+        assert_eq!(reported, "RATE_LIMITED", "also the right secret, from this source");
     }
 }

@@ -323,14 +323,14 @@ impl Tally {
 
     #[expect(clippy::print_stdout, reason = "the figures are what is asked")]
     fn tell(&self) {
-        let mut told = format!(
+        let mut reported = format!(
             "{} calls and {} revocations answered, {} could not be now, slowest {:?}",
             self.answers, self.revocations, self.unknown, self.slowest
         );
         for (what, count) in &self.wrong {
-            write!(told, "; {what}: {count}").unwrap();
+            write!(reported, "; {what}: {count}").unwrap();
         }
-        println!("{told}");
+        println!("{reported}");
     }
 }
 

@@ -114,7 +114,9 @@ async fn until(what: &str, mut there: impl FnMut() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}: it did not come true"));
+    timeout(PATIENCE, came)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: the condition was not met in time"));
 }
 
 /// Two replicas with a database and a copy of it, from before a token was revoked at each replica
@@ -340,8 +342,8 @@ async fn list_with_other_rows_or_another_database_is_refused() {
         scene.replicas[0].sql(meddle, None).await.unwrap();
         unknown(&mut scene, 0).await;
         let live = scene.replicas[0].server().service.revocations();
-        let told = live.trouble().unwrap();
-        assert!(told.contains(why), "{told}");
+        let reported = live.trouble().unwrap();
+        assert!(reported.contains(why), "{reported}");
         scene.assert_refused_or_unknown().await;
     }
 }

@@ -79,7 +79,7 @@ async fn documented_redis_rights_are_enough() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, refused).await.expect("it is heard through Redis");
+        timeout(PATIENCE, refused).await.expect("it arrives through Redis");
         let rows = || redis.cli(&["zcard", ROWS]);
         assert!(wait_until(|| rows() == round.to_string()), "{}", rows());
         assert_eq!(redis.cli(&["hget", MARKER, "last"]), round.to_string());
@@ -121,16 +121,16 @@ async fn missing_redis_right_is_named_at_the_start() {
     for right in all.iter().filter_map(|rule| rule.strip_prefix('+')) {
         set_user(&redis, &[&format!("-{right}")]);
         redis.cli(&["script", "flush"]);
-        let told = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
-        assert!(told.starts_with("the Redis of redis.url cannot be used"), "{told}");
-        assert!(told.to_lowercase().contains(right), "{right}: {told}");
+        let reported = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
+        assert!(reported.starts_with("the Redis of redis.url cannot be used"), "{reported}");
+        assert!(reported.to_lowercase().contains(right), "{right}: {reported}");
         set_user(&redis, &[&format!("+{right}")]);
     }
     for (rule, lacking) in [("resetkeys", "access"), ("resetchannels", "publish")] {
         set_user(&redis, &all);
         set_user(&redis, &[rule]);
-        let told = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
-        assert!(told.contains(lacking), "{rule}: {told}");
+        let reported = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
+        assert!(reported.contains(lacking), "{rule}: {reported}");
     }
     let others = redis.cli(&["--scan", "--pattern", "keyward:rights:*"]);
     assert_eq!(others, "", "what was tried leaves nothing behind");

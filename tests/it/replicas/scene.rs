@@ -245,12 +245,12 @@ impl Scene {
         let count = self.replicas.len();
         for replica in &self.replicas {
             let limiter = replica.server().service.limiter();
-            let told = async {
+            let reported = async {
                 while limiter.replicas() != count {
                     sleep(Duration::from_millis(20)).await;
                 }
             };
-            timeout(RECOVERY, told).await.expect("they hear of each other");
+            timeout(RECOVERY, reported).await.expect("the replicas know each other");
         }
     }
 

@@ -204,7 +204,7 @@ async fn migration_keeps_the_last_use(backend: Backend) {
 
     let mut session = migrated(&database).await.read().await.unwrap();
     let found = first_page(&mut session, "", ApplicationKey::LastUseTime, 3).await;
-    let told = |one: &Application| {
+    let reported = |one: &Application| {
         let last_use = one.last_use.clone().map(|last| (last.at.as_second(), last.address));
         (one.name.application.to_string(), last_use)
     };
@@ -213,7 +213,7 @@ async fn migration_keeps_the_last_use(backend: Backend) {
         ("a".to_owned(), Some((3, Some("192.0.2.1".to_owned())))),
         ("c".to_owned(), Some((5, None))),
     ];
-    assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(found.iter().map(reported).collect::<Vec<_>>(), expected);
 }
 
 async fn migration_keeps_who_disabled_a_resource(backend: Backend) {

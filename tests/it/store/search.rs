@@ -269,7 +269,7 @@ async fn search_reflects_renames_and_deletions(backend: Backend) {
     assert!(tx.insert_application(&gone, None).await.unwrap());
     tx.commit().await.unwrap();
     let found = listed(&mut session, "acme", &searched("first"), 2).await;
-    assert_eq!(ids(&found), ["gone"], "a tenant of the same name begins anew");
+    assert_eq!(ids(&found), ["gone"], "a tenant with the same name has none of them");
 }
 
 async fn common_text_is_found_after_many_other_names(backend: Backend) {

@@ -41,8 +41,8 @@ async fn last_uses(store: &Store, credential: &Credential) -> [Option<(i64, Opti
     let read = session.find_credential(&credential.name).await.unwrap().unwrap();
     let application = &credential.name.application;
     let application = session.find_application(application).await.unwrap().unwrap();
-    let told = |last: LastUse| (last.at.as_second() - now().as_second(), last.address);
-    [read.last_use.map(told), application.last_use.map(told)]
+    let reported = |last: LastUse| (last.at.as_second() - now().as_second(), last.address);
+    [read.last_use.map(reported), application.last_use.map(reported)]
 }
 
 async fn all_uses_of_a_batch_are_written(backend: Backend) {
@@ -79,23 +79,32 @@ async fn last_use_only_moves_forward(backend: Backend) {
     assert!(tx.insert_credential(&one, None).await.unwrap());
     assert!(tx.insert_credential(&other, None).await.unwrap());
     tx.commit().await.unwrap();
-    let told = |second, address: &str| Some((second, Some(address.to_owned())));
+    let reported = |second, address: &str| Some((second, Some(address.to_owned())));
 
     // The later of two uses wins, in either order.
     for (first, second) in [((10, "10.0.0.1"), (5, "10.0.0.2")), ((11, "10.0.0.3"), (12, "::1"))] {
         let uses = [used(&one, first.0, Some(first.1)), used(&other, second.0, Some(second.1))];
         write(&fresh.store, &uses).await;
         let later = first.max(second);
-        let application = told(later.0, later.1);
-        let one_told = [told(first.0, first.1), application.clone()];
-        assert_eq!(last_uses(&fresh.store, &one).await, one_told);
-        assert_eq!(last_uses(&fresh.store, &other).await, [told(second.0, second.1), application]);
+        let application = reported(later.0, later.1);
+        let first_uses = [reported(first.0, first.1), application.clone()];
+        assert_eq!(last_uses(&fresh.store, &one).await, first_uses);
+        assert_eq!(
+            last_uses(&fresh.store, &other).await,
+            [reported(second.0, second.1), application]
+        );
     }
     write(&fresh.store, &[used(&one, 3, Some("10.9.9.9"))]).await;
-    assert_eq!(last_uses(&fresh.store, &one).await, [told(11, "10.0.0.3"), told(12, "::1")]);
+    assert_eq!(
+        last_uses(&fresh.store, &one).await,
+        [reported(11, "10.0.0.3"), reported(12, "::1")]
+    );
     // Without an address, the last known one stays.
     write(&fresh.store, &[used(&one, 20, None)]).await;
-    assert_eq!(last_uses(&fresh.store, &one).await, [told(20, "10.0.0.3"), told(20, "::1")]);
+    assert_eq!(
+        last_uses(&fresh.store, &one).await,
+        [reported(20, "10.0.0.3"), reported(20, "::1")]
+    );
 }
 
 async fn counts_add_up_and_skip_deleted_applications(backend: Backend) {

@@ -20,15 +20,15 @@ use super::{ACME, gateway, is_lost, refused, revoke, settings, until};
 use crate::harness::{Backend, Credential, Keyward, Proxy, bearer, connect, reason};
 
 /// A service that returns the token's application.
-struct Somebody;
+struct EchoService;
 
 #[tonic::async_trait]
-impl KeyService for Somebody {
+impl KeyService for EchoService {
     async fn get_jwks(
         &self,
         request: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
-        let token = request.extensions().get::<Verified>().expect("whoever comes in has one");
+        let token = request.extensions().get::<Verified>().expect("admitted requests have one");
         Ok(Response::new(GetJwksResponse { jwks: token.tenant().to_owned(), max_age: None }))
     }
 
@@ -49,7 +49,7 @@ async fn whose(Extension(token): Extension<Verified>) -> String {
 /// Serves behind a verifier: gRPC and HTTP, both requiring `a`, and HTTP `/b`, which also requires
 /// `b`.
 async fn serve(verifier: &Verifier) -> String {
-    let grpc = KeyServiceServer::with_interceptor(Somebody, verifier.interceptor(&["a"]));
+    let grpc = KeyServiceServer::with_interceptor(EchoService, verifier.interceptor(&["a"]));
     let router = Router::new()
         .route("/any", get(whose).layer(verifier.layer(&[])))
         .route("/a", get(whose).layer(verifier.layer(&["a"])))
@@ -122,8 +122,8 @@ async fn interceptor_requires_a_valid_token_with_scopes() {
     let good = guarded.token(&["a"]).await;
     assert_eq!(guarded.call(&good).await.unwrap(), "acme");
 
-    let mut nobody = KeyServiceClient::new(connect(&guarded.url).await);
-    let without = nobody.get_jwks(GetJwksRequest {}).await.unwrap_err();
+    let mut anonymous = KeyServiceClient::new(connect(&guarded.url).await);
+    let without = anonymous.get_jwks(GetJwksRequest {}).await.unwrap_err();
     let key = format!("kwk_{}", "0".repeat(40));
     for status in [
         without,
@@ -131,19 +131,19 @@ async fn interceptor_requires_a_valid_token_with_scopes() {
         guarded.call(&good[..good.len() - 9]).await.unwrap_err(),
         guarded.call(&key).await.unwrap_err(),
     ] {
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()), "{status}");
+        let reported = (status.code(), reason(&status));
+        assert_eq!(reported, (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()), "{status}");
     }
     let status = guarded.call(&guarded.token(&["b"]).await).await.unwrap_err();
-    let told = (status.code(), reason(&status));
-    assert_eq!(told, (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+    let reported = (status.code(), reason(&status));
+    assert_eq!(reported, (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
     assert_eq!(status.get_details_error_info().unwrap().metadata["scope"], "a");
 
     guarded.proxy.cut().await;
     until("it is lost", || is_lost(&guarded.verifier, &good)).await;
     let status = guarded.call(&good).await.unwrap_err();
-    let told = (status.code(), reason(&status));
-    assert_eq!(told, (Code::Unavailable, "UNAVAILABLE".to_owned()));
+    let reported = (status.code(), reason(&status));
+    assert_eq!(reported, (Code::Unavailable, "UNAVAILABLE".to_owned()));
     let wait = status.get_details_retry_info().unwrap().retry_delay;
     assert_eq!(wait, Some(Duration::from_secs(1)));
     assert_eq!(guarded.call("nonsense").await.unwrap_err().code(), Code::Unauthenticated);

@@ -142,7 +142,7 @@ async fn reconnecting_verifier_resumes_at_its_cursor() {
     clock.set_ahead(Duration::from_hours(2));
     wired.proxy.mend().await;
     taken(&verifier, &good).await;
-    assert_eq!(verifier.revocations(), 2, "what was known and what came");
+    assert_eq!(verifier.revocations(), 2, "known and new ones");
     clock.set_back(Duration::from_hours(2));
     assert_eq!(verifier.verify(&old), Err(Refusal::Revoked));
 }

@@ -60,7 +60,9 @@ async fn until(what: &str, mut there: impl FnMut() -> bool) {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}: it did not come true"));
+    timeout(PATIENCE, came)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: the condition was not met in time"));
 }
 
 /// Waits until a token is refused for a reason. Returns how long that took.

@@ -150,7 +150,7 @@ async fn unsafe_settings_are_refused() {
         ("server", Settings { server: "not a url".into(), ..good() }),
     ] {
         match Verifier::start(bad).unwrap_err() {
-            StartError::Setting { setting: told, .. } => assert_eq!(told, setting),
+            StartError::Setting { setting: reported, .. } => assert_eq!(reported, setting),
             other => panic!("{setting}: {other}"),
         }
     }
@@ -171,16 +171,16 @@ async fn connect_fails_on_refusal_or_after_its_timeout() {
         assert!(matches!(refused, StartError::Refused(_)), "{refused}");
         assert!(refused.to_string().contains(words), "{refused}");
     }
-    let nobody = Settings {
+    let anonymous = Settings {
         ready_within: Duration::from_millis(200),
         ..settings(&kw, "http://127.0.0.1:1", &gateway)
     };
-    let away = Verifier::connect(nobody.clone()).await.unwrap_err();
+    let away = Verifier::connect(anonymous.clone()).await.unwrap_err();
     assert!(matches!(away, StartError::NotReady { .. }), "{away}");
     assert!(away.to_string().contains("refused"), "it says what is wrong: {away}");
 
     let token = crm.token(&kw.grpc()).await;
-    let early = Verifier::start(nobody).unwrap();
+    let early = Verifier::start(anonymous).unwrap();
     assert_eq!(early.verify(&token), Err(Refusal::NotReady));
     assert_eq!(early.lag(), Duration::MAX);
 }

@@ -82,9 +82,9 @@ impl Watched {
             let replicas = self.sentinel.cli(&["sentinel", "replicas", "main"]);
             let seen = self.is_named(self.primary.port)
                 && replicas.contains(&self.replica.port.to_string());
-            let told = self.replica.try_cli(&["info", "replication"]).unwrap_or_default();
-            let synced = told.contains(&format!("master_port:{}", self.primary.port))
-                && told.contains("master_link_status:up");
+            let reported = self.replica.try_cli(&["info", "replication"]).unwrap_or_default();
+            let synced = reported.contains(&format!("master_port:{}", self.primary.port))
+                && reported.contains("master_link_status:up");
             seen && synced && !replicas.contains("s_down") && !replicas.contains("disconnected")
         });
         assert!(agreed, "the sentinel does not find the replica:\n{}", self.sentinel.log());
@@ -106,9 +106,9 @@ impl Watched {
     /// Requests a failover from the sentinel. The old primary keeps running and becomes a replica.
     pub(crate) fn switch_over(&mut self) {
         let taken = wait_until(|| {
-            let told = self.sentinel.cli(&["sentinel", "master", "main"]);
+            let reported = self.sentinel.cli(&["sentinel", "master", "main"]);
             let named = self.is_named(self.replica.port);
-            if !named && !told.contains("failover_in_progress") {
+            if !named && !reported.contains("failover_in_progress") {
                 // The sentinel refuses while the replica is not in sync, or aborts the failover.
                 self.sentinel.try_cli(&["sentinel", "failover", "main"]);
             }

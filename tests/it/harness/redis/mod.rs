@@ -162,7 +162,7 @@ pub(crate) fn keep(redis: &Redis) -> DropGuard {
 }
 
 /// The URL of a server that does not exist.
-pub(crate) fn nobody() -> String {
+pub(crate) fn unreachable_url() -> String {
     format!("redis://127.0.0.1:{}", free_port())
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn wait_until(mut there: impl FnMut() -> bool) -> bool {
 /// Like [`wait_until`], for conditions that need the runtime.
 pub(crate) async fn eventually(there: impl FnMut() -> bool + Send + 'static) {
     let came = tokio::task::spawn_blocking(|| wait_until(there)).await.unwrap();
-    assert!(came, "it did not come true");
+    assert!(came, "the condition was not met in time");
 }
 
 fn cli(port: u16, arguments: &[&str]) -> Option<String> {
@@ -192,8 +192,8 @@ fn cli(port: u16, arguments: &[&str]) -> Option<String> {
         .stdin(Stdio::null())
         .output()
         .expect("redis-cli of the package redis-tools runs");
-    let told = || String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then(told)
+    let reported = || String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then(reported)
 }
 
 /// The program, which is killed when the thread that starts it ends.
