@@ -430,7 +430,7 @@ async fn malformed_name_error_shows_its_form(backend: Backend) {
         let request = pb::GetApplicationRequest { name: name.to_owned() };
         let status = admin.applications.get_application(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELD", "{name}");
-        let shape = "name must be like tenants/{tenant}/applications/{application}";
+        let shape = "name must have the form tenants/{tenant}/applications/{application}";
         assert_eq!(status.message(), shape, "{name}");
     }
 }

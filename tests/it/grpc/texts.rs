@@ -39,8 +39,8 @@ async fn invisible_character_in_text_is_named(backend: Backend) {
     let mut admin = kw.admin().await;
     admin.acme().await;
     for (text, fault) in [
-        ("gnp\u{202e}exe.crm", "must not contain U+202E, which changes the direction of text"),
-        ("ad\u{200b}min", "must not contain U+200B, which cannot be seen"),
+        ("gnp\u{202e}exe.crm", "must not contain U+202E, which changes the text direction"),
+        ("ad\u{200b}min", "must not contain the invisible character U+200B"),
         ("a\u{2028}b", "must not contain the control character U+2028"),
         ("a\nb", "must be a single line"),
         ("\u{7}", "must not contain the control character U+0007"),

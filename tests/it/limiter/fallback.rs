@@ -178,9 +178,9 @@ async fn fallback_is_logged_once() {
         count_admitted(&limiter, 1000, 20).await;
         server.stop();
         count_admitted(&limiter, 1000, 20).await;
-        assert_eq!(lines.with("counted by each replica for itself"), n);
+        assert_eq!(lines.with("each replica counts its share"), n);
         assert_eq!(lines.with("counted in Redis again"), n - 1);
-        assert_eq!(lines.with("Redis is lost"), n);
+        assert_eq!(lines.with("lost the connection to Redis"), n);
         // Long enough for several failed attempts.
         tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.ok();
         assert_eq!(lines.with("Redis cannot be used"), n);
