@@ -22,7 +22,7 @@ pub(super) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One that is never refused.
+/// A limit that is never reached.
 fn demand(number: u32) -> Demand {
     Demand {
         key: format!("tenants/acme/applications/crm-{number}"),

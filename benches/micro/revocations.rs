@@ -1,4 +1,4 @@
-//! Looking a token up in the list of revocations, in which it is not.
+//! Looking up a token that is not in the revocation list.
 
 use std::hint::black_box;
 
@@ -26,7 +26,7 @@ pub(super) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Half of them are of tokens, the others of applications.
+/// Half of the entries are for tokens, the others for applications.
 fn revocation(number: i64) -> Revocation {
     let epoch = number % 2;
     let subject = if epoch == 0 {

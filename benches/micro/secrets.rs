@@ -1,5 +1,5 @@
-//! Whether a string has the form of a secret, checksum and all; and whether it was found right
-//! before, among a hundred thousand that were, beside the tag that this takes.
+//! Whether a string has the form of a secret, with its checksum; and whether it is among a hundred
+//! thousand verified secrets, compared with computing its tag.
 
 use std::hint::black_box;
 

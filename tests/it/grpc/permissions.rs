@@ -509,7 +509,11 @@ async fn manager_must_name_an_enabled_user(backend: Backend) {
     let mut malformed = console.acting_for("sam");
     let status = malformed.applications.list_applications(request()).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
-    assert!(status.message().starts_with("keyward-user must have the form"), "{}", status.message());
+    assert!(
+        status.message().starts_with("keyward-user must have the form"),
+        "{}",
+        status.message()
+    );
 
     let mut acting = console.acting_for(&sam);
     acting.applications.list_applications(request()).await.unwrap();

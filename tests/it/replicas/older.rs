@@ -330,8 +330,8 @@ async fn list_with_other_rows_or_another_database_is_refused() {
           from revocations where number = 3; commit";
     const OTHER_DATABASE: &str = "update revocation_feed set id = 'another'";
     for (meddle, why) in [
-        (OTHER_ROW, "other revocations than were known"),
-        (HOLE, "other revocations than were known"),
+        (OTHER_ROW, "other revocations than are known"),
+        (HOLE, "other revocations than are known"),
         (OTHER_DATABASE, "another database"),
     ] {
         let replicas: [Keyward; 1] = Keyward::replicas(None, &SETTINGS).await;
