@@ -139,11 +139,11 @@ impl Probe {
         if uri.scheme_str() != Some("http") || is_away(error) {
             return None;
         }
-        self.0.get_or_init(|| speaks_otherwise(uri)).await.clone()
+        self.0.get_or_init(|| detect_other_protocol(uri)).await.clone()
     }
 }
 
-async fn speaks_otherwise(uri: &Uri) -> Option<String> {
+async fn detect_other_protocol(uri: &Uri) -> Option<String> {
     let first = timeout(PROBE_TIMEOUT, first_bytes(uri)).await.ok()?.ok()?;
     match first[..] {
         // A TLS record: an alert or a handshake message (RFC 8446, section 5.1).

@@ -74,17 +74,17 @@ impl Network {
         if bits > most {
             return Err(wrong());
         }
-        Ok(Self { address: wide(address), bits: bits + more })
+        Ok(Self { address: to_ipv6(address), bits: bits + more })
     }
 
     fn has(self, address: IpAddr) -> bool {
-        let differ = self.address.to_bits() ^ wide(address).to_bits();
+        let differ = self.address.to_bits() ^ to_ipv6(address).to_bits();
         differ.leading_zeros() >= u32::from(self.bits)
     }
 }
 
 /// The address as IPv6, because an IPv4 address can appear in either form.
-fn wide(address: IpAddr) -> Ipv6Addr {
+fn to_ipv6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,

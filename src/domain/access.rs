@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_some_and_one_of_others() {
+    fn missing_scopes_of_all_of_and_any_of() {
         let scopes = |text: &str| ScopeSet::parse(text).unwrap();
         for (all_of, any_of, granted, missing) in [
             ("", "", "", ""),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_number_of_items_binds_unless_it_is_only_observed() {
+    fn smallest_enforced_item_limit_applies() {
         let of = |items: i64, observe_only| LimitsOf {
             level: LimitLevel::Tenant,
             name: String::new(),

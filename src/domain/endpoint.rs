@@ -274,14 +274,14 @@ impl Endpoints {
     }
 }
 
-fn without_end(segment: &str) -> &str {
+fn without_trailing_dots(segment: &str) -> &str {
     segment.trim().trim_end_matches(|c: char| c == '.' || c.is_whitespace())
 }
 
 /// A segment without the differences that some backends ignore: case, Unicode form, and trailing
 /// dots and spaces.
 fn folded(segment: &str) -> Cow<'_, str> {
-    let trimmed = without_end(segment);
+    let trimmed = without_trailing_dots(segment);
     let plain = |b: u8| b.is_ascii() && !b.is_ascii_uppercase();
     if trimmed.bytes().all(plain) {
         return Cow::Borrowed(trimmed);
@@ -291,7 +291,7 @@ fn folded(segment: &str) -> Cow<'_, str> {
     }
     // Some letters have equal upper case and different lower case.
     let folded = fold(&trimmed.to_uppercase());
-    Cow::Owned(without_end(&folded).to_owned())
+    Cow::Owned(without_trailing_dots(&folded).to_owned())
 }
 
 #[cfg(test)]

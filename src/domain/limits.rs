@@ -92,13 +92,13 @@ impl Limits {
     }
 
     /// Whether the limits are enforced and limit anything.
-    pub fn binds(&self) -> bool {
+    pub fn is_enforced(&self) -> bool {
         !self.observe_only && !self.is_empty()
     }
 
     /// Whether these limits are enforced and at least as strict as `bound`.
     pub fn are_within(&self, bound: &Self) -> bool {
-        if !bound.binds() {
+        if !bound.is_enforced() {
             return true;
         }
         let rate = |own: Option<Rate>, bound: Option<Rate>| {
@@ -116,7 +116,7 @@ impl Limits {
     /// because they explicitly mean "unlimited".
     #[must_use]
     pub fn completed_by(self, others: Option<Self>) -> Self {
-        match others.filter(Self::binds) {
+        match others.filter(Self::is_enforced) {
             Some(others) if !self.is_empty() => Self {
                 requests: self.requests.or(others.requests),
                 tokens: self.tokens.or(others.tokens),
@@ -131,15 +131,15 @@ impl Limits {
     /// removed. The result has several elements if there are rates with different windows that do
     /// not imply each other.
     pub fn bounded_by(self, bounds: &[Self]) -> Vec<Self> {
-        let bounds: Vec<_> = bounds.iter().copied().filter(Self::binds).collect();
+        let bounds: Vec<_> = bounds.iter().copied().filter(Self::is_enforced).collect();
         if bounds.is_empty() {
             return vec![self];
         }
         // Limits that are only observed do not restrict enforced ones.
         let own = Some(self).filter(|own| !own.observe_only);
         let all: Vec<_> = own.into_iter().chain(bounds).collect();
-        let requests = narrowest(all.iter().filter_map(|limits| limits.requests));
-        let tokens = narrowest(all.iter().filter_map(|limits| limits.tokens));
+        let requests = without_implied(all.iter().filter_map(|limits| limits.requests));
+        let tokens = without_implied(all.iter().filter_map(|limits| limits.tokens));
         let items_per_request = all.iter().filter_map(|limits| limits.items_per_request).min();
         let count = requests.len().max(tokens.len()).max(1);
         let each = (0..count).map(|n| Self {
@@ -204,7 +204,7 @@ impl fmt::Display for Limits {
 }
 
 /// The rates without those that another one implies.
-fn narrowest(rates: impl Iterator<Item = Rate>) -> Vec<Rate> {
+fn without_implied(rates: impl Iterator<Item = Rate>) -> Vec<Rate> {
     let mut kept: Vec<Rate> = Vec::new();
     for rate in rates {
         if !kept.iter().any(|other| other.is_within(rate)) {

@@ -21,7 +21,7 @@ fn slug(value: &str) -> Result<String, Fault> {
 /// An id from an identity provider: `auth0|5f7c`, `CN=Sam Smith,O=Acme`. It is the last segment of
 /// resource names and is sent in metadata, which is ASCII. Callers percent-encode other characters.
 /// The encoded form is the id: Keyward does not decode it, so that one id has one spelling.
-fn foreign(value: &str) -> Result<String, Fault> {
+fn external_id(value: &str) -> Result<String, Fault> {
     // The maximum length of `sub` in OpenID Connect.
     const MAX_LENGTH: usize = 255;
     // Reserved in resource names (AIP-159) and in paths.
@@ -72,7 +72,7 @@ id!(
 );
 id!(
     /// A user id, unique within its tenant. The platform chooses it.
-    UserId, foreign
+    UserId, external_id
 );
 id!(
     /// A role id, unique within its tenant.

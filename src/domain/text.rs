@@ -91,7 +91,7 @@ fn check_character(
         '\r' if lines == Lines::Many && behind == Some('\n') => Ok(()),
         '\n' | '\r' if lines == Lines::One => Err(Fault::new("must be a single line")),
         c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => Err(control(c)),
-        c if turns_direction(c) => Err(Fault::new(format!(
+        c if changes_direction(c) => Err(Fault::new(format!(
             "must not contain {}, which changes the text direction",
             code(c)
         ))),
@@ -117,7 +117,7 @@ fn control(c: char) -> Fault {
 
 /// Marks, embeddings, overrides and isolates (UAX #9), which make a text appear in another order.
 /// Letters of right-to-left scripts have their direction without them.
-fn turns_direction(c: char) -> bool {
+fn changes_direction(c: char) -> bool {
     matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

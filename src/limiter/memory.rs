@@ -24,12 +24,12 @@ pub(super) struct Memory {
 
 #[derive(Debug)]
 struct Shard {
-    windows: HashMap<String, Kept>,
+    windows: HashMap<String, StoredWindow>,
     most: usize,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredWindow {
     window: Window,
     rate: WindowRate,
     /// Whether counts were added since the window was last saved.
@@ -58,7 +58,7 @@ impl Memory {
         let mut shard = self.shard(tenant);
         for (name, _, rate, _) in &each {
             if let Some(kept) = shard.windows.get_mut(name) {
-                kept.window.notice(now, *rate);
+                kept.window.adjust_to_clock(now, *rate);
             }
         }
         let mut admitted = true;
@@ -67,7 +67,7 @@ impl Memory {
         for (name, demand, rate, cost) in &each {
             let before = pending.iter().filter(|(other, _)| other == name).map(|(_, cost)| cost);
             let before = before.sum();
-            let fits = shard.look(name, |window| window.fits(now, *rate, *cost, before));
+            let fits = shard.read(name, |window| window.fits(now, *rate, *cost, before));
             exceeded.push(!fits);
             if fits || demand.observe_only {
                 pending.push((name, *cost));
@@ -82,7 +82,7 @@ impl Memory {
             }
         }
         let counts = each.iter().zip(exceeded).map(|((name, _, rate, cost), exceeded)| {
-            shard.look(name, |window| DemandCount {
+            shard.read(name, |window| DemandCount {
                 used: window.used(now, *rate),
                 exceeded,
                 wait: if exceeded {
@@ -132,7 +132,7 @@ impl Memory {
                 let mut shard = self.shard(tenant);
                 if shard.windows.len() < shard.most {
                     let (window, rate) = Window::restored(saved);
-                    let kept = Kept { window, rate, unsaved: false };
+                    let kept = StoredWindow { window, rate, unsaved: false };
                     shard.windows.entry(name).or_insert(kept);
                 }
             }
@@ -178,10 +178,10 @@ fn tenant_and_key(name: &str) -> Option<(&str, &str)> {
 
 impl Shard {
     /// Reads a window, or an empty one if it does not exist.
-    fn look<T>(&self, name: &str, look: impl FnOnce(&Window) -> T) -> T {
+    fn read<T>(&self, name: &str, read: impl FnOnce(&Window) -> T) -> T {
         match self.windows.get(name) {
-            Some(kept) => look(&kept.window),
-            None => look(&Window::default()),
+            Some(kept) => read(&kept.window),
+            None => read(&Window::default()),
         }
     }
 
@@ -192,7 +192,7 @@ impl Shard {
         if self.windows.len() >= self.most && !self.windows.contains_key(name) {
             self.make_room(now);
         }
-        let kept = self.windows.entry(name.to_owned()).or_insert_with(|| Kept {
+        let kept = self.windows.entry(name.to_owned()).or_insert_with(|| StoredWindow {
             window: Window::default(),
             rate,
             unsaved: true,
@@ -204,7 +204,7 @@ impl Shard {
 
     fn sweep(&mut self, now: i64) {
         self.windows.retain(|_, kept| {
-            kept.window.notice(now, kept.rate);
+            kept.window.adjust_to_clock(now, kept.rate);
             kept.window.used(now, kept.rate) > 0
         });
     }

@@ -225,11 +225,11 @@ impl Limiter {
     ) -> Decision {
         match shared.decide(mode, tenant, demands).await {
             Ok(answer) => {
-                self.recovered();
+                self.note_recovery();
                 Decision::new(answer, demands, 1)
             }
             Err(error) => {
-                self.fell_back(&error);
+                self.note_fallback(&error);
                 self.0.fallbacks.inc();
                 let replicas = self.replicas();
                 let answer = self.0.memory.decide(mode, tenant, demands, replicas);
@@ -238,14 +238,14 @@ impl Limiter {
         }
     }
 
-    fn fell_back(&self, error: &Error) {
+    fn note_fallback(&self, error: &Error) {
         if !self.0.fallen_back.swap(true, Ordering::Relaxed) {
             error.log_fault();
             tracing::warn!("Redis does not answer: each replica counts its share of the limits");
         }
     }
 
-    fn recovered(&self) {
+    fn note_recovery(&self) {
         // Loads first, because every request passes here.
         if self.0.fallen_back.load(Ordering::Relaxed)
             && self.0.fallen_back.swap(false, Ordering::Relaxed)

@@ -90,7 +90,7 @@ impl Windows {
         numbers.extend([mode, count]);
         for demand in demands {
             numbers.extend([
-                demand.rate.most_counted(),
+                demand.rate.max_count(),
                 demand.rate.window_micros(),
                 demand.rate.bucket(),
                 demand.cost(),

@@ -49,7 +49,7 @@ impl WindowRate {
         Self { most: (self.most / of).max(one), window: self.window }
     }
 
-    pub(super) fn most_counted(self) -> i64 {
+    pub(super) fn max_count(self) -> i64 {
         self.most
     }
 
@@ -96,7 +96,7 @@ impl Window {
     /// Must be called before other methods. If the clock was set back by more than a window, the
     /// counts would otherwise stay until the clock catches up. They are moved, and stay for one
     /// more window.
-    pub(super) fn notice(&mut self, now: i64, rate: WindowRate) {
+    pub(super) fn adjust_to_clock(&mut self, now: i64, rate: WindowRate) {
         if now < self.newest - rate.window {
             self.newest = now;
             self.buckets = vec![(rate.bucket_at(now), self.sum)];
@@ -128,7 +128,7 @@ impl Window {
         if cost == 0 {
             return;
         }
-        self.settle(now, rate);
+        self.drop_expired(now, rate);
         let bucket = rate.bucket_at(self.newest);
         match self.buckets.last_mut() {
             Some((last, count)) if *last == bucket => *count += cost,
@@ -185,7 +185,7 @@ impl Window {
     }
 
     /// Drops counts that have left the window.
-    fn settle(&mut self, now: i64, rate: WindowRate) {
+    fn drop_expired(&mut self, now: i64, rate: WindowRate) {
         let (held, sum) = self.held(now, rate);
         let gone = self.buckets.len() - held.len();
         self.buckets.drain(..gone);
@@ -200,7 +200,7 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    fn forty_a_minute() -> WindowRate {
+    fn forty_per_minute() -> WindowRate {
         WindowRate::new(40, Duration::from_mins(1))
     }
 
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn count_stays_until_its_whole_bucket_is_older_than_the_window() {
-        let rate = forty_a_minute();
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(10, rate, 1);
         let restored = rate.bucket() - 1 + MINUTE;
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn wait_is_as_long_as_the_cost_needs() {
-        let rate = forty_a_minute();
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(0, rate, 10);
         window.count(2_000_000, rate, 30);
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn earlier_time_is_treated_as_the_newest() {
-        let rate = forty_a_minute();
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(30_000_000, rate, 1);
         window.count(10_000_000, rate, 1);
@@ -249,10 +249,10 @@ mod tests {
 
     #[test]
     fn clock_set_far_back_extends_counts_by_one_window() {
-        let rate = forty_a_minute();
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(1000 * MINUTE, rate, 40);
-        window.notice(MINUTE, rate);
+        window.adjust_to_clock(MINUTE, rate);
         assert!(!window.fits(MINUTE, rate, 1, 0));
         assert_eq!(window.used(MINUTE + MINUTE, rate), 40);
         assert_eq!(window.used(MINUTE + MINUTE + rate.bucket(), rate), 0);

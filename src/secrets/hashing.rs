@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
-const LANES: u32 = 1;
+const PARALLELISM: u32 = 1;
 /// The error when the queue is full.
 const OVERLOADED: Error =
     Error::Overloaded { what: "secret hashes", retry_after: Duration::from_secs(1) };
@@ -165,7 +165,7 @@ impl Pepper {
 
     fn params(&self) -> Result<Params> {
         let mut params = ParamsBuilder::new();
-        params.m_cost(MEMORY_KIB).t_cost(PASSES).p_cost(LANES).keyid(self.id);
+        params.m_cost(MEMORY_KIB).t_cost(PASSES).p_cost(PARALLELISM).keyid(self.id);
         params.build().map_err(fault)
     }
 

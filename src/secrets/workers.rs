@@ -80,8 +80,8 @@ impl Workers {
             ended: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
-        let gives_turns = Arc::clone(&desk);
-        let dispatcher = spawn("keyward-turns", move || gives_turns.give_turns())?;
+        let dispatcher_state = Arc::clone(&desk);
+        let dispatcher = spawn("keyward-turns", move || dispatcher_state.give_turns())?;
         Ok(Self { desk, dispatcher })
     }
 

@@ -23,7 +23,7 @@ use crate::incidents::{Incident, IncidentKind, Incidents};
 
 /// The metrics of one method. Looked up once, not for every request.
 #[derive(Debug)]
-struct Called {
+struct MethodMetrics {
     name: String,
     duration: Histogram,
     succeeded: Counter,
@@ -56,7 +56,7 @@ struct ObservedInterface {
     methods: HashSet<String>,
     reports: Reports,
     /// Methods that were called before.
-    called: RwLock<HashMap<String, Arc<Called>>>,
+    called: RwLock<HashMap<String, Arc<MethodMetrics>>>,
 }
 
 impl Observed {
@@ -84,7 +84,7 @@ impl Observed {
 
 impl ObservedInterface {
     /// The method's name from a bounded set: a gRPC method or an HTTP route.
-    fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
+    fn called<Q>(&self, request: &Request<Q>) -> Arc<MethodMetrics> {
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let path = route.unwrap_or_else(|| request.uri().path());
         let is_known = || route.is_some() || self.methods.contains(path);
@@ -94,11 +94,11 @@ impl ObservedInterface {
         })
     }
 
-    fn called_before(&self, name: &str) -> Option<Arc<Called>> {
+    fn called_before(&self, name: &str) -> Option<Arc<MethodMetrics>> {
         self.called.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn first_call(&self, name: &str) -> Arc<Called> {
+    fn first_call(&self, name: &str) -> Arc<MethodMetrics> {
         let method = name.to_owned();
         let duration = DurationLabels { face: self.name, method: method.clone() };
         let succeeded = RequestLabels {
@@ -106,7 +106,7 @@ impl ObservedInterface {
             method: method.clone(),
             code: self.success.to_owned(),
         };
-        let called = Arc::new(Called {
+        let called = Arc::new(MethodMetrics {
             name: method.clone(),
             duration: self.reports.metrics.durations.get_or_create_owned(&duration),
             succeeded: self.reports.metrics.requests.get_or_create_owned(&succeeded),
@@ -122,9 +122,9 @@ impl ObservedInterface {
 
     fn answered<B>(
         &self,
-        (called, span): (&Called, &Span),
+        (called, span): (&MethodMetrics, &Span),
         took: Duration,
-        asked: Asked,
+        asked: CallerInfo,
         response: &Response<B>,
     ) {
         let status = response.status();
@@ -154,7 +154,7 @@ impl ObservedInterface {
         }
     }
 
-    fn count(&self, called: &Called, code: &str) {
+    fn count(&self, called: &MethodMetrics, code: &str) {
         if code == self.success {
             called.succeeded.inc();
         } else {
@@ -167,10 +167,10 @@ impl ObservedInterface {
 
 /// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
-struct InFlight(Arc<Called>);
+struct InFlight(Arc<MethodMetrics>);
 
 impl InFlight {
-    fn new(called: Arc<Called>) -> Self {
+    fn new(called: Arc<MethodMetrics>) -> Self {
         called.in_flight.inc();
         Self(called)
     }
@@ -198,7 +198,7 @@ impl Observed {
             // This fails if traces are not collected, and then there is no parent to set.
             span.set_parent(parent).ok();
         }
-        let asked = Asked {
+        let asked = CallerInfo {
             permit: request.extensions().get().cloned(),
             ids: face.reports.access_log.then(|| Box::new(Ids::of(request.headers()))),
         };
@@ -209,7 +209,7 @@ impl Observed {
 
 /// What is known about the caller when the request is answered.
 #[derive(Debug)]
-struct Asked {
+struct CallerInfo {
     permit: Option<Arc<RequestPermit>>,
     /// Only for the access log.
     ids: Option<Box<Ids>>,
@@ -222,7 +222,7 @@ pub struct Observation {
     span: Span,
     in_flight: InFlight,
     stopwatch: Stopwatch,
-    asked: Asked,
+    asked: CallerInfo,
 }
 
 impl Observation {

@@ -37,7 +37,7 @@ struct Snapshot {
 /// An invalid message. The stream cannot be continued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the revocation feed is invalid: {0}")]
-pub(super) struct Broken(String);
+pub(super) struct InvalidMessage(String);
 
 impl Place {
     /// The cursor from which a stream must continue.
@@ -63,12 +63,13 @@ impl Place {
         knowledge: &Knowledge,
         sent: Duration,
         now: Timestamp,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), InvalidMessage> {
         let rows = message.revocations.into_iter().map(revocation);
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         // Staleness is unset if more messages follow immediately.
         let staleness = message.staleness.map(Duration::try_from).transpose();
-        let staleness = staleness.map_err(|_| Broken("staleness is negative".to_owned()))?;
+        let staleness =
+            staleness.map_err(|_| InvalidMessage("staleness is negative".to_owned()))?;
         let moment = staleness.map(|staleness| sent.saturating_sub(staleness));
         if message.snapshot {
             let snapshot = self.snapshot.get_or_insert_default();
@@ -82,7 +83,7 @@ impl Place {
                 self.exact = false;
             }
             None if self.cursor.is_empty() => {
-                return Err(Broken("the first message is not a snapshot".to_owned()));
+                return Err(InvalidMessage("the first message is not a snapshot".to_owned()));
             }
             None => {}
         }
@@ -96,7 +97,11 @@ impl Place {
     }
 
     /// Applies rows after the known ones.
-    fn follow(&mut self, rows: Vec<Revocation>, knowledge: &Knowledge) -> Result<(), Broken> {
+    fn follow(
+        &mut self,
+        rows: Vec<Revocation>,
+        knowledge: &Knowledge,
+    ) -> Result<(), InvalidMessage> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
             return Ok(());
         };
@@ -106,17 +111,16 @@ impl Place {
             self.exact = true;
         }
         let known = knowledge.index.last();
-        knowledge
-            .index
-            .extend(rows, last)
-            .map_err(|_| Broken(format!("entries {first} to {last} do not continue entry {known}")))
+        knowledge.index.extend(rows, last).map_err(|_| {
+            InvalidMessage(format!("entries {first} to {last} do not continue entry {known}"))
+        })
     }
 }
 
 /// Converts an entry.
-fn revocation(message: pb::Revocation) -> Result<Revocation, Broken> {
+fn revocation(message: pb::Revocation) -> Result<Revocation, InvalidMessage> {
     let number = message.number;
-    let broken = |what: &str| Broken(format!("{what} in revocation {number}"));
+    let broken = |what: &str| InvalidMessage(format!("{what} in revocation {number}"));
     let named = |what, parsed: Result<Subject, Fault>| {
         parsed.map_err(|Fault(fault)| broken(&format!("{what} {fault}: that")))
     };
@@ -192,13 +196,13 @@ mod tests {
         place: &mut Place,
         knowledge: &Knowledge,
         message: pb::WatchRevocationsResponse,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), InvalidMessage> {
         place.take(message, knowledge, Duration::from_secs(5), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn snapshot_takes_effect_when_complete_and_drops_nothing_in_force() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "old")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         assert!(revokes(&knowledge, "old"));
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn changes_have_no_gap_except_after_a_snapshot() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "a"), entry(5, "b")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         take(&mut place, &knowledge, message(false, vec![entry(8, "c")])).unwrap();
@@ -235,7 +239,7 @@ mod tests {
 
     #[test]
     fn invalid_message_is_an_error() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
         let nameless = pb::Revocation { revoked: None, ..entry(1, "a") };
         let endless = pb::Revocation { expire_time: None, ..entry(1, "a") };
         for bad in [nameless, endless, entry(1, "No Tenant"), entry(0, "a")] {
@@ -253,7 +257,7 @@ mod tests {
 
     #[test]
     fn message_without_staleness_confirms_nothing() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
         let mut take = |message| {
             place.take(message, &knowledge, Duration::from_secs(1), Timestamp::UNIX_EPOCH).unwrap();
             knowledge.lag()
@@ -271,7 +275,7 @@ mod tests {
 
     #[test]
     fn entry_is_dropped_an_hour_after_its_end() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "a")])).unwrap();
         for (second, held) in [(7199, true), (7200, false)] {
             let now = Timestamp::from_second(second).unwrap();

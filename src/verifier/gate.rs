@@ -35,14 +35,14 @@ impl Gate {
 
     /// Verifies the token of a request.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
-        let verdict = self.judge(headers);
+        let verdict = self.verify_request(headers);
         if let Err(denied) = &verdict {
             tracing::debug!(cause = %denied, "request refused");
         }
         verdict
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
+    fn verify_request(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
         let verified = self.verifier.verify(bearer(headers)?)?;
         verified.require_all(self.scopes.iter().map(String::as_str))?;
         Ok(verified)

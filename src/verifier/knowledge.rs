@@ -87,7 +87,7 @@ impl Keys {
 }
 
 impl Knowledge {
-    pub(super) fn nothing() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             index: Index::default(),
             keys: RwLock::default(),
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn keys_expire_unless_they_are_confirmed() {
-        let knowledge = Knowledge::nothing();
+        let knowledge = Knowledge::empty();
         let set = |max_age| Keys { keys: Vec::new(), max_age };
         knowledge.take_keys(set(Duration::ZERO));
         let (at_once, later) = (set(Duration::ZERO), set(Duration::from_mins(5)));
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn lag_is_measured_from_the_last_complete_moment() {
-        let knowledge = Knowledge::nothing();
+        let knowledge = Knowledge::empty();
         assert_eq!(knowledge.lag(), None);
         knowledge.confirm(Duration::ZERO);
         assert!(knowledge.lag().is_some());

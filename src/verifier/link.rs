@@ -66,7 +66,7 @@ impl Link {
     ) -> Result<Streaming<WatchJwksResponse>, Status> {
         let mut request = Request::new(WatchJwksRequest {});
         request.metadata_mut().insert("authorization", header(bearer)?);
-        in_time(KeyServiceClient::new(self.0.clone()).watch_jwks(request)).await
+        with_timeout(KeyServiceClient::new(self.0.clone()).watch_jwks(request)).await
     }
 
     /// The current key set.
@@ -75,7 +75,7 @@ impl Link {
         if let Some(bearer) = &bearer {
             request.metadata_mut().insert("authorization", header(bearer)?);
         }
-        in_time(KeyServiceClient::new(self.0.clone()).get_jwks(request)).await
+        with_timeout(KeyServiceClient::new(self.0.clone()).get_jwks(request)).await
     }
 
     /// Starts a stream of revocations.
@@ -86,7 +86,7 @@ impl Link {
     ) -> Result<Streaming<WatchRevocationsResponse>, Status> {
         let mut request = Request::new(WatchRevocationsRequest { cursor });
         request.metadata_mut().insert("authorization", header(bearer)?);
-        in_time(RevocationServiceClient::new(self.0.clone()).watch_revocations(request)).await
+        with_timeout(RevocationServiceClient::new(self.0.clone()).watch_revocations(request)).await
     }
 }
 
@@ -100,7 +100,7 @@ fn header(bearer: &Secret) -> Result<MetadataValue<Ascii>, Status> {
 }
 
 /// The answer to a call, or an error after [`CALL_TIMEOUT`].
-async fn in_time<T>(
+async fn with_timeout<T>(
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Status> {
     match timeout(CALL_TIMEOUT, call).await {
@@ -134,7 +134,8 @@ impl Authorization {
             scopes: vec![ScopeName::VERIFY.to_owned()],
             audiences: vec![Audience::KEYWARD.to_owned()],
         };
-        let issued = in_time(TokenServiceClient::new(link.0.clone()).issue_token(request)).await?;
+        let issued =
+            with_timeout(TokenServiceClient::new(link.0.clone()).issue_token(request)).await?;
         let lifetime = issued.expires_in.and_then(|span| Duration::try_from(span).ok());
         let token = Token {
             secret: Secret::new(issued.access_token),

@@ -149,7 +149,7 @@ impl Verifier {
         let endpoint = settings.check()?;
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let (oldest, stop) = (settings.oldest(), CancellationToken::new());
-        let knowledge = Arc::new(Knowledge::nothing());
+        let knowledge = Arc::new(Knowledge::empty());
         let (sender, progress) = watch::channel(Progress::default());
         let follower = Follower {
             endpoint,
