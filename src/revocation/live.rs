@@ -219,7 +219,7 @@ impl Live {
     }
 
     /// Updates the projection and notifies other replicas, until `stop` is cancelled.
-    pub async fn tell(&self, stop: CancellationToken) {
+    pub async fn publish_changes(&self, stop: CancellationToken) {
         let Some(projection) = &self.projection else {
             return;
         };
