@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::refusals::Refusals;
-use super::{SourceState, What};
+use super::{RefusalKind, SourceState};
 use crate::domain::Source;
 
 /// The maximum number of connections that are being closed to make room. They still hold
@@ -177,7 +177,7 @@ impl Connections {
             let fits = self.has_room(&held, kind, is_proxy);
             if !fits {
                 drop(held);
-                self.refusals.note(What::Connection, source);
+                self.refusals.note(RefusalKind::Connection, source);
                 return None;
             }
             held.take(kind);
@@ -188,7 +188,7 @@ impl Connections {
             (number, receiver, close)
         };
         for source in close.into_iter().flatten() {
-            self.refusals.note(What::SilentConnection, source);
+            self.refusals.note(RefusalKind::SilentConnection, source);
         }
         let permit = ConnectionPermit {
             connections: Arc::clone(self),

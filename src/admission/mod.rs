@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 pub use connections::{ConnectionLimits, ConnectionPermit, Connections};
-pub use refusals::{RefusedLabels, ThrottledLog, What};
+pub use refusals::{RefusalKind, RefusedLabels, ThrottledLog};
 pub use requests::{RequestPermit, SourceGate};
 pub use sources::SourceState;
 
@@ -78,7 +78,7 @@ impl Admission {
     }
 
     /// Notes that something of a source was refused or closed.
-    pub fn refuse(&self, what: What, source: Source) {
+    pub fn refuse(&self, what: RefusalKind, source: Source) {
         self.0.refusals.note(what, source);
     }
 

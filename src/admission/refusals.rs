@@ -14,9 +14,9 @@ use crate::domain::Source;
 /// The minimum interval between log lines of one kind, so that a flood does not fill the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What was refused.
+/// RefusalKind was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
+pub enum RefusalKind {
     /// A connection, because the listener was full.
     Connection,
     /// A connection without a request, which was closed for a newer one.
@@ -29,7 +29,7 @@ pub enum What {
     ControlFrames,
 }
 
-impl What {
+impl RefusalKind {
     fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -50,7 +50,7 @@ pub struct RefusedLabels {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     counters: Family<RefusedLabels, Counter>,
-    logged: Mutex<HashMap<What, ThrottledLog>>,
+    logged: Mutex<HashMap<RefusalKind, ThrottledLog>>,
 }
 
 impl Refusals {
@@ -58,7 +58,7 @@ impl Refusals {
         &self.counters
     }
 
-    pub(super) fn note(&self, what: What, source: Source) {
+    pub(super) fn note(&self, what: RefusalKind, source: Source) {
         let name = what.name();
         self.counters.get_or_create(&RefusedLabels { what: name }).inc();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);

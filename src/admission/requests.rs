@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::{Admission, SourceState, What};
+use super::{Admission, RefusalKind, SourceState};
 use crate::domain::{Client, Source};
 use crate::error::{Error, Result};
 
@@ -90,7 +90,7 @@ impl SourceGate {
         let size = REQUEST + FIRST_BYTES + headers;
         let is_taken = admission.0.arriving.take(&source.arriving, size, is_known);
         if !is_taken {
-            admission.refuse(What::Request, source.source());
+            admission.refuse(RefusalKind::Request, source.source());
         }
         RequestPermit {
             gate: Arc::clone(self),
@@ -163,7 +163,7 @@ impl RequestPermit {
             held.fetch_add(bytes, Ordering::Relaxed);
             return Ok(bytes);
         }
-        admission.refuse(What::RequestBytes, source.source());
+        admission.refuse(RefusalKind::RequestBytes, source.source());
         Err(overloaded("request bytes"))
     }
 

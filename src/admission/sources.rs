@@ -58,7 +58,7 @@ impl Sources {
     }
 }
 
-/// What one source holds.
+/// RefusalKind one source holds.
 #[derive(Debug)]
 pub struct SourceState {
     source: Source,

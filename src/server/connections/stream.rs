@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::ending::LINGER;
 use super::frames::FrameMeter;
 use super::heads::{self, Head};
-use crate::admission::{Admission, What};
+use crate::admission::{Admission, RefusalKind};
 use crate::domain::Source;
 
 /// A connection that is watched over.
@@ -29,7 +29,7 @@ pub(super) enum Bounds {
     Http2(Box<Http2>),
 }
 
-/// What is watched of an HTTP/2 connection.
+/// RefusalKind is watched of an HTTP/2 connection.
 pub(super) struct Http2 {
     pub(super) meter: FrameMeter,
     pub(super) admission: Admission,
@@ -214,7 +214,7 @@ impl Watched {
                     // Where there is no room for it, it is left out.
                     let _ = Pin::new(&mut self.stream).poll_write(context, &goodbye);
                 }
-                http2.admission.refuse(What::ControlFrames, http2.source);
+                http2.admission.refuse(RefusalKind::ControlFrames, http2.source);
                 Err(io::Error::other("too many HTTP/2 control frames"))
             }
         }
