@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::refusals::Refusals;
+use super::refusals::RefusalLog;
 use super::{RefusalKind, SourceState};
 use crate::domain::Source;
 
@@ -48,7 +48,7 @@ impl ConnectionLimits {
 #[derive(Debug)]
 pub struct Connections {
     limits: ConnectionLimits,
-    refusals: Arc<Refusals>,
+    refusals: Arc<RefusalLog>,
     held: Mutex<HeldConnections>,
 }
 
@@ -157,7 +157,7 @@ impl HeldConnections {
 }
 
 impl Connections {
-    pub(super) fn new(limits: ConnectionLimits, refusals: Arc<Refusals>) -> Arc<Self> {
+    pub(super) fn new(limits: ConnectionLimits, refusals: Arc<RefusalLog>) -> Arc<Self> {
         Arc::new(Self { limits, refusals, held: Mutex::default() })
     }
 

@@ -22,7 +22,7 @@ pub use requests::{RequestPermit, SourceGate};
 pub use sources::SourceState;
 
 use crate::domain::Source;
-use refusals::Refusals;
+use refusals::RefusalLog;
 use requests::ByteBudget;
 use sources::Sources;
 
@@ -37,7 +37,7 @@ struct Inner {
     arriving: ByteBudget,
     /// Memory of requests from authenticated callers.
     callers: ByteBudget,
-    refusals: Arc<Refusals>,
+    refusals: Arc<RefusalLog>,
 }
 
 impl Admission {

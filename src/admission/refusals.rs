@@ -48,12 +48,12 @@ pub struct RefusedLabels {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct RefusalLog {
     counters: Family<RefusedLabels, Counter>,
     logged: Mutex<HashMap<RefusalKind, ThrottledLog>>,
 }
 
-impl Refusals {
+impl RefusalLog {
     pub(super) fn counters(&self) -> &Family<RefusedLabels, Counter> {
         &self.counters
     }
