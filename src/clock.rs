@@ -9,10 +9,10 @@ use jiff::Timestamp;
 
 /// A source of the current time. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum TimeSource {
     System,
     Manual(Arc<Manual>),
 }
@@ -29,21 +29,21 @@ struct Manual {
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
     /// A clock that stays at `start` until [`Clock::advance`] is called.
     pub fn manual(start: Timestamp) -> Self {
         let time = AtomicI64::new(start.as_microsecond());
-        Self(Source::Manual(Arc::new(Manual { time, running: AtomicI64::new(0) })))
+        Self(TimeSource::Manual(Arc::new(Manual { time, running: AtomicI64::new(0) })))
     }
 
     /// The current time, truncated to microseconds, the precision of the databases.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "the only reader of the system time")]
-            Source::System => from_microsecond(Timestamp::now().as_microsecond()),
-            Source::Manual(manual) => from_microsecond(manual.time.load(Ordering::SeqCst)),
+            TimeSource::System => from_microsecond(Timestamp::now().as_microsecond()),
+            TimeSource::Manual(manual) => from_microsecond(manual.time.load(Ordering::SeqCst)),
         }
     }
 
@@ -51,14 +51,14 @@ impl Clock {
     /// `None` for the system's clock.
     pub fn simulated(&self) -> Option<Timestamp> {
         match &self.0 {
-            Source::System => None,
-            Source::Manual(_) => Some(self.now()),
+            TimeSource::System => None,
+            TimeSource::Manual(_) => Some(self.now()),
         }
     }
 
     /// Advances a manual clock. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
             manual.running.fetch_add(micros(by), Ordering::SeqCst);
         }
@@ -66,14 +66,14 @@ impl Clock {
 
     /// Sets a manual clock back without time passing, as an administrator can do.
     pub fn set_back(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_sub(micros(by), Ordering::SeqCst);
         }
     }
 
     /// Sets a manual clock ahead without time passing, as an administrator can do.
     pub fn set_ahead(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
         }
     }
@@ -106,8 +106,8 @@ impl SteadyTime {
     /// The current time, limited by the time that has passed.
     pub fn now(&self) -> Timestamp {
         let running = match &self.clock.0 {
-            Source::System => micros(self.since.elapsed()),
-            Source::Manual(manual) => manual.running.load(Ordering::SeqCst),
+            TimeSource::System => micros(self.since.elapsed()),
+            TimeSource::Manual(manual) => manual.running.load(Ordering::SeqCst),
         };
         let shown = self.clock.now().as_microsecond();
         let ahead = shown - running;

@@ -61,14 +61,14 @@ pub struct Incident<'a> {
 
 /// Incidents with the same key are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct IncidentKey {
     kind: IncidentKind,
-    client: Client,
+    client: ClientLabel,
     source: Option<Source>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+enum ClientLabel {
     Named(Box<str>),
     Unknown,
     /// Incidents beyond a bound.
@@ -84,7 +84,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct IncidentTable {
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<IncidentKey, Entry>,
     /// The number of entries per source.
     of_source: HashMap<Source, usize>,
 }
@@ -103,7 +103,7 @@ struct IncidentCount {
     last: Timestamp,
 }
 
-impl Client {
+impl ClientLabel {
     fn new(name: &str) -> Self {
         if name.is_empty() {
             return Self::Unknown;
@@ -121,7 +121,7 @@ impl Client {
     }
 }
 
-impl Key {
+impl IncidentKey {
     fn source(&self) -> String {
         self.source.map_or_else(|| "unknown".to_owned(), |source| source.to_string())
     }
@@ -140,18 +140,19 @@ impl Key {
 
 impl IncidentTable {
     /// The key of an incident: its own, or a shared one if a bound is reached.
-    fn key(&self, incident: &Incident<'_>) -> Key {
+    fn key(&self, incident: &Incident<'_>) -> IncidentKey {
         let source = incident.source.map(Source::of);
-        let own = Key { kind: incident.kind, client: Client::new(incident.client), source };
+        let own =
+            IncidentKey { kind: incident.kind, client: ClientLabel::new(incident.client), source };
         if self.entries.contains_key(&own) {
             return own;
         }
         if self.entries.len() >= MAX_ENTRIES {
-            return Key { client: Client::Others, source: None, ..own };
+            return IncidentKey { client: ClientLabel::Others, source: None, ..own };
         }
         let of_source = source.and_then(|source| self.of_source.get(&source));
         if of_source.is_some_and(|count| *count >= MAX_OF_SOURCE) {
-            return Key { client: Client::Others, ..own };
+            return IncidentKey { client: ClientLabel::Others, ..own };
         }
         own
     }
@@ -162,7 +163,7 @@ impl IncidentTable {
         &mut self,
         incident: &Incident<'_>,
         now: Timestamp,
-    ) -> (Option<Key>, Option<IncidentCount>) {
+    ) -> (Option<IncidentKey>, Option<IncidentCount>) {
         let key = self.key(incident);
         let mut ended = None;
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -180,7 +181,7 @@ impl IncidentTable {
         (Some(key), ended)
     }
 
-    fn remove(&mut self, key: Key) -> Option<IncidentCount> {
+    fn remove(&mut self, key: IncidentKey) -> Option<IncidentCount> {
         let entry = self.entries.remove(&key)?;
         if let Some(source) = key.source
             && let Some(count) = self.of_source.get_mut(&source)
@@ -313,7 +314,11 @@ mod tests {
         assert_eq!(table.entries.len(), MAX_ENTRIES + 1);
         assert!(table.of_source.len() <= MAX_ENTRIES);
         let long = "x".repeat(100_000);
-        assert_eq!(Client::new(&long).words().len(), MAX_NAME);
-        assert_eq!(Client::new("a\nb\u{202e}").words(), "ab", "a client cannot forge log lines");
+        assert_eq!(ClientLabel::new(&long).words().len(), MAX_NAME);
+        assert_eq!(
+            ClientLabel::new("a\nb\u{202e}").words(),
+            "ab",
+            "a client cannot forge log lines"
+        );
     }
 }

@@ -9,12 +9,12 @@ use crate::error::Result;
 
 /// A single line of `min` to `max` characters.
 pub fn text(value: &str, min: usize, max: usize) -> Result<String, Fault> {
-    check(value, min, max, Lines::One)
+    check(value, min, max, LineMode::One)
 }
 
 /// One or more lines, at most `max` characters together.
 pub fn long_text(value: &str, max: usize) -> Result<String, Fault> {
-    check(value, 0, max, Lines::Many)
+    check(value, 0, max, LineMode::Many)
 }
 
 /// A search term of at most `max` characters. It can be part of a word.
@@ -36,19 +36,19 @@ pub fn email(value: &str) -> Result<String, Fault> {
         .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
     let fits = value.len() <= 254 && !value.chars().any(char::is_whitespace);
     if value.is_empty() || (plausible && fits) {
-        check(value, 0, 254, Lines::One)
+        check(value, 0, 254, LineMode::One)
     } else {
         Err(Fault::new("must be an email address of at most 254 characters"))
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lines {
+enum LineMode {
     One,
     Many,
 }
 
-fn check(value: &str, min: usize, max: usize, lines: Lines) -> Result<String, Fault> {
+fn check(value: &str, min: usize, max: usize, lines: LineMode) -> Result<String, Fault> {
     check_length(value, min, max)?;
     if value.is_empty() {
         return Ok(String::new());
@@ -63,7 +63,7 @@ fn check(value: &str, min: usize, max: usize, lines: Lines) -> Result<String, Fa
         return Err(Fault::new("must not be blank"));
     }
     let is_space = |c: Option<char>| c.is_some_and(char::is_whitespace);
-    if lines == Lines::One && (is_space(value.chars().next()) || is_space(before)) {
+    if lines == LineMode::One && (is_space(value.chars().next()) || is_space(before)) {
         return Err(Fault::new("must not begin or end with a space"));
     }
     Ok(value.to_owned())
@@ -84,12 +84,12 @@ fn check_character(
     c: char,
     before: Option<char>,
     behind: Option<char>,
-    lines: Lines,
+    lines: LineMode,
 ) -> Result<(), Fault> {
     match c {
-        '\n' | '\t' if lines == Lines::Many => Ok(()),
-        '\r' if lines == Lines::Many && behind == Some('\n') => Ok(()),
-        '\n' | '\r' if lines == Lines::One => Err(Fault::new("must be a single line")),
+        '\n' | '\t' if lines == LineMode::Many => Ok(()),
+        '\r' if lines == LineMode::Many && behind == Some('\n') => Ok(()),
+        '\n' | '\r' if lines == LineMode::One => Err(Fault::new("must be a single line")),
         c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => Err(control(c)),
         c if changes_direction(c) => Err(Fault::new(format!(
             "must not contain {}, which changes the text direction",

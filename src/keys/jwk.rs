@@ -65,13 +65,13 @@ pub struct VerifyingKey {
     pub(super) algorithm: SigningAlgorithm,
     /// The encoded JWT header of tokens signed with this key. It is the same for all of them.
     pub(super) header: String,
-    key: Key,
+    key: ParsedKey,
 }
 
 /// A parsed public key. jsonwebtoken would parse EC and Ed25519 keys for every signature, which is
 /// noticeable because these signatures are fast. For RSA it makes no difference.
 #[derive(Clone, Debug)]
-enum Key {
+enum ParsedKey {
     Parsed(ParsedPublicKey),
     Rsa(DecodingKey),
 }
@@ -108,12 +108,12 @@ impl Material {
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes()))
     }
 
-    fn key(&self) -> Result<Key> {
+    fn key(&self) -> Result<ParsedKey> {
         let part = |part: &str| {
             URL_SAFE_NO_PAD.decode(part).map_err(|error| Error::Internal(Box::new(error)))
         };
         let parsed = |algorithm: &'static dyn VerificationAlgorithm, bytes: Vec<u8>| {
-            let key = ParsedPublicKey::new(algorithm, bytes).map(Key::Parsed);
+            let key = ParsedPublicKey::new(algorithm, bytes).map(ParsedKey::Parsed);
             key.map_err(|error| Error::internal(format!("invalid public key: {error}")))
         };
         match self {
@@ -126,7 +126,7 @@ impl Material {
             }
             Self::Okp { x, .. } => parsed(&ED25519, part(x)?),
             Self::Rsa { n, e } => DecodingKey::from_rsa_components(n, e)
-                .map(Key::Rsa)
+                .map(ParsedKey::Rsa)
                 .map_err(|error| Error::Internal(Box::new(error))),
         }
     }
@@ -168,10 +168,10 @@ impl VerifyingKey {
     /// Whether `signature`, encoded as in a JWS, is valid for the message.
     pub(super) fn verifies(&self, message: &str, signature: &str) -> bool {
         match &self.key {
-            Key::Parsed(key) => URL_SAFE_NO_PAD
+            ParsedKey::Parsed(key) => URL_SAFE_NO_PAD
                 .decode(signature)
                 .is_ok_and(|signature| key.verify_sig(message.as_bytes(), &signature).is_ok()),
-            Key::Rsa(key) => {
+            ParsedKey::Rsa(key) => {
                 let algorithm = self.algorithm.jws();
                 let message = message.as_bytes();
                 jsonwebtoken::crypto::verify(signature, message, key, algorithm).unwrap_or(false)

@@ -26,7 +26,7 @@ const QUEUE: usize = 1024;
 #[derive(Debug)]
 pub(super) struct RedisWindows {
     windows: Windows,
-    asked: mpsc::Sender<(Call, Reply)>,
+    asked: mpsc::Sender<(ScriptArgs, Reply)>,
 }
 
 /// Receives the answer. All decisions of a call get the same error.
@@ -34,7 +34,7 @@ type Reply = oneshot::Sender<Result<Answer, Arc<Error>>>;
 
 /// The arguments of one decision: the keys of its windows, and the numbers for `count.lua`.
 #[derive(Debug)]
-struct Call {
+struct ScriptArgs {
     keys: Vec<String>,
     numbers: Vec<i64>,
 }
@@ -59,17 +59,17 @@ impl RedisWindows {
             Mode::Take => TAKE,
             Mode::Peek => PEEK,
         };
-        self.ask(self.windows.question(mode, tenant, demands)).await
+        self.ask(self.windows.args(mode, tenant, demands)).await
     }
 
-    async fn ask(&self, question: Call) -> Result<Answer, Arc<Error>> {
+    async fn ask(&self, args: ScriptArgs) -> Result<Answer, Arc<Error>> {
         // In a cluster, tenants are on several nodes, which one call cannot reach.
         if self.windows.redis.is_clustered() {
-            return self.windows.send_one(question).await.map_err(Arc::new);
+            return self.windows.send_one(args).await.map_err(Arc::new);
         }
         let stopped = || Arc::new(Error::internal("the task that calls Redis has ended"));
         let (reply, answer) = oneshot::channel();
-        self.asked.send((question, reply)).await.map_err(|_| stopped())?;
+        self.asked.send((args, reply)).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
@@ -83,7 +83,7 @@ struct Windows {
 }
 
 impl Windows {
-    fn question(&self, mode: i64, tenant: &str, demands: &[Demand]) -> Call {
+    fn args(&self, mode: i64, tenant: &str, demands: &[Demand]) -> ScriptArgs {
         let keys = demands.iter().map(|demand| self.redis.key("windows", &demand.name(tenant)));
         let count = i64::try_from(demands.len()).unwrap_or(i64::MAX);
         let mut numbers = Vec::with_capacity(2 + 5 * demands.len());
@@ -97,18 +97,18 @@ impl Windows {
                 demand.observe_only.into(),
             ]);
         }
-        Call { keys: keys.collect(), numbers }
+        ScriptArgs { keys: keys.collect(), numbers }
     }
 
     /// Sends waiting decisions together, until all senders are gone.
-    async fn send_batches(self, mut waiting: mpsc::Receiver<(Call, Reply)>) {
-        let mut together = Vec::new();
-        while waiting.recv_many(&mut together, MAX_BATCH).await > 0 {
+    async fn send_batches(self, mut waiting: mpsc::Receiver<(ScriptArgs, Reply)>) {
+        let mut received = Vec::new();
+        while waiting.recv_many(&mut received, MAX_BATCH).await > 0 {
             // Decisions of cancelled callers must not be counted.
-            let replies = together.drain(..).filter(|(_, reply)| !reply.is_closed());
-            let (questions, replies): (Vec<_>, Vec<_>) = replies.unzip();
+            let replies = received.drain(..).filter(|(_, reply)| !reply.is_closed());
+            let (batch, replies): (Vec<_>, Vec<_>) = replies.unzip();
             // A caller may be cancelled before the answer arrives.
-            match self.ask(&questions).await {
+            match self.ask(&batch).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         reply.send(Ok(answer)).ok();
@@ -124,35 +124,35 @@ impl Windows {
         }
     }
 
-    async fn send_one(&self, question: Call) -> Result<Answer> {
-        self.ask(&[question]).await?.pop().ok_or_else(unexpected_answer)
+    async fn send_one(&self, args: ScriptArgs) -> Result<Answer> {
+        self.ask(&[args]).await?.pop().ok_or_else(unexpected_answer)
     }
 
     /// Sends several decisions in one call.
-    async fn ask(&self, questions: &[Call]) -> Result<Vec<Answer>> {
-        if questions.is_empty() {
+    async fn ask(&self, batch: &[ScriptArgs]) -> Result<Vec<Answer>> {
+        if batch.is_empty() {
             return Ok(Vec::new());
         }
         let (now, stay) = match self.clock.simulated() {
             Some(now) => (now.as_microsecond().max(1), SIMULATED_EXPIRY),
             None => (0, 0),
         };
-        let numbers = questions.iter().flat_map(|question| &question.numbers);
+        let numbers = batch.iter().flat_map(|args| &args.numbers);
         let numbers = [now, stay].into_iter().chain(numbers.copied());
         let asked: Vec<u8> = numbers.flat_map(i64::to_le_bytes).collect();
-        let keys: Vec<_> = questions.iter().flat_map(|question| &question.keys).collect();
+        let keys: Vec<_> = batch.iter().flat_map(|args| &args.keys).collect();
         let answer: Vec<u8> = self.redis.run(&self.script, &keys, &[asked]).await?;
-        answers(&answer, questions).ok_or_else(unexpected_answer)
+        answers(&answer, batch).ok_or_else(unexpected_answer)
     }
 }
 
 /// Parses the answers of `count.lua`.
-fn answers(answer: &[u8], questions: &[Call]) -> Option<Vec<Answer>> {
+fn answers(answer: &[u8], batch: &[ScriptArgs]) -> Option<Vec<Answer>> {
     let (numbers, []) = answer.as_chunks() else { return None };
     let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
-    let answers = questions.iter().map(|question| {
+    let answers = batch.iter().map(|args| {
         let admitted = numbers.next()? == 1;
-        let counts = question.keys.iter().map(|_| {
+        let counts = args.keys.iter().map(|_| {
             let (used, exceeded, wait) = (numbers.next()?, numbers.next()?, numbers.next()?);
             Some(DemandCount { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
         });

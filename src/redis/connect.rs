@@ -29,12 +29,12 @@ const QUEUE: usize = 1024;
 
 /// A multiplexed connection.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(super) enum RedisConnection {
     One { to: Address, connection: MultiplexedConnection },
     Cluster(ClusterConnection),
 }
 
-impl Connection {
+impl RedisConnection {
     /// Sends a command.
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
@@ -65,7 +65,7 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Connects, and checks that the server is suitable.
-    pub(super) async fn open(&self) -> Result<Connection, LinkError> {
+    pub(super) async fn open(&self) -> Result<RedisConnection, LinkError> {
         let mut connection = match &self.url.layout {
             Layout::Single(address) => self.connect(address).await?,
             Layout::Sentinel { .. } => self.connect(&self.primary().await?).await?,
@@ -76,14 +76,14 @@ impl Connector {
     }
 
     /// Checks that the server at the other end is still the right one.
-    pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), LinkError> {
+    pub(super) async fn examine(&self, connection: &mut RedisConnection) -> Result<(), LinkError> {
         for info in connection.ask(&redis::cmd("INFO")).await? {
             check(&info)?;
             check_mode(&info, self.url.is_clustered())?;
         }
         match connection {
-            Connection::One { to, .. } => self.examine_primary(to).await,
-            Connection::Cluster(_) => {
+            RedisConnection::One { to, .. } => self.examine_primary(to).await,
+            RedisConnection::Cluster(_) => {
                 let state = connection.ask(redis::cmd("CLUSTER").arg("INFO")).await?;
                 if state.iter().all(|state| state.contains("cluster_state:ok")) {
                     Ok(())
@@ -168,14 +168,14 @@ impl Connector {
         question.query_async(&mut sentinel).await
     }
 
-    async fn connect(&self, to: &Address) -> RedisResult<Connection> {
+    async fn connect(&self, to: &Address) -> RedisResult<RedisConnection> {
         let client = self.client(to, &self.url.login, self.url.db)?;
         let connection =
             client.get_multiplexed_async_connection_with_config(&self.options()).await?;
-        Ok(Connection::One { to: to.clone(), connection })
+        Ok(RedisConnection::One { to: to.clone(), connection })
     }
 
-    async fn connect_cluster(&self, nodes: &[Address]) -> Result<Connection, LinkError> {
+    async fn connect_cluster(&self, nodes: &[Address]) -> Result<RedisConnection, LinkError> {
         let nodes = nodes
             .iter()
             .map(|node| self.info(node, &self.url.login, 0))
@@ -194,7 +194,7 @@ impl Connector {
         let connected = client.build()?;
         let connected = timeout(self.timeouts.connect, connected.get_async_connection()).await;
         match connected {
-            Ok(connection) => Ok(Connection::Cluster(connection?)),
+            Ok(connection) => Ok(RedisConnection::Cluster(connection?)),
             Err(elapsed) => Err(LinkError::Away(elapsed.into())),
         }
     }

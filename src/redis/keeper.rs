@@ -8,9 +8,9 @@ use redis::RedisError;
 use tokio::time::{error::Elapsed, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Connection;
+use super::connect::RedisConnection;
 use super::fault::needs_operator;
-use super::{Link, Redis};
+use super::{ActiveLink, Redis};
 use crate::error::Cause;
 use crate::secrets::random;
 
@@ -113,7 +113,7 @@ impl Redis {
     }
 
     /// Watches a link until it is lost. Returns whether it passed at least one check.
-    async fn watch(&self, link: &Arc<Link>) -> bool {
+    async fn watch(&self, link: &Arc<ActiveLink>) -> bool {
         let mut of_use = false;
         loop {
             tokio::select! {
@@ -129,9 +129,9 @@ impl Redis {
         }
     }
 
-    fn set_link(&self, connection: Connection) -> Arc<Link> {
+    fn set_link(&self, connection: RedisConnection) -> Arc<ActiveLink> {
         let down = CancellationToken::new();
-        let link = Arc::new(Link { connection, lost: AtomicBool::new(false), down });
+        let link = Arc::new(ActiveLink { connection, lost: AtomicBool::new(false), down });
         *self.0.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
         self.note_trouble(None);
         self.0.up.set(1);
@@ -140,7 +140,7 @@ impl Redis {
     }
 
     /// Marks a link as lost. Later calls for the same link have no effect.
-    pub(super) fn lose(&self, link: &Link, trouble: &LinkError) {
+    pub(super) fn lose(&self, link: &ActiveLink, trouble: &LinkError) {
         if !link.lost.swap(true, Ordering::AcqRel) {
             self.0.up.set(0);
             link.down.cancel();

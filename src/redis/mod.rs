@@ -30,7 +30,7 @@ pub use subscription::{Subscription, SubscriptionEvent};
 pub use url::RedisUrl;
 
 use crate::error::{Error, Result};
-use connect::{Connection, Connector};
+use connect::{Connector, RedisConnection};
 
 /// Time limits for Redis.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     connector: Connector,
     prefix: String,
-    link: RwLock<Option<Arc<Link>>>,
+    link: RwLock<Option<Arc<ActiveLink>>>,
     /// Why there is no link; `None` while there is one.
     trouble: RwLock<Option<String>>,
     commands: Counter,
@@ -62,8 +62,8 @@ struct Inner {
 }
 
 /// A connection that works.
-struct Link {
-    connection: Connection,
+struct ActiveLink {
+    connection: RedisConnection,
     lost: AtomicBool,
     /// Cancelled when the link is lost, so that waiting callers need not wait for their timeout.
     down: CancellationToken,
@@ -158,7 +158,7 @@ impl Redis {
     }
 
     /// The link, unless it is lost.
-    fn link(&self) -> Option<Arc<Link>> {
+    fn link(&self) -> Option<Arc<ActiveLink>> {
         let link = self.0.link.read().unwrap_or_else(PoisonError::into_inner);
         link.as_ref().filter(|link| !link.lost.load(Ordering::Acquire)).cloned()
     }

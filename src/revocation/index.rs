@@ -17,7 +17,7 @@ const MAX_REMOVED: usize = 1000;
 
 /// The revocation list, and what it revokes.
 #[derive(Debug, Default)]
-pub struct Index(RwLock<State>);
+pub struct Index(RwLock<IndexState>);
 
 /// The rows do not continue the known list: rows in between are missing, or known rows differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Part {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct IndexState {
     /// The name of the list.
     feed: String,
     /// All rows up to this number are known.
@@ -124,7 +124,8 @@ impl Index {
     /// Replaces the list. Revocations that are missing in the new list stay in force until they
     /// expire.
     pub fn replace(&self, feed: &str, last: i64, forgotten: i64, rows: Vec<Revocation>) {
-        let mut state = State { feed: feed.to_owned(), last, forgotten, ..State::default() };
+        let mut state =
+            IndexState { feed: feed.to_owned(), last, forgotten, ..IndexState::default() };
         for row in rows {
             state.add(Arc::new(row));
         }
@@ -203,17 +204,17 @@ impl Index {
         while self.write().forget(end, MAX_REMOVED) {}
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, IndexState> {
         // A poisoned lock is fine: every step of a change leaves all revocations in force.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, IndexState> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl IndexState {
     /// Removes at most `most` rows that expired by `end`. Returns whether there may be more.
     fn forget(&mut self, end: Timestamp, most: usize) -> bool {
         for _ in 0..most {

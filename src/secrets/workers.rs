@@ -38,7 +38,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Threads that wait for jobs. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Workers {
-    desk: Arc<Shared>,
+    shared: Arc<Shared>,
     dispatcher: Thread,
 }
 
@@ -61,7 +61,7 @@ pub struct Slot {
 /// Permission to compute a hash now. It ends on drop.
 #[derive(Debug)]
 pub struct Turn {
-    desk: Arc<Shared>,
+    shared: Arc<Shared>,
     dispatcher: Thread,
 }
 
@@ -74,27 +74,27 @@ impl Workers {
             let waiting = Arc::clone(&waiting);
             spawn("keyward-hash", move || work(&waiting))?;
         }
-        let desk = Arc::new(Shared {
+        let shared = Arc::new(Shared {
             lanes: Mutex::new(Lanes::new(TURNS_EACH * count, queue)),
             jobs,
             ended: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
-        let dispatcher_state = Arc::clone(&desk);
+        let dispatcher_state = Arc::clone(&shared);
         let dispatcher = spawn("keyward-turns", move || dispatcher_state.give_turns())?;
-        Ok(Self { desk, dispatcher })
+        Ok(Self { shared, dispatcher })
     }
 
     /// Reserves a place for a lane, if it gets one.
     pub(super) fn reserve(self: &Arc<Self>, lane: Lane) -> Option<Slot> {
-        let ticket = self.desk.lanes().reserve(lane)?;
+        let ticket = self.shared.lanes().reserve(lane)?;
         Some(Slot { workers: Arc::clone(self), ticket })
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.desk.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::Release);
         self.dispatcher.unpark();
     }
 }
@@ -110,7 +110,7 @@ impl Shared {
             let ended = self.ended.swap(0, Ordering::AcqRel);
             self.lanes().finished(ended);
             while let Some(waiting) = self.next() {
-                let turn = Turn { desk: Arc::clone(&self), dispatcher: thread::current() };
+                let turn = Turn { shared: Arc::clone(&self), dispatcher: thread::current() };
                 // If the caller has gone away, dropping the turn passes it on.
                 drop(waiting.send(turn));
             }
@@ -147,7 +147,7 @@ impl Slot {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes<oneshot::Sender<Turn>>> {
-        self.workers.desk.lanes()
+        self.workers.shared.lanes()
     }
 }
 
@@ -165,7 +165,7 @@ impl Turn {
         job: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let jobs = self.desk.jobs.clone();
+        let jobs = self.shared.jobs.clone();
         let job = Box::new(move |memory: &mut Memory| {
             let _turn = self;
             // A job whose caller went away before it started is skipped.
@@ -180,7 +180,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.desk.ended.fetch_add(1, Ordering::AcqRel);
+        self.shared.ended.fetch_add(1, Ordering::AcqRel);
         self.dispatcher.unpark();
     }
 }

@@ -181,18 +181,18 @@ impl Bounds {
 ///
 /// A filter's `event_enabled` is intended for this. But if it refuses an event of a callsite with
 /// `Interest::always`, the filters' state is not reset, and the next line is lost.
-pub(super) struct Lines {
+pub(super) struct BoundedLayer {
     write: Box<dyn Layer<Registry> + Send + Sync>,
     bounds: Bounds,
 }
 
-impl Lines {
+impl BoundedLayer {
     pub(super) fn new(write: Box<dyn Layer<Registry> + Send + Sync>, bounds: Bounds) -> Self {
         Self { write, bounds }
     }
 }
 
-impl Layer<Registry> for Lines {
+impl Layer<Registry> for BoundedLayer {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, Registry>) {
         if self.bounds.admits(event.metadata()) {
             self.write.on_event(event, context);
@@ -223,7 +223,7 @@ impl Layer<Registry> for Lines {
 /// The counter of suppressed lines, if the process has a log.
 pub(super) fn suppressed_lines() -> Option<Counter> {
     tracing::dispatcher::get_default(|log| {
-        let lines = log.downcast_ref::<Lines>();
+        let lines = log.downcast_ref::<BoundedLayer>();
         lines.map(|lines| lines.bounds.0.suppressed_lines.clone())
     })
 }

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use logs::{Bounds, Lines};
+use logs::{BoundedLayer, Bounds};
 pub use metrics::Metrics;
 pub use observed::{Observation, Observed, Reports};
 
@@ -62,7 +62,7 @@ impl Telemetry {
             LogFormat::Json => lines.json().boxed(),
         };
         let bounds = Bounds::start().map_err(TelemetryError::Thread)?;
-        let lines = Lines::new(lines, bounds.clone()).with_filter(filter);
+        let lines = BoundedLayer::new(lines, bounds.clone()).with_filter(filter);
         let provider = config.otlp_endpoint.as_deref();
         let provider =
             provider.map(|to| traces::provider(to, config.trace_sampling)).transpose()?;

@@ -17,18 +17,18 @@ const MARGIN: Duration = Duration::from_hours(1);
 
 /// The verifier's position in the list.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct FeedPosition {
     /// The cursor of the last applied message. Empty: none.
     cursor: String,
     /// Whether the number of the last entry is exact. After a snapshot, expired entries can be
     /// missing before the next one.
     exact: bool,
     /// The part of a snapshot that has arrived.
-    snapshot: Option<Snapshot>,
+    snapshot: Option<PartialSnapshot>,
 }
 
 #[derive(Debug, Default)]
-struct Snapshot {
+struct PartialSnapshot {
     list: Vec<Revocation>,
     /// The time as of which the snapshot is complete.
     moment: Duration,
@@ -39,7 +39,7 @@ struct Snapshot {
 #[error("the revocation feed is invalid: {0}")]
 pub(super) struct InvalidMessage(String);
 
-impl Place {
+impl FeedPosition {
     /// The cursor from which a stream must continue.
     pub(super) fn cursor(&self) -> String {
         self.cursor.clone()
@@ -78,7 +78,7 @@ impl Place {
             return Ok(());
         }
         match self.snapshot.take() {
-            Some(Snapshot { list, moment }) => {
+            Some(PartialSnapshot { list, moment }) => {
                 knowledge.replace(list, moment);
                 self.exact = false;
             }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn take(
-        place: &mut Place,
+        place: &mut FeedPosition,
         knowledge: &Knowledge,
         message: pb::WatchRevocationsResponse,
     ) -> Result<(), InvalidMessage> {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn snapshot_takes_effect_when_complete_and_drops_nothing_in_force() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "old")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         assert!(revokes(&knowledge, "old"));
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn changes_have_no_gap_except_after_a_snapshot() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "a"), entry(5, "b")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         take(&mut place, &knowledge, message(false, vec![entry(8, "c")])).unwrap();
@@ -239,13 +239,13 @@ mod tests {
 
     #[test]
     fn invalid_message_is_an_error() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         let nameless = pb::Revocation { revoked: None, ..entry(1, "a") };
         let endless = pb::Revocation { expire_time: None, ..entry(1, "a") };
         for bad in [nameless, endless, entry(1, "No Tenant"), entry(0, "a")] {
             assert!(take(&mut place, &knowledge, message(true, vec![bad])).is_err());
         }
-        let fresh = Place::default().take(
+        let fresh = FeedPosition::default().take(
             message(false, vec![]),
             &knowledge,
             Duration::ZERO,
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn message_without_staleness_confirms_nothing() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         let mut take = |message| {
             place.take(message, &knowledge, Duration::from_secs(1), Timestamp::UNIX_EPOCH).unwrap();
             knowledge.lag()
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn entry_is_dropped_an_hour_after_its_end() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "a")])).unwrap();
         for (second, held) in [(7199, true), (7200, false)] {
             let now = Timestamp::from_second(second).unwrap();

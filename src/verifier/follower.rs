@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
-use super::feed::Place;
+use super::feed::FeedPosition;
 use super::knowledge::{Keys, Knowledge};
-use super::link::{Authorization, Link};
+use super::link::{BearerSource, ServerLink};
 use super::trouble::{Backoff, FollowError, jittered};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
@@ -43,11 +43,11 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) endpoint: Endpoint,
-    pub(super) authorization: Authorization,
+    pub(super) authorization: BearerSource,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) steady: SteadyTime,
-    pub(super) place: Mutex<Place>,
+    pub(super) place: Mutex<FeedPosition>,
 }
 
 /// A stream of revocations.
@@ -84,14 +84,14 @@ impl Follower {
 
     /// Runs until the connection fails.
     async fn session(&self, probe: &Probe) -> Result<Infallible, FollowError> {
-        let link = Link::open(&self.endpoint, probe).await?;
+        let link = ServerLink::open(&self.endpoint, probe).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,
             never = Box::pin(self.follow_keys(&link)) => match never {},
         }
     }
 
-    async fn follow_revocations(&self, link: &Link) -> Result<Infallible, FollowError> {
+    async fn follow_revocations(&self, link: &ServerLink) -> Result<Infallible, FollowError> {
         let mut stream = self.begin(link).await?;
         self.place().begin();
         let mut renewed = Box::pin(self.renewed(link));
@@ -130,7 +130,7 @@ impl Follower {
     }
 
     /// Starts a stream from the current position.
-    async fn begin(&self, link: &Link) -> Result<RevocationStream, FollowError> {
+    async fn begin(&self, link: &ServerLink) -> Result<RevocationStream, FollowError> {
         let bearer = self.authorization.bearer(link).await?;
         let asked = self.knowledge.now();
         let cursor = self.place().cursor();
@@ -145,7 +145,7 @@ impl Follower {
 
     /// Starts a stream with a new token when the current token is about to expire. The old stream
     /// is used until then.
-    async fn renewed(&self, link: &Link) -> RevocationStream {
+    async fn renewed(&self, link: &ServerLink) -> RevocationStream {
         let mut backoff = Backoff::default();
         loop {
             self.authorization.wait_for_renewal().await;
@@ -170,7 +170,7 @@ impl Follower {
 
     /// Keeps the keys up to date. While the server refuses to stream them, they are requested
     /// periodically.
-    async fn follow_keys(&self, link: &Link) -> Infallible {
+    async fn follow_keys(&self, link: &ServerLink) -> Infallible {
         let mut backoff = Backoff::default();
         let mut due = Duration::ZERO;
         loop {
@@ -204,7 +204,7 @@ impl Follower {
     }
 
     /// Streams the keys, renewing the stream with each new token.
-    async fn watch_keys(&self, link: &Link) -> Result<Infallible, FollowError> {
+    async fn watch_keys(&self, link: &ServerLink) -> Result<Infallible, FollowError> {
         loop {
             let bearer = self.authorization.bearer(link).await?;
             let stream_error = |status: Status| {
@@ -236,7 +236,7 @@ impl Follower {
     }
 
     /// Requests the keys once. Returns how long they may be cached.
-    async fn request_keys(&self, link: &Link) -> Result<Duration, FollowError> {
+    async fn request_keys(&self, link: &ServerLink) -> Result<Duration, FollowError> {
         let GetJwksResponse { jwks, max_age } = link.keys(self.authorization.held()).await?;
         let max_age = self.take_keys(&jwks, max_age)?;
         self.knowledge.lose_keys();
@@ -258,7 +258,7 @@ impl Follower {
         Ok(max_age)
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, FeedPosition> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

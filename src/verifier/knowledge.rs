@@ -41,7 +41,7 @@ pub(super) struct Keys {
 }
 
 #[derive(Deserialize)]
-struct Jwks {
+struct RawJwks {
     keys: Vec<Value>,
 }
 
@@ -68,7 +68,7 @@ impl Keys {
     /// Parses a key set (RFC 7517). Unknown keys are skipped, because a newer server can publish
     /// keys for other purposes. `None`: not a key set.
     pub(super) fn parse(jwks: &str, max_age: Duration) -> Option<Self> {
-        let jwks: Jwks = serde_json::from_str(jwks).ok()?;
+        let jwks: RawJwks = serde_json::from_str(jwks).ok()?;
         let keys = jwks.keys.into_iter().filter_map(|key| {
             VerifyingKey::from_jwk(serde_json::from_value(key).ok()?)
                 .inspect_err(|error| tracing::warn!(%error, "skipped a published key"))

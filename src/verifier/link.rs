@@ -31,26 +31,26 @@ const NO_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Clone, Debug)]
-pub(super) struct Link(GrpcChannel);
+pub(super) struct ServerLink(GrpcChannel);
 
 /// The verifier's authentication: an API key, or access tokens that are requested with a client
 /// secret when needed.
 #[derive(Debug)]
-pub(super) struct Authorization {
+pub(super) struct BearerSource {
     access: Access,
-    token: Mutex<Option<Token>>,
+    token: Mutex<Option<HeldToken>>,
     /// Held during a token request, because both streams need a token at the same time.
     exchange: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
-struct Token {
+struct HeldToken {
     secret: Secret,
     asked: Stopwatch,
     lifetime: Duration,
 }
 
-impl Link {
+impl ServerLink {
     /// Opens a new connection, so that each attempt may reach another server behind the name.
     pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, FollowError> {
         match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
@@ -109,13 +109,13 @@ async fn with_timeout<T>(
     }
 }
 
-impl Authorization {
+impl BearerSource {
     pub(super) fn new(access: Access) -> Self {
         Self { access, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
     }
 
     /// The current bearer token. Requests a new one if necessary.
-    pub(super) async fn bearer(&self, link: &Link) -> Result<Secret, FollowError> {
+    pub(super) async fn bearer(&self, link: &ServerLink) -> Result<Secret, FollowError> {
         let (client_id, client_secret) = match &self.access {
             Access::ApiKey(key) => return Ok(key.clone()),
             Access::ClientSecret { client_id, client_secret } => (client_id, client_secret),
@@ -137,7 +137,7 @@ impl Authorization {
         let issued =
             with_timeout(TokenServiceClient::new(link.0.clone()).issue_token(request)).await?;
         let lifetime = issued.expires_in.and_then(|span| Duration::try_from(span).ok());
-        let token = Token {
+        let token = HeldToken {
             secret: Secret::new(issued.access_token),
             asked,
             lifetime: lifetime.unwrap_or_default(),
@@ -171,12 +171,12 @@ impl Authorization {
         token.take_if(|token| token.secret.expose() == bearer.expose());
     }
 
-    fn token(&self) -> Option<Token> {
+    fn token(&self) -> Option<HeldToken> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Token {
+impl HeldToken {
     /// The time until the token should be renewed, well before it expires.
     fn left(&self) -> Duration {
         (self.lifetime * 4 / 5).saturating_sub(self.asked.elapsed())

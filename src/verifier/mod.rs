@@ -112,7 +112,7 @@ use crate::keys::{Rejection, jwt};
 use crate::secrets::Prefixes;
 use follower::{Follower, Progress};
 use knowledge::{Keys, Knowledge};
-use link::Authorization;
+use link::BearerSource;
 use trouble::FollowError;
 
 /// Verifies access tokens. Clones share the connection and the data. The connection is closed when
@@ -153,7 +153,7 @@ impl Verifier {
         let (sender, progress) = watch::channel(Progress::default());
         let follower = Follower {
             endpoint,
-            authorization: Authorization::new(settings.access),
+            authorization: BearerSource::new(settings.access),
             knowledge: Arc::clone(&knowledge),
             progress: sender,
             // Setting the clock ahead must not remove revocations.
