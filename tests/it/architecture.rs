@@ -293,7 +293,8 @@ fn words(line: &str) -> Vec<String> {
 
 /// The files whose words are checked. Landed migrations cannot be changed.
 fn texts(folder: &Path, deep: bool) -> Vec<PathBuf> {
-    const KINDS: [&str; 9] = ["rs", "proto", "toml", "md", "yaml", "yml", "sh", "lua", "sql"];
+    const KINDS: [&str; 10] =
+        ["rs", "proto", "toml", "md", "yaml", "yml", "sh", "lua", "sql", "py"];
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
         .flat_map(|path| match (path.is_dir(), deep) {
