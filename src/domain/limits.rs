@@ -58,8 +58,8 @@ impl Rate {
         }
     }
 
-    /// Whether every sequence of requests that satisfies this rate also satisfies `other`: as many
-    /// of these windows as fit into, or overlap, one window of `other` allow no more than it does.
+    /// Whether every sequence of requests that satisfies this rate also satisfies `other`: the
+    /// windows that are needed to cover one window of `other` together allow no more than `other`.
     pub fn is_within(self, other: Self) -> bool {
         let windows = (other.window_seconds + self.window_seconds - 1) / self.window_seconds;
         // No overflow: at most 10^12 in each of 86,400 windows.

@@ -201,8 +201,8 @@ impl<J> Class<J> {
         })
     }
 
-    /// Takes the newest place of the longest lane, if `lane` will not be longer than that lane with
-    /// the place.
+    /// Takes the newest place of the longest lane for `lane`, if the longest lane then still has at
+    /// least as many places as `lane`.
     fn make_room_for(&mut self, lane: &Lane) -> bool {
         let held = self.lanes.get(lane).map_or(0, LanePlaces::held);
         let longest = self.by_length.last().map_or(0, |(length, _)| *length);
