@@ -130,13 +130,13 @@ impl FieldChange {
 
     /// The non-empty fields of a new resource.
     pub fn of_new(after: &impl AuditFields) -> Vec<Self> {
-        let said = after.fields().into_iter().filter(says_something);
+        let said = after.fields().into_iter().filter(is_set);
         said.map(|(field, value)| Self::new(field, None, Some(value))).collect()
     }
 
     /// The non-empty fields of a deleted resource.
     pub fn of_gone(before: &impl AuditFields) -> Vec<Self> {
-        let said = before.fields().into_iter().filter(says_something);
+        let said = before.fields().into_iter().filter(is_set);
         said.map(|(field, value)| Self::new(field, Some(value), None)).collect()
     }
 
