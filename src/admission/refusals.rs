@@ -14,7 +14,7 @@ use crate::domain::Source;
 /// The minimum interval between log lines of one kind, so that a flood does not fill the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// RefusalKind was refused.
+/// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
     /// A connection, because the listener was full.

@@ -58,7 +58,7 @@ impl Sources {
     }
 }
 
-/// RefusalKind one source holds.
+/// What one source holds.
 #[derive(Debug)]
 pub struct SourceState {
     source: Source,

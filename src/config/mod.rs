@@ -46,7 +46,7 @@ pub struct Config {
     pub signing_algorithm: SigningAlgorithm,
     /// How the revocation list is synchronised.
     pub revocations: revocation::Options,
-    /// ServerLimits of requests and connections.
+    /// Limits of requests and connections.
     pub limits: ServerLimits,
     pub telemetry: TelemetryConfig,
     /// Every setting with its value (secrets are masked) and its source.
@@ -105,7 +105,7 @@ pub struct SecretsConfig {
     pub admin_lifetime: Option<Duration>,
 }
 
-/// ServerLimits of requests and connections.
+/// Limits of requests and connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
     /// The maximum duration of a request.

@@ -1,4 +1,4 @@
-//! AccessAnswer checks: what a request needs, and the answer to the service that asks.
+//! Access checks: what a request needs, and the answer to the service that asks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -122,7 +122,7 @@ words!(
     Counted {
         /// Requests that are checked with `CheckAccess`.
         Requests = "requests",
-        /// AccessAnswer tokens that are issued.
+        /// Access tokens that are issued.
         Tokens = "tokens",
     }
 );

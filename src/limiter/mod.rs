@@ -1,4 +1,4 @@
-//! WindowRate limits. A decision is about several limits of one tenant, all or nothing, and is made
+//! Rate limits. A decision is about several limits of one tenant, all or nothing, and is made
 //! before the work that it admits.
 //!
 //! The limiter does not know what is counted, or what happens when a limit is exceeded. The
@@ -286,8 +286,8 @@ impl Decision {
             })
             .collect();
         let refusing = outcomes.iter().zip(demands).filter(|(_, demand)| !demand.observe_only);
-        let refusing = refusing.filter(|(standing, _)| standing.exceeded);
-        let wait = refusing.map(|(standing, _)| standing.wait).max().unwrap_or_default();
+        let refusing = refusing.filter(|(outcome, _)| outcome.exceeded);
+        let wait = refusing.map(|(outcome, _)| outcome.wait).max().unwrap_or_default();
         Self { admitted: answer.admitted, wait, outcomes }
     }
 }

@@ -138,7 +138,7 @@ impl Bounds {
             let metadata = callsite.metadata;
             tracing::warn!(
                 target: REPORTS,
-                suppressed_lines,
+                left_out = suppressed_lines,
                 level = %metadata.level(),
                 target = metadata.target(),
                 line = metadata.line(),

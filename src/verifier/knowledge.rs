@@ -127,7 +127,7 @@ impl Knowledge {
     }
 
     /// Replaces the list by one that is complete as of `moment`. That can be an older list, if
-    /// another server knows less. RevocationStream that are missing in it stay in force until they
+    /// another server knows less. Revocations that are missing in it stay in force until they
     /// expire.
     pub(super) fn replace(&self, rows: Vec<Revocation>, moment: Duration) {
         self.confirmed.lower(moment);

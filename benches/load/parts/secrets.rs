@@ -9,7 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use futures_util::{StreamExt, stream};
 use keyward::clock::Stopwatch;
 use keyward::proto::admin::credential::Kind as CredentialKind;
-use keyward::secrets::workers::step_back;
+use keyward::secrets::workers::use_idle_priority;
 use tokio::task::spawn_blocking;
 
 use crate::baseline::Kind;
@@ -59,7 +59,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
         let (callers, alone, ()) =
             pace(signed, PACE, tokio::time::sleep(settings.measured())).await;
         sign_unloaded.push(alone.percentile(99));
-        let hashes = raw_rate(settings.measured(), step_back);
+        let hashes = raw_rate(settings.measured(), use_idle_priority);
         let (callers, meanwhile, _) = pace(callers, PACE, hashes).await;
         sign_loaded.push(meanwhile.percentile(99));
         signed = callers;

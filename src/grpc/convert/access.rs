@@ -1,4 +1,4 @@
-//! AccessAnswer.
+//! Access.
 
 use super::{precise, seconds, timestamp};
 use crate::domain::{

@@ -29,7 +29,7 @@ pub(super) enum Bounds {
     Http2(Box<Http2>),
 }
 
-/// RefusalKind is watched of an HTTP/2 connection.
+/// What is watched of an HTTP/2 connection.
 pub(super) struct Http2 {
     pub(super) meter: FrameMeter,
     pub(super) admission: Admission,

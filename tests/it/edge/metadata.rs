@@ -1,4 +1,4 @@
-//! FailureLog metadata that identifies the caller.
+//! Repeated metadata that identifies the caller.
 
 use tonic::Code;
 

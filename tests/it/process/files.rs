@@ -58,7 +58,7 @@ fn master_key_may_be_readable_for_a_group_of_the_process() {
         set_mode(&key, fine);
         Serving::start(&["--data-dir", path]).stop("-TERM");
     }
-    for (wrong, says) in [(0o444, "others must not read it"), (0o660, "must not change it")] {
+    for (wrong, says) in [(0o444, "others must not read it"), (0o660, "must not write to it")] {
         set_mode(&key, wrong);
         refused(says);
     }

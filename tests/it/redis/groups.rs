@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, Rate};
+use keyward::limiter::{Demand, Limiter, WindowRate};
 use keyward::redis::{LinkError, SubscriptionEvent};
 use tokio::time::timeout;
 
@@ -13,7 +13,7 @@ use crate::harness::redis::{RedisCluster, Watched, keep, link_to};
 fn demands() -> [Demand; 2] {
     ["app", "tenant"].map(|key| Demand {
         key: key.to_owned(),
-        rate: Rate::new(5, Duration::from_mins(10)),
+        rate: WindowRate::new(5, Duration::from_mins(10)),
         cost: 1,
         observe_only: false,
     })

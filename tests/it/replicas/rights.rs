@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, Rate};
+use keyward::limiter::{Demand, Limiter, WindowRate};
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -157,7 +157,7 @@ async fn documented_redis_rights_are_enough_in_a_cluster() {
     let limiter = Limiter::over(redis, Clock::system());
     let demand = Demand {
         key: "requests".to_owned(),
-        rate: Rate::new(1, Duration::from_mins(1)),
+        rate: WindowRate::new(1, Duration::from_mins(1)),
         cost: 1,
         observe_only: false,
     };
