@@ -179,7 +179,7 @@ async fn verifier_without_keys_reports_the_server_error() {
     let settings = Settings { ready_within: within, ..scene.settings(&scene.gateways[1]) };
     let error = Verifier::connect(settings).await.unwrap_err();
     let StartError::NotReady { cause, .. } = &error else { panic!("{error}") };
-    for said in ["watched", "no room for a stream", "no keys today"] {
+    for said in ["streamed", "no room for a stream", "no keys today"] {
         assert!(cause.contains(said), "{said}: {cause}");
     }
 }
