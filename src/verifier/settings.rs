@@ -18,6 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// defaults do not fit.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Keyward's gRPC address.
     pub server: Server,
     /// The verifier's credential. Its application must be in the tenant `system` and have the scope
     /// `keyward.verify`.
@@ -53,10 +54,13 @@ pub enum Server {
 /// The verifier's credential. `Debug` does not print secrets.
 #[derive(Clone, Debug)]
 pub enum Access {
+    /// An API key, which is sent with every call.
     ApiKey(Secret),
     /// A client id and secret, which are exchanged for short-lived tokens.
     ClientSecret {
+        /// The id of the credential.
         client_id: String,
+        /// The secret, `kws_…`.
         client_secret: Secret,
     },
 }
@@ -119,10 +123,12 @@ impl From<Endpoint> for Server {
 }
 
 impl Access {
+    /// An API key, which is sent with every call.
     pub fn api_key(key: impl Into<String>) -> Self {
         Self::ApiKey(Secret::new(key))
     }
 
+    /// A client id with its secret, which is exchanged for access tokens.
     pub fn client_secret(client_id: impl Into<String>, client_secret: impl Into<String>) -> Self {
         Self::ClientSecret {
             client_id: client_id.into(),
