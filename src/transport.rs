@@ -176,7 +176,7 @@ fn is_away(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// The first bytes that a server sends after a ClientHello. A TLS server answers with a handshake
+/// The first bytes that a server sends after a `ClientHello`. A TLS server answers with a handshake
 /// message or an alert, whichever versions and cipher suites it supports.
 async fn first_bytes(uri: &Uri) -> io::Result<Vec<u8>> {
     // A ClientHello of TLS 1.2 (RFC 5246, section 7.4.1.2): a random value of zeros, six cipher

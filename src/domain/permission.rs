@@ -77,7 +77,7 @@ impl Reach {
         }
     }
 
-    /// The without_implied reach that includes an application of `owner`, from the view of `user`.
+    /// The narrowest reach that includes an application of `owner`, from the view of `user`.
     pub fn to(owner: &Owner, user: &UserId) -> Self {
         match owner {
             Owner::Account => Self::Account,

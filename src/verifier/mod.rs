@@ -72,11 +72,9 @@
 //! # Limitations
 //!
 //! - *Limits.* Requests that are verified here do not count against limits, and do not update the
-//! last
-//!   use of a credential. Endpoint rules are not evaluated.
+//!   last use of a credential. Endpoint rules are not evaluated.
 //! - *API keys.* Only Keyward can verify them ([`Refusal::ApiKey`]). A service that receives API
-//! keys
-//!   calls `AccessService.CheckAccess`, which also accepts tokens.
+//!   keys calls `AccessService.CheckAccess`, which also accepts tokens.
 //! - *Additions.* A token contains what its application had when it was issued. Removing something
 //!   revokes the token; additions appear in the next token.
 
