@@ -1,10 +1,10 @@
--- The role that `keyward serve` works under where another one owns the schema: it reads and
--- writes rows, changes no table, and can only add to the audit log. Run this once, as the
--- owner, after `keyward migrate`; give the role a password, or another way to log in:
+-- The role of `keyward serve` if another role owns the schema: it reads and writes rows, cannot
+-- change tables, and can only append to the audit log. Run this once as the owner after `keyward
+-- migrate`, and give the role a password or another way to log in:
 --
 --   psql "$OWNER_URL" -f deploy/postgres-server-role.sql -c '\password keyward_server'
 --
--- From then on `keyward migrate` runs as the owner, before a new version is started.
+-- From then on, run `keyward migrate` as the owner before a new version is started.
 
 create role keyward_server login;
 

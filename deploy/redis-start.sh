@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts Redis for Keyward: with one user, who has a password and the rights that
-# deploy/keyward.toml names, and nothing on disk.
+# Starts Redis for Keyward: with one user, who has a password and the rights listed in
+# deploy/keyward.toml, and without persistence.
 set -eu
 folder=${REDIS_FOLDER:-/data}
 umask 077
@@ -10,7 +10,7 @@ dir $folder
 save ""
 appendonly no
 maxmemory 256mb
-# A full memory must be an error that is seen, not a limit that is forgotten.
+# A full memory must be a visible error, not a lost limit.
 maxmemory-policy noeviction
 user default off
 user keyward on >$REDIS_PASSWORD ~keyward:* resetchannels &keyward:* +info +ping +eval +evalsha +publish +subscribe +time +get +getex +getrange +set +setrange +del +unlink +rename +persist +pexpire +hset +hmget +zadd +zcard +zrangebyscore +zremrangebyscore +client|setinfo

@@ -1,5 +1,5 @@
-//! Time, injected. This is the only file that asks the operating system what time
-//! it is; everything else is handed a [`Clock`], so that tests can move time.
+//! Injected time. This is the only module that reads the system's time; all others get a [`Clock`],
+//! so that tests can control time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,106 +7,107 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// A source of the present moment. Cheap to clone; clones share their time.
+/// A source of the current time. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum TimeSource {
     System,
     Manual(Arc<Manual>),
 }
 
-/// A clock that a test moves, in microseconds.
+/// A clock that a test controls, in microseconds.
 #[derive(Debug)]
 struct Manual {
-    /// What it shows.
+    /// The time that the clock shows.
     time: AtomicI64,
-    /// How long it has been running, whatever it was set to.
+    /// The time that has passed. Setting the clock does not change it.
     running: AtomicI64,
 }
 
 impl Clock {
-    /// The clock of the machine.
+    /// The system's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
-    /// A clock that stands still at `start` until [`Clock::advance`] moves it.
+    /// A clock that stays at `start` until [`Clock::advance`] is called.
     pub fn manual(start: Timestamp) -> Self {
         let time = AtomicI64::new(start.as_microsecond());
-        Self(Source::Manual(Arc::new(Manual { time, running: AtomicI64::new(0) })))
+        Self(TimeSource::Manual(Arc::new(Manual { time, running: AtomicI64::new(0) })))
     }
 
-    /// The present moment, in whole microseconds: what the databases store.
+    /// The current time, truncated to microseconds, the precision of the databases.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            #[expect(clippy::disallowed_methods, reason = "the one place that reads the time")]
-            Source::System => from_microsecond(Timestamp::now().as_microsecond()),
-            Source::Manual(manual) => from_microsecond(manual.time.load(Ordering::SeqCst)),
+            #[expect(clippy::disallowed_methods, reason = "the only reader of the system time")]
+            TimeSource::System => from_microsecond(Timestamp::now().as_microsecond()),
+            TimeSource::Manual(manual) => from_microsecond(manual.time.load(Ordering::SeqCst)),
         }
     }
 
-    /// The present moment of a clock that a test moves: what has a clock of its own must be
-    /// told it. `None` for the clock of the machine.
+    /// The time of a manual clock, for systems with their own clock, which need the simulated time.
+    /// `None` for the system's clock.
     pub fn simulated(&self) -> Option<Timestamp> {
         match &self.0 {
-            Source::System => None,
-            Source::Manual(_) => Some(self.now()),
+            TimeSource::System => None,
+            TimeSource::Manual(_) => Some(self.now()),
         }
     }
 
-    /// Lets time pass on a manual clock; the machine's clock cannot be moved.
+    /// Advances a manual clock. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
             manual.running.fetch_add(micros(by), Ordering::SeqCst);
         }
     }
 
-    /// Sets a manual clock back, as happens to a machine's: no time passes.
+    /// Sets a manual clock back without time passing, as an administrator can do.
     pub fn set_back(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_sub(micros(by), Ordering::SeqCst);
         }
     }
 
-    /// Sets a manual clock ahead, as happens to a machine's: no time passes.
+    /// Sets a manual clock ahead without time passing, as an administrator can do.
     pub fn set_ahead(&self, by: Duration) {
-        if let Source::Manual(manual) = &self.0 {
+        if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
         }
     }
 }
 
-/// The time of a clock, as far as something may be forgotten for good by it. A clock that was
-/// set ahead shows a later time than has passed: here it is at most a minute ahead of the time
-/// that passed since this began, by the machine's monotonic clock. A clock that is behind is
-/// taken as it is, which only keeps things for longer.
+/// A time that is safe for irreversible deletions. A clock that was set ahead shows a later time
+/// than has passed. `SteadyTime` is at most a minute ahead of the time that has passed on the
+/// monotonic clock since its creation. A clock that is behind is used as it is, which only keeps
+/// data for longer.
 #[derive(Debug)]
 pub struct SteadyTime {
     clock: Clock,
     since: Stopwatch,
-    /// The least that the clock was ever ahead of the time that passed.
+    /// The smallest observed lead of the clock over the time that has passed.
     ahead: AtomicI64,
 }
 
 impl SteadyTime {
-    /// How much faster than time a clock may be, in microseconds: NTP corrects small errors so.
+    /// The tolerated lead of the clock in microseconds, because NTP adjusts small errors by a
+    /// faster clock.
     pub const SLACK_MICROS: i64 = 60_000_000;
 
-    /// Begins with what a clock shows now.
+    /// Starts with the current time of the clock.
     pub fn new(clock: Clock) -> Self {
         let steady = Self { clock, since: Stopwatch::start(), ahead: AtomicI64::new(i64::MAX) };
         steady.now();
         steady
     }
 
-    /// The present moment, not later than it can be.
+    /// The current time, limited by the time that has passed.
     pub fn now(&self) -> Timestamp {
         let running = match &self.clock.0 {
-            Source::System => micros(self.since.elapsed()),
-            Source::Manual(manual) => manual.running.load(Ordering::SeqCst),
+            TimeSource::System => micros(self.since.elapsed()),
+            TimeSource::Manual(manual) => manual.running.load(Ordering::SeqCst),
         };
         let shown = self.clock.now().as_microsecond();
         let ahead = shown - running;
@@ -119,24 +120,24 @@ fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Measures how long the machine takes, which no test moves.
+/// Measures elapsed time with the monotonic clock. Tests cannot control it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Begins to measure.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the time")]
+    /// Starts the measurement.
+    #[expect(clippy::disallowed_methods, reason = "the only reader of the monotonic clock")]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// How long it has been.
+    /// The time since the start.
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
 }
 
-/// A moment from microseconds since the epoch, held to the years that exist.
+/// A timestamp from microseconds since the epoch, clamped to jiff's range.
 pub fn from_microsecond(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(if micros < 0 {
         Timestamp::MIN
@@ -145,7 +146,7 @@ pub fn from_microsecond(micros: i64) -> Timestamp {
     })
 }
 
-/// `moment + by`, held to the years that exist.
+/// `moment + by`, clamped to jiff's range.
 pub fn later(moment: Timestamp, by: Duration) -> Timestamp {
     moment.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steady_time_follows_time_that_passes_and_no_clock_set_ahead() {
+    fn steady_time_follows_passing_time_but_not_a_clock_set_ahead() {
         const HOUR: Duration = Duration::from_hours(1);
         const SLACK: Duration = Duration::from_mins(1);
         let start = Timestamp::from_second(1_000_000).unwrap();
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(steady.now(), later(start, HOUR * 2));
         clock.set_back(HOUR);
         assert_eq!(steady.now(), later(start, HOUR));
-        // It was ahead when this began, and is right now: it can be set ahead no more.
+        // The clock was ahead at the start and is right now. Setting it ahead again has no effect.
         clock.set_ahead(HOUR);
         assert_eq!(steady.now(), later(start, HOUR + SLACK));
     }

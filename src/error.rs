@@ -1,171 +1,169 @@
-//! The one error of Keyward, in its own terms: the faces translate it (`grpc::status`,
-//! `http::error`). Its text is for the caller and names no secret and no driver; the
-//! causes of [`Error::Unavailable`] and [`Error::Internal`] are for the log alone.
+//! The error type of all modules. Interfaces translate it (`grpc::status`, `http::error`). Messages
+//! are for callers, and contain neither secrets nor driver texts. The causes of
+//! [`Error::Unavailable`] and [`Error::Internal`] are only logged.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// What everything that can fail returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The cause of a fault, for the log.
+/// The cause of an error, for the log.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// One field of a request and what is wrong with it.
+/// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Path of the field, `application.scopes[2]` for instance.
+pub struct FieldViolation {
+    /// The path of the field, such as `application.scopes[2]`.
     pub field: String,
-    /// What is wrong, as a sentence that follows the field: `must not be empty`.
+    /// A predicate that follows the field: `must not be empty`.
     pub description: String,
 }
 
-/// Why something could not be done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Fields of the request are malformed: all of those that are.
+    /// All invalid fields of the request.
     #[error("{}", summary(.0))]
-    InvalidFields(Vec<Violation>),
-    /// Scopes that were asked for and cannot be had.
+    InvalidFields(Vec<FieldViolation>),
+    /// Requested scopes that are not allowed.
     #[error("{}", scope_not_allowed(.0))]
     ScopeNotAllowed(Vec<String>),
-    /// So many scopes and audiences were asked for that nobody could send the token.
-    #[error("the token would have more than {0} bytes: ask for fewer scopes or audiences")]
+    /// The requested scopes and audiences would make the token too long for headers.
+    #[error("the token would have more than {0} bytes: request fewer scopes or audiences")]
     TokenTooLong(usize),
-    /// An audience that was asked for and is not one of the tenant's.
+    /// A requested audience is not one of the tenant's.
     #[error("audience not allowed: {0}")]
     AudienceNotAllowed(String),
-    /// The page token is not one of ours, or of another call.
-    #[error("page_token was not made for this list")]
+    /// The page token was altered, or belongs to another call.
+    #[error("page_token does not belong to this list: use the last next_page_token, or none")]
     InvalidPageToken,
-    /// There is no caller, or he cannot be believed.
+    /// The caller is missing or cannot be authenticated.
     #[error("{0}")]
     Unauthenticated(&'static str),
-    /// Client authentication failed; nobody is told why.
+    /// Client authentication failed. The reason is not revealed.
     #[error("client authentication failed")]
     InvalidClient,
-    /// The caller, or the user it acts for, is known and may not do this.
+    /// The caller, or the user on whose behalf it acts, lacks a permission.
     #[error("this needs {0}")]
     PermissionDenied(Need),
-    /// The tenant's policy does not allow it.
-    #[error("{message}: so says the tenant's policy ({rule})")]
+    /// The tenant's policy forbids it.
+    #[error("{message} (tenant policy: {rule})")]
     Policy {
-        /// The field of the policy.
+        /// The policy field.
         rule: &'static str,
-        /// What it does not allow.
+        /// What the policy forbids.
         message: String,
     },
-    /// There are as many credentials as there may be.
+    /// The tenant has reached its maximum number of credentials.
     #[error(
-        "the tenant has all of the {limit} credentials that its policy allows (max_credentials)"
+        "the tenant has reached the maximum of {limit} credentials (tenant policy: max_credentials)"
     )]
     QuotaExceeded {
-        /// How many may be.
+        /// The maximum.
         limit: i64,
     },
-    /// The application can be neither edited nor deleted.
+    /// The application is protected against changes.
     #[error("{0} is protected: neither it nor its credentials can be edited or deleted")]
     Protected(String),
-    /// What has expired gets no new secret and shows none: it could not work.
-    #[error("{name} has expired, so a secret could not work: {what_to_do}")]
+    /// An expired credential gets no new secret and shows none, because it could not work.
+    #[error("{name} has expired, so a secret would not work: {what_to_do}")]
     Expired {
-        /// What has.
+        /// The credential or application.
         name: String,
-        /// What helps.
+        /// Advice for the caller.
         what_to_do: &'static str,
     },
-    /// The secret cannot be told again.
-    #[error("the secret of {0} cannot be seen again: {1}")]
+    /// The secret cannot be shown again, with the reason.
+    #[error("the secret of {0} cannot be shown again: {1}")]
     NotViewable(String, &'static str),
-    /// The token belongs to somebody else.
+    /// The token belongs to another application of the tenant.
     #[error("the token was not issued to this client")]
     NotYourToken,
-    /// The token is of a kind that cannot be revoked so.
-    #[error("an API key is revoked by deleting its credential")]
+    /// This kind of token cannot be revoked.
+    #[error("an API key is not revoked as a token: delete its credential")]
     UnsupportedTokenType,
-    /// No such resource, or none that the caller may know of.
+    /// The resource does not exist, or the caller may not view it.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// The resource, or one made by the same request, exists.
+    /// The resource exists already, or the same request created another one.
     #[error("{0} already exists")]
     AlreadyExists(String),
     /// The resource changed since the caller read it.
-    #[error("{0} has changed: its etag is another one now")]
+    #[error("etag mismatch: {0} has changed; read it again and retry")]
     EtagMismatch(String),
-    /// The resource is Keyward's own.
-    #[error("{0} belongs to Keyward and cannot be changed so")]
+    /// The resource is built in.
+    #[error("{0} is built in and cannot be changed")]
     BuiltIn(String),
-    /// Other resources stand on this one.
+    /// Other resources depend on this one.
     #[error("{resource} is in use by {}: {remedy}", listing(.by, *.total))]
     InUse {
-        /// What was to go.
+        /// The resource that would be changed or deleted.
         resource: String,
-        /// The first few that stand on it.
+        /// The first few dependent resources.
         by: Vec<String>,
-        /// How many there are in all.
+        /// The number of dependent resources.
         total: i64,
-        /// What can be done about it.
+        /// Advice for the caller.
         remedy: &'static str,
     },
-    /// Two secrets live already.
+    /// The previous rotation is not over: two secrets work.
     #[error(
         "the credential has two live secrets until {older_ends}; rotate with an overlap of 0 to end both at once"
     )]
     RotationInProgress {
-        /// When the older of the two ends.
+        /// When the older secret ends.
         older_ends: Timestamp,
     },
     /// A bounded queue is full.
     #[error("too many {what} at once, try again in {} s", whole_seconds(*.retry_after))]
     Overloaded {
-        /// What there is too much of.
+        /// What the queue holds.
         what: &'static str,
         /// How long to wait.
         retry_after: Duration,
     },
-    /// The request is larger than what the method takes.
+    /// The request is too large for the method.
     #[error("the request has more than {max_bytes} bytes{form}")]
     RequestTooLarge {
-        /// The most that there may be.
+        /// The maximum.
         max_bytes: usize,
-        /// Of which form of it, where that is not the one in which it came.
+        /// The form that the maximum refers to, if it is not the one in which the request was sent.
         form: &'static str,
     },
-    /// A limit is reached.
+    /// A rate limit is reached.
     #[error(
         "the limit of {name} is reached, {limit} in {} s: try again in {} s",
         .window.as_secs(), whole_seconds(*.retry_after)
     )]
     RateLimited {
-        /// A word for it.
+        /// The machine-readable name of the limit.
         policy: &'static str,
-        /// Whose limit it is, and of what.
+        /// The resource whose limit it is, and what it counts.
         name: String,
-        /// Most in any window.
+        /// The maximum count in any window.
         limit: u64,
-        /// The window.
         window: Duration,
         /// How long to wait.
         retry_after: Duration,
     },
-    /// What followed the cursor is gone, or it is of another list.
-    #[error("the cursor is too old, or of another list: begin without one")]
+    /// The entries after the cursor were removed, or the cursor belongs to another list.
+    #[error("the cursor is too old, or belongs to another list: start without a cursor")]
     CursorTooOld,
-    /// Somebody who watches does not read what he is told.
-    #[error("messages were not read in time: begin again from the last cursor")]
+    /// The client of a stream does not read its messages.
+    #[error("messages were not read in time: resume from the last cursor")]
     TooSlow,
-    /// The server stops.
-    #[error("the server stops: another one will answer")]
+    /// The server is shutting down.
+    #[error("the server is shutting down; retry")]
     Stopping,
     /// The request took longer than the caller or the server allows.
-    #[error("the deadline passed")]
+    #[error("deadline exceeded")]
     DeadlineExceeded,
     /// A dependency did not answer.
-    #[error("a dependency did not answer; try again")]
+    #[error("a dependency is unavailable; retry")]
     Unavailable(#[source] Cause),
-    /// A fault of our own.
+    /// An error in Keyward itself.
     #[error("internal error")]
     Internal(#[source] Cause),
 }
@@ -175,29 +173,31 @@ pub enum Error {
 pub enum Need {
     /// A scope of the calling application.
     Scope(&'static str),
-    /// The scope `keyward.admin`, and to act for no user.
+    /// The scope `keyward.admin`, without an acting user.
     Platform,
-    /// A caller that may only act for users must name one.
+    /// An acting user, because the caller may only act for users.
     ActingUser,
-    /// A user who may act.
+    /// An acting user who exists and is enabled.
     EnabledUser(String),
-    /// A permission of the user's roles.
+    /// A permission from the user's roles.
     Permission(String),
-    /// A role with all scopes, to give one.
+    /// A role with all scopes, in order to give such a role.
     AllScopes,
-    /// The same, to give an application this one or to get a secret of one that has it.
+    /// A role with all scopes, in order to give this role to an application, or to get a secret of
+    /// an application with it.
     AllScopesFor(String),
-    /// To hold this role, to give it to an application or to get a secret of one that has it.
+    /// This role itself, in order to give it to an application, or to get a secret of an
+    /// application with it.
     Role(String),
-    /// Roles that may give all that an application was given.
+    /// Roles that allow everything that an application was given.
     AllThatWasGiven,
-    /// One of these permissions, for what this name is; or there is none of this name.
+    /// One of these permissions for the named resource, unless it does not exist.
     Unseen(Vec<String>, String),
-    /// Roles that allow all that this user's allow; or there is no such user.
+    /// Roles that allow everything that this user's roles allow, unless the user does not exist.
     RolesOf(String),
-    /// Another name: this one is taken by what may not be viewed.
+    /// Another id, because this one belongs to a resource that the user may not view.
     OtherId(String),
-    /// The platform, which disabled this.
+    /// The platform, because it disabled this resource.
     PlatformToEnable(String),
 }
 
@@ -205,10 +205,10 @@ impl Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scope(scope) => write!(f, "the scope {scope}"),
-            Self::Platform => f.write_str("the scope keyward.admin, acting for no user"),
-            Self::ActingUser => f.write_str("the acting user, in the metadata keyward-user"),
+            Self::Platform => f.write_str("the scope keyward.admin, without an acting user"),
+            Self::ActingUser => f.write_str("an acting user in the metadata keyward-user"),
             Self::EnabledUser(name) => {
-                write!(f, "a user who may act: {name} does not exist, or is disabled")
+                write!(f, "an enabled acting user: {name} does not exist or is disabled")
             }
             Self::Permission(permission) => {
                 write!(f, "the permission {permission}, which the acting user's roles do not have")
@@ -221,11 +221,11 @@ impl Display for Need {
                 "a role with all_scopes, which the acting user does not have, for the role {role}"
             ),
             Self::Role(role) => {
-                write!(f, "the acting user to hold the role {role}, or the permission users.edit")
+                write!(f, "the acting user to have the role {role}, or the permission users.edit")
             }
             Self::AllThatWasGiven => f.write_str(
-                "roles that may give all that the application was given, its disabled scopes and \
-                 its roles included",
+                "roles that allow everything that the application was given, including its disabled \
+                  scopes and its roles",
             ),
             Self::Unseen(permissions, name) => {
                 let permissions = permissions.join(" or ");
@@ -237,48 +237,48 @@ impl Display for Need {
             }
             Self::RolesOf(user) => write!(
                 f,
-                "roles that allow all that those of {user} allow, or {user} does not exist"
+                "roles that allow everything that {user} may do, or {user} does not exist"
             ),
             Self::OtherId(name) => {
-                write!(f, "another id: the acting user cannot have {name}")
+                write!(f, "another id: {name} is not available to the acting user")
             }
             Self::PlatformToEnable(name) => write!(
                 f,
-                "the platform, acting for no user: {name} was disabled by the platform, and only \
-                 the platform can undo that"
+                "the platform, without an acting user: the platform disabled {name}, and only the \
+                  platform can enable it",
             ),
         }
     }
 }
 
 impl Error {
-    /// One malformed field.
+    /// An error in one field.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self::InvalidFields(vec![Violation {
+        Self::InvalidFields(vec![FieldViolation {
             field: field.into(),
             description: description.into(),
         }])
     }
 
-    /// Something on which others stand, and which goes with `force`: how many, and the first few.
+    /// A dependency that `force` overrides, with the first few dependent resources and their total.
     pub fn in_use(resource: impl Display, by: Vec<String>, total: i64) -> Self {
-        Self::in_use_unless(resource, by, total, "set `force` to do it all the same")
+        Self::in_use_unless(resource, by, total, "set `force` to do it anyway")
     }
 
-    /// The same where something else than `force` helps.
+    /// Like [`in_use`](Self::in_use), with other advice than `force`.
     pub fn in_use_unless(
         resource: impl Display,
         by: Vec<String>,
         total: i64,
         remedy: &'static str,
     ) -> Self {
-        // Errors travel in headers, which are small.
-        let by = by.into_iter().take(MOST_TOLD).collect();
+        // gRPC sends errors in headers, which are small.
+        let by = by.into_iter().take(MAX_LISTED).collect();
         Self::InUse { resource: resource.to_string(), by, total, remedy }
     }
 
-    /// Logs a fault of ours or of a dependency with its cause, which callers are not told.
-    /// Called by the faces, once for each answer.
+    /// Logs the cause of an internal or dependency error, which callers do not see. Interfaces call
+    /// it once per answer.
     pub fn log_fault(&self) {
         match self {
             Self::Internal(cause) => tracing::error!(cause, "internal error"),
@@ -287,8 +287,8 @@ impl Error {
         }
     }
 
-    /// Whether this refuses something that somebody may have wanted to get away with: such
-    /// attempts stand in the audit log. Malformed requests and stale ones do not.
+    /// Whether this refuses something that the caller was not allowed to do. Such attempts are
+    /// recorded in the audit log; invalid and outdated requests are not.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::PermissionDenied(_)
@@ -324,21 +324,21 @@ impl Error {
         }
     }
 
-    /// A fault of our own, told in words.
+    /// An internal error with this text.
     pub fn internal(what: impl Display) -> Self {
         Self::Internal(what.to_string().into())
     }
 }
 
-/// Something that is done again and again. That it fails is told when that begins and when it
-/// ends, and not each time.
+/// Reports a repeated operation: logs when it starts to fail and when it works again, and not each
+/// time.
 #[derive(Debug, Default)]
-pub struct Repeated {
+pub struct FailureLog {
     failing: bool,
 }
 
-impl Repeated {
-    /// Takes note of how it went: tells that it `fails`, or that it does `again`.
+impl FailureLog {
+    /// Notes an outcome. Logs `fails` after the first failure, and `again` after the first success.
     pub fn note(&mut self, outcome: &Result<()>, fails: &str, again: &str) {
         match outcome {
             Ok(()) if self.failing => tracing::info!("{again}"),
@@ -352,13 +352,13 @@ impl Repeated {
     }
 }
 
-/// A span in whole seconds, not less: who waits that long waits long enough.
+/// The number of seconds, rounded up.
 pub fn whole_seconds(span: Duration) -> u64 {
     span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
-/// How many scopes or resources an error names.
-const MOST_TOLD: usize = 10;
+/// The maximum number of scopes or resources in an error.
+const MAX_LISTED: usize = 10;
 
 fn and_more(count: usize) -> String {
     match count {
@@ -371,13 +371,13 @@ fn scope_not_allowed(scopes: &[String]) -> String {
     if scopes.is_empty() {
         "the application has no scopes".to_owned()
     } else {
-        // Errors travel in headers, which are small.
-        let told = &scopes[..scopes.len().min(MOST_TOLD)];
-        format!("scope not allowed: {}{}", told.join(" "), and_more(scopes.len() - told.len()))
+        // gRPC sends errors in headers, which are small.
+        let listed = &scopes[..scopes.len().min(MAX_LISTED)];
+        format!("scope not allowed: {}{}", listed.join(" "), and_more(scopes.len() - listed.len()))
     }
 }
 
-fn summary(violations: &[Violation]) -> String {
+fn summary(violations: &[FieldViolation]) -> String {
     let each: Vec<_> =
         violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
     each.join("; ")

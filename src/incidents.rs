@@ -1,6 +1,7 @@
-//! What is refused to clients, in the log: one line at once for each kind, client and source, and
-//! one that counts the same when its window is over. Strangers choose client ids and sources, so
-//! both the table and the lines of one source are bounded. Secrets and tokens never come here.
+//! Logs what is refused to clients: one line immediately for each kind, client and source, and one
+//! line with a count when its window ends. Clients choose client ids and sources, so the number of
+//! entries, in total and per source, is bounded. Secrets and tokens are never passed to this
+//! module.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,27 +11,27 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{Source, is_hidden};
 
-/// How long the same is only counted.
+/// How long repetitions are counted and not logged.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
-/// How many entries the table has: some 200 bytes each.
+/// The maximum number of entries: some 200 bytes each.
 const MAX_ENTRIES: usize = 4096;
-/// How many of them one source has. The rest of what it does is counted as one.
+/// The maximum number of entries per source. Further incidents of the source share one entry.
 const MAX_OF_SOURCE: usize = 16;
-/// How much of a client's name is shown.
+/// The maximum number of displayed characters of a client's name.
 const MAX_NAME: usize = 160;
 
-/// What was refused.
+/// The kind of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IncidentKind {
-    /// A client secret or an API key was wrong, or of a client that may do nothing now.
+    /// A client secret or an API key is wrong, or its client may do nothing now.
     WrongSecret,
-    /// A bearer token was not valid.
+    /// A bearer token is invalid.
     InvalidToken,
-    /// A known caller asked for what it may not do.
+    /// An authenticated caller lacks permission.
     PermissionDenied,
-    /// A budget of wrong secrets is used up: what is presented is refused unread.
+    /// A failure budget is used up, so secrets are refused without being checked.
     LockedOut,
-    /// A limit of requests or tokens is used up.
+    /// A rate limit is used up.
     LimitReached,
 }
 
@@ -46,32 +47,31 @@ impl IncidentKind {
     }
 }
 
-/// Something that was refused.
+/// A refused request.
 #[derive(Clone, Copy, Debug)]
 pub struct Incident<'a> {
-    /// What.
     pub kind: IncidentKind,
-    /// Whose: a client id, or the name of a limit; empty if that is not known.
+    /// A client id, or the name of a limit. Empty if unknown.
     pub client: &'a str,
-    /// From where, if that is known.
+    /// The client's address, if known.
     pub source: Option<IpAddr>,
-    /// What more there is to say: no secret.
+    /// Details. Must not contain secrets.
     pub detail: &'a str,
 }
 
-/// What makes two incidents the same.
+/// Incidents with the same key are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct IncidentKey {
     kind: IncidentKind,
-    client: Client,
+    client: ClientLabel,
     source: Option<Source>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+enum ClientLabel {
     Named(Box<str>),
     Unknown,
-    /// Those beyond a bound.
+    /// Incidents beyond a bound.
     Others,
 }
 
@@ -83,19 +83,19 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    entries: HashMap<Key, Entry>,
-    /// How many entries each source has.
+struct IncidentTable {
+    entries: HashMap<IncidentKey, Entry>,
+    /// The number of entries per source.
     of_source: HashMap<Source, usize>,
 }
 
-/// The incidents of the last minute.
+/// The incidents of the current windows.
 #[derive(Debug, Default)]
-pub struct Incidents(Mutex<Table>);
+pub struct Incidents(Mutex<IncidentTable>);
 
-/// A line that counts what had none of its own.
+/// The repetitions of an incident.
 #[derive(Debug, PartialEq, Eq)]
-struct Count {
+struct IncidentCount {
     kind: IncidentKind,
     client: String,
     source: String,
@@ -103,7 +103,7 @@ struct Count {
     last: Timestamp,
 }
 
-impl Client {
+impl ClientLabel {
     fn new(name: &str) -> Self {
         if name.is_empty() {
             return Self::Unknown;
@@ -121,14 +121,14 @@ impl Client {
     }
 }
 
-impl Key {
+impl IncidentKey {
     fn source(&self) -> String {
         self.source.map_or_else(|| "unknown".to_owned(), |source| source.to_string())
     }
 
-    fn count(self, entry: &Entry) -> Option<Count> {
+    fn count(self, entry: &Entry) -> Option<IncidentCount> {
         let (kind, client, source) = (self.kind, self.client.words().to_owned(), self.source());
-        (entry.more > 0).then_some(Count {
+        (entry.more > 0).then_some(IncidentCount {
             kind,
             client,
             source,
@@ -138,26 +138,32 @@ impl Key {
     }
 }
 
-impl Table {
-    /// The key to count an incident under: its own, or a common one where a bound is reached.
-    fn key(&self, incident: &Incident<'_>) -> Key {
+impl IncidentTable {
+    /// The key of an incident: its own, or a shared one if a bound is reached.
+    fn key(&self, incident: &Incident<'_>) -> IncidentKey {
         let source = incident.source.map(Source::of);
-        let own = Key { kind: incident.kind, client: Client::new(incident.client), source };
+        let own =
+            IncidentKey { kind: incident.kind, client: ClientLabel::new(incident.client), source };
         if self.entries.contains_key(&own) {
             return own;
         }
         if self.entries.len() >= MAX_ENTRIES {
-            return Key { client: Client::Others, source: None, ..own };
+            return IncidentKey { client: ClientLabel::Others, source: None, ..own };
         }
         let of_source = source.and_then(|source| self.of_source.get(&source));
         if of_source.is_some_and(|count| *count >= MAX_OF_SOURCE) {
-            return Key { client: Client::Others, ..own };
+            return IncidentKey { client: ClientLabel::Others, ..own };
         }
         own
     }
 
-    /// Counts an incident. Its key, if it is the first; and the count that ends by it.
-    fn note(&mut self, incident: &Incident<'_>, now: Timestamp) -> (Option<Key>, Option<Count>) {
+    /// Counts an incident. Returns its key if it is the first in its window, and the count of the
+    /// previous window if that has ended.
+    fn note(
+        &mut self,
+        incident: &Incident<'_>,
+        now: Timestamp,
+    ) -> (Option<IncidentKey>, Option<IncidentCount>) {
         let key = self.key(incident);
         let mut ended = None;
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -175,7 +181,7 @@ impl Table {
         (Some(key), ended)
     }
 
-    fn remove(&mut self, key: Key) -> Option<Count> {
+    fn remove(&mut self, key: IncidentKey) -> Option<IncidentCount> {
         let entry = self.entries.remove(&key)?;
         if let Some(source) = key.source
             && let Some(count) = self.of_source.get_mut(&source)
@@ -188,8 +194,8 @@ impl Table {
         key.count(&entry)
     }
 
-    /// Ends what is over at this moment; all of it, if there is none.
-    fn end(&mut self, now: Option<Timestamp>) -> Vec<Count> {
+    /// Removes entries whose window has ended at `now`; all entries if `now` is `None`.
+    fn end(&mut self, now: Option<Timestamp>) -> Vec<IncidentCount> {
         let over = |entry: &Entry| now.is_none_or(|now| is_over(entry.since, now));
         let ended = self.entries.iter().filter(|(_, entry)| over(entry));
         let ended: Vec<_> = ended.map(|(key, _)| key.clone()).collect();
@@ -197,17 +203,17 @@ impl Table {
     }
 }
 
-/// Whether a window is over. A clock that was set back ends it too.
+/// Whether a window has ended. Setting the clock back also ends it.
 fn is_over(since: Timestamp, now: Timestamp) -> bool {
     now < since || now.duration_since(since) >= WINDOW
 }
 
 impl Incidents {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, IncidentTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes an incident: logs it, or counts it. Whether it is the first of its window.
+    /// Logs or counts an incident. Returns whether it is the first in its window.
     pub fn note(&self, incident: Incident<'_>, now: Timestamp) -> bool {
         let (first, ended) = self.table().note(&incident, now);
         ended.as_ref().map(log_count);
@@ -225,21 +231,21 @@ impl Incidents {
         true
     }
 
-    /// Logs the counts whose window is over.
+    /// Logs the counts of windows that have ended.
     pub fn sweep(&self, now: Timestamp) {
         let ended = self.table().end(Some(now));
         ended.iter().for_each(log_count);
     }
 
-    /// Logs all counts: for a server that stops.
+    /// Logs all counts. Call it before the server stops.
     pub fn finish(&self) {
         let ended = self.table().end(None);
         ended.iter().for_each(log_count);
     }
 }
 
-fn log_count(count: &Count) {
-    let Count { kind, client, source, more, last } = count;
+fn log_count(count: &IncidentCount) {
+    let IncidentCount { kind, client, source, more, last } = count;
     tracing::warn!(
         target: "keyward::refused",
         kind = kind.name(),
@@ -247,7 +253,7 @@ fn log_count(count: &Count) {
         source,
         more,
         %last,
-        "refused more times"
+        "refused repeatedly"
     );
 }
 
@@ -263,48 +269,56 @@ mod tests {
         (client.to_owned(), Some(IpAddr::from(host.to_be_bytes())))
     }
 
-    fn note(table: &mut Table, (client, source): &(String, Option<IpAddr>), second: i64) -> bool {
+    fn note(
+        table: &mut IncidentTable,
+        (client, source): &(String, Option<IpAddr>),
+        second: i64,
+    ) -> bool {
         let kind = IncidentKind::WrongSecret;
         let incident = Incident { kind, client, source: *source, detail: "" };
         table.note(&incident, at(second)).0.is_some()
     }
 
     #[test]
-    fn same_incident_is_one_line_and_a_count() {
-        let mut table = Table::default();
+    fn repeated_incident_is_one_line_and_a_count() {
+        let mut table = IncidentTable::default();
         assert!(note(&mut table, &wrong("a", 1), 0));
         assert!((1..30).all(|n| !note(&mut table, &wrong("a", 1), n)));
         assert!(note(&mut table, &wrong("b", 1), 1), "another client");
         assert!(note(&mut table, &wrong("a", 2), 1), "another source");
-        assert!(table.end(Some(at(59))).is_empty(), "its window is not over");
+        assert!(table.end(Some(at(59))).is_empty(), "the window has not ended");
         let counts = table.end(Some(at(60)));
         assert_eq!(counts.len(), 1);
         assert_eq!((counts[0].more, counts[0].last), (29, at(29)));
         assert!(note(&mut table, &wrong("a", 1), 61), "a new window");
-        assert!(note(&mut table, &wrong("a", 1), 10), "a clock that was set back");
+        assert!(note(&mut table, &wrong("a", 1), 10), "the clock was set back");
     }
 
     #[test]
-    fn one_source_with_many_client_ids_has_few_lines() {
-        let mut table = Table::default();
+    fn source_with_many_client_ids_has_few_lines() {
+        let mut table = IncidentTable::default();
         let lines = (0..10_000).filter(|n| note(&mut table, &wrong(&n.to_string(), 7), 0)).count();
         assert_eq!(lines, MAX_OF_SOURCE + 1);
-        assert!(note(&mut table, &wrong("a", 8), 0), "others are not touched");
+        assert!(note(&mut table, &wrong("a", 8), 0), "other sources are not affected");
         let more: u64 = table.end(None).iter().map(|count| count.more).sum();
-        assert_eq!(more, 10_000 - lines as u64, "nothing is lost");
+        assert_eq!(more, 10_000 - lines as u64, "every incident is counted");
         assert!(table.entries.is_empty() && table.of_source.is_empty());
     }
 
     #[test]
-    fn table_is_bounded_whatever_comes() {
-        let mut table = Table::default();
+    fn table_size_is_bounded() {
+        let mut table = IncidentTable::default();
         for host in 0..20_000 {
             note(&mut table, &wrong("a", host), 0);
         }
         assert_eq!(table.entries.len(), MAX_ENTRIES + 1);
         assert!(table.of_source.len() <= MAX_ENTRIES);
         let long = "x".repeat(100_000);
-        assert_eq!(Client::new(&long).words().len(), MAX_NAME);
-        assert_eq!(Client::new("a\nb\u{202e}").words(), "ab", "no line of its own making");
+        assert_eq!(ClientLabel::new(&long).words().len(), MAX_NAME);
+        assert_eq!(
+            ClientLabel::new("a\nb\u{202e}").words(),
+            "ab",
+            "a client cannot forge log lines"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What `build.rs` makes of the protos, by package. Their comments are the reference
-//! of the gRPC interface; they stand in `proto/`.
+//! The generated code of `proto/`, by package. The comments in `proto/` are the reference of the
+//! gRPC interface.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -8,7 +8,7 @@
     clippy::doc_overindented_list_items
 )]
 
-/// The packages as they refer to each other.
+/// The nesting that the generated code expects.
 mod keyward {
     pub mod access {
         pub mod v1 {
@@ -41,10 +41,10 @@ pub use keyward::errors::v1 as errors;
 /// `keyward.token.v1`
 pub use keyward::token::v1 as token;
 
-/// The descriptors of all protos, for reflection.
+/// The descriptors of all protos, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyward_descriptor.bin"));
 
-/// Debug for the messages in which secrets travel: it names them and shows nothing.
+/// Implements `Debug` without the fields, for messages that contain secrets.
 macro_rules! redacted {
     ($($message:ty),+ $(,)?) => {
         $(impl std::fmt::Debug for $message {

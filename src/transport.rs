@@ -1,5 +1,5 @@
-//! gRPC channels to a server, and words for what is wrong with one that does not work. The
-//! libraries below tell what they saw ("invalid compression flag: 123"), not why.
+//! gRPC channels, and explanations of connection errors. The underlying libraries report what they
+//! saw ("invalid compression flag: 123"), not the cause.
 
 use std::error::Error;
 use std::io;
@@ -19,11 +19,12 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
-const ENDED: &str = "it ended the TLS handshake, as one does that does not speak TLS: try http://";
-/// How long it may take to find out what a server speaks.
+const ENDED: &str =
+    "the server ended the TLS handshake, so it probably does not use TLS: try http://";
+/// The time limit for finding out which protocol a server uses.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A channel that says why an answer is none of gRPC.
+/// A channel that explains answers which are not gRPC.
 #[derive(Clone, Debug)]
 pub(crate) struct GrpcChannel {
     channel: Channel,
@@ -31,13 +32,13 @@ pub(crate) struct GrpcChannel {
     probe: Probe,
 }
 
-/// What a server speaks in place of gRPC, found out once: a client that tries again and again does
-/// not ask each time. Clones share what was found.
+/// The protocol that a server uses instead of gRPC. Determined once, so that reconnecting clients
+/// do not probe each time. Clones share the result.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probe(Arc<OnceCell<Option<String>>>);
 
 impl GrpcChannel {
-    /// Connects; or says in words why that cannot be done.
+    /// Connects, or explains why that is not possible.
     pub(crate) async fn connect(endpoint: &Endpoint, probe: &Probe) -> Result<Self, String> {
         let uri = endpoint.uri().clone();
         match endpoint.connect().await {
@@ -81,13 +82,13 @@ fn not_grpc<B>(response: &Response<B>, uri: &Uri) -> String {
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::to_str);
     let kind = kind.and_then(Result::ok).unwrap_or("no content type");
     format!(
-        "{uri} answers HTTP {} with {kind}, which is not gRPC: use the address where gRPC is served \
-         (grpc.listen, port 50051 unless it was changed)",
+        "{uri} answers HTTP {} with {kind}, which is not gRPC: use the address of grpc.listen \
+          (default port 50051)",
         response.status()
     )
 }
 
-/// What is at the bottom of an error: the rest says that something failed.
+/// The root cause of an error. The outer errors only say that something failed.
 pub(crate) fn innermost(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => innermost(source),
@@ -95,27 +96,31 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
     }
 }
 
-/// The true cause, and what to do about it.
+/// The cause and advice.
 fn explain(error: &dyn Error, uri: &Uri) -> String {
     let cause = innermost(error);
     if uri.scheme_str() != Some("https") {
         return cause;
     }
     let host = uri.host().unwrap_or_default();
-    let other_name = format!("its certificate is not for {host}: use a name that it is for");
+    let other_name =
+        format!("the certificate is not valid for {host}: use a name that it contains");
     let advice = [
         (
             "UnknownIssuer",
-            "no authority that this machine trusts vouches for its certificate; \
-          SSL_CERT_FILE can name a file with more authorities",
+            "the certificate's issuer is not trusted on this machine; \
+           SSL_CERT_FILE can name a file with additional authorities",
         ),
         ("NotValidForName", other_name.as_str()),
         ("not valid for name", other_name.as_str()),
-        ("NotValidYet", "its certificate is not valid yet: compare the clocks"),
-        ("xpired", "its certificate has expired"),
-        ("InvalidContentType", "it does not speak TLS: use http://"),
-        ("HTTP/2 was not negotiated", "it speaks TLS and does not offer HTTP/2, which gRPC needs"),
-        // What servers do who do not speak TLS: they end the connection.
+        ("NotValidYet", "the certificate is not valid yet: check the clocks"),
+        ("xpired", "the certificate has expired"),
+        ("InvalidContentType", "the server does not use TLS: use http://"),
+        (
+            "HTTP/2 was not negotiated",
+            "the server uses TLS but does not offer HTTP/2, which gRPC needs",
+        ),
+        // Servers without TLS close the connection when they receive a handshake.
         ("eof", ENDED),
         ("reset", ENDED),
         ("roken pipe", ENDED),
@@ -128,29 +133,30 @@ fn explain(error: &dyn Error, uri: &Uri) -> String {
 }
 
 impl Probe {
-    /// What a server speaks in place of HTTP/2 in plain text, if a call failed for that.
+    /// The protocol that a server uses instead of HTTP/2 without TLS, if a call failed because of
+    /// that.
     async fn explain(&self, error: &tonic::transport::Error, uri: &Uri) -> Option<String> {
         if uri.scheme_str() != Some("http") || is_away(error) {
             return None;
         }
-        self.0.get_or_init(|| speaks_otherwise(uri)).await.clone()
+        self.0.get_or_init(|| detect_other_protocol(uri)).await.clone()
     }
 }
 
-async fn speaks_otherwise(uri: &Uri) -> Option<String> {
+async fn detect_other_protocol(uri: &Uri) -> Option<String> {
     let first = timeout(PROBE_TIMEOUT, first_bytes(uri)).await.ok()?.ok()?;
     match first[..] {
-        // A record of TLS: an alert or a handshake message (RFC 8446, section 5.1).
-        [0x15 | 0x16, 3, ..] => Some(format!("{uri} speaks TLS: use https://")),
+        // A TLS record: an alert or a handshake message (RFC 8446, section 5.1).
+        [0x15 | 0x16, 3, ..] => Some(format!("{uri} uses TLS: use https://")),
         _ if first.starts_with(b"HTTP/1") => Some(format!(
-            "{uri} speaks HTTP/1.1 and not HTTP/2: use the address where gRPC is served \
-             (grpc.listen, port 50051 unless it was changed)"
+            "{uri} uses HTTP/1.1 and not HTTP/2: use the address of grpc.listen \
+              (default port 50051)"
         )),
         _ => None,
     }
 }
 
-/// Whether there is no connection at all, or no answer in time.
+/// Whether the connection failed, or there was no answer in time.
 fn is_away(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -170,8 +176,8 @@ fn is_away(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// The first bytes that a server sends to a client that begins TLS: one that speaks it answers
-/// with a handshake message or an alert, whichever versions and ciphers it has.
+/// The first bytes that a server sends after a `ClientHello`. A TLS server answers with a handshake
+/// message or an alert, whichever versions and cipher suites it supports.
 async fn first_bytes(uri: &Uri) -> io::Result<Vec<u8>> {
     // A ClientHello of TLS 1.2 (RFC 5246, section 7.4.1.2): a random value of zeros, six cipher
     // suites, no compression, no extensions.

@@ -1,6 +1,6 @@
-//! The servers that Keyward is compared with: this program once more, in a process of its
-//! own. Each does one thing that Keyward cannot leave out, and nothing else: no database, no
-//! list of revocations, no metrics, and no limits unless it is given a Redis to count in.
+//! The servers that Keyward is compared with: this program again, in a separate process. Each does
+//! one thing that Keyward cannot avoid, and nothing else: no database, no revocation list, no
+//! metrics, and no limits unless it counts in a Redis.
 
 mod counter;
 mod faces;
@@ -26,7 +26,7 @@ use crate::process::Process;
 /// What a baseline does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Answers at once, always the same
+    /// Answers immediately, with the same bytes
     Echo,
     /// Signs a token
     Sign,
@@ -36,13 +36,13 @@ pub(crate) enum Kind {
     SignHttp,
 }
 
-/// What real answers look like, in files of a folder: whatever Keyward answers, a baseline
-/// answers as much.
+/// Recorded answers of Keyward, in files of a folder, so that a baseline sends answers of the same
+/// size.
 #[derive(Clone, Debug)]
 pub(crate) struct Templates {
     pub(crate) issued: IssueTokenResponse,
     pub(crate) checked: CheckAccessResponse,
-    /// The key that Keyward's tokens are signed with: an uncompressed point.
+    /// The key that signs Keyward's tokens: an uncompressed point.
     pub(crate) public_key: Vec<u8>,
 }
 
@@ -76,7 +76,7 @@ impl Templates {
     }
 }
 
-/// A baseline that runs.
+/// A running baseline.
 pub(crate) struct Baseline {
     pub(crate) process: Process,
     address: String,
@@ -101,13 +101,14 @@ impl Baseline {
         format!("http://{}", self.address)
     }
 
-    /// Where HTTP is served: an address and a port.
+    /// The address and port of the HTTP listener.
     pub(crate) fn http(&self) -> String {
         self.address.clone()
     }
 }
 
-/// Serves until it is killed. Says where, in a line. With a Redis, tokens are counted there first.
+/// Serves until it is killed. Prints its address in a line. With a Redis, tokens are counted there
+/// first.
 #[tokio::main]
 pub(crate) async fn serve(kind: Kind, templates: &Path, redis: Option<&str>) {
     let templates = Templates::read(templates);

@@ -1,4 +1,4 @@
-//! Who calls: tokens and checks over gRPC, tokens over HTTP.
+//! Callers: tokens and checks over gRPC, tokens over HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use tonic::{Response, Status};
 use crate::harness::{Authorized, Credential, bearer, connect};
 use crate::load::{Caller, Shape};
 
-/// Asks for tokens, for one client after the other.
+/// Requests tokens for one client after the other.
 pub(crate) struct AsksForTokens {
     client: TokenServiceClient<Channel>,
     requests: Arc<[IssueTokenRequest]>,
@@ -42,7 +42,7 @@ impl AsksForTokens {
         callers
     }
 
-    /// What is answered to the next client.
+    /// The answer for the next client.
     pub(crate) async fn ask(&mut self) -> Result<IssueTokenResponse, Status> {
         let request = self.requests[self.next % self.requests.len()].clone();
         self.next += 1;
@@ -58,22 +58,22 @@ impl Caller for AsksForTokens {
     }
 }
 
-/// The exchange of a credential, with all that it has by default.
+/// The exchange of a credential with all defaults.
 pub(crate) fn issue_request(client: &Credential) -> IssueTokenRequest {
     IssueTokenRequest { credential: client.proof(), scopes: Vec::new(), audiences: Vec::new() }
 }
 
-/// Asks whether tokens or keys allow something: each again and again, or each once.
+/// Checks tokens or keys: each repeatedly, or each once.
 pub(crate) struct Checks {
     client: AccessServiceClient<Authorized>,
     questions: Arc<[CheckAccessRequest]>,
-    /// The next question, of all callers together.
+    /// The next question, shared by all callers.
     next: Arc<AtomicUsize>,
     once: bool,
 }
 
 impl Checks {
-    /// `token` is the one of who asks.
+    /// `token` is the token of the caller.
     pub(crate) async fn connect(
         grpc: &str,
         token: &str,
@@ -107,7 +107,7 @@ impl Caller for Checks {
     }
 }
 
-/// Asks for tokens over HTTP/1.1, on a connection of its own.
+/// Requests tokens over HTTP/1.1, on its own connection.
 pub(crate) struct AsksOverHttp {
     sender: SendRequest<Full<Bytes>>,
     requests: Arc<[Request<Full<Bytes>>]>,
@@ -148,7 +148,7 @@ fn form_request(at: &str, client: &Credential) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// The status of an answer over HTTP, if there is one.
+/// The status of an HTTP answer, if there is one.
 pub(crate) async fn http_get(at: &str, path: &str) -> Option<u16> {
     let mut sender = http_connection(at).await?;
     let request = Request::get(path).header("host", at).body(Full::default()).unwrap();

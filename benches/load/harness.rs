@@ -1,5 +1,5 @@
-//! What the tests stand on, as far as it is of use here: callers, PostgreSQL, Redis, and
-//! processes that are gone when this one is.
+//! The parts of the test harness that are useful here: callers, PostgreSQL, Redis, and processes
+//! that end with this one.
 
 #![allow(
     dead_code,

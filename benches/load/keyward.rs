@@ -1,5 +1,5 @@
-//! Keyward as it is shipped, in a temporary folder, with the configuration that it has by
-//! default: only addresses differ, and what a part asks for.
+//! Keyward as it is shipped, in a temporary folder, with its default configuration: only addresses
+//! differ, and what a part sets.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,9 +14,9 @@ use crate::callers::http_get;
 use crate::harness::{Admin, Credential, free_port};
 use crate::process::Process;
 
-/// How long a server may take to be ready: far longer than it should.
+/// The time limit until a server is ready: far longer than it should take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How often it is asked.
+/// How often readiness is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A server, running or stopped.
@@ -30,7 +30,7 @@ pub(crate) struct Keyward {
 }
 
 impl Keyward {
-    /// The first start, with these variables of the environment.
+    /// The first start, with these environment variables.
     pub(crate) async fn start(settings: &[(&'static str, &str)]) -> Self {
         Self::start_build(Path::new(env!("CARGO_BIN_EXE_keyward")), settings).await
     }
@@ -56,7 +56,7 @@ impl Keyward {
         keyward
     }
 
-    /// Another replica of the same, as its settings allow.
+    /// Another replica, with the same settings.
     pub(crate) async fn another(&self) -> Self {
         let key = self.folder.path().join("master.key").to_str().unwrap().to_owned();
         let settings = [&self.settings[..], &[("KEYWARD_MASTER_KEY_FILE", key)]].concat();
@@ -67,7 +67,7 @@ impl Keyward {
         keyward
     }
 
-    /// Starts it after a stop; how long it took until it was ready.
+    /// Starts it after a stop. Returns how long it took until it was ready.
     pub(crate) async fn start_again(&mut self) -> Duration {
         let watch = Stopwatch::start();
         let mut process = self.launch();
@@ -81,7 +81,7 @@ impl Keyward {
         watch.elapsed()
     }
 
-    /// What it writes down at the first start, a moment after it is ready.
+    /// What it prints at the first start, shortly after it is ready.
     async fn first_credential(&self) -> String {
         let watch = Stopwatch::start();
         loop {
@@ -103,14 +103,14 @@ impl Keyward {
             }
             command.args(["serve", "--grpc", &grpc, "--http", &http, "--ops", &ops]);
             command.env("KEYWARD_DATA_DIR", self.folder.path()).env("NO_COLOR", "1");
-            // No load balancer has to notice that it stops.
+            // There is no load balancer, so it need not drain.
             command.env("KEYWARD_LIMITS_DRAIN_TIME", "0s");
             command.envs(self.settings.iter().map(|(name, value)| (name, value)));
             command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         })
     }
 
-    /// Stops it in order.
+    /// Stops it gracefully.
     pub(crate) fn stop(&mut self) {
         self.process.take().expect("it runs").stop();
     }
@@ -119,7 +119,7 @@ impl Keyward {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
 
-    /// Where OAuth is served: an address and a port.
+    /// The address and port of the OAuth listener.
     pub(crate) fn http(&self) -> String {
         format!("127.0.0.1:{}", self.ports[1])
     }
@@ -128,7 +128,7 @@ impl Keyward {
         self.process.as_ref().expect("it runs")
     }
 
-    /// Where its database and its master key are.
+    /// The folder of its database and master key.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -1,5 +1,5 @@
-//! Load: callers who call again as soon as they are answered, or at a fixed pace, and how
-//! long their answers took.
+//! Load: callers that call again as soon as they are answered, or at a fixed rate, and the
+//! durations of the answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -11,18 +11,18 @@ use tokio::time::{interval, sleep};
 
 use crate::process::Process;
 
-/// How callers are spread over connections.
+/// How callers are distributed over connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) connections: usize,
-    /// Calls under way on each.
+    /// Calls in flight on each.
     pub(crate) in_flight: usize,
 }
 
 impl Shape {
-    /// As many a small caller.
+    /// Many small callers.
     pub(crate) const MANY: Self = Self { connections: 64, in_flight: 2 };
-    /// A few busy ones.
+    /// A few busy callers.
     pub(crate) const FEW: Self = Self { connections: 4, in_flight: 32 };
 
     pub(crate) fn callers(self) -> usize {
@@ -34,23 +34,23 @@ impl Shape {
     }
 }
 
-/// Somebody who calls a server, and fails by panicking if the answer is not the right one.
+/// A caller. It panics if an answer is wrong.
 pub(crate) trait Caller: Send + 'static {
-    /// One call. `false`: there was nothing left to call with.
+    /// Makes one call. Returns false if nothing is left to call with.
     fn call(&mut self) -> impl Future<Output = bool> + Send;
 }
 
-/// What came of some seconds of load.
+/// The result of some seconds of load.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) calls: usize,
     pub(crate) elapsed: Duration,
     /// Processor time of the server.
     pub(crate) cpu: Duration,
-    /// Bytes that the server had written to disks.
+    /// Bytes that the server wrote to disk.
     pub(crate) written: u64,
     pub(crate) latencies: Latencies,
-    /// Callers who waited all the time for an answer to what they asked before.
+    /// Callers that waited for an earlier answer all the time.
     waited: usize,
 }
 
@@ -68,19 +68,19 @@ impl Measured {
         format!("p50 {half:.2} ms, p99 {most:.2} ms, max {all:.0} ms{waited}")
     }
 
-    /// Bytes that the server had written to disks for each call.
-    #[expect(clippy::cast_precision_loss, reason = "nobody writes 2^52 bytes here")]
+    /// Bytes written to disk per call.
+    #[expect(clippy::cast_precision_loss, reason = "no run writes 2^52 bytes here")]
     pub(crate) fn written_each(&self) -> f64 {
         self.written as f64 / count(self.calls)
     }
 
-    /// Processor time of the server for each call, in microseconds.
+    /// Processor time of the server per call, in microseconds.
     pub(crate) fn cpu_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count(self.calls)
     }
 }
 
-/// How long answers took, in microseconds, in order.
+/// Durations of answers in microseconds, sorted.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies(Vec<u32>);
 
@@ -90,7 +90,7 @@ impl Latencies {
         Self(each)
     }
 
-    /// The time, in milliseconds, within which so much of a hundred was answered.
+    /// A percentile, in milliseconds.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let last = self.0.len().checked_sub(1).expect("something was measured");
         f64::from(self.0[last * percent / 100]) / 1e3
@@ -105,8 +105,8 @@ const WARMING_UP: u8 = 0;
 const MEASURED: u8 = 1;
 const OVER: u8 = 2;
 
-/// Lets all callers call without a pause: for a while unmeasured, then for `measured`, or
-/// until they have nothing left to call with. Gives the callers back.
+/// Lets all callers call without a pause: first unmeasured, then for `measured`, or until they have
+/// nothing left to call with. Returns the callers.
 pub(crate) async fn press<C: Caller>(
     callers: Vec<C>,
     server: &Process,
@@ -167,8 +167,8 @@ async fn call_on<C: Caller>(mut caller: C, phase: Arc<AtomicU8>) -> (C, Vec<u32>
     (caller, latencies)
 }
 
-/// Lets callers call `rate` times a second all together, until something else is done; what
-/// came of that. What an answer that is late does to the next call counts as that one's time.
+/// Makes `rate` calls a second with all callers together until `other` is done. Returns the result.
+/// A call that starts late because of a slow answer is measured from its scheduled time.
 pub(crate) async fn pace<C: Caller, T>(
     callers: Vec<C>,
     rate: f64,
@@ -207,7 +207,7 @@ async fn call_at<C: Caller>(
         if !caller.call().await {
             break;
         }
-        // The timer's own grain is not the server's.
+        // The resolution of the timer is not the server's.
         let took = if late { due.elapsed() } else { watch.elapsed() };
         late = took >= period;
         latencies.push(micros(took));
@@ -219,7 +219,7 @@ fn micros(span: Duration) -> u32 {
     u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// A count, to calculate with.
+/// A count, for calculations.
 #[expect(clippy::cast_precision_loss, reason = "nothing here is counted to 2^52")]
 pub(crate) fn count(number: usize) -> f64 {
     number as f64

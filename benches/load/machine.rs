@@ -1,11 +1,11 @@
-//! What was measured on, and what.
+//! The machine and the measured revision.
 
 use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// The machine, as far as figures depend on it.
+/// The properties of the machine that affect figures.
 pub(crate) fn facts() -> Value {
     let line = |file: &str, field: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -21,12 +21,11 @@ pub(crate) fn facts() -> Value {
     })
 }
 
-/// The revision of the source, with `-dirty` behind it where it is no commit; `None` where
-/// there is no git.
+/// The revision of the source, with `-dirty` if it differs from a commit. `None` without git.
 pub(crate) fn revision() -> Option<String> {
     let folder = env!("CARGO_MANIFEST_DIR");
     let mut git = Command::new("git");
     git.args(["-C", folder, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
-    let told = git.output().ok().filter(|told| told.status.success())?;
-    Some(String::from_utf8(told.stdout).ok()?.trim().to_owned())
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

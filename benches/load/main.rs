@@ -1,9 +1,8 @@
-//! `cargo bench --bench load`: whole servers under load, beside their baselines.
+//! `cargo bench --bench load`: whole servers under load, compared with their baselines.
 //!
-//! Every figure is a ratio of two rates, times or sizes that were measured in turns in one
-//! run, on one machine: Keyward as it is shipped, in a process of its own, and a server that
-//! does nothing but the part of the work that cannot be left out (`baseline`). What is asked
-//! for is in `parts`, one file each.
+//! Every figure is a ratio of two rates, times or sizes that were measured in turns in one run on
+//! one machine: Keyward as it is shipped, in a separate process, and a server that does only the
+//! unavoidable part of the work (`baseline`). The measurements are in `parts`, one file each.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,7 +10,7 @@
     clippy::panic,
     reason = "a figure that cannot be had fails by panicking, and others go on"
 )]
-#![expect(clippy::print_stdout, reason = "this is where figures are told")]
+#![expect(clippy::print_stdout, reason = "this is where figures are printed")]
 
 mod baseline;
 mod callers;
@@ -46,7 +45,7 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         tokio::select! {
             code = run(settings) => code,
-            // What runs is dropped, and with it every server.
+            // Dropping the future also stops every server.
             _ = tokio::signal::ctrl_c() => ExitCode::from(130),
         }
     })

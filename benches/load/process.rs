@@ -1,4 +1,4 @@
-//! A server's process, and what the kernel says of it.
+//! A server's process, and the kernel's figures about it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::{signal, spawn};
 
-/// A process that is killed when it is dropped, or when this one is gone.
+/// A process that is killed when this is dropped, or when this process ends.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
@@ -21,42 +21,42 @@ impl Process {
         Self(spawn(command))
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// What it prints, if `prepare` asked for that.
+    /// Its output, if `prepare` captured it.
     pub(crate) fn stdout(&mut self) -> std::process::ChildStdout {
         self.0.stdout.take().expect("its output is piped")
     }
 
-    /// Lets it end in order.
+    /// Ends it gracefully.
     pub(crate) fn stop(mut self) {
         signal("TERM", &[self.0.id()]);
         assert!(self.0.wait().unwrap().success(), "it does not stop in order");
     }
 
-    /// The processor time that it has used, its own and the kernel's for it.
+    /// Its processor time, in user and kernel mode.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = self.read("stat");
-        // Behind the name, which may have spaces: fields 14 and 15 of proc_pid_stat(5).
+        // After the name, which may contain spaces: fields 14 and 15 of proc_pid_stat(5).
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let ticks = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap());
         Duration::from_secs(ticks.sum()) / ticks_per_second()
     }
 
-    /// The memory that it has now, in MiB.
+    /// Its current memory, in MiB.
     pub(crate) fn memory(&self) -> f64 {
         self.mebibytes("VmRSS:")
     }
 
-    /// The most memory that it ever had, in MiB.
+    /// Its peak memory, in MiB.
     pub(crate) fn peak_memory(&self) -> f64 {
         self.mebibytes("VmHWM:")
     }
 
-    /// How much it has had written to disks, in bytes.
+    /// The bytes that it wrote to disk.
     pub(crate) fn written(&self) -> u64 {
         let io = self.read("io");
         let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
@@ -86,7 +86,7 @@ impl Drop for Process {
 fn ticks_per_second() -> u32 {
     static TICKS: OnceLock<u32> = OnceLock::new();
     *TICKS.get_or_init(|| {
-        let told = Command::new("getconf").arg("CLK_TCK").output().expect("getconf runs");
-        String::from_utf8(told.stdout).unwrap().trim().parse().unwrap()
+        let output = Command::new("getconf").arg("CLK_TCK").output().expect("getconf runs");
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     })
 }

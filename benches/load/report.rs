@@ -1,5 +1,5 @@
-//! Figures: what was measured beside what, and what it should have been; as a table for
-//! people, and as JSON for the next run to be compared with.
+//! Figures: a measurement, its comparison and its target; as a table for people, and as JSON to
+//! compare with the next run.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::machine;
 use crate::settings::{Part, Settings};
 
-/// Something that was measured, in each round once.
+/// A measurement, once per round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     part: String,
@@ -31,7 +31,7 @@ struct Baseline {
     samples: Vec<f64>,
 }
 
-/// What a figure should be: its ratio, where it has one.
+/// The target of a figure: its ratio, if it has one.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
@@ -46,7 +46,7 @@ impl Figure {
         Self { part, name, unit, samples, baseline: None, target: None, note: String::new() }
     }
 
-    /// What it stands beside: measured in the same rounds.
+    /// The comparison, measured in the same rounds.
     pub(crate) fn beside(mut self, name: &str, samples: Vec<f64>) -> Self {
         assert_eq!(samples.len(), self.samples.len(), "they were measured in turns");
         self.baseline = Some(Baseline { name: name.to_owned(), samples });
@@ -68,25 +68,25 @@ impl Figure {
         format!("{}: {}{}", self.part, self.name, beside.unwrap_or_default())
     }
 
-    /// The ratios, where it stands beside something; otherwise itself.
-    fn told(&self) -> Vec<f64> {
+    /// The ratios, if there is a comparison; otherwise the values.
+    fn values_or_ratios(&self) -> Vec<f64> {
         let Some(baseline) = &self.baseline else { return self.samples.clone() };
         self.samples.iter().zip(&baseline.samples).map(|(ours, theirs)| ours / theirs).collect()
     }
 
     /// Whether the target is met, if there is one.
     pub(crate) fn is_met(&self) -> Option<bool> {
-        let told = median(&self.told());
+        let value = median(&self.values_or_ratios());
         Some(match self.target? {
-            Target::AtLeast(least) => told >= least,
-            Target::AtMost(most) => told <= most,
+            Target::AtLeast(least) => value >= least,
+            Target::AtMost(most) => value <= most,
         })
     }
 
     fn row(&self) -> [String; 6] {
         let value = |samples: &[f64]| format!("{} {}", number(median(samples)), self.unit);
         let ratio = self.baseline.as_ref().map(|_| {
-            let ratios = self.told();
+            let ratios = self.values_or_ratios();
             let (least, most) = (fold(&ratios, f64::min), fold(&ratios, f64::max));
             format!("{:.2} ({least:.2}–{most:.2})", median(&ratios))
         });
@@ -112,7 +112,7 @@ impl Figure {
     }
 }
 
-/// Figures, for people.
+/// The table for people.
 pub(crate) fn table(figures: &[Figure]) -> Table {
     let mut table = framed(["figure", "keyward", "beside", "ratio (min–max)", "target", "note"]);
     table.add_rows(figures.iter().map(Figure::row));
@@ -157,7 +157,7 @@ impl Report {
         self.figures.iter()
     }
 
-    /// Writes it; where to.
+    /// Writes the file. Returns its path.
     pub(crate) fn write<'a>(&self, file: &'a Path) -> &'a Path {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).unwrap();
@@ -165,21 +165,21 @@ impl Report {
         let mut report = json!(self);
         for (figure, written) in self.figures.iter().zip(report["figures"].as_array_mut().unwrap())
         {
-            written["median"] = json!(median(&figure.told()));
+            written["median"] = json!(median(&figure.values_or_ratios()));
             written["met"] = json!(figure.is_met());
         }
         fs::write(file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
         file
     }
 
-    /// A run before this one.
+    /// An earlier run.
     pub(crate) fn read(file: &Path) -> Self {
         let text = fs::read_to_string(file);
         let text = text.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
     }
 
-    /// How figures have changed since another run.
+    /// The changes since another run.
     pub(crate) fn compare(&self, older: &Self) -> Table {
         let revision = |report: &Self| report.revision.clone().unwrap_or_default();
         let (then, now) = (revision(older), revision(self));
@@ -189,7 +189,8 @@ impl Report {
             let title = figure.title();
             let same = older.figures.iter().find(|other| other.title() == title);
             let Some(before) = same else { continue };
-            let (then, now) = (median(&before.told()), median(&figure.told()));
+            let (then, now) =
+                (median(&before.values_or_ratios()), median(&figure.values_or_ratios()));
             let change = format!("{:+.1}%", (now / then - 1.0) * 100.0);
             table.add_row([title, number(then), number(now), change]);
         }
@@ -197,7 +198,7 @@ impl Report {
     }
 }
 
-/// The middle one.
+/// The median.
 pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -213,7 +214,7 @@ fn fold(samples: &[f64], choose: fn(f64, f64) -> f64) -> f64 {
     samples.iter().copied().reduce(choose).unwrap_or(f64::NAN)
 }
 
-/// With as many digits as say something.
+/// With a reasonable number of digits.
 fn number(value: f64) -> String {
     match value.abs() {
         a if a >= 100.0 => format!("{value:.0}"),

@@ -1,5 +1,5 @@
-//! Rounds: those who are compared are measured in turns, so that what else the machine does
-//! falls on all of them.
+//! Rounds: compared servers are measured in turns, so that other load of the machine affects all of
+//! them.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::load::{Caller, Measured, press};
 use crate::process::Process;
 use crate::settings::Settings;
 
-/// How long each is let run before it is measured.
+/// The warm-up before a measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// One of those who are compared: a server, and who calls it.
+/// A compared server with its callers.
 pub(crate) struct Side<'a, C> {
     pub(crate) server: &'a Process,
     pub(crate) callers: Vec<C>,
@@ -23,13 +23,13 @@ impl<'a, C> Side<'a, C> {
         Self { server, callers, warm_up: WARM_UP }
     }
 
-    /// Measured from the first call on, since no call is like another.
+    /// Measured from the first call on, because calls are not alike.
     pub(crate) fn cold(self) -> Self {
         Self { warm_up: Duration::ZERO, ..self }
     }
 }
 
-/// What was measured of each, round by round.
+/// The measurements of each, round by round.
 pub(crate) async fn in_turns<C: Caller, const N: usize>(
     settings: &Settings,
     rounds: RangeInclusive<u32>,
@@ -38,7 +38,7 @@ pub(crate) async fn in_turns<C: Caller, const N: usize>(
     let mut measured = [const { Vec::new() }; N];
     for round in rounds {
         for turn in 0..N {
-            // Nobody is always the first.
+            // The order changes between rounds.
             let n = if round % 2 == 0 { turn } else { N - 1 - turn };
             let side = &mut sides[n];
             let callers = std::mem::take(&mut side.callers);
@@ -51,7 +51,7 @@ pub(crate) async fn in_turns<C: Caller, const N: usize>(
     measured
 }
 
-/// One number of each round.
+/// One value per round.
 pub(crate) fn each(measured: &[Measured], number: impl Fn(&Measured) -> f64) -> Vec<f64> {
     measured.iter().map(number).collect()
 }

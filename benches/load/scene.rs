@@ -1,5 +1,5 @@
-//! What most parts begin with: Keyward with a tenant, applications, and clients of theirs
-//! that have been there before; and baselines that answer as Keyward does there.
+//! The set-up of most parts: Keyward with a tenant, applications and known clients, and baselines
+//! that send the same answers.
 
 pub(crate) mod copied;
 
@@ -20,20 +20,20 @@ use crate::callers::issue_request;
 use crate::harness::{Admin, Credential, connect, question};
 use crate::keyward::Keyward;
 
-/// How many clients are there before.
+/// The number of known clients.
 pub(crate) const CLIENTS: usize = 64;
-/// How many scopes an integration has, give or take some.
+/// The average number of scopes of an integration.
 pub(crate) const SCOPES: [&str; 4] =
     ["campaigns.read", "campaigns.write", "calls.read", "users.read"];
-/// How many requests that cost a hash are under way at once.
+/// The number of concurrent requests that need a hash.
 pub(crate) const HASHES: usize = 4;
 
 pub(crate) struct Scene {
     pub(crate) keyward: Keyward,
     pub(crate) admin: Admin,
-    /// Each of an application of its own; used once.
+    /// Each belongs to its own application, and was used once.
     pub(crate) clients: Vec<Credential>,
-    /// Somebody who may ask about tokens.
+    /// A caller that may check tokens.
     gateway: Credential,
     templates: TempDir,
 }
@@ -61,7 +61,7 @@ impl Scene {
         scene
     }
 
-    /// What Keyward answers here.
+    /// The answers of Keyward.
     async fn templates(&self) -> Templates {
         let grpc = self.keyward.grpc();
         let issued = self.clients[0].exchange(&grpc, &[], &[]).await.unwrap();
@@ -72,7 +72,7 @@ impl Scene {
         Templates::new(issued, checked, &serde_json::from_str(&jwks).unwrap())
     }
 
-    /// An access token of somebody who may ask about tokens.
+    /// An access token of a caller that may check tokens.
     pub(crate) async fn verifier(&self) -> String {
         let grpc = self.keyward.grpc();
         self.gateway.exchange(&grpc, &[], &["keyward"]).await.unwrap().access_token
@@ -82,12 +82,12 @@ impl Scene {
         Baseline::start(kind, self.templates.path(), None)
     }
 
-    /// `sign` that has each token counted in Redis first.
+    /// `sign` with a Redis script per token.
     pub(crate) fn counting_baseline(&self, redis: &str) -> Baseline {
         Baseline::start(Kind::Sign, self.templates.path(), Some(redis))
     }
 
-    /// Tokens that nobody has seen: so many, or as many as can be had in that time.
+    /// Tokens that were not used before: `count`, or as many as can be created in the time.
     pub(crate) async fn tokens(&self, most: usize, within: Duration) -> Vec<String> {
         const AT_ONCE: usize = 64;
         let client = TokenServiceClient::new(connect(&self.keyward.grpc()).await);
@@ -102,7 +102,7 @@ impl Scene {
     }
 }
 
-/// An application of the tenant; its name.
+/// Creates an application of the tenant. Returns its name.
 pub(crate) async fn application(admin: &mut Admin, id: &str, limits: Option<pb::Limits>) -> String {
     let application = pb::Application {
         display_name: format!("Integration {id}"),
@@ -120,7 +120,7 @@ pub(crate) async fn application(admin: &mut Admin, id: &str, limits: Option<pb::
     made.application.unwrap().name
 }
 
-/// As many clients as a scene has, each of an application of its own with these limits.
+/// All clients of a scene, each with its own application and these limits.
 pub(crate) async fn clients(
     admin: &Admin,
     prefix: &str,
@@ -136,7 +136,7 @@ pub(crate) async fn clients(
     made.buffered(HASHES).collect().await
 }
 
-/// Uses each credential once, which costs a hash; how long that took.
+/// Uses each credential once, which needs a hash. Returns how long that took.
 pub(crate) async fn first_uses(grpc: &str, clients: &[Credential], at_once: usize) -> Duration {
     let issuing = TokenServiceClient::new(connect(grpc).await);
     let watch = Stopwatch::start();

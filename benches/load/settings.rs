@@ -9,12 +9,12 @@ use clap::{Parser, ValueEnum};
 
 use crate::baseline;
 
-/// Measures whole servers beside their baselines, and prints ratios
+/// Measures whole servers with their baselines, and prints ratios
 ///
-/// Keyward runs as it is shipped, in a process of its own with an embedded database (or
-/// PostgreSQL and Redis, started here on free ports); its baselines do only what cannot be
-/// left out: `echo` answers at once, `sign` signs a token, `verify` verifies one. They are
-/// measured in turns, and a ratio is the median of those of each round.
+/// Keyward runs as it is shipped, in a separate process with an embedded database (or PostgreSQL
+/// and Redis, started here on free ports). Its baselines do only what cannot be avoided: `echo`
+/// answers immediately, `sign` signs a token, `verify` verifies one. They are measured in turns,
+/// and a ratio is the median of the rounds.
 #[derive(Clone, Debug, Parser)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,7 @@ Figures go to standard output and, with every sample, to a JSON file. A part tha
 error where none belongs, a server that is missing) ends the run with 1, once the others are
 through; a missed target does with 3, where --strict asks for it.")]
 pub(crate) struct Settings {
-    /// What to measure; everything, unless parts are named
+    /// The parts to measure; all, unless parts are named
     #[arg(value_enum)]
     parts: Vec<Part>,
 
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
 
-    /// Seconds that each side is measured for in each round
+    /// Seconds of each measurement
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub(crate) seconds: f64,
 
@@ -45,11 +45,11 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub(crate) warm: u32,
 
-    /// Let the part `growth` go up to a million applications
+    /// Let the part `growth` create up to a million applications
     #[arg(long)]
     pub(crate) full: bool,
 
-    /// Where the figures are written, as JSON
+    /// Where to write the figures, as JSON
     #[arg(long, value_name = "FILE", default_value = "target/keyward-bench.json")]
     pub(crate) json: PathBuf,
 
@@ -65,45 +65,45 @@ pub(crate) struct Settings {
     #[arg(long)]
     pub(crate) strict: bool,
 
-    /// Said by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 
-    /// Serve as a baseline: what this program starts itself with
+    /// Serve as a baseline: the program starts itself with it
     #[arg(long, hide = true, requires = "templates")]
     pub(crate) serve: Option<baseline::Kind>,
 
-    /// Where the baseline finds what it answers
+    /// The folder with the baseline's answers
     #[arg(long, hide = true)]
     pub(crate) templates: Option<PathBuf>,
 
-    /// Where the baseline counts
+    /// The Redis that the baseline counts in
     #[arg(long, hide = true)]
     pub(crate) redis: Option<String>,
 }
 
-/// A part of what is measured.
+/// A measured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Tokens over gRPC to clients that were there before
+    /// Tokens over gRPC for known clients
     Tokens,
-    /// The same over HTTP
+    /// Tokens over HTTP for known clients
     Http,
-    /// Access checks: of tokens and keys seen before, and of tokens never seen
+    /// Access checks: of known tokens and keys, and of new tokens
     Checks,
     /// Tokens with PostgreSQL and Redis
     Replicas,
-    /// How long revocations take to be refused by another replica
+    /// How long it takes until another replica refuses a revoked token
     Revocations,
-    /// The first use of secrets, and what it does to others
+    /// The first use of secrets, and its effect on others
     Secrets,
-    /// Idle memory, and how long a start takes
+    /// Idle memory and start time
     Memory,
-    /// Memory with many credentials in use
+    /// Memory with many cached credentials
     Warm,
-    /// How it goes with a thousand applications and with many more
+    /// The effect of many applications
     Growth,
-    /// A flood of wrong secrets, and what it does to others
+    /// A flood of wrong secrets, and its effect on others
     Attack,
     /// This build beside the one of --other, in turns
     Builds,
@@ -134,7 +134,7 @@ impl Part {
 }
 
 impl Settings {
-    /// What is asked for.
+    /// The selected parts.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let asked = |part: &Part| {
             let unasked = *part != Part::Builds || self.other.is_some();
@@ -143,18 +143,18 @@ impl Settings {
         Part::value_variants().iter().copied().filter(asked).collect()
     }
 
-    /// The rounds of a comparison.
+    /// The number of rounds of a comparison.
     pub(crate) fn rounds(&self) -> RangeInclusive<u32> {
         1..=self.rounds
     }
 
-    /// How long each side is measured for in each round.
+    /// The duration of each measurement.
     pub(crate) fn measured(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 }
 
-/// Tokens that are asked about live a quarter of an hour: a part is over by then.
+/// Tokens live a quarter of an hour, which is longer than a part.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
     let fits = (0.1..=5.0).contains(&seconds);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, Rate};
+use keyward::limiter::{Demand, Limiter, WindowRate};
 use tokio::runtime::Builder;
 
 pub(super) fn measure(criterion: &mut Criterion) {
@@ -22,11 +22,11 @@ pub(super) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One that is never refused.
+/// A limit that is never reached.
 fn demand(number: u32) -> Demand {
     Demand {
         key: format!("tenants/acme/applications/crm-{number}"),
-        rate: Rate::new(1 << 40, Duration::from_mins(1)),
+        rate: WindowRate::new(1 << 40, Duration::from_mins(1)),
         cost: 1,
         observe_only: false,
     }

@@ -1,6 +1,5 @@
-//! `cargo bench --bench micro`: what a request is made of, one piece at a time, each beside
-//! the part of it that cannot be left out. `-- --help` tells of criterion's options, and a
-//! word runs only what has it in its name: `-- limiter`.
+//! `cargo bench --bench micro`: the steps of a request, each compared with its unavoidable part.
+//! `-- --help` shows criterion's options, and a word selects benchmarks: `-- limiter`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 

@@ -1,14 +1,14 @@
-//! Looking a token up in the list of revocations, in which it is not.
+//! Looking up a token that is not in the revocation list.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use jiff::Timestamp;
-use keyward::domain::{Epochs, Minted, Revocation, Subject};
+use keyward::domain::{Epochs, Revocation, RevocationKeys, Subject};
 use keyward::revocation::Index;
 
 pub(super) fn measure(criterion: &mut Criterion) {
-    let minted = Minted {
+    let revocation_keys = RevocationKeys {
         tenant: "acme",
         application: "tenants/acme/applications/crm",
         credential: "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",
@@ -20,13 +20,13 @@ pub(super) fn measure(criterion: &mut Criterion) {
         let index = Index::default();
         index.replace("a list", held, 0, (1..=held).map(revocation).collect());
         group.bench_with_input(BenchmarkId::new("look-up", held), &index, |bencher, index| {
-            bencher.iter(|| index.revokes(black_box(&minted)));
+            bencher.iter(|| index.revokes(black_box(&revocation_keys)));
         });
     }
     group.finish();
 }
 
-/// Half of them are of tokens, the others of applications.
+/// Half of the entries are for tokens, the others for applications.
 fn revocation(number: i64) -> Revocation {
     let epoch = number % 2;
     let subject = if epoch == 0 {

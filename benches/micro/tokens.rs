@@ -1,4 +1,4 @@
-//! Tokens made and verified, beside the signature alone.
+//! Issuing and verifying tokens, compared with the signature alone.
 
 use std::hint::black_box;
 
@@ -49,7 +49,7 @@ pub(super) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What the token of an integration says.
+/// The claims of an integration's token.
 fn claims(now: Timestamp) -> Claims {
     Claims {
         iss: ISSUER.to_owned(),

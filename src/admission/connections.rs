@@ -1,9 +1,9 @@
-//! Places for the connections of one listener.
+//! The connections of one listener.
 //!
-//! A connection goes through three stages. It *opens* until it has said which protocol it
-//! speaks and, in HTTP/1, sent its first request; there are few places for that, and the
-//! oldest one of a source makes room for the next. It is *quiet* until its first request, and
-//! makes room where places run out. After its first request it keeps its place until it ends.
+//! A connection has three stages. It is *opening* until its protocol is known and, for HTTP/1, its
+//! first request has arrived. The number of opening connections is small, and the oldest one of a
+//! source is closed for a new one. It is *quiet* until its first request, and can be closed if the
+//! listener is full. After its first request it is *established* and keeps its place until it ends.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,26 +11,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::refusals::Refusals;
-use super::{SourceState, What};
+use super::refusals::RefusalLog;
+use super::{RefusalKind, SourceState};
 use crate::domain::Source;
 
-/// How many connections that made room may be about to close: they still hold descriptors.
+/// The maximum number of connections that are being closed to make room. They still hold
+/// descriptors.
 pub(super) const MAX_CLOSING: usize = 64;
 
-/// How many connections a listener holds.
+/// The maximum numbers of connections of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// In all. A quarter of them is kept for known sources.
+    /// In total. A quarter is reserved for known sources.
     pub most: usize,
-    /// Of one source.
+    /// Per source.
     pub of_source: usize,
-    /// Of one source, before its first request.
+    /// Per source, before the first request.
     pub opening_of_source: usize,
 }
 
 impl ConnectionLimits {
-    /// How many descriptors these connections need at most.
+    /// The maximum number of descriptors that these connections need.
     pub fn descriptors(&self) -> usize {
         self.most + MAX_CLOSING
     }
@@ -44,47 +45,46 @@ impl ConnectionLimits {
     }
 }
 
-/// The connections of a listener.
 #[derive(Debug)]
 pub struct Connections {
     limits: ConnectionLimits,
-    refusals: Arc<Refusals>,
-    held: Mutex<Held>,
+    refusals: Arc<RefusalLog>,
+    held: Mutex<HeldConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldConnections {
     last: u64,
     all: usize,
     of_unknown: usize,
     of_source: HashMap<Source, usize>,
     closing: usize,
-    opening: Queue,
-    quiet: Queue,
+    opening: Closable,
+    quiet: Closable,
 }
 
-/// Connections that can be ended to make room, by age.
+/// Connections that can be closed to make room, by age.
 #[derive(Debug, Default)]
-struct Queue {
+struct Closable {
     waiting: BTreeMap<u64, Waiting>,
     of_source: HashMap<Source, VecDeque<u64>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    kind: Kind,
-    /// Ends the connection. It is dropped unused when the first request comes.
-    cut: oneshot::Sender<()>,
+    kind: ConnectionClass,
+    /// Closes the connection. It is dropped unused when the first request arrives.
+    close: oneshot::Sender<()>,
 }
 
-/// Whose connection it is.
+/// How a connection is counted.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct ConnectionClass {
     source: Source,
     is_known: bool,
 }
 
-impl Queue {
+impl Closable {
     fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -113,7 +113,7 @@ impl Queue {
         self.of_source.get(&source)?.front().copied()
     }
 
-    /// The oldest one; unknown sources make room first.
+    /// The oldest connection. Those of unknown sources come first.
     fn oldest(&self, of_known_too: bool) -> Option<u64> {
         let unknown = self.waiting.iter().find(|(_, one)| !one.kind.is_known);
         let any = || self.waiting.iter().next().filter(|_| of_known_too);
@@ -121,26 +121,26 @@ impl Queue {
     }
 }
 
-impl Held {
-    /// Ends a connection to make room: its place is free at once, its descriptor soon.
-    fn cut(&mut self, number: Option<u64>) -> Option<Source> {
+impl HeldConnections {
+    /// Closes a connection to make room. Its place is free immediately, its descriptor soon.
+    fn close(&mut self, number: Option<u64>) -> Option<Source> {
         let number = number?;
-        let Waiting { kind, cut } =
+        let Waiting { kind, close } =
             self.opening.remove(number).or_else(|| self.quiet.remove(number))?;
-        // The connection may have ended by itself meanwhile.
-        cut.send(()).ok();
+        // The connection may have ended meanwhile.
+        close.send(()).ok();
         self.give_back(kind);
         self.closing += 1;
         Some(kind.source)
     }
 
-    fn take(&mut self, kind: Kind) {
+    fn take(&mut self, kind: ConnectionClass) {
         self.all += 1;
         self.of_unknown += usize::from(!kind.is_known);
         *self.of_source.entry(kind.source).or_default() += 1;
     }
 
-    fn give_back(&mut self, kind: Kind) {
+    fn give_back(&mut self, kind: ConnectionClass) {
         self.all -= 1;
         self.of_unknown -= usize::from(!kind.is_known);
         if let Some(count) = self.of_source.get_mut(&kind.source) {
@@ -157,38 +157,38 @@ impl Held {
 }
 
 impl Connections {
-    pub(super) fn new(limits: ConnectionLimits, refusals: Arc<Refusals>) -> Arc<Self> {
+    pub(super) fn new(limits: ConnectionLimits, refusals: Arc<RefusalLog>) -> Arc<Self> {
         Arc::new(Self { limits, refusals, held: Mutex::default() })
     }
 
-    /// A place for a connection from a source, and what is done when the connection must end
-    /// to make room. A proxy that is trusted brings the connections of many sources: it has no
-    /// budget of its own, and counts as known. `None`: there is no place.
+    /// Reserves a place for a connection, and returns it with a signal that fires if the connection
+    /// must be closed to make room. A trusted proxy forwards the connections of many sources, so it
+    /// has no per-source budget and counts as known. `None`: the listener is full.
     pub fn admit(
         self: &Arc<Self>,
         state: &SourceState,
         is_proxy: bool,
     ) -> Option<(ConnectionPermit, oneshot::Receiver<()>)> {
         let source = state.source();
-        let kind = Kind { source, is_known: is_proxy || state.is_known() };
-        let (number, receiver, cut) = {
+        let kind = ConnectionClass { source, is_known: is_proxy || state.is_known() };
+        let (number, receiver, close) = {
             let mut held = self.held();
-            let cut = self.make_room(&mut held, kind, is_proxy);
+            let close = self.make_room(&mut held, kind, is_proxy);
             let fits = self.has_room(&held, kind, is_proxy);
             if !fits {
                 drop(held);
-                self.refusals.note(What::Connection, source);
+                self.refusals.note(RefusalKind::Connection, source);
                 return None;
             }
             held.take(kind);
             held.last += 1;
             let number = held.last;
             let (sender, receiver) = oneshot::channel();
-            held.opening.insert(number, Waiting { kind, cut: sender });
-            (number, receiver, cut)
+            held.opening.insert(number, Waiting { kind, close: sender });
+            (number, receiver, close)
         };
-        for source in cut.into_iter().flatten() {
-            self.refusals.note(What::SilentConnection, source);
+        for source in close.into_iter().flatten() {
+            self.refusals.note(RefusalKind::SilentConnection, source);
         }
         let permit = ConnectionPermit {
             connections: Arc::clone(self),
@@ -199,32 +199,37 @@ impl Connections {
         Some((permit, receiver))
     }
 
-    /// Ends connections that sent no request yet, where a new one would find no place.
-    fn make_room(&self, held: &mut Held, kind: Kind, is_proxy: bool) -> [Option<Source>; 2] {
+    /// Closes connections without a request, if a new one would find no place.
+    fn make_room(
+        &self,
+        held: &mut HeldConnections,
+        kind: ConnectionClass,
+        is_proxy: bool,
+    ) -> [Option<Source>; 2] {
         if held.closing >= MAX_CLOSING {
             return [None; 2];
         }
         let limits = &self.limits;
         let mut first = None;
         if !is_proxy && held.opening.len_of(kind.source) >= limits.opening_of_source {
-            first = held.cut(held.opening.oldest_of(kind.source));
+            first = held.close(held.opening.oldest_of(kind.source));
         } else if held.opening.len() >= limits.opening() {
-            first = held.cut(held.opening.oldest(kind.is_known));
+            first = held.close(held.opening.oldest(kind.is_known));
         }
         let mut second = None;
         if !is_proxy && held.of_source(kind.source) >= limits.of_source {
             let oldest = held.opening.oldest_of(kind.source);
-            second = held.cut(oldest.or_else(|| held.quiet.oldest_of(kind.source)));
+            second = held.close(oldest.or_else(|| held.quiet.oldest_of(kind.source)));
         } else if held.all >= limits.most
             || (!kind.is_known && held.of_unknown >= limits.of_unknown())
         {
             let oldest = held.opening.oldest(kind.is_known);
-            second = held.cut(oldest.or_else(|| held.quiet.oldest(kind.is_known)));
+            second = held.close(oldest.or_else(|| held.quiet.oldest(kind.is_known)));
         }
         [first, second]
     }
 
-    fn has_room(&self, held: &Held, kind: Kind, is_proxy: bool) -> bool {
+    fn has_room(&self, held: &HeldConnections, kind: ConnectionClass, is_proxy: bool) -> bool {
         let limits = &self.limits;
         held.all < limits.most
             && (kind.is_known || held.of_unknown < limits.of_unknown())
@@ -234,22 +239,22 @@ impl Connections {
                     && held.opening.len_of(kind.source) < limits.opening_of_source))
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldConnections> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place of a connection.
+/// The place of a connection.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     connections: Arc<Connections>,
     number: u64,
-    kind: Kind,
+    kind: ConnectionClass,
     is_established: AtomicBool,
 }
 
 impl ConnectionPermit {
-    /// The connection speaks HTTP/2, and has sent no request yet.
+    /// Notes that the connection speaks HTTP/2 and has sent no request yet.
     pub fn quiet(&self) {
         let mut held = self.connections.held();
         if let Some(waiting) = held.opening.remove(self.number) {
@@ -257,12 +262,13 @@ impl ConnectionPermit {
         }
     }
 
-    /// Whether its first request came.
+    /// Whether the first request has arrived.
     pub fn is_established(&self) -> bool {
         self.is_established.load(Ordering::Relaxed)
     }
 
-    /// The connection's first request is there: it keeps its place. `false`: it lost it before.
+    /// Notes the first request: the connection keeps its place. Returns false if the place was lost
+    /// before.
     pub fn establish(&self) -> bool {
         let mut held = self.connections.held();
         let waits = held.opening.remove(self.number).or_else(|| held.quiet.remove(self.number));
@@ -309,18 +315,18 @@ mod tests {
         admitted.map(|(permit, _)| permit).filter(ConnectionPermit::establish)
     }
 
-    fn was_cut(cut: &mut oneshot::Receiver<()>) -> bool {
-        cut.try_recv().is_ok()
+    fn was_cut(close: &mut oneshot::Receiver<()>) -> bool {
+        close.try_recv().is_ok()
     }
 
     #[test]
-    fn oldest_opening_connection_of_the_source_makes_room() {
+    fn oldest_opening_connection_of_the_source_is_closed() {
         let (admission, connections) = listener();
         let (one, other) = (state(&admission, 1), state(&admission, 2));
         let (_other, mut cut_other) = connections.admit(&other, false).unwrap();
         let mut opening: Vec<_> = (0..5).map(|_| connections.admit(&one, false).unwrap()).collect();
-        let cut: Vec<_> = opening.iter_mut().map(|(_, cut)| was_cut(cut)).collect();
-        assert_eq!(cut, [true, true, false, false, false]);
+        let close: Vec<_> = opening.iter_mut().map(|(_, close)| was_cut(close)).collect();
+        assert_eq!(close, [true, true, false, false, false]);
         assert!(!was_cut(&mut cut_other));
         assert!(!opening[0].0.establish() && opening[4].0.establish());
         drop(opening);
@@ -336,36 +342,36 @@ mod tests {
             (0..8).filter_map(|_| established(connections.admit(&one, false))).collect();
         assert_eq!(held.len(), 8);
         assert!(connections.admit(&one, false).is_none());
-        assert!(connections.admit(&one, true).is_some(), "a proxy has no budget of its own");
+        assert!(connections.admit(&one, true).is_some(), "a proxy has no per-source budget");
         assert!(connections.admit(&state(&admission, 2), false).is_some());
     }
 
     #[test]
-    fn first_request_does_not_cut_its_connection() {
+    fn first_request_protects_its_connection() {
         let (admission, connections) = listener();
-        let (permit, mut cut) = connections.admit(&state(&admission, 1), false).unwrap();
+        let (permit, mut close) = connections.admit(&state(&admission, 1), false).unwrap();
         assert!(permit.establish());
-        assert!(!was_cut(&mut cut));
+        assert!(!was_cut(&mut close));
     }
 
     #[test]
-    fn quiet_connection_makes_room_where_its_source_is_full() {
+    fn quiet_connection_is_closed_if_its_source_is_full() {
         let (admission, connections) = listener();
         let one = state(&admission, 1);
         let mut quiet: Vec<_> = (0..8)
             .map(|_| {
-                let (permit, cut) = connections.admit(&one, false).unwrap();
+                let (permit, close) = connections.admit(&one, false).unwrap();
                 permit.quiet();
-                (permit, cut)
+                (permit, close)
             })
             .collect();
         let _next = connections.admit(&one, false).unwrap();
-        let cut: Vec<_> = quiet.iter_mut().map(|(_, cut)| was_cut(cut)).collect();
-        assert_eq!(cut, [true, false, false, false, false, false, false, false]);
+        let close: Vec<_> = quiet.iter_mut().map(|(_, close)| was_cut(close)).collect();
+        assert_eq!(close, [true, false, false, false, false, false, false, false]);
     }
 
     #[test]
-    fn a_quarter_of_the_places_is_for_known_sources() {
+    fn a_quarter_of_the_places_is_reserved_for_known_sources() {
         let (admission, connections) = listener();
         let address = [192, 0, 2, 99].into();
         let known = admission.source(Source::of(address));

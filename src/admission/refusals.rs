@@ -1,4 +1,4 @@
-//! What was refused: counted each time, logged now and then.
+//! Counts refusals, and logs them at a bounded rate.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,25 +11,25 @@ use prometheus_client::metrics::family::Family;
 use crate::clock::Stopwatch;
 use crate::domain::Source;
 
-/// How often one kind of event is logged at most: a flood must not fill the log.
+/// The minimum interval between log lines of one kind, so that a flood does not fill the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What can be refused.
+/// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
-    /// A connection: there was no place for it.
+pub enum RefusalKind {
+    /// A connection, because the listener was full.
     Connection,
-    /// A connection that sent no request yet: it made room for a newer one.
+    /// A connection without a request, which was closed for a newer one.
     SilentConnection,
-    /// A request: too many are under way.
+    /// A request, because too many are in flight.
     Request,
-    /// A part of a request: the memory for requests is used up.
+    /// A part of a request, because the memory for requests is used up.
     RequestBytes,
     /// A connection that sent too many HTTP/2 control frames.
     ControlFrames,
 }
 
-impl What {
+impl RefusalKind {
     fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -41,44 +41,42 @@ impl What {
     }
 }
 
-/// The labels under which refusals are counted.
+/// The labels of the refusal counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedLabels {
     what: &'static str,
 }
 
-/// Counts and logs refusals.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct RefusalLog {
     counters: Family<RefusedLabels, Counter>,
-    logged: Mutex<HashMap<What, Throttled>>,
+    logged: Mutex<HashMap<RefusalKind, ThrottledLog>>,
 }
 
-impl Refusals {
+impl RefusalLog {
     pub(super) fn counters(&self) -> &Family<RefusedLabels, Counter> {
         &self.counters
     }
 
-    pub(super) fn note(&self, what: What, source: Source) {
+    pub(super) fn note(&self, what: RefusalKind, source: Source) {
         let name = what.name();
         self.counters.get_or_create(&RefusedLabels { what: name }).inc();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(times) = logged.entry(what).or_default().pass() {
-            tracing::warn!(what = name, %source, times, "refused: beyond a budget of admission");
+            tracing::warn!(what = name, %source, times, "refused: an admission budget is used up");
         }
     }
 }
 
-/// An event that may happen often and is logged at most once in a while.
+/// A frequent event that is logged at a bounded rate.
 #[derive(Debug, Default)]
-pub struct Throttled {
+pub struct ThrottledLog {
     last: Option<Stopwatch>,
     times: u64,
 }
 
-impl Throttled {
-    /// Notes the event. If it is time for a line in the log: how often it happened since the
-    /// last line.
+impl ThrottledLog {
+    /// Notes the event. Returns the number of events since the last log line, if a line is due.
     pub fn pass(&mut self) -> Option<u64> {
         self.times += 1;
         if self.last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
@@ -95,7 +93,7 @@ mod tests {
 
     #[test]
     fn repeated_event_is_logged_once() {
-        let mut throttled = Throttled::default();
+        let mut throttled = ThrottledLog::default();
         let logged: Vec<_> = (0..1000).filter_map(|_| throttled.pass()).collect();
         assert_eq!(logged, [1]);
     }

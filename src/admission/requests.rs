@@ -1,24 +1,24 @@
-//! The memory of requests under way.
+//! The memory of requests in flight.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::{Admission, SourceState, What};
+use super::{Admission, RefusalKind, SourceState};
 use crate::domain::{Client, Source};
 use crate::error::{Error, Result};
 
-/// What a request or stream costs beside the bytes that its client sent: the state that the
-/// server keeps of it, measured at some kilobytes.
+/// The cost of a request or stream in addition to the bytes that its client sent: the server's
+/// state, measured at a few kilobytes.
 const REQUEST: usize = 4 * 1024;
-/// How many bytes of a body are taken with the request itself. Most bodies are smaller, and the
-/// budgets are counters that all threads share: each use of them costs more than it looks.
+/// The number of body bytes that are reserved together with the request. Most bodies are smaller,
+/// and each update of a shared counter is expensive.
 const FIRST_BYTES: usize = 1024;
 
-/// A number of bytes that requests may take, and how much of it is taken.
+/// A budget in bytes, and how much of it is used.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct ByteBudget {
     pub(super) most: usize,
     pub(super) of_unknown: usize,
     pub(super) of_one_unknown: usize,
@@ -26,8 +26,8 @@ pub(super) struct Budget {
     pub(super) taken: AtomicUsize,
 }
 
-impl Budget {
-    /// Takes bytes for a source, if it and all together may have them.
+impl ByteBudget {
+    /// Reserves bytes for a source, if the source's budget and the total allow it.
     fn take(&self, of_source: &AtomicUsize, bytes: usize, is_known: bool) -> bool {
         let (all, one) = if is_known {
             (self.most, self.of_one_known)
@@ -51,24 +51,24 @@ impl Budget {
     }
 }
 
-/// The budgets as the requests of one source see them: one for each connection, so that requests
-/// on different connections do not all count the holders of one place in memory.
+/// The budgets from the view of one source. There is one per connection, so that requests on
+/// different connections do not contend for one reference count.
 #[derive(Debug)]
-pub struct Gate {
+pub struct SourceGate {
     admission: Admission,
     source: Arc<SourceState>,
 }
 
-/// The memory that one request holds until it is answered.
+/// The memory of one request, until it is answered.
 #[derive(Debug)]
 pub struct RequestPermit {
-    gate: Arc<Gate>,
+    gate: Arc<SourceGate>,
     address: IpAddr,
-    /// When it came, in seconds since the server started.
+    /// The arrival time, in seconds since the server started.
     second: u64,
     is_known: bool,
     is_authenticated: AtomicBool,
-    /// What is left of the bytes that were taken with the request.
+    /// The rest of the bytes that were reserved with the request.
     first_bytes: AtomicUsize,
     arriving: AtomicUsize,
     callers: AtomicUsize,
@@ -76,14 +76,13 @@ pub struct RequestPermit {
 }
 
 impl Admission {
-    /// The budgets for requests of this source.
-    pub fn gate(&self, source: Arc<SourceState>) -> Arc<Gate> {
-        Arc::new(Gate { admission: self.clone(), source })
+    pub fn gate(&self, source: Arc<SourceState>) -> Arc<SourceGate> {
+        Arc::new(SourceGate { admission: self.clone(), source })
     }
 }
 
-impl Gate {
-    /// Takes the memory of a request with headers of this size, from this address.
+impl SourceGate {
+    /// Reserves memory for a request with `headers` bytes of headers.
     pub fn request(self: &Arc<Self>, address: IpAddr, headers: usize) -> RequestPermit {
         let Self { admission, source } = &**self;
         let second = source.second();
@@ -91,7 +90,7 @@ impl Gate {
         let size = REQUEST + FIRST_BYTES + headers;
         let is_taken = admission.0.arriving.take(&source.arriving, size, is_known);
         if !is_taken {
-            admission.refuse(What::Request, source.source());
+            admission.refuse(RefusalKind::Request, source.source());
         }
         RequestPermit {
             gate: Arc::clone(self),
@@ -106,45 +105,45 @@ impl Gate {
         }
     }
 
-    /// Whose requests these are.
+    /// The source of the requests.
     pub fn source(&self) -> Source {
         self.source.source()
     }
 }
 
 impl RequestPermit {
-    /// The address that the request came from.
+    /// The client's address.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Refuses a request for which there was no memory.
+    /// Returns an error if there was no memory for the request.
     pub fn require(&self) -> Result<()> {
         if self.arriving.load(Ordering::Relaxed) > 0 { Ok(()) } else { Err(overloaded("requests")) }
     }
 
-    /// The caller of this request is known: what it sends from now on is taken from the
-    /// callers' budget, and its source is known.
+    /// Notes that the caller is authenticated. Further bytes count against the budget of
+    /// authenticated callers, and the source becomes known.
     pub fn authenticated(&self) {
         self.is_authenticated.store(true, Ordering::Relaxed);
         self.gate.source.authenticated(self.second);
     }
 
-    /// The same, of this client.
+    /// Like [`authenticated`](Self::authenticated), and notes the client.
     pub fn identified(&self, client: &Arc<Client>) {
         self.client.get_or_init(|| Arc::clone(client));
         self.authenticated();
     }
 
-    /// The client that asks, if that is known by now.
+    /// The authenticated client, if it is known yet.
     pub fn client(&self) -> Option<&Arc<Client>> {
         self.client.get()
     }
 
-    /// Takes memory for a part of the request. Returns how much of it came out of the budgets
-    /// now: the first bytes were taken with the request.
+    /// Reserves memory for a part of the request. Returns how many bytes were taken from the
+    /// budgets; the first bytes were reserved with the request.
     pub fn take(&self, bytes: usize) -> Result<usize> {
-        // One task reads a request, so that no other takes these at the same time.
+        // One task reads a request, so there are no concurrent calls.
         let first = self.first_bytes.load(Ordering::Relaxed).min(bytes);
         if first > 0 {
             self.first_bytes.fetch_sub(first, Ordering::Relaxed);
@@ -153,7 +152,7 @@ impl RequestPermit {
         if bytes == 0 {
             return Ok(0);
         }
-        let Gate { admission, source } = &*self.gate;
+        let SourceGate { admission, source } = &*self.gate;
         let is_known = self.is_known;
         let (budget, of_source, held) = if self.is_authenticated.load(Ordering::Relaxed) {
             (&admission.0.callers, &source.callers, &self.callers)
@@ -164,16 +163,16 @@ impl RequestPermit {
             held.fetch_add(bytes, Ordering::Relaxed);
             return Ok(bytes);
         }
-        admission.refuse(What::RequestBytes, source.source());
+        admission.refuse(RefusalKind::RequestBytes, source.source());
         Err(overloaded("request bytes"))
     }
 
-    /// Gives back what parts of the request took, before it is answered.
+    /// Gives back the memory of parts of the request before it is answered.
     pub fn give_back(&self, bytes: usize) {
         if bytes == 0 {
             return;
         }
-        let Gate { admission, source } = &*self.gate;
+        let SourceGate { admission, source } = &*self.gate;
         if self.is_authenticated.load(Ordering::Relaxed) {
             self.callers.fetch_sub(bytes, Ordering::Relaxed);
             admission.0.callers.give_back(&source.callers, bytes);
@@ -187,7 +186,7 @@ impl RequestPermit {
 impl Drop for RequestPermit {
     fn drop(&mut self) {
         let (arriving, callers) = (*self.arriving.get_mut(), *self.callers.get_mut());
-        let Gate { admission, source } = &*self.gate;
+        let SourceGate { admission, source } = &*self.gate;
         admission.0.arriving.give_back(&source.arriving, arriving);
         if callers > 0 {
             admission.0.callers.give_back(&source.callers, callers);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn full_source_keeps_no_other_out() {
+    fn full_source_does_not_block_others() {
         let admission = Admission::new(4 * MIB);
         let held = fill(&admission, 1);
         assert!(held.len() > 50, "{}", held.len());
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_together_leave_room_for_known_sources() {
+    fn unknown_sources_leave_room_for_known_ones() {
         let admission = Admission::new(4 * MIB);
         request(&admission, 250).authenticated();
         let held: Vec<_> = (1..10).flat_map(|host| fill(&admission, host)).collect();
@@ -239,8 +238,8 @@ mod tests {
         assert!(known.require().is_ok());
         known.authenticated();
         assert_eq!(known.take(FIRST_BYTES).unwrap(), 0);
-        assert!(known.take(MIB - 1).is_ok(), "what a caller sends has a budget of its own");
-        assert!(known.take(MIB).is_err(), "and a bound");
+        assert!(known.take(MIB - 1).is_ok(), "authenticated callers have a budget of their own");
+        assert!(known.take(MIB).is_err(), "which is bounded");
         drop(held);
     }
 

@@ -1,4 +1,4 @@
-//! The sources that hold something, and those that are known.
+//! The sources that hold resources, and those that are known.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,20 +10,20 @@ use quick_cache::sync::Cache;
 use crate::clock::Stopwatch;
 use crate::domain::Source;
 
-/// How long a source stays known after a caller authenticated from there.
+/// How long a source stays known after a caller authenticated from it.
 const KNOWN_FOR: Duration = Duration::from_mins(10);
 
-/// How many sources are known at most; beyond it, those that are seldom seen are forgotten.
+/// The maximum number of known sources. Beyond it, rarely used ones are dropped.
 const MAX_KNOWN: usize = 10_000;
 
-/// All sources that hold something now, and those that are known.
+/// All sources that hold resources now, and all known sources.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// An entry goes with its last holder, so there are never more than connections and
-    /// requests under way, and known sources.
+    /// An entry is removed with its last holder, so the number of entries is bounded by the numbers
+    /// of connections, requests in flight and known sources.
     held: Mutex<HashMap<Source, Weak<SourceState>>>,
     known: Cache<Source, Arc<SourceState>>,
-    /// Monotonic: a clock that jumps makes no source known or unknown.
+    /// Monotonic, so that setting the system clock does not change which sources are known.
     running: Stopwatch,
 }
 
@@ -35,7 +35,7 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// What a source holds. The entry stays while its state is held.
+    /// The state of a source. Its entry exists as long as the state is held.
     pub(super) fn state_of(self: &Arc<Self>, source: Source) -> Arc<SourceState> {
         let mut held = self.held();
         if let Some(state) = held.get(&source).and_then(Weak::upgrade) {
@@ -64,39 +64,38 @@ pub struct SourceState {
     source: Source,
     sources: Weak<Sources>,
     running: Stopwatch,
-    /// In seconds since the server started; 0: no caller authenticated from here.
+    /// In seconds since the server started; 0 if no caller has authenticated from this source.
     known_until: AtomicU64,
-    /// Bytes of requests that came, and of what authenticated callers sent.
+    /// Bytes of requests before and after authentication.
     pub(super) arriving: AtomicUsize,
     pub(super) callers: AtomicUsize,
 }
 
 impl SourceState {
-    /// Which source this is.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// Whether a caller authenticated from here lately.
+    /// Whether a caller authenticated from this source recently.
     pub fn is_known(&self) -> bool {
         self.known_until.load(Ordering::Relaxed) > 0 && self.is_known_at(self.second())
     }
 
-    /// The same at a time that was read already.
+    /// Like [`is_known`](Self::is_known), at a given second.
     pub(super) fn is_known_at(&self, second: u64) -> bool {
         second < self.known_until.load(Ordering::Relaxed)
     }
 
-    /// The seconds since the server started.
+    /// Seconds since the server started.
     pub(super) fn second(&self) -> u64 {
         self.running.elapsed().as_secs()
     }
 
-    /// A caller authenticated from here, in this second.
+    /// Notes that a caller authenticated from this source at `second`.
     pub(super) fn authenticated(self: &Arc<Self>, second: u64) {
         let until = second + KNOWN_FOR.as_secs();
         let before = self.known_until.load(Ordering::Relaxed);
-        // Once in ten seconds: with every request it would be no news.
+        // At most once in ten seconds, because updating it with every request has no benefit.
         if until < before + 10 {
             return;
         }
@@ -110,7 +109,7 @@ impl Drop for SourceState {
     fn drop(&mut self) {
         let Some(all) = self.sources.upgrade() else { return };
         let mut held = all.held();
-        // A new state of the same source may stand there already.
+        // A new state of the same source may already exist.
         if held.get(&self.source).is_some_and(|state| state.strong_count() == 0) {
             held.remove(&self.source);
         }
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn source_is_forgotten_with_its_last_holder() {
+    fn source_is_dropped_with_its_last_holder() {
         let sources = Arc::new(Sources::default());
         let (one, same) = (sources.state_of(source(1)), sources.state_of(source(1)));
         assert!(Arc::ptr_eq(&one, &same));
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn known_source_is_kept_and_known_ones_are_bounded() {
+    fn known_source_is_kept_and_their_number_is_bounded() {
         let sources = Arc::new(Sources::default());
         sources.state_of(source(1)).authenticated(0);
         assert!(sources.state_of(source(1)).is_known());

@@ -1,6 +1,5 @@
-//! The layers of a configuration and how a setting is found in them. Every setting is
-//! a dotted key: `grpc.listen` is `listen` of `[grpc]` in the file and
-//! `KEYWARD_GRPC_LISTEN` in the environment.
+//! The layers of the configuration. Every setting has a dotted key: `grpc.listen` is `listen` in
+//! `[grpc]` of the file, and `KEYWARD_GRPC_LISTEN` in the environment.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -11,7 +10,7 @@ use toml::{Table, Value};
 
 use crate::domain::Fault;
 
-/// Where settings can come from.
+/// The sources of settings.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     file: Option<(PathBuf, Table)>,
@@ -21,24 +20,23 @@ pub struct Layers {
     flags: BTreeMap<&'static str, (&'static str, String)>,
 }
 
-/// A setting in force.
+/// A setting in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its dotted key.
     pub key: &'static str,
-    /// Its value, masked if it is a secret; `None`: not set.
+    /// Its value, masked if it is secret. `None`: not set.
     pub value: Option<String>,
-    /// Where it comes from.
+    /// The layer that it comes from.
     pub source: String,
 }
 
-/// Everything that is wrong with a configuration.
+/// All errors in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<String>);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is not valid:")?;
+        write!(f, "the configuration is invalid:")?;
         self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
@@ -46,12 +44,11 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 impl Layers {
-    /// Adds a TOML file.
     pub fn with_file(mut self, path: &Path) -> Result<Self, Faults> {
         let fault = |what: String| Faults(vec![format!("{}: {what}", path.display())]);
         let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
         let table = text.parse::<Table>().map_err(|error| {
-            // Without the line itself, which may hold a secret.
+            // Without the line itself, which may contain a secret.
             let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(""));
             let line = before.lines().count().max(1);
             fault(format!("line {line}: {}", error.message()))
@@ -60,7 +57,7 @@ impl Layers {
         Ok(self)
     }
 
-    /// Adds the environment.
+    /// Adds environment variables.
     #[must_use]
     pub fn with_environment(
         mut self,
@@ -94,7 +91,7 @@ impl Layers {
     }
 }
 
-/// Reads settings and collects what is wrong with them.
+/// Reads settings and collects errors.
 pub(super) struct Reader {
     layers: Layers,
     settings: Vec<Setting>,
@@ -106,8 +103,8 @@ impl Reader {
         Self { layers, settings: Vec::new(), faults: Vec::new() }
     }
 
-    /// A setting that has a default.
-    #[expect(clippy::expect_used, reason = "the defaults are literals of the caller's")]
+    /// Reads a setting with a default.
+    #[expect(clippy::expect_used, reason = "callers pass valid literals")]
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
@@ -118,10 +115,10 @@ impl Reader {
             self.find(key).unwrap_or_else(|| (default.to_owned(), "default".to_owned()));
         let parsed = self.parse(key, &value, &source, &parse);
         self.note(key, Some(value), source);
-        parsed.unwrap_or_else(|| parse(default).expect("a default is valid"))
+        parsed.unwrap_or_else(|| parse(default).expect("the default is valid"))
     }
 
-    /// A setting that may be unset.
+    /// Reads an optional setting.
     pub(super) fn optional<T>(
         &mut self,
         key: &'static str,
@@ -130,7 +127,7 @@ impl Reader {
         self.masked(key, parse, ToOwned::to_owned)
     }
 
-    /// A setting whose value is shown to nobody.
+    /// Reads an optional setting whose value is masked.
     pub(super) fn secret<T>(
         &mut self,
         key: &'static str,
@@ -139,7 +136,7 @@ impl Reader {
         self.masked(key, parse, |_| "****".to_owned())
     }
 
-    /// A URL whose password is shown to nobody.
+    /// Reads a URL whose password is masked.
     pub(super) fn url<T: fmt::Display>(
         &mut self,
         key: &'static str,
@@ -149,19 +146,20 @@ impl Reader {
         self.masked(key, &parse, mask)
     }
 
-    /// Notes what is wrong with a setting.
+    /// Records an error in a setting.
     pub(super) fn fault(&mut self, key: &str, what: &str) {
         self.faults.push(format!("{key} {what}"));
     }
 
-    /// The settings, or all that was wrong: keys of the file that nobody asked for too.
+    /// The settings, or all errors. A key in the file that was not read is an error.
     pub(super) fn finish(mut self) -> Result<Vec<Setting>, Faults> {
         if let Some((path, table)) = &self.layers.file {
             let known: Vec<_> = self.settings.iter().map(|setting| setting.key).collect();
             let unknown =
                 leaves(table, "").into_iter().filter(|key| !known.contains(&key.as_str()));
-            self.faults
-                .extend(unknown.map(|key| format!("{}: {key} is not a setting", path.display())));
+            self.faults.extend(
+                unknown.map(|key| format!("{}: {key} is not a known setting", path.display())),
+            );
         }
         if self.faults.is_empty() { Ok(self.settings) } else { Err(Faults(self.faults)) }
     }
@@ -202,8 +200,8 @@ impl Reader {
         self.settings.push(Setting { key, value, source });
     }
 
-    /// The value of the last layer that has one, and which that is. A newline behind it came
-    /// along with a file or a paste.
+    /// The value in the last layer that has one, and the layer. A trailing newline is removed,
+    /// because files and pastes often have one.
     fn find(&mut self, key: &'static str) -> Option<(String, String)> {
         let (value, source) = self.find_as_given(key)?;
         Some((value.trim().to_owned(), source))
@@ -243,7 +241,7 @@ fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The dotted keys of all values of a table.
+/// The dotted keys of all values in a table.
 fn leaves(table: &Table, prefix: &str) -> Vec<String> {
     table
         .iter()

@@ -1,5 +1,5 @@
-//! Configuration: a TOML file, then the environment (`KEYWARD_…`), then flags; the
-//! later one wins. Every fault of all three is found before anything is started.
+//! The configuration: a TOML file, then environment variables (`KEYWARD_…`), then flags. Later
+//! layers take precedence. All errors are found before anything is started.
 
 mod layers;
 mod sampling;
@@ -16,10 +16,10 @@ pub use sources::TrustedProxies;
 pub use values::duration;
 
 use crate::keys::SigningAlgorithm;
-use crate::limiter::Rate;
+use crate::limiter::WindowRate;
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
-use crate::secrets::{MasterKey, Prefixes, Queue};
+use crate::secrets::{HashQueue, MasterKey, Prefixes};
 use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
 use values::{
@@ -27,148 +27,131 @@ use values::{
     log_directives, log_format, path, positive, prefix, request_memory, span, switch, within,
 };
 
-/// What is in force.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The `iss` of tokens and the base of every URL that is told. `None`: the address
-    /// that the HTTP listener got.
+    /// The `iss` claim of tokens and the base of published URLs. `None`: the address of the HTTP
+    /// listener.
     pub issuer: Option<String>,
-    /// Where the SQLite file and the master key are, unless said otherwise.
+    /// The default folder of the SQLite file and the master key.
     pub data_dir: PathBuf,
-    /// Where the master key comes from.
     pub master_key: MasterKeySource,
-    /// Where to listen.
     pub listen: Listen,
-    /// The proxies that say for whom they ask.
+    /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: TrustedProxies,
-    /// Where everything is kept.
     pub database: DatabaseConfig,
-    /// What connects replicas.
+    /// The connection between replicas.
     pub redis: RedisConfig,
-    /// How secrets look and are hashed.
+    /// The format and hashing of secrets.
     pub secrets: SecretsConfig,
-    /// How tokens are signed.
     pub signing_algorithm: SigningAlgorithm,
-    /// How the list of revocations is kept up.
+    /// How the revocation list is synchronised.
     pub revocations: revocation::Options,
-    /// Bounds of requests and connections.
-    pub limits: Limits,
-    /// Logs and traces.
+    /// Limits of requests and connections.
+    pub limits: ServerLimits,
     pub telemetry: TelemetryConfig,
-    /// Every setting with its value (secrets masked) and where it comes from.
+    /// Every setting with its value (secrets are masked) and its source.
     pub settings: Vec<Setting>,
 }
 
-/// Where the master key comes from.
+/// The source of the master key.
 #[derive(Clone, Debug)]
 pub enum MasterKeySource {
     /// The key itself.
     Given(MasterKey),
-    /// A file with the key.
     File {
-        /// The file.
         path: PathBuf,
-        /// Whether somebody named it: a file that was named must be there, the default
-        /// one is made at the first start.
+        /// Whether the file was configured explicitly. If so, it must exist; otherwise it is
+        /// created at the first start.
         named: bool,
     },
 }
 
-/// The addresses to listen on.
 #[derive(Clone, Copy, Debug)]
 pub struct Listen {
-    /// For gRPC.
     pub grpc: SocketAddr,
-    /// For OAuth over HTTP.
     pub http: SocketAddr,
-    /// For health and metrics.
     pub ops: SocketAddr,
 }
 
-/// Where everything is kept.
+/// The database settings.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// The database.
     pub url: Database,
-    /// How connections to it are kept.
+    /// How its connections are pooled.
     pub pool: PoolOptions,
 }
 
-/// What connects replicas.
+/// The Redis settings.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// Which Redis; `None`: there is one replica.
+    /// `None`: there is only one replica.
     pub url: Option<RedisUrl>,
-    /// What all of its keys begin with.
+    /// The prefix of all keys and channels.
     pub key_prefix: String,
-    /// How long it may take.
     pub timeouts: Timeouts,
 }
 
-/// How secrets look and are hashed.
+/// The settings of secrets.
 #[derive(Clone, Debug)]
 pub struct SecretsConfig {
-    /// What they begin with.
     pub prefixes: Prefixes,
-    /// How hashes wait for a core.
-    pub hash_queue: Queue,
-    /// How many wrong ones of one client may come from one source; `None`: any number.
-    pub failure_budget: Option<Rate>,
-    /// How many of all clients may come from one source; `None`: any number.
-    pub source_failure_budget: Option<Rate>,
-    /// How long admin credentials work that Keyward makes itself; `None`: without end.
+    /// The bounds of the hash queue.
+    pub hash_queue: HashQueue,
+    /// How many wrong secrets of one client a source may send. `None`: unlimited.
+    pub failure_budget: Option<WindowRate>,
+    /// How many wrong secrets of all clients a source may send. `None`: unlimited.
+    pub source_failure_budget: Option<WindowRate>,
+    /// The lifetime of admin credentials that Keyward creates itself. `None`: unlimited.
     pub admin_lifetime: Option<Duration>,
 }
 
-/// Bounds of requests and connections.
+/// Limits of requests and connections.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest that a request may take.
+pub struct ServerLimits {
+    /// The maximum duration of a request.
     pub request_timeout: Duration,
-    /// How long the server goes on answering, and says that it is not ready, before it stops.
+    /// How long a stopping server keeps accepting requests while it reports that it is not ready.
     pub drain_time: Duration,
-    /// How long requests under way may take to end when the server stops.
+    /// How long requests in flight may take to finish after the drain time.
     pub shutdown_grace: Duration,
-    /// How long a connection lives, give or take a tenth.
+    /// The maximum age of a connection; ten percent random variation.
     pub connection_age: Duration,
-    /// The most connections of a listener.
+    /// The maximum number of connections of a listener.
     pub max_connections: usize,
-    /// The most connections of one source to a listener.
+    /// The maximum number of connections of one source to a listener.
     pub source_connections: usize,
-    /// How long a connection may take until its first request.
+    /// How long a connection may wait until its first request.
     pub first_request_timeout: Duration,
-    /// How much memory requests under way may take, in bytes.
+    /// The memory for requests in flight, in bytes.
     pub request_memory: usize,
-    /// How long a message of a stream may wait to be read.
+    /// How long a message of a stream may wait to be read by the client.
     pub watch_patience: Duration,
 }
 
-/// Logs and traces.
+/// The settings of logs and traces.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
-    /// What is logged, as `tracing` directives.
+    /// The `tracing` directives of the log.
     pub log: String,
-    /// How.
     pub log_format: LogFormat,
-    /// Whether each request has a line in the log.
+    /// If true, each request is logged.
     pub access_log: bool,
-    /// Where traces go over OTLP/gRPC; `None`: nowhere.
+    /// The OTLP/gRPC endpoint for traces. `None`: no traces.
     pub otlp_endpoint: Option<String>,
-    /// Which requests are traced.
     pub trace_sampling: TraceSampling,
 }
 
-/// How logs look.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines: a JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Config {
-    /// Reads all layers; every fault is told at once.
+    /// Reads all layers. Reports all errors at once.
     pub fn read(layers: Layers) -> Result<Self, Faults> {
         let mut reader = Reader::new(layers);
         let r = &mut reader;
@@ -205,7 +188,7 @@ impl Config {
                     client_secret: r.get("secrets.client_secret_prefix", "kws", prefix),
                     api_key: r.get("secrets.api_key_prefix", "kwk", prefix),
                 },
-                hash_queue: Queue {
+                hash_queue: HashQueue {
                     length: r.get("secrets.hash_queue", "512", |v| within(v, 1, 100_000)),
                     longest_wait: r.get("secrets.hash_wait", "10s", positive),
                 },
@@ -218,7 +201,7 @@ impl Config {
                 poll_interval: r.get("revocations.poll_interval", "1s", positive),
                 max_staleness: r.get("revocations.max_staleness", "5s", positive),
             },
-            limits: Limits {
+            limits: ServerLimits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),
                 drain_time: r.get("limits.drain_time", "5s", span),
                 shutdown_grace: r.get("limits.shutdown_grace", "20s", span),
@@ -259,7 +242,7 @@ fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
         (None, Some(path)) => MasterKeySource::File { path, named: true },
         (None, None) => MasterKeySource::File { path: data_dir.join("master.key"), named: false },
         (Some(key), Some(_)) => {
-            r.fault("master_key_file", "is set, and master_key too; set one of them");
+            r.fault("master_key_file", "and master_key are both set; set only one of them");
             MasterKeySource::Given(key)
         }
     }
@@ -271,11 +254,11 @@ fn database(r: &mut Reader, data_dir: &std::path::Path) -> Database {
     r.url("database.url", Database::parse).unwrap_or(default).behind(pooler)
 }
 
-/// Of one client from one source, and of all clients from one source.
-fn failure_budgets(r: &mut Reader) -> (Option<Rate>, Option<Rate>) {
+/// The budgets for one client, and for all clients, of one source.
+fn failure_budgets(r: &mut Reader) -> (Option<WindowRate>, Option<WindowRate>) {
     let of_client = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
     let of_source = r.get("secrets.wrong_secrets_of_source", "200", |v| within(v, 0, 1_000_000));
     let window = r.get("secrets.wrong_secrets_window", "1m", failure_window);
-    let budget = |most| (most > 0).then(|| Rate::new(most, window));
+    let budget = |most| (most > 0).then(|| WindowRate::new(most, window));
     (budget(of_client), budget(of_source))
 }

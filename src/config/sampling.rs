@@ -1,15 +1,13 @@
-//! Which requests are traced.
-
 use crate::domain::Fault;
 
-/// Which requests are traced, where traces are sent at all.
+/// Which requests are traced, if traces are exported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TraceSampling {
-    /// All, whatever their callers ask for.
+    /// All requests, regardless of the caller.
     Always,
-    /// A share of them from 0 to 1, whatever their callers ask for.
+    /// A share of the requests from 0 to 1, regardless of the caller.
     Share(f64),
-    /// Those whose callers ask for it, and those whose callers send no trace.
+    /// As the caller's `traceparent` says; without one, the request is traced.
     Caller,
 }
 
@@ -20,7 +18,8 @@ impl TraceSampling {
             "caller" => Ok(Self::Caller),
             _ => {
                 let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-                let wrong = || Fault::new("must be always, caller, or a share from 0 to 1 as 0.1");
+                let wrong =
+                    || Fault::new("must be always, caller, or a share from 0 to 1 like 0.1");
                 share.map(Self::Share).ok_or_else(wrong)
             }
         }
@@ -32,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sampling_is_a_word_or_a_share() {
+    fn sampling_is_a_keyword_or_a_share() {
         assert_eq!(TraceSampling::parse("always"), Ok(TraceSampling::Always));
         assert_eq!(TraceSampling::parse("caller"), Ok(TraceSampling::Caller));
         assert_eq!(TraceSampling::parse("0.1"), Ok(TraceSampling::Share(0.1)));

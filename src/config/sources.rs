@@ -1,5 +1,5 @@
-//! Where a request comes from: the peer of its connection, or, where that is a proxy that
-//! is trusted, whoever the proxy says it was.
+//! The address of the client: the peer of the connection or, if that is a trusted proxy, the
+//! address in `X-Forwarded-For`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,11 +10,11 @@ use crate::domain::{Fault, parse_address};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies that are trusted to say for whom they ask.
+/// The proxies whose `X-Forwarded-For` header is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Network>);
 
-/// Addresses that begin with the same bits.
+/// A network: addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     address: Ipv6Addr,
@@ -22,20 +22,20 @@ struct Network {
 }
 
 impl TrustedProxies {
-    /// Reads addresses and networks, separated by commas or spaces: `10.0.0.0/8, ::1`.
+    /// Parses addresses and networks, separated by commas or spaces: `10.0.0.0/8, ::1`.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         let each =
             text.split(|c: char| c == ',' || c.is_whitespace()).filter(|one| !one.is_empty());
         each.map(Network::parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether an address is that of a trusted proxy.
+    /// Whether an address belongs to a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.has(address))
     }
 
-    /// The address that a request came from. `X-Forwarded-For` is read from its end, where
-    /// each proxy adds whom it heard: the first that is not one of ours is believed.
+    /// The address of the client. `X-Forwarded-For` is read from its end, where each proxy appends
+    /// the address of its peer. The first address that is not a trusted proxy is the client's.
     pub fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         if !self.trusts(peer.ip()) {
             return peer;
@@ -60,7 +60,7 @@ impl TrustedProxies {
 impl Network {
     fn parse(text: &str) -> Result<Self, Fault> {
         let wrong =
-            || Fault::new("must be addresses or networks, as 10.0.0.0/8, 192.0.2.7 or fd00::/8");
+            || Fault::new("must be addresses or networks like 10.0.0.0/8, 192.0.2.7 or fd00::/8");
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
             None => (text, None),
@@ -74,17 +74,17 @@ impl Network {
         if bits > most {
             return Err(wrong());
         }
-        Ok(Self { address: wide(address), bits: bits + more })
+        Ok(Self { address: to_ipv6(address), bits: bits + more })
     }
 
     fn has(self, address: IpAddr) -> bool {
-        let differ = self.address.to_bits() ^ wide(address).to_bits();
+        let differ = self.address.to_bits() ^ to_ipv6(address).to_bits();
         differ.leading_zeros() >= u32::from(self.bits)
     }
 }
 
-/// The address as one of IPv6: an IPv4 one may come as either.
-fn wide(address: IpAddr) -> Ipv6Addr {
+/// The address as IPv6, because an IPv4 address can appear in either form.
+fn to_ipv6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_proxy_that_is_trusted_is_believed() {
+    fn forwarded_address_is_used_only_from_a_trusted_proxy() {
         assert_eq!(source("", "10.0.0.1", &["192.0.2.1"]), "10.0.0.1");
         assert_eq!(source("10.0.0.0/8", "11.0.0.1", &["192.0.2.1"]), "11.0.0.1");
         assert_eq!(source("10.0.0.0/8", "10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
@@ -128,17 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_wrote_in_front_is_not_believed() {
+    fn addresses_prepended_by_the_client_are_ignored() {
         let trusted = "10.0.0.0/8 127.0.0.1";
         let of = |lines: &[&str]| source(trusted, "127.0.0.1", lines);
         assert_eq!(of(&["1.1.1.1, 192.0.2.1, 10.0.0.9"]), "192.0.2.1");
         assert_eq!(of(&["1.1.1.1", "192.0.2.1", "10.0.0.9"]), "192.0.2.1");
-        assert_eq!(of(&["unknown, 10.0.0.9"]), "10.0.0.9", "as far as it can be followed");
+        assert_eq!(of(&["unknown, 10.0.0.9"]), "10.0.0.9", "the last address that can be parsed");
         assert_eq!(of(&["10.0.0.8, 10.0.0.9"]), "10.0.0.8");
     }
 
     #[test]
-    fn a_network_is_well_formed() {
+    fn networks_are_validated() {
         let one = TrustedProxies::parse("192.0.2.7:443\n[2001:db8::1]:443, fe80::1%eth0").unwrap();
         assert_eq!(one, TrustedProxies::parse("192.0.2.7 2001:db8::1 fe80::1").unwrap());
         for bad in ["10.0.0.0/33", "fd00::/129", "example.com", "10.0.0.0/x", "10.0.0.0/"] {

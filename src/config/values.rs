@@ -1,4 +1,4 @@
-//! The values of settings: each is refused with a sentence, or works.
+//! Parsers of setting values.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -11,11 +11,11 @@ use tracing_subscriber::EnvFilter;
 use super::LogFormat;
 use crate::domain::Fault;
 
-const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_hours(366 * 24);
+const MIN_DURATION: Duration = Duration::from_millis(1);
+const MAX_DURATION: Duration = Duration::from_hours(366 * 24);
 
 pub(super) fn listen(value: &str) -> Result<SocketAddr, Fault> {
-    value.parse().map_err(|_| Fault::new("must be an address and port, as 127.0.0.1:8080"))
+    value.parse().map_err(|_| Fault::new("must be an address and port like 127.0.0.1:8080"))
 }
 
 pub(super) fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
@@ -29,10 +29,10 @@ where
         .ok_or_else(|| Fault::new(format!("must be a whole number from {least} to {most}")))
 }
 
-/// A span of time as people write it: `30s`, `15m`, `1h 30m`, `30d`.
+/// A duration as people write it: `30s`, `15m`, `1h 30m`, `30d`.
 pub fn duration(value: &str) -> Result<Duration, Fault> {
-    let wrong = || Fault::new("must be a span of time that is not negative, as 30s, 15m or 24h");
-    // Calendar days are ambiguous to jiff; here a day is 24 hours.
+    let wrong = || Fault::new("must be a duration that is not negative, like 30s, 15m or 24h");
+    // jiff treats a day as a calendar day of unknown length. Here a day is 24 hours.
     let text = match value.trim().strip_suffix('d') {
         Some(days) => {
             let days: u32 = days.trim().parse().map_err(|_| wrong())?;
@@ -44,44 +44,45 @@ pub fn duration(value: &str) -> Result<Duration, Fault> {
     Duration::try_from(span).map_err(|_| wrong())
 }
 
-/// A span of time as a setting may have it: what is added to it stays within what clocks can show.
+/// A duration of at most 366 days, so that adding it to a time does not overflow.
 pub(super) fn span(value: &str) -> Result<Duration, Fault> {
     duration(value).and_then(|span| {
-        if span <= LONGEST { Ok(span) } else { Err(Fault::new("must be at most 366d")) }
+        if span <= MAX_DURATION { Ok(span) } else { Err(Fault::new("must be at most 366d")) }
     })
 }
 
-/// A span of time in which something can happen.
+/// A duration of at least 1 ms.
 pub(super) fn positive(value: &str) -> Result<Duration, Fault> {
     span(value).and_then(|span| {
-        if span >= SHORTEST { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
+        if span >= MIN_DURATION { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
     })
 }
 
-/// How long a request waits for the database. SQLite counts in milliseconds of 31 bits.
+/// How long a request waits for the database. SQLite's busy timeout is a 31-bit number of
+/// milliseconds.
 pub(super) fn acquire_timeout(value: &str) -> Result<Duration, Fault> {
     match span(value) {
         Ok(span) if (Duration::from_millis(100)..=Duration::from_hours(1)).contains(&span) => {
             Ok(span)
         }
-        _ => Err(Fault::new("must be a span of time from 100ms to 1h")),
+        _ => Err(Fault::new("must be a duration from 100ms to 1h")),
     }
 }
 
-/// How long an admin credential works.
+/// The lifetime of an admin credential.
 pub(super) fn admin_lifetime(value: &str) -> Result<Option<Duration>, Fault> {
     if value == "never" {
         return Ok(None);
     }
     match span(value) {
         Ok(span) if span >= Duration::from_hours(1) => Ok(Some(span)),
-        _ => Err(Fault::new("must be never, or a span of time from 1h to 366d")),
+        _ => Err(Fault::new("must be never, or a duration from 1h to 366d")),
     }
 }
 
 pub(super) fn path(value: &str) -> Result<PathBuf, Fault> {
     if value.is_empty() || value.contains(char::is_control) {
-        return Err(Fault::new("must be a path, which has no control characters"));
+        return Err(Fault::new("must be a path without control characters"));
     }
     Ok(value.into())
 }
@@ -91,7 +92,7 @@ pub(super) fn prefix(value: &str) -> Result<String, Fault> {
     fits.then(|| value.to_owned()).ok_or_else(|| Fault::new("must be 1 to 16 letters and digits"))
 }
 
-/// One large request, a profile, must fit into the part that one source may take.
+/// The share of one source must suffice for the largest request, a profile.
 pub(super) fn request_memory(value: &str) -> Result<usize, Fault> {
     within(value, 64 << 20, 64 << 30)
 }
@@ -110,20 +111,22 @@ pub(super) fn failure_window(value: &str) -> Result<Duration, Fault> {
     })
 }
 
-/// The parts of an http:// or https:// URL that this is made of, without query and fragment.
+/// Splits an http:// or https:// URL without query and fragment into authority and path.
 fn parts_of_url(value: &str) -> Result<(&str, &str), Fault> {
     let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
     let rest = rest.ok_or_else(|| Fault::new("must be an http:// or https:// URL"))?;
     if !rest.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Fault::new("must have no spaces, and other characters percent-encoded"));
+        return Err(Fault::new(
+            "must not have spaces, and other characters must be percent-encoded",
+        ));
     }
     if rest.contains(['?', '#']) {
-        return Err(Fault::new("must have no query and no fragment"));
+        return Err(Fault::new("must not have a query or a fragment"));
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.contains('@') {
-        // It would be published with every token and every answer.
-        return Err(Fault::new("must have no user and no password"));
+        // The URL is published with every token and answer.
+        return Err(Fault::new("must not have a user or a password"));
     }
     let (host, port) = match authority.strip_prefix('[') {
         Some(inside) => inside.split_once(']').unwrap_or_default(),
@@ -135,7 +138,7 @@ fn parts_of_url(value: &str) -> Result<(&str, &str), Fault> {
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
     };
     if !is_host {
-        return Err(Fault::new("must have a host, as https://id.example.com"));
+        return Err(Fault::new("must have a host, like https://id.example.com"));
     }
     let is_port = match port.strip_prefix(':') {
         Some(number) => {
@@ -153,7 +156,7 @@ pub(super) fn http_url(value: &str) -> Result<String, Fault> {
     parts_of_url(value).map(|_| value.to_owned())
 }
 
-/// RFC 8414: a URL without query and fragment. Its path is a part of the paths that are served.
+/// RFC 8414: a URL without query and fragment. Its path is a prefix of served paths.
 pub(super) fn issuer(value: &str) -> Result<String, Fault> {
     let (_, path) = parts_of_url(value)?;
     let is_segment = |segment: &str| {
@@ -176,13 +179,13 @@ pub(super) fn issuer(value: &str) -> Result<String, Fault> {
 
 pub(super) fn log_directives(value: &str) -> Result<String, Fault> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    // A bare word that is no level would be the name of a module, and silence all others.
+    // A word that is not a level would be a module name, which disables the log of all others.
     let is_known = |directive: &str| {
         let word = directive.trim();
         word.contains(['=', '[']) || LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
     };
     let wrong = || {
-        Fault::new("must be error, warn, info, debug or trace, or directives as info,keyward=debug")
+        Fault::new("must be error, warn, info, debug, trace, or directives like info,keyward=debug")
     };
     if !value.split(',').all(is_known) {
         return Err(wrong());
@@ -207,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_of_time_are_read_as_people_write_them() {
+    fn durations_are_parsed_as_people_write_them() {
         for (text, seconds) in [("30s", 30), ("15m", 900), ("1h 30m", 5400), ("30d", 2_592_000)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn issuer_is_a_url_that_can_be_published_and_served() {
+    fn issuer_must_be_publishable_and_servable() {
         for good in [
             "https://id.example.com",
             "https://id.example.com/",
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn log_directives_name_levels() {
+    fn log_directives_are_validated() {
         for good in ["info", "WARN", "off", "info,keyward=debug", "keyward::log=info, error"] {
             assert!(log_directives(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! Access: what a request needs, and what is answered to the service that asks.
+//! Access checks: what a request needs, and the answer to the service that asks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,18 +9,17 @@ use super::policy::words;
 use super::{Audience, Client, CredentialName, Fault, Limits, Moment, Rate, RoleId, ScopeSet};
 use crate::error::Result;
 
-/// Scopes that a request needs: all of some, and one of others.
+/// The scopes that a request needs: all of `all_of`, and at least one of `any_of`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NeededScopes {
-    /// All of these.
     pub all_of: ScopeSet,
-    /// And one of these, if there are any.
+    /// Empty means that none of these is needed.
     pub any_of: ScopeSet,
 }
 
 impl NeededScopes {
-    /// The scopes that `granted` lacks, in order: those of `all_of`, and all of `any_of` if it
-    /// has none of them, where one would do. None: it has what is needed.
+    /// The scopes that are missing from `granted`, sorted. If none of `any_of` is granted, all of
+    /// them are listed, although one would be enough. Empty means that `granted` suffices.
     pub fn missing(&self, granted: &ScopeSet) -> Vec<String> {
         let mut missing = self.all_of.minus(granted);
         if self.any_of.within(granted).is_empty() {
@@ -30,163 +29,149 @@ impl NeededScopes {
     }
 }
 
-/// What must be allowed.
+/// What an access check tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Scopes, as the service knows itself.
+    /// Scopes, listed by the calling service.
     Scopes(NeededScopes),
-    /// What the tenant's rules say of a request.
+    /// A request, matched against the tenant's endpoint rules.
     Endpoint {
-        /// Its HTTP method, as it came.
+        /// The HTTP method, unchanged.
         method: String,
-        /// Its path, as it came.
+        /// The path, unchanged.
         path: String,
     },
 }
 
-/// A question about a request.
+/// An access check, as the service sends it.
 #[derive(Clone, Debug)]
 pub struct AccessQuestion {
-    /// What must be allowed.
     pub requirement: Requirement,
-    /// How many items are in the request.
+    /// The number of items in the request, for `items_per_request`.
     pub items: i64,
-    /// Whom the token must be for; `None`: the tenant's default.
+    /// The required audience of the token. `None`: the tenant's default audience.
     pub audience: Option<Audience>,
-    /// Where the request came from, if that is told.
+    /// The client's address, if the service sends it.
     pub source: Option<IpAddr>,
-    /// Whether nothing is counted.
+    /// If true, nothing is counted against the limits.
     pub peek: bool,
 }
 
-/// What is answered, and why.
+/// The result of an access check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It may be done.
+pub enum AccessOutcome {
     Allowed,
-    /// The token or key is good for nothing.
+    /// The token or key is unknown, malformed, or no longer works.
     InvalidToken,
-    /// The token has ended by itself.
+    /// The token has expired.
     Expired,
-    /// The token was revoked.
     Revoked,
-    /// The token is for somebody else.
+    /// The token was issued for another audience.
     WrongAudience,
-    /// The path could be read in two ways.
+    /// The path is ambiguous; see [`RequestPath`](super::RequestPath).
     MalformedPath,
-    /// No rule is about the request.
+    /// No endpoint rule matches the request.
     UnknownEndpoint,
-    /// Scopes are missing.
+    /// The token or key lacks scopes that the request needs.
     InsufficientScope,
-    /// There are too many items in it.
+    /// The request has more items than `items_per_request` allows.
     TooManyItems,
-    /// A limit is reached.
+    /// A rate limit is used up.
     RateLimited,
-    /// Too many wrong keys came from where this one did.
+    /// The source of the request has sent too many wrong keys.
     TooManyFailures,
-    /// More unknown keys came than can be looked at now.
+    /// The hash queue is full, so an unknown key cannot be verified now.
     Overloaded,
 }
 
-/// Whose token it is, and what it may do.
+/// Who sent the request, and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Which credential, application and tenant.
+    /// The credential, with its application and tenant.
     pub credential: Arc<CredentialName>,
-    /// The application's roles.
     pub roles: Vec<RoleId>,
-    /// The scopes.
     pub scopes: ScopeSet,
-    /// The token's id; an API key has none.
+    /// The token's id (`jti`). `None` for an API key.
     pub token_id: Option<String>,
-    /// When it ends.
+    /// When the token or key expires.
     pub expires_at: Option<Moment>,
 }
 
-/// The answer to a question.
+/// The answer to an access check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
-    /// What is answered.
-    pub outcome: Outcome,
-    /// More about it, for people; empty: the outcome says it all.
+pub struct AccessAnswer {
+    pub outcome: AccessOutcome,
+    /// An explanation for people; empty if the outcome needs none.
     pub detail: String,
-    /// Whose token it is, if that is certain.
+    /// Who sent the request; `None` if the token or key is not authentic.
     pub principal: Option<Principal>,
-    /// The scopes that are missing.
+    /// The missing scopes.
     pub missing: Vec<String>,
-    /// How the limits stand that apply.
+    /// The state of every limit that applies.
     pub limits: Vec<LimitStatus>,
-    /// The most items that may be in the request.
-    pub most_items: Option<i64>,
-    /// When to try again.
+    /// The maximum number of items in the request. `None`: no maximum.
+    pub max_items: Option<i64>,
+    /// How long to wait before the next try.
     pub retry_after: Option<Duration>,
-    /// How long the answer may be used for the same question.
+    /// How long the caller may reuse the answer for the same question.
     pub max_age: Duration,
 }
 
 words!(
-    /// What a limit counts.
+    /// What a rate limit counts.
     Counted {
-        /// Requests that are checked.
+        /// Requests that are checked with `CheckAccess`.
         Requests = "requests",
-        /// Tokens that are issued.
+        /// Access tokens that are issued.
         Tokens = "tokens",
     }
 );
 
 words!(
-    /// Whose a limit is.
+    /// The level that a limit belongs to.
     LimitLevel {
-        /// A credential's.
         Credential = "credential",
-        /// An application's.
         Application = "application",
-        /// A tenant's as a whole.
         Tenant = "tenant",
-        /// An endpoint's, of one application at a time.
+        /// One endpoint rule, counted separately for each application.
         Endpoint = "endpoint",
     }
 );
 
-/// How a limit stands.
+/// The state of a limit after a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitStatus {
-    /// Whose limit it is.
+    /// The level that the limit belongs to.
     pub level: LimitLevel,
-    /// Its name.
+    /// The resource name of the credential, application or tenant, or the endpoint rule.
     pub name: String,
-    /// What is counted.
     pub counted: Counted,
-    /// Most in any window.
+    /// The maximum count in any window of length `window`.
     pub limit: u64,
-    /// The window.
     pub window: Duration,
-    /// What is left.
+    /// How much of the limit is left.
     pub remaining: u64,
-    /// When more is left; when the limit refuses, when it does not any more.
+    /// When more becomes available. If the limit is exceeded: when the next request can pass.
     pub reset: Duration,
-    /// Whether it is exceeded.
     pub exceeded: bool,
-    /// Whether it refuses nothing.
+    /// If true, the limit is reported and not enforced.
     pub observe_only: bool,
 }
 
-/// Limits, and whose they are.
+/// Limits, with the level and resource they belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsOf {
-    /// Whose they are.
     pub level: LimitLevel,
-    /// A resource name, or an endpoint of one application.
+    /// A resource name, or the endpoint rule and the application.
     pub name: String,
-    /// Which application of this name it is, as [`Application::life`](super::Application::life);
-    /// 0 for anything else. What an earlier one has used is not counted for it.
+    /// The application's [`life`](super::Application::life), or 0 on other levels. It keeps the
+    /// counts of a deleted application apart from those of a new one with the same name.
     pub life: i64,
-    /// The limits.
     pub limits: Limits,
 }
 
 impl LimitsOf {
-    /// The rate of what is counted.
+    /// The rate limit for `counted`, if there is one.
     pub fn rate(&self, counted: Counted) -> Option<Rate> {
         match counted {
             Counted::Requests => self.limits.requests,
@@ -196,8 +181,8 @@ impl LimitsOf {
 }
 
 impl Client {
-    /// The limits that hold for it: its own, its application's or else the policy's, and
-    /// those of the tenant as a whole.
+    /// All limits that apply to the client: the credential's own, the application's (completed by
+    /// the policy), and the tenant's.
     pub fn limits(&self) -> Vec<LimitsOf> {
         let tenant = &self.tenant;
         let mut all = Vec::new();
@@ -217,9 +202,8 @@ impl Client {
     }
 }
 
-/// The most items that may be in a request under all of these; those that only observe
-/// refuse none.
-pub fn most_items(limits: &[LimitsOf]) -> Option<i64> {
+/// The smallest `items_per_request` of all limits that are enforced.
+pub fn max_items(limits: &[LimitsOf]) -> Option<i64> {
     let binding = limits.iter().filter(|of| !of.limits.observe_only);
     binding.filter_map(|of| of.limits.items_per_request).min()
 }
@@ -229,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_some_and_one_of_others() {
+    fn missing_scopes_of_all_of_and_any_of() {
         let scopes = |text: &str| ScopeSet::parse(text).unwrap();
         for (all_of, any_of, granted, missing) in [
             ("", "", "", ""),
@@ -246,21 +230,21 @@ mod tests {
             ("a", "a b", "", "a b"),
         ] {
             let needed = NeededScopes { all_of: scopes(all_of), any_of: scopes(any_of) };
-            let told = needed.missing(&scopes(granted));
-            assert_eq!(told.join(" "), missing, "{all_of} / {any_of} / {granted}");
+            let actual = needed.missing(&scopes(granted));
+            assert_eq!(actual.join(" "), missing, "{all_of} / {any_of} / {granted}");
         }
     }
 
     #[test]
-    fn the_smallest_number_of_items_binds_unless_it_is_only_observed() {
+    fn smallest_enforced_item_limit_applies() {
         let of = |items: i64, observe_only| LimitsOf {
             level: LimitLevel::Tenant,
             name: String::new(),
             life: 0,
             limits: Limits { items_per_request: Some(items), observe_only, ..Limits::default() },
         };
-        assert_eq!(most_items(&[]), None);
-        assert_eq!(most_items(&[of(10, false), of(5, false)]), Some(5));
-        assert_eq!(most_items(&[of(10, false), of(5, true)]), Some(10));
+        assert_eq!(max_items(&[]), None);
+        assert_eq!(max_items(&[of(10, false), of(5, false)]), Some(5));
+        assert_eq!(max_items(&[of(10, false), of(5, true)]), Some(10));
     }
 }

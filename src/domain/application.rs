@@ -1,4 +1,4 @@
-//! Applications: what gets access.
+//! Applications: integrations and services that get access.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,62 +12,54 @@ use super::{
 };
 use crate::error::Result;
 
-/// Something that gets access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Application {
-    /// Its name, with the tenant's.
     pub name: ApplicationName,
-    /// Whose it is.
+    /// The user or the account that owns the application.
     pub owner: Owner,
-    /// What can be changed of it.
     pub settings: ApplicationSettings,
-    /// The scopes it can use now.
+    /// The scopes that work today; see [`effective_scopes`].
     pub effective_scopes: ScopeSet,
-    /// Whether the user who owns it is disabled.
+    /// Whether the owner is a user who is disabled.
     pub owner_disabled: bool,
-    /// The ends of its credentials' secrets, the ten that end last.
+    /// The expiry of its credentials' secrets: the ten that expire last.
     pub secret_ends: Vec<SecretEnd>,
-    /// When it was last used, if it was.
+    /// When the application was last used; `None`: never.
     pub last_use: Option<LastUse>,
-    /// Raised to revoke every token of the application.
+    /// Raising it revokes all tokens of the application.
     pub epoch: i64,
-    /// Which application of this name it is, by the number of the event that ended the one
-    /// before; 0: there was none.
+    /// Distinguishes applications that reuse a deleted one's id: the number of the audit event that
+    /// deleted the previous one, or 0 if there was none.
     pub life: i64,
-    /// Version and times.
     pub record: Record,
 }
 
-/// What may be shown of a secret.
+/// The parts of a secret that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretEnd {
-    /// Its last four characters.
     pub last_four: String,
-    /// From then on it is refused.
+    /// The secret is refused from this time on. `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Whose an application is.
+/// The owner of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The tenant's as a whole.
+    /// The tenant as a whole.
     Account,
-    /// A user's.
     User(UserId),
 }
 
 words!(
-    /// Who can own applications.
+    /// The kinds of owners, as the policy names them.
     OwnerKind {
-        /// A user.
         User = "user",
-        /// The account.
         Account = "account",
     }
 );
 
 impl OwnerKind {
-    /// The word for it in a sentence.
+    /// The phrase for it in an error text.
     pub fn phrase(self) -> &'static str {
         match self {
             Self::User => "a user",
@@ -77,19 +69,18 @@ impl OwnerKind {
 }
 
 impl Owner {
-    /// Reads `tenants/{tenant}/users/{user}`, or `tenants/{tenant}` for the account.
+    /// Parses `tenants/{tenant}/users/{user}`, or `tenants/{tenant}` for the account.
     pub fn parse(name: &str, tenant: &TenantId) -> Result<Self, Fault> {
-        let foreign = || Fault::new("must be of the same tenant");
+        let foreign = || Fault::new("must belong to the same tenant");
         if let Ok(account) = TenantId::from_name(name) {
             return if account == *tenant { Ok(Self::Account) } else { Err(foreign()) };
         }
         let shape =
-            || Fault::new("must be like tenants/{tenant}/users/{user}, or tenants/{tenant}");
+            || Fault::new("must have the form tenants/{tenant}/users/{user} or tenants/{tenant}");
         let user = UserName::parse(name).map_err(|_| shape())?;
         if user.tenant == *tenant { Ok(Self::User(user.user)) } else { Err(foreign()) }
     }
 
-    /// What it is.
     pub fn kind(&self) -> OwnerKind {
         match self {
             Self::Account => OwnerKind::Account,
@@ -97,7 +88,7 @@ impl Owner {
         }
     }
 
-    /// The user, unless it is the account.
+    /// The user, or `None` for the account.
     pub fn user(&self) -> Option<&UserId> {
         match self {
             Self::Account => None,
@@ -105,7 +96,6 @@ impl Owner {
         }
     }
 
-    /// The resource name.
     pub fn name(&self, tenant: &TenantId) -> String {
         match self {
             Self::Account => tenant.name(),
@@ -123,9 +113,9 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The scopes that an application can use: its own and those of its roles, as far as its
-/// owner may grant them. All are of the enabled catalogue; `None` is an owner without a
-/// ceiling, the account.
+/// The scopes that an application can use today: its own scopes and those of its roles, limited to
+/// what its owner may grant. Disabled scopes are already left out of the inputs. `ceiling` is
+/// `None` for the account, which may grant everything.
 pub fn effective_scopes(
     own: ScopeSet,
     of_roles: &ScopeSet,
@@ -138,59 +128,50 @@ pub fn effective_scopes(
     }
 }
 
-/// What can be changed of an application.
+/// The fields of an application that can be changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, in any mixture")]
 pub struct ApplicationSettings {
-    /// A name for people.
     pub display_name: String,
-    /// What it is for.
     pub description: String,
-    /// Whom to ask about it.
+    /// The person to contact about the application.
     pub contact_email: String,
-    /// The scopes it was given.
+    /// The scopes it was given, whether or not they work today.
     pub scopes: ScopeSet,
-    /// From then on it is refused.
+    /// The application is refused from this time on. `None`: never.
     pub expires_at: Option<Moment>,
-    /// Whether it is refused.
     pub disabled: bool,
-    /// Whether the platform disabled it: then no user enables it.
+    /// Whether the platform disabled it. If so, users cannot enable it.
     pub disabled_by_platform: bool,
     /// The roles it was given.
     pub roles: BTreeSet<RoleId>,
-    /// Its own limits.
+    /// Its own limits. `None`: the policy's default.
     pub limits: Option<Limits>,
-    /// Whether they were given by one who may lift the policy's default, and do.
+    /// Whether `limits` exceed the policy's default. Only callers with the permission can set that.
     pub limits_lifted: bool,
-    /// Whether it can be neither edited nor deleted.
+    /// If true, the application cannot be edited or deleted.
     pub protected: bool,
 }
 
-/// A change of an application: the fields that are set.
+/// Changes to an application. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct ApplicationPatch {
-    /// New name.
     pub display_name: Option<String>,
-    /// New description.
     pub description: Option<String>,
-    /// New contact.
     pub contact_email: Option<String>,
-    /// New scopes, in place of the old ones.
     pub scopes: Option<ScopeSet>,
-    /// New expiry; `Some(None)` is never.
+    /// `Some(None)` removes the expiry.
     pub expires_at: Option<Option<Moment>>,
-    /// New state.
     pub disabled: Option<bool>,
-    /// New roles, in place of the old ones.
+    /// Replaces all roles.
     pub roles: Option<BTreeSet<RoleId>>,
-    /// New limits; `Some(None)` is the policy's.
+    /// `Some(None)` goes back to the policy's default.
     pub limits: Option<Option<Limits>>,
-    /// New protection.
     pub protected: Option<bool>,
 }
 
 impl ApplicationPatch {
-    /// The fields that it sets, whatever they were.
+    /// The fields that this patch sets, changed or not.
     pub fn fields(&self) -> Vec<Field> {
         let fields = [
             (Field::DisplayName, self.display_name.is_some()),
@@ -205,20 +186,19 @@ impl ApplicationPatch {
         fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
     }
 
-    /// Whether it may let secrets work again, whatever it changes.
+    /// Whether this patch could let secrets work again.
     pub fn may_revive(&self) -> bool {
         self.disabled == Some(false) || self.expires_at.is_some()
     }
 }
 
 impl Application {
-    /// The secrets that work at `now`, masked: `…9x7Q`.
+    /// The last four characters of the secrets that work at `now`, as `…9x7Q`.
     pub fn masked_secrets(&self, now: Timestamp) -> Vec<String> {
         let live = self.secret_ends.iter().filter(|s| s.expires_at.is_none_or(|end| now < end));
         live.map(|secret| format!("…{}", secret.last_four)).collect()
     }
 
-    /// Whether it works at `now`.
     pub fn state(&self, now: Timestamp) -> State {
         let disabled = self.settings.disabled || self.owner_disabled;
         State::at(now, disabled, self.settings.expires_at)
@@ -226,7 +206,7 @@ impl Application {
 }
 
 impl ApplicationSettings {
-    /// These settings with a change made to them.
+    /// Applies a patch.
     #[must_use]
     pub fn with(&self, patch: ApplicationPatch) -> Self {
         Self {
@@ -244,12 +224,12 @@ impl ApplicationSettings {
         }
     }
 
-    /// The ids of the roles, in order.
+    /// The sorted role ids.
     pub fn role_ids(&self) -> Vec<String> {
         self.roles.iter().map(ToString::to_string).collect()
     }
 
-    /// The fields of these settings that are others in `after`.
+    /// The fields that differ between `self` and `after`.
     pub fn changed(&self, after: &Self) -> impl Iterator<Item = Field> {
         [
             (Field::DisplayName, self.display_name != after.display_name),
@@ -268,13 +248,13 @@ impl ApplicationSettings {
         .filter_map(|(field, changed)| changed.then_some(field))
     }
 
-    /// Whether going from these settings to `after` may let secrets work again.
+    /// Whether the change from `self` to `after` can let secrets work again.
     pub fn revives(&self, after: &Self) -> bool {
         (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
     }
 
-    /// Whether going from these settings to `after` must revoke the tokens there are:
-    /// they would allow more, or last longer, than the application now may.
+    /// Whether the change from `self` to `after` must revoke existing tokens, because they would
+    /// allow more, or live longer, than the application now may.
     pub fn revokes(&self, after: &Self) -> bool {
         (after.disabled && !self.disabled)
             || ends_earlier(self.expires_at, after.expires_at)
@@ -296,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_narrows_revokes_and_what_widens_does_not() {
+    fn narrowing_change_revokes_tokens_and_widening_does_not() {
         let before = settings();
         let at = |second| Moment::new(second, 0).ok();
         let cases = [

@@ -13,165 +13,135 @@ use super::{
 use crate::error::Result;
 
 words!(
-    /// What is attempted: the RPC of that name, or a part of what a profile does.
+    /// What was attempted. Most actions are named after an RPC.
     Action {
-        /// A tenant is made.
         CreateTenant = "CreateTenant",
-        /// A tenant or its policy is changed.
         UpdateTenant = "UpdateTenant",
-        /// A tenant is deleted.
         DeleteTenant = "DeleteTenant",
-        /// A tenant is made what a profile says: told if it is refused; what it does is told
-        /// change by change.
+        /// `ApplyProfile`. Recorded only if it is refused; otherwise each change has its own event.
         ApplyProfile = "ApplyProfile",
-        /// A rule for an endpoint is made, by a profile.
+        /// By `ApplyProfile`.
         CreateEndpoint = "CreateEndpoint",
-        /// A rule for an endpoint is changed, by a profile.
+        /// By `ApplyProfile`.
         UpdateEndpoint = "UpdateEndpoint",
-        /// A rule for an endpoint goes, by a profile.
+        /// By `ApplyProfile`.
         DeleteEndpoint = "DeleteEndpoint",
-        /// A scope is added.
         CreateScope = "CreateScope",
-        /// A scope is changed.
         UpdateScope = "UpdateScope",
-        /// A scope is taken out.
         DeleteScope = "DeleteScope",
-        /// A role is made.
         CreateRole = "CreateRole",
-        /// A role is changed.
         UpdateRole = "UpdateRole",
-        /// A role is deleted.
         DeleteRole = "DeleteRole",
-        /// A user is made known.
         CreateUser = "CreateUser",
-        /// A user is changed.
         UpdateUser = "UpdateUser",
-        /// A user is deleted.
         DeleteUser = "DeleteUser",
-        /// An application is made.
         CreateApplication = "CreateApplication",
-        /// An application is changed, or gets another owner.
+        /// Includes a change of owner.
         UpdateApplication = "UpdateApplication",
-        /// An application is deleted.
         DeleteApplication = "DeleteApplication",
-        /// A credential is made.
         CreateCredential = "CreateCredential",
-        /// A credential is changed.
         UpdateCredential = "UpdateCredential",
-        /// A credential is deleted.
         DeleteCredential = "DeleteCredential",
-        /// A credential gets a new secret.
         RotateCredential = "RotateCredential",
-        /// A secret is told again.
+        /// Shows a secret again.
         RevealCredential = "RevealCredential",
-        /// A token is revoked.
         RevokeToken = "RevokeToken",
-        /// All tokens of something are revoked, or one by its id.
+        /// Revokes all tokens of a resource, or one token by its id.
         RevokeTokens = "RevokeTokens",
-        /// A client is locked out: too many wrong secrets of it came from one source.
+        /// A client was locked out after too many wrong secrets from one source.
         LockOut = "LockOut",
-        /// An operator declares the database as it is to be the truth.
+        /// An operator declared the current database state to be authoritative.
         AcceptDatabase = "AcceptDatabase",
     }
 );
 
-/// Who does something.
+/// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// The calling service: its application's resource name, or `keyward`.
+    /// The resource name of the calling application, or `keyward` for the server itself.
     pub service: String,
-    /// The user it acts for.
+    /// The user on whose behalf the service acts.
     pub user: Option<UserName>,
-    /// Where the call came from.
+    /// The caller's address.
     pub address: Option<String>,
 }
 
-/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was done.
     Done,
-    /// It was refused.
     Refused,
 }
 
-/// One event of the log.
+/// One event of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// In whose log it stands.
+    /// The tenant whose log holds the event.
     pub tenant: TenantId,
-    /// Its place in that log, from 1; given when it is written.
+    /// The position in that log, starting at 1. Assigned when the event is written.
     pub number: i64,
-    /// When it happened.
     pub at: Timestamp,
-    /// Who did it.
     pub actor: Actor,
-    /// What was attempted; a later version of Keyward may know more than [`Action`].
+    /// The name of an [`Action`]. It is a string because a newer version may write actions that
+    /// this one does not know.
     pub action: String,
-    /// The resource name of what it was about.
     pub resource: String,
-    /// How it ended.
     pub outcome: Outcome,
-    /// Why it was refused, or what else is to be said.
+    /// Why the attempt was refused, or other details.
     pub detail: String,
-    /// What changed.
     pub changes: Vec<FieldChange>,
 }
 
-/// Which events are wanted: those that meet every condition there is.
+/// Selects events. An event must match all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// About this resource, one below it or one above it.
+    /// Events about this resource, its children or its parents.
     pub resource: Option<String>,
-    /// Brought about by this user or application.
+    /// Events caused by this user or application.
     pub actor: Option<String>,
-    /// Attempts of this.
     pub action: Option<Action>,
-    /// From then on.
+    /// Inclusive.
     pub start: Option<Moment>,
-    /// Before then.
+    /// Exclusive.
     pub end: Option<Moment>,
-    /// The oldest first.
     pub oldest_first: bool,
 }
 
-/// One field that changed.
+/// A changed field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
-    /// Its name.
     pub field: String,
-    /// What it was; `None`: there was nothing.
+    /// `None`: the field was empty.
     pub before: Option<String>,
-    /// What it is; `None`: there is nothing any more.
+    /// `None`: the field is empty now.
     pub after: Option<String>,
 }
 
-/// What can be told field by field, without secrets; always all fields in one order.
-pub trait Described {
-    /// The fields and their values.
+/// A resource whose fields can be written to the audit log. Must not return secrets, and must
+/// always return the same fields in the same order.
+pub trait AuditFields {
+    /// The name and value of each field.
     fn fields(&self) -> Vec<(&'static str, String)>;
 }
 
 impl FieldChange {
-    /// A change of one field.
     pub fn new(field: &str, before: Option<String>, after: Option<String>) -> Self {
         Self { field: field.to_owned(), before, after }
     }
 
-    /// What something new is: the fields that say something.
-    pub fn of_new(after: &impl Described) -> Vec<Self> {
-        let said = after.fields().into_iter().filter(says_something);
+    /// The non-empty fields of a new resource.
+    pub fn of_new(after: &impl AuditFields) -> Vec<Self> {
+        let said = after.fields().into_iter().filter(is_set);
         said.map(|(field, value)| Self::new(field, None, Some(value))).collect()
     }
 
-    /// What something that goes was.
-    pub fn of_gone(before: &impl Described) -> Vec<Self> {
-        let said = before.fields().into_iter().filter(says_something);
+    /// The non-empty fields of a deleted resource.
+    pub fn of_gone(before: &impl AuditFields) -> Vec<Self> {
+        let said = before.fields().into_iter().filter(is_set);
         said.map(|(field, value)| Self::new(field, Some(value), None)).collect()
     }
 
-    /// What differs.
-    pub fn between<T: Described>(before: &T, after: &T) -> Vec<Self> {
+    /// The fields that differ.
+    pub fn between<T: AuditFields>(before: &T, after: &T) -> Vec<Self> {
         let pairs = before.fields().into_iter().zip(after.fields());
         pairs
             .filter(|((_, old), (_, new))| old != new)
@@ -180,7 +150,7 @@ impl FieldChange {
     }
 }
 
-fn says_something((_, value): &(&'static str, String)) -> bool {
+fn is_set((_, value): &(&'static str, String)) -> bool {
     !value.is_empty() && value != "false"
 }
 
@@ -200,17 +170,17 @@ fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     each.join(" ")
 }
 
-/// Something that may be absent, which is empty.
+/// `None` becomes an empty string.
 fn or_empty<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Limits, which may be absent: that is empty.
+/// `None` becomes an empty string.
 fn in_words(limits: Option<Limits>) -> String {
     limits.map(|limits| limits.in_words()).unwrap_or_default()
 }
 
-impl Described for TenantSettings {
+impl AuditFields for TenantSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![
             ("display_name", self.display_name.clone()),
@@ -224,7 +194,7 @@ impl Described for TenantSettings {
     }
 }
 
-impl Described for Policy {
+impl AuditFields for Policy {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let lifetime = self.max_credential_lifetime.map(|most| format!("{}s", most.seconds()));
         vec![
@@ -246,7 +216,7 @@ impl Described for Policy {
     }
 }
 
-impl Described for Endpoint {
+impl AuditFields for Endpoint {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("all_of", self.needs.all_of.to_string()),
@@ -257,7 +227,7 @@ impl Described for Endpoint {
     }
 }
 
-impl Described for ScopeSettings {
+impl AuditFields for ScopeSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -270,7 +240,7 @@ impl Described for ScopeSettings {
     }
 }
 
-impl Described for RoleSettings {
+impl AuditFields for RoleSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -282,7 +252,7 @@ impl Described for RoleSettings {
     }
 }
 
-impl Described for UserSettings {
+impl AuditFields for UserSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -293,7 +263,7 @@ impl Described for UserSettings {
     }
 }
 
-impl Described for ApplicationSettings {
+impl AuditFields for ApplicationSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),
@@ -311,7 +281,7 @@ impl Described for ApplicationSettings {
     }
 }
 
-impl Described for CredentialSettings {
+impl AuditFields for CredentialSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("display_name", self.display_name.clone()),

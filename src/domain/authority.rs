@@ -1,5 +1,5 @@
-//! What a caller is and has: the platform, which may do everything, or a user with roles.
-//! `rights` decides what that allows.
+//! What a caller is allowed in a tenant: everything (the platform), or what a user's roles allow.
+//! The rules themselves are in `rights`.
 
 use std::collections::BTreeSet;
 
@@ -10,57 +10,53 @@ use super::{
 };
 use crate::error::{Error, Need, Result};
 
-/// What a caller may do in a tenant.
+/// The authority of a caller in a tenant.
 #[derive(Clone, Debug)]
 pub enum Authority {
-    /// Everything: the platform itself.
+    /// The platform itself, which may do everything.
     Platform,
-    /// What a user's roles allow.
+    /// A user, limited by their roles.
     User {
-        /// Who it is.
         id: UserId,
-        /// When the user was made known: a later user of the same id is another one.
+        /// When the user was created. It distinguishes users who reuse a deleted user's id.
         since: Timestamp,
-        /// The roles that the user holds.
         roles: BTreeSet<RoleId>,
-        /// What the user may do.
         permissions: Permissions,
         /// The scopes that the user may grant.
         ceiling: Ceiling,
     },
 }
 
-/// The scopes that a user may grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ceiling {
-    /// All of the catalogue.
+    /// All scopes of the catalogue.
     Catalogue,
-    /// These.
+    /// Only these scopes.
     Scopes(ScopeSet),
 }
 
-/// All that applications were given, whether or not it works today.
+/// Everything that applications were given, whether or not it works today.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given {
-    /// The scopes, by themselves.
+pub struct GivenAccess {
+    /// The scopes that were given directly.
     pub scopes: ScopeSet,
-    /// The roles, with what they allow.
+    /// The roles, with their permissions and scopes.
     pub roles: Vec<(RoleId, RoleSettings)>,
 }
 
-/// The applications that a list shows, by whose they are.
+/// Selects applications by owner. The conditions are alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
-    /// Those of the account.
+    /// Applications of the account.
     pub account: bool,
-    /// Those of every user.
+    /// Applications of all users.
     pub users: bool,
-    /// Those of this user.
+    /// Applications of this user.
     pub user: Option<UserId>,
 }
 
 impl Ceiling {
-    /// What holders of all of these roles may grant.
+    /// The union of what the given roles may grant.
     pub fn of<'a>(roles: impl IntoIterator<Item = &'a RoleSettings>) -> Self {
         let mut scopes = ScopeSet::default();
         for role in roles {
@@ -72,7 +68,7 @@ impl Ceiling {
         Self::Scopes(scopes)
     }
 
-    /// Refuses, by name, the scopes of `wanted` that are beyond it.
+    /// Returns an error that lists the scopes of `wanted` outside the ceiling.
     pub fn require(&self, wanted: &ScopeSet) -> Result<()> {
         match self {
             Self::Catalogue => Ok(()),
@@ -80,7 +76,7 @@ impl Ceiling {
         }
     }
 
-    /// Whether `other` allows all that this does.
+    /// Whether `other` includes everything in `self`.
     pub fn is_within(&self, other: &Self) -> bool {
         match (self, other) {
             (_, Self::Catalogue) => true,
@@ -91,7 +87,7 @@ impl Ceiling {
 }
 
 impl Authority {
-    /// What a user with these roles may do, who was made known at that time.
+    /// The authority of a user with these roles, created at `since`.
     pub fn of_user(id: UserId, since: Timestamp, roles: Vec<Role>) -> Self {
         Self::User {
             id,
@@ -102,7 +98,7 @@ impl Authority {
         }
     }
 
-    /// The user, unless it is the platform.
+    /// The user's id, or `None` for the platform.
     pub fn user(&self) -> Option<&UserId> {
         match self {
             Self::Platform => None,
@@ -110,18 +106,19 @@ impl Authority {
         }
     }
 
-    /// The name of a request (AIP-155) as it is kept: of a user, no other user's is the same.
+    /// The idempotency key (AIP-155) under which a request is stored. It includes the user, so that
+    /// two users with the same request id do not collide.
     pub fn request_key(&self, request_id: &str) -> String {
         match self {
             Self::Platform => request_id.to_owned(),
-            // A space is in no request id.
+            // A request id cannot contain a space, so the parts cannot run together.
             Self::User { id, since, .. } => {
                 format!("{id} {} {request_id}", since.as_microsecond())
             }
         }
     }
 
-    /// Refuses a user: this is for the platform alone.
+    /// Returns an error for every user: only the platform may do this.
     pub fn require_platform(&self) -> Result<()> {
         match self {
             Self::Platform => Ok(()),
@@ -129,7 +126,7 @@ impl Authority {
         }
     }
 
-    /// Refuses those who lack a permission.
+    /// Returns an error if the permission is missing.
     pub(super) fn require_permission(&self, permission: Permission) -> Result<()> {
         if self.has(permission) {
             Ok(())
@@ -138,7 +135,7 @@ impl Authority {
         }
     }
 
-    /// Refuses scopes that may not be granted.
+    /// Returns an error if the caller may not grant one of the scopes.
     pub fn require_scopes(&self, scopes: &ScopeSet) -> Result<()> {
         match self {
             Self::Platform => Ok(()),
@@ -146,7 +143,7 @@ impl Authority {
         }
     }
 
-    /// Refuses roles that allow what these do not: users give only what they have.
+    /// Returns an error if a role allows more than the caller's own roles do.
     pub fn require_roles<'a>(
         &self,
         roles: impl IntoIterator<Item = &'a RoleSettings>,
@@ -165,8 +162,8 @@ impl Authority {
         Ok(())
     }
 
-    /// The same of the roles of another user, whose name it is. Those who may not view users
-    /// do not learn what it is that the other one may do, nor whether there is one.
+    /// Like [`require_roles`](Self::require_roles), for the roles of another user. Callers who may
+    /// not view users get the same answer whether or not the user exists.
     pub fn require_user<'a>(
         &self,
         name: &super::UserName,
@@ -176,7 +173,7 @@ impl Authority {
         if self.sees_user(&name.user) { required } else { required.map_err(|_| unseen_user(name)) }
     }
 
-    /// The answer for a user who does not exist.
+    /// The error for a user that does not exist.
     pub fn no_user(&self, name: &super::UserName) -> Error {
         if self.sees_user(&name.user) {
             Error::NotFound(name.to_string())
@@ -185,9 +182,10 @@ impl Authority {
         }
     }
 
-    /// Refuses roles that an application is given and the user may not give: those that allow
-    /// more than the user may, and those that the user does not hold, since they stand in the
-    /// tokens. Those who may give roles to users could give it to themselves.
+    /// Returns an error if the caller may not give these roles to an application: roles that allow
+    /// more than the caller may, and roles that the caller does not hold, because roles appear in
+    /// tokens. Callers who may edit users are exempt from the second rule: they could give
+    /// themselves the role.
     pub fn require_giving(&self, given: &[(RoleId, RoleSettings)]) -> Result<()> {
         let Self::User { roles, .. } = self else {
             return Ok(());
@@ -206,8 +204,9 @@ impl Authority {
         Ok(())
     }
 
-    /// Refuses those who could not give all that was given; what it is only if they see it.
-    pub fn require_given(&self, given: &Given, sees: bool) -> Result<()> {
+    /// Returns an error unless the caller could give everything in `given`. The error lists what is
+    /// missing only if `sees` is true.
+    pub fn require_given(&self, given: &GivenAccess, sees: bool) -> Result<()> {
         let scopes = self.require_scopes(&given.scopes);
         let required = scopes.and_then(|()| self.require_giving(&given.roles));
         if sees {
@@ -217,7 +216,7 @@ impl Authority {
         }
     }
 
-    /// The applications that may be viewed; refuses those who may view none at all.
+    /// The applications that the caller may view, or an error if there are none.
     pub fn viewable(&self) -> Result<Owners> {
         let Self::User { id, .. } = self else {
             return Ok(Owners { account: true, users: true, user: None });
@@ -233,22 +232,21 @@ impl Authority {
         Ok(owners)
     }
 
-    /// Whether applications of this owner may be viewed.
     pub fn sees(&self, owner: &Owner) -> bool {
         self.user().is_none_or(|user| self.has_on(Verb::View, Reach::to(owner, user)))
     }
 
-    /// Whether this user may be viewed.
     pub fn sees_user(&self, user: &UserId) -> bool {
         self.has(Permission::UsersView) || self.user() == Some(user)
     }
 
-    /// Whether all applications may be viewed.
+    /// Whether the caller may view all applications.
     pub fn sees_applications(&self) -> bool {
         self.has_on(Verb::View, Reach::Users) && self.has_on(Verb::View, Reach::Account)
     }
 
-    /// An error without what the caller may not view: which others are in the way, and how many.
+    /// Removes the names and the number of other resources from an error, if the caller may not
+    /// view them.
     pub fn redact(&self, error: Error) -> Error {
         let sees_everyone = self.sees_applications() && self.has(Permission::UsersView);
         match error {

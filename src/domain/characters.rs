@@ -1,8 +1,8 @@
-//! Characters that people do not see: those that come along when something is pasted, and those
-//! that make a text look like another one.
+//! Invisible characters: one list for input, which refuses them, and output, which escapes them.
+//! Also removes what is copied along with a token.
 
-/// A token or secret as it was meant, of what was pasted: without white space and invisible
-/// characters around it, and without `Authorization:` and `Bearer` in front.
+/// Extracts a token or secret from pasted text: removes surrounding white space and invisible
+/// characters, and a leading `Authorization:` or `Bearer`.
 pub fn pasted(text: &str) -> &str {
     let text = trimmed(text);
     without_word(without_word(text, "authorization:"), "bearer")
@@ -16,7 +16,7 @@ fn is_padding(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
-/// The text without a word that it begins with, if more follows.
+/// Removes a leading word, if more text follows.
 fn without_word<'a>(text: &'a str, word: &str) -> &'a str {
     let Some((first, rest)) = text.split_at_checked(word.len()) else {
         return text;
@@ -25,16 +25,38 @@ fn without_word<'a>(text: &'a str, word: &str) -> &'a str {
     if ends && first.eq_ignore_ascii_case(word) { trimmed(rest) } else { text }
 }
 
-/// Whether a terminal does not show a character, or obeys it: control characters, those that
-/// change the direction of text (UAX #9), separators of lines, and what has no width.
+/// Characters that renderers leave out (`Default_Ignorable_Code_Point`), and noncharacters.
+pub fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+            | '\u{fdd0}'..='\u{fdef}'
+    ) || u32::from(c) & 0xfffe == 0xfffe
+}
+
+/// Whether output should escape the character: control characters, line separators, and invisible
+/// characters. Variation selectors stay, because emoji in names need them.
 pub fn is_hidden(c: char) -> bool {
+    let is_variation_selector = matches!(c, '\u{fe00}'..='\u{fe0f}');
     c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
+        || matches!(c, '\u{2028}' | '\u{2029}')
+        || (is_invisible(c) && !is_variation_selector)
 }
 
 #[cfg(test)]
@@ -42,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pasted_token_loses_what_came_along() {
+    fn pasted_token_loses_surrounding_text() {
         for text in [
             "T",
             " T",
@@ -63,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_characters_are_told_from_text() {
+    fn hidden_characters_are_recognised() {
         for c in ['\u{1b}', '\n', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2028}', '\u{200b}'] {
             assert!(is_hidden(c), "{c:?}");
         }

@@ -1,84 +1,78 @@
-//! A client: a credential with all that stands above it, and what it may be granted. Of
-//! each no more than requests need, since those of many are held in memory.
+//! A client: a credential together with what its application and tenant allow. It holds only what
+//! requests need, because many clients are cached in memory.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{
-    Application, Audience, Credential, CredentialName, Life, Limits, Minted, Moment, RoleId,
-    ScopeSet, SecretRecord, Tenant,
+    Application, Audience, Credential, CredentialName, Life, Limits, Moment, RevocationKeys,
+    RoleId, ScopeSet, SecretRecord, Tenant,
 };
 use crate::clock::later;
 use crate::error::{Error, Result};
 
-/// A credential with what decides over it in its application and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Whose it is. Clients of one tenant may share it.
+    /// Shared by the cached clients of a tenant.
     pub tenant: Arc<Tenant>,
-    /// The credential's name, with the application's. Shared with all that is told of it.
+    /// The credential's resource name, shared with audit events and usage counters.
     pub name: Arc<CredentialName>,
-    /// The application's resource name: the subject of tokens.
+    /// The application's resource name: the `sub` claim of tokens.
     pub subject: Box<str>,
-    /// The scopes that the application can use now.
+    /// The effective scopes of the application.
     pub scopes: ScopeSet,
-    /// The roles that the application was given, in order.
+    /// The application's roles, sorted.
     pub roles: Box<[RoleId]>,
-    /// The counters as they stand.
+    /// The current epochs.
     pub epochs: Epochs,
-    /// What tells the credential's secrets apart, newest first; some may have ended.
+    /// Identifies the credential's secrets, newest first. Includes expired ones.
     pub secrets: Box<[SecretMark]>,
-    /// Whether credential, application, owner or tenant are disabled.
+    /// Whether the credential, application, owner or tenant is disabled.
     disabled: bool,
-    /// When the first of credential and application ends, or the policy ends them.
+    /// The earliest expiry of the credential, the application and the policy.
     ends_at: Option<Moment>,
-    /// All of them hold at once; few have any.
+    /// All of these apply together; most clients have none.
     pub(super) application_limits: Box<[Limits]>,
-    /// Which application of its name it is.
+    /// See [`Application::life`](super::Application::life).
     pub application_life: i64,
     pub(super) credential_limits: Option<Box<Limits>>,
 }
 
-/// What tells one secret of a credential from another.
+/// Identifies one secret of a credential without revealing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretMark {
-    /// Counts the secrets of a credential.
+    /// Numbers the secrets of a credential.
     pub version: i64,
-    /// Its last four characters.
     last_four: [u8; 4],
-    /// From then on it is refused.
+    /// The secret is refused from this time on. `None`: never.
     expires_at: Option<Timestamp>,
 }
 
-/// The counters that a token carries: raising one revokes every older token.
+/// The epochs that a token carries. Raising one revokes all older tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epochs {
-    /// Of the tenant.
     pub tenant: i64,
-    /// Of the application.
     pub application: i64,
-    /// Of the credential.
     pub credential: i64,
 }
 
-/// What a client asks for; nothing means what it has by default.
+/// What a client asks for in a token request.
 #[derive(Clone, Debug, Default)]
 pub struct GrantRequest {
-    /// The scopes wanted; none: all that the application has.
+    /// Empty: all scopes of the application.
     pub scopes: ScopeSet,
-    /// The audiences wanted; none: the tenant's default.
+    /// Empty: the tenant's default audience.
     pub audiences: Vec<Audience>,
 }
 
-/// What a client gets: no more than it asked for, and never silently less.
+/// What a token grants. A request is granted completely or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The scopes.
     pub scopes: ScopeSet,
-    /// The audiences, at least one.
+    /// At least one.
     pub audiences: Vec<Audience>,
-    /// When it ends.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
@@ -86,7 +80,7 @@ impl SecretMark {
     fn of(secret: &SecretRecord) -> Self {
         Self {
             version: secret.version,
-            // Every secret of ours has as many.
+            // All generated secrets end with four ASCII characters.
             last_four: secret.last_four.as_bytes().try_into().unwrap_or_default(),
             expires_at: secret.expires_at,
         }
@@ -94,7 +88,7 @@ impl SecretMark {
 }
 
 impl Client {
-    /// The client of a credential, of its application and of its tenant.
+    /// Combines a credential with its application and tenant.
     pub fn new(tenant: Tenant, application: Application, credential: &Credential) -> Self {
         let policy = &tenant.settings.policy;
         let ends = [
@@ -128,19 +122,18 @@ impl Client {
         }
     }
 
-    /// Whether it may do anything at all at `now`.
+    /// Whether the client may do anything at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         !self.disabled && self.ends_at.is_none_or(|end| end > now)
     }
 
-    /// Which tenant and which application of their names it is of.
     pub fn life(&self) -> Life {
         Life { tenant: self.tenant.life, application: self.application_life }
     }
 
-    /// What a token of it would say of its making.
-    pub fn minted(&self) -> Minted<'_> {
-        Minted {
+    /// The values of a new token that revocations are matched against.
+    pub fn revocation_keys(&self) -> RevocationKeys<'_> {
+        RevocationKeys {
             tenant: self.tenant.id.as_str(),
             application: &self.subject,
             credential: self.name.credential.as_str(),
@@ -149,25 +142,25 @@ impl Client {
         }
     }
 
-    /// When the client itself ends, if it does.
+    /// When the client expires, if it does.
     pub fn expires_at(&self) -> Option<Moment> {
         self.ends_at
     }
 
-    /// The version of the secret that is accepted at `now` and ends so. There is one check
-    /// whatever the number of secrets, so that the time tells nothing.
+    /// The version of the secret that works at `now` and ends with `last_four`. At most one secret
+    /// is then hashed, so that the response time does not reveal how many there are.
     pub fn secret_ending(&self, last_four: &str, now: Timestamp) -> Option<i64> {
         let live = |mark: &&SecretMark| mark.expires_at.is_none_or(|end| now < end);
         let mut live = self.secrets.iter().filter(live);
         live.find(|mark| mark.last_four == last_four.as_bytes()).map(|mark| mark.version)
     }
 
-    /// The ids of the roles, in order, as strings.
+    /// The sorted role ids.
     pub fn role_ids(&self) -> Vec<String> {
         self.roles.iter().map(ToString::to_string).collect()
     }
 
-    /// What it is granted at `now`: everything it asks for, or an error.
+    /// Grants a token request at `now`, completely or with an error.
     pub fn grant(&self, request: GrantRequest, now: Timestamp) -> Result<Grant> {
         let settings = &self.tenant.settings;
         let effective = &self.scopes;

@@ -1,4 +1,4 @@
-//! Credentials: how an application proves itself.
+//! Credentials: how an application authenticates.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use super::{CredentialName, Field, LastUse, Limits, Moment, Policy, Record, Stat
 use crate::clock::later;
 use crate::error::{Error, Result};
 
-/// What a credential is made of.
+/// The kind of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
-    /// A client id and a client secret.
+    /// A client id with a client secret.
     ClientSecret,
-    /// One string that is both.
+    /// A single string that contains both.
     ApiKey,
 }
 
 impl CredentialKind {
-    /// The word for it in tables.
+    /// The name of the kind in the database and on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientSecret => "client_secret",
@@ -27,32 +27,28 @@ impl CredentialKind {
         }
     }
 
-    /// Reads the word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::ClientSecret, Self::ApiKey].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
-/// How an application proves itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// Its name, with its application's. The id is the client id.
+    /// The resource name. Its last segment is the client id.
     pub name: CredentialName,
-    /// What it is made of.
     pub kind: CredentialKind,
-    /// What can be changed of it.
     pub settings: CredentialSettings,
-    /// Its secrets, newest first; some may have ended.
+    /// The secrets, newest first. Includes expired ones.
     pub secrets: Vec<SecretRecord>,
-    /// When it was last used, if it was.
+    /// When the credential was last used; `None`: never.
     pub last_use: Option<LastUse>,
-    /// Raised to revoke every token made with the credential.
+    /// Raising it revokes all tokens of the credential.
     pub epoch: i64,
-    /// Version and times.
     pub record: Record,
 }
 
-/// Refuses a secret of what has expired at `now`: it could not work.
+/// Returns an error if the owner of a new secret has expired at `now`, since the secret could never
+/// work.
 pub fn require_unexpired(name: impl Display, end: Option<Moment>, now: Timestamp) -> Result<()> {
     if end.is_some_and(|end| end <= now) {
         return Err(Error::Expired {
@@ -63,60 +59,54 @@ pub fn require_unexpired(name: impl Display, end: Option<Moment>, now: Timestamp
     Ok(())
 }
 
-/// What can be changed of a credential.
+/// The fields of a credential that can be changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialSettings {
-    /// A name for people.
     pub display_name: String,
-    /// From then on it is refused.
+    /// The credential is refused from this time on. `None`: never.
     pub expires_at: Option<Moment>,
-    /// Whether it is refused.
     pub disabled: bool,
-    /// Whether the platform disabled it: then no user enables it.
+    /// Whether the platform disabled it. If so, users cannot enable it.
     pub disabled_by_platform: bool,
-    /// Its own limits, beside those of its application.
+    /// The credential's own limits, which apply in addition to the application's.
     pub limits: Option<Limits>,
 }
 
-/// A change of a credential: the fields that are set.
+/// Changes to a credential. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialPatch {
-    /// New name.
     pub display_name: Option<String>,
-    /// New expiry; `Some(None)` is never.
+    /// `Some(None)` removes the expiry.
     pub expires_at: Option<Option<Moment>>,
-    /// New state.
     pub disabled: Option<bool>,
-    /// New limits; `Some(None)` is none of its own.
+    /// `Some(None)` removes the credential's own limits.
     pub limits: Option<Option<Limits>>,
 }
 
-/// What is kept of a secret: never the secret itself.
+/// The stored form of a secret, which does not contain the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRecord {
-    /// Counts the secrets of a credential.
+    /// Numbers the secrets of a credential.
     pub version: i64,
-    /// Its argon2id hash, as a PHC string.
+    /// The argon2id hash, as a PHC string.
     pub hash: String,
-    /// Its last four characters.
     pub last_four: String,
-    /// A copy sealed under the master key, where the policy has secrets viewable.
+    /// A copy that is encrypted with the master key. Only if the policy has `secrets_viewable`.
     pub sealed: Option<String>,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// From then on it is refused.
+    /// The secret is refused from this time on. `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
 impl SecretRecord {
-    /// Whether it is accepted at `now`.
+    /// Whether the secret works at `now`.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
 }
 
 impl CredentialSettings {
-    /// These settings with a change made to them.
+    /// Applies a patch.
     #[must_use]
     pub fn with(&self, patch: CredentialPatch) -> Self {
         Self {
@@ -128,7 +118,7 @@ impl CredentialSettings {
         }
     }
 
-    /// The fields of these settings that are others in `after`.
+    /// The fields that differ between `self` and `after`.
     pub fn changed(&self, after: &Self) -> impl Iterator<Item = Field> {
         [
             (Field::DisplayName, self.display_name != after.display_name),
@@ -140,19 +130,19 @@ impl CredentialSettings {
         .filter_map(|(field, changed)| changed.then_some(field))
     }
 
-    /// Whether going from these settings to `after` may let secrets work again.
+    /// Whether the change from `self` to `after` can let secrets work again.
     pub fn revives(&self, after: &Self) -> bool {
         (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
     }
 
-    /// Whether going from these settings to `after` must revoke the tokens there are.
+    /// Whether the change from `self` to `after` must revoke existing tokens.
     pub fn revokes(&self, after: &Self) -> bool {
         (after.disabled && !self.disabled) || ends_earlier(self.expires_at, after.expires_at)
     }
 }
 
 impl CredentialPatch {
-    /// The fields that it sets, whatever they were.
+    /// The fields that this patch sets, changed or not.
     pub fn fields(&self) -> Vec<Field> {
         let fields = [
             (Field::DisplayName, self.display_name.is_some()),
@@ -163,48 +153,47 @@ impl CredentialPatch {
         fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
     }
 
-    /// Whether it may let secrets work again, whatever it changes.
+    /// Whether this patch could let secrets work again.
     pub fn may_revive(&self) -> bool {
         self.disabled == Some(false) || self.expires_at.is_some()
     }
 }
 
 impl Credential {
-    /// How long an old secret goes on working unless the caller says otherwise.
+    /// How long the previous secret keeps working after a rotation, by default.
     pub const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
-    /// The longest it may.
+    /// The maximum overlap of a rotation.
     pub const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
 
-    /// Whether it works at `now`.
     pub fn state(&self, now: Timestamp) -> State {
         State::at(now, self.settings.disabled, self.settings.expires_at)
     }
 
-    /// Refuses a secret of one that has expired at `now`, by itself or by the policy.
+    /// Returns an error if the credential has expired at `now`, by its own expiry or the policy's.
     pub fn require_unexpired(&self, policy: &Policy, now: Timestamp) -> Result<()> {
         if policy.latest_end(self.record.created_at).is_some_and(|end| end <= now) {
             return Err(Error::Expired {
                 name: self.name.to_string(),
-                what_to_do: "the policy's max_credential_lifetime is over, create another \
+                what_to_do: "the policy's max_credential_lifetime has passed: create another \
                              credential",
             });
         }
         require_unexpired(&self.name, self.settings.expires_at, now)
     }
 
-    /// The secrets that are accepted at `now`, newest first.
+    /// The secrets that work at `now`, newest first.
     pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretRecord> {
         self.secrets.iter().filter(move |secret| secret.is_live(now))
     }
 
-    /// Whether its newest secret can be seen again.
+    /// Whether the newest secret can be shown again.
     pub fn is_viewable(&self) -> bool {
         self.secrets.first().is_some_and(|secret| secret.sealed.is_some())
     }
 
-    /// When the secrets there are end, if a new one is made now. At most two live at
-    /// once, so a rotation that overlaps waits until the one before is over; one that
-    /// does not (the answer to a leak) never has to.
+    /// When the current secrets expire if the secret is rotated at `now`. At most two secrets work
+    /// at a time, so a rotation with an overlap is refused until the previous overlap is over. A
+    /// rotation without overlap (after a leak) always works.
     pub fn rotation_end(&self, now: Timestamp, overlap: Duration) -> Result<Timestamp> {
         let older = self.live_secrets(now).skip(1).filter_map(|secret| secret.expires_at).max();
         match older {
@@ -213,7 +202,6 @@ impl Credential {
         }
     }
 
-    /// The version of the next secret.
     pub fn next_version(&self) -> i64 {
         self.secrets.iter().map(|s| s.version).max().unwrap_or(0) + 1
     }

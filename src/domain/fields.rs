@@ -1,37 +1,35 @@
-//! Parsing of requests: every malformed field is collected, so that a caller hears of
-//! all of them at once.
+//! Request validation. All invalid fields are collected, so that the caller can correct them at
+//! once.
 
 use std::fmt::Display;
 
-use crate::error::{Error, Result, Violation};
+use crate::error::{Error, FieldViolation, Result};
 
-/// What is wrong with one value, as a sentence that follows its field's name.
+/// What is wrong with a value, as a predicate: "must not be empty".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault(pub String);
 
 impl Fault {
-    /// A fault in words.
     pub fn new(description: impl Into<String>) -> Self {
         Self(description.into())
     }
 
-    /// This fault as that of `field`.
+    /// The error for this fault in `field`.
     pub fn of(self, field: impl Into<String>) -> Error {
         Error::invalid(field, self.0)
     }
 }
 
-/// How many faults are told, and how much of each: errors travel in headers, which are
-/// small.
-const MOST_VIOLATIONS: usize = 10;
-const MOST_CHARACTERS: usize = 160;
+/// Bounds for the size of errors, because gRPC sends them in headers.
+const MAX_VIOLATIONS: usize = 10;
+const MAX_CHARACTERS: usize = 160;
 
-/// The faults found so far in one request.
+/// The faults found so far in a request.
 #[derive(Debug, Default)]
-pub struct Fields(Vec<Violation>);
+pub struct Fields(Vec<FieldViolation>);
 
 impl Fields {
-    /// The value, or `None` after noting what is wrong with `field`.
+    /// The value, or `None` if it is invalid; the fault is then recorded for `field`.
     pub fn read<T>(&mut self, field: impl Display, value: Result<T, Fault>) -> Option<T> {
         match value {
             Ok(value) => Some(value),
@@ -42,18 +40,18 @@ impl Fields {
         }
     }
 
-    /// Notes that something is wrong with `field`.
+    /// Records a fault of `field`.
     pub fn fault(&mut self, field: impl Display, description: impl Into<String>) {
-        let cut = |text: String| text.chars().take(MOST_CHARACTERS).collect();
-        if self.0.len() < MOST_VIOLATIONS {
-            self.0.push(Violation {
+        let cut = |text: String| text.chars().take(MAX_CHARACTERS).collect();
+        if self.0.len() < MAX_VIOLATIONS {
+            self.0.push(FieldViolation {
                 field: cut(field.to_string()),
                 description: cut(description.into()),
             });
         }
     }
 
-    /// The values, or `None` after noting what is wrong with each: `field[n]`.
+    /// The values, or `None` if one is invalid; the faults are recorded as `field[n]`.
     pub fn read_each<'a, T, C: FromIterator<T>>(
         &mut self,
         field: &str,
@@ -68,17 +66,17 @@ impl Fields {
         each.into_iter().collect()
     }
 
-    /// The whole request if nothing was wrong with any field, else all that was.
+    /// The complete request, or an error with all recorded faults.
     pub fn finish<T>(self, whole: Option<T>) -> Result<T> {
         match whole {
             Some(whole) if self.0.is_empty() => Ok(whole),
-            _ if self.0.is_empty() => Err(Error::internal("a field vanished without a fault")),
+            _ if self.0.is_empty() => Err(Error::internal("a field is missing, but has no fault")),
             _ => Err(Error::InvalidFields(self.0)),
         }
     }
 }
 
-/// The name of a request (AIP-155): `None` when empty.
+/// A request id (AIP-155). `None` if empty.
 pub fn request_id(value: &str) -> Result<Option<String>, Fault> {
     if value.is_empty() {
         return Ok(None);
@@ -95,10 +93,10 @@ mod tests {
     use crate::domain::text::{email, text};
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let mut fields = Fields::default();
         let name = fields.read("name", text("", 1, 9));
-        let contact = fields.read("contact_email", email("nobody"));
+        let contact = fields.read("contact_email", email("no-host"));
         let Err(Error::InvalidFields(violations)) = fields.finish(name.zip(contact)) else {
             panic!("two bad fields were accepted");
         };

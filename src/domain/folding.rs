@@ -1,23 +1,23 @@
-//! The one folding of text: wherever texts are compared or searched whatever their case.
+//! Case folding, for all comparisons and searches that ignore case.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
-use super::text::is_invisible;
+use super::characters::is_invisible;
 
-/// A text without what does not tell it apart for people: case (Unicode's full case folding, so
-/// that `STRASSE` is `Straße` and `ΟΔΥΣ` is a part of `Οδυσσεύς` but for the accent), form
-/// (`é` as one character or two, full width, ligatures: NFKC) and what cannot be seen. That is
-/// `NFKC_Casefold`, which Unicode has for identifiers; NFC alone would tell apart what looks the
-/// same in a list. No language is known here: the Turkish `İ` is `i`, and `ı` another letter.
+/// Removes differences that people do not see: case (Unicode full case folding, so that `STRASSE`
+/// matches `Straße`), form (NFKC: `é` as one character or two, full width, ligatures), and
+/// invisible characters. The result is Unicode's `NFKC_Casefold`. NFC alone would keep texts apart
+/// that look the same in a list. Folding does not depend on a language: the Turkish `İ` folds to
+/// `i`, and `ı` stays a letter of its own.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     let decompose = DecomposingNormalizerBorrowed::new_nfkd();
     let case = CaseMapper::new();
-    // Marks are put in order first, since some fold into letters of their own. What is compatible
-    // may have case again, and so may what that folds to.
+    // Marks must be ordered first, because some fold to letters. Compatibility decomposition can
+    // produce letters with case, so the result is folded again.
     let canonical = DecomposingNormalizerBorrowed::new_nfd().normalize(text);
     let once = case.fold_string(&canonical);
     let compatible = decompose.normalize(&once);
@@ -26,7 +26,7 @@ pub fn fold(text: &str) -> String {
     let visible: String = twice
         .chars()
         .filter(|c| {
-            // On an `i` a dot is to be seen anyway: `İzmir` is `izmir`.
+            // A dot above an `i` is not visible: `İzmir` folds to `izmir`.
             let is_seen =
                 !is_invisible(*c) && (*c != '\u{307}' || !matches!(before, Some('i' | 'j')));
             before = Some(*c);
@@ -63,15 +63,15 @@ mod tests {
         ] {
             assert_eq!(fold(one), fold(other), "{one} {other}");
         }
-        assert!(fold("ΟΔΥΣΣΕΥΣ").contains(&fold("ΟΔΥΣ")), "the last sigma is no other letter");
+        assert!(fold("ΟΔΥΣΣΕΥΣ").contains(&fold("ΟΔΥΣ")), "the final sigma is the same letter");
         for (one, other) in [("ı", "i"), ("é", "e"), ("o", "0")] {
             assert_ne!(fold(one), fold(other), "{one} {other}");
         }
     }
 
     #[test]
-    fn folding_again_changes_nothing() {
-        // All that there are but ideographs and Hangul syllables, which fold to themselves.
+    fn folding_is_idempotent() {
+        // All characters except ideographs and Hangul syllables, which fold to themselves.
         let numbers = (0..0x3400).chain(0xa000..0xac00).chain(0xd7a4..0x2_0000);
         let characters = numbers.chain(0x2_f800..0x2_fa20).filter_map(char::from_u32);
         for c in characters {

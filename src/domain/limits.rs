@@ -1,57 +1,55 @@
-//! Limits: how much may be asked for. One form in which they are written and read again,
-//! and one for people.
+//! Rate and size limits, with their text form for the database and one for people.
 
 use std::fmt;
 
 use super::fields::Fault;
 
-/// How much may be asked for: what is absent is not limited.
+/// Rate and size limits. `None` means unlimited.
 ///
-/// Limits bound others: a policy bounds what applications have of their own. What only observes
-/// refuses nothing, and so bounds nothing.
+/// Limits with `observe_only` are reported and not enforced, so they do not restrict other limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that are checked.
+    /// Requests that are checked with `CheckAccess`.
     pub requests: Option<Rate>,
     /// Access tokens that are issued.
     pub tokens: Option<Rate>,
-    /// Most items in one request.
+    /// The maximum number of items in one request.
     pub items_per_request: Option<i64>,
-    /// Whether what goes beyond is told and not refused.
+    /// If true, a request that exceeds the limits is reported and not refused.
     pub observe_only: bool,
 }
 
-/// What was counted in a window, as it is kept over a restart. Times are microseconds.
+/// The counts of one window, as they are stored across a restart. Times are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountedWindow {
-    /// Names the window.
+    /// The key of the window.
     pub name: String,
-    /// Its length.
+    /// The window's length.
     pub length: i64,
-    /// When it was last counted in.
+    /// The time of the latest count.
     pub newest: i64,
-    /// When all of it is held no longer.
+    /// From then on, all counts are outside the window.
     pub ends_at: i64,
-    /// The parts of the window that hold something, oldest first, and how much.
+    /// The non-empty parts of the window, oldest first: start and count.
     pub parts: Vec<(i64, i64)>,
 }
 
-/// So many in any window of this length.
+/// A maximum count per window. It holds for every window of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Most in any window, at least one.
+    /// The maximum count, at least 1.
     pub most: i64,
-    /// The length of the window: 1 s to 1 day.
+    /// The window's length in seconds: 1 to 86,400.
     pub window_seconds: i64,
 }
 
 impl Rate {
-    /// The window unless it is given.
+    /// The default window in seconds.
     pub const DEFAULT_WINDOW: i64 = 60;
-    /// The longest window: a day.
+    /// The maximum window in seconds: one day.
     pub const LONGEST_WINDOW: i64 = 86_400;
 
-    /// Checks the length of a window in whole seconds.
+    /// Validates a window in seconds.
     pub fn window(seconds: i64) -> Result<i64, Fault> {
         if (1..=Self::LONGEST_WINDOW).contains(&seconds) {
             Ok(seconds)
@@ -60,11 +58,11 @@ impl Rate {
         }
     }
 
-    /// Whether keeping this rate keeps the other one too: as many of these windows as one of the
-    /// other touches hold no more than it allows.
+    /// Whether every sequence of requests that satisfies this rate also satisfies `other`: the
+    /// windows that are needed to cover one window of `other` together allow no more than `other`.
     pub fn is_within(self, other: Self) -> bool {
         let windows = (other.window_seconds + self.window_seconds - 1) / self.window_seconds;
-        // At most 10^12 in each of 86,400 windows.
+        // No overflow: at most 10^12 in each of 86,400 windows.
         self.most * windows <= other.most
     }
 
@@ -75,11 +73,11 @@ impl Rate {
 }
 
 impl Limits {
-    /// The largest number that limits anything: sums and products of it with a window's
-    /// length are far from overflowing.
+    /// The maximum value of a limit. Sums, and products with a window's length, are far from
+    /// overflowing.
     pub const LARGEST: i64 = 1_000_000_000_000;
 
-    /// Checks a number that limits something: 0 is no limit.
+    /// Validates a limit. 0 means unlimited.
     pub fn number(value: i64) -> Result<Option<i64>, Fault> {
         match value {
             0 => Ok(None),
@@ -93,14 +91,14 @@ impl Limits {
         self.requests.is_none() && self.tokens.is_none() && self.items_per_request.is_none()
     }
 
-    /// Whether anything is refused.
-    pub fn binds(&self) -> bool {
+    /// Whether the limits are enforced and limit anything.
+    pub fn is_enforced(&self) -> bool {
         !self.observe_only && !self.is_empty()
     }
 
-    /// Whether all that goes beyond `bound` goes beyond these, and is refused.
+    /// Whether these limits are enforced and at least as strict as `bound`.
     pub fn are_within(&self, bound: &Self) -> bool {
-        if !bound.binds() {
+        if !bound.is_enforced() {
             return true;
         }
         let rate = |own: Option<Rate>, bound: Option<Rate>| {
@@ -114,11 +112,11 @@ impl Limits {
                 .is_none_or(|bound| self.items_per_request.is_some_and(|own| own <= bound))
     }
 
-    /// These, and for what they leave open the others, if those refuse anything. Limits without
-    /// any number stay so: they are meant to limit nothing.
+    /// Fills missing limits from `others`, if `others` are enforced. Empty limits stay empty,
+    /// because they explicitly mean "unlimited".
     #[must_use]
     pub fn completed_by(self, others: Option<Self>) -> Self {
-        match others.filter(Self::binds) {
+        match others.filter(Self::is_enforced) {
             Some(others) if !self.is_empty() => Self {
                 requests: self.requests.or(others.requests),
                 tokens: self.tokens.or(others.tokens),
@@ -129,18 +127,19 @@ impl Limits {
         }
     }
 
-    /// What holds where all of `bounds` hold beside these: as few limits as say the same. There
-    /// is more than one where rates of different windows do not contain each other.
+    /// The limits that result if all of `bounds` apply in addition to these, with implied ones
+    /// removed. The result has several elements if there are rates with different windows that do
+    /// not imply each other.
     pub fn bounded_by(self, bounds: &[Self]) -> Vec<Self> {
-        let bounds: Vec<_> = bounds.iter().copied().filter(Self::binds).collect();
+        let bounds: Vec<_> = bounds.iter().copied().filter(Self::is_enforced).collect();
         if bounds.is_empty() {
             return vec![self];
         }
-        // What only observes adds nothing to what refuses.
+        // Limits that are only observed do not restrict enforced ones.
         let own = Some(self).filter(|own| !own.observe_only);
         let all: Vec<_> = own.into_iter().chain(bounds).collect();
-        let requests = narrowest(all.iter().filter_map(|limits| limits.requests));
-        let tokens = narrowest(all.iter().filter_map(|limits| limits.tokens));
+        let requests = without_implied(all.iter().filter_map(|limits| limits.requests));
+        let tokens = without_implied(all.iter().filter_map(|limits| limits.tokens));
         let items_per_request = all.iter().filter_map(|limits| limits.items_per_request).min();
         let count = requests.len().max(tokens.len()).max(1);
         let each = (0..count).map(|n| Self {
@@ -152,7 +151,7 @@ impl Limits {
         each.collect()
     }
 
-    /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+    /// Parses the exact output of [`Display`](fmt::Display).
     pub fn parse(text: &str) -> Result<Self, Fault> {
         let mut limits = Self::default();
         for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -164,11 +163,11 @@ impl Limits {
                 _ => return Err(unreadable()),
             }
         }
-        // No version writes another order, a word twice or a leading zero.
+        // Refuses another order, a repeated word or a leading zero, which no version writes.
         if limits.to_string() == text { Ok(limits) } else { Err(unreadable()) }
     }
 
-    /// For people: `40 requests in 60 s, 1000 items in a request`.
+    /// A text for people: `40 requests in 60 s, 1000 items in a request`.
     pub fn in_words(&self) -> String {
         let rate = |rate: Option<Rate>, of: &str| {
             rate.map(|Rate { most, window_seconds }| format!("{most} {of} in {window_seconds} s"))
@@ -186,8 +185,8 @@ impl Limits {
     }
 }
 
-/// As they are kept: `requests=40/60 tokens=10/60 items=1000 observe_only`. Empty is without
-/// any limit, which is not the same as having no limits of one's own.
+/// The database format: `requests=40/60 tokens=10/60 items=1000 observe_only`. An empty string
+/// means unlimited, which differs from having no limits of one's own (NULL).
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = |of: &str, rate: Option<Rate>| {
@@ -204,8 +203,8 @@ impl fmt::Display for Limits {
     }
 }
 
-/// The rates that keep all of these: without those that another one implies.
-fn narrowest(rates: impl Iterator<Item = Rate>) -> Vec<Rate> {
+/// The rates without those that another one implies.
+fn without_implied(rates: impl Iterator<Item = Rate>) -> Vec<Rate> {
     let mut kept: Vec<Rate> = Vec::new();
     for rate in rates {
         if !kept.iter().any(|other| other.is_within(rate)) {
@@ -225,14 +224,14 @@ fn digits(text: &str) -> Result<i64, Fault> {
 }
 
 fn unreadable() -> Fault {
-    Fault::new("must be like requests=40/60 tokens=10/60 items=1000 observe_only")
+    Fault::new("must have the form requests=40/60 tokens=10/60 items=1000 observe_only")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every combination of what is absent, least, usual and most.
+    /// Every combination of absent, smallest, usual and largest values.
     fn all() -> impl Iterator<Item = Limits> {
         let numbers = [None, Some(1), Some(40), Some(Limits::LARGEST)];
         let windows = [1, Rate::DEFAULT_WINDOW, 86_399, Rate::LONGEST_WINDOW];
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_read_as_they_are_written() {
+    fn limits_round_trip_through_text() {
         assert_eq!(all().count(), 16 * 16 * 4 * 2);
         for limits in all() {
             assert_eq!(Limits::parse(&limits.to_string()), Ok(limits), "{limits}");
@@ -266,19 +265,19 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_differ_are_written_and_told_differently() {
+    fn different_limits_have_different_texts() {
         let mut written: Vec<_> = all().map(|limits| limits.to_string()).collect();
-        let mut told: Vec<_> = all().map(|limits| limits.in_words()).collect();
-        for forms in [&mut written, &mut told] {
+        let mut texts: Vec<_> = all().map(|limits| limits.in_words()).collect();
+        for forms in [&mut written, &mut texts] {
             forms.sort();
             forms.dedup();
-            // Where there is no number, the four windows are the same.
+            // Without a number, the four windows give the same text.
             assert_eq!(forms.len(), 13 * 13 * 4 * 2);
         }
     }
 
     #[test]
-    fn what_nobody_wrote_is_not_read() {
+    fn malformed_limits_are_refused() {
         let most = format!("items={}", Limits::LARGEST + 1);
         for wrong in [
             " ",
@@ -303,7 +302,7 @@ mod tests {
         }
     }
 
-    /// The most that a rate admits in a window of so many seconds, by what it promises.
+    /// The maximum count that a rate admits in a window of `seconds`.
     fn admitted(rate: Rate, seconds: i64) -> i64 {
         let windows = (0..seconds).step_by(usize::try_from(rate.window_seconds).unwrap()).count();
         i64::try_from(windows).unwrap() * rate.most
@@ -326,13 +325,13 @@ mod tests {
     }
 
     #[test]
-    fn bounded_limits_are_within_every_bound_and_no_narrower_than_the_narrowest() {
+    fn bounded_limits_satisfy_every_bound_and_are_minimal() {
         let few: Vec<_> = all().filter(|limits| !limits.observe_only).step_by(7).collect();
         for own in &few {
             for bound in &few {
                 let bounded = own.bounded_by(&[*bound]);
                 let within = |bound: &Limits| bounded.iter().any(|one| one.are_within(bound));
-                // Both are kept, by one of the limits or by several, part by part.
+                // Both must be satisfied, by one or by several of the limits, field by field.
                 for limits in [own, bound] {
                     for part in [
                         Limits { requests: limits.requests, ..Limits::default() },
@@ -350,18 +349,18 @@ mod tests {
         let parse = |text: &str| Limits::parse(text).unwrap();
         let observed = parse("requests=1/60 observe_only");
         assert_eq!(observed.bounded_by(&[]), [observed]);
-        assert_eq!(observed.bounded_by(&[observed]), [observed], "it refuses nothing");
+        assert_eq!(observed.bounded_by(&[observed]), [observed], "it is not enforced");
         assert_eq!(observed.bounded_by(&[parse("items=5")]), [parse("items=5")]);
         let burst = parse("requests=2000/3600").bounded_by(&[parse("requests=40/60")]);
         assert_eq!(burst, [parse("requests=2000/3600"), parse("requests=40/60")]);
     }
 
     #[test]
-    fn limits_are_told_in_words() {
-        let told = |text: &str| Limits::parse(text).unwrap().in_words();
+    fn limits_have_a_text_for_people() {
+        let texts = |text: &str| Limits::parse(text).unwrap().in_words();
         let all = "40 requests in 60 s, 10 tokens in 5 s, 1000 items in a request, observed only";
-        assert_eq!(told("requests=40/60 tokens=10/5 items=1000 observe_only"), all);
-        assert_eq!(told(""), "no limits");
-        assert_eq!(told("observe_only"), "no limits, observed only");
+        assert_eq!(texts("requests=40/60 tokens=10/5 items=1000 observe_only"), all);
+        assert_eq!(texts(""), "no limits");
+        assert_eq!(texts("observe_only"), "no limits, observed only");
     }
 }

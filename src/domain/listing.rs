@@ -1,56 +1,49 @@
-//! What part of a list is wanted, besides its page.
+//! Filters and orders of lists.
 
 use std::fmt;
 
 use super::{Fault, Moment, Owners, State};
 use crate::error::Result;
 
-/// Which applications are wanted: those that meet every condition there is.
+/// Selects applications. An application must match all conditions that are set.
 #[derive(Clone, Debug, Default)]
 pub struct ApplicationFilter {
-    /// Those of these owners.
     pub owners: Owners,
-    /// Those whose display name has this part, as [`fold`](super::folding::fold) has both.
+    /// A part of the display name. Both are compared after [`fold`](super::folding::fold).
     pub search: String,
-    /// Those in this state.
     pub state: Option<State>,
-    /// Those that end before then.
+    /// Exclusive.
     pub expire_before: Option<Moment>,
-    /// In which order.
     pub order: ApplicationOrder,
 }
 
-/// An order of applications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ApplicationOrder {
-    /// By what.
     pub key: ApplicationKey,
-    /// The last first.
+    /// Whether the order is reversed.
     pub descending: bool,
 }
 
-/// What applications are ordered by; those that are equal, by id.
+/// The sort key of applications. The id breaks ties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApplicationKey {
-    /// The id.
     #[default]
     Name,
-    /// The name for people, folded.
+    /// The display name, folded.
     DisplayName,
-    /// When it was created.
     CreateTime,
-    /// When it was last used; never is first.
+    /// The last use. Applications that were never used come first.
     LastUseTime,
 }
 
-/// Which credentials are wanted.
+/// Selects credentials.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialFilter {
-    /// Those of applications of these owners.
+    /// Credentials of applications with these owners.
     pub owners: Owners,
-    /// Those that end before then; with `unused_since`: those to which either applies.
+    /// Credentials that expire before this time. Combined with `unused_since` as an alternative.
     pub expire_before: Option<Moment>,
-    /// Those neither made nor used since then.
+    /// Credentials neither created nor used since this time.
     pub unused_since: Option<Moment>,
 }
 
@@ -68,7 +61,7 @@ impl ApplicationKey {
 }
 
 impl ApplicationOrder {
-    /// Reads an order as AIP-132 writes it; empty is the default.
+    /// Parses an AIP-132 order. An empty string is the default.
     pub fn parse(value: &str) -> Result<Self, Fault> {
         let (key, descending) = direction(value)?;
         if key.is_empty() {
@@ -77,7 +70,7 @@ impl ApplicationOrder {
         let found = ApplicationKey::ALL.into_iter().find(|known| known.as_str() == key);
         found.map(|key| Self { key, descending }).ok_or_else(|| {
             Fault::new(
-                "must be name, display_name, create_time or last_use_time, with ` desc` or without",
+                "must be name, display_name, create_time or last_use_time, optionally followed by ` desc`",
             )
         })
     }
@@ -89,14 +82,14 @@ impl fmt::Display for ApplicationOrder {
     }
 }
 
-/// The field of an order, and whether its end comes first.
+/// Splits an AIP-132 order into the field and whether it is descending.
 pub fn direction(value: &str) -> Result<(&str, bool), Fault> {
     let mut words = value.split_whitespace();
     let field = words.next().unwrap_or_default();
     let descending = match words.next() {
         None | Some("asc") => false,
         Some("desc") => true,
-        Some(_) => return Err(Fault::new("must be a field, alone or with ` desc` behind it")),
+        Some(_) => return Err(Fault::new("must be one field, optionally followed by ` desc`")),
     };
     match words.next() {
         None => Ok((field, descending)),

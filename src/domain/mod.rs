@@ -1,5 +1,5 @@
-//! The words of Keyward and its rules: pure, without I/O, without a clock. Values are
-//! valid by construction, so what a function is given it need not check again.
+//! The domain model and its rules: pure functions without I/O and without a clock. Values are
+//! validated when they are constructed, so functions need not validate them again.
 
 pub mod access;
 pub mod application;
@@ -32,15 +32,15 @@ pub mod usage;
 pub mod user;
 
 pub use access::{
-    Access, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf, NeededScopes,
-    Outcome as AccessOutcome, Principal, Requirement, most_items,
+    AccessAnswer, AccessOutcome, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf,
+    NeededScopes, Principal, Requirement, max_items,
 };
 pub use application::{
     Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,
     effective_scopes,
 };
-pub use audit::{Action, Actor, AuditEvent, AuditFilter, Described, FieldChange, Outcome};
-pub use authority::{Authority, Given, Owners};
+pub use audit::{Action, Actor, AuditEvent, AuditFields, AuditFilter, FieldChange, Outcome};
+pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
@@ -61,7 +61,7 @@ pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::{PathFault, RequestPath};
-pub use revocation::{MAX_CLOCK_LEAD, Minted, NewRevocation, Revocation, Subject};
+pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
 pub use rights::{Call, Case};
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
@@ -72,49 +72,42 @@ pub use user::{User, UserPatch, UserSettings};
 
 use jiff::Timestamp;
 
-/// What every stored resource has besides its content.
+/// The metadata of every stored resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Grows by one with every change; the etag is made of it.
+    /// Incremented by every change. Part of the etag.
     pub revision: i64,
-    /// When the resource was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
 impl Record {
-    /// The record of something that is created now.
+    /// The record of a new resource.
     pub fn new(now: Timestamp) -> Self {
         Self { revision: 1, created_at: now, updated_at: now }
     }
 
-    /// The record after a change made now.
     #[must_use]
     pub fn changed(&self, now: Timestamp) -> Self {
         Self { revision: self.revision + 1, created_at: self.created_at, updated_at: now }
     }
 
-    /// The opaque version of the resource (AIP-154).
+    /// The etag: an opaque version of the resource (AIP-154).
     pub fn etag(&self) -> String {
-        // One that was deleted and made again is another one.
+        // The creation time distinguishes a new resource from a deleted one with the same name.
         format!("{:x}-{}", self.created_at.as_microsecond(), self.revision)
     }
 }
 
-/// Whether something that can be disabled and can expire works at a given moment.
+/// The state of a resource that can be disabled and can expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It works.
     Active,
-    /// Somebody disabled it.
     Disabled,
-    /// Its time is over.
     Expired,
 }
 
 impl State {
-    /// The state at `now`.
     pub fn at(now: Timestamp, disabled: bool, expires_at: Option<Moment>) -> Self {
         if disabled {
             Self::Disabled
@@ -126,7 +119,7 @@ impl State {
     }
 }
 
-/// Whether `after` ends before `before` did, so that tokens made meanwhile could outlive it.
+/// Whether the end moves forward. If so, existing tokens could outlive it.
 fn ends_earlier(before: Option<Moment>, after: Option<Moment>) -> bool {
     match (before, after) {
         (_, None) => false,

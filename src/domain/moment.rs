@@ -1,4 +1,4 @@
-//! Moments that clients name.
+//! Timestamps in requests.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,9 +11,9 @@ use super::Fault;
 use crate::clock::from_microsecond;
 use crate::error::Result;
 
-/// A moment of the years 1 to 9999, to the microsecond: all that protobuf's `Timestamp` can hold.
-/// jiff's own ends 26 hours before the year 9999 does, and `9999-12-31T23:59:59Z` stands for
-/// "never" in many systems.
+/// A time from year 1 to the end of year 9999, in microseconds: the range of protobuf's
+/// `Timestamp`. jiff's `Timestamp` ends 26 hours before the end of year 9999, and many systems use
+/// `9999-12-31T23:59:59Z` for "never".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(i64);
 
@@ -23,8 +23,7 @@ impl Moment {
     /// `9999-12-31T23:59:59.999999Z`.
     pub const MAX: Self = Self(253_402_300_799_999_999);
 
-    /// The moment of so many seconds and nanoseconds since the epoch, of which what is finer than
-    /// a microsecond is left out.
+    /// A time from seconds and nanoseconds since the Unix epoch, rounded down to microseconds.
     pub fn new(seconds: i64, nanos: i32) -> Result<Self, Fault> {
         if !(0..1_000_000_000).contains(&nanos) {
             return Err(Fault::new("must have 0 to 999999999 nanos"));
@@ -39,27 +38,27 @@ impl Moment {
         })
     }
 
-    /// The moment of so many microseconds since the epoch, held to the years that there are.
+    /// A time from microseconds since the Unix epoch, clamped to the valid range.
     pub fn from_microsecond(micros: i64) -> Self {
         Self(micros).clamp(Self::MIN, Self::MAX)
     }
 
-    /// In microseconds since the epoch.
+    /// Microseconds since the Unix epoch.
     pub fn as_microsecond(self) -> i64 {
         self.0
     }
 
-    /// In seconds since the epoch, not later than it is.
+    /// Seconds since the Unix epoch, rounded down.
     pub fn as_second(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// What is finer than a second, in nanoseconds.
+    /// The fraction of a second, in nanoseconds.
     pub fn subsec_nanos(self) -> i32 {
         i32::try_from(self.0.rem_euclid(1_000_000) * 1000).unwrap_or_default()
     }
 
-    /// The same for reckoning, or the last one that can be reckoned with.
+    /// The time as a jiff `Timestamp`, clamped to its range.
     pub fn timestamp(self) -> Timestamp {
         from_microsecond(self.0)
     }
@@ -83,7 +82,7 @@ impl PartialOrd<Timestamp> for Moment {
     }
 }
 
-/// As RFC 3339 writes it, in UTC.
+/// RFC 3339, in UTC.
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = SignedDuration::from_micros(self.0);
@@ -93,16 +92,16 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Reads RFC 3339.
+/// Parses RFC 3339.
 impl FromStr for Moment {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Self, Fault> {
-        let wrong = || Fault::new("must be a moment, as 2027-01-31T00:00:00Z");
+        let wrong = || Fault::new("must be an RFC 3339 time like 2027-01-31T00:00:00Z");
         if let Ok(timestamp) = text.parse::<Timestamp>() {
             return Self::checked(timestamp.as_microsecond().into());
         }
-        // The last hours of the year 9999.
+        // The last hours of year 9999, which jiff cannot parse.
         let text = text.strip_suffix(['Z', 'z']).ok_or_else(wrong)?;
         let moment: DateTime = text.parse().map_err(|_| wrong())?;
         let since = moment.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
@@ -115,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_moment_of_protobuf_is_read_and_written() {
+    fn every_protobuf_timestamp_round_trips() {
         for text in [
             "0001-01-01T00:00:00Z",
             "1969-12-31T23:59:59.999999Z",
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn moment_is_compared_with_what_a_clock_shows() {
+    fn moment_compares_with_timestamp() {
         let now = Timestamp::from_second(1000).unwrap();
         let moment = |second| Moment::new(second, 0).unwrap();
         assert!(moment(1000) == now && moment(1000) <= now && moment(1001) > now);

@@ -1,10 +1,10 @@
-//! Pages of a list (AIP-158).
+//! Pagination (AIP-158).
 
-/// What part of a list is wanted.
+/// A requested page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     size: u16,
-    /// The key of the last item of the page before; `None`: the first page.
+    /// The key of the last item of the previous page. `None`: the first page.
     pub after: Option<String>,
 }
 
@@ -12,8 +12,8 @@ impl PageRequest {
     const DEFAULT_SIZE: u16 = 50;
     const MAX_SIZE: u16 = 1000;
 
-    /// A page of the given size: 0 is the default, too large is the largest.
-    /// `None` when the size is negative.
+    /// A page of `size` items. 0 means the default; larger sizes are reduced to the maximum.
+    /// Returns `None` if `size` is negative.
     pub fn new(size: i32, after: Option<String>) -> Option<Self> {
         let size = match u16::try_from(size) {
             Ok(0) => Self::DEFAULT_SIZE,
@@ -24,22 +24,22 @@ impl PageRequest {
         Some(Self { size, after })
     }
 
-    /// The first page, as large as pages get.
+    /// A page of the maximum size.
     pub fn largest(after: Option<String>) -> Self {
         Self { size: Self::MAX_SIZE, after }
     }
 
-    /// How many items the page has at most.
+    /// The maximum number of items on the page.
     pub fn size(&self) -> usize {
         usize::from(self.size)
     }
 
-    /// How many items to read: one more than the page, to know whether there are more.
+    /// The number of items to read: one more than the page, to detect whether more follow.
     pub fn limit(&self) -> i64 {
         i64::from(self.size) + 1
     }
 
-    /// The page made of what was read, `key` naming an item.
+    /// Builds the page from the items that were read. `key` returns an item's key.
     pub fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let more = items.len() > usize::from(self.size);
         items.truncate(usize::from(self.size));
@@ -47,19 +47,18 @@ impl PageRequest {
     }
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The items.
     pub items: Vec<T>,
-    /// The key of each: a page may be cut behind any of them.
+    /// The key of each item. The page can be shortened after any of them.
     pub keys: Vec<String>,
-    /// Whether there are more items behind them.
+    /// Whether more items follow.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// Where the next page begins; `None` on the last one.
+    /// The key after which the next page starts. `None` on the last page.
     pub fn next(&self) -> Option<String> {
         self.keys.last().filter(|_| self.more).cloned()
     }
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_knows_whether_it_is_the_last() {
+    fn page_detects_whether_more_items_follow() {
         let request = PageRequest::new(2, None).unwrap();
         let page = request.page(vec![1, 2, 3], ToString::to_string);
         assert_eq!((&page.items[..], page.next()), (&[1, 2][..], Some("2".to_owned())));
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_defaulted_and_capped_but_never_negative() {
+    fn page_size_has_a_default_and_a_maximum() {
         let limit = |size| PageRequest::new(size, None).map(|r| r.limit());
         assert_eq!(limit(0), Some(51));
         assert_eq!(limit(i32::MAX), Some(1001));

@@ -1,4 +1,4 @@
-//! Permissions: what a role lets its holders do.
+//! Permissions, which roles give to their holders.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,58 +7,54 @@ use super::fields::Fault;
 use super::{Owner, UserId};
 use crate::error::Result;
 
-/// What is done with an application or its credentials.
+/// An operation on an application or its credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
-    /// Look at it.
     View,
-    /// Make it, or a credential of it.
+    /// Create an application, or a credential of one.
     Create,
-    /// Change it, or rotate a credential's secret.
+    /// Change an application or credential, or rotate a secret.
     Edit,
-    /// Delete it.
     Delete,
-    /// See a secret again.
+    /// Show a secret again.
     Reveal,
 }
 
-/// Whose applications.
+/// The applications that a permission covers, by owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Those of the acting user.
+    /// Applications of the acting user.
     Own,
-    /// Those of the account.
+    /// Applications of the account.
     Account,
-    /// Those of any user, the acting one included.
+    /// Applications of all users, including the acting user.
     Users,
 }
 
-/// One thing that a role allows.
+/// A permission of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
-    /// To do something with some applications.
+    /// An operation on applications of some owners.
     Applications(Verb, Reach),
-    /// To read the audit log.
+    /// Read the audit log.
     AuditView,
-    /// To change the catalogue of scopes.
+    /// Change the scope catalogue.
     CatalogueEdit,
-    /// To read users.
+    /// Read users.
     UsersView,
-    /// To change users, within one's own roles.
+    /// Change users, within one's own roles.
     UsersEdit,
-    /// To change roles, within one's own.
+    /// Change roles, within one's own.
     RolesEdit,
-    /// To change the policy.
+    /// Change the policy.
     PolicyEdit,
-    /// To lift limits above the policy's, within the policy's maximum.
+    /// Set limits above the policy's default, up to its maximum.
     LimitsEdit,
 }
 
 impl Verb {
-    /// All of them.
     pub const ALL: [Self; 5] = [Self::View, Self::Create, Self::Edit, Self::Delete, Self::Reveal];
 
-    /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::View => "view",
@@ -71,7 +67,6 @@ impl Verb {
 }
 
 impl Reach {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Own, Self::Account, Self::Users];
 
     fn as_str(self) -> &'static str {
@@ -82,7 +77,7 @@ impl Reach {
         }
     }
 
-    /// The narrowest reach that an application of this owner is in, for that user.
+    /// The narrowest reach that includes an application of `owner`, from the view of `user`.
     pub fn to(owner: &Owner, user: &UserId) -> Self {
         match owner {
             Owner::Account => Self::Account,
@@ -93,7 +88,6 @@ impl Reach {
 }
 
 impl Permission {
-    /// All there are.
     pub fn all() -> impl Iterator<Item = Self> {
         let applications = Verb::ALL
             .into_iter()
@@ -109,7 +103,6 @@ impl Permission {
         ])
     }
 
-    /// Reads a permission as it is written.
     pub fn parse(value: &str) -> Result<Self, Fault> {
         Self::all().find(|permission| permission.to_string() == value).ok_or_else(|| {
             Fault::new(
@@ -138,17 +131,17 @@ impl fmt::Display for Permission {
     }
 }
 
-/// A set of permissions, in order.
+/// A sorted set of permissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions(BTreeSet<Permission>);
 
 impl Permissions {
-    /// Reads permissions with a space between.
+    /// Parses permissions separated by spaces.
     pub fn parse(value: &str) -> Result<Self, Fault> {
         value.split_whitespace().map(Permission::parse).collect()
     }
 
-    /// Whether this is one of them. What reaches every user's reaches one's own.
+    /// Whether the permission is included. A reach of `users` includes `own`.
     pub fn allow(&self, permission: Permission) -> bool {
         let wider = match permission {
             Permission::Applications(verb, Reach::Own) => {
@@ -159,12 +152,10 @@ impl Permissions {
         self.0.contains(&permission) || self.0.contains(&wider)
     }
 
-    /// The permissions, in order.
     pub fn iter(&self) -> impl Iterator<Item = Permission> {
         self.0.iter().copied()
     }
 
-    /// The permissions, in order, as strings.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
@@ -187,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_permission_is_read_as_it_is_written() {
+    fn permissions_round_trip_through_text() {
         assert_eq!(Permission::all().count(), 22);
         for permission in Permission::all() {
             assert_eq!(Permission::parse(&permission.to_string()), Ok(permission));
@@ -198,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_every_users_reaches_ones_own_and_nothing_else_does() {
+    fn users_reach_includes_own_and_nothing_else() {
         for verb in Verb::ALL {
             for held in Reach::ALL {
                 let permissions: Permissions =

@@ -1,4 +1,4 @@
-//! Policies: what holds for all applications and credentials of a tenant.
+//! Policies: the rules for all applications and credentials of a tenant.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,34 +11,35 @@ use super::{Authority, Call, Limits, Moment, Owner, OwnerKind};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
-/// A tenant's rules.
+/// The policy of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether the tenant has no API credentials.
+    /// If true, the tenant has no API credentials: existing ones are refused.
     pub api_credentials_disabled: bool,
-    /// Whether the platform decided so: then no user enables them.
+    /// Whether the platform disabled them. If so, users cannot enable them.
     pub api_credentials_disabled_by_platform: bool,
-    /// Most credentials of the tenant; `None`: any number.
+    /// The maximum number of credentials in the tenant. `None`: unlimited.
     pub max_credentials: Option<i64>,
-    /// Who may own new applications; empty: anybody.
+    /// Who may own new applications. Empty: the account and users.
     pub allowed_owners: BTreeSet<OwnerKind>,
-    /// Whether secrets can be seen again.
+    /// If true, secrets can be shown again.
     pub secrets_viewable: bool,
-    /// What cannot be changed after creation.
+    /// Fields that cannot be changed after creation.
     pub fixed_fields: BTreeSet<Field>,
-    /// The longest a credential works; `None`: for ever.
+    /// The maximum lifetime of a credential. `None`: unlimited.
     pub max_credential_lifetime: Option<Lifetime>,
-    /// The limits of each application; users can only narrow them, unless they may lift limits.
+    /// The default limits of each application. Users can only narrow them, unless they have the
+    /// permission to exceed them.
     pub default_limits: Option<Limits>,
-    /// The platform's maximum of an application's limits, no matter who gave them.
+    /// The maximum limits of each application, for all callers.
     pub max_limits: Option<Limits>,
     /// The limits of all applications of the tenant together.
     pub tenant_limits: Option<Limits>,
-    /// What deleting a user does to the applications he owns.
+    /// What deleting a user does to the applications that they own.
     pub user_deletion: UserDeletion,
 }
 
-/// Words of a closed list, read and written.
+/// Defines an enum with a fixed name for each variant, and conversions in both directions.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -46,15 +47,12 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_meta])* $variant),+ }
 
         impl $name {
-            /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word for it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// Reads the word.
             pub fn parse(word: &str) -> Result<Self, Fault> {
                 Self::ALL.iter().copied().find(|one| one.as_str() == word).ok_or_else(|| {
                     Fault::new(format!("must be one of {}", [$($word),+].join(", ")))
@@ -72,15 +70,15 @@ macro_rules! words {
 pub(crate) use words;
 
 words!(
-    /// What deleting a user does to the applications he owns.
+    /// What deleting a user does to the applications that they own.
     #[derive(Default)]
     UserDeletion {
-        /// They stand in the way.
+        /// The user cannot be deleted while they own applications.
         #[default]
         Refuse = "refuse",
-        /// Another user gets them.
+        /// The applications get another owner.
         HandOver = "hand_over",
-        /// They are deleted.
+        /// The applications are deleted.
         Delete = "delete",
     }
 );
@@ -88,33 +86,25 @@ words!(
 words!(
     /// A field of an application or a credential that a policy can fix.
     Field {
-        /// The name for people.
         DisplayName = "display_name",
-        /// What it is for.
         Description = "description",
-        /// Whom to ask about it.
         ContactEmail = "contact_email",
-        /// The scopes.
         Scopes = "scopes",
-        /// The roles.
         Roles = "roles",
-        /// When it ends.
         ExpireTime = "expire_time",
-        /// How much may be asked for.
         Limits = "limits",
-        /// Whether it is refused.
         Disabled = "disabled",
-        /// The secrets of a credential: they cannot be rotated.
+        /// The secrets of a credential. If fixed, they cannot be rotated.
         Secrets = "secrets",
     }
 );
 
-/// How long a credential may work: 60 s to 3650 days.
+/// The lifetime of a credential: 60 s to 3650 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lifetime(Duration);
 
 impl Lifetime {
-    /// Checks a lifetime in whole seconds.
+    /// Validates a lifetime in seconds.
     pub fn from_seconds(seconds: i64) -> Result<Self, Fault> {
         u64::try_from(seconds)
             .ok()
@@ -123,19 +113,17 @@ impl Lifetime {
             .ok_or_else(|| Fault::new("must be 60 s to 3650 days, in whole seconds"))
     }
 
-    /// In seconds.
     pub fn seconds(self) -> i64 {
         i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// As a duration.
     pub fn duration(self) -> Duration {
         self.0
     }
 }
 
 impl Policy {
-    /// Refuses what makes something new, where the tenant has no API credentials.
+    /// Returns an error if the tenant's API credentials are disabled.
     pub fn require_enabled(&self) -> Result<()> {
         if self.api_credentials_disabled {
             return Err(Error::Policy {
@@ -146,7 +134,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Refuses an owner that new applications and credentials may not have.
+    /// Returns an error if this owner may not have new applications and credentials.
     pub fn require_owner(&self, owner: &Owner) -> Result<()> {
         if self.allows_owner(owner.kind()) {
             return Ok(());
@@ -160,12 +148,11 @@ impl Policy {
         })
     }
 
-    /// Whether new applications may have an owner of this kind.
     pub fn allows_owner(&self, kind: OwnerKind) -> bool {
         self.allowed_owners.is_empty() || self.allowed_owners.contains(&kind)
     }
 
-    /// Refuses a change of what is fixed.
+    /// Returns an error if one of the changed fields is fixed.
     pub fn require_changeable(&self, changed: impl IntoIterator<Item = Field>) -> Result<()> {
         match changed.into_iter().find(|field| self.fixed_fields.contains(field)) {
             None => Ok(()),
@@ -176,7 +163,7 @@ impl Policy {
         }
     }
 
-    /// Refuses one credential more where there are as many as there may be.
+    /// Returns an error if the tenant has reached `max_credentials`.
     pub fn require_room(&self, credentials: i64) -> Result<()> {
         match self.max_credentials {
             Some(limit) if credentials >= limit => Err(Error::QuotaExceeded { limit }),
@@ -184,8 +171,9 @@ impl Policy {
         }
     }
 
-    /// The limits that hold for an application, all at once. Its own stand in for the default;
-    /// unless they were lifted, the default bounds them too, which may have become narrower.
+    /// The limits that apply to an application; all of them are enforced together. Its own limits
+    /// replace the default. Unless they were `lifted`, the default also bounds them, in case it
+    /// became narrower later.
     pub fn application_limits(&self, own: Option<Limits>, lifted: bool) -> Vec<Limits> {
         let wanted = match own {
             Some(own) => Some(own.completed_by(self.default_limits)),
@@ -200,9 +188,9 @@ impl Policy {
         }
     }
 
-    /// Whether an application's own limits lift the default; refuses a user who may not give
-    /// them. `before` is what the application had, and whether that was lifted: all of it may
-    /// stay as it is, and may be narrowed.
+    /// Whether an application's own limits exceed the policy's default. Returns an error if the
+    /// caller may not set them. `before` holds the previous limits and whether they exceeded the
+    /// default: a user may keep and narrow them.
     pub fn lifts(
         &self,
         authority: &Authority,
@@ -234,8 +222,9 @@ impl Policy {
         Ok(lifts)
     }
 
-    /// Refuses a change of the policy's own limits that a user may not make: users narrow what
-    /// the platform has set. The default they lift with a permission, up to the maximum.
+    /// Returns an error if a user may not make this change to the policy's limits. Users can narrow
+    /// the limits that the platform set. With a permission they can raise the default, up to the
+    /// maximum.
     pub fn require_limits_kept(&self, authority: &Authority, after: &Self) -> Result<()> {
         if authority.user().is_none() {
             return Ok(());
@@ -260,7 +249,7 @@ impl Policy {
         }
     }
 
-    /// Refuses an end that is too late for a credential that is made at `created`.
+    /// Returns an error if a credential created at `created` would expire later than allowed.
     pub fn require_end(&self, wanted: Option<Moment>, created: Timestamp) -> Result<()> {
         match (wanted, self.latest_end(created)) {
             (Some(wanted), Some(latest)) if wanted > latest => Err(Error::Policy {
@@ -271,12 +260,12 @@ impl Policy {
         }
     }
 
-    /// When a credential that was made at `created` ends whatever it says itself.
+    /// The latest expiry that the policy allows for a credential created at `created`.
     pub fn latest_end(&self, created: Timestamp) -> Option<Moment> {
         self.max_credential_lifetime.map(|most| later(created, most.duration()).into())
     }
 
-    /// Whether going from this policy to `after` must revoke the tokens there are.
+    /// Whether the change from `self` to `after` must revoke existing tokens.
     pub fn revokes(&self, after: &Self) -> bool {
         let shorter = match (self.max_credential_lifetime, after.max_credential_lifetime) {
             (None, Some(_)) => true,
@@ -287,7 +276,7 @@ impl Policy {
     }
 }
 
-/// Whether limits, which may be absent, are within others.
+/// Whether optional limits are within an optional bound.
 fn within(limits: Option<Limits>, bound: Option<Limits>) -> bool {
     bound.is_none_or(|bound| limits.unwrap_or_default().are_within(&bound))
 }
@@ -297,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_ends_when_the_policy_says_at_the_latest() {
+    fn policy_limits_credential_expiry() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let end = |second| Moment::from(at(second));
         let policy = Policy {
@@ -322,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn own_limits_narrow_the_default_and_lifted_ones_stand_in_for_it() {
+    fn own_limits_narrow_the_default_and_lifted_limits_replace_it() {
         let policy =
             Policy { default_limits: Some(limits("requests=40/60 items=9")), ..<_>::default() };
         for (own, lifted, expected) in [
@@ -330,7 +319,7 @@ mod tests {
             (Some("requests=10/60"), false, "requests=10/60 items=9"),
             (Some("items=5"), false, "requests=40/60 items=5"),
             (Some("tokens=3/60"), false, "requests=40/60 tokens=3/60 items=9"),
-            // Given when the default was another one.
+            // Set while the default was higher.
             (Some("requests=50/60"), false, "requests=40/60 items=9"),
             (Some("requests=2000/3600"), false, "requests=2000/3600 items=9; requests=40/60"),
             (Some(""), false, "requests=40/60 items=9"),
@@ -345,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_maximum_bounds_every_application_whoever_lifted_its_limits() {
+    fn max_limits_bound_every_application_even_if_lifted() {
         let policy = Policy {
             default_limits: Some(limits("requests=40/60")),
             max_limits: Some(limits("requests=100/60 items=7")),
@@ -367,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_revoked_by_what_they_would_outlive() {
+    fn policy_change_revokes_tokens_that_would_outlive_it() {
         let lifetime = |seconds| Policy {
             max_credential_lifetime: Some(Lifetime::from_seconds(seconds).unwrap()),
             ..Policy::default()

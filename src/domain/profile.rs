@@ -1,4 +1,4 @@
-//! Profiles: what a tenant should be, and the difference from what it is.
+//! Profiles: the desired state of a tenant, and the changes that lead there.
 
 use std::collections::BTreeMap;
 
@@ -7,84 +7,48 @@ use super::{
     RoleSettings, Scope, ScopeName, ScopeSet, ScopeSettings, TenantPatch, TenantSettings,
 };
 
-/// What a tenant should be.
+/// The desired state of a tenant.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Changes of the tenant itself.
+    /// Changes to the tenant and its policy.
     pub tenant: TenantPatch,
-    /// Its whole catalogue.
+    /// The complete catalogue.
     pub scopes: BTreeMap<ScopeName, ScopeSettings>,
-    /// All of its rules for endpoints, which name scopes of that catalogue; `None`: those it
-    /// has.
+    /// All endpoint rules. Their scopes must be in `scopes`. `None`: unchanged.
     pub endpoints: Option<Endpoints>,
-    /// All of its roles; `None`: those it has.
+    /// All roles. `None`: unchanged.
     pub roles: Option<BTreeMap<RoleId, RoleSettings>>,
-    /// An application that comes with the tenant.
+    /// An application that is created together with the tenant.
     pub default_application: Option<DefaultApplication>,
 }
 
-/// An application that comes with a tenant.
+/// An application that is created together with its tenant.
 #[derive(Clone, Debug)]
 pub struct DefaultApplication {
-    /// Its id.
     pub id: ApplicationId,
-    /// A name for people.
     pub display_name: String,
-    /// Its scopes.
     pub scopes: ScopeSet,
 }
 
-/// One difference between a tenant and a profile.
+/// One difference between a tenant and its profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The tenant is new.
     CreateTenant(Box<TenantSettings>),
-    /// The tenant changes.
-    UpdateTenant {
-        /// As it was.
-        before: Box<TenantSettings>,
-        /// As it will be.
-        after: Box<TenantSettings>,
-    },
-    /// A rule for an endpoint is new.
+    UpdateTenant { before: Box<TenantSettings>, after: Box<TenantSettings> },
     CreateEndpoint(Box<Endpoint>),
-    /// A rule for an endpoint changes.
-    UpdateEndpoint {
-        /// As it was.
-        before: Box<Endpoint>,
-        /// As it will be.
-        after: Box<Endpoint>,
-    },
-    /// A rule for an endpoint goes.
+    UpdateEndpoint { before: Box<Endpoint>, after: Box<Endpoint> },
     DeleteEndpoint(Box<Endpoint>),
-    /// A scope is new.
     CreateScope(ScopeName, ScopeSettings),
-    /// A scope changes.
-    UpdateScope {
-        /// As it was.
-        before: Scope,
-        /// As it will be.
-        after: ScopeSettings,
-    },
-    /// A scope goes.
+    UpdateScope { before: Scope, after: ScopeSettings },
     DeleteScope(Scope),
-    /// A role is new.
     CreateRole(RoleId, RoleSettings),
-    /// A role changes.
-    UpdateRole {
-        /// As it was.
-        before: Role,
-        /// As it will be.
-        after: RoleSettings,
-    },
-    /// A role goes.
+    UpdateRole { before: Role, after: RoleSettings },
     DeleteRole(Role),
-    /// The application that comes with the tenant is made.
     CreateApplication(ApplicationId, ApplicationSettings),
 }
 
 impl Change {
-    /// The changes of a catalogue, in the order of the scopes.
+    /// The catalogue changes, sorted by scope.
     pub fn of_catalogue(
         current: &[Scope],
         wanted: &BTreeMap<ScopeName, ScopeSettings>,
@@ -104,7 +68,7 @@ impl Change {
         gone.chain(rest).collect()
     }
 
-    /// The changes of the roles, in their order.
+    /// The role changes, sorted by id.
     pub fn of_roles(current: &[Role], wanted: &BTreeMap<RoleId, RoleSettings>) -> Vec<Self> {
         let known: BTreeMap<_, _> = current.iter().map(|r| (&r.name.role, r)).collect();
         let gone = current
@@ -121,7 +85,7 @@ impl Change {
         gone.chain(rest).collect()
     }
 
-    /// The changes of the rules for endpoints, by path and method.
+    /// The endpoint rule changes, sorted by path and method.
     pub fn of_endpoints(current: &[Endpoint], wanted: &Endpoints) -> Vec<Self> {
         let key = |rule: &Endpoint| (rule.path.to_string(), rule.method.to_string());
         let known: BTreeMap<_, _> = current.iter().map(|rule| (key(rule), rule)).collect();
@@ -143,7 +107,7 @@ impl Change {
         gone.chain(rest).collect()
     }
 
-    /// The scope that applications lose with this change, if it takes one away.
+    /// The scope that applications lose because of this change.
     pub fn lost_scope(&self) -> Option<&ScopeName> {
         match self {
             Self::DeleteScope(scope) => Some(&scope.id.scope),
@@ -154,7 +118,7 @@ impl Change {
         }
     }
 
-    /// What changes, field by field; nothing for a deletion.
+    /// The changed fields. Empty for a deletion.
     pub fn fields(&self) -> Vec<FieldChange> {
         match self {
             Self::CreateTenant(after) => FieldChange::of_new(&**after),

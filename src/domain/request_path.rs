@@ -1,51 +1,47 @@
-//! Paths of requests, as clients send them.
+//! Parsing of request paths.
 //!
-//! A path is matched with rules here, and then served by a backend that reads it once more.
-//! Wherever the two might read it differently, somebody could ask for one resource under the
-//! rule of another. So there is one way to read a path, and what could be read in another
-//! way as well is refused.
+//! Keyward matches a path against the endpoint rules, and then a backend parses the same path
+//! again. If the two interpreted it differently, a client could reach one resource with the scopes
+//! of another. Therefore there is one interpretation, and paths that could be interpreted
+//! differently are refused.
 
 use std::borrow::Cow;
 
-/// The path of a request, without its query, escapes decoded.
+/// The decoded segments of a request path, without the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPath<'a> {
     segments: Vec<Cow<'a, str>>,
 }
 
-/// Why a path cannot be read in one way only, as a sentence that follows its name.
+/// Why a path is refused, as a predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathFault {
-    /// It is no path at all.
     #[error("must begin with a slash")]
     NotAbsolute,
-    /// It is longer than any path needs to be.
     #[error("must have at most 4096 bytes")]
     TooLong,
-    /// It has more segments than any path needs.
     #[error("must have at most 64 segments")]
     TooManySegments,
-    /// Two slashes in a row, which some backends take for one.
+    /// Some backends merge consecutive slashes.
     #[error("must not have empty segments")]
     EmptySegment,
-    /// Segments that lead elsewhere: `.`, `..`, plain or escaped.
+    /// `.` and `..`, plain or escaped.
     #[error("must not have segments of dots")]
     DotSegment,
-    /// A `%` without two hexadecimal digits.
+    /// A `%` without two hexadecimal digits after it.
     #[error("must not have broken escapes")]
     BrokenEscape,
-    /// An escape of an escape: decoded twice it is another path.
+    /// An escaped escape, which decodes to another path the second time.
     #[error("must not be escaped twice")]
     EscapedTwice,
-    /// Escapes that are no UTF-8.
     #[error("must be UTF-8 where it is escaped")]
     NotUtf8,
-    /// A character that separates parts of a path somewhere, or that nobody sees.
+    /// A character that some systems treat as a separator, or an invisible one.
     #[error("must not have control characters, and none of / \\ ; ? # within a segment")]
     Separator,
 }
 
-/// What compatibility forms of Unicode make into dots, and into what separates: `/ \ % ; ? #`.
+/// Characters that Unicode compatibility forms map to dots, and to the separators `/ \ % ; ? #`.
 const DOTS: [char; 7] =
     ['\u{2024}', '\u{2025}', '\u{2026}', '\u{fe19}', '\u{fe30}', '\u{fe52}', '\u{ff0e}'];
 const SEPARATORS: [char; 21] = [
@@ -55,16 +51,14 @@ const SEPARATORS: [char; 21] = [
 ];
 
 impl<'a> RequestPath<'a> {
-    /// The longest path, its query apart.
-    pub const MOST_BYTES: usize = 4096;
-    /// The most segments of one.
-    pub const MOST_SEGMENTS: usize = 64;
+    /// The maximum length, without the query.
+    pub const MAX_BYTES: usize = 4096;
+    pub const MAX_SEGMENTS: usize = 64;
 
-    /// Reads a path as it stood in the request, escapes and all; a query is cut off. One
-    /// slash at its end says nothing.
+    /// Parses a path as it was sent, with escapes. The query and one trailing slash are ignored.
     pub fn parse(raw: &'a str) -> Result<Self, PathFault> {
         let path = raw.split_once('?').map_or(raw, |(path, _)| path);
-        if path.len() > Self::MOST_BYTES {
+        if path.len() > Self::MAX_BYTES {
             return Err(PathFault::TooLong);
         }
         let rest = path.strip_prefix('/').ok_or(PathFault::NotAbsolute)?;
@@ -73,7 +67,7 @@ impl<'a> RequestPath<'a> {
         }
         let mut segments = Vec::new();
         for raw in rest.strip_suffix('/').unwrap_or(rest).split('/') {
-            if segments.len() == Self::MOST_SEGMENTS {
+            if segments.len() == Self::MAX_SEGMENTS {
                 return Err(PathFault::TooManySegments);
             }
             segments.push(segment(raw)?);
@@ -81,19 +75,18 @@ impl<'a> RequestPath<'a> {
         Ok(Self { segments })
     }
 
-    /// Its segments, decoded.
+    /// The decoded segments.
     pub fn segments(&self) -> impl ExactSizeIterator<Item = &str> {
         self.segments.iter().map(AsRef::as_ref)
     }
 }
 
-/// One segment, decoded once.
 fn segment(raw: &str) -> Result<Cow<'_, str>, PathFault> {
     let decoded = decoded(raw)?;
     if decoded.is_empty() {
         return Err(PathFault::EmptySegment);
     }
-    // Some leave out dots and spaces at the end, and then read what is left.
+    // Some systems remove trailing dots and spaces and interpret the rest.
     if decoded.chars().all(|c| c == '.' || c.is_whitespace() || DOTS.contains(&c)) {
         return Err(PathFault::DotSegment);
     }
@@ -140,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_read_as_a_backend_reads_it() {
+    fn valid_paths_are_decoded_once() {
         let many = "/a".repeat(64);
         let long = format!("/{}", "a".repeat(4095));
         let long_query = format!("/v1?{}", "q".repeat(60_000));
@@ -174,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_another_way_is_refused() {
+    fn ambiguous_paths_are_refused() {
         use PathFault::{
             BrokenEscape, DotSegment, EmptySegment, EscapedTwice, NotAbsolute, NotUtf8, Separator,
             TooLong, TooManySegments,
@@ -192,12 +185,12 @@ mod tests {
             ("http://host/v1", NotAbsolute),
             (&long, TooLong),
             (&many, TooManySegments),
-            // Two slashes are one for some, and the beginning of a host for others.
+            // Some backends merge two slashes, others read a host after them.
             ("//", EmptySegment),
             ("//host/v1", EmptySegment),
             ("/v1//calls", EmptySegment),
             ("/v1/calls//", EmptySegment),
-            // Traversal, plain and escaped.
+            // Path traversal, plain and escaped.
             ("/v1/public/../admin", DotSegment),
             ("/v1/./calls", DotSegment),
             ("/v1/..", DotSegment),
@@ -214,14 +207,14 @@ mod tests {
             ("/v1/..\\admin", Separator),
             ("/v1/public;/../admin", Separator),
             ("/v1/..;/admin", Separator),
-            // What is one segment here and two there.
+            // One segment for some systems, two for others.
             ("/v1/calls%2fadmin", Separator),
             ("/v1/calls%2Fadmin", Separator),
             ("/v1/calls\\admin", Separator),
             ("/v1/calls%5Cadmin", Separator),
             ("/v1/calls%ef%bc%8fadmin", Separator),
             ("/v1/calls／admin", Separator),
-            // What cuts a path short.
+            // Characters that end the path for some systems.
             ("/v1/admin;x=1", Separator),
             ("/v1/admin%3bx=1", Separator),
             ("/v1/admin%3f", Separator),
@@ -236,13 +229,13 @@ mod tests {
             ("/v1/admin\t", Separator),
             ("/v1/admin%7f", Separator),
             ("/v1/admin%c2%85", Separator),
-            // What is another path when it is decoded once more.
+            // Decoded twice, these are other paths.
             ("/v1/%252e%252e/admin", EscapedTwice),
             ("/v1/calls%252Fadmin", EscapedTwice),
             ("/v1/%2561dmin", EscapedTwice),
             ("/v1/%25252e", EscapedTwice),
             ("/v1/%25%32%65", EscapedTwice),
-            // What decoders guess at.
+            // Decoders disagree about these.
             ("/v1/%", BrokenEscape),
             ("/v1/%2", BrokenEscape),
             ("/v1/%2/admin", BrokenEscape),
@@ -264,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_that_is_escaped_is_itself_or_refused() {
+    fn every_escaped_ascii_byte_is_decoded_or_refused() {
         for byte in 0..=0x7f_u8 {
             let raw = format!("/x%{byte:02x}y");
             let plain = format!("x{}y", char::from(byte));
@@ -278,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_means_the_same_when_it_is_decoded_once_more() {
-        // Random paths of what is dangerous: a backend behind another one that decodes too
-        // sees nothing else, or an escape that is broken.
+    fn accepted_path_is_the_same_when_decoded_twice() {
+        // Random paths from dangerous parts. A backend behind a proxy that also decodes must get
+        // the same path, or a broken escape.
         const PARTS: [&str; 16] = [
             "a", ".", "/", "%", "2", "e", "f", "5", "c", "ä", "%2e", "%2f", "%25", "%5c", "\\",
             "；",
@@ -300,6 +293,6 @@ mod tests {
                 Err(fault) => assert_eq!(fault, PathFault::BrokenEscape, "{raw}"),
             }
         }
-        assert!(read > 10_000, "{read} are enough to mean something");
+        assert!(read > 10_000, "only {read} paths were accepted");
     }
 }

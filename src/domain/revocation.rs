@@ -1,4 +1,4 @@
-//! Revocations: what makes tokens void before they end by themselves.
+//! Revocations: they end tokens before their expiry.
 
 use jiff::Timestamp;
 
@@ -8,29 +8,29 @@ use super::{
 use crate::clock::later;
 use crate::error::Result;
 
-/// How far ahead of ours a clock may be that a token was made by, in seconds. Those of replicas
-/// differ by less. One that was further ahead was wrong, and what it wrote is not trusted for as
-/// long as it was.
+/// The maximum lead of a token's `iat`, in seconds. Clocks of replicas differ by less. A larger
+/// lead means that the issuing clock was wrong, and such a token is refused so that it does not
+/// outlive its revocation.
 pub const MAX_CLOCK_LEAD: u64 = 60;
 
-/// Whose tokens are revoked.
+/// The subject of a revocation: whose tokens it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// One token, by its id (`jti`).
+    /// One token, by its `jti`.
     Token(String),
-    /// Those that were made with a credential.
+    /// Tokens issued for a credential.
     Credential(CredentialName),
-    /// The same, of a credential of which no more than its id is known: verifiers are told no
-    /// more, since tokens say no more. It is never stored.
+    /// Tokens issued for a credential of which only the id is known. Verifiers receive this form,
+    /// because tokens carry only the id. It is never stored.
     Client(CredentialId),
-    /// Those of an application.
+    /// Tokens issued for an application's credentials.
     Application(ApplicationName),
-    /// Those of a tenant.
+    /// All tokens of a tenant.
     Tenant(TenantId),
 }
 
 impl Subject {
-    /// Reads a subject from the word for its kind and its name.
+    /// Parses a subject from its kind and name.
     pub fn parse(kind: &str, name: &str) -> Result<Self, Fault> {
         match kind {
             "token" => Ok(Self::Token(name.to_owned())),
@@ -41,7 +41,7 @@ impl Subject {
         }
     }
 
-    /// The word for its kind.
+    /// The name of the kind in the database and on the wire.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
@@ -51,8 +51,7 @@ impl Subject {
         }
     }
 
-    /// The id of a token, and of a credential that has no name here; the resource name of
-    /// anything else.
+    /// The id of a token or [`Client`](Self::Client); otherwise the resource name.
     pub fn name(&self) -> String {
         match self {
             Self::Token(id) => id.clone(),
@@ -64,57 +63,53 @@ impl Subject {
     }
 }
 
-/// What is about to be revoked.
+/// A revocation before it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRevocation {
-    /// Whose tokens.
     pub subject: Subject,
-    /// Tokens that carry less than this epoch of the subject; nought for a single token.
+    /// Revokes tokens whose epoch of the subject is lower. 0 for a single token.
     pub epoch: i64,
-    /// By then every token that it is about has ended by itself.
+    /// By this time all affected tokens have expired.
     pub expires_at: Timestamp,
 }
 
 impl NewRevocation {
-    /// Every token of the subject that is older than this epoch. A replica that has not
-    /// heard of it yet may still mint one, with the old epoch: it is revoked too.
+    /// Revokes all tokens of the subject with a lower epoch. That includes tokens which a replica
+    /// issues with the old epoch before it receives the revocation.
     pub fn older_than(subject: Subject, epoch: i64, now: Timestamp) -> Self {
         Self { subject, epoch, expires_at: Self::end(now) }
     }
 
-    /// When what is revoked now has ended by itself.
+    /// The time by which every token that exists at `now` has expired.
     pub fn end(now: Timestamp) -> Timestamp {
         later(now, TokenLifetime::MAX.duration())
     }
 }
 
-/// An entry of the list of revocations.
+/// An entry of the revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Its place in the list, from 1, without gaps: the order in which they became durable.
+    /// The position in the list, starting at 1, without gaps, in commit order.
     pub number: i64,
-    /// Whose tokens are revoked.
     pub subject: Subject,
-    /// Tokens that carry less than this epoch of the subject; nought for a single token.
+    /// Revokes tokens whose epoch of the subject is lower. 0 for a single token.
     pub epoch: i64,
-    /// When it was decided.
     pub revoked_at: Timestamp,
-    /// By then every token that it is about has ended by itself: it says nothing any more.
+    /// By this time all affected tokens have expired, so the entry can be removed.
     pub expires_at: Timestamp,
 }
 
-/// What a token says of its making, as its claims have it.
+/// The claims of a token that revocations are matched against.
 #[derive(Clone, Copy, Debug)]
-pub struct Minted<'a> {
-    /// The id of the tenant.
+pub struct RevocationKeys<'a> {
+    /// The tenant's id.
     pub tenant: &'a str,
-    /// The resource name of the application.
+    /// The application's resource name.
     pub application: &'a str,
-    /// The client id.
     pub credential: &'a str,
-    /// The id of the token; what is no token has none.
+    /// The token's `jti`. `None` for an API key.
     pub token: Option<&'a str>,
-    /// The epochs it was made from.
+    /// The epochs at the time of issue.
     pub epochs: Epochs,
 }
 
@@ -123,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_is_read_as_it_is_written() {
+    fn subjects_round_trip_through_text() {
         let credential =
             "tenants/acme/applications/crm/credentials/0123456789abcdef0123456789abcdef";
         for (kind, name) in [

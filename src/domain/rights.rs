@@ -1,15 +1,16 @@
-//! The table of rights: what each call needs of the acting user's roles, whose applications that
-//! is about, and in which state and under which policy the call is refused. Rights are decided
-//! here and nowhere else; the section "Rights" of `proto/README.md` shows the table.
+//! The table of rights: what each call requires of the acting user, and which states and policies
+//! refuse it. All rights are decided here; the section "Rights" of `proto/README.md` shows the
+//! table.
 //!
-//! A right to a secret looks at all that the application was given, a right to a limit at what
-//! the policy bounds, and a right to see at nothing that could not be viewed.
+//! Three principles: a right to a secret is compared with everything that the application was
+//! given; a right to a limit is compared with the policy; and a caller who may not view a resource
+//! gets the same answer as if it did not exist.
 
 use std::fmt::{self, Display};
 
 use jiff::Timestamp;
 
-use super::authority::Given;
+use super::authority::GivenAccess;
 use super::fields::Fault;
 use super::policy::words;
 use super::{
@@ -19,135 +20,87 @@ use super::{
 use crate::error::{Error, Need, Result};
 
 words!(
-    /// A call that acting users can make: the RPC of that name.
+    /// A call that a user can make, named after its RPC.
     Call {
-        /// Makes a tenant.
         CreateTenant = "CreateTenant",
-        /// Reads a tenant.
         GetTenant = "GetTenant",
-        /// Lists tenants.
         ListTenants = "ListTenants",
-        /// Changes a tenant.
         UpdateTenant = "UpdateTenant",
-        /// Deletes a tenant.
         DeleteTenant = "DeleteTenant",
-        /// Makes a tenant what a profile says.
         ApplyProfile = "ApplyProfile",
-        /// Adds a scope to the catalogue.
         CreateScope = "CreateScope",
-        /// Reads a scope.
         GetScope = "GetScope",
-        /// Lists the catalogue.
         ListScopes = "ListScopes",
-        /// Changes a scope.
         UpdateScope = "UpdateScope",
-        /// Takes a scope out of the catalogue.
         DeleteScope = "DeleteScope",
-        /// Makes a role.
         CreateRole = "CreateRole",
-        /// Reads a role.
         GetRole = "GetRole",
-        /// Lists roles.
         ListRoles = "ListRoles",
-        /// Changes a role.
         UpdateRole = "UpdateRole",
-        /// Deletes a role.
         DeleteRole = "DeleteRole",
-        /// Makes a user known.
         CreateUser = "CreateUser",
-        /// Reads a user.
         GetUser = "GetUser",
-        /// Lists users.
         ListUsers = "ListUsers",
-        /// Changes a user.
         UpdateUser = "UpdateUser",
-        /// Deletes a user.
         DeleteUser = "DeleteUser",
-        /// Lists the rules for endpoints.
         ListEndpoints = "ListEndpoints",
-        /// Reads the audit log.
         ListAuditEvents = "ListAuditEvents",
-        /// Makes an application.
         CreateApplication = "CreateApplication",
-        /// Reads an application.
         GetApplication = "GetApplication",
-        /// Lists applications.
         ListApplications = "ListApplications",
-        /// Changes an application.
         UpdateApplication = "UpdateApplication",
-        /// Deletes an application.
         DeleteApplication = "DeleteApplication",
-        /// Deletes several applications.
         BatchDeleteApplications = "BatchDeleteApplications",
-        /// Reads how often an application was used.
         ListApplicationUsage = "ListApplicationUsage",
-        /// Makes a credential.
         CreateCredential = "CreateCredential",
-        /// Reads a credential.
         GetCredential = "GetCredential",
-        /// Lists credentials.
         ListCredentials = "ListCredentials",
-        /// Changes a credential.
         UpdateCredential = "UpdateCredential",
-        /// Deletes a credential.
         DeleteCredential = "DeleteCredential",
-        /// Gives a credential a new secret.
         RotateCredential = "RotateCredential",
-        /// Shows a secret again.
         RevealCredential = "RevealCredential",
-        /// Revokes one access token.
         RevokeToken = "RevokeToken",
-        /// Revokes all access tokens of something.
         RevokeTokens = "RevokeTokens",
     }
 );
 
-/// What a call needs of the acting user. The platform, which acts for no user, needs nothing.
+/// What a call requires of the acting user. The platform, which acts for no user, needs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// To be a user of the tenant who is not disabled.
+    /// An enabled user of the tenant.
     Membership,
-    /// A permission.
     Permission(Permission),
     /// A permission, unless the user asks about themselves.
     PermissionOrSelf(Permission),
-    /// The permission for this verb, with a reach to the application's owner.
+    /// A permission for this verb with a reach that includes the application's owner.
     Applications(Verb),
-    /// To be no user at all: this is for the platform.
+    /// Refused for all users.
     Platform,
 }
 
-/// What a call does with secrets of an application. Both is compared with all that the
-/// application was given: its scopes and those of its roles, disabled or beyond what its owner
-/// may grant today as they may be.
+/// What a call does with an application's secrets. `HandedOut` and `Revived` are compared with
+/// everything that the application was given: its scopes and the scopes of its roles, including
+/// those that are disabled or that its owner may not grant today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// Nothing, or it takes rights away.
+    /// The call does not touch secrets, or only takes rights away.
     Untouched,
-    /// It hands one out.
+    /// The call returns a secret.
     HandedOut,
-    /// It may let them work again: enabled, or ending later.
+    /// The call may let secrets work again, by enabling them or by a later expiry.
     Revived,
 }
 
 words!(
-    /// A field of the policy that can refuse a call.
+    /// A policy field that can refuse a call.
     PolicyRule {
-        /// The tenant has no API credentials.
         ApiCredentialsDisabled = "api_credentials_disabled",
-        /// Who may own what gets access.
         AllowedOwners = "allowed_owners",
-        /// What stays as it was made.
         FixedFields = "fixed_fields",
-        /// How many credentials there may be.
         MaxCredentials = "max_credentials",
-        /// How long a credential may last.
         MaxCredentialLifetime = "max_credential_lifetime",
-        /// The most that limits of applications may allow.
         MaxLimits = "max_limits",
-        /// Whether secrets are shown again.
         SecretsViewable = "secrets_viewable",
-        /// What becomes of a deleted user's applications.
         UserDeletion = "user_deletion",
     }
 );
@@ -155,19 +108,19 @@ words!(
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What it needs of the acting user's roles.
+    /// What the call requires of the acting user's roles.
     pub needs: Needs,
-    /// Whether scopes and roles that it gives must be the user's to give.
+    /// Whether the user must be allowed to give the scopes and roles in the request.
     pub gives: bool,
-    /// What it does with secrets.
+    /// What the call does with secrets.
     pub secrets: Secrets,
-    /// The fields of the policy that can refuse it, for every caller.
+    /// The policy fields that can refuse the call, for all callers.
     pub policy: &'static [PolicyRule],
-    /// The permission for limits beyond those of the policy; narrower ones need none.
+    /// The permission to set limits above the policy's. Narrower limits need none.
     pub lifts_limits: Option<Permission>,
-    /// Whether it is refused of a protected application, for every caller.
+    /// Whether the call is refused for a protected application, for all callers.
     pub stopped_by_protection: bool,
-    /// Whether it is refused to users where it enables what the platform disabled.
+    /// Whether users are refused if they would enable what the platform disabled.
     pub stopped_by_platform: bool,
 }
 
@@ -218,7 +171,7 @@ impl Rule {
 }
 
 impl Call {
-    /// The row of the table.
+    /// The table's row for this call.
     pub const fn rule(self) -> Rule {
         use Permission::{AuditView, CatalogueEdit, PolicyEdit, RolesEdit, UsersEdit, UsersView};
         use PolicyRule::{
@@ -306,29 +259,28 @@ impl Call {
     }
 }
 
-/// What a call about an application is decided by, besides the acting user's permissions.
+/// The state that decides about a call on an application, besides the user's permissions.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// The application's name.
     pub application: &'a ApplicationName,
-    /// The credential's, if the call is about one.
+    /// The credential, if the call is about one.
     pub credential: Option<&'a CredentialName>,
-    /// Whose the application is.
     pub owner: &'a Owner,
-    /// Whether the application is protected, in what this call does.
+    /// Whether the protection of the application affects this call.
     pub protected: bool,
-    /// How many credentials the tenant has; counts where there may be only so many.
+    /// The number of credentials in the tenant, for `max_credentials`.
     pub credentials: i64,
-    /// The fields that change.
+    /// The fields that the call changes.
     pub changed: &'a [Field],
-    /// The end that is wanted for a credential, and when that was made.
+    /// The requested expiry of a credential, and the credential's creation time.
     pub end: Option<(Option<Moment>, Timestamp)>,
-    /// All that the application was given; `None`: the call lets no secret out or live again.
-    pub given: Option<&'a Given>,
+    /// Everything that the application was given. `None` if the call neither returns nor revives a
+    /// secret.
+    pub given: Option<&'a GivenAccess>,
 }
 
 impl<'a> Case<'a> {
-    /// A call about an application of this owner, that changes and lets out nothing.
+    /// A call that changes no fields and does not touch secrets.
     pub fn of(application: &'a ApplicationName, owner: &'a Owner) -> Self {
         Self {
             application,
@@ -344,7 +296,8 @@ impl<'a> Case<'a> {
 }
 
 impl Authority {
-    /// Refuses a call for which the roles lack the permission, or that is the platform's.
+    /// Returns an error if the call requires a permission that is missing, or is reserved for the
+    /// platform.
     pub fn require(&self, call: Call) -> Result<()> {
         match call.rule().needs {
             Needs::Membership => Ok(()),
@@ -358,7 +311,7 @@ impl Authority {
         }
     }
 
-    /// Refuses limits beyond those of the policy.
+    /// Returns an error if the caller may not set limits above the policy's.
     pub(super) fn require_lift(&self, call: Call) -> Result<()> {
         match call.rule().lifts_limits {
             Some(permission) => self.require_permission(permission),
@@ -366,7 +319,7 @@ impl Authority {
         }
     }
 
-    /// The same of a call about a user, which may be about oneself.
+    /// Like [`require`](Self::require), for a call about a user, who can be the caller.
     pub fn require_about(&self, call: Call, user: &UserId) -> Result<()> {
         let is_self = self.user() == Some(user);
         match call.rule().needs {
@@ -375,19 +328,20 @@ impl Authority {
         }
     }
 
-    /// Refuses a call about applications of an owner whom the request names.
+    /// Returns an error if the caller may not make this call for applications of `owner`.
     pub fn require_of(&self, call: Call, owner: &Owner) -> Result<()> {
         let Some(user) = self.user() else { return Ok(()) };
         self.require_permission(Permission::Applications(call.verb()?, Reach::to(owner, user)))
     }
 
-    /// The same of applications of all users.
+    /// Returns an error if the caller may not make this call for applications of all users.
     pub fn require_of_all_users(&self, call: Call) -> Result<()> {
         self.require_permission(Permission::Applications(call.verb()?, Reach::Users))
     }
 
-    /// Refuses a call about an application that the request names: `owner` is whose it is, if it
-    /// exists. One that the user may not view is answered like one that does not exist.
+    /// Returns an error if the caller may not make this call for the named application. `owner` is
+    /// `None` if it does not exist. If the user may not view it, the error is the same as if it did
+    /// not exist.
     pub fn require_on(&self, call: Call, name: &dyn Display, owner: Option<&Owner>) -> Result<()> {
         let verb = call.verb()?;
         let missing = || Error::NotFound(name.to_string());
@@ -400,7 +354,7 @@ impl Authority {
             Some(reach) if knows(reach) => {
                 return self.require_permission(Permission::Applications(verb, reach));
             }
-            // Every application is one that the user knows of.
+            // The user may view every application, so it can be said that this one does not exist.
             None if knows(Reach::Account) && knows(Reach::Users) => return Err(missing()),
             _ => {}
         }
@@ -409,8 +363,8 @@ impl Authority {
         Err(Error::PermissionDenied(Need::Unseen(permissions.collect(), name.to_string())))
     }
 
-    /// Refuses a call for the state of the application, the tenant's policy, or what the
-    /// application was given. After [`Authority::require_on`].
+    /// Returns an error if the application's state, the policy, or what the application was given
+    /// forbids the call. Call after [`Authority::require_on`].
     pub fn require_state(&self, call: Call, policy: &Policy, case: &Case<'_>) -> Result<()> {
         let rule = call.rule();
         if rule.stopped_by_protection && case.protected {
@@ -434,7 +388,7 @@ impl Authority {
                         policy.require_end(wanted, created)?;
                     }
                 }
-                // Deletions of users are decided by `require_disposal`, limits by `Policy::lifts`.
+                // Deleting users is decided by `require_disposal`, limits by `Policy::lifts`.
                 PolicyRule::SecretsViewable | PolicyRule::UserDeletion | PolicyRule::MaxLimits => {}
             }
         }
@@ -446,14 +400,15 @@ impl Authority {
         }
     }
 
-    /// Refuses to dispose of a deleted user's applications as the policy does it: those who
-    /// hand them over could as well change them, make them for the heir, and get their secrets.
+    /// Returns an error if the caller may not do to a deleted user's applications what the policy
+    /// requires. Handing them over requires the rights to edit them, to create them for the new
+    /// owner, and to get their secrets.
     pub fn require_disposal(
         &self,
         deletion: UserDeletion,
         owner: &Owner,
         heir: Option<&UserId>,
-        given: &Given,
+        given: &GivenAccess,
     ) -> Result<()> {
         match deletion {
             UserDeletion::Refuse => Ok(()),
@@ -468,9 +423,9 @@ impl Authority {
         }
     }
 
-    /// Whether it is the platform that has disabled `name`, after a change that wants it
-    /// disabled or enabled. Users do not enable what the platform disabled; the platform can
-    /// make its own what a user disabled.
+    /// The new value of `disabled_by_platform` after a change that enables or disables `name`.
+    /// Users cannot enable what the platform disabled. The platform can take over what a user
+    /// disabled.
     pub fn switch(
         &self,
         name: &dyn Display,
@@ -484,8 +439,8 @@ impl Authority {
         }
     }
 
-    /// Refuses users to undo what the platform did: they would enable `name`, or delete it so
-    /// that it comes back enabled.
+    /// Returns an error if a user would undo what the platform did: enable `name`, or delete it so
+    /// that it can be created again.
     pub fn require_undo(&self, name: &dyn Display, by_platform: bool) -> Result<()> {
         if by_platform && self.user().is_some() {
             return Err(Error::PermissionDenied(Need::PlatformToEnable(name.to_string())));

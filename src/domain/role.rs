@@ -2,49 +2,40 @@
 
 use super::{Permissions, Record, RoleName, ScopeSet};
 
-/// A role of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Its name, with the tenant's.
     pub name: RoleName,
-    /// What can be changed of it.
     pub settings: RoleSettings,
-    /// Version and times.
     pub record: Record,
 }
 
-/// What can be changed of a role.
+/// The fields of a role that can be changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoleSettings {
-    /// A name for people.
     pub display_name: String,
-    /// What it is for.
     pub description: String,
-    /// What its holders may do.
+    /// What holders of the role may do.
     pub permissions: Permissions,
-    /// The scopes that its holders may grant.
+    /// Scopes that holders of the role may grant.
     pub scopes: ScopeSet,
-    /// Whether its holders may grant every scope.
+    /// If true, holders of the role may grant all scopes.
     pub all_scopes: bool,
 }
 
-/// A change of a role: the fields that are set.
+/// Changes to a role. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct RolePatch {
-    /// New name.
     pub display_name: Option<String>,
-    /// New description.
     pub description: Option<String>,
-    /// New permissions, in place of the old ones.
+    /// Replaces all permissions.
     pub permissions: Option<Permissions>,
-    /// New scopes, in place of the old ones.
+    /// Replaces all scopes.
     pub scopes: Option<ScopeSet>,
-    /// Whether every scope may be granted.
     pub all_scopes: Option<bool>,
 }
 
 impl RoleSettings {
-    /// These settings with a change made to them.
+    /// Applies a patch.
     #[must_use]
     pub fn with(&self, patch: RolePatch) -> Self {
         Self {
@@ -56,8 +47,8 @@ impl RoleSettings {
         }
     }
 
-    /// Whether going from these settings to `after` takes a scope from the holders, so that
-    /// the tokens there are must be revoked.
+    /// Whether the change from `self` to `after` takes a scope from the role's holders, so that
+    /// existing tokens must be revoked.
     pub fn revokes(&self, after: &Self) -> bool {
         !after.all_scopes && (self.all_scopes || !self.scopes.without(&after.scopes).is_empty())
     }

@@ -9,30 +9,29 @@ use super::fields::Fault;
 use super::{Record, ScopeId};
 use crate::error::{Error, Result};
 
-/// One scope as it stands in tokens: an RFC 6749 scope-token of at most 128 characters.
+/// A scope name: an RFC 6749 scope-token of at most 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeName(Arc<str>);
 
 impl ScopeName {
-    /// The scope that allows everything, in the built-in tenant.
+    /// Allows everything. Only in the built-in tenant.
     pub const ADMIN: &'static str = "keyward.admin";
-    /// The scope that allows acting for a user, in the built-in tenant.
+    /// Allows acting for a user. Only in the built-in tenant.
     pub const MANAGE: &'static str = "keyward.manage";
-    /// The scope that allows checking every token, in the built-in tenant.
+    /// Allows checking all tokens. Only in the built-in tenant.
     pub const VERIFY: &'static str = "keyward.verify";
 
-    /// Checks a scope-token (RFC 6749, section 3.3).
+    /// Validates a scope-token (RFC 6749, section 3.3).
     pub fn parse(value: &str) -> Result<Self, Fault> {
         let allowed = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
         if value.is_empty() || value.len() > 128 || !value.bytes().all(allowed) {
             return Err(Fault::new(
-                "must be 1 to 128 printable ASCII characters without spaces, double quotes and backslashes",
+                "must be 1 to 128 printable ASCII characters without spaces, double quotes or backslashes",
             ));
         }
         Ok(Self(value.into()))
     }
 
-    /// The scope as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,48 +49,43 @@ impl fmt::Display for ScopeName {
     }
 }
 
-/// A set of scopes, in order. Cheap to clone: many have the same.
+/// A sorted set of scopes. Cheap to clone, because many clients share the same set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ScopeSet(Arc<BTreeSet<ScopeName>>);
 
 impl ScopeSet {
-    /// Reads the `scope` parameter of OAuth: scopes with one space between them.
+    /// Parses the OAuth `scope` parameter: scopes separated by single spaces.
     pub fn parse(value: &str) -> Result<Self, Fault> {
         value.split(' ').filter(|scope| !scope.is_empty()).map(ScopeName::parse).collect()
     }
 
-    /// Whether it has no scope.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many scopes it has.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it has this scope.
     pub fn contains(&self, scope: &str) -> bool {
         self.0.contains(scope)
     }
 
-    /// The scopes, in order.
     pub fn iter(&self) -> impl Iterator<Item = &ScopeName> {
         self.0.iter()
     }
 
-    /// The scopes of this set that `other` lacks, in order.
+    /// The scopes that are missing in `other`, sorted.
     pub fn without(&self, other: &Self) -> Vec<String> {
         self.0.difference(&other.0).map(ToString::to_string).collect()
     }
 
-    /// The scopes of this set that `other` lacks.
+    /// The set of scopes that are missing in `other`.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         self.0.difference(&other.0).cloned().collect()
     }
 
-    /// The scopes of both.
     #[must_use]
     pub fn union(mut self, other: &Self) -> Self {
         if !other.is_empty() {
@@ -100,24 +94,24 @@ impl ScopeSet {
         self
     }
 
-    /// The scopes of this set that `other` has too.
+    /// The scopes that are also in `other`.
     #[must_use]
     pub fn within(&self, other: &Self) -> Self {
         self.0.intersection(&other.0).cloned().collect()
     }
 
-    /// Whether `other` has all of them.
+    /// Whether `other` contains all of them.
     pub fn is_within(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0.is_subset(&other.0)
     }
 
-    /// Refuses, by name, the scopes that `allowed` lacks.
+    /// Returns an error that lists the scopes missing in `allowed`.
     pub fn require_within(&self, allowed: &Self) -> Result<(), Error> {
         let beyond = self.without(allowed);
         if beyond.is_empty() { Ok(()) } else { Err(Error::ScopeNotAllowed(beyond)) }
     }
 
-    /// The scopes, in order, as strings.
+    /// The scopes as strings, sorted.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
@@ -138,51 +132,43 @@ impl fmt::Display for ScopeSet {
     }
 }
 
-/// An entry of a catalogue.
+/// A catalogue entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// Its name, with the tenant's.
     pub id: ScopeId,
-    /// What can be changed of it.
     pub settings: ScopeSettings,
-    /// Version and times.
     pub record: Record,
 }
 
-/// What can be changed of a catalogue entry.
+/// The fields of a catalogue entry that can be changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeSettings {
-    /// A name for people; empty: the scope itself.
+    /// Empty: the scope name is displayed.
     pub display_name: String,
-    /// What holding it allows.
+    /// What the scope allows.
     pub description: String,
-    /// The part of the platform it belongs to.
+    /// The part of the platform that the scope belongs to.
     pub domain: String,
-    /// The group it is offered with.
+    /// The group in which consoles show the scope.
     pub family: String,
-    /// Whether it is out of every application's reach.
+    /// If true, no application can use the scope.
     pub disabled: bool,
-    /// Whether the platform disabled it: then no user enables it.
+    /// Whether the platform disabled it. If so, users cannot enable it.
     pub disabled_by_platform: bool,
 }
 
-/// A change of a catalogue entry: the fields that are set.
+/// Changes to a catalogue entry. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct ScopePatch {
-    /// New name.
     pub display_name: Option<String>,
-    /// New description.
     pub description: Option<String>,
-    /// New domain.
     pub domain: Option<String>,
-    /// New family.
     pub family: Option<String>,
-    /// New state.
     pub disabled: Option<bool>,
 }
 
 impl ScopeSettings {
-    /// These settings with a change made to them.
+    /// Applies a patch.
     #[must_use]
     pub fn with(&self, patch: ScopePatch) -> Self {
         Self {
@@ -201,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_holds_to_rfc_6749() {
+    fn scope_is_an_rfc_6749_scope_token() {
         for good in ["acl:read", "messaging.sms.send", "https://x/y", "!", "~"] {
             assert!(ScopeName::parse(good).is_ok(), "{good}");
         }
@@ -211,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_written_in_order_and_without_repetition() {
+    fn scope_set_is_sorted_and_deduplicated() {
         let set = ScopeSet::parse("b  a b").unwrap();
         assert_eq!(set.to_string(), "a b");
         assert_eq!(set.without(&ScopeSet::parse("a").unwrap()), ["b"]);

@@ -1,16 +1,16 @@
-//! Where requests come from, as far as budgets tell sources apart.
+//! Sources of requests, for per-source budgets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A source of requests that has budgets of its own: an IPv4 address, or an IPv6 network of
-/// 64 bits, since a host of IPv6 can take any address of its network.
+/// A source of requests with its own budgets: an IPv4 address or an IPv6 /64 network, because an
+/// IPv6 host can use every address of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(IpAddr);
 
 impl Source {
-    /// The source that an address belongs to.
+    /// The source of an address.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -25,14 +25,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// An address as proxies and sockets write it: `203.0.113.9`, `203.0.113.9:1234`,
-/// `2001:db8::1`, `[2001:db8::1]:443`. A zone (`fe80::1%eth0`) means something on one machine
-/// alone, and is left out.
+/// Parses an address as proxies and sockets write it: `203.0.113.9`, `203.0.113.9:1234`,
+/// `2001:db8::1`, `[2001:db8::1]:443`. A zone (`fe80::1%eth0`) is local to one machine and is
+/// ignored.
 pub fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
-        // Two colons are an address of IPv6, which has its port behind brackets.
+        // An address with two colons is IPv6. It has a port only after brackets.
         None => match text.split_once(':') {
             Some((host, port)) if !port.contains(':') => (host, &text[host.len()..]),
             _ => (text, ""),
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_as_proxies_write_them() {
+    fn addresses_are_parsed_as_proxies_write_them() {
         let read = |text| parse_address(text).map(|address| address.to_string());
         for (text, address) in [
             ("203.0.113.9", "203.0.113.9"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn source_is_an_address_or_a_network_of_ipv6() {
+    fn source_is_an_ipv4_address_or_an_ipv6_network() {
         let source = |address: &str| Source::of(address.parse().unwrap());
         for (one, other) in
             [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8:1:2::1", "2001:db8:1:2:ffff::7")]

@@ -7,15 +7,15 @@ use super::fields::Fault;
 use super::{Policy, Record, TenantId};
 use crate::error::{Error, Result};
 
-/// Whom a token is for: the `aud` claim.
+/// The intended recipient of a token: the `aud` claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audience(String);
 
 impl Audience {
-    /// The audience of tokens that are for Keyward itself.
+    /// The audience of tokens for Keyward itself.
     pub const KEYWARD: &'static str = "keyward";
 
-    /// Checks an audience: 1 to 255 printable ASCII characters without spaces.
+    /// Validates an audience: 1 to 255 printable ASCII characters without spaces.
     pub fn parse(value: &str) -> Result<Self, Fault> {
         if value.is_empty() || value.len() > 255 || !value.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Fault::new("must be 1 to 255 printable ASCII characters without spaces"));
@@ -23,12 +23,11 @@ impl Audience {
         Ok(Self(value.to_owned()))
     }
 
-    /// The audience that tokens of a tenant have unless it says otherwise.
+    /// The audience of a tenant that configures none.
     pub fn default_of(tenant: &TenantId) -> Self {
         Self(tenant.name())
     }
 
-    /// The audience as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,18 +39,17 @@ impl fmt::Display for Audience {
     }
 }
 
-/// How long an access token lives: 60 s to 3600 s.
+/// The lifetime of access tokens: 60 s to 3600 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenLifetime(u32);
 
 impl TokenLifetime {
-    /// What a tenant has unless it says otherwise. Longer than the 300 s under which
-    /// Go's token exchange client fetches a new token at every call.
+    /// The default. Go's token exchange client refreshes tokens 300 s before their expiry, so a
+    /// lifetime of 300 s or less would make it request a new token for every call.
     pub const DEFAULT: Self = Self(900);
-    /// The longest life of any token.
     pub const MAX: Self = Self(3600);
 
-    /// Checks a lifetime in whole seconds.
+    /// Validates a lifetime in seconds.
     pub fn from_seconds(seconds: i64) -> Result<Self, Fault> {
         u32::try_from(seconds)
             .ok()
@@ -60,77 +58,65 @@ impl TokenLifetime {
             .ok_or_else(|| Fault::new("must be 60 s to 3600 s, in whole seconds"))
     }
 
-    /// In seconds.
     pub fn seconds(self) -> i64 {
         i64::from(self.0)
     }
 
-    /// As a duration.
     pub fn duration(self) -> Duration {
         Duration::from_secs(u64::from(self.0))
     }
 }
 
-/// One customer of the platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// Its id.
     pub id: TenantId,
-    /// What can be changed of it.
     pub settings: TenantSettings,
-    /// Raised to revoke every token of the tenant.
+    /// Raising it revokes all tokens of the tenant.
     pub epoch: i64,
-    /// Which tenant of this name it is, by the number of its first event in the audit log; 1:
-    /// there was none before.
+    /// Distinguishes tenants that reuse a deleted one's id: the number of the tenant's first audit
+    /// event, or 1 if there was no earlier tenant.
     pub life: i64,
-    /// Version and times.
     pub record: Record,
 }
 
-/// What can be changed of a tenant.
+/// The fields of a tenant that can be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSettings {
-    /// A name for people.
     pub display_name: String,
-    /// The audience of tokens for which none was asked.
+    /// The audience of tokens, unless the client requests another.
     pub default_audience: Audience,
-    /// Further audiences that may be asked for.
+    /// Other audiences that clients can request.
     pub additional_audiences: Vec<Audience>,
-    /// How long its tokens live.
     pub access_token_lifetime: TokenLifetime,
-    /// Whether all of its tokens are refused.
+    /// If true, all tokens of the tenant are refused.
     pub disabled: bool,
-    /// Its rules.
     pub policy: Policy,
 }
 
-/// A change of a tenant: the fields that are set.
+/// Changes to a tenant. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct TenantPatch {
-    /// New name; `Some("")` takes the id.
+    /// `Some("")` restores the default, the tenant's id.
     pub display_name: Option<String>,
-    /// New default audience; `Some(None)` takes the tenant's own.
+    /// `Some(None)` restores the default.
     pub default_audience: Option<Option<Audience>>,
-    /// New additional audiences.
     pub additional_audiences: Option<Vec<Audience>>,
-    /// New lifetime.
     pub access_token_lifetime: Option<TokenLifetime>,
-    /// New state.
     pub disabled: Option<bool>,
-    /// New rules, in place of the old ones.
+    /// Replaces the whole policy.
     pub policy: Option<Policy>,
 }
 
 impl Tenant {
-    /// Refuses the built-in tenant: it has no users and roles, its applications act by their
-    /// scopes, and its catalogue and policy stay as they are.
+    /// Returns an error for the built-in tenant. It has no users and roles, its applications act by
+    /// their scopes, and its catalogue and policy are fixed.
     pub fn require_own_rules(&self) -> Result<(), Error> {
         if self.id.is_system() { Err(Error::BuiltIn(self.id.name())) } else { Ok(()) }
     }
 }
 
 impl TenantPatch {
-    /// Whether it changes what is not a tenant's own to decide.
+    /// Whether the patch changes more than what users of the tenant may decide.
     pub fn is_more_than_policy(&self) -> bool {
         self.display_name.is_some()
             || self.default_audience.is_some()
@@ -140,7 +126,7 @@ impl TenantPatch {
 }
 
 impl TenantSettings {
-    /// What a tenant has unless it says otherwise.
+    /// The defaults of a new tenant.
     pub fn new(id: &TenantId) -> Self {
         Self {
             display_name: id.to_string(),
@@ -152,7 +138,7 @@ impl TenantSettings {
         }
     }
 
-    /// These settings with a change made to them.
+    /// Applies a patch.
     #[must_use]
     pub fn with(&self, id: &TenantId, patch: TenantPatch) -> Self {
         let default = Self::new(id);
@@ -177,15 +163,15 @@ impl TenantSettings {
         }
     }
 
-    /// Whether going from these settings to `after` must revoke the tokens there are.
+    /// Whether the change from `self` to `after` must revoke existing tokens.
     pub fn revokes(&self, after: &Self) -> bool {
         let audiences = self.additional_audiences.iter().chain([&self.default_audience]);
         let narrower = audiences.into_iter().any(|audience| !after.allows_audience(audience));
         (after.disabled && !self.disabled) || narrower || self.policy.revokes(&after.policy)
     }
 
-    /// Whether tokens of the tenant may be for this audience: one of its own, or Keyward,
-    /// where every application may ask about its own tokens.
+    /// Whether tokens of the tenant may have this audience: one of its own, or Keyward, so that
+    /// applications can ask about their own tokens.
     pub fn allows_audience(&self, audience: &Audience) -> bool {
         self.default_audience == *audience
             || self.additional_audiences.contains(audience)
@@ -198,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_audience_that_goes_revokes_and_one_that_comes_does_not() {
+    fn removed_audience_revokes_tokens_and_added_one_does_not() {
         let id = TenantId::parse("acme").unwrap();
         let audience = |text: &str| Audience::parse(text).unwrap();
         let plain = TenantSettings::new(&id);
@@ -210,6 +196,6 @@ mod tests {
         assert!(!with("a", &[]).revokes(&with("a", &["b"])));
         assert!(with("a", &["b"]).revokes(&with("a", &[])));
         assert!(with("a", &[]).revokes(&with("b", &[])));
-        assert!(!with("a", &["b"]).revokes(&with("b", &["a"])), "both may still be asked for");
+        assert!(!with("a", &["b"]).revokes(&with("b", &["a"])), "both can still be requested");
     }
 }

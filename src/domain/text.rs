@@ -1,53 +1,54 @@
-//! Text that people write and read: names, descriptions, reasons. What cannot be seen is
-//! refused, since two names that look alike would be two, and a text could read otherwise than
-//! it is. What scripts need to be written right stays: combining marks, joiners between letters
-//! that join, the sequences that emoji are made of.
+//! Validation of text that people write: names, descriptions, reasons. Invisible characters are
+//! refused, because they make different texts look equal, or change how a text reads. Characters
+//! that scripts need stay allowed: combining marks, joiners between letters that join, and emoji
+//! sequences.
 
 use super::Fault;
+use super::characters::is_invisible;
 use crate::error::Result;
 
-/// Text in a single line: `min` to `max` characters.
+/// A single line of `min` to `max` characters.
 pub fn text(value: &str, min: usize, max: usize) -> Result<String, Fault> {
-    check(value, min, max, Lines::One)
+    check(value, min, max, LineMode::One)
 }
 
-/// Text that may have several lines, as long as `max` characters.
+/// One or more lines, at most `max` characters together.
 pub fn long_text(value: &str, max: usize) -> Result<String, Fault> {
-    check(value, 0, max, Lines::Many)
+    check(value, 0, max, LineMode::Many)
 }
 
-/// What is searched for: at most `max` characters, which need not be a whole word or name.
+/// A search term of at most `max` characters. It can be part of a word.
 pub fn search_text(value: &str, max: usize) -> Result<String, Fault> {
     check_length(value, 0, max)?;
     if let Some(c) = value.chars().find(|c| c.is_control()) {
         return Err(control(c));
     }
     if !value.is_empty() && value.chars().all(is_invisible) {
-        return Err(Fault::new("must have a character that can be seen"));
+        return Err(Fault::new("must contain a visible character"));
     }
     Ok(value.to_owned())
 }
 
-/// An email address, by the little that its form says: `a@b`, or nothing.
+/// An email address. Only the form `a@b` is checked; empty is allowed.
 pub fn email(value: &str) -> Result<String, Fault> {
     let plausible = value
         .split_once('@')
         .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
     let fits = value.len() <= 254 && !value.chars().any(char::is_whitespace);
     if value.is_empty() || (plausible && fits) {
-        check(value, 0, 254, Lines::One)
+        check(value, 0, 254, LineMode::One)
     } else {
         Err(Fault::new("must be an email address of at most 254 characters"))
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lines {
+enum LineMode {
     One,
     Many,
 }
 
-fn check(value: &str, min: usize, max: usize, lines: Lines) -> Result<String, Fault> {
+fn check(value: &str, min: usize, max: usize, lines: LineMode) -> Result<String, Fault> {
     check_length(value, min, max)?;
     if value.is_empty() {
         return Ok(String::new());
@@ -62,7 +63,7 @@ fn check(value: &str, min: usize, max: usize, lines: Lines) -> Result<String, Fa
         return Err(Fault::new("must not be blank"));
     }
     let is_space = |c: Option<char>| c.is_some_and(char::is_whitespace);
-    if lines == Lines::One && (is_space(value.chars().next()) || is_space(before)) {
+    if lines == LineMode::One && (is_space(value.chars().next()) || is_space(before)) {
         return Err(Fault::new("must not begin or end with a space"));
     }
     Ok(value.to_owned())
@@ -83,15 +84,15 @@ fn check_character(
     c: char,
     before: Option<char>,
     behind: Option<char>,
-    lines: Lines,
+    lines: LineMode,
 ) -> Result<(), Fault> {
     match c {
-        '\n' | '\t' if lines == Lines::Many => Ok(()),
-        '\r' if lines == Lines::Many && behind == Some('\n') => Ok(()),
-        '\n' | '\r' if lines == Lines::One => Err(Fault::new("must be a single line")),
+        '\n' | '\t' if lines == LineMode::Many => Ok(()),
+        '\r' if lines == LineMode::Many && behind == Some('\n') => Ok(()),
+        '\n' | '\r' if lines == LineMode::One => Err(Fault::new("must be a single line")),
         c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => Err(control(c)),
-        c if turns_direction(c) => Err(Fault::new(format!(
-            "must not contain {}, which changes the direction of text",
+        c if changes_direction(c) => Err(Fault::new(format!(
+            "must not contain {}, which changes the text direction",
             code(c)
         ))),
         '\u{200c}' | '\u{200d}' if joins(c, before, behind) => Ok(()),
@@ -100,7 +101,7 @@ fn check_character(
         }
         c if is_selector(c) && before.is_some_and(|before| has_variants(before, c)) => Ok(()),
         c if is_invisible(c) => {
-            Err(Fault::new(format!("must not contain {}, which cannot be seen", code(c))))
+            Err(Fault::new(format!("must not contain the invisible character {}", code(c))))
         }
         _ => Ok(()),
     }
@@ -114,49 +115,24 @@ fn control(c: char) -> Fault {
     Fault::new(format!("must not contain the control character {}", code(c)))
 }
 
-/// Marks, embeddings, overrides and isolates: a text with them reads in another order than it
-/// has. Letters of scripts that run from right to left have their direction without them.
-fn turns_direction(c: char) -> bool {
+/// Marks, embeddings, overrides and isolates (UAX #9), which make a text appear in another order.
+/// Letters of right-to-left scripts have their direction without them.
+fn changes_direction(c: char) -> bool {
     matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     )
 }
 
-/// What Unicode has renderers leave out (`Default_Ignorable_Code_Point`), and what is no
-/// character at all.
-pub fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
-            | '\u{fdd0}'..='\u{fdef}'
-    ) || u32::from(c) & 0xfffe == 0xfffe
-}
-
-/// What leaves its place empty: spaces, and the two characters that look like one.
+/// Whether the character shows nothing: white space, invisible characters, and two that look like a
+/// space.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || is_invisible(c) || matches!(c, '\u{2800}' | '\u{303f}')
 }
 
-/// Whether a joiner says something where it stands: in the scripts that are written with it
-/// (Arabic and its kin, those of India and around it, Mongolian), and between the parts of an
-/// emoji. Between Latin letters, for instance, it would only make two names of one.
+/// Whether a joiner has a meaning here: in scripts that use it (Arabic and related, Indic,
+/// Mongolian), and between parts of an emoji. Elsewhere, such as between Latin letters, it would
+/// only make two names look equal.
 fn joins(joiner: char, before: Option<char>, behind: Option<char>) -> bool {
     let (Some(before), Some(behind)) = (before, behind) else {
         return false;
@@ -185,7 +161,7 @@ fn is_joining_script(c: char) -> bool {
     )
 }
 
-/// Symbols that emoji are made of.
+/// Symbols that emoji consist of.
 fn is_pictograph(c: char) -> bool {
     matches!(
         c,
@@ -209,8 +185,8 @@ fn is_selector(c: char) -> bool {
     )
 }
 
-/// Whether a selector chooses among the forms of a character: emoji and keys, ideographs (names
-/// in Japan are written with them), Mongolian, Myanmar. Alone, or behind others, it is invisible.
+/// Whether a variation selector has a meaning after `before`: emoji and keycaps, ideographs
+/// (Japanese names need them), Mongolian, Myanmar. Elsewhere it is invisible.
 fn has_variants(before: char, selector: char) -> bool {
     match selector {
         '\u{180b}'..='\u{180f}' => matches!(before, '\u{1820}'..='\u{18af}'),
@@ -250,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused_wherever_it_stands() {
+    fn invisible_characters_are_refused_in_every_position() {
         let invisible = (0..=0x10_ffff).filter_map(char::from_u32).filter(|c| is_invisible(*c));
         for c in invisible {
             for value in [format!("a{c}"), format!("{c}a"), format!("a{c}b"), c.to_string()] {
@@ -266,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_script_is_written_as_it_must_be() {
+    fn scripts_keep_the_characters_they_need() {
         for good in [
             "می\u{200c}خواهم",
             "\u{915}\u{94d}\u{200d}\u{937}",
@@ -291,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_for_long_texts() {
+    fn only_long_texts_have_several_lines() {
         for good in ["a\nb", "a\r\nb", "\ta\n", "a \n b "] {
             assert_eq!(long_text(good, 100).as_deref(), Ok(good));
             assert!(text(good, 0, 100).is_err(), "{good:?}");
@@ -302,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_email_address_has_two_sides() {
+    fn email_address_has_a_local_part_and_a_host() {
         for good in ["", "ops@example.com", "a+b@c", "josé@例え.jp"] {
             assert!(email(good).is_ok(), "{good}");
         }

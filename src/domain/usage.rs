@@ -1,4 +1,4 @@
-//! Use: when a credential was last used, from where, and how often.
+//! Usage: when, from where and how often a credential was used.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -6,47 +6,45 @@ use jiff::tz::TimeZone;
 
 use super::CredentialId;
 
-/// When something was last used, and from where if that is known.
+/// The last use of a credential or application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastUse {
-    /// When.
     pub at: Timestamp,
-    /// The address that it was exchanged or presented from.
+    /// The client's address, if known.
     pub address: Option<String>,
 }
 
-/// Which application of a name was used.
+/// Identifies an application among those that had the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// Which tenant of its name, as [`Tenant::life`](super::Tenant::life).
+    /// See [`Tenant::life`](super::Tenant::life).
     pub tenant: i64,
-    /// Which application of its name, as [`Application::life`](super::Application::life).
+    /// See [`Application::life`](super::Application::life).
     pub application: i64,
 }
 
-/// What a credential was used for.
+/// How a credential was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseKind {
-    /// It was exchanged for a token.
+    /// In exchange for a token.
     Exchange,
-    /// It, or a token of it, was checked and found good.
+    /// In an access check that found it, or a token of it, valid.
     Check,
 }
 
-/// How often a credential was used on one day.
+/// The usage of a credential on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageDay {
-    /// The day (UTC).
     pub date: Date,
-    /// Which credential; it may be gone.
+    /// May be deleted by now.
     pub credential: CredentialId,
-    /// How often it was exchanged.
+    /// The number of exchanges for a token.
     pub exchanges: i64,
-    /// How often it, or a token of it, was checked and found good.
+    /// The number of checks that found the credential, or a token of it, valid.
     pub checks: i64,
 }
 
-/// The day (UTC) of a moment.
+/// The UTC date of a timestamp.
 pub fn day(at: Timestamp) -> Date {
     at.to_zoned(TimeZone::UTC).date()
 }

@@ -1,46 +1,38 @@
-//! Users: the people of a tenant, as far as Keyward must know them.
+//! Users of a tenant. Keyward knows only what its rules need.
 
 use std::collections::BTreeSet;
 
 use super::{Record, RoleId, UserName};
 
-/// A person of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The name, with the tenant's.
     pub name: UserName,
-    /// What can be changed.
     pub settings: UserSettings,
-    /// Version and times.
     pub record: Record,
 }
 
-/// What can be changed of a user.
+/// The fields of a user that can be changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserSettings {
-    /// A name for people.
     pub display_name: String,
-    /// The roles he holds.
     pub roles: BTreeSet<RoleId>,
-    /// Whether the user and the applications that the user owns are refused.
+    /// If true, the user and the applications that they own are refused.
     pub disabled: bool,
-    /// Whether the platform disabled the user: then no other user enables this one.
+    /// Whether the platform disabled the user. If so, other users cannot enable them.
     pub disabled_by_platform: bool,
 }
 
-/// A change of a user: the fields that are set.
+/// Changes to a user. `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct UserPatch {
-    /// New name.
     pub display_name: Option<String>,
-    /// New roles, in place of the old ones.
+    /// Replaces all roles.
     pub roles: Option<BTreeSet<RoleId>>,
-    /// New state.
     pub disabled: Option<bool>,
 }
 
 impl UserSettings {
-    /// These settings with a change made to them.
+    /// Applies a patch.
     #[must_use]
     pub fn with(&self, patch: UserPatch) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The signature algorithms that can be chosen.
+//! The supported signature algorithms.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use jsonwebtoken::Algorithm;
 
 use crate::domain::Fault;
 
-/// How tokens are signed (RFC 7518, RFC 8037). `EdDSA` is the name that verifiers
-/// know: several of them refuse RFC 9864's `Ed25519`.
+/// How tokens are signed (RFC 7518, RFC 8037). `EdDSA` is used instead of RFC 9864's `Ed25519`,
+/// which several verifiers do not accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SigningAlgorithm {
     /// ECDSA with P-256 and SHA-256.
@@ -22,10 +22,9 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Ps256, Self::Rs256];
 
-    /// Its JWS name.
+    /// The JWS name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
@@ -35,7 +34,7 @@ impl SigningAlgorithm {
         }
     }
 
-    /// Reads its JWS name.
+    /// Parses a JWS name.
     pub fn parse(name: &str) -> Result<Self, Fault> {
         Self::ALL
             .into_iter()
@@ -43,7 +42,7 @@ impl SigningAlgorithm {
             .ok_or_else(|| Fault::new("must be ES256, EdDSA, PS256 or RS256"))
     }
 
-    /// How many bytes its signatures have.
+    /// The length of a signature in bytes.
     pub(super) fn signature_length(self) -> usize {
         match self {
             Self::Es256 | Self::EdDsa => 64,

@@ -1,4 +1,4 @@
-//! The public half of a signing key (RFC 7517): what is published, and what verifies.
+//! Public keys (RFC 7517), for publishing and for verification.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
@@ -13,22 +13,21 @@ use serde_json::json;
 use super::SigningAlgorithm;
 use crate::error::{Error, Result};
 
-/// A public key as it is published: public members and no others.
+/// A public key in its published form, without private members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicJwk {
-    /// The key's id: its RFC 7638 thumbprint.
+    /// The key's id: the RFC 7638 thumbprint.
     pub kid: String,
-    /// The one algorithm it is for.
+    /// The only algorithm that the key is used with.
     pub alg: String,
     /// Always `sig`.
     #[serde(rename = "use")]
     pub usage: String,
-    /// The key itself.
     #[serde(flatten)]
     pub material: Material,
 }
 
-/// The numbers that make a public key, by its type.
+/// The key-type specific members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kty")]
 pub enum Material {
@@ -37,9 +36,7 @@ pub enum Material {
     Ec {
         /// `P-256`.
         crv: String,
-        /// Its x.
         x: String,
-        /// Its y.
         y: String,
     },
     /// An Ed25519 key.
@@ -47,41 +44,34 @@ pub enum Material {
     Okp {
         /// `Ed25519`.
         crv: String,
-        /// The key.
         x: String,
     },
     /// An RSA key.
     #[serde(rename = "RSA")]
-    Rsa {
-        /// Modulus.
-        n: String,
-        /// Exponent.
-        e: String,
-    },
+    Rsa { n: String, e: String },
 }
 
-/// A key set as it is published.
+/// A published key set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jwks {
-    /// The keys.
     pub keys: Vec<PublicJwk>,
 }
 
-/// A public key, ready to verify.
+/// A public key that is ready to verify signatures.
 #[derive(Clone, Debug)]
 pub struct VerifyingKey {
-    /// As it is published.
+    /// The published form.
     pub jwk: PublicJwk,
     pub(super) algorithm: SigningAlgorithm,
-    /// The JWT header of tokens of ours that are signed with it, encoded: it never changes.
+    /// The encoded JWT header of tokens signed with this key. It is the same for all of them.
     pub(super) header: String,
-    key: Key,
+    key: ParsedKey,
 }
 
-/// A public key as it verifies: parsed once. The library would parse it for every signature,
-/// which counts where the signature itself takes so little; of RSA it does not.
+/// A parsed public key. jsonwebtoken would parse EC and Ed25519 keys for every signature, which is
+/// noticeable because these signatures are fast. For RSA it makes no difference.
 #[derive(Clone, Debug)]
-enum Key {
+enum ParsedKey {
     Parsed(ParsedPublicKey),
     Rsa(DecodingKey),
 }
@@ -95,23 +85,21 @@ impl Material {
                 x: URL_SAFE_NO_PAD.encode(&coordinates[..32]),
                 y: URL_SAFE_NO_PAD.encode(&coordinates[32..]),
             }),
-            _ => Err(Error::internal("not an uncompressed P-256 point")),
+            _ => Err(Error::internal("the key is not an uncompressed P-256 point")),
         }
     }
 
-    /// An Ed25519 key.
     pub(super) fn ed25519(key: &[u8]) -> Self {
         Self::Okp { crv: "Ed25519".to_owned(), x: URL_SAFE_NO_PAD.encode(key) }
     }
 
-    /// An RSA key.
     pub(super) fn rsa(n: &[u8], e: &[u8]) -> Self {
         Self::Rsa { n: URL_SAFE_NO_PAD.encode(n), e: URL_SAFE_NO_PAD.encode(e) }
     }
 
-    /// The RFC 7638 thumbprint: the required members, in order, hashed.
+    /// The RFC 7638 thumbprint: the hash of the required members in lexical order.
     fn thumbprint(&self) -> String {
-        // serde_json keeps the members of a map in alphabetical order.
+        // serde_json sorts the members of a map.
         let members = match self {
             Self::Ec { crv, x, y } => json!({ "crv": crv, "kty": "EC", "x": x, "y": y }),
             Self::Okp { crv, x } => json!({ "crv": crv, "kty": "OKP", "x": x }),
@@ -120,32 +108,32 @@ impl Material {
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes()))
     }
 
-    fn key(&self) -> Result<Key> {
+    fn key(&self) -> Result<ParsedKey> {
         let part = |part: &str| {
             URL_SAFE_NO_PAD.decode(part).map_err(|error| Error::Internal(Box::new(error)))
         };
         let parsed = |algorithm: &'static dyn VerificationAlgorithm, bytes: Vec<u8>| {
-            let key = ParsedPublicKey::new(algorithm, bytes).map(Key::Parsed);
-            key.map_err(|error| Error::internal(format!("not a public key: {error}")))
+            let key = ParsedPublicKey::new(algorithm, bytes).map(ParsedKey::Parsed);
+            key.map_err(|error| Error::internal(format!("invalid public key: {error}")))
         };
         match self {
             Self::Ec { x, y, .. } => {
                 let (x, y) = (part(x)?, part(y)?);
                 if (x.len(), y.len()) != (32, 32) {
-                    return Err(Error::internal("not a P-256 point"));
+                    return Err(Error::internal("the key is not a P-256 point"));
                 }
                 parsed(&ECDSA_P256_SHA256_FIXED, [&[4], x.as_slice(), &y].concat())
             }
             Self::Okp { x, .. } => parsed(&ED25519, part(x)?),
             Self::Rsa { n, e } => DecodingKey::from_rsa_components(n, e)
-                .map(Key::Rsa)
+                .map(ParsedKey::Rsa)
                 .map_err(|error| Error::Internal(Box::new(error))),
         }
     }
 }
 
 impl VerifyingKey {
-    /// The key of this material, for one algorithm.
+    /// A key for one algorithm.
     pub(super) fn new(algorithm: SigningAlgorithm, material: Material) -> Result<Self> {
         Self::from_jwk(PublicJwk {
             kid: material.thumbprint(),
@@ -155,7 +143,7 @@ impl VerifyingKey {
         })
     }
 
-    /// A key as somebody published it.
+    /// A key from its published form.
     pub fn from_jwk(jwk: PublicJwk) -> Result<Self> {
         let algorithm = SigningAlgorithm::parse(&jwk.alg)
             .map_err(|fault| Error::internal(format!("alg of key {} {}", jwk.kid, fault.0)))?;
@@ -167,20 +155,23 @@ impl VerifyingKey {
             }
         };
         if !fits {
-            return Err(Error::internal(format!("key {} is not for {algorithm}", jwk.kid)));
+            return Err(Error::internal(format!(
+                "key {} cannot be used with {algorithm}",
+                jwk.kid
+            )));
         }
         let header = json!({ "alg": algorithm.as_str(), "kid": jwk.kid, "typ": "at+jwt" });
         let header = URL_SAFE_NO_PAD.encode(header.to_string());
         Ok(Self { key: jwk.material.key()?, algorithm, header, jwk })
     }
 
-    /// Whether this is the signature of the message, encoded as in a JWS.
+    /// Whether `signature`, encoded as in a JWS, is valid for the message.
     pub(super) fn verifies(&self, message: &str, signature: &str) -> bool {
         match &self.key {
-            Key::Parsed(key) => URL_SAFE_NO_PAD
+            ParsedKey::Parsed(key) => URL_SAFE_NO_PAD
                 .decode(signature)
                 .is_ok_and(|signature| key.verify_sig(message.as_bytes(), &signature).is_ok()),
-            Key::Rsa(key) => {
+            ParsedKey::Rsa(key) => {
                 let algorithm = self.algorithm.jws();
                 let message = message.as_bytes();
                 jsonwebtoken::crypto::verify(signature, message, key, algorithm).unwrap_or(false)
@@ -194,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_thumbprint_is_that_of_rfc_7638() {
+    fn thumbprint_matches_the_example_of_rfc_7638() {
         let key = Material::Rsa {
             n: "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tS\
                 oc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65\

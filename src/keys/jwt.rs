@@ -1,4 +1,4 @@
-//! Access tokens: JWTs as in RFC 9068, and what one must be to be believed (RFC 8725).
+//! Access tokens: JWTs as RFC 9068 defines them, and their validation (RFC 8725).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,46 +6,45 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
-use crate::domain::{Epochs, MAX_CLOCK_LEAD, Minted};
+use crate::domain::{Epochs, MAX_CLOCK_LEAD, RevocationKeys};
 use crate::error::{Error, Result};
 
-/// The longest token that is issued, and that is looked at: it must fit into the headers
-/// of a request, of which servers take 8 KiB. A longer one is refused before anything in
-/// it is read.
+/// The maximum length of a token. Servers accept some 8 KiB of headers, and the token must fit into
+/// them. A longer token is refused before it is parsed.
 pub const MAX_LENGTH: usize = 6 * 1024;
 
-/// What a token says (RFC 9068, section 2.2). Every claim but `roles` is required, and
-/// each has one type: a missing or a wrongly typed one refuses the token.
+/// The claims of a token (RFC 9068, section 2.2). All claims except `roles` are required. A missing
+/// claim or a claim of the wrong type makes the token invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who made it.
+    /// The issuer.
     pub iss: String,
     /// The application's resource name.
     pub sub: String,
-    /// Whom it is for.
+    /// The audience.
     pub aud: Audiences,
-    /// The credential it was made with.
+    /// The id of the credential that the token was issued for.
     pub client_id: String,
-    /// When it was made, in seconds since the epoch.
+    /// The issue time, in seconds since the epoch.
     pub iat: i64,
-    /// When it ends, in seconds since the epoch.
+    /// The expiry, in seconds since the epoch.
     pub exp: i64,
-    /// Its id.
+    /// The token's id.
     pub jti: String,
-    /// Its scopes, with a space between.
+    /// The scopes, separated by spaces.
     pub scope: String,
     /// The tenant's id.
     pub tenant: String,
-    /// The ids of the application's roles (section 2.2.3.1); absent when it has none.
+    /// The application's role ids (section 2.2.3.1). Absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// The epochs of tenant, application and credential that it was made from: with
-    /// any of them raised since, it is revoked.
+    /// The epochs of tenant, application and credential when the token was issued. If one of them
+    /// has been raised since, the token is revoked.
     pub epochs: [i64; 3],
 }
 
 impl Claims {
-    /// Whether it is a time at which the token is good.
+    /// Returns an error if the token has expired, or was issued in the future.
     pub fn check_time(&self, now: Timestamp) -> Result<(), Rejection> {
         let now = now.as_second();
         if self.exp <= now {
@@ -57,10 +56,10 @@ impl Claims {
         Ok(())
     }
 
-    /// What they say of the token's making.
-    pub fn minted(&self) -> Minted<'_> {
+    /// The values that revocations are matched against.
+    pub fn revocation_keys(&self) -> RevocationKeys<'_> {
         let [tenant, application, credential] = self.epochs;
-        Minted {
+        RevocationKeys {
             tenant: &self.tenant,
             application: &self.sub,
             credential: &self.client_id,
@@ -70,18 +69,16 @@ impl Claims {
     }
 }
 
-/// The `aud` claim: a string, or several in an array.
+/// The `aud` claim: a string or an array of strings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audiences {
-    /// One.
     One(String),
-    /// Several.
     Many(Vec<String>),
 }
 
 impl Audiences {
-    /// As few brackets as can be: several verifiers expect a string.
+    /// A string for one audience, because several verifiers do not accept an array.
     pub fn new(mut audiences: Vec<String>) -> Self {
         match audiences.pop() {
             Some(only) if audiences.is_empty() => Self::One(only),
@@ -102,36 +99,36 @@ impl Audiences {
     }
 }
 
-/// Why a token is not believed.
+/// Why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It is longer than any of ours.
+    /// Longer than [`MAX_LENGTH`].
     #[error("the token is too long")]
     TooLong,
-    /// It has not the form of a JWT with our claims.
+    /// Not a JWT with the required claims.
     #[error("the token is malformed, or a claim is missing or of the wrong type")]
     Malformed,
-    /// Its header names another type than `at+jwt`, or extensions we do not know.
-    #[error("the token is no access token")]
+    /// The `typ` header is not `at+jwt`, or `crit` names extensions.
+    #[error("the token is not an access token")]
     WrongType,
-    /// It names no key of ours.
+    /// The `kid` header is not in the key set.
     #[error("the token's key is not in the key set")]
     UnknownKey,
-    /// The signature is not its key's, or not by its key's algorithm.
-    #[error("the token's signature is wrong")]
+    /// The signature is invalid, or its algorithm is not that of the key.
+    #[error("the token's signature is invalid")]
     BadSignature,
-    /// Another issuer made it.
-    #[error("the token is another issuer's")]
+    /// The `iss` claim is another issuer.
+    #[error("the token was issued by another issuer")]
     WrongIssuer,
-    /// Its time is over.
+    /// The `exp` claim is not in the future.
     #[error("the token has expired")]
     Expired,
-    /// It was made by a clock that was ahead of ours.
-    #[error("the token was issued in the future: a clock was, or is, wrong")]
+    /// The `iat` claim is further in the future than [`MAX_CLOCK_LEAD`] allows.
+    #[error("the token was issued in the future: check the clocks of both systems")]
     NotYetValid,
 }
 
-/// A token that lacks its signature, which costs most.
+/// A token before signing, which is the expensive step. Its length is known already.
 #[derive(Debug)]
 pub struct Unsigned<'a> {
     key: &'a SigningKey,
@@ -139,7 +136,7 @@ pub struct Unsigned<'a> {
 }
 
 impl<'a> Unsigned<'a> {
-    /// What the key is to sign.
+    /// Serializes the claims and selects the key.
     pub fn new(key: &'a SigningKey, claims: &Claims) -> Result<Self> {
         let claims =
             serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
@@ -152,12 +149,12 @@ impl<'a> Unsigned<'a> {
         Ok(Self { key, message })
     }
 
-    /// How long the token will be.
+    /// The length of the signed token.
     pub fn length(&self) -> usize {
         self.message.len() + 1 + base64_length(self.key.public.algorithm.signature_length())
     }
 
-    /// The token.
+    /// Signs the token.
     pub fn sign(self) -> Result<String> {
         let Self { key, message: mut token } = self;
         let signature = key.sign(token.as_bytes())?;
@@ -167,18 +164,17 @@ impl<'a> Unsigned<'a> {
     }
 }
 
-/// How many characters so many bytes are, without padding.
+/// The number of base64 characters without padding for this many bytes.
 fn base64_length(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
 }
 
-/// Signs a token.
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
     Unsigned::new(key, claims)?.sign()
 }
 
-/// Checks everything about a token that it can tell by itself: what [`verify_signed`] does, and
-/// its time: expiry without leeway, issuance with that of [`MAX_CLOCK_LEAD`].
+/// Validates everything that can be checked without a database: what [`verify_signed`] checks, and
+/// the times. The expiry has no leeway; the issue time has a leeway of [`MAX_CLOCK_LEAD`].
 pub fn verify<'a>(
     token: &str,
     keys: impl Iterator<Item = &'a VerifyingKey> + Clone,
@@ -190,9 +186,9 @@ pub fn verify<'a>(
     Ok((claims, key))
 }
 
-/// Checks who made a token: form, type, signature by the one of these keys that it names and
-/// that key's algorithm, issuer. Keys that the token brings along (`jku`, `x5u`, `jwk`) are not
-/// looked at. With what it says goes the key that signed it.
+/// Validates the form, type, signature and issuer of a token. The signature must be by the key that
+/// `kid` names, with that key's algorithm. Keys in the token (`jku`, `x5u`, `jwk`) are ignored.
+/// Returns the claims and the key.
 pub fn verify_signed<'a>(
     token: &str,
     mut keys: impl Iterator<Item = &'a VerifyingKey> + Clone,
@@ -202,7 +198,8 @@ pub fn verify_signed<'a>(
         return Err(Rejection::TooLong);
     }
     let (header, _) = token.split_once('.').ok_or(Rejection::Malformed)?;
-    // Ours have the header that their key gives them, which need not be read then.
+    // Tokens issued here have the precomputed header of their key, so the header need not be
+    // parsed.
     let key = match keys.clone().find(|key| key.header == header) {
         Some(key) => key,
         None => named(token, &mut keys)?,
@@ -212,8 +209,8 @@ pub fn verify_signed<'a>(
     if !key.verifies(message, signature) {
         return Err(Rejection::BadSignature);
     }
-    // Presence and types of claims are those of `Claims`; times and issuer are checked here, by
-    // our clock.
+    // `Claims` checks the presence and types of claims. Times and issuer are checked separately,
+    // with the injected clock.
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Rejection::Malformed)?;
     let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Rejection::Malformed)?;
     if claims.iss != issuer {
@@ -222,7 +219,7 @@ pub fn verify_signed<'a>(
     Ok((claims, key))
 }
 
-/// When a token says that it was made. Nothing of it is checked.
+/// The issue time in an unverified token.
 pub fn claimed_issuance(token: &str) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Issued {
@@ -234,7 +231,7 @@ pub fn claimed_issuance(token: &str) -> Option<Timestamp> {
     Timestamp::from_second(iat).ok()
 }
 
-/// The key that a token names in its header.
+/// The key that the token's header names.
 fn named<'a>(
     token: &str,
     keys: &mut impl Iterator<Item = &'a VerifyingKey>,
@@ -245,7 +242,7 @@ fn named<'a>(
     }
     let kid = header.kid.as_deref().ok_or(Rejection::UnknownKey)?;
     let key = keys.find(|key| key.jwk.kid == kid).ok_or(Rejection::UnknownKey)?;
-    // The key says by which algorithm; the token may only agree.
+    // The key determines the algorithm; the header must agree.
     if header.alg == key.algorithm.jws() { Ok(key) } else { Err(Rejection::BadSignature) }
 }
 
@@ -289,7 +286,7 @@ mod tests {
         verify(token, ring.published(at(1500)), ISSUER, at(1500)).map(|(claims, _)| claims)
     }
 
-    /// A token with this header and these claims, signed by the ring's own key.
+    /// A token with this header and these claims, signed with the ring's key.
     fn forged(ring: &KeyRing, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(header), part(claims));
@@ -303,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_signs_what_it_verifies() {
+    fn every_algorithm_verifies_its_own_signatures() {
         for algorithm in SigningAlgorithm::ALL {
             let ring = ring(algorithm);
             let token = sign(ring.signer(at(1500)).unwrap(), &claims()).unwrap();
@@ -314,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_refuses_the_token() {
+    fn altered_or_truncated_token_is_refused() {
         let ring = ring(SigningAlgorithm::Es256);
         let token = sign(ring.signer(at(1500)).unwrap(), &claims()).unwrap();
         for position in 0..token.len() - 1 {
@@ -330,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_is_missing_or_of_another_type_refuses_the_token() {
+    fn missing_or_mistyped_claim_is_refused() {
         let ring = ring(SigningAlgorithm::EdDsa);
         let good = serde_json::to_value(claims()).unwrap();
         assert!(check(&ring, &forged(&ring, &own_header(&ring), &good)).is_ok());
@@ -355,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_decides_nothing() {
+    fn header_cannot_choose_key_or_algorithm() {
         let ring = ring(SigningAlgorithm::Rs256);
         let good = serde_json::to_value(claims()).unwrap();
         let with = |member: &str, value: Value| {
@@ -368,7 +365,11 @@ mod tests {
         assert_eq!(with("crit", json!(["exp"])), Err(Rejection::WrongType));
         assert_eq!(with("kid", json!("other")), Err(Rejection::UnknownKey));
         assert_eq!(with("kid", json!(null)), Err(Rejection::UnknownKey));
-        assert_eq!(with("alg", json!("PS256")), Err(Rejection::BadSignature), "pinned by the key");
+        assert_eq!(
+            with("alg", json!("PS256")),
+            Err(Rejection::BadSignature),
+            "the key's algorithm"
+        );
         for none in ["none", "None", "nOnE", "noNE", ""] {
             assert_eq!(with("alg", json!(none)), Err(Rejection::Malformed), "{none}");
         }
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_is_no_hmac_secret() {
+    fn public_key_is_not_accepted_as_hmac_secret() {
         let ring = ring(SigningAlgorithm::Rs256);
         let key = ring.published(at(1500)).next().unwrap();
         let public = serde_json::to_vec(&key.jwk).unwrap();
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn issuer_and_expiry_are_exact() {
+    fn issuer_and_expiry_are_checked_exactly() {
         let ring = ring(SigningAlgorithm::EdDsa);
         let with =
             |claims: Claims| check(&ring, &sign(ring.signer(at(1500)).unwrap(), &claims).unwrap());
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_megabytes_or_of_dots_is_refused_unread() {
+    fn oversized_token_is_refused_before_parsing() {
         let ring = ring(SigningAlgorithm::EdDsa);
         assert_eq!(check(&ring, &".".repeat(1_000_000)), Err(Rejection::TooLong));
         assert_eq!(check(&ring, &"a".repeat(3_000_000)), Err(Rejection::TooLong));

@@ -1,5 +1,5 @@
-//! Signing keys and the tokens made with them: which key signs, which are published,
-//! and what a JWT must be to be believed. Where keys are kept is not known here.
+//! Signing keys and access tokens: which key signs, which keys are published, and how a JWT is
+//! validated. Storing keys is the task of other modules.
 
 pub mod algorithm;
 pub mod jwk;

@@ -1,6 +1,6 @@
-//! All signing keys in the order of their making, and the schedule that says what each
-//! is for at a given moment. The schedule is a matter of arithmetic on times that every
-//! replica reads from the same rows, so replicas agree without talking.
+//! All signing keys in the order of their creation, and the schedule that determines the use of
+//! each. The schedule depends only on times that every replica reads from the same rows, so
+//! replicas agree without communicating.
 
 use std::time::Duration;
 
@@ -10,31 +10,30 @@ use super::{Jwks, SigningAlgorithm, SigningKey, VerifyingKey};
 use crate::clock::later;
 use crate::domain::TokenLifetime;
 
-/// The signing keys. Each signs from its `activates_at` until the next one's, and is
-/// published from its making until every token that it signed has ended.
+/// The signing keys. Each key signs from its `activates_at` until the next key's, and is published
+/// from its creation until every token that it signed has expired.
 #[derive(Debug, Default)]
 pub struct KeyRing {
-    /// Oldest first.
     keys: Vec<SigningKey>,
-    /// Keys that were known and are not there any more, each until its last token ends: a
-    /// database that is an older state does not make good tokens bad.
+    /// Keys that are no longer in the database, each until its last token has expired. They stay
+    /// published, so that an outdated database (a restored backup) does not invalidate valid
+    /// tokens.
     missing: Vec<(VerifyingKey, Timestamp)>,
 }
 
 impl KeyRing {
-    /// How long verifiers may keep a published key set.
+    /// How long verifiers may cache the key set.
     pub const JWKS_MAX_AGE: Duration = Duration::from_mins(5);
-    /// How long a key is published before its first use: two lives of a verifier's
-    /// cache, so that none meets a token whose key it has not seen.
+    /// How long a key is published before its first use: two cache lifetimes, so that every
+    /// verifier knows the key when it receives the first token.
     pub const NOTICE: Duration = Duration::from_secs(2 * Self::JWKS_MAX_AGE.as_secs());
 
-    /// A ring of these keys.
     pub fn new(mut keys: Vec<SigningKey>) -> Self {
         keys.sort_by_key(|key| key.generation);
         Self { keys, missing: Vec::new() }
     }
 
-    /// This ring, in place of one that was known until `now`.
+    /// Takes over the keys that `known` had until `now` and that are missing in this ring.
     #[must_use]
     pub fn following(mut self, known: &Self, now: Timestamp) -> Self {
         let until = later(now, TokenLifetime::MAX.duration());
@@ -54,17 +53,17 @@ impl KeyRing {
         self.keys.iter().rev().find(|key| key.activates_at <= now)
     }
 
-    /// The algorithm of the youngest key, which signs now or will.
+    /// The algorithm of the newest key, whether or not it is active yet.
     pub fn newest_algorithm(&self) -> Option<SigningAlgorithm> {
         self.keys.last().map(|key| key.public.algorithm)
     }
 
-    /// The generation of the youngest key; 0 when there is none.
+    /// The generation of the newest key, or 0 if there is none.
     pub fn newest_generation(&self) -> i64 {
         self.keys.last().map_or(0, |key| key.generation)
     }
 
-    /// The keys that verifiers must know at `now`.
+    /// The keys that verifiers need at `now`.
     pub fn published(&self, now: Timestamp) -> impl Iterator<Item = &VerifyingKey> + Clone {
         let missing = self.missing.iter().filter(move |(_, until)| now <= *until);
         self.published_of_ours(now).chain(missing.map(|(key, _)| key))
@@ -81,12 +80,12 @@ impl KeyRing {
             .map(|(key, _)| &key.public)
     }
 
-    /// The published key of this id.
+    /// The published key with this id.
     pub fn find(&self, kid: &str, now: Timestamp) -> Option<&VerifyingKey> {
         self.published(now).find(|key| key.jwk.kid == kid)
     }
 
-    /// What verifiers are told at `now`.
+    /// The published key set at `now`.
     pub fn jwks(&self, now: Timestamp) -> Jwks {
         Jwks { keys: self.published(now).map(|key| key.jwk.clone()).collect() }
     }
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_published_before_it_signs_and_until_its_last_token_ends() {
+    fn key_is_published_before_it_signs_and_until_its_last_token_expires() {
         let ring = KeyRing::new(vec![key(2, 10_000), key(1, 0)]);
         let signer = |second| ring.signer(at(second)).map(|key| key.generation);
         let published = |second| ring.published(at(second)).count();
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn key_that_vanished_is_published_until_its_last_token_ends_and_signs_nothing() {
+    fn missing_key_stays_published_until_its_last_token_expires() {
         let (old, new) = (key(1, 0), key(2, 10_000));
         let kid = new.public.jwk.kid.clone();
         let database = || KeyRing::new(vec![key(3, 0)]);
@@ -129,10 +128,10 @@ mod tests {
         assert!(restored.find(&kid, at(20_000)).is_some());
         assert_eq!(restored.signer(at(20_000)).map(|key| key.generation), Some(3));
         assert_eq!(restored.newest_generation(), 3);
-        // However often the keys are read, it lasts no longer.
+        // Reading the keys again does not extend the time.
         let again = database().following(&restored, at(21_000));
         assert!(again.find(&kid, at(23_600)).is_some() && again.find(&kid, at(23_601)).is_none());
         let later = database().following(&again, at(24_000));
-        assert!(later.missing.iter().all(|(key, _)| key.jwk.kid != kid), "it is forgotten");
+        assert!(later.missing.iter().all(|(key, _)| key.jwk.kid != kid), "the key is dropped");
     }
 }

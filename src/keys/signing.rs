@@ -1,6 +1,6 @@
-//! Private keys: made, kept sealed elsewhere, and parsed once. `jsonwebtoken` parses
-//! the key again at every signature, which costs as much as the signature itself, so
-//! the signing half is done here with the same library beneath.
+//! Private keys: generated, sealed by other modules, and parsed once. `jsonwebtoken` parses a key
+//! for every signature, which takes as long as the signature itself. Therefore this module signs
+//! with the underlying library.
 
 use std::fmt;
 
@@ -18,13 +18,12 @@ use super::jwk::Material;
 use super::{SigningAlgorithm, VerifyingKey};
 use crate::error::{Error, Result};
 
-/// A private key with its public half and its place in the schedule.
+/// A private key with its public key and its place in the schedule.
 pub struct SigningKey {
-    /// 1, 2, 3 … in the order of making.
+    /// 1, 2, 3 … in the order of creation.
     pub generation: i64,
-    /// From then on it signs, until a younger one does.
+    /// The key signs from this time on, until a newer one does.
     pub activates_at: Timestamp,
-    /// Its public half.
     pub public: VerifyingKey,
     random: SystemRandom,
     pair: Pair,
@@ -45,7 +44,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Makes a private key, in PKCS #8.
+/// Generates a private key in PKCS #8.
 pub fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<Vec<u8>>> {
     let document = match algorithm {
         SigningAlgorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
@@ -60,11 +59,11 @@ pub fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<Vec<u8>>> {
     };
     document
         .map(Zeroizing::new)
-        .map_err(|_| Error::internal(format!("no {algorithm} key could be made")))
+        .map_err(|_| Error::internal(format!("the {algorithm} key could not be generated")))
 }
 
 impl SigningKey {
-    /// Parses a private key in PKCS #8, once for all signatures.
+    /// Parses a private key in PKCS #8.
     pub fn from_pkcs8(
         algorithm: SigningAlgorithm,
         pkcs8: &[u8],
@@ -73,12 +72,12 @@ impl SigningKey {
     ) -> Result<Self> {
         let (pair, material) = parse(algorithm, pkcs8)?;
         let public = VerifyingKey::new(algorithm, material)?;
-        #[expect(clippy::disallowed_methods, reason = "signatures draw their own randomness")]
+        #[expect(clippy::disallowed_methods, reason = "signatures need their own randomness")]
         let random = SystemRandom::new();
         Ok(Self { generation, activates_at, public, random, pair })
     }
 
-    /// The signature of a message.
+    /// Signs a message.
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let failed = |_| Error::internal("signing failed");
         match &self.pair {
@@ -98,7 +97,7 @@ impl SigningKey {
 
 fn parse(algorithm: SigningAlgorithm, pkcs8: &[u8]) -> Result<(Pair, Material)> {
     let refused = |error: aws_lc_rs::error::KeyRejected| {
-        Error::internal(format!("not a private {algorithm} key: {error}"))
+        Error::internal(format!("invalid private {algorithm} key: {error}"))
     };
     match algorithm {
         SigningAlgorithm::Es256 => {

@@ -1,18 +1,18 @@
--- Decisions over windows, several of them in turn; `window.rs` says what they are and does the
--- same.
+-- Decides about several windows at once, decision by decision. It implements the same arithmetic as
+-- `window.rs`.
 --
 -- KEYS: the window of each demand, decision by decision.
--- ARGV[1]: integers of eight bytes, the least first: the time in microseconds, 0 for Redis' own;
--- how long a key stays at least, in milliseconds; then for each decision what to do (0: take,
--- 1: peek), how many demands there are; and for each of those limit, window, bucket, cost, 1 if it
--- is only observed.
--- Answers with such integers: for each decision 1 if it was admitted, and for each of its demands
--- what is counted now, 1 if it was exceeded, how long to wait (-1: for ever).
+-- ARGV[1]: eight-byte integers, little-endian: the time in microseconds, 0 for the clock of Redis;
+-- the minimum expiry of keys in milliseconds; then for each decision the mode (0: take, 1: peek)
+-- and the number of demands; and for each demand limit, window, bucket, cost, and 1 if it is only
+-- observed.
+-- Returns such integers: for each decision 1 if it was admitted, and for each of its demands the
+-- current count, 1 if it was exceeded, and how long to wait (-1: for ever).
 --
--- A window is one string of doubles, which are exact up to 2^53. First what a decision needs as a
--- rule, so that it reads and writes no more, once in a call: the newest time, the sum, the oldest
--- bucket that holds something, the newest one and its count. Then the others and their counts,
--- oldest first, which are of use when a bucket is over.
+-- A window is one string of doubles, which are exact up to 2^53. First the values that most
+-- decisions need, so that they read and write no more: the newest time, the sum, the oldest bucket
+-- with a count, the newest bucket and its count. Then the other buckets and their counts, oldest
+-- first, which are needed when a bucket leaves the window.
 
 local TAKE = 0
 local MOST = 9007199254740991
@@ -29,8 +29,8 @@ end
 
 local function restored_at(w, bucket) return (bucket + 1) * w.bucket - 1 + w.length end
 
--- Reads all of a window, and leaves out what is held no longer: what is left is in `text` between
--- `from` and `to`, and then comes the newest bucket, if there is one.
+-- Reads a complete window and skips counts that have left it. The rest is in `text` between `from`
+-- and `to`, followed by the newest bucket, if there is one.
 local function read_all(w)
   if w.text then return end
   w.text = redis.call('GET', w.key) or ''
@@ -45,10 +45,9 @@ local function read_all(w)
   end
 end
 
--- A window as it is now. Only a clock that was set back is a reason to write it again without
--- counting.
+-- The current state of a window. It is written without counting only if the clock was set back.
 local function read(key, length, bucket)
-  -- What comes later is named too: a table that grows is made anew.
+  -- Later fields are listed too, because growing a table reallocates it.
   local w = { key = key, length = length, bucket = bucket, newest = now, sum = 0, pending = 0,
     changed = false, first = nil, last = nil, count = nil, text = nil, from = nil, to = nil }
   local head = redis.call('GETRANGE', key, 0, HEAD_SIZE - 1)
@@ -88,7 +87,7 @@ local function count(w, cost)
   w.changed = true
 end
 
--- How long until a cost fits that does not.
+-- How long until a cost that does not fit will fit.
 local function wait(w, most, cost)
   if cost > most then return -1 end
   local missing = w.sum + cost - most
@@ -110,7 +109,7 @@ end
 local function write(w)
   local head = pack(HEAD, w.newest, w.sum, w.first, w.last, w.count)
   if not w.text then
-    -- The newest bucket is the same, and with it the time at which the key is forgotten.
+    -- The newest bucket has not changed, so the key's expiry stays.
     redis.call('SETRANGE', w.key, 0, head)
     return
   end

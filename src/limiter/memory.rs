@@ -1,19 +1,19 @@
-//! Windows in this process. Those of a tenant are behind one lock, so that a decision over
-//! several of them is all or nothing; a lock is held for no longer than a decision takes.
+//! Windows in the memory of this process. All windows of a tenant are behind one lock, so that a
+//! decision about several of them is atomic. A lock is held only during a decision.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::window::{Rate, Window};
-use super::{Act, Answer, Count, Demand};
+use super::window::{Window, WindowRate};
+use super::{Answer, Demand, DemandCount, Mode};
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::CountedWindow;
 
-/// Into how many parts the tenants are divided.
+/// The number of locks; tenants are distributed over them.
 const SHARDS: usize = 16;
 
-/// Windows by their names.
+/// Windows by name.
 #[derive(Debug)]
 pub(super) struct Memory {
     clock: Clock,
@@ -24,22 +24,22 @@ pub(super) struct Memory {
 
 #[derive(Debug)]
 struct Shard {
-    windows: HashMap<String, Kept>,
+    windows: HashMap<String, StoredWindow>,
     most: usize,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredWindow {
     window: Window,
-    rate: Rate,
-    /// Whether something was counted since it was last saved.
+    rate: WindowRate,
+    /// Whether counts were added since the window was last saved.
     unsaved: bool,
 }
 
 impl Memory {
-    /// Room for `most` windows. If there are more in a part than its share, those that were
-    /// counted in least recently are forgotten, and with them what was counted: a limit is
-    /// then exceeded by those who come back, where otherwise memory would be.
+    /// Capacity for `most` windows. When a shard is full, the windows that were used least recently
+    /// are dropped. A client that returns later can then exceed its limit; without a bound, memory
+    /// would grow.
     pub(super) fn new(clock: Clock, most: usize) -> Self {
         let shard = || Mutex::new(Shard { windows: HashMap::new(), most: most.div_ceil(SHARDS) });
         Self {
@@ -50,15 +50,15 @@ impl Memory {
         }
     }
 
-    /// Decides over all demands at once.
-    pub(super) fn decide(&self, act: Act, tenant: &str, demands: &[Demand], of: usize) -> Answer {
+    /// Decides about all demands together.
+    pub(super) fn decide(&self, mode: Mode, tenant: &str, demands: &[Demand], of: usize) -> Answer {
         let now = self.now();
         let each: Vec<_> =
             demands.iter().map(|d| (d.name(tenant), d, d.share(of), d.cost())).collect();
         let mut shard = self.shard(tenant);
         for (name, _, rate, _) in &each {
             if let Some(kept) = shard.windows.get_mut(name) {
-                kept.window.notice(now, *rate);
+                kept.window.adjust_to_clock(now, *rate);
             }
         }
         let mut admitted = true;
@@ -67,7 +67,7 @@ impl Memory {
         for (name, demand, rate, cost) in &each {
             let before = pending.iter().filter(|(other, _)| other == name).map(|(_, cost)| cost);
             let before = before.sum();
-            let fits = shard.look(name, |window| window.fits(now, *rate, *cost, before));
+            let fits = shard.read(name, |window| window.fits(now, *rate, *cost, before));
             exceeded.push(!fits);
             if fits || demand.observe_only {
                 pending.push((name, *cost));
@@ -75,14 +75,14 @@ impl Memory {
                 admitted = false;
             }
         }
-        if act == Act::Take {
+        if mode == Mode::Take {
             let counted = each.iter().filter(|(_, demand, ..)| admitted || demand.observe_only);
             for (name, _, rate, cost) in counted {
                 shard.count(now, name, *rate, *cost);
             }
         }
         let counts = each.iter().zip(exceeded).map(|((name, _, rate, cost), exceeded)| {
-            shard.look(name, |window| Count {
+            shard.read(name, |window| DemandCount {
                 used: window.used(now, *rate),
                 exceeded,
                 wait: if exceeded {
@@ -95,8 +95,7 @@ impl Memory {
         Answer { admitted, counts: counts.collect() }
     }
 
-    /// What was counted since this was last asked, in windows whose key is one of these, one part
-    /// of all windows after the other.
+    /// The windows with one of these keys that changed since the last call, shard by shard.
     pub(super) fn unsaved(
         &self,
         wanted: impl Fn(&str) -> bool,
@@ -114,7 +113,7 @@ impl Memory {
         })
     }
 
-    /// These could not be saved: they are to be asked for again.
+    /// Marks windows as unsaved again, after saving them failed.
     pub(super) fn not_saved(&self, windows: &[CountedWindow]) {
         for CountedWindow { name, .. } in windows {
             if let Some((tenant, _)) = tenant_and_key(name)
@@ -125,7 +124,7 @@ impl Memory {
         }
     }
 
-    /// Takes in what was saved, where nothing was counted yet.
+    /// Adds saved windows, except those that already exist.
     pub(super) fn restore(&self, windows: Vec<CountedWindow>) {
         for saved in windows {
             let name = saved.name.clone();
@@ -133,14 +132,14 @@ impl Memory {
                 let mut shard = self.shard(tenant);
                 if shard.windows.len() < shard.most {
                     let (window, rate) = Window::restored(saved);
-                    let kept = Kept { window, rate, unsaved: false };
+                    let kept = StoredWindow { window, rate, unsaved: false };
                     shard.windows.entry(name).or_insert(kept);
                 }
             }
         }
     }
 
-    /// Forgets windows that hold nothing any more.
+    /// Drops windows without counts.
     pub(super) fn sweep(&self) {
         let now = self.now();
         for shard in &self.shards {
@@ -150,13 +149,13 @@ impl Memory {
         }
     }
 
-    /// How many windows there are.
+    /// The number of windows.
     pub(super) fn len(&self) -> usize {
         let shards = self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner));
         shards.map(|shard| shard.windows.len()).sum()
     }
 
-    /// The time, by a clock that nobody sets while the process runs.
+    /// The current time. It is monotonic: setting the system clock does not change it.
     pub(super) fn now(&self) -> i64 {
         if let Some(now) = self.clock.simulated() {
             return now.as_microsecond();
@@ -172,28 +171,28 @@ impl Memory {
     }
 }
 
-/// The tenant of a window's name, and the rest of it.
+/// Splits a window's name into the tenant and the rest.
 fn tenant_and_key(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix('{')?.split_once("}:")
 }
 
 impl Shard {
-    /// Looks at a window, which need not be there.
-    fn look<T>(&self, name: &str, look: impl FnOnce(&Window) -> T) -> T {
+    /// Reads a window, or an empty one if it does not exist.
+    fn read<T>(&self, name: &str, read: impl FnOnce(&Window) -> T) -> T {
         match self.windows.get(name) {
-            Some(kept) => look(&kept.window),
-            None => look(&Window::default()),
+            Some(kept) => read(&kept.window),
+            None => read(&Window::default()),
         }
     }
 
-    fn count(&mut self, now: i64, name: &str, rate: Rate, cost: i64) {
+    fn count(&mut self, now: i64, name: &str, rate: WindowRate, cost: i64) {
         if cost == 0 {
             return;
         }
         if self.windows.len() >= self.most && !self.windows.contains_key(name) {
             self.make_room(now);
         }
-        let kept = self.windows.entry(name.to_owned()).or_insert_with(|| Kept {
+        let kept = self.windows.entry(name.to_owned()).or_insert_with(|| StoredWindow {
             window: Window::default(),
             rate,
             unsaved: true,
@@ -205,13 +204,13 @@ impl Shard {
 
     fn sweep(&mut self, now: i64) {
         self.windows.retain(|_, kept| {
-            kept.window.notice(now, kept.rate);
+            kept.window.adjust_to_clock(now, kept.rate);
             kept.window.used(now, kept.rate) > 0
         });
     }
 
-    /// Forgets what holds nothing; if that is too little, an eighth, so that the next ones
-    /// find room without a search.
+    /// Drops windows without counts. If that is not enough, drops an eighth, so that the next
+    /// windows find room without another search.
     fn make_room(&mut self, now: i64) {
         self.sweep(now);
         if self.windows.len() < self.most {
@@ -223,7 +222,7 @@ impl Shard {
         let oldest_to_stay = *oldest_to_stay;
         let most = self.most;
         let mut left = self.windows.len();
-        // Of those that were counted in at the same time some have to go as well.
+        // Some of the windows with the same time must go as well.
         self.windows.retain(|_, kept| {
             let newest = kept.window.newest();
             let goes = newest < oldest_to_stay || (newest == oldest_to_stay && left >= most);

@@ -1,10 +1,10 @@
-//! How much may be done in how much time. A decision is over several limits of one tenant
-//! at once, all or nothing, and is made before the work that it is about.
+//! Rate limits. A decision is about several limits of one tenant, all or nothing, and is made
+//! before the work that it admits.
 //!
-//! What is counted, and what follows from a limit that is exceeded, is not known here. The
-//! arithmetic is apart from where the windows are kept (`window`): in this process, or in
-//! Redis for all replicas. Where Redis is to count and does not answer, this process counts
-//! its share of the limits alone: a limiter that fails is no reason to refuse.
+//! The limiter does not know what is counted, or what happens when a limit is exceeded. The
+//! arithmetic (`window`) is separate from the storage: this process, or Redis for all replicas. If
+//! Redis does not answer, each process counts its share of the limits alone, because a failing
+//! limiter must not refuse requests.
 
 mod memory;
 mod redis;
@@ -17,112 +17,110 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-pub use window::Rate;
+pub use window::WindowRate;
 
 use self::memory::Memory;
-use self::redis::Shared;
+use self::redis::RedisWindows;
 use crate::clock::Clock;
 use crate::domain::CountedWindow;
 use crate::error::Error;
 use crate::redis::Redis;
 
-/// Windows that this process has room for: some 250 bytes each, and 2 KiB for one that is
-/// counted in so steadily that all of its buckets hold something.
-const ROOM: usize = 1 << 18;
+/// The maximum number of windows in memory. A window takes some 250 bytes, or 2 KiB if all of its
+/// buckets are in use.
+const MAX_WINDOWS: usize = 1 << 18;
 
-/// What is asked of one limit.
+/// One limit in a decision, and how much of it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// Whose limit it is, within the tenant. The same key with another window is another
-    /// limit; with another number it is the same one, and what was counted stays counted.
+    /// Identifies the limit within the tenant. The same key with another window length is another
+    /// limit. With another maximum it is the same limit, and its counts stay.
     pub key: String,
-    /// The limit.
-    pub rate: Rate,
-    /// How much of it. Nothing always fits.
+    pub rate: WindowRate,
+    /// The amount. 0 always fits.
     pub cost: u64,
-    /// Whether it is only observed: it refuses nothing, and is counted in any case.
+    /// If true, the limit does not refuse, and the cost is counted in any case.
     pub observe_only: bool,
 }
 
-/// How it stands with one limit after a decision.
+/// The state of one limit after a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The limit.
+pub struct DemandOutcome {
+    /// The maximum count.
     pub limit: u64,
-    /// In which time.
     pub window: Duration,
-    /// What is left of it.
+    /// How much is left.
     pub remaining: u64,
-    /// If it was exceeded, how long until the cost fits, provided that nobody else comes
-    /// ([`Duration::MAX`]: it never does); if not, how long until something of what is
-    /// counted is restored.
+    /// If exceeded: how long until the cost fits, if no other requests come; [`Duration::MAX`] if
+    /// it never fits. Otherwise: how long until the first counts leave the window.
     pub wait: Duration,
     /// Whether the cost did not fit.
     pub exceeded: bool,
 }
 
-/// Whether something may be done.
+/// The result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it may.
+    /// Whether the request is admitted.
     pub admitted: bool,
-    /// If not, how long until it may: the longest wait of the limits that refuse.
+    /// If refused: the longest wait of the limits that refuse.
     pub wait: Duration,
-    /// How it stands with each limit, in the order of the demands.
-    pub standings: Vec<Standing>,
+    /// The state of each limit, in the order of the demands.
+    pub outcomes: Vec<DemandOutcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
+enum Mode {
     Take,
     Peek,
 }
 
-/// What either place says to a decision.
+/// The answer of either storage.
 #[derive(Debug)]
 struct Answer {
     admitted: bool,
-    counts: Vec<Count>,
+    counts: Vec<DemandCount>,
 }
 
 #[derive(Debug)]
-struct Count {
+struct DemandCount {
     used: i64,
     exceeded: bool,
-    /// `None`: for ever.
+    /// `None`: the cost never fits.
     wait: Option<i64>,
 }
 
-/// Counts and decides. Cheap to clone; clones count together.
+/// A rate limiter. Clones share the counts.
 #[derive(Clone)]
 pub struct Limiter(Arc<Inner>);
 
 struct Inner {
     memory: Memory,
-    shared: Option<Shared>,
+    shared: Option<RedisWindows>,
     replicas: AtomicUsize,
     fallen_back: AtomicBool,
     fallbacks: Counter,
 }
 
 impl Limiter {
-    /// Counts in this process alone.
+    /// A limiter that counts in this process.
     pub fn in_memory(clock: Clock) -> Self {
-        Self::new(Memory::new(clock, ROOM), None)
+        Self::new(Memory::new(clock, MAX_WINDOWS), None)
     }
 
-    /// Counts in Redis, and in this process while Redis is away. To be made within a runtime.
+    /// A limiter that counts in Redis, with a fallback to this process. Must be called within a
+    /// Tokio runtime.
     pub fn over(redis: Redis, clock: Clock) -> Self {
-        Self::new(Memory::new(clock.clone(), ROOM), Some(Shared::new(redis, clock)))
+        Self::new(Memory::new(clock.clone(), MAX_WINDOWS), Some(RedisWindows::new(redis, clock)))
     }
 
-    /// The same as [`Limiter::in_memory`], with room for so many windows.
+    /// Like [`Limiter::in_memory`], with a capacity of `most` windows.
     #[must_use]
     pub fn with_room(clock: Clock, most: usize) -> Self {
         Self::new(Memory::new(clock, most), None)
     }
 
-    fn new(memory: Memory, shared: Option<Shared>) -> Self {
+    fn new(memory: Memory, shared: Option<RedisWindows>) -> Self {
         Self(Arc::new(Inner {
             memory,
             shared,
@@ -132,29 +130,28 @@ impl Limiter {
         }))
     }
 
-    /// Counts all demands and admits, or counts none and refuses. `tenant` is not empty.
+    /// Counts all demands and admits, or counts none and refuses. `tenant` must not be empty.
     pub async fn take(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide(Act::Take, tenant, demands).await
+        self.decide(Mode::Take, tenant, demands).await
     }
 
-    /// What [`Limiter::take`] would decide. Nothing is counted.
+    /// The decision that [`Limiter::take`] would make. Nothing is counted.
     pub async fn peek(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide(Act::Peek, tenant, demands).await
+        self.decide(Mode::Peek, tenant, demands).await
     }
 
-    /// The same as [`Limiter::take`], counted by this process alone.
+    /// Like [`Limiter::take`], but counts in this process only.
     pub fn take_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide_here(Act::Take, tenant, demands)
+        self.decide_here(Mode::Take, tenant, demands)
     }
 
-    /// What [`Limiter::take_here`] would decide. Nothing is counted.
+    /// The decision that [`Limiter::take_here`] would make. Nothing is counted.
     pub fn peek_here(&self, tenant: &str, demands: &[Demand]) -> Decision {
-        self.decide_here(Act::Peek, tenant, demands)
+        self.decide_here(Mode::Peek, tenant, demands)
     }
 
-    /// What this process has counted since it was last asked, where the key of the limit is one of
-    /// these: to be saved, and [restored](Self::restore) after a restart. It comes part by part,
-    /// so that it takes little memory at once.
+    /// The windows with one of these keys that changed since the last call, for saving. They can be
+    /// [restored](Self::restore) after a restart. They are returned in parts, to use little memory.
     pub fn unsaved(
         &self,
         wanted: impl Fn(&str) -> bool,
@@ -162,94 +159,94 @@ impl Limiter {
         self.0.memory.unsaved(wanted)
     }
 
-    /// What could not be saved is written the next time.
+    /// Returns windows that could not be saved, so that the next call includes them again.
     pub fn not_saved(&self, windows: &[CountedWindow]) {
         self.0.memory.not_saved(windows);
     }
 
-    /// Goes on with what another process had counted.
+    /// Restores windows that another process saved.
     pub fn restore(&self, windows: Vec<CountedWindow>) {
         self.0.memory.restore(windows);
     }
 
-    /// The time by which this process counts, in microseconds.
+    /// The time that this process counts with, in microseconds.
     pub fn now(&self) -> i64 {
         self.0.memory.now()
     }
 
-    /// Forgets what says nothing any more. To be called now and then.
+    /// Drops windows without counts. Call it periodically.
     pub fn sweep(&self) {
         self.0.memory.sweep();
     }
 
-    /// Says among how many replicas the limits are divided while Redis is away.
+    /// Sets the number of replicas that share the limits while Redis is down.
     pub fn set_replicas(&self, replicas: usize) {
         self.0.replicas.store(replicas, Ordering::Relaxed);
     }
 
-    /// Among how many replicas the limits are divided while Redis is away.
+    /// The number of replicas that share the limits while Redis is down.
     pub fn replicas(&self) -> usize {
         self.0.replicas.load(Ordering::Relaxed)
     }
 
-    /// Decisions made without Redis that should have been made with it.
+    /// The counter of decisions that were made in this process because Redis did not answer.
     pub fn fallbacks(&self) -> &Counter {
         &self.0.fallbacks
     }
 
-    /// How many windows there are in this process.
+    /// The number of windows in this process.
     pub fn windows(&self) -> usize {
         self.0.memory.len()
     }
 
-    async fn decide(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
+    async fn decide(&self, mode: Mode, tenant: &str, demands: &[Demand]) -> Decision {
         if demands.is_empty() {
             let nothing = Answer { admitted: true, counts: Vec::new() };
             return Decision::new(nothing, demands, 1);
         }
         if let Some(shared) = &self.0.shared {
-            // Apart, so that those who do not ask Redis need not carry what that takes.
-            return Box::pin(self.decide_together(shared, act, tenant, demands)).await;
+            // Boxed, so that callers without Redis do not carry the larger future.
+            return Box::pin(self.decide_in_redis(shared, mode, tenant, demands)).await;
         }
-        self.decide_here(act, tenant, demands)
+        self.decide_here(mode, tenant, demands)
     }
 
-    fn decide_here(&self, act: Act, tenant: &str, demands: &[Demand]) -> Decision {
-        let answer = self.0.memory.decide(act, tenant, demands, 1);
+    fn decide_here(&self, mode: Mode, tenant: &str, demands: &[Demand]) -> Decision {
+        let answer = self.0.memory.decide(mode, tenant, demands, 1);
         Decision::new(answer, demands, 1)
     }
 
-    async fn decide_together(
+    async fn decide_in_redis(
         &self,
-        shared: &Shared,
-        act: Act,
+        shared: &RedisWindows,
+        mode: Mode,
         tenant: &str,
         demands: &[Demand],
     ) -> Decision {
-        match shared.decide(act, tenant, demands).await {
+        match shared.decide(mode, tenant, demands).await {
             Ok(answer) => {
-                self.recovered();
+                self.note_recovery();
                 Decision::new(answer, demands, 1)
             }
             Err(error) => {
-                self.fell_back(&error);
+                self.note_fallback(&error);
                 self.0.fallbacks.inc();
                 let replicas = self.replicas();
-                let answer = self.0.memory.decide(act, tenant, demands, replicas);
+                let answer = self.0.memory.decide(mode, tenant, demands, replicas);
                 Decision::new(answer, demands, replicas)
             }
         }
     }
 
-    fn fell_back(&self, error: &Error) {
+    fn note_fallback(&self, error: &Error) {
         if !self.0.fallen_back.swap(true, Ordering::Relaxed) {
             error.log_fault();
-            tracing::warn!("limits are counted by each replica for itself");
+            tracing::warn!("Redis does not answer: each replica counts its share of the limits");
         }
     }
 
-    fn recovered(&self) {
-        // Looked at first, since all requests come by here.
+    fn note_recovery(&self) {
+        // Loads first, because every request passes here.
         if self.0.fallen_back.load(Ordering::Relaxed)
             && self.0.fallen_back.swap(false, Ordering::Relaxed)
         {
@@ -263,12 +260,13 @@ impl Demand {
         window::counted(self.cost)
     }
 
-    /// The limit for one of several who count apart.
-    fn share(&self, of: usize) -> Rate {
+    /// The limit, divided by the number of replicas.
+    fn share(&self, of: usize) -> WindowRate {
         self.rate.share(of, self.cost())
     }
 
-    /// The name of its window. Braces make a cluster keep all of a tenant in one place.
+    /// The name of the window. The braces are a cluster hash tag that keeps a tenant's keys on one
+    /// node.
     fn name(&self, tenant: &str) -> String {
         format!("{{{tenant}}}:{}:{}", self.key, self.rate.window_micros())
     }
@@ -276,10 +274,10 @@ impl Demand {
 
 impl Decision {
     fn new(answer: Answer, demands: &[Demand], replicas: usize) -> Self {
-        let standings: Vec<_> = demands
+        let outcomes: Vec<_> = demands
             .iter()
             .zip(answer.counts)
-            .map(|(demand, count)| Standing {
+            .map(|(demand, count)| DemandOutcome {
                 limit: demand.rate.most(),
                 window: demand.rate.window(),
                 remaining: demand.share(replicas).most().saturating_sub(count.used.unsigned_abs()),
@@ -287,10 +285,10 @@ impl Decision {
                 exceeded: count.exceeded,
             })
             .collect();
-        let refusing = standings.iter().zip(demands).filter(|(_, demand)| !demand.observe_only);
-        let refusing = refusing.filter(|(standing, _)| standing.exceeded);
-        let wait = refusing.map(|(standing, _)| standing.wait).max().unwrap_or_default();
-        Self { admitted: answer.admitted, wait, standings }
+        let refusing = outcomes.iter().zip(demands).filter(|(_, demand)| !demand.observe_only);
+        let refusing = refusing.filter(|(outcome, _)| outcome.exceeded);
+        let wait = refusing.map(|(outcome, _)| outcome.wait).max().unwrap_or_default();
+        Self { admitted: answer.admitted, wait, outcomes }
     }
 }
 

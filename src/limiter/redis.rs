@@ -1,81 +1,80 @@
-//! Windows in Redis, which all replicas share, by Redis' own clock. Decisions that come while
-//! it is being asked go to it together then, in one call of one script: a call costs both
-//! sides more than what it asks for.
+//! Windows in Redis, shared by all replicas and based on the clock of Redis. Decisions that arrive
+//! during a call are sent together in the next call of one script, because a call costs more than
+//! the decision itself.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Act, Answer, Count, Demand};
+use super::{Answer, Demand, DemandCount, Mode};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::redis::{Redis, Script};
 
-/// What `count.lua` is to do.
+/// The modes of `count.lua`.
 const TAKE: i64 = 0;
 const PEEK: i64 = 1;
-/// How long a key stays at least if time is simulated, in milliseconds: Redis forgets by the
-/// real time, which has nothing to do with it.
-const SIMULATED_STAY: i64 = 60 * 60 * 1000;
-/// How many decisions go together at most. Redis does nothing else while it makes them, some
-/// microseconds for each.
-const TOGETHER: usize = 256;
-/// How many wait to go before others wait to join them.
+/// The minimum expiry of keys with a simulated clock, in milliseconds: Redis expires keys in real
+/// time.
+const SIMULATED_EXPIRY: i64 = 60 * 60 * 1000;
+/// The maximum number of decisions in one call. Redis is blocked during a call, for some
+/// microseconds per decision.
+const MAX_BATCH: usize = 256;
+/// The maximum number of waiting decisions. More callers wait until there is room.
 const QUEUE: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct RedisWindows {
     windows: Windows,
-    asked: mpsc::Sender<(Question, Asker)>,
+    asked: mpsc::Sender<(ScriptArgs, Reply)>,
 }
 
-/// Who waits for an answer. An error is the same for all who went together.
-type Asker = oneshot::Sender<Result<Answer, Arc<Error>>>;
+/// Receives the answer. All decisions of a call get the same error.
+type Reply = oneshot::Sender<Result<Answer, Arc<Error>>>;
 
-/// What is asked in one decision: the keys of its windows, and what `count.lua` wants to
-/// know of it.
+/// The arguments of one decision: the keys of its windows, and the numbers for `count.lua`.
 #[derive(Debug)]
-struct Question {
+struct ScriptArgs {
     keys: Vec<String>,
     numbers: Vec<i64>,
 }
 
-impl Shared {
-    /// Within a runtime, which is to do the asking.
+impl RedisWindows {
+    /// Must be called within a Tokio runtime, which runs the task that calls Redis.
     pub(super) fn new(redis: Redis, clock: Clock) -> Self {
         let windows = Windows { redis, clock, script: Script::new(include_str!("count.lua")) };
         let (asked, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(windows.clone().ask_together(waiting));
+        tokio::spawn(windows.clone().send_batches(waiting));
         Self { windows, asked }
     }
 
-    /// Decides over all demands at once.
+    /// Decides about all demands together.
     pub(super) async fn decide(
         &self,
-        act: Act,
+        mode: Mode,
         tenant: &str,
         demands: &[Demand],
     ) -> Result<Answer, Arc<Error>> {
-        let act = match act {
-            Act::Take => TAKE,
-            Act::Peek => PEEK,
+        let mode = match mode {
+            Mode::Take => TAKE,
+            Mode::Peek => PEEK,
         };
-        self.ask(self.windows.question(act, tenant, demands)).await
+        self.ask(self.windows.args(mode, tenant, demands)).await
     }
 
-    async fn ask(&self, question: Question) -> Result<Answer, Arc<Error>> {
-        // The tenants of a cluster are in several places, which one call cannot reach.
+    async fn ask(&self, args: ScriptArgs) -> Result<Answer, Arc<Error>> {
+        // In a cluster, tenants are on several nodes, which one call cannot reach.
         if self.windows.redis.is_clustered() {
-            return self.windows.ask_alone(question).await.map_err(Arc::new);
+            return self.windows.send_one(args).await.map_err(Arc::new);
         }
-        let nobody = || Arc::new(Error::internal("nobody is left to ask Redis"));
-        let (asker, answer) = oneshot::channel();
-        self.asked.send((question, asker)).await.map_err(|_| nobody())?;
-        answer.await.unwrap_or_else(|_| Err(nobody()))
+        let stopped = || Arc::new(Error::internal("the task that calls Redis has ended"));
+        let (reply, answer) = oneshot::channel();
+        self.asked.send((args, reply)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
 
-/// The windows, and how to ask for them.
+/// The keys of windows, and the script that updates them.
 #[derive(Clone, Debug)]
 struct Windows {
     redis: Redis,
@@ -84,78 +83,78 @@ struct Windows {
 }
 
 impl Windows {
-    fn question(&self, act: i64, tenant: &str, demands: &[Demand]) -> Question {
+    fn args(&self, mode: i64, tenant: &str, demands: &[Demand]) -> ScriptArgs {
         let keys = demands.iter().map(|demand| self.redis.key("windows", &demand.name(tenant)));
         let count = i64::try_from(demands.len()).unwrap_or(i64::MAX);
         let mut numbers = Vec::with_capacity(2 + 5 * demands.len());
-        numbers.extend([act, count]);
+        numbers.extend([mode, count]);
         for demand in demands {
             numbers.extend([
-                demand.rate.most_counted(),
+                demand.rate.max_count(),
                 demand.rate.window_micros(),
                 demand.rate.bucket(),
                 demand.cost(),
                 demand.observe_only.into(),
             ]);
         }
-        Question { keys: keys.collect(), numbers }
+        ScriptArgs { keys: keys.collect(), numbers }
     }
 
-    /// Asks for all who wait, until nobody can come any more.
-    async fn ask_together(self, mut waiting: mpsc::Receiver<(Question, Asker)>) {
-        let mut together = Vec::new();
-        while waiting.recv_many(&mut together, TOGETHER).await > 0 {
-            // For those who have given up nothing is to be counted.
-            let askers = together.drain(..).filter(|(_, asker)| !asker.is_closed());
-            let (questions, askers): (Vec<_>, Vec<_>) = askers.unzip();
-            // Somebody else may have given up by the time of the answer.
-            match self.ask(&questions).await {
+    /// Sends waiting decisions together, until all senders are gone.
+    async fn send_batches(self, mut waiting: mpsc::Receiver<(ScriptArgs, Reply)>) {
+        let mut received = Vec::new();
+        while waiting.recv_many(&mut received, MAX_BATCH).await > 0 {
+            // Decisions of cancelled callers must not be counted.
+            let replies = received.drain(..).filter(|(_, reply)| !reply.is_closed());
+            let (batch, replies): (Vec<_>, Vec<_>) = replies.unzip();
+            // A caller may be cancelled before the answer arrives.
+            match self.ask(&batch).await {
                 Ok(answers) => {
-                    for (asker, answer) in askers.into_iter().zip(answers) {
-                        asker.send(Ok(answer)).ok();
+                    for (reply, answer) in replies.into_iter().zip(answers) {
+                        reply.send(Ok(answer)).ok();
                     }
                 }
                 Err(error) => {
                     let error = Arc::new(error);
-                    for asker in askers {
-                        asker.send(Err(Arc::clone(&error))).ok();
+                    for reply in replies {
+                        reply.send(Err(Arc::clone(&error))).ok();
                     }
                 }
             }
         }
     }
 
-    async fn ask_alone(&self, question: Question) -> Result<Answer> {
-        self.ask(&[question]).await?.pop().ok_or_else(something_else)
+    async fn send_one(&self, args: ScriptArgs) -> Result<Answer> {
+        self.ask(&[args]).await?.pop().ok_or_else(unexpected_answer)
     }
 
-    /// Asks, and is answered question by question.
-    async fn ask(&self, questions: &[Question]) -> Result<Vec<Answer>> {
-        if questions.is_empty() {
+    /// Sends several decisions in one call.
+    async fn ask(&self, batch: &[ScriptArgs]) -> Result<Vec<Answer>> {
+        if batch.is_empty() {
             return Ok(Vec::new());
         }
         let (now, stay) = match self.clock.simulated() {
-            Some(now) => (now.as_microsecond().max(1), SIMULATED_STAY),
+            Some(now) => (now.as_microsecond().max(1), SIMULATED_EXPIRY),
             None => (0, 0),
         };
-        let numbers = questions.iter().flat_map(|question| &question.numbers);
+        let numbers = batch.iter().flat_map(|args| &args.numbers);
         let numbers = [now, stay].into_iter().chain(numbers.copied());
         let asked: Vec<u8> = numbers.flat_map(i64::to_le_bytes).collect();
-        let keys: Vec<_> = questions.iter().flat_map(|question| &question.keys).collect();
-        let told: Vec<u8> = self.redis.run(&self.script, &keys, &[asked]).await?;
-        answers(&told, questions).ok_or_else(something_else)
+        let keys: Vec<_> = batch.iter().flat_map(|args| &args.keys).collect();
+        let answer: Vec<u8> = self.redis.run(&self.script, &keys, &[asked]).await?;
+        answers(&answer, batch).ok_or_else(unexpected_answer)
     }
 }
 
-/// What `count.lua` says to these questions.
-fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
-    let (numbers, []) = told.as_chunks() else { return None };
+/// Parses the answers of `count.lua`.
+fn answers(answer: &[u8], batch: &[ScriptArgs]) -> Option<Vec<Answer>> {
+    let (numbers, []) = answer.as_chunks() else { return None };
     let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
-    let answers = questions.iter().map(|question| {
+    let answers = batch.iter().map(|args| {
         let admitted = numbers.next()? == 1;
-        let counts = question.keys.iter().map(|_| {
+        let counts = args.keys.iter().map(|_| {
             let (used, exceeded, wait) = (numbers.next()?, numbers.next()?, numbers.next()?);
-            Some(Count { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
+            Some(DemandCount { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
         });
         Some(Answer { admitted, counts: counts.collect::<Option<_>>()? })
     });
@@ -163,6 +162,6 @@ fn answers(told: &[u8], questions: &[Question]) -> Option<Vec<Answer>> {
     numbers.next().is_none().then_some(answers)
 }
 
-fn something_else() -> Error {
-    Error::internal("count.lua answered something else")
+fn unexpected_answer() -> Error {
+    Error::internal("count.lua returned an unexpected answer")
 }

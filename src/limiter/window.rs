@@ -1,55 +1,55 @@
-//! The arithmetic of a sliding window, and nothing else: no clock, no place to keep it.
-//! `count.lua` does the same, to the unit.
+//! The arithmetic of a sliding window, without a clock or storage. `count.lua` implements the same
+//! arithmetic with the same results.
 //!
-//! A window is cut into [`BUCKETS`]. A counted request is held until its whole bucket is
-//! older than the window: never too short, so that no stretch of time as long as the
-//! window holds more than the limit, and too long by at most one bucket, 1.6 % of it.
+//! A window is divided into [`BUCKETS`]. A count stays until its whole bucket is older than the
+//! window. So a count is never dropped too early, and no period of the window's length exceeds the
+//! limit. It can stay too long by at most one bucket, 1.6 % of the window.
 
 use std::time::Duration;
 
 use crate::domain::CountedWindow;
 
-/// Into how many buckets a window is cut.
+/// The number of buckets in a window.
 const BUCKETS: i64 = 64;
-/// The most that is counted: Lua has no larger whole numbers.
-pub(super) const MOST: i64 = (1 << 53) - 1;
-/// The longest window, some 35 years: with the time itself it stays below [`MOST`].
-const LONGEST: i64 = 1 << 50;
+/// The largest count: Lua cannot represent larger integers exactly.
+pub(super) const MAX_COUNT: i64 = (1 << 53) - 1;
+/// The longest window, some 35 years. Added to the current time it stays below [`MAX_COUNT`].
+const MAX_WINDOW: i64 = 1 << 50;
 
-/// How much in which time.
+/// A maximum count per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct WindowRate {
     most: i64,
-    /// In microseconds, as all times here.
+    /// In microseconds, like all times in this module.
     window: i64,
 }
 
-impl Rate {
+impl WindowRate {
     /// At most `most` in any `window`.
     pub fn new(most: u64, window: Duration) -> Self {
-        let window = i64::try_from(window.as_micros()).unwrap_or(LONGEST);
-        Self { most: counted(most), window: window.clamp(1, LONGEST) }
+        let window = i64::try_from(window.as_micros()).unwrap_or(MAX_WINDOW);
+        Self { most: counted(most), window: window.clamp(1, MAX_WINDOW) }
     }
 
-    /// How much.
+    /// The maximum count.
     pub fn most(self) -> u64 {
         self.most.unsigned_abs()
     }
 
-    /// In which time.
+    /// The length of the window.
     pub fn window(self) -> Duration {
         duration(self.window)
     }
 
-    /// The part of one of several who count apart. Whatever the limit as a whole has room
-    /// for, everyone has room for one of.
+    /// The share of one of `of` processes that count independently. Each share has room for at
+    /// least one request of `cost`, if the whole limit does.
     pub(super) fn share(self, of: usize, cost: i64) -> Self {
         let of = i64::try_from(of).unwrap_or(i64::MAX).max(1);
         let one = cost.max(1).min(self.most);
         Self { most: (self.most / of).max(one), window: self.window }
     }
 
-    pub(super) fn most_counted(self) -> i64 {
+    pub(super) fn max_count(self) -> i64 {
         self.most
     }
 
@@ -57,7 +57,7 @@ impl Rate {
         self.window
     }
 
-    /// How long a bucket is.
+    /// The length of a bucket.
     pub(super) fn bucket(self) -> i64 {
         (self.window + BUCKETS - 1) / BUCKETS
     }
@@ -66,69 +66,69 @@ impl Rate {
         time.div_euclid(self.bucket())
     }
 
-    /// When what was counted in a bucket is held no longer.
+    /// When the counts of a bucket leave the window.
     fn restored_at(self, bucket: i64) -> i64 {
         (bucket + 1) * self.bucket() - 1 + self.window
     }
 }
 
-/// A number as it is counted: what is more than can be counted is as good as that.
+/// Converts a count; larger values are clamped to [`MAX_COUNT`].
 pub(super) fn counted(number: u64) -> i64 {
-    i64::try_from(number).map_or(MOST, |number| number.min(MOST))
+    i64::try_from(number).map_or(MAX_COUNT, |number| number.min(MAX_COUNT))
 }
 
 pub(super) fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
-/// What was counted of late. Looking at it changes nothing: what is held no longer at a
-/// time is held again if the clock is set back to before.
+/// Recent counts. Reading does not change them, so if the clock is set back, counts that had left
+/// the window are in it again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
-    /// The newest time at which it was written to.
+    /// The time of the newest count.
     newest: i64,
     sum: i64,
-    /// Buckets that hold something, oldest first, and what they hold.
+    /// The buckets with counts, oldest first: start and count.
     buckets: Vec<(i64, i64)>,
 }
 
 impl Window {
-    /// To be called before anything else. A clock that was set back by more than a window
-    /// would stop all counting until it is there again: what was counted is then held for
-    /// one window more, and no longer.
-    pub(super) fn notice(&mut self, now: i64, rate: Rate) {
+    /// Must be called before other methods. If the clock was set back by more than a window, the
+    /// counts would otherwise stay until the clock catches up. They are moved, and stay for one
+    /// more window.
+    pub(super) fn adjust_to_clock(&mut self, now: i64, rate: WindowRate) {
         if now < self.newest - rate.window {
             self.newest = now;
             self.buckets = vec![(rate.bucket_at(now), self.sum)];
         }
     }
 
-    /// What is held, and how much that is.
-    fn held(&self, now: i64, rate: Rate) -> (&[(i64, i64)], i64) {
-        // A time that goes backwards counts as the newest there was.
+    /// The counts inside the window, and their sum.
+    fn held(&self, now: i64, rate: WindowRate) -> (&[(i64, i64)], i64) {
+        // A time before the newest count is treated as that time.
         let now = now.max(self.newest);
         let gone = self.buckets.partition_point(|&(bucket, _)| rate.restored_at(bucket) <= now);
         let (gone, held) = self.buckets.split_at(gone);
         (held, self.sum - gone.iter().map(|(_, count)| count).sum::<i64>())
     }
 
-    /// How much is counted.
-    pub(super) fn used(&self, now: i64, rate: Rate) -> i64 {
+    /// The sum of the counts.
+    pub(super) fn used(&self, now: i64, rate: WindowRate) -> i64 {
         self.held(now, rate).1
     }
 
-    /// Whether `cost` can be counted now, given that `pending` will be.
-    pub(super) fn fits(&self, now: i64, rate: Rate, cost: i64, pending: i64) -> bool {
+    /// Whether `cost` fits now, if `pending` is also counted.
+    pub(super) fn fits(&self, now: i64, rate: WindowRate, cost: i64, pending: i64) -> bool {
         cost == 0 || self.used(now, rate) + pending + cost <= rate.most
     }
 
-    /// Counts `cost`, whether it fits or not.
-    pub(super) fn count(&mut self, now: i64, rate: Rate, cost: i64) {
-        let cost = cost.min(MOST - self.used(now, rate));
+    /// Counts `cost`, whether or not it fits.
+    pub(super) fn count(&mut self, now: i64, rate: WindowRate, cost: i64) {
+        let cost = cost.min(MAX_COUNT - self.used(now, rate));
         if cost == 0 {
             return;
         }
-        self.settle(now, rate);
+        self.drop_expired(now, rate);
         let bucket = rate.bucket_at(self.newest);
         match self.buckets.last_mut() {
             Some((last, count)) if *last == bucket => *count += cost,
@@ -137,8 +137,8 @@ impl Window {
         self.sum += cost;
     }
 
-    /// How long until `cost` fits, if nobody else counts meanwhile; `None`: never.
-    pub(super) fn wait(&self, now: i64, rate: Rate, cost: i64) -> Option<i64> {
+    /// How long until `cost` fits without other requests. `None`: never.
+    pub(super) fn wait(&self, now: i64, rate: WindowRate, cost: i64) -> Option<i64> {
         if cost > rate.most {
             return None;
         }
@@ -154,14 +154,14 @@ impl Window {
         last.map(|(bucket, _)| rate.restored_at(*bucket) - now)
     }
 
-    /// How long until something of what is counted is held no longer; 0 if nothing is.
-    pub(super) fn next_restored(&self, now: i64, rate: Rate) -> i64 {
+    /// How long until the first counts leave the window; 0 if there are none.
+    pub(super) fn next_restored(&self, now: i64, rate: WindowRate) -> i64 {
         let (held, _) = self.held(now, rate);
         held.first().map_or(0, |(bucket, _)| rate.restored_at(*bucket) - now)
     }
 
-    /// What is to be kept of it, if anything is held.
-    pub(super) fn counted(&self, name: &str, rate: Rate) -> Option<CountedWindow> {
+    /// The counts in the form that is saved. `None` if there are none.
+    pub(super) fn counted(&self, name: &str, rate: WindowRate) -> Option<CountedWindow> {
         let (last, _) = self.buckets.last()?;
         Some(CountedWindow {
             name: name.to_owned(),
@@ -172,20 +172,20 @@ impl Window {
         })
     }
 
-    /// A window of which this was kept.
-    pub(super) fn restored(kept: CountedWindow) -> (Self, Rate) {
+    /// Restores a saved window.
+    pub(super) fn restored(kept: CountedWindow) -> (Self, WindowRate) {
         let sum = kept.parts.iter().map(|(_, count)| count).sum();
-        let rate = Rate { most: 0, window: kept.length.clamp(1, LONGEST) };
+        let rate = WindowRate { most: 0, window: kept.length.clamp(1, MAX_WINDOW) };
         (Self { newest: kept.newest, sum, buckets: kept.parts }, rate)
     }
 
-    /// The newest time at which it was written to.
+    /// The time of the newest count.
     pub(super) fn newest(&self) -> i64 {
         self.newest
     }
 
-    /// Forgets what is held no longer.
-    fn settle(&mut self, now: i64, rate: Rate) {
+    /// Drops counts that have left the window.
+    fn drop_expired(&mut self, now: i64, rate: WindowRate) {
         let (held, sum) = self.held(now, rate);
         let gone = self.buckets.len() - held.len();
         self.buckets.drain(..gone);
@@ -200,20 +200,20 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    fn forty_a_minute() -> Rate {
-        Rate::new(40, Duration::from_mins(1))
+    fn forty_per_minute() -> WindowRate {
+        WindowRate::new(40, Duration::from_mins(1))
     }
 
     #[test]
-    fn a_window_is_cut_into_64() {
+    fn window_has_64_buckets() {
         for (micros, bucket) in [(64, 1), (65, 2), (1, 1), (1_000_000, 15_625)] {
-            assert_eq!(Rate::new(1, Duration::from_micros(micros)).bucket(), bucket);
+            assert_eq!(WindowRate::new(1, Duration::from_micros(micros)).bucket(), bucket);
         }
     }
 
     #[test]
-    fn a_request_is_held_until_its_whole_bucket_is_older_than_the_window() {
-        let rate = forty_a_minute();
+    fn count_stays_until_its_whole_bucket_is_older_than_the_window() {
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(10, rate, 1);
         let restored = rate.bucket() - 1 + MINUTE;
@@ -223,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_as_long_as_the_cost_needs() {
-        let rate = forty_a_minute();
+    fn wait_is_as_long_as_the_cost_needs() {
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(0, rate, 10);
         window.count(2_000_000, rate, 30);
@@ -236,44 +236,45 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_goes_backwards_counts_as_the_newest() {
-        let rate = forty_a_minute();
+    fn earlier_time_is_treated_as_the_newest() {
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(30_000_000, rate, 1);
         window.count(10_000_000, rate, 1);
         assert_eq!(window.buckets, [(32, 2)]);
         let restored = rate.restored_at(32);
-        // Whoever's clock is behind has as much longer to wait.
+        // The wait is longer for a caller whose clock is behind.
         assert_eq!(window.next_restored(10_000_000, rate), restored - 10_000_000);
     }
 
     #[test]
-    fn a_clock_set_far_back_holds_for_one_window_more_and_no_longer() {
-        let rate = forty_a_minute();
+    fn clock_set_far_back_extends_counts_by_one_window() {
+        let rate = forty_per_minute();
         let mut window = Window::default();
         window.count(1000 * MINUTE, rate, 40);
-        window.notice(MINUTE, rate);
+        window.adjust_to_clock(MINUTE, rate);
         assert!(!window.fits(MINUTE, rate, 1, 0));
         assert_eq!(window.used(MINUTE + MINUTE, rate), 40);
         assert_eq!(window.used(MINUTE + MINUTE + rate.bucket(), rate), 0);
     }
 
     #[test]
-    fn a_share_is_a_part_of_the_limit_and_has_room_for_what_the_limit_has_room_for() {
-        let share = |most, of, cost| Rate::new(most, Duration::from_secs(1)).share(of, cost).most();
+    fn share_is_a_fraction_but_admits_what_the_limit_admits() {
+        let share =
+            |most, of, cost| WindowRate::new(most, Duration::from_secs(1)).share(of, cost).most();
         assert_eq!((share(40, 3, 1), share(2, 3, 1), share(0, 3, 1)), (13, 1, 0));
         assert_eq!((share(40, 3, 20), share(40, 3, 41), share(40, 0, 0)), (20, 40, 40));
     }
 
     #[test]
-    fn the_largest_numbers_are_counted_without_a_wrap() {
-        let rate = Rate::new(u64::MAX, Duration::MAX);
+    fn largest_numbers_do_not_overflow() {
+        let rate = WindowRate::new(u64::MAX, Duration::MAX);
         let mut window = Window::default();
         for _ in 0..3 {
-            window.count(MINUTE, rate, MOST);
+            window.count(MINUTE, rate, MAX_COUNT);
         }
-        assert_eq!(window.used(MINUTE, rate), MOST);
-        assert!(!window.fits(MINUTE, rate, MOST, MOST));
+        assert_eq!(window.used(MINUTE, rate), MAX_COUNT);
+        assert!(!window.fits(MINUTE, rate, MAX_COUNT, MAX_COUNT));
         assert!(window.wait(MINUTE, rate, 1).is_some_and(|wait| wait > 0));
     }
 }

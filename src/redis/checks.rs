@@ -1,49 +1,53 @@
-//! Whether a Redis is one to rely on, by what it says of itself. From INFO, since managed
-//! ones forbid CONFIG.
+//! Checks whether a Redis server is suitable. They use INFO, because managed services forbid
+//! CONFIG.
 
-use super::Trouble;
+use super::LinkError;
 
-/// The oldest version whose scripts and ACLs are as they are used here.
+/// The oldest supported version: its scripts and ACLs work as this crate needs them.
 const OLDEST: (u32, u32) = (6, 2);
 
 /// Checks one server, given the text of its INFO.
-pub(super) fn check(info: &str) -> Result<(), Trouble> {
-    let unfit = |words: String| Err(Trouble::Unfit(words));
+pub(super) fn check(info: &str) -> Result<(), LinkError> {
+    let unfit = |words: String| Err(LinkError::Unfit(words));
     if field(info, "redis_mode") == Some("sentinel") {
         return unfit("it is a sentinel: use redis-sentinel://HOST:PORT/NAME".to_owned());
     }
-    // Valkey tells the version of Redis that it stands for, and its own: none is too old.
+    // Valkey reports a compatible Redis version. All Valkey versions are new enough.
     let version = field(info, "redis_version").unwrap_or("unknown");
     if field(info, "valkey_version").is_none() && parsed(version) < OLDEST {
         let (major, minor) = OLDEST;
         return unfit(format!("its version is {version}; it must be {major}.{minor} or newer"));
     }
     if field(info, "loading") == Some("1") {
-        return Err(Trouble::Away("it is loading its data".into()));
+        return Err(LinkError::Away("it is loading its data".into()));
     }
     if field(info, "role") != Some("master") {
-        return unfit("it is a replica: name its primary, or use redis-sentinel://".to_owned());
+        return unfit(
+            "it is a replica: use the primary's address, or redis-sentinel://".to_owned(),
+        );
     }
     let policy = field(info, "maxmemory_policy").unwrap_or("noeviction");
     if field(info, "maxmemory").is_some_and(|most| most != "0") && policy != "noeviction" {
         return unfit(format!(
-            "its maxmemory-policy is {policy}, which forgets limits when memory runs short: set \
+            "its maxmemory-policy is {policy}, which can evict counters when memory is full: set \
              it to noeviction"
         ));
     }
     Ok(())
 }
 
-/// Checks that a server belongs to a cluster, or does not.
-pub(super) fn check_mode(info: &str, clustered: bool) -> Result<(), Trouble> {
+/// Checks that the server is in cluster mode if and only if the URL says so.
+pub(super) fn check_mode(info: &str, clustered: bool) -> Result<(), LinkError> {
     match (clustered, field(info, "cluster_enabled") == Some("1")) {
-        (false, true) => Err(Trouble::Unfit("it is one of a cluster: use redis-cluster://".into())),
-        (true, false) => Err(Trouble::Unfit("it is none of a cluster: use redis://".into())),
+        (false, true) => {
+            Err(LinkError::Unfit("it belongs to a cluster: use redis-cluster://".into()))
+        }
+        (true, false) => Err(LinkError::Unfit("it is not in cluster mode: use redis://".into())),
         _ => Ok(()),
     }
 }
 
-/// The value of a field of INFO.
+/// The value of an INFO field.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
         .filter_map(|line| line.split_once(':'))
@@ -66,13 +70,13 @@ mod tests {
 
     fn unfit(info: &str) -> String {
         match check(info) {
-            Err(Trouble::Unfit(words)) => words,
+            Err(LinkError::Unfit(words)) => words,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn versions_from_6_2_on_and_every_valkey_will_do() {
+    fn redis_from_6_2_and_every_valkey_are_accepted() {
         for version in ["6.2.0", "6.10.1", "7.0.15", "8.6.0", "10.0.0"] {
             check(&info(version, "role:master")).expect(version);
         }
@@ -84,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_evicts_will_do_only_where_memory_has_no_bound() {
+    fn evicting_policy_is_accepted_only_without_a_memory_limit() {
         let info = |most, policy| {
             info("7.2.4", &format!("role:master\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}"))
         };
@@ -95,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_and_sentinels_are_told_apart() {
+    fn replica_and_sentinel_are_refused() {
         assert!(unfit(&info("7.2.4", "role:slave")).contains("replica"));
         let sentinel = "redis_version:7.0.15\r\nredis_mode:sentinel\r\n";
         assert!(unfit(sentinel).contains("redis-sentinel://"));

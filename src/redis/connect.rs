@@ -1,4 +1,4 @@
-//! How connections are made, to whichever kind of Redis a URL means.
+//! Connections to the kinds of Redis that a URL can name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,23 +17,24 @@ use tokio::time::timeout;
 
 use super::checks::{check, check_mode};
 use super::url::{Address, Layout, Login, RedisUrl};
-use super::{Timeouts, Trouble};
+use super::{LinkError, Timeouts};
 
-/// How often the cluster's driver follows a moved slot or tries another node.
+/// How often the cluster driver retries a command after a moved slot or on another node.
 const CLUSTER_RETRIES: u32 = 3;
-/// What it waits meanwhile, in milliseconds: all of it is within one timeout.
+/// The range of its pauses in milliseconds. All retries fit into one timeout.
 const CLUSTER_WAIT: (u64, u64) = (5, 50);
-/// Requests that wait for the connection's task before others wait to join them.
+/// The number of requests that can wait for the connection's task. More callers wait until there is
+/// room.
 const QUEUE: usize = 1024;
 
-/// A connection that many use at once.
+/// A multiplexed connection.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(super) enum RedisConnection {
     One { to: Address, connection: MultiplexedConnection },
     Cluster(ClusterConnection),
 }
 
-impl Connection {
+impl RedisConnection {
     /// Sends a command.
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
@@ -42,7 +43,7 @@ impl Connection {
         }
     }
 
-    /// What each primary says to a question about itself.
+    /// The replies of all primaries to a command about themselves.
     async fn ask(&mut self, question: &Cmd) -> RedisResult<Vec<String>> {
         match self {
             Self::One { connection, .. } => Ok(vec![question.query_async(connection).await?]),
@@ -56,16 +57,15 @@ impl Connection {
     }
 }
 
-/// Opens connections.
 #[derive(Clone, Debug)]
-pub(super) struct Dialler {
+pub(super) struct Connector {
     pub(super) url: RedisUrl,
     pub(super) timeouts: Timeouts,
 }
 
-impl Dialler {
-    /// Connects, and makes sure that what answers is fit to rely on.
-    pub(super) async fn open(&self) -> Result<Connection, Trouble> {
+impl Connector {
+    /// Connects, and checks that the server is suitable.
+    pub(super) async fn open(&self) -> Result<RedisConnection, LinkError> {
         let mut connection = match &self.url.layout {
             Layout::Single(address) => self.connect(address).await?,
             Layout::Sentinel { .. } => self.connect(&self.primary().await?).await?,
@@ -75,47 +75,47 @@ impl Dialler {
         Ok(connection)
     }
 
-    /// Makes sure that what answers at the other end is still the one to ask.
-    pub(super) async fn examine(&self, connection: &mut Connection) -> Result<(), Trouble> {
+    /// Checks that the server at the other end is still the right one.
+    pub(super) async fn examine(&self, connection: &mut RedisConnection) -> Result<(), LinkError> {
         for info in connection.ask(&redis::cmd("INFO")).await? {
             check(&info)?;
             check_mode(&info, self.url.is_clustered())?;
         }
         match connection {
-            Connection::One { to, .. } => self.examine_primary(to).await,
-            Connection::Cluster(_) => {
+            RedisConnection::One { to, .. } => self.examine_primary(to).await,
+            RedisConnection::Cluster(_) => {
                 let state = connection.ask(redis::cmd("CLUSTER").arg("INFO")).await?;
                 if state.iter().all(|state| state.contains("cluster_state:ok")) {
                     Ok(())
                 } else {
-                    Err(Trouble::Away("the cluster does not have all of its slots".into()))
+                    Err(LinkError::Away("the cluster does not have all of its slots".into()))
                 }
             }
         }
     }
 
-    /// Asks the sentinels, if there are any: one that was cut off from the others still takes
-    /// itself for the primary.
-    async fn examine_primary(&self, to: &Address) -> Result<(), Trouble> {
+    /// Checks with the sentinels, if there are any, that this is still the primary. A primary that
+    /// is partitioned from the sentinels still calls itself primary.
+    async fn examine_primary(&self, to: &Address) -> Result<(), LinkError> {
         match &self.url.layout {
             Layout::Sentinel { .. } => match self.primary().await {
                 Ok(primary) if primary != *to => {
-                    Err(Trouble::Away(format!("{primary} is the primary now").into()))
+                    Err(LinkError::Away(format!("{primary} is the primary now").into()))
                 }
-                // What works is not given up for sentinels that are away.
+                // If no sentinel answers, keep the working connection.
                 _ => Ok(()),
             },
             Layout::Single(_) | Layout::Cluster(_) => Ok(()),
         }
     }
 
-    /// A connection that hears what is published on a channel.
-    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, Trouble> {
-        let mut last = Trouble::Away("no node to ask".into());
+    /// A connection that is subscribed to a channel.
+    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, LinkError> {
+        let mut last = LinkError::Away("the URL names no node".into());
         let addresses = match &self.url.layout {
             Layout::Single(address) => vec![address.clone()],
             Layout::Sentinel { .. } => vec![self.primary().await?],
-            // A node of a cluster hears what is published on any other.
+            // Cluster nodes forward published messages to each other, so any node will do.
             Layout::Cluster(nodes) => nodes.clone(),
         };
         for address in addresses {
@@ -128,24 +128,25 @@ impl Dialler {
             match subscribed.await {
                 Ok(Ok(listener)) => return Ok(listener),
                 Ok(Err(error)) => last = error.into(),
-                Err(elapsed) => last = Trouble::Away(elapsed.into()),
+                Err(elapsed) => last = LinkError::Away(elapsed.into()),
             }
         }
         Err(last)
     }
 
-    /// The server that the sentinels name.
-    async fn primary(&self) -> Result<Address, Trouble> {
+    /// The primary's address, from the sentinels.
+    async fn primary(&self) -> Result<Address, LinkError> {
         let Layout::Sentinel { sentinels, primary, login } = &self.url.layout else {
-            return Err(Trouble::Unfit("there are no sentinels to ask".into()));
+            return Err(LinkError::Unfit("the URL names no sentinels".into()));
         };
-        let mut last = Trouble::Away("no sentinel to ask".into());
+        let mut last = LinkError::Away("the URL names no sentinel".into());
         for sentinel in sentinels {
             match self.ask(sentinel, login, primary).await {
                 Ok(Some((host, port))) => return Ok(Address { host, port }),
                 Ok(None) => {
-                    let words = format!("the sentinel {sentinel} knows no primary {primary:?}");
-                    last = Trouble::Unfit(words);
+                    let words =
+                        format!("the sentinel {sentinel} does not know the primary {primary:?}");
+                    last = LinkError::Unfit(words);
                 }
                 Err(error) => last = error.into(),
             }
@@ -167,14 +168,14 @@ impl Dialler {
         question.query_async(&mut sentinel).await
     }
 
-    async fn connect(&self, to: &Address) -> RedisResult<Connection> {
+    async fn connect(&self, to: &Address) -> RedisResult<RedisConnection> {
         let client = self.client(to, &self.url.login, self.url.db)?;
         let connection =
             client.get_multiplexed_async_connection_with_config(&self.options()).await?;
-        Ok(Connection::One { to: to.clone(), connection })
+        Ok(RedisConnection::One { to: to.clone(), connection })
     }
 
-    async fn connect_cluster(&self, nodes: &[Address]) -> Result<Connection, Trouble> {
+    async fn connect_cluster(&self, nodes: &[Address]) -> Result<RedisConnection, LinkError> {
         let nodes = nodes
             .iter()
             .map(|node| self.info(node, &self.url.login, 0))
@@ -193,8 +194,8 @@ impl Dialler {
         let connected = client.build()?;
         let connected = timeout(self.timeouts.connect, connected.get_async_connection()).await;
         match connected {
-            Ok(connection) => Ok(Connection::Cluster(connection?)),
-            Err(elapsed) => Err(Trouble::Away(elapsed.into())),
+            Ok(connection) => Ok(RedisConnection::Cluster(connection?)),
+            Err(elapsed) => Err(LinkError::Away(elapsed.into())),
         }
     }
 
@@ -230,18 +231,22 @@ impl Dialler {
         Ok(address.into_connection_info()?.set_tcp_settings(tcp()).set_redis_settings(redis))
     }
 
-    /// Read again for each connection, so that a renewed file is noticed.
+    /// Read for each connection, so that a renewed file takes effect.
     fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
         let Some(file) = &self.url.ca_file else { return Ok(None) };
         let root_cert = fs::read(file).map_err(|error| {
-            let told = format!("{}: {error}", file.display());
-            RedisError::from((ErrorKind::InvalidClientConfig, "the ca_file cannot be read", told))
+            let reported = format!("{}: {error}", file.display());
+            RedisError::from((
+                ErrorKind::InvalidClientConfig,
+                "the ca_file cannot be read",
+                reported,
+            ))
         })?;
         Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(root_cert) }))
     }
 }
 
-/// Small requests must not wait for one another's acknowledgements.
+/// Disables Nagle's algorithm, so that small requests are sent immediately.
 fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }

@@ -1,11 +1,11 @@
-//! What the driver's errors mean. They become [`Error`]s here and nowhere else.
+//! Conversion of driver errors to [`Error`]. No other module sees driver errors.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Error;
 
-/// Words of errors that are wrapped into one of the script in which they happened: by Redis 6;
-/// and what our user may not do by Redis up to 7.0, and by Valkey.
+/// Markers of errors that Redis wraps in a script error: Redis 6 wraps all of these, Redis up to
+/// 7.0 and Valkey wrap missing permissions.
 const WRAPPED: [&str; 7] = [
     "OOM ",
     "READONLY ",
@@ -16,8 +16,8 @@ const WRAPPED: [&str; 7] = [
     "user executing the script",
 ];
 
-/// A failed call: [`Error::Internal`] if the fault is ours, otherwise Redis' and
-/// [`Error::Unavailable`].
+/// The error of a failed call: [`Error::Internal`] if the fault is in this crate,
+/// [`Error::Unavailable`] if it is in Redis.
 pub(super) fn fault(error: RedisError) -> Error {
     let ours = match error.kind() {
         ErrorKind::UnexpectedReturnType
@@ -35,9 +35,9 @@ pub(super) fn fault(error: RedisError) -> Error {
     if ours { Error::Internal(Box::new(error)) } else { Error::Unavailable(Box::new(error)) }
 }
 
-/// Whether nothing more is to be had over the connection that an error came from: it is
-/// gone or does not answer, or who answers is not (or not any more) the one to ask.
-pub(super) fn severs(error: &RedisError) -> bool {
+/// Whether the connection is unusable after this error: it is closed, it does not answer, or the
+/// server is no longer the right one.
+pub(super) fn ends_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io
         | ErrorKind::Parse
@@ -53,9 +53,8 @@ pub(super) fn severs(error: &RedisError) -> bool {
     }
 }
 
-/// Whether Redis answered, and will go on to answer so until somebody mends its
-/// configuration or ours.
-pub(super) fn needs_mending(error: &RedisError) -> bool {
+/// Whether Redis answered, and will give the same answer until an operator changes a configuration.
+pub(super) fn needs_operator(error: &RedisError) -> bool {
     matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_script_of_ours_that_fails_is_our_fault() {
+    fn only_a_failing_script_is_an_internal_error() {
         for ours in [
             "ERR user_script:1: attempt to index a nil value",
             "WRONGTYPE Operation against a key holding the wrong kind of value",
@@ -103,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_one_command_does_not_give_up_the_connection() {
+    fn refused_command_keeps_the_connection() {
         for fine in ["OOM full", "TRYAGAIN later", "ERR wrong", "NOPERM no", "BUSY script"] {
-            assert!(!severs(&error(fine)), "{fine}");
+            assert!(!ends_connection(&error(fine)), "{fine}");
         }
         for lost in ["LOADING 1", "READONLY replica", "NOAUTH who", "CLUSTERDOWN no"] {
-            assert!(severs(&error(lost)), "{lost}");
+            assert!(ends_connection(&error(lost)), "{lost}");
         }
     }
 }

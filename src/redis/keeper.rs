@@ -1,4 +1,4 @@
-//! Who keeps the link: connects, makes sure of it each second, and connects again.
+//! The task that keeps the link up: it connects, checks the link each second, and reconnects.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -8,31 +8,31 @@ use redis::RedisError;
 use tokio::time::{error::Elapsed, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Connection;
-use super::fault::needs_mending;
-use super::{Link, Redis};
+use super::connect::RedisConnection;
+use super::fault::needs_operator;
+use super::{ActiveLink, Redis};
 use crate::error::Cause;
 use crate::secrets::random;
 
-/// How often a link that works is made sure of.
+/// The interval between checks of a working link.
 const WATCH: Duration = Duration::from_secs(1);
-/// The first pause before another attempt, and the longest.
+/// The first and the longest pause between connection attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Why there is no link.
+/// Why Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// Redis does not answer; it may come back by itself.
+pub enum LinkError {
+    /// Redis does not answer. It may recover without intervention.
     #[error("{0}")]
     Away(#[source] Cause),
-    /// Redis answers, and is not fit to be relied on until somebody does something.
+    /// Redis answers, but cannot be used until an operator changes something.
     #[error("{0}")]
     Unfit(String),
 }
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for LinkError {
     fn from(error: RedisError) -> Self {
-        if needs_mending(&error) {
+        if needs_operator(&error) {
             Self::Unfit(error.to_string())
         } else {
             Self::Away(Box::new(error))
@@ -40,14 +40,14 @@ impl From<RedisError> for Trouble {
     }
 }
 
-impl From<Elapsed> for Trouble {
+impl From<Elapsed> for LinkError {
     fn from(elapsed: Elapsed) -> Self {
         Self::Away(elapsed.into())
     }
 }
 
-/// Pauses that double, each cut by chance to between half and all of it, so that the
-/// replicas do not all come at once.
+/// Exponential backoff. Each pause is random between half and all of the current step, so that
+/// replicas do not reconnect at the same time.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -58,7 +58,7 @@ impl Backoff {
 
     pub(super) async fn pause(&mut self) {
         let mut chance = [u8::MAX];
-        // Without randomness all come at once, which is worse and no reason to give up.
+        // If the generator fails, the pauses are equal. That is no reason to give up.
         random::fill(&mut chance).ok();
         let half = self.0 / 2;
         sleep(half + half * u32::from(chance[0]) / u32::from(u8::MAX)).await;
@@ -66,44 +66,44 @@ impl Backoff {
     }
 }
 
-/// What was last said of the link, so that it is said once.
+/// The last reported state of the link, so that each state is logged once.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum ReportedState {
     Nothing,
     Away,
     Unfit(String),
 }
 
 impl Redis {
-    /// Connects once, for a server that starts: from then on the link is up, until
-    /// [`Redis::run_link`] is told otherwise.
-    pub async fn check_once(&self) -> Result<(), Trouble> {
-        let connection = self.0.dialler.open().await?;
-        self.take_up(connection);
+    /// Connects once, when the server starts. The link then counts as up until [`Redis::run_link`]
+    /// finds otherwise.
+    pub async fn check_once(&self) -> Result<(), LinkError> {
+        let connection = self.0.connector.open().await?;
+        self.set_link(connection);
         Ok(())
     }
 
-    /// Keeps the link up until it is told to stop.
+    /// Keeps the link up until `stop` is cancelled.
     pub async fn run_link(&self, stop: CancellationToken) {
         stop.run_until_cancelled(self.keep()).await;
     }
 
     async fn keep(&self) {
-        let mut told = Told::Nothing;
+        let mut reported = ReportedState::Nothing;
         let mut backoff = Backoff::new();
         loop {
             let link = match self.link() {
                 Some(link) => link,
-                None => match self.0.dialler.open().await {
-                    Ok(connection) => self.take_up(connection),
+                None => match self.0.connector.open().await {
+                    Ok(connection) => self.set_link(connection),
                     Err(trouble) => {
-                        self.tell(&mut told, &trouble);
+                        self.report(&mut reported, &trouble);
                         backoff.pause().await;
                         continue;
                     }
                 },
             };
-            told = Told::Nothing;
+            reported = ReportedState::Nothing;
             if self.watch(&link).await {
                 backoff = Backoff::new();
             } else {
@@ -112,8 +112,8 @@ impl Redis {
         }
     }
 
-    /// Watches a link until it is lost. Whether it was of use.
-    async fn watch(&self, link: &Arc<Link>) -> bool {
+    /// Watches a link until it is lost. Returns whether it passed at least one check.
+    async fn watch(&self, link: &Arc<ActiveLink>) -> bool {
         let mut of_use = false;
         loop {
             tokio::select! {
@@ -121,7 +121,7 @@ impl Redis {
                 () = sleep(WATCH) => {}
             }
             let mut connection = link.connection.clone();
-            if let Err(trouble) = self.0.dialler.examine(&mut connection).await {
+            if let Err(trouble) = self.0.connector.examine(&mut connection).await {
                 self.lose(link, &trouble);
                 return of_use;
             }
@@ -129,40 +129,40 @@ impl Redis {
         }
     }
 
-    fn take_up(&self, connection: Connection) -> Arc<Link> {
+    fn set_link(&self, connection: RedisConnection) -> Arc<ActiveLink> {
         let down = CancellationToken::new();
-        let link = Arc::new(Link { connection, lost: AtomicBool::new(false), down });
+        let link = Arc::new(ActiveLink { connection, lost: AtomicBool::new(false), down });
         *self.0.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
         self.note_trouble(None);
         self.0.up.set(1);
-        tracing::info!(redis = %self.0.dialler.url, "Redis is there");
+        tracing::info!(redis = %self.0.connector.url, "connected to Redis");
         link
     }
 
-    /// Gives up a link, once.
-    pub(super) fn lose(&self, link: &Link, trouble: &Trouble) {
+    /// Marks a link as lost. Later calls for the same link have no effect.
+    pub(super) fn lose(&self, link: &ActiveLink, trouble: &LinkError) {
         if !link.lost.swap(true, Ordering::AcqRel) {
             self.0.up.set(0);
             link.down.cancel();
             self.note_trouble(Some(trouble));
-            tracing::warn!(redis = %self.0.dialler.url, %trouble, "Redis is lost");
+            tracing::warn!(redis = %self.0.connector.url, %trouble, "lost the connection to Redis");
         }
     }
 
-    fn note_trouble(&self, trouble: Option<&Trouble>) {
+    fn note_trouble(&self, trouble: Option<&LinkError>) {
         let words = trouble.map(ToString::to_string);
         *self.0.trouble.write().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
-    fn tell(&self, told: &mut Told, trouble: &Trouble) {
+    fn report(&self, reported: &mut ReportedState, trouble: &LinkError) {
         self.note_trouble(Some(trouble));
         let now = match trouble {
-            Trouble::Away(_) => Told::Away,
-            Trouble::Unfit(words) => Told::Unfit(words.clone()),
+            LinkError::Away(_) => ReportedState::Away,
+            LinkError::Unfit(words) => ReportedState::Unfit(words.clone()),
         };
-        if *told != now {
-            *told = now;
-            tracing::warn!(redis = %self.0.dialler.url, %trouble, "Redis cannot be used");
+        if *reported != now {
+            *reported = now;
+            tracing::warn!(redis = %self.0.connector.url, %trouble, "Redis cannot be used");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The link to Redis or Valkey: one connection for all, that mends itself. It knows no
-//! more than how to run scripts, keep values for a while and pass messages on; what they mean is
-//! its users' affair.
+//! The link to Redis or Valkey: one connection, shared by all callers, that reconnects by itself.
+//! This module runs scripts, stores values and passes messages; the meaning of keys and values
+//! belongs to its users.
 //!
-//! Nothing here waits for a Redis that is away. Calls fail at once while the link is down,
-//! the first one that gets no answer takes it down for all, and whoever keeps the link
-//! ([`Redis::run_link`]) takes it up again. Who cannot do without Redis has to fall back.
+//! Calls never wait for a Redis that is down. They fail immediately while the link is down; the
+//! first call without an answer marks the link as down for all; and [`Redis::run_link`] reconnects.
+//! Users that cannot do without Redis must have a fallback.
 
 mod checks;
 mod connect;
@@ -24,20 +24,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
-pub use keeper::Trouble;
+pub use keeper::LinkError;
 pub use script::Script;
-pub use subscription::{Heard, Subscription};
+pub use subscription::{Subscription, SubscriptionEvent};
 pub use url::RedisUrl;
 
 use crate::error::{Error, Result};
-use connect::{Connection, Dialler};
+use connect::{Connector, RedisConnection};
 
-/// How long Redis may take.
+/// Time limits for Redis.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// To accept a connection and let us in.
+    /// For connecting and authenticating.
     pub connect: Duration,
-    /// To answer a command.
+    /// For the answer to a command.
     pub response: Duration,
 }
 
@@ -47,34 +47,34 @@ impl Default for Timeouts {
     }
 }
 
-/// A Redis. Cheap to clone; clones share the link.
+/// A handle for a Redis. Clones share the link.
 #[derive(Clone)]
 pub struct Redis(Arc<Inner>);
 
 struct Inner {
-    dialler: Dialler,
+    connector: Connector,
     prefix: String,
-    link: RwLock<Option<Arc<Link>>>,
-    /// Why there is no link; none while there is one.
+    link: RwLock<Option<Arc<ActiveLink>>>,
+    /// Why there is no link; `None` while there is one.
     trouble: RwLock<Option<String>>,
     commands: Counter,
     up: Gauge,
 }
 
-/// A connection for as long as it serves.
-struct Link {
-    connection: Connection,
+/// A connection that works.
+struct ActiveLink {
+    connection: RedisConnection,
     lost: AtomicBool,
-    /// Cancelled when it is lost: who still waits for an answer need not wait for a timeout.
+    /// Cancelled when the link is lost, so that waiting callers need not wait for their timeout.
     down: CancellationToken,
 }
 
 impl Redis {
-    /// The Redis of this URL, not connected yet. Every key and channel begins with `prefix`,
-    /// which has no braces.
+    /// A handle that is not connected yet. All keys and channels begin with `prefix`, which must
+    /// not contain braces.
     pub fn new(url: RedisUrl, prefix: impl Into<String>, timeouts: Timeouts) -> Self {
         Self(Arc::new(Inner {
-            dialler: Dialler { url, timeouts },
+            connector: Connector { url, timeouts },
             prefix: prefix.into(),
             link: RwLock::new(None),
             trouble: RwLock::new(None),
@@ -83,45 +83,45 @@ impl Redis {
         }))
     }
 
-    /// Whether it can be asked.
+    /// Whether the link is up.
     pub fn is_up(&self) -> bool {
         self.link().is_some()
     }
 
-    /// Why it cannot be asked; none while it can.
+    /// Why the link is down; `None` while it is up.
     pub fn trouble(&self) -> Option<String> {
         self.0.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether it is a cluster, whose keys are in several places.
+    /// Whether it is a cluster, in which keys are on several nodes.
     pub fn is_clustered(&self) -> bool {
-        self.0.dialler.url.is_clustered()
+        self.0.connector.url.is_clustered()
     }
 
-    /// 1 while it can be asked, else 0.
+    /// 1 while the link is up, otherwise 0.
     pub fn up(&self) -> &Gauge {
         &self.0.up
     }
 
-    /// Commands sent for callers. What keeps the link up is not counted.
+    /// The number of commands for callers. Health checks of the link are not counted.
     pub fn commands(&self) -> &Counter {
         &self.0.commands
     }
 
-    /// The name of a key (or channel) that a room of ours owns. In a cluster, all that is
-    /// between the first braces of `rest` decides where the key is.
+    /// The full name of a key or channel. In a cluster, the text between the first braces in `rest`
+    /// is the hash tag that selects the node.
     pub fn key(&self, room: &str, rest: &str) -> String {
         format!("{}:{room}:{rest}", self.0.prefix)
     }
 
-    /// Tells all who are subscribed to a channel.
+    /// Publishes a message on a channel.
     pub async fn publish(&self, channel: &str, message: &[u8]) -> Result<()> {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(channel).arg(message);
         self.send(&publish).await?.map(drop).map_err(fault::fault)
     }
 
-    /// The value of a key, which is then kept for so long again.
+    /// Reads a key and resets its expiry to `life`.
     pub async fn find_for(&self, key: &str, life: Duration) -> Result<Option<Vec<u8>>> {
         let mut find = redis::cmd("GETEX");
         find.arg(key).arg("EX").arg(life.as_secs());
@@ -129,16 +129,17 @@ impl Redis {
         redis::from_redis_value(value).map_err(|error| Error::Internal(Box::new(error)))
     }
 
-    /// Gives a key a value, for so long.
+    /// Stores a value that expires after `life`.
     pub async fn keep_for(&self, key: &str, value: &[u8], life: Duration) -> Result<()> {
         let mut keep = redis::cmd("SET");
         keep.arg(key).arg(value).arg("EX").arg(life.as_secs());
         self.send(&keep).await?.map(drop).map_err(fault::fault)
     }
 
-    /// Sends a command. The outer error: there was no answer; the inner one is an answer.
+    /// Sends a command. The outer error means that there was no answer; the inner error is an
+    /// answer.
     async fn send(&self, command: &Cmd) -> Result<Result<Value, RedisError>> {
-        let away = || Error::Unavailable("Redis is away".into());
+        let away = || Error::Unavailable("Redis cannot be reached".into());
         let link = self.link().ok_or_else(away)?;
         self.0.commands.inc();
         let mut connection = link.connection.clone();
@@ -148,7 +149,7 @@ impl Redis {
             () = link.down.cancelled() => return Err(away()),
         };
         match answer {
-            Err(error) if fault::severs(&error) => {
+            Err(error) if fault::ends_connection(&error) => {
                 self.lose(&link, &error.clone().into());
                 Err(fault::fault(error))
             }
@@ -156,8 +157,8 @@ impl Redis {
         }
     }
 
-    /// The link, unless it was lost.
-    fn link(&self) -> Option<Arc<Link>> {
+    /// The link, unless it is lost.
+    fn link(&self) -> Option<Arc<ActiveLink>> {
         let link = self.0.link.read().unwrap_or_else(PoisonError::into_inner);
         link.as_ref().filter(|link| !link.lost.load(Ordering::Acquire)).cloned()
     }
@@ -166,7 +167,7 @@ impl Redis {
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")
-            .field("url", &self.0.dialler.url)
+            .field("url", &self.0.connector.url)
             .field("up", &self.is_up())
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! Scripts that Redis runs: sent by their digest, in full only if Redis does not know them.
+//! Lua scripts. They are called by digest, and sent in full only if Redis does not know them.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind, ToRedisArgs, from_redis_value};
@@ -7,7 +7,6 @@ use super::Redis;
 use super::fault::fault;
 use crate::error::{Error, Result};
 
-/// A Lua script.
 #[derive(Clone, Debug)]
 pub struct Script {
     text: &'static str,
@@ -15,9 +14,9 @@ pub struct Script {
 }
 
 impl Script {
-    /// A script of this text.
+    /// A script with this text.
     pub fn new(text: &'static str) -> Self {
-        // A name, and no promise: Redis chose SHA-1.
+        // The digest is only an identifier. Redis prescribes SHA-1.
         let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
         let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
         let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
@@ -25,7 +24,7 @@ impl Script {
     }
 }
 
-/// A call of a script by its digest, or with its text.
+/// A call of a script by its digest (EVALSHA) or with its text (EVAL).
 fn call(command: &str, script: &str, keys: &[impl ToRedisArgs], args: &[impl ToRedisArgs]) -> Cmd {
     let mut call = redis::cmd(command);
     call.arg(script).arg(keys.len()).arg(keys).arg(args);
@@ -33,8 +32,8 @@ fn call(command: &str, script: &str, keys: &[impl ToRedisArgs], args: &[impl ToR
 }
 
 impl Redis {
-    /// Runs a script in one round trip, or in two where Redis has forgotten it. In a cluster
-    /// all keys must have one hash tag.
+    /// Runs a script in one round trip, or in two if Redis does not have it cached. In a cluster,
+    /// all keys must have the same hash tag.
     pub async fn run<T: FromRedisValue>(
         &self,
         script: &Script,

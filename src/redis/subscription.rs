@@ -1,6 +1,6 @@
-//! Hearing what others publish. Over a connection of its own, which subscribes again by
-//! itself; what is published meanwhile, or faster than it is taken, is lost. So a message
-//! is a hint, and who must know has to look.
+//! Subscriptions to channels. A subscription has its own connection and resubscribes after a
+//! disconnect. Messages that are published meanwhile, or that arrive faster than they are read, are
+//! lost. Therefore a message is only a hint to look for changes.
 
 use std::time::Duration;
 
@@ -11,32 +11,32 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::keeper::Backoff;
-use super::{Redis, Trouble};
+use super::{LinkError, Redis};
 
-/// Messages that wait to be taken; more are lost.
-const WAITING: usize = 1024;
-/// How often a silent connection is asked whether it is still there.
+/// The maximum number of unread messages; further ones are dropped.
+const MAX_UNREAD: usize = 1024;
+/// How often a silent connection is checked.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// What comes over a channel.
+/// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// From now on messages come; some may have been missed before.
+pub enum SubscriptionEvent {
+    /// The subscription is active. Earlier messages may have been missed.
     Subscribed,
-    /// Something that was published.
+    /// A published message.
     Message(Vec<u8>),
 }
 
 /// A subscription, until it is dropped.
 #[derive(Debug)]
-pub struct Subscription(mpsc::Receiver<Heard>);
+pub struct Subscription(mpsc::Receiver<SubscriptionEvent>);
 
 impl Subscription {
-    /// Waits for the next thing there is to hear. Can be cancelled without losing any.
-    pub async fn hear(&mut self) -> Heard {
+    /// Waits for the next event. Cancel safe.
+    pub async fn next(&mut self) -> SubscriptionEvent {
         match self.0.recv().await {
-            Some(heard) => heard,
-            // Its task ends with the runtime alone, and then there is nothing to hear.
+            Some(event) => event,
+            // The sending task ends only with the runtime. Then there are no further events.
             None => std::future::pending().await,
         }
     }
@@ -45,7 +45,7 @@ impl Subscription {
 impl Redis {
     /// Subscribes to a channel, now and after every reconnect.
     pub fn subscribe(&self, channel: impl Into<String>) -> Subscription {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_UNREAD);
         let (redis, channel) = (self.clone(), channel.into());
         tokio::spawn(async move {
             tokio::select! {
@@ -56,50 +56,54 @@ impl Redis {
         Subscription(receiver)
     }
 
-    /// Makes sure that a channel can be heard.
-    pub async fn try_to_hear(&self, channel: &str) -> Result<(), Trouble> {
-        self.0.dialler.listen(channel).await.map(drop)
+    /// Checks that the channel can be subscribed to.
+    pub async fn check_subscription(&self, channel: &str) -> Result<(), LinkError> {
+        self.0.connector.listen(channel).await.map(drop)
     }
 
-    async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<Heard>) {
+    async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<SubscriptionEvent>) {
         let mut backoff = Backoff::new();
         let mut refused = false;
         loop {
-            match self.0.dialler.listen(channel).await {
+            match self.0.connector.listen(channel).await {
                 Ok(listener) => {
                     if std::mem::take(&mut refused) {
-                        tracing::info!(channel, "Redis can be listened to again");
+                        tracing::info!(channel, "subscribed to Redis again");
                     }
                     backoff = Backoff::new();
                     let trouble = self.listen(listener, sender).await;
                     tracing::debug!(channel, %trouble, "subscription lost");
                 }
-                Err(Trouble::Unfit(why)) if !refused => {
+                Err(LinkError::Unfit(why)) if !refused => {
                     refused = true;
-                    tracing::warn!(channel, why, "Redis cannot be listened to");
+                    tracing::warn!(channel, why, "cannot subscribe to Redis");
                 }
-                // That it is away the link tells: this one has the same trouble.
+                // If Redis is down, the link reports it.
                 Err(_) => {}
             }
             backoff.pause().await;
         }
     }
 
-    /// Passes messages on until the connection is lost.
-    async fn listen(&self, listener: PubSub, sender: &mpsc::Sender<Heard>) -> Trouble {
+    /// Forwards messages until the connection is lost.
+    async fn listen(
+        &self,
+        listener: PubSub,
+        sender: &mpsc::Sender<SubscriptionEvent>,
+    ) -> LinkError {
         let (mut sink, mut messages) = listener.split();
-        // Nothing here waits for room: who has as much to take as this will look anyway.
-        sender.try_send(Heard::Subscribed).ok();
+        // Never waits for room: a receiver with a full queue will look for changes anyway.
+        sender.try_send(SubscriptionEvent::Subscribed).ok();
         loop {
             tokio::select! {
                 message = messages.next() => {
                     let Some(message) = message else {
-                        return Trouble::Away("the connection was closed".into());
+                        return LinkError::Away("the connection was closed".into());
                     };
-                    sender.try_send(Heard::Message(message.get_payload_bytes().to_vec())).ok();
+                    sender.try_send(SubscriptionEvent::Message(message.get_payload_bytes().to_vec())).ok();
                 }
                 () = sleep(WATCH) => {
-                    let ping = timeout(self.0.dialler.timeouts.response, sink.ping());
+                    let ping = timeout(self.0.connector.timeouts.response, sink.ping());
                     match ping.await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return RedisError::into(error),

@@ -1,5 +1,5 @@
-//! Where Redis is: one server, a primary that sentinels name, or a cluster. What is shown
-//! of it never holds a user or a password, and neither does what is wrong with it.
+//! Redis URLs: a single server, a primary found by sentinels, or a cluster. Neither the displayed
+//! form nor an error contains a user or password.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,15 +8,14 @@ use percent_encoding::percent_decode_str;
 
 use crate::domain::Fault;
 
-/// A URL of Redis or Valkey. `rediss` in place of `redis` is TLS, everywhere:
+/// A URL of Redis or Valkey. `rediss` instead of `redis` enables TLS in all forms:
 ///
 /// - `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`
-/// - `redis-sentinel://[[USER]:PASSWORD@]HOST[:PORT],…/NAME[/DB]`: the credentials are for
-///   the servers, `?sentinel_user=…&sentinel_password=…` are for the sentinels
+/// - `redis-sentinel://[[USER]:PASSWORD@]HOST[:PORT],…/NAME[/DB]`: the credentials are for the
+///   servers; `?sentinel_user=…&sentinel_password=…` are for the sentinels
 /// - `redis-cluster://[[USER]:PASSWORD@]HOST[:PORT],…`
 ///
-/// With TLS, `?ca_file=PATH` is a file of certificates (PEM) to trust in place of the
-/// system's.
+/// With TLS, `?ca_file=PATH` is a PEM file of certificates to trust instead of the system's.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     pub(super) layout: Layout,
@@ -26,25 +25,27 @@ pub struct RedisUrl {
     pub(super) db: i64,
 }
 
-/// What stands behind a URL.
+/// The servers that a URL names.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// One server.
     Single(Address),
-    /// Servers whose primary sentinels know by a name.
-    Sentinel { sentinels: Vec<Address>, primary: String, login: Login },
-    /// The first nodes to ask for the others.
+    /// Servers whose primary is found by asking sentinels for a name.
+    Sentinel {
+        sentinels: Vec<Address>,
+        primary: String,
+        login: Login,
+    },
+    /// The nodes to ask for the rest of the cluster.
     Cluster(Vec<Address>),
 }
 
-/// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// Who one is. Neither is ever shown.
+/// Credentials, which are never displayed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) user: Option<String>,
@@ -61,7 +62,7 @@ enum Scheme {
     Cluster,
 }
 
-/// The part of a URL after `?`.
+/// The query parameters of a URL.
 #[derive(Default)]
 struct Parameters {
     sentinel: Login,
@@ -69,7 +70,6 @@ struct Parameters {
 }
 
 impl RedisUrl {
-    /// Reads a URL.
     pub fn parse(url: &str) -> Result<Self, Fault> {
         let (scheme, rest) = url.split_once("://").ok_or_else(unknown_scheme)?;
         let (scheme, tls) = match scheme {
@@ -83,11 +83,9 @@ impl RedisUrl {
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, after) = rest.split_at(end);
-        // A password with such a character would end up in what is told of the rest.
+        // A password with one of these characters would be displayed as part of the rest.
         if after.contains(['@', '#']) {
-            return Err(Fault::new(
-                "must have each of / ? # @ in a user or password percent-encoded",
-            ));
+            return Err(Fault::new("must have / ? # @ percent-encoded in a user or password"));
         }
         let (path, query) = after.split_once('?').unwrap_or((after, ""));
         let (login, hosts) = match authority.rsplit_once('@') {
@@ -106,14 +104,14 @@ impl RedisUrl {
                 let one = addresses.pop().filter(|_| addresses.is_empty());
                 Layout::Single(one.ok_or_else(|| {
                     Fault::new(
-                        "must name one host; many are for redis-sentinel:// and redis-cluster://",
+                        "must name one host; redis-sentinel:// and redis-cluster:// take several",
                     )
                 })?)
             }
             Scheme::Sentinel => {
                 let name = segments.next().map(decoded).transpose()?;
                 let primary = name.ok_or_else(|| {
-                    Fault::new("must end with the name that the sentinels know the primary by")
+                    Fault::new("must end with the name of the primary, as the sentinels know it")
                 })?;
                 Layout::Sentinel { sentinels: addresses, primary, login: sentinel }
             }
@@ -121,12 +119,12 @@ impl RedisUrl {
         };
         let db = segments.next().map(|text| database(text, scheme)).transpose()?;
         if segments.next().is_some() {
-            return Err(Fault::new("has more after its database"));
+            return Err(Fault::new("must end after the database"));
         }
         Ok(Self { layout, tls, ca_file, login, db: db.unwrap_or_default() })
     }
 
-    /// Whether it is a cluster, whose keys are in several places.
+    /// Whether it is a cluster, in which keys are on several nodes.
     pub(super) fn is_clustered(&self) -> bool {
         matches!(self.layout, Layout::Cluster(_))
     }
@@ -142,8 +140,8 @@ fn database(text: &str, scheme: Scheme) -> Result<i64, Fault> {
     let number: Option<u16> = text.parse().ok();
     match number {
         Some(number) if scheme != Scheme::Cluster || number == 0 => Ok(number.into()),
-        Some(_) => Err(Fault::new("must name no database: a cluster has only database 0")),
-        None => Err(Fault::new("must have the number of a database after its last /")),
+        Some(_) => Err(Fault::new("must not name a database: a cluster has only database 0")),
+        None => Err(Fault::new("must have a database number after its last /")),
     }
 }
 
@@ -158,7 +156,7 @@ impl Login {
     fn parse(text: &str) -> Result<Self, Fault> {
         let (user, password) = text.split_once(':').unwrap_or((text, ""));
         if password.is_empty() {
-            return Err(Fault::new("must have a password, as USER:PASSWORD@ or :PASSWORD@"));
+            return Err(Fault::new("must have a password: USER:PASSWORD@ or :PASSWORD@"));
         }
         let user = Some(decoded(user)?).filter(|user| !user.is_empty());
         Ok(Self { user, password: Some(decoded(password)?) })
@@ -215,7 +213,8 @@ impl Parameters {
                     found.sentinel.password = Some(value);
                 }
                 "ca_file" if tls => found.ca_file = Some(value.into()),
-                // Not even the name is told: it could be the end of a password.
+                // The name of an unknown parameter is not displayed: it could be the end of a
+                // password.
                 _ => {
                     return Err(Fault::new(
                         "has a parameter that is none of ca_file (with rediss alone), \
@@ -263,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read_and_shown_without_user_and_password() {
+    fn every_form_is_parsed_and_displayed_without_credentials() {
         for (url, shown) in [
             ("redis://localhost", "redis://localhost:6379"),
             ("redis://kim:hush@10.0.0.1:7000/3", "redis://10.0.0.1:7000/3"),
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_refused_without_repeating_the_password() {
+    fn invalid_url_error_does_not_contain_the_password() {
         for url in [
             "hush",
             "http://:hush@h",

@@ -1,9 +1,9 @@
-//! A place in the list of revocations, and which list follows which.
+//! Positions in the revocation list, and the order of lists.
 //!
-//! A list is named by the database that it began in, and by the moment at which an operator last
-//! declared a state of that database to be the truth: `{database}`, then
-//! `{database}.{microseconds}`. So every replica can tell which of two lists is the later one,
-//! also when a backup from before the last declaration is restored.
+//! A list is named after the database in which it began and, if an operator has declared a state of
+//! that database authoritative, the time of the last declaration: `{database}`, then
+//! `{database}.{microseconds}`. So every replica can tell which of two lists is newer, even if a
+//! backup from before the last declaration is restored.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,28 +12,28 @@ use jiff::Timestamp;
 
 use crate::domain::Fault;
 
-/// A place in a list of revocations.
+/// A position in a revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// Which list.
+    /// The name of the list.
     pub feed: String,
     /// The number of the last revocation that was read.
     pub number: i64,
 }
 
 impl Cursor {
-    /// Reads a cursor.
+    /// Parses a cursor.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         text.rsplit_once('-')
             .and_then(|(feed, number)| {
                 let number = number.parse().ok().filter(|number| *number >= 0)?;
                 Some(Self { feed: feed.to_owned(), number })
             })
-            .ok_or_else(|| Fault::new("must be a cursor that this service gave"))
+            .ok_or_else(|| Fault::new("must be a cursor that this service returned"))
     }
 
-    /// Whether this place is before or behind another one, in the same list or in one that
-    /// follows it. `None`: the lists began in different databases.
+    /// Compares two positions in the same list, or in a list and one that replaced it. `None`: the
+    /// lists began in different databases.
     pub fn compare(&self, other: &Self) -> Option<Ordering> {
         let ((ours, declared), (theirs, before)) = (split(&self.feed), split(&other.feed));
         (ours == theirs).then(|| (declared, self.number).cmp(&(before, other.number)))
@@ -46,13 +46,13 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The name of the list that follows one, declared now.
+/// The name of the list that replaces `feed` from now on.
 pub fn successor(feed: &str, now: Timestamp) -> String {
     let (database, before) = split(feed);
     format!("{database}.{}", now.as_microsecond().max(before + 1))
 }
 
-/// In which database a list began, and when it was declared; 0: it never was.
+/// Splits a list name into the database and the time of its declaration, or 0.
 fn split(feed: &str) -> (&str, i64) {
     let declared =
         feed.rsplit_once('.').and_then(|(database, at)| Some((database, at.parse().ok()?)));
@@ -73,13 +73,13 @@ mod tests {
         let now = Timestamp::from_second(1000).unwrap();
         let second = at(&successor("db", now), 2);
         assert_eq!(second.feed, "db.1000000000");
-        // A backup from before the second one was declared, restored later.
+        // A backup from before the second declaration, restored later.
         let third = at(&successor("db", Timestamp::from_second(1001).unwrap()), 0);
         let ordered = [&first, &at("db", 10), &second, &third];
         assert!(ordered.windows(2).all(|w| w[0].compare(w[1]) == Some(Ordering::Less)));
         assert_eq!(second.compare(&second), Some(Ordering::Equal));
         assert_eq!(first.compare(&at("other.7", 1)), None);
-        // A clock that went back still gives a later list.
+        // Even if the clock was set back, the new list is later.
         let again = at(&successor(&third.feed, Timestamp::UNIX_EPOCH), 0);
         assert_eq!(again.compare(&third), Some(Ordering::Greater));
         assert_eq!(Cursor::parse(&second.to_string()).unwrap(), second);

@@ -1,4 +1,4 @@
-//! Reading the list in the database, in time, and telling whether it is an older one.
+//! Reads the list from the database, with a time limit, and detects outdated databases.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::domain::Revocation;
 use crate::error::{Error, Result};
 use crate::store::Session;
 
-/// How many rows are read at once.
+/// The number of rows per query.
 const BATCH: i64 = 1000;
-/// How long the database may take to answer, before it counts as away.
-const LONGEST_READ: Duration = Duration::from_secs(1);
+/// How long a query may take before the database counts as unavailable.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What an operator can do.
+/// The advice for operators.
 pub(super) const DECLARE: &str =
-    "if it was restored from a backup or lost its last moments, run `keyward revocations accept`";
+    "if it was restored from a backup or lost its latest commits, run `keyward revocations accept`";
 
-/// Why a database that is there knows less than was known; `None` if it does not. Of a list
-/// that began in another database something can be said only if that was the one in use.
+/// Why the database is older than what is known, or `None` if it is not. If the lists began in
+/// different databases, that is an error only if the other list is in use here (`in_use`).
 pub(super) fn older(there: &Cursor, known: &Cursor, in_use: bool) -> Option<String> {
     match there.compare(known) {
         Some(Ordering::Less) if there.feed == known.feed => Some(format!(
-            "the database knows {} revocations, {} were known: it is an older state; {DECLARE}",
+            "the database has {} revocations, but {} are known: it is in an older state; {DECLARE}",
             there.number, known.number
         )),
         Some(Ordering::Less) => Some(format!(
-            "the database has the list of revocations {}, and {} was declared later: it is an \
+            "the database has the revocation list {}, but {} was declared later: it is in an \
              older state; {DECLARE}",
             there.feed, known.feed
         )),
         None if in_use => Some(format!(
-            "this is another database: it has the list of revocations {}, and {} was known; \
+            "this is another database: it has the revocation list {}, but {} is known; \
              restart this server if that is intended",
             there.feed, known.feed
         )),
@@ -41,7 +41,7 @@ pub(super) fn older(there: &Cursor, known: &Cursor, in_use: bool) -> Option<Stri
     }
 }
 
-/// The rows behind a number and up to another.
+/// The rows after a number, up to another.
 pub(super) async fn read_after(
     session: &mut Session,
     after: i64,
@@ -58,8 +58,8 @@ pub(super) async fn read_after(
     Ok(rows)
 }
 
-/// An answer of the database, if it comes in time.
+/// Limits the time of a database query.
 pub(super) async fn within<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
     let late = |_| Error::Unavailable("the database did not answer in time".into());
-    timeout(LONGEST_READ, answer).await.map_err(late)?
+    timeout(READ_TIMEOUT, answer).await.map_err(late)?
 }

@@ -1,5 +1,5 @@
--- Reads the projection from a number on. KEYS: marker, rows. ARGV: after, most. Answers what time
--- it is, in milliseconds; when nothing was missing, up to which number, and the proof of that; and
+-- Reads the projection after a number. KEYS: marker, rows. ARGV: number, maximum. Returns the time
+-- in milliseconds; when the projection was complete, up to which number, and the code of that; and
 -- rows.
 local marker = redis.call('HMGET', KEYS[1], 'checked', 'upto', 'proof')
 local time = redis.call('TIME')

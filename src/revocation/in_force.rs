@@ -1,26 +1,26 @@
-//! What revocations say of tokens right now, whichever list they stand in.
+//! What is revoked now, by subject.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::domain::{Epochs, Minted, Revocation, Subject};
+use crate::domain::{Epochs, Revocation, RevocationKeys, Subject};
 
-/// What is revoked, by what the claims of a token have.
+/// What is revoked, indexed by claims of the token.
 #[derive(Debug, Default)]
 pub(super) struct InForce {
-    /// By the id of the token: until when.
+    /// By `jti`: the end of the revocation.
     tokens: HashMap<String, Timestamp>,
     /// By client id.
     credentials: HashMap<String, Raised>,
     /// By resource name.
     applications: HashMap<String, Raised>,
-    /// By the id of the tenant.
+    /// By tenant id.
     tenants: HashMap<String, Raised>,
 }
 
-/// The epochs below which the tokens of a subject are revoked, each with its end. A lower one
-/// is kept only if it ends later than the higher ones.
+/// The epochs below which a subject's tokens are revoked, each with its end. A lower epoch is kept
+/// only if it ends later than the higher ones.
 #[derive(Debug)]
 struct Raised(Vec<(i64, Timestamp)>);
 
@@ -39,19 +39,19 @@ impl Raised {
 }
 
 impl InForce {
-    /// Whether what was minted so is revoked.
-    pub(super) fn revokes(&self, minted: &Minted<'_>) -> bool {
+    /// Whether a token is revoked.
+    pub(super) fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
         let below = |epochs: &HashMap<String, Raised>, key: &str, epoch: i64| {
             epochs.get(key).is_some_and(|raised| epoch < raised.epoch())
         };
-        let Epochs { tenant, application, credential } = minted.epochs;
-        below(&self.tenants, minted.tenant, tenant)
-            || below(&self.applications, minted.application, application)
-            || below(&self.credentials, minted.credential, credential)
-            || minted.token.is_some_and(|id| self.tokens.contains_key(id))
+        let Epochs { tenant, application, credential } = revocation_keys.epochs;
+        below(&self.tenants, revocation_keys.tenant, tenant)
+            || below(&self.applications, revocation_keys.application, application)
+            || below(&self.credentials, revocation_keys.credential, credential)
+            || revocation_keys.token.is_some_and(|id| self.tokens.contains_key(id))
     }
 
-    /// The epoch below which tokens of a subject are revoked; 0 when none is.
+    /// The epoch below which the subject's tokens are revoked, or 0.
     pub(super) fn epoch(&self, subject: &Subject) -> i64 {
         let raised = match subject {
             Subject::Token(_) => None,
@@ -63,7 +63,7 @@ impl InForce {
         raised.map_or(0, Raised::epoch)
     }
 
-    /// Adds what a revocation says.
+    /// Adds a revocation.
     pub(super) fn apply(&mut self, row: &Revocation) {
         if let Some((epochs, key)) = self.epochs(&row.subject) {
             if let Some(raised) = epochs.get_mut(&key) {
@@ -77,8 +77,8 @@ impl InForce {
         *end = row.expires_at.max(*end);
     }
 
-    /// Removes what a revocation that has lapsed says, and what lapsed before it, of the same
-    /// subject.
+    /// Removes an expired revocation, and all revocations of the same subject that expired before
+    /// it.
     pub(super) fn remove(&mut self, row: &Revocation) {
         let end = row.expires_at;
         if let Some((epochs, key)) = self.epochs(&row.subject) {
@@ -96,7 +96,7 @@ impl InForce {
         }
     }
 
-    /// The epochs among which the subject's stands, and its key there; a token has none.
+    /// The map of the subject's kind, and the subject's key in it. `None` for a token.
     fn epochs(&mut self, subject: &Subject) -> Option<(&mut HashMap<String, Raised>, String)> {
         match subject {
             Subject::Token(_) => None,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn raised_epoch_lasts_as_long_as_any_revocation_says() {
+    fn raised_epoch_lasts_as_long_as_its_longest_revocation() {
         let row = |epoch, end| Revocation {
             number: 1,
             subject: Subject::parse("tenant", "tenants/acme").unwrap(),
@@ -132,9 +132,9 @@ mod tests {
         }
         assert_eq!(epoch(&known), 5);
         known.remove(&row(5, 10));
-        assert_eq!(epoch(&known), 5, "another row says the same for longer");
+        assert_eq!(epoch(&known), 5, "another row revokes the same epoch for longer");
         known.remove(&row(5, 15));
-        assert_eq!(epoch(&known), 3, "a lower epoch is left");
+        assert_eq!(epoch(&known), 3, "a lower epoch remains");
         known.remove(&row(3, 20));
         assert_eq!(epoch(&known), 0);
     }

@@ -1,8 +1,7 @@
-//! What is revoked, in memory: a look-up takes no I/O and no more than a moment. The same
-//! index serves a replica and a verifier that follows the list from outside.
+//! The revocations in memory. A look-up does no I/O. Both replicas and verifiers use this index.
 //!
-//! An index never forgets what is still in force. When another list takes the place of the one
-//! that is held, revocations that the new list lacks stay in force until they lapse.
+//! The index never drops a revocation that is in force. If the list is replaced by another one,
+//! revocations that are missing in the new list stay in force until they expire.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,114 +10,110 @@ use jiff::Timestamp;
 
 use super::Cursor;
 use super::in_force::InForce;
-use crate::domain::{Minted, Revocation, Subject};
+use crate::domain::{Revocation, RevocationKeys, Subject};
 
-/// How many are forgotten at once.
-const MOST_FORGOTTEN: usize = 1000;
+/// The maximum number of rows that are removed under one lock.
+const MAX_REMOVED: usize = 1000;
 
-/// The list of revocations, with what it says of each token.
+/// The revocation list, and what it revokes.
 #[derive(Debug, Default)]
-pub struct Index(RwLock<State>);
+pub struct Index(RwLock<IndexState>);
 
-/// Revocations do not follow those that are known: some between them are missing, or those
-/// that are known are others.
+/// The rows do not continue the known list: rows in between are missing, or known rows differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap;
 
 /// A part of the list.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Names the list.
+    /// The name of the list.
     pub feed: String,
-    /// The revocations, in order.
+    /// In order of their numbers.
     pub revocations: Vec<Arc<Revocation>>,
-    /// Where the list goes on behind them.
+    /// The number after which the next part starts.
     pub last: i64,
-    /// Whether there was more.
+    /// Whether more rows follow.
     pub more: bool,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Names the list.
+struct IndexState {
+    /// The name of the list.
     feed: String,
-    /// All up to this number are known.
+    /// All rows up to this number are known.
     last: i64,
-    /// Of those up to this number some have lapsed and are forgotten.
+    /// Some rows up to this number have expired and were removed.
     forgotten: i64,
     rows: BTreeMap<i64, Arc<Revocation>>,
-    /// The rows by when they lapse.
+    /// The rows by expiry.
     ends: BTreeSet<(Timestamp, i64)>,
-    /// The row of the last number, also when it has lapsed: it shows whether a database has the
-    /// same list.
+    /// The row with the last number, even if it has expired. It is used to check whether the
+    /// database has the same list.
     newest: Option<Arc<Revocation>>,
-    /// Rows that this replica made durable, before all in front of them are known.
+    /// Rows that this replica committed, while rows before them are still unknown.
     ahead: BTreeMap<i64, Arc<Revocation>>,
-    /// Rows in force that stood in a list that was held before, by when they lapse. The second
-    /// part tells those apart that lapse at the same moment.
-    strays: BTreeMap<(Timestamp, u64), Arc<Revocation>>,
+    /// Rows in force that are not in the current list, by expiry. The second part of the key makes
+    /// it unique.
+    carried_over: BTreeMap<(Timestamp, u64), Arc<Revocation>>,
     next_stray: u64,
     in_force: InForce,
 }
 
 impl Index {
-    /// Whether what was minted so is revoked.
-    pub fn revokes(&self, minted: &Minted<'_>) -> bool {
-        self.read().in_force.revokes(minted)
+    /// Whether a token is revoked.
+    pub fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
+        self.read().in_force.revokes(revocation_keys)
     }
 
-    /// The epoch below which tokens of a subject are revoked; 0 when none is.
+    /// The epoch below which the subject's tokens are revoked, or 0.
     pub fn epoch(&self, subject: &Subject) -> i64 {
         self.read().in_force.epoch(subject)
     }
 
-    /// The number up to which all revocations are known.
+    /// The number up to which all rows are known.
     pub fn last(&self) -> i64 {
         self.read().last
     }
 
-    /// The name of the list.
     pub fn feed(&self) -> String {
         self.read().feed.clone()
     }
 
-    /// Up to where all revocations are known; `None` before a list was read.
+    /// The position up to which all rows are known; `None` before a list was read.
     pub fn place(&self) -> Option<Cursor> {
         let state = self.read();
         (!state.feed.is_empty()).then(|| Cursor { feed: state.feed.clone(), number: state.last })
     }
 
-    /// The furthest place that is known to exist, which this replica may have made itself.
+    /// The last position that is known to exist. This replica may have committed it itself.
     pub fn furthest(&self) -> Option<Cursor> {
         let ahead = self.read().ahead.last_key_value().map_or(0, |(number, _)| *number);
         self.place().map(|place| Cursor { number: place.number.max(ahead), ..place })
     }
 
-    /// How many revocations of the list are held.
+    /// The number of rows in memory.
     pub fn len(&self) -> usize {
         self.read().rows.len()
     }
 
-    /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first `most` revocations behind a number; `None` where some behind it have been
-    /// forgotten, or where the list never went so far.
+    /// The first `most` rows after a number. `None` if some of them were removed, or the list never
+    /// reached the number.
     pub fn after(&self, number: i64, most: usize) -> Option<Part> {
         let state = self.read();
         (state.forgotten..=state.last).contains(&number).then(|| state.part(number, most))
     }
 
-    /// The first `most` revocations that are held behind a number: with 0 the beginning of
-    /// a snapshot.
+    /// The first `most` rows in memory after a number. With 0, the start of a snapshot.
     pub fn held(&self, number: i64, most: usize) -> Part {
         self.read().part(number, most)
     }
 
-    /// Whether a whole list of the same name can be the one that is held, or what it has become:
-    /// nothing is missing behind `purged`, and what is known of it is the same.
+    /// Whether a complete list with the same name can be the current state of the known list: no
+    /// row after `purged` is missing, and known rows are equal.
     pub fn agrees(&self, rows: &[Revocation], last: i64, purged: i64) -> bool {
         let state = self.read();
         let there = rows.iter().filter(|row| row.number > purged).count();
@@ -126,22 +121,23 @@ impl Index {
         complete && !rows.iter().any(|row| state.differs(row))
     }
 
-    /// Takes a whole list in place of the one that is held. What that one had and this one
-    /// lacks stays in force until it lapses.
+    /// Replaces the list. Revocations that are missing in the new list stay in force until they
+    /// expire.
     pub fn replace(&self, feed: &str, last: i64, forgotten: i64, rows: Vec<Revocation>) {
-        let mut state = State { feed: feed.to_owned(), last, forgotten, ..State::default() };
+        let mut state =
+            IndexState { feed: feed.to_owned(), last, forgotten, ..IndexState::default() };
         for row in rows {
             state.add(Arc::new(row));
         }
-        // Others look tokens up meanwhile. No one but this writes rows, except for what this
-        // replica commits, which is added below.
+        // Readers continue meanwhile. This task is the only writer, except for rows that this
+        // replica commits, which are added below.
         let lacking: Vec<_> = {
             let held = self.read();
             let lacking = held.rows.values().filter(|row| state.rows.get(&row.number) != Some(row));
-            lacking.chain(held.strays.values()).cloned().collect()
+            lacking.chain(held.carried_over.values()).cloned().collect()
         };
         for row in lacking {
-            state.stray(row);
+            state.carry_over(row);
         }
         state.note_newest();
         let mut held = self.write();
@@ -150,17 +146,16 @@ impl Index {
             if same_list {
                 state.commit(row);
             } else {
-                state.stray(row);
+                state.carry_over(row);
             }
         }
         let before = std::mem::replace(&mut *held, state);
-        // It may be large: its memory is given back when others do not wait for the lock.
+        // The old state may be large, so it is freed after the lock is released.
         drop(held);
         drop(before);
     }
 
-    /// Moves to a number though nothing was brought up to it: what is missing in front of it
-    /// had lapsed before.
+    /// Moves to a number without rows for it. The rows in between have expired.
     pub fn pass(&self, number: i64) {
         let mut state = self.write();
         if number > state.last {
@@ -169,8 +164,8 @@ impl Index {
         }
     }
 
-    /// Adds what follows, up to the number `last`. What is brought once more must be as it is
-    /// known: a database that has lost its last moments gives their numbers to others.
+    /// Adds the next rows, up to the number `last`. Rows that are already known must be equal: a
+    /// database that lost its latest commits assigns their numbers to other rows.
     pub fn extend(&self, rows: Vec<Revocation>, last: i64) -> Result<(), Gap> {
         let mut state = self.write();
         let mut next = state.last + 1;
@@ -195,8 +190,7 @@ impl Index {
         Ok(())
     }
 
-    /// Applies revocations that this replica made durable, before all in front of them are
-    /// known.
+    /// Applies rows that this replica committed, even if rows before them are still unknown.
     pub fn apply(&self, rows: &[Revocation]) {
         let mut state = self.write();
         for row in rows {
@@ -204,24 +198,24 @@ impl Index {
         }
     }
 
-    /// Forgets what lapsed by `end`.
+    /// Removes rows that expired by `end`.
     pub fn forget(&self, end: Timestamp) {
-        // Some at a time, so that those who ask never wait for many.
-        while self.write().forget(end, MOST_FORGOTTEN) {}
+        // In small steps, so that readers do not wait long.
+        while self.write().forget(end, MAX_REMOVED) {}
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        // Every change leaves a list that refuses all that it refused before.
+    fn read(&self) -> RwLockReadGuard<'_, IndexState> {
+        // A poisoned lock is fine: every step of a change leaves all revocations in force.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, IndexState> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Forgets the first `most` that lapsed by then; whether there may be more.
+impl IndexState {
+    /// Removes at most `most` rows that expired by `end`. Returns whether there may be more.
     fn forget(&mut self, end: Timestamp, most: usize) -> bool {
         for _ in 0..most {
             if let Some((ends, number)) = self.ends.first().copied().filter(|(at, _)| *at <= end) {
@@ -232,9 +226,9 @@ impl State {
                 }
                 continue;
             }
-            match self.strays.first_entry() {
-                Some(stray) if stray.key().0 <= end => {
-                    let row = stray.remove();
+            match self.carried_over.first_entry() {
+                Some(carry_over) if carry_over.key().0 <= end => {
+                    let row = carry_over.remove();
                     self.in_force.remove(&row);
                 }
                 _ => return false,
@@ -255,13 +249,13 @@ impl State {
         Part { feed: self.feed.clone(), revocations, last, more }
     }
 
-    /// The row of a number, as far as it is known.
+    /// The row with this number, if it is known.
     fn known(&self, number: i64) -> Option<&Revocation> {
         let newest = self.newest.as_ref().filter(|row| row.number == number);
         self.rows.get(&number).or(newest).map(|row| &**row)
     }
 
-    /// Whether another row of this number is known.
+    /// Whether a different row with the same number is known.
     fn differs(&self, row: &Revocation) -> bool {
         self.known(row.number).is_some_and(|known| known != row)
     }
@@ -271,7 +265,7 @@ impl State {
         if let Some(committed) = self.ahead.remove(&row.number)
             && committed != row
         {
-            self.stray(committed);
+            self.carry_over(committed);
         }
         self.in_force.apply(&row);
         self.ends.insert((row.expires_at, row.number));
@@ -286,25 +280,25 @@ impl State {
         }
     }
 
-    /// Adds a row that this replica made durable.
+    /// Adds a row that this replica committed.
     fn commit(&mut self, row: Arc<Revocation>) {
         match self.known(row.number) {
             Some(known) if *known == *row => {}
             None if row.number > self.last => {
                 self.in_force.apply(&row);
                 if let Some(other) = self.ahead.insert(row.number, row) {
-                    self.stray(other);
+                    self.carry_over(other);
                 }
             }
-            _ => self.stray(row),
+            _ => self.carry_over(row),
         }
     }
 
-    /// Keeps a row in force that does not stand in the list.
-    fn stray(&mut self, row: Arc<Revocation>) {
+    /// Keeps a row in force that is not in the list.
+    fn carry_over(&mut self, row: Arc<Revocation>) {
         self.in_force.apply(&row);
         self.next_stray += 1;
-        self.strays.insert((row.expires_at, self.next_stray), row);
+        self.carried_over.insert((row.expires_at, self.next_stray), row);
     }
 }
 
@@ -325,8 +319,8 @@ mod tests {
         }
     }
 
-    fn minted(tenant: i64, application: i64, credential: i64) -> Minted<'static> {
-        Minted {
+    fn revocation_keys(tenant: i64, application: i64, credential: i64) -> RevocationKeys<'static> {
+        RevocationKeys {
             tenant: "acme",
             application: "tenants/acme/applications/crm",
             credential: CREDENTIAL,
@@ -343,22 +337,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_an_epoch_is_revoked_and_nothing_else() {
+    fn older_epoch_is_revoked_and_nothing_else() {
         let credential = format!("tenants/acme/applications/crm/credentials/{CREDENTIAL}");
         let cases = [
-            (row(1, "tenant", "tenants/acme", 2), minted(1, 9, 9), minted(2, 0, 0)),
+            (
+                row(1, "tenant", "tenants/acme", 2),
+                revocation_keys(1, 9, 9),
+                revocation_keys(2, 0, 0),
+            ),
             (
                 row(1, "application", "tenants/acme/applications/crm", 2),
-                minted(9, 1, 9),
-                minted(0, 2, 0),
+                revocation_keys(9, 1, 9),
+                revocation_keys(0, 2, 0),
             ),
-            (row(1, "credential", &credential, 2), minted(9, 9, 1), minted(0, 0, 2)),
+            (
+                row(1, "credential", &credential, 2),
+                revocation_keys(9, 9, 1),
+                revocation_keys(0, 0, 2),
+            ),
         ];
         for (row, older, current) in cases {
             let index = index(vec![row.clone()]);
             assert!(index.revokes(&older), "{row:?}");
             assert!(!index.revokes(&current), "{row:?}");
-            let foreign = Minted {
+            let foreign = RevocationKeys {
                 tenant: "acm",
                 application: "tenants/acme/applications/cr",
                 credential: "",
@@ -367,47 +369,49 @@ mod tests {
             assert!(!index.revokes(&foreign), "{row:?}");
         }
         let one = index(vec![row(1, "token", "jti", 0)]);
-        assert!(one.revokes(&minted(9, 9, 9)));
-        assert!(!one.revokes(&Minted { token: Some("other"), ..minted(0, 0, 0) }));
+        assert!(one.revokes(&revocation_keys(9, 9, 9)));
+        assert!(!one.revokes(&RevocationKeys { token: Some("other"), ..revocation_keys(0, 0, 0) }));
     }
 
     #[test]
-    fn a_list_with_a_hole_is_not_taken() {
+    fn list_with_a_gap_is_refused() {
         let known = index(vec![row(1, "tenant", "tenants/acme", 1)]);
         assert_eq!(known.extend(vec![row(3, "tenant", "tenants/b", 1)], 3), Err(Gap));
-        assert_eq!(known.extend(Vec::new(), 2), Err(Gap), "there is one that was not brought");
+        assert_eq!(known.extend(Vec::new(), 2), Err(Gap), "row 2 was not sent");
         assert_eq!(known.last(), 1);
         let again = vec![row(1, "tenant", "tenants/acme", 1), row(2, "tenant", "tenants/b", 1)];
         assert_eq!(known.extend(again, 2), Ok(()));
         assert_eq!((known.last(), known.len()), (2, 2));
         let other = vec![row(2, "tenant", "tenants/c", 1), row(3, "tenant", "tenants/d", 1)];
-        assert_eq!(known.extend(other, 3), Err(Gap), "the second was another one");
+        assert_eq!(known.extend(other, 3), Err(Gap), "row 2 differs");
         assert_eq!((known.last(), known.len()), (2, 2));
     }
 
     #[test]
-    fn what_had_lapsed_before_it_was_told_is_no_hole() {
+    fn rows_that_expired_before_they_were_sent_are_no_gap() {
         let known = index(vec![row(1, "tenant", "tenants/acme", 1)]);
         known.pass(3);
         assert_eq!(known.last(), 3);
         assert_eq!(known.extend(vec![row(4, "tenant", "tenants/b", 1)], 4), Ok(()));
         known.pass(2);
-        assert_eq!(known.last(), 4, "it never goes back");
+        assert_eq!(known.last(), 4, "the position never moves back");
         assert!(known.after(2, 10).is_none() && known.after(3, 10).is_some());
     }
 
     #[test]
-    fn a_credential_is_known_by_its_id_alone() {
+    fn credential_is_matched_by_its_id() {
         let id = CredentialId::parse(CREDENTIAL).unwrap();
         let known = index(vec![Revocation {
             subject: Subject::Client(id),
             ..row(1, "tenant", "tenants/acme", 2)
         }]);
-        assert!(known.revokes(&minted(9, 9, 1)) && !known.revokes(&minted(0, 0, 2)));
+        assert!(
+            known.revokes(&revocation_keys(9, 9, 1)) && !known.revokes(&revocation_keys(0, 0, 2))
+        );
     }
 
     #[test]
-    fn what_has_lapsed_is_forgotten_and_what_goes_on_is_not() {
+    fn expired_rows_are_removed_and_others_stay() {
         let index = index(vec![
             row(1, "tenant", "tenants/acme", 1),
             row(2, "token", "jti", 0),
@@ -415,16 +419,16 @@ mod tests {
         ]);
         let at = |second| Timestamp::from_second(second).unwrap();
         index.forget(at(1002));
-        assert!(index.revokes(&minted(1, 0, 0)), "the third still says so");
-        assert!(!index.revokes(&minted(2, 0, 0)));
+        assert!(index.revokes(&revocation_keys(1, 0, 0)), "row 3 still revokes it");
+        assert!(!index.revokes(&revocation_keys(2, 0, 0)));
         assert_eq!(index.len(), 1);
         index.forget(at(1003));
-        assert!(!index.revokes(&minted(0, 0, 0)));
+        assert!(!index.revokes(&revocation_keys(0, 0, 0)));
         assert_eq!((index.len(), index.last()), (0, 3));
     }
 
     #[test]
-    fn reader_goes_on_unless_rows_behind_it_are_forgotten() {
+    fn reader_continues_unless_its_rows_were_removed() {
         let index = index((1..=5).map(|n| row(n, "tenant", "tenants/acme", n)).collect());
         let numbers = |part: &Part| part.revocations.iter().map(|r| r.number).collect::<Vec<_>>();
         let part = index.after(0, 2).unwrap();
@@ -432,51 +436,53 @@ mod tests {
         let part = index.after(part.last, 10).unwrap();
         assert_eq!((numbers(&part), part.last, part.more), (vec![3, 4, 5], 5, false));
         assert!(index.after(5, 10).unwrap().revocations.is_empty());
-        assert!(index.after(6, 10).is_none(), "ahead of the list");
+        assert!(index.after(6, 10).is_none(), "beyond the end of the list");
         index.forget(Timestamp::from_second(1002).unwrap());
-        assert!(index.after(1, 10).is_none(), "the second is gone");
+        assert!(index.after(1, 10).is_none(), "row 2 was removed");
         assert_eq!(numbers(&index.after(2, 10).unwrap()), [3, 4, 5]);
         assert_eq!(numbers(&index.held(0, 10)), [3, 4, 5]);
     }
 
     #[test]
-    fn replaced_list_leaves_in_force_what_the_new_one_lacks() {
+    fn replaced_list_keeps_revocations_that_the_new_one_lacks() {
         let index = index(vec![
             row(1, "tenant", "tenants/acme", 5),
             row(2, "token", "jti", 0),
             row(3, "application", "tenants/acme/applications/crm", 2),
         ]);
         let at = |second| Timestamp::from_second(second).unwrap();
-        // A restored backup: the last two never were, and the number of one is another's.
+        // A restored backup: its last two rows are missing, and one number belongs to another row.
         let restored = vec![
             Revocation { epoch: 3, expires_at: at(1002), ..row(1, "tenant", "tenants/acme", 3) },
             row(2, "tenant", "tenants/b", 1),
         ];
         index.replace("declared", 2, 0, restored);
         assert_eq!((index.last(), index.len()), (2, 2));
-        assert!(index.revokes(&minted(4, 9, 9)) && index.revokes(&minted(9, 1, 9)));
-        let token = Minted { application: "", tenant: "", ..minted(9, 9, 9) };
+        assert!(
+            index.revokes(&revocation_keys(4, 9, 9)) && index.revokes(&revocation_keys(9, 1, 9))
+        );
+        let token = RevocationKeys { application: "", tenant: "", ..revocation_keys(9, 9, 9) };
         assert!(index.revokes(&token));
         index.forget(at(1001));
-        let tenant = |epoch| Minted { token: None, ..minted(epoch, 9, 9) };
-        assert!(index.revokes(&tenant(2)), "the new list says so for longer");
-        assert!(!index.revokes(&tenant(3)), "the old one said more, and has lapsed");
+        let tenant = |epoch| RevocationKeys { token: None, ..revocation_keys(epoch, 9, 9) };
+        assert!(index.revokes(&tenant(2)), "the new list revokes it for longer");
+        assert!(!index.revokes(&tenant(3)), "the old revocation has expired");
         index.forget(at(1003));
         assert!(!index.revokes(&tenant(0)) && !index.revokes(&token));
     }
 
     #[test]
-    fn committed_row_stays_in_force_when_the_list_never_has_it() {
+    fn committed_row_stays_in_force_if_the_list_never_contains_it() {
         let index = index(vec![row(1, "tenant", "tenants/a", 1)]);
         index.replace("list", 1, 0, vec![row(1, "tenant", "tenants/a", 1)]);
         index.apply(&[row(2, "token", "jti", 0)]);
-        assert!(index.revokes(&minted(9, 9, 9)));
+        assert!(index.revokes(&revocation_keys(9, 9, 9)));
         assert_eq!(index.furthest().unwrap().number, 2);
         assert_eq!(index.place().unwrap().number, 1);
         index.extend(vec![row(2, "tenant", "tenants/b", 1)], 2).unwrap();
-        assert!(index.revokes(&minted(9, 9, 9)), "another one has its number");
+        assert!(index.revokes(&revocation_keys(9, 9, 9)), "another row has its number");
         index.forget(Timestamp::from_second(1002).unwrap());
-        assert!(!index.revokes(&minted(9, 9, 9)));
+        assert!(!index.revokes(&revocation_keys(9, 9, 9)));
     }
 
     #[test]
@@ -486,10 +492,10 @@ mod tests {
         };
         let index = index(rows(&[1, 2, 3]));
         assert!(index.agrees(&rows(&[1, 2, 3]), 3, 0));
-        assert!(index.agrees(&rows(&[1, 3, 4]), 4, 2), "the second was purged");
-        assert!(!index.agrees(&rows(&[1, 3]), 3, 1), "the second is missing");
-        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "it is another one");
+        assert!(index.agrees(&rows(&[1, 3, 4]), 4, 2), "row 2 was purged");
+        assert!(!index.agrees(&rows(&[1, 3]), 3, 1), "row 2 is missing");
+        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "row 3 differs");
         index.forget(Timestamp::from_second(1003).unwrap());
-        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "though it lapsed");
+        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "an expired row counts");
     }
 }

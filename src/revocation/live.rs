@@ -1,11 +1,11 @@
-//! Keeping the index up with the database, and knowing how far behind it may be. The
-//! database is asked at short intervals, and when another replica has news; once an index has not
-//! been confirmed for too long, no answer rests on it before the database was asked again. If
-//! that does not answer, the projection may: another replica may still reach the database.
+//! Keeps the index up to date with the database, and tracks its staleness. The database is polled
+//! at short intervals, and when another replica announces changes. If the index was not confirmed
+//! for too long, every answer first asks the database. If the database does not answer, the
+//! projection in Redis is used: another replica may still reach the database.
 //!
-//! An index never moves back by itself. A database that knows less than was known (a standby, a
-//! restored backup, a failover that lost its last moments) confirms nothing, so that callers hear
-//! UNAVAILABLE, until it has caught up or an operator declares it to be the truth.
+//! The index never moves back by itself. A database that knows less than this replica (a standby, a
+//! restored backup, a failover that lost commits) confirms nothing, so callers get UNAVAILABLE
+//! until the database catches up or an operator declares it authoritative.
 
 use std::cmp::Ordering;
 use std::sync::atomic::{self, AtomicBool, AtomicI64, AtomicU64};
@@ -17,62 +17,62 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{DECLARE, older, read_after, within};
-use super::projection::{Followed, Marker, Projection};
+use super::projection::{Marker, Projection, UpdateResult};
 use super::{Cursor, Index};
 use crate::clock::{SteadyTime, Stopwatch};
-use crate::domain::{Minted, Revocation};
-use crate::error::{Error, Repeated, Result};
-use crate::redis::{Heard, Redis, Subscription};
+use crate::domain::{Revocation, RevocationKeys};
+use crate::error::{Error, FailureLog, Result};
+use crate::redis::{Redis, Subscription, SubscriptionEvent};
 use crate::secrets::{Authenticator, MasterKey};
 use crate::store::{Feed, Session, Store};
 
-/// How an index is kept up.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How often the database is asked even if no replica has news.
+    /// The interval at which the database is polled.
     pub poll_interval: Duration,
-    /// How long ago the index may have been confirmed, for an answer to rest on it.
+    /// The maximum age of the last confirmation on which an answer may rest.
     pub max_staleness: Duration,
 }
 
-/// The index of a replica, kept up with its database.
+/// The index of a replica, synchronised with its database.
 #[derive(Debug)]
 pub struct Live {
     store: Store,
     options: Options,
     index: Arc<Index>,
-    /// Since when the moments below are counted.
+    /// The reference point of the times below.
     since: Stopwatch,
-    /// When it was last known that nothing was missing, in nanoseconds.
+    /// When the index was last confirmed to be complete, in nanoseconds.
     confirmed: AtomicU64,
-    /// When the database itself last said so.
+    /// When the database itself last confirmed it.
     confirmed_by_database: AtomicU64,
     projection: Option<Projection>,
-    /// How far another replica has read, as Redis says.
-    heard: Mutex<Option<Cursor>>,
-    /// The last attempt to catch up: when it began, and whether it succeeded.
+    /// How far another replica has read, according to Redis.
+    remote: Mutex<Option<Cursor>>,
+    /// The last attempt to catch up: its start, and whether it succeeded.
     attempt: tokio::sync::Mutex<(Duration, bool)>,
-    /// Why that failed.
+    /// Why the last attempt failed.
     trouble: Mutex<Option<String>>,
-    /// The next look reads the whole list: what is held may not be what the database has.
+    /// If true, the next attempt reads the whole list, because the index may differ from the
+    /// database.
     read_all: AtomicBool,
-    /// What lapsed by then is forgotten, in microseconds since the epoch.
+    /// Revocations that expired before this time are removed, in microseconds since the epoch.
     forgotten: AtomicI64,
-    /// Told the number of the newest revocation.
+    /// Sends the number of the newest revocation.
     news: watch::Sender<i64>,
 }
 
-/// What a look at the database showed.
+/// The result of reading the database.
 enum Read {
-    /// The index has all that it has.
+    /// The index now contains everything in the database.
     All,
-    /// It is not what was known: an older state, or another database. Why.
+    /// The database is older than what is known, or another one, with the reason.
     Older(String),
 }
 
 impl Live {
-    /// The index over this database, loaded; with other replicas that this Redis connects. A
-    /// database that knows less than Redis does is refused.
+    /// Loads the index from the database. `redis` connects it with other replicas. Returns an error
+    /// if the database knows less than Redis does.
     pub async fn load(
         store: Store,
         redis: Option<Redis>,
@@ -88,41 +88,41 @@ impl Live {
             confirmed: AtomicU64::new(0),
             confirmed_by_database: AtomicU64::new(0),
             projection: redis.map(|redis| Projection::new(redis, codes)),
-            heard: Mutex::default(),
+            remote: Mutex::default(),
             attempt: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
             read_all: AtomicBool::new(false),
             forgotten: AtomicI64::new(i64::MIN),
             news: watch::Sender::new(0),
         };
-        // Before the database is read, which has to know at least as much then. A Redis that is
-        // away says nothing: it is needed for nothing else either.
+        // Must happen before the database is read, so that the database can be compared with it. If
+        // Redis is down, the server can start without it.
         if let Some(projection) = &live.projection
             && let Ok(Some(place)) = projection.place().await
         {
-            live.hear(place);
+            live.note_remote(place);
         }
         live.look().await?;
         Ok(live)
     }
 
-    /// What is revoked, as far as it is known here.
+    /// The revocations known here.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
     }
 
-    /// Whether what was minted so is revoked. Unavailable if that cannot be known.
-    pub async fn revokes(&self, minted: &Minted<'_>) -> Result<bool> {
+    /// Whether a token is revoked. Returns [`Error::Unavailable`] if that is unknown.
+    pub async fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> Result<bool> {
         self.ensure_fresh().await?;
-        Ok(self.index.revokes(minted))
+        Ok(self.index.revokes(revocation_keys))
     }
 
-    /// How long ago it was last known that nothing was missing.
+    /// The time since the index was last confirmed to be complete.
     pub fn staleness(&self) -> Duration {
         self.age_of(&self.confirmed)
     }
 
-    /// Why the list cannot be confirmed; `None` if the last attempt succeeded.
+    /// Why the index cannot be confirmed; `None` if the last attempt succeeded.
     pub fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()
     }
@@ -131,7 +131,7 @@ impl Live {
         self.since.elapsed().saturating_sub(moment(of))
     }
 
-    /// Sees to it that nothing is missing, within the bound.
+    /// Ensures that the index is at most `max_staleness` old.
     pub async fn ensure_fresh(&self) -> Result<()> {
         if self.staleness() <= self.options.max_staleness {
             return Ok(());
@@ -139,13 +139,12 @@ impl Live {
         Box::pin(self.catch_up()).await
     }
 
-    /// Told whenever there are new revocations.
+    /// Notifies of new revocations.
     pub fn news(&self) -> watch::Receiver<i64> {
         self.news.subscribe()
     }
 
-    /// Applies revocations that this replica has made durable: when this answers, it refuses
-    /// what they revoke.
+    /// Applies revocations that this replica committed. When it returns, they are in force here.
     pub async fn committed(&self, revocations: &[Revocation]) {
         self.index.apply(revocations);
         if let Err(error) = self.catch_up().await {
@@ -153,8 +152,8 @@ impl Live {
         }
     }
 
-    /// Forgets what lapsed by `end`. If that is earlier than it was, a wrong clock may have had
-    /// something forgotten that is in force: the whole list is read again.
+    /// Removes revocations that expired by `end`. If `end` moves back, the clock was wrong before
+    /// and revocations in force may have been removed, so the whole list is read again.
     pub fn forget(&self, end: Timestamp) {
         let before = self.forgotten.swap(end.as_microsecond(), atomic::Ordering::AcqRel);
         if end.as_microsecond() < before.saturating_sub(SteadyTime::SLACK_MICROS) {
@@ -163,8 +162,7 @@ impl Live {
         self.index.forget(end);
     }
 
-    /// Reads what is new. Those who ask at once share one look at the database, which
-    /// begins after they asked.
+    /// Reads new revocations. Concurrent callers share one attempt that starts after they called.
     pub async fn catch_up(&self) -> Result<()> {
         let asked = self.since.elapsed();
         let mut attempt = self.attempt.lock().await;
@@ -181,15 +179,15 @@ impl Live {
         Err(Error::Unavailable(why.into()))
     }
 
-    /// Reads on, again and again until the server stops: at intervals, and when another
-    /// replica has news.
+    /// Polls the database until `stop` is cancelled: at intervals, and when another replica
+    /// announces changes.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut news = self.projection.as_ref().map(Projection::subscribe);
-        let mut reading = Repeated::default();
+        let mut reading = FailureLog::default();
         loop {
             let message = async {
                 match &mut news {
-                    Some(news) => self.hear_of_more(news).await,
+                    Some(news) => self.wait_for_changes(news).await,
                     None => std::future::pending().await,
                 }
             };
@@ -200,16 +198,16 @@ impl Live {
             }
             reading.note(
                 &self.catch_up().await,
-                "the list of revocations cannot be confirmed: soon callers hear UNAVAILABLE",
-                "the list of revocations is confirmed again",
+                "the revocation list cannot be confirmed: callers will soon get UNAVAILABLE",
+                "the revocation list is confirmed again",
             );
         }
     }
 
-    /// Waits until another replica tells of something that is not known here.
-    async fn hear_of_more(&self, news: &mut Subscription) {
+    /// Waits until another replica announces a revocation that is unknown here.
+    async fn wait_for_changes(&self, news: &mut Subscription) {
         loop {
-            let Heard::Message(message) = news.hear().await else { return };
+            let SubscriptionEvent::Message(message) = news.next().await else { return };
             let message = std::str::from_utf8(&message).unwrap_or_default();
             let (Ok(place), Some(here)) = (Cursor::parse(message), self.index.place()) else {
                 return;
@@ -220,63 +218,67 @@ impl Live {
         }
     }
 
-    /// Tells other replicas what this one has read, again and again until the server stops.
-    pub async fn tell(&self, stop: CancellationToken) {
+    /// Updates the projection and notifies other replicas, until `stop` is cancelled.
+    pub async fn publish_changes(&self, stop: CancellationToken) {
         let Some(projection) = &self.projection else {
             return;
         };
         let mut news = self.news.subscribe();
         let mut seen = None;
-        let mut telling = Repeated::default();
+        let mut updates = FailureLog::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = news.changed() => {}
                 () = tokio::time::sleep(self.options.poll_interval) => {}
             }
-            telling.note(
-                &self.bring(projection, &mut seen).await,
-                "the list of revocations in Redis is not brought up to date: other servers hear of \
-                 revocations by asking the database",
-                "the list of revocations in Redis is brought up to date again",
+            updates.note(
+                &self.update_projection(projection, &mut seen).await,
+                "the revocation list in Redis cannot be updated: other servers poll the database \
+                 instead",
+                "the revocation list in Redis is updated again",
             );
         }
     }
 
-    async fn bring(&self, projection: &Projection, seen: &mut Option<Marker>) -> Result<()> {
-        // Before the index is looked at, which knows no less than was known then.
+    async fn update_projection(
+        &self,
+        projection: &Projection,
+        seen: &mut Option<Marker>,
+    ) -> Result<()> {
+        // Must be read before the index, which knows at least as much as was confirmed then.
         let confirmed = moment(&self.confirmed_by_database);
         if self.age_of(&self.confirmed_by_database) > self.options.max_staleness {
-            // What this replica knows may be old: it has nothing to tell.
+            // This replica's knowledge may be outdated, so it must not publish it.
             return Ok(());
         }
-        let brought = match projection.follow(&self.index, seen).await? {
-            Followed::Brought(brought) => brought,
-            Followed::Further(place) => {
-                // Another replica had that from the database, so ours has to know it too.
-                self.hear(place);
+        let updated = match projection.follow(&self.index, seen).await? {
+            UpdateResult::Updated(updated) => updated,
+            UpdateResult::Ahead(place) => {
+                // Another replica read that from the database, so this one can, too.
+                self.note_remote(place);
                 self.catch_up().await?;
                 match projection.follow(&self.index, seen).await? {
-                    Followed::Brought(brought) => brought,
-                    // Someone was faster again: next time.
-                    Followed::Further(_) => return Ok(()),
+                    UpdateResult::Updated(updated) => updated,
+                    // Another replica was faster again. The next round handles it.
+                    UpdateResult::Ahead(_) => return Ok(()),
                 }
             }
         };
         let age = self.since.elapsed().saturating_sub(confirmed);
-        projection.confirm(&brought, age).await
+        projection.confirm(&updated, age).await
     }
 
     /// Notes how far another replica has read.
-    fn hear(&self, place: Cursor) {
-        let mut heard = lock(&self.heard);
+    fn note_remote(&self, place: Cursor) {
+        let mut remote = lock(&self.remote);
         let further = |known: &Cursor| place.compare(known) != Some(Ordering::Less);
-        if heard.as_ref().is_none_or(further) {
-            *heard = Some(place);
+        if remote.as_ref().is_none_or(further) {
+            *remote = Some(place);
         }
     }
 
-    /// Looks at the database, and at the projection if that does not answer.
+    /// Reads the database, or the projection if the database does not answer.
     async fn look(&self) -> Result<()> {
         let began = self.since.elapsed();
         let outcome = match self.read().await {
@@ -286,8 +288,8 @@ impl Live {
                 Ok(())
             }
             Ok(Read::Older(why)) => {
-                // Redis may have what this replica lacks. It confirms nothing: whatever else
-                // is read of this database is as old.
+                // Redis may have revocations that are missing here. It cannot confirm the index,
+                // because everything else in this database may be outdated as well.
                 if let Some(projection) = &self.projection {
                     self.fetch(projection).await.ok();
                 }
@@ -314,13 +316,13 @@ impl Live {
         outcome
     }
 
-    /// Takes in what Redis has; the moment as of which nothing is missing.
+    /// Adds what Redis has. Returns the time as of which the index is complete.
     async fn fetch(&self, projection: &Projection) -> Result<Duration> {
         let began = self.since.elapsed();
         let fetched = projection.fetch(&self.index.feed(), self.index.last()).await?;
         let old = fetched.age > self.options.max_staleness;
         if self.index.extend(fetched.rows, fetched.last).is_err() || old {
-            return Err(Error::Unavailable("Redis does not know what is new either".into()));
+            return Err(Error::Unavailable("Redis has no recent revocation list either".into()));
         }
         Ok(began.saturating_sub(fetched.age))
     }
@@ -341,24 +343,24 @@ impl Live {
     }
 
     async fn compare_and_read(&self, session: &mut Session, whole: bool) -> Result<Read> {
-        // Before the database is asked, which has to know at least as much then.
-        let (held, heard) = (self.index.furthest(), lock(&self.heard).clone());
+        // Must happen before the database is read, which is then expected to know at least as much.
+        let (held, remote) = (self.index.furthest(), lock(&self.remote).clone());
         let feed = within(session.revocation_feed()).await?;
         let there = Cursor { feed: feed.id.clone(), number: feed.last_number };
         if let Some(why) = held.and_then(|held| older(&there, &held, true)) {
             return Ok(Read::Older(why));
         }
-        if let Some(why) = heard.and_then(|heard| older(&there, &heard, false)) {
+        if let Some(why) = remote.and_then(|remote| older(&there, &remote, false)) {
             return Ok(Read::Older(why));
         }
         let last = self.index.last();
         if whole || feed.id != self.index.feed() {
             return self.read_all(session, &feed).await;
         }
-        // The last one that is known is read again: it may be another one now.
+        // Reads the last known row again, to detect that it changed.
         let rows = read_after(session, last - 1, feed.last_number).await?;
         if self.index.extend(rows, feed.last_number).is_err() {
-            // It is, or so much time has passed that some have lapsed and are gone.
+            // It changed, or so much time has passed that rows have been purged.
             return self.read_all(session, &feed).await;
         }
         Ok(Read::All)
@@ -366,16 +368,18 @@ impl Live {
 
     async fn read_all(&self, session: &mut Session, feed: &Feed) -> Result<Read> {
         let rows = read_after(session, 0, feed.last_number).await?;
-        // After the rows: what was purged while they were read counts as purged.
+        // Read after the rows, so that rows purged meanwhile are accounted for.
         let after = within(session.revocation_feed()).await?;
         if after.id != feed.id {
-            return Err(Error::Unavailable("the list was replaced while it was read".into()));
+            return Err(Error::Unavailable(
+                "the revocation list was replaced while it was read".into(),
+            ));
         }
         let purged = after.purged_through;
         if feed.id == self.index.feed() && !self.index.agrees(&rows, feed.last_number, purged) {
             return Ok(Read::Older(format!(
-                "the database has other revocations than were known: it has lost some, or is \
-                 another state; {DECLARE}"
+                "the database has other revocations than are known: it lost some, or it is \
+                 in another state; {DECLARE}"
             )));
         }
         self.index.replace(&feed.id, feed.last_number, purged, rows);

@@ -1,5 +1,5 @@
-//! The list of revocations as every replica holds it: in memory, loaded before the first
-//! answer, kept up with the database. What a token is good for besides is not known here.
+//! The revocation list in the memory of each replica: loaded before the first request and
+//! synchronised with the database.
 
 pub mod cursor;
 mod database;

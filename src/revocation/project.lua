@@ -1,8 +1,8 @@
--- Takes the projection of the list of revocations further, if its marker is still the one that
--- the caller has verified. KEYS: marker, rows. ARGV: channel and message; feed, last and code of
--- that marker; the new last and code; the row of the old last, or empty; then number and row of
--- each that is brought. Answers 1, or 0 if the marker is another one, or -1 if the row of the old
--- last is not there; how many rows there are; and what time it is, in milliseconds.
+-- Appends to the projection of the revocation list, if its marker is still the one that the caller
+-- has verified. KEYS: marker, rows. ARGV: channel and message; feed, last and code of that marker;
+-- the new last and code; the row of the old last, or empty; then number and row of each new row.
+-- Returns 1, or 0 if the marker has changed, or -1 if the row of the old last is missing; the
+-- number of rows; and the time in milliseconds.
 local marker = redis.call('HMGET', KEYS[1], 'feed', 'last', 'code')
 if marker[1] ~= ARGV[3] or marker[2] ~= ARGV[4] or marker[3] ~= ARGV[5] then
   return {0, 0, 0}

@@ -1,13 +1,13 @@
-//! The list of revocations once more in Redis: for a replica that does not reach the
-//! database while another one does, and to tell all of them of news. It never says more than
-//! a database said: where it is missing, or of another list, it says nothing, and a replica
-//! that reaches the database makes it again.
+//! A copy of the revocation list in Redis. It serves replicas that cannot reach the database while
+//! another one can, and it announces changes. It only contains what a database contained. If it is
+//! missing or belongs to another list, it is ignored, and a replica with a database connection
+//! writes it again.
 //!
-//! Others may write to Redis, so what stands there and decides anything carries a code under a
-//! key of the master key: each row, the number up to which the rows go, and the moment at which
-//! nothing was missing. Rows cannot be forged, nor taken away unnoticed, nor can the list be made
-//! to look newer than it is. A projection is never moved back: one that goes further than the
-//! index is left as it is, and shows that the database is an older one.
+//! Others may be able to write to Redis. Therefore all data on which decisions depend carries an
+//! authentication code with a key derived from the master key: each row, the number of the last
+//! row, and the time at which the list was complete. Rows cannot be forged or removed unnoticed,
+//! and the list cannot be made to look newer than it is. A projection is never moved back: if it is
+//! ahead of the index, it is left unchanged and shows that the database is outdated.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -20,23 +20,21 @@ use crate::error::{Error, Result};
 use crate::redis::{Redis, Script, Subscription};
 use crate::secrets::{Authenticator, random};
 
-/// How many rows are written or read at once.
+/// The number of rows per command.
 const BATCH: usize = 500;
-/// So many rows more than there should be, and the projection is made again: what has lapsed
-/// is forgotten so.
+/// If the projection has this many expired rows, it is rewritten, which removes them.
 const SLACK: usize = 10_000;
 
-/// How often in a row others may be faster.
-const MOST_LOST: usize = 20;
+/// The maximum number of consecutive conflicts with other replicas.
+const MAX_CONFLICTS: usize = 20;
 
-/// The projection of the list.
 #[derive(Debug)]
 pub(super) struct Projection {
     redis: Redis,
     codes: Authenticator,
     marker: String,
     rows: String,
-    /// What versions before codes wrote.
+    /// Keys of versions that wrote no authentication codes.
     old: [String; 2],
     channel: String,
     look: Script,
@@ -47,7 +45,7 @@ pub(super) struct Projection {
     fetch: Script,
 }
 
-/// The marker as it stands in Redis; empty: there is none.
+/// The marker in Redis; empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marker {
     feed: String,
@@ -55,44 +53,42 @@ pub(super) struct Marker {
     code: String,
 }
 
-/// What came of bringing the projection up to the index.
+/// The result of updating the projection.
 #[derive(Debug)]
-pub(super) enum Followed {
-    /// It has what the index has.
-    Brought(Brought),
-    /// It goes further than the index, and was left as it is.
-    Further(Cursor),
+pub(super) enum UpdateResult {
+    /// The projection contains the whole index.
+    Updated(Updated),
+    /// The projection is ahead of the index and was left unchanged.
+    Ahead(Cursor),
 }
 
-/// What a projection was brought to.
+/// The state to which a projection was updated.
 #[derive(Debug)]
-pub(super) struct Brought {
+pub(super) struct Updated {
     place: Cursor,
-    /// When, by the time of Redis, in milliseconds.
+    /// When, by the clock of Redis, in milliseconds.
     at: i64,
 }
 
-/// What was read of a projection.
+/// The data read from a projection.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    /// The rows from the number on that was asked for.
+    /// The rows from the requested number on.
     pub(super) rows: Vec<Revocation>,
-    /// Nothing was missing up to this number.
+    /// The list is complete up to this number.
     pub(super) last: i64,
-    /// How long ago a replica knew from the database that this was all.
+    /// How long ago a replica confirmed with the database that the list is complete.
     pub(super) age: Duration,
 }
 
-/// One step of bringing the projection further.
+/// The result of one step of an update.
 enum Step {
-    /// All is there.
-    Done(Marker, Brought),
-    /// More follows.
+    Done(Marker, Updated),
     More(Marker),
-    /// Another replica was faster.
+    /// Another replica changed the projection.
     Changed,
-    /// It cannot be taken further: it is made again.
-    Broken,
+    /// The projection cannot be extended and must be rewritten.
+    Rewrite,
 }
 
 impl Projection {
@@ -113,12 +109,12 @@ impl Projection {
         }
     }
 
-    /// Hears of news: a message is the place of the newest revocation.
+    /// Subscribes to changes. A message is the position of the newest revocation.
     pub(super) fn subscribe(&self) -> Subscription {
         self.redis.subscribe(self.channel.clone())
     }
 
-    /// How far the projection goes, if there is one that a replica of ours wrote.
+    /// The position of the projection, if it exists and is authentic.
     pub(super) async fn place(&self) -> Result<Option<Cursor>> {
         self.look().await.map(|marker| self.verified(&marker))
     }
@@ -142,53 +138,53 @@ impl Projection {
         Marker { feed: feed.to_owned(), last, code }
     }
 
-    /// Brings the projection up to what the index has, unless it goes further. `seen` is the
-    /// marker as it was last seen, and is again.
+    /// Updates the projection with the index, unless it is ahead. `seen` is the last known marker,
+    /// and is updated.
     pub(super) async fn follow(
         &self,
         index: &Index,
         seen: &mut Option<Marker>,
-    ) -> Result<Followed> {
+    ) -> Result<UpdateResult> {
         let mut lost = 0;
-        while lost < MOST_LOST {
+        while lost < MAX_CONFLICTS {
             let marker = match seen.take() {
                 Some(marker) => marker,
                 None => self.look().await?,
             };
             let place = self.verified(&marker);
             let here = index.place().ok_or_else(|| Error::internal("no list was read"))?;
-            let mut step = Step::Broken;
+            let mut step = Step::Rewrite;
             if let Some(place) = place {
                 match place.compare(&here) {
                     Some(Ordering::Greater) => {
                         *seen = Some(marker);
-                        return Ok(Followed::Further(place));
+                        return Ok(UpdateResult::Ahead(place));
                     }
                     Some(_) if place.feed == here.feed => {
                         step = self.extend(index, &marker, place.number).await?;
                     }
-                    // Of a list that ours follows, or of a Keyward that has nothing to do with us.
+                    // It belongs to an earlier list, or to an unrelated Keyward.
                     _ => {}
                 }
             }
-            if matches!(step, Step::Broken) {
+            if matches!(step, Step::Rewrite) {
                 step = self.rebuild(index, &marker).await?;
             }
             match step {
-                Step::Done(marker, brought) => {
+                Step::Done(marker, updated) => {
                     *seen = Some(marker);
-                    return Ok(Followed::Brought(brought));
+                    return Ok(UpdateResult::Updated(updated));
                 }
                 Step::More(marker) => *seen = Some(marker),
-                Step::Changed | Step::Broken => lost += 1,
+                Step::Changed | Step::Rewrite => lost += 1,
             }
         }
-        Err(Error::Unavailable("the marker of the list in Redis changes all the time".into()))
+        Err(Error::Unavailable("other replicas keep changing the revocation list in Redis".into()))
     }
 
-    /// Adds what the index has behind a number, up to which the projection goes.
+    /// Appends the index's rows after `number`, the last one in the projection.
     async fn extend(&self, index: &Index, from: &Marker, number: i64) -> Result<Step> {
-        let Some(part) = index.after(number, BATCH) else { return Ok(Step::Broken) };
+        let Some(part) = index.after(number, BATCH) else { return Ok(Step::Rewrite) };
         if part.feed != from.feed {
             return Ok(Step::Changed);
         }
@@ -209,17 +205,17 @@ impl Projection {
         Ok(match outcome {
             0 => Step::Changed,
             1 if part.more => Step::More(to),
-            1 if !too_many => Step::Done(to, Brought { place, at }),
+            1 if !too_many => Step::Done(to, Updated { place, at }),
             1 => self.rebuild(index, &to).await?,
-            _ => Step::Broken,
+            _ => Step::Rewrite,
         })
     }
 
-    /// Makes the projection again, beside the one there is, and puts it in its place.
+    /// Writes a new projection next to the existing one, and then replaces that.
     async fn rebuild(&self, index: &Index, seen: &Marker) -> Result<Step> {
         let mut beside = self.redis.key("revocations", "{list}:");
         random::push_base62(&mut beside, 16)?;
-        // At once, so that it is of one list.
+        // Reads all rows at once, so that they belong to one list.
         let whole = index.held(0, usize::MAX);
         for rows in whole.revocations.chunks(BATCH) {
             let row =
@@ -240,26 +236,28 @@ impl Projection {
             [feed, last, code, new.feed, new.last, new.code, count, channel, place.to_string()];
         match self.redis.run::<i64>(&self.install, &keys, &args).await? {
             -2 => Ok(Step::Changed),
-            at if at < 0 => Err(Error::Unavailable("Redis lost a part of the list".into())),
-            at => Ok(Step::Done(marker, Brought { place, at })),
+            at if at < 0 => {
+                Err(Error::Unavailable("Redis lost a part of the revocation list".into()))
+            }
+            at => Ok(Step::Done(marker, Updated { place, at })),
         }
     }
 
-    /// Says that nothing was missing in what was brought, so long ago. By the time that Redis
-    /// had then: a command that it did not come to for a while says nothing else later.
-    pub(super) async fn confirm(&self, brought: &Brought, age: Duration) -> Result<()> {
+    /// Confirms that the list was complete `age` ago. The time is relative to the clock of Redis at
+    /// the update, so that a delayed command does not confirm a later time.
+    pub(super) async fn confirm(&self, updated: &Updated, age: Duration) -> Result<()> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX).saturating_add(1);
-        let when = brought.at.saturating_sub(age).to_string();
-        let (feed, last) = (brought.place.feed.clone(), brought.place.number.to_string());
+        let when = updated.at.saturating_sub(age).to_string();
+        let (feed, last) = (updated.place.feed.clone(), updated.place.number.to_string());
         let proof = self.codes.code(&["checked", &feed, &last, &when]);
         let keys = [self.marker.clone()];
         self.redis.run::<i64>(&self.confirm, &keys, &[feed, last, when, proof]).await.map(drop)
     }
 
-    /// What the projection has of the list from a number on. What is not of this list, or was
-    /// not written by a replica of ours, is left out.
+    /// The rows of the list `feed` from a number on. Rows of other lists and rows without a valid
+    /// code are skipped.
     pub(super) async fn fetch(&self, feed: &str, from: i64) -> Result<Fetched> {
-        let missing = || Error::Unavailable("Redis does not have the list of revocations".into());
+        let missing = || Error::Unavailable("Redis does not have the revocation list".into());
         let mut after = from - 1;
         let mut fetched: Option<Fetched> = None;
         loop {
@@ -267,13 +265,13 @@ impl Projection {
             let args = [after.to_string(), BATCH.to_string()];
             let (now, checked, upto, proof, rows): (i64, String, String, String, Vec<String>) =
                 self.redis.run(&self.fetch, &keys, &args).await?;
-            // What the first answer says of the list counts: rows that were added since are more.
+            // The first answer determines the end of the list. Rows that are added later are extra.
             if fetched.is_none() {
                 if !self.codes.accepts(&["checked", feed, &upto, &checked], &proof) {
                     return Err(missing());
                 }
                 let checked: i64 = checked.parse().map_err(|_| missing())?;
-                // Where the time of Redis was set back, the age is not known.
+                // If the clock of Redis was set back, the age is unknown.
                 let age = u64::try_from(now.saturating_sub(checked)).map_err(|_| missing())?;
                 let last = upto.parse().map_err(|_| missing())?;
                 fetched = Some(Fetched { rows: Vec::new(), last, age: Duration::from_millis(age) });
@@ -294,20 +292,20 @@ impl Projection {
         Ok(fetched)
     }
 
-    /// A row as it stands in Redis, after its code.
+    /// A row in its stored form, after its code.
     fn written(&self, feed: &str, row: &Revocation) -> String {
         let text = written(row);
         format!("{} {text}", self.codes.code(&["row", feed, &text]))
     }
 
-    /// A row of this list that a replica of ours wrote.
+    /// Parses a row, if it belongs to this list and its code is valid.
     fn accepted(&self, feed: &str, row: &str) -> Option<Result<Revocation>> {
         let (code, text) = row.split_once(' ')?;
         self.codes.accepts(&["row", feed, text], code).then(|| read(text))
     }
 }
 
-/// A row in one line. What it is about stands last: the id of a token may have spaces.
+/// A row in one line. The subject is last, because a token id may contain spaces.
 fn written(row: &Revocation) -> String {
     format!(
         "{} {} {} {} {} {}",
@@ -321,7 +319,7 @@ fn written(row: &Revocation) -> String {
 }
 
 fn read(row: &str) -> Result<Revocation> {
-    let broken = || Error::internal(format!("a row of the projection is {row:?}"));
+    let broken = || Error::internal(format!("invalid row in the projection: {row:?}"));
     let mut parts = row.splitn(6, ' ');
     let mut next = || parts.next().ok_or_else(broken);
     let (number, kind) = (next()?, next()?);
@@ -341,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_read_as_it_is_written() {
+    fn rows_round_trip_through_text() {
         for (kind, name) in [("token", "with some spaces"), ("tenant", "tenants/acme")] {
             let row = Revocation {
                 number: 7,

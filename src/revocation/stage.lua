@@ -1,5 +1,5 @@
--- Adds rows to a new projection that nobody reads yet. KEYS: new rows. ARGV: number and row
--- of each.
+-- Adds rows to a new projection that is not in use yet. KEYS: new rows. ARGV: number and row of
+-- each.
 for n = 1, #ARGV, 2 do
   redis.call('ZADD', KEYS[1], ARGV[n], ARGV[n + 1])
 end

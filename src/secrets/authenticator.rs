@@ -1,4 +1,4 @@
-//! Message authentication codes for what is kept where others may write.
+//! Message authentication codes for data that is stored where others can write.
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
@@ -7,27 +7,27 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::MasterKey;
 use crate::error::Result;
 
-/// How much of an HMAC-SHA-256 is kept: half, which RFC 2104 section 5 allows.
+/// Truncated HMAC-SHA-256: half of it, which RFC 2104, section 5 allows.
 const LENGTH: usize = 16;
 
-/// Makes codes and checks them. Every replica accepts those of the others.
+/// Creates and verifies codes. All replicas derive the same key.
 #[derive(Debug)]
 pub struct Authenticator(hmac::Key);
 
 impl Authenticator {
-    /// One for a purpose, under the master key.
+    /// An authenticator for one purpose, with a key derived from the master key.
     pub fn new(master: &MasterKey, purpose: &'static str) -> Result<Self> {
         let key = master.derive(purpose)?;
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
     }
 
-    /// The code of a message of several parts. Each part is preceded by its length, so that
-    /// nothing can move from one to the next.
+    /// The code of a message with several parts. Each part is preceded by its length, so that the
+    /// parts cannot run together.
     pub fn code(&self, parts: &[&str]) -> String {
         URL_SAFE_NO_PAD.encode(&self.tag(parts).as_ref()[..LENGTH])
     }
 
-    /// Whether this is the code of that message.
+    /// Whether `code` is the code of the message.
     pub fn accepts(&self, parts: &[&str], code: &str) -> bool {
         let Ok(code) = URL_SAFE_NO_PAD.decode(code) else { return false };
         constant_time::verify_slices_are_equal(&code, &self.tag(parts).as_ref()[..LENGTH]).is_ok()
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_is_accepted_for_its_message_alone() {
+    fn code_is_accepted_only_for_its_message() {
         let master = MasterKey::parse(&STANDARD.encode([7; 32])).unwrap();
         let ours = Authenticator::new(&master, "one").unwrap();
         let code = ours.code(&["row", "list", "7"]);

@@ -1,8 +1,8 @@
-//! What secrets look like: `kws_` and 49 characters (client secret), or `kwk_`, the
-//! credential's id, `_` and 49 characters (API key). Of the 49, 43 are random (256
-//! bits) and 6 are the CRC32 of all that stands before them, so that a mistyped or cut
-//! secret is refused without asking the database or computing a hash. All characters
-//! are `[A-Za-z0-9_]`: form-encoded and plain are the same.
+//! The format of secrets: `kws_` and 49 characters (client secret), or `kwk_`, the credential's id,
+//! `_` and 49 characters (API key). Of the 49 characters, 43 are random (256 bits) and 6 are the
+//! CRC32 of everything before them, so that a mistyped or truncated secret is refused without a
+//! database query or a hash. All characters are `[A-Za-z0-9_]`, which form encoding does not
+//! change.
 
 use std::fmt;
 
@@ -15,12 +15,13 @@ use crate::error::Result;
 const RANDOM_LENGTH: usize = 43;
 const CHECKSUM_LENGTH: usize = 6;
 
-/// A secret in the clear. It has no `==`, whose time would tell how much of it is right.
+/// A secret in plain text. It does not implement `PartialEq`, because the time of a comparison
+/// would reveal a matching prefix.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes what a caller presents as a secret, without what came along when it was pasted.
+    /// Takes a secret as the caller sent it, without the surrounding text of a paste.
     pub fn new(presented: impl Into<String>) -> Self {
         let mut presented = presented.into();
         let meant = pasted(&presented);
@@ -32,17 +33,17 @@ impl Secret {
         secret
     }
 
-    /// The secret itself: for the one response that tells it, and for its hash.
+    /// The plain text, for the response that shows it and for hashing.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The secret itself, for the one response that tells it.
+    /// The plain text, for the response that shows it.
     pub fn into_exposed(mut self) -> String {
         std::mem::take(&mut self.0)
     }
 
-    /// Its last four characters, which may be shown.
+    /// The last four characters, which may be shown.
     pub fn last_four(&self) -> String {
         let skip = self.0.chars().count().saturating_sub(4);
         self.0.chars().skip(skip).collect()
@@ -55,12 +56,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What secrets begin with, by kind.
+/// The prefixes of secrets, by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefixes {
-    /// Of client secrets.
     pub client_secret: String,
-    /// Of API keys.
     pub api_key: String,
 }
 
@@ -71,10 +70,11 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    /// Makes a secret for a credential.
+    /// Generates a secret for a credential.
     pub fn generate(&self, kind: CredentialKind, credential: &CredentialId) -> Result<Secret> {
         let mut text = self.beginning(kind, credential);
-        // Room for all of it, so that no half of a secret is left behind by a move.
+        // Reserves the full length, because a reallocation would leave parts of the secret in
+        // memory.
         text.reserve_exact(RANDOM_LENGTH + CHECKSUM_LENGTH);
         random::push_base62(&mut text, RANDOM_LENGTH)?;
         let checksum = checksum(&text);
@@ -82,7 +82,7 @@ impl Prefixes {
         Ok(Secret(text))
     }
 
-    /// Whether this could be a secret of that credential: only then is it worth a hash.
+    /// Whether this can be a secret of the credential. Only then is it hashed.
     pub fn is_plausible(
         &self,
         secret: &Secret,
@@ -98,14 +98,14 @@ impl Prefixes {
         rest.is_some_and(|rest| well_formed(&secret.0, rest))
     }
 
-    /// The credential that a bearer string names, if it has the form of an API key.
+    /// The credential id in a bearer string that has the format of an API key.
     pub fn credential_of_api_key(&self, presented: &str) -> Option<CredentialId> {
         let (id, rest) = after(presented, &self.api_key)?.split_once('_')?;
         let id = CredentialId::parse(id).ok()?;
         well_formed(presented, rest).then_some(id)
     }
 
-    /// Whether a bearer string claims to be an API key, well-formed or not.
+    /// Whether a bearer string has the prefix of an API key, well-formed or not.
     pub fn looks_like_api_key(&self, presented: &str) -> bool {
         after(presented, &self.api_key).is_some()
     }
@@ -122,12 +122,12 @@ fn checksum(text: &str) -> String {
     random::base62(crc32fast::hash(text.as_bytes()))
 }
 
-/// What follows a part and its underscore.
+/// The text after a part and its underscore.
 fn after<'a>(text: &'a str, part: &str) -> Option<&'a str> {
     text.strip_prefix(part)?.strip_prefix('_')
 }
 
-/// Whether the rest of a text has the right length and alphabet, and the checksum of all of it.
+/// Whether `rest` has the right length and alphabet, and ends with the checksum of `text`.
 fn well_formed(text: &str, rest: &str) -> bool {
     rest.len() == RANDOM_LENGTH + CHECKSUM_LENGTH
         && rest.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_plausible_as_made_and_in_no_other_form() {
+    fn generated_secret_is_plausible_and_altered_ones_are_not() {
         let prefixes = Prefixes::default();
         for kind in KINDS {
             let secret = prefixes.generate(kind, &id()).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_key_names_its_credential_and_no_other() {
+    fn api_key_contains_its_credential_id() {
         let prefixes = Prefixes::default();
         let key = prefixes.generate(CredentialKind::ApiKey, &id()).unwrap();
         assert_eq!(prefixes.credential_of_api_key(key.expose()), Some(id()));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_repeat_and_do_not_print() {
+    fn secrets_are_unique_and_hidden_in_debug_output() {
         let prefixes = Prefixes::default();
         let one = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
         let two = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();

@@ -1,8 +1,7 @@
-//! Hashes of secrets: argon2id (m = 19 MiB, t = 2, p = 1, OWASP's choice) under a
-//! pepper that is not in the database. Each takes tens of milliseconds of a core, so
-//! they run on threads of their own, as many at once as there are cores. A bounded number
-//! waits for a bounded time, each caller and source in a lane of its own ([`Lane`]); what
-//! finds no place is refused at once.
+//! Hashing of secrets: argon2id with OWASP's parameters (m = 19 MiB, t = 2, p = 1) and a pepper
+//! that is not in the database. A hash takes tens of milliseconds of a core, so hashes run on
+//! dedicated threads, one per core. A bounded number of jobs waits for a bounded time, in a lane
+//! for each caller and source ([`Lane`]). When the queue is full, jobs are refused immediately.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -20,29 +19,29 @@ use crate::error::{Error, Result};
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
-const LANES: u32 = 1;
-/// The answer to those who find no place.
+const PARALLELISM: u32 = 1;
+/// The error when the queue is full.
 const OVERLOADED: Error =
     Error::Overloaded { what: "secret hashes", retry_after: Duration::from_secs(1) };
 
-/// How hashes wait for their turn.
+/// The bounds of the hash queue.
 #[derive(Clone, Copy, Debug)]
-pub struct Queue {
-    /// How many may wait.
+pub struct HashQueue {
+    /// The maximum number of waiting jobs.
     pub length: usize,
-    /// How long.
+    /// The maximum waiting time.
     pub longest_wait: Duration,
 }
 
-/// Hashes secrets and checks them.
+/// Hashes and verifies secrets.
 #[derive(Debug)]
 pub struct Hasher {
     pepper: Arc<Pepper>,
     longest_wait: Duration,
     workers: Arc<Workers>,
-    /// How many were begun.
+    /// The number of hashes that were started.
     computed: Counter,
-    /// A hash of nothing anyone has, for clients that do not exist.
+    /// A hash that no secret matches, used for clients that do not exist.
     decoy: String,
 }
 
@@ -58,8 +57,8 @@ impl std::fmt::Debug for Pepper {
 }
 
 impl Hasher {
-    /// A hasher under the master key.
-    pub fn new(master: &MasterKey, queue: Queue) -> Result<Self> {
+    /// A hasher with a pepper derived from the master key.
+    pub fn new(master: &MasterKey, queue: HashQueue) -> Result<Self> {
         let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
         let pepper = Pepper { key: master.derive("pepper")?, id };
         let cores = available_parallelism().map_or(1, usize::from);
@@ -73,30 +72,30 @@ impl Hasher {
         })
     }
 
-    /// Counts the hashes computed.
+    /// The counter of computed hashes.
     pub fn computed(&self) -> &Counter {
         &self.computed
     }
 
-    /// A place in the queue, if the lane gets one.
+    /// Reserves a place in the queue, or returns [`Error::Overloaded`].
     pub fn reserve(&self, lane: Lane) -> Result<Slot> {
         self.workers.reserve(lane).ok_or(OVERLOADED)
     }
 
-    /// Waits for the turn of a place: nothing is read for a hash before it.
+    /// Waits for a turn. Callers should read the stored hash only after that.
     pub async fn turn(&self, slot: Slot) -> Result<Turn> {
         slot.turn(self.longest_wait).await.ok_or(OVERLOADED)
     }
 
-    /// The hash of a secret, as a PHC string.
+    /// Hashes a secret into a PHC string.
     pub async fn hash(&self, lane: Lane, secret: Secret) -> Result<String> {
         let turn = self.turn(self.reserve(lane)?).await?;
         self.run(turn, move |pepper, memory| pepper.hash(&secret, memory)).await?
     }
 
-    /// Whether the secret has this hash. Without a hash (no such client, or a secret
-    /// that cannot be right) the same work is done and the answer is no. `wrong` is called by
-    /// the work itself: one who goes away meanwhile has presented a wrong secret all the same.
+    /// Whether the secret matches the hash. Without a hash (an unknown client, or a secret that
+    /// cannot be right) the same work is done and the answer is no. `wrong` is called by the
+    /// hashing thread, so that a client that disconnects early still counts as a wrong guess.
     pub async fn verify(
         &self,
         turn: Turn,
@@ -140,7 +139,7 @@ impl Pepper {
         phc(&params, &salt, &output)
     }
 
-    /// What looks like a hash, and is that of nothing anyone could have.
+    /// A PHC string that no secret matches.
     fn decoy(&self) -> Result<String> {
         let mut salt = [0; Salt::RECOMMENDED_LENGTH];
         random::fill(&mut salt)?;
@@ -154,7 +153,9 @@ impl Pepper {
         let ours = hash.algorithm == Algorithm::Argon2id.ident()
             && hash.version == Some(Version::V0x13.into());
         let (Some(salt), Some(expected), true) = (&hash.salt, &hash.hash, ours) else {
-            return Err(Error::internal("a hash of another kind"));
+            return Err(Error::internal(
+                "the stored hash does not use argon2id with our parameters",
+            ));
         };
         let params = Params::try_from(&hash).map_err(fault)?;
         let mut output = vec![0; expected.as_ref().len()];
@@ -164,12 +165,12 @@ impl Pepper {
 
     fn params(&self) -> Result<Params> {
         let mut params = ParamsBuilder::new();
-        params.m_cost(MEMORY_KIB).t_cost(PASSES).p_cost(LANES).keyid(self.id);
+        params.m_cost(MEMORY_KIB).t_cost(PASSES).p_cost(PARALLELISM).keyid(self.id);
         params.build().map_err(fault)
     }
 
-    /// Fills `output`. The memory is the caller's, since to get so much of it anew each time
-    /// takes its own time, and is slow to be given back.
+    /// Fills `output`. The caller provides the memory: allocating 19 MiB for each hash takes time,
+    /// and allocators are slow to return it.
     fn compute(
         &self,
         params: &Params,
@@ -192,7 +193,7 @@ impl Pepper {
     }
 }
 
-/// A hash as a PHC string.
+/// Formats a hash as a PHC string.
 fn phc(params: &Params, salt: &[u8], output: &[u8]) -> Result<String> {
     let hash = PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_its_secrets_under_its_pepper_and_the_decoy_is_nobodys() {
+    fn hash_matches_only_its_secret_and_pepper_and_decoy_matches_none() {
         let mut memory = Memory::new();
         let secret = Secret::new("kws_0123");
         let hash = pepper(1).hash(&secret, &mut memory).unwrap();
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_hashed_is_understood_and_the_other_way_round() {
+    fn hashes_are_compatible_with_the_argon2_crate() {
         use argon2::{PasswordHasher, PasswordVerifier};
         let ours = pepper(1);
         let params = ours.params().unwrap();

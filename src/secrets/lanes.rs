@@ -1,29 +1,29 @@
-//! Places in the queue of hashes, and whose turn it is. No threads and no time: who holds a
-//! place, who gives one up when there is none, and which job comes next.
+//! The scheduling of hash jobs: who gets a place in the queue, who loses one, and which job runs
+//! next. It has no threads and no clock.
 //!
-//! Each caller and each source has a lane of its own, and lanes take turns: however many jobs
-//! one has, another waits for one of them. When all places are taken, the longest lane gives up
-//! its newest for one that is shorter, so that a flood from one source fills what is free and
-//! keeps no other out. Authenticated callers take every second turn and get the places of
-//! guesses, all but an eighth.
+//! Each caller and each source has its own lane, and lanes take turns: however many jobs one lane
+//! has, another lane waits for one of them. When all places are taken, the longest lane gives up
+//! its newest place to a shorter lane. So a flood from one source uses free capacity, but does not
+//! keep others out. Authenticated callers get every second turn, and can take all places of
+//! unauthenticated guesses except an eighth.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::domain::Source;
 
-/// One in so many places is for guesses, whatever authenticated callers ask for.
-const GUESSES_KEEP: usize = 8;
+/// The share of places reserved for unauthenticated guesses: one in this many.
+const GUESS_SHARE: usize = 8;
 
-/// Who waits for a hash.
+/// The lane of a hash job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// An authenticated caller, by name: for a secret that they create.
+    /// An authenticated caller, by name, that creates a secret.
     Caller(String),
     /// A source that presents secrets.
     Source(Source),
-    /// An application that asks about secrets of others, and does not say from where they came.
+    /// An application that checks other clients' secrets and does not send their address.
     AskedBy(String),
-    /// Nothing is known of where a secret came from.
+    /// The origin of the secret is unknown.
     Unknown,
 }
 
@@ -33,12 +33,12 @@ impl Lane {
     }
 }
 
-/// The places of all lanes. Lanes without a place are forgotten.
+/// The places of all lanes. A lane without a place is dropped.
 #[derive(Debug)]
 pub(super) struct Lanes<J> {
-    /// How many have their turn at once.
+    /// The maximum number of jobs that run at once.
     at_once: usize,
-    /// How many places there are, those of running jobs included.
+    /// The number of places, including those of running jobs.
     places: usize,
     running: usize,
     callers: Class<J>,
@@ -47,37 +47,37 @@ pub(super) struct Lanes<J> {
     numbers: u64,
 }
 
-/// Names a place, until its job runs.
+/// Identifies a place until its job runs.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
     lane: Lane,
     number: u64,
 }
 
-/// Lanes that take turns with each other.
+/// A group of lanes that take turns.
 #[derive(Debug)]
 struct Class<J> {
-    lanes: HashMap<Lane, Line<J>>,
-    /// Lanes that have a job, in the order of their turns.
+    lanes: HashMap<Lane, LanePlaces<J>>,
+    /// Lanes with a job, in the order of their turns.
     turns: BTreeMap<u64, Lane>,
     next_turn: u64,
-    /// All lanes by how many places they hold.
+    /// All lanes, sorted by the number of places.
     by_length: BTreeSet<(usize, Lane)>,
     held: usize,
 }
 
-/// The places of one lane, by number: older ones have lower numbers.
+/// The places of one lane. Newer places have higher numbers.
 #[derive(Debug)]
-struct Line<J> {
-    /// Those whose job is not there yet.
+struct LanePlaces<J> {
+    /// Places whose job has not been submitted yet.
     reserved: BTreeSet<u64>,
     waiting: BTreeMap<u64, J>,
-    /// When it is this lane's turn, if it has a job.
+    /// The key of the lane in `turns`, if it has a job.
     turn: Option<u64>,
 }
 
 impl<J> Lanes<J> {
-    /// Room for so many jobs that run, and so many that wait.
+    /// Capacity for `at_once` running and `length` waiting jobs.
     pub(super) fn new(at_once: usize, length: usize) -> Self {
         Self {
             at_once,
@@ -90,7 +90,7 @@ impl<J> Lanes<J> {
         }
     }
 
-    /// A place for a lane, if there is one or a longer lane has to give one up.
+    /// Reserves a place, if one is free or a longer lane can give one up.
     pub(super) fn reserve(&mut self, lane: Lane) -> Option<Ticket> {
         if !self.has_room_for(&lane) {
             return None;
@@ -101,7 +101,7 @@ impl<J> Lanes<J> {
         Some(Ticket { lane, number })
     }
 
-    /// Puts a job in a place. The place may have been given up for another.
+    /// Submits the job of a place. Returns false if the place was given to another lane.
     pub(super) fn enqueue(&mut self, ticket: &Ticket, job: J) -> bool {
         self.class(&ticket.lane).change(&ticket.lane, |line| {
             let holds = line.reserved.remove(&ticket.number);
@@ -112,13 +112,12 @@ impl<J> Lanes<J> {
         })
     }
 
-    /// Gives a place back, with its job; whether it was still held.
+    /// Gives a place back, with its job. Returns whether it was still reserved.
     pub(super) fn leave(&mut self, ticket: &Ticket) -> bool {
         self.class(&ticket.lane).change(&ticket.lane, |line| line.remove(ticket.number))
     }
 
-    /// The job whose turn it is, if one more can run. It runs until
-    /// [`finished`](Self::finished).
+    /// The next job, if one more may run. It counts as running until [`finished`](Self::finished).
     pub(super) fn next(&mut self) -> Option<J> {
         if self.running == self.at_once {
             return None;
@@ -138,22 +137,22 @@ impl<J> Lanes<J> {
         Some(job)
     }
 
-    /// So many running jobs have ended.
+    /// Notes that running jobs have ended.
     pub(super) fn finished(&mut self, jobs: usize) {
         self.running -= jobs;
     }
 
-    /// Whether there is room for one more; makes some where another lane has to give way.
+    /// Whether there is a free place, after taking one from a longer lane if necessary.
     fn has_room_for(&mut self, lane: &Lane) -> bool {
-        let kept = self.places / GUESSES_KEEP;
+        let kept = self.places / GUESS_SHARE;
         let is_full = self.running + self.callers.held + self.guesses.held >= self.places;
         if !lane.is_caller() {
-            return !is_full || self.guesses.give_way_to(lane);
+            return !is_full || self.guesses.make_room_for(lane);
         }
         if self.callers.held + kept >= self.places {
-            return self.callers.give_way_to(lane);
+            return self.callers.make_room_for(lane);
         }
-        !is_full || self.guesses.give_up_newest() || self.callers.give_way_to(lane)
+        !is_full || self.guesses.give_up_newest() || self.callers.make_room_for(lane)
     }
 
     fn class(&mut self, lane: &Lane) -> &mut Class<J> {
@@ -162,8 +161,8 @@ impl<J> Lanes<J> {
 }
 
 impl<J> Class<J> {
-    /// Changes a lane, and what is known of all of them with it.
-    fn change<T>(&mut self, lane: &Lane, change: impl FnOnce(&mut Line<J>) -> T) -> T {
+    /// Updates a lane and the indexes over all lanes.
+    fn change<T>(&mut self, lane: &Lane, change: impl FnOnce(&mut LanePlaces<J>) -> T) -> T {
         let places = self.lanes.entry(lane.clone()).or_default();
         let before = places.held();
         let changed = change(places);
@@ -193,8 +192,7 @@ impl<J> Class<J> {
         changed
     }
 
-    /// The oldest job of the lane whose turn it is. The lane's next turn comes after those of all
-    /// others.
+    /// The oldest job of the lane whose turn it is. The lane then goes to the end of the order.
     fn next(&mut self) -> Option<J> {
         let (_, lane) = self.turns.pop_first()?;
         self.change(&lane, |line| {
@@ -203,22 +201,22 @@ impl<J> Class<J> {
         })
     }
 
-    /// The longest lane gives up its newest place for a lane that will still be shorter than it
-    /// was, or as long.
-    fn give_way_to(&mut self, lane: &Lane) -> bool {
-        let held = self.lanes.get(lane).map_or(0, Line::held);
+    /// Takes the newest place of the longest lane for `lane`, if the longest lane then still has at
+    /// least as many places as `lane`.
+    fn make_room_for(&mut self, lane: &Lane) -> bool {
+        let held = self.lanes.get(lane).map_or(0, LanePlaces::held);
         let longest = self.by_length.last().map_or(0, |(length, _)| *length);
         longest > held + 1 && self.give_up_newest()
     }
 
-    /// The longest lane gives up its newest place.
+    /// Takes the newest place of the longest lane.
     fn give_up_newest(&mut self) -> bool {
         let Some((_, lane)) = self.by_length.last().cloned() else { return false };
         self.change(&lane, |line| line.newest().is_some_and(|newest| line.remove(newest)))
     }
 }
 
-impl<J> Line<J> {
+impl<J> LanePlaces<J> {
     fn held(&self) -> usize {
         self.reserved.len() + self.waiting.len()
     }
@@ -245,7 +243,7 @@ impl<J> Default for Class<J> {
     }
 }
 
-impl<J> Default for Line<J> {
+impl<J> Default for LanePlaces<J> {
     fn default() -> Self {
         Self { reserved: BTreeSet::new(), waiting: BTreeMap::new(), turn: None }
     }
@@ -265,14 +263,14 @@ mod tests {
         Lane::Caller(name.to_owned())
     }
 
-    /// A job that tells whose it is.
+    /// Adds a job that returns its lane.
     fn add(lanes: &mut Lanes<Lane>, lane: &Lane) -> Option<Ticket> {
         let place = lanes.reserve(lane.clone())?;
         assert!(lanes.enqueue(&place, lane.clone()));
         Some(place)
     }
 
-    /// How many of so many the lane gets.
+    /// The number of `jobs` that the lane gets a place for.
     fn flood(lanes: &mut Lanes<Lane>, lane: &Lane, jobs: usize) -> usize {
         (0..jobs).filter(|_| add(lanes, lane).is_some()).count()
     }
@@ -285,7 +283,7 @@ mod tests {
 
     fn held(lanes: &Lanes<Lane>, lane: &Lane) -> usize {
         let class = if lane.is_caller() { &lanes.callers } else { &lanes.guesses };
-        class.lanes.get(lane).map_or(0, Line::held)
+        class.lanes.get(lane).map_or(0, LanePlaces::held)
     }
 
     fn holds(lanes: &Lanes<Lane>, ticket: &Ticket) -> bool {
@@ -316,7 +314,7 @@ mod tests {
         let mut lanes = Lanes::new(1, 64);
         flood(&mut lanes, &source(1), 1000);
         for _ in 0..10 {
-            add(&mut lanes, &source(2)).expect("the longest lane gives way");
+            add(&mut lanes, &source(2)).expect("the longest lane gives up a place");
             flood(&mut lanes, &source(1), 10);
             let turns = [run_next(&mut lanes).unwrap(), run_next(&mut lanes).unwrap()];
             assert!(turns.contains(&source(2)), "{turns:?}");
@@ -337,15 +335,15 @@ mod tests {
         }
         let mut first_turns: Vec<_> = (0..8).map(|_| run_next(&mut lanes).unwrap()).collect();
         first_turns.sort();
-        assert_eq!(first_turns, sources, "one each");
+        assert_eq!(first_turns, sources, "one turn each");
     }
 
     #[test]
-    fn source_that_comes_back_waits_for_all_others() {
+    fn returning_source_waits_for_all_others() {
         let mut lanes = Lanes::new(1, 64);
         add(&mut lanes, &source(9));
         add(&mut lanes, &source(1));
-        // As often as it likes, with lanes whose names sort before and after the other's.
+        // The lane returns repeatedly, and the lanes' names sort before and after the other's.
         assert_eq!(run_next(&mut lanes), Some(source(9)));
         add(&mut lanes, &source(0));
         add(&mut lanes, &source(9));
@@ -360,11 +358,12 @@ mod tests {
         let hold: Vec<_> = old.iter().map(|place| holds(&lanes, place)).collect();
         assert_eq!(hold, [true, true, true, false]);
         assert!(!lanes.leave(&old[3]) && !lanes.enqueue(&old[3], source(1)));
-        // No lane gives way to one that would then be as long: places do not go to and fro.
+        // No place is taken for a lane that would then be as long, so places do not move back and
+        // forth.
         assert!(lanes.reserve(source(2)).is_some());
         assert!(lanes.reserve(source(2)).is_none());
         assert!(lanes.reserve(source(1)).is_none());
-        assert!(holds(&lanes, &new), "a place without a job is one as well");
+        assert!(holds(&lanes, &new), "a reserved place without a job counts");
     }
 
     #[test]
@@ -373,7 +372,7 @@ mod tests {
         for number in 0..64 {
             flood(&mut lanes, &source(number), 10);
         }
-        assert!(lanes.reserve(source(200)).is_none(), "each has one");
+        assert!(lanes.reserve(source(200)).is_none(), "each source has one");
         assert_eq!(flood(&mut lanes, &caller("admin"), 5), 5);
         for _ in 0..5 {
             let turns = [run_next(&mut lanes).unwrap(), run_next(&mut lanes).unwrap()];
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_leave_an_eighth_to_guesses_and_share_the_rest() {
+    fn callers_leave_an_eighth_to_guesses() {
         let mut lanes = Lanes::new(1, 63);
         assert_eq!(flood(&mut lanes, &caller("one"), 100), 56);
         assert_eq!(flood(&mut lanes, &source(1), 100), 8);
@@ -392,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn place_of_one_who_goes_away_is_free_at_once() {
+    fn place_of_a_cancelled_caller_is_free_immediately() {
         let mut lanes = Lanes::new(1, 3);
         let places: Vec<_> = (0..4).map(|_| add(&mut lanes, &source(1)).unwrap()).collect();
         assert!(lanes.reserve(source(1)).is_none());
@@ -401,16 +400,16 @@ mod tests {
             assert!(!lanes.leave(place), "once");
         }
         assert_empty(&lanes);
-        assert_eq!(run_next(&mut lanes), None, "nothing is computed for them");
+        assert_eq!(run_next(&mut lanes), None, "the job of a cancelled caller is dropped");
         assert_eq!(flood(&mut lanes, &source(1), 10), 4);
     }
 
     #[test]
-    fn no_more_jobs_run_than_can_at_once() {
+    fn running_jobs_are_bounded() {
         let mut lanes = Lanes::new(2, 2);
         assert_eq!(flood(&mut lanes, &source(1), 10), 4);
         assert!(lanes.next().is_some() && lanes.next().is_some() && lanes.next().is_none());
-        // Those that run have a place each.
+        // Running jobs keep their places.
         assert!(lanes.reserve(source(1)).is_none());
         lanes.finished(1);
         assert!(lanes.next().is_some() && lanes.next().is_none());

@@ -1,5 +1,5 @@
-//! The master key: 32 bytes outside the database, from which every other key is made.
-//! Without it nothing at rest can be read.
+//! The master key: 32 bytes outside the database, from which all other keys are derived. Without
+//! it, sealed data cannot be read.
 
 use std::fmt;
 use std::fs::{File, Permissions};
@@ -29,15 +29,16 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
-    /// Reads 32 bytes in base64.
+    /// Parses 32 bytes in base64.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let wrong = || Fault::new("must be 32 bytes in base64, as `openssl rand -base64 32` makes");
+        let wrong =
+            || Fault::new("must be 32 bytes in base64, as `openssl rand -base64 32` prints");
         let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| wrong())?);
         let key = <[u8; LENGTH]>::try_from(bytes.as_slice()).map_err(|_| wrong())?;
         Ok(Self(key))
     }
 
-    /// Reads the key from a file that only its owner and the process's own groups can read.
+    /// Reads the key from a file. Only the owner and the process's own groups may read the file.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
         let mut file = File::open(path).map_err(|error| fault(&error))?;
@@ -48,8 +49,8 @@ impl MasterKey {
         Self::parse(&text).map_err(|wrong| fault(&wrong.0))
     }
 
-    /// Makes a new key in a file that nobody else can read. One that is there already is
-    /// left alone and read.
+    /// Creates a file with a new key, readable only by its owner. If the file exists, its key is
+    /// read.
     pub fn create_file(path: &Path) -> Result<Self, Fault> {
         let fault = |error: &dyn fmt::Display| Fault::new(format!("{}: {error}", path.display()));
         let mut key = Self([0; LENGTH]);
@@ -62,44 +63,44 @@ impl MasterKey {
         }
     }
 
-    /// A key for one purpose. Different purposes get keys that tell nothing of each other.
+    /// Derives a key for one purpose. Keys for different purposes are independent.
     pub fn derive(&self, purpose: &'static str) -> Result<Zeroizing<[u8; 32]>> {
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"keyward").extract(&self.0);
         let info = [purpose.as_bytes()];
         let mut key = Zeroizing::new([0; 32]);
         prk.expand(&info, hkdf::HKDF_SHA256)
             .and_then(|okm| okm.fill(key.as_mut_slice()))
-            .map_err(|_| Error::internal("no key can be derived"))?;
+            .map_err(|_| Error::internal("the key could not be derived"))?;
         Ok(key)
     }
 
-    /// Eight characters that name the key without telling anything of it: kept beside
-    /// what was made under it, so that it can be replaced one day.
+    /// Eight characters that identify the key without revealing it. Stored next to sealed data, so
+    /// that the key can be replaced in the future.
     pub fn id(&self) -> Result<String> {
         let [a, b, c, d, ..] = *self.derive("key id")?;
         Ok(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
 }
 
-/// Refuses a file that others can read. Volumes of Kubernetes are of a group that their pod is
-/// in (`fsGroup`), and their files are readable for it.
+/// Refuses a file that others can read. Files of Kubernetes volumes belong to the pod's `fsGroup`
+/// and are readable for it, so groups of the process are accepted.
 fn check_mode(mode: u32, group: u32) -> Result<(), String> {
     let shown = mode & 0o777;
     if mode & 0o007 != 0 {
-        return Err(format!("has mode {shown:03o}; others must not read it: chmod 600"));
+        return Err(format!("has mode {shown:03o}; others must not read it: run chmod 600"));
     }
     if mode & 0o030 != 0 {
-        return Err(format!("has mode {shown:03o}; its group must not change it: chmod 640"));
+        return Err(format!("has mode {shown:03o}; its group must not write to it: run chmod 640"));
     }
     if mode & 0o040 != 0 && !is_own_group(group) {
         return Err(format!(
-            "has mode {shown:03o}, and its group is none of this process: chmod 600"
+            "has mode {shown:03o}, and the process is not in its group: run chmod 600"
         ));
     }
     Ok(())
 }
 
-/// Whether a group is one of the process: its effective one, or a supplementary one.
+/// Whether the process has this effective or supplementary group.
 #[cfg(target_os = "linux")]
 fn is_own_group(group: u32) -> bool {
     use rustix::process::{getegid, getgroups};
@@ -112,13 +113,13 @@ fn is_own_group(_group: u32) -> bool {
     false
 }
 
-/// Writes a file that only its owner can read, whole or not at all: beside its place, to the
-/// disk, and then under its name, which fails if it is taken. What was begun goes again.
+/// Writes a file that only its owner can read, atomically: first to a temporary file, which is
+/// synced, and then linked under its name. Linking fails if the name is taken.
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    // A name of its own for each attempt: one that was killed leaves its file behind, and in a
-    // container the next process has the same number.
+    // A unique name: a killed process leaves its file behind, and in a container the next process
+    // has the same id.
     let mut beside = tempfile::Builder::new()
         .prefix(".master.key.")
         .permissions(Permissions::from_mode(0o600))
@@ -126,7 +127,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     beside.write_all(bytes)?;
     beside.as_file().sync_all()?;
     beside.persist_noclobber(path).map_err(|failed| failed.error)?;
-    // The name is on the disk too before something is sealed with the key.
+    // Syncs the folder, so that the file survives a crash before anything is sealed with the key.
     File::open(folder)?.sync_all()
 }
 
@@ -135,17 +136,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_that_a_killed_process_left_behind_keeps_no_key_from_being_made() {
+    fn leftover_file_of_a_killed_process_does_not_block_key_creation() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("master.key");
-        // Of a process of the same number, as all first processes of containers are.
+        // The file of a process with the same id, as the first process of every container has.
         std::fs::write(path.with_extension(format!("{}.new", std::process::id())), "").unwrap();
         let made = MasterKey::create_file(&path).unwrap();
         let bits = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(bits & 0o777, 0o600);
         assert_eq!(MasterKey::from_file(&path).unwrap().id().unwrap(), made.id().unwrap());
         let again = MasterKey::create_file(&path).unwrap();
-        assert_eq!(again.id().unwrap(), made.id().unwrap(), "the one that is there");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+        assert_eq!(again.id().unwrap(), made.id().unwrap(), "the existing key is read");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "no temporary file is left"
+        );
     }
 }

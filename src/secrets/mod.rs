@@ -1,7 +1,7 @@
-//! Secrets: their form, their making, their hashes, and sealing what must be kept.
+//! Secrets: format, generation, hashing and sealing.
 //!
-//! A [`Secret`] is the only type that holds one in the clear: it does not print
-//! itself, and it wipes its memory. It leaves in one response field and nowhere else.
+//! [`Secret`] is the only type that holds a secret in plain text. It does not print itself, and it
+//! wipes its memory. A secret leaves the server in one response field only.
 
 pub mod authenticator;
 pub mod format;
@@ -16,10 +16,10 @@ pub mod workers;
 
 pub use authenticator::Authenticator;
 pub use format::{Prefixes, Secret};
-pub use hashing::{Hasher, Queue};
+pub use hashing::{HashQueue, Hasher};
 pub use lanes::Lane;
 pub use master_key::MasterKey;
 pub use page_token::PageTokens;
 pub use sealing::Sealer;
-pub use verified::{Presented, Tagger, Verified};
+pub use verified::{PresentedSecret, Tagger, VerifiedSecrets};
 pub use workers::{Slot, Turn};

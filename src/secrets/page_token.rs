@@ -1,5 +1,5 @@
-//! Page tokens (AIP-158): where a list goes on, authenticated and bound to the call
-//! that made them, so that nobody reads another list with one.
+//! Page tokens (AIP-158): the position in a list, authenticated and bound to the call, so that a
+//! token cannot be used to read another list.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -10,25 +10,25 @@ use crate::error::{Error, Result};
 
 const TAG_LENGTH: usize = 32;
 
-/// Makes and reads page tokens.
+/// Creates and reads page tokens.
 #[derive(Debug)]
 pub struct PageTokens(hmac::Key);
 
 impl PageTokens {
-    /// Page tokens under the master key: every replica reads those of the others.
+    /// Derives the key from the master key, so that all replicas accept the same tokens.
     pub fn new(master: &MasterKey) -> Result<Self> {
         let key = master.derive("page tokens")?;
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
     }
 
-    /// The token that goes on after `cursor` in the list that `call` names.
+    /// The token that continues after `cursor` in the list identified by `call`.
     pub fn seal(&self, call: &str, cursor: &str) -> String {
         let mut bytes = self.tag(call, cursor).as_ref().to_vec();
         bytes.extend_from_slice(cursor.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The cursor in a token of this very call; `None` for the empty token.
+    /// The cursor in a token that was created for the same `call`. `None` for an empty token.
     pub fn open(&self, call: &str, token: &str) -> Result<Option<String>> {
         if token.is_empty() {
             return Ok(None);
@@ -45,7 +45,7 @@ impl PageTokens {
     }
 }
 
-/// Both parts, told apart by the length of the first.
+/// Both parts. The length of the first one separates them.
 fn message(call: &str, cursor: &str) -> Vec<u8> {
     let mut message = (call.len() as u64).to_be_bytes().to_vec();
     message.extend_from_slice(call.as_bytes());
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_by_its_own_call_alone() {
+    fn page_token_is_accepted_only_by_its_own_call() {
         let master = MasterKey::parse(&STANDARD.encode([7; 32])).unwrap();
         let tokens = PageTokens::new(&master).unwrap();
         let token = tokens.seal("scopes of tenants/acme", "b");

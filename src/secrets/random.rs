@@ -1,5 +1,5 @@
-//! Randomness. This is the only file that asks for it, so that a lint can ban it
-//! everywhere else.
+//! Random numbers. All other files are kept from calling the generator by a lint, so that
+//! randomness has one source.
 
 use jiff::Timestamp;
 
@@ -9,17 +9,17 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 
 /// Fills a buffer with random bytes.
 pub fn fill(buffer: &mut [u8]) -> Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "the one place that makes randomness")]
-    aws_lc_rs::rand::fill(buffer).map_err(|_| Error::internal("no randomness to be had"))
+    #[expect(clippy::disallowed_methods, reason = "the only caller of the generator")]
+    aws_lc_rs::rand::fill(buffer).map_err(|_| Error::internal("the random generator failed"))
 }
 
-/// Appends `count` random characters of `[0-9A-Za-z]`, each as likely as the others.
+/// Appends `count` random characters of `[0-9A-Za-z]`, uniformly distributed.
 pub fn push_base62(text: &mut String, count: usize) -> Result<()> {
     let mut wanted = count;
     while wanted > 0 {
         let mut bytes = [0; 64];
         fill(&mut bytes)?;
-        // 248 is the largest multiple of 62 in a byte: the rest would favour some.
+        // 248 is the largest multiple of 62 in a byte. Larger values would prefer some characters.
         for byte in bytes.into_iter().filter(|b| *b < 248).take(wanted) {
             text.push(char::from(BASE62[usize::from(byte % 62)]));
             wanted -= 1;
@@ -28,7 +28,7 @@ pub fn push_base62(text: &mut String, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// `number` as six characters of `[0-9A-Za-z]`.
+/// Formats `number` as six characters of `[0-9A-Za-z]`.
 pub fn base62(mut number: u32) -> String {
     let mut digits = [b'0'; 6];
     for digit in digits.iter_mut().rev() {
@@ -38,8 +38,7 @@ pub fn base62(mut number: u32) -> String {
     digits.into_iter().map(char::from).collect()
 }
 
-/// An id that sorts by when it was made: a version 7 UUID (RFC 9562), as 32
-/// hexadecimal digits.
+/// A version 7 UUID (RFC 9562), as 32 hexadecimal digits. Ids sort by creation time.
 pub fn id(now: Timestamp) -> Result<String> {
     let mut random = [0; 10];
     fill(&mut random)?;

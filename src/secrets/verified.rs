@@ -1,6 +1,7 @@
-//! Secrets that were checked a while ago. What is kept is a tag of each, under a key that
-//! nobody else has: whoever presents the same secret again need not pay for a hash. That a
-//! secret was right says nothing of whether it is accepted now: that is asked every time.
+//! A cache of secrets that were verified recently, so that a client which sends the same secret
+//! again does not need another hash. It stores a keyed tag of each secret; the key exists only in
+//! this process. A hit means that the secret was right. Whether it is still accepted must be
+//! checked every time.
 
 use std::time::Duration;
 
@@ -14,51 +15,49 @@ use crate::clock::Stopwatch;
 use crate::domain::{CredentialId, TenantId};
 use crate::error::{Error, Result};
 
-/// How many are kept, at some 90 bytes each.
-const MOST: usize = 200_000;
-/// How long a tag counts; then the secret is hashed once more.
-const LIFE: Duration = Duration::from_hours(12);
-/// Room for the tags of those that went lately, which tells who comes again.
-const GHOSTS: f64 = 0.1;
+/// The capacity, at some 90 bytes an entry.
+const CAPACITY: usize = 200_000;
+/// How long an entry is valid. Then the secret is hashed again.
+const MAX_AGE: Duration = Duration::from_hours(12);
+/// The ratio of evicted entries that the cache remembers, to recognise those that come back.
+const GHOST_RATIO: f64 = 0.1;
 
-/// Tells which secret of which credential it is about. Each part is as long as it says, so that
-/// nothing can move from one to the other.
+/// Identifies a secret of a credential. Each part has a length prefix in the tag's input, so that
+/// the parts cannot run together.
 #[derive(Clone, Copy, Debug)]
-pub struct Presented<'a> {
-    /// Whose credential it is.
+pub struct PresentedSecret<'a> {
     pub tenant: &'a TenantId,
-    /// Which one.
     pub credential: &'a CredentialId,
-    /// Which of its secrets.
+    /// The version of the credential's secret.
     pub version: i64,
-    /// What was presented as that secret.
+    /// The value that was sent as that secret.
     pub secret: &'a Secret,
 }
 
-/// A secret's tag.
+/// A keyed tag of a secret.
 pub type Tag = [u8; 32];
 
-/// Makes tags.
+/// Computes tags.
 #[derive(Debug)]
 pub struct Tagger(hmac::Key);
 
-/// The tags of secrets that were right.
+/// The cache of verified secrets.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedSecrets {
     tagger: Tagger,
     since: Stopwatch,
-    /// With the second in which each was kept.
+    /// Each value is the second in which the entry was added.
     tags: Cache<Tag, u32>,
 }
 
 impl Tagger {
-    /// One that uses this key.
+    /// A tagger with this key.
     pub fn new(key: &Zeroizing<[u8; 32]>) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()))
     }
 
-    /// The tag of what was presented.
-    pub fn tag(&self, presented: &Presented<'_>) -> Result<Tag> {
+    /// The tag of a presented secret.
+    pub fn tag(&self, presented: &PresentedSecret<'_>) -> Result<Tag> {
         let mut context = hmac::Context::with_key(&self.0);
         let version = presented.version.to_be_bytes();
         let parts: [&[u8]; 4] = [
@@ -76,15 +75,15 @@ impl Tagger {
     }
 }
 
-impl Verified {
-    /// None so far, under a key of its own that goes with the process.
+impl VerifiedSecrets {
+    /// An empty cache with a random key.
     pub fn new() -> Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         random::fill(key.as_mut_slice())?;
         let options = OptionsBuilder::new()
-            .estimated_items_capacity(MOST)
-            .weight_capacity(MOST as u64)
-            .ghost_allocation(GHOSTS)
+            .estimated_items_capacity(CAPACITY)
+            .weight_capacity(CAPACITY as u64)
+            .ghost_allocation(GHOST_RATIO)
             .build()
             .map_err(Error::internal)?;
         let tags = Cache::with_options(
@@ -96,31 +95,31 @@ impl Verified {
         Ok(Self { tagger: Tagger::new(&key), since: Stopwatch::start(), tags })
     }
 
-    /// The tag of what was presented: of use here alone.
-    pub fn tag(&self, presented: &Presented<'_>) -> Result<Tag> {
+    /// The tag of a presented secret. It is valid only for this cache.
+    pub fn tag(&self, presented: &PresentedSecret<'_>) -> Result<Tag> {
         self.tagger.tag(presented)
     }
 
-    /// Whether this secret was right a while ago.
-    pub fn knows(&self, presented: &Presented<'_>) -> Result<bool> {
+    /// Whether the secret was verified recently.
+    pub fn knows(&self, presented: &PresentedSecret<'_>) -> Result<bool> {
         let tag = self.tag(presented)?;
         let now = self.second();
         let kept = self.tags.get(&tag);
-        Ok(kept.is_some_and(|kept| u64::from(now.saturating_sub(kept)) < LIFE.as_secs()))
+        Ok(kept.is_some_and(|kept| u64::from(now.saturating_sub(kept)) < MAX_AGE.as_secs()))
     }
 
-    /// Keeps that this secret is right.
-    pub fn keep(&self, presented: &Presented<'_>) -> Result<()> {
+    /// Adds a verified secret.
+    pub fn keep(&self, presented: &PresentedSecret<'_>) -> Result<()> {
         self.tags.insert(self.tag(presented)?, self.second());
         Ok(())
     }
 
-    /// How many are kept.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.tags.len()
     }
 
-    /// Whether none is kept.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.tags.is_empty()
     }
@@ -141,9 +140,9 @@ mod tests {
         secret: &'static str,
     }
 
-    fn with<T>(parts: &Parts, look: impl FnOnce(&Presented<'_>) -> T) -> T {
+    fn with<T>(parts: &Parts, look: impl FnOnce(&PresentedSecret<'_>) -> T) -> T {
         let id = String::from(parts.credential).repeat(32);
-        look(&Presented {
+        look(&PresentedSecret {
             tenant: &TenantId::parse(parts.tenant).unwrap(),
             credential: &CredentialId::parse(&id).unwrap(),
             version: parts.version,
@@ -152,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_known_and_nothing_else() {
-        let verified = Verified::new().unwrap();
+    fn kept_secret_is_known_and_others_are_not() {
+        let verified = VerifiedSecrets::new().unwrap();
         let kept = Parts { tenant: "acme", credential: 'a', version: 1, secret: "kws_0123" };
         with(&kept, |presented| verified.keep(presented).unwrap());
         let knows = |parts: &Parts| with(parts, |presented| verified.knows(presented).unwrap());
@@ -172,23 +171,23 @@ mod tests {
     }
 
     #[test]
-    fn no_two_processes_have_the_same_tags() {
+    fn tags_differ_between_processes() {
         let kept = Parts { tenant: "acme", credential: 'a', version: 1, secret: "kws_0123" };
         let tag = || {
-            let verified = Verified::new().unwrap();
+            let verified = VerifiedSecrets::new().unwrap();
             with(&kept, |presented| verified.tagger.tag(presented).unwrap())
         };
         assert_ne!(tag(), tag());
     }
 
     #[test]
-    fn no_more_are_kept_than_there_is_room_for() {
-        let verified = Verified::new().unwrap();
+    fn cache_size_is_bounded() {
+        let verified = VerifiedSecrets::new().unwrap();
         let mut parts = Parts { tenant: "acme", credential: 'a', version: 0, secret: "s" };
-        for version in 0..i64::try_from(MOST).unwrap() + 50_000 {
+        for version in 0..i64::try_from(CAPACITY).unwrap() + 50_000 {
             parts.version = version;
             with(&parts, |presented| verified.keep(presented).unwrap());
         }
-        assert!(verified.len() <= MOST, "{}", verified.len());
+        assert!(verified.len() <= CAPACITY, "{}", verified.len());
     }
 }

@@ -1,13 +1,14 @@
-//! Threads that compute and do nothing else, behind everything that answers callers: a flood
-//! of hashes takes the time that is left over, and delays no one who needs none.
+//! Threads that only compute hashes, with the lowest scheduling priority: a flood of hashes uses
+//! the CPU time that is left and does not delay other requests.
 //!
-//! A caller has a place in the queue ([`Slot`]), then a turn ([`Turn`]), and a thread with it.
-//! What has to be read for a hash is read when it has its turn: there are a few more turns than
-//! threads, so that none waits for a database, and a long queue costs the database nothing.
+//! A caller reserves a place in the queue ([`Slot`]), then waits for a turn ([`Turn`]), and then
+//! gets a thread. Callers read the stored hash after they have a turn, so that a long queue does
+//! not load the database. There are a few more turns than threads, so that no thread waits for the
+//! database.
 //!
-//! The threads that compute never hold the lock over the places: they run only when no other
-//! thread wants to, and one that was set aside with the lock in hand would stop those who answer
-//! callers. A thread with the usual priority gives out the turns.
+//! The hashing threads never hold the lock of the queue. The scheduler can suspend them for a long
+//! time, and a suspended thread with the lock would block the threads that answer requests. A
+//! thread with normal priority gives out the turns.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,48 +26,47 @@ use crate::error::{Error, Result};
 
 type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
-/// What a thread computes in: as much as its largest job asked for, from one job to the next.
+/// The memory of a hashing thread, reused between jobs. It has the size of the largest job.
 pub(super) type Memory = Vec<argon2::Block>;
 
-/// How many turns there are for each thread.
+/// Turns per thread.
 const TURNS_EACH: usize = 2;
 
-/// When a thread that has nothing to do gives its memory back.
+/// How long an idle thread keeps its memory.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// Threads that wait for jobs. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Workers {
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     dispatcher: Thread,
 }
 
-/// What callers and the dispatcher share.
-struct Desk {
+/// The state that callers and the dispatcher share.
+struct Shared {
     lanes: Mutex<Lanes<oneshot::Sender<Turn>>>,
     jobs: Sender<Job>,
-    /// Turns that ended since the dispatcher last looked.
+    /// Turns that ended since the dispatcher's last pass.
     ended: AtomicUsize,
     closed: AtomicBool,
 }
 
-/// A place in the queue. It is given back when this is dropped. Another who has fewer may get it
-/// when none is free.
+/// A place in the queue, given back on drop. The scheduler can take it for a shorter lane.
 #[derive(Debug)]
 pub struct Slot {
     workers: Arc<Workers>,
     ticket: Ticket,
 }
 
-/// The right to a hash now. It ends when this is dropped.
+/// Permission to compute a hash now. It ends on drop.
 #[derive(Debug)]
 pub struct Turn {
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     dispatcher: Thread,
 }
 
 impl Workers {
-    /// So many threads, and a queue of so many.
+    /// `count` threads and a queue for `queue` jobs.
     pub(super) fn new(count: usize, queue: usize) -> Result<Self> {
         let (jobs, waiting) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
@@ -74,48 +74,48 @@ impl Workers {
             let waiting = Arc::clone(&waiting);
             spawn("keyward-hash", move || work(&waiting))?;
         }
-        let desk = Arc::new(Desk {
+        let shared = Arc::new(Shared {
             lanes: Mutex::new(Lanes::new(TURNS_EACH * count, queue)),
             jobs,
             ended: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
-        let gives_turns = Arc::clone(&desk);
-        let dispatcher = spawn("keyward-turns", move || gives_turns.give_turns())?;
-        Ok(Self { desk, dispatcher })
+        let dispatcher_state = Arc::clone(&shared);
+        let dispatcher = spawn("keyward-turns", move || dispatcher_state.give_turns())?;
+        Ok(Self { shared, dispatcher })
     }
 
-    /// A place for a lane, if it gets one.
+    /// Reserves a place for a lane, if it gets one.
     pub(super) fn reserve(self: &Arc<Self>, lane: Lane) -> Option<Slot> {
-        let ticket = self.desk.lanes().reserve(lane)?;
+        let ticket = self.shared.lanes().reserve(lane)?;
         Some(Slot { workers: Arc::clone(self), ticket })
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.desk.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::Release);
         self.dispatcher.unpark();
     }
 }
 
-impl Desk {
+impl Shared {
     fn lanes(&self) -> MutexGuard<'_, Lanes<oneshot::Sender<Turn>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives turns to those who wait, as long as there are callers.
+    /// Gives turns to waiting callers, until all callers are gone.
     fn give_turns(self: Arc<Self>) {
         while !self.closed.load(Ordering::Acquire) {
             let ended = self.ended.swap(0, Ordering::AcqRel);
             self.lanes().finished(ended);
             while let Some(waiting) = self.next() {
-                let turn = Turn { desk: Arc::clone(&self), dispatcher: thread::current() };
-                // One who has just gone away leaves the turn to the next.
+                let turn = Turn { shared: Arc::clone(&self), dispatcher: thread::current() };
+                // If the caller has gone away, dropping the turn passes it on.
                 drop(waiting.send(turn));
             }
-            // Each who begins to wait, and each turn that ends, wakes this thread, or keeps it
-            // from sleeping.
+            // Every new waiter and every ended turn unparks this thread. An unpark before `park`
+            // makes it return immediately.
             thread::park();
         }
     }
@@ -125,14 +125,14 @@ impl Desk {
     }
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Desk(…)")
+        f.write_str("Shared(…)")
     }
 }
 
 impl Slot {
-    /// Waits for a turn: `None` if it does not come in time, or another got the place.
+    /// Waits for a turn. `None` if it does not come in time, or the place was taken.
     pub(super) async fn turn(self, longest_wait: Duration) -> Option<Turn> {
         let (waiting, mut turn) = oneshot::channel();
         if !self.lanes().enqueue(&self.ticket, waiting) {
@@ -147,7 +147,7 @@ impl Slot {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes<oneshot::Sender<Turn>>> {
-        self.workers.desk.lanes()
+        self.workers.shared.lanes()
     }
 }
 
@@ -158,29 +158,29 @@ impl Drop for Slot {
 }
 
 impl Turn {
-    /// Does a job on one of the threads. The turn lasts as long as the job, whether anyone
-    /// waits for its answer or not.
+    /// Runs a job on a hashing thread. The turn lasts until the job ends, even if the caller goes
+    /// away.
     pub(super) async fn run<T: Send + 'static>(
         self,
         job: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let jobs = self.desk.jobs.clone();
+        let jobs = self.shared.jobs.clone();
         let job = Box::new(move |memory: &mut Memory| {
             let _turn = self;
-            // What was given up before it began is not computed.
+            // A job whose caller went away before it started is skipped.
             if !answer.is_closed() {
                 drop(answer.send(job(memory)));
             }
         });
-        jobs.send(job).map_err(|_| Error::internal("no hashing thread is there"))?;
-        answered.await.map_err(|_| Error::internal("a hash has failed"))
+        jobs.send(job).map_err(|_| Error::internal("no hashing thread is running"))?;
+        answered.await.map_err(|_| Error::internal("the hashing thread panicked"))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.desk.ended.fetch_add(1, Ordering::AcqRel);
+        self.shared.ended.fetch_add(1, Ordering::AcqRel);
         self.dispatcher.unpark();
     }
 }
@@ -191,15 +191,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread> {
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>) {
-    step_back();
+    use_idle_priority();
     let mut memory = Memory::new();
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE);
         match next {
-            // One that fails is answered by that, and costs no thread.
+            // A panic fails this job and does not end the thread.
             Ok(job) => drop(catch_unwind(AssertUnwindSafe(|| job(&mut memory)))),
             Err(RecvTimeoutError::Timeout) => {
-                // What is left there was made from secrets.
+                // The memory contains data derived from secrets.
                 memory.zeroize();
                 memory = Memory::new();
             }
@@ -208,9 +208,10 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Lets all others go before this thread, and at once: if it were only nice, it could finish its
-/// slice while they wait. Where a system has no such place, all are equal.
-pub fn step_back() {
+/// Gives the current thread the lowest priority (`SCHED_IDLE` on Linux). A nice value would not
+/// suffice: the thread could finish its time slice while others wait. On other systems all threads
+/// stay equal.
+pub fn use_idle_priority() {
     #[cfg(target_os = "linux")]
     {
         use thread_priority::{
@@ -221,7 +222,7 @@ pub fn step_back() {
         let thread = thread_native_id();
         let done = set_thread_priority_and_policy(thread, ThreadPriority::Min, policy);
         if let Err(error) = done {
-            tracing::debug!(?error, "hashing threads run with the priority of all others");
+            tracing::debug!(?error, "hashing threads run with normal priority");
         }
     }
 }
@@ -256,9 +257,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn job_that_panics_is_an_error_and_costs_no_thread() {
+    async fn panicking_job_returns_an_error_and_its_thread_survives() {
         let workers = workers(1, 4);
-        let fails: fn(&mut Memory) = |memory| assert!(!memory.is_empty(), "on purpose");
+        let fails: fn(&mut Memory) = |memory| assert!(!memory.is_empty(), "fails on purpose");
         for _ in 0..2 * TURNS_EACH {
             assert!(turn(&workers).await.run(fails).await.is_err());
         }
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_waits_too_long_or_goes_away_gets_no_turn() {
+    async fn caller_that_waits_too_long_or_leaves_gets_no_turn() {
         let workers = workers(1, 3);
         let mut held = Vec::new();
         for _ in 0..TURNS_EACH {
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn job_that_is_given_up_before_it_begins_is_not_done() {
+    async fn job_cancelled_before_it_starts_is_skipped() {
         let workers = workers(1, 3);
         let (go, gate) = channel::<()>();
         let mut first = Box::pin(turn(&workers).await.run(move |_| gate.recv().is_ok()));

@@ -294,7 +294,7 @@ impl Server {
         let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
         self.tasks.spawn(async move { live.follow(stopped).await });
         let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
-        self.tasks.spawn(async move { live.tell(stopped).await });
+        self.tasks.spawn(async move { live.publish_changes(stopped).await });
         if let Some(redis) = self.redis.clone() {
             let limiter = self.service.limiter().clone();
             self.tasks.spawn(replicas::announce(redis.clone(), limiter, stop.clone()));

@@ -55,9 +55,9 @@ async fn refuse_hostless(request: Request, next: Next) -> Response {
 async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let live = service.revocations();
-    metrics.look_at_revocations(live.staleness(), live.index().len(), service.feeds.watching());
+    metrics.set_revocations(live.staleness(), live.index().len(), service.feeds.watching());
     for (what, kept) in service.cached() {
-        metrics.look_at_memory(what, kept);
+        metrics.set_cache_entries(what, kept);
     }
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{StartError, files, rights};
 use crate::config::Config;
-use crate::error::{Repeated, Result};
+use crate::error::{FailureLog, Result};
 use crate::limiter::Limiter;
-use crate::redis::{Redis, Script, Trouble};
+use crate::redis::{LinkError, Redis, Script};
 use crate::secrets::random;
 
 /// How often a replica announces itself.
@@ -42,10 +42,10 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError
     let redis = Redis::new(url.clone(), &config.redis.key_prefix, config.redis.timeouts);
     match redis.check_once().await {
         Ok(()) => rights::check(&redis).await?,
-        Err(Trouble::Away(error)) => {
+        Err(LinkError::Away(error)) => {
             tracing::warn!(%url, %error, "Redis does not answer: it is asked again and again");
         }
-        Err(Trouble::Unfit(why)) => return Err(StartError::Redis(why)),
+        Err(LinkError::Unfit(why)) => return Err(StartError::Redis(why)),
     }
     Ok(Some(redis))
 }
@@ -58,7 +58,7 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
     let Ok(name) = name() else { return };
     let args = [name, ABSENT.to_string()];
     let mut before = 1;
-    let mut announcing = Repeated::default();
+    let mut announcing = FailureLog::default();
     loop {
         let announced = redis.run::<usize>(&script, &keys, &args).await.map(|count| {
             // A Redis that is empty after a restart knows only one, until all have announced

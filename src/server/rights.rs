@@ -3,7 +3,7 @@
 
 use super::StartError;
 use crate::error::Error;
-use crate::redis::{Redis, Script, Trouble};
+use crate::redis::{LinkError, Redis, Script};
 
 /// Tries all commands, and leaves nothing behind. KEYS: two keys that are not used otherwise. ARGV:
 /// a channel without subscribers. Returns the commands that are refused.
@@ -48,7 +48,7 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
     let keys = ["{tried}:one", "{tried}:other"].map(|key| redis.key("rights", key));
     let channel = redis.key("rights", "tried");
     let missing = redis.run::<Vec<String>>(&Script::new(TRY), &keys, &[&channel]).await;
-    let subscribed = redis.try_to_hear(&channel).await;
+    let subscribed = redis.check_subscription(&channel).await;
     if !redis.is_up() {
         // It went away meanwhile; the server waits for it.
         return Ok(());
@@ -61,7 +61,7 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
     match (missing, subscribed) {
         (Ok(missing), _) if !missing.is_empty() => refused(missing.join(", ")),
         (Err(Error::Internal(cause) | Error::Unavailable(cause)), _) => refused(cause.to_string()),
-        (_, Err(Trouble::Unfit(why))) => refused(why),
+        (_, Err(LinkError::Unfit(why))) => refused(why),
         _ => Ok(()),
     }
 }

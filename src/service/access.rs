@@ -12,8 +12,8 @@ use super::limits::{Act, RateLimits};
 use super::usage::UsageCounter;
 use crate::clock::Clock;
 use crate::domain::{
-    Access, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, most_items,
+    AccessAnswer, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
+    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, max_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -50,7 +50,7 @@ impl AccessChecks {
         caller: &Caller,
         token: &Secret,
         question: &AccessQuestion,
-    ) -> Result<Access> {
+    ) -> Result<AccessAnswer> {
         caller.require_verifier()?;
         let now = self.clock.now();
         let known = match self.identify(caller, token, question, now).await? {
@@ -72,7 +72,7 @@ impl AccessChecks {
                     Ok(path) => path,
                     Err(fault) => {
                         let answer = known.answer(Outcome::MalformedPath);
-                        return Ok(Access { detail: fault.to_string(), ..answer });
+                        return Ok(AccessAnswer { detail: fault.to_string(), ..answer });
                     }
                 };
                 let rules = self.clients.endpoints(tenant).await?;
@@ -85,13 +85,13 @@ impl AccessChecks {
         };
         let missing = needed.missing(&known.principal.scopes);
         if !missing.is_empty() {
-            return Ok(Access { missing, ..known.answer(Outcome::InsufficientScope) });
+            return Ok(AccessAnswer { missing, ..known.answer(Outcome::InsufficientScope) });
         }
-        let most_items = most_items(&limits);
-        if most_items.is_some_and(|most| question.items > most) {
-            return Ok(Access { most_items, ..known.answer(Outcome::TooManyItems) });
+        let max_items = max_items(&limits);
+        if max_items.is_some_and(|most| question.items > most) {
+            return Ok(AccessAnswer { max_items, ..known.answer(Outcome::TooManyItems) });
         }
-        self.within_limits(question, known, &limits, most_items).await
+        self.within_limits(question, known, &limits, max_items).await
     }
 
     async fn within_limits(
@@ -99,8 +99,8 @@ impl AccessChecks {
         question: &AccessQuestion,
         known: Known,
         limits: &[LimitsOf],
-        most_items: Option<i64>,
-    ) -> Result<Access> {
+        max_items: Option<i64>,
+    ) -> Result<AccessAnswer> {
         let tenant = &known.client.tenant;
         let asked = if question.peek {
             let counted = [Counted::Requests, Counted::Tokens];
@@ -119,9 +119,9 @@ impl AccessChecks {
         let counts = asked.limits.iter().any(|limit| limit.counted == Counted::Requests);
         let max_age =
             if counts || question.peek { Duration::ZERO } else { known.max_age(self.clock.now()) };
-        Ok(Access {
+        Ok(AccessAnswer {
             limits: asked.limits,
-            most_items,
+            max_items,
             retry_after,
             max_age,
             ..known.answer(outcome)
@@ -135,17 +135,17 @@ impl AccessChecks {
         token: &Secret,
         question: &AccessQuestion,
         now: Timestamp,
-    ) -> Result<Result<Known, Access>> {
+    ) -> Result<Result<Known, AccessAnswer>> {
         if self.auth.is_api_key(token) {
             return match self.auth.key(caller, token, question.source, now).await {
                 Ok(client) => Ok(Ok(Known::by_key(client))),
                 Err(Error::InvalidClient) => Ok(Err(unknown(Outcome::InvalidToken, MAX_AGE))),
-                Err(Error::RateLimited { retry_after, .. }) => Ok(Err(Access {
+                Err(Error::RateLimited { retry_after, .. }) => Ok(Err(AccessAnswer {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::TooManyFailures, Duration::ZERO)
                 })),
                 // The keys of one source must not fail the other answers of a batch.
-                Err(Error::Overloaded { retry_after, .. }) => Ok(Err(Access {
+                Err(Error::Overloaded { retry_after, .. }) => Ok(Err(AccessAnswer {
                     retry_after: Some(retry_after),
                     ..unknown(Outcome::Overloaded, Duration::ZERO)
                 })),
@@ -201,8 +201,8 @@ impl Known {
         })
     }
 
-    fn answer(&self, outcome: Outcome) -> Access {
-        Access {
+    fn answer(&self, outcome: Outcome) -> AccessAnswer {
+        AccessAnswer {
             principal: Some(self.principal.clone()),
             max_age: if outcome == Outcome::MalformedPath { FINAL_AGE } else { MAX_AGE },
             ..unknown(outcome, MAX_AGE)
@@ -216,14 +216,14 @@ impl Known {
     }
 }
 
-fn unknown(outcome: Outcome, max_age: Duration) -> Access {
-    Access {
+fn unknown(outcome: Outcome, max_age: Duration) -> AccessAnswer {
+    AccessAnswer {
         outcome,
         detail: String::new(),
         principal: None,
         missing: Vec::new(),
         limits: Vec::new(),
-        most_items: None,
+        max_items: None,
         retry_after: None,
         max_age,
     }

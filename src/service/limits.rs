@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::domain::{Client, Counted, CountedWindow, LimitStatus, LimitsOf, Tenant};
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
-use crate::limiter::{Decision, Demand, Limiter, Rate};
+use crate::limiter::{Decision, Demand, Limiter, WindowRate};
 use crate::store::Store;
 
 /// How many counters are saved in one transaction, which delays other writers.
@@ -118,7 +118,7 @@ impl RateLimits {
             .iter()
             .map(|(counted, of, rate)| Demand {
                 key: key(*counted, tenant, of),
-                rate: Rate::new(
+                rate: WindowRate::new(
                     rate.most.unsigned_abs(),
                     Duration::from_secs(rate.window_seconds.unsigned_abs()),
                 ),
@@ -130,8 +130,8 @@ impl RateLimits {
             Act::Count => self.limiter.take(tenant.id.as_str(), &demands).await,
             Act::Peek => self.limiter.peek(tenant.id.as_str(), &demands).await,
         };
-        let Decision { admitted, wait, standings, .. } = decision;
-        let limits = asked.iter().zip(standings).map(|((counted, of, _), standing)| LimitStatus {
+        let Decision { admitted, wait, outcomes, .. } = decision;
+        let limits = asked.iter().zip(outcomes).map(|((counted, of, _), standing)| LimitStatus {
             level: of.level,
             name: of.name.clone(),
             counted: *counted,

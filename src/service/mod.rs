@@ -56,10 +56,10 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::incidents::Incidents;
 use crate::keys::SigningAlgorithm;
-use crate::limiter::{Limiter, Rate};
+use crate::limiter::{Limiter, WindowRate};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
-use crate::secrets::{Hasher, MasterKey, Prefixes, Queue, Sealer};
+use crate::secrets::{HashQueue, Hasher, MasterKey, Prefixes, Sealer};
 use crate::store::Store;
 
 /// What a service is made of.
@@ -78,7 +78,7 @@ pub struct Parts {
     /// The prefixes of secrets.
     pub prefixes: Prefixes,
     /// The bounds of the queue of hashes.
-    pub hash_queue: Queue,
+    pub hash_queue: HashQueue,
     /// How the list of revocations is kept up to date.
     pub revocations: revocation::Options,
     /// The link to other replicas.
@@ -86,9 +86,9 @@ pub struct Parts {
     /// Counts requests, tokens and wrong secrets.
     pub limiter: Limiter,
     /// How many wrong secrets of one client may come from one source; `None`: no limit.
-    pub failure_budget: Option<Rate>,
+    pub failure_budget: Option<WindowRate>,
     /// How many wrong secrets of all clients may come from one source; `None`: no limit.
-    pub source_failure_budget: Option<Rate>,
+    pub source_failure_budget: Option<WindowRate>,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub admin_lifetime: Option<Duration>,
 }

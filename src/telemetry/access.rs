@@ -1,5 +1,5 @@
-//! The access log: one line a request, if it is switched on. Who asked for what, from where, and
-//! how it ended; never a secret, a token, a body or a query.
+//! The access log: if enabled, one line per request with the caller, the method, the address and
+//! the result. It never contains secrets, tokens, bodies or queries.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use axum::http::{HeaderMap, HeaderValue};
 use super::logs::ACCESS;
 use crate::domain::Client;
 
-/// How much of an id that a client made up is shown.
+/// The maximum length of a client-chosen id in a line.
 const MAX_ID: usize = 64;
 
-/// What ties a line to those of others: ids that the client sent.
+/// Ids sent by the client, which connect a line to lines of other systems.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     trace: Option<String>,
     request: Option<String>,
 }
 
-/// One request that was answered.
-pub(super) struct Line<'a> {
+/// An answered request.
+pub(super) struct AccessLine<'a> {
     pub(super) face: &'static str,
     pub(super) method: &'a str,
     pub(super) status: &'a str,
@@ -41,7 +41,7 @@ impl Ids {
     }
 }
 
-impl Line<'_> {
+impl AccessLine<'_> {
     pub(super) fn log(self) {
         let Self { face, method, status, client, source, took, ids } = self;
         tracing::info!(

@@ -1,7 +1,6 @@
-//! Lines of the log, bounded for each place in the code that writes them: strangers and failing
-//! dependencies can make one place write a line for each packet or request. How many lines were
-//! left out is said and counted. Debug and trace lines are not bounded: who turns them on wants
-//! every one.
+//! Bounds the log per callsite, because clients and failing dependencies can make one callsite
+//! write a line for every packet or request. The number of suppressed lines is logged and counted.
+//! Debug and trace lines are not bounded, because they are wanted completely.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,54 +17,54 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::clock::Stopwatch;
 
-/// How many lines of ours one callsite may write at once.
+/// How many lines a callsite of this crate may write at once.
 const BURST: u64 = 20;
-/// The same for other crates: their repeated lines are of little use.
-const BURST_OF_OTHERS: u64 = 5;
-/// A callsite may write one line more each time this has passed.
+/// The same for other crates, whose repeated lines are of little use.
+const OTHER_CRATES_BURST: u64 = 5;
+/// A callsite gets one more line each time this interval has passed.
 const REFILL: Duration = Duration::from_secs(10);
-/// What is refused to clients is bounded by client and source before it comes here.
+/// Refusals are already bounded per client and source.
 const REFUSED: &str = "keyward::refused";
 const BURST_OF_REFUSED: u64 = 200;
 const REFILL_OF_REFUSED: Duration = Duration::from_secs(1);
-/// The access log: a line for each request, as long as they are not a flood.
+/// The access log has one line per request, and needs a bound only against floods.
 pub(super) const ACCESS: &str = "keyward::access";
 const BURST_OF_ACCESS: u64 = 5000;
 const REFILL_OF_ACCESS: Duration = Duration::from_millis(1);
-/// How often the number of lines left out is said.
+/// The interval of reports about suppressed lines.
 const REPORT: Duration = Duration::from_mins(1);
-/// What says it, which is not bounded itself.
+/// The target of these reports, which is not bounded.
 const REPORTS: &str = "keyward::log";
 
-/// Bounds the lines of each callsite. Clones share what they count.
+/// Bounds the lines of each callsite. Clones share the counts.
 #[derive(Clone, Debug)]
-pub(super) struct Bounds(Arc<Shared>);
+pub(super) struct Bounds(Arc<BoundsState>);
 
 #[derive(Debug)]
-struct Shared {
+struct BoundsState {
     clock: Stopwatch,
     callsites: RwLock<HashMap<Identifier, Arc<Callsite>>>,
-    left_out: Counter,
-    /// Wakes what reports.
+    suppressed_lines: Counter,
+    /// Wakes the reporting thread.
     wake: SyncSender<()>,
 }
 
 #[derive(Debug)]
 struct Callsite {
     metadata: &'static Metadata<'static>,
-    budget: Budget,
-    left_out: AtomicU64,
+    budget: LineBudget,
+    suppressed_lines: AtomicU64,
 }
 
-/// A bucket of tokens as one number: when it will be full again, in nanoseconds.
+/// A token bucket as one number: when it will be full again, in nanoseconds.
 #[derive(Debug)]
-struct Budget {
+struct LineBudget {
     full_at: AtomicU64,
     burst: u64,
     refill: Duration,
 }
 
-impl Budget {
+impl LineBudget {
     fn new(burst: u64, refill: Duration) -> Self {
         Self { full_at: AtomicU64::new(0), burst, refill }
     }
@@ -76,11 +75,11 @@ impl Budget {
             REFUSED => Self::new(BURST_OF_REFUSED, REFILL_OF_REFUSED),
             ACCESS => Self::new(BURST_OF_ACCESS, REFILL_OF_ACCESS),
             _ if target.starts_with("keyward") => Self::new(BURST, REFILL),
-            _ => Self::new(BURST_OF_OTHERS, REFILL),
+            _ => Self::new(OTHER_CRATES_BURST, REFILL),
         }
     }
 
-    /// Takes a line, if there is one left at this time.
+    /// Takes one line from the budget, if there is one left at `now`.
     fn take(&self, now: Duration) -> bool {
         let (now, each) = (nanos(now), nanos(self.refill));
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
@@ -97,23 +96,24 @@ fn nanos(span: Duration) -> u64 {
 
 impl Callsite {
     fn new(metadata: &'static Metadata<'static>) -> Self {
-        let budget = Budget::of(metadata.target());
-        Self { metadata, budget, left_out: AtomicU64::new(0) }
+        let budget = LineBudget::of(metadata.target());
+        Self { metadata, budget, suppressed_lines: AtomicU64::new(0) }
     }
 }
 
 impl Bounds {
-    /// The bounds, and a thread that says what they left out.
+    /// The bounds, and a thread that reports suppressed lines.
     pub(super) fn start() -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
-        let bounds = Self(Arc::new(Shared {
+        let bounds = Self(Arc::new(BoundsState {
             clock: Stopwatch::start(),
             callsites: RwLock::default(),
-            left_out: Counter::default(),
+            suppressed_lines: Counter::default(),
             wake,
         }));
         let reporting = bounds.clone();
-        // A thread of its own: what writes a line from within another would confuse the filters.
+        // A separate thread, because writing a line while another one is written would confuse the
+        // filters.
         std::thread::Builder::new()
             .name("keyward-log".to_owned())
             .spawn(move || reporting.run(&woken))?;
@@ -127,22 +127,22 @@ impl Bounds {
         }
     }
 
-    /// Says how many lines were left out since the last report.
+    /// Reports the number of suppressed lines since the last report.
     pub(super) fn report(&self) {
         let callsites: Vec<_> = self.callsites().values().cloned().collect();
         for callsite in callsites {
-            let left_out = callsite.left_out.swap(0, Ordering::Relaxed);
-            if left_out == 0 {
+            let suppressed_lines = callsite.suppressed_lines.swap(0, Ordering::Relaxed);
+            if suppressed_lines == 0 {
                 continue;
             }
             let metadata = callsite.metadata;
             tracing::warn!(
                 target: REPORTS,
-                left_out,
+                left_out = suppressed_lines,
                 level = %metadata.level(),
                 target = metadata.target(),
                 line = metadata.line(),
-                "more lines like those before were left out of the log"
+                "similar lines were suppressed"
             );
         }
     }
@@ -168,31 +168,31 @@ impl Bounds {
         if callsite.budget.take(self.0.clock.elapsed()) {
             return true;
         }
-        self.0.left_out.inc();
-        if callsite.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
-            // If it is full, a report is due already.
+        self.0.suppressed_lines.inc();
+        if callsite.suppressed_lines.fetch_add(1, Ordering::Relaxed) == 0 {
+            // If the channel is full, a report is due already.
             self.0.wake.try_send(()).ok();
         }
         false
     }
 }
 
-/// The layer that writes lines, within their bounds.
+/// The layer that writes bounded lines.
 ///
-/// A filter's `event_enabled` is made for this, but what it refuses leaves a trace in the filters'
-/// own state if the callsite is one that is always on, and the next line is lost.
-pub(super) struct Lines {
+/// A filter's `event_enabled` is intended for this. But if it refuses an event of a callsite with
+/// `Interest::always`, the filters' state is not reset, and the next line is lost.
+pub(super) struct BoundedLayer {
     write: Box<dyn Layer<Registry> + Send + Sync>,
     bounds: Bounds,
 }
 
-impl Lines {
+impl BoundedLayer {
     pub(super) fn new(write: Box<dyn Layer<Registry> + Send + Sync>, bounds: Bounds) -> Self {
         Self { write, bounds }
     }
 }
 
-impl Layer<Registry> for Lines {
+impl Layer<Registry> for BoundedLayer {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, Registry>) {
         if self.bounds.admits(event.metadata()) {
             self.write.on_event(event, context);
@@ -220,11 +220,11 @@ impl Layer<Registry> for Lines {
     }
 }
 
-/// How many lines this process has left out, if it has a log.
-pub(super) fn left_out() -> Option<Counter> {
+/// The counter of suppressed lines, if the process has a log.
+pub(super) fn suppressed_lines() -> Option<Counter> {
     tracing::dispatcher::get_default(|log| {
-        let lines = log.downcast_ref::<Lines>();
-        lines.map(|lines| lines.bounds.0.left_out.clone())
+        let lines = log.downcast_ref::<BoundedLayer>();
+        lines.map(|lines| lines.bounds.0.suppressed_lines.clone())
     })
 }
 
@@ -234,19 +234,19 @@ mod tests {
 
     #[test]
     fn budget_admits_a_burst_and_then_one_line_each_time() {
-        let budget = Budget::new(3, REFILL);
+        let budget = LineBudget::new(3, REFILL);
         let start = Duration::from_secs(1000);
         let admitted = |at: Duration| (0..100).filter(|_| budget.take(at)).count();
         assert_eq!(admitted(start), 3);
         assert_eq!(admitted(start + REFILL / 2), 0);
         assert_eq!(admitted(start + REFILL), 1);
         assert_eq!(admitted(start + 3 * REFILL), 2);
-        assert_eq!(admitted(start + 100 * REFILL), 3, "not more than a burst was saved");
+        assert_eq!(admitted(start + 100 * REFILL), 3, "no more than a burst is saved");
     }
 
     #[test]
-    fn rare_lines_are_never_left_out() {
-        let budget = Budget::new(1, REFILL);
+    fn rare_lines_are_never_suppressed() {
+        let budget = LineBudget::new(1, REFILL);
         assert!((0..1000).all(|n| budget.take(n * REFILL)));
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted and measured of a server.
+//! The metrics of a server.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::logs;
 
-/// The metrics of a server.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -23,11 +22,11 @@ pub struct Metrics {
     staleness: Gauge<f64, AtomicU64>,
     revocations: Gauge,
     watchers: Gauge,
-    remembered: Family<RememberedLabels, Gauge>,
+    cache_entries: Family<CacheLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RememberedLabels {
+struct CacheLabels {
     what: &'static str,
 }
 
@@ -57,38 +56,34 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
         let requests = Family::default();
-        registry.register("requests", "Requests answered, by their outcome", requests.clone());
+        registry.register("requests", "Requests answered, by outcome", requests.clone());
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let durations = Family::new_with_constructor(histogram);
         registry.register(
             "request_duration_seconds",
-            "How long requests took to answer",
+            "Time to answer a request",
             durations.clone(),
         );
         let in_flight = Family::default();
-        registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
+        registry.register("requests_in_flight", "Requests in flight", in_flight.clone());
         let staleness = Gauge::default();
         registry.register(
             "revocations_staleness_seconds",
-            "How long ago it was last known that no revocation was missing",
+            "Time since the revocation list was last confirmed to be complete",
             staleness.clone(),
         );
         let revocations = Gauge::default();
-        registry.register("revocations", "Revocations that are held", revocations.clone());
+        registry.register("revocations", "Revocations in memory", revocations.clone());
         let watchers = Gauge::default();
-        registry.register("watchers", "Streams that tell of revocations", watchers.clone());
-        let remembered = Family::default();
-        registry.register(
-            "remembered",
-            "What is kept in memory so that it need not be read or computed again",
-            remembered.clone(),
-        );
-        if let Some(left_out) = logs::left_out() {
-            let help = "Lines left out of the log because there were too many like them";
-            registry.register("log_lines_left_out", help, left_out);
+        registry.register("watchers", "Open streams of revocations", watchers.clone());
+        let cache_entries = Family::default();
+        registry.register("cache_entries", "Entries in caches", cache_entries.clone());
+        if let Some(suppressed_lines) = logs::suppressed_lines() {
+            let help = "Log lines that were suppressed because there were too many similar ones";
+            registry.register("log_lines_left_out", help, suppressed_lines);
         }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "What is running", build);
+        registry.register("build", "The running version", build);
         Self {
             registry,
             requests,
@@ -97,30 +92,30 @@ impl Default for Metrics {
             staleness,
             revocations,
             watchers,
-            remembered,
+            cache_entries,
         }
     }
 }
 
 impl Metrics {
-    /// Adds what others count.
+    /// Registers a metric of another module.
     pub fn add(&mut self, name: &str, help: &str, metric: impl Metric) {
         self.registry.register(name, help, metric);
     }
 
-    /// Takes down how it stands with the revocations.
-    pub fn look_at_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
+    /// Updates the gauges of revocations.
+    pub fn set_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
         self.staleness.set(staleness.as_secs_f64());
         self.revocations.set(whole(held));
         self.watchers.set(whole(watchers));
     }
 
-    /// Takes down how much is remembered of something.
-    pub fn look_at_memory(&self, what: &'static str, kept: usize) {
-        self.remembered.get_or_create(&RememberedLabels { what }).set(whole(kept));
+    /// Updates the gauge of a cache.
+    pub fn set_cache_entries(&self, what: &'static str, kept: usize) {
+        self.cache_entries.get_or_create(&CacheLabels { what }).set(whole(kept));
     }
 
-    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
+    /// All metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;

@@ -1,4 +1,4 @@
-//! Traces, logs and metrics. Secrets, tokens and bodies are in none of them.
+//! Traces, logs and metrics. They never contain secrets, tokens or bodies.
 
 mod access;
 mod logs;
@@ -15,43 +15,43 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use logs::{Bounds, Lines};
+use logs::{BoundedLayer, Bounds};
 pub use metrics::Metrics;
 pub use observed::{Observation, Observed, Reports};
 
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// Sends what is left of the traces when it is stopped.
+/// Sends the remaining traces when it is stopped.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
     bounds: Option<Bounds>,
 }
 
-/// What went wrong with the start of logs and traces.
+/// Why logs and traces could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The log directives cannot be read.
+    /// The log directives are invalid.
     #[error("telemetry.log is not valid: {0}")]
     Log(#[from] tracing_subscriber::filter::ParseError),
-    /// The exporter cannot be built.
+    /// The OTLP exporter could not be created.
     #[error("telemetry.otlp_endpoint cannot be used: {0}")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// What says how many lines were left out of the log cannot run.
-    #[error("the log cannot be watched over: {0}")]
+    /// The thread that reports suppressed lines could not be started.
+    #[error("the log reporter cannot be started: {0}")]
     Thread(std::io::Error),
-    /// Logs were started in this process before.
+    /// Logs were already started in this process.
     #[error("logs cannot be started: {0}")]
     Started(#[from] tracing_subscriber::util::TryInitError),
 }
 
 impl Telemetry {
-    /// Starts logs to standard error, and traces to the OTLP endpoint if there is one.
-    /// Once a process.
+    /// Starts logging to standard error, and traces to the OTLP endpoint if one is set. Must be
+    /// called at most once in a process.
     pub fn start(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
         let mut filter = EnvFilter::try_new(&config.log)?;
         if config.access_log {
-            // Whatever else is logged: this was asked for by itself.
+            // The access log has its own setting, so it does not depend on the log level.
             filter = filter.add_directive(format!("{}=info", logs::ACCESS).parse()?);
         }
         let lines = tracing_subscriber::fmt::layer()
@@ -62,7 +62,7 @@ impl Telemetry {
             LogFormat::Json => lines.json().boxed(),
         };
         let bounds = Bounds::start().map_err(TelemetryError::Thread)?;
-        let lines = Lines::new(lines, bounds.clone()).with_filter(filter);
+        let lines = BoundedLayer::new(lines, bounds.clone()).with_filter(filter);
         let provider = config.otlp_endpoint.as_deref();
         let provider =
             provider.map(|to| traces::provider(to, config.trace_sampling)).transpose()?;
@@ -75,7 +75,7 @@ impl Telemetry {
         Ok(Self { provider, bounds: Some(bounds) })
     }
 
-    /// Sends and says what is left. Blocks for a moment.
+    /// Sends the remaining traces and reports. Blocks briefly.
     pub fn stop(self) {
         if let Some(bounds) = self.bounds {
             bounds.report();
@@ -83,7 +83,7 @@ impl Telemetry {
         if let Some(provider) = self.provider
             && let Err(error) = provider.shutdown()
         {
-            tracing::warn!(%error, "the last traces were not sent");
+            tracing::warn!(%error, "the last traces could not be sent");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests as they are observed: counted, timed, and traced.
+//! Observes requests: counts, times and traces them.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -14,60 +14,59 @@ use prometheus_client::metrics::histogram::Histogram;
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::access::{Ids, Line};
+use super::access::{AccessLine, Ids};
 use super::metrics::{DurationLabels, FaceLabels, Metrics, RequestLabels};
 use super::traces;
 use crate::admission::RequestPermit;
 use crate::clock::{Clock, Stopwatch};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 
-/// Where requests to one method are counted: looked for once, not with every request.
+/// The metrics of one method. Looked up once, not for every request.
 #[derive(Debug)]
-struct Called {
+struct MethodMetrics {
     name: String,
     duration: Histogram,
     succeeded: Counter,
     in_flight: Gauge,
 }
 
-/// Where observations go.
+/// Where observations are reported.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// What was refused.
+    /// Refusals, for the log.
     pub incidents: Arc<Incidents>,
-    /// The time of incidents.
+    /// The clock of incidents.
     pub clock: Clock,
-    /// Whether each request has a line in the log.
+    /// Whether the access log is enabled.
     pub access_log: bool,
 }
 
-/// One of the faces that are observed.
+/// An observed interface: gRPC or HTTP.
 #[derive(Clone, Debug)]
-pub struct Observed(Arc<Face>);
+pub struct Observed(Arc<ObservedInterface>);
 
 #[derive(Debug)]
-struct Face {
+struct ObservedInterface {
     name: &'static str,
-    /// The code of what succeeded, as a rule.
+    /// The code of most successful answers.
     success: &'static str,
-    /// The code of what a known caller may not do.
+    /// The code for a caller that lacks permission.
     denied: &'static str,
     methods: HashSet<String>,
     reports: Reports,
-    /// Those that were called.
-    called: RwLock<HashMap<String, Arc<Called>>>,
+    /// Methods that were called before.
+    called: RwLock<HashMap<String, Arc<MethodMetrics>>>,
 }
 
 impl Observed {
-    /// The gRPC face, with the methods there are: what else is called is counted as one, since
-    /// callers can make up any number of names.
+    /// The gRPC interface. Calls of other methods are counted under one name, because clients can
+    /// make up any number of names.
     pub fn grpc(methods: HashSet<String>, reports: Reports) -> Self {
         Self::new("grpc", ("0", "7"), methods, reports)
     }
 
-    /// The HTTP face, whose router knows what is called.
+    /// The HTTP interface. The router determines the method's name.
     pub fn http(reports: Reports) -> Self {
         Self::new("http", ("200", "403"), HashSet::new(), reports)
     }
@@ -79,27 +78,27 @@ impl Observed {
         reports: Reports,
     ) -> Self {
         let called = RwLock::default();
-        Self(Arc::new(Face { name, success, denied, methods, reports, called }))
+        Self(Arc::new(ObservedInterface { name, success, denied, methods, reports, called }))
     }
 }
 
-impl Face {
-    /// What is called, from a bounded set: a gRPC method, or the route of an HTTP endpoint.
-    fn called<Q>(&self, request: &Request<Q>) -> Arc<Called> {
+impl ObservedInterface {
+    /// The method's name from a bounded set: a gRPC method or an HTTP route.
+    fn called<Q>(&self, request: &Request<Q>) -> Arc<MethodMetrics> {
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let told = route.unwrap_or_else(|| request.uri().path());
-        let is_known = || route.is_some() || self.methods.contains(told);
-        self.called_before(told).unwrap_or_else(|| {
-            let name = if is_known() { told } else { "unknown" };
+        let path = route.unwrap_or_else(|| request.uri().path());
+        let is_known = || route.is_some() || self.methods.contains(path);
+        self.called_before(path).unwrap_or_else(|| {
+            let name = if is_known() { path } else { "unknown" };
             self.called_before(name).unwrap_or_else(|| self.first_call(name))
         })
     }
 
-    fn called_before(&self, name: &str) -> Option<Arc<Called>> {
+    fn called_before(&self, name: &str) -> Option<Arc<MethodMetrics>> {
         self.called.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn first_call(&self, name: &str) -> Arc<Called> {
+    fn first_call(&self, name: &str) -> Arc<MethodMetrics> {
         let method = name.to_owned();
         let duration = DurationLabels { face: self.name, method: method.clone() };
         let succeeded = RequestLabels {
@@ -107,7 +106,7 @@ impl Face {
             method: method.clone(),
             code: self.success.to_owned(),
         };
-        let called = Arc::new(Called {
+        let called = Arc::new(MethodMetrics {
             name: method.clone(),
             duration: self.reports.metrics.durations.get_or_create_owned(&duration),
             succeeded: self.reports.metrics.requests.get_or_create_owned(&succeeded),
@@ -123,9 +122,9 @@ impl Face {
 
     fn answered<B>(
         &self,
-        (called, span): (&Called, &Span),
+        (called, span): (&MethodMetrics, &Span),
         took: Duration,
-        asked: Asked,
+        asked: CallerInfo,
         response: &Response<B>,
     ) {
         let status = response.status();
@@ -134,7 +133,7 @@ impl Face {
             _ if self.name == "grpc" && status.is_success() => "0",
             _ => status.as_str(),
         };
-        // For traces alone: a field of the span would be formatted for the log with every request.
+        // Not a span field, because it would be formatted for the log with every request.
         let of_trace =
             if code == self.success { self.success.into() } else { Value::from(code.to_owned()) };
         span.set_attribute("code", of_trace);
@@ -151,11 +150,11 @@ impl Face {
         }
         if let Some(ids) = asked.ids {
             let (face, method, client) = (self.name, &called.name, client.map(Arc::as_ref));
-            Line { face, method, status: code, client, source, took, ids: *ids }.log();
+            AccessLine { face, method, status: code, client, source, took, ids: *ids }.log();
         }
     }
 
-    fn count(&self, called: &Called, code: &str) {
+    fn count(&self, called: &MethodMetrics, code: &str) {
         if code == self.success {
             called.succeeded.inc();
         } else {
@@ -166,12 +165,12 @@ impl Face {
     }
 }
 
-/// Counts a request as under way until it is dropped, answered or not.
+/// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
-struct InFlight(Arc<Called>);
+struct InFlight(Arc<MethodMetrics>);
 
 impl InFlight {
-    fn new(called: Arc<Called>) -> Self {
+    fn new(called: Arc<MethodMetrics>) -> Self {
         called.in_flight.inc();
         Self(called)
     }
@@ -184,8 +183,8 @@ impl Drop for InFlight {
 }
 
 impl Observed {
-    /// Begins to count and time a request, and a span for it, under the caller's trace if one was
-    /// sent (W3C Trace Context).
+    /// Starts the measurement and the span of a request. The span continues the caller's trace, if
+    /// one was sent (W3C Trace Context).
     pub fn begin<Q>(&self, request: &Request<Q>) -> Observation {
         let face = Arc::clone(&self.0);
         let called = face.called(request);
@@ -196,10 +195,10 @@ impl Observed {
             face = face.name,
         );
         if let Some(parent) = traces::parent(request.headers()) {
-            // Fails where traces are not collected: then there is nothing to belong to.
+            // This fails if traces are not collected, and then there is no parent to set.
             span.set_parent(parent).ok();
         }
-        let asked = Asked {
+        let asked = CallerInfo {
             permit: request.extensions().get().cloned(),
             ids: face.reports.access_log.then(|| Box::new(Ids::of(request.headers()))),
         };
@@ -208,26 +207,26 @@ impl Observed {
     }
 }
 
-/// Who asks, as far as that is known when the answer is there.
+/// What is known about the caller when the request is answered.
 #[derive(Debug)]
-struct Asked {
+struct CallerInfo {
     permit: Option<Arc<RequestPermit>>,
-    /// If the request has a line in the access log.
+    /// Only for the access log.
     ids: Option<Box<Ids>>,
 }
 
-/// A request under way. It holds little of the request, since it is moved about with every one.
+/// A request in flight. It is small, because it is moved with every request.
 #[derive(Debug)]
 pub struct Observation {
-    face: Arc<Face>,
+    face: Arc<ObservedInterface>,
     span: Span,
     in_flight: InFlight,
     stopwatch: Stopwatch,
-    asked: Asked,
+    asked: CallerInfo,
 }
 
 impl Observation {
-    /// Answers in the request's span, and tells how it went.
+    /// Runs the answer in the request's span, and reports the result.
     pub async fn of<B>(self, answer: impl Future<Output = Response<B>>) -> Response<B> {
         let Self { face, span, in_flight, stopwatch, asked } = self;
         let mut answer = pin!(answer.instrument(span));

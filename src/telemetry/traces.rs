@@ -1,4 +1,4 @@
-//! Traces: under the caller's own, and out over OTLP.
+//! Traces, exported over OTLP. They continue the callers' traces.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -16,8 +16,8 @@ use opentelemetry_sdk::trace::{
 use super::TelemetryError;
 use crate::config::TraceSampling;
 
-/// How long a header about the caller's trace may be: what W3C Trace Context has everybody pass
-/// on of `tracestate`.
+/// The maximum length of trace headers: the length of `tracestate` that W3C Trace Context requires
+/// participants to propagate.
 const MAX_HEADER: usize = 512;
 
 pub(super) fn provider(
@@ -37,11 +37,11 @@ pub(super) fn provider(
     Ok(provider.with_resource(resource).build())
 }
 
-/// Samples a share of the traces. The SDK's own sampler decides by the trace id alone, which
-/// callers choose; this one by a hash of it under keys that they do not know.
+/// Samples a share of the traces. The SDK's sampler decides by the trace id, which clients choose.
+/// This one decides by a keyed hash of it.
 #[derive(Clone, Debug)]
 struct Share {
-    /// As a part of 2^64.
+    /// The threshold, as a part of 2^64.
     below: u64,
     keys: RandomState,
 }
@@ -52,7 +52,7 @@ impl Share {
             clippy::cast_possible_truncation,
             clippy::cast_precision_loss,
             clippy::cast_sign_loss,
-            reason = "a share of 0 to 1, and such a cast ends at the bounds"
+            reason = "the share is between 0 and 1, and the cast saturates"
         )]
         let below = (share * u64::MAX as f64) as u64;
         Self { below, keys: RandomState::new() }
@@ -77,7 +77,7 @@ impl ShouldSample for Share {
     }
 }
 
-/// The trace that a request belongs to, if its caller says so (W3C Trace Context).
+/// The parent trace of a request, if the caller sent one (W3C Trace Context).
 pub(super) fn parent(headers: &HeaderMap) -> Option<Context> {
     let sent = headers.contains_key("traceparent");
     sent.then(|| TraceContextPropagator::new().extract(&Headers(headers)))
@@ -88,7 +88,7 @@ struct Headers<'a>(&'a HeaderMap);
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let value = self.0.get(key)?.to_str().ok()?;
-        // A state is kept with its span until that is sent.
+        // The value is kept in memory until its span is exported.
         (value.len() <= MAX_HEADER).then_some(value)
     }
 
@@ -112,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn share_of_traces_is_sampled_whatever_their_ids() {
-        // Ids of small numbers are all or none to a sampler that compares the id itself.
+    fn share_of_traces_is_sampled_for_any_ids() {
+        // A sampler that compares ids would sample all or none of these small ids.
         let some = sampled(0.1, None);
         assert!((500..2000).contains(&some), "{some}");
         assert_eq!(sampled(0.0, None), 0);
         assert_eq!(sampled(1.0, None), 10_000);
         let one = Share::new(0.5);
-        assert_eq!(sampled(0.5, Some(&one)), sampled(0.5, Some(&one)), "a trace is whole");
+        assert_eq!(sampled(0.5, Some(&one)), sampled(0.5, Some(&one)), "the decision is per trace");
     }
 }

@@ -1,6 +1,6 @@
-//! The messages of `WatchRevocations`, taken in: a snapshot, which counts when it is whole,
-//! and then what follows. What is not understood is never passed over: a list with a hole would
-//! let a revoked token through.
+//! Processes the messages of `WatchRevocations`: a snapshot, which takes effect when it is
+//! complete, and then changes. A message that cannot be interpreted is an error and never skipped,
+//! because a list with gaps would accept revoked tokens.
 
 use std::time::Duration;
 
@@ -11,64 +11,65 @@ use crate::domain::{ApplicationName, CredentialId, Fault, Revocation, Subject, T
 use crate::proto::access as pb;
 use crate::proto::access::revocation::Revoked;
 
-/// How long after its end an entry is kept: a server that had not heard of the revocation may
-/// have made tokens a little later, and clocks differ.
+/// How long an entry is kept after its end. A server that had not received the revocation can have
+/// issued tokens a little later, and clocks differ.
 const MARGIN: Duration = Duration::from_hours(1);
 
-/// Where in the list a verifier is.
+/// The verifier's position in the list.
 #[derive(Debug, Default)]
-pub(super) struct Place {
-    /// The cursor of the last message that was applied; empty: at no place.
+pub(super) struct FeedPosition {
+    /// The cursor of the last applied message. Empty: none.
     cursor: String,
-    /// Whether the number of the last entry is known: behind a snapshot, entries that had
-    /// lapsed may be missing.
+    /// Whether the number of the last entry is exact. After a snapshot, expired entries can be
+    /// missing before the next one.
     exact: bool,
-    /// A snapshot, as far as it has come.
-    snapshot: Option<Snapshot>,
+    /// The part of a snapshot that has arrived.
+    snapshot: Option<PartialSnapshot>,
 }
 
-/// A part of a snapshot.
 #[derive(Debug, Default)]
-struct Snapshot {
+struct PartialSnapshot {
     list: Vec<Revocation>,
-    /// Of which moment it is.
+    /// The time as of which the snapshot is complete.
     moment: Duration,
 }
 
-/// A message that cannot be: nothing that follows can be relied on.
+/// An invalid message. The stream cannot be continued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the feed is not understood: {0}")]
-pub(super) struct Broken(String);
+#[error("the revocation feed is invalid: {0}")]
+pub(super) struct InvalidMessage(String);
 
-impl Place {
-    /// Where a stream has to go on.
+impl FeedPosition {
+    /// The cursor from which a stream must continue.
     pub(super) fn cursor(&self) -> String {
         self.cursor.clone()
     }
 
-    /// Another stream is read from now on: half a snapshot is of no use to it.
+    /// Starts a new stream: an incomplete snapshot is discarded.
     pub(super) fn begin(&mut self) {
         self.snapshot = None;
     }
 
-    /// The next stream begins with a snapshot.
+    /// Forgets the position, so that the next stream starts with a snapshot.
     pub(super) fn lose(&mut self) {
         self.cursor.clear();
     }
 
-    /// Takes in a message, which tells what was known at `sent` or later, less its staleness.
+    /// Applies a message that was sent at `sent` or later. It reports changes up to `sent` minus
+    /// its staleness.
     pub(super) fn take(
         &mut self,
         message: pb::WatchRevocationsResponse,
         knowledge: &Knowledge,
         sent: Duration,
         now: Timestamp,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), InvalidMessage> {
         let rows = message.revocations.into_iter().map(revocation);
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        // Where more follows at once, none is told.
+        // Staleness is unset if more messages follow immediately.
         let staleness = message.staleness.map(Duration::try_from).transpose();
-        let staleness = staleness.map_err(|_| Broken("staleness is negative".to_owned()))?;
+        let staleness =
+            staleness.map_err(|_| InvalidMessage("staleness is negative".to_owned()))?;
         let moment = staleness.map(|staleness| sent.saturating_sub(staleness));
         if message.snapshot {
             let snapshot = self.snapshot.get_or_insert_default();
@@ -77,12 +78,12 @@ impl Place {
             return Ok(());
         }
         match self.snapshot.take() {
-            Some(Snapshot { list, moment }) => {
+            Some(PartialSnapshot { list, moment }) => {
                 knowledge.replace(list, moment);
                 self.exact = false;
             }
             None if self.cursor.is_empty() => {
-                return Err(Broken("it does not begin with a snapshot".to_owned()));
+                return Err(InvalidMessage("the first message is not a snapshot".to_owned()));
             }
             None => {}
         }
@@ -95,8 +96,12 @@ impl Place {
         Ok(())
     }
 
-    /// Takes in what follows what is known.
-    fn follow(&mut self, rows: Vec<Revocation>, knowledge: &Knowledge) -> Result<(), Broken> {
+    /// Applies rows after the known ones.
+    fn follow(
+        &mut self,
+        rows: Vec<Revocation>,
+        knowledge: &Knowledge,
+    ) -> Result<(), InvalidMessage> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
             return Ok(());
         };
@@ -106,17 +111,16 @@ impl Place {
             self.exact = true;
         }
         let known = knowledge.index.last();
-        knowledge
-            .index
-            .extend(rows, last)
-            .map_err(|_| Broken(format!("{known} is followed by {first} to {last}")))
+        knowledge.index.extend(rows, last).map_err(|_| {
+            InvalidMessage(format!("entries {first} to {last} do not continue entry {known}"))
+        })
     }
 }
 
-/// An entry as the rules have it.
-fn revocation(message: pb::Revocation) -> Result<Revocation, Broken> {
+/// Converts an entry.
+fn revocation(message: pb::Revocation) -> Result<Revocation, InvalidMessage> {
     let number = message.number;
-    let broken = |what: &str| Broken(format!("{what} of the revocation {number}"));
+    let broken = |what: &str| InvalidMessage(format!("{what} in revocation {number}"));
     let named = |what, parsed: Result<Subject, Fault>| {
         parsed.map_err(|Fault(fault)| broken(&format!("{what} {fault}: that")))
     };
@@ -129,11 +133,11 @@ fn revocation(message: pb::Revocation) -> Result<Revocation, Broken> {
             named("subject", ApplicationName::parse(&name).map(Subject::Application))?
         }
         Some(Revoked::Tenant(id)) => named("tenant", TenantId::parse(&id).map(Subject::Tenant))?,
-        // A newer server has something else to revoke, which would be missed.
-        None => return Err(broken("this version does not know the kind")),
+        // A newer server revokes something that this version cannot represent.
+        None => return Err(broken("unknown kind of subject")),
     };
     if number < 1 || message.epoch < 0 {
-        return Err(broken("the number or epoch is below what can be: that"));
+        return Err(broken("number or epoch out of range"));
     }
     Ok(Revocation {
         number,
@@ -152,7 +156,7 @@ fn moment(timestamp: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Epochs, Minted};
+    use crate::domain::{Epochs, RevocationKeys};
 
     fn at(seconds: i64) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos: 0 }
@@ -179,7 +183,7 @@ mod tests {
 
     fn revokes(knowledge: &Knowledge, tenant: &str) -> bool {
         let epochs = Epochs { tenant: 0, application: 0, credential: 0 };
-        knowledge.index.revokes(&Minted {
+        knowledge.index.revokes(&RevocationKeys {
             tenant,
             application: "",
             credential: "",
@@ -189,16 +193,16 @@ mod tests {
     }
 
     fn take(
-        place: &mut Place,
+        place: &mut FeedPosition,
         knowledge: &Knowledge,
         message: pb::WatchRevocationsResponse,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), InvalidMessage> {
         place.take(message, knowledge, Duration::from_secs(5), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
-    fn snapshot_counts_when_whole_and_forgets_nothing_in_force() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+    fn snapshot_takes_effect_when_complete_and_drops_nothing_in_force() {
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "old")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         assert!(revokes(&knowledge, "old"));
@@ -207,12 +211,12 @@ mod tests {
         place.begin();
         assert_eq!(place.cursor(), "");
         take(&mut place, &knowledge, message(true, vec![entry(4, "new")])).unwrap();
-        assert!(revokes(&knowledge, "old") && !revokes(&knowledge, "new"), "not yet");
+        assert!(revokes(&knowledge, "old") && !revokes(&knowledge, "new"), "incomplete");
         place.begin();
-        assert_eq!(place.cursor(), "", "it broke off, and begins again");
+        assert_eq!(place.cursor(), "", "an interrupted snapshot starts again");
         take(&mut place, &knowledge, message(true, vec![entry(5, "newer")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![entry(6, "newest")])).unwrap();
-        // What the second snapshot lacks is not forgotten: another server may know less.
+        // Entries that the second snapshot lacks are kept: another server may know less.
         for (tenant, revoked) in [("old", true), ("new", false), ("newer", true), ("newest", true)]
         {
             assert_eq!(revokes(&knowledge, tenant), revoked, "{tenant}");
@@ -221,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_has_no_hole_but_right_behind_a_snapshot() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+    fn changes_have_no_gap_except_after_a_snapshot() {
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "a"), entry(5, "b")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         take(&mut place, &knowledge, message(false, vec![entry(8, "c")])).unwrap();
@@ -234,26 +238,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_not_passed_over() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+    fn invalid_message_is_an_error() {
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         let nameless = pb::Revocation { revoked: None, ..entry(1, "a") };
         let endless = pb::Revocation { expire_time: None, ..entry(1, "a") };
         for bad in [nameless, endless, entry(1, "No Tenant"), entry(0, "a")] {
             assert!(take(&mut place, &knowledge, message(true, vec![bad])).is_err());
         }
-        let fresh = Place::default().take(
+        let fresh = FeedPosition::default().take(
             message(false, vec![]),
             &knowledge,
             Duration::ZERO,
             Timestamp::UNIX_EPOCH,
         );
-        assert!(fresh.is_err(), "there must be a snapshot first");
+        assert!(fresh.is_err(), "the first message must be a snapshot");
         assert_eq!(knowledge.lag(), None);
     }
 
     #[test]
-    fn what_more_follows_at_once_does_not_say_how_much_is_known() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+    fn message_without_staleness_confirms_nothing() {
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         let mut take = |message| {
             place.take(message, &knowledge, Duration::from_secs(1), Timestamp::UNIX_EPOCH).unwrap();
             knowledge.lag()
@@ -261,17 +265,17 @@ mod tests {
         let part = |message| pb::WatchRevocationsResponse { staleness: None, ..message };
         assert_eq!(take(part(message(true, vec![]))), None);
         take(part(message(false, vec![entry(1, "a")])));
-        assert!(revokes(&knowledge, "a"), "it is applied");
+        assert!(revokes(&knowledge, "a"), "its entries are applied");
         let before = take(part(message(false, vec![entry(2, "b")]))).unwrap();
-        assert!(before > Duration::ZERO, "there is more");
+        assert!(before > Duration::ZERO, "the next message confirms");
         let staleness = Some(prost_types::Duration::default());
         let all = pb::WatchRevocationsResponse { staleness, ..message(false, vec![]) };
         assert_eq!(take(all), Some(Duration::ZERO));
     }
 
     #[test]
-    fn an_entry_is_forgotten_an_hour_after_its_end() {
-        let (mut place, knowledge) = (Place::default(), Knowledge::nothing());
+    fn entry_is_dropped_an_hour_after_its_end() {
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
         take(&mut place, &knowledge, message(true, vec![entry(1, "a")])).unwrap();
         for (second, held) in [(7199, true), (7200, false)] {
             let now = Timestamp::from_second(second).unwrap();

@@ -1,5 +1,5 @@
-//! Keeps the knowledge up to date: connects, reads the keys and the list of revocations, goes on
-//! where it was when the connection breaks, and gets another token before its own ends.
+//! Keeps the verifier's data up to date: connects, reads keys and revocations, resumes after a
+//! disconnect, and renews the access token before it expires.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -11,57 +11,58 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
-use super::feed::Place;
+use super::feed::FeedPosition;
 use super::knowledge::{Keys, Knowledge};
-use super::link::{Authorization, Link};
-use super::trouble::{Backoff, Trouble, jittered};
+use super::link::{BearerSource, ServerLink};
+use super::trouble::{Backoff, FollowError, jittered};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
 use crate::secrets::Secret;
 use crate::transport::Probe;
 
-/// There is a message each second: after so long a silence the connection is given up. What
-/// comes late may have lain somewhere, and is not believed to be new.
+/// The server sends a message each second. After this silence the connection is closed. A message
+/// that arrives later may have been delayed, so it is not treated as current.
 const SILENCE: Duration = Duration::from_secs(3);
-/// After so long a session the next pause is a short one again.
+/// A session of this length resets the backoff.
 const STEADY: Duration = Duration::from_secs(10);
-/// How old a key set may become that nobody renews, if the server does not say.
+/// How long an unconfirmed key set may be used, if the server does not say.
 const DEFAULT_MAX_AGE: Duration = Duration::from_mins(5);
 
-/// How it goes, for those who wait for it.
+/// The state that [`Verifier::ready`](super::Verifier::ready) waits for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// Keys and list have been read.
+    /// Keys and revocations have been read.
     pub(super) ready: bool,
-    /// Why the feed is not followed; none while it is.
-    pub(super) trouble: Option<Trouble>,
-    /// Why the keys are not followed; none while they are.
-    pub(super) keys_trouble: Option<Trouble>,
+    /// Why revocations are not followed; `None` while they are.
+    pub(super) trouble: Option<FollowError>,
+    /// Why keys are not followed; `None` while they are.
+    pub(super) keys_trouble: Option<FollowError>,
 }
 
-/// Keeps the knowledge up to date.
+/// The task that keeps the data up to date.
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) endpoint: Endpoint,
-    pub(super) authorization: Authorization,
+    pub(super) authorization: BearerSource,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) steady: SteadyTime,
-    pub(super) place: Mutex<Place>,
+    pub(super) place: Mutex<FeedPosition>,
 }
 
 /// A stream of revocations.
-struct Revocations {
+struct RevocationStream {
     messages: Streaming<WatchRevocationsResponse>,
     bearer: Secret,
-    /// When it was asked for, until the first message came: that is not older.
+    /// The time of the request, until the first message arrives: the message is not older than
+    /// that.
     asked: Option<Duration>,
     /// Since the last message.
     silent: Stopwatch,
 }
 
 impl Follower {
-    /// Follows for ever.
+    /// Runs until the task is cancelled.
     pub(super) async fn run(self) -> Infallible {
         let mut backoff = Backoff::default();
         let mut probe = Probe::default();
@@ -72,7 +73,7 @@ impl Follower {
                 Err(trouble) => trouble,
             };
             self.knowledge.lose_keys();
-            self.tell(&trouble);
+            self.note_feed_error(&trouble);
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
                 probe = Probe::default();
@@ -81,16 +82,16 @@ impl Follower {
         }
     }
 
-    /// Follows as long as the connection serves.
-    async fn session(&self, probe: &Probe) -> Result<Infallible, Trouble> {
-        let link = Link::open(&self.endpoint, probe).await?;
+    /// Runs until the connection fails.
+    async fn session(&self, probe: &Probe) -> Result<Infallible, FollowError> {
+        let link = ServerLink::open(&self.endpoint, probe).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,
             never = Box::pin(self.follow_keys(&link)) => match never {},
         }
     }
 
-    async fn follow_revocations(&self, link: &Link) -> Result<Infallible, Trouble> {
+    async fn follow_revocations(&self, link: &ServerLink) -> Result<Infallible, FollowError> {
         let mut stream = self.begin(link).await?;
         self.place().begin();
         let mut renewed = Box::pin(self.renewed(link));
@@ -98,7 +99,7 @@ impl Follower {
             tokio::select! {
                 message = stream.next() => {
                     let message =
-                        message.map_err(|status| self.sent_away(status, &stream.bearer))?;
+                        message.map_err(|status| self.stream_error(status, &stream.bearer))?;
                     self.apply(message, &mut stream)?;
                 }
                 fresh = &mut renewed => {
@@ -110,44 +111,44 @@ impl Follower {
         }
     }
 
-    /// Takes in a message.
+    /// Applies a message.
     fn apply(
         &self,
         message: WatchRevocationsResponse,
-        stream: &mut Revocations,
-    ) -> Result<(), Trouble> {
+        stream: &mut RevocationStream,
+    ) -> Result<(), FollowError> {
         let sent = stream.asked.take().unwrap_or_else(|| self.knowledge.now());
         let mut place = self.place();
         let taken = place.take(message, &self.knowledge, sent, self.steady.now());
         if let Err(broken) = taken {
             place.lose();
-            return Err(Trouble::Refused(broken.to_string()));
+            return Err(FollowError::Refused(broken.to_string()));
         }
         drop(place);
         self.feed_followed();
         Ok(())
     }
 
-    /// Begins to be told, from where we are.
-    async fn begin(&self, link: &Link) -> Result<Revocations, Trouble> {
+    /// Starts a stream from the current position.
+    async fn begin(&self, link: &ServerLink) -> Result<RevocationStream, FollowError> {
         let bearer = self.authorization.bearer(link).await?;
         let asked = self.knowledge.now();
         let cursor = self.place().cursor();
         let stream = link.watch_revocations(cursor, &bearer).await;
-        Ok(Revocations {
-            messages: stream.map_err(|status| self.sent_away(status, &bearer))?,
+        Ok(RevocationStream {
+            messages: stream.map_err(|status| self.stream_error(status, &bearer))?,
             bearer,
             asked: Some(asked),
             silent: Stopwatch::start(),
         })
     }
 
-    /// A stream under a new token, when the one there is comes near its end. Until then the
-    /// old stream goes on.
-    async fn renewed(&self, link: &Link) -> Revocations {
+    /// Starts a stream with a new token when the current token is about to expire. The old stream
+    /// is used until then.
+    async fn renewed(&self, link: &ServerLink) -> RevocationStream {
         let mut backoff = Backoff::default();
         loop {
-            self.authorization.nears_its_end().await;
+            self.authorization.wait_for_renewal().await;
             match self.begin(link).await {
                 Ok(stream) => return stream,
                 Err(trouble) => backoff.pause(&trouble).await,
@@ -155,21 +156,21 @@ impl Follower {
         }
     }
 
-    /// What it means that the server ended a stream, or did not begin it.
-    fn sent_away(&self, status: Status, bearer: &Secret) -> Trouble {
+    /// Interprets the status with which the server ended or refused a stream.
+    fn stream_error(&self, status: Status, bearer: &Secret) -> FollowError {
         match status.code() {
-            // Expired, or revoked: with another one it may go on.
+            // The token has expired or was revoked. A new one may be accepted.
             Code::Unauthenticated => self.authorization.forget(bearer),
-            // The list goes on without us, or is another one.
+            // The cursor is too old, or belongs to another list.
             Code::OutOfRange | Code::InvalidArgument => self.place().lose(),
             _ => {}
         }
-        Trouble::from(status)
+        FollowError::from(status)
     }
 
-    /// Keeps the keys up to date, as long as there is a connection. While the server does not
-    /// let them be watched, they are asked for now and then.
-    async fn follow_keys(&self, link: &Link) -> Infallible {
+    /// Keeps the keys up to date. While the server refuses to stream them, they are requested
+    /// periodically.
+    async fn follow_keys(&self, link: &ServerLink) -> Infallible {
         let mut backoff = Backoff::default();
         let mut due = Duration::ZERO;
         loop {
@@ -179,21 +180,21 @@ impl Follower {
                 Err(trouble) => trouble,
             };
             self.knowledge.lose_keys();
-            let mut cause = format!("the keys cannot be watched: {}", trouble.clone().into_words());
+            let mut cause = format!("keys cannot be streamed: {}", trouble.clone().into_words());
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
             }
             let mut pause = backoff.next(&trouble);
             if self.knowledge.now() >= due {
-                match self.ask_for_keys(link).await {
+                match self.request_keys(link).await {
                     Ok(max_age) => due = self.knowledge.now() + jittered(max_age / 2),
                     Err(trouble) => {
                         let words = trouble.into_words();
-                        cause = format!("{cause}; and they were not to be had by asking: {words}");
+                        cause = format!("{cause}; requesting them failed too: {words}");
                     }
                 }
             }
-            self.tell_of_keys(Trouble::Away(cause));
+            self.note_keys_error(FollowError::Away(cause));
             let left = due.saturating_sub(self.knowledge.now());
             if !left.is_zero() {
                 pause = pause.min(left);
@@ -202,39 +203,40 @@ impl Follower {
         }
     }
 
-    /// Watches the keys, under one token after the other.
-    async fn watch_keys(&self, link: &Link) -> Result<Infallible, Trouble> {
+    /// Streams the keys, renewing the stream with each new token.
+    async fn watch_keys(&self, link: &ServerLink) -> Result<Infallible, FollowError> {
         loop {
             let bearer = self.authorization.bearer(link).await?;
-            let sent_away = |status: Status| {
+            let stream_error = |status: Status| {
                 if status.code() == Code::Unauthenticated {
                     self.authorization.forget(&bearer);
                 }
-                Trouble::from(status)
+                FollowError::from(status)
             };
-            let mut stream = link.watch_keys(&bearer).await.map_err(sent_away)?;
-            // The server sends the keys at once.
+            let mut stream = link.watch_keys(&bearer).await.map_err(stream_error)?;
+            // The server sends the keys immediately.
             let first = timeout(SILENCE, stream.message()).await;
-            let late = |_| Trouble::away("it accepts a stream of keys and sends none");
+            let late = |_| FollowError::away("the server started a key stream and sent no keys");
             let mut message = first.map_err(late)?;
-            let mut end = pin!(self.authorization.nears_its_end());
+            let mut end = pin!(self.authorization.wait_for_renewal());
             loop {
-                let sent = message.map_err(sent_away)?;
-                let sent = sent.ok_or_else(|| Trouble::away("it ended the stream of keys"))?;
+                let sent = message.map_err(stream_error)?;
+                let sent =
+                    sent.ok_or_else(|| FollowError::away("the server ended the key stream"))?;
                 let WatchJwksResponse { jwks, max_age } = sent;
                 self.take_keys(&jwks, max_age)?;
                 self.keys_followed();
                 tokio::select! {
                     next = stream.message() => message = next,
-                    // The next stream begins with the keys as they are then.
+                    // The next stream starts with the current keys.
                     () = &mut end => break,
                 }
             }
         }
     }
 
-    /// Asks for the keys once; how long they may be kept.
-    async fn ask_for_keys(&self, link: &Link) -> Result<Duration, Trouble> {
+    /// Requests the keys once. Returns how long they may be cached.
+    async fn request_keys(&self, link: &ServerLink) -> Result<Duration, FollowError> {
         let GetJwksResponse { jwks, max_age } = link.keys(self.authorization.held()).await?;
         let max_age = self.take_keys(&jwks, max_age)?;
         self.knowledge.lose_keys();
@@ -242,25 +244,25 @@ impl Follower {
         Ok(max_age)
     }
 
-    /// Takes in a key set of now; how long it may be kept.
+    /// Stores a current key set. Returns how long it may be cached.
     fn take_keys(
         &self,
         jwks: &str,
         max_age: Option<prost_types::Duration>,
-    ) -> Result<Duration, Trouble> {
+    ) -> Result<Duration, FollowError> {
         let max_age = max_age.and_then(|age| Duration::try_from(age).ok());
         let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
         let keys = Keys::parse(jwks, max_age).filter(|keys| !keys.is_empty());
-        let keys = keys.ok_or_else(|| Trouble::away("it publishes no key that can be used"))?;
+        let keys = keys.ok_or_else(|| FollowError::away("the server publishes no usable key"))?;
         self.knowledge.take_keys(keys);
         Ok(max_age)
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, FeedPosition> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the list has been read on, or that there are keys.
+    /// Notes that revocations or keys have been read.
     fn report(&self) {
         let ready = self.knowledge.is_complete();
         self.progress.send_if_modified(|progress| {
@@ -270,7 +272,7 @@ impl Follower {
         });
     }
 
-    /// Says that the feed is followed.
+    /// Notes that revocations are followed.
     fn feed_followed(&self) {
         self.progress.send_if_modified(|progress| {
             let again = progress.trouble.take().is_some();
@@ -282,9 +284,8 @@ impl Follower {
         self.report();
     }
 
-    /// Says that the feed is not followed. It is logged when that begins, and when the reason
-    /// is another one.
-    fn tell(&self, trouble: &Trouble) {
+    /// Notes that revocations are not followed. Logged when it starts, and when the reason changes.
+    fn note_feed_error(&self, trouble: &FollowError) {
         self.progress.send_if_modified(|progress| {
             let news = progress.trouble.as_ref() != Some(trouble);
             if news {
@@ -296,7 +297,7 @@ impl Follower {
         });
     }
 
-    /// Says that the keys are followed.
+    /// Notes that keys are followed.
     fn keys_followed(&self) {
         self.progress.send_if_modified(|progress| {
             let again = progress.keys_trouble.take().is_some();
@@ -308,8 +309,8 @@ impl Follower {
         self.report();
     }
 
-    /// Says that the keys are not followed; it is logged as for the feed.
-    fn tell_of_keys(&self, trouble: Trouble) {
+    /// Notes that keys are not followed. Logged like [`note_feed_error`](Self::note_feed_error).
+    fn note_keys_error(&self, trouble: FollowError) {
         self.progress.send_if_modified(|progress| {
             let news = progress.keys_trouble.as_ref() != Some(&trouble);
             if news {
@@ -321,21 +322,21 @@ impl Follower {
     }
 }
 
-impl Revocations {
+impl RevocationStream {
     /// The next message.
     async fn next(&mut self) -> Result<WatchRevocationsResponse, Status> {
         match timeout(SILENCE, self.messages.message()).await {
-            // The process may have stood still, and the message may be as old as that.
+            // The process may have been suspended, so the message may be that old.
             Ok(Ok(Some(_))) if self.silent.elapsed() > SILENCE => {
-                Err(Status::unavailable("nobody listened to it for a while"))
+                Err(Status::unavailable("the stream was not read for a while"))
             }
             Ok(Ok(Some(message))) => {
                 self.silent = Stopwatch::start();
                 Ok(message)
             }
-            Ok(Ok(None)) => Err(Status::unavailable("it ended the stream")),
+            Ok(Ok(None)) => Err(Status::unavailable("the server ended the stream")),
             Ok(Err(status)) => Err(status),
-            Err(_) => Err(Status::unavailable("it says nothing any more")),
+            Err(_) => Err(Status::unavailable("the server sends no messages")),
         }
     }
 }

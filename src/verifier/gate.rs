@@ -1,5 +1,5 @@
-//! What the interceptor and the layer have in common: the token of a request is found and
-//! checked, and scopes are asked for. How a refusal is told is the affair of each.
+//! The common part of the interceptor and the layer: finds and verifies the token of a request, and
+//! checks its scopes. Each of them converts errors in its own way.
 
 use std::sync::Arc;
 
@@ -8,23 +8,22 @@ use axum::http::{HeaderMap, header};
 use super::{InsufficientScope, Refusal, Verified, Verifier};
 use crate::domain::Authorization;
 
-/// Lets requests in whose token is good and has all of these scopes.
+/// Admits requests with a valid token that has all required scopes.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) verifier: Verifier,
     pub(super) scopes: Arc<[String]>,
 }
 
-/// Why a request is not let in.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
-    /// It has no token.
-    #[error("this needs an access token behind `authorization: Bearer`")]
+    /// There is no token.
+    #[error("an access token is required: send `authorization: Bearer TOKEN`")]
     NoToken,
-    /// Its token is refused.
+    /// The token is invalid.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Its token has not all scopes.
     #[error(transparent)]
     InsufficientScope(#[from] InsufficientScope),
 }
@@ -35,27 +34,27 @@ impl Gate {
         Self { verifier: verifier.clone(), scopes }
     }
 
-    /// What the token of a request says, if it may come in.
+    /// Verifies the token of a request.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
-        let verdict = self.judge(headers);
+        let verdict = self.verify_request(headers);
         if let Err(denied) = &verdict {
             tracing::debug!(cause = %denied, "request refused");
         }
         verdict
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
+    fn verify_request(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
         let verified = self.verifier.verify(bearer(headers)?)?;
         verified.require_all(self.scopes.iter().map(String::as_str))?;
         Ok(verified)
     }
 }
 
-/// The bearer string of `authorization: Bearer …` (RFC 6750).
+/// The token in `authorization: Bearer …` (RFC 6750).
 fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let only = all.next().ok_or(Denied::NoToken)?;
-    // With two, somebody else may read the other one.
+    // With two headers, the service behind could read the other one.
     if all.next().is_some() {
         return Err(Denied::Refused(Refusal::Malformed));
     }
@@ -78,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_bearer_token_or_none() {
+    fn exactly_one_bearer_token_is_accepted() {
         for good in ["Bearer x.y", "bearer x.y", "BEARER  x.y "] {
             assert_eq!(read(&[good]), Ok("x.y".to_owned()), "{good}");
         }

@@ -1,5 +1,5 @@
-//! The verifier in front of a gRPC service. Errors are told as Keyward tells its own
-//! (AIP-193): callers need to know one kind.
+//! A gRPC interceptor. Errors have the same form as Keyward's own (AIP-193), so that callers need
+//! to handle only one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use super::gate::{Denied, Gate};
 use super::{Refusal, Verifier};
 use crate::proto::errors::ErrorReason;
 
-/// The `domain` of every `ErrorInfo`.
+/// The `domain` of `ErrorInfo`.
 const DOMAIN: &str = "keyward";
-/// When to try again what was not the caller's fault.
+/// The retry delay of temporary errors.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Refuses calls without a good token; made by [`Verifier::interceptor`]. `UNAUTHENTICATED`: no
-/// token, or a bad one; `PERMISSION_DENIED`: scopes are missing, which `ErrorInfo` names under
-/// `scope`; `UNAVAILABLE`: it is not known what was revoked.
+/// Refuses calls without a valid token; created by [`Verifier::interceptor`]. `UNAUTHENTICATED`:
+/// the token is missing or invalid. `PERMISSION_DENIED`: scopes are missing; `ErrorInfo` lists them
+/// under `scope`. `UNAVAILABLE`: revocations are unknown.
 #[derive(Clone, Debug)]
 pub struct VerifierInterceptor(Gate);
 
 impl Verifier {
-    /// Lets in calls whose token is good and has all of these scopes; none: any good token. The
-    /// handler finds a [`Verified`](super::Verified) in the request's extensions.
+    /// Admits calls whose token is valid and has all `scopes`; an empty list requires only a valid
+    /// token. Handlers find a [`Verified`](super::Verified) in the request's extensions.
     pub fn interceptor(&self, scopes: &[&str]) -> VerifierInterceptor {
         VerifierInterceptor(Gate::new(self, scopes))
     }

@@ -1,5 +1,5 @@
-//! What a verifier knows: the keys, what was revoked, and how old that is. One task writes,
-//! everybody reads; a reader waits for no more than a moment.
+//! The verifier's data: keys, revocations, and their age. One task writes, and all threads read
+//! without long waits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,40 +13,39 @@ use crate::domain::Revocation;
 use crate::keys::VerifyingKey;
 use crate::revocation::Index;
 
-/// What is known.
+/// The keys and revocations, with their age.
 #[derive(Debug)]
 pub(super) struct Knowledge {
-    /// What was revoked.
     pub(super) index: Index,
     keys: RwLock<Arc<Keys>>,
-    /// Since when the moments below are counted.
+    /// The reference point of the times below.
     since: Stopwatch,
-    /// The moment of which it is known that nothing is missing; 0: the list is not complete.
-    confirmed: Moment,
-    /// Whether the keys are told as they change.
+    /// The time as of which the list is complete; 0 before it was read.
+    confirmed: AtomicTime,
+    /// Whether key changes are streamed.
     keys_followed: AtomicBool,
-    /// When they last were.
-    keys_confirmed: Moment,
+    /// When the keys were last confirmed.
+    keys_confirmed: AtomicTime,
 }
 
-/// A moment, in nanoseconds since the knowledge was begun; 0 is none.
+/// A time in nanoseconds since the reference point; 0 means none.
 #[derive(Debug, Default)]
-struct Moment(AtomicU64);
+struct AtomicTime(AtomicU64);
 
 /// A key set.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     keys: Vec<VerifyingKey>,
-    /// How long it may be used when it is not followed.
+    /// How long the set may be used while it is not streamed.
     max_age: Duration,
 }
 
 #[derive(Deserialize)]
-struct Jwks {
+struct RawJwks {
     keys: Vec<Value>,
 }
 
-impl Moment {
+impl AtomicTime {
     fn get(&self) -> Option<Duration> {
         Some(self.0.load(Ordering::Acquire)).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
     }
@@ -55,7 +54,7 @@ impl Moment {
         self.0.fetch_max(nanos(moment), Ordering::AcqRel);
     }
 
-    /// None stays none.
+    /// Has no effect if there is no time.
     fn lower(&self, moment: Duration) {
         self.0.fetch_min(nanos(moment), Ordering::AcqRel);
     }
@@ -66,19 +65,18 @@ fn nanos(moment: Duration) -> u64 {
 }
 
 impl Keys {
-    /// Reads a key set (RFC 7517). Keys that are not understood are left out: a newer server
-    /// may have some for others. `None`: it is no key set.
+    /// Parses a key set (RFC 7517). Unknown keys are skipped, because a newer server can publish
+    /// keys for other purposes. `None`: not a key set.
     pub(super) fn parse(jwks: &str, max_age: Duration) -> Option<Self> {
-        let jwks: Jwks = serde_json::from_str(jwks).ok()?;
+        let jwks: RawJwks = serde_json::from_str(jwks).ok()?;
         let keys = jwks.keys.into_iter().filter_map(|key| {
             VerifyingKey::from_jwk(serde_json::from_value(key).ok()?)
-                .inspect_err(|error| tracing::warn!(%error, "a published key is left out"))
+                .inspect_err(|error| tracing::warn!(%error, "skipped a published key"))
                 .ok()
         });
         Some(Self { keys: keys.collect(), max_age })
     }
 
-    /// The keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = &VerifyingKey> + Clone {
         self.keys.iter()
     }
@@ -89,51 +87,48 @@ impl Keys {
 }
 
 impl Knowledge {
-    /// Nothing is known yet.
-    pub(super) fn nothing() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             index: Index::default(),
             keys: RwLock::default(),
             since: Stopwatch::start(),
-            confirmed: Moment::default(),
+            confirmed: AtomicTime::default(),
             keys_followed: AtomicBool::new(false),
-            keys_confirmed: Moment::default(),
+            keys_confirmed: AtomicTime::default(),
         }
     }
 
-    /// The present moment, by the machine's time, for what is confirmed later.
+    /// The current time on the monotonic clock, for later confirmations.
     pub(super) fn now(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// How long ago it was last known that no revocation was missing; `None` before the whole
-    /// list was read.
+    /// The time since the list was last complete. `None` before it was read once.
     pub(super) fn lag(&self) -> Option<Duration> {
-        // The moment first: time that passes in between must not make the lag smaller.
+        // Read first, so that a delay between the reads cannot make the lag smaller.
         let confirmed = self.confirmed.get()?;
         Some(self.now().saturating_sub(confirmed))
     }
 
-    /// The keys.
     pub(super) fn keys(&self) -> Arc<Keys> {
-        // Replaced whole: whoever broke the lock left a set that is whole.
+        // The set is replaced as a whole, so it is valid even if the lock is poisoned.
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// By how much the keys are older than they may be, not being followed.
+    /// By how much the keys exceed their maximum age while they are not streamed.
     pub(super) fn keys_overdue(&self, keys: &Keys) -> Duration {
         let confirmed = self.keys_confirmed.get().unwrap_or_default();
         self.now().saturating_sub(confirmed).saturating_sub(keys.max_age)
     }
 
-    /// Whether both are known.
+    /// Whether both keys and revocations are known.
     pub(super) fn is_complete(&self) -> bool {
         self.confirmed.get().is_some() && !self.keys().is_empty()
     }
 
-    /// Takes a whole list, with nothing missing as of a moment, in place of the one that is held.
-    /// It may be an older one, as another server may know less: what it lacks stays in force until
-    /// it lapses.
+    /// Replaces the list by one that is complete as of `moment`. That can be an older list, if
+    /// another server knows less. Revocations that are missing in it stay in force until they
+    /// expire.
     pub(super) fn replace(&self, rows: Vec<Revocation>, moment: Duration) {
         self.confirmed.lower(moment);
         let last = rows.last().map_or(0, |row| row.number);
@@ -141,23 +136,23 @@ impl Knowledge {
         self.confirmed.raise(moment);
     }
 
-    /// Nothing is missing as of a moment.
+    /// Notes that the list is complete as of `moment`.
     pub(super) fn confirm(&self, moment: Duration) {
         self.confirmed.raise(moment);
-        // The keys come over the same connection, which is alive.
+        // Keys use the same connection, which has just proved to work.
         if self.keys_followed.load(Ordering::Acquire) {
             self.keys_confirmed.raise(self.now());
         }
     }
 
-    /// Takes a key set, of now, which is told anew as soon as it changes.
+    /// Stores a current key set, whose changes are streamed.
     pub(super) fn take_keys(&self, set: Keys) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
         self.keys_confirmed.raise(self.now());
         self.keys_followed.store(true, Ordering::Release);
     }
 
-    /// From now on nobody tells when the key set changes.
+    /// Notes that key changes are no longer streamed.
     pub(super) fn lose_keys(&self) {
         self.keys_followed.store(false, Ordering::Release);
     }
@@ -168,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_are_not_understood_are_left_out() {
+    fn unknown_keys_are_skipped() {
         let age = Duration::from_mins(5);
         let jwks = r#"{"keys":[
             {"kid":"new","alg":"ML-DSA-65","use":"sig","kty":"AKP","pub":"AA"},
@@ -184,8 +179,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_nobody_renews_grow_too_old() {
-        let knowledge = Knowledge::nothing();
+    fn keys_expire_unless_they_are_confirmed() {
+        let knowledge = Knowledge::empty();
         let set = |max_age| Keys { keys: Vec::new(), max_age };
         knowledge.take_keys(set(Duration::ZERO));
         let (at_once, later) = (set(Duration::ZERO), set(Duration::from_mins(5)));
@@ -193,24 +188,24 @@ mod tests {
         assert_eq!(knowledge.keys_overdue(&later), Duration::ZERO);
         let known = knowledge.keys_confirmed.get();
         knowledge.confirm(Duration::ZERO);
-        assert!(knowledge.keys_confirmed.get() > known, "they are followed");
+        assert!(knowledge.keys_confirmed.get() > known, "the keys are streamed");
         knowledge.lose_keys();
         let known = knowledge.keys_confirmed.get();
         knowledge.confirm(Duration::ZERO);
-        assert_eq!(knowledge.keys_confirmed.get(), known, "and now they are not");
+        assert_eq!(knowledge.keys_confirmed.get(), known, "the keys are not streamed");
     }
 
     #[test]
-    fn the_lag_is_counted_from_the_last_moment_at_which_nothing_was_missing() {
-        let knowledge = Knowledge::nothing();
+    fn lag_is_measured_from_the_last_complete_moment() {
+        let knowledge = Knowledge::empty();
         assert_eq!(knowledge.lag(), None);
         knowledge.confirm(Duration::ZERO);
         assert!(knowledge.lag().is_some());
         knowledge.confirm(Duration::from_secs(3));
         knowledge.confirm(Duration::from_secs(2));
-        assert_eq!(knowledge.confirmed.get(), Some(Duration::from_secs(3)), "never goes back");
+        assert_eq!(knowledge.confirmed.get(), Some(Duration::from_secs(3)), "it never moves back");
         knowledge.replace(Vec::new(), Duration::from_secs(1));
         let confirmed = knowledge.confirmed.get();
-        assert_eq!(confirmed, Some(Duration::from_secs(1)), "unless the list is an older one");
+        assert_eq!(confirmed, Some(Duration::from_secs(1)), "except for an older list");
     }
 }

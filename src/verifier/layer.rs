@@ -1,5 +1,5 @@
-//! The verifier in front of an HTTP service, as a tower layer. Errors are told as OAuth tells
-//! them (RFC 6750): a challenge in the header, and a JSON object as at Keyward's own endpoints.
+//! A tower layer for HTTP services. Errors have OAuth's form (RFC 6750): a challenge in the header,
+//! and a JSON object like those of Keyward's own endpoints.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use super::gate::{Denied, Gate};
 use super::{Refusal, Verifier};
 use crate::domain::error_description;
 
-/// Refuses requests without a good token; made by [`Verifier::layer`]. 401: no token, or a bad
-/// one; 403: scopes are missing; 503: it is not known what was revoked.
+/// Refuses requests without a valid token; created by [`Verifier::layer`]. 401: the token is
+/// missing or invalid. 403: scopes are missing. 503: revocations are unknown.
 ///
-/// The response body must be one that a `String` can become, as those of axum and
-/// `http_body_util::Full` are.
+/// The response body must implement `From<String>`, like the bodies of axum and
+/// `http_body_util::Full`.
 #[derive(Clone, Debug)]
-pub struct VerifierLayer(Arc<Door>);
+pub struct VerifierLayer(Arc<LayerState>);
 
 /// A service behind a [`VerifierLayer`].
 #[derive(Clone, Debug)]
 pub struct VerifierService<S> {
-    door: Arc<Door>,
+    door: Arc<LayerState>,
     inner: S,
 }
 
-/// A gate, and what is said at it.
+/// A gate with its challenges.
 #[derive(Debug)]
-struct Door {
+struct LayerState {
     gate: Gate,
     no_token: HeaderValue,
     invalid_token: HeaderValue,
@@ -39,15 +39,15 @@ struct Door {
 }
 
 impl Verifier {
-    /// Lets in requests whose token is good and has all of these scopes; none: any good token.
-    /// The handler finds a [`Verified`](super::Verified) in the request's extensions.
+    /// Admits requests whose token is valid and has all `scopes`; an empty list requires only a
+    /// valid token. Handlers find a [`Verified`](super::Verified) in the request's extensions.
     ///
-    /// A browser's preflight requests carry no token: what answers those belongs outside of it.
+    /// Preflight requests of browsers carry no token, so a CORS layer must be outside of this one.
     pub fn layer(&self, scopes: &[&str]) -> VerifierLayer {
-        // The audience is what tokens are for, so it tells clients which ones are wanted here.
+        // The realm names the audience, so that clients know which token to request.
         let realm = format!("Bearer realm=\"{}\"", escaped(&self.0.audience));
         let needed = escaped(&scopes.join(" "));
-        VerifierLayer(Arc::new(Door {
+        VerifierLayer(Arc::new(LayerState {
             gate: Gate::new(self, scopes),
             invalid_token: challenge(&format!("{realm}, error=\"invalid_token\"")),
             insufficient_scope: challenge(&format!(
@@ -58,13 +58,13 @@ impl Verifier {
     }
 }
 
-/// As it stands between double quotes (RFC 9110, section 5.6.4).
+/// Escapes text for a quoted string (RFC 9110, section 5.6.4).
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 fn challenge(text: &str) -> HeaderValue {
-    // Audiences have no characters that a header cannot have, and no scope of a token has any.
+    // Neither audiences nor scopes can contain characters that headers cannot.
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
 }
 
@@ -100,13 +100,13 @@ where
     }
 }
 
-impl Door {
+impl LayerState {
     fn answer<R: From<String>>(&self, denied: &Denied) -> Response<R> {
         let (status, error, challenge) = match denied {
             Denied::Refused(Refusal::FeedLost { .. } | Refusal::NotReady) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", None)
             }
-            // Who brought no token is told of no error in the challenge (RFC 6750, section 3.1).
+            // Without a token, the challenge contains no error (RFC 6750, section 3.1).
             Denied::NoToken => (StatusCode::UNAUTHORIZED, "invalid_token", Some(&self.no_token)),
             Denied::Refused(_) => {
                 (StatusCode::UNAUTHORIZED, "invalid_token", Some(&self.invalid_token))
@@ -135,13 +135,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_between_quotes_cannot_end_them() {
+    fn quoted_text_cannot_end_the_quotes() {
         assert_eq!(escaped(r#"a"b\c"#), r#"a\"b\\c"#);
-        assert_eq!(challenge("Bearer a\nb"), "Bearer", "no header can be smuggled in");
+        assert_eq!(challenge("Bearer a\nb"), "Bearer", "no header can be injected");
     }
 
     #[test]
-    fn a_description_is_plain() {
+    fn error_description_is_printable_ascii() {
         assert_eq!(
             error_description(&Denied::NoToken.to_string()),
             "this needs an access token behind 'authorization: Bearer'"

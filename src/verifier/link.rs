@@ -1,4 +1,4 @@
-//! A connection to Keyward, and what the verifier proves itself with on it.
+//! A connection to Keyward, and the verifier's authentication on it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
 use super::Access;
-use super::trouble::Trouble;
+use super::trouble::FollowError;
 use crate::clock::Stopwatch;
 use crate::domain::{Audience, ScopeName};
 use crate::proto::access::key_service_client::KeyServiceClient;
@@ -24,61 +24,61 @@ use crate::proto::token::{ClientSecret, IssueTokenRequest};
 use crate::secrets::Secret;
 use crate::transport::{GrpcChannel, Probe};
 
-/// How long the server may take to answer a call, or to begin a stream.
+/// The time limit for an answer, or for the start of a stream.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for another token where there is none, or one without a life.
+/// The pause before another token request, if there is no token or it has no lifetime.
 const NO_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Clone, Debug)]
-pub(super) struct Link(GrpcChannel);
+pub(super) struct ServerLink(GrpcChannel);
 
-/// What the verifier proves itself with: an API key, or tokens that are exchanged for a secret
-/// when there is need for another one.
+/// The verifier's authentication: an API key, or access tokens that are requested with a client
+/// secret when needed.
 #[derive(Debug)]
-pub(super) struct Authorization {
+pub(super) struct BearerSource {
     access: Access,
-    token: Mutex<Option<Token>>,
-    /// Held while a token is asked for: both streams need one at the same time.
+    token: Mutex<Option<HeldToken>>,
+    /// Held during a token request, because both streams need a token at the same time.
     exchange: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
-struct Token {
+struct HeldToken {
     secret: Secret,
     asked: Stopwatch,
     lifetime: Duration,
 }
 
-impl Link {
-    /// A connection of its own, so that each attempt may find another server behind a name.
-    pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, Trouble> {
+impl ServerLink {
+    /// Opens a new connection, so that each attempt may reach another server behind the name.
+    pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, FollowError> {
         match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
-            Ok(channel) => channel.map(Self).map_err(Trouble::Away),
-            Err(_) => Err(Trouble::away("it does not accept a connection in time")),
+            Ok(channel) => channel.map(Self).map_err(FollowError::Away),
+            Err(_) => Err(FollowError::away("the server does not accept a connection in time")),
         }
     }
 
-    /// Begins to watch the key set. The server keeps places for callers that it knows.
+    /// Starts a key stream. The server reserves places for authenticated callers.
     pub(super) async fn watch_keys(
         &self,
         bearer: &Secret,
     ) -> Result<Streaming<WatchJwksResponse>, Status> {
         let mut request = Request::new(WatchJwksRequest {});
         request.metadata_mut().insert("authorization", header(bearer)?);
-        in_time(KeyServiceClient::new(self.0.clone()).watch_jwks(request)).await
+        with_timeout(KeyServiceClient::new(self.0.clone()).watch_jwks(request)).await
     }
 
-    /// The key set as it is now.
+    /// The current key set.
     pub(super) async fn keys(&self, bearer: Option<Secret>) -> Result<GetJwksResponse, Status> {
         let mut request = Request::new(GetJwksRequest {});
         if let Some(bearer) = &bearer {
             request.metadata_mut().insert("authorization", header(bearer)?);
         }
-        in_time(KeyServiceClient::new(self.0.clone()).get_jwks(request)).await
+        with_timeout(KeyServiceClient::new(self.0.clone()).get_jwks(request)).await
     }
 
-    /// Begins to be told what is revoked.
+    /// Starts a stream of revocations.
     pub(super) async fn watch_revocations(
         &self,
         cursor: String,
@@ -86,36 +86,36 @@ impl Link {
     ) -> Result<Streaming<WatchRevocationsResponse>, Status> {
         let mut request = Request::new(WatchRevocationsRequest { cursor });
         request.metadata_mut().insert("authorization", header(bearer)?);
-        in_time(RevocationServiceClient::new(self.0.clone()).watch_revocations(request)).await
+        with_timeout(RevocationServiceClient::new(self.0.clone()).watch_revocations(request)).await
     }
 }
 
 fn header(bearer: &Secret) -> Result<MetadataValue<Ascii>, Status> {
     let header = format!("Bearer {}", bearer.expose()).parse();
     let mut header: MetadataValue<Ascii> =
-        header.map_err(|_| Status::unauthenticated("the key has characters that no key has"))?;
-    // So that it is not shown in Debug, nor kept in tables of compressed headers.
+        header.map_err(|_| Status::unauthenticated("the API key contains invalid characters"))?;
+    // Sensitive headers are hidden in `Debug`, and HPACK does not index them.
     header.set_sensitive(true);
     Ok(header)
 }
 
-/// The answer to a call, if it comes in time.
-async fn in_time<T>(
+/// The answer to a call, or an error after [`CALL_TIMEOUT`].
+async fn with_timeout<T>(
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, Status> {
     match timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded("it does not answer in time")),
+        Err(_) => Err(Status::deadline_exceeded("the server does not answer in time")),
     }
 }
 
-impl Authorization {
+impl BearerSource {
     pub(super) fn new(access: Access) -> Self {
         Self { access, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
     }
 
-    /// What to prove oneself with now; it is exchanged if need be.
-    pub(super) async fn bearer(&self, link: &Link) -> Result<Secret, Trouble> {
+    /// The current bearer token. Requests a new one if necessary.
+    pub(super) async fn bearer(&self, link: &ServerLink) -> Result<Secret, FollowError> {
         let (client_id, client_secret) = match &self.access {
             Access::ApiKey(key) => return Ok(key.clone()),
             Access::ClientSecret { client_id, client_secret } => (client_id, client_secret),
@@ -130,13 +130,14 @@ impl Authorization {
                 client_id: client_id.clone(),
                 client_secret: client_secret.expose().to_owned(),
             })),
-            // No more than is needed, so that a token that leaks is worth little.
+            // Only the scope that is needed, so that a leaked token is of little use.
             scopes: vec![ScopeName::VERIFY.to_owned()],
             audiences: vec![Audience::KEYWARD.to_owned()],
         };
-        let issued = in_time(TokenServiceClient::new(link.0.clone()).issue_token(request)).await?;
+        let issued =
+            with_timeout(TokenServiceClient::new(link.0.clone()).issue_token(request)).await?;
         let lifetime = issued.expires_in.and_then(|span| Duration::try_from(span).ok());
-        let token = Token {
+        let token = HeldToken {
             secret: Secret::new(issued.access_token),
             asked,
             lifetime: lifetime.unwrap_or_default(),
@@ -145,7 +146,7 @@ impl Authorization {
         Ok(token.secret)
     }
 
-    /// What there is to prove oneself with, without asking for another.
+    /// The current bearer token, if there is one.
     pub(super) fn held(&self) -> Option<Secret> {
         match &self.access {
             Access::ApiKey(key) => Some(key.clone()),
@@ -153,8 +154,8 @@ impl Authorization {
         }
     }
 
-    /// Waits until another token should be had: for ever with an API key.
-    pub(super) async fn nears_its_end(&self) {
+    /// Waits until the token should be renewed. With an API key, it never returns.
+    pub(super) async fn wait_for_renewal(&self) {
         match &self.access {
             Access::ApiKey(_) => std::future::pending().await,
             Access::ClientSecret { .. } => {
@@ -164,19 +165,19 @@ impl Authorization {
         }
     }
 
-    /// This token is of no use. Another that there may be by now is.
+    /// Discards a refused token, unless it was already replaced.
     pub(super) fn forget(&self, bearer: &Secret) {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         token.take_if(|token| token.secret.expose() == bearer.expose());
     }
 
-    fn token(&self) -> Option<Token> {
+    fn token(&self) -> Option<HeldToken> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Token {
-    /// How long until it should be renewed: well before it ends.
+impl HeldToken {
+    /// The time until the token should be renewed, well before it expires.
     fn left(&self) -> Duration {
         (self.lifetime * 4 / 5).saturating_sub(self.asked.elapsed())
     }

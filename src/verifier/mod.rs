@@ -1,9 +1,9 @@
-//! The offline verifier, for services that check access tokens themselves: in microseconds,
-//! without a call for each. Given Keyward's address and a credential, it follows the published
-//! keys and the list of what was revoked, and checks tokens by them.
+//! An offline verifier for services that check access tokens themselves: in microseconds, without a
+//! call per token. It connects to Keyward with a credential, follows the published keys and the
+//! revocation list, and verifies tokens with them.
 //!
-//! It is a client of Keyward's like any other and knows nothing of the server; nothing of the
-//! server knows it.
+//! The verifier is an ordinary client of Keyward. It does not depend on server modules, and server
+//! modules do not depend on it.
 //!
 //! # With tonic
 //!
@@ -21,7 +21,7 @@
 //! ))
 //! .await?;
 //!
-//! // Every call needs a good token with these scopes; a handler finds it in the extensions:
+//! // Every call needs a valid token with these scopes. Handlers find it in the extensions:
 //! // `request.extensions().get::<Verified>()`.
 //! let service = KeyServiceServer::with_interceptor(
 //!     my_service,
@@ -48,35 +48,37 @@
 //! }
 //! ```
 //!
-//! # How late a revocation is applied
+//! # When a revocation takes effect
 //!
-//! Within [`Settings::max_lag`], 5 s unless it is set otherwise, from when Keyward has
-//! acknowledged it; as a rule within milliseconds. [`Verifier::lag`] tells how old the knowledge
-//! is: how old the server's own was when it last spoke, which it does each second, and how long
-//! ago that is. What it cannot tell is how long the message was on its way; a message that comes
-//! after a silence of more than 3 s is not taken for a new one.
+//! Within [`Settings::max_lag`] (default 5 s) after Keyward has acknowledged it, and usually within
+//! milliseconds. [`Verifier::lag`] returns the age of the data: the server's own staleness in its
+//! last message, plus the time since that message. The server sends a message each second. The time
+//! that a message needs to arrive is not included, but a message after a silence of more than 3 s
+//! does not count as current.
 //!
-//! When the feed is lost (Keyward or the way to it is down, the credential was deleted),
-//! everything goes on for what is left of `max_lag`. Then tokens that would be good are refused
-//! with [`Refusal::FeedLost`], as a fault of ours and not the client's: 503, `UNAVAILABLE`. A
-//! service for which that is worse than a token that should not be taken any more sets
-//! [`WhenLost::RefuseAfter`]. The verifier connects again by itself, and goes on where it was.
+//! If the feed is lost (Keyward or the network is down, or the credential was deleted), tokens are
+//! verified until the data is older than `max_lag`. Then valid tokens are refused with
+//! [`Refusal::FeedLost`]. That is an error of the service and not of the client: 503,
+//! `UNAVAILABLE`. A service that prefers to accept tokens which may have been revoked sets
+//! [`WhenLost::RefuseAfter`]. The verifier reconnects by itself and resumes.
 //!
 //! # Keys
 //!
-//! The keys are watched over the same connection. While the server refuses that (too many
-//! streams, a proxy that knows no streams), they are asked for, about twice in the time that they
-//! may be kept, and the verifier goes on trying to watch them. A key is published ten minutes
-//! before it signs, so nothing good is refused meanwhile.
+//! Keys are streamed over the same connection. While the server refuses that (too many streams, a
+//! proxy without support for streams), they are requested about twice per cache lifetime, and the
+//! verifier keeps trying to stream them. Keys are published ten minutes before their first use, so
+//! no valid token is refused meanwhile.
 //!
-//! # What it cannot know
+//! # Limitations
 //!
-//! - *Limits.* Nothing is counted: requests that are checked here are not part of any limit, nor
-//!   of what Keyward tells of the last use of a credential. Endpoint rules are not known either.
-//! - *API keys.* Only Keyward can check them ([`Refusal::ApiKey`]). Services to which they are
-//!   sent ask `AccessService.CheckAccess`, which takes tokens as well.
-//! - *What was given since.* A token says what its application had when it was made. Whatever is
-//!   taken away revokes it; what is given shows in the next one.
+//! - *Limits.* Requests that are verified here do not count against limits, and do not update the
+//!   last use of a credential. Endpoint rules are not evaluated.
+//! - *API keys.* Only Keyward can verify them ([`Refusal::ApiKey`]). A service that receives API
+//!   keys calls `AccessService.CheckAccess`, which also accepts tokens.
+//! - *Additions.* A token contains what its application had when it was issued. Removing something
+//!   revokes the token; additions appear in the next token.
+
+#![warn(missing_docs)]
 
 mod feed;
 mod follower;
@@ -108,11 +110,11 @@ use crate::keys::{Rejection, jwt};
 use crate::secrets::Prefixes;
 use follower::{Follower, Progress};
 use knowledge::{Keys, Knowledge};
-use link::Authorization;
-use trouble::Trouble;
+use link::BearerSource;
+use trouble::FollowError;
 
-/// Checks access tokens. Cheap to clone; clones share what they know. When the last one is
-/// dropped, its connection ends.
+/// Verifies access tokens. Clones share the connection and the data. The connection is closed when
+/// the last clone is dropped.
 #[derive(Clone)]
 pub struct Verifier(Arc<Inner>);
 
@@ -124,14 +126,14 @@ struct Inner {
     prefixes: Prefixes,
     clock: Clock,
     max_lag: Duration,
-    /// The oldest knowledge that tokens are taken on.
+    /// The maximum age of the data.
     oldest: Duration,
     _follower: DropGuard,
 }
 
 impl Verifier {
-    /// A verifier that is ready: it has the keys and all that is revoked. Waits for them for
-    /// [`Settings::ready_within`], and not at all if Keyward does not let it in.
+    /// Connects, and waits at most [`Settings::ready_within`] until keys and revocations are read.
+    /// Returns immediately with an error if Keyward refuses the credential.
     pub async fn connect(settings: Settings) -> Result<Self, StartError> {
         let within = settings.ready_within;
         let verifier = Self::start(settings)?;
@@ -139,20 +141,20 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// A verifier that begins to get ready, and refuses every token until it is: for services
-    /// that must start when Keyward is away too.
+    /// Starts to connect without waiting. Every token is refused until the verifier is ready. For
+    /// services that must start even if Keyward is down.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let endpoint = settings.check()?;
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let (oldest, stop) = (settings.oldest(), CancellationToken::new());
-        let knowledge = Arc::new(Knowledge::nothing());
+        let knowledge = Arc::new(Knowledge::empty());
         let (sender, progress) = watch::channel(Progress::default());
         let follower = Follower {
             endpoint,
-            authorization: Authorization::new(settings.access),
+            authorization: BearerSource::new(settings.access),
             knowledge: Arc::clone(&knowledge),
             progress: sender,
-            // A clock that is set ahead makes it forget nothing.
+            // Setting the clock ahead must not remove revocations.
             steady: SteadyTime::new(settings.clock.clone()),
             place: std::sync::Mutex::default(),
         };
@@ -171,28 +173,28 @@ impl Verifier {
         })))
     }
 
-    /// Waits until there are keys and all that is revoked is known.
+    /// Waits until keys and revocations are read.
     pub async fn ready(&self, within: Duration) -> Result<(), StartError> {
         let mut progress = self.0.progress.clone();
         let decided = progress.wait_for(|progress| {
-            progress.ready || matches!(progress.trouble, Some(Trouble::Refused(_)))
+            progress.ready || matches!(progress.trouble, Some(FollowError::Refused(_)))
         });
-        // The one who reports lives as long as this verifier.
+        // The sender lives as long as this verifier, so the channel cannot be closed.
         let _ = timeout(within, decided).await;
         let Progress { ready, trouble, keys_trouble } = progress.borrow().clone();
         match trouble {
             _ if ready => Ok(()),
-            Some(Trouble::Refused(why)) => Err(StartError::Refused(why)),
+            Some(FollowError::Refused(why)) => Err(StartError::Refused(why)),
             trouble => {
                 let nothing = || "the server has not answered yet".to_owned();
-                let cause = trouble.or(keys_trouble).map_or_else(nothing, Trouble::into_words);
+                let cause = trouble.or(keys_trouble).map_or_else(nothing, FollowError::into_words);
                 Err(StartError::NotReady { waited: within, cause })
             }
         }
     }
 
-    /// Checks an access token, as it stands behind `Bearer`: by itself, by the keys, and by
-    /// what was revoked. Asks nobody and waits for nothing.
+    /// Verifies an access token without I/O: its form and signature, its claims, and the
+    /// revocations.
     pub fn verify(&self, token: &str) -> Result<Verified, Refusal> {
         let Inner { knowledge, prefixes, issuer, audience, clock, .. } = &*self.0;
         if prefixes.looks_like_api_key(token) {
@@ -202,7 +204,7 @@ impl Verifier {
         self.require_keys(&keys)?;
         let claims = match jwt::verify(token, keys.iter(), issuer, clock.now()) {
             Ok((claims, _)) => claims,
-            // It may be one that was published since.
+            // The key may have been published since the last update.
             Err(Rejection::UnknownKey) => return Err(self.unknown_key()),
             Err(rejection) => return Err(rejection.into()),
         };
@@ -214,23 +216,24 @@ impl Verifier {
         Ok(token)
     }
 
-    /// Checks again a token that was found good: for requests that take long, such as streams.
+    /// Checks the expiry and revocation of a verified token again, for long requests such as
+    /// streams.
     pub fn recheck(&self, token: &Verified) -> Result<(), Refusal> {
         token.check_time(self.0.clock.now())?;
         self.require_unrevoked(token)
     }
 
-    /// How old the knowledge of what was revoked is. Without end until all of it was read once.
+    /// The age of the revocation data. [`Duration::MAX`] until it was read once.
     pub fn lag(&self) -> Duration {
         self.0.knowledge.lag().unwrap_or(Duration::MAX)
     }
 
-    /// How many revocations are held.
+    /// The number of revocations in memory.
     pub fn revocations(&self) -> usize {
         self.0.knowledge.index.len()
     }
 
-    /// Refuses when there are no keys, or when there may be others by now.
+    /// Returns an error if there are no keys, or they are too old.
     fn require_keys(&self, keys: &Keys) -> Result<(), Refusal> {
         if keys.is_empty() {
             return Err(Refusal::NotReady);
@@ -251,9 +254,9 @@ impl Verifier {
 
     fn require_unrevoked(&self, token: &Verified) -> Result<(), Refusal> {
         let knowledge = &self.0.knowledge;
-        // Before the list is looked at, so that it is never taken to be younger than it is.
+        // Read before the list, so that the list is at least as recent.
         let lag = knowledge.lag();
-        if knowledge.index.revokes(&token.minted()) {
+        if knowledge.index.revokes(&token.revocation_keys()) {
             return Err(Refusal::Revoked);
         }
         match lag {

@@ -1,4 +1,4 @@
-//! What a verifier is told: whom it follows, as whom, and what tokens must say.
+//! The settings of a verifier.
 
 use std::time::Duration;
 
@@ -9,100 +9,97 @@ use crate::domain::{Audience, Fault};
 use crate::secrets::{Prefixes, Secret};
 use crate::transport::innermost;
 
-/// The server's staleness is up to two seconds where replicas ask their database each second,
-/// and a message comes each second: a bound below that would refuse good tokens.
-const LEAST_LAG: Duration = Duration::from_secs(2);
+/// Replicas without Redis poll their database each second, so the server's staleness is up to two
+/// seconds including the interval of messages. A lower bound would refuse valid tokens.
+const MIN_LAG: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a verifier is told. Begin with [`Settings::new`]; the fields that it leaves as they are
-/// by default can be changed.
+/// The settings of a verifier. Create them with [`Settings::new`], and change public fields if the
+/// defaults do not fit.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Keyward's gRPC address.
     pub server: Server,
-    /// What the verifier calls Keyward as: an application of the tenant `system` with the
-    /// scope `keyward.verify`.
+    /// The verifier's credential. Its application must be in the tenant `system` and have the scope
+    /// `keyward.verify`.
     pub access: Access,
-    /// The issuer that tokens must be from, the server's setting `issuer`, to the letter.
+    /// The required issuer: exactly the server's setting `issuer`.
     pub issuer: String,
-    /// The audience that tokens must be for: one of theirs must be this one, to the letter.
+    /// The required audience: exactly one of the token's audiences.
     pub audience: String,
-    /// How old the knowledge of what was revoked may be; 5 s by default, at least 2 s. A
-    /// revocation that the server has acknowledged is applied within that time, or tokens are
-    /// refused.
+    /// The maximum age of the revocation data. Default: 5 s; minimum: 2 s. A revocation that
+    /// Keyward has acknowledged takes effect within this time, or tokens are refused.
     pub max_lag: Duration,
-    /// What happens when it is older.
+    /// What happens when the data is older.
     pub when_lost: WhenLost,
-    /// How long [`connect`](super::Verifier::connect) waits for the keys and the list; 30 s by
-    /// default.
+    /// How long [`connect`](super::Verifier::connect) waits until the verifier is ready. Default:
+    /// 30 s.
     pub ready_within: Duration,
-    /// What API keys begin with, the server's setting `secrets.api_key_prefix`.
+    /// The prefix of API keys: the server's setting `secrets.api_key_prefix`.
     pub api_key_prefix: String,
-    /// By which clock tokens expire: the machine's by default.
+    /// The clock for the expiry of tokens. Default: the system's clock.
     pub clock: Clock,
 }
 
-/// Where Keyward is.
+/// Keyward's gRPC address.
 #[derive(Clone, Debug)]
 pub enum Server {
-    /// A URL: `https://keyward.example:50051`, with the machine's trusted certificates, or
-    /// `http://…` without TLS.
+    /// A URL: `https://keyward.example:50051` with the system's trusted certificates, or `http://…`
+    /// without TLS.
     Url(String),
-    /// An endpoint with settings of its own, for instance certificates that the machine does not
-    /// trust.
+    /// An endpoint with other settings, such as custom root certificates.
     Endpoint(Box<Endpoint>),
 }
 
-/// What a verifier proves itself with. Neither is shown in `Debug`.
+/// The verifier's credential. `Debug` does not print secrets.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// An API key.
+    /// An API key, which is sent with every call.
     ApiKey(Secret),
     /// A client id and secret, which are exchanged for short-lived tokens.
     ClientSecret {
-        /// The client id.
+        /// The id of the credential.
         client_id: String,
-        /// Its secret.
+        /// The secret, `kws_…`.
         client_secret: Secret,
     },
 }
 
-/// What happens to tokens that would be good, when it is not known any more within
-/// [`Settings::max_lag`] what was revoked.
+/// What happens to valid tokens when the revocation data is older than [`Settings::max_lag`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenLost {
-    /// They are refused, until it is known again.
+    /// They are refused until the data is up to date again.
     #[default]
     Refuse,
-    /// They are taken for so long beyond `max_lag`, and refused then. Meanwhile what was
-    /// revoked before is refused, and what is revoked now is not: nobody knows of it.
+    /// They are accepted for this time beyond `max_lag`, and then refused. Meanwhile, known
+    /// revocations stay in force and new ones are missed.
     RefuseAfter(Duration),
 }
 
-/// Why there is no verifier.
+/// Why the verifier did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting is of no use.
+    /// A setting is invalid.
     #[error("{setting} {fault}")]
     Setting {
-        /// Which one.
+        /// The setting's name.
         setting: &'static str,
-        /// What is wrong, as words that follow its name.
+        /// The error, as a predicate.
         fault: String,
     },
-    /// It was not called from within a Tokio runtime.
-    #[error("a verifier needs a Tokio runtime to run in")]
+    /// There is no Tokio runtime.
+    #[error("the verifier must be started within a Tokio runtime")]
     NoRuntime,
-    /// Keyward does not let it in, and will not by itself.
-    #[error("keyward refuses this verifier: {0}")]
+    /// Keyward refuses the credential. Retrying does not help.
+    #[error("keyward refuses the verifier's credential: {0}")]
     Refused(String),
-    /// The keys and the list were not to be had in time.
-    #[error("the keys and the list of revocations were not to be had in {} s: {cause}", .waited.as_secs_f32())]
+    /// Keys and revocations could not be read in time.
+    #[error("the verifier was not ready within {} s: {cause}", .waited.as_secs_f32())]
     NotReady {
-        /// How long it waited.
+        /// How long `connect` waited.
         waited: Duration,
-        /// What was last heard.
+        /// The last error.
         cause: String,
     },
 }
@@ -126,12 +123,12 @@ impl From<Endpoint> for Server {
 }
 
 impl Access {
-    /// An API key.
+    /// An API key, which is sent with every call.
     pub fn api_key(key: impl Into<String>) -> Self {
         Self::ApiKey(Secret::new(key))
     }
 
-    /// A client id and secret.
+    /// A client id with its secret, which is exchanged for access tokens.
     pub fn client_secret(client_id: impl Into<String>, client_secret: impl Into<String>) -> Self {
         Self::ClientSecret {
             client_id: client_id.into(),
@@ -141,7 +138,7 @@ impl Access {
 }
 
 impl Settings {
-    /// A verifier of the tokens that `issuer` makes for `audience`.
+    /// Settings for tokens of `issuer` with the audience `audience`.
     pub fn new(
         server: impl Into<Server>,
         access: Access,
@@ -161,7 +158,7 @@ impl Settings {
         }
     }
 
-    /// The oldest knowledge that tokens are taken on.
+    /// The maximum age of the data, including [`WhenLost::RefuseAfter`].
     pub(super) fn oldest(&self) -> Duration {
         match self.when_lost {
             WhenLost::Refuse => self.max_lag,
@@ -169,22 +166,22 @@ impl Settings {
         }
     }
 
-    /// Refuses what is of no use, and tells where to connect.
+    /// Validates the settings, and returns the endpoint to connect to.
     pub(super) fn check(&self) -> Result<Endpoint, StartError> {
         let wrong = |setting, fault: &str| StartError::Setting { setting, fault: fault.to_owned() };
         if self.issuer.is_empty() {
             return Err(wrong("issuer", "must not be empty"));
         }
         Audience::parse(&self.audience).map_err(|Fault(fault)| wrong("audience", &fault))?;
-        if self.max_lag < LEAST_LAG {
-            return Err(wrong("max_lag", "must be 2 s or more"));
+        if self.max_lag < MIN_LAG {
+            return Err(wrong("max_lag", "must be at least 2 s"));
         }
         if self.api_key_prefix.is_empty() {
             return Err(wrong("api_key_prefix", "must not be empty"));
         }
         self.endpoint().map_err(|error| StartError::Setting {
             setting: "server",
-            fault: format!("cannot be used: {}", innermost(&error)),
+            fault: format!("is invalid: {}", innermost(&error)),
         })
     }
 

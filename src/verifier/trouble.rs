@@ -1,4 +1,4 @@
-//! Why the feed is not followed for the moment, and how long to wait before another attempt.
+//! Connection errors of the verifier, and the pauses between attempts.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::transport::innermost;
 
 /// The first pause before another attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest while the server may come back any moment.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest where somebody has to do something first.
-const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(30);
+/// The longest pause while the server may recover by itself.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause if an operator must change something first.
+const MAX_PAUSE_REFUSED: Duration = Duration::from_secs(30);
 
-/// Why the feed is not followed.
+/// Why the verifier cannot follow the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// The server is away, or sends us away; it will come back by itself.
+pub(super) enum FollowError {
+    /// The server is down, or ended the stream. Retrying helps.
     Away(String),
-    /// The server does not let us in.
+    /// The server refuses the credential.
     Refused(String),
 }
 
-impl Trouble {
+impl FollowError {
     pub(super) fn away(why: impl Into<String>) -> Self {
         Self::Away(why.into())
     }
@@ -36,17 +36,17 @@ impl Trouble {
         }
     }
 
-    fn longest_pause(&self) -> Duration {
+    fn max_pause(&self) -> Duration {
         match self {
-            Self::Away(_) => LONGEST_PAUSE,
-            Self::Refused(_) => LONGEST_PAUSE_REFUSED,
+            Self::Away(_) => MAX_PAUSE,
+            Self::Refused(_) => MAX_PAUSE_REFUSED,
         }
     }
 }
 
-impl From<Status> for Trouble {
+impl From<Status> for FollowError {
     fn from(status: Status) -> Self {
-        // What the transport says of itself has a cause, which says more.
+        // A transport error has a cause that says more.
         let words = match status.source() {
             Some(cause) => innermost(cause),
             None => status.message().to_owned(),
@@ -72,21 +72,22 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub(super) async fn pause(&mut self, why: &Trouble) {
+    pub(super) async fn pause(&mut self, why: &FollowError) {
         sleep(self.next(why)).await;
     }
 
-    pub(super) fn next(&mut self, why: &Trouble) -> Duration {
-        let whole = self.0.min(why.longest_pause());
-        self.0 = (whole * 2).min(why.longest_pause());
+    pub(super) fn next(&mut self, why: &FollowError) -> Duration {
+        let whole = self.0.min(why.max_pause());
+        self.0 = (whole * 2).min(why.max_pause());
         jittered(whole)
     }
 }
 
-/// Between half and all of a pause, by chance, so that verifiers do not all come at once.
+/// A random duration between half of `whole` and `whole`, so that verifiers do not reconnect at the
+/// same time.
 pub(super) fn jittered(whole: Duration) -> Duration {
     let mut chance = [u8::MAX];
-    // Without randomness all come at once, which is worse and no reason to give up.
+    // If the generator fails, the pauses are equal. That is no reason to give up.
     random::fill(&mut chance).ok();
     whole / 2 + (whole / 2).mul_f64(f64::from(chance[0]) / f64::from(u8::MAX))
 }
@@ -96,11 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_bound_that_depends_on_the_trouble() {
+    fn pauses_grow_to_a_limit_that_depends_on_the_error() {
         let mut backoff = Backoff::default();
         for (why, longest) in [
-            (Trouble::Refused(String::new()), LONGEST_PAUSE_REFUSED),
-            (Trouble::Away(String::new()), LONGEST_PAUSE),
+            (FollowError::Refused(String::new()), MAX_PAUSE_REFUSED),
+            (FollowError::Away(String::new()), MAX_PAUSE),
         ] {
             let pauses: Vec<_> = (0..20).map(|_| backoff.next(&why)).collect();
             let last = *pauses.last().unwrap();
@@ -110,8 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_pass_by_itself_is_told_apart() {
-        let refused = |code| matches!(Trouble::from(Status::new(code, "")), Trouble::Refused(_));
+    fn lasting_errors_are_distinguished_from_passing_ones() {
+        let refused =
+            |code| matches!(FollowError::from(Status::new(code, "")), FollowError::Refused(_));
         assert!(refused(Code::Unauthenticated) && refused(Code::PermissionDenied));
         assert!(!refused(Code::Unavailable) && !refused(Code::ResourceExhausted));
     }

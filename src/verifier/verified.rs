@@ -1,14 +1,14 @@
-//! What a good token tells, and why another one is refused.
+//! Verified tokens, and the reasons for refusing a token.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::Minted;
+use crate::domain::RevocationKeys;
 use crate::keys::{Claims, Rejection};
 
-/// What a token says that was found good. Cheap to clone.
+/// The claims of a verified token. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified(Arc<Claims>);
 
@@ -16,61 +16,61 @@ pub struct Verified(Arc<Claims>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It is an API key. Only Keyward can check those: ask `AccessService.CheckAccess`.
+    /// An API key. Only Keyward can verify it: call `AccessService.CheckAccess`.
     #[error(
-        "an API key cannot be verified offline: ask AccessService.CheckAccess, or have it \
+        "an API key cannot be verified offline: call AccessService.CheckAccess, or have it \
          exchanged for an access token"
     )]
     ApiKey,
-    /// It has not the form of an access token of Keyward's, or is longer than any.
+    /// Not an access token of Keyward, or longer than any.
     #[error("the token is malformed, or a claim is missing or of the wrong type")]
     Malformed,
-    /// Its header names another type than `at+jwt`, or extensions.
-    #[error("the token is no access token")]
+    /// The `typ` header is not `at+jwt`, or `crit` names extensions.
+    #[error("the token is not an access token")]
     WrongType,
-    /// It names no key of the issuer's.
+    /// The `kid` header is not in the issuer's key set.
     #[error("the token's key is not in the key set")]
     UnknownKey,
-    /// The signature is not its key's, or not by its key's algorithm.
-    #[error("the token's signature is wrong")]
+    /// The signature is invalid, or its algorithm is not that of the key.
+    #[error("the token's signature is invalid")]
     BadSignature,
-    /// Another issuer made it.
-    #[error("the token is another issuer's")]
+    /// The `iss` claim is another issuer.
+    #[error("the token was issued by another issuer")]
     WrongIssuer,
-    /// It is for somebody else.
+    /// The `aud` claim does not contain the required audience.
     #[error("the token is for another audience")]
     WrongAudience,
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// It was issued more than a minute ahead of the time that it is here: a clock was wrong.
-    #[error("the token was issued in the future: a clock was, or is, wrong")]
+    /// The `iat` claim is more than a minute in the future.
+    #[error("the token was issued in the future: check the clocks of both systems")]
     NotYetValid,
-    /// It was revoked.
+    /// The token was revoked.
     #[error("the token was revoked")]
     Revoked,
-    /// It would be good, but it is not known whether it was revoked meanwhile. Not the token's
-    /// fault: it may be good again in a moment.
-    #[error("what was revoked in the last {} s is not known here: try again", .lag.as_secs())]
+    /// The token is valid otherwise, but the revocation data is too old. This is temporary and not
+    /// an error of the client.
+    #[error("revocations of the last {} s are unknown: retry", .lag.as_secs())]
     FeedLost {
-        /// How old the knowledge is.
+        /// The age of the data.
         lag: Duration,
     },
-    /// The keys and the list of revocations have not been read yet.
-    #[error("the verifier has not heard from Keyward yet: try again")]
+    /// Keys and revocations have not been read yet.
+    #[error("the verifier is not ready yet: retry")]
     NotReady,
 }
 
-/// Scopes that a token lacks.
+/// The token lacks scopes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token lacks the scope {}", .missing.join(" "))]
 pub struct InsufficientScope {
-    /// Which ones.
+    /// The missing scopes.
     pub missing: Vec<String>,
 }
 
 impl Refusal {
-    /// Whether it is the verifier that does not know, and not the token that is bad.
+    /// Whether the reason is the verifier's state and not the token.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::FeedLost { .. } | Self::NotReady)
     }
@@ -95,7 +95,7 @@ impl Verified {
         Self(Arc::new(claims))
     }
 
-    /// Whether it is a time at which it is good.
+    /// Returns an error if the token has expired, or was issued in the future.
     pub(super) fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
         Ok(self.0.check_time(now)?)
     }
@@ -110,7 +110,7 @@ impl Verified {
         &self.0.sub
     }
 
-    /// The client id of the credential that the token was made with.
+    /// The client id of the credential that the token was issued for.
     pub fn client_id(&self) -> &str {
         &self.0.client_id
     }
@@ -120,7 +120,7 @@ impl Verified {
         &self.0.roles
     }
 
-    /// Whom the token is for: the verifier's audience, and perhaps others.
+    /// The audiences of the token. They include the verifier's.
     pub fn audiences(&self) -> &[String] {
         self.0.aud.as_slice()
     }
@@ -130,28 +130,28 @@ impl Verified {
         &self.0.jti
     }
 
-    /// When the token ends: who goes on for it that long, as a stream does, should stop then.
+    /// When the token expires. A stream that continues with it should end then.
     pub fn expires_at(&self) -> Timestamp {
         Timestamp::from_second(self.0.exp).unwrap_or(Timestamp::MAX)
     }
 
-    /// The scopes.
+    /// The scopes of the token.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.0.scope.split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// Whether it has a scope.
+    /// Whether the token has this scope.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes().any(|has| has == scope)
     }
 
-    /// Refuses, by name, the scopes that it lacks.
+    /// Returns an error that lists missing scopes.
     pub fn require_scopes(&self, scopes: &[&str]) -> Result<(), InsufficientScope> {
         self.require_all(scopes.iter().copied())
     }
 
-    pub(super) fn minted(&self) -> Minted<'_> {
-        self.0.minted()
+    pub(super) fn revocation_keys(&self) -> RevocationKeys<'_> {
+        self.0.revocation_keys()
     }
 
     pub(super) fn require_all<'a>(

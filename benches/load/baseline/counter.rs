@@ -1,12 +1,12 @@
-//! What a limit in Redis costs at least: one script for a token, which does nothing but read
-//! a counter and write it. By the driver alone, without the link that Keyward has around it.
+//! The minimum cost of a limit in Redis: one script per token, which only reads and writes a
+//! counter. It uses the driver directly, without Keyward's link.
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo};
 
-/// Reads Redis' clock and a counter, and writes it with an end: whatever the kind of window, a
-/// script can do no less.
+/// Reads Redis' clock and a counter, and writes the counter with an expiry: the minimum for any
+/// kind of window.
 const SCRIPT: &str = "\
     local now = redis.call('TIME') \
     local used = tonumber(redis.call('GET', KEYS[1]) or '0') + 1 \
@@ -25,7 +25,7 @@ pub(super) struct Counter {
 
 impl Counter {
     pub(super) async fn connect(url: &str) -> Self {
-        // As Keyward's own connection.
+        // As for Keyward's own connection.
         let tcp = TcpSettings::default().set_nodelay(true);
         let address = url.into_connection_info().unwrap().set_tcp_settings(tcp);
         let client = Client::open(address).unwrap();

@@ -1,4 +1,4 @@
-//! Baselines over gRPC: tonic's own server with Keyward's own services.
+//! Baselines over gRPC: tonic's server with Keyward's service definitions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,7 +119,7 @@ impl AccessService for Face {
     }
 }
 
-/// Signs tokens that say what a real one does, each with an id of its own.
+/// Signs tokens with realistic claims, each with its own id.
 pub(super) struct Signer {
     header: String,
     claims: Claims,
@@ -159,7 +159,7 @@ impl Signer {
     }
 }
 
-/// Verifies signatures of Keyward's.
+/// Verifies Keyward's signatures.
 struct Verifier(ParsedPublicKey);
 
 impl Verifier {

@@ -1,4 +1,4 @@
-//! The baseline over HTTP/1.1: hyper, and an answer like that of the token endpoint.
+//! The baseline over HTTP/1.1: hyper with an answer like that of the token endpoint.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ struct Answer<'a> {
     scope: &'a str,
 }
 
-/// Signs a token for whatever is asked.
+/// Signs a token for every request.
 pub(super) async fn serve(listener: TcpListener, templates: Templates) {
     let signer = Arc::new(Signer::new(&templates));
     let scope: Arc<str> = templates.issued.scopes.join(" ").into();
@@ -36,7 +36,7 @@ pub(super) async fn serve(listener: TcpListener, templates: Templates) {
         let service = service_fn(move |request: Request<Incoming>| {
             let (signer, scope) = (Arc::clone(&signer), Arc::clone(&scope));
             async move {
-                // Only then does the connection go on.
+                // The connection can continue only after that.
                 request.into_body().collect().await.ok();
                 let token = signer.token();
                 let answer = Answer {

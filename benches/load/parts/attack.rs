@@ -1,5 +1,5 @@
-//! A flood of wrong secrets, from many addresses, for clients that exist and for others; and
-//! what callers with a right one notice of it.
+//! A flood of wrong secrets from many addresses, for existing and unknown clients, and its effect
+//! on callers with a right secret.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -23,16 +23,16 @@ use crate::report::Figure;
 use crate::scene::Scene;
 use crate::settings::Part;
 
-/// Wrong secrets a second, and for how long.
+/// Wrong secrets per second, and the duration.
 const FLOOD: usize = 10_000;
 const FLOODED: Duration = Duration::from_secs(10);
 const BEFORE: Duration = Duration::from_secs(5);
-/// How often wrong ones are sent, and over how many connections.
+/// The interval between batches of wrong secrets, and the number of connections.
 const WAVE: Duration = Duration::from_millis(10);
 const CONNECTIONS: usize = 64;
-/// How many of them may be without an answer at once: what the connections take.
+/// The maximum number of unanswered requests: what the connections can hold.
 const UNANSWERED: usize = CONNECTIONS * 90;
-/// Callers with a right secret, and how often they call, all together, in a second.
+/// Callers with a right secret, and their total calls per second.
 const KNOWN: Shape = Shape { connections: 16, in_flight: 1 };
 const PACE: f64 = 200.0;
 
@@ -44,7 +44,7 @@ pub(super) async fn measure() -> Vec<Figure> {
     let known = known.into_iter().map(|caller| Hopeful { caller, failed: Arc::clone(&failed) });
     let (known, before, ()) = pace(known.collect(), PACE, sleep(BEFORE)).await;
     let idle = scene.keyward.process().memory();
-    assert_eq!(failed.load(Ordering::Relaxed), 0, "nobody fails before the flood");
+    assert_eq!(failed.load(Ordering::Relaxed), 0, "no caller fails before the flood");
 
     let flood = Flood::new(&grpc, &scene.clients).await;
     let (_, during, (sent, answers)) = pace(known, PACE, flood.run()).await;
@@ -67,7 +67,7 @@ pub(super) async fn measure() -> Vec<Figure> {
     ]
 }
 
-/// A caller with a right secret, who takes no for an answer.
+/// A caller with a right secret that accepts refusals.
 struct Hopeful {
     caller: AsksForTokens,
     failed: Arc<AtomicUsize>,
@@ -82,7 +82,7 @@ impl Caller for Hopeful {
     }
 }
 
-/// Those who try.
+/// The attackers.
 struct Flood {
     connections: Vec<TokenServiceClient<Channel>>,
     victims: Vec<String>,
@@ -104,8 +104,8 @@ impl Flood {
         }
     }
 
-    /// Sends wrong secrets at their pace, whatever becomes of them; how many, and how many
-    /// were answered in which way.
+    /// Sends wrong secrets at a fixed rate, regardless of the answers. Returns how many, and how
+    /// many were answered in which way.
     async fn run(self) -> (usize, BTreeMap<String, usize>) {
         let waves = FLOODED.as_millis() / WAVE.as_millis();
         let each_wave = FLOOD / usize::try_from(1000 / WAVE.as_millis()).unwrap();
@@ -116,7 +116,7 @@ impl Flood {
         for _ in 0..waves {
             ticks.tick().await;
             for _ in 0..each_wave {
-                // Where too many are without an answer, no more are sent.
+                // If too many are unanswered, no more are sent.
                 let Ok(place) = Arc::clone(&room).try_acquire_owned() else { break };
                 number += 1;
                 let mut client = self.connections[number % CONNECTIONS].clone();
@@ -139,8 +139,7 @@ impl Flood {
         (number, answers)
     }
 
-    /// A secret as it could be, of a client that is there or of one that is not, and from
-    /// one of many addresses.
+    /// A well-formed secret of an existing or unknown client, from one of many addresses.
     fn wrong(&self, number: usize) -> Request<keyward::proto::token::IssueTokenRequest> {
         let client_id = match number % 2 {
             0 => self.victims[number / 2 % self.victims.len()].clone(),

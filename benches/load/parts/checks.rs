@@ -1,5 +1,5 @@
-//! Access checks: of a token and of a key that were seen before, beside a server that only
-//! answers; and of tokens that nobody has seen, beside one that only verifies.
+//! Access checks: of known tokens and keys, compared with a server that only answers; and of new
+//! tokens, compared with one that only verifies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::rounds::{Side, each, in_turns};
 use crate::scene::{SCOPES, Scene, application};
 use crate::settings::{Part, Settings};
 
-/// How many tokens are made for each round of those never seen, and how long that may take.
+/// How many new tokens are created for each round, and the time limit for it.
 const FRESH: usize = 25_000;
 const FRESH_WITHIN: Duration = Duration::from_secs(4);
 
@@ -32,7 +32,7 @@ async fn seen_before(settings: &Settings, scene: &mut Scene) -> Vec<Figure> {
     let token = scene.clients[0].token(&scene.keyward.grpc()).await;
     let partner = application(&mut scene.admin, "partner", None).await;
     let (_, key) = scene.admin.credential(&partner, CredentialKind::ApiKey).await;
-    // The first use of a key is a hash, and 128 of them at once are as many.
+    // The first use of a key is a hash, so 128 concurrent ones are many hashes.
     assert!(scene.admin.check(&key.secret, &SCOPES[..1]).await.allowed);
     let (token, key) = (questions([token]), questions([key.secret]));
     let mut figures = Vec::new();
@@ -90,7 +90,7 @@ async fn never_seen(settings: &Settings, scene: &Scene) -> Figure {
         .note(format!("{tokens} tokens, {latencies}"))
 }
 
-/// Whether these have a scope that they have.
+/// Checks a scope that the tokens have.
 fn questions(tokens: impl IntoIterator<Item = String>) -> Arc<[CheckAccessRequest]> {
     tokens.into_iter().map(|token| question(&token, &SCOPES[..1])).collect()
 }

@@ -1,5 +1,4 @@
-//! How it goes with many applications: a curve, each of its points beside a server that has
-//! a thousand.
+//! The effect of many applications: a curve, each point compared with a server that has a thousand.
 
 use keyward::clock::Stopwatch;
 use keyward::proto::admin::ListApplicationsRequest;
@@ -15,22 +14,22 @@ use crate::settings::{Part, Settings};
 
 const FEW: u32 = 1_000;
 const SIZES: [u32; 2] = [100_000, 1_000_000];
-/// How often something is done that a server does not do all the time.
+/// How often rare operations are repeated.
 const TIMES: usize = 5;
-/// What is searched for, and in which order it is told. The names are `Integration 0000002` and
-/// so on, by name and by creation one in 30 behind those is an `Omnichannel`, and one in 50 behind
-/// all a `Telephony`.
+/// The searched text and the order. The names are `Integration 0000002` and so on. In the orders by
+/// name and by creation, one in 30 after those is an `Omnichannel`, and one in 50 after all of them
+/// is a `Telephony`.
 const SEARCHES: [(&str, &str, &str); 8] = [
     ("the first page", "", ""),
     ("a search that finds one", "0000777", ""),
-    ("a search that finds none", "nobody", ""),
+    ("a search that finds none", "unknown", ""),
     ("a search that finds nearly all", "integration", ""),
     ("a search that finds one in 30, far on by name", "omnichannel", "display_name"),
     ("a search that finds one in 50, the last by name", "telephony", "display_name"),
     ("a search that finds one in 30, far on by creation", "omnichannel", "create_time"),
     ("a search that finds one in 50, the last by creation", "telephony", "create_time"),
 ];
-/// How long a page may take, in milliseconds.
+/// The time limit of a page, in milliseconds.
 const LONGEST_PAGE: f64 = 50.0;
 
 pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
@@ -66,7 +65,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
     figures
 }
 
-/// How long pages of the list take.
+/// The durations of pages of the list.
 async fn pages(copied: &Copied, name: impl Fn(&str) -> String) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (what, search, order) in SEARCHES {
@@ -109,7 +108,7 @@ async fn starts(copied: &mut Copied) -> Vec<f64> {
     times
 }
 
-/// How long a page of the list takes, in milliseconds.
+/// The duration of a page of the list, in milliseconds.
 async fn list(copied: &Copied, search: &str, order: &str) -> Vec<f64> {
     let mut admin = copied.keyward.admin().await;
     let mut times = Vec::new();
@@ -123,7 +122,7 @@ async fn list(copied: &Copied, search: &str, order: &str) -> Vec<f64> {
         let watch = Stopwatch::start();
         let listed = admin.applications.list_applications(request).await.unwrap().into_inner();
         times.push(watch.elapsed().as_secs_f64() * 1e3);
-        assert_eq!(listed.applications.is_empty(), search == "nobody", "{search}");
+        assert_eq!(listed.applications.is_empty(), search == "unknown", "{search}");
     }
     times
 }

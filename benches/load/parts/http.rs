@@ -1,5 +1,5 @@
-//! Tokens over HTTP: the token endpoint with Basic credentials, over HTTP/1.1 connections
-//! that are kept, beside a bare server that signs and answers the same.
+//! Tokens over HTTP: the token endpoint with Basic credentials over persistent HTTP/1.1
+//! connections, compared with a minimal server that signs and answers the same.
 
 use crate::baseline::Kind;
 use crate::callers::AsksOverHttp;

@@ -1,4 +1,4 @@
-//! What a server costs that nobody calls: its memory, and the time it takes to be there.
+//! An idle server: its memory and its start time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::report::{Figure, Target};
 use crate::settings::Part;
 
 const STARTS: usize = 5;
-/// How long it is left alone before its memory is looked at.
+/// How long the server is idle before its memory is measured.
 const REST: Duration = Duration::from_secs(3);
 
 pub(super) async fn measure() -> Vec<Figure> {

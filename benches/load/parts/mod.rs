@@ -1,4 +1,4 @@
-//! What is measured, part by part.
+//! The measured parts.
 
 mod attack;
 mod builds;
@@ -16,11 +16,11 @@ mod warm;
 use crate::report::Figure;
 use crate::settings::{Part, Settings};
 
-/// Measures a part; or why that failed.
+/// Measures a part, or returns why that failed.
 pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, String> {
     let settings = settings.clone();
-    // A task of its own, so that one that fails is not the end of the others. It is dropped,
-    // with its servers, when nobody waits for it any more.
+    // A separate task, so that a failure does not end the others. It is dropped with its servers
+    // when it is not awaited any more.
     let mut task = tokio::task::JoinSet::new();
     task.spawn(async move {
         match part {

@@ -1,4 +1,4 @@
-//! A flood of wrong secrets of random clients from one source, and what becomes of first uses,
+//! A flood of wrong secrets of random clients from one source, and its effect on first uses,
 //! rotations and creations by others.
 
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use crate::report::Figure;
 use crate::scene::Scene;
 use crate::settings::Part;
 
-/// Connections of the one source, each with a guess under way at any time.
+/// Connections of the source, each with a guess in flight.
 const CONNECTIONS: usize = 700;
 const SOURCE: &str = "192.0.2.66";
-/// How long the flood lasts before others are looked at.
+/// How long the flood runs before others are measured.
 const BEFORE: Duration = Duration::from_secs(3);
-/// How many of each are tried by others, one after the other.
+/// The number of calls by others, one after the other.
 const EACH: usize = 20;
 
-/// The same flood twice: refused by the budget of its source, as by default, and against the queue
-/// alone.
+/// The same flood twice: refused by the budget of its source, which is the default, and against the
+/// queue alone.
 pub(super) async fn measure() -> Vec<Figure> {
     let mut figures = Vec::new();
     for (budget, what) in [("200", "budget"), ("0", "no budget")] {
@@ -83,7 +83,7 @@ async fn flooded(budget: &str, what: &str) -> Vec<Figure> {
     ]
 }
 
-/// What became of some calls.
+/// The results of calls.
 #[derive(Default)]
 struct Tried {
     succeeded: usize,
@@ -122,7 +122,7 @@ async fn create(admin: &mut Admin, parent: &str) -> Result<(), Status> {
     admin.credentials.create_credential(request).await.map(Response::into_inner).map(drop)
 }
 
-/// Those who guess, each on a connection of its own.
+/// The attackers, each on its own connection.
 struct Flood {
     guesses: JoinSet<()>,
     over: Arc<AtomicBool>,
@@ -140,8 +140,8 @@ impl Flood {
                 while !over.load(Ordering::Relaxed) {
                     exchange(&channel, SOURCE, &stray()).await.expect_err("it is wrong");
                     answered.fetch_add(1, Ordering::Relaxed);
-                    // What is refused at once is not sent again at once: the attacker's
-                    // processor is the server's here.
+                    // A refused guess is not repeated immediately, because the attacker uses the
+                    // server's processor here.
                     sleep(Duration::from_millis(100)).await;
                 }
             });
@@ -149,7 +149,7 @@ impl Flood {
         Self { guesses, over, answered }
     }
 
-    /// Ends it; how many wrong secrets were answered.
+    /// Ends it. Returns how many wrong secrets were answered.
     async fn end(mut self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         self.guesses.shutdown().await;
@@ -157,7 +157,7 @@ impl Flood {
     }
 }
 
-/// A secret as it could be, of a client that does not exist.
+/// A well-formed secret of a client that does not exist.
 fn stray() -> Credential {
     let id = random::id(jiff::Timestamp::UNIX_EPOCH).unwrap();
     let client = CredentialId::parse(&id).unwrap();

@@ -1,7 +1,6 @@
-//! Tokens over gRPC as a replica issues them: with PostgreSQL and Redis, on this machine too.
-//! Once where nothing limits them, and once with a limit that is never reached, for which
-//! Redis is asked about every token. Beside `sign`; and what `sign` loses by one script in Redis
-//! for each of its tokens is what limits cost at least.
+//! Tokens over gRPC from a replica, with PostgreSQL and Redis on this machine: once without limits,
+//! and once with a limit that is never reached, which needs Redis for every token. Compared with
+//! `sign`; the loss of `sign` with one Redis script per token is the minimum cost of limits.
 
 use keyward::proto::admin::Limits;
 
@@ -51,7 +50,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
     [
         aimed(figures("no limits", &free)),
         aimed(figures("limited", &limited)),
-        // What limited ones cost at least.
+        // The minimum cost of limits.
         figures("sign that has each counted in Redis", &counted),
     ]
     .concat()

@@ -1,5 +1,5 @@
-//! How long a revocation that was acknowledged takes to be refused by another replica: with
-//! PostgreSQL and Redis, and without Redis.
+//! How long it takes until another replica refuses a token after its revocation was acknowledged:
+//! with PostgreSQL and Redis, and without Redis.
 
 use keyward::clock::Stopwatch;
 use keyward::proto::token::RevokeTokenRequest;
@@ -17,8 +17,8 @@ pub(super) async fn measure() -> Vec<Figure> {
     let servers = || (PostgresServer::start(), RedisServer::start());
     let (postgres, redis) = tokio::task::spawn_blocking(servers).await.expect("both start");
     let redis = redis.url();
-    // Without Redis each takes until the next look at the table, and begins behind the last one: as
-    // long as can be. So fewer are made.
+    // Without Redis, each revocation waits for the next poll, and starts right after the last one,
+    // which is the worst case. So fewer are made.
     let with = times(&postgres, Some(&redis), 1_000).await;
     let without = times(&postgres, None, 100).await;
     let figure = |what: &str, percent: usize, times: &[f64]| {
@@ -33,7 +33,7 @@ pub(super) async fn measure() -> Vec<Figure> {
     ]
 }
 
-/// The times of so many revocations, in milliseconds, the shortest first.
+/// The durations of revocations in milliseconds, sorted.
 async fn times(postgres: &PostgresServer, redis: Option<&str>, count: usize) -> Vec<f64> {
     let database = postgres.fresh_database().await;
     let issuer = ("KEYWARD_ISSUER", "http://keyward.test");

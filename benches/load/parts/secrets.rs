@@ -1,6 +1,6 @@
-//! The first use of a secret, which is a hash: how many of them a second, beside argon2 by
-//! itself, and what they do to callers who are known already. What hashes do to callers of a
-//! server that computes none is the machine's own share in that.
+//! The first use of a secret, which needs a hash: how many per second, compared with argon2 alone,
+//! and the effect on known callers. The effect of hashes on callers of a server without hashes
+//! shows the machine's own share.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use futures_util::{StreamExt, stream};
 use keyward::clock::Stopwatch;
 use keyward::proto::admin::credential::Kind as CredentialKind;
-use keyward::secrets::workers::step_back;
+use keyward::secrets::workers::use_idle_priority;
 use tokio::task::spawn_blocking;
 
 use crate::baseline::Kind;
@@ -20,10 +20,10 @@ use crate::report::{Figure, Target};
 use crate::scene::{HASHES, Scene, application, first_uses};
 use crate::settings::{Part, Settings};
 
-/// First uses in a round, and how many of them are under way at once.
+/// First uses in a round, and how many of them are in flight.
 const FIRST_USES: usize = 240;
 const AT_ONCE: usize = 8;
-/// Callers who are known already, and how often they call, all together, in a second.
+/// Known callers, and their total calls per second.
 const KNOWN: Shape = Shape { connections: 16, in_flight: 1 };
 const PACE: f64 = 200.0;
 
@@ -59,7 +59,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
         let (callers, alone, ()) =
             pace(signed, PACE, tokio::time::sleep(settings.measured())).await;
         sign_unloaded.push(alone.percentile(99));
-        let hashes = raw_rate(settings.measured(), step_back);
+        let hashes = raw_rate(settings.measured(), use_idle_priority);
         let (callers, meanwhile, _) = pace(callers, PACE, hashes).await;
         sign_loaded.push(meanwhile.percentile(99));
         signed = callers;
@@ -82,7 +82,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
     ]
 }
 
-/// Hashes a second, on all cores, with the cost that secrets have.
+/// Hashes per second on all cores, with the cost parameters of secrets.
 async fn raw_rate(span: Duration, prepare: fn()) -> f64 {
     let watch = Stopwatch::start();
     let hash = move || {
@@ -98,7 +98,7 @@ async fn raw_rate(span: Duration, prepare: fn()) -> f64 {
         hashes
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    // Threads of their own, since they may not be fit for anything else afterwards.
+    // Separate threads, because they keep their low priority.
     let threads = move || {
         let threads: Vec<_> = (0..cores).map(|_| thread::spawn(hash)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()

@@ -1,5 +1,5 @@
-//! Tokens over gRPC to clients that were there before, signed with ES256, over the embedded
-//! database: beside a server that only signs, and one that only answers.
+//! Tokens over gRPC for known clients, signed with ES256, with the embedded database: compared with
+//! a server that only signs, and one that only answers.
 
 use crate::baseline::Kind;
 use crate::callers::AsksForTokens;

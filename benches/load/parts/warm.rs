@@ -1,4 +1,4 @@
-//! Memory with many credentials in use, each used once.
+//! Memory with many cached credentials, each used once.
 
 use crate::load::count;
 use crate::report::{Figure, Target};
@@ -6,7 +6,7 @@ use crate::scene::copied::Copied;
 use crate::scene::first_uses;
 use crate::settings::{Part, Settings};
 
-/// What the target is about.
+/// What the target refers to.
 const MANY: usize = 100_000;
 const TARGET: f64 = 150.0;
 const AT_ONCE: usize = 64;

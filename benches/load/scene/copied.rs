@@ -1,9 +1,9 @@
-//! Keyward with as many applications as are wanted: one is made as any other, with its
-//! credential, and copied by SQL while the server is stopped. All of them have the same
-//! secret, which a client secret lets them, since it does not name its credential.
+//! Keyward with any number of applications: one is created normally, with its credential, and
+//! copied by SQL while the server is stopped. All copies have the same secret, which is possible
+//! because a client secret does not contain its credential.
 //!
-//! Nor would a hash for each first use tell anything of what is looked for here: so the hash
-//! that is copied is one of the same secret under the same pepper, only a cheap one.
+//! Real hashes would only slow the first uses down here, so the copied hash is a cheap one of the
+//! same secret with the same pepper.
 
 mod database;
 
@@ -23,16 +23,16 @@ use crate::keyward::Keyward;
 
 pub(crate) struct Copied {
     pub(crate) keyward: Keyward,
-    /// The URL of its database; none: SQLite in its folder.
+    /// The URL of its database; `None`: SQLite in its folder.
     url: Option<String>,
     original: Credential,
     size: u32,
 }
 
-/// A table, the condition for what is copied in it, and the columns that are the copy's own.
+/// A table, the condition for copied rows, and the columns that differ in the copies.
 type Copy = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-/// What stands in a name for its kind: of most one, and of some one that comes later by name.
+/// The words in names: of most copies, and of some later ones by name.
 macro_rules! named {
     ($before:literal, $after:literal) => {
         concat!(
@@ -45,7 +45,7 @@ macro_rules! named {
     };
 }
 
-/// A number of so many digits as SQL, of SQLite and of PostgreSQL.
+/// SQL for a number with this many digits, for SQLite and PostgreSQL.
 macro_rules! digits {
     ($zeros:literal) => {
         concat!("substr('", $zeros, "', length(cast(n as text)) + 1) || n")
@@ -59,7 +59,7 @@ macro_rules! seven_digits {
 const APPLICATION: &str = concat!("'app-' || ", seven_digits!());
 const CREDENTIAL: &str = digits!("00000000000000000000000000000000");
 
-/// In the order of their references. `n` is the number of the copy.
+/// In the order of references. `n` is the number of the copy.
 const COPIES: [Copy; 4] = [
     (
         "applications",
@@ -93,7 +93,7 @@ const COPIES: [Copy; 4] = [
 ];
 
 impl Copied {
-    /// A server with the original and no copies, with SQLite or with the PostgreSQL that is there.
+    /// A server with the original and no copies, with SQLite or with the given PostgreSQL.
     pub(crate) async fn start(url: Option<String>) -> Self {
         let settings = url.as_deref().map(|url| ("KEYWARD_DATABASE_URL", url));
         let mut keyward = Keyward::start(settings.as_slice()).await;
@@ -111,7 +111,7 @@ impl Copied {
         copied
     }
 
-    /// Makes copies until there are so many; how long that took.
+    /// Creates copies up to this number. Returns how long that took.
     pub(crate) async fn grow_to(&mut self, size: u32) -> Duration {
         let watch = Stopwatch::start();
         self.keyward.stop();
@@ -130,7 +130,7 @@ impl Copied {
         Database::open(self.keyward.folder(), self.url.as_deref()).await
     }
 
-    /// The first of the copies.
+    /// The first copy.
     pub(crate) fn clients(&self, most: u32) -> Vec<Credential> {
         let client = |n: u32| Credential {
             client_id: format!("{n:032}"),
@@ -161,7 +161,7 @@ async fn copy(database: &mut Database, copied: Copy, numbers: RangeInclusive<u32
     assert!(copied >= wanted && copied % wanted == 0, "{copied} rows of {table} for {wanted}");
 }
 
-/// A hash that the server takes for one of its own, since it stands under its pepper.
+/// A hash that the server accepts because it uses the server's pepper.
 fn cheap_hash(folder: &Path, secret: &str) -> String {
     let master = MasterKey::from_file(&folder.join("master.key")).unwrap();
     let id = KeyId::new(master.id().unwrap().as_bytes()).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{precise, seconds, timestamp};
 use crate::domain::{
-    Access, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitLevel,
+    AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitLevel,
     LimitStatus, NeededScopes, Principal, Requirement, ScopeName, parse_address,
 };
 use crate::error::Result;
@@ -84,7 +84,7 @@ fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<O
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-pub(in crate::grpc) fn answer(access: Access) -> pb::CheckAccessResponse {
+pub(in crate::grpc) fn answer(access: AccessAnswer) -> pb::CheckAccessResponse {
     let (outcome, words) = outcome(access.outcome);
     let message = if access.detail.is_empty() {
         words.to_owned()
@@ -100,7 +100,7 @@ pub(in crate::grpc) fn answer(access: Access) -> pb::CheckAccessResponse {
         limits: access.limits.into_iter().map(limit).collect(),
         retry_after: access.retry_after.map(precise),
         max_age: Some(precise(access.max_age)),
-        max_items: access.most_items.unwrap_or_default(),
+        max_items: access.max_items.unwrap_or_default(),
     }
 }
 

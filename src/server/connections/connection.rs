@@ -24,7 +24,7 @@ use super::ending::{End, Ending, Stopping};
 use super::frames::FrameMeter;
 use super::stream::{Bounds, Heads, Http2, Phase, Watched};
 use super::{Face, Limits, Protocol, protocol, source};
-use crate::admission::{ConnectionPermit, Gate, RequestPermit};
+use crate::admission::{ConnectionPermit, RequestPermit, SourceGate};
 use crate::domain::Source;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -42,7 +42,7 @@ pub(super) struct Connection {
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
-    gate: Arc<Gate>,
+    gate: Arc<SourceGate>,
     is_proxy: bool,
 }
 

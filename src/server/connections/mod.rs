@@ -23,7 +23,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Connections, Throttled};
+use crate::admission::{Admission, Connections, ThrottledLog};
 use crate::config::{self, TrustedProxies};
 use crate::domain::Source;
 use crate::secrets::random;
@@ -143,7 +143,7 @@ pub(super) async fn accept<B>(
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let builder = limits.builder();
-    let mut failures = Throttled::default();
+    let mut failures = ThrottledLog::default();
     while let Some(next) = next(&listener, &stopping).await {
         match next {
             Ok((stream, peer)) => {

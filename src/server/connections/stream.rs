@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::frames::FrameMeter;
 use super::heads::{self, Head};
-use crate::admission::{Admission, What};
+use crate::admission::{Admission, RefusalKind};
 use crate::domain::Source;
 
 /// How long clients of HTTP/1.1 have to send a request, or to close, once the server stops.
@@ -217,7 +217,7 @@ impl Watched {
                     // Where there is no room for it, it is left out.
                     let _ = Pin::new(&mut self.stream).poll_write(context, &goodbye);
                 }
-                http2.admission.refuse(What::ControlFrames, http2.source);
+                http2.admission.refuse(RefusalKind::ControlFrames, http2.source);
                 Err(io::Error::other("too many HTTP/2 control frames"))
             }
         }

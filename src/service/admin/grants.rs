@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::authority::Ceiling;
 use crate::domain::{
-    Application, Authority, Given, Owner, RoleId, RoleName, RoleSettings, ScopeSet, TenantId,
+    Application, Authority, GivenAccess, Owner, RoleId, RoleName, RoleSettings, ScopeSet, TenantId,
     UserId, UserName,
 };
 use crate::error::{Error, Result};
@@ -57,9 +57,9 @@ pub(super) async fn given_to(
     session: &mut Session,
     authority: &Authority,
     application: &Application,
-) -> Result<Given> {
+) -> Result<GivenAccess> {
     if authority.user().is_none() {
-        return Ok(Given::default());
+        return Ok(GivenAccess::default());
     }
     let (tenant, settings) = (&application.name.tenant, &application.settings);
     given(session, tenant, settings.scopes.clone(), &settings.roles).await
@@ -70,9 +70,9 @@ pub(super) async fn given_to_all_of(
     session: &mut Session,
     authority: &Authority,
     owner: &UserName,
-) -> Result<Given> {
+) -> Result<GivenAccess> {
     if authority.user().is_none() {
-        return Ok(Given::default());
+        return Ok(GivenAccess::default());
     }
     let (scopes, roles) = session.given_to_applications_of(&owner.tenant, &owner.user).await?;
     given(session, &owner.tenant, scopes, &roles).await
@@ -83,8 +83,8 @@ async fn given(
     tenant: &TenantId,
     scopes: ScopeSet,
     roles: &BTreeSet<RoleId>,
-) -> Result<Given> {
-    Ok(Given { scopes, roles: roles_by_id(session, tenant, roles).await? })
+) -> Result<GivenAccess> {
+    Ok(GivenAccess { scopes, roles: roles_by_id(session, tenant, roles).await? })
 }
 
 /// The scopes that a user may grant.

@@ -79,8 +79,8 @@ impl TokenVerifier {
         token: Arc<VerifiedToken>,
         now: Timestamp,
     ) -> Result<TokenState> {
-        let minted = token.claims.minted();
-        if self.revocations.revokes(&minted).await? {
+        let revocation_keys = token.claims.revocation_keys();
+        if self.revocations.revokes(&revocation_keys).await? {
             return Ok(TokenState::Revoked);
         }
         let mut client = self.clients.client(&token.credential).await?;
@@ -90,7 +90,7 @@ impl TokenVerifier {
         }
         // The read may have taken longer than the list may be old: what counts is what is known
         // after it.
-        if self.revocations.revokes(&minted).await? {
+        if self.revocations.revokes(&revocation_keys).await? {
             return Ok(TokenState::Revoked);
         }
         Ok(match client {

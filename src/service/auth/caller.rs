@@ -44,11 +44,14 @@ impl ClientState {
 
     /// Refuses a client whose right to call has ended.
     pub(in crate::service) fn require(&self, index: &Index, now: Timestamp) -> Result<()> {
-        let (minted, ended) = match &self.token {
-            Some(token) => (token.claims.minted(), token.claims.check_time(now).is_err()),
-            None => (self.client.minted(), self.client.expires_at().is_some_and(|end| end <= now)),
+        let (revocation_keys, ended) = match &self.token {
+            Some(token) => (token.claims.revocation_keys(), token.claims.check_time(now).is_err()),
+            None => (
+                self.client.revocation_keys(),
+                self.client.expires_at().is_some_and(|end| end <= now),
+            ),
         };
-        if ended || index.revokes(&minted) {
+        if ended || index.revokes(&revocation_keys) {
             return Err(REFUSED);
         }
         Ok(())

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::single_flight::SingleFlight;
 use crate::domain::{Client, CredentialId};
-use crate::error::{Repeated, Result};
+use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
-use crate::secrets::{MasterKey, Presented, Secret, Tagger, Verified};
+use crate::secrets::{MasterKey, PresentedSecret, Secret, Tagger, VerifiedSecrets};
 
 /// How long Redis keeps a tag that no replica asks for: longer than a replica keeps its own.
 const SHARED_LIFE: Duration = Duration::from_hours(24);
@@ -18,7 +18,7 @@ const SHARED_LIFE: Duration = Duration::from_hours(24);
 /// The secrets that were verified.
 #[derive(Debug)]
 pub(in crate::service) struct SecretCache {
-    local: Verified,
+    local: VerifiedSecrets,
     shared: Option<Shared>,
     under_way: SingleFlight,
 }
@@ -29,7 +29,7 @@ pub(in crate::service) struct SecretCache {
 struct Shared {
     redis: Redis,
     tagger: Tagger,
-    reports: Mutex<Repeated>,
+    reports: Mutex<FailureLog>,
 }
 
 impl SecretCache {
@@ -39,7 +39,7 @@ impl SecretCache {
             Ok(Shared { redis, tagger, reports: Mutex::default() })
         });
         let under_way = SingleFlight::default();
-        Ok(Self { local: Verified::new()?, shared: shared.transpose()?, under_way })
+        Ok(Self { local: VerifiedSecrets::new()?, shared: shared.transpose()?, under_way })
     }
 
     /// How many secrets this process has cached.
@@ -134,6 +134,11 @@ fn same(kept: &[u8], tag: &Tag) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(kept, tag).is_ok()
 }
 
-fn presented<'a>(client: &'a Client, version: i64, secret: &'a Secret) -> Presented<'a> {
-    Presented { tenant: &client.tenant.id, credential: &client.name.credential, version, secret }
+fn presented<'a>(client: &'a Client, version: i64, secret: &'a Secret) -> PresentedSecret<'a> {
+    PresentedSecret {
+        tenant: &client.tenant.id,
+        credential: &client.name.credential,
+        version,
+        secret,
+    }
 }

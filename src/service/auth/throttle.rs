@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::domain::{CredentialId, Source};
 use crate::error::{Error, Result};
-use crate::limiter::{Decision, Demand, Limiter, Rate};
+use crate::limiter::{Decision, Demand, Limiter, WindowRate};
 
 /// How many sources have a budget of their own. Beyond that, the source whose last wrong secret is
 /// the oldest is forgotten.
@@ -28,7 +28,7 @@ const MAX_SOURCES: usize = 100_000;
 pub(in crate::service) struct Throttle {
     limiter: Limiter,
     /// The budget of one client from one source; `None`: no limit.
-    budget: Option<Rate>,
+    budget: Option<WindowRate>,
     max_wait: Duration,
     under_way: Mutex<HashMap<Whose, Guesses>>,
     /// The budget of all clients from one source.
@@ -38,7 +38,7 @@ pub(in crate::service) struct Throttle {
 /// Wrong secrets of all clients, by source.
 #[derive(Debug)]
 struct SourceBudget {
-    rate: Rate,
+    rate: WindowRate,
     counts: Limiter,
 }
 
@@ -79,7 +79,7 @@ impl Throttle {
     /// A throttle that counts with `limiter`. A guess waits `max_wait` at most for other guesses.
     pub(in crate::service) fn new(
         limiter: Limiter,
-        budget: Option<Rate>,
+        budget: Option<WindowRate>,
         max_wait: Duration,
     ) -> Self {
         Self { limiter, budget, max_wait, under_way: Mutex::default(), of_source: None }
@@ -88,7 +88,7 @@ impl Throttle {
     /// The same with a budget for all clients from one source.
     pub(in crate::service) fn with_budget_of_source(
         self,
-        budget: Option<Rate>,
+        budget: Option<WindowRate>,
         clock: Clock,
     ) -> Self {
         let counts = || Limiter::with_room(clock, MAX_SOURCES);
@@ -153,7 +153,7 @@ impl Throttle {
                 let rate = guess.demand.rate;
                 return Err(refusal("wrong secrets of this client", rate, &decision));
             }
-            let left = decision.standings.first().map_or(1, |standing| standing.remaining);
+            let left = decision.outcomes.first().map_or(1, |outcome| outcome.remaining);
             if placed <= left.max(1) {
                 return Ok(());
             }
@@ -166,7 +166,7 @@ impl Throttle {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, id: &CredentialId, source: IpAddr, rate: Rate) -> CountedGuess<'_> {
+    fn begin(&self, id: &CredentialId, source: IpAddr, rate: WindowRate) -> CountedGuess<'_> {
         let whose = (*id, Source::of(source));
         let mut under_way = self.under_way();
         let guesses = under_way.entry(whose).or_default();
@@ -198,7 +198,7 @@ impl Blame {
     }
 }
 
-fn refusal(name: &str, rate: Rate, decision: &Decision) -> Error {
+fn refusal(name: &str, rate: WindowRate, decision: &Decision) -> Error {
     Error::RateLimited {
         policy: "wrong-secrets",
         name: name.to_owned(),
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn dropped_guess_leaves_nothing_behind() {
-        let rate = Rate::new(1, Duration::from_mins(1));
+        let rate = WindowRate::new(1, Duration::from_mins(1));
         let limiter = Limiter::in_memory(Clock::system());
         let throttle = Throttle::new(limiter, Some(rate), Duration::from_secs(1));
         let id = CredentialId::parse(&"0".repeat(32)).unwrap();

@@ -335,7 +335,7 @@ impl ClientCache {
 
     /// Whether something of the client was revoked after it was read.
     fn is_outdated(&self, client: &Client) -> bool {
-        self.revocations.index().revokes(&client.minted())
+        self.revocations.index().revokes(&client.revocation_keys())
     }
 
     /// The answer of the database, if it comes in time.

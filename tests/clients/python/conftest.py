@@ -114,7 +114,7 @@ def client(channel: grpc.Channel, admin: Metadata, tenant: str) -> Client:
 
 @pytest.fixture(scope="session")
 def discovered(server: Server) -> dict[str, str]:
-    """The server's metadata: clients are configured with its issuer and no more."""
+    """The server's metadata; clients are configured only with the issuer."""
     answer = requests.get(
         f"{server.http}/.well-known/oauth-authorization-server", timeout=10
     )

@@ -1,4 +1,4 @@
-"""The real server, as a process of its own, and what tests know of it."""
+"""The real server in a separate process."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from typing import TypeVar
 import requests
 
 START_SECONDS = 60
-# More than the grace that the server gives to requests under way.
+# More than the server's shutdown grace.
 STOP_SECONDS = 30
 POLL_SECONDS = 0.02
 
-# The catalogue of the tenant, and what every client holds.
+# The catalogue of the tenant, and the scopes of every client.
 SCOPES = ["calls.read", "calls.write"]
 
 Metadata = tuple[tuple[str, str], ...]
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Server:
-    """Where it serves, and the credential that it told at its first start."""
+    """The addresses of the server, and its first admin credential."""
 
     grpc: str
     http: str
@@ -48,7 +48,7 @@ class Client:
 
 @contextmanager
 def serving(binary: Path, folder: Path) -> Iterator[Server]:
-    """Runs a server on free ports of its own choice, with its data in `folder`."""
+    """Runs a server on free ports, with its data in `folder`."""
     out, log = folder / "stdout", folder / "stderr"
     with out.open("wb") as stdout, log.open("wb") as stderr:
         listen = [f"--{face}=127.0.0.1:0" for face in ("grpc", "http", "ops")]
@@ -66,7 +66,7 @@ def serving(binary: Path, folder: Path) -> Iterator[Server]:
 
 
 def _environment() -> dict[str, str]:
-    """Only these settings: a log in JSON, which says the ports, and no draining."""
+    """The only settings: a JSON log, which contains the ports, and no draining."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("KEYWARD_")}
     return ours | {
         "KEYWARD_TELEMETRY_LOG_FORMAT": "json",
@@ -87,13 +87,13 @@ def _started(process: subprocess.Popen[bytes], data: Path, log: Path) -> Server:
     at = wait_for("word of the server's ports", lambda: _serving_event(log))
     wait_for("readiness", lambda: _ready(at["ops"]))
     written = (data / "admin.env").read_text()
-    told = dict(re.findall(r"^export (\w+)=(\S+)$", written, re.MULTILINE))
+    found = dict(re.findall(r"^export (\w+)=(\S+)$", written, re.MULTILINE))
     return Server(
         grpc=at["grpc"],
         http=f"http://{at['http']}",
         issuer=at["issuer"],
-        client_id=told["KEYWARD_CLIENT_ID"],
-        client_secret=told["KEYWARD_CLIENT_SECRET"],
+        client_id=found["KEYWARD_CLIENT_ID"],
+        client_secret=found["KEYWARD_CLIENT_SECRET"],
     )
 
 

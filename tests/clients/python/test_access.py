@@ -1,4 +1,4 @@
-"""Services in Python: they ask about requests, or follow the list of revocations."""
+"""Services in Python: they check requests, or follow the revocation list."""
 
 import json
 from typing import Any
@@ -29,19 +29,19 @@ from keyward.token.v1.token_pb2_grpc import TokenServiceStub
 
 from harness import SCOPES, Client, Metadata, Server
 
-# Streams go on for as long as they are read, whatever other calls' deadline is.
+# Streams have no deadline, unlike other calls.
 LONG = 60
 
 
 class Revocations:
-    """What the comment of RevocationService says that a verifier keeps, and nothing else."""
+    """The state of a verifier, as the comment of RevocationService describes it."""
 
     def __init__(self) -> None:
         self.tokens: set[str] = set()
         self.epochs: dict[tuple[str, str], int] = {}
         self.complete = False
 
-    def heed(self, message: WatchRevocationsResponse) -> None:
+    def apply(self, message: WatchRevocationsResponse) -> None:
         for revocation in message.revocations:
             kind = revocation.WhichOneof("revoked")
             value = getattr(revocation, kind)
@@ -77,7 +77,7 @@ def check(channel: Channel, admin: Metadata, **question: Any) -> CheckAccessResp
     return AccessServiceStub(channel).CheckAccess(request, metadata=admin)
 
 
-def test_a_service_asks_about_a_request(
+def test_service_checks_a_request(
     channel: Channel, admin: Metadata, client: Client, token: str
 ) -> None:
     needed = RequiredScopes(all_of=[SCOPES[0]], any_of=SCOPES)
@@ -100,7 +100,7 @@ def test_a_service_asks_about_a_request(
     assert answer.outcome == CheckAccessResponse.OUTCOME_INVALID_TOKEN
 
 
-def test_a_service_checks_tokens_itself(
+def test_service_verifies_tokens_itself(
     server: Server,
     channel: Channel,
     admin: Metadata,
@@ -123,12 +123,12 @@ def test_a_service_checks_tokens_itself(
     revocations = Revocations()
     while not revocations.complete:
         message = next(watch)
-        revocations.heed(message)
+        revocations.apply(message)
     assert not revocations.revokes(claims)
     assert message.staleness.ToTimedelta().total_seconds() < 5
 
     request = RevokeTokensRequest(name=client.application, reason="a laptop was lost")
     TokenServiceStub(channel).RevokeTokens(request, metadata=admin)
     while not revocations.revokes(claims):
-        revocations.heed(next(watch))
+        revocations.apply(next(watch))
     watch.cancel()

@@ -1,4 +1,4 @@
-"""grpcio, with stubs made by its own tools."""
+"""grpcio, with stubs from its own tools."""
 
 from collections.abc import Callable, Sequence
 
@@ -48,7 +48,7 @@ def issue(
 
 
 def failure(call: Callable[[], object]) -> tuple[StatusCode, ErrorInfo]:
-    """The code of a call that must fail, and the one ErrorInfo that it must carry."""
+    """The code and ErrorInfo of a call that must fail."""
     with pytest.raises(RpcError) as caught:
         call()
     status = rpc_status.from_call(caught.value)
@@ -61,7 +61,7 @@ def failure(call: Callable[[], object]) -> tuple[StatusCode, ErrorInfo]:
     return caught.value.code(), info
 
 
-def test_the_first_credential_gets_an_admin_token(
+def test_first_credential_gets_an_admin_token(
     admin_token: IssueTokenResponse,
 ) -> None:
     assert admin_token.token_type == "Bearer"
@@ -69,7 +69,7 @@ def test_the_first_credential_gets_an_admin_token(
     assert list(admin_token.scopes) == ["keyward.admin"]
 
 
-def test_a_profile_makes_the_catalogue(
+def test_profile_creates_the_catalogue(
     channel: Channel, admin: Metadata, tenant: str
 ) -> None:
     listed = ScopeServiceStub(channel).ListScopes(
@@ -79,53 +79,53 @@ def test_a_profile_makes_the_catalogue(
     assert names == [f"{tenant}/scopes/{scope}" for scope in SCOPES]
 
 
-def test_introspection_tells_everything_about_an_active_token(
+def test_introspection_of_an_active_token_is_complete(
     channel: Channel, server: Server, admin: Metadata, tenant: str, client: Client
 ) -> None:
     token = issue(channel, client).access_token
-    told = TokenServiceStub(channel).IntrospectToken(
+    answer = TokenServiceStub(channel).IntrospectToken(
         IntrospectTokenRequest(token=token), metadata=admin
     )
-    assert told.active
-    assert list(told.scopes) == SCOPES
-    assert told.client_id == client.client_id
-    assert told.subject == client.application
-    assert f"tenants/{told.tenant}" == tenant
-    assert list(told.audiences) == [tenant]
-    assert told.issuer == server.issuer
-    assert told.expire_time.seconds - told.issue_time.seconds == 900
-    assert told.token_id
+    assert answer.active
+    assert list(answer.scopes) == SCOPES
+    assert answer.client_id == client.client_id
+    assert answer.subject == client.application
+    assert f"tenants/{answer.tenant}" == tenant
+    assert list(answer.audiences) == [tenant]
+    assert answer.issuer == server.issuer
+    assert answer.expire_time.seconds - answer.issue_time.seconds == 900
+    assert answer.token_id
 
 
-def test_deleting_a_credential_ends_its_tokens_and_nothing_more_is_told(
+def test_token_of_a_deleted_credential_is_inactive(
     channel: Channel, admin: Metadata, client: Client
 ) -> None:
     token = issue(channel, client).access_token
     CredentialServiceStub(channel).DeleteCredential(
         DeleteCredentialRequest(name=client.credential), metadata=admin
     )
-    told = TokenServiceStub(channel).IntrospectToken(
+    answer = TokenServiceStub(channel).IntrospectToken(
         IntrospectTokenRequest(token=token), metadata=admin
     )
-    # `active: false` and every other field unset are no bytes at all.
-    assert told.SerializeToString() == b""
+    # A message with `active: false` and no other field is empty.
+    assert answer.SerializeToString() == b""
 
 
-def test_a_scope_that_is_not_the_clients_is_refused(
+def test_scope_of_another_client_is_refused(
     channel: Channel, client: Client
 ) -> None:
     code, info = failure(lambda: issue(channel, client, scopes=["calls.listen"]))
     assert (code, info.reason) == (StatusCode.INVALID_ARGUMENT, "SCOPE_NOT_ALLOWED")
 
 
-def test_an_audience_that_is_not_the_tenants_is_refused(
+def test_audience_of_another_tenant_is_refused(
     channel: Channel, client: Client
 ) -> None:
     code, info = failure(lambda: issue(channel, client, audiences=["tenants/other"]))
     assert (code, info.reason) == (StatusCode.INVALID_ARGUMENT, "AUDIENCE_NOT_ALLOWED")
 
 
-def test_a_deleted_credential_is_an_invalid_client(
+def test_deleted_credential_is_an_invalid_client(
     channel: Channel, admin: Metadata, client: Client
 ) -> None:
     CredentialServiceStub(channel).DeleteCredential(
@@ -135,13 +135,13 @@ def test_a_deleted_credential_is_an_invalid_client(
     assert (code, info.reason) == (StatusCode.UNAUTHENTICATED, "INVALID_CLIENT")
 
 
-def test_an_admin_call_without_a_token_is_unauthenticated(channel: Channel) -> None:
+def test_admin_call_without_a_token_is_unauthenticated(channel: Channel) -> None:
     tenants = TenantServiceStub(channel)
     code, info = failure(lambda: tenants.ListTenants(ListTenantsRequest()))
     assert (code, info.reason) == (StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
-def test_an_admin_call_of_an_ordinary_client_names_the_scope_it_lacks(
+def test_admin_call_of_other_client_names_the_missing_scope(
     channel: Channel, client: Client
 ) -> None:
     token = issue(channel, client, audiences=["keyward"]).access_token
@@ -154,7 +154,7 @@ def test_an_admin_call_of_an_ordinary_client_names_the_scope_it_lacks(
     assert dict(info.metadata) == {"scope": "keyward.admin"}
 
 
-def test_user_is_held_to_their_roles_and_the_log_has_what_they_tried(
+def test_user_is_limited_to_their_roles_and_attempts_are_logged(
     channel: Channel, admin: Metadata, tenant: str
 ) -> None:
     own = ["applications.create.own", "applications.view.own"]

@@ -1,4 +1,4 @@
-"""What clients read before they begin: metadata, reflection, health, headers."""
+"""Discovery by clients: metadata, reflection, health, headers."""
 
 import json
 
@@ -31,17 +31,17 @@ URLS = [
 
 
 def over_tls(document: dict[str, object]) -> dict[str, object]:
-    """The document as a server behind TLS has it: the RFC allows no other."""
+    """The metadata as a server behind TLS has it, which the RFC requires."""
     for name in URLS:
         document[name] = str(document[name]).replace("http://", "https://")
     return document
 
 
-def test_authlib_finds_the_metadata_valid(discovered: dict[str, object]) -> None:
+def test_authlib_accepts_the_metadata(discovered: dict[str, object]) -> None:
     AuthorizationServerMetadata(over_tls(dict(discovered))).validate()
 
 
-def test_openid_configuration_has_the_claims_that_authlib_requires(
+def test_openid_configuration_has_required_claims(
     server: Server, discovered: dict[str, object]
 ) -> None:
     url = f"{server.http}/.well-known/openid-configuration"
@@ -55,7 +55,7 @@ def test_openid_configuration_has_the_claims_that_authlib_requires(
 
 
 @pytest.mark.parametrize("path", ["token", "introspect", "revoke"])
-def test_a_wrong_secret_in_the_body_has_a_challenge(
+def test_wrong_secret_in_the_body_gets_a_challenge(
     path: str, server: Server, client: Client
 ) -> None:
     form = {
@@ -69,7 +69,7 @@ def test_a_wrong_secret_in_the_body_has_a_challenge(
     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-def test_grpcio_reflection_finds_services_and_error_details(channel: Channel) -> None:
+def test_reflection_finds_services_and_error_details(channel: Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     assert "keyward.token.v1.TokenService" in database.get_services()
     for symbol in ["keyward.token.v1.TokenService", "google.rpc.BadRequest"]:
@@ -78,7 +78,7 @@ def test_grpcio_reflection_finds_services_and_error_details(channel: Channel) ->
         assert symbol.startswith(file.package)
 
 
-def test_health_is_known_by_service(channel: Channel) -> None:
+def test_every_service_has_a_health_status(channel: Channel) -> None:
     health = HealthStub(channel)
     for service in ["", "keyward.access.v1.AccessService", "grpc.health.v1.Health"]:
         answer = health.Check(HealthCheckRequest(service=service))
@@ -92,7 +92,7 @@ def test_health_is_known_by_service(channel: Channel) -> None:
     watch.cancel()
 
 
-def test_a_channel_that_checks_health_of_a_service_gets_ready(server: Server) -> None:
+def test_channel_with_health_checks_gets_ready(server: Server) -> None:
     config = {
         "loadBalancingConfig": [{"round_robin": {}}],
         "healthCheckConfig": {"serviceName": "keyward.access.v1.KeyService"},
@@ -105,7 +105,7 @@ def test_a_channel_that_checks_health_of_a_service_gets_ready(server: Server) ->
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip])
-def test_a_compressed_request_is_taken(
+def test_compressed_request_is_accepted(
     compression: grpc.Compression, channel: Channel, admin: Metadata
 ) -> None:
     request = ListTenantsRequest(page_token="x" * 1000)

@@ -1,4 +1,4 @@
-"""PyJWT, which finds the keys by the server's metadata."""
+"""PyJWT, which finds the keys in the server's metadata."""
 
 import base64
 import time
@@ -24,7 +24,7 @@ def token(discovered: dict[str, str], client: Client) -> str:
 
 
 def verify(token: str, discovered: dict[str, str], audience: str) -> dict[str, Any]:
-    """Header, payload and signature of a token that is good in all of them."""
+    """Header, payload and signature of a valid token."""
     key = jwt.PyJWKClient(discovered["jwks_uri"]).get_signing_key_from_jwt(token)
     return jwt.decode_complete(
         token,
@@ -47,7 +47,7 @@ def introspect(
 
 
 def with_flipped_bit(token: str) -> str:
-    """The token with another id in it, well-formed: the signature alone is wrong."""
+    """The token with another id: it is well-formed, only its signature is wrong."""
     header, payload, signature = token.split(".")
     claims = bytearray(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     claims[claims.index(b'"jti":"') + len(b'"jti":"')] ^= 1
@@ -55,19 +55,19 @@ def with_flipped_bit(token: str) -> str:
     return f"{header}.{payload}.{signature}"
 
 
-def test_the_metadata_names_the_issuer_as_configured(
+def test_metadata_has_the_configured_issuer(
     server: Server, discovered: dict[str, str]
 ) -> None:
     assert discovered["issuer"] == server.issuer
 
 
-def test_the_published_key_verifies_an_access_token_as_rfc_9068_has_it(
+def test_published_key_verifies_an_rfc_9068_access_token(
     discovered: dict[str, str], tenant: str, token: str
 ) -> None:
     assert verify(token, discovered, tenant)["header"]["typ"] == "at+jwt"
 
 
-def test_the_claims_say_who_may_do_what_where_and_how_long(
+def test_claims_of_an_access_token(
     server: Server, discovered: dict[str, str], tenant: str, client: Client, token: str
 ) -> None:
     claims = verify(token, discovered, tenant)["payload"]
@@ -82,32 +82,32 @@ def test_the_claims_say_who_may_do_what_where_and_how_long(
     assert claims["jti"]
 
 
-def test_a_token_is_for_its_audience_alone(
+def test_token_is_accepted_only_for_its_audience(
     discovered: dict[str, str], token: str
 ) -> None:
     with pytest.raises(jwt.InvalidAudienceError):
         verify(token, discovered, "tenants/other")
 
 
-def test_a_flipped_bit_breaks_the_signature(
+def test_flipped_bit_breaks_the_signature(
     discovered: dict[str, str], tenant: str, token: str
 ) -> None:
     with pytest.raises(jwt.InvalidSignatureError):
         verify(with_flipped_bit(token), discovered, tenant)
 
 
-def test_introspection_tells_the_claims_of_a_good_token(
+def test_introspection_returns_the_claims_of_a_valid_token(
     discovered: dict[str, str], tenant: str, client: Client, token: str
 ) -> None:
     claims = verify(token, discovered, tenant)["payload"]
-    told = introspect(token, discovered, client).json()
-    assert told.pop("active") is True
-    assert told.pop("token_type") == "Bearer"
-    assert told == {name: claims[name] for name in told}
-    assert claims.keys() - told.keys() == {"epochs"}
+    found = introspect(token, discovered, client).json()
+    assert found.pop("active") is True
+    assert found.pop("token_type") == "Bearer"
+    assert found == {name: claims[name] for name in found}
+    assert claims.keys() - found.keys() == {"epochs"}
 
 
-def test_introspection_tells_nothing_about_a_token_with_a_flipped_bit(
+def test_introspection_of_an_altered_token_is_inactive(
     discovered: dict[str, str], client: Client, token: str
 ) -> None:
     answer = introspect(with_flipped_bit(token), discovered, client)

@@ -18,7 +18,7 @@ Fetch = Callable[[str, Client, str | None], dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def plain_http_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it requests-oauthlib speaks to https:// alone."""
+    """Allows http:// in requests-oauthlib."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
 
 
@@ -66,13 +66,13 @@ every_client = pytest.mark.parametrize(
 
 
 def scopes(token: dict[str, Any]) -> list[str]:
-    """The granted scopes: oauthlib has taken the string apart, Authlib has not."""
+    """The granted scopes, which oauthlib splits and Authlib does not."""
     scope = token["scope"]
     return scope.split(" ") if isinstance(scope, str) else scope
 
 
 @every_client
-def test_a_client_gets_a_bearer_token_for_a_quarter_of_an_hour(
+def test_client_gets_a_bearer_token_for_15_minutes(
     fetch: Fetch, discovered: dict[str, str], client: Client
 ) -> None:
     token = fetch(discovered["token_endpoint"], client, None)
@@ -82,7 +82,7 @@ def test_a_client_gets_a_bearer_token_for_a_quarter_of_an_hour(
 
 
 @every_client
-def test_without_a_wish_a_token_has_every_scope_of_the_client(
+def test_token_has_all_scopes_by_default(
     fetch: Fetch, discovered: dict[str, str], client: Client
 ) -> None:
     token = fetch(discovered["token_endpoint"], client, None)
@@ -90,7 +90,7 @@ def test_without_a_wish_a_token_has_every_scope_of_the_client(
 
 
 @every_client
-def test_a_scope_that_was_asked_for_is_echoed(
+def test_requested_scope_is_returned(
     fetch: Fetch, discovered: dict[str, str], client: Client
 ) -> None:
     token = fetch(discovered["token_endpoint"], client, "calls.write")
@@ -98,7 +98,7 @@ def test_a_scope_that_was_asked_for_is_echoed(
 
 
 @every_client
-def test_an_unknown_scope_is_invalid_scope(
+def test_unknown_scope_is_invalid_scope(
     fetch: Fetch, discovered: dict[str, str], client: Client
 ) -> None:
     with pytest.raises((OAuthError, OAuth2Error)) as caught:
@@ -107,10 +107,10 @@ def test_an_unknown_scope_is_invalid_scope(
 
 
 @every_client
-def test_a_wrong_secret_is_invalid_client(
+def test_wrong_secret_is_invalid_client(
     fetch: Fetch, server: Server, discovered: dict[str, str], client: Client
 ) -> None:
-    # Somebody else's: it has the right form, so that it is really compared.
+    # The well-formed secret of another client, so that it is really compared.
     wrong = replace(client, client_secret=server.client_secret)
     with pytest.raises((OAuthError, OAuth2Error)) as caught:
         fetch(discovered["token_endpoint"], wrong, None)
@@ -118,7 +118,7 @@ def test_a_wrong_secret_is_invalid_client(
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_a_token_that_authlib_revokes_is_no_longer_active(
+def test_token_revoked_by_authlib_is_inactive(
     method: str, discovered: dict[str, str], client: Client
 ) -> None:
     with authlib_session(client, method) as session:
@@ -134,6 +134,6 @@ def test_a_token_that_authlib_revokes_is_no_longer_active(
         url = discovered["revocation_endpoint"]
         answer = session.revoke_token(url, token, "access_token")
         assert answer.status_code == 200
-        # Some clients parse the body, of which RFC 7009 says nothing.
+        # Some clients parse the body, although RFC 7009 does not define it.
         assert answer.json() == {}
         assert introspect() == {"active": False}

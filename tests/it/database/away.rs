@@ -1,4 +1,4 @@
-//! A database that goes away: an honest answer, and recovery without a hand.
+//! Database outages: correct errors, and automatic recovery.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::harness::{Keyward, Proxy, fresh_database, reason};
 
-/// A server whose wire to PostgreSQL can be cut, and with some settings changed.
+/// A server whose connections to PostgreSQL can be cut.
 async fn start(settings: &[(&'static str, &str)]) -> (Keyward, Proxy) {
     let url = fresh_database().await;
     let (start, database) = url.rsplit_once('/').unwrap();
@@ -25,7 +25,7 @@ async fn start(settings: &[(&'static str, &str)]) -> (Keyward, Proxy) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_needs_no_right_to_change_the_schema() {
+async fn server_runs_without_schema_privileges() {
     let url = fresh_database().await;
     let owner = Keyward::start(Some(url.clone()), &[]).await;
     owner.stop().await;
@@ -44,8 +44,8 @@ async fn a_server_needs_no_right_to_change_the_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive() {
-    // What was read a moment ago may be used for so long.
+async fn server_without_database_answers_unavailable() {
+    // Data is used up to this age.
     let bound = [("revocations.poll_interval", "100ms"), ("revocations.max_staleness", "500ms")];
     let (kw, mut proxy) = start(&bound).await;
     let mut admin = kw.admin().await;
@@ -85,12 +85,12 @@ async fn without_its_database_a_server_says_so_and_never_says_active_or_inactive
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_counted_while_the_database_was_away_is_written_when_it_is_back() {
+async fn usage_counted_during_outage_is_written_afterwards() {
     let (kw, mut proxy) = start(&[]).await;
     let (_, crm) = kw.admin().await.acme().await;
     crm.token(&kw.grpc()).await;
     proxy.cut().await;
-    // The server tries too, every two seconds: whoever comes first, nothing is lost.
+    // The server also tries every two seconds. Either attempt writes everything.
     kw.server().service.usage.write().await.ok();
     proxy.mend().await;
     crm.token(&kw.grpc()).await;

@@ -1,5 +1,4 @@
-//! A table that is locked: requests that need it wait until their deadline at most; all others go
-//! on.
+//! A locked table: requests that need it wait at most until their deadline, and others are served.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tonic::{Code, Request};
 
 use crate::harness::{Keyward, fresh_database, reason};
 
-/// A transaction that keeps a table to itself until it is dropped.
+/// A transaction that locks a table until it is dropped.
 async fn locked(url: &str, lock: &'static str) -> PgConnection {
     let mut holder = PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
@@ -27,7 +26,7 @@ async fn waiting(observer: &mut PgConnection) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn searches_that_wait_leave_checks_tokens_and_revocations_alone() {
+async fn waiting_searches_do_not_block_checks_tokens_and_revocations() {
     let url = fresh_database().await;
     let kw = Keyward::start(Some(url.clone()), &[]).await;
     let mut admin = kw.admin().await;
@@ -57,14 +56,14 @@ async fn searches_that_wait_leave_checks_tokens_and_revocations_alone() {
     };
     timeout(Duration::from_secs(20), begun).await.expect("some wait for the lock");
 
-    // A client that was not read before is read and issued a token, and a token is revoked.
+    // A client that is not cached is loaded and gets a token, and a token is revoked.
     assert!(!cold.token(&kw.grpc()).await.is_empty());
     admin.tokens.revoke_token(RevokeTokenRequest { token: token.clone() }).await.unwrap();
     assert!(!admin.is_active(&token).await);
     for code in searches.await.unwrap() {
         assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable));
     }
-    // The lock is still held, and no statement waits for it whose caller has left.
+    // The lock is still held. No statement waits for it after its caller has left.
     let ended = async {
         while waiting(&mut observer).await > 0 {
             sleep(Duration::from_millis(20)).await;
@@ -83,7 +82,7 @@ async fn searches_that_wait_leave_checks_tokens_and_revocations_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lock_that_is_not_had_in_time_is_unavailable() {
+async fn lock_timeout_is_unavailable() {
     let url = fresh_database().await;
     let kw = Keyward::start(Some(url.clone()), &[("database.acquire_timeout", "500ms")]).await;
     let mut admin = kw.admin().await;

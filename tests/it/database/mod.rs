@@ -1,4 +1,4 @@
-//! A database in trouble: an honest answer, and recovery without a hand.
+//! Databases with problems: correct errors, and automatic recovery.
 
 mod away;
 mod busy;

@@ -1,4 +1,4 @@
-//! PostgreSQL takes no writes for a while.
+//! PostgreSQL is read-only for a while.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn ready(kw: &Keyward) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Makes a whole server read-only, or not, for the sessions there are too.
+/// Makes a server read-only or not, for existing sessions, too.
 async fn read_only(url: &str, on: bool) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     for sql in [
@@ -43,7 +43,7 @@ async fn wait_for_readiness(kw: &Keyward, status: u16) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn read_only_database_refuses_writes_and_nothing_else() {
+async fn read_only_database_only_refuses_writes() {
     let postgres = tokio::task::spawn_blocking(PostgresServer::start).await.unwrap();
     let url = postgres.fresh_database().await;
     let kw = Keyward::start(Some(url.clone()), &[]).await;
@@ -57,7 +57,7 @@ async fn read_only_database_refuses_writes_and_nothing_else() {
         let revoke = RevokeTokenRequest { token: token.clone() };
         let status = admin.tokens.revoke_token(revoke).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
-        // It knows all that is revoked, and every client.
+        // The server knows all revocations and clients.
         assert!(!crm.token(&kw.grpc()).await.is_empty());
         assert!(admin.is_active(&token).await);
 

@@ -1,4 +1,4 @@
-//! Starts on databases that are not as they should be, and on URLs as providers give them.
+//! Starts on unsuitable databases, and database URLs in the forms that providers use.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn name_of(url: &str) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrations_that_cannot_be_read_are_a_fault_and_not_an_empty_database() {
+async fn unreadable_migrations_table_is_an_error() {
     let url = fresh_database().await;
     Keyward::start(Some(url.clone()), &[]).await.stop().await;
     let role = format!("reader_{}", name_of(&url));
@@ -48,7 +48,7 @@ async fn migrations_that_cannot_be_read_are_a_fault_and_not_an_empty_database() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn database_that_takes_no_writes_is_refused_with_a_reason() {
+async fn start_on_read_only_database_is_refused_with_a_reason() {
     let url = fresh_database().await;
     let name = name_of(&url);
     run(&url, format!("alter database {name} set default_transaction_read_only = on")).await;
@@ -57,7 +57,7 @@ async fn database_that_takes_no_writes_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encoding_other_than_utf8_is_refused() {
+async fn database_with_other_encoding_than_utf8_is_refused() {
     let url = fresh_database().await;
     let other = format!("{}_latin", name_of(&url));
     run(
@@ -69,9 +69,9 @@ async fn encoding_other_than_utf8_is_refused() {
     assert!(words.contains("its encoding is SQL_ASCII"), "{words}");
 }
 
-/// Defaults of a role or database that would weaken what Keyward promises.
+/// Defaults of a role or database that would weaken a guarantee.
 #[tokio::test(flavor = "multi_thread")]
-async fn defaults_of_the_database_do_not_weaken_a_connection() {
+async fn database_defaults_do_not_weaken_a_connection() {
     let url = fresh_database().await;
     let name = name_of(&url);
     for setting in [
@@ -89,7 +89,7 @@ async fn defaults_of_the_database_do_not_weaken_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn url_with_several_hosts_finds_the_one_that_answers() {
+async fn url_with_several_hosts_uses_the_one_that_answers() {
     let url = fresh_database().await;
     let (start, name) = url.rsplit_once('/').unwrap();
     let live = start.rsplit_once('@').unwrap().1;

@@ -1,4 +1,4 @@
-//! Bodies on their way: budgets of memory.
+//! Memory budgets for request bodies.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,10 +7,10 @@ use tokio::time::timeout;
 use super::served::Served;
 use super::{PATIENCE, connect_from, until};
 
-/// With what it costs beside its bytes, more than a source may hold of these.
+/// Together with the cost per request, this is more than a source may hold.
 const REQUESTS: usize = 120;
 
-/// A form of which most came, and the rest does not.
+/// A form that is not sent completely.
 async fn part_of_a_form(server: &Served) -> TcpStream {
     let mut stream = connect_from("127.0.0.1", server.http).await.unwrap();
     let mut request = b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\
@@ -22,13 +22,13 @@ async fn part_of_a_form(server: &Served) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_whose_bodies_fill_its_budget_is_refused_and_others_are_served() {
+async fn source_with_full_body_budget_is_refused_and_others_are_served() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_REQUEST_TIMEOUT", "10m")]);
     let mut held = Vec::new();
     for _ in 0..REQUESTS {
         held.push(part_of_a_form(&server).await);
     }
-    // The first that are answered are those that were too many.
+    // The first answers are those to the refused requests.
     let mut answers = held.iter_mut().map(|stream| {
         Box::pin(async move {
             let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! Places for connections: each source has its own.
+//! Connection limits per source.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::served::Served;
 use super::{connect_from, until};
 
-/// A connection on which a request was answered, if the server has a place for it.
+/// A connection on which a request was answered, if the server accepts it.
 async fn answered(source: &str, server: SocketAddr) -> Option<TcpStream> {
     let mut stream = connect_from(source, server).await.ok()?;
     stream.write_all(b"GET /oauth2/jwks HTTP/1.1\r\nHost: x\r\n\r\n").await.ok()?;
@@ -27,7 +27,7 @@ fn small() -> Served {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_that_holds_its_places_keeps_no_other_out() {
+async fn source_with_all_its_connections_does_not_block_others() {
     let server = small();
     let http = server.http;
     let mut held = Vec::new();
@@ -45,10 +45,10 @@ async fn source_that_holds_its_places_keeps_no_other_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn places_are_kept_for_known_sources() {
+async fn connections_are_reserved_for_known_sources() {
     let server = small();
     let http = server.http;
-    // A caller authenticates from here: the source is known.
+    // A caller authenticates from this source, so it is known.
     assert_eq!(server.token_from("127.0.0.9").await.status(), 200);
     let mut held = Vec::new();
     for source in ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"] {
@@ -62,7 +62,7 @@ async fn places_are_kept_for_known_sources() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trusted_proxy_has_no_budget_of_its_own() {
+async fn trusted_proxy_has_no_per_source_budget() {
     let server = small();
     let mut held = Vec::new();
     for _ in 0..10 {
@@ -71,7 +71,7 @@ async fn trusted_proxy_has_no_budget_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn write_beyond_the_limit_of_file_size_does_not_end_the_server() {
+async fn server_survives_file_size_limit() {
     let mut server = Served::start("true", &[]);
     let token = server.admin.exchange(&server.grpc_url(), &[], &["keyward"]).await.unwrap();
     let pid = server.id().to_string();

@@ -1,5 +1,5 @@
-//! Connections that end, because they are old or the server stops: no request is lost, and the
-//! last answer says that it is the last one.
+//! Connections that end because of their age or a shutdown: no request is lost, and the last answer
+//! says that it is the last.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::harness::{Backend, Keyward, connect};
 
 const REQUEST: &[u8] = b"GET /oauth2/jwks HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Sends a request and reads its answer; whether that was the last one. Panics if there is none.
+/// Sends a request and reads its answer. Returns whether it was the last one. Panics if there is
+/// none.
 async fn ask(stream: &mut TcpStream) -> bool {
     stream.write_all(REQUEST).await.unwrap();
     let mut answer = Vec::new();
@@ -31,7 +32,7 @@ async fn ask(stream: &mut TcpStream) -> bool {
     answer.to_lowercase().contains("\r\nconnection: close\r\n")
 }
 
-/// Asks until an answer says that it is the last one; the connection is closed then.
+/// Sends requests until an answer says that it is the last one. Then the connection is closed.
 async fn ask_until_last(server: SocketAddr) -> usize {
     let mut stream = TcpStream::connect(server).await.unwrap();
     let mut asked = 1;
@@ -43,7 +44,7 @@ async fn ask_until_last(server: SocketAddr) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_http_1_1_connection_says_close_before_it_is_closed() {
+async fn old_http_1_1_connection_announces_close() {
     let kw = Backend::Sqlite.start_with(&[("limits.connection_age", "200ms")]).await;
     let mut asked = 0;
     for _ in 0..10 {
@@ -53,7 +54,7 @@ async fn old_http_1_1_connection_says_close_before_it_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_server_is_not_ready_and_answers_all_that_comes() {
+async fn draining_server_is_not_ready_and_answers_requests() {
     let kw = Backend::Sqlite.start_with(&[("limits.drain_time", "1h")]).await;
     let mut kept = TcpStream::connect(kw.server().http).await.unwrap();
     assert!(!ask(&mut kept).await);
@@ -82,7 +83,7 @@ async fn draining_server_is_not_ready_and_answers_all_that_comes() {
     assert!(watch.message().await.unwrap().is_none(), "the stream of health ends in order");
 }
 
-/// Asks again and again, on a new connection after each last answer, until there is no server.
+/// Sends requests, on a new connection after each last answer, until the server is gone.
 async fn keep_asking(server: SocketAddr, answered: Arc<AtomicUsize>) {
     while let Ok(mut stream) = TcpStream::connect(server).await {
         loop {
@@ -108,7 +109,7 @@ async fn assert_nothing_is_lost(kw: Keyward) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_is_lost_when_connections_get_old_and_the_server_stops() {
+async fn aging_connections_and_shutdown_lose_no_request() {
     let settings = [("limits.connection_age", "100ms"), ("limits.drain_time", "0s")];
     assert_nothing_is_lost(Backend::Sqlite.start_with(&settings).await).await;
 }

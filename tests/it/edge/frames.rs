@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::PATIENCE;
 use super::served::Served;
 
-/// Far more than any client sends, and than the kernel holds for the server to read.
+/// Far more than any client sends, and than the kernel buffers.
 const MANY: usize = 3_000_000;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -62,8 +62,8 @@ async fn flooding_client_reads_enhance_your_calm() {
     let mut stream = TcpStream::connect(server.grpc).await.unwrap();
     let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     begin.extend(frame(4, 0, 0, &[]));
-    // Not more than the server reads before it ends the connection: what it leaves unread
-    // makes the kernel reset the connection, and the GOAWAY frame is lost with it.
+    // Not more than the server reads before it ends the connection: with unread data the kernel
+    // resets the connection, and the GOAWAY frame is lost.
     begin.extend(frame(2, 0, 1, &[0, 0, 0, 0, 1]).repeat(500));
     stream.write_all(&begin).await.unwrap();
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! Connections that send a part of a request and no more.
+//! Connections that send only a part of a request.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::tenant_service_client::TenantServiceClient;
@@ -16,7 +16,7 @@ async fn flood(server: std::net::SocketAddr, words: &[u8], count: usize) -> Vec<
     for _ in 0..count {
         let connected = timeout(PATIENCE, TcpStream::connect(server)).await;
         let mut stream = connected.expect("a connection is accepted or refused").unwrap();
-        // The oldest are closed to make room: then this fails.
+        // The oldest connections are closed to make room, and then this fails.
         stream.write_all(words).await.ok();
         held.push(stream);
     }
@@ -24,9 +24,9 @@ async fn flood(server: std::net::SocketAddr, words: &[u8], count: usize) -> Vec<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_requests_take_nothing_from_others_with_1024_descriptors() {
+async fn half_requests_do_not_block_others_with_1024_descriptors() {
     keyward::server::raise_limit();
-    // A long time for the first request: the flood is still there when others come.
+    // A long time for the first request, so that the flood is still there when others connect.
     let settings = [("KEYWARD_LIMITS_FIRST_REQUEST_TIMEOUT", "5m")];
     let server = Served::start("ulimit -n 1024", &settings);
     let token = server.admin.exchange(&server.grpc_url(), &[], &["keyward"]).await.unwrap();
@@ -53,14 +53,14 @@ async fn half_requests_take_nothing_from_others_with_1024_descriptors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_without_a_complete_request_ends_in_time() {
+async fn connection_without_complete_request_is_closed_in_time() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_FIRST_REQUEST_TIMEOUT", "1s")]);
     for (address, words) in [
         (server.http, &b""[..]),
         (server.http, b"GET /oauth2/jwks HTTP/1.1\r\nHost: x\r\n"),
         (server.http, b"PRI * HTTP/2.0\r\n"),
         (server.grpc, b"PRI * HTTP/2.0\r\n"),
-        // The next request's header has begun.
+        // The header of the next request has started.
         (server.http, b"GET /oauth2/jwks HTTP/1.1\r\nHost: x\r\n\r\nGET /"),
     ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -73,13 +73,16 @@ async fn connection_without_a_complete_request_ends_in_time() {
         }
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
-        let told = String::from_utf8_lossy(words);
-        timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("it ends: {told}")).ok();
+        let reported = String::from_utf8_lossy(words);
+        timeout(PATIENCE, end)
+            .await
+            .unwrap_or_else(|_| panic!("the connection is not closed: {reported}"))
+            .ok();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connection_after_a_request_stays() {
+async fn idle_connection_after_a_request_stays_open() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_FIRST_REQUEST_TIMEOUT", "200ms")]);
     let mut stream = TcpStream::connect(server.http).await.unwrap();
     let mut other = TcpStream::connect(server.http).await.unwrap();
@@ -89,7 +92,7 @@ async fn idle_connection_after_a_request_stays() {
         while !answer.ends_with(b"}") {
             assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it stays open");
         }
-        // One that says nothing ends meanwhile: the bound has passed.
+        // A connection without a request is closed meanwhile, so the time limit has passed.
         other.read_to_end(&mut Vec::new()).await.ok();
         other = TcpStream::connect(server.http).await.unwrap();
     }

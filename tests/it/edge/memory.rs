@@ -1,4 +1,4 @@
-//! What large requests of strangers, and of callers, cost in memory.
+//! The memory for large requests, with and without authentication.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::grpc::raw::call_with;
 
 const APPLY: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
 const BATCH: &str = "/keyward.access.v1.AccessService/BatchCheckAccess";
-/// The promise: so much more than what the server takes when it is idle.
-const MOST_KIB: u64 = 64 * 1024;
+/// The bound: the additional memory compared with the idle server.
+const MAX_KIB: u64 = 64 * 1024;
 
-/// A profile of 1 MiB that is nothing but empty scopes.
+/// A profile of 1 MiB that consists of empty scopes.
 fn profile() -> Vec<u8> {
     let profile =
         admin::Profile { scopes: vec![admin::Scope::default(); 524_000], ..Default::default() };
@@ -29,14 +29,14 @@ fn batch() -> Vec<u8> {
     access::BatchCheckAccessRequest { requests }.encode_to_vec()
 }
 
-/// An API key that has the right form and is that of nothing.
+/// A well-formed API key that does not exist.
 fn random_key(number: usize) -> String {
     let id = CredentialId::parse(&format!("{number:032x}")).unwrap();
     let key = Prefixes::default().generate(CredentialKind::ApiKey, &id).unwrap();
     format!("Bearer {}", key.expose())
 }
 
-/// The codes that so many calls at once are answered with.
+/// The status codes of concurrent calls.
 async fn codes(
     server: &Served,
     path: &str,
@@ -58,7 +58,7 @@ async fn codes(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_requests_of_strangers_cost_bounded_memory() {
+async fn large_unauthenticated_requests_use_bounded_memory() {
     keyward::server::raise_limit();
     let settings = [
         ("KEYWARD_SECRETS_HASH_QUEUE", "1"),
@@ -66,7 +66,7 @@ async fn large_requests_of_strangers_cost_bounded_memory() {
         ("KEYWARD_LIMITS_REQUEST_TIMEOUT", "5m"),
     ];
     let server = Served::start("true", &settings);
-    // Every thread that hashes has its memory.
+    // Every hashing thread has allocated its memory.
     let keys: Vec<_> = (0..16).map(|n| Some(random_key(n))).collect();
     codes(&server, BATCH, &[], &keys).await;
     codes(&server, BATCH, &[], &keys).await;
@@ -90,7 +90,7 @@ async fn large_requests_of_strangers_cost_bounded_memory() {
         assert!(codes.iter().all(|code| refused.contains(code)), "{path}: {codes:?}");
         let peak = server.peak();
         let count = authorizations.len();
-        assert!(peak <= idle + MOST_KIB, "{path} {count}: {idle} KiB -> {peak} KiB");
+        assert!(peak <= idle + MAX_KIB, "{path} {count}: {idle} KiB -> {peak} KiB");
     }
 
     let client = reqwest::Client::new();
@@ -106,11 +106,11 @@ async fn large_requests_of_strangers_cost_bounded_memory() {
         assert_eq!(answer.headers()["content-type"], "application/json");
     }
     let peak = server.peak();
-    assert!(peak <= idle + MOST_KIB, "forms: {idle} KiB -> {peak} KiB");
+    assert!(peak <= idle + MAX_KIB, "forms: {idle} KiB -> {peak} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn message_that_becomes_too_much_is_refused_before_it_is_decoded() {
+async fn message_with_large_decoded_size_is_refused_before_decoding() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_REQUEST_TIMEOUT", "5m")]);
     let token = server.admin.exchange(&server.grpc_url(), &[], &["keyward"]).await.unwrap();
     let authorization = Some(format!("Bearer {}", token.access_token));
@@ -123,7 +123,7 @@ async fn message_that_becomes_too_much_is_refused_before_it_is_decoded() {
             let refused = |code: &Code| *code == Code::ResourceExhausted;
             assert!(codes.iter().all(refused), "{path}: {codes:?}");
             let peak = server.peak();
-            assert!(peak <= idle + MOST_KIB, "{path}: {idle} KiB -> {peak} KiB");
+            assert!(peak <= idle + MAX_KIB, "{path}: {idle} KiB -> {peak} KiB");
         }
     })
     .await

@@ -1,4 +1,4 @@
-//! Metadata that says twice who calls.
+//! Repeated metadata that identifies the caller.
 
 use tonic::Code;
 

@@ -1,5 +1,5 @@
-//! The edge: what strangers send costs a bounded part of the server, and takes nothing from
-//! callers who are known.
+//! The edge: unauthenticated requests use bounded resources, and do not affect authenticated
+//! callers.
 
 mod bodies;
 mod connections;
@@ -27,7 +27,7 @@ async fn connect_from(source: &str, server: SocketAddr) -> io::Result<TcpStream>
     socket.connect(server).await
 }
 
-/// Waits until something is so, which is asked again and again.
+/// Polls a condition until it is true.
 async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !there().await {

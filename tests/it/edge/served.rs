@@ -1,4 +1,4 @@
-//! `keyward serve` as a process of its own, with limits of its own.
+//! `keyward serve` in a separate process, with its own limits.
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::Credential;
 
-/// A server in a process of its own; it is gone with this.
+/// A server in a separate process, which ends when this is dropped.
 pub(super) struct Served {
     child: Child,
     pub(super) grpc: SocketAddr,
@@ -23,7 +23,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Starts a server, after this shell command, with these settings in its environment.
+    /// Starts a server after a shell command, with these settings in its environment.
     pub(super) fn start(before: &str, settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let script = format!("{before}; exec \"$@\"");
@@ -85,12 +85,12 @@ impl Served {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Whether the process is running.
     pub(super) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What it logged so far.
+    /// The log so far.
     pub(super) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -101,7 +101,7 @@ impl Served {
         answer.unwrap().status().as_u16()
     }
 
-    /// How often admission refused this.
+    /// How often admission refused `what`.
     pub(super) async fn refused(&self, what: &str) -> u64 {
         let metrics = reqwest::get(format!("http://{}/metrics", self.ops)).await.unwrap();
         let metrics = metrics.text().await.unwrap();
@@ -110,7 +110,7 @@ impl Served {
         count.map_or(0, |count| count.parse().unwrap())
     }
 
-    /// Asks for a token over HTTP, from this source.
+    /// Requests a token over HTTP from this source.
     pub(super) async fn token_from(&self, source: &str) -> reqwest::Response {
         let client = reqwest::Client::builder().local_address(source.parse::<IpAddr>().unwrap());
         let request = client
@@ -122,12 +122,12 @@ impl Served {
         request.form(&[("grant_type", "client_credentials")]).send().await.unwrap()
     }
 
-    /// The most memory that it took since [`Served::forget_peak`], in KiB.
+    /// The peak memory since [`Served::forget_peak`], in KiB.
     pub(super) fn peak(&self) -> u64 {
         self.memory("VmHWM:")
     }
 
-    /// Sets the most memory that it took to what it takes now; how much that is, in KiB.
+    /// Resets the peak memory to the current one, and returns it in KiB.
     pub(super) fn forget_peak(&self) -> u64 {
         std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
         self.memory("VmRSS:")

@@ -1,4 +1,4 @@
-//! The question that services ask about every request.
+//! Access checks.
 
 use keyward::proto::access as pb;
 use keyward::proto::access::check_access_request::Requirement;
@@ -11,17 +11,17 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, Credential, mask, on_both_databases, question, reason};
 
 on_both_databases!(
-    a_good_token_or_key_is_allowed_and_tells_whose_it_is,
-    the_roles_of_an_application_are_told,
-    a_token_of_another_issuer_is_none_though_our_key_signed_it,
-    what_is_wrong_with_a_token_is_an_outcome,
-    all_of_some_scopes_and_one_of_others,
-    a_token_is_for_those_it_names,
-    a_key_is_refused_as_soon_as_its_credential_is,
-    what_the_question_lacks_is_told_field_by_field,
-    several_are_answered_in_order,
-    only_verifiers_may_ask,
-    an_answer_may_be_kept_while_nothing_is_counted,
+    valid_token_or_key_is_allowed_with_its_principal,
+    answer_contains_the_application_roles,
+    token_of_another_issuer_is_invalid_even_if_signed_by_our_key,
+    invalid_token_is_an_outcome_and_not_an_error,
+    all_of_and_any_of_scopes_are_checked,
+    token_is_accepted_only_for_its_audiences,
+    key_is_refused_as_soon_as_its_credential_is,
+    invalid_check_names_every_field,
+    batch_is_answered_in_order,
+    check_requires_the_verify_scope,
+    answer_is_cacheable_only_without_limits,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -31,7 +31,7 @@ async fn api_key(admin: &mut Admin) -> (admin::Credential, String) {
     (credential, key.secret)
 }
 
-async fn a_good_token_or_key_is_allowed_and_tells_whose_it_is(backend: Backend) {
+async fn valid_token_or_key_is_allowed_with_its_principal(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -64,7 +64,7 @@ async fn a_good_token_or_key_is_allowed_and_tells_whose_it_is(backend: Backend) 
     assert_eq!(answer.principal, Some(expected));
 }
 
-async fn the_roles_of_an_application_are_told(backend: Backend) {
+async fn answer_contains_the_application_roles(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a", "b"]).await;
@@ -90,7 +90,7 @@ async fn the_roles_of_an_application_are_told(backend: Backend) {
     }
 }
 
-async fn a_token_of_another_issuer_is_none_though_our_key_signed_it(backend: Backend) {
+async fn token_of_another_issuer_is_invalid_even_if_signed_by_our_key(backend: Backend) {
     let mut kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.token(&kw.grpc()).await;
@@ -106,13 +106,13 @@ async fn a_token_of_another_issuer_is_none_though_our_key_signed_it(backend: Bac
     }
 }
 
-async fn what_is_wrong_with_a_token_is_an_outcome(backend: Backend) {
+async fn invalid_token_is_an_outcome_and_not_an_error(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let token = crm.token(&kw.grpc()).await;
     let (_, key) = api_key(&mut admin).await;
-    // Another Keyward of the same issuer: its keys are not ours.
+    // Another Keyward with the same issuer: its keys are not accepted here.
     let other = Backend::Sqlite.start().await;
     let (_, foreign) = other.admin().await.acme().await;
     let unknown_key = foreign.token(&other.grpc()).await;
@@ -136,9 +136,9 @@ async fn what_is_wrong_with_a_token_is_an_outcome(backend: Backend) {
     for bad in &invalid {
         let answer = admin.check(bad, &[]).await;
         assert_eq!((answer.allowed, answer.outcome()), (false, Outcome::InvalidToken), "{bad}");
-        assert_eq!(answer.principal, None, "nobody knows whose it is");
+        assert_eq!(answer.principal, None, "its owner is unknown");
     }
-    // Larger than any message may be: the transport says so.
+    // Larger than any message may be, so the transport refuses it.
     let request = question(&"a".repeat(3_000_000), &[]);
     let status = admin.access.check_access(request).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
@@ -155,7 +155,7 @@ async fn what_is_wrong_with_a_token_is_an_outcome(backend: Backend) {
     assert_eq!(answer.principal, None);
 }
 
-async fn all_of_some_scopes_and_one_of_others(backend: Backend) {
+async fn all_of_and_any_of_scopes_are_checked(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -188,7 +188,7 @@ async fn all_of_some_scopes_and_one_of_others(backend: Backend) {
     }
 }
 
-async fn a_token_is_for_those_it_names(backend: Backend) {
+async fn token_is_accepted_only_for_its_audiences(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -216,7 +216,7 @@ async fn a_token_is_for_those_it_names(backend: Backend) {
     }
 }
 
-async fn a_key_is_refused_as_soon_as_its_credential_is(backend: Backend) {
+async fn key_is_refused_as_soon_as_its_credential_is(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -235,7 +235,7 @@ async fn a_key_is_refused_as_soon_as_its_credential_is(backend: Backend) {
     }
 }
 
-async fn what_the_question_lacks_is_told_field_by_field(backend: Backend) {
+async fn invalid_check_names_every_field(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let bad = pb::CheckAccessRequest {
@@ -247,24 +247,24 @@ async fn what_the_question_lacks_is_told_field_by_field(backend: Backend) {
     let fields = ["token", "requirement", "items", "audience", "source_address"];
     let status = admin.access.check_access(bad.clone()).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
-    let told = |status: &tonic::Status| -> Vec<String> {
+    let reported = |status: &tonic::Status| -> Vec<String> {
         let violations = status.get_details_bad_request().unwrap().field_violations;
         violations.into_iter().map(|violation| violation.field).collect()
     };
-    assert_eq!(told(&status), fields);
+    assert_eq!(reported(&status), fields);
     let batch = pb::BatchCheckAccessRequest { requests: vec![question("x", &[]), bad] };
     let status = admin.access.batch_check_access(batch).await.unwrap_err();
-    assert_eq!(told(&status), fields.map(|field| format!("requests[1].{field}")));
+    assert_eq!(reported(&status), fields.map(|field| format!("requests[1].{field}")));
 
     let bad = question("x", &["a", "two words", ""]);
     let status = admin.access.check_access(bad).await.unwrap_err();
-    assert_eq!(told(&status), ["scopes.all_of[1]", "scopes.all_of[2]"]);
+    assert_eq!(reported(&status), ["scopes.all_of[1]", "scopes.all_of[2]"]);
     let batch = pb::BatchCheckAccessRequest { requests: vec![question("x", &[]); 101] };
     let status = admin.access.batch_check_access(batch).await.unwrap_err();
-    assert_eq!(told(&status), ["requests"]);
+    assert_eq!(reported(&status), ["requests"]);
 }
 
-async fn several_are_answered_in_order(backend: Backend) {
+async fn batch_is_answered_in_order(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -284,7 +284,7 @@ async fn several_are_answered_in_order(backend: Backend) {
     assert!(answers.is_empty());
 }
 
-async fn only_verifiers_may_ask(backend: Backend) {
+async fn check_requires_the_verify_scope(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -298,7 +298,7 @@ async fn only_verifiers_may_ask(backend: Backend) {
     for mut caller in [console, own] {
         let batch = pb::BatchCheckAccessRequest { requests: vec![question(&token, &[])] };
         for status in [
-            // Malformed too: the caller is refused before it is looked at.
+            // The request is invalid, too, but the caller is refused first.
             caller.access.check_access(pb::CheckAccessRequest::default()).await.unwrap_err(),
             caller.access.check_access(question(&token, &[])).await.unwrap_err(),
             caller.access.batch_check_access(batch).await.unwrap_err(),
@@ -309,7 +309,7 @@ async fn only_verifiers_may_ask(backend: Backend) {
     }
 }
 
-async fn an_answer_may_be_kept_while_nothing_is_counted(backend: Backend) {
+async fn answer_is_cacheable_only_without_limits(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -339,7 +339,7 @@ async fn set_limits(admin: &mut Admin, limits: Option<admin::Limits>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_is_a_use_and_a_peek_is_none() {
+async fn check_is_recorded_as_use_and_peek_is_not() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (_, crm): (_, Credential) = admin.acme().await;

@@ -8,15 +8,15 @@ use prost_types::{Duration, Timestamp};
 use crate::harness::{Admin, Backend, mask, on_both_databases, reason, secret_free};
 
 on_both_databases!(
-    one_credentials_life_is_told_from_birth_to_death,
-    what_is_refused_is_told_and_who_tried,
-    a_user_who_reaches_for_another_tenant_is_told_of_in_his_own_log,
-    events_are_found_by_resource_actor_action_and_time,
-    the_log_outlives_the_tenant_and_numbers_have_no_gaps,
-    no_secret_stands_in_the_log,
-    what_many_lose_at_once_is_told_of_each,
-    the_first_start_is_told_too,
-    the_database_itself_refuses_to_change_or_delete_an_event,
+    audit_log_has_the_whole_history_of_a_credential,
+    refused_attempt_is_recorded_with_its_caller,
+    attempt_on_another_tenant_is_in_the_callers_own_log,
+    events_are_filtered_by_resource_actor_action_and_time,
+    log_outlives_the_tenant_without_gaps_in_numbers,
+    log_contains_no_secret,
+    change_for_many_applications_has_an_event_for_each,
+    first_start_is_recorded,
+    database_refuses_to_change_or_delete_an_event,
 );
 
 async fn events(caller: &mut Admin, request: pb::ListAuditEventsRequest) -> Vec<pb::AuditEvent> {
@@ -30,8 +30,8 @@ fn everything() -> pb::ListAuditEventsRequest {
     pb::ListAuditEventsRequest { order_by: "time".to_owned(), ..Default::default() }
 }
 
-/// An event as a person reads it.
-fn told(event: &pb::AuditEvent) -> String {
+/// An event in readable form.
+fn readable(event: &pb::AuditEvent) -> String {
     let refused = if event.outcome() == Outcome::Refused { " refused" } else { "" };
     let short = |name: &str| name.rsplit('/').next().unwrap().to_owned();
     let who = if event.user.is_empty() { &event.service } else { &event.user };
@@ -39,7 +39,7 @@ fn told(event: &pb::AuditEvent) -> String {
     format!("{} {}{refused}{}", short(who), event.action, changes.collect::<String>())
 }
 
-async fn one_credentials_life_is_told_from_birth_to_death(backend: Backend) {
+async fn audit_log_has_the_whole_history_of_a_credential(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
@@ -122,7 +122,7 @@ async fn one_credentials_life_is_told_from_birth_to_death(backend: Backend) {
         "vic DeleteCredential refused".to_owned(),
         "ann DeleteCredential".to_owned(),
     ];
-    assert_eq!(story.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(story.iter().map(readable).collect::<Vec<_>>(), expected);
     let revealed = &story[5];
     assert_eq!(revealed.service, "tenants/system/applications/console");
     assert_eq!(revealed.user, "tenants/acme/users/ann");
@@ -133,7 +133,7 @@ async fn one_credentials_life_is_told_from_birth_to_death(backend: Backend) {
     assert!(!admin.is_active(&token).await);
 }
 
-async fn what_is_refused_is_told_and_who_tried(backend: Backend) {
+async fn refused_attempt_is_recorded_with_its_caller(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -151,27 +151,27 @@ async fn what_is_refused_is_told_and_who_tried(backend: Backend) {
     let request = pb::DeleteTenantRequest { name: "tenants/acme".to_owned(), ..Default::default() };
     admin.tenants.delete_tenant(request.clone()).await.unwrap_err();
     vic.tenants.delete_tenant(request).await.unwrap_err();
-    // A malformed request, a stale one and one for nothing are no attempts at anything.
+    // An invalid request, an outdated one and one for a missing resource are not recorded.
     let request = pb::DeleteApplicationRequest {
         name: "tenants/acme/applications/crm".to_owned(),
         etag: "stale".to_owned(),
     };
     admin.applications.delete_application(request).await.unwrap_err();
 
-    let mut told_of = events(&mut admin, everything()).await;
-    told_of.retain(|event| event.outcome() == Outcome::Refused);
-    let told: Vec<_> = told_of.iter().map(told).collect();
+    let mut refused = events(&mut admin, everything()).await;
+    refused.retain(|event| event.outcome() == Outcome::Refused);
+    let reported: Vec<_> = refused.iter().map(readable).collect();
     let expected = [
         "vic DeleteApplication refused",
         "admin DeleteScope refused",
         "admin DeleteTenant refused",
         "vic DeleteTenant refused",
     ];
-    assert_eq!(told, expected);
-    assert!(told_of[1].detail.contains("tenants/acme/applications/crm"), "{}", told_of[1].detail);
+    assert_eq!(reported, expected);
+    assert!(refused[1].detail.contains("tenants/acme/applications/crm"), "{}", refused[1].detail);
 }
 
-async fn a_user_who_reaches_for_another_tenant_is_told_of_in_his_own_log(backend: Backend) {
+async fn attempt_on_another_tenant_is_in_the_callers_own_log(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -187,7 +187,7 @@ async fn a_user_who_reaches_for_another_tenant_is_told_of_in_his_own_log(backend
         let tenant = name.split('/').nth(1).unwrap();
         assert_eq!(status.message(), format!("tenants/{tenant} does not exist"));
     }
-    assert_eq!(events(&mut admin, everything()).await, before, "acme hears nothing of it");
+    assert_eq!(events(&mut admin, everything()).await, before, "it is not in the log of acme");
     let request = pb::ListAuditEventsRequest {
         parent: "tenants/evil".to_owned(),
         action: "DeleteApplication".to_owned(),
@@ -199,7 +199,7 @@ async fn a_user_who_reaches_for_another_tenant_is_told_of_in_his_own_log(backend
     assert_eq!(attempts[0].outcome(), Outcome::Refused);
 }
 
-async fn events_are_found_by_resource_actor_action_and_time(backend: Backend) {
+async fn events_are_filtered_by_resource_actor_action_and_time(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -218,7 +218,7 @@ async fn events_are_found_by_resource_actor_action_and_time(backend: Backend) {
     let default = pb::ListAuditEventsRequest::default;
     let crm = "tenants/acme/applications/crm".to_owned();
     for (request, actions) in [
-        // Not those of crm-2, though its name begins alike.
+        // Not the events of crm-2, although its name has the same prefix.
         (
             pb::ListAuditEventsRequest { resource: crm, ..default() },
             &["CreateCredential", "CreateApplication", "CreateTenant"][..],
@@ -292,7 +292,7 @@ async fn events_are_found_by_resource_actor_action_and_time(backend: Backend) {
     }
 }
 
-async fn the_log_outlives_the_tenant_and_numbers_have_no_gaps(backend: Backend) {
+async fn log_outlives_the_tenant_without_gaps_in_numbers(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -320,7 +320,7 @@ async fn the_log_outlives_the_tenant_and_numbers_have_no_gaps(backend: Backend) 
     assert_eq!(reason(&status), "NOT_FOUND");
 }
 
-async fn no_secret_stands_in_the_log(backend: Backend) {
+async fn log_contains_no_secret(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, secret) = admin.acme().await;
@@ -334,7 +334,7 @@ async fn no_secret_stands_in_the_log(backend: Backend) {
     assert!(log.contains("RevokeToken") && !log.contains(&rotated.secret), "{log}");
 }
 
-async fn what_many_lose_at_once_is_told_of_each(backend: Backend) {
+async fn change_for_many_applications_has_an_event_for_each(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a", "b"]).await;
@@ -412,12 +412,12 @@ async fn what_many_lose_at_once_is_told_of_each(backend: Backend) {
     }
 }
 
-async fn the_first_start_is_told_too(backend: Backend) {
+async fn first_start_is_recorded(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let request =
         pb::ListAuditEventsRequest { parent: "tenants/system".to_owned(), ..everything() };
-    let told: Vec<_> = events(&mut admin, request)
+    let reported: Vec<_> = events(&mut admin, request)
         .await
         .iter()
         .map(|event| (event.service.clone(), event.action.clone()))
@@ -432,13 +432,13 @@ async fn the_first_start_is_told_too(backend: Backend) {
         "CreateCredential",
     ]
     .map(by_keyward);
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 const CHANGES: [&str; 2] =
-    ["update audit_events set detail = 'it was somebody else'", "delete from audit_events"];
+    ["update audit_events set detail = 'forged'", "delete from audit_events"];
 
-async fn the_database_itself_refuses_to_change_or_delete_an_event(backend: Backend) {
+async fn database_refuses_to_change_or_delete_an_event(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -451,13 +451,13 @@ async fn the_database_itself_refuses_to_change_or_delete_an_event(backend: Backe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_own_role_has_no_right_to_change_an_event_and_needs_none() {
+async fn server_role_cannot_change_events() {
     let mut kw = Backend::Postgres.start().await;
     kw.sql(include_str!("../../../deploy/postgres-server-role.sql"), None).await.unwrap();
     let url = kw.database_as("keyward_server");
     kw.restart_with(&[("database.url", url.clone())]).await;
 
-    // All of a life, as that role.
+    // All operations of a server, with that role.
     let mut admin = kw.admin().await;
     let (credential, secret) = admin.acme().await;
     let token = secret.token(&kw.grpc()).await;

@@ -1,4 +1,4 @@
-//! Bad input: a clear error that names the field, and everything as it was.
+//! Invalid requests: a clear error that names the field, and no changes.
 
 use keyward::proto::admin as pb;
 use prost::Message;
@@ -8,9 +8,9 @@ use super::raw::call;
 use crate::harness::{Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
-    every_bad_field_is_named,
-    every_malformed_name_is_told_its_shape,
-    stored_rule_of_a_newer_version_stops_what_it_is_about,
+    every_invalid_field_is_named,
+    malformed_name_error_shows_its_form,
+    stored_rule_of_a_newer_version_refuses_its_operations,
 );
 
 fn rule(method: &str, path: &str) -> pb::Endpoint {
@@ -28,7 +28,7 @@ fn endpoints(rules: &[pb::Endpoint]) -> Vec<u8> {
     pb::ApplyProfileRequest { name, profile: Some(profile), ..Default::default() }.encode_to_vec()
 }
 
-/// A request, and the fields that must be named.
+/// A request, and the fields that the error must name.
 fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
     let application = |application: pb::Application| {
         pb::CreateApplicationRequest {
@@ -50,7 +50,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
                 parent: "tenants/Acme!".to_owned(),
                 application_id: "a b".to_owned(),
                 application: Some(pb::Application {
-                    contact_email: "nobody".to_owned(),
+                    contact_email: "unknown".to_owned(),
                     scopes: vec!["ok".to_owned(), "not ok".to_owned()],
                     ..Default::default()
                 }),
@@ -400,7 +400,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
     ]
 }
 
-async fn every_bad_field_is_named(backend: Backend) {
+async fn every_invalid_field_is_named(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -423,20 +423,20 @@ async fn every_bad_field_is_named(backend: Backend) {
     assert_eq!(left.applications.len(), 1, "everything is as it was");
 }
 
-async fn every_malformed_name_is_told_its_shape(backend: Backend) {
+async fn malformed_name_error_shows_its_form(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     for name in ["", "crm", "tenants/acme/applications/", "tenants/a/applications/b/c"] {
         let request = pb::GetApplicationRequest { name: name.to_owned() };
         let status = admin.applications.get_application(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELD", "{name}");
-        let shape = "name must be like tenants/{tenant}/applications/{application}";
+        let shape = "name must have the form tenants/{tenant}/applications/{application}";
         assert_eq!(status.message(), shape, "{name}");
     }
 }
 
-/// What a newer version wrote is no wider a rule for this one: nothing is done under it.
-async fn stored_rule_of_a_newer_version_stops_what_it_is_about(backend: Backend) {
+/// A rule of a newer version must not be ignored: operations that depend on it are refused.
+async fn stored_rule_of_a_newer_version_refuses_its_operations(backend: Backend) {
     let mut kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -457,7 +457,7 @@ async fn stored_rule_of_a_newer_version_stops_what_it_is_about(backend: Backend)
         let status = admin.applications.create_application(request).await.unwrap_err();
         assert_eq!(reason(&status), "INTERNAL", "{sql}");
     }
-    // A server that did not know the tenant before lets it do nothing.
+    // A server that has not cached the tenant refuses all of its operations.
     kw.restart().await;
     assert!(crm.exchange(&kw.grpc(), &[], &[]).await.is_err());
 }

@@ -1,4 +1,4 @@
-//! Limits that customers cannot lift: a policy's limits bound what acting users give.
+//! Limits that customers cannot raise: a policy's limits bound those that acting users set.
 
 use keyward::proto::access::CheckAccessRequest;
 use keyward::proto::access::check_access_response::Outcome;
@@ -9,12 +9,12 @@ use tonic::Status;
 use crate::harness::{Admin, Backend, Keyward, mask, on_both_databases, question, reason};
 
 on_both_databases!(
-    users_narrow_limits_and_cannot_lift_them,
-    limits_are_lifted_with_a_permission_up_to_the_maximum,
-    a_narrower_policy_binds_applications_that_are_there,
-    users_who_edit_the_policy_cannot_lift_it,
-    limits_of_the_account_are_shared_by_its_applications,
-    what_was_counted_outlives_a_restart,
+    users_can_narrow_limits_but_not_raise_them,
+    permitted_users_can_raise_limits_up_to_the_maximum,
+    narrower_policy_applies_to_existing_applications,
+    policy_editors_cannot_raise_its_limits,
+    tenant_limits_are_shared_by_all_applications,
+    counts_survive_a_restart,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -56,8 +56,8 @@ async fn set(caller: &mut Admin, limits: Option<pb::Limits>) -> Result<pb::Appli
     Ok(caller.applications.update_application(request).await?.into_inner().application.unwrap())
 }
 
-/// The limits that hold for a token, as a check tells them: how many requests, in how many
-/// seconds; and the most items.
+/// The limits that apply to a token according to a check: requests per seconds, and the maximum
+/// items.
 async fn in_force(admin: &mut Admin, token: &str) -> (Vec<(i64, i64)>, i64) {
     let request = CheckAccessRequest { peek: true, ..question(token, &["a"]) };
     let answer = admin.access.check_access(request).await.unwrap().into_inner();
@@ -82,7 +82,7 @@ async fn acting(admin: &mut Admin, kw: &Keyward, id: &str, more: &[&str]) -> Adm
     Admin::new(kw.grpc(), &console).await.acting_for(&user)
 }
 
-async fn users_narrow_limits_and_cannot_lift_them(backend: Backend) {
+async fn users_can_narrow_limits_but_not_raise_them(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.console(&kw).await;
@@ -102,7 +102,7 @@ async fn users_narrow_limits_and_cannot_lift_them(backend: Backend) {
     }
     assert_eq!(in_force(&mut admin, &token).await, (vec![(40, 60)], 1000));
 
-    // What is narrower than the policy's holds, and what is left open is the policy's.
+    // Narrower limits apply, and missing ones are the policy's.
     create(&mut ann, "new", limits(10, 0)).await.unwrap();
     set(&mut ann, Some(limits(10, 0))).await.unwrap();
     assert_eq!(in_force(&mut admin, &token).await, (vec![(10, 60)], 1000));
@@ -114,14 +114,14 @@ async fn users_narrow_limits_and_cannot_lift_them(backend: Backend) {
         let answer = admin.access.check_access(request).await.unwrap().into_inner();
         assert_eq!(answer.outcome(), expected);
     }
-    // A policy that has limits fixed leaves them to the creation, within the same bounds.
+    // If a policy fixes limits, they can only be set at creation, within the same bounds.
     let fixed = pb::Policy { fixed_fields: vec!["limits".to_owned()], ..policy };
     set_policy(&mut admin, fixed).await.unwrap();
     lacks(&create(&mut ann, "fixed", limits(0, 0)).await.unwrap_err(), "limits.edit");
     create(&mut ann, "fixed", limits(40, 1000)).await.unwrap();
 }
 
-async fn limits_are_lifted_with_a_permission_up_to_the_maximum(backend: Backend) {
+async fn permitted_users_can_raise_limits_up_to_the_maximum(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.console(&kw).await;
@@ -146,7 +146,7 @@ async fn limits_are_lifted_with_a_permission_up_to_the_maximum(backend: Backend)
         assert!(status.message().contains("max_limits"), "{}", status.message());
         assert_eq!(reason(&create(&mut lia, "faster", beyond).await.unwrap_err()), "POLICY");
     }
-    // Another user may leave that as it is, and narrow it; not lift it further.
+    // Another user may keep and narrow them, but not raise them further.
     let rename = pb::UpdateApplicationRequest {
         application: Some(pb::Application { display_name: "Renamed".to_owned(), ..lifted.clone() }),
         update_mask: mask(&["display_name", "limits"]),
@@ -161,13 +161,13 @@ async fn limits_are_lifted_with_a_permission_up_to_the_maximum(backend: Backend)
     lacks(&set(&mut ann, Some(limits(61, 0))).await.unwrap_err(), "limits.edit");
     assert!(!set(&mut ann, Some(limits(20, 0))).await.unwrap().limits_lifted);
     lacks(&set(&mut ann, Some(limits(60, 0))).await.unwrap_err(), "limits.edit");
-    // The platform is free to, and what it gives is bounded as it is used.
+    // The platform can set anything, but the maximum applies when it is used.
     assert!(set(&mut admin, Some(limits(0, 0))).await.unwrap().limits_lifted);
     assert_eq!(in_force(&mut admin, &token).await, (vec![(100, 60)], 5000));
     let free = pb::Policy { max_limits: None, ..policy };
     set_policy(&mut admin, free).await.unwrap();
     assert_eq!(in_force(&mut admin, &token).await, (vec![], 0));
-    // Who may not lift limits gives no role that does.
+    // Users who may not raise limits cannot create a role that may.
     let request = pb::CreateRoleRequest {
         parent: "tenants/acme".to_owned(),
         role_id: "lifter".to_owned(),
@@ -177,7 +177,7 @@ async fn limits_are_lifted_with_a_permission_up_to_the_maximum(backend: Backend)
     lacks(&roman.roles.create_role(request).await.unwrap_err(), "limits.edit");
 }
 
-async fn a_narrower_policy_binds_applications_that_are_there(backend: Backend) {
+async fn narrower_policy_applies_to_existing_applications(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.console(&kw).await;
@@ -193,12 +193,12 @@ async fn a_narrower_policy_binds_applications_that_are_there(backend: Backend) {
     assert!(!set(&mut ann, Some(limits(80, 0))).await.unwrap().limits_lifted);
     set_policy(&mut admin, policy(limits(40, 9), None)).await.unwrap();
     assert_eq!(in_force(&mut admin, &token).await, (vec![(40, 60)], 9));
-    // What was lifted is bounded by the maximum alone.
+    // Raised limits are only bounded by the maximum.
     assert!(set(&mut admin, Some(limits(80, 0))).await.unwrap().limits_lifted);
     assert_eq!(in_force(&mut admin, &token).await, (vec![(80, 60)], 9));
     set_policy(&mut admin, policy(limits(40, 9), Some(limits(50, 5)))).await.unwrap();
     assert_eq!(in_force(&mut admin, &token).await, (vec![(50, 60)], 5));
-    // Where neither of two rates contains the other, both hold.
+    // If neither of two rates implies the other, both apply.
     let hour = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
     let hourly = pb::Limits { request_window: hour, ..limits(3, 0) };
     set_policy(&mut admin, policy(hourly, Some(limits(2, 0)))).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_narrower_policy_binds_applications_that_are_there(backend: Backend) {
     }
 }
 
-async fn users_who_edit_the_policy_cannot_lift_it(backend: Backend) {
+async fn policy_editors_cannot_raise_its_limits(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.console(&kw).await;
@@ -266,7 +266,7 @@ async fn users_who_edit_the_policy_cannot_lift_it(backend: Backend) {
     assert!(status.message().contains("max_limits.observe_only"), "{}", status.message());
 }
 
-async fn limits_of_the_account_are_shared_by_its_applications(backend: Backend) {
+async fn tenant_limits_are_shared_by_all_applications(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -300,9 +300,9 @@ async fn limits_of_the_account_are_shared_by_its_applications(backend: Backend) 
     assert_eq!((answer.outcome(), answer.max_items), (Outcome::TooManyItems, 7));
 }
 
-async fn what_was_counted_outlives_a_restart(backend: Backend) {
+async fn counts_survive_a_restart(backend: Backend) {
     if backend == Backend::Postgres {
-        // Several servers can share it: what lasts is counted in Redis.
+        // With PostgreSQL, several servers can share it, so lasting counts are in Redis.
         return;
     }
     let mut kw = backend.start().await;
@@ -326,7 +326,7 @@ async fn what_was_counted_outlives_a_restart(backend: Backend) {
     kw.restart().await;
     let status = crm.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "RATE_LIMITED");
-    // What ended meanwhile is not held, and its rows are gone with the next that are written.
+    // Expired counts are not restored, and their rows are deleted with the next write.
     kw.advance(86_400 + 86_400 / 64);
     kw.restart().await;
     crm.token(&kw.grpc()).await;

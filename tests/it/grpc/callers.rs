@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Which callers may call which methods.
 
 use keyward::proto::admin::credential::Kind;
 use tonic::Code;
@@ -7,16 +7,16 @@ use super::raw::{all_methods, call};
 use crate::harness::{Backend, bearer, on_both_databases, reason};
 
 on_both_databases!(
-    no_rpc_but_the_public_ones_answers_a_stranger,
-    no_management_rpc_answers_an_application_of_a_tenant,
-    a_built_in_scope_counts_in_the_built_in_tenant_alone,
-    a_verifier_may_introspect_and_not_manage,
-    an_api_key_of_the_system_may_manage,
-    a_token_for_another_audience_is_no_callers_token,
-    a_caller_loses_his_rights_with_his_credential,
+    only_public_rpcs_answer_without_authentication,
+    management_rpcs_refuse_applications_of_tenants,
+    built_in_scope_works_only_in_the_built_in_tenant,
+    verifier_may_introspect_but_not_manage,
+    system_api_key_may_manage,
+    token_for_another_audience_does_not_authenticate,
+    caller_loses_rights_with_their_credential,
 );
 
-/// What needs no caller.
+/// Methods that need no authentication.
 const PUBLIC: [&str; 3] = [
     "/keyward.token.v1.TokenService/IssueToken",
     "/keyward.access.v1.KeyService/GetJwks",
@@ -24,7 +24,7 @@ const PUBLIC: [&str; 3] = [
 ];
 const WATCH_JWKS: &str = "/keyward.access.v1.KeyService/WatchJwks";
 
-async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
+async fn only_public_rpcs_answer_without_authentication(backend: Backend) {
     let kw = backend.start().await;
     let key = format!("kwk_{}_{}", "0".repeat(32), "x".repeat(49));
     let wrong = [
@@ -39,7 +39,7 @@ async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
     for path in all_methods() {
         for authorization in &wrong {
             let answer = call(&kw.grpc(), &path, Vec::new(), authorization.as_deref()).await;
-            // Without a caller the keys can be watched, with a wrong one they cannot.
+            // Without authentication the keys can be streamed; with an invalid one they cannot.
             let public = path != WATCH_JWKS || authorization.is_none();
             if public && PUBLIC.contains(&path.as_str()) {
                 let refused = answer.err().map(|status| status.code());
@@ -53,13 +53,13 @@ async fn no_rpc_but_the_public_ones_answers_a_stranger(backend: Backend) {
     }
 }
 
-async fn no_management_rpc_answers_an_application_of_a_tenant(backend: Backend) {
+async fn management_rpcs_refuse_applications_of_tenants(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
     let authorization = format!("Bearer {token}");
     for path in all_methods().iter().filter(|path| path.contains("keyward.admin.v1")) {
-        // The empty request is malformed too: the caller is refused before it is looked at.
+        // The empty request is invalid, too, but the caller is refused first.
         let answer = call(&kw.grpc(), path, Vec::new(), Some(&authorization)).await;
         let status = answer.expect_err(path);
         assert_eq!(status.code(), Code::PermissionDenied, "{path}");
@@ -67,7 +67,7 @@ async fn no_management_rpc_answers_an_application_of_a_tenant(backend: Backend) 
     }
 }
 
-async fn a_built_in_scope_counts_in_the_built_in_tenant_alone(backend: Backend) {
+async fn built_in_scope_works_only_in_the_built_in_tenant(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("evil", &["keyward.admin", "keyward.verify"]).await;
@@ -87,7 +87,7 @@ async fn a_built_in_scope_counts_in_the_built_in_tenant_alone(backend: Backend) 
     assert!(!tokens.introspect_token(request).await.unwrap().into_inner().active);
 }
 
-async fn a_verifier_may_introspect_and_not_manage(backend: Backend) {
+async fn verifier_may_introspect_but_not_manage(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -113,7 +113,7 @@ async fn a_verifier_may_introspect_and_not_manage(backend: Backend) {
     assert!(admin.is_active(&foreign).await, "a refused revocation changes nothing");
 }
 
-async fn an_api_key_of_the_system_may_manage(backend: Backend) {
+async fn system_api_key_may_manage(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let application = admin.application("system", "console", &["keyward.admin"]).await;
@@ -123,7 +123,7 @@ async fn an_api_key_of_the_system_may_manage(backend: Backend) {
     assert!(call(&kw.grpc(), list, Vec::new(), Some(&authorization)).await.is_ok());
 }
 
-async fn a_token_for_another_audience_is_no_callers_token(backend: Backend) {
+async fn token_for_another_audience_does_not_authenticate(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.token(&kw.grpc()).await;
@@ -134,7 +134,7 @@ async fn a_token_for_another_audience_is_no_callers_token(backend: Backend) {
     assert!(status.message().contains("audience"), "{}", status.message());
 }
 
-async fn a_caller_loses_his_rights_with_his_credential(backend: Backend) {
+async fn caller_loses_rights_with_their_credential(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let application = admin.application("system", "console", &["keyward.admin"]).await;

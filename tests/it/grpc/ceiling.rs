@@ -1,4 +1,4 @@
-//! The live ceiling: an application can do what it was given, as far as the catalogue and its
+//! The live ceiling: an application can use what it was given, as far as the catalogue and its
 //! owner's roles allow it today.
 
 use keyward::proto::admin as pb;
@@ -8,18 +8,18 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, Credential, Keyward, mask, on_both_databases, reason};
 
 on_both_databases!(
-    a_supervisor_cannot_give_an_admins_scope,
-    a_users_own_ceiling_holds_for_what_the_account_owns_too,
-    an_admin_who_is_demoted_takes_his_applications_down_with_him,
-    what_an_owner_later_gains_widens_nothing,
-    a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold,
-    a_role_with_all_scopes_is_no_way_round_an_owners_ceiling,
-    nobody_gets_a_secret_that_can_do_more_than_he_may_grant,
-    a_disabled_owner_stops_his_applications_and_their_tokens,
-    an_applications_roles_give_it_scopes_and_stand_in_its_tokens,
-    a_role_in_use_goes_only_with_force_and_takes_its_scopes_along,
-    a_scope_that_leaves_the_catalogue_leaves_roles_and_tokens,
-    an_api_key_has_the_scopes_of_this_very_moment,
+    supervisor_cannot_grant_an_admin_scope,
+    user_ceiling_applies_to_account_applications,
+    demoted_owner_narrows_their_applications,
+    new_rights_of_an_owner_do_not_widen_applications,
+    role_without_scope_narrows_owned_and_assigned_applications,
+    all_scopes_role_does_not_bypass_the_owner_ceiling,
+    user_gets_no_secret_beyond_their_ceiling,
+    disabled_owner_disables_applications_and_tokens,
+    application_roles_give_scopes_and_appear_in_tokens,
+    role_in_use_is_deleted_only_with_force,
+    deleted_scope_disappears_from_roles_and_tokens,
+    api_key_has_the_current_scopes,
 );
 
 const OWN: [&str; 4] = [
@@ -51,7 +51,7 @@ impl Acme {
         Self { kw, admin, sam, eve }
     }
 
-    /// An application of sam's with `a` and `b`, its credential and a token of it.
+    /// An application of sam with `a` and `b`, its credential and a token.
     async fn sams(&mut self) -> (String, Credential, String) {
         let application = self.sam.application("acme", "crm", &["a", "b"]).await;
         assert_eq!(application.owner, "tenants/acme/users/sam");
@@ -67,7 +67,7 @@ impl Acme {
     }
 }
 
-async fn a_supervisor_cannot_give_an_admins_scope(backend: Backend) {
+async fn supervisor_cannot_grant_an_admin_scope(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let create = |scopes: &[&str]| pb::CreateApplicationRequest {
         parent: "tenants/acme".to_owned(),
@@ -95,7 +95,7 @@ async fn a_supervisor_cannot_give_an_admins_scope(backend: Backend) {
     };
     let status = acme.eve.applications.update_application(widen.clone()).await.unwrap_err();
     assert_eq!(status.message(), "scope not allowed: c");
-    // Nor can the platform give it: it would be beyond its owner.
+    // The platform cannot give it either, because it would be beyond the owner.
     let status = acme.admin.applications.update_application(widen).await.unwrap_err();
     assert_eq!(status.message(), "scope not allowed: c");
     let (_, credential) = acme.eve.credential(&name, Kind::ClientSecret).await;
@@ -103,7 +103,7 @@ async fn a_supervisor_cannot_give_an_admins_scope(backend: Backend) {
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED", "and asking for it gets it nothing");
 }
 
-async fn a_users_own_ceiling_holds_for_what_the_account_owns_too(backend: Backend) {
+async fn user_ceiling_applies_to_account_applications(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.admin.role("acme", "maker", &["applications.create.account"], &["a"]).await;
     acme.admin.user("acme", "eve", &["maker"]).await;
@@ -122,7 +122,7 @@ async fn a_users_own_ceiling_holds_for_what_the_account_owns_too(backend: Backen
     acme.eve.applications.create_application(create("a")).await.unwrap();
 }
 
-async fn an_admin_who_is_demoted_takes_his_applications_down_with_him(backend: Backend) {
+async fn demoted_owner_narrows_their_applications(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let grpc = acme.kw.grpc();
     let (name, credential, token) = acme.sams().await;
@@ -151,7 +151,7 @@ async fn an_admin_who_is_demoted_takes_his_applications_down_with_him(backend: B
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED", "no scope is left");
 }
 
-async fn what_an_owner_later_gains_widens_nothing(backend: Backend) {
+async fn new_rights_of_an_owner_do_not_widen_applications(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let made = acme.eve.application("acme", "wfm", &["a"]).await;
     let (_, credential) = acme.eve.credential(&made.name, Kind::ClientSecret).await;
@@ -162,7 +162,7 @@ async fn what_an_owner_later_gains_widens_nothing(backend: Backend) {
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert!(acme.admin.is_active(&token).await, "a promotion revokes nothing either");
 
-    // Demoted and promoted again: what it was given comes back, and the old tokens do not.
+    // Demoted and promoted again: the scopes come back, but old tokens stay revoked.
     let (name, _, token) = acme.sams().await;
     acme.admin.user("acme", "sam", &["supervisor"]).await;
     acme.admin.user("acme", "sam", &["admin"]).await;
@@ -170,7 +170,7 @@ async fn what_an_owner_later_gains_widens_nothing(backend: Backend) {
     assert!(!acme.admin.is_active(&token).await);
 }
 
-async fn a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold(backend: Backend) {
+async fn role_without_scope_narrows_owned_and_assigned_applications(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let grpc = acme.kw.grpc();
     acme.admin.role("acme", "reader", &[], &["a", "b"]).await;
@@ -208,7 +208,7 @@ async fn a_role_that_loses_a_scope_narrows_what_its_holders_own_and_hold(backend
     assert!(!acme.admin.is_active(&token).await, "nor brings it back what was revoked");
 }
 
-async fn a_role_with_all_scopes_is_no_way_round_an_owners_ceiling(backend: Backend) {
+async fn all_scopes_role_does_not_bypass_the_owner_ceiling(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.admin.role("acme", "everything", &[], &["*"]).await;
     let create = |owner: &str| pb::CreateApplicationRequest {
@@ -221,13 +221,13 @@ async fn a_role_with_all_scopes_is_no_way_round_an_owners_ceiling(backend: Backe
         }),
         ..Default::default()
     };
-    // It would widen with eve's promotion, though nobody gave it anything then.
+    // It would widen with eve's promotion, although it was not given more.
     let status = acme.admin.applications.create_application(create("eve")).await.unwrap_err();
     assert_eq!(status.message(), "scope not allowed: b c");
     acme.admin.applications.create_application(create("sam")).await.unwrap();
 }
 
-async fn nobody_gets_a_secret_that_can_do_more_than_he_may_grant(backend: Backend) {
+async fn user_gets_no_secret_beyond_their_ceiling(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let made = acme.admin.application("acme", "wide", &["a", "b"]).await;
     let (credential, _) = acme.admin.credential(&made.name, Kind::ApiKey).await;
@@ -259,7 +259,7 @@ async fn nobody_gets_a_secret_that_can_do_more_than_he_may_grant(backend: Backen
     acme.eve.credentials.create_credential(create).await.unwrap();
 }
 
-async fn a_disabled_owner_stops_his_applications_and_their_tokens(backend: Backend) {
+async fn disabled_owner_disables_applications_and_tokens(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let (name, credential, token) = acme.sams().await;
     let disable = |disabled| pb::UpdateUserRequest {
@@ -284,7 +284,7 @@ async fn a_disabled_owner_stops_his_applications_and_their_tokens(backend: Backe
     assert!(acme.admin.is_active(&credential.token(&acme.kw.grpc()).await).await);
 }
 
-async fn an_applications_roles_give_it_scopes_and_stand_in_its_tokens(backend: Backend) {
+async fn application_roles_give_scopes_and_appear_in_tokens(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.admin.role("acme", "reader", &[], &["b"]).await;
     acme.admin.role("acme", "everything", &[], &["*"]).await;
@@ -330,7 +330,7 @@ async fn an_applications_roles_give_it_scopes_and_stand_in_its_tokens(backend: B
     assert_eq!(reason(&status), "INVALID_FIELD");
 }
 
-async fn a_role_in_use_goes_only_with_force_and_takes_its_scopes_along(backend: Backend) {
+async fn role_in_use_is_deleted_only_with_force(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let (name, _, token) = acme.sams().await;
     let delete = |force| pb::DeleteRoleRequest {
@@ -348,7 +348,7 @@ async fn a_role_in_use_goes_only_with_force_and_takes_its_scopes_along(backend: 
     assert_eq!(acme.effective(&name).await, [""; 0]);
 }
 
-async fn a_scope_that_leaves_the_catalogue_leaves_roles_and_tokens(backend: Backend) {
+async fn deleted_scope_disappears_from_roles_and_tokens(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.admin.role("acme", "reader", &[], &["b", "c"]).await;
     let create = pb::CreateApplicationRequest {
@@ -391,7 +391,7 @@ async fn a_scope_that_leaves_the_catalogue_leaves_roles_and_tokens(backend: Back
     assert_eq!(role.scopes, ["c"]);
 }
 
-async fn an_api_key_has_the_scopes_of_this_very_moment(backend: Backend) {
+async fn api_key_has_the_current_scopes(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let made = acme.sam.application("acme", "crm", &["a", "b"]).await;
     let (_, key) = acme.sam.credential(&made.name, Kind::ApiKey).await;

@@ -1,4 +1,4 @@
-//! Credentials: their secrets, shown once, and their rotation.
+//! Credentials: their secrets, which are shown once, and rotation.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::{Kind, State};
@@ -8,16 +8,16 @@ use tonic::Code;
 use crate::harness::{Admin, Backend, Credential, mask, on_both_databases, reason, secret_free};
 
 on_both_databases!(
-    a_secret_is_told_once_and_never_again,
-    a_planned_rotation_overlaps,
-    a_third_secret_waits_for_the_first_to_end,
-    a_leak_ends_every_older_secret_at_once,
-    a_rotated_api_key_names_the_same_credential,
+    secret_is_returned_only_once,
+    rotation_overlaps_by_default,
+    third_secret_is_refused_during_rotation,
+    rotation_without_overlap_ends_older_secrets,
+    rotated_api_key_keeps_its_credential_id,
     a_credential_expires,
-    a_repeated_request_makes_one_credential,
-    a_secret_stands_nowhere_in_the_database,
-    a_key_deleted_while_it_waits_for_its_hash_is_refused,
-    secret_that_could_not_work_is_neither_made_nor_shown,
+    repeated_request_creates_one_credential,
+    secret_is_not_stored_in_the_database,
+    key_deleted_while_waiting_for_its_hash_is_refused,
+    expired_credential_gets_and_shows_no_secret,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -42,7 +42,7 @@ async fn rotated(
     (credential, Credential { client_id, secret: made.secret })
 }
 
-async fn a_secret_is_told_once_and_never_again(backend: Backend) {
+async fn secret_is_returned_only_once(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, crm) = admin.acme().await;
@@ -60,7 +60,7 @@ async fn a_secret_is_told_once_and_never_again(backend: Backend) {
     secret_free(&format!("{read:?} {list:?}"));
 }
 
-async fn a_planned_rotation_overlaps(backend: Backend) {
+async fn rotation_overlaps_by_default(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, old) = admin.acme().await;
@@ -80,7 +80,7 @@ async fn a_planned_rotation_overlaps(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_CLIENT");
 }
 
-async fn a_third_secret_waits_for_the_first_to_end(backend: Backend) {
+async fn third_secret_is_refused_during_rotation(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, _) = admin.acme().await;
@@ -96,7 +96,7 @@ async fn a_third_secret_waits_for_the_first_to_end(backend: Backend) {
     assert_eq!(credential.secrets.len(), 2);
 }
 
-async fn a_leak_ends_every_older_secret_at_once(backend: Backend) {
+async fn rotation_without_overlap_ends_older_secrets(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, first) = admin.acme().await;
@@ -113,7 +113,7 @@ async fn a_leak_ends_every_older_secret_at_once(backend: Backend) {
     assert!(admin.is_active(&third.token(&kw.grpc()).await).await);
 }
 
-async fn a_rotated_api_key_names_the_same_credential(backend: Backend) {
+async fn rotated_api_key_keeps_its_credential_id(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -150,7 +150,7 @@ async fn a_credential_expires(backend: Backend) {
     assert!(secret.exchange(&kw.grpc(), &[], &[]).await.is_err());
 }
 
-async fn a_repeated_request_makes_one_credential(backend: Backend) {
+async fn repeated_request_creates_one_credential(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
@@ -171,7 +171,7 @@ async fn a_repeated_request_makes_one_credential(backend: Backend) {
     assert_eq!(list.credentials.len(), 1);
 }
 
-async fn a_key_deleted_while_it_waits_for_its_hash_is_refused(backend: Backend) {
+async fn key_deleted_while_waiting_for_its_hash_is_refused(backend: Backend) {
     const MANY: u64 = 30;
     let patient = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
     let kw = backend.start_with(&patient).await;
@@ -191,7 +191,7 @@ async fn a_key_deleted_while_it_waits_for_its_hash_is_refused(backend: Backend) 
             tokio::spawn(async move { tokens.introspect_token(request).await })
         })
         .collect();
-    // Some have their hash by now, and the rest have read the key and wait for theirs.
+    // Some are hashed by now. The others have read the key and wait for a hash.
     while hashes.get() < start + 4 {
         tokio::task::yield_now().await;
     }
@@ -205,7 +205,7 @@ async fn a_key_deleted_while_it_waits_for_its_hash_is_refused(backend: Backend) 
     assert!(active <= begun, "{active} were active, and {begun} hashes begun before the deletion");
 }
 
-async fn a_secret_stands_nowhere_in_the_database(backend: Backend) {
+async fn secret_is_not_stored_in_the_database(backend: Backend) {
     let mut kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -231,8 +231,8 @@ async fn a_secret_stands_nowhere_in_the_database(backend: Backend) {
     }
 }
 
-/// A credential that has ended, by itself, by its application's end or by the policy.
-async fn secret_that_could_not_work_is_neither_made_nor_shown(backend: Backend) {
+/// Credentials that expired by themselves, with their application, or by the policy.
+async fn expired_credential_gets_and_shows_no_secret(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, _) = admin.acme().await;
@@ -246,7 +246,7 @@ async fn secret_that_could_not_work_is_neither_made_nor_shown(backend: Backend) 
     kw.advance(60);
     let mut admin = kw.admin().await;
     refused_as_expired(&mut admin, &made.name, "extend its expire_time first").await;
-    // What it says to do helps.
+    // The advice in the error works.
     expire_credential(&mut admin, &made.name, None).await;
     let (_, secret) = rotated(&mut admin, &made.name, Some(0)).await;
     assert!(secret.exchange(&kw.grpc(), &[], &[]).await.is_ok());

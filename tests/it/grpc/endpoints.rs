@@ -1,4 +1,4 @@
-//! Rules for endpoints: they come with a profile, and can be listed.
+//! Endpoint rules: they are set by a profile and can be listed.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::profile_change::Action;
@@ -8,15 +8,15 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, on_both_databases, reason};
 
 on_both_databases!(
-    a_profile_brings_rules_and_applied_twice_changes_nothing,
-    a_profile_that_says_nothing_of_rules_keeps_them,
-    a_dry_run_tells_of_rules_and_changes_none,
-    what_is_done_to_a_rule_is_told_in_the_log,
+    profile_sets_rules_and_is_idempotent,
+    profile_without_rules_keeps_existing_rules,
+    dry_run_shows_rules_and_changes_none,
+    rule_changes_are_in_the_audit_log,
     rules_are_listed_by_path_and_method_in_pages,
-    a_scope_that_a_rule_names_goes_only_with_force,
-    a_rule_and_its_scope_go_together,
-    a_profile_of_five_hundred_rules_is_taken,
-    rules_give_the_tenant_another_version,
+    scope_of_a_rule_is_deleted_only_with_force,
+    rule_and_scope_are_deleted_together,
+    profile_with_five_hundred_rules_is_accepted,
+    rule_change_updates_the_tenant_etag,
 );
 
 fn rule(text: &str, all_of: &[&str]) -> pb::Endpoint {
@@ -29,7 +29,7 @@ fn rule(text: &str, all_of: &[&str]) -> pb::Endpoint {
     }
 }
 
-/// Makes acme's catalogue `scopes` and its rules these; `None`: those there are.
+/// A profile with these scopes and rules. `None`: the existing rules.
 fn profile(scopes: &[&str], rules: Option<Vec<pb::Endpoint>>) -> pb::ApplyProfileRequest {
     pb::ApplyProfileRequest {
         name: "tenants/acme".to_owned(),
@@ -73,7 +73,7 @@ fn change(action: Action, resource: &str) -> (Action, String) {
     (action, resource.to_owned())
 }
 
-async fn a_profile_brings_rules_and_applied_twice_changes_nothing(backend: Backend) {
+async fn profile_sets_rules_and_is_idempotent(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let full = pb::Endpoint {
@@ -107,7 +107,7 @@ async fn a_profile_brings_rules_and_applied_twice_changes_nothing(backend: Backe
     assert_eq!(list(&mut admin).await, expected);
     assert_eq!(apply(&mut admin, first).await.unwrap(), []);
 
-    // Of another shape and the same: what a name in braces says is a rule of its own.
+    // Different names in braces make a different rule, although both match the same requests.
     let second = profile(
         &["a", "b", "c"],
         Some(vec![
@@ -117,7 +117,7 @@ async fn a_profile_brings_rules_and_applied_twice_changes_nothing(backend: Backe
         ]),
     );
     let response = admin.tenants.apply_profile(second).await.unwrap().into_inner().changes;
-    let told: Vec<_> = response
+    let reported: Vec<_> = response
         .iter()
         .map(|change| (change.action(), change.resource.as_str(), change.details.join("; ")))
         .collect();
@@ -136,13 +136,13 @@ async fn a_profile_brings_rules_and_applied_twice_changes_nothing(backend: Backe
         ),
         (Action::Create, "tenants/acme/endpoints/* /v1/{what}", "all_of: \"c\"".to_owned()),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let unlimited = pb::Endpoint { limits: None, ..sorted };
     let expected = [rule("POST /v1/calls", &["a"]), unlimited, rule("* /v1/{what}", &["c"])];
     assert_eq!(list(&mut admin).await, expected);
 }
 
-async fn a_profile_that_says_nothing_of_rules_keeps_them(backend: Backend) {
+async fn profile_without_rules_keeps_existing_rules(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let rules = vec![rule("GET /", &["a"])];
@@ -150,13 +150,13 @@ async fn a_profile_that_says_nothing_of_rules_keeps_them(backend: Backend) {
     let changes = apply(&mut admin, profile(&["a", "b"], None)).await.unwrap();
     assert_eq!(changes, [change(Action::Create, "scopes/b")]);
     assert_eq!(list(&mut admin).await, rules);
-    // An empty set is none.
+    // An empty set removes all rules.
     let changes = apply(&mut admin, profile(&["a", "b"], Some(Vec::new()))).await.unwrap();
     assert_eq!(changes, [change(Action::Delete, "endpoints/GET /")]);
     assert_eq!(list(&mut admin).await, []);
 }
 
-async fn a_dry_run_tells_of_rules_and_changes_none(backend: Backend) {
+async fn dry_run_shows_rules_and_changes_none(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let before = vec![rule("GET /a", &["a"]), rule("GET /b", &["a"])];
@@ -164,15 +164,19 @@ async fn a_dry_run_tells_of_rules_and_changes_none(backend: Backend) {
     let after = vec![rule("GET /b", &[]), rule("GET /c", &["a"])];
     let request = profile(&["a"], Some(after.clone()));
     let dry = pb::ApplyProfileRequest { validate_only: true, ..request.clone() };
-    let told = apply(&mut admin, dry).await.unwrap();
+    let reported = apply(&mut admin, dry).await.unwrap();
     assert_eq!(list(&mut admin).await, before);
-    assert_eq!(apply(&mut admin, request).await.unwrap(), told, "it told the truth");
-    let actions: Vec<_> = told.iter().map(|(action, _)| *action).collect();
+    assert_eq!(
+        apply(&mut admin, request).await.unwrap(),
+        reported,
+        "the dry run showed the same changes"
+    );
+    let actions: Vec<_> = reported.iter().map(|(action, _)| *action).collect();
     assert_eq!(actions, [Action::Delete, Action::Update, Action::Create]);
     assert_eq!(list(&mut admin).await, after);
 }
 
-async fn what_is_done_to_a_rule_is_told_in_the_log(backend: Backend) {
+async fn rule_changes_are_in_the_audit_log(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     for rules in [vec![rule("GET /v1/{id}", &["a"])], vec![rule("GET /v1/{id}", &["b"])], vec![]] {
@@ -189,7 +193,7 @@ async fn what_is_done_to_a_rule_is_told_in_the_log(backend: Backend) {
     let name = "tenants/acme/endpoints/GET /v1/{id}";
     let request = about(name, "");
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
-    let told: Vec<_> = events
+    let reported: Vec<_> = events
         .iter()
         .filter(|event| event.resource == name)
         .map(|event| {
@@ -203,7 +207,7 @@ async fn what_is_done_to_a_rule_is_told_in_the_log(backend: Backend) {
         ("UpdateEndpoint", ["all_of", "a", "b"]),
         ("DeleteEndpoint", ["all_of", "b", ""]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let request = about("", "UpdateEndpoint");
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
     assert_eq!(events.len(), 1);
@@ -266,14 +270,14 @@ async fn rules_are_listed_by_path_and_method_in_pages(backend: Backend) {
         (request("tenants/other", 1, &token), "INVALID_PAGE_TOKEN"),
         (request("tenants/acme", -1, ""), "INVALID_FIELD"),
         (request("acme", 1, ""), "INVALID_FIELD"),
-        (request("tenants/nobody", 1, ""), "NOT_FOUND"),
+        (request("tenants/unknown", 1, ""), "NOT_FOUND"),
     ] {
         let status = admin.endpoints.list_endpoints(request).await.unwrap_err();
         assert_eq!(reason(&status), expected);
     }
 }
 
-async fn a_scope_that_a_rule_names_goes_only_with_force(backend: Backend) {
+async fn scope_of_a_rule_is_deleted_only_with_force(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let any = pb::Endpoint { any_of: vec!["a".to_owned()], ..rule("GET /any", &["b"]) };
@@ -292,7 +296,7 @@ async fn a_scope_that_a_rule_names_goes_only_with_force(backend: Backend) {
     assert_eq!(by, expected);
     delete_scope(&mut admin, "c", false).await.unwrap();
 
-    // So it is with a profile that keeps the rules; a dry run tells of them.
+    // The same applies to a profile that keeps the rules. A dry run shows it.
     let without = |force, validate_only| pb::ApplyProfileRequest {
         force,
         validate_only,
@@ -307,13 +311,13 @@ async fn a_scope_that_a_rule_names_goes_only_with_force(backend: Backend) {
     assert_eq!(reason(&status), "IN_USE");
     admin.tenants.apply_profile(without(true, false)).await.unwrap();
     delete_scope(&mut admin, "a", true).await.unwrap();
-    assert_eq!(list(&mut admin).await, rules, "they stay, and nobody can meet them");
-    // A profile may not keep them so.
+    assert_eq!(list(&mut admin).await, rules, "they stay, and no request can satisfy them");
+    // A profile with these rules cannot omit the scope.
     let status = apply(&mut admin, profile(&[], Some(rules))).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
 }
 
-async fn a_rule_and_its_scope_go_together(backend: Backend) {
+async fn rule_and_scope_are_deleted_together(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let rules = vec![rule("GET /a", &["a"]), rule("GET /b", &["a", "b"])];
@@ -328,7 +332,7 @@ async fn a_rule_and_its_scope_go_together(backend: Backend) {
     assert_eq!(changes, expected);
 }
 
-async fn a_profile_of_five_hundred_rules_is_taken(backend: Backend) {
+async fn profile_with_five_hundred_rules_is_accepted(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let description = "What it is for, at some length. ".repeat(10);
@@ -344,7 +348,7 @@ async fn a_profile_of_five_hundred_rules_is_taken(backend: Backend) {
     assert_eq!(apply(&mut admin, request).await.unwrap(), []);
 }
 
-async fn rules_give_the_tenant_another_version(backend: Backend) {
+async fn rule_change_updates_the_tenant_etag(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let mut etags = Vec::new();

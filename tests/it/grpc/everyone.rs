@@ -1,5 +1,5 @@
-//! Every management RPC as everyone: a stranger, another tenant's administrator, a viewer.
-//! The requests are good ones, so that nothing but the caller can be what is refused.
+//! Every management RPC with different callers: unauthenticated, another tenant's administrator, a
+//! viewer. The requests are valid, so that only the caller can be the reason for a refusal.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ use super::raw::{all_methods, call_for};
 use crate::harness::{Admin, Backend, Keyward, mask, on_both_databases, reason};
 
 on_both_databases!(
-    a_stranger_is_unauthenticated_whatever_he_asks,
-    another_tenants_administrator_finds_nothing,
-    a_viewer_reads_and_changes_nothing,
-    an_administrator_may_do_all_of_it,
+    every_call_requires_authentication,
+    administrator_of_another_tenant_finds_nothing,
+    viewer_can_read_and_not_change,
+    administrator_can_do_everything,
 );
 
-/// What a call needs of a user of the tenant itself.
+/// What a call requires of a user of the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Nothing but to be one: it reads what a viewer may.
+    /// Only to be a user: it reads what a viewer may read.
     View,
     /// A permission.
     Permission(&'static str),
-    /// To be no user at all, but the platform.
+    /// The platform, without an acting user.
     Platform,
 }
 
-/// A good request of every method of `keyward.admin.v1`, about acme.
+/// A valid request of every method of `keyward.admin.v1`, about acme.
 pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     use Needs::{Permission, Platform, View};
     let acme = || "tenants/acme".to_owned();
@@ -264,10 +264,10 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
         .collect()
 }
 
-/// A method that is told of elsewhere: each of its items is refused by itself.
+/// Tested separately, because each item is refused by itself.
 const BATCH: &str = "/keyward.admin.v1.ApplicationService/BatchDeleteApplications";
 
-/// acme, with everything in it that the requests are about, and evil beside it.
+/// The tenant acme, with all resources that the requests are about, and the tenant evil.
 struct World {
     kw: Keyward,
     admin: Admin,
@@ -308,7 +308,7 @@ impl World {
         call_for(&self.kw.grpc(), path, bytes.clone(), authorization.as_deref(), user).await
     }
 
-    /// All that acme is, as the platform sees it; and how many changes there were.
+    /// The state of acme, as the platform sees it, and the number of changes.
     async fn acme(&mut self) -> Vec<Vec<u8>> {
         let mut seen = Vec::new();
         let lists = ["ListScopes", "ListRoles", "ListUsers", "ListApplications", "ListCredentials"];
@@ -333,7 +333,7 @@ impl World {
     }
 }
 
-async fn a_stranger_is_unauthenticated_whatever_he_asks(backend: Backend) {
+async fn every_call_requires_authentication(backend: Backend) {
     let world = Box::pin(World::new(backend)).await;
     for path in world.requests.keys() {
         for token in [None, Some("x")] {
@@ -343,7 +343,7 @@ async fn a_stranger_is_unauthenticated_whatever_he_asks(backend: Backend) {
     }
 }
 
-async fn another_tenants_administrator_finds_nothing(backend: Backend) {
+async fn administrator_of_another_tenant_finds_nothing(backend: Backend) {
     let mut world = Box::pin(World::new(backend)).await;
     let before = world.acme().await;
     let token = world.console.token.clone();
@@ -368,7 +368,7 @@ async fn another_tenants_administrator_finds_nothing(backend: Backend) {
     assert_eq!(world.acme().await, before, "and acme is as it was");
 }
 
-async fn a_viewer_reads_and_changes_nothing(backend: Backend) {
+async fn viewer_can_read_and_not_change(backend: Backend) {
     let mut world = Box::pin(World::new(backend)).await;
     let before = world.acme().await;
     let token = world.console.token.clone();
@@ -392,9 +392,9 @@ async fn a_viewer_reads_and_changes_nothing(backend: Backend) {
     assert_eq!(world.acme().await, before, "and acme is as it was");
 }
 
-async fn an_administrator_may_do_all_of_it(backend: Backend) {
-    // Else the refusals above could have another cause. What deletes comes last, and what all
-    // else is below at the very end.
+async fn administrator_can_do_everything(backend: Backend) {
+    // Otherwise the refusals above could have another reason. Calls that delete are made last, and
+    // those that delete parents at the very end.
     let world = Box::pin(World::new(backend)).await;
     let mut paths: Vec<_> = world.requests.keys().collect();
     let order = ["DeleteCredential", "DeleteApplication", "DeleteTenant"];

@@ -1,5 +1,5 @@
-//! Tokens and times that a wrong clock wrote: a server whose clock was ahead is put right, and
-//! nothing of what it said then is trusted for as long as its clock was wrong.
+//! Tokens and times written by a wrong clock: after the clock is corrected, nothing from the future
+//! is trusted.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use keyward::verifier::{Access, Refusal, Settings, Verifier};
 use crate::harness::{Admin, Backend, Keyward, on_both_databases, reason};
 
 on_both_databases!(
-    token_of_a_clock_ahead_is_refused_on_every_face_once_the_clock_is_right,
-    token_of_a_clock_ahead_can_be_revoked,
-    revocation_lasts_as_long_as_the_tokens_of_a_clock_that_was_ahead,
-    last_use_by_a_clock_ahead_gives_way_to_the_next_one,
-    token_of_a_clock_a_little_ahead_is_taken,
+    token_from_the_future_is_refused_on_every_interface,
+    token_from_the_future_can_be_revoked,
+    revocation_covers_tokens_of_a_clock_that_was_ahead,
+    last_use_from_the_future_is_replaced_by_the_next,
+    token_of_a_clock_slightly_ahead_is_accepted,
 );
 
 const AHEAD: Duration = Duration::from_hours(40 * 24);
-/// What is left of that after three hours.
+/// The remaining lifetime after three hours.
 const REST: Duration = Duration::from_hours(40 * 24 - 3);
 const CRM: &str = "tenants/acme/applications/crm";
 
-/// A token that was made while the clock was ahead, which was taken then.
+/// A token that was issued and accepted while the clock was ahead.
 async fn made_ahead(kw: &Keyward, admin: &mut Admin, by: Duration) -> (String, pb::Credential) {
     let (credential, crm) = admin.acme().await;
     kw.clock().set_ahead(by);
     let token = crm.token(&kw.grpc()).await;
     let mut then = kw.admin().await;
     for _ in 0..3 {
-        // A signature that was found right is remembered: that must not help it.
+        // A cached signature check must not help the token later.
         assert!(then.check(&token, &["a"]).await.allowed, "it is good by that clock");
     }
-    // The servers write their time down as they go.
+    // Servers store their time as they run.
     assert_eq!(kw.ops("/readyz").await, 200);
     kw.clock().set_back(by);
     (token, credential)
@@ -53,7 +53,7 @@ async fn gateway(kw: &Keyward, admin: &mut Admin) -> Verifier {
     Verifier::connect(settings).await.unwrap()
 }
 
-async fn token_of_a_clock_ahead_is_refused_on_every_face_once_the_clock_is_right(backend: Backend) {
+async fn token_from_the_future_is_refused_on_every_interface(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (token, _) = made_ahead(&kw, &mut admin, AHEAD).await;
@@ -65,19 +65,19 @@ async fn token_of_a_clock_ahead_is_refused_on_every_face_once_the_clock_is_right
     let answer = kw.post_as(own, "/oauth2/introspect", &[("token", &token)]).await;
     assert_eq!(answer.body, "{\"active\":false}");
     assert_eq!(verifier.verify(&token), Err(Refusal::NotYetValid));
-    // As a caller's own token too.
+    // Also as the caller's own token.
     let mut bearer = Admin::with_token(&kw.grpc(), &token).await;
     let request = tokens::IntrospectTokenRequest { token: token.clone() };
     let status = bearer.tokens.introspect_token(request).await.unwrap_err();
     assert_eq!(reason(&status), "UNAUTHENTICATED");
-    // What the verifier found good before its clock went back it finds so no more.
+    // The verifier refuses a token that it accepted before its clock was set back.
     kw.clock().set_ahead(AHEAD);
     let found = verifier.verify(&token).unwrap();
     kw.clock().set_back(AHEAD);
     assert_eq!(verifier.recheck(&found), Err(Refusal::NotYetValid));
 }
 
-async fn token_of_a_clock_ahead_can_be_revoked(backend: Backend) {
+async fn token_from_the_future_can_be_revoked(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (token, _) = made_ahead(&kw, &mut admin, AHEAD).await;
@@ -90,8 +90,8 @@ async fn token_of_a_clock_ahead_can_be_revoked(backend: Backend) {
     assert_eq!(answer.outcome(), Outcome::Revoked, "by its time it is revoked still");
 }
 
-/// When the time comes that such tokens name, an offline verifier must know of it still.
-async fn revocation_lasts_as_long_as_the_tokens_of_a_clock_that_was_ahead(backend: Backend) {
+/// When the time in such tokens comes, an offline verifier must still know the revocation.
+async fn revocation_covers_tokens_of_a_clock_that_was_ahead(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (token, credential) = made_ahead(&kw, &mut admin, AHEAD).await;
@@ -105,14 +105,14 @@ async fn revocation_lasts_as_long_as_the_tokens_of_a_clock_that_was_ahead(backen
     let mut admin = kw.admin().await;
     let verifier = gateway(&kw, &mut admin).await;
     assert_eq!(verifier.verify(&token), Err(Refusal::Revoked));
-    assert!(kw.server().service.revocations().index().revokes(&id.minted()));
-    // Once those tokens have ended, it is forgotten.
+    assert!(kw.server().service.revocations().index().revokes(&id.revocation_keys()));
+    // After those tokens have expired, the revocation is dropped.
     kw.advance(3 * 3600);
     kw.server().service.feeds.purge().await.unwrap();
-    assert!(!kw.server().service.revocations().index().revokes(&id.minted()));
+    assert!(!kw.server().service.revocations().index().revokes(&id.revocation_keys()));
 }
 
-async fn last_use_by_a_clock_ahead_gives_way_to_the_next_one(backend: Backend) {
+async fn last_use_from_the_future_is_replaced_by_the_next(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -129,7 +129,7 @@ async fn last_use_by_a_clock_ahead_gives_way_to_the_next_one(backend: Backend) {
     assert_eq!(used.seconds, kw.now().as_second());
 }
 
-async fn token_of_a_clock_a_little_ahead_is_taken(backend: Backend) {
+async fn token_of_a_clock_slightly_ahead_is_accepted(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (token, _) = made_ahead(&kw, &mut admin, Duration::from_mins(1)).await;

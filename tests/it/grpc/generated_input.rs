@@ -1,7 +1,7 @@
-//! Values at the edge of what there is, generated: for every RPC, and every enum, moment, span,
-//! number, mask and string of its request, the values just outside, the largest, the unknown and
-//! the empty. None is a fault of ours, what cannot be is refused by the name of its field, and what
-//! is accepted is kept as it was sent.
+//! Generated edge values: for every RPC, and every enum, timestamp, duration, number, mask and
+//! string of its request, the values just outside the range, the largest, unknown and empty ones.
+//! None causes an internal error, invalid values are refused with the name of the field, and
+//! accepted values are stored as they were sent.
 
 use std::collections::BTreeMap;
 
@@ -24,28 +24,28 @@ use super::raw::call_on;
 use crate::harness::{Backend, connect, mask, on_both_databases, question, reason};
 
 on_both_databases!(
-    every_value_of_every_request_is_refused_by_name_or_kept_as_sent,
+    generated_values_are_refused_by_field_or_stored_as_sent,
     unknown_field_is_refused_by_every_method,
 );
 
-/// What must become of a value.
+/// The expected result for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is refused, and the error names its field.
+    /// The value is refused, and the error names its field.
     Refused,
-    /// It is not what a refusal is about.
+    /// The value is not the reason for a refusal.
     Fine,
-    /// Either; if it is accepted, it is kept.
+    /// Both are possible. If the value is accepted, it is stored.
     Either,
 }
 use Verdict::{Either, Fine, Refused};
 
-/// Texts for people, and those of them that may have several lines.
+/// Fields with text for people, and those that may have several lines.
 const TEXTS: [&str; 6] =
     ["display_name", "description", "contact_email", "domain", "family", "reason"];
 const LONG_TEXTS: [&str; 2] = ["description", "reason"];
 
-/// Strings, and whether they are good in a text for people.
+/// Strings, and whether they are valid as text for people.
 const STRINGS: &[(&str, Verdict)] = &[
     ("", Either),
     (" ", Refused),
@@ -87,7 +87,7 @@ const STRINGS: &[(&str, Verdict)] = &[
     ("\u{10fffd}", Either),
 ];
 
-/// One call that is tried, and where in its request a value is put.
+/// A call, and the position of the value in its request.
 struct Trial<'a> {
     method: &'a MethodDescriptor,
     base: &'a DynamicMessage,
@@ -103,7 +103,7 @@ fn is_whole(kind: &Kind) -> bool {
     message.full_name().starts_with("google.protobuf.")
 }
 
-/// Every field of a request that holds a value, with the messages around it.
+/// Every field of a request that holds a value, with its parent messages.
 fn places(
     message: &MessageDescriptor,
     around: &[FieldDescriptor],
@@ -118,7 +118,7 @@ fn places(
     }
 }
 
-/// As errors name it: `profile.scopes[0].name`.
+/// The path as errors name it: `profile.scopes[0].name`.
 fn path(place: &[FieldDescriptor]) -> String {
     let (last, around) = place.split_last().unwrap();
     let index = |field: &FieldDescriptor| if field.is_list() { "[0]" } else { "" };
@@ -163,7 +163,7 @@ fn comment(field: &FieldDescriptor) -> String {
 }
 
 impl Trial<'_> {
-    /// Whether the field says nothing in this request: the protos say so.
+    /// Whether the field is ignored in this request, according to the protos.
     fn is_ignored(&self) -> bool {
         let is_create = self.method.name().starts_with("Create");
         let is_update = self.method.name().starts_with("Update");
@@ -195,7 +195,7 @@ impl Trial<'_> {
         request.encode_to_vec()
     }
 
-    /// The values that are tried.
+    /// The values for the field.
     fn values(&self) -> Vec<(Value, Verdict)> {
         let field = self.place.last().unwrap();
         let numbers = |all: &[i64]| all.iter().map(|n| (Value::I64(*n), Either)).collect();
@@ -225,7 +225,7 @@ impl Trial<'_> {
         let lines = if LONG_TEXTS.contains(&name) { Fine } else { Refused };
         let more = [(long.as_str(), Refused), ("a\nb\r\n\tc", lines)];
         let all = STRINGS.iter().copied().chain(more).filter(|(value, _)| {
-            // What this deletes, others need.
+            // Other calls need what this would delete.
             name != "etag" || !value.is_empty()
         });
         all.map(|(value, verdict)| {
@@ -322,7 +322,7 @@ fn masks(kind: &MessageDescriptor) -> Vec<(Value, Verdict)> {
     .collect()
 }
 
-/// A good request of each method, which deletes nothing that others need.
+/// A valid request of each method, which deletes nothing that others need.
 fn bases(credential: &str, token: &str) -> BTreeMap<String, Vec<u8>> {
     let mut all: BTreeMap<String, Vec<u8>> = everyone::requests(credential)
         .into_iter()
@@ -425,7 +425,7 @@ fn profile() -> pb::Profile {
     }
 }
 
-/// What is made or named under an id of its own in every call; and an etag that nothing has.
+/// Sets unique ids for resources that each call creates or names, and an unknown etag.
 fn freshen(base: &mut DynamicMessage, count: usize) {
     let fresh = Value::String(format!("fresh{count}"));
     for id in ["user_id", "role_id", "scope_id", "tenant_id"] {
@@ -450,7 +450,7 @@ impl World {
     }
 }
 
-/// Whether a violation is about this field, or about a list or message that it is in.
+/// Whether a violation is about this field, or about a list or message that contains it.
 fn names(violation: &str, path: &str) -> bool {
     path == violation
         || path.strip_prefix(violation).is_some_and(|rest| rest.starts_with(['.', '[']))
@@ -461,7 +461,7 @@ fn named(status: &Status, path: &str) -> bool {
     violations.unwrap_or_default().iter().any(|violation| names(&violation.field, path))
 }
 
-/// What a moment is kept as: to the microsecond.
+/// The stored form of a timestamp, in microseconds.
 fn kept(value: &Value) -> Value {
     let mut value = value.clone();
     if let Some(message) = value.as_message_mut()
@@ -489,7 +489,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// What is written in another form, or says nothing without another field: the protos say which.
+/// Fields that are stored in another form, or have no effect without another field, according to
+/// the protos.
 const OTHER_FORM: [&str; 6] = ["name", "etag", "roles", "owner", "request_window", "token_window"];
 
 async fn try_value(world: &World, trial: &Trial<'_>, value: &Value, verdict: Verdict) {
@@ -545,7 +546,7 @@ async fn world(backend: Backend) -> (World, BTreeMap<String, Vec<u8>>, crate::ha
     admin.user("acme", "spare", &[]).await;
     let token = crm.token(&kw.grpc()).await;
     let bases = bases(&credential.name, &token);
-    // An administrator may manage; who checks and watches needs a scope of its own.
+    // An administrator may manage. Checking and streaming need another scope.
     let application =
         admin.application("system", "all", &["keyward.admin", "keyward.verify"]).await;
     let (_, all) = admin.credential(&application.name, CredentialKind::ClientSecret).await;
@@ -571,7 +572,7 @@ fn base(bases: &BTreeMap<String, Vec<u8>>, method: &MethodDescriptor) -> Dynamic
     DynamicMessage::decode(method.input(), bytes.as_slice()).unwrap()
 }
 
-async fn every_value_of_every_request_is_refused_by_name_or_kept_as_sent(backend: Backend) {
+async fn generated_values_are_refused_by_field_or_stored_as_sent(backend: Backend) {
     let (world, bases, _kw) = Box::pin(world(backend)).await;
     let mut count = 0;
     for method in own_methods() {
@@ -591,7 +592,7 @@ async fn every_value_of_every_request_is_refused_by_name_or_kept_as_sent(backend
     assert!(count > 2000, "{count}");
 }
 
-/// A newer client may mean a condition by it, or a rule: without it, more would be allowed.
+/// A newer client could set a condition with it. Ignoring it would allow more.
 async fn unknown_field_is_refused_by_every_method(backend: Backend) {
     // Field 4000, a number.
     const UNKNOWN: [u8; 4] = [0x80, 0xfa, 0x01, 0x01];

@@ -1,4 +1,4 @@
-//! Requests by method and path: the rules of the shipped profiles, asked over the wire.
+//! Endpoint rules of the shipped profiles, checked over the wire.
 
 use keyward::proto::access as pb;
 use keyward::proto::access::check_access_request::Requirement;
@@ -9,11 +9,11 @@ use keyward::proto::admin::credential::Kind;
 use crate::harness::{Admin, Backend, on_both_databases};
 
 on_both_databases!(
-    an_endpoint_needs_the_scopes_that_its_rule_names,
-    a_path_that_could_be_read_in_two_ways_is_refused,
-    an_endpoint_has_limits_of_its_own_for_each_application,
-    forty_requests_a_minute_and_a_thousand_contacts_in_one,
-    changed_rules_are_heeded_at_once,
+    endpoint_requires_the_scopes_of_its_rule,
+    ambiguous_path_is_refused,
+    endpoint_limits_apply_per_application,
+    vcc_limits_requests_and_items,
+    changed_rules_apply_immediately,
 );
 
 /// A token of an application of this tenant, with these scopes.
@@ -34,7 +34,7 @@ async fn ask(admin: &mut Admin, token: &str, request: &str, items: i64) -> pb::C
     admin.access.check_access(request).await.unwrap().into_inner()
 }
 
-async fn an_endpoint_needs_the_scopes_that_its_rule_names(backend: Backend) {
+async fn endpoint_requires_the_scopes_of_its_rule(backend: Backend) {
     let kw = backend.start().await;
     kw.apply("voiso").await;
     let mut admin = kw.admin().await;
@@ -59,14 +59,14 @@ async fn an_endpoint_needs_the_scopes_that_its_rule_names(backend: Backend) {
         assert_eq!(answer.missing_scopes.join(" "), missing, "{request}");
         assert_eq!(answer.principal.unwrap().application, "tenants/voiso/applications/bi");
     }
-    // Another tenant has no rules, so nothing is allowed by any.
+    // Another tenant has no rules, so every request is refused.
     admin.tenant("acme", &["a"]).await;
     let other = self::token(&mut admin, &kw.grpc(), "acme", "crm", &["a"]).await;
     let answer = ask(&mut admin, &other, "GET /v4/campaigns", 0).await;
     assert_eq!(answer.outcome(), Outcome::UnknownEndpoint);
 }
 
-async fn a_path_that_could_be_read_in_two_ways_is_refused(backend: Backend) {
+async fn ambiguous_path_is_refused(backend: Backend) {
     let kw = backend.start().await;
     kw.apply("voiso").await;
     let mut admin = kw.admin().await;
@@ -97,7 +97,7 @@ async fn a_path_that_could_be_read_in_two_ways_is_refused(backend: Backend) {
     }
 }
 
-async fn an_endpoint_has_limits_of_its_own_for_each_application(backend: Backend) {
+async fn endpoint_limits_apply_per_application(backend: Backend) {
     let kw = backend.start().await;
     kw.apply("voiso").await;
     let mut admin = kw.admin().await;
@@ -118,7 +118,7 @@ async fn an_endpoint_has_limits_of_its_own_for_each_application(backend: Backend
 
 const CONTACTS: &str = "POST /api/lists/17/contacts";
 
-async fn forty_requests_a_minute_and_a_thousand_contacts_in_one(backend: Backend) {
+async fn vcc_limits_requests_and_items(backend: Backend) {
     let kw = backend.start().await;
     kw.apply("vcc").await;
     let mut admin = kw.admin().await;
@@ -132,7 +132,7 @@ async fn forty_requests_a_minute_and_a_thousand_contacts_in_one(backend: Backend
     assert_eq!(allowed, 40);
 }
 
-async fn changed_rules_are_heeded_at_once(backend: Backend) {
+async fn changed_rules_apply_immediately(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a", "b"]).await;

@@ -1,5 +1,4 @@
-//! Limits as they are enforced: on requests that are checked, on tokens that are issued, on
-//! wrong secrets.
+//! Enforcement of limits: on checked requests, on issued tokens, and on wrong secrets.
 
 use keyward::domain::{CredentialId, CredentialKind};
 use keyward::proto::access as pb;
@@ -15,15 +14,15 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, Credential, mask, on_both_databases, question, reason};
 
 on_both_databases!(
-    as_many_requests_as_the_limit_and_not_one_more,
-    a_request_counts_towards_every_limit_or_none,
-    applications_without_limits_of_their_own_have_the_policys,
-    whoever_peeks_spends_nothing,
-    what_is_only_observed_refuses_nothing,
+    limit_admits_exactly_its_number_of_requests,
+    request_counts_against_all_limits_or_none,
+    applications_without_own_limits_have_the_policy_limits,
+    peek_counts_nothing,
+    observed_limit_refuses_nothing,
     too_many_items_are_refused_and_not_counted,
     tokens_are_issued_within_limits,
     tokens_are_issued_within_the_limits_of_every_level,
-    wrong_secrets_from_one_source_are_few,
+    wrong_secrets_of_one_source_are_limited,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -62,7 +61,7 @@ async fn set_policy(admin: &mut Admin, policy: admin::Policy) {
     admin.tenants.update_tenant(request).await.unwrap();
 }
 
-/// How many of so many requests are allowed; the others must be refused for a limit.
+/// How many requests are allowed. The others must be refused because of a limit.
 async fn allowed(admin: &mut Admin, token: &str, requests: usize) -> usize {
     let mut allowed = 0;
     for _ in 0..requests {
@@ -75,7 +74,7 @@ async fn allowed(admin: &mut Admin, token: &str, requests: usize) -> usize {
     allowed
 }
 
-async fn as_many_requests_as_the_limit_and_not_one_more(backend: Backend) {
+async fn limit_admits_exactly_its_number_of_requests(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -104,10 +103,10 @@ async fn as_many_requests_as_the_limit_and_not_one_more(backend: Backend) {
     let mut admin = kw.admin().await;
     assert_eq!(allowed(&mut admin, &token, 50).await, 40, "and then as many again");
     limit_application(&mut admin, Some(a_minute(45))).await;
-    assert_eq!(allowed(&mut admin, &token, 10).await, 5, "a raised limit is heeded at once");
+    assert_eq!(allowed(&mut admin, &token, 10).await, 5, "a raised limit applies immediately");
 }
 
-async fn a_request_counts_towards_every_limit_or_none(backend: Backend) {
+async fn request_counts_against_all_limits_or_none(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -123,13 +122,13 @@ async fn a_request_counts_towards_every_limit_or_none(backend: Backend) {
     let answer = admin.check(&tokens[0], &["a"]).await;
     let names: Vec<_> = answer.limits.iter().map(|limit| limit.name.as_str()).collect();
     assert_eq!(names, [credential.name.as_str(), CRM, "tenants/acme"]);
-    // Those that the credential's limit refuses leave the others' as they are.
+    // Requests that the credential's limit refuses do not count against other limits.
     assert_eq!(allowed(&mut admin, &tokens[0], 10).await, 2);
     assert_eq!(allowed(&mut admin, &tokens[1], 10).await, 2);
     assert_eq!(allowed(&mut admin, &tokens[2], 10).await, 2);
 }
 
-async fn applications_without_limits_of_their_own_have_the_policys(backend: Backend) {
+async fn applications_without_own_limits_have_the_policy_limits(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -145,7 +144,7 @@ async fn applications_without_limits_of_their_own_have_the_policys(backend: Back
     assert_eq!(allowed(&mut admin, &token, 5).await, 0, "and then the policy's again");
 }
 
-async fn whoever_peeks_spends_nothing(backend: Backend) {
+async fn peek_counts_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -156,8 +155,9 @@ async fn whoever_peeks_spends_nothing(backend: Backend) {
     let peek = pb::CheckAccessRequest { peek: true, ..question(&token, &["a"]) };
     for _ in 0..5 {
         let answer = admin.access.check_access(peek.clone()).await.unwrap().into_inner();
-        let told: Vec<_> = answer.limits.iter().map(|l| (l.counted(), l.remaining)).collect();
-        assert_eq!(told, [(Counted::Requests, 2), (Counted::Tokens, 5)]);
+        let observed_value: Vec<_> =
+            answer.limits.iter().map(|l| (l.counted(), l.remaining)).collect();
+        assert_eq!(observed_value, [(Counted::Requests, 2), (Counted::Tokens, 5)]);
         assert!(answer.allowed);
     }
     assert_eq!(allowed(&mut admin, &token, 5).await, 2);
@@ -165,7 +165,7 @@ async fn whoever_peeks_spends_nothing(backend: Backend) {
     assert_eq!((answer.allowed, answer.outcome()), (false, Outcome::RateLimited));
 }
 
-async fn what_is_only_observed_refuses_nothing(backend: Backend) {
+async fn observed_limit_refuses_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -180,7 +180,7 @@ async fn what_is_only_observed_refuses_nothing(backend: Backend) {
     limit_application(&mut admin, Some(limits)).await;
     assert_eq!(allowed(&mut admin, &token, 5).await, 5);
     let answer = admin.check(&token, &["a"]).await;
-    assert!(answer.limits[0].exceeded && answer.limits[0].observe_only, "but it is told");
+    assert!(answer.limits[0].exceeded && answer.limits[0].observe_only, "but it is reported");
     let many = pb::CheckAccessRequest { items: 11, ..question(&token, &["a"]) };
     assert!(admin.access.check_access(many).await.unwrap().into_inner().allowed);
     for _ in 0..3 {
@@ -216,7 +216,7 @@ async fn too_many_items_are_refused_and_not_counted(backend: Backend) {
     }
 }
 
-/// How a refusal for a limit is told.
+/// The relevant parts of a refusal because of a limit.
 fn refusal(status: &Status) -> (Code, String, String, u64) {
     let quota = status.get_details_quota_failure().unwrap().violations;
     let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
@@ -248,7 +248,7 @@ async fn tokens_are_issued_within_limits(backend: Backend) {
     assert!(answer.header("retry-after").starts_with('6'), "{answer:?}");
     assert_eq!(answer.header("ratelimit-policy"), "\"application\";q=3;w=600");
     assert!(answer.header("ratelimit").starts_with("\"application\";r=0;t=6"), "{answer:?}");
-    // A request that gets no token for another reason is not counted.
+    // A request that is refused for another reason is not counted.
     kw.advance(wait + 1);
     for _ in 0..5 {
         let beyond = crm.exchange(&kw.grpc(), &["c"], &[]).await.unwrap_err();
@@ -284,7 +284,7 @@ async fn tokens_are_issued_within_the_limits_of_every_level(backend: Backend) {
     }
 }
 
-async fn wrong_secrets_from_one_source_are_few(backend: Backend) {
+async fn wrong_secrets_of_one_source_are_limited(backend: Backend) {
     let budget = [
         ("secrets.wrong_secrets", "5"),
         ("secrets.hash_wait", "1m"),
@@ -298,7 +298,7 @@ async fn wrong_secrets_from_one_source_are_few(backend: Backend) {
     let wrong = Credential { secret: wrong, ..crm.clone() };
     let hashes = || kw.server().service.hashes().get();
 
-    // Thirty guesses at once are no way around it.
+    // Thirty concurrent guesses do not get around the limit.
     let before = hashes();
     let grpc = kw.grpc();
     let guesses: Vec<_> = (0..30)
@@ -320,7 +320,7 @@ async fn wrong_secrets_from_one_source_are_few(backend: Backend) {
     assert_eq!(answer.status, 429);
     assert_eq!(answer.header("ratelimit-policy"), "\"wrong-secrets\";q=5;w=60");
 
-    // Others from here, and this one from elsewhere, are not touched.
+    // Other clients from this source, and this client from other sources, are not affected.
     admin.credential(CRM, Kind::ClientSecret).await.1.token(&kw.grpc()).await;
     let wrong_key = other_key(&key_credential);
     let check = async |admin: &mut Admin, key: &str, source: &str| {
@@ -345,14 +345,14 @@ async fn wrong_secrets_from_one_source_are_few(backend: Backend) {
     crm.token(&kw.grpc()).await;
 }
 
-/// A wrong key of the same credential, with a right checksum: what a guess looks like.
+/// A wrong key of the same credential with a correct checksum, as an attacker would guess.
 fn other_key(credential: &admin::Credential) -> String {
     let id = CredentialId::parse(&credential.client_id).unwrap();
     Prefixes::default().generate(CredentialKind::ApiKey, &id).unwrap().expose().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_trusted_proxy_one_callers_wrong_secrets_keep_no_other_out() {
+async fn wrong_secrets_behind_a_proxy_do_not_block_other_clients() {
     let settings = [("trusted_proxies", "127.0.0.0/8"), ("secrets.wrong_secrets", "2")];
     let kw = Backend::Sqlite.start_with(&settings).await;
     let mut admin = kw.admin().await;

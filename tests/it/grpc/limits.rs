@@ -1,4 +1,4 @@
-//! Limits: where they stand, and that they are kept as they were given.
+//! Where limits are stored, and that they are returned as they were set.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -7,11 +7,11 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
-    limits_stand_on_policies_applications_and_credentials,
-    no_limits_of_ones_own_are_not_limits_without_a_number,
-    a_change_of_limits_is_told_before_and_after,
-    limits_that_are_fixed_stay_on_credentials_too,
-    limits_revoke_no_tokens,
+    limits_are_stored_on_policies_applications_and_credentials,
+    unset_limits_differ_from_empty_limits,
+    limits_change_is_recorded_with_old_and_new_values,
+    fixed_limits_apply_to_credentials,
+    changing_limits_revokes_no_tokens,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -20,7 +20,7 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
-/// Limits that have a value of their own everywhere.
+/// Limits with a different value in each field.
 fn limits(number: i64) -> pb::Limits {
     pb::Limits {
         requests: number,
@@ -59,7 +59,7 @@ fn of_credential(name: &str, limits: Option<pb::Limits>) -> pb::UpdateCredential
     }
 }
 
-/// What the application and the credential say after being given these limits.
+/// The limits of the application and the credential after setting these.
 async fn set(
     admin: &mut Admin,
     credential: &str,
@@ -74,7 +74,7 @@ async fn set(
     ]
 }
 
-async fn limits_stand_on_policies_applications_and_credentials(backend: Backend) {
+async fn limits_are_stored_on_policies_applications_and_credentials(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
@@ -118,14 +118,14 @@ async fn limits_stand_on_policies_applications_and_credentials(backend: Backend)
     let request = pb::ListCredentialsRequest { parent: CRM.to_owned(), ..Default::default() };
     let list = admin.credentials.list_credentials(request).await.unwrap().into_inner();
     assert_eq!(list.credentials[0].limits, Some(limits(33)));
-    // A rotation leaves them.
+    // A rotation keeps them.
     let request = pb::RotateCredentialRequest { name: made.name.clone(), ..Default::default() };
     let rotated = admin.credentials.rotate_credential(request).await.unwrap().into_inner();
     assert_eq!(rotated.credential.unwrap().limits, Some(limits(33)));
     assert_eq!(set(&mut admin, &made.name, Some(limits(44))).await, [Some(limits(44)); 2]);
 }
 
-async fn no_limits_of_ones_own_are_not_limits_without_a_number(backend: Backend) {
+async fn unset_limits_differ_from_empty_limits(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let name = admin.acme().await.0.name;
@@ -133,11 +133,11 @@ async fn no_limits_of_ones_own_are_not_limits_without_a_number(backend: Backend)
     for limits in [None, Some(unlimited), Some(limits(5)), Some(unlimited), None] {
         assert_eq!(set(&mut admin, &name, limits).await, [limits; 2]);
     }
-    // A number without a window gets a minute; a window without a number says nothing.
+    // A number without a window gets a minute. A window without a number is ignored.
     let given = pb::Limits { requests: 7, token_window: seconds(3), ..Default::default() };
     let kept = pb::Limits { requests: 7, request_window: seconds(60), ..Default::default() };
     assert_eq!(set(&mut admin, &name, Some(given)).await, [Some(kept); 2]);
-    // The largest numbers there are.
+    // The largest valid numbers.
     let most = 1_000_000_000_000;
     let largest = pb::Limits {
         requests: most,
@@ -150,7 +150,7 @@ async fn no_limits_of_ones_own_are_not_limits_without_a_number(backend: Backend)
     assert_eq!(set(&mut admin, &name, Some(largest)).await, [Some(largest); 2]);
 }
 
-async fn a_change_of_limits_is_told_before_and_after(backend: Backend) {
+async fn limits_change_is_recorded_with_old_and_new_values(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let name = admin.acme().await.0.name;
@@ -165,7 +165,7 @@ async fn a_change_of_limits_is_told_before_and_after(backend: Backend) {
         ..Default::default()
     };
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
-    let told: Vec<_> = events
+    let reported: Vec<_> = events
         .iter()
         .filter(|event| event.action.starts_with("Update"))
         .map(|event| {
@@ -183,10 +183,10 @@ async fn a_change_of_limits_is_told_before_and_after(backend: Backend) {
         ("UpdateCredential", ["limits", five, "no limits"]),
         ("UpdateTenant", ["policy.tenant_limits", "", two]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
-async fn limits_that_are_fixed_stay_on_credentials_too(backend: Backend) {
+async fn fixed_limits_apply_to_credentials(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let name = admin.acme().await.0.name;
@@ -208,7 +208,7 @@ async fn limits_that_are_fixed_stay_on_credentials_too(backend: Backend) {
     assert_eq!(set(&mut admin, &name, None).await, [None; 2], "what does not change is no change");
 }
 
-async fn limits_revoke_no_tokens(backend: Backend) {
+async fn changing_limits_revokes_no_tokens(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;

@@ -1,5 +1,5 @@
-//! Names that are used again: what was kept or counted under a name belongs to the bearer it was
-//! about, and the next one of the same name begins with nothing.
+//! Reused names: data and counts of a deleted resource are not given to a new one with the same
+//! name.
 
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
@@ -8,10 +8,10 @@ use keyward::proto::admin::credential::Kind;
 use crate::harness::{Admin, Backend, Credential, Keyward, RedisServer, on_both_databases};
 
 on_both_databases!(
-    users_of_a_new_tenant_see_no_log_of_the_old_one,
-    limits_of_a_new_tenant_and_application_begin_unused,
-    use_of_a_deleted_application_is_not_written_to_the_next,
-    refusals_counted_before_a_tenant_was_deleted_stay_out_of_the_next,
+    new_tenant_does_not_see_the_log_of_its_predecessor,
+    new_tenant_and_application_have_unused_limits,
+    usage_of_a_deleted_application_is_not_given_to_the_next,
+    refusals_of_a_deleted_tenant_are_not_given_to_the_next,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
@@ -48,7 +48,7 @@ async fn auditor(admin: &mut Admin, kw: &Keyward) -> Admin {
     Admin::new(kw.grpc(), &credential).await.acting_for(&eve)
 }
 
-async fn users_of_a_new_tenant_see_no_log_of_the_old_one(backend: Backend) {
+async fn new_tenant_does_not_see_the_log_of_its_predecessor(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.console(&kw).await;
@@ -68,7 +68,7 @@ async fn users_of_a_new_tenant_see_no_log_of_the_old_one(backend: Backend) {
     assert_eq!(seen[0].action, "CreateTenant");
     seen.reverse();
     assert_eq!(log(&mut eve, "").await, seen);
-    // No filter reaches further, and no page either.
+    // Filters and pages do not reach further.
     for (resource, actor) in [(CRM, ""), ("", "tenants/system/applications/admin")] {
         let request = pb::ListAuditEventsRequest {
             parent: "tenants/acme".to_owned(),
@@ -114,12 +114,12 @@ async fn limited_acme(admin: &mut Admin) -> Credential {
     crm
 }
 
-async fn limits_of_a_new_tenant_and_application_begin_unused(backend: Backend) {
+async fn new_tenant_and_application_have_unused_limits(backend: Backend) {
     let kw = &backend.start().await;
     let mut admin = kw.admin().await;
     let crm = limited_acme(&mut admin).await;
     use_up(&mut admin, &crm, kw).await;
-    // The next application of the same name has limits of its own, the tenant the same ones.
+    // A new application with the same name has its own limits. The tenant's counts stay.
     delete_application(&mut admin).await;
     admin.application("acme", "crm", &["a"]).await;
     let (_, crm) = admin.credential(CRM, Kind::ClientSecret).await;
@@ -130,13 +130,13 @@ async fn limits_of_a_new_tenant_and_application_begin_unused(backend: Backend) {
     let token = crm.token(&kw.grpc()).await;
     let refused = admin.check(&token, &["a"]).await;
     assert_eq!(refused.outcome(), Outcome::RateLimited, "by the tenant's limit");
-    // The next tenant of the same name has nothing of the one before.
+    // A new tenant with the same name inherits nothing.
     delete_tenant(&mut admin).await;
     let crm = limited_acme(&mut admin).await;
     use_up(&mut admin, &crm, kw).await;
 }
 
-/// Asks until Redis has so many windows: while it is slow a server counts by itself.
+/// Sends requests until Redis has this many windows: if it is slow, a server counts by itself.
 async fn counted(server: &RedisServer, kw: &Keyward, crm: &Credential, windows: usize) {
     let mut admin = kw.admin().await;
     let token = crm.token(&kw.grpc()).await;
@@ -152,7 +152,7 @@ async fn counted(server: &RedisServer, kw: &Keyward, crm: &Credential, windows: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_a_new_tenant_and_application_have_windows_of_their_own_in_redis() {
+async fn new_tenant_and_application_have_new_windows_in_redis() {
     let redis = RedisServer::start();
     let [kw] = Keyward::replicas(Some(&redis.url()), &[]).await;
     let mut admin = kw.admin().await;
@@ -167,12 +167,12 @@ async fn limits_of_a_new_tenant_and_application_have_windows_of_their_own_in_red
     counted(&redis, &kw, &crm, 5).await;
 }
 
-async fn use_of_a_deleted_application_is_not_written_to_the_next(backend: Backend) {
+async fn usage_of_a_deleted_application_is_not_given_to_the_next(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     crm.token(&kw.grpc()).await;
-    // What was counted waits to be written.
+    // The count is not written yet.
     delete_application(&mut admin).await;
     admin.application("acme", "crm", &["a"]).await;
     kw.server().service.usage.write().await.unwrap();
@@ -195,7 +195,7 @@ async fn use_of_a_deleted_application_is_not_written_to_the_next(backend: Backen
     assert_eq!(usage(&mut admin).await, []);
 }
 
-async fn refusals_counted_before_a_tenant_was_deleted_stay_out_of_the_next(backend: Backend) {
+async fn refusals_of_a_deleted_tenant_are_not_given_to_the_next(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -213,6 +213,6 @@ async fn refusals_counted_before_a_tenant_was_deleted_stay_out_of_the_next(backe
     admin.tenant("acme", &["a"]).await;
     kw.server().service.refusals.write_all().await.unwrap();
     let events = log(&mut admin, "time").await;
-    let told: Vec<_> = events[before..].iter().map(|event| event.action.as_str()).collect();
-    assert_eq!(told, ["CreateTenant", "CreateScope"], "{events:?}");
+    let reported: Vec<_> = events[before..].iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(reported, ["CreateTenant", "CreateScope"], "{events:?}");
 }

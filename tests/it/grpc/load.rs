@@ -1,4 +1,4 @@
-//! Many at once: no error, and no lost row.
+//! Concurrency: no errors and no lost rows.
 
 use std::collections::HashSet;
 
@@ -7,12 +7,12 @@ use keyward::proto::admin::credential::Kind;
 
 use crate::harness::{Backend, Credential, on_both_databases};
 
-on_both_databases!(two_hundred_creates_and_exchanges_at_once);
+on_both_databases!(two_hundred_concurrent_creates_and_exchanges_succeed);
 
 const MANY: usize = 200;
 
-async fn two_hundred_creates_and_exchanges_at_once(backend: Backend) {
-    // Every hash waits for the same two cores as all other tests.
+async fn two_hundred_concurrent_creates_and_exchanges_succeed(backend: Backend) {
+    // All tests share the same cores for hashes.
     let patient = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
     let kw = backend.start_with(&patient).await;
     let mut admin = kw.admin().await;

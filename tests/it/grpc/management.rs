@@ -1,4 +1,4 @@
-//! Management: what AIP promises of names, masks, etags, pages and repetition.
+//! Management: names, masks, etags, pages and repeated requests, as the AIPs define them.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -8,22 +8,22 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
-    a_tenant_is_created_read_changed_and_deleted,
-    only_the_fields_of_the_mask_change,
-    an_etag_that_moved_is_refused,
-    a_change_that_changes_nothing_keeps_the_etag,
-    a_repeated_request_makes_one_application,
-    lists_go_page_by_page_without_gaps,
-    a_page_token_is_good_for_its_own_list_alone,
-    another_tenants_resource_is_not_found,
-    what_is_in_use_is_not_deleted_without_force,
-    an_application_cannot_hold_what_the_catalogue_lacks,
-    a_disabled_scope_may_be_kept_and_not_given,
-    the_built_in_tenant_stays_as_it_is,
-    a_deleted_application_does_not_come_back_to_life,
+    tenant_is_created_read_changed_and_deleted,
+    update_changes_only_masked_fields,
+    outdated_etag_is_refused,
+    update_without_change_keeps_the_etag,
+    repeated_request_creates_one_application,
+    pages_have_no_gaps,
+    page_token_is_accepted_only_by_its_list,
+    resource_of_another_tenant_is_not_found,
+    resource_in_use_is_deleted_only_with_force,
+    application_cannot_have_an_unknown_scope,
+    disabled_scope_can_be_kept_but_not_added,
+    built_in_tenant_cannot_be_changed,
+    recreated_application_does_not_revive_old_tokens,
 );
 
-async fn a_tenant_is_created_read_changed_and_deleted(backend: Backend) {
+async fn tenant_is_created_read_changed_and_deleted(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let request = pb::CreateTenantRequest { tenant_id: "acme".to_owned(), tenant: None };
@@ -76,7 +76,7 @@ async fn application_with_everything(admin: &mut Admin, seconds: i64) -> pb::App
     made.into_inner().application.unwrap()
 }
 
-async fn only_the_fields_of_the_mask_change(backend: Backend) {
+async fn update_changes_only_masked_fields(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let made = application_with_everything(&mut admin, kw.now().as_second() + 99).await;
@@ -110,7 +110,7 @@ async fn only_the_fields_of_the_mask_change(backend: Backend) {
     }
 }
 
-async fn an_etag_that_moved_is_refused(backend: Backend) {
+async fn outdated_etag_is_refused(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let made = application_with_everything(&mut admin, kw.now().as_second() + 99).await;
@@ -135,7 +135,7 @@ async fn an_etag_that_moved_is_refused(backend: Backend) {
     assert_eq!(left.application.unwrap().display_name, "first");
 }
 
-async fn a_change_that_changes_nothing_keeps_the_etag(backend: Backend) {
+async fn update_without_change_keeps_the_etag(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let made = application_with_everything(&mut admin, kw.now().as_second() + 99).await;
@@ -145,7 +145,7 @@ async fn a_change_that_changes_nothing_keeps_the_etag(backend: Backend) {
     assert_eq!(same.application, Some(made));
 }
 
-async fn a_repeated_request_makes_one_application(backend: Backend) {
+async fn repeated_request_creates_one_application(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &[]).await;
@@ -174,7 +174,7 @@ async fn list(admin: &mut Admin, tenant: &str, size: i32, token: &str) -> (Vec<S
     (page.applications.into_iter().map(|a| a.display_name).collect(), page.next_page_token)
 }
 
-async fn lists_go_page_by_page_without_gaps(backend: Backend) {
+async fn pages_have_no_gaps(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &[]).await;
@@ -204,7 +204,7 @@ async fn lists_go_page_by_page_without_gaps(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_FIELD");
 }
 
-async fn a_page_token_is_good_for_its_own_list_alone(backend: Backend) {
+async fn page_token_is_accepted_only_by_its_list(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     for tenant in ["acme", "evil"] {
@@ -236,7 +236,7 @@ async fn a_page_token_is_good_for_its_own_list_alone(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_PAGE_TOKEN", "another method");
 }
 
-async fn another_tenants_resource_is_not_found(backend: Backend) {
+async fn resource_of_another_tenant_is_not_found(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, _) = admin.acme().await;
@@ -247,7 +247,7 @@ async fn another_tenants_resource_is_not_found(backend: Backend) {
         format!("tenants/evil/applications/crm/credentials/{id}"),
         format!("tenants/evil/applications/other/credentials/{id}"),
         format!("tenants/acme/applications/other/credentials/{id}"),
-        format!("tenants/nobody/applications/crm/credentials/{id}"),
+        format!("tenants/unknown/applications/crm/credentials/{id}"),
     ];
     for name in names {
         let application = name.split("/credentials/").next().unwrap().to_owned();
@@ -307,7 +307,7 @@ async fn another_tenants_resource_is_not_found(backend: Backend) {
     assert!(admin.credentials.get_credential(request).await.is_ok(), "nothing was harmed");
 }
 
-async fn what_is_in_use_is_not_deleted_without_force(backend: Backend) {
+async fn resource_in_use_is_deleted_only_with_force(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -332,7 +332,7 @@ async fn what_is_in_use_is_not_deleted_without_force(backend: Backend) {
     admin.tenants.delete_tenant(tenant(true)).await.unwrap();
 }
 
-async fn an_application_cannot_hold_what_the_catalogue_lacks(backend: Backend) {
+async fn application_cannot_have_an_unknown_scope(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -361,7 +361,7 @@ async fn an_application_cannot_hold_what_the_catalogue_lacks(backend: Backend) {
     }
 }
 
-async fn a_disabled_scope_may_be_kept_and_not_given(backend: Backend) {
+async fn disabled_scope_can_be_kept_but_not_added(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -385,7 +385,7 @@ async fn a_disabled_scope_may_be_kept_and_not_given(backend: Backend) {
     assert_eq!(changed.into_inner().application.unwrap().scopes, ["a", "b"]);
 }
 
-async fn the_built_in_tenant_stays_as_it_is(backend: Backend) {
+async fn built_in_tenant_cannot_be_changed(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let name = "tenants/system".to_owned();
@@ -421,7 +421,7 @@ async fn the_built_in_tenant_stays_as_it_is(backend: Backend) {
     }
 }
 
-async fn a_deleted_application_does_not_come_back_to_life(backend: Backend) {
+async fn recreated_application_does_not_revive_old_tokens(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;

@@ -1,4 +1,4 @@
-//! The gRPC face.
+//! The gRPC interface.
 
 mod access;
 mod audit;

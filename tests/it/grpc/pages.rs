@@ -1,4 +1,4 @@
-//! Pages end by bytes too: clients take messages of 4 MiB, and no more.
+//! Pages are also limited by bytes, because clients accept messages of at most 4 MiB.
 
 use keyward::proto::access as pb_access;
 use keyward::proto::admin as pb;
@@ -7,16 +7,16 @@ use prost::Message;
 
 use crate::harness::{Admin, Backend, Keyward, on_both_databases, question};
 
-on_both_databases!(large_rows_are_listed_once_each_in_pages_that_every_client_takes);
+on_both_databases!(pages_of_large_rows_fit_into_client_limits);
 
 const ROWS: usize = 130;
-/// The largest that an application and a role may have.
+/// The maximum for an application and a role.
 const SCOPES: usize = 200;
 const SCOPE_LENGTH: usize = 128;
 const MOST: usize = 4 * 1024 * 1024;
 
-/// All pages of a list, each with how many bytes it has. The clients here refuse one of more than
-/// 4 MiB themselves.
+/// All pages of a list, each with its size in bytes. The clients refuse larger pages than 4 MiB
+/// themselves.
 macro_rules! pages {
     ($client:expr, $call:ident, $request:expr, $items:ident) => {{
         let mut request = $request;
@@ -54,7 +54,7 @@ fn assert_bounded(sizes: &[usize]) {
     assert!(sizes.iter().all(|size| *size < MOST), "{sizes:?}");
 }
 
-async fn large_rows_are_listed_once_each_in_pages_that_every_client_takes(backend: Backend) {
+async fn pages_of_large_rows_fit_into_client_limits(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = tenant_of_large_rows(&kw).await;
     let parent = || "tenants/acme".to_owned();

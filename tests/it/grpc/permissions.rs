@@ -1,4 +1,4 @@
-//! The whole table: what each permission lets a user do with whose applications.
+//! The whole table: which permission allows which call on whose applications.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -8,19 +8,19 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, Keyward, mask, on_both_databases, reason};
 
 on_both_databases!(
-    each_permission_allows_its_verb_on_its_owners_and_nothing_else,
-    a_list_shows_what_may_be_viewed_and_no_more,
-    a_user_without_roles_may_do_nothing,
-    a_user_gives_nobody_what_he_has_not,
-    everybody_reads_the_catalogue_the_roles_and_himself,
-    each_of_the_other_permissions_allows_its_own_calls,
-    a_manager_must_name_a_user_who_may_act,
+    permission_allows_only_its_verb_and_reach,
+    list_shows_only_viewable_applications,
+    user_without_roles_can_do_nothing,
+    users_can_give_only_what_they_have,
+    users_can_read_catalogue_roles_and_themselves,
+    other_permissions_allow_only_their_calls,
+    manager_must_name_an_enabled_user,
 );
 
 const VERBS: [&str; 5] = ["view", "create", "edit", "delete", "reveal"];
 const REACHES: [&str; 3] = ["own", "account", "users"];
 
-/// What a caller can do with an application or a credential, by the verb that it needs.
+/// The calls on an application or a credential, with the verb that each needs.
 const CALLS: [(&str, &str); 13] = [
     ("view", "GetApplication"),
     ("view", "ListApplicationUsage"),
@@ -37,9 +37,9 @@ const CALLS: [(&str, &str); 13] = [
     ("reveal", "RevealCredential"),
 ];
 
-/// Somebody's application, with a credential.
+/// An application with a credential.
 struct Target {
-    /// As the acting user sees it: own, account, or users.
+    /// From the view of the acting user: own, account, or users.
     reach: &'static str,
     owner: &'static str,
     application: String,
@@ -52,7 +52,7 @@ impl Target {
         Self { reach, owner, application, credential }
     }
 
-    /// Makes again what a call that was allowed has deleted.
+    /// Restores what an allowed call has deleted.
     async fn restore(&mut self, admin: &mut Admin) {
         let request = pb::GetCredentialRequest { name: self.credential.clone() };
         if admin.credentials.get_credential(request).await.is_err() {
@@ -201,8 +201,8 @@ async fn permit(admin: &mut Admin, permissions: &[String]) {
     admin.roles.update_role(request).await.unwrap();
 }
 
-async fn each_permission_allows_its_verb_on_its_owners_and_nothing_else(backend: Backend) {
-    // Every hash waits for the same two cores as all other tests.
+async fn permission_allows_only_its_verb_and_reach(backend: Backend) {
+    // All tests share the same cores for hashes.
     let kw = backend.start_with(&[("secrets.hash_wait", "5m")]).await;
     let (mut admin, mut sam) = acme(&kw, &[], &["*"]).await;
     let mut targets = [
@@ -232,7 +232,7 @@ async fn each_permission_allows_its_verb_on_its_owners_and_nothing_else(backend:
             }
         }
     }
-    // Of three reaches each, four pairs of held and wanted are allowed.
+    // With three reaches each, four pairs of existing and required reach are allowed.
     assert_eq!(allowed, CALLS.len() * 4);
 }
 
@@ -243,7 +243,7 @@ async fn names(user: &mut Admin, request: pb::ListApplicationsRequest) -> Vec<St
     list.applications.into_iter().map(|application| application.owner).collect()
 }
 
-async fn a_list_shows_what_may_be_viewed_and_no_more(backend: Backend) {
+async fn list_shows_only_viewable_applications(backend: Backend) {
     use pb::list_applications_request::Ownership;
     let kw = backend.start().await;
     let (mut admin, mut sam) = acme(&kw, &["applications.view.own"], &[]).await;
@@ -284,7 +284,7 @@ async fn a_list_shows_what_may_be_viewed_and_no_more(backend: Backend) {
     let one = pb::ListApplicationsRequest { owner: eves.to_owned(), ..Default::default() };
     assert_eq!(names(&mut sam, one.clone()).await, [eves]);
 
-    // A page token goes on with the list that made it, and with no wider and no narrower one.
+    // A page token only continues the list that created it, and not a wider or narrower one.
     permit(&mut admin, &["applications.view.users".to_owned()]).await;
     let first = pb::ListApplicationsRequest {
         parent: "tenants/acme".to_owned(),
@@ -310,7 +310,7 @@ async fn a_list_shows_what_may_be_viewed_and_no_more(backend: Backend) {
     assert_eq!(reason(&status), "PERMISSION_DENIED", "who may view nothing gets no empty list");
 }
 
-async fn a_user_without_roles_may_do_nothing(backend: Backend) {
+async fn user_without_roles_can_do_nothing(backend: Backend) {
     let kw = backend.start().await;
     let (mut admin, mut sam) = acme(&kw, &[], &[]).await;
     let target = Target::make(&mut admin, "own", "tenants/acme/users/sam").await;
@@ -337,7 +337,7 @@ async fn give(caller: &mut Admin, user: &str, roles: &[&str]) -> Result<(), Stat
     caller.users.update_user(request).await.map(drop)
 }
 
-async fn a_user_gives_nobody_what_he_has_not(backend: Backend) {
+async fn users_can_give_only_what_they_have(backend: Backend) {
     let kw = backend.start().await;
     let held = ["users.edit", "roles.edit", "applications.view.own", "applications.create.own"];
     let (mut admin, mut sam) = acme(&kw, &held, &["a"]).await;
@@ -358,7 +358,7 @@ async fn a_user_gives_nobody_what_he_has_not(backend: Backend) {
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     let status = give(&mut sam, "eve", &["nothing"]).await.unwrap_err();
     assert_eq!(reason(&status), "NOT_FOUND");
-    // Who is greater cannot be made smaller, or deleted, by who is not.
+    // A user with fewer rights cannot change or delete one with more.
     let status = give(&mut sam, "ann", &[]).await.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     let request =
@@ -383,9 +383,9 @@ async fn a_user_gives_nobody_what_he_has_not(backend: Backend) {
         update_mask: mask(&["all_scopes"]),
     };
     let status = sam.roles.update_role(widened).await.unwrap_err();
-    assert_eq!(reason(&status), "PERMISSION_DENIED", "nor does he widen his own role");
+    assert_eq!(reason(&status), "PERMISSION_DENIED", "they cannot widen their own role");
 
-    // The same for what an application is given.
+    // The same applies to the roles of an application.
     let application = |roles: &[&str]| pb::CreateApplicationRequest {
         parent: "tenants/acme".to_owned(),
         application: Some(pb::Application {
@@ -402,7 +402,7 @@ async fn a_user_gives_nobody_what_he_has_not(backend: Backend) {
     }
 }
 
-async fn everybody_reads_the_catalogue_the_roles_and_himself(backend: Backend) {
+async fn users_can_read_catalogue_roles_and_themselves(backend: Backend) {
     let kw = backend.start().await;
     let (_, mut sam) = acme(&kw, &[], &[]).await;
     let parent = "tenants/acme".to_owned();
@@ -418,7 +418,7 @@ async fn everybody_reads_the_catalogue_the_roles_and_himself(backend: Backend) {
     assert_eq!(reason(&status), "PERMISSION_DENIED");
 }
 
-async fn each_of_the_other_permissions_allows_its_own_calls(backend: Backend) {
+async fn other_permissions_allow_only_their_calls(backend: Backend) {
     let kw = backend.start().await;
     let (mut admin, mut sam) = acme(&kw, &[], &["*"]).await;
     let parent = "tenants/acme".to_owned();
@@ -490,7 +490,7 @@ async fn each_of_the_other_permissions_allows_its_own_calls(backend: Backend) {
     }
 }
 
-async fn a_manager_must_name_a_user_who_may_act(backend: Backend) {
+async fn manager_must_name_an_enabled_user(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
@@ -503,17 +503,21 @@ async fn a_manager_must_name_a_user_who_may_act(backend: Backend) {
     let status = console.applications.list_applications(request()).await.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     assert!(status.message().contains("keyward-user"), "{}", status.message());
-    let mut nobody = console.acting_for("tenants/acme/users/nobody");
-    let status = nobody.applications.list_applications(request()).await.unwrap_err();
+    let mut anonymous = console.acting_for("tenants/acme/users/unknown");
+    let status = anonymous.applications.list_applications(request()).await.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     let mut malformed = console.acting_for("sam");
     let status = malformed.applications.list_applications(request()).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
-    assert!(status.message().starts_with("keyward-user must be like"), "{}", status.message());
+    assert!(
+        status.message().starts_with("keyward-user must have the form"),
+        "{}",
+        status.message()
+    );
 
     let mut acting = console.acting_for(&sam);
     acting.applications.list_applications(request()).await.unwrap();
-    // The administrator is held to the roles of the user he names.
+    // The administrator is limited to the roles of the named user.
     let mut held = admin.acting_for(&sam);
     held.applications.list_applications(request()).await.unwrap();
     let status = owned_application(&mut held, "").await.unwrap_err();

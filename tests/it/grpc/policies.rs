@@ -1,4 +1,4 @@
-//! Policies: a tenant's rules, held in the transaction whoever acts.
+//! Policies: a tenant's rules, enforced within the transaction for every caller.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -10,20 +10,20 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, Keyward, mask, on_both_databases, reason};
 
 on_both_databases!(
-    two_hundred_creates_against_a_limit_of_fifty_make_fifty,
-    a_tenant_without_api_credentials_issues_nothing_and_lets_them_be_deleted,
-    only_the_allowed_owners_own_new_applications,
-    a_fixed_field_stays_as_it_was_made,
-    a_credential_ends_with_the_policys_lifetime_when_it_is_used_too,
-    a_secret_is_seen_again_only_while_the_policy_says_so,
-    a_protected_application_is_changed_by_nobody_until_the_platform_unprotects_it,
-    a_user_who_owns_something_is_deleted_as_the_policy_says,
-    a_policy_that_rows_violate_tells_them_and_leaves_them,
-    a_profile_carries_policy_roles_and_default_application,
-    a_scope_that_a_profile_drops_leaves_the_roles_it_keeps,
-    a_user_hands_over_only_what_he_may_change_and_to_nobody_greater,
-    what_stands_in_the_way_is_named_to_those_who_may_see_it,
-    the_built_in_tenant_keeps_its_rules,
+    concurrent_creates_respect_max_credentials,
+    disabled_api_credentials_can_only_be_viewed_and_deleted,
+    new_applications_require_an_allowed_owner,
+    fixed_field_cannot_be_changed,
+    maximum_lifetime_applies_to_existing_credentials,
+    secret_is_shown_again_only_if_the_policy_allows,
+    protected_application_cannot_be_changed,
+    deleting_an_owner_follows_the_policy,
+    policy_violations_are_reported_and_kept,
+    profile_sets_policy_roles_and_default_application,
+    profile_removes_deleted_scopes_from_roles,
+    hand_over_requires_rights_to_applications_and_heir,
+    blocking_resources_are_named_only_to_viewers,
+    built_in_tenant_policy_cannot_be_changed,
 );
 
 async fn set(admin: &mut Admin, policy: pb::Policy) -> Vec<pb::PolicyViolation> {
@@ -46,7 +46,7 @@ async fn acme(backend: Backend, policy: pb::Policy) -> (Keyward, Admin) {
     (kw, admin)
 }
 
-/// The field of the policy that refused something.
+/// The policy field that refused a call.
 fn rule(status: &Status) -> String {
     assert_eq!(reason(status), "POLICY", "{status:?}");
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -78,7 +78,7 @@ async fn owned(admin: &mut Admin, id: &str, owner: &str) -> Result<String, Statu
     Ok(made.into_inner().application.unwrap().name)
 }
 
-async fn two_hundred_creates_against_a_limit_of_fifty_make_fifty(backend: Backend) {
+async fn concurrent_creates_respect_max_credentials(backend: Backend) {
     let policy = pb::Policy { max_credentials: 50, ..Default::default() };
     let (_kw, mut admin) = acme(backend, policy).await;
     let application = admin.application("acme", "crm", &["a"]).await.name;
@@ -109,7 +109,7 @@ async fn two_hundred_creates_against_a_limit_of_fifty_make_fifty(backend: Backen
     };
     let list = admin.credentials.list_credentials(request).await.unwrap().into_inner();
     assert_eq!(list.credentials.len(), 50);
-    // One that goes makes room for one.
+    // A deleted credential makes room for another.
     let request = pb::DeleteCredentialRequest {
         name: list.credentials[0].name.clone(),
         ..Default::default()
@@ -120,9 +120,7 @@ async fn two_hundred_creates_against_a_limit_of_fifty_make_fifty(backend: Backen
     assert_eq!(reason(&status.unwrap_err()), "QUOTA_EXCEEDED");
 }
 
-async fn a_tenant_without_api_credentials_issues_nothing_and_lets_them_be_deleted(
-    backend: Backend,
-) {
+async fn disabled_api_credentials_can_only_be_viewed_and_deleted(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let application = admin.application("acme", "crm", &["a"]).await.name;
     let (made, credential) = admin.credential(&application, Kind::ClientSecret).await;
@@ -150,7 +148,7 @@ async fn a_tenant_without_api_credentials_issues_nothing_and_lets_them_be_delete
     admin.applications.delete_application(request).await.unwrap();
 }
 
-async fn only_the_allowed_owners_own_new_applications(backend: Backend) {
+async fn new_applications_require_an_allowed_owner(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let permissions = ["applications.create.own", "applications.create.account"];
     admin.role("acme", "maker", &permissions, &[]).await;
@@ -180,7 +178,7 @@ async fn only_the_allowed_owners_own_new_applications(backend: Backend) {
             }
         }
     }
-    // What is there already gets no new credential either, and may be edited.
+    // The existing application gets no new credential either, but can be edited.
     set(&mut admin, only(Owner::User)).await;
     let accounts = pb::ListApplicationsRequest {
         parent: "tenants/acme".to_owned(),
@@ -192,7 +190,7 @@ async fn only_the_allowed_owners_own_new_applications(backend: Backend) {
     let status = admin.credentials.create_credential(new_credential(&old)).await.unwrap_err();
     assert_eq!(rule(&status), "allowed_owners");
     set(&mut admin, pb::Policy::default()).await;
-    let status = owned(&mut admin, "", "tenants/acme/users/nobody").await.unwrap_err();
+    let status = owned(&mut admin, "", "tenants/acme/users/unknown").await.unwrap_err();
     assert_eq!(reason(&status), "NOT_FOUND");
     for malformed in ["sam", "tenants/other", "tenants/other/users/sam"] {
         let status = owned(&mut admin, "", malformed).await.unwrap_err();
@@ -200,7 +198,7 @@ async fn only_the_allowed_owners_own_new_applications(backend: Backend) {
     }
 }
 
-async fn a_fixed_field_stays_as_it_was_made(backend: Backend) {
+async fn fixed_field_cannot_be_changed(backend: Backend) {
     let fields = ["description", "contact_email", "scopes", "roles", "expire_time", "limits"];
     let fixed: Vec<_> = fields.iter().chain(&["secrets"]).map(|f| (*f).to_owned()).collect();
     let policy = pb::Policy { fixed_fields: fixed, ..Default::default() };
@@ -248,7 +246,7 @@ async fn a_fixed_field_stays_as_it_was_made(backend: Backend) {
     assert!(status.message().starts_with("secrets"), "{}", status.message());
 }
 
-async fn a_credential_ends_with_the_policys_lifetime_when_it_is_used_too(backend: Backend) {
+async fn maximum_lifetime_applies_to_existing_credentials(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let application = admin.application("acme", "crm", &["a"]).await.name;
     let (_, old) = admin.credential(&application, Kind::ClientSecret).await;
@@ -292,7 +290,7 @@ async fn a_credential_ends_with_the_policys_lifetime_when_it_is_used_too(backend
     assert_eq!(reason(&status), "INVALID_CLIENT", "an old one is held to it when it is used");
 }
 
-async fn a_secret_is_seen_again_only_while_the_policy_says_so(backend: Backend) {
+async fn secret_is_shown_again_only_if_the_policy_allows(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let application = admin.application("acme", "crm", &["a"]).await.name;
     let (before, _) = admin.credential(&application, Kind::ApiKey).await;
@@ -333,9 +331,7 @@ async fn a_secret_is_seen_again_only_while_the_policy_says_so(backend: Backend) 
     assert!(events.iter().any(|event| event.detail.contains("copies of 1 secrets")), "{events:?}");
 }
 
-async fn a_protected_application_is_changed_by_nobody_until_the_platform_unprotects_it(
-    backend: Backend,
-) {
+async fn protected_application_cannot_be_changed(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let permissions =
         ["applications.edit.account", "applications.delete.account", "applications.create.account"];
@@ -405,7 +401,7 @@ async fn a_protected_application_is_changed_by_nobody_until_the_platform_unprote
     sam.applications.delete_application(delete).await.unwrap();
 }
 
-async fn a_user_who_owns_something_is_deleted_as_the_policy_says(backend: Backend) {
+async fn deleting_an_owner_follows_the_policy(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     admin.role("acme", "maker", &[], &["a"]).await;
     admin.role("acme", "lesser", &[], &[]).await;
@@ -437,11 +433,11 @@ async fn a_user_who_owns_something_is_deleted_as_the_policy_says(backend: Backen
         ..Default::default()
     };
 
-    // Refuse: the default.
-    let told = admin.users.delete_user(delete("", true)).await.unwrap().into_inner();
-    assert_eq!(told.outcome(), Outcome::Refused);
+    // REFUSE, the default.
+    let reported = admin.users.delete_user(delete("", true)).await.unwrap().into_inner();
+    assert_eq!(reported.outcome(), Outcome::Refused);
     assert_eq!(
-        (&told.applications[..], &told.credentials[..]),
+        (&reported.applications[..], &reported.credentials[..]),
         (&[application.clone()][..], &[credential.name.clone()][..])
     );
     let status = admin.users.delete_user(delete("", false)).await.unwrap_err();
@@ -451,16 +447,16 @@ async fn a_user_who_owns_something_is_deleted_as_the_policy_says(backend: Backen
     let status = admin.users.delete_user(delete(&eve, false)).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD", "this policy hands nothing over");
 
-    // Hand over: the heir's ceiling holds from then on.
+    // HAND_OVER: from then on the new owner's ceiling applies.
     set(&mut admin, policy(UserDeletion::HandOver)).await;
     let status = admin.users.delete_user(delete("", false)).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
     let status = admin.users.delete_user(delete(&sam, false)).await.unwrap_err();
-    assert_eq!(reason(&status), "INVALID_FIELD", "not to himself");
+    assert_eq!(reason(&status), "INVALID_FIELD", "not to the deleted user");
     let status = admin.users.delete_user(delete("tenants/acme/users/x", false)).await.unwrap_err();
     assert_eq!(reason(&status), "NOT_FOUND");
-    let told = admin.users.delete_user(delete(&eve, true)).await.unwrap().into_inner();
-    assert_eq!((told.outcome(), told.application_count), (Outcome::HandedOver, 1));
+    let reported = admin.users.delete_user(delete(&eve, true)).await.unwrap().into_inner();
+    assert_eq!((reported.outcome(), reported.application_count), (Outcome::HandedOver, 1));
     assert!(admin.is_active(&token).await, "a preview changes nothing");
     admin.users.delete_user(delete(&eve, false)).await.unwrap();
     assert!(!admin.is_active(&token).await);
@@ -469,22 +465,22 @@ async fn a_user_who_owns_something_is_deleted_as_the_policy_says(backend: Backen
     let found = found.application.unwrap();
     assert_eq!((found.owner.as_str(), found.effective_scopes.len()), (eve.as_str(), 0));
 
-    // Delete.
+    // DELETE.
     set(&mut admin, policy(UserDeletion::Delete)).await;
     let delete_eve = |validate_only| pb::DeleteUserRequest {
         name: eve.clone(),
         validate_only,
         ..Default::default()
     };
-    let told = admin.users.delete_user(delete_eve(true)).await.unwrap().into_inner();
-    assert_eq!((told.outcome(), told.credential_count), (Outcome::Deleted, 1));
+    let reported = admin.users.delete_user(delete_eve(true)).await.unwrap().into_inner();
+    assert_eq!((reported.outcome(), reported.credential_count), (Outcome::Deleted, 1));
     admin.users.delete_user(delete_eve(false)).await.unwrap();
     assert_eq!(reason(&admin.applications.get_application(get).await.unwrap_err()), "NOT_FOUND");
     let status = secret.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_CLIENT");
 }
 
-async fn a_policy_that_rows_violate_tells_them_and_leaves_them(backend: Backend) {
+async fn policy_violations_are_reported_and_kept(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let application = admin.application("acme", "crm", &["a"]).await.name;
     let (_, first) = admin.credential(&application, Kind::ClientSecret).await;
@@ -507,16 +503,16 @@ async fn a_policy_that_rows_violate_tells_them_and_leaves_them(backend: Backend)
         validate_only,
         force: false,
     };
-    let told = admin.tenants.apply_profile(apply(true)).await.unwrap().into_inner();
+    let reported = admin.tenants.apply_profile(apply(true)).await.unwrap().into_inner();
     let applied = admin.tenants.apply_profile(apply(false)).await.unwrap().into_inner();
-    assert_eq!(told, applied, "the dry run told the truth");
+    assert_eq!(reported, applied, "the dry run showed the same changes");
     let fields: Vec<_> = applied.violations.iter().map(|v| (v.field.as_str(), v.count)).collect();
     assert_eq!(fields, [("max_credentials", 1), ("allowed_owners", 1)]);
     assert_eq!(applied.violations[1].resources, [application]);
     assert!(first.exchange(&kw.grpc(), &[], &[]).await.is_ok(), "what exists goes on working");
 }
 
-async fn a_profile_carries_policy_roles_and_default_application(backend: Backend) {
+async fn profile_sets_policy_roles_and_default_application(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let profile = pb::Profile {
@@ -561,7 +557,7 @@ async fn a_profile_carries_policy_roles_and_default_application(backend: Backend
     let default = admin.applications.get_application(get).await.unwrap().into_inner();
     assert!(default.application.unwrap().protected);
 
-    // What it gives the application is of its own catalogue.
+    // The scopes of the application must be in the profile's catalogue.
     let mut beyond = profile.clone();
     beyond.default_application = Some(pb::DefaultApplication {
         application_id: "other".to_owned(),
@@ -576,7 +572,7 @@ async fn a_profile_carries_policy_roles_and_default_application(backend: Backend
     let status = admin.tenants.apply_profile(request).await.unwrap_err();
     assert_eq!(status.message(), "scope not allowed: z");
 
-    // A profile that says nothing of roles and policy leaves them.
+    // A profile without roles and policy keeps the existing ones.
     let bare = pb::Profile { policy: None, role_set: None, ..profile.clone() };
     let apply = |profile: pb::Profile, force| pb::ApplyProfileRequest {
         name: "tenants/acme".to_owned(),
@@ -586,7 +582,7 @@ async fn a_profile_carries_policy_roles_and_default_application(backend: Backend
     };
     let kept = admin.tenants.apply_profile(apply(bare, false)).await.unwrap().into_inner();
     assert_eq!(kept.changes, []);
-    // One with none takes them away, from those who hold them only with force.
+    // A profile with an empty set of roles removes all; if users have one, only with force.
     admin.user("acme", "sam", &["admin"]).await;
     let none = pb::Profile { role_set: Some(pb::RoleSet::default()), ..profile };
     let status = admin.tenants.apply_profile(apply(none.clone(), false)).await.unwrap_err();
@@ -595,7 +591,7 @@ async fn a_profile_carries_policy_roles_and_default_application(backend: Backend
     assert_eq!(gone.changes[0].affected_applications, 1);
 }
 
-async fn a_scope_that_a_profile_drops_leaves_the_roles_it_keeps(backend: Backend) {
+async fn profile_removes_deleted_scopes_from_roles(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let apply = |scopes: &[&str], held: &[&str]| pb::ApplyProfileRequest {
@@ -619,17 +615,17 @@ async fn a_scope_that_a_profile_drops_leaves_the_roles_it_keeps(backend: Backend
     };
     admin.tenants.apply_profile(apply(&["a", "b"], &["a", "b"])).await.unwrap();
     let changes = admin.tenants.apply_profile(apply(&["b"], &["b"])).await.unwrap().into_inner();
-    let told: Vec<_> = changes.changes.iter().map(|change| change.resource.as_str()).collect();
-    assert_eq!(told, ["tenants/acme/scopes/a", "tenants/acme/roles/reader"]);
+    let reported: Vec<_> = changes.changes.iter().map(|change| change.resource.as_str()).collect();
+    assert_eq!(reported, ["tenants/acme/scopes/a", "tenants/acme/roles/reader"]);
     let request = pb::GetRoleRequest { name: "tenants/acme/roles/reader".to_owned() };
     let role = admin.roles.get_role(request).await.unwrap().into_inner().role.unwrap();
     assert_eq!(role.scopes, ["b"]);
-    // A role that names what the catalogue lacks is refused by name, and nothing is changed.
+    // A role with an unknown scope is refused with the scope's name, and nothing is changed.
     let status = admin.tenants.apply_profile(apply(&["b"], &["b", "z"])).await.unwrap_err();
     assert_eq!(status.message(), "scope not allowed: z");
 }
 
-async fn a_user_hands_over_only_what_he_may_change_and_to_nobody_greater(backend: Backend) {
+async fn hand_over_requires_rights_to_applications_and_heir(backend: Backend) {
     let policy = pb::Policy { user_deletion: UserDeletion::HandOver.into(), ..Default::default() };
     let (kw, mut admin) = acme(backend, policy).await;
     let console = admin.console(&kw).await;
@@ -665,7 +661,7 @@ async fn a_user_hands_over_only_what_he_may_change_and_to_nobody_greater(backend
     assert_eq!(reason(&status), "INVALID_FIELD", "an heir can act");
     acting.users.delete_user(delete(&sam)).await.unwrap();
 
-    // Nor are applications deleted with their owner by who may not delete them.
+    // Users who may not delete applications cannot delete them with their owner.
     let deleting = pb::Policy { user_deletion: UserDeletion::Delete.into(), ..Default::default() };
     set(&mut admin, deleting).await;
     let eve = admin.user("acme", "eve", &[]).await;
@@ -675,7 +671,7 @@ async fn a_user_hands_over_only_what_he_may_change_and_to_nobody_greater(backend
     assert!(status.message().contains("applications.delete.users"), "{}", status.message());
 }
 
-async fn what_stands_in_the_way_is_named_to_those_who_may_see_it(backend: Backend) {
+async fn blocking_resources_are_named_only_to_viewers(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let console = admin.console(&kw).await;
     let blind = ["users.edit", "roles.edit", "catalogue.edit", "policy.edit"];
@@ -714,8 +710,11 @@ async fn what_stands_in_the_way_is_named_to_those_who_may_see_it(backend: Backen
                 || status.message().contains("/applications/");
             assert_eq!(tells, named, "{user}: {}", status.message());
         }
-        let told = acting.users.delete_user(preview).await.unwrap().into_inner();
-        assert_eq!((told.application_count == 1, !told.applications.is_empty()), (named, named));
+        let reported = acting.users.delete_user(preview).await.unwrap().into_inner();
+        assert_eq!(
+            (reported.application_count == 1, !reported.applications.is_empty()),
+            (named, named)
+        );
         let request = pb::UpdateTenantRequest {
             tenant: Some(pb::Tenant {
                 name: "tenants/acme".to_owned(),
@@ -736,7 +735,7 @@ async fn what_stands_in_the_way_is_named_to_those_who_may_see_it(backend: Backen
     }
 }
 
-async fn the_built_in_tenant_keeps_its_rules(backend: Backend) {
+async fn built_in_tenant_policy_cannot_be_changed(backend: Backend) {
     let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
     let system = || "tenants/system".to_owned();
     let request = pb::UpdateTenantRequest {
@@ -759,7 +758,7 @@ async fn the_built_in_tenant_keeps_its_rules(backend: Backend) {
     ] {
         assert_eq!(reason(&status), "BUILT_IN");
     }
-    // For a user of another tenant there is no such tenant.
+    // For a user of another tenant the tenant does not exist.
     let all: Vec<_> = ["users.edit", "roles.edit", "catalogue.edit"].to_vec();
     admin.role("acme", "boss", &all, &["*"]).await;
     let sam = admin.user("acme", "sam", &["boss"]).await;

@@ -1,4 +1,4 @@
-//! Profiles: a tenant becomes what a file says.
+//! Profiles: a tenant is changed to the state in a file.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::profile_change::Action;
@@ -7,10 +7,10 @@ use tonic_types::StatusExt;
 use crate::harness::{Admin, Backend, on_both_databases, reason};
 
 on_both_databases!(
-    a_profile_makes_a_tenant_and_applied_twice_changes_nothing,
-    a_dry_run_tells_everything_and_changes_nothing,
-    a_scope_in_use_goes_only_with_force,
-    a_profile_with_a_fault_changes_nothing,
+    profile_creates_a_tenant_and_is_idempotent,
+    dry_run_shows_everything_and_changes_nothing,
+    scope_in_use_is_deleted_only_with_force,
+    invalid_profile_changes_nothing,
 );
 
 fn scope(name: &str, description: &str) -> pb::Scope {
@@ -34,7 +34,7 @@ async fn apply(admin: &mut Admin, request: pb::ApplyProfileRequest) -> Vec<(Acti
     changes.into_iter().map(|change| (change.action(), change.resource)).collect()
 }
 
-async fn a_profile_makes_a_tenant_and_applied_twice_changes_nothing(backend: Backend) {
+async fn profile_creates_a_tenant_and_is_idempotent(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let first = profile(vec![scope("a", "one"), scope("tenants/acme/scopes/b", "two")]);
@@ -60,18 +60,18 @@ async fn a_profile_makes_a_tenant_and_applied_twice_changes_nothing(backend: Bac
     assert_eq!(changes, expected);
 }
 
-async fn a_dry_run_tells_everything_and_changes_nothing(backend: Backend) {
+async fn dry_run_shows_everything_and_changes_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let request = profile(vec![scope("a", "one")]);
     let dry = pb::ApplyProfileRequest { validate_only: true, ..request.clone() };
-    let told = apply(&mut admin, dry.clone()).await;
-    assert_eq!(told.len(), 2);
-    assert_eq!(apply(&mut admin, dry).await, told, "nothing was changed");
-    assert_eq!(apply(&mut admin, request).await, told, "and it told the truth");
+    let reported = apply(&mut admin, dry.clone()).await;
+    assert_eq!(reported.len(), 2);
+    assert_eq!(apply(&mut admin, dry).await, reported, "nothing was changed");
+    assert_eq!(apply(&mut admin, request).await, reported, "the dry run showed the same changes");
 }
 
-async fn a_scope_in_use_goes_only_with_force(backend: Backend) {
+async fn scope_in_use_is_deleted_only_with_force(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -96,7 +96,7 @@ async fn a_scope_in_use_goes_only_with_force(backend: Backend) {
     assert_eq!(crm.exchange(&kw.grpc(), &[], &[]).await.unwrap().scopes, ["b"]);
 }
 
-async fn a_profile_with_a_fault_changes_nothing(backend: Backend) {
+async fn invalid_profile_changes_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let faulty = profile(vec![scope("a", ""), scope("b c", ""), scope("a", ""), scope("d", "\n")]);

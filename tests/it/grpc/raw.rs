@@ -1,4 +1,4 @@
-//! Calls by name, with bytes: for what every RPC must do.
+//! Calls by method name with raw bytes, for behaviour that all RPCs share.
 
 use keyward::proto;
 use prost::Message;
@@ -9,7 +9,7 @@ use tonic::{Request, Status};
 
 use crate::harness::connect;
 
-/// The paths of all RPCs of ours, as `/package.Service/Method`.
+/// The paths of all RPCs of Keyward, as `/package.Service/Method`.
 pub(crate) fn all_methods() -> Vec<String> {
     let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
     let mut paths = Vec::new();
@@ -34,7 +34,7 @@ pub(super) async fn call(
     call_for(grpc, path, bytes, authorization, "").await
 }
 
-/// The same, acting for a user unless that is empty.
+/// Like [`call`], acting for a user unless `user` is empty.
 pub(crate) async fn call_for(
     grpc: &str,
     path: &str,
@@ -48,7 +48,7 @@ pub(crate) async fn call_for(
     call_with(grpc, path, bytes, &metadata).await
 }
 
-/// Calls a method with this metadata, of which some may be repeated.
+/// Calls a method with this metadata, which can contain repeated keys.
 pub(crate) async fn call_with(
     grpc: &str,
     path: &str,
@@ -58,7 +58,7 @@ pub(crate) async fn call_with(
     call_on(connect(grpc).await, path, bytes, metadata).await
 }
 
-/// The same, over a connection that is there.
+/// Like [`call_with`], over an existing connection.
 pub(super) async fn call_on(
     channel: Channel,
     path: &str,
@@ -71,7 +71,7 @@ pub(super) async fn call_on(
     for (name, value) in metadata {
         request.metadata_mut().append(*name, value.parse().unwrap());
     }
-    // The first message will do, of a stream too.
+    // The first message is enough, also of a stream.
     let response = client.server_streaming(request, path.parse().unwrap(), Bytes).await?;
     Ok(response.into_inner().message().await?.unwrap_or_default())
 }

@@ -1,5 +1,4 @@
-//! Refused attempts: however often they are repeated, they cost a bounded number of events, and
-//! nothing of what is cached.
+//! Refused attempts: repeating them writes a bounded number of events, and does not affect caches.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::audit_event::Outcome;
@@ -14,16 +13,16 @@ on_both_databases!(
     count_is_written_when_the_server_stops,
     different_refusals_of_one_caller_are_bounded,
     refusals_of_unknown_users_share_one_budget,
-    revocation_by_another_tenant_does_nothing_and_is_not_noted,
+    revocation_by_another_tenant_does_and_records_nothing,
     refused_attempt_leaves_cached_clients_warm,
-    application_named_twice_in_a_batch_is_deleted_once,
+    application_repeated_in_a_batch_is_deleted_once,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
-/// How many kinds of refused attempts one caller has written in an hour.
+/// The maximum number of different refused attempts of a caller that are recorded in an hour.
 const KINDS: usize = 50;
 
-/// The refused attempts in a tenant's log, the oldest first.
+/// The refused attempts in a tenant's log, oldest first.
 async fn refusals(admin: &mut Admin, tenant: &str) -> Vec<pb::AuditEvent> {
     let request = pb::ListAuditEventsRequest {
         parent: format!("tenants/{tenant}"),
@@ -69,11 +68,14 @@ async fn repeated_refusal_is_one_event_and_a_count(backend: Backend) {
         assert_eq!(reasons, [ErrorReason::PermissionDenied; 100]);
         kw.advance(1);
     }
-    let told = refusals(&mut admin, "acme").await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].user.as_str(), told[0].resource.as_str()), ("tenants/acme/users/vic", CRM));
+    let reported = refusals(&mut admin, "acme").await;
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(
+        (reported[0].user.as_str(), reported[0].resource.as_str()),
+        ("tenants/acme/users/vic", CRM)
+    );
 
-    // Another reason, another resource and another user are not the same again.
+    // Another reason, resource or user is a different attempt.
     vic.applications
         .update_application(pb::UpdateApplicationRequest {
             application: Some(pb::Application {
@@ -89,9 +91,9 @@ async fn repeated_refusal_is_one_event_and_a_count(backend: Backend) {
 
     kw.advance(600);
     kw.server().service.refusals.write().await.unwrap();
-    let told = refusals(&mut admin, "acme").await;
-    assert_eq!(told.len(), 3, "what was not repeated has no count: {told:?}");
-    let count = &told[2];
+    let reported = refusals(&mut admin, "acme").await;
+    assert_eq!(reported.len(), 3, "what was not repeated has no count: {reported:?}");
+    let count = &reported[2];
     assert_eq!((count.action.as_str(), count.resource.as_str()), ("DeleteApplication", CRM));
     let sentence = "4 more such attempts have no event of their own, from 2026-06-01T12:00:00Z to \
         2026-06-01T12:00:04Z";
@@ -108,9 +110,9 @@ async fn count_is_written_when_the_server_stops(backend: Backend) {
         delete(&mut vic, CRM).await.unwrap_err();
     }
     kw.restart().await;
-    let told = refusals(&mut kw.admin().await, "acme").await;
-    assert_eq!(told.len(), 2);
-    assert!(told[1].detail.contains("2 more such attempts"), "{}", told[1].detail);
+    let reported = refusals(&mut kw.admin().await, "acme").await;
+    assert_eq!(reported.len(), 2);
+    assert!(reported[1].detail.contains("2 more such attempts"), "{}", reported[1].detail);
 }
 
 async fn different_refusals_of_one_caller_are_bounded(backend: Backend) {
@@ -120,23 +122,23 @@ async fn different_refusals_of_one_caller_are_bounded(backend: Backend) {
         let name = format!("tenants/other/applications/a{n}");
         assert_eq!(reason(&delete(&mut vic, &name).await.unwrap_err()), "NOT_FOUND");
     }
-    let told = refusals(&mut admin, "acme").await;
-    assert_eq!(told.len(), KINDS + 1);
-    let last = &told[KINDS].detail;
+    let reported = refusals(&mut admin, "acme").await;
+    assert_eq!(reported.len(), KINDS + 1);
+    let last = &reported[KINDS].detail;
     let sentence =
         "more refused attempts of this caller are only counted until 2026-06-01T13:00:00Z";
     assert!(last.ends_with(sentence), "{last}");
 
-    // Another user is another caller.
+    // Another user is a different caller.
     let sam = admin.user("acme", "sam", &[]).await;
     delete(&mut vic.acting_for(&sam), CRM).await.unwrap_err();
     assert_eq!(refusals(&mut admin, "acme").await.len(), KINDS + 2);
 
     kw.advance(3600);
     kw.server().service.refusals.write().await.unwrap();
-    let told = refusals(&mut kw.admin().await, "acme").await;
-    assert_eq!(told.len(), KINDS + 3);
-    let count = &told[KINDS + 2];
+    let reported = refusals(&mut kw.admin().await, "acme").await;
+    assert_eq!(reported.len(), KINDS + 3);
+    let count = &reported[KINDS + 2];
     assert_eq!(count.user, "tenants/acme/users/vic");
     assert!(count.detail.contains("19 more refused attempts"), "{}", count.detail);
 }
@@ -151,7 +153,7 @@ async fn refusals_of_unknown_users_share_one_budget(backend: Backend) {
     assert_eq!(refusals(&mut admin, "acme").await.len(), KINDS + 1);
 }
 
-async fn revocation_by_another_tenant_does_nothing_and_is_not_noted(backend: Backend) {
+async fn revocation_by_another_tenant_does_and_records_nothing(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -169,7 +171,7 @@ async fn revocation_by_another_tenant_does_nothing_and_is_not_noted(backend: Bac
     assert!(admin.is_active(&token).await);
 }
 
-/// Reads are seen by a change that stands in the database alone: who reads it, knows of it.
+/// A change that is only made in the database shows whether a cached client is read again.
 async fn refused_attempt_leaves_cached_clients_warm(backend: Backend) {
     let kw = backend.start().await;
     let (mut admin, mut vic) = acme_and_vic(&kw).await;
@@ -177,12 +179,12 @@ async fn refused_attempt_leaves_cached_clients_warm(backend: Backend) {
     let erp = admin.application("acme", "erp", &["a"]).await.name;
     crm.token(&kw.grpc()).await;
 
-    // About the client's application, and about the whole tenant.
+    // Attempts on the client's application, and on the whole tenant.
     delete(&mut vic, CRM).await.unwrap_err();
     let request = pb::DeleteTenantRequest { name: "tenants/acme".to_owned(), ..Default::default() };
     vic.tenants.delete_tenant(request).await.unwrap_err();
     kw.sql("update applications set disabled = true where id = 'crm'", None).await.unwrap();
-    // A change of another application, after which the log is looked at.
+    // A change of another application, after which the log is read.
     let change = |name: &str| {
         let application = pb::Application {
             name: name.to_owned(),
@@ -203,7 +205,7 @@ async fn refused_attempt_leaves_cached_clients_warm(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_CLIENT", "now it was read again");
 }
 
-async fn application_named_twice_in_a_batch_is_deleted_once(backend: Backend) {
+async fn application_repeated_in_a_batch_is_deleted_once(backend: Backend) {
     let kw = backend.start().await;
     let (mut admin, _) = acme_and_vic(&kw).await;
     let gone = "tenants/acme/applications/gone";

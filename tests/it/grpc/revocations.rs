@@ -1,5 +1,4 @@
-//! The list of revocations: everything that ends a token is in it, and services that check
-//! tokens themselves hear of it.
+//! The revocation list: it contains everything that ends a token, and verifiers receive it.
 
 use keyward::domain::{NewRevocation, Subject};
 use keyward::keys::Claims;
@@ -19,15 +18,15 @@ use crate::harness::{
 
 on_both_databases!(
     everything_that_ends_a_token_is_in_the_list,
-    a_name_that_is_used_again_keeps_its_old_tokens_out,
+    reused_name_does_not_accept_old_tokens,
     tokens_are_revoked_at_every_level,
     answer_says_whether_a_token_was_revoked,
-    a_user_revokes_what_he_may_edit,
-    a_watcher_hears_of_everything_in_order,
-    cursor_too_old_foreign_or_ahead_is_refused,
-    a_list_goes_page_by_page_and_on_from_its_end,
-    only_verifiers_may_know_the_list,
-    a_watcher_whose_right_ends_hears_no_more,
+    user_can_revoke_what_they_may_edit,
+    watcher_receives_all_revocations_in_order,
+    old_foreign_or_future_cursor_is_refused,
+    list_is_paged_and_its_cursor_continues,
+    list_requires_the_verify_scope,
+    stream_ends_with_the_rights_of_its_caller,
 );
 
 async fn answer_says_whether_a_token_was_revoked(backend: Backend) {
@@ -57,13 +56,13 @@ fn claims(token: &str) -> Claims {
     jsonwebtoken::dangerous::insecure_decode::<Claims>(token).unwrap().claims
 }
 
-/// Whether the list alone says that a token is revoked.
+/// Whether the list revokes a token.
 fn is_listed(kw: &Keyward, token: &str) -> bool {
-    kw.server().service.revocations().index().revokes(&claims(token).minted())
+    kw.server().service.revocations().index().revokes(&claims(token).revocation_keys())
 }
 
-/// A tenant with a catalogue, a role that gives `a`, a user who has it, and an application of
-/// his with `a` and `b`; its credential.
+/// A tenant with a catalogue, a role that gives `a`, a user who has it, and an application of that
+/// user with `a` and `b`. Returns its credential.
 async fn peopled(admin: &mut Admin, tenant: &str) -> (pb::Credential, Credential) {
     admin.tenant(tenant, &["a", "b"]).await;
     admin.role(tenant, "giver", &["applications.edit.own"], &["a", "b"]).await;
@@ -87,7 +86,7 @@ async fn peopled(admin: &mut Admin, tenant: &str) -> (pb::Credential, Credential
     admin.credential(&format!("tenants/{tenant}/applications/crm"), Kind::ClientSecret).await
 }
 
-/// Ends the tokens of a tenant's application in one of the ways there are.
+/// Ends the tokens of a tenant's application in one of the possible ways.
 async fn end(admin: &mut Admin, way: &str, tenant: &str, credential: &pb::Credential) {
     let name = format!("tenants/{tenant}");
     let crm = format!("{name}/applications/crm");
@@ -245,11 +244,11 @@ async fn everything_that_ends_a_token_is_in_the_list(backend: Backend) {
         let answer = admin.check(&token, &[]).await;
         assert_eq!((answer.allowed, answer.outcome()), (false, Outcome::Revoked), "{way}");
     }
-    assert!(!is_listed(&kw, &other), "and nobody else's is");
+    assert!(!is_listed(&kw, &other), "and no other token");
     assert!(admin.is_active(&other).await);
 }
 
-async fn a_name_that_is_used_again_keeps_its_old_tokens_out(backend: Backend) {
+async fn reused_name_does_not_accept_old_tokens(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -322,7 +321,8 @@ async fn tokens_are_revoked_at_every_level(backend: Backend) {
         );
         assert!(status.message().starts_with(field), "{}", status.message());
     }
-    for missing in ["tenants/nobody", "tenants/acme/users/nobody", "tenants/acme/applications/no"] {
+    for missing in ["tenants/unknown", "tenants/acme/users/unknown", "tenants/acme/applications/no"]
+    {
         assert_eq!(revoke(&mut admin, missing, "").await.unwrap_err().code(), Code::NotFound);
     }
     let request = pb::ListAuditEventsRequest {
@@ -335,7 +335,7 @@ async fn tokens_are_revoked_at_every_level(backend: Backend) {
     assert!(events.iter().all(|event| event.detail.ends_with(": a laptop was lost")));
 }
 
-async fn a_user_revokes_what_he_may_edit(backend: Backend) {
+async fn user_can_revoke_what_they_may_edit(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, _) = peopled(&mut admin, "acme").await;
@@ -364,14 +364,14 @@ async fn watch(admin: &mut Admin, cursor: &str) -> Streaming<access::WatchRevoca
     admin.revocations.watch_revocations(request).await.unwrap().into_inner()
 }
 
-/// The next message, and why there is none.
+/// The next message, or why there is none.
 async fn next(
     watch: &mut Streaming<access::WatchRevocationsResponse>,
 ) -> Result<access::WatchRevocationsResponse, Status> {
     watch.message().await.map(|message| message.expect("it ends with a status"))
 }
 
-/// The next message that tells of something.
+/// The next message with entries.
 async fn news(
     watch: &mut Streaming<access::WatchRevocationsResponse>,
 ) -> access::WatchRevocationsResponse {
@@ -387,7 +387,7 @@ fn numbers(message: &access::WatchRevocationsResponse) -> Vec<i64> {
     message.revocations.iter().map(|revocation| revocation.number).collect()
 }
 
-async fn a_watcher_hears_of_everything_in_order(backend: Backend) {
+async fn watcher_receives_all_revocations_in_order(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -419,7 +419,7 @@ async fn a_watcher_hears_of_everything_in_order(backend: Backend) {
     assert!(!one.snapshot);
     drop(watcher);
 
-    // What happens meanwhile is told to whoever comes back with his cursor.
+    // A reconnecting client receives what happened meanwhile.
     revoke(&mut admin, &credential.name, "").await.unwrap();
     revoke(&mut admin, "tenants/acme/applications/crm", "").await.unwrap();
     let mut watcher = watch(&mut admin, &one.cursor).await;
@@ -433,7 +433,7 @@ async fn a_watcher_hears_of_everything_in_order(backend: Backend) {
     assert_eq!(heartbeat.cursor, missed.cursor);
 }
 
-async fn cursor_too_old_foreign_or_ahead_is_refused(backend: Backend) {
+async fn old_foreign_or_future_cursor_is_refused(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -441,7 +441,7 @@ async fn cursor_too_old_foreign_or_ahead_is_refused(backend: Backend) {
     let mut watcher = watch(&mut admin, "").await;
     let first = next(&mut watcher).await.unwrap().cursor;
     revoke(&mut admin, "tenants/acme", "").await.unwrap();
-    // Both lapse, and are kept for an hour more.
+    // Both expire, and are kept for another hour.
     kw.advance(3600 + 3600 - 1);
     kw.server().service.feeds.purge().await.unwrap();
     let mut admin = kw.admin().await;
@@ -455,16 +455,16 @@ async fn cursor_too_old_foreign_or_ahead_is_refused(backend: Backend) {
     for cursor in [&first, &foreign] {
         let mut watcher = watch(&mut admin, cursor).await;
         let status = next(&mut watcher).await.unwrap_err();
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::OutOfRange, "CURSOR_TOO_OLD".to_owned()), "{cursor}");
+        let reported = (status.code(), reason(&status));
+        assert_eq!(reported, (Code::OutOfRange, "CURSOR_TOO_OLD".to_owned()), "{cursor}");
     }
-    // This server knows less than the watcher, who must not begin again with that.
+    // This server knows less than the client, which must not start again with it.
     let declared = format!("{}.1-0", first.strip_suffix("-1").unwrap());
     for cursor in [&ahead, &declared] {
         let mut watcher = watch(&mut admin, cursor).await;
         let status = next(&mut watcher).await.unwrap_err();
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::Unavailable, "UNAVAILABLE".to_owned()), "{cursor}");
+        let reported = (status.code(), reason(&status));
+        assert_eq!(reported, (Code::Unavailable, "UNAVAILABLE".to_owned()), "{cursor}");
     }
     for bad in ["x", "1", "-", "a-b", &"9".repeat(5000)] {
         let request = access::WatchRevocationsRequest { cursor: bad.to_owned() };
@@ -477,7 +477,7 @@ async fn cursor_too_old_foreign_or_ahead_is_refused(backend: Backend) {
     assert_eq!(fresh.cursor, format!("{}2", first.strip_suffix('1').unwrap()));
 }
 
-async fn a_list_goes_page_by_page_and_on_from_its_end(backend: Backend) {
+async fn list_is_paged_and_its_cursor_continues(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -495,7 +495,7 @@ async fn a_list_goes_page_by_page_and_on_from_its_end(backend: Backend) {
         }
         assert_eq!(page.cursor, "", "only where the list ends");
         page_token = page.next_page_token;
-        // What is revoked meanwhile is on a later page.
+        // Entries that are added meanwhile are on a later page.
         if seen.len() == 2 {
             revoke(&mut admin, "tenants/acme", "").await.unwrap();
         }
@@ -509,7 +509,7 @@ async fn a_list_goes_page_by_page_and_on_from_its_end(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_PAGE_TOKEN");
 }
 
-async fn only_verifiers_may_know_the_list(backend: Backend) {
+async fn list_requires_the_verify_scope(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -533,7 +533,7 @@ async fn only_verifiers_may_know_the_list(backend: Backend) {
     assert!(gateway.revocations.list_revocations(list).await.is_ok());
 }
 
-async fn a_watcher_whose_right_ends_hears_no_more(backend: Backend) {
+async fn stream_ends_with_the_rights_of_its_caller(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
@@ -568,7 +568,7 @@ async fn end_application(admin: &mut Admin, name: &str) {
     admin.applications.delete_application(request).await.unwrap();
 }
 
-/// Revokes so many tokens from beside the server, which finds them by asking.
+/// Revokes tokens directly in the database, which the server finds by polling.
 async fn revoke_beside(kw: &Keyward, many: &[NewRevocation]) {
     let database = Database::Sqlite(kw.folder().join("keyward.db"));
     let pool =
@@ -581,7 +581,7 @@ async fn revoke_beside(kw: &Keyward, many: &[NewRevocation]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_message_behind_which_nothing_waits_says_how_much_is_known() {
+async fn only_the_last_message_of_a_batch_has_staleness() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let token = |n: i64| Subject::Token(n.to_string());
@@ -601,7 +601,7 @@ async fn only_a_message_behind_which_nothing_waits_says_how_much_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_knows_more_than_a_replica_has_heard_of_is_not_sent_away() {
+async fn cursor_ahead_of_a_replica_waits_for_it() {
     let slow = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
     let [a, b] = Keyward::replicas(None, &slow).await;
     let mut admin = a.admin().await;
@@ -610,7 +610,7 @@ async fn who_knows_more_than_a_replica_has_heard_of_is_not_sent_away() {
     revoke(&mut admin, "tenants/acme", "").await.unwrap();
     let cursor = news(&mut at_a).await.cursor;
     let at_b = b.server().service.revocations().index();
-    assert_eq!(at_b.last(), 0, "nobody has told it");
+    assert_eq!(at_b.last(), 0, "it was not notified");
     let mut admin = b.admin().await;
     let mut watcher = watch(&mut admin, &cursor).await;
     assert_eq!(next(&mut watcher).await.unwrap().cursor, cursor);
@@ -618,16 +618,16 @@ async fn who_knows_more_than_a_replica_has_heard_of_is_not_sent_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_is_dropped_and_told_so() {
+async fn slow_reader_is_dropped_with_too_slow() {
     let kw = Backend::Sqlite.start_with(&[("limits.watch_patience", "100ms")]).await;
     let mut admin = kw.admin().await;
     let mut watcher = watch(&mut admin, "").await;
     next(&mut watcher).await.unwrap();
-    // Far more than the connection holds.
+    // Far more than the connection buffers.
     let long = |n: i64| Subject::Token(format!("{n}{}", "x".repeat(4000)));
     let many: Vec<_> = (0..4000).map(|n| NewRevocation::older_than(long(n), 0, kw.now())).collect();
     revoke_beside(&kw, &many).await;
-    // The room for watchers is given back when the server gives this one up.
+    // The place of the stream is free after the server ends it.
     let dropped = async {
         while kw.server().service.feeds.watching() > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -642,11 +642,11 @@ async fn who_does_not_read_is_dropped_and_told_so() {
         }
     };
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "TOO_SLOW"));
-    assert!(read < many.len(), "it was not all kept for him: {read}");
+    assert!(read < many.len(), "the stream buffered everything: {read}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_sends_its_watchers_away() {
+async fn stopping_server_ends_its_streams() {
     let kw = Backend::Sqlite.start_with(&[("limits.shutdown_grace", "10m")]).await;
     let mut admin = kw.admin().await;
     let mut revocations = watch(&mut admin, "").await;
@@ -666,7 +666,7 @@ async fn a_server_that_stops_sends_its_watchers_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_watches_the_keys_hears_of_a_new_one_before_it_signs() {
+async fn key_stream_announces_a_new_key_before_it_signs() {
     let mut kw = Backend::Sqlite.start().await;
     let mut client = KeyServiceClient::new(connect(&kw.grpc()).await);
     let mut keys = client.watch_jwks(access::WatchJwksRequest {}).await.unwrap().into_inner();
@@ -681,13 +681,13 @@ async fn whoever_watches_the_keys_hears_of_a_new_one_before_it_signs() {
     let mut client = KeyServiceClient::new(connect(&kw.grpc()).await);
     let mut keys = client.watch_jwks(access::WatchJwksRequest {}).await.unwrap().into_inner();
     assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 2);
-    // The old key has signed its last token ten minutes from now, and that ends an hour later.
+    // The old key signs for another ten minutes, and its last token expires an hour later.
     kw.advance(600 + 3600 + 1);
-    assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 1, "told by the clock");
+    assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 1, "the old key has expired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_another_server_adds_is_heard_before_it_signs() {
+async fn key_of_another_server_is_announced_before_it_signs() {
     let [kw] = Keyward::replicas(None, &[]).await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -713,7 +713,7 @@ async fn a_key_that_another_server_adds_is_heard_before_it_signs() {
         }
         signers
     };
-    // Its stream has told of it, and it signs for nobody yet.
+    // The stream has announced the key, but it does not sign yet.
     kw.advance(599);
     assert_eq!(signers().await, [old[0].clone(), old[0].clone()]);
     kw.advance(1);

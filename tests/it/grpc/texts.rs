@@ -1,4 +1,4 @@
-//! What people write: names, descriptions, ids of users, moments that stand for never.
+//! Texts from people: names, descriptions, user ids, and timestamps that mean "never".
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -10,12 +10,12 @@ use super::raw::call_with;
 use crate::harness::{Admin, Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
-    text_names_the_character_that_cannot_be_seen,
-    description_and_reason_have_lines,
-    users_have_the_ids_that_identity_providers_give,
-    user_id_that_no_name_or_header_can_carry_is_refused,
-    last_moment_of_protobuf_is_kept,
-    search_finds_what_only_case_or_form_tells_apart,
+    invisible_character_in_text_is_named,
+    description_and_reason_can_have_several_lines,
+    ids_of_identity_providers_are_accepted,
+    user_id_unfit_for_names_or_headers_is_refused,
+    last_protobuf_timestamp_is_stored,
+    search_ignores_case_and_unicode_form,
 );
 
 const ACME: &str = "tenants/acme";
@@ -34,13 +34,13 @@ async fn named(admin: &mut Admin, display_name: &str) -> Result<pb::Application,
     Ok(made.into_inner().application.unwrap())
 }
 
-async fn text_names_the_character_that_cannot_be_seen(backend: Backend) {
+async fn invisible_character_in_text_is_named(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
     for (text, fault) in [
-        ("gnp\u{202e}exe.crm", "must not contain U+202E, which changes the direction of text"),
-        ("ad\u{200b}min", "must not contain U+200B, which cannot be seen"),
+        ("gnp\u{202e}exe.crm", "must not contain U+202E, which changes the text direction"),
+        ("ad\u{200b}min", "must not contain the invisible character U+200B"),
         ("a\u{2028}b", "must not contain the control character U+2028"),
         ("a\nb", "must be a single line"),
         ("\u{7}", "must not contain the control character U+0007"),
@@ -60,7 +60,7 @@ async fn text_names_the_character_that_cannot_be_seen(backend: Backend) {
     }
 }
 
-async fn description_and_reason_have_lines(backend: Backend) {
+async fn description_and_reason_can_have_several_lines(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -103,7 +103,7 @@ const IDS: [&str; 12] = [
     "_spn$service",
 ];
 
-async fn users_have_the_ids_that_identity_providers_give(backend: Backend) {
+async fn ids_of_identity_providers_are_accepted(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -116,7 +116,7 @@ async fn users_have_the_ids_that_identity_providers_give(backend: Backend) {
         let request = pb::GetUserRequest { name: name.clone() };
         let user = admin.users.get_user(request).await.unwrap().into_inner().user.unwrap();
         assert_eq!(user.name, name);
-        // It can act, own, and be found in the log.
+        // The user can act, own applications, and be found in the log.
         let mut acting = console.acting_for(&name);
         let made = named(&mut acting, "theirs").await.unwrap();
         assert_eq!(made.owner, name);
@@ -132,7 +132,7 @@ async fn users_have_the_ids_that_identity_providers_give(backend: Backend) {
     }
 }
 
-async fn user_id_that_no_name_or_header_can_carry_is_refused(backend: Backend) {
+async fn user_id_unfit_for_names_or_headers_is_refused(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -154,8 +154,8 @@ async fn user_id_that_no_name_or_header_can_carry_is_refused(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_FIELD");
 }
 
-async fn last_moment_of_protobuf_is_kept(backend: Backend) {
-    // 9999-12-31T23:59:59Z, which stands for never in many systems.
+async fn last_protobuf_timestamp_is_stored(backend: Backend) {
+    // 9999-12-31T23:59:59Z, which means "never" in many systems.
     const LAST: i64 = 253_402_300_799;
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
@@ -196,14 +196,14 @@ async fn last_moment_of_protobuf_is_kept(backend: Backend) {
         let range = "expire_before must be between 0001-01-01T00:00:00Z and 9999-12-31T23:59:59";
         assert!(status.message().starts_with(range), "{}", status.message());
     }
-    // The whole life of it is in the log.
+    // The log has the whole history.
     let request = pb::ListAuditEventsRequest { parent: ACME.to_owned(), ..Default::default() };
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
     let after = &events[0].changes[0].after;
     assert_eq!(after, "9999-12-31T23:59:59Z");
 }
 
-async fn search_finds_what_only_case_or_form_tells_apart(backend: Backend) {
+async fn search_ignores_case_and_unicode_form(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;

@@ -1,4 +1,4 @@
-//! Tokens: what is in them, and everything that ends them.
+//! Tokens: their content, and everything that ends them.
 
 use std::time::Duration;
 
@@ -15,21 +15,21 @@ use crate::harness::{
 };
 
 on_both_databases!(
-    a_token_says_what_rfc_9068_asks,
-    a_token_carries_what_was_asked_for_and_no_more,
-    a_scope_beyond_the_grant_is_refused_by_name,
+    token_has_the_claims_of_rfc_9068,
+    token_contains_only_what_was_requested,
+    unavailable_scope_is_refused_by_name,
     only_audiences_of_the_tenant_are_granted,
-    an_api_key_is_exchanged_and_introspected,
-    everything_that_should_end_a_token_ends_it,
-    a_token_ends_to_the_second,
-    a_token_does_not_outlive_its_client,
-    a_revoked_token_alone_is_refused,
-    an_application_sees_and_revokes_its_own_tokens_only,
-    an_application_without_scopes_gets_no_token,
-    a_token_too_long_to_be_checked_is_not_issued,
-    no_failed_client_is_told_apart,
-    tokens_are_good_after_a_restart,
-    a_new_algorithm_is_published_before_it_signs,
+    api_key_is_exchanged_and_introspected,
+    every_way_to_end_a_token_ends_it,
+    token_expires_exactly,
+    token_does_not_outlive_its_client,
+    only_the_revoked_token_is_refused,
+    application_sees_and_revokes_only_its_own_tokens,
+    application_without_scopes_gets_no_token,
+    token_that_would_be_too_long_is_not_issued,
+    failed_clients_get_identical_answers,
+    tokens_are_valid_after_a_restart,
+    new_algorithm_is_published_before_it_signs,
 );
 
 fn claims(token: &str) -> Value {
@@ -41,7 +41,7 @@ fn kid_and_algorithm(token: &str) -> (String, String) {
     (header.kid.unwrap(), format!("{:?}", header.alg))
 }
 
-async fn a_token_says_what_rfc_9068_asks(backend: Backend) {
+async fn token_has_the_claims_of_rfc_9068(backend: Backend) {
     let kw = backend.start().await;
     let (credential, crm) = kw.admin().await.acme().await;
     let issued = crm.exchange(&kw.grpc(), &[], &[]).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_token_says_what_rfc_9068_asks(backend: Backend) {
     assert_eq!(claims["tenant"], "acme");
 }
 
-async fn a_token_carries_what_was_asked_for_and_no_more(backend: Backend) {
+async fn token_contains_only_what_was_requested(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let issued = crm.exchange(&kw.grpc(), &["b"], &["tenants/acme", "keyward"]).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_token_carries_what_was_asked_for_and_no_more(backend: Backend) {
     assert_eq!(claims["aud"], serde_json::json!(["tenants/acme", "keyward"]));
 }
 
-async fn a_scope_beyond_the_grant_is_refused_by_name(backend: Backend) {
+async fn unavailable_scope_is_refused_by_name(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     for beyond in ["c", "unknown", "A"] {
@@ -100,7 +100,7 @@ async fn only_audiences_of_the_tenant_are_granted(backend: Backend) {
     assert_eq!(reason(&status), "AUDIENCE_NOT_ALLOWED");
 }
 
-async fn an_api_key_is_exchanged_and_introspected(backend: Backend) {
+async fn api_key_is_exchanged_and_introspected(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -151,9 +151,9 @@ fn in_an_hour(kw: &Keyward) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: kw.now().as_second() + 3600, nanos: 0 })
 }
 
-/// One server and one application for each way in which a token ends; each way back,
-/// where there is one, must not bring the token back.
-async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
+/// One server and one application for each way to end a token. Undoing it, if possible, must not
+/// revive the token.
+async fn every_way_to_end_a_token_ends_it(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -262,7 +262,7 @@ async fn everything_that_should_end_a_token_ends_it(backend: Backend) {
     }
 }
 
-async fn a_token_ends_to_the_second(backend: Backend) {
+async fn token_expires_exactly(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.token(&kw.grpc()).await;
@@ -272,7 +272,7 @@ async fn a_token_ends_to_the_second(backend: Backend) {
     assert!(!kw.admin().await.is_active(&token).await);
 }
 
-async fn a_token_does_not_outlive_its_client(backend: Backend) {
+async fn token_does_not_outlive_its_client(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -290,7 +290,7 @@ async fn a_token_does_not_outlive_its_client(backend: Backend) {
     assert_eq!(reason(&status), "INVALID_CLIENT");
 }
 
-async fn a_revoked_token_alone_is_refused(backend: Backend) {
+async fn only_the_revoked_token_is_refused(backend: Backend) {
     let mut kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -309,7 +309,7 @@ async fn a_revoked_token_alone_is_refused(backend: Backend) {
     }
 }
 
-async fn an_application_sees_and_revokes_its_own_tokens_only(backend: Backend) {
+async fn application_sees_and_revokes_only_its_own_tokens(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -329,7 +329,7 @@ async fn an_application_sees_and_revokes_its_own_tokens_only(backend: Backend) {
     assert!(!as_crm.is_active(&token).await);
 }
 
-async fn an_application_without_scopes_gets_no_token(backend: Backend) {
+async fn application_without_scopes_gets_no_token(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
@@ -340,7 +340,7 @@ async fn an_application_without_scopes_gets_no_token(backend: Backend) {
     assert_eq!(status.message(), "the application has no scopes");
 }
 
-async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
+async fn token_that_would_be_too_long_is_not_issued(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let scopes: Vec<_> = (0..100).map(|n| format!("{n:0>120}")).collect();
@@ -351,7 +351,7 @@ async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
     let status = greedy.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
     assert_eq!(reason(&status), "SCOPE_NOT_ALLOWED");
     assert!(status.message().contains("fewer"), "{}", status.message());
-    // What is refused for that counts towards no limit.
+    // Such a refusal does not count against limits.
     let limits = Some(pb::Limits { tokens: 1, ..Default::default() });
     let limited = pb::Application { name: application.name, limits, ..Default::default() };
     let request =
@@ -365,8 +365,8 @@ async fn a_token_too_long_to_be_checked_is_not_issued(backend: Backend) {
     assert!(admin.is_active(&issued.access_token).await);
 }
 
-/// The status of each failure with everything that could tell it apart.
-async fn no_failed_client_is_told_apart(backend: Backend) {
+/// The status of each failure with everything that could distinguish it.
+async fn failed_clients_get_identical_answers(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -383,7 +383,7 @@ async fn no_failed_client_is_told_apart(backend: Backend) {
         secret,
         client(&other.client_id, &crm.secret),
         client(&"0".repeat(32), &crm.secret),
-        client("nobody", &crm.secret),
+        client("unknown", &crm.secret),
         client(&credential.client_id, &crm.secret[..crm.secret.len() - 1]),
         client(&credential.client_id, &format!("{}0", crm.secret)),
         client(&credential.client_id, ""),
@@ -407,7 +407,7 @@ async fn no_failed_client_is_told_apart(backend: Backend) {
     assert_eq!(seen.len(), 1, "{seen:#?}");
 }
 
-async fn tokens_are_good_after_a_restart(backend: Backend) {
+async fn tokens_are_valid_after_a_restart(backend: Backend) {
     let mut kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let token = crm.token(&kw.grpc()).await;
@@ -431,7 +431,7 @@ async fn published(kw: &Keyward) -> Vec<(String, String)> {
     .collect()
 }
 
-async fn a_new_algorithm_is_published_before_it_signs(backend: Backend) {
+async fn new_algorithm_is_published_before_it_signs(backend: Backend) {
     let mut kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let old = kid_and_algorithm(&crm.token(&kw.grpc()).await);

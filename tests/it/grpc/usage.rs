@@ -1,4 +1,4 @@
-//! Use: when credentials were last used, how often, and which want looking after.
+//! Usage: when and how often credentials were used, and which are expiring or unused.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -7,14 +7,14 @@ use prost_types::Timestamp;
 use crate::harness::{Admin, Backend, Keyward, on_both_databases, reason};
 
 on_both_databases!(
-    an_exchange_and_a_check_are_counted_by_day,
-    use_does_not_change_what_is_used,
-    what_was_counted_is_written_at_the_stop,
-    what_could_not_be_written_is_written_once_the_next_time,
-    credentials_about_to_end_or_unused_are_listed,
+    exchanges_and_checks_are_counted_by_day,
+    usage_does_not_change_the_etag,
+    usage_is_written_at_shutdown,
+    failed_usage_write_is_repeated_once,
+    expiring_or_unused_credentials_are_listed,
     applications_are_found_by_any_part_of_their_name,
     applications_are_filtered_by_state_and_expiry,
-    lists_in_every_order_go_page_by_page_without_gaps,
+    pages_in_every_order_have_no_gaps,
 );
 
 async fn written(kw: &Keyward) {
@@ -32,7 +32,7 @@ async fn application(admin: &mut Admin, name: &str) -> pb::Application {
     admin.applications.get_application(request).await.unwrap().into_inner().application.unwrap()
 }
 
-async fn an_exchange_and_a_check_are_counted_by_day(backend: Backend) {
+async fn exchanges_and_checks_are_counted_by_day(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, secret) = admin.acme().await;
@@ -43,7 +43,7 @@ async fn an_exchange_and_a_check_are_counted_by_day(backend: Backend) {
     assert!(admin.is_active(&token).await);
     let (_, key) = admin.credential(crm, Kind::ApiKey).await;
     assert!(admin.is_active(&key.secret).await);
-    // What is refused is no use.
+    // Refused requests are not usage.
     secret.exchange(&kw.grpc(), &["nothing"], &[]).await.unwrap_err();
     written(&kw).await;
     let mut days = usage(&mut admin, crm).await;
@@ -82,7 +82,7 @@ async fn an_exchange_and_a_check_are_counted_by_day(backend: Backend) {
     }
 }
 
-async fn use_does_not_change_what_is_used(backend: Backend) {
+async fn usage_does_not_change_the_etag(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, secret) = admin.acme().await;
@@ -94,13 +94,13 @@ async fn use_does_not_change_what_is_used(backend: Backend) {
     let after = application(&mut admin, crm).await;
     assert_eq!((after.etag, after.update_time), (before.etag, before.update_time));
     assert!(admin.is_active(&token).await);
-    // What is deleted meanwhile is no stumbling block.
+    // A resource that is deleted meanwhile causes no error.
     let delete = pb::DeleteApplicationRequest { name: crm.to_owned(), ..Default::default() };
     admin.applications.delete_application(delete).await.unwrap();
     written(&kw).await;
 }
 
-async fn what_was_counted_is_written_at_the_stop(backend: Backend) {
+async fn usage_is_written_at_shutdown(backend: Backend) {
     let mut kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, secret) = admin.acme().await;
@@ -111,12 +111,12 @@ async fn what_was_counted_is_written_at_the_stop(backend: Backend) {
     assert_eq!(days, [("2026-06-01".to_owned(), 1, 0)]);
 }
 
-async fn what_could_not_be_written_is_written_once_the_next_time(backend: Backend) {
+async fn failed_usage_write_is_repeated_once(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, secret) = admin.acme().await;
     secret.token(&kw.grpc()).await;
-    // The last use is written, then the counts are not: all of it is undone.
+    // The last use is written, then the counts fail: everything is rolled back.
     kw.sql("alter table usage_days rename to elsewhere", None).await.unwrap();
     kw.server().service.usage.write().await.unwrap_err();
     let crm = "tenants/acme/applications/crm";
@@ -129,7 +129,7 @@ async fn what_could_not_be_written_is_written_once_the_next_time(backend: Backen
     assert_ne!(application(&mut admin, crm).await.last_use_time, None);
 }
 
-async fn credentials_about_to_end_or_unused_are_listed(backend: Backend) {
+async fn expiring_or_unused_credentials_are_listed(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (used, secret) = admin.acme().await;
@@ -212,7 +212,7 @@ async fn create(admin: &mut Admin, id: &str, display_name: &str) -> String {
     made.application.unwrap().name
 }
 
-/// The ids of the applications that meet the conditions, in the order they came, by pages.
+/// The ids of the applications that match, in order, over all pages.
 async fn ids(admin: &mut Admin, request: pb::ListApplicationsRequest) -> Vec<String> {
     let (mut ids, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -296,11 +296,11 @@ async fn applications_are_filtered_by_state_and_expiry(backend: Backend) {
     assert_eq!(ids(&mut admin, of(State::Active)).await, ["active"]);
 }
 
-async fn lists_in_every_order_go_page_by_page_without_gaps(backend: Backend) {
+async fn pages_in_every_order_have_no_gaps(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.tenant("acme", &["a"]).await;
-    // Equal names and moments among them: the id decides.
+    // Some names and times are equal, so the id decides.
     for (id, name) in [("e", "b"), ("d", "A"), ("c", "b"), ("b", "C"), ("a", "b")] {
         create(&mut admin, id, name).await;
         if id != "d" {
@@ -321,7 +321,7 @@ async fn lists_in_every_order_go_page_by_page_without_gaps(backend: Backend) {
             pb::ListApplicationsRequest { order_by: order_by.to_owned(), ..Default::default() };
         assert_eq!(ids(&mut admin, request).await.join(" "), expected, "{order_by}");
     }
-    // What was used last is last: c a while ago, a just now.
+    // The most recently used are last: c earlier, a now.
     for id in ["c", "a"] {
         let name = format!("tenants/acme/applications/{id}");
         let (_, key) = admin.credential(&name, Kind::ApiKey).await;
@@ -343,7 +343,7 @@ async fn lists_in_every_order_go_page_by_page_without_gaps(backend: Backend) {
     };
     let status = admin.applications.list_applications(request).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
-    // A page token is good for its own order alone.
+    // A page token is only valid for its order.
     let first = pb::ListApplicationsRequest {
         parent: "tenants/acme".to_owned(),
         page_size: 1,

@@ -1,5 +1,5 @@
-//! Warm clients: those whose secret was right a while ago. They pay for no hash, and are refused
-//! as soon as everybody else is.
+//! Cached clients, whose secret was verified recently. They need no hash, and are refused at the
+//! same time as others.
 
 use futures_util::future::join_all;
 use keyward::domain::{CredentialId, CredentialKind};
@@ -12,13 +12,13 @@ use crate::harness::{
 };
 
 on_both_databases!(
-    a_secret_that_was_right_costs_no_second_hash,
-    first_uses_of_one_secret_at_once_cost_one_hash,
-    a_secret_that_is_only_nearly_right_is_no_warm_one,
-    whatever_ends_a_client_ends_a_warm_one_at_once,
-    a_warm_client_gets_what_it_is_given_at_once,
-    an_end_that_was_planned_comes_for_warm_ones_too,
-    a_change_of_one_application_leaves_others_warm,
+    verified_secret_is_not_hashed_again,
+    concurrent_first_uses_of_a_secret_share_one_hash,
+    similar_secret_is_not_taken_from_the_cache,
+    every_way_to_end_a_client_applies_to_cached_ones,
+    cached_client_gets_additions_immediately,
+    cached_client_expires_in_time,
+    change_of_an_application_keeps_others_cached,
 );
 
 const TENANT: &str = "tenants/acme";
@@ -32,7 +32,7 @@ async fn refused(kw: &Keyward, client: &Credential) -> String {
     reason(&client.exchange(&kw.grpc(), &[], &[]).await.unwrap_err())
 }
 
-async fn a_secret_that_was_right_costs_no_second_hash(backend: Backend) {
+async fn verified_secret_is_not_hashed_again(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -46,7 +46,7 @@ async fn a_secret_that_was_right_costs_no_second_hash(backend: Backend) {
     }
 }
 
-async fn first_uses_of_one_secret_at_once_cost_one_hash(backend: Backend) {
+async fn concurrent_first_uses_of_a_secret_share_one_hash(backend: Backend) {
     const MANY: usize = 20;
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
@@ -61,14 +61,14 @@ async fn first_uses_of_one_secret_at_once_cost_one_hash(backend: Backend) {
     }
 }
 
-/// A well-formed secret of nobody.
-fn nobodys() -> String {
+/// A well-formed secret that does not exist.
+fn unknown_secret() -> String {
     let id = CredentialId::parse(&"0".repeat(32)).unwrap();
     let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
     secret.expose().to_owned()
 }
 
-async fn a_secret_that_is_only_nearly_right_is_no_warm_one(backend: Backend) {
+async fn similar_secret_is_not_taken_from_the_cache(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -77,7 +77,7 @@ async fn a_secret_that_is_only_nearly_right_is_no_warm_one(backend: Backend) {
     other.token(&kw.grpc()).await;
     let with = |secret: String| Credential { secret, ..crm.clone() };
     let before = hashes(&kw);
-    assert_eq!(refused(&kw, &with(nobodys())).await, "INVALID_CLIENT");
+    assert_eq!(refused(&kw, &with(unknown_secret())).await, "INVALID_CLIENT");
     assert_eq!(refused(&kw, &with(other.secret.clone())).await, "INVALID_CLIENT", "another's");
     assert_eq!(hashes(&kw) - before, 2, "as everybody's");
     let cut = crm.secret[..crm.secret.len() - 1].to_owned();
@@ -88,7 +88,7 @@ async fn a_secret_that_is_only_nearly_right_is_no_warm_one(backend: Backend) {
     crm.token(&kw.grpc()).await;
 }
 
-/// What ends a client, one after the other; what it is refused with then.
+/// The ways to end a client, in turn, with the resulting error.
 pub(crate) const ENDS: [(&str, &str); 10] = [
     ("delete credential", "INVALID_CLIENT"),
     ("disable credential", "INVALID_CLIENT"),
@@ -201,7 +201,7 @@ impl Owned {
         Self { admin, application, credential: made.name, client, key }
     }
 
-    /// Uses both until they are warm there.
+    /// Uses both credentials until they are cached.
     pub(crate) async fn warm_up(&self, kw: &Keyward) {
         let mut admin = kw.admin().await;
         let mut hashed = Vec::new();
@@ -215,21 +215,21 @@ impl Owned {
     }
 }
 
-async fn whatever_ends_a_client_ends_a_warm_one_at_once(backend: Backend) {
-    for (what, told) in ENDS {
+async fn every_way_to_end_a_client_applies_to_cached_ones(backend: Backend) {
+    for (what, reported) in ENDS {
         let kw = backend.start().await;
         let mut owned = Owned::new(&kw).await;
         owned.warm_up(&kw).await;
         end(&mut owned, &kw, what).await;
-        assert_eq!(refused(&kw, &owned.client).await, told, "{what}");
-        // Keys of the same application live on where only the other credential ended.
+        assert_eq!(refused(&kw, &owned.client).await, reported, "{what}");
+        // Other keys of the application still work if only one credential ended.
         let lives = what.contains("credential") || what == "rotate";
         let key = owned.admin.check(&owned.key.secret, &["a"]).await;
         assert_eq!(key.allowed, lives, "{what}");
     }
 }
 
-async fn a_warm_client_gets_what_it_is_given_at_once(backend: Backend) {
+async fn cached_client_gets_additions_immediately(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -259,7 +259,7 @@ async fn a_warm_client_gets_what_it_is_given_at_once(backend: Backend) {
     assert_eq!(token.expires_in.unwrap().seconds, 77);
 }
 
-async fn an_end_that_was_planned_comes_for_warm_ones_too(backend: Backend) {
+async fn cached_client_expires_in_time(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, old) = admin.acme().await;
@@ -282,7 +282,7 @@ async fn an_end_that_was_planned_comes_for_warm_ones_too(backend: Backend) {
     assert_eq!(hashes(&kw), before);
 }
 
-async fn a_change_of_one_application_leaves_others_warm(backend: Backend) {
+async fn change_of_an_application_keeps_others_cached(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -304,7 +304,7 @@ async fn a_change_of_one_application_leaves_others_warm(backend: Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_redis_a_restart_is_no_storm_of_hashes() {
+async fn restart_with_redis_does_not_repeat_hashes() {
     let redis = RedisServer::start();
     let [mut kw] = Keyward::replicas(Some(&redis.url()), &[]).await;
     let mut admin = kw.admin().await;
@@ -323,7 +323,7 @@ async fn with_redis_a_restart_is_no_storm_of_hashes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_says_of_a_secret_is_no_more_than_a_tag_under_our_key() {
+async fn redis_stores_only_a_keyed_tag_of_a_secret() {
     let redis = RedisServer::start();
     let [kw, other] = Keyward::replicas(Some(&redis.url()), &[]).await;
     let mut admin = kw.admin().await;
@@ -336,7 +336,7 @@ async fn what_redis_says_of_a_secret_is_no_more_than_a_tag_under_our_key() {
     let left: i64 = redis.cli(&["ttl", &key(&crm)]).parse().unwrap();
     assert!(left > 0, "it goes by itself: {left}");
 
-    // Whoever writes there what is right for one makes nothing right for another.
+    // Copying an entry in Redis to another key makes no other secret valid.
     redis.cli(&["copy", &key(&stranger), &key(&crm), "replace"]);
     let before = hashes(&other);
     let as_crm = Credential { secret: stranger.secret.clone(), ..crm.clone() };

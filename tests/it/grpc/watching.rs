@@ -1,5 +1,5 @@
-//! Many who revoke, each in his own time, and one who watches and loses his stream again and
-//! again: nothing is missed, and nothing out of order.
+//! Many concurrent writers of revocations, and one client whose stream breaks repeatedly: it misses
+//! nothing, and receives everything in order.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tonic::Streaming;
 
 use crate::harness::{Admin, Backend, Dice, Keyward, on_both_databases};
 
-on_both_databases!(a_watcher_of_sixty_four_writers_misses_nothing);
+on_both_databases!(watcher_misses_no_revocation_of_sixty_four_writers);
 
 const WRITERS: u64 = 64;
 const EACH: u64 = 12;
-/// How long a writer waits at most before he writes, and then before he commits or gives up,
-/// in microseconds.
+/// The maximum time in microseconds that a writer waits before it writes, and again before it
+/// commits or rolls back.
 const PAUSE: u64 = 40_000;
 const HELD: u64 = 4_000;
-/// How long a stream is kept at most, in microseconds.
+/// The maximum time in microseconds that a stream is kept.
 const KEPT: u64 = 60_000;
-/// How long what comes by itself may take on a machine that runs many tests.
+/// The time limit for background work on a machine that runs many tests.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The database itself, with room for all writers.
+/// The database, with enough connections for all writers.
 async fn store(kw: &Keyward, backend: Backend) -> Store {
     let database = match backend {
         Backend::Sqlite => Database::Sqlite(kw.folder().join("keyward.db")),
@@ -35,8 +35,8 @@ async fn store(kw: &Keyward, backend: Backend) -> Store {
     Store::open(&database, pool).await.unwrap()
 }
 
-/// Revokes tokens, holding what it wrote for a moment before it commits, or gives it up; how
-/// many it committed.
+/// Revokes tokens in transactions of random duration that are committed or rolled back. Returns the
+/// number of commits.
 async fn write(store: Store, now: jiff::Timestamp, writer: u64, mut dice: Dice) -> i64 {
     let mut committed = 0;
     for n in 0..EACH {
@@ -56,11 +56,11 @@ async fn write(store: Store, now: jiff::Timestamp, writer: u64, mut dice: Dice) 
     committed
 }
 
-/// Somebody who watches.
+/// A client of the stream.
 struct Watcher {
     cursor: String,
-    /// The numbers in the order in which they were told.
-    heard: Vec<i64>,
+    /// The numbers in the order in which they arrived.
+    received: Vec<i64>,
     streams: u64,
 }
 
@@ -71,28 +71,28 @@ impl Watcher {
         at.revocations.watch_revocations(request).await.unwrap().into_inner()
     }
 
-    /// Takes what the next message tells.
+    /// Processes the next message.
     async fn next(&mut self, stream: &mut Streaming<WatchRevocationsResponse>) {
         let message = stream.message().await.unwrap().expect("it ends with a status");
         assert!(!message.snapshot || self.streams == 1, "a cursor that is good needs none");
         for revocation in &message.revocations {
-            self.heard.push(revocation.number);
+            self.received.push(revocation.number);
         }
         let (_, place) = message.cursor.rsplit_once('-').unwrap();
-        let last = self.heard.last().copied().unwrap_or_default();
+        let last = self.received.last().copied().unwrap_or_default();
         assert_eq!(place.parse(), Ok(last), "the cursor is where the watcher is");
         self.cursor = message.cursor;
     }
 
-    /// Follows until all of so many were told, however many that will be; loses every stream
-    /// after a while, at a message or between two.
+    /// Follows until all entries have arrived. Drops every stream after a while, at a message or
+    /// between two.
     async fn follow(
         mut self,
         servers: &mut [Admin],
         dice: &mut Dice,
         all: &tokio::sync::OnceCell<i64>,
     ) -> Self {
-        while all.get().is_none_or(|all| self.heard.last().is_none_or(|last| last < all)) {
+        while all.get().is_none_or(|all| self.received.last().is_none_or(|last| last < all)) {
             let server = usize::try_from(dice.roll(servers.len() as u64)).unwrap();
             let mut stream = self.open(&mut servers[server]).await;
             let messages = 1 + dice.roll(8);
@@ -107,9 +107,9 @@ impl Watcher {
     }
 }
 
-async fn a_watcher_of_sixty_four_writers_misses_nothing(backend: Backend) {
+async fn watcher_misses_no_revocation_of_sixty_four_writers(backend: Backend) {
     let (mut dice, seed) = Dice::any();
-    // Read again and again while there is half of what is written.
+    // The database is polled often, while half of the entries are written.
     let kw = backend.start_with(&[("revocations.poll_interval", "3ms")]).await;
     let mut servers = vec![kw.admin().await];
     let mut others = Vec::new();
@@ -118,7 +118,7 @@ async fn a_watcher_of_sixty_four_writers_misses_nothing(backend: Backend) {
         servers.push(others[0].admin().await);
     }
     let store = store(&kw, backend).await;
-    let mut watcher = Watcher { cursor: String::new(), heard: Vec::new(), streams: 0 };
+    let mut watcher = Watcher { cursor: String::new(), received: Vec::new(), streams: 0 };
     let mut first = watcher.open(&mut servers[0]).await;
     watcher.next(&mut first).await;
     drop(first);
@@ -138,7 +138,7 @@ async fn a_watcher_of_sixty_four_writers_misses_nothing(backend: Backend) {
     let both = async { tokio::join!(written, followed) };
     let (committed, watcher) = timeout(PATIENCE, both).await.unwrap_or_else(|_| panic!("{seed}"));
     let expected: Vec<_> = (1..=committed).collect();
-    assert_eq!(watcher.heard, expected, "each once, in order, none missing, {seed}");
+    assert_eq!(watcher.received, expected, "each once, in order, none missing, {seed}");
     assert!(watcher.streams > 20, "{}", watcher.streams);
     let streams = watcher.streams;
     tell(&format!("{backend:?}: {committed} revocations over {streams} streams, {seed}"));

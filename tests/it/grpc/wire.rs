@@ -1,4 +1,4 @@
-//! The wire: health, reflection, deadlines, sizes, and what is no RPC.
+//! The protocol: health, reflection, deadlines, sizes, and requests that are not RPCs.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn health_says_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_service_has_health_of_its_own_and_an_unknown_one_is_unknown() {
+async fn every_service_has_a_health_status() {
     let kw = Backend::Sqlite.start().await;
     let mut client = HealthClient::new(connect(&kw.grpc()).await);
     let paths = super::raw::all_methods();
@@ -48,7 +48,7 @@ async fn every_service_has_health_of_its_own_and_an_unknown_one_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_stops_though_somebody_watches_and_somebody_says_nothing() {
+async fn server_stops_despite_open_streams_and_idle_connections() {
     let kw = Backend::Sqlite.start_with(&[("limits.shutdown_grace", "10m")]).await;
     let mut client = HealthClient::new(connect(&kw.grpc()).await);
     let request = HealthCheckRequest { service: String::new() };
@@ -59,7 +59,7 @@ async fn a_server_stops_though_somebody_watches_and_somebody_says_nothing() {
     assert!(stopped.is_ok(), "it waits for neither");
 }
 
-/// Makes a test of reflection for one of its versions.
+/// Defines a test for one version of reflection.
 macro_rules! reflection_test {
     ($test:ident, $version:ident) => {
         #[tokio::test(flavor = "multi_thread")]
@@ -123,12 +123,12 @@ fn assert_has_every_service(names: impl Iterator<Item = String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_passes_is_deadline_exceeded() {
+async fn passed_deadline_is_deadline_exceeded() {
     let kw = Backend::Sqlite.start().await;
     let request =
         IssueTokenRequest { credential: kw.admin_credential().proof(), ..Default::default() };
-    // The hash of the secret takes far longer than the millisecond there is. The clients
-    // here enforce their deadlines themselves; this one only tells it.
+    // The hash of the secret takes far longer than a millisecond. gRPC clients would enforce the
+    // deadline themselves; this client only sends it.
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let answer = client
         .post(format!("{}/keyward.token.v1.TokenService/IssueToken", kw.grpc()))
@@ -144,7 +144,7 @@ async fn a_deadline_that_passes_is_deadline_exceeded() {
     assert_eq!(header("grpc-message"), "the%20deadline%20passed");
 }
 
-/// A message as it stands on the wire.
+/// A message with its frame header.
 fn frame(message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
@@ -152,11 +152,11 @@ fn frame(message: &impl Message) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn request_over_64_kib_is_refused_undecoded() {
+async fn request_over_64_kib_is_refused_before_decoding() {
     let kw = Backend::Sqlite.start().await;
     let token = kw.admin_credential().exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap();
     let authorization = format!("Bearer {}", token.access_token);
-    // A profile is a file, and may be larger.
+    // A profile can be larger than other requests.
     for (path, most) in [
         ("/keyward.token.v1.TokenService/IssueToken", 64),
         ("/keyward.admin.v1.EndpointService/ListEndpoints", 64),
@@ -173,7 +173,7 @@ async fn request_over_64_kib_is_refused_undecoded() {
     }
 }
 
-/// A message as it stands on the wire, compressed.
+/// A compressed message with its frame header.
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut encoder, message).unwrap();
@@ -182,7 +182,7 @@ fn compressed(message: &[u8]) -> Vec<u8> {
     [&[1][..], &length, &message].concat()
 }
 
-/// Sends bytes as the body of a call; the headers of the answer.
+/// Sends bytes as the body of a call. Returns the headers of the answer.
 async fn post(kw: &Keyward, path: &str, encoding: &str, body: Vec<u8>) -> HeaderMap {
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let request = client
@@ -196,15 +196,15 @@ async fn post(kw: &Keyward, path: &str, encoding: &str, body: Vec<u8>) -> Header
 const ISSUE: &str = "/keyward.token.v1.TokenService/IssueToken";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gzip_request_is_taken_within_the_limit_of_its_method() {
+async fn gzip_request_is_accepted_within_its_limit() {
     let kw = Backend::Sqlite.start().await;
     let request =
         IssueTokenRequest { credential: kw.admin_credential().proof(), ..Default::default() };
     let encoded = request.encode_to_vec();
-    // One that is answered has its status in the trailers, after the message.
+    // A successful call has its status in the trailers, after the message.
     let answer = post(&kw, ISSUE, "gzip", compressed(&encoded)).await;
     assert_eq!(answer.get("grpc-status"), None, "{answer:?}");
-    // A message need not be compressed because it may be.
+    // A message may be uncompressed although compression is announced.
     let answer = post(&kw, ISSUE, "gzip", frame(&request)).await;
     assert_eq!(answer.get("grpc-status"), None, "{answer:?}");
 
@@ -225,7 +225,7 @@ async fn gzip_request_is_taken_within_the_limit_of_its_method() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_grpc_call_gets_an_answer_of_http() {
+async fn other_requests_get_an_http_answer() {
     let kw = Backend::Sqlite.start().await;
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let url = format!("{}{ISSUE}", kw.grpc());
@@ -252,7 +252,7 @@ async fn what_is_no_grpc_call_gets_an_answer_of_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn error_fits_in_the_headers_that_every_client_takes() {
+async fn errors_fit_into_client_header_limits() {
     use keyward::proto::admin as pb;
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
@@ -276,7 +276,7 @@ async fn error_fits_in_the_headers_that_every_client_takes() {
             .unwrap();
         assert_eq!(answer.headers()["grpc-status"], "3");
         let size = |(name, value): (&HeaderName, &HeaderValue)| {
-            // As HPACK counts them (RFC 7541, section 4.1).
+            // The size as HPACK counts it (RFC 7541, section 4.1).
             name.as_str().len() + value.len() + 32
         };
         let all: usize = answer.headers().iter().map(size).sum();
@@ -289,9 +289,9 @@ async fn error_fits_in_the_headers_that_every_client_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_method_is_unimplemented_and_another_path_is_not_found() {
+async fn unknown_method_is_unimplemented_and_other_path_not_found() {
     let kw = Backend::Sqlite.start().await;
-    for path in ["/keyward.token.v1.TokenService/Nothing", "/nobody.Nothing/Nothing"] {
+    for path in ["/keyward.token.v1.TokenService/Nothing", "/unknown.Nothing/Nothing"] {
         let status = call(&kw.grpc(), path, Vec::new(), None).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
     }
@@ -302,7 +302,7 @@ async fn an_unknown_method_is_unimplemented_and_another_path_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_who_talks_nonsense_ends_alone() {
+async fn garbage_ends_only_its_own_connection() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let kw = Backend::Sqlite.start().await;
     for (address, nonsense) in [

@@ -27,7 +27,7 @@ use tonic_types::StatusExt;
 
 use super::Keyward;
 
-/// A client id and a secret; or, with no id, an API key.
+/// A client id and a secret or, without an id, an API key.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
     pub(crate) client_id: String,
@@ -36,7 +36,7 @@ pub(crate) struct Credential {
 
 pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
 
-/// Puts a bearer string, and the user that is acted for, into every call.
+/// Adds a bearer string, and the acting user, to every call.
 #[derive(Clone)]
 pub(crate) struct Bearer {
     authorization: MetadataValue<Ascii>,
@@ -53,8 +53,8 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Whoever manages: every client, with his token. The administrator, or a console that acts
-/// for a user.
+/// A caller that manages, with a client for every service: the administrator, or a console that
+/// acts for a user.
 #[derive(Clone)]
 pub(crate) struct Admin(Box<Clients>);
 
@@ -72,7 +72,7 @@ impl DerefMut for Admin {
     }
 }
 
-/// A client of every service.
+/// The clients of every service.
 #[derive(Clone)]
 pub(crate) struct Clients {
     channel: Channel,
@@ -113,7 +113,7 @@ pub(crate) async fn connect(grpc: &str) -> Channel {
 }
 
 impl Credential {
-    /// How it stands in a request.
+    /// The form of the credential in a request.
     pub(crate) fn proof(&self) -> Option<Proof> {
         Some(if self.client_id.is_empty() {
             Proof::ApiKey(self.secret.clone())
@@ -142,7 +142,7 @@ impl Credential {
         client.issue_token(request).await.map(tonic::Response::into_inner)
     }
 
-    /// Its token, with all scopes and the default audience.
+    /// A token with all scopes and the default audience.
     pub(crate) async fn token(&self, grpc: &str) -> String {
         self.exchange(grpc, &[], &[]).await.unwrap().access_token
     }
@@ -154,7 +154,7 @@ impl Admin {
         Self::on(&connect(&grpc).await, token, None)
     }
 
-    /// Whoever has this token.
+    /// The caller with this token.
     pub(crate) async fn with_token(grpc: &str, token: &str) -> Self {
         Self::on(&connect(grpc).await, token.to_owned(), None)
     }
@@ -178,7 +178,7 @@ impl Admin {
         }))
     }
 
-    /// The platform's console: an application that may act for users, and do nothing else.
+    /// The platform's console: an application that may only act for users.
     pub(crate) async fn console(&mut self, kw: &Keyward) -> Self {
         let application = self.application("system", "console", &["keyward.manage"]).await;
         let (_, credential) = self.credential(&application.name, Kind::ClientSecret).await;
@@ -190,7 +190,7 @@ impl Admin {
         Self::on(&self.channel, self.token.clone(), Some(user))
     }
 
-    /// Creates a role with these permissions and scopes; `*` is all scopes.
+    /// Creates a role with these permissions and scopes; `*` means all scopes.
     pub(crate) async fn role(
         &mut self,
         tenant: &str,
@@ -213,7 +213,7 @@ impl Admin {
         self.roles.create_role(request).await.unwrap();
     }
 
-    /// Creates a user with these roles, or gives them to one who is there; his name.
+    /// Creates a user with these roles, or sets the roles of an existing user. Returns the name.
     pub(crate) async fn user(&mut self, tenant: &str, id: &str, roles: &[&str]) -> String {
         let name = format!("tenants/{tenant}/users/{id}");
         let request = pb::UpdateUserRequest {
@@ -288,21 +288,21 @@ impl Admin {
         (credential, Credential { client_id, secret: made.secret })
     }
 
-    /// A tenant `acme` with scopes `a`, `b` and `c`, an application `crm` with `a` and
-    /// `b`, and a client secret of it.
+    /// A tenant `acme` with scopes `a`, `b` and `c`, an application `crm` with `a` and `b`, and its
+    /// client secret.
     pub(crate) async fn acme(&mut self) -> (pb::Credential, Credential) {
         self.tenant("acme", &["a", "b", "c"]).await;
         self.application("acme", "crm", &["a", "b"]).await;
         self.credential("tenants/acme/applications/crm", Kind::ClientSecret).await
     }
 
-    /// What introspection says of a token.
+    /// The introspection of a token.
     pub(crate) async fn introspect(&mut self, token: &str) -> tokens::IntrospectTokenResponse {
         let request = tokens::IntrospectTokenRequest { token: token.to_owned() };
         self.tokens.introspect_token(request).await.unwrap().into_inner()
     }
 
-    /// What is answered to a service that was sent this token and needs these scopes.
+    /// The answer to a check of this token with these scopes.
     pub(crate) async fn check(
         &mut self,
         token: &str,
@@ -312,13 +312,13 @@ impl Admin {
         self.access.check_access(request).await.unwrap().into_inner()
     }
 
-    /// Whether introspection calls a token active.
+    /// Whether introspection calls the token active.
     pub(crate) async fn is_active(&mut self, token: &str) -> bool {
         self.introspect(token).await.active
     }
 }
 
-/// The question whether a token has all of these scopes.
+/// A check whether a token has all of these scopes.
 pub(crate) fn question(token: &str, scopes: &[&str]) -> access::CheckAccessRequest {
     let needed = access::RequiredScopes {
         all_of: scopes.iter().map(|scope| (*scope).to_owned()).collect(),

@@ -1,5 +1,4 @@
-//! PgBouncer in transaction mode, as Debian ships it: in front of a PostgreSQL, with nothing
-//! set that would help its clients.
+//! PgBouncer in transaction mode with Debian's defaults, in front of a PostgreSQL.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +12,7 @@ use super::process::{free_port, spawn};
 
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 
-/// A PgBouncer, on a free port. It is gone with the tests, as Redis is.
+/// A PgBouncer on a free port. It ends with the tests, like Redis.
 pub(crate) struct PgBouncer {
     port: u16,
     folder: TempDir,
@@ -21,10 +20,10 @@ pub(crate) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// The most connections to a database behind it.
+    /// The maximum number of its connections to a database.
     pub(crate) const POOL_SIZE: i64 = 4;
 
-    /// In front of the server of this URL.
+    /// Starts it in front of the server of this URL.
     pub(crate) fn start(database: &str) -> Self {
         assert!(Path::new(PROGRAM).exists(), "no PgBouncer is installed; `tests/run` installs it");
         let (host, port) = server_of(database).split_once(':').unwrap();
@@ -73,7 +72,7 @@ impl Drop for PgBouncer {
     }
 }
 
-/// How many connections clients have to a database, asked of its server.
+/// The number of connections to a database, according to its server.
 pub(crate) async fn connections_to(database: &str) -> i64 {
     const SQL: &str = "select count(*) from pg_stat_activity \
         where datname = $1 and backend_type = 'client backend'";
@@ -82,7 +81,7 @@ pub(crate) async fn connections_to(database: &str) -> i64 {
     sqlx::query_scalar(SQL).bind(name).fetch_one(&mut admin).await.unwrap()
 }
 
-/// The host and port in a URL of a database.
+/// The host and port in a database URL.
 fn server_of(database: &str) -> &str {
     let (start, _) = database.rsplit_once('/').unwrap();
     start.rsplit_once('@').unwrap().1
@@ -92,7 +91,7 @@ fn log(folder: &Path) -> String {
     fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
-/// The program, which refuses to run as root as PostgreSQL does.
+/// The program. Like PostgreSQL, it refuses to run as root.
 fn program(folder: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {

@@ -1,21 +1,21 @@
-//! Chance that can be had again.
+//! Reproducible random numbers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Names a seed, to have the same chance again.
+/// The variable with a seed, to repeat a run.
 const SEED: &str = "KEYWARD_TEST_SEED";
 
-/// Numbers that look random; those of one seed are the same in every run (xorshift64*).
+/// A pseudo-random sequence, which is equal for equal seeds (xorshift64*).
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// Dice of a seed, which is not 0.
+    /// Starts with a seed other than 0.
     pub(crate) fn of(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Dice of the seed that the environment names, or of any; and how to have them again.
+    /// Starts with the seed in the environment, or a random one. Also returns how to repeat it.
     pub(crate) fn any() -> (Self, String) {
         let seed = match std::env::var(SEED) {
             Ok(seed) => seed.parse().expect("a seed is a number"),
@@ -35,7 +35,7 @@ impl Dice {
         Duration::from_micros(self.roll(below))
     }
 
-    /// Dice for somebody who rolls apart.
+    /// An independent sequence for another user.
     pub(crate) fn another(&mut self) -> Self {
         Self(self.roll(u64::MAX).max(1))
     }

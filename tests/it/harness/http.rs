@@ -1,4 +1,4 @@
-//! HTTP as a client sends it.
+//! HTTP requests as clients send them.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Credential, Keyward};
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -24,7 +24,7 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The OAuth error code; the answer must be one in every way.
+    /// The OAuth error code. Fails unless the answer is a correct OAuth error.
     pub(crate) fn error(&self) -> String {
         assert!(self.status.is_client_error() || self.status.is_server_error(), "{self:?}");
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
@@ -49,12 +49,12 @@ impl Keyward {
         }
     }
 
-    /// The status of one of the paths for operators.
+    /// The status of one of the operations paths.
     pub(crate) async fn ops(&self, path: &str) -> StatusCode {
         reqwest::get(format!("http://{}{path}", self.server().ops)).await.unwrap().status()
     }
 
-    /// What a metric without labels says.
+    /// The value of a metric without labels.
     pub(crate) async fn metric<T: FromStr>(&self, name: &str) -> T {
         let metrics = reqwest::get(format!("http://{}/metrics", self.server().ops)).await.unwrap();
         let metrics = metrics.text().await.unwrap();
@@ -68,7 +68,7 @@ impl Keyward {
         self.send(self.request(Method::POST, path).form(form)).await
     }
 
-    /// Posts a form as a client, with Basic.
+    /// Posts a form with Basic authentication.
     pub(crate) async fn post_as(
         &self,
         client: &Credential,
@@ -79,7 +79,7 @@ impl Keyward {
         self.send(request.basic_auth(&client.client_id, Some(&client.secret)).form(form)).await
     }
 
-    /// Asks for a token, with Basic.
+    /// Requests a token with Basic authentication.
     pub(crate) async fn token_for(&self, client: &Credential, form: &[(&str, &str)]) -> Answer {
         let mut form = form.to_vec();
         form.push(("grant_type", "client_credentials"));

@@ -1,5 +1,5 @@
-//! What the tests stand on: the real server on real sockets, real databases, a clock
-//! that stands still until a test moves it, and callers with names.
+//! The test harness: the real server on real sockets, real databases, a clock that stands still
+//! until a test moves it, and named callers.
 
 mod actors;
 mod bouncer;
@@ -23,7 +23,7 @@ pub(crate) use proxy::Proxy;
 pub(crate) use redis::RedisServer;
 pub(crate) use server::{Backend, Keyward, secret_free};
 
-/// Makes of each function two tests, one for each database.
+/// Defines two tests for each function, one for each database.
 macro_rules! on_both_databases {
     ($($test:ident),+ $(,)?) => {
         mod sqlite {

@@ -1,5 +1,5 @@
-//! A primary and its synchronous standby, behind one address that can be moved from one to
-//! the other, as a load balancer or a virtual address is.
+//! A primary and its synchronous standby, behind an address that can be moved from one to the
+//! other, like a load balancer or a virtual IP address.
 
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,13 +11,13 @@ use tokio::time::{sleep, timeout};
 
 use super::{PostgresServer, Proxy};
 
-/// How long the servers may take for what they do by themselves.
+/// The time limit for what the servers do by themselves.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Both servers. A commit on the primary waits until the standby has it on its disk, or would
-/// have if `fsync` was not off for the tests.
+/// Both servers. A commit on the primary waits until the standby has written it. (Tests disable
+/// `fsync`.)
 pub(crate) struct Pair {
-    /// First, since it is dropped first: a primary that shuts down waits for its standby.
+    /// Dropped first, because a primary that shuts down waits for its standby.
     standby: Option<PostgresServer>,
     primary: PostgresServer,
     proxy: Proxy,
@@ -26,7 +26,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Both servers with an empty database; the address leads to the primary.
+    /// Both servers with an empty database. The address leads to the primary.
     pub(crate) async fn start() -> Self {
         let start = || {
             let primary = PostgresServer::start();
@@ -43,38 +43,38 @@ impl Pair {
         pair
     }
 
-    /// The URL of the database at the address that moves.
+    /// The URL of the database at the movable address.
     pub(crate) fn url(&self) -> String {
         format!("postgres://keyward@{}/{}", self.proxy.address, self.database)
     }
 
-    /// The URL of the database on the primary, wherever the address leads.
+    /// The URL of the database on the primary, regardless of the address.
     pub(crate) fn url_on_primary(&self) -> String {
         self.primary.url(&self.database)
     }
 
-    /// The URL of the database that names both servers.
+    /// A URL that names both servers.
     pub(crate) fn url_on_both(&self) -> String {
         let (one, other) = (self.primary.port, self.standby().port);
         format!("postgres://keyward@127.0.0.1:{one},127.0.0.1:{other}/{}", self.database)
     }
 
-    /// A superuser of the primary.
+    /// A superuser connection to the primary.
     pub(crate) async fn admin(&self) -> PgConnection {
         self.primary.admin().await
     }
 
-    /// Ends the primary as a crash does.
+    /// Ends the primary like a crash.
     pub(crate) fn crash(&mut self) {
         block_in_place(|| self.primary.stop());
     }
 
-    /// Ends the primary as an operator does who wants the standby to take over.
+    /// Ends the primary like an operator who wants the standby to take over.
     pub(crate) fn shut_down(&mut self) {
         block_in_place(|| self.primary.shut_down());
     }
 
-    /// Lets the primary answer nothing more, though its connections stay.
+    /// Suspends the primary. Its connections stay open.
     pub(crate) fn hang(&self) {
         self.primary.pause();
     }
@@ -84,12 +84,12 @@ impl Pair {
         block_in_place(|| self.standby.as_mut().expect("there is a standby").stop());
     }
 
-    /// Starts the standby again; it catches up by itself.
+    /// Starts the standby again. It catches up by itself.
     pub(crate) fn start_standby(&mut self) {
         block_in_place(|| self.standby.as_mut().expect("there is a standby").start_again());
     }
 
-    /// Lets the standby take what the primary has without showing it: it is behind.
+    /// Lets the standby receive changes without applying them, so that it lags behind.
     pub(crate) async fn pause_replay(&self) {
         const PAUSED: &str = "select pg_get_wal_replay_pause_state() = 'paused'";
         let mut standby = self.standby().admin().await;
@@ -101,21 +101,20 @@ impl Pair {
         self.standby().admin().await.execute("select pg_wal_replay_resume()").await.unwrap();
     }
 
-    /// Leads the address to the standby; connections to the primary end.
+    /// Moves the address to the standby. Connections to the primary end.
     pub(crate) async fn lead_to_standby(&mut self) {
         self.proxy.lead_to(address(self.standby())).await;
         self.leads_to_standby = true;
     }
 
-    /// Leads the address to the primary; connections to the standby end.
+    /// Moves the address to the primary. Connections to the standby end.
     pub(crate) async fn lead_to_primary(&mut self) {
         self.proxy.lead_to(address(&self.primary)).await;
         self.leads_to_standby = false;
     }
 
-    /// Makes the standby the primary, and leads the address to it if it does not lead there
-    /// yet. The old primary is gone then, if it was not before. As long as the new one has no
-    /// standby, its commits do not wait.
+    /// Promotes the standby, and moves the address to it if necessary. The old primary is ended if
+    /// it still runs. Until the new primary has a standby, its commits do not wait.
     pub(crate) async fn promote(&mut self) {
         let promoted = self.standby.take().expect("there is a standby");
         let mut admin = promoted.admin().await;
@@ -125,21 +124,21 @@ impl Pair {
         if mem::take(&mut self.leads_to_standby) {
             block_in_place(|| drop(old));
         } else {
-            // First the address: what is left of the old one must have no clients.
+            // First the address, because the old primary must have no clients.
             self.lead_to_primary().await;
             block_in_place(|| drop(old));
         }
     }
 
-    /// Gives the primary a new standby; when this answers, all that was committed is there too,
-    /// and every commit waits for it from now on.
+    /// Gives the primary a new standby. When this returns, the standby has all commits, and every
+    /// commit waits for it.
     pub(crate) async fn rejoin(&mut self) {
         assert!(self.standby.is_none(), "there is a standby");
         self.standby = Some(block_in_place(|| self.primary.standby()));
         self.synchronize().await;
     }
 
-    /// Waits until the standby has all that the primary has, and commits wait for it.
+    /// Waits until the standby has all commits, and new commits wait for it.
     pub(crate) async fn synchronize(&self) {
         const SYNCHRONOUS: &str = "select exists (select from pg_stat_replication \
             where state = 'streaming' and sync_state = 'sync')";
@@ -149,8 +148,7 @@ impl Pair {
         admin.execute("alter system set synchronous_standby_names = '*'").await.unwrap();
         admin.execute("select pg_reload_conf()").await.unwrap();
         until(&mut admin, SYNCHRONOUS, "the standby is synchronous").await;
-        // It is the checkpointer that makes commits wait: by now it was told of the setting,
-        // and it reads settings before it does anything else.
+        // The checkpointer makes commits wait. After a checkpoint it has read the new settings.
         admin.execute("checkpoint").await.unwrap();
         until(&mut admin, EQUAL, "the standby has everything").await;
     }
@@ -164,7 +162,7 @@ fn address(server: &PostgresServer) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, server.port).into()
 }
 
-/// Waits until a question has the answer yes.
+/// Waits until a query returns true.
 async fn until(admin: &mut PgConnection, question: &'static str, what: &str) {
     let yes = async {
         while !sqlx::query_scalar::<_, bool>(question).fetch_one(&mut *admin).await.unwrap() {

@@ -1,9 +1,9 @@
-//! PostgreSQL on a free port, in a temporary folder: one server for the whole run, a fresh
-//! database for each test; and servers of their own for tests that stop them.
+//! PostgreSQL on a free port in a temporary folder: one server for the whole run with a new
+//! database for each test, and separate servers for tests that stop them.
 //!
-//! PostgreSQL refuses to run as root, so under root it runs as the `postgres` user of
-//! the Debian package. It must stop with the tests, however they end: a shell watches
-//! over it, which the kernel tells when the thread that started it is gone.
+//! PostgreSQL refuses to run as root, so under root it runs as the `postgres` user of the Debian
+//! package. It must end with the tests in every case: a shell supervises it, and the kernel signals
+//! the shell when the thread that started it has ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use super::process::{free_port, signal, spawn};
 use super::redis::wait_until;
 
-/// A URL of a database that no other test knows.
+/// The URL of a new database for one test.
 pub(crate) async fn fresh_database() -> String {
     static SERVER: OnceLock<PostgresServer> = OnceLock::new();
     let server = || SERVER.get_or_init(PostgresServer::start);
@@ -29,7 +29,7 @@ pub(crate) async fn fresh_database() -> String {
 pub(crate) struct PostgresServer {
     pub(crate) port: u16,
     folder: PathBuf,
-    /// The shell that watches over it.
+    /// The supervising shell.
     watcher: Option<Child>,
 }
 
@@ -44,7 +44,7 @@ impl PostgresServer {
         server.on_a_free_port()
     }
 
-    /// A standby of this server: a copy of its data, to which it streams every change.
+    /// A standby of this server: a copy that receives all changes by streaming replication.
     pub(crate) fn standby(&self) -> Self {
         let standby = Self { port: 0, folder: folder(), watcher: None };
         run(unprivileged(&binary("pg_basebackup"))
@@ -65,11 +65,11 @@ impl PostgresServer {
         panic!("PostgreSQL does not start:\n{}", self.log());
     }
 
-    /// A URL of a database of its own.
+    /// The URL of a new database.
     pub(crate) async fn fresh_database(&self) -> String {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        // As many servers are set up: text is not in the order of its bytes unless asked for.
+        // A common setting: text is not sorted by bytes unless a query says so.
         let create = sqlx::AssertSqlSafe(format!(
             "create database {name} template template0 locale_provider icu icu_locale 'en-US'"
         ));
@@ -96,7 +96,7 @@ impl PostgresServer {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// Whether it came up.
+    /// Starts the server. Returns whether it is ready.
     fn launch(&mut self) -> bool {
         let mut watcher = watch(&self.folder, &self.data(), self.port);
         let ready = is_ready(&mut watcher, self.port);
@@ -104,32 +104,32 @@ impl PostgresServer {
         ready
     }
 
-    /// Ends it as a crash does: no goodbye, and it has to recover when it starts again.
+    /// Ends it like a crash: it must recover when it starts again.
     pub(crate) fn stop(&mut self) {
         self.end_with("QUIT");
     }
 
-    /// Ends it as an operator does: its connections are closed, and a standby gets everything.
+    /// Ends it like an operator: connections are closed, and a standby gets all changes.
     pub(crate) fn shut_down(&mut self) {
         self.end_with("INT");
     }
 
     fn end_with(&mut self, how: &str) {
         signal(how, &[self.postmaster()]);
-        // Its shell ends with it.
+        // The supervising shell ends, too.
         self.watcher.take().expect("it runs").wait().unwrap();
     }
 
-    /// Starts it again after a stop: on the same port, with what it had.
+    /// Starts it again after a stop, on the same port with the same data.
     pub(crate) fn start_again(&mut self) {
-        // Another test may have the port for a moment, for one of its connections.
+        // Another test may use the port for a moment.
         assert!(wait_until(|| self.launch()), "it does not start again:\n{}", self.log());
     }
 
-    /// Lets it answer nothing more, though connections to it stay and new ones are taken.
+    /// Suspends it. Existing connections stay open, and new ones are accepted by the kernel.
     pub(crate) fn pause(&self) {
         let postmaster = self.postmaster();
-        // First who would make more of them.
+        // First the postmaster, which could start more processes.
         signal("STOP", &[postmaster]);
         signal("STOP", &children(postmaster));
     }
@@ -158,7 +158,7 @@ impl Drop for PostgresServer {
     }
 }
 
-/// A new folder that PostgreSQL may write to.
+/// A new folder that PostgreSQL can write to.
 fn folder() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("keyward-pg-").tempdir().unwrap().keep();
     if is_root() {
@@ -167,14 +167,14 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// The processes that one has started and that are there.
+/// The running child processes of a process.
 fn children(of: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
     children.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
-/// Runs the server. When this process is gone, it is stopped, even if it is paused, and its
-/// folder cleared.
+/// Runs the server. When this process ends, the server is stopped, even if it is suspended, and its
+/// folder is deleted.
 fn watch(folder: &Path, data: &Path, port: u16) -> Child {
     const SCRIPT: &str = r#"
         postgres=$1 data=$2 port=$3 folder=$4
@@ -206,7 +206,7 @@ fn watch(folder: &Path, data: &Path, port: u16) -> Child {
     spawn(setpriv)
 }
 
-/// Whether the server answers before it gives up: one whose port was taken ends at once.
+/// Waits until the server answers. Returns false if it ends, for example because its port is taken.
 pub(super) fn is_ready(watcher: &mut Child, port: u16) -> bool {
     while watcher.try_wait().unwrap().is_none() {
         let asked = Command::new(binary("pg_isready"))
@@ -221,7 +221,7 @@ pub(super) fn is_ready(watcher: &mut Child, port: u16) -> bool {
     false
 }
 
-/// A program of PostgreSQL: Debian keeps them out of the PATH.
+/// The path of a PostgreSQL program. Debian does not add them to the PATH.
 fn binary(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> = versions
@@ -234,7 +234,7 @@ fn binary(name: &str) -> PathBuf {
     })
 }
 
-/// The command, as a user that PostgreSQL accepts.
+/// A command that runs as a user that PostgreSQL accepts.
 fn unprivileged(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");

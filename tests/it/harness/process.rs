@@ -1,12 +1,12 @@
-//! Processes of servers that tests start: they are gone with the tests, however those end.
+//! Server processes that tests start. They always end with the tests.
 
 use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 
-/// Starts a process from a thread that lives as long as the tests do: what asks the kernel to
-/// be told of its parent's death (`setpriv --pdeathsig`) is told when that thread is gone.
+/// Starts a process from a thread that lives as long as the tests. The kernel's parent-death signal
+/// (`setpriv --pdeathsig`) is sent when that thread ends.
 pub(crate) fn spawn(command: Command) -> Child {
     type Order = (Command, mpsc::Sender<Child>);
     static ORDERS: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
@@ -25,7 +25,7 @@ pub(crate) fn spawn(command: Command) -> Child {
     child.recv().expect("a process starts")
 }
 
-/// Sends a signal to processes, which must be there.
+/// Sends a signal to existing processes.
 pub(crate) fn signal(signal: &str, processes: &[u32]) {
     let script = r#"signal=$1; shift; kill -s "$signal" "$@""#;
     let processes = processes.iter().map(u32::to_string);
@@ -33,7 +33,7 @@ pub(crate) fn signal(signal: &str, processes: &[u32]) {
     assert!(done.unwrap().success(), "{signal}");
 }
 
-/// A port that nobody listens on.
+/// A port that is not in use.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

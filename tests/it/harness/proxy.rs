@@ -1,4 +1,4 @@
-//! A wire to a server that can be cut.
+//! A TCP proxy that can be cut.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Passes connections on to a server until it is cut.
+/// Forwards connections to a server until it is cut.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     server: SocketAddr,
     listener: Option<Arc<TcpListener>>,
     accepting: Option<JoinHandle<()>>,
-    /// Connections that were made in another generation than this one are held.
+    /// Connections of an older generation are held.
     generation: watch::Sender<Generation>,
 }
 
-/// Which connections pass anything on: those that began after the last hold ended.
+/// The connections that forward data: those that started after the last hold ended.
 #[derive(Clone, Copy, Default)]
 struct Generation {
     number: u64,
@@ -36,22 +36,22 @@ impl Proxy {
         proxy
     }
 
-    /// Ends every connection and refuses new ones.
+    /// Closes all connections and refuses new ones.
     pub(crate) async fn cut(&mut self) {
         self.end_connections().await;
         self.listener = None;
     }
 
-    /// Passes connections on again.
+    /// Accepts connections again.
     pub(crate) async fn mend(&mut self) {
         self.accept(TcpListener::bind(self.address).await.unwrap().into());
     }
 
-    /// Ends every connection; new ones go to another server.
+    /// Closes all connections, and forwards new ones to another server.
     pub(crate) async fn lead_to(&mut self, server: SocketAddr) {
         self.end_connections().await;
         self.server = server;
-        // It is the same listener: the port could be taken by now.
+        // The listener is kept, because another process could take the port.
         self.accept(self.listener.clone().expect("it is not cut"));
     }
 
@@ -64,16 +64,16 @@ impl Proxy {
     async fn end_connections(&mut self) {
         let accepting = self.accepting.take().unwrap();
         accepting.abort();
-        // Only then are all connections gone.
+        // After this, all connections are closed.
         accepting.await.unwrap_err();
     }
 
-    /// Lets nothing through any more, though connections stay, and new ones are accepted.
+    /// Holds all data. Connections stay open, and new ones are accepted.
     pub(crate) fn hold(&self) {
         self.generation.send_modify(|generation| generation.held = true);
     }
 
-    /// Lets through what new connections bring; nothing ever comes through the old ones.
+    /// Forwards data of new connections. Old connections stay held.
     pub(crate) fn release(&self) {
         self.generation.send_modify(|generation| {
             *generation = Generation { number: generation.number + 1, held: false };
@@ -101,7 +101,7 @@ async fn pass_on(
     }
 }
 
-/// Passes bytes on until there are no more, or for ever nothing when they are held.
+/// Forwards bytes until the end of the stream, or waits for ever if they are held.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 use super::{Admin, Credential, fresh_database};
 
-/// Which database a test runs on.
+/// The database of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     Sqlite,
     Postgres,
 }
 
-/// A server with a database of its own, and a clock that the test moves.
+/// A server with its own database, and a clock that the test moves.
 pub(crate) struct Keyward {
     server: Option<Server>,
     clock: Clock,
@@ -29,12 +29,12 @@ pub(crate) struct Keyward {
 }
 
 impl Backend {
-    /// A server on this kind of database, as it is by default.
+    /// A server with default settings on this kind of database.
     pub(crate) async fn start(self) -> Keyward {
         self.start_with(&[]).await
     }
 
-    /// A server on this kind of database, with some settings changed.
+    /// A server on this kind of database with changed settings.
     pub(crate) async fn start_with(self, settings: &[(&'static str, &str)]) -> Keyward {
         let database = match self {
             Self::Sqlite => None,
@@ -44,7 +44,7 @@ impl Backend {
     }
 }
 
-/// The configuration of a server for tests: every port free, data in `folder`.
+/// The configuration of a test server: free ports, data in `folder`.
 fn config(
     folder: &std::path::Path,
     database: Option<&str>,
@@ -89,7 +89,7 @@ impl Keyward {
         }
     }
 
-    /// Why a server with these settings does not start, on SQLite in this folder.
+    /// The error of a server that does not start with these settings, on SQLite in this folder.
     pub(crate) async fn refused(
         folder: &std::path::Path,
         settings: &[(&'static str, &str)],
@@ -103,7 +103,7 @@ impl Keyward {
         }
     }
 
-    /// Several servers on one PostgreSQL, and on one Redis if there is one.
+    /// Several servers on one PostgreSQL, and on one Redis if given.
     pub(crate) async fn replicas<const N: usize>(
         redis: Option<&str>,
         settings: &[(&'static str, &str)],
@@ -111,7 +111,7 @@ impl Keyward {
         Self::replicas_on(fresh_database().await, redis, settings).await
     }
 
-    /// The same, on a database that is named.
+    /// Like [`replicas`](Self::replicas), on this database.
     pub(crate) async fn replicas_on<const N: usize>(
         database: String,
         redis: Option<&str>,
@@ -128,22 +128,22 @@ impl Keyward {
         servers.try_into().ok().unwrap()
     }
 
-    /// One server more on the same database, with the same keys, time and settings.
+    /// Another server on the same database, with the same keys, time and settings.
     pub(crate) async fn join(&self) -> Self {
         self.join_with(&[]).await
     }
 
-    /// The same, with some settings of its own.
+    /// Like [`join`](Self::join), with changed settings.
     pub(crate) async fn join_with(&self, own: &[(&'static str, &str)]) -> Self {
         self.try_join(own, self.clock.clone()).await.unwrap()
     }
 
-    /// The same, with a clock of its own.
+    /// Like [`join`](Self::join), with another clock.
     pub(crate) async fn join_at(&self, clock: Clock) -> Self {
         self.try_join(&[], clock).await.unwrap()
     }
 
-    /// Why one server more does not start.
+    /// The error of another server that does not start.
     pub(crate) async fn refused_to_join(&self) -> StartError {
         match self.try_join(&[], self.clock.clone()).await {
             Ok(_) => panic!("it starts"),
@@ -176,7 +176,7 @@ impl Keyward {
         self.server.as_ref().unwrap()
     }
 
-    /// Where its data is.
+    /// The data folder.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
@@ -186,12 +186,12 @@ impl Keyward {
         format!("http://{}", self.server().grpc)
     }
 
-    /// A URL of the HTTP face.
+    /// A URL of the HTTP interface.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server().http)
     }
 
-    /// The administrator, freshly authenticated.
+    /// The administrator, newly authenticated.
     pub(crate) async fn admin(&self) -> Admin {
         Admin::new(self.grpc(), &self.admin).await
     }
@@ -201,7 +201,7 @@ impl Keyward {
         &self.admin
     }
 
-    /// Makes a tenant what a shipped profile says, with the command line.
+    /// Applies a shipped profile with the command line.
     pub(crate) async fn apply(&self, profile: &str) {
         let file = format!("deploy/profiles/{profile}.toml");
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"));
@@ -215,7 +215,7 @@ impl Keyward {
         assert!(output.status.success(), "{file}: {errors}");
     }
 
-    /// Its clock, for what shares it.
+    /// Its clock, for others that share it.
     pub(crate) fn clock(&self) -> Clock {
         self.clock.clone()
     }
@@ -235,13 +235,13 @@ impl Keyward {
         self.server.take().unwrap().shutdown().await;
     }
 
-    /// Stops the server and starts it again on what it left.
+    /// Stops the server and starts it again with the same data.
     pub(crate) async fn restart(&mut self) {
         let settings = self.settings.clone();
         self.restart_with(&settings).await;
     }
 
-    /// The same, with other settings.
+    /// Like [`restart`](Self::restart), with changed settings.
     pub(crate) async fn restart_with(&mut self, settings: &[(&'static str, String)]) {
         self.server.take().unwrap().shutdown().await;
         let config = config(self.folder.path(), self.database.as_deref(), settings);
@@ -250,7 +250,7 @@ impl Keyward {
 }
 
 impl Keyward {
-    /// Runs SQL beside the server, in its database: as the user of this URL, or as the owner.
+    /// Runs SQL in the server's database, as the user of `url` or as the owner.
     pub(crate) async fn sql(&self, sql: &'static str, url: Option<&str>) -> sqlx::Result<()> {
         if let Some(url) = url.or(self.database.as_deref()) {
             let mut connection = PgConnection::connect(url).await?;
@@ -261,13 +261,13 @@ impl Keyward {
         sqlx::raw_sql(sql).execute(&mut connection).await.map(drop)
     }
 
-    /// The URL of its PostgreSQL, for another of its users.
+    /// The URL of its PostgreSQL for another user.
     pub(crate) fn database_as(&self, user: &str) -> String {
         let url = self.database.as_ref().expect("this one is on PostgreSQL");
         url.replacen("//keyward@", &format!("//{user}@"), 1)
     }
 
-    /// Every byte that the database keeps: SQLite's files, or all rows of PostgreSQL.
+    /// All stored bytes: SQLite's files, or all rows of PostgreSQL.
     pub(crate) async fn stored_bytes(&self) -> Vec<u8> {
         let Some(url) = &self.database else {
             let mut bytes = Vec::new();
@@ -294,7 +294,7 @@ impl Keyward {
     }
 }
 
-/// Fails if a text holds a secret of ours.
+/// Fails if a text contains a secret.
 pub(crate) fn secret_free(text: &str) {
     for prefix in ["kws_", "kwk_", "eyJ"] {
         assert!(!text.contains(prefix), "a secret stands in: {text}");

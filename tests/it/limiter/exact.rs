@@ -1,5 +1,5 @@
-//! The limiter against an exact log of what it admitted: never one too many in any window,
-//! and at most 2 % too few.
+//! The limiter compared with an exact log of admitted requests: no window exceeds the limit, and at
+//! most 2 % fewer are admitted.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use keyward::limiter::{Decision, Demand, Limiter};
 use super::{MINUTE, Place, demand, noon, observed, one};
 use crate::harness::{Dice, RedisServer};
 
-/// Every request admitted, to be held against the limit.
+/// Every admitted request, to check against the limit.
 #[derive(Default)]
 struct Log {
     admitted: VecDeque<(i64, u64)>,
@@ -21,7 +21,7 @@ struct Log {
 }
 
 impl Log {
-    /// What was admitted in the window that ends now.
+    /// The admitted requests in the window that ends now.
     fn held(&mut self, now: i64, window: Duration) -> u64 {
         let window = i64::try_from(window.as_micros()).unwrap();
         while let Some(&(at, cost)) = self.admitted.front()
@@ -41,7 +41,7 @@ impl Log {
         self.most_held = self.most_held.max(self.held);
     }
 
-    /// What an exact limiter does.
+    /// The decision of an exact limiter.
     fn take(&mut self, now: i64, window: Duration, cost: u64, most: u64) {
         if self.held(now, window) + cost <= most {
             self.admit(now, window, cost);
@@ -53,7 +53,7 @@ fn micros(clock: &Clock) -> i64 {
     clock.now().as_microsecond()
 }
 
-/// The gap before the next request: bursts, a steady stream, and silence.
+/// The time until the next request: bursts, a steady stream, or silence.
 fn gap(dice: &mut Dice, window: Duration, most: u64) -> Duration {
     let window = u64::try_from(window.as_micros()).unwrap();
     match dice.roll(100) {
@@ -65,7 +65,7 @@ fn gap(dice: &mut Dice, window: Duration, most: u64) -> Duration {
 }
 
 #[tokio::test]
-async fn never_one_too_many_in_any_window_whatever_comes() {
+async fn no_window_exceeds_the_limit() {
     let rates = [
         (1, Duration::from_secs(1)),
         (3, Duration::from_micros(977)),
@@ -88,13 +88,13 @@ async fn never_one_too_many_in_any_window_whatever_comes() {
             }
         }
         assert!(log.most_held <= most, "seed {seed}: {} of {most} in {window:?}", log.most_held);
-        // And not because it refuses everything.
+        // The limit is also reached, so the limiter does not refuse everything.
         assert!(log.most_held == most, "seed {seed}: only {} of {most}", log.most_held);
     }
 }
 
 #[tokio::test]
-async fn an_hour_of_more_than_enough_is_admitted_to_at_least_98_percent() {
+async fn saturated_limit_admits_at_least_98_percent() {
     println!("limit, window: admitted by an exact log, by buckets, of it");
     for (most, window, every) in [
         (1, Duration::from_secs(1), 1_000),
@@ -125,9 +125,9 @@ async fn an_hour_of_more_than_enough_is_admitted_to_at_least_98_percent() {
     }
 }
 
-/// Three replicas over one Redis, with one clock between them.
+/// Three replicas with one Redis and one clock.
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_a_minute_means_forty_over_all_replicas() {
+async fn limit_is_shared_by_all_replicas() {
     let server = RedisServer::start();
     let clock = noon();
     let mut replicas = Vec::new();
@@ -141,7 +141,7 @@ async fn forty_a_minute_means_forty_over_all_replicas() {
     while micros(&clock) < end {
         clock.advance(dice.micros(600_000));
         let now = micros(&clock);
-        // All of them are asked at once.
+        // All replicas are called concurrently.
         let asked = replicas.iter().map(|replica| {
             let replica = replica.clone();
             tokio::spawn(async move { replica.take("acme", &[one("app", 40, MINUTE)]).await })
@@ -171,7 +171,7 @@ async fn forty_a_minute_means_forty_over_all_replicas() {
     assert!(ours.total * 100 >= exact.total * 98);
 }
 
-/// What is asked of a limiter.
+/// The call.
 enum Asked {
     Peek(Vec<Demand>),
     Take(Vec<Demand>),
@@ -186,9 +186,9 @@ impl Asked {
     }
 }
 
-/// Redis is asked for several decisions at once, which then may go there together.
+/// Some decisions are sent to Redis concurrently, and may share a call.
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_and_redis_decide_the_same_to_the_unit() {
+async fn memory_and_redis_decide_identically() {
     let world = Place::Redis.world().await;
     let memory = Limiter::in_memory(world.clock.clone());
     let windows = [Duration::from_secs(1), MINUTE, Duration::from_micros(7_777_777)];
@@ -196,7 +196,7 @@ async fn memory_and_redis_decide_the_same_to_the_unit() {
         let mut dice = Dice::of(seed);
         let tenant = format!("tenant{seed}");
         for step in 0..250 {
-            // In the same bucket as a rule, or some further on.
+            // Usually in the same bucket, sometimes further on.
             let most = if dice.roll(2) == 0 { 100_000 } else { 3_000_000 };
             world.clock.advance(dice.micros(most));
             if dice.roll(20) == 0 {
@@ -224,7 +224,7 @@ async fn memory_and_redis_decide_the_same_to_the_unit() {
             let from_redis =
                 join_all(asked.iter().map(|asked| asked.of(&world.limiter, &tenant))).await;
             for (here, there) in from_memory.into_iter().zip(from_redis) {
-                assert_eq!(here.standings, there.standings, "seed {seed}, step {step}");
+                assert_eq!(here.outcomes, there.outcomes, "seed {seed}, step {step}");
                 assert_eq!((here.admitted, here.wait), (there.admitted, there.wait));
             }
         }

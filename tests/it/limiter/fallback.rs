@@ -1,4 +1,4 @@
-//! What happens while Redis is away: the replicas count for themselves, and nobody waits.
+//! Redis outages: replicas count by themselves, and requests do not wait.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::{MINUTE, demand, noon, one};
 use crate::harness::RedisServer;
-use crate::harness::redis::{eventually, keep, link_to, nobody};
+use crate::harness::redis::{eventually, keep, link_to, unreachable_url};
 
 async fn count_admitted(limiter: &Limiter, most: u64, attempts: usize) -> usize {
     let mut admitted = 0;
@@ -22,17 +22,17 @@ async fn count_admitted(limiter: &Limiter, most: u64, attempts: usize) -> usize 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_each_replica_counts_its_share() {
-    let limiter = Limiter::over(link_to(&nobody()), noon());
+    let limiter = Limiter::over(link_to(&unreachable_url()), noon());
     limiter.set_replicas(3);
     assert_eq!(count_admitted(&limiter, 40, 50).await, 13);
     assert_eq!(limiter.fallbacks().get(), 50);
     let peeked = limiter.peek("acme", &[one("app", 40, MINUTE)]).await;
-    assert_eq!((peeked.standings[0].limit, peeked.standings[0].remaining), (40, 0));
+    assert_eq!((peeked.outcomes[0].limit, peeked.outcomes[0].remaining), (40, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_each_replica_has_room_for_one_of_what_the_limit_has_room_for() {
-    let limiter = Limiter::over(link_to(&nobody()), noon());
+async fn share_admits_one_request_of_any_admissible_cost() {
+    let limiter = Limiter::over(link_to(&unreachable_url()), noon());
     limiter.set_replicas(5);
     assert_eq!(count_admitted(&limiter, 2, 5).await, 1);
     let batch = [demand("items", 1000, MINUTE, 900)];
@@ -42,7 +42,7 @@ async fn without_redis_each_replica_has_room_for_one_of_what_the_limit_has_room_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn counting_in_redis_goes_on_without_a_hand_when_it_is_back() {
+async fn counting_in_redis_resumes_automatically() {
     let mut server = RedisServer::start();
     let redis = server.link().await;
     let _kept = keep(&redis);
@@ -56,14 +56,14 @@ async fn counting_in_redis_goes_on_without_a_hand_when_it_is_back() {
         server.start_again();
         let back = redis.clone();
         eventually(move || back.is_up()).await;
-        // It came back empty, which costs one window, and knows no scripts.
+        // It is empty after the restart, which costs one window, and has no cached scripts.
         assert_eq!(count_admitted(&limiter, 5, 9).await, 5);
         assert_eq!(limiter.fallbacks().get(), 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_hangs_costs_one_timeout_once() {
+async fn hanging_redis_costs_one_timeout() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let _kept = keep(&redis);
@@ -72,7 +72,7 @@ async fn a_redis_that_hangs_costs_one_timeout_once() {
     server.pause();
     #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
     let started = Instant::now();
-    // Many at once share the one timeout, and those after them have none.
+    // Concurrent calls share one timeout, and later ones have none.
     let waiting: Vec<_> = (0..20)
         .map(|_| {
             let limiter = limiter.clone();
@@ -95,14 +95,14 @@ async fn a_redis_that_hangs_costs_one_timeout_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_full_is_done_without() {
+async fn full_redis_is_not_needed() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let limiter = Limiter::over(redis.clone(), noon());
     server.cli(&["config", "set", "maxmemory", "1"]);
     assert_eq!(count_admitted(&limiter, 5, 9).await, 5);
     assert_eq!(limiter.fallbacks().get(), 9);
-    // It answers, after all.
+    // It answers, so the link stays up.
     assert!(redis.is_up());
     server.cli(&["config", "set", "maxmemory", "0"]);
     assert_eq!(count_admitted(&limiter, 5, 9).await, 5);
@@ -110,7 +110,7 @@ async fn a_redis_that_is_full_is_done_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_decision_is_one_command_and_one_more_where_scripts_were_forgotten() {
+async fn decision_is_one_command_or_two_without_cached_script() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let limiter = Limiter::over(redis.clone(), noon());
@@ -132,7 +132,7 @@ async fn a_decision_is_one_command_and_one_more_where_scripts_were_forgotten() {
     assert_eq!(limiter.fallbacks().get(), 0);
 }
 
-/// What is logged on this thread.
+/// The log lines of this thread.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -162,11 +162,11 @@ impl Lines {
     }
 }
 
-/// On one thread, whose log is read.
+/// On one thread, because the log is thread-local.
 #[tokio::test]
-async fn a_change_is_logged_once_and_not_with_every_request() {
+async fn fallback_is_logged_once() {
     let lines = Lines::default();
-    // With a single subscriber, what another thread says first is taken for unwanted by all.
+    // With only one subscriber, callsites first used on other threads would be cached as disabled.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let log = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
     let _logged = tracing::subscriber::set_default(log);
@@ -178,10 +178,10 @@ async fn a_change_is_logged_once_and_not_with_every_request() {
         count_admitted(&limiter, 1000, 20).await;
         server.stop();
         count_admitted(&limiter, 1000, 20).await;
-        assert_eq!(lines.with("counted by each replica for itself"), n);
+        assert_eq!(lines.with("each replica counts its share"), n);
         assert_eq!(lines.with("counted in Redis again"), n - 1);
-        assert_eq!(lines.with("Redis is lost"), n);
-        // Long enough for several attempts to fail.
+        assert_eq!(lines.with("lost the connection to Redis"), n);
+        // Long enough for several failed attempts.
         tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.ok();
         assert_eq!(lines.with("Redis cannot be used"), n);
         server.start_again();

@@ -1,4 +1,4 @@
-//! What the limiter promises, wherever the windows are kept.
+//! The guarantees of the limiter, for each place of the windows.
 
 #![expect(clippy::print_stdout, reason = "figures are there to be read, with --nocapture")]
 
@@ -10,19 +10,19 @@ mod together;
 use std::time::Duration;
 
 use keyward::clock::Clock;
-use keyward::limiter::{Decision, Demand, Limiter, Rate};
+use keyward::limiter::{Decision, Demand, Limiter, WindowRate};
 use keyward::redis::Redis;
 
 use crate::harness::RedisServer;
 
-/// Where the windows are.
+/// Where the windows are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Memory,
     Redis,
 }
 
-/// A limiter whose time a test moves.
+/// A limiter with a clock that the test moves.
 struct World {
     limiter: Limiter,
     clock: Clock,
@@ -59,7 +59,7 @@ impl World {
         decision
     }
 
-    /// How many of so many are admitted now.
+    /// How many of the attempts are admitted now.
     async fn admitted(&self, demand: &Demand, attempts: usize) -> usize {
         let mut admitted = 0;
         for _ in 0..attempts {
@@ -88,7 +88,7 @@ fn one(key: &str, most: u64, window: Duration) -> Demand {
 }
 
 fn demand(key: &str, most: u64, window: Duration, cost: u64) -> Demand {
-    Demand { key: key.to_owned(), rate: Rate::new(most, window), cost, observe_only: false }
+    Demand { key: key.to_owned(), rate: WindowRate::new(most, window), cost, observe_only: false }
 }
 
 fn observed(demand: Demand) -> Demand {
@@ -96,24 +96,24 @@ fn observed(demand: Demand) -> Demand {
 }
 
 fn remaining(decision: &Decision) -> Vec<u64> {
-    decision.standings.iter().map(|standing| standing.remaining).collect()
+    decision.outcomes.iter().map(|standing| standing.remaining).collect()
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_micros(1);
 
-async fn as_much_is_admitted_as_the_limit_says_and_no_more(place: Place) {
+async fn limit_admits_exactly_its_maximum(place: Place) {
     let world = place.world().await;
     let demand = one("app", 40, MINUTE);
     assert_eq!(world.admitted(&demand, 100).await, 40);
     world.advance(MINUTE.saturating_sub(TICK));
     assert_eq!(world.admitted(&demand, 100).await, 0);
-    // A minute and a bucket later there is nothing left of it.
+    // A minute and a bucket later, all counts have left the window.
     world.advance(MINUTE / 64 + TICK);
     assert_eq!(world.admitted(&demand, 100).await, 40);
 }
 
-async fn after_the_wait_it_is_admitted_and_a_microsecond_before_it_is_not(place: Place) {
+async fn request_is_admitted_exactly_after_the_wait(place: Place) {
     let world = place.world().await;
     for cost in [1, 7, 40] {
         let demand = demand("app", 40, MINUTE, cost);
@@ -124,7 +124,7 @@ async fn after_the_wait_it_is_admitted_and_a_microsecond_before_it_is_not(place:
                 continue;
             }
             assert!(decision.wait > Duration::ZERO && decision.wait <= MINUTE * 65 / 64);
-            assert_eq!(decision.wait, decision.standings[0].wait);
+            assert_eq!(decision.wait, decision.outcomes[0].wait);
             world.advance(decision.wait.saturating_sub(TICK));
             assert!(!world.peek(std::slice::from_ref(&demand)).await.admitted);
             world.advance(TICK);
@@ -133,24 +133,24 @@ async fn after_the_wait_it_is_admitted_and_a_microsecond_before_it_is_not(place:
     }
 }
 
-async fn what_is_admitted_is_told_what_is_left_and_when_more_is_restored(place: Place) {
+async fn decision_reports_remaining_and_wait(place: Place) {
     let world = place.world().await;
     let demand = one("app", 3, MINUTE);
     let first = world.take(std::slice::from_ref(&demand)).await;
     assert_eq!((remaining(&first), first.wait), (vec![2], Duration::ZERO));
-    let restored = first.standings[0].wait;
+    let restored = first.outcomes[0].wait;
     assert!(restored >= MINUTE && restored <= MINUTE * 65 / 64);
     let later = Duration::from_secs(10);
     world.advance(later);
     let second = world.take(std::slice::from_ref(&demand)).await;
     assert_eq!(remaining(&second), [1]);
-    assert_eq!(second.standings[0].wait + later, restored);
-    assert_eq!((second.standings[0].limit, second.standings[0].window), (3, MINUTE));
-    world.advance(second.standings[0].wait);
+    assert_eq!(second.outcomes[0].wait + later, restored);
+    assert_eq!((second.outcomes[0].limit, second.outcomes[0].window), (3, MINUTE));
+    world.advance(second.outcomes[0].wait);
     assert_eq!(remaining(&world.peek(std::slice::from_ref(&demand)).await), [2]);
 }
 
-async fn a_decision_is_all_or_nothing(place: Place) {
+async fn decision_is_all_or_nothing(place: Place) {
     let world = place.world().await;
     let both = [one("app", 10, MINUTE), one("tenant", 3, MINUTE)];
     for _ in 0..3 {
@@ -158,42 +158,42 @@ async fn a_decision_is_all_or_nothing(place: Place) {
     }
     let refused = world.take(&both).await;
     assert!(!refused.admitted);
-    let exceeded: Vec<_> = refused.standings.iter().map(|standing| standing.exceeded).collect();
+    let exceeded: Vec<_> = refused.outcomes.iter().map(|standing| standing.exceeded).collect();
     assert_eq!(exceeded, [false, true]);
-    assert_eq!(refused.wait, refused.standings[1].wait);
-    // The one that had room was not counted.
+    assert_eq!(refused.wait, refused.outcomes[1].wait);
+    // The limit with room was not counted.
     assert_eq!(remaining(&refused), [7, 0]);
     assert_eq!(world.admitted(&both[0], 10).await, 7);
 }
 
-async fn the_longest_wait_is_that_of_the_decision(place: Place) {
+async fn decision_has_the_longest_wait(place: Place) {
     let world = place.world().await;
     let both = [one("second", 1, Duration::from_secs(1)), one("minute", 1, MINUTE)];
     assert!(world.take(&both).await.admitted);
     let refused = world.take(&both).await;
-    assert!(refused.standings[0].wait < refused.standings[1].wait);
-    assert_eq!(refused.wait, refused.standings[1].wait);
+    assert!(refused.outcomes[0].wait < refused.outcomes[1].wait);
+    assert_eq!(refused.wait, refused.outcomes[1].wait);
     world.advance(refused.wait);
     assert!(world.take(&both).await.admitted);
 }
 
-async fn what_is_only_observed_refuses_nothing_and_is_counted_always(place: Place) {
+async fn observed_limit_refuses_nothing_and_always_counts(place: Place) {
     let world = place.world().await;
     let watched = observed(one("watched", 1, MINUTE));
     let demands = [one("app", 2, MINUTE), watched.clone()];
-    let exceeded = |decision: &Decision| decision.standings[1].exceeded;
+    let exceeded = |decision: &Decision| decision.outcomes[1].exceeded;
     let first = world.take(&demands).await;
     assert!(first.admitted && !exceeded(&first));
     let second = world.take(&demands).await;
     assert!(second.admitted && exceeded(&second) && second.wait.is_zero());
-    // Refused by the other one, and counted as an attempt.
+    // Refused by the other limit, and counted as an attempt.
     let third = world.take(&demands).await;
     assert!(!third.admitted && exceeded(&third));
-    let all = Demand { rate: Rate::new(10, MINUTE), ..watched };
+    let all = Demand { rate: WindowRate::new(10, MINUTE), ..watched };
     assert_eq!(remaining(&world.peek(&[all]).await), [7]);
 }
 
-async fn a_peek_says_the_same_and_spends_nothing(place: Place) {
+async fn peek_decides_the_same_and_counts_nothing(place: Place) {
     let world = place.world().await;
     let demands = [one("app", 2, MINUTE), observed(one("watched", 2, MINUTE))];
     for _ in 0..5 {
@@ -209,20 +209,20 @@ async fn a_peek_says_the_same_and_spends_nothing(place: Place) {
     assert_eq!(peeked.wait, taken.wait);
 }
 
-async fn a_limit_that_changes_keeps_what_was_counted(place: Place) {
+async fn changed_limit_keeps_its_counts(place: Place) {
     let world = place.world().await;
     assert_eq!(world.admitted(&one("app", 10, MINUTE), 20).await, 10);
     assert_eq!(world.admitted(&one("app", 15, MINUTE), 20).await, 5);
     let lowered = world.take(&[one("app", 12, MINUTE)]).await;
     assert!(!lowered.admitted && remaining(&lowered) == [0]);
     world.advance(lowered.wait);
-    // All fifteen were counted at once, and so are restored at once.
+    // All fifteen were counted at once, so they leave the window at once.
     assert_eq!(world.admitted(&one("app", 12, MINUTE), 20).await, 12);
-    // Another window is another limit.
+    // Another window length is another limit.
     assert_eq!(world.admitted(&one("app", 12, MINUTE * 2), 20).await, 12);
 }
 
-async fn of_many_at_once_exactly_as_many_are_admitted_as_may_be(place: Place) {
+async fn concurrent_requests_are_admitted_exactly(place: Place) {
     let world = place.world().await;
     let demands = [one("app", 50, MINUTE), one("tenant", 1000, MINUTE)];
     let tasks: Vec<_> = (0..200)
@@ -240,7 +240,7 @@ async fn of_many_at_once_exactly_as_many_are_admitted_as_may_be(place: Place) {
     assert_eq!(remaining(&world.peek(&demands).await), [0, 950]);
 }
 
-async fn a_time_that_goes_backwards_counts_as_the_newest(place: Place) {
+async fn earlier_time_is_treated_as_the_newest(place: Place) {
     let world = place.world().await;
     let demand = one("app", 4, MINUTE);
     assert_eq!(world.admitted(&demand, 2).await, 2);
@@ -255,7 +255,7 @@ async fn a_time_that_goes_backwards_counts_as_the_newest(place: Place) {
     assert_eq!(world.admitted(&demand, 5).await, 2);
 }
 
-async fn a_clock_set_far_back_stops_nothing_for_longer_than_a_window(place: Place) {
+async fn clock_set_far_back_extends_counts_by_one_window(place: Place) {
     let world = place.world().await;
     let demand = one("app", 4, MINUTE);
     assert_eq!(world.admitted(&demand, 5).await, 4);
@@ -265,7 +265,7 @@ async fn a_clock_set_far_back_stops_nothing_for_longer_than_a_window(place: Plac
     assert_eq!(world.admitted(&demand, 5).await, 4);
 }
 
-async fn tenants_have_limits_of_their_own(place: Place) {
+async fn tenants_have_separate_limits(place: Place) {
     let world = place.world().await;
     let demand = [one("app", 1, MINUTE)];
     assert!(world.limiter.take("acme", &demand).await.admitted);
@@ -273,7 +273,7 @@ async fn tenants_have_limits_of_their_own(place: Place) {
     assert!(world.limiter.take("globex", &demand).await.admitted);
 }
 
-async fn a_limit_that_stands_twice_in_a_decision_is_counted_twice(place: Place) {
+async fn repeated_limit_in_a_decision_counts_twice(place: Place) {
     let world = place.world().await;
     let twice = [one("app", 3, MINUTE), one("app", 3, MINUTE)];
     assert!(world.take(&twice).await.admitted);
@@ -281,10 +281,10 @@ async fn a_limit_that_stands_twice_in_a_decision_is_counted_twice(place: Place) 
     assert_eq!(world.admitted(&twice[0], 5).await, 1);
 }
 
-async fn costs_and_limits_of_any_size_are_understood(place: Place) {
+async fn costs_and_limits_of_any_size_are_handled(place: Place) {
     let world = place.world().await;
     let nothing = world.take(&[demand("none", 0, MINUTE, 0)]).await;
-    assert!(nothing.admitted && nothing.standings[0].wait.is_zero());
+    assert!(nothing.admitted && nothing.outcomes[0].wait.is_zero());
     let never = world.take(&[one("none", 0, MINUTE)]).await;
     assert!(!never.admitted && never.wait == Duration::MAX);
     let too_large = world.take(&[demand("small", 5, MINUTE, 6)]).await;
@@ -297,24 +297,24 @@ async fn costs_and_limits_of_any_size_are_understood(place: Place) {
     assert!(world.take(std::slice::from_ref(&huge)).await.admitted);
     assert!(!world.take(&[one("huge", u64::MAX, Duration::MAX)]).await.admitted);
     let over = observed(huge);
-    assert!(world.take(std::slice::from_ref(&over)).await.standings[0].exceeded);
+    assert!(world.take(std::slice::from_ref(&over)).await.outcomes[0].exceeded);
     assert_eq!(remaining(&world.peek(&[over]).await), [0]);
     let large = demand("large", most, MINUTE, most - 1);
     assert_eq!(remaining(&world.take(&[large]).await), [1]);
     assert_eq!(world.admitted(&one("large", most, MINUTE), 5).await, 1);
 }
 
-async fn nothing_is_asked_for_no_demands(place: Place) {
+async fn decision_without_demands_uses_no_storage(place: Place) {
     let world = place.world().await;
     let decision = world.take(&[]).await;
-    assert!(decision.admitted && decision.standings.is_empty() && decision.wait.is_zero());
+    assert!(decision.admitted && decision.outcomes.is_empty() && decision.wait.is_zero());
     assert!(world.peek(&[]).await.admitted);
     if let Some((redis, _)) = &world.redis {
         assert_eq!(redis.commands().get(), 0);
     }
 }
 
-/// Makes of each function two tests, one for each place.
+/// Defines two tests for each function, one for each place.
 macro_rules! in_both_places {
     ($($test:ident),+ $(,)?) => {
         mod in_memory {
@@ -333,19 +333,19 @@ macro_rules! in_both_places {
 }
 
 in_both_places!(
-    as_much_is_admitted_as_the_limit_says_and_no_more,
-    after_the_wait_it_is_admitted_and_a_microsecond_before_it_is_not,
-    what_is_admitted_is_told_what_is_left_and_when_more_is_restored,
-    a_decision_is_all_or_nothing,
-    the_longest_wait_is_that_of_the_decision,
-    what_is_only_observed_refuses_nothing_and_is_counted_always,
-    a_peek_says_the_same_and_spends_nothing,
-    a_limit_that_changes_keeps_what_was_counted,
-    of_many_at_once_exactly_as_many_are_admitted_as_may_be,
-    a_time_that_goes_backwards_counts_as_the_newest,
-    a_clock_set_far_back_stops_nothing_for_longer_than_a_window,
-    tenants_have_limits_of_their_own,
-    a_limit_that_stands_twice_in_a_decision_is_counted_twice,
-    costs_and_limits_of_any_size_are_understood,
-    nothing_is_asked_for_no_demands,
+    limit_admits_exactly_its_maximum,
+    request_is_admitted_exactly_after_the_wait,
+    decision_reports_remaining_and_wait,
+    decision_is_all_or_nothing,
+    decision_has_the_longest_wait,
+    observed_limit_refuses_nothing_and_always_counts,
+    peek_decides_the_same_and_counts_nothing,
+    changed_limit_keeps_its_counts,
+    concurrent_requests_are_admitted_exactly,
+    earlier_time_is_treated_as_the_newest,
+    clock_set_far_back_extends_counts_by_one_window,
+    tenants_have_separate_limits,
+    repeated_limit_in_a_decision_counts_twice,
+    costs_and_limits_of_any_size_are_handled,
+    decision_without_demands_uses_no_storage,
 );

@@ -1,4 +1,4 @@
-//! What the windows cost: how long they stay, how many there may be, how large they are.
+//! The resources of windows: how long they live, how many there can be, how large they are.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::RedisServer;
 use crate::harness::redis::eventually;
 
 #[tokio::test]
-async fn windows_in_memory_are_forgotten_once_they_hold_nothing() {
+async fn empty_windows_in_memory_are_dropped() {
     let world = Place::Memory.world().await;
     for n in 0..100 {
         assert!(world.limiter.take("acme", &[one(&format!("app{n}"), 5, MINUTE)]).await.admitted);
@@ -22,9 +22,9 @@ async fn windows_in_memory_are_forgotten_once_they_hold_nothing() {
     assert_eq!(world.limiter.windows(), 0);
 }
 
-/// On real time, by which Redis forgets.
+/// In real time, because Redis expires keys by it.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_in_redis_are_gone_once_they_say_nothing() {
+async fn empty_windows_in_redis_expire() {
     let server = RedisServer::start();
     let limiter = Limiter::over(server.link().await, Clock::system());
     let window = Duration::from_millis(300);
@@ -35,7 +35,7 @@ async fn keys_in_redis_are_gone_once_they_say_nothing() {
 }
 
 #[tokio::test]
-async fn memory_holds_no_more_windows_than_it_has_room_for() {
+async fn number_of_windows_in_memory_is_bounded() {
     let clock = noon();
     let limiter = Limiter::with_room(clock.clone(), 1600);
     for n in 0..20_000 {
@@ -43,14 +43,14 @@ async fn memory_holds_no_more_windows_than_it_has_room_for() {
         let tenant = format!("tenant{}", n % 100);
         let demand = [one(&format!("app{n}"), 1, MINUTE)];
         assert!(limiter.take(&tenant, &demand).await.admitted);
-        // The newest is never what is forgotten.
+        // The newest window is never evicted.
         assert!(!limiter.take(&tenant, &demand).await.admitted);
     }
     assert!((1000..=1600).contains(&limiter.windows()), "{}", limiter.windows());
 }
 
 #[tokio::test]
-async fn of_windows_counted_in_at_the_same_time_some_make_room() {
+async fn windows_with_equal_times_can_be_evicted() {
     let limiter = Limiter::with_room(noon(), 160);
     for n in 0..1000 {
         assert!(limiter.take("acme", &[one(&format!("app{n}"), 1, MINUTE)]).await.admitted);
@@ -59,7 +59,7 @@ async fn of_windows_counted_in_at_the_same_time_some_make_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_window_in_redis_is_small() {
+async fn full_window_in_redis_is_small() {
     let world = Place::Redis.world().await;
     let demand = [one("app", 1_000_000, MINUTE)];
     for _ in 0..100 {

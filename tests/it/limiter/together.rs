@@ -1,5 +1,5 @@
-//! Decisions that are asked of Redis together: they come at once here, since nothing else runs
-//! on the thread that asks until it waits.
+//! Decisions that share a call of Redis: here they are concurrent, because nothing else runs on the
+//! thread before it waits.
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -9,7 +9,7 @@ use super::{MINUTE, noon, one, remaining};
 use crate::harness::RedisServer;
 
 #[tokio::test]
-async fn those_who_come_at_once_go_together_and_each_is_told_its_own() {
+async fn concurrent_decisions_share_a_call_with_own_answers() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let limiter = Limiter::over(redis.clone(), noon());
@@ -23,17 +23,17 @@ async fn those_who_come_at_once_go_together_and_each_is_told_its_own() {
             limiter.take(if n % 2 == 0 { "acme" } else { "other" }, &demands).await
         }
     });
-    let told = join_all(asked).await;
+    let decisions = join_all(asked).await;
     assert_eq!(redis.commands().get() - before, 1);
-    assert!(!told[0].admitted && told[1..].iter().all(|decision| decision.admitted));
-    // One of acme's was counted before, and the first one of all was refused.
-    assert_eq!(remaining(&told[58]), [1000 - 1 - 29, 57]);
-    assert_eq!(remaining(&told[59]), [1000 - 30, 58]);
+    assert!(!decisions[0].admitted && decisions[1..].iter().all(|decision| decision.admitted));
+    // One of acme's decisions was counted before, and the first one was refused.
+    assert_eq!(remaining(&decisions[58]), [1000 - 1 - 29, 57]);
+    assert_eq!(remaining(&decisions[59]), [1000 - 30, 58]);
     assert_eq!(limiter.fallbacks().get(), 0);
 }
 
 #[tokio::test]
-async fn for_one_who_gave_up_before_it_went_nothing_is_counted() {
+async fn decision_cancelled_before_the_call_is_not_counted() {
     let server = RedisServer::start();
     let limiter = Limiter::over(server.link().await, noon());
     let demand = [one("app", 9, MINUTE)];
@@ -42,14 +42,14 @@ async fn for_one_who_gave_up_before_it_went_nothing_is_counted() {
 }
 
 #[tokio::test]
-async fn what_fails_fails_for_all_who_went_together() {
+async fn failed_call_fails_all_its_decisions() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let limiter = Limiter::over(redis.clone(), noon());
     server.cli(&["config", "set", "maxmemory", "1"]);
     let demand = [one("app", 20, MINUTE)];
-    let told = join_all((0..60).map(|_| limiter.take("acme", &demand))).await;
-    assert_eq!(told.iter().filter(|decision| decision.admitted).count(), 20);
+    let decisions = join_all((0..60).map(|_| limiter.take("acme", &demand))).await;
+    assert_eq!(decisions.iter().filter(|decision| decision.admitted).count(), 20);
     assert_eq!(limiter.fallbacks().get(), 60);
-    assert!(redis.commands().get() <= 2, "nobody asks again for himself");
+    assert!(redis.commands().get() <= 2, "decisions are not repeated one by one");
 }

@@ -10,7 +10,7 @@ async fn get(kw: &Keyward, path: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metadata_is_the_configured_issuers_whatever_host_is_asked() {
+async fn metadata_uses_the_configured_issuer() {
     let kw = Backend::Sqlite.start().await;
     let path = "/.well-known/oauth-authorization-server";
     let request = kw.request(Method::GET, path).header("host", "evil.example");
@@ -22,7 +22,7 @@ async fn the_metadata_is_the_configured_issuers_whatever_host_is_asked() {
     assert_eq!(body["jwks_uri"], "https://keyward.test/oauth2/jwks");
     assert_eq!(body["introspection_endpoint"], "https://keyward.test/oauth2/introspect");
     assert_eq!(body["revocation_endpoint"], "https://keyward.test/oauth2/revoke");
-    // RFC 8414 wants it, and no claim without elements.
+    // RFC 8414 requires the member, and an empty list would be an empty claim.
     assert_eq!(body["response_types_supported"], json!(["none"]));
     assert_eq!(body["grant_types_supported"], json!(["client_credentials"]));
     let methods = json!(["client_secret_basic", "client_secret_post"]);
@@ -30,7 +30,7 @@ async fn the_metadata_is_the_configured_issuers_whatever_host_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_with_a_path_is_served_at_both_its_addresses() {
+async fn issuer_with_a_path_has_two_metadata_addresses() {
     let kw = Backend::Sqlite.start_with(&[("issuer", "https://id.test/keyward")]).await;
     for path in [
         "/.well-known/oauth-authorization-server/keyward",
@@ -50,7 +50,7 @@ async fn an_issuer_with_a_path_is_served_at_both_its_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openid_configuration_is_the_metadata_and_claims_no_login() {
+async fn openid_configuration_equals_the_metadata() {
     for algorithm in ["ES256", "EdDSA"] {
         let kw = Backend::Sqlite.start_with(&[("tokens.signing_algorithm", algorithm)]).await;
         let oauth = get(&kw, "/.well-known/oauth-authorization-server").await.json();
@@ -69,7 +69,7 @@ async fn openid_configuration_is_the_metadata_and_claims_no_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn public_documents_are_readable_from_pages_and_endpoints_are_not() {
+async fn cors_allows_public_documents_only() {
     let kw = Backend::Sqlite.start_with(&[("issuer", "https://id.test/kw")]).await;
     let send = async |method: Method, path: &str| {
         let request = kw.request(method, path).header("origin", "https://page.test");
@@ -101,7 +101,7 @@ async fn public_documents_are_readable_from_pages_and_endpoints_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_set_has_public_members_only() {
+async fn key_set_has_only_public_members() {
     for (algorithm, members) in [
         ("ES256", "alg crv kid kty use x y"),
         ("EdDSA", "alg crv kid kty use x"),

@@ -1,4 +1,4 @@
-//! Errors: OAuth's JSON on every status, and nothing done.
+//! Errors: OAuth's JSON for every status, and no side effects.
 
 use reqwest::Method;
 use tonic::Code;
@@ -17,11 +17,11 @@ fn assert_error(answer: &Answer, status: u16, error: &str, says: &str) {
     assert!(description.contains(says), "{description:?} does not say {says:?}");
 }
 
-/// A form, and the status, code and words it gets.
+/// A form, with the expected status, code and words.
 type Case = (&'static [(&'static str, &'static str)], u16, &'static str, &'static str);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_token_request_is_told_what_is_wrong() {
+async fn invalid_token_request_is_explained() {
     let (kw, crm) = start().await;
     let cases: [Case; 10] = [
         (&[], 400, "invalid_request", "grant_type is missing"),
@@ -63,7 +63,7 @@ async fn malformed_request_is_refused_before_authentication_over_both_wires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_authentication_is_one_and_well_formed() {
+async fn client_authentication_must_be_single_and_well_formed() {
     let (kw, crm) = start().await;
     let secret = ("client_secret", crm.secret.as_str());
     let id = ("client_id", crm.client_id.as_str());
@@ -94,7 +94,7 @@ async fn client_authentication_is_one_and_well_formed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_401_has_a_challenge_whichever_way_the_client_authenticates() {
+async fn every_401_has_a_challenge() {
     let (kw, crm) = start().await;
     let wrong = Credential { secret: format!("{}0", crm.secret), ..crm.clone() };
     for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
@@ -129,7 +129,7 @@ async fn revocation_answers_an_empty_json_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compressed_form_is_refused_and_says_what_is_taken() {
+async fn compressed_form_is_refused_with_accept_encoding() {
     let (kw, crm) = start().await;
     let send = async |coding: &str| {
         let request = kw.request(Method::POST, "/oauth2/token").header("content-encoding", coding);

@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::harness::{Answer, Backend, Credential, Keyward, on_both_databases};
 
 on_both_databases!(
-    an_active_token_tells_whose_it_is,
-    what_is_not_active_is_exactly_that,
-    a_stranger_is_told_nothing,
-    a_revoked_token_is_refused_at_once,
-    a_bearer_may_ask_too,
+    active_token_has_all_members,
+    inactive_token_has_only_active_false,
+    introspection_requires_authentication,
+    revoked_token_is_refused_immediately,
+    bearer_token_can_introspect,
 );
 
 const INACTIVE: &str = "{\"active\":false}";
@@ -26,7 +26,7 @@ async fn introspect(kw: &Keyward, client: &Credential, token: &str) -> Answer {
     kw.post_as(client, "/oauth2/introspect", &[("token", token), ("token_type_hint", "x")]).await
 }
 
-async fn an_active_token_tells_whose_it_is(backend: Backend) {
+async fn active_token_has_all_members(backend: Backend) {
     let kw = backend.start().await;
     let (credential, crm) = kw.admin().await.acme().await;
     let token = token(&kw, &crm).await;
@@ -52,7 +52,7 @@ async fn an_active_token_tells_whose_it_is(backend: Backend) {
     assert_eq!(body, expected);
 }
 
-async fn what_is_not_active_is_exactly_that(backend: Backend) {
+async fn inactive_token_has_only_active_false(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -72,7 +72,7 @@ async fn what_is_not_active_is_exactly_that(backend: Backend) {
     assert_eq!(introspect(&kw, &asker, &own).await.body, INACTIVE, "its credential is gone");
 }
 
-async fn a_stranger_is_told_nothing(backend: Backend) {
+async fn introspection_requires_authentication(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let token = token(&kw, &crm).await;
@@ -88,7 +88,7 @@ async fn a_stranger_is_told_nothing(backend: Backend) {
     assert_eq!(introspect(&kw, &crm, &token).await.json()["active"], true);
 }
 
-async fn a_revoked_token_is_refused_at_once(backend: Backend) {
+async fn revoked_token_is_refused_immediately(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -111,7 +111,7 @@ async fn a_revoked_token_is_refused_at_once(backend: Backend) {
     assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "unsupported_token_type"));
 }
 
-async fn a_bearer_may_ask_too(backend: Backend) {
+async fn bearer_token_can_introspect(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let subject = token(&kw, &crm).await;

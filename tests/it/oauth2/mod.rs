@@ -1,4 +1,4 @@
-//! The HTTP face, as CLIENTS and the RFCs want it.
+//! The HTTP interface, as client libraries and the RFCs require it.
 
 mod discovery;
 mod errors;

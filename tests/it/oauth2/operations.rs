@@ -1,11 +1,11 @@
-//! The face for operators.
+//! The operations interface.
 
 use crate::harness::{Backend, on_both_databases};
 
-on_both_databases!(a_server_is_alive_and_ready_and_counts);
+on_both_databases!(server_is_alive_and_ready_and_has_metrics);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_make_up_is_no_metric_of_its_own() {
+async fn unknown_paths_do_not_create_metrics() {
     let kw = Backend::Sqlite.start().await;
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     for (path, timeout) in [
@@ -26,7 +26,7 @@ async fn what_strangers_make_up_is_no_metric_of_its_own() {
     assert!(!metrics.to_lowercase().contains("made-up"), "{metrics}");
 }
 
-async fn a_server_is_alive_and_ready_and_counts(backend: Backend) {
+async fn server_is_alive_and_ready_and_has_metrics(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     assert_eq!(kw.token_for(&crm, &[]).await.status, 200);

@@ -7,10 +7,10 @@ use crate::harness::{Backend, Credential, on_both_databases};
 
 on_both_databases!(
     basic_and_post_both_get_a_token,
-    the_answer_has_every_member_and_no_other,
+    token_answer_has_exact_members,
     form_encoded_and_raw_basic_are_the_same,
-    a_repeated_resource_is_no_fault,
-    an_api_key_is_a_client_secret_too,
+    repeated_resource_is_accepted,
+    api_key_works_as_client_secret,
     failed_clients_are_byte_identical,
 );
 
@@ -30,7 +30,7 @@ async fn basic_and_post_both_get_a_token(backend: Backend) {
     assert_eq!(post.json()["scope"], "a b");
 }
 
-async fn the_answer_has_every_member_and_no_other(backend: Backend) {
+async fn token_answer_has_exact_members(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let answer = kw.token_for(&crm, &[("scope", "b a")]).await;
@@ -64,7 +64,7 @@ async fn form_encoded_and_raw_basic_are_the_same(backend: Backend) {
     assert_eq!(kw.send(request).await.status, 200);
 }
 
-async fn a_repeated_resource_is_no_fault(backend: Backend) {
+async fn repeated_resource_is_accepted(backend: Backend) {
     let kw = backend.start().await;
     let (_, crm) = kw.admin().await.acme().await;
     let form =
@@ -74,7 +74,7 @@ async fn a_repeated_resource_is_no_fault(backend: Backend) {
     assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_target"));
 }
 
-async fn an_api_key_is_a_client_secret_too(backend: Backend) {
+async fn api_key_works_as_client_secret(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     admin.acme().await;
@@ -107,7 +107,7 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
         client(&crm.client_id, &other.secret),
         client(&other.client_id, &crm.secret),
         client(&"0".repeat(32), &crm.secret),
-        client("nobody", "nothing"),
+        client("unknown", "nothing"),
         client(&crm.client_id, &crm.secret[1..]),
         client(&crm.client_id, &format!("{}x", crm.secret)),
         client(&crm.client_id, &format!("{}&x", crm.secret)),
@@ -120,7 +120,7 @@ async fn failed_clients_are_byte_identical(backend: Backend) {
         let before = kw.server().service.hashes().get();
         let answer = kw.token_for(failure, &[]).await;
         let hashes = kw.server().service.hashes().get() - before;
-        // What has the form of a secret costs one hash, whatever is wrong with it.
+        // A well-formed secret costs one hash, whatever is wrong with it.
         let has_the_form =
             failure.client_id.len() == 32 && failure.secret.len() == crm.secret.len();
         assert_eq!(hashes, u64::from(has_the_form), "{failure:?}");

@@ -1,4 +1,4 @@
-//! What is no well-formed HTTP/1.1 request: an error in JSON all the same, and nothing done.
+//! Malformed HTTP/1.1 requests: an error in JSON, and no side effects.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::Backend;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What comes back until the server closes the connection.
+/// The bytes that the server sends until it closes the connection.
 async fn answer(server: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -53,7 +53,7 @@ async fn malformed_request_is_refused_in_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn request_of_two_lengths_is_refused() {
+async fn request_with_two_lengths_is_refused() {
     let kw = Backend::Sqlite.start().await;
     let begin = "POST /oauth2/token HTTP/1.1\r\nHost: x\r\n\
         Content-Type: application/x-www-form-urlencoded\r\n";
@@ -68,7 +68,7 @@ async fn request_of_two_lengths_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_1_1_needs_one_host() {
+async fn http_1_1_requires_exactly_one_host() {
     let kw = Backend::Sqlite.start().await;
     let (http, ops) = (kw.server().http, kw.server().ops);
     for hosts in ["", "Host: x\r\nHost: x\r\n", "Host: a b\r\n", "Host: u@x\r\n"] {
@@ -89,10 +89,10 @@ async fn http_1_1_needs_one_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answer_to_a_body_that_is_not_read_arrives() {
+async fn answer_arrives_although_the_body_is_not_read() {
     let kw = Backend::Sqlite.start().await;
-    // Refused by its type, before the body: what the client still sends must not reset the
-    // connection before it has read why.
+    // Refused because of its type, before the body is read. Data that the client still sends must
+    // not reset the connection before it has read the answer.
     let mut request = b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\
         Content-Length: 3000000\r\n\r\n"
         .to_vec();

@@ -1,11 +1,11 @@
 //! Page 003, ipSCAPE: "API Keys".
 //!
-//! An API key is an application with a credential of the kind "API key" here; the Client Name
-//! is its display name.
+//! An API key is an application with a credential of the kind "API key"; the Client Name is its
+//! display name.
 //!
-//! Left to the user interface: the Workspace and its menu, the icons, the checkboxes, the dialog
-//! box. Left to others: the Account Manager and Support; how an integration uses its key, which
-//! the page leaves to the Integration Documentation too.
+//! Not covered, because it belongs to the user interface: the Workspace and its menu, icons,
+//! checkboxes, dialogs. Not covered, because it belongs to others: the Account Manager and Support;
+//! how an integration uses its key.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::batch_delete_applications_response::Result as BatchResult;
@@ -30,7 +30,7 @@ on_both_databases!(
     the_list_shows_each_key_and_its_client,
     quick_search_finds_a_key_by_its_client,
     selected_keys_are_deleted_in_bulk,
-    an_agent_has_nothing_to_do_with_keys,
+    agent_cannot_access_keys,
 );
 
 const TENANT: &str = "tenants/ipscape";
@@ -56,7 +56,7 @@ async fn with_a_key(backend: Backend) -> (Platform, Admin, pb::Credential, Crede
     (ipscape, ann, made, key)
 }
 
-/// The application cannot be touched, and the answer says which.
+/// The application cannot be changed, and the error names it.
 #[track_caller]
 fn is_protected<T: std::fmt::Debug>(answer: Result<T, Status>, name: &str) {
     let status = refused(answer, Code::FailedPrecondition, "PROTECTED");
@@ -82,8 +82,8 @@ async fn a_key_identifies_its_caller_and_is_its_secret(backend: Backend) {
     // What is an API key: it identifies the calling program ...
     let info = ipscape.admin.introspect(&key.secret).await;
     assert_eq!((info.client_id.as_str(), info.subject.as_str()), (made.client_id.as_str(), ACME));
-    // ... is "both a unique identifier and a secret token": one string does for both, and
-    // is exchanged as such.
+    // ... is "both a unique identifier and a secret token": one string is both, and is exchanged as
+    // such.
     assert!(key.client_id.is_empty());
     ipscape.exchange(&key, &[]).await.unwrap();
     // "A randomly generated unique number": no two are the same.
@@ -154,11 +154,11 @@ async fn the_default_key_cannot_be_edited_or_deleted(backend: Backend) {
     assert!(results[0].message.contains(DEFAULT), "{}", results[0].message);
     assert_eq!((results[1].name.as_str(), results[1].reason()), (ACME, ErrorReason::Unspecified));
     assert_eq!(ann.list(TENANT, Ownership::Unspecified).await.unwrap(), ["default"]);
-    // That it is so is not an administrator's to change.
+    // An administrator cannot change the protection.
     let unprotected = pb::Application { protected: false, ..before.clone() };
     let status = ann.edit(unprotected, &["protected"]).await;
     refused(status, Code::PermissionDenied, "PERMISSION_DENIED");
-    // Even the platform finds it protected, as long as it is.
+    // Even the platform cannot change it while it is protected.
     is_protected(ipscape.admin.delete(DEFAULT).await, DEFAULT);
     let after = ann.see(DEFAULT).await.unwrap();
     assert_eq!((after.etag, after.display_name), (before.etag, before.display_name));
@@ -194,7 +194,7 @@ async fn only_the_client_name_can_be_edited(backend: Backend) {
     for field in fields {
         let status = against_policy(ann.edit(other.clone(), &[field]).await, "fixed_fields");
         assert!(status.message().contains(field), "{}", status.message());
-        // Together with the name, neither is changed.
+        // If the name changes in the same request, neither is changed.
         let renamed = pb::Application { display_name: "Mine".to_owned(), ..other.clone() };
         against_policy(ann.edit(renamed, &["display_name", field]).await, "fixed_fields");
     }
@@ -210,20 +210,20 @@ async fn only_the_client_name_can_be_edited(backend: Backend) {
 
 async fn the_list_shows_each_key_and_its_client(backend: Backend) {
     let (mut ipscape, mut ann, made, key) = with_a_key(backend).await;
-    // Display API Keys: for each record the client name, and the key ...
+    // Display API Keys: each record has the client name, and the key ...
     let request = pb::ListApplicationsRequest { parent: TENANT.to_owned(), ..Default::default() };
     let rows = ann.list_by(request).await.unwrap();
     let shown: Vec<_> =
         rows.iter().map(|row| (row.display_name.as_str(), row.masked_secrets.clone())).collect();
     let expected = [("Acme Ltd", vec![masked(&key)]), ("Default API Key", vec![])];
     assert_eq!(shown, expected);
-    // ... of which the list itself has the end alone. The whole key is there to be used, and
-    // shown for one record at a time, which is written down.
+    // ... of which the list itself only has the end. The whole key can be shown for one record at a
+    // time, which is recorded in the audit log.
     secret_free(&format!("{rows:?}"));
     assert_eq!(ann.reveal(&made.name).await.unwrap(), key.secret);
-    let told = ann.history(&made.name).await.unwrap();
+    let reported = ann.history(&made.name).await.unwrap();
     let anns = ("RevealCredential".to_owned(), "tenants/ipscape/users/ann".to_owned());
-    assert!(told.contains(&anns), "{told:?}");
+    assert!(reported.contains(&anns), "{reported:?}");
     // The default key is one of them.
     let (of_default, default) = ipscape.admin.add_credential(DEFAULT, Kind::ApiKey).await.unwrap();
     assert_eq!(ann.reveal(&of_default.name).await.unwrap(), default.secret);
@@ -234,8 +234,8 @@ async fn quick_search_finds_a_key_by_its_client(backend: Backend) {
     for (id, client) in [("emca", "EMCA GmbH"), ("acme-au", "ACME Australia")] {
         ann.make(&ipscape.application(id), called(client, &[])).await.unwrap();
     }
-    // Search API Keys: "if you know the Client Name", it locates the client's key; upper and
-    // lower case are the same, and a part is enough.
+    // Search API Keys: "if you know the Client Name", it locates the client's key. The search
+    // ignores case and finds parts of names.
     for (known, found) in [
         ("Acme Ltd", &["acme"][..]),
         ("acme", &["acme", "acme-au"]),
@@ -262,16 +262,16 @@ async fn selected_keys_are_deleted_in_bulk(backend: Backend) {
     let gone = ipscape.application("gone");
     // "Click the checkbox to select the API Key for bulk deletion": each has its own result.
     let results = delete_all(&mut ann, &[ACME, &gone, &one]).await.unwrap();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         results.iter().map(|result| (result.name.as_str(), result.reason())).collect();
     let expected = [
         (ACME, ErrorReason::Unspecified),
         (gone.as_str(), ErrorReason::NotFound),
         (one.as_str(), ErrorReason::Unspecified),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(results[0].message.is_empty());
-    // Those that were selected work no more, the others do.
+    // The selected keys do not work any more, the others do.
     for key in [&key, &first] {
         assert!(!ipscape.admin.is_active(&key.secret).await);
     }
@@ -279,10 +279,10 @@ async fn selected_keys_are_deleted_in_bulk(backend: Backend) {
     assert_eq!(ann.list(TENANT, Ownership::Unspecified).await.unwrap(), ["default", "two"]);
 }
 
-async fn an_agent_has_nothing_to_do_with_keys(backend: Backend) {
+async fn agent_cannot_access_keys(backend: Backend) {
     let (mut ipscape, mut ann, made, _) = with_a_key(backend).await;
     let mut joe = ipscape.user("joe", &["agent"]).await;
-    // Where to find this feature: in the Administration menu, which is not an agent's.
+    // Where to find this feature: in the Administration menu, which agents do not have.
     lacks(joe.list(TENANT, Ownership::Account).await, "applications.view.account");
     lacks(joe.see(ACME).await, "applications.view.account");
     lacks(joe.reveal(&made.name).await, "applications.reveal.account");

@@ -1,6 +1,6 @@
-//! Five real products, each walked through by the page its users read. A file is held beside
-//! its page: each comment points to a statement there, and the calls below it show it on the
-//! real server, through a console that acts for the users the page speaks of.
+//! Five real products. Each file follows the documentation page for the product's users: a comment
+//! quotes a statement of the page, and the calls below it show the statement on the real server,
+//! through a console that acts for the users.
 
 mod ipscape;
 mod sip_caller;
@@ -18,25 +18,25 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Admin, Backend, Credential, Keyward, mask, reason};
 
-/// A server with one tenant, which a shipped profile made, and the platform's console.
+/// A server with one tenant from a shipped profile, and the platform's console.
 struct Platform {
     kw: Keyward,
-    /// The platform itself: it keeps users in step, and acts for nobody.
+    /// The platform itself, which synchronises users and acts for no user.
     admin: Box<Admin>,
-    /// Acts for users, and can do nothing else.
+    /// Acts for users, and may do nothing else.
     console: Box<Admin>,
     profile: &'static str,
 }
 
 impl Platform {
-    /// A platform whose tenant is as the profile of the same name says.
+    /// A platform whose tenant has the profile with the same name.
     async fn start(backend: Backend, profile: &'static str) -> Self {
         let platform = Self::before(backend, profile).await;
         platform.apply().await;
         platform
     }
 
-    /// A platform on which the profile is still to be applied.
+    /// A platform before the profile is applied.
     async fn before(backend: Backend, profile: &'static str) -> Self {
         let kw = Box::pin(backend.start()).await;
         let mut admin = Box::new(kw.admin().await);
@@ -58,14 +58,14 @@ impl Platform {
         format!("{}/applications/{id}", self.tenant())
     }
 
-    /// The console, acting for a user with these roles, who is made known if need be.
+    /// The console, acting for a user with these roles. The user is created if necessary.
     async fn user(&mut self, id: &str, roles: &[&str]) -> Admin {
         let name = self.admin.user(self.profile, id, roles).await;
         self.console.acting_for(&name)
     }
 
-    /// Moves time on so far that the callers' own tokens end. The platform and its console
-    /// log in again; users are to be asked for again.
+    /// Advances the time so far that the callers' own tokens expire. The platform and its console
+    /// authenticate again; get users again with [`user`](Self::user).
     async fn advance(&mut self, seconds: u64) {
         self.kw.advance(seconds);
         *self.admin = self.kw.admin().await;
@@ -74,12 +74,12 @@ impl Platform {
         *self.console = Admin::new(self.kw.grpc(), &credential).await;
     }
 
-    /// A time from now.
+    /// A time in the future.
     fn after(&self, seconds: i64) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds: self.kw.now().as_second() + seconds, nanos: 0 }
     }
 
-    /// Exchanges a credential for a token with these scopes; none: all there are.
+    /// Exchanges a credential for a token with these scopes; an empty list means all.
     async fn exchange(&self, credential: &Credential, scopes: &[&str]) -> Result<Token, Status> {
         let answer = credential.exchange(&self.kw.grpc(), scopes, &[]).await?;
         Ok(Token { text: answer.access_token, scopes: answer.scopes })
@@ -102,7 +102,7 @@ struct Token {
     scopes: Vec<String>,
 }
 
-/// What a page's user does, in few words.
+/// The operations of a page's users.
 impl Admin {
     async fn read_tenant(&mut self, name: &str) -> Result<pb::Tenant, Status> {
         let request = pb::GetTenantRequest { name: name.to_owned() };
@@ -118,7 +118,7 @@ impl Admin {
         list.scopes
     }
 
-    /// Creates the application of this name.
+    /// Creates an application with this name.
     async fn make(
         &mut self,
         name: &str,
@@ -141,7 +141,7 @@ impl Admin {
         Ok(read.into_inner().application.unwrap())
     }
 
-    /// The ids of the applications that a list shows.
+    /// The ids of the applications in a list.
     async fn list(&mut self, tenant: &str, whose: Ownership) -> Result<Vec<String>, Status> {
         let request = pb::ListApplicationsRequest {
             parent: tenant.to_owned(),
@@ -272,7 +272,7 @@ impl Admin {
         Ok(self.credentials.reveal_credential(request).await?.into_inner().secret)
     }
 
-    /// The audit history of a resource, the oldest first: what was done, and by whom.
+    /// The audit history of a resource, oldest first: what was done, and by whom.
     async fn history(&mut self, resource: &str) -> Result<Vec<(String, String)>, Status> {
         let request = pb::ListAuditEventsRequest {
             parent: tenant_of(resource),
@@ -285,7 +285,7 @@ impl Admin {
     }
 }
 
-/// An application with these scopes, called as it should be called.
+/// An application with a display name and scopes.
 fn called(display_name: &str, scopes: &[&str]) -> pb::Application {
     pb::Application {
         display_name: display_name.to_owned(),
@@ -320,17 +320,17 @@ fn refused<T: Debug>(answer: Result<T, Status>, code: Code, why: &str) -> Status
     status
 }
 
-/// The call was refused, because the user's roles lack this permission.
+/// The call was refused because the user's roles lack this permission.
 #[track_caller]
 fn lacks<T: Debug>(answer: Result<T, Status>, permission: &str) {
     let status = refused(answer, Code::PermissionDenied, "PERMISSION_DENIED");
     let info = status.get_details_error_info().unwrap();
-    // Of what the user may not view either, any of several permissions would do.
+    // If the user may not view the resource either, one of several permissions is enough.
     let missing = &info.metadata["permission"];
     assert!(missing.split(' ').any(|one| one == permission), "{missing}");
 }
 
-/// The call was refused, because this field of the tenant's policy says so.
+/// The call was refused because of this field of the tenant's policy.
 #[track_caller]
 fn against_policy<T: Debug>(answer: Result<T, Status>, rule: &str) -> Status {
     let status = refused(answer, Code::FailedPrecondition, "POLICY");
@@ -339,7 +339,7 @@ fn against_policy<T: Debug>(answer: Result<T, Status>, rule: &str) -> Status {
     status
 }
 
-/// The call was refused, because these scopes cannot be had.
+/// The call was refused because these scopes are not available.
 #[track_caller]
 fn beyond<T: Debug>(answer: Result<T, Status>, scopes: &str) {
     let status = refused(answer, Code::InvalidArgument, "SCOPE_NOT_ALLOWED");
@@ -352,7 +352,7 @@ fn no_client<T: Debug>(answer: Result<T, Status>) {
     refused(answer, Code::Unauthenticated, "INVALID_CLIENT");
 }
 
-/// Which field of the request was at fault.
+/// The invalid field of the request.
 #[track_caller]
 fn faulty<T: Debug>(answer: Result<T, Status>, field: &str) {
     let status = refused(answer, Code::InvalidArgument, "INVALID_FIELD");

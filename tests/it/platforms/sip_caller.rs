@@ -1,10 +1,11 @@
 //! Page 004, SIP Caller: "API Keys".
 //!
-//! An API key is an application with roles, an expiry and one credential of the kind "API key"
-//! here; its token is the credential's secret.
+//! An API key is an application with roles, an expiry and one credential of the kind "API key"; its
+//! token is the credential's secret.
 //!
-//! Left to the user interface: Settings and its buttons, the dialogs, copying the token. Left to
-//! the REST API itself: what its resources are; it learns a key's roles by introspection.
+//! Not covered, because it belongs to the user interface: Settings and its buttons, dialogs,
+//! copying the token. Not covered, because it belongs to the REST API: its resources; it gets a
+//! key's roles by introspection.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::application::State;
@@ -19,9 +20,9 @@ on_both_databases!(
     as_many_keys_as_needed_each_with_an_expiry_and_roles,
     an_external_system_authenticates_with_the_token_of_its_key,
     an_administrator_creates_and_edits,
-    an_account_reader_views_and_does_nothing_else,
+    account_reader_can_only_view,
     an_expiry_is_kept_and_cannot_be_extended,
-    roles_cannot_be_changed_once_a_key_is_made,
+    roles_cannot_be_changed_after_creation,
     the_token_is_shown_once_and_cannot_be_recovered,
     only_the_name_can_be_edited,
     deleting_a_key_revokes_the_access,
@@ -32,7 +33,7 @@ const KEY: &str = "tenants/sip-caller/applications/crm";
 const ADMINISTRATOR: &str = "administrator";
 const READER: &str = "account-reader";
 
-/// The form of a new key: a name, roles, and an expiry if it has one.
+/// The form of a new key: a name, roles, and an optional expiry.
 fn form(
     name: &str,
     roles: &[&str],
@@ -41,7 +42,7 @@ fn form(
     pb::Application { roles: owned(roles), expire_time, ..called(name, &[]) }
 }
 
-/// "Save": the key is made, and its token shown.
+/// "Save": the key is created and its token is shown.
 async fn save(
     who: &mut Admin,
     name: &str,
@@ -51,7 +52,7 @@ async fn save(
     who.add_credential(name, Kind::ApiKey).await
 }
 
-/// An account with an administrator and one key that only reads, for a day.
+/// An account with an administrator and one read-only key for a day.
 async fn with_a_key(backend: Backend) -> (Platform, Admin, pb::Credential, Credential) {
     let mut sip = Platform::start(backend, "sip-caller").await;
     let mut ann = sip.user("ann", &[ADMINISTRATOR]).await;
@@ -81,8 +82,8 @@ async fn as_many_keys_as_needed_each_with_an_expiry_and_roles(backend: Backend) 
 
 async fn an_external_system_authenticates_with_the_token_of_its_key(backend: Backend) {
     let (mut sip, mut ann, _, token) = with_a_key(backend).await;
-    // Overview: the REST API authenticates with the token of the key, and grants what its
-    // roles do.
+    // Overview: the REST API authenticates with the token of the key, and grants what its roles
+    // allow.
     let info = sip.admin.introspect(&token.secret).await;
     assert!(info.active);
     assert_eq!((info.subject.as_str(), &info.roles[..]), (KEY, &owned(&[READER])[..]));
@@ -92,7 +93,7 @@ async fn an_external_system_authenticates_with_the_token_of_its_key(backend: Bac
         save(&mut ann, &sip.application("pbx"), form("PBX", &[ADMINISTRATOR], None)).await.unwrap();
     let info = sip.admin.introspect(&writer.secret).await;
     assert_eq!((&info.roles[..], info.scopes.len()), (&owned(&[ADMINISTRATOR])[..], 8));
-    // An access token that it is exchanged for names the roles too.
+    // The access token that it is exchanged for also has the roles.
     let access = sip.exchange(&token, &[]).await.unwrap();
     let info = sip.admin.introspect(&access.text).await;
     assert_eq!(info.roles, [READER]);
@@ -103,11 +104,11 @@ async fn an_external_system_authenticates_with_the_token_of_its_key(backend: Bac
 
 async fn an_administrator_creates_and_edits(backend: Backend) {
     let mut sip = Platform::start(backend, "sip-caller").await;
-    // Required roles: to create or edit a key takes Administrator ...
+    // Required roles: creating or editing a key requires Administrator ...
     let mut ann = sip.user("ann", &[ADMINISTRATOR]).await;
     save(&mut ann, KEY, form("CRM", &[READER], None)).await.unwrap();
     assert_eq!(ann.rename(KEY, "CRM (EU)").await.unwrap().display_name, "CRM (EU)");
-    // ... and nobody without a role does either, or sees anything.
+    // ... and users without a role can do neither, and see nothing.
     let mut bob = sip.user("bob", &[]).await;
     let other = sip.application("other");
     lacks(bob.make(&other, form("Other", &[], None)).await, "applications.create.account");
@@ -116,18 +117,18 @@ async fn an_administrator_creates_and_edits(backend: Backend) {
     lacks(bob.list(TENANT, Ownership::Account).await, "applications.view.account");
 }
 
-async fn an_account_reader_views_and_does_nothing_else(backend: Backend) {
+async fn account_reader_can_only_view(backend: Backend) {
     let (mut sip, _, made, _) = with_a_key(backend).await;
     let mut rea = sip.user("rea", &[READER]).await;
-    // Required roles: to view a key takes Account Reader: it is in the list, and opens, with
-    // its creation, its expiration and its roles.
+    // Required roles: viewing a key requires Account Reader: the key is in the list, and can be
+    // opened, with its creation, its expiration and its roles.
     let request = pb::ListApplicationsRequest { parent: TENANT.to_owned(), ..Default::default() };
     assert_eq!(ids(&rea.list_by(request).await.unwrap()), ["crm"]);
     let key = rea.see(KEY).await.unwrap();
     assert_eq!((key.create_time, key.expire_time), (Some(sip.after(0)), Some(sip.after(DAY))));
     assert_eq!(key.roles, ["tenants/sip-caller/roles/account-reader"]);
     rea.see_credential(&made.name).await.unwrap();
-    // All else takes the other role.
+    // Everything else requires the other role.
     let other = sip.application("other");
     lacks(rea.make(&other, form("Other", &[READER], None)).await, "applications.create.account");
     lacks(rea.add_credential(KEY, Kind::ApiKey).await.map(drop), "applications.create.account");
@@ -141,18 +142,17 @@ async fn an_account_reader_views_and_does_nothing_else(backend: Backend) {
 async fn an_expiry_is_kept_and_cannot_be_extended(backend: Backend) {
     let (mut sip, mut ann, made, token) = with_a_key(backend).await;
     // Create an API Key, step 3: the expiration "can't be extended once the API Key has been
-    // created" (nor taken away, nor brought forward), on the key or on its token.
+    // created" (or removed, or brought forward), on the key or on its token.
     for end in [Some(sip.after(2 * DAY)), None, Some(sip.after(60))] {
         let key = pb::Application { name: KEY.to_owned(), expire_time: end, ..<_>::default() };
         against_policy(ann.edit(key, &["expire_time"]).await, "fixed_fields");
     }
     let longer = pb::Credential { expire_time: Some(sip.after(2 * DAY)), ..made.clone() };
     against_policy(ann.edit_credential(longer, &["expire_time"]).await, "fixed_fields");
-    // One that is over is none.
+    // A time in the past is refused.
     let over = form("Over", &[READER], Some(sip.after(0)));
     faulty(ann.make(&sip.application("over"), over).await, "application.expire_time");
-    // It is kept: the token works until then, and what it was exchanged for does not outlast
-    // it.
+    // The expiry is enforced: the token works until then, and access tokens do not outlast it.
     sip.advance(86_400 - 60).await;
     assert!(sip.admin.is_active(&token.secret).await);
     let access = sip.exchange(&token, &[]).await.unwrap();
@@ -162,7 +162,7 @@ async fn an_expiry_is_kept_and_cannot_be_extended(backend: Backend) {
     assert!(!sip.admin.is_active(&token.secret).await);
     assert!(!sip.admin.is_active(&access.text).await);
     no_client(sip.exchange(&token, &[]).await);
-    // Its page says so, and another token for it could not work either: "you will need to
+    // The page says so, and another token for the key would not work either: "you will need to
     // create another API Key".
     let mut ann = sip.user("ann", &[ADMINISTRATOR]).await;
     assert_eq!(ann.see(KEY).await.unwrap().state(), State::Expired);
@@ -170,19 +170,19 @@ async fn an_expiry_is_kept_and_cannot_be_extended(backend: Backend) {
     refused(late, Code::FailedPrecondition, "EXPIRED");
 }
 
-async fn roles_cannot_be_changed_once_a_key_is_made(backend: Backend) {
+async fn roles_cannot_be_changed_after_creation(backend: Backend) {
     let (mut sip, mut ann, _, token) = with_a_key(backend).await;
-    // Create an API Key, step 4: the roles "can't be changed once the API Key has been
-    // created": none is added, none taken away.
+    // Create an API Key, step 4: the roles "can't be changed once the API Key has been created":
+    // roles cannot be added or removed.
     for roles in [&[ADMINISTRATOR][..], &[ADMINISTRATOR, READER], &[]] {
         let key = pb::Application { name: KEY.to_owned(), ..form("", roles, None) };
         let status = against_policy(ann.edit(key, &["roles"]).await, "fixed_fields");
         assert!(status.message().starts_with("roles"), "{}", status.message());
     }
-    // Nor are scopes, which would be the same by another name.
+    // Scopes cannot be changed either, because that would have the same effect.
     against_policy(ann.set_scopes(KEY, &["calls:write"]).await, "fixed_fields");
     assert_eq!(sip.admin.introspect(&token.secret).await.roles, [READER]);
-    // The roles there are, are enabled; one that is not there cannot be.
+    // Only existing roles can be selected.
     let answer = ann.make(&sip.application("other"), form("Other", &["owner"], None)).await;
     refused(answer, Code::NotFound, "NOT_FOUND");
 }
@@ -201,12 +201,11 @@ async fn the_token_is_shown_once_and_cannot_be_recovered(backend: Backend) {
     lacks(ann.reveal(&made.name).await, "applications.reveal.account");
     let status = sip.admin.reveal(&made.name).await;
     refused(status, Code::FailedPrecondition, "NOT_VIEWABLE");
-    // ... as it is not stored.
+    // ... because it is not stored.
     let bytes = sip.kw.stored_bytes().await;
     let found = bytes.windows(token.secret.len()).any(|w| w == token.secret.as_bytes());
     assert!(!found);
-    // "If you lose it, you will need to create another API Key": this one gets no new token
-    // in place of the old.
+    // "If you lose it, you will need to create another API Key": the key gets no new token.
     against_policy(ann.rotate(&made.name).await, "fixed_fields");
     against_policy(sip.admin.rotate(&made.name).await, "fixed_fields");
     let other = sip.application("crm-2");
@@ -228,7 +227,7 @@ async fn only_the_name_can_be_edited(backend: Backend) {
     // ... and see when it was created, when it expires, and its roles.
     assert_eq!((after.create_time, after.expire_time), (Some(sip.after(0)), Some(sip.after(DAY))));
     assert_eq!(after.roles, ["tenants/sip-caller/roles/account-reader"]);
-    // "If you need to change other values", that takes another key.
+    // "If you need to change other values", you need another key.
     let other = pb::Application {
         description: "Another".to_owned(),
         contact_email: "a@example.com".to_owned(),
@@ -256,7 +255,7 @@ async fn deleting_a_key_revokes_the_access(backend: Backend) {
     let other = sip.application("other");
     let (_, kept) = save(&mut ann, &other, form("Other", &[READER], None)).await.unwrap();
     let access = sip.exchange(&token, &[]).await.unwrap();
-    // Delete an API Key: that is how the access of an application is revoked, at once ...
+    // Delete an API Key: that revokes the access of an application immediately ...
     ann.delete(KEY).await.unwrap();
     no_client(sip.exchange(&token, &[]).await);
     assert!(!sip.admin.is_active(&token.secret).await);

@@ -1,11 +1,11 @@
 //! Page 000, VCC: "Rest API Consumer Key and Secret Key".
 //!
-//! An "API access" entry is an application here, its consumer key and secret key are a
-//! credential's client id and client secret.
+//! An "API access" entry is an application; its consumer key and secret key are a credential's
+//! client id and client secret.
 //!
-//! Left to the user interface: going to the admin console and the portal, the panels and tabs,
-//! the copy and close buttons. Left to the dialer and the REST API themselves: the option
-//! `RestAPIEnabled`, guard times in contacts, and counting the requests.
+//! Not covered, because it belongs to the user interface: the admin console and the portal, panels
+//! and tabs, the copy and close buttons. Not covered, because it belongs to the dialer and the REST
+//! API: the option `RestAPIEnabled`, guard times in contacts, and counting the requests.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::application::State;
@@ -16,21 +16,21 @@ use super::{Platform, beyond, called, faulty, lacks, masked, no_client, owned, r
 use crate::harness::{Admin, Backend, Credential, mask, on_both_databases, secret_free};
 
 on_both_databases!(
-    the_limits_of_the_rest_api_are_the_tenants,
-    an_administrator_switches_the_two_permissions_on,
-    create_application_alone_makes_entries_and_cannot_change_them,
-    edit_application_alone_changes_entries_and_cannot_make_them,
+    rest_api_limits_apply_to_the_tenant,
+    administrator_enables_the_two_permissions,
+    create_application_allows_creating_and_not_editing,
+    edit_application_allows_editing_and_not_creating,
     an_entry_has_a_name_a_contact_and_the_scopes_of_the_page,
-    an_entry_lives_as_long_as_its_duration_says,
-    an_entry_takes_many_pairs_and_each_secret_is_shown_once,
-    the_pair_is_what_the_dialer_logs_in_with,
+    entry_expires_after_its_duration,
+    entry_has_many_pairs_and_shows_each_secret_once,
+    dialer_authenticates_with_the_pair,
 );
 
 const CREATE: &str = "create-application";
 const EDIT: &str = "edit-application";
 const FAMILY: &str = "All APIs Access";
 
-/// "Under Scopes", verbatim and in the page's order.
+/// "Under Scopes", verbatim and in the order of the page.
 const SCOPES: [&str; 25] = [
     "acl:read",
     "acl:write",
@@ -69,7 +69,7 @@ fn entry() -> pb::Application {
     }
 }
 
-async fn the_limits_of_the_rest_api_are_the_tenants(backend: Backend) {
+async fn rest_api_limits_apply_to_the_tenant(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut ann = vcc.user("ann", &[CREATE]).await;
     // Note: 40 requests a minute, 1,000 contacts in a request.
@@ -82,8 +82,8 @@ async fn the_limits_of_the_rest_api_are_the_tenants(backend: Backend) {
     };
     let policy = tenant.policy.unwrap();
     assert_eq!((policy.tenant_limits, policy.default_limits), (Some(limits), Some(limits)));
-    // The page says it of the API, not of an entry: all entries share them, and none has more,
-    // whatever its user gives it.
+    // The page describes the API, not an entry: all entries share the limits, and no entry can have
+    // more, whatever its user sets.
     assert_eq!(ann.make(ENTRY, entry()).await.unwrap().limits, None);
     let second = "tenants/vcc/applications/second";
     for unlimited in [pb::Limits::default(), pb::Limits { requests: 41, ..limits }] {
@@ -105,7 +105,7 @@ async fn the_limits_of_the_rest_api_are_the_tenants(backend: Backend) {
     assert_eq!(allowed, 40);
 }
 
-/// Gives a user roles, as somebody who edits his permissions.
+/// Gives a user roles, as someone who edits their permissions.
 async fn give(who: &mut Admin, user: &str, roles: &[&str]) -> Result<pb::User, tonic::Status> {
     let request = pb::UpdateUserRequest {
         user: Some(pb::User {
@@ -119,7 +119,7 @@ async fn give(who: &mut Admin, user: &str, roles: &[&str]) -> Result<pb::User, t
     Ok(who.users.update_user(request).await?.into_inner().user.unwrap())
 }
 
-async fn an_administrator_switches_the_two_permissions_on(backend: Backend) {
+async fn administrator_enables_the_two_permissions(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut root = vcc.user("root", &["administrator"]).await;
     let mut ann = vcc.user("ann", &[]).await;
@@ -129,28 +129,28 @@ async fn an_administrator_switches_the_two_permissions_on(backend: Backend) {
     assert_eq!(changed.roles.len(), 2);
     ann.make(ENTRY, entry()).await.unwrap();
     ann.rename(ENTRY, "Predictive dialer").await.unwrap();
-    // That is the admin console's: the two permissions do not reach it.
+    // That requires the admin console; the two permissions do not include it.
     lacks(give(&mut ann, "ann", &["administrator"]).await, "users.edit");
-    // And what was activated can be taken back.
+    // What was activated can be removed again.
     give(&mut root, "ann", &[]).await.unwrap();
     lacks(ann.rename(ENTRY, "Mine").await, "applications.edit.account");
 }
 
-async fn create_application_alone_makes_entries_and_cannot_change_them(backend: Backend) {
+async fn create_application_allows_creating_and_not_editing(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut ann = vcc.user("ann", &[CREATE]).await;
-    // "Create Application": the panel can be sent, and credentials be added to the entry.
+    // "Create Application": the panel can be submitted, and credentials can be added to the entry.
     ann.make(ENTRY, entry()).await.unwrap();
     ann.add_credential(ENTRY, Kind::ClientSecret).await.unwrap();
-    // It opens API Access Control, so the entries can be seen.
+    // It opens API Access Control, so the entries can be viewed.
     assert_eq!(ann.see(ENTRY).await.unwrap().display_name, "Outbound dialer");
-    // "Edit Application" is another one.
+    // "Edit Application" is a separate permission.
     lacks(ann.rename(ENTRY, "Mine").await, "applications.edit.account");
     lacks(ann.set_scopes(ENTRY, &["acl:read"]).await, "applications.edit.account");
     lacks(ann.delete(ENTRY).await, "applications.delete.account");
 }
 
-async fn edit_application_alone_changes_entries_and_cannot_make_them(backend: Backend) {
+async fn edit_application_allows_editing_and_not_creating(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut ann = vcc.user("ann", &[CREATE]).await;
     ann.make(ENTRY, entry()).await.unwrap();
@@ -168,7 +168,7 @@ async fn edit_application_alone_changes_entries_and_cannot_make_them(backend: Ba
     assert_eq!(entry_now.contact_email, changed.contact_email);
     assert_eq!(entry_now.expire_time, changed.expire_time);
     assert_eq!(entry_now.scopes, changed.scopes);
-    // "Create Application" is another one.
+    // "Create Application" is a separate permission.
     let other = "tenants/vcc/applications/other";
     lacks(ben.make(other, entry()).await, "applications.create.account");
     lacks(ben.add_credential(ENTRY, Kind::ClientSecret).await, "applications.create.account");
@@ -185,8 +185,7 @@ async fn an_entry_has_a_name_a_contact_and_the_scopes_of_the_page(backend: Backe
         let wrong = pb::Application { contact_email: wrong.to_owned(), ..entry() };
         faulty(ann.make(ENTRY, wrong).await, "application.contact_email");
     }
-    // Family: All APIs Access can be chosen, and has the scopes of the page, no more and no
-    // fewer.
+    // Family: All APIs Access can be selected, and has exactly the scopes of the page.
     let catalogue = ann.catalogue("tenants/vcc").await;
     let family: Vec<_> = catalogue
         .iter()
@@ -203,12 +202,12 @@ async fn an_entry_has_a_name_a_contact_and_the_scopes_of_the_page(backend: Backe
         (&made.scopes[..], &made.effective_scopes[..]),
         (&owned(&SCOPES)[..], &owned(&SCOPES)[..])
     );
-    // And nothing beside them.
+    // No other scopes.
     let beside = "tenants/vcc/applications/beside";
     beyond(ann.make(beside, called("Beside", &["acl:read", "acl:admin"])).await, "acl:admin");
 }
 
-async fn an_entry_lives_as_long_as_its_duration_says(backend: Backend) {
+async fn entry_expires_after_its_duration(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut ann = vcc.user("ann", &[CREATE]).await;
     // Duration "Never Expires".
@@ -220,7 +219,7 @@ async fn an_entry_lives_as_long_as_its_duration_says(backend: Backend) {
     let made = ann.make(week, pb::Application { expire_time, ..entry() }).await.unwrap();
     assert_eq!((made.state(), made.expire_time), (State::Active, expire_time));
     let (_, custom) = ann.add_credential(week, Kind::ClientSecret).await.unwrap();
-    // A duration that is over already is none.
+    // A duration that is over already is refused.
     let over = pb::Application { expire_time: Some(vcc.after(-1)), ..entry() };
     faulty(ann.make("tenants/vcc/applications/over", over).await, "application.expire_time");
 
@@ -228,7 +227,7 @@ async fn an_entry_lives_as_long_as_its_duration_says(backend: Backend) {
     vcc.advance(7 * 86_400 - 60).await;
     let last = vcc.exchange(&custom, &[]).await.unwrap();
     assert!(vcc.admin.is_active(&last.text).await);
-    // ... and not beyond, whatever was issued before.
+    // ... and not longer, whatever was issued before.
     vcc.advance(60).await;
     no_client(vcc.exchange(&custom, &[]).await);
     assert!(!vcc.admin.is_active(&last.text).await);
@@ -239,12 +238,12 @@ async fn an_entry_lives_as_long_as_its_duration_says(backend: Backend) {
     vcc.exchange(&forever, &[]).await.unwrap();
 }
 
-async fn an_entry_takes_many_pairs_and_each_secret_is_shown_once(backend: Backend) {
+async fn entry_has_many_pairs_and_shows_each_secret_once(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut ann = vcc.user("ann", &[CREATE, EDIT]).await;
     ann.make(ENTRY, entry()).await.unwrap();
-    // "To Generate Consumer Key and Secret": select the created or an existing entry, go to
-    // its credentials, add one. Any number of times.
+    // "To Generate Consumer Key and Secret": select the created or an existing entry, go to its
+    // credentials, add one. Any number of times.
     let mut pairs = Vec::new();
     for _ in 0..3 {
         pairs.push(ann.add_credential(ENTRY, Kind::ClientSecret).await.unwrap());
@@ -265,7 +264,7 @@ async fn an_entry_takes_many_pairs_and_each_secret_is_shown_once(backend: Backen
     secret_free(&format!("{listed:?} {seen:?} {of_entry:?}"));
     assert_eq!(format!("…{}", seen.secrets[0].last_four), masked(&pairs[0].1));
     assert!(of_entry.masked_secrets.contains(&masked(&pairs[0].1)));
-    // ... and cannot be retrieved later: the users have no permission to, the platform no
+    // ... and cannot be retrieved later: the users have no permission, and the platform has no
     // copy.
     lacks(ann.reveal(&seen.name).await, "applications.reveal.account");
     assert!(!seen.viewable);
@@ -274,27 +273,27 @@ async fn an_entry_takes_many_pairs_and_each_secret_is_shown_once(backend: Backen
     let bytes = vcc.kw.stored_bytes().await;
     let secret = pairs[0].1.secret.as_bytes();
     assert!(!bytes.windows(secret.len()).any(|window| window == secret));
-    // A pair that is not wanted any more goes, and the others stay.
+    // A pair that is not needed any more can be deleted, and the others stay.
     ann.delete_credential(&pairs[0].0.name).await.unwrap();
     no_client(vcc.exchange(&pairs[0].1, &[]).await);
     vcc.exchange(&pairs[1].1, &[]).await.unwrap();
 }
 
-async fn the_pair_is_what_the_dialer_logs_in_with(backend: Backend) {
+async fn dialer_authenticates_with_the_pair(backend: Backend) {
     let mut vcc = Platform::start(backend, "vcc").await;
     let mut ann = vcc.user("ann", &[CREATE]).await;
     ann.make(ENTRY, entry()).await.unwrap();
     let (_, pair) = ann.add_credential(ENTRY, Kind::ClientSecret).await.unwrap();
-    // Introduction: the REST API Username is the consumer key, the REST API Password the
-    // secret key; here in HTTP Basic, as a dialer would send them.
+    // Introduction: the REST API Username is the consumer key, the REST API Password the secret
+    // key; here in HTTP Basic, as a dialer would send them.
     let answer = vcc.kw.token_for(&pair, &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let token = answer.json();
     assert_eq!(token["scope"].as_str().unwrap(), SCOPES.join(" "));
-    // It may ask for no more than it needs.
+    // It can request fewer scopes.
     let fewer = vcc.kw.token_for(&pair, &[("scope", "lists:write")]).await;
     assert_eq!(fewer.json()["scope"].as_str(), Some("lists:write"));
-    // "Valid" ones: the password of another pair is none for this user name.
+    // "Valid" ones: the password of another pair does not work with this user name.
     let (_, other) = ann.add_credential(ENTRY, Kind::ClientSecret).await.unwrap();
     let crossed = Credential { secret: other.secret, ..pair };
     assert_eq!(vcc.kw.token_for(&crossed, &[]).await.error(), "invalid_client");

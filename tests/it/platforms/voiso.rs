@@ -1,12 +1,12 @@
 //! Page 002, Voiso: "API keys".
 //!
-//! An API key is an application with one credential of the kind "API key" here, owned by the
-//! contact centre.
+//! An API key is an application with one credential of the kind "API key", owned by the contact
+//! centre.
 //!
-//! Left to the user interface: the Administration menu, the page and its panels, the icons, the
-//! copying. Left to its reader: choosing few scopes ("Scope selection tips"), storing a key
-//! securely, confirming that an integration works. Left to the v4 API itself: which of its
-//! endpoints needs which scope.
+//! Not covered, because it belongs to the user interface: the Administration menu, the page and its
+//! panels, icons, copying. Not covered, because it belongs to the reader: choosing few scopes
+//! ("Scope selection tips"), storing a key securely, confirming that an integration works. Not
+//! covered, because it belongs to the v4 API: which of its endpoints needs which scope.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -21,17 +21,17 @@ use super::{
 use crate::harness::{Admin, Backend, Credential, on_both_databases, secret_free};
 
 on_both_databases!(
-    a_contact_centre_has_fifty_keys_and_no_more,
+    contact_centre_has_at_most_fifty_keys,
     a_key_acts_for_the_entire_contact_centre,
     the_table_shows_name_description_masked_key_and_times,
     the_search_field_finds_a_key,
     the_scopes_have_the_names_and_domains_of_the_page,
-    a_bearer_key_is_active_and_tells_its_scopes,
+    bearer_key_is_active_with_its_scopes,
     an_endpoint_outside_the_keys_scopes_is_refused,
     a_contact_centre_without_the_feature_has_no_keys,
     each_permission_allows_one_thing,
     an_admin_has_all_of_the_permissions,
-    a_key_can_be_accessed_again_by_those_permitted,
+    permitted_user_can_see_the_key_again,
     last_use_and_audit_history_are_seen_with_view,
     a_key_can_be_renamed_and_its_scopes_edited,
     a_key_is_rotated_by_two_that_coexist,
@@ -46,7 +46,7 @@ const EDIT: &str = "edit-api-keys";
 const DELETE: &str = "delete-api-keys";
 const ACCESS: &str = "access-api-keys";
 
-/// "Scope definitions": domain and scope, verbatim and in the page's order.
+/// "Scope definitions": domain and scope, verbatim and in the order of the page.
 const SCOPES: [(&str, &str); 21] = [
     ("Voice", "voice.call.manage"),
     ("Campaigns", "campaigns.read"),
@@ -82,7 +82,7 @@ async fn generate(
     who.add_credential(name, Kind::ApiKey).await
 }
 
-/// A contact centre with an Admin and one key, for reading campaigns.
+/// A contact centre with an Admin and one key for reading campaigns.
 async fn with_a_key(backend: Backend) -> (Platform, Admin, pb::Credential, Credential) {
     let mut voiso = Platform::start(backend, "voiso").await;
     let mut ann = voiso.user("ann", &["admin"]).await;
@@ -90,7 +90,7 @@ async fn with_a_key(backend: Backend) -> (Platform, Admin, pb::Credential, Crede
     (voiso, ann, made, key)
 }
 
-async fn a_contact_centre_has_fifty_keys_and_no_more(backend: Backend) {
+async fn contact_centre_has_at_most_fifty_keys(backend: Backend) {
     let mut voiso = Platform::start(backend, "voiso").await;
     let mut ann = voiso.user("ann", &["admin"]).await;
     // Introduction: up to 50 keys for each contact centre.
@@ -100,7 +100,7 @@ async fn a_contact_centre_has_fifty_keys_and_no_more(backend: Backend) {
         let (made, _) = generate(&mut ann, &name, &["users.read"]).await.unwrap();
         first.get_or_insert(made);
     }
-    // Of several at the same moment no more are made than there is room for.
+    // Concurrent requests cannot create more keys than there is room for.
     let late = voiso.application("late");
     ann.make(&late, called("Late", &["users.read"])).await.unwrap();
     let asked: Vec<_> = (0..5)
@@ -122,17 +122,17 @@ async fn a_contact_centre_has_fifty_keys_and_no_more(backend: Backend) {
         }
     }
     assert_eq!(made, 2);
-    // The 51st is refused whoever asks.
+    // The 51st is refused for every caller.
     is_full(ann.add_credential(&late, Kind::ApiKey).await.map(drop));
     is_full(voiso.admin.add_credential(&late, Kind::ApiKey).await.map(drop));
     let all = ann.credentials_of("tenants/voiso/applications/-").await.unwrap();
     assert_eq!(all.len(), 50);
-    // There is room again when one is deleted.
+    // A deleted key makes room for another.
     ann.delete_credential(&first.unwrap().name).await.unwrap();
     ann.add_credential(&late, Kind::ApiKey).await.unwrap();
 }
 
-/// The call was refused, because the contact centre has its fifty keys.
+/// The call was refused because the contact centre has fifty keys.
 #[track_caller]
 fn is_full(answer: Result<(), Status>) {
     let status = refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
@@ -143,8 +143,8 @@ fn is_full(answer: Result<(), Status>) {
 
 async fn a_key_acts_for_the_entire_contact_centre(backend: Backend) {
     let (mut voiso, mut ann, _, key) = with_a_key(backend).await;
-    // Introduction: each key acts as an application for the entire contact centre, and is
-    // nobody's own ...
+    // Introduction: each key acts as an application for the entire contact centre, and does not
+    // belong to a person ...
     assert_eq!(ann.see(KEY).await.unwrap().owner, TENANT);
     let mine = pb::Application { owner: format!("{TENANT}/users/ann"), ..called("Mine", &[]) };
     lacks(
@@ -153,16 +153,16 @@ async fn a_key_acts_for_the_entire_contact_centre(backend: Backend) {
     );
     let status = voiso.admin.make("tenants/voiso/applications/mine", mine).await;
     against_policy(status, "allowed_owners");
-    // ... so that it outlasts the one who made it.
+    // ... so it stays when its creator is deleted.
     let request =
         pb::DeleteUserRequest { name: format!("{TENANT}/users/ann"), ..Default::default() };
     voiso.admin.users.delete_user(request).await.unwrap();
     assert!(voiso.admin.is_active(&key.secret).await);
-    // It is static: no end is set, and none comes.
+    // It is static: it has no expiry.
     voiso.advance(5 * 366 * 86_400).await;
     let info = voiso.admin.introspect(&key.secret).await;
     assert_eq!((info.active, info.expire_time), (true, None));
-    // It is of this contact centre alone.
+    // It belongs to this contact centre only.
     assert_eq!((info.tenant.as_str(), info.subject.as_str()), ("voiso", KEY));
 }
 
@@ -178,7 +178,7 @@ async fn the_table_shows_name_description_masked_key_and_times(backend: Backend)
     let (_, key) = ann.add_credential(KEY, Kind::ApiKey).await.unwrap();
     voiso.kw.advance(60);
     ann.rename(KEY, "Warehouse").await.unwrap();
-    // "The page includes a table": what a row of it shows to who may view.
+    // "The page includes a table": a row for users who may view it.
     let mut vic = voiso.user("vic", &[VIEW]).await;
     let request = pb::ListApplicationsRequest { parent: TENANT.to_owned(), ..Default::default() };
     let rows = vic.list_by(request).await.unwrap();
@@ -221,43 +221,42 @@ async fn the_scopes_have_the_names_and_domains_of_the_page(backend: Backend) {
     // Scope definitions: 21 rows with domain, scope and definition.
     let catalogue = ann.catalogue(TENANT).await;
     assert!(catalogue.iter().all(|scope| !scope.description.is_empty()));
-    let mut told: Vec<_> = catalogue
+    let mut reported: Vec<_> = catalogue
         .iter()
         .map(|scope| (scope.domain.as_str(), scope.name.rsplit('/').next().unwrap()))
         .collect();
     let mut expected = SCOPES;
-    told.sort_unstable();
+    reported.sort_unstable();
     expected.sort_unstable();
-    assert_eq!(told, expected);
-    // "Select one or more scopes": each can be, and all together.
+    assert_eq!(reported, expected);
+    // "Select one or more scopes": each can be selected, and all together.
     let all = SCOPES.map(|(_, scope)| scope);
     let (_, key) = generate(&mut ann, KEY, &all).await.unwrap();
     assert_eq!(voiso.exchange(&key, &[]).await.unwrap().scopes.len(), 21);
 }
 
-/// The API behind which the contact centre is: it gets the header of each request, and asks
-/// whose it is.
+/// The API of the contact centre: it receives the header of each request, and asks whose it is.
 async fn api_of(voiso: &mut Platform) -> Admin {
     let application = voiso.admin.application("system", "api", &["keyward.verify"]).await;
     let (_, credential) = voiso.admin.credential(&application.name, Kind::ClientSecret).await;
     Admin::new(voiso.kw.grpc(), &credential).await
 }
 
-async fn a_bearer_key_is_active_and_tells_its_scopes(backend: Backend) {
+async fn bearer_key_is_active_with_its_scopes(backend: Backend) {
     let (mut voiso, mut ann, made, key) = with_a_key(backend).await;
-    // How authentication works: the key is the bearer token of the header, as it is. The
-    // backend that gets it learns whose it is and which scopes it has.
+    // How authentication works: the key is the bearer token in the header. The backend that
+    // receives it gets its owner and scopes.
     let mut api = api_of(&mut voiso).await;
     let info = api.introspect(&key.secret).await;
     assert!(info.active);
     assert_eq!(info.scopes, ["campaigns.read"]);
     assert_eq!((info.subject.as_str(), info.client_id.as_str()), (KEY, made.client_id.as_str()));
-    // Sent to Keyward itself, the header proves the integration too.
+    // Sent to Keyward itself, the header also authenticates the integration.
     let request = voiso.kw.request(Method::POST, "/oauth2/introspect").bearer_auth(&key.secret);
     let answer = voiso.kw.send(request.form(&[("token", &key.secret)])).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.json()["scope"].as_str(), Some("campaigns.read"));
-    // A key that is not one is not active, however little is wrong with it.
+    // An altered key is not active, however small the change.
     let mut cut = key.secret.clone();
     cut.pop();
     assert!(!api.is_active(&cut).await);
@@ -269,8 +268,8 @@ async fn a_bearer_key_is_active_and_tells_its_scopes(backend: Backend) {
 async fn an_endpoint_outside_the_keys_scopes_is_refused(backend: Backend) {
     let (mut voiso, _, _, key) = with_a_key(backend).await;
     let mut api = api_of(&mut voiso).await;
-    // How authentication works: the backend checks whether the key's scopes cover the
-    // endpoint. Reading campaigns, they do ...
+    // How authentication works: the backend checks whether the key's scopes cover the endpoint. For
+    // reading campaigns, they do ...
     let info = api.introspect(&key.secret).await;
     assert!(info.scopes.contains(&"campaigns.read".to_owned()));
     assert_eq!(voiso.exchange(&key, &["campaigns.read"]).await.unwrap().scopes, ["campaigns.read"]);
@@ -288,7 +287,7 @@ async fn an_endpoint_outside_the_keys_scopes_is_refused(backend: Backend) {
 async fn a_contact_centre_without_the_feature_has_no_keys(backend: Backend) {
     let (mut voiso, mut ann, made, key) = with_a_key(backend).await;
     let token = voiso.exchange(&key, &[]).await.unwrap();
-    // Permissions required: all of it holds "if the API Keys feature is enabled".
+    // Permissions required: all of this applies "if the API Keys feature is enabled".
     voiso.change_policy(|policy| policy.api_credentials_disabled = true).await;
     let off = "api_credentials_disabled";
     let new = "tenants/voiso/applications/new";
@@ -300,7 +299,7 @@ async fn a_contact_centre_without_the_feature_has_no_keys(backend: Backend) {
     assert!(!voiso.admin.is_active(&key.secret).await);
     assert!(!voiso.admin.is_active(&token.text).await);
     no_client(voiso.exchange(&key, &[]).await);
-    // A key comes back with the feature, its old tokens do not.
+    // The key works again with the feature, its old tokens do not.
     voiso.change_policy(|policy| policy.api_credentials_disabled = false).await;
     assert!(voiso.admin.is_active(&key.secret).await);
     assert!(!voiso.admin.is_active(&token.text).await);
@@ -317,7 +316,7 @@ const GRANTS: [(&str, &[&str]); 5] = [
 
 async fn each_permission_allows_one_thing(backend: Backend) {
     let (mut voiso, _, made, _) = with_a_key(backend).await;
-    // Permissions required: only users with access do anything at all.
+    // Permissions required: users without permissions can do nothing.
     let mut bob = voiso.user("bob", &[]).await;
     lacks(bob.list(TENANT, Ownership::Account).await, "applications.view.account");
     for (role, allowed) in GRANTS {
@@ -338,7 +337,7 @@ async fn each_permission_allows_one_thing(backend: Backend) {
             (view, user.see(KEY).await.map(drop)),
             (view, user.see_credential(&made.name).await.map(drop)),
             (history, user.history(KEY).await.map(drop)),
-            // Create API keys: with the scopes they need.
+            // Create API keys: with the selected scopes.
             (create, user.make(&new, called("New", &["users.read"])).await.map(drop)),
             (create, user.add_credential(KEY, Kind::ApiKey).await.map(drop)),
             // Edit API keys: their names and scopes.
@@ -347,7 +346,7 @@ async fn each_permission_allows_one_thing(backend: Backend) {
             (edit, user.set_scopes(KEY, &["campaigns.read"]).await.map(drop)),
             // Delete API keys.
             (delete, user.delete(&old).await),
-            // Create an API key, step 6: accessing one later has permissions of its own.
+            // Create an API key, step 6: seeing the key later requires another permission.
             (reveal, user.reveal(&made.name).await.map(drop)),
         ];
         for (permission, answer) in answers {
@@ -358,14 +357,14 @@ async fn each_permission_allows_one_thing(backend: Backend) {
             }
         }
     }
-    // They add up.
+    // Permissions add up.
     let mut both = voiso.user("both", &[VIEW, CREATE]).await;
     generate(&mut both, &voiso.application("both"), &["users.read"]).await.unwrap();
     assert_eq!(both.search(TENANT, "both").await.unwrap(), ["both"]);
 }
 
 async fn an_admin_has_all_of_the_permissions(backend: Backend) {
-    // Without Security Access Groups, anyone with the Admin role has all of them.
+    // Without Security Access Groups, users with the Admin role have all of them.
     let (_voiso, mut ann, made, key) = with_a_key(backend).await;
     assert_eq!(ann.list(TENANT, Ownership::Unspecified).await.unwrap(), ["reports"]);
     ann.history(KEY).await.unwrap();
@@ -374,7 +373,7 @@ async fn an_admin_has_all_of_the_permissions(backend: Backend) {
     ann.delete(KEY).await.unwrap();
 }
 
-async fn a_key_can_be_accessed_again_by_those_permitted(backend: Backend) {
+async fn permitted_user_can_see_the_key_again(backend: Backend) {
     let mut voiso = Platform::start(backend, "voiso").await;
     let mut cat = voiso.user("cat", &[CREATE]).await;
     // Create an API key: name, scopes, "Generate key", and the key is displayed.
@@ -385,17 +384,17 @@ async fn a_key_can_be_accessed_again_by_those_permitted(backend: Backend) {
     let mut kim = voiso.user("kim", &[VIEW, ACCESS]).await;
     voiso.kw.advance(600);
     assert_eq!(kim.reveal(&made.name).await.unwrap(), key.secret);
-    // ... and not without: neither who only views, nor the one who made it.
+    // ... and not without: neither viewers nor the creator of the key.
     let mut vic = voiso.user("vic", &[VIEW, EDIT, DELETE]).await;
     for user in [&mut vic, &mut cat] {
         lacks(user.reveal(&made.name).await, "applications.reveal.account");
     }
     secret_free(&format!("{:?}", vic.see_credential(&made.name).await.unwrap()));
-    // Each access is written down.
+    // Each access is recorded.
     let last = vic.history(&made.name).await.unwrap();
     let kims = ("RevealCredential".to_owned(), "tenants/voiso/users/kim".to_owned());
     assert!(last.contains(&kims), "{last:?}");
-    // At rest the key is sealed all the same.
+    // The stored key is encrypted.
     let bytes = voiso.kw.stored_bytes().await;
     let found = bytes.windows(key.secret.len()).any(|window| window == key.secret.as_bytes());
     assert!(!found);
@@ -430,7 +429,7 @@ async fn last_use_and_audit_history_are_seen_with_view(backend: Backend) {
         by("DeleteCredential", "ann"),
     ];
     let mut history = vic.history(KEY).await.unwrap();
-    // What stands above the key is told with it: how the contact centre was set up.
+    // Events of the key's parents are included: how the contact centre was set up.
     history.retain(|(_, user)| !user.is_empty());
     assert_eq!(history, expected);
 }
@@ -438,18 +437,17 @@ async fn last_use_and_audit_history_are_seen_with_view(backend: Backend) {
 async fn a_key_can_be_renamed_and_its_scopes_edited(backend: Backend) {
     let (mut voiso, _, _, key) = with_a_key(backend).await;
     let token = voiso.exchange(&key, &[]).await.unwrap();
-    // Edit scopes or rename a key: who has Edit API keys updates the name or scopes, and
-    // saves.
+    // Edit scopes or rename a key: users with Edit API keys update the name or scopes, and save.
     let mut eve = voiso.user("eve", &[VIEW, EDIT]).await;
     assert_eq!(eve.rename(KEY, "Campaign reports").await.unwrap().display_name, "Campaign reports");
     assert_eq!(eve.see(KEY).await.unwrap().display_name, "Campaign reports");
     assert!(voiso.admin.is_active(&token.text).await, "a name changes nothing else");
-    // The key itself stays the same, and has the scopes that were saved from then on.
+    // The key itself stays the same, and has the new scopes from then on.
     eve.set_scopes(KEY, &["campaigns.manage"]).await.unwrap();
     assert_eq!(voiso.admin.introspect(&key.secret).await.scopes, ["campaigns.manage"]);
     assert!(!voiso.admin.is_active(&token.text).await, "a token with a scope that was taken");
     beyond(voiso.exchange(&key, &["campaigns.read"]).await, "campaigns.read");
-    // Only scopes there are.
+    // Only existing scopes.
     beyond(eve.set_scopes(KEY, &["campaigns.delete"]).await, "campaigns.delete");
 }
 
@@ -460,17 +458,17 @@ async fn a_key_is_rotated_by_two_that_coexist(backend: Backend) {
     let (_, new) = generate(&mut ann, second, &["campaigns.read"]).await.unwrap();
     let rows = pb::ListApplicationsRequest { parent: TENANT.to_owned(), ..Default::default() };
     assert_eq!(ids(&ann.list_by(rows).await.unwrap()), ["reports", "reports-2"]);
-    // 2: the integration goes over to the new one, in its own time.
+    // 2: the integration changes to the new one at any time.
     for key in [&old, &new, &old] {
         assert_eq!(voiso.admin.introspect(&key.secret).await.scopes, ["campaigns.read"]);
     }
-    // 3: that it works shows in the last use of both.
+    // 3: the last use of both keys shows that it works.
     voiso.kw.advance(60);
     voiso.exchange(&new, &[]).await.unwrap();
     voiso.kw.server().service.usage.write().await.unwrap();
     let used = |application: pb::Application| application.last_use_time.map(|time| time.seconds);
     assert!(used(ann.see(KEY).await.unwrap()) < used(ann.see(second).await.unwrap()));
-    // 4: delete the old key; the new one goes on.
+    // 4: delete the old key. The new one keeps working.
     ann.delete(KEY).await.unwrap();
     assert!(!voiso.admin.is_active(&old.secret).await);
     assert!(voiso.admin.is_active(&new.secret).await);
@@ -480,7 +478,7 @@ async fn deleting_a_key_revokes_it_immediately(backend: Backend) {
     let (mut voiso, mut ann, _, key) = with_a_key(backend).await;
     let (other, second) = ann.add_credential(KEY, Kind::ApiKey).await.unwrap();
     let token = voiso.exchange(&key, &[]).await.unwrap();
-    // Revoke an API key: deleting it is all, and any request that uses it fails afterwards.
+    // Revoke an API key: delete it, and any request that uses it fails afterwards.
     let mut del = voiso.user("del", &[DELETE]).await;
     del.delete_credential(&other.name).await.unwrap();
     assert!(!voiso.admin.is_active(&second.secret).await);
@@ -492,6 +490,6 @@ async fn deleting_a_key_revokes_it_immediately(backend: Backend) {
     let request = voiso.kw.request(Method::POST, "/oauth2/introspect").bearer_auth(&key.secret);
     let answer = voiso.kw.send(request.form(&[("token", &key.secret)])).await;
     assert_eq!(answer.status, 401);
-    // It is gone from the table.
+    // It is not in the table any more.
     assert_eq!(ann.list(TENANT, Ownership::Unspecified).await.unwrap(), [""; 0]);
 }

@@ -1,11 +1,11 @@
 //! Page 001, Vonage Contact Center: "Configuring API credentials".
 //!
-//! "API credentials" are an application with its client id and secret here: user-level ones
-//! belong to a user, account-level ones to the account.
+//! "API credentials" are an application with its client id and secret: user-level ones belong to a
+//! user, account-level ones to the account.
 //!
-//! Left to the user interface: logging in and finding the area, whether there are one or two
-//! tabs, the Success message, the icons and the dialog box. Left to others: the legacy APIs and
-//! their account key, customer support, documentation feedback.
+//! Not covered, because it belongs to the user interface: logging in and finding the area, one or
+//! two tabs, the Success message, icons and dialogs. Not covered, because it belongs to others: the
+//! legacy APIs and their account key, customer support, documentation feedback.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -20,30 +20,30 @@ use super::{
 use crate::harness::{Admin, Backend, Credential, on_both_databases, secret_free};
 
 on_both_databases!(
-    an_account_that_is_not_enabled_has_no_credentials,
-    a_user_creates_credentials_of_his_own_and_sees_the_secret_once,
+    account_that_is_not_enabled_has_no_credentials,
+    user_creates_own_credentials_and_sees_the_secret_once,
     the_license_decides_which_scopes_are_available,
-    a_supervisor_sees_and_changes_only_his_own,
-    an_admin_sees_and_deletes_everyones,
-    nobody_changes_another_users_credentials,
+    supervisor_sees_and_changes_only_their_own,
+    admin_sees_and_deletes_all_credentials,
+    credentials_of_other_users_cannot_be_changed,
     name_and_scopes_can_be_edited_later,
-    account_level_credentials_go_on_working_and_cannot_be_created,
+    account_level_credentials_work_but_cannot_be_created,
     an_admin_without_account_level_credentials_sees_all_of_the_users,
     a_user_with_credentials_cannot_be_deleted,
-    an_admin_who_becomes_a_supervisor_takes_his_credentials_with_him,
+    admin_who_becomes_supervisor_narrows_their_credentials,
 );
 
 const READ_CONTENT: &str = "interaction-content:read";
 const READ_USERS: &str = "users:read";
 const STATISTICS: &str = "statistics:read";
 const TENANT: &str = "tenants/vonage";
-/// Made before account-level credentials were deprecated.
+/// Created before account-level credentials were deprecated.
 const OLD: &str = "tenants/vonage/applications/old";
 const ANNS: &str = "tenants/vonage/applications/anns";
 const SUES: &str = "tenants/vonage/applications/sues";
 const SAMS: &str = "tenants/vonage/applications/sams";
 
-/// An account with an admin and two supervisors, each with credentials of his own.
+/// An account with an admin and two supervisors, each with their own credentials.
 struct Account {
     vonage: Platform,
     ann: Admin,
@@ -56,7 +56,7 @@ impl Account {
         Self::staffed(Platform::start(backend, "vonage").await).await
     }
 
-    /// An account that has account-level credentials from before.
+    /// An account with account-level credentials from before the deprecation.
     async fn with_old_credentials(backend: Backend) -> (Self, pb::Credential, Credential) {
         let mut vonage = Platform::before(backend, "vonage").await;
         vonage.admin.tenant("vonage", &[READ_CONTENT, READ_USERS]).await;
@@ -79,7 +79,7 @@ impl Account {
     }
 }
 
-async fn an_account_that_is_not_enabled_has_no_credentials(backend: Backend) {
+async fn account_that_is_not_enabled_has_no_credentials(backend: Backend) {
     let mut account = Account::start(backend).await;
     let (made, sues) = account.sue.add_credential(SUES, Kind::ClientSecret).await.unwrap();
     let token = account.vonage.exchange(&sues, &[]).await.unwrap();
@@ -91,7 +91,7 @@ async fn an_account_that_is_not_enabled_has_no_credentials(backend: Backend) {
     }
     against_policy(account.sue.rename(SUES, "Renamed").await, DISABLED);
     against_policy(account.sue.add_credential(SUES, Kind::ClientSecret).await, DISABLED);
-    // What there was does not work, and can still be cleared away.
+    // Existing credentials do not work, but can be deleted.
     no_client(account.vonage.exchange(&sues, &[]).await);
     assert!(!account.vonage.admin.is_active(&token.text).await);
     account.sue.see(SUES).await.unwrap();
@@ -102,9 +102,9 @@ async fn an_account_that_is_not_enabled_has_no_credentials(backend: Backend) {
 
 const DISABLED: &str = "api_credentials_disabled";
 
-async fn a_user_creates_credentials_of_his_own_and_sees_the_secret_once(backend: Backend) {
+async fn user_creates_own_credentials_and_sees_the_secret_once(backend: Backend) {
     let mut vonage = Platform::start(backend, "vonage").await;
-    // Introduction: users with an admin or a supervisor license can; others cannot.
+    // Introduction: users with an admin or a supervisor license can use it; others cannot.
     let mut agent = vonage.user("agent", &[]).await;
     lacks(agent.make(SAMS, called("Mine", &[])).await, "applications.create.own");
     for license in ["admin", "supervisor"] {
@@ -116,7 +116,7 @@ async fn a_user_creates_credentials_of_his_own_and_sees_the_secret_once(backend:
         let made = called("Reviews", &[READ_USERS, READ_CONTENT]);
         let made = user.make(&application, made).await.unwrap();
         assert_eq!(made.scopes, [READ_CONTENT, READ_USERS]);
-        // They are user-level: his own, without his saying so.
+        // They are user-level: they belong to the user by default.
         assert_eq!(made.owner, format!("{TENANT}/users/{license}"));
         // "Click Create": the client id and secret appear.
         let (credential, pair) =
@@ -146,7 +146,7 @@ async fn the_license_decides_which_scopes_are_available(backend: Backend) {
     let anns = ann.make(ANNS, called("Everything", &all)).await.unwrap();
     assert_eq!(anns.effective_scopes, all);
     assert!(all.len() > 2);
-    // Supervisors have only two, by the names the page gives them.
+    // Supervisors have only two, with the names on the page.
     let role = pb::GetRoleRequest { name: "tenants/vonage/roles/supervisor".to_owned() };
     let role = sam.roles.get_role(role).await.unwrap().into_inner().role.unwrap();
     let display_name = |id: &String| {
@@ -164,19 +164,19 @@ async fn the_license_decides_which_scopes_are_available(backend: Backend) {
         beyond(sam.make(other, called("Other", &[READ_USERS, scope])).await, scope);
         beyond(sam.set_scopes(SAMS, &[READ_CONTENT, READ_USERS, scope]).await, scope);
     }
-    // ... and when a token is asked for.
+    // ... and in token requests.
     let (_, sams) = sam.add_credential(SAMS, Kind::ClientSecret).await.unwrap();
     beyond(vonage.exchange(&sams, &[READ_USERS, STATISTICS]).await, STATISTICS);
     let token = vonage.exchange(&sams, &[READ_USERS]).await.unwrap();
     assert_eq!(token.scopes, [READ_USERS]);
 }
 
-async fn a_supervisor_sees_and_changes_only_his_own(backend: Backend) {
+async fn supervisor_sees_and_changes_only_their_own(backend: Backend) {
     let (mut account, old, _) = Account::with_old_credentials(backend).await;
     let (of_sam, _) = account.sam.add_credential(SAMS, Kind::ClientSecret).await.unwrap();
     account.sue.add_credential(SUES, Kind::ClientSecret).await.unwrap();
     let sue = &mut account.sue;
-    // Viewing, as a supervisor: only your own appear, no one else's, whatever is filtered.
+    // Viewing, as a supervisor: only your own appear, no one else's, with every filter.
     assert_eq!(sue.list(TENANT, Ownership::Unspecified).await.unwrap(), ["sues"]);
     assert_eq!(sue.list(TENANT, Ownership::Mine).await.unwrap(), ["sues"]);
     lacks(sue.list(TENANT, Ownership::Users).await, "applications.view.users");
@@ -185,7 +185,7 @@ async fn a_supervisor_sees_and_changes_only_his_own(backend: Backend) {
     let all = sue.credentials_of("tenants/vonage/applications/-").await.unwrap();
     assert!(all.iter().all(|credential| credential.name.starts_with(SUES)), "{all:?}");
     assert_eq!(all.len(), 1);
-    // "Click to open": his own he may, the others he may not.
+    // "Click to open": only their own.
     assert_eq!(sue.see(SUES).await.unwrap().display_name, "Sue's reviews");
     for (name, credential, whose) in [(SAMS, &of_sam.name, "users"), (OLD, &old.name, "account")] {
         lacks(sue.see(name).await, &format!("applications.view.{whose}"));
@@ -202,12 +202,12 @@ async fn a_supervisor_sees_and_changes_only_his_own(backend: Backend) {
         lacks(sue.delete_credential(credential).await, &delete);
     }
     lacks(sue.see(ANNS).await, "applications.view.users");
-    // Her own she edits and deletes.
+    // A supervisor can edit and delete their own.
     sue.rename(SUES, "Reviews").await.unwrap();
     sue.set_scopes(SUES, &[READ_CONTENT, READ_USERS]).await.unwrap();
     sue.delete(SUES).await.unwrap();
     assert_eq!(sue.list(TENANT, Ownership::Mine).await.unwrap(), [""; 0]);
-    // Creating: "your own" credentials, nobody else's and not the account's.
+    // Creating: "your own" credentials, and not those of others or the account.
     let for_sam = pb::Application {
         owner: "tenants/vonage/users/sam".to_owned(),
         ..called("For Sam", &[READ_USERS])
@@ -215,7 +215,7 @@ async fn a_supervisor_sees_and_changes_only_his_own(backend: Backend) {
     lacks(sue.make(SUES, for_sam).await, "applications.create.users");
 }
 
-async fn an_admin_sees_and_deletes_everyones(backend: Backend) {
+async fn admin_sees_and_deletes_all_credentials(backend: Backend) {
     let (mut account, _, _) = Account::with_old_credentials(backend).await;
     let (_, sams) = account.sam.add_credential(SAMS, Kind::ClientSecret).await.unwrap();
     let token = account.vonage.exchange(&sams, &[]).await.unwrap();
@@ -227,7 +227,7 @@ async fn an_admin_sees_and_deletes_everyones(backend: Backend) {
     assert_eq!(ann.list(TENANT, Ownership::Mine).await.unwrap(), ["anns"]);
     // ... and the Accounts tab the account-level ones.
     assert_eq!(ann.list(TENANT, Ownership::Account).await.unwrap(), ["old"]);
-    // "Click to open and view": each of them, with whose it is.
+    // "Click to open and view": each of them, with its owner.
     let opened = ann.see(SAMS).await.unwrap();
     assert_eq!(opened.owner, "tenants/vonage/users/sam");
     assert_eq!(opened.masked_secrets, [masked(&sams)]);
@@ -271,12 +271,12 @@ async fn cannot_modify(who: &mut Admin, application: &str, credential: &pb::Cred
     lacks(added, "applications.create.users");
 }
 
-async fn nobody_changes_another_users_credentials(backend: Backend) {
+async fn credentials_of_other_users_cannot_be_changed(backend: Backend) {
     let mut account = Account::start(backend).await;
     let (anns, _) = account.ann.add_credential(ANNS, Kind::ClientSecret).await.unwrap();
     let (sues, pair) = account.sue.add_credential(SUES, Kind::ClientSecret).await.unwrap();
     let before = account.sue.see(SUES).await.unwrap();
-    // Editing: "no one can modify someone else's", an admin no more than a supervisor.
+    // Editing: "no one can modify someone else's"; this applies to admins, too.
     cannot_modify(&mut account.ann, SUES, &sues).await;
     cannot_modify(&mut account.sam, SUES, &sues).await;
     cannot_modify(&mut account.sam, ANNS, &anns).await;
@@ -293,7 +293,7 @@ async fn name_and_scopes_can_be_edited_later(backend: Backend) {
     account.ann.set_scopes(ANNS, &wider).await.unwrap();
     account.vonage.exchange(&anns, &[READ_CONTENT]).await.unwrap();
     assert!(account.vonage.admin.is_active(&token.text).await, "nothing was taken away");
-    // ... and removed, which takes it away at once.
+    // ... and removed, which takes effect immediately.
     account.ann.set_scopes(ANNS, &[READ_USERS]).await.unwrap();
     assert!(!account.vonage.admin.is_active(&token.text).await);
     assert_eq!(account.vonage.exchange(&anns, &[]).await.unwrap().scopes, [READ_USERS]);
@@ -307,11 +307,11 @@ async fn name_and_scopes_can_be_edited_later(backend: Backend) {
         ..before
     };
     assert_eq!(after, expected);
-    // "Save": it is so for whoever looks.
+    // "Save": all users see the change.
     assert_eq!(account.ann.see(ANNS).await.unwrap().display_name, "Presence board");
 }
 
-async fn account_level_credentials_go_on_working_and_cannot_be_created(backend: Backend) {
+async fn account_level_credentials_work_but_cannot_be_created(backend: Backend) {
     let (mut account, made, old) = Account::with_old_credentials(backend).await;
     let vonage = &mut account.vonage;
     // Account-level API credentials: those created before "will continue to work".
@@ -333,12 +333,13 @@ async fn account_level_credentials_go_on_working_and_cannot_be_created(backend: 
     lacks(account.ann.make(new, of_account.clone()).await, create);
     lacks(account.ann.add_credential(OLD, Kind::ClientSecret).await, create);
     lacks(account.sue.make(new, of_account.clone()).await, create);
-    // They are deprecated for all: not even who had the permission could, nor the platform.
+    // They are deprecated for everyone: neither a user with the permission nor the platform can
+    // create them.
     vonage.admin.role("vonage", "founder", &[create], &["*"]).await;
     let mut founder = vonage.user("founder", &["founder"]).await;
     against_policy(founder.make(new, of_account.clone()).await, "allowed_owners");
     against_policy(vonage.admin.make(new, of_account).await, "allowed_owners");
-    // What a user creates without a word about it is his.
+    // Without an owner in the request, the credentials belong to the user.
     account.ann.make(new, called("New", &[READ_USERS])).await.unwrap();
     assert_eq!(account.ann.see(new).await.unwrap().owner, "tenants/vonage/users/ann");
     // Admin users can delete them.
@@ -365,7 +366,7 @@ async fn a_user_with_credentials_cannot_be_deleted(backend: Backend) {
     let (second, _) = account.sam.add_credential(SAMS, Kind::ClientSecret).await.unwrap();
     let mut both = [first.name, second.name];
     both.sort();
-    // Deleting users: with user-level API credentials "you cannot", and are told which.
+    // Deleting users: with user-level API credentials "you cannot", and the answer names them.
     let preview = delete_user(&mut account.ann, "sam", true).await.unwrap();
     assert_eq!(preview.outcome(), Outcome::Refused);
     assert_eq!(
@@ -377,13 +378,13 @@ async fn a_user_with_credentials_cannot_be_deleted(backend: Backend) {
     let violations = status.get_details_precondition_failure().unwrap().violations;
     let named: Vec<_> = violations.into_iter().map(|violation| violation.subject).collect();
     assert_eq!(named, both);
-    // The platform, which keeps the users in step, is refused the same.
+    // The platform, which synchronises the users, gets the same answer.
     let status = delete_user(&mut account.vonage.admin, "sam", false).await;
     refused(status, Code::FailedPrecondition, "IN_USE");
     account.vonage.exchange(&pair, &[]).await.unwrap();
-    // User Admin is not a supervisor's.
+    // Supervisors do not have User Admin.
     lacks(delete_user(&mut account.sue, "sam", false).await, "users.edit");
-    // "You must delete their API credentials first", and then can.
+    // "You must delete their API credentials first", and then it works.
     account.ann.delete(SAMS).await.unwrap();
     let done = delete_user(&mut account.ann, "sam", false).await.unwrap();
     assert_eq!(done.application_count, 0);
@@ -391,7 +392,7 @@ async fn a_user_with_credentials_cannot_be_deleted(backend: Backend) {
     refused(gone, Code::PermissionDenied, "PERMISSION_DENIED");
 }
 
-async fn an_admin_who_becomes_a_supervisor_takes_his_credentials_with_him(backend: Backend) {
+async fn admin_who_becomes_supervisor_narrows_their_credentials(backend: Backend) {
     let mut account = Account::start(backend).await;
     let (_, both) = account.ann.add_credential(ANNS, Kind::ClientSecret).await.unwrap();
     let only = "tenants/vonage/applications/only-statistics";
@@ -408,14 +409,14 @@ async fn an_admin_who_becomes_a_supervisor_takes_his_credentials_with_him(backen
     for token in &tokens {
         assert!(!vonage.admin.is_active(&token.text).await, "{:?}", token.scopes);
     }
-    // What is left is what a supervisor may have; what is not is refused by name.
+    // The scopes that a supervisor may have still work; others are refused by name.
     assert_eq!(vonage.exchange(&both, &[]).await.unwrap().scopes, [READ_USERS]);
     beyond(vonage.exchange(&both, &[STATISTICS]).await, STATISTICS);
     refused(vonage.exchange(&none, &[]).await, Code::InvalidArgument, "SCOPE_NOT_ALLOWED");
     let answer = vonage.kw.token_for(&both, &[("scope", STATISTICS)]).await;
     assert_eq!(answer.error(), "invalid_scope");
     assert_eq!(ann.see(ANNS).await.unwrap().effective_scopes, [READ_USERS]);
-    // She sees, edits and deletes as a supervisor does.
+    // They can view, edit and delete like a supervisor.
     assert_eq!(
         ann.list(TENANT, Ownership::Unspecified).await.unwrap(),
         ["anns", "only-statistics"]

@@ -55,11 +55,11 @@ fn every_fault_is_told_at_once_with_its_source() {
     assert_eq!(finished.code, Some(2), "{finished:?}");
     for fault in [
         "issuer must be an http:// or https:// URL",
-        "isuer is not a setting",
+        "isuer is not a known setting",
         "secrets.hash_queue must be a whole number from 1 to 100000",
-        "secrets.hash_queu is not a setting",
+        "secrets.hash_queu is not a known setting",
         "tokens.signing_algorithm must be a string or a number",
-        "limits.request_timeout must be a span of time",
+        "limits.request_timeout must be a duration",
         "(KEYWARD_LIMITS_REQUEST_TIMEOUT)",
         "database.url must begin with sqlite: or postgres://",
     ] {

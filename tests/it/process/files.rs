@@ -58,14 +58,14 @@ fn master_key_may_be_readable_for_a_group_of_the_process() {
         set_mode(&key, fine);
         Serving::start(&["--data-dir", path]).stop("-TERM");
     }
-    for (wrong, says) in [(0o444, "others must not read it"), (0o660, "must not change it")] {
+    for (wrong, says) in [(0o444, "others must not read it"), (0o660, "must not write to it")] {
         set_mode(&key, wrong);
         refused(says);
     }
     set_mode(&key, 0o440);
     // Only root gives files away.
     if chown(&key, None, Some(54_321)).is_ok() {
-        refused("its group is none of this process");
+        refused("the process is not in its group");
     }
 }
 
@@ -80,7 +80,7 @@ fn admin_credential_that_keyward_makes_says_when_it_ends() {
     };
     assert!(bootstrap("1h").stderr.contains("it ends at 20"));
     assert!(bootstrap("never").stderr.contains("it has no end"));
-    assert!(bootstrap("5m").stderr.contains("must be never, or a span of time from 1h"));
+    assert!(bootstrap("5m").stderr.contains("must be never, or a duration from 1h"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,7 +95,7 @@ fn a_master_key_that_cannot_be_used_is_told() {
     assert!(refused(&["--data-dir", path]).contains("master.key: must be 32 bytes in base64"));
 
     fs::write(&key, STANDARD.encode([7; 32])).unwrap();
-    assert!(refused(&["--data-dir", path]).contains("was sealed under master key"));
+    assert!(refused(&["--data-dir", path]).contains("was sealed with master key"));
 
     fs::remove_file(&key).unwrap();
     assert!(refused(&["--data-dir", path]).contains("master.key is missing"));
@@ -117,7 +117,7 @@ fn the_master_key_can_come_from_the_environment() {
     migrate(&STANDARD.encode([1; 32])).worked();
     assert!(!folder.path().join("master.key").exists());
     let other = migrate(&STANDARD.encode([2; 32]));
-    assert!(other.stderr.contains("sealed under master key"), "{other:?}");
+    assert!(other.stderr.contains("sealed with master key"), "{other:?}");
     let malformed = migrate("x");
     assert_eq!(malformed.code, Some(2));
     assert!(malformed.stderr.contains("master_key must be 32 bytes in base64"), "{malformed:?}");
@@ -221,8 +221,8 @@ fn a_redis_that_forgets_is_refused() {
 
 #[test]
 fn rights_that_are_taken_away_are_told_once_and_not_each_time() {
-    const LOST: &str = "the list of revocations in Redis is not brought up to date";
-    const BACK: &str = "the list of revocations in Redis is brought up to date again";
+    const LOST: &str = "the revocation list in Redis cannot be updated";
+    const BACK: &str = "the revocation list in Redis is updated again";
     let redis = RedisServer::start();
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();

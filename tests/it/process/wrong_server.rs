@@ -68,7 +68,7 @@ fn says(desk: &Desk, server: &str, variables: &[(&str, &str)], words: &str) {
 fn address_of_another_listener_is_named() {
     let desk = Desk::new(&[]);
     for other in [&desk.serving().http, &desk.serving().ops] {
-        says(&desk, other, &[], "which is not gRPC: use the address where gRPC is served");
+        says(&desk, other, &[], "which is not gRPC: use the address of grpc.listen");
     }
     says(&desk, &format!("http://127.0.0.1:{}", free_port()), &[], "refused");
 }
@@ -88,10 +88,10 @@ fn server_that_speaks_tls_is_named_with_what_is_wrong_with_it() {
     let desk = Desk::new(&[]);
     let server = TlsServer::start();
     let port = server.port;
-    says(&desk, &format!("http://127.0.0.1:{port}"), &[], "speaks TLS: use https://");
+    says(&desk, &format!("http://127.0.0.1:{port}"), &[], "uses TLS: use https://");
     let url = format!("https://127.0.0.1:{port}");
-    says(&desk, &url, &[], "no authority that this machine trusts");
+    says(&desk, &url, &[], "the certificate's issuer is not trusted");
     let authorities = server.folder.path().join("ca.pem");
     let trusted = [("SSL_CERT_FILE", authorities.to_str().unwrap())];
-    says(&desk, &url, &trusted, "its certificate is not for 127.0.0.1");
+    says(&desk, &url, &trusted, "the certificate is not valid for 127.0.0.1");
 }

@@ -1,19 +1,19 @@
-//! The link to several servers that stand for one Redis: Sentinel and Cluster.
+//! The link to a Redis that consists of several servers: Sentinel and Cluster.
 
 use std::time::Duration;
 
 use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, Rate};
-use keyward::redis::{Heard, Trouble};
+use keyward::limiter::{Demand, Limiter, WindowRate};
+use keyward::redis::{LinkError, SubscriptionEvent};
 use tokio::time::timeout;
 
-use super::{down, hears, hears_at_last, unfit, up, works};
+use super::{down, receives, receives_eventually, unfit, up, works};
 use crate::harness::redis::{RedisCluster, Watched, keep, link_to};
 
 fn demands() -> [Demand; 2] {
     ["app", "tenant"].map(|key| Demand {
         key: key.to_owned(),
-        rate: Rate::new(5, Duration::from_mins(10)),
+        rate: WindowRate::new(5, Duration::from_mins(10)),
         cost: 1,
         observe_only: false,
     })
@@ -28,7 +28,7 @@ async fn count_admitted(limiter: &Limiter, tenant: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinels_say_which_server_is_the_primary() {
+async fn sentinels_determine_the_primary() {
     let group = Watched::start();
     let redis = link_to(&group.url());
     redis.check_once().await.unwrap();
@@ -38,13 +38,13 @@ async fn sentinels_say_which_server_is_the_primary() {
     assert!(unfit(&missing).await.contains("other"));
     let not_asked = link_to(&group.sentinel.url());
     assert!(unfit(&not_asked).await.contains("redis-sentinel://"));
-    // One of the sentinels may be away.
+    // One of the sentinels may be down.
     let first_away = group.url().replacen("127.0.0.1:", "127.0.0.1:1,127.0.0.1:", 1);
     link_to(&first_away).check_once().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_failover_the_new_primary_is_used() {
+async fn new_primary_is_used_after_failover() {
     let mut group = Watched::start();
     let redis = link_to(&group.url());
     let _kept = keep(&redis);
@@ -52,28 +52,28 @@ async fn after_a_failover_the_new_primary_is_used() {
     let limiter = Limiter::over(redis.clone(), Clock::system());
     assert_eq!(count_admitted(&limiter, "acme").await, 5);
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     group.replicate();
     group.primary.stop();
     down(&redis).await;
     up(&redis).await;
     assert!(group.replica.cli(&["info", "replication"]).contains("role:master"));
-    // What was counted before is known to the new primary.
+    // The new primary has the counts from before.
     let before = limiter.fallbacks().get();
     assert_eq!(count_admitted(&limiter, "acme").await, 0);
     assert_eq!(limiter.fallbacks().get(), before);
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     redis.publish("channel", b"hint").await.unwrap();
-    hears_at_last(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+    receives_eventually(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_the_sentinels_have_left_is_left() {
+async fn former_primary_is_abandoned() {
     let group = Watched::start();
     let redis = link_to(&group.url());
     let _kept = keep(&redis);
     up(&redis).await;
-    // The old one goes on to answer and takes itself for the primary.
+    // The old one keeps running and still calls itself primary.
     group.replica.cli(&["replicaof", "no", "one"]);
     let port = group.replica.port.to_string();
     group.sentinel.cli(&["sentinel", "remove", "main"]);
@@ -87,7 +87,7 @@ async fn a_primary_that_the_sentinels_have_left_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_every_tenant_is_counted_whichever_node_has_it() {
+async fn cluster_counts_tenants_on_every_node() {
     let cluster = RedisCluster::start();
     let redis = link_to(&cluster.url());
     redis.check_once().await.unwrap();
@@ -102,7 +102,7 @@ async fn in_a_cluster_every_tenant_is_counted_whichever_node_has_it() {
     assert_eq!(count_admitted(&limiter, "tenant0").await, 0);
     assert_eq!(count_admitted(&limiter, "another").await, 5);
     assert_eq!(limiter.fallbacks().get(), 0);
-    // A second replica counts the same windows.
+    // A second replica uses the same windows.
     let other = link_to(&cluster.url());
     other.check_once().await.unwrap();
     let other = Limiter::over(other, Clock::system());
@@ -110,26 +110,27 @@ async fn in_a_cluster_every_tenant_is_counted_whichever_node_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_what_is_published_on_one_node_is_heard_on_another() {
+async fn cluster_forwards_messages_between_nodes() {
     let mut cluster = RedisCluster::start();
     let redis = link_to(&cluster.url());
     let _kept = keep(&redis);
     up(&redis).await;
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     for n in 0..20 {
         let message = format!("hint {n}");
         redis.publish("channel", message.as_bytes()).await.unwrap();
-        hears(&mut subscription, &Heard::Message(message.into_bytes())).await;
+        receives(&mut subscription, &SubscriptionEvent::Message(message.into_bytes())).await;
     }
-    // The node that it hears from goes; the cluster is not whole then, but another tells.
+    // The subscribed node stops. The cluster is incomplete then, but another node forwards
+    // messages.
     cluster.nodes[0].stop();
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     down(&redis).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_without_a_node_is_away_until_the_node_is_back() {
+async fn cluster_without_a_node_is_unavailable_until_it_returns() {
     let mut cluster = RedisCluster::start();
     let redis = link_to(&cluster.url());
     let _kept = keep(&redis);
@@ -137,11 +138,11 @@ async fn a_cluster_without_a_node_is_away_until_the_node_is_back() {
     cluster.nodes[2].stop();
     down(&redis).await;
     let trouble = link_to(&cluster.url()).check_once().await.unwrap_err();
-    assert!(matches!(trouble, Trouble::Away(_)), "{trouble:?}");
-    // It finds its way back by the file in which it keeps the cluster.
+    assert!(matches!(trouble, LinkError::Away(_)), "{trouble:?}");
+    // It rejoins with the cluster state in its file.
     cluster.nodes[2].start_again();
     up(&redis).await;
-    // The nodes do not all see it at the same time.
+    // The nodes do not notice at the same time.
     while works(&redis, "key").await.is_err() {
         up(&redis).await;
     }

@@ -1,4 +1,4 @@
-//! The link to Redis: who may use it, what it takes for fit, how it is lost and found again.
+//! The link to Redis: rights, suitability checks, and reconnecting.
 
 mod groups;
 
@@ -6,13 +6,15 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use keyward::error::Error;
-use keyward::redis::{Heard, Redis, RedisUrl, Script, Subscription, Timeouts, Trouble};
+use keyward::redis::{
+    LinkError, Redis, RedisUrl, Script, Subscription, SubscriptionEvent, Timeouts,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::harness::RedisServer;
-use crate::harness::redis::{TlsServer, eventually, keep, link_to, nobody};
+use crate::harness::redis::{TlsServer, eventually, keep, link_to, unreachable_url};
 
 async fn up(redis: &Redis) {
     let redis = redis.clone();
@@ -24,7 +26,7 @@ async fn down(redis: &Redis) {
     eventually(move || !redis.is_up()).await;
 }
 
-/// Writes something and reads it back.
+/// Writes a value and reads it back.
 async fn works(redis: &Redis, key: &str) -> Result<(), Error> {
     let script =
         Script::new("redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])");
@@ -33,36 +35,36 @@ async fn works(redis: &Redis, key: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is told of a Redis that is not fit.
+/// The error for an unsuitable Redis.
 async fn unfit(redis: &Redis) -> String {
     match redis.check_once().await {
-        Err(Trouble::Unfit(words)) => words,
+        Err(LinkError::Unfit(words)) => words,
         other => panic!("{other:?}"),
     }
 }
 
-async fn hears(subscription: &mut Subscription, expected: &Heard) {
-    let heard = timeout(Duration::from_secs(20), subscription.hear()).await.unwrap();
-    assert_eq!(heard, *expected);
+async fn receives(subscription: &mut Subscription, expected: &SubscriptionEvent) {
+    let received = timeout(Duration::from_secs(20), subscription.next()).await.unwrap();
+    assert_eq!(received, *expected);
 }
 
-/// Waits for a message, whatever came before it was sent.
-async fn hears_at_last(subscription: &mut Subscription, expected: &Heard) {
-    let heard = async { while subscription.hear().await != *expected {} };
-    timeout(Duration::from_secs(20), heard).await.unwrap();
+/// Waits for a message, and ignores earlier ones.
+async fn receives_eventually(subscription: &mut Subscription, expected: &SubscriptionEvent) {
+    let received = async { while subscription.next().await != *expected {} };
+    timeout(Duration::from_secs(20), received).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_is_down_is_told_at_once() {
-    let redis = link_to(&nobody());
+async fn call_without_link_fails_immediately() {
+    let redis = link_to(&unreachable_url());
     let failed = works(&redis, "key").await.unwrap_err();
     assert!(matches!(failed, Error::Unavailable(_)), "{failed:?}");
-    assert!(matches!(redis.check_once().await, Err(Trouble::Away(_))));
+    assert!(matches!(redis.check_once().await, Err(LinkError::Away(_))));
     assert_eq!((redis.commands().get(), redis.up().get()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_comes_up_by_itself_and_again_after_every_restart() {
+async fn link_reconnects_after_every_restart() {
     let mut server = RedisServer::start();
     let redis = link_to(&server.url());
     let _kept = keep(&redis);
@@ -71,7 +73,7 @@ async fn a_link_comes_up_by_itself_and_again_after_every_restart() {
         works(&redis, "key").await.unwrap();
         assert_eq!(redis.up().get(), 1);
         server.stop();
-        // Nobody has to ask for it to be noticed.
+        // The keeper notices it without a call.
         down(&redis).await;
         assert_eq!(redis.up().get(), 0);
         works(&redis, "key").await.unwrap_err();
@@ -80,7 +82,7 @@ async fn a_link_comes_up_by_itself_and_again_after_every_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_costs_one_timeout_and_those_after_it_nothing() {
+async fn hanging_server_costs_one_timeout_for_all_calls() {
     let server = RedisServer::start();
     let url = RedisUrl::parse(&server.url()).unwrap();
     let response = Duration::from_millis(300);
@@ -104,7 +106,7 @@ async fn a_server_that_hangs_costs_one_timeout_and_those_after_it_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_when_the_link_is_lost_need_not_wait_for_a_timeout() {
+async fn lost_link_ends_waiting_calls_immediately() {
     let server = RedisServer::start();
     let url = RedisUrl::parse(&server.url()).unwrap();
     let response = Duration::from_secs(1);
@@ -122,7 +124,7 @@ async fn who_waits_when_the_link_is_lost_need_not_wait_for_a_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scripts_that_redis_forgot_are_sent_again() {
+async fn flushed_scripts_are_sent_again() {
     let server = RedisServer::start();
     let redis = server.link().await;
     for commands in [2, 3, 5, 6] {
@@ -135,7 +137,7 @@ async fn scripts_that_redis_forgot_are_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_that_fails_is_a_fault_of_ours_and_no_reason_to_go() {
+async fn failing_script_is_internal_and_keeps_the_link() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let broken = Script::new("return redis.call('LPUSH', KEYS[1], nil .. 'x')");
@@ -148,45 +150,45 @@ async fn a_script_that_fails_is_a_fault_of_ours_and_no_reason_to_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_needs_no_more_rights_than_the_commands_that_are_used() {
+async fn user_with_only_the_used_commands_is_enough() {
     let server = RedisServer::start();
     let rights = "on >p%40ss:word/! ~keyward:* resetchannels &keyward:* +eval +evalsha +get +set \
                   +del +time +info +publish +subscribe +ping";
     let rule: Vec<_> = ["acl", "setuser", "kim"].into_iter().chain(rights.split(' ')).collect();
     server.cli(&rule);
     let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port);
-    // The password has what must be encoded, and something that looks encoded.
+    // The password contains characters that must be encoded, and text that looks encoded.
     let redis = link_to(&url("kim:p%2540ss%3Aword%2F%21"));
     redis.check_once().await.unwrap();
     works(&redis, "key").await.unwrap();
     let channel = redis.key("test", "channel");
     let mut subscription = redis.subscribe(channel.clone());
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     redis.publish(&channel, b"hint").await.unwrap();
-    hears(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
     let elsewhere = redis.publish("elsewhere", b"hint").await.unwrap_err();
     assert!(matches!(elsewhere, Error::Unavailable(_)), "{elsewhere:?}");
     assert!(redis.is_up());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_and_never_repeated() {
+async fn wrong_password_error_does_not_contain_it() {
     let server = RedisServer::start();
     server.cli(&["config", "set", "requirepass", "right"]);
     let url = |login: &str| format!("redis://{login}127.0.0.1:{}", server.port);
     link_to(&url(":right@")).check_once().await.unwrap();
     for login in [":wrong-hush@", "kim:wrong-hush@"] {
         let redis = link_to(&url(login));
-        let told = unfit(&redis).await;
+        let reported = unfit(&redis).await;
         let failed = works(&redis, "key").await.unwrap_err();
-        let shown = format!("{told} {redis:?} {failed:?} {failed}");
+        let shown = format!("{reported} {redis:?} {failed:?} {failed}");
         assert!(!shown.contains("hush"), "{shown}");
     }
     unfit(&link_to(&url(""))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_is_the_one_of_the_url() {
+async fn database_number_of_the_url_is_used() {
     let server = RedisServer::start();
     let redis = link_to(&format!("{}/3", server.url()));
     redis.check_once().await.unwrap();
@@ -196,7 +198,7 @@ async fn the_database_is_the_one_of_the_url() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_fit_is_told_with_what_to_do() {
+async fn unsuitable_server_error_has_advice() {
     let server = RedisServer::start();
     let port = server.port.to_string();
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
@@ -209,7 +211,7 @@ async fn what_is_not_fit_is_told_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_becomes_unfit_is_not_used_until_it_is_mended() {
+async fn unsuitable_redis_is_not_used_until_fixed() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let _kept = keep(&redis);
@@ -219,7 +221,7 @@ async fn a_redis_that_becomes_unfit_is_not_used_until_it_is_mended() {
     server.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
     up(&redis).await;
     server.cli(&["replicaof", "127.0.0.1", "1"]);
-    // Whoever writes first notices, if the link's keeper does not.
+    // The first write notices it, if the link's keeper does not.
     works(&redis, "key").await.unwrap_err();
     down(&redis).await;
     server.cli(&["replicaof", "no", "one"]);
@@ -228,30 +230,30 @@ async fn a_redis_that_becomes_unfit_is_not_used_until_it_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn subscriptions_are_there_again_after_a_restart() {
+async fn subscription_resumes_after_a_restart() {
     let mut server = RedisServer::start();
     let redis = server.link().await;
     let _kept = keep(&redis);
     let mut subscription = redis.subscribe("channel");
     let mut other = redis.subscribe("other");
-    hears(&mut subscription, &Heard::Subscribed).await;
-    hears(&mut other, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut other, &SubscriptionEvent::Subscribed).await;
     redis.publish("channel", b"1").await.unwrap();
-    hears(&mut subscription, &Heard::Message(b"1".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"1".to_vec())).await;
     server.stop();
     server.start_again();
-    hears(&mut subscription, &Heard::Subscribed).await;
-    hears(&mut other, &Heard::Subscribed).await;
-    // The link may still have to notice.
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
+    receives(&mut other, &SubscriptionEvent::Subscribed).await;
+    // The link may not have noticed yet.
     while redis.publish("channel", b"2").await.is_err() {
         up(&redis).await;
     }
-    hears(&mut subscription, &Heard::Message(b"2".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"2".to_vec())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_leaves_a_server_that_hangs() {
-    // This one lets itself be subscribed to, and says no more.
+async fn subscription_abandons_a_hanging_server() {
+    // This server accepts the subscription and then sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let redis = link_to(&format!("redis://{}", listener.local_addr().unwrap()));
     let mut subscription = redis.subscribe("channel");
@@ -263,37 +265,37 @@ async fn a_subscription_leaves_a_server_that_hangs() {
         let subscribed = "*3\r\n$9\r\nsubscribe\r\n$7\r\nchannel\r\n:1\r\n";
         connection.write_all(subscribed.as_bytes()).await.unwrap();
         connections.push(connection);
-        hears(&mut subscription, &Heard::Subscribed).await;
+        receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_ends_when_it_is_dropped() {
+async fn dropped_subscription_is_closed() {
     let server = RedisServer::start();
     let redis = server.link().await;
     let mut subscription = redis.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     assert_eq!(server.cli(&["pubsub", "channels"]), "channel");
     drop(subscription);
     eventually(move || server.cli(&["pubsub", "channels"]).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_tls_only_a_server_that_somebody_vouches_for_is_talked_to() {
+async fn tls_server_needs_a_trusted_certificate() {
     let tls = TlsServer::start();
     let trusted = link_to(&format!("{}?ca_file={}", tls.url(), tls.ca_file()));
     trusted.check_once().await.unwrap();
     works(&trusted, "key").await.unwrap();
     let mut subscription = trusted.subscribe("channel");
-    hears(&mut subscription, &Heard::Subscribed).await;
+    receives(&mut subscription, &SubscriptionEvent::Subscribed).await;
     trusted.publish("channel", b"hint").await.unwrap();
-    hears(&mut subscription, &Heard::Message(b"hint".to_vec())).await;
+    receives(&mut subscription, &SubscriptionEvent::Message(b"hint".to_vec())).await;
 
     let trouble = link_to(&tls.url()).check_once().await.unwrap_err();
     assert!(trouble.to_string().contains("certificate"), "{trouble}");
     let words = unfit(&link_to(&format!("{}?ca_file=/nowhere", tls.url()))).await;
     assert!(words.contains("/nowhere"), "{words}");
-    // Who speaks TLS to a server without gets no further than that.
+    // A TLS client does not get further with a server without TLS.
     let plain = tls.server.url().replacen("redis:", "rediss:", 1);
     link_to(&plain).check_once().await.unwrap_err();
 }

@@ -1,4 +1,4 @@
-//! A clock that jumps: what one server's wrong clock says makes no server forget a revocation.
+//! Wrong clocks: the wrong clock of one server makes no server drop a revocation.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::harness::{Admin, Backend, Keyward, fresh_database, on_both_databases}
 const HOUR: Duration = Duration::from_hours(1);
 
 on_both_databases!(
-    clock_set_ahead_forgets_no_revocation_in_force,
-    revocation_by_a_clock_an_hour_behind_is_kept_long_enough,
+    clock_set_ahead_drops_no_revocation_in_force,
+    revocation_by_a_slow_clock_is_kept_long_enough,
 );
 
 async fn revoke(admin: &mut Admin, token: &str) {
@@ -23,10 +23,10 @@ async fn revoke(admin: &mut Admin, token: &str) {
 }
 
 fn revokes(server: &Keyward, claims: &Claims) -> bool {
-    server.server().service.revocations().index().revokes(&claims.minted())
+    server.server().service.revocations().index().revokes(&claims.revocation_keys())
 }
 
-async fn clock_set_ahead_forgets_no_revocation_in_force(backend: Backend) {
+async fn clock_set_ahead_drops_no_revocation_in_force(backend: Backend) {
     let mut kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -38,31 +38,32 @@ async fn clock_set_ahead_forgets_no_revocation_in_force(backend: Backend) {
     assert!(!admin.is_active(&token).await, "its time is not over, and it was revoked");
     kw.restart().await;
     assert!(!kw.admin().await.is_active(&token).await, "nor is it gone from the database");
-    // Once so much time has passed, it is.
+    // It is dropped when that much time has really passed.
     kw.advance(2 * 3600);
     kw.server().service.feeds.purge().await.unwrap();
     assert!(kw.server().service.revocations().index().is_empty());
 }
 
-/// A server whose clock is behind makes revocations that end early.
-async fn revocation_by_a_clock_an_hour_behind_is_kept_long_enough(backend: Backend) {
+/// A server whose clock is behind creates revocations that end early.
+async fn revocation_by_a_slow_clock_is_kept_long_enough(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let token = crm.token(&kw.grpc()).await;
     kw.clock().set_back(HOUR);
-    // By that clock, the token of the administrator is of the future.
+    // For that clock, the administrator's token is from the future.
     revoke(&mut kw.admin().await, &token).await;
     kw.clock().set_ahead(HOUR);
-    // As long as the longest token lives.
+    // The maximum lifetime of a token.
     kw.advance(3600 - 1);
     kw.server().service.feeds.purge().await.unwrap();
     assert!(revokes(&kw, &claims(&token)));
 }
 
-/// One that starts with a clock that is ahead cannot tell by itself; its database can.
+/// A server that starts with a clock ahead cannot detect it by itself, but the database's clock
+/// shows it.
 #[tokio::test(flavor = "multi_thread")]
-async fn server_started_with_a_clock_ahead_purges_by_the_databases() {
+async fn server_with_a_fast_clock_purges_by_database_time() {
     let database = fresh_database().await;
     let [kw]: [Keyward; 1] = Keyward::replicas_on(database.clone(), None, &[]).await;
     let right = kw.join_at(Clock::manual(Clock::system().now())).await;

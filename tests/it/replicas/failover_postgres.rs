@@ -1,6 +1,6 @@
-//! PostgreSQL fails over to its synchronous standby, under load: in every way in which a
-//! primary is lost, again and again. And the standby is taken for the primary, is behind, or
-//! is away.
+//! PostgreSQL fails over to its synchronous standby under load, repeatedly and in every way in
+//! which a primary can be lost. Also: the standby is used as the primary by mistake, lags behind,
+//! or is down.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ const SETTINGS: [(&str, &str); 4] = [
     ("database.acquire_timeout", "1s"),
 ];
 const BOUND: Duration = Duration::from_secs(2);
-/// How long it may take until something is seen that comes by itself.
+/// The time limit for background work.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a primary is lost.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
-    /// It crashes; the address leads to the standby when that was promoted.
+    /// It crashes. The address moves after the standby is promoted.
     Crash,
-    /// It crashes; the address leads to the standby before that is promoted.
+    /// It crashes. The address moves before the standby is promoted.
     AddressFirst,
-    /// It hangs, and is ended when the standby was promoted.
+    /// It hangs, and is ended after the standby is promoted.
     Hang,
     /// An operator shuts it down.
     ShutDown,
@@ -54,7 +54,7 @@ fn tell(what: &str, took: Duration) {
     println!("{what}: {took:?}");
 }
 
-/// Waits until every replica says by its readiness that it can take a write, or cannot.
+/// Waits until every replica reports that it can write, or cannot.
 async fn readiness(replicas: &[Keyward], status: u16) {
     let seen = async {
         for replica in replicas {
@@ -67,7 +67,7 @@ async fn readiness(replicas: &[Keyward], status: u16) {
     seen.unwrap_or_else(|_| panic!("the readiness does not become {status}"));
 }
 
-/// How many of these tokens are in the list of revocations of a database.
+/// How many of these tokens are in a database's revocation list.
 async fn listed(database: &str, tokens: &[String]) -> usize {
     const SQL: &str = "select count(distinct subject) from revocations \
         where kind = 'token' and subject = any($1)";
@@ -77,8 +77,7 @@ async fn listed(database: &str, tokens: &[String]) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// Loses the primary, and makes the standby the primary; when the database could take writes
-/// again.
+/// Loses the primary and promotes the standby. Returns when the database could be written again.
 async fn fail_over(pair: &mut Pair, replicas: &[Keyward], loss: Loss) -> Instant {
     match loss {
         Loss::Crash => pair.crash(),
@@ -104,7 +103,7 @@ async fn failover_loses_no_acknowledged_revocation() {
     let load = scene.load().await;
     let (mut without_writes, mut of_them_ours) = (Duration::ZERO, Duration::ZERO);
     for loss in LOSSES {
-        // Some of them are under way when the primary is lost.
+        // Some of them are in flight when the primary is lost.
         let burst = load.burst(6);
         let lost = now();
         let (promoted, written) =
@@ -128,7 +127,7 @@ async fn failover_loses_no_acknowledged_revocation() {
     scene.assert_nothing_forgotten().await;
 }
 
-/// Why a server does not start on a database.
+/// The error of a server that does not start on a database.
 async fn refused(database: &str) -> String {
     let folder = TempDir::new().unwrap();
     let mut settings = SETTINGS.to_vec();
@@ -136,8 +135,7 @@ async fn refused(database: &str) -> String {
     Keyward::refused(folder.path(), &settings).await.to_string()
 }
 
-/// Nothing is allowed or written at any replica, and nothing else than that it cannot be done
-/// now is said.
+/// No replica allows or writes anything, and all errors say that the service is unavailable.
 async fn assert_nothing_is_done(scene: &mut Scene) {
     for at in 0..scene.replicas.len() {
         let live = scene.live.clone();
@@ -158,7 +156,7 @@ async fn assert_nothing_is_done(scene: &mut Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn address_that_leads_to_a_standby_is_not_ready_until_it_leads_back() {
+async fn server_is_not_ready_while_its_database_is_a_standby() {
     let mut pair = Pair::start().await;
     let redis = RedisServer::start();
     let replicas: [Keyward; 2] =
@@ -181,9 +179,9 @@ async fn address_that_leads_to_a_standby_is_not_ready_until_it_leads_back() {
     assert!(seen.iter().all(|seen| seen.unknown > 0), "{seen:?}");
 }
 
-/// With a standby that has what was revoked, and does not show it yet.
+/// The standby has received the revocations, but has not applied them.
 #[tokio::test(flavor = "multi_thread")]
-async fn standby_that_is_behind_makes_no_replica_forget() {
+async fn lagging_standby_does_not_revive_tokens() {
     let mut pair = Pair::start().await;
     let redis = RedisServer::start();
     let replicas: [Keyward; 2] =
@@ -213,7 +211,7 @@ async fn standby_that_is_behind_makes_no_replica_forget() {
     traffic.end().await;
 }
 
-/// Replicas that give up a call soon, with the setup of a scene behind them.
+/// Replicas with a short timeout, with a prepared scene.
 async fn impatient(pair: &Pair, redis: &RedisServer, stock: usize) -> Scene {
     let replicas: [Keyward; 1] =
         Keyward::replicas_on(pair.url(), Some(&redis.url()), &SETTINGS).await;
@@ -227,12 +225,12 @@ async fn impatient(pair: &Pair, redis: &RedisServer, stock: usize) -> Scene {
     scene
 }
 
-/// The standby goes away, and every commit waits for it. All that needs no commit goes on.
+/// Stops the standby, so that every commit waits for it. Everything without a commit keeps working.
 async fn lose_standby(pair: &mut Pair, scene: &mut Scene, load: &Load) {
     load.writes_again(now()).await;
     pair.stop_standby();
     let began = now();
-    // As many as there are connections to write with, and more.
+    // More than there are connections for writing.
     for _ in 0..2 {
         load.burst(16).join_all().await;
     }
@@ -240,8 +238,7 @@ async fn lose_standby(pair: &mut Pair, scene: &mut Scene, load: &Load) {
     scene.reads_go_on().await;
 }
 
-/// The primary is lost too, and the standby comes back and takes over: it has whatever was
-/// acknowledged.
+/// The primary is lost, too, and the standby takes over with everything that was acknowledged.
 async fn take_over(pair: &mut Pair, scene: &mut Scene, load: Load) {
     pair.crash();
     pair.start_standby();
@@ -255,7 +252,7 @@ async fn take_over(pair: &mut Pair, scene: &mut Scene, load: Load) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revocation_that_the_standby_lacks_is_never_acknowledged() {
+async fn revocation_missing_on_the_standby_is_not_acknowledged() {
     let mut pair = Pair::start().await;
     let redis = RedisServer::start();
     let mut scene = impatient(&pair, &redis, 40).await;
@@ -269,9 +266,9 @@ async fn revocation_that_the_standby_lacks_is_never_acknowledged() {
     take_over(&mut pair, &mut scene, load).await;
 }
 
-/// Whatever the database is by default: not to wait for the disk, or not for the standby.
+/// Even if the database does not wait for the disk or the standby by default.
 #[tokio::test(flavor = "multi_thread")]
-async fn database_that_waits_for_nothing_by_default_loses_no_acknowledged_revocation() {
+async fn asynchronous_commit_default_loses_no_revocation() {
     for default in ["off", "local"] {
         let mut pair = Pair::start().await;
         let url = pair.url();
@@ -286,7 +283,7 @@ async fn database_that_waits_for_nothing_by_default_loses_no_acknowledged_revoca
     }
 }
 
-/// No address moves: the URL names both servers.
+/// The address does not move: the URL names both servers.
 #[tokio::test(flavor = "multi_thread")]
 async fn url_with_both_servers_follows_the_primary() {
     let mut pair = Pair::start().await;

@@ -1,6 +1,5 @@
-//! Redis fails over to its replica, as the sentinel says, again and again, under load. The
-//! database is the truth and stays: nothing that was revoked is accepted meanwhile, and a limit
-//! is never an outage.
+//! Redis fails over to its replica repeatedly, under load. The database is the authority and stays
+//! available: no revoked token is accepted, and limits cause no outage.
 
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ fn tell(what: &str, took: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_failover_is_no_outage_and_accepts_nothing_revoked() {
+async fn redis_failover_causes_no_outage_and_revives_no_token() {
     let mut group = tokio::task::spawn_blocking(Watched::start_quick).await.unwrap();
     let database = fresh_database().await;
     let replicas: [Keyward; 2] =
@@ -42,13 +41,13 @@ async fn redis_failover_is_no_outage_and_accepts_nothing_revoked() {
         longest = longest.max(load.writes_again(now()).await);
         burst.join_all().await;
         block_in_place(|| group.rejoin());
-        // The limit admits again, as many as before.
+        // The limit admits the same number again.
         scene.next_minute();
     }
     tell("the longest that a revocation took", longest);
     let (tally, _) = load.end().await;
     assert_eq!(tally.unknown, 0, "the database was there: {tally:?}");
-    // The replicas count together again, in what is the primary now.
+    // The replicas count together again, in the new primary.
     scene.redis_is(true).await;
     scene.acquainted().await;
     scene.next_minute();

@@ -1,6 +1,6 @@
-//! PostgreSQL fails in every way there is, under replicas that are asked all the time. What was
-//! read a moment ago is good for no longer than the bound; then callers hear that it is not
-//! known, unless another replica still reaches the database and tells by Redis.
+//! PostgreSQL fails in every way, with replicas under constant load. Data is used up to its maximum
+//! age; then callers get UNAVAILABLE, unless another replica still reaches the database and
+//! forwards its data through Redis.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn private_server() -> PostgresServer {
     tokio::task::spawn_blocking(PostgresServer::start).await.unwrap()
 }
 
-/// A wire to the server of a database, and the URL of the database over it.
+/// A proxy to the server of a database, and the database URL through it.
 pub(super) async fn wired(database: &str) -> (Proxy, String) {
     let (start, name) = database.rsplit_once('/').unwrap();
     let proxy = Proxy::to(start.rsplit_once('@').unwrap().1.parse().unwrap()).await;
@@ -39,7 +39,7 @@ pub(super) async fn wired(database: &str) -> (Proxy, String) {
     (proxy, url)
 }
 
-/// Waits until a replica says that it cannot know; how long it answered meanwhile.
+/// Waits until a replica answers UNAVAILABLE. Returns how long it answered before.
 pub(super) async fn unknown(scene: &mut Scene, at: usize) -> Duration {
     let began = now();
     let live = scene.live.clone();
@@ -52,7 +52,7 @@ pub(super) async fn unknown(scene: &mut Scene, at: usize) -> Duration {
     began.elapsed()
 }
 
-/// Nothing can be had without the database, and callers hear so in words, on both faces.
+/// Without the database, callers of both interfaces get the documented errors.
 async fn assert_away(scene: &Scene) {
     let each = scene.replicas.iter().map(async |replica| {
         let began = now();
@@ -68,9 +68,9 @@ async fn assert_away(scene: &Scene) {
             assert_eq!(answer.error(), "temporarily_unavailable");
         });
         join_all(posts).await;
-        // Nor does the list alone say that something is good.
+        // The list alone does not say that a token is valid either.
         let live = replica.server().service.revocations();
-        live.revokes(&claims(&scene.live).minted()).await.unwrap_err();
+        live.revokes(&claims(&scene.live).revocation_keys()).await.unwrap_err();
         let staleness: f64 = replica.metric("keyward_revocations_staleness_seconds").await;
         assert!(staleness > BOUND.as_secs_f64(), "{staleness}");
     });
@@ -78,7 +78,7 @@ async fn assert_away(scene: &Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_crashes_loses_nothing_that_was_revoked() {
+async fn database_crash_loses_no_revocation() {
     let mut postgres = private_server().await;
     let mut redis = RedisServer::start();
     let database = postgres.fresh_database().await;
@@ -92,7 +92,7 @@ async fn a_database_that_crashes_loses_nothing_that_was_revoked() {
     tell("without a database, nothing is known after", unknown(&mut scene, 0).await);
     unknown(&mut scene, 1).await;
     assert_away(&scene).await;
-    // And Redis too, which comes back empty and before the database.
+    // Redis stops, too, and starts empty before the database.
     redis.stop();
     redis.start_again();
     postgres.start_again();
@@ -110,7 +110,7 @@ async fn a_database_that_crashes_loses_nothing_that_was_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_hangs_is_not_waited_for() {
+async fn hanging_database_is_not_waited_for() {
     let postgres = private_server().await;
     let redis = RedisServer::start();
     let database = postgres.fresh_database().await;
@@ -124,7 +124,7 @@ async fn a_database_that_hangs_is_not_waited_for() {
     unknown(&mut scene, 1).await;
     let began = now();
     scene.try_revoke(0).await.unwrap_err();
-    tell("an attempt to revoke hears so after", began.elapsed());
+    tell("a revocation was refused after", began.elapsed());
     assert_away(&scene).await;
     postgres.resume();
     tell("when it answers again, all is well after", scene.recovered().await);
@@ -136,7 +136,7 @@ async fn a_database_that_hangs_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_cut_off_hears_by_redis_what_others_revoke() {
+async fn isolated_replica_gets_revocations_from_redis() {
     let mut redis = RedisServer::start();
     let database = fresh_database().await;
     let (mut proxy, cut_off) = wired(&database).await;
@@ -152,34 +152,36 @@ async fn a_replica_that_is_cut_off_hears_by_redis_what_others_revoke() {
         let token = scene.try_revoke(0).await.unwrap();
         let acknowledged = now();
         let live = scene.replicas[1].server().service.revocations();
-        let heard = async {
-            while !live.revokes(&claims(&token).minted()).await.unwrap() {
+        let received = async {
+            while !live.revokes(&claims(&token).revocation_keys()).await.unwrap() {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        timeout(BOUND, heard).await.expect("it hears of it within the bound");
-        tell("cut off, heard by Redis after", acknowledged.elapsed());
+        timeout(BOUND, received).await.expect("it receives the revocation within the bound");
+        tell("isolated, received through Redis after", acknowledged.elapsed());
         assert!(live.staleness() <= BOUND, "it is kept fresh: {:?}", live.staleness());
         sleep(Duration::from_millis(700)).await;
     }
     assert_eq!(scene.replicas[1].ops("/readyz").await, 503, "it can issue nothing");
 
-    // Without Redis it knows nothing more, and says so; the other one does not need it.
+    // Without Redis it has no current data, and says so; the other replica does not need Redis.
     redis.stop();
     let live = scene.replicas[1].server().service.revocations();
     let token = scene.live.clone();
-    let blind = async { while live.revokes(&claims(&token).minted()).await.is_ok() {} };
+    let blind = async { while live.revokes(&claims(&token).revocation_keys()).await.is_ok() {} };
     timeout(BOUND * 3, blind).await.expect("what it knows is good for the bound alone");
     scene.try_revoke(0).await.unwrap();
-    // It comes back empty: who reaches the database writes the list anew.
+    // It is empty after the restart. A replica with a database connection writes the list again.
     redis.start_again();
     let live = scene.replicas[1].server().service.revocations();
-    let told = async {
-        while live.revokes(&claims(&token).minted()).await.is_err() {
+    let reported = async {
+        while live.revokes(&claims(&token).revocation_keys()).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), told).await.expect("it hears by Redis again");
+    timeout(Duration::from_secs(20), reported)
+        .await
+        .expect("it receives revocations through Redis again");
     assert_eq!(live.index().last(), assert_no_gap(&database).await);
     proxy.mend().await;
     tell("mended, all is well after", scene.recovered().await);
@@ -189,9 +191,9 @@ async fn a_replica_that_is_cut_off_hears_by_redis_what_others_revoke() {
     assert_eq!(seen[0].unknown, 0, "the first one has its database: {seen:?}");
 }
 
-/// Where what was read may be older, the one that is cut off goes on answering.
+/// Data can be older here, so the isolated replica keeps answering.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_cut_off_refuses_over_the_wire_what_others_revoke() {
+async fn isolated_replica_refuses_tokens_revoked_elsewhere() {
     let redis = RedisServer::start();
     let database = fresh_database().await;
     let (mut proxy, cut_off) = wired(&database).await;
@@ -214,7 +216,7 @@ async fn a_replica_that_is_cut_off_refuses_over_the_wire_what_others_revoke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_nobody_reaches_makes_all_of_them_say_so() {
+async fn unreachable_database_makes_all_replicas_unavailable() {
     let redis = RedisServer::start();
     let database = fresh_database().await;
     let (mut proxy, url) = wired(&database).await;
@@ -223,7 +225,7 @@ async fn a_database_that_nobody_reaches_makes_all_of_them_say_so() {
     let traffic = scene.traffic();
     scene.revoke(0).await;
     proxy.cut().await;
-    // What stands in Redis says nothing when nobody vouches for it.
+    // Data in Redis does not count if no replica confirms it.
     unknown(&mut scene, 0).await;
     unknown(&mut scene, 1).await;
     assert_away(&scene).await;
@@ -235,7 +237,7 @@ async fn a_database_that_nobody_reaches_makes_all_of_them_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_list_behind_the_same_prefix_is_not_used() {
+async fn foreign_list_with_the_same_prefix_is_ignored() {
     let redis = RedisServer::start();
     let database = fresh_database().await;
     let (mut proxy, cut_off) = wired(&database).await;
@@ -245,7 +247,7 @@ async fn foreign_list_behind_the_same_prefix_is_not_used() {
     let foreign: [Keyward; 1] = Keyward::replicas(Some(&redis.url()), &SETTINGS).await;
     let mut theirs = Scene::new(foreign, BOUND, 4).await;
     let traffic = ours.traffic();
-    // Theirs is longer, and of names that are ours too.
+    // The other list is longer, and contains names that also exist here.
     for _ in 0..3 {
         theirs.revoke(0).await;
     }
@@ -257,8 +259,8 @@ async fn foreign_list_behind_the_same_prefix_is_not_used() {
     while began.elapsed() < BOUND * 2 {
         let live = ours.replicas[1].server().service.revocations();
         assert_eq!(live.index().feed(), feed);
-        // Known to be good, or not known.
-        assert!(!live.revokes(&claims(&ours.live).minted()).await.unwrap_or_default());
+        // Valid, or unknown.
+        assert!(!live.revokes(&claims(&ours.live).revocation_keys()).await.unwrap_or_default());
         sleep(Duration::from_millis(20)).await;
     }
     proxy.mend().await;
@@ -268,10 +270,10 @@ async fn foreign_list_behind_the_same_prefix_is_not_used() {
     theirs.assert_nothing_forgotten().await;
 }
 
-/// A server that hangs in the midst of a transaction keeps the others from revoking for as
-/// long as a request waits for the database, and no longer.
+/// A server that hangs within a transaction blocks revocations of others only as long as requests
+/// wait for the database.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_does_not_keep_the_others_from_revoking() {
+async fn hanging_server_does_not_block_revocations_of_others() {
     let database = fresh_database().await;
     let replicas: [Keyward; 1] = Keyward::replicas_on(database.clone(), None, &SETTINGS).await;
     let mut scene = Scene::new(replicas, BOUND, 1).await;

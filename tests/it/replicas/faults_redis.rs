@@ -1,6 +1,6 @@
-//! Redis fails in every way there is, between replicas that are asked all the time. The
-//! database is the truth: what is revoked is heeded without Redis, within the bound; limits are
-//! counted by each replica for itself meanwhile; and all goes on by itself when it is back.
+//! Redis fails in every way, with replicas under constant load. The database is the authority:
+//! without Redis, revocations take effect within the bound, and each replica counts its share of
+//! limits; everything recovers automatically.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::scene::{LIMIT, Scene, assert_no_gap, now};
 use crate::harness::redis::eventually;
 use crate::harness::{Keyward, RedisServer, fresh_database};
 
-/// Hashes of secrets wait for the same cores as all other tests.
+/// All tests share the same cores for hashes.
 const PATIENT: (&str, &str) = ("secrets.hash_wait", "1m");
-/// So that nobody has to wait as long as by default.
+/// Shorter than the defaults, to save time.
 const QUICK: [(&str, &str); 4] = [
     PATIENT,
     ("revocations.poll_interval", "200ms"),
@@ -20,7 +20,7 @@ const QUICK: [(&str, &str); 4] = [
     ("redis.response_timeout", "200ms"),
 ];
 const QUICK_BOUND: Duration = Duration::from_secs(2);
-/// What holds by default.
+/// The default bound.
 const BOUND: Duration = Duration::from_secs(5);
 
 /// Three replicas, and the URL of their database.
@@ -35,7 +35,7 @@ async fn three(redis: &RedisServer, stock: usize) -> (Scene, String) {
     (scene, database)
 }
 
-/// Without Redis each of three admits its share, and nobody is refused for that.
+/// Without Redis each of three replicas admits its share, and none is refused because of Redis.
 async fn assert_shares(scene: &mut Scene) {
     let before = scene.fallbacks().await;
     let admitted = scene.admitted(LIMIT).await;
@@ -45,7 +45,7 @@ async fn assert_shares(scene: &mut Scene) {
     scene.next_minute();
 }
 
-/// They count together again, and by themselves.
+/// They count together again, automatically.
 async fn assert_together(scene: &mut Scene) {
     scene.next_minute();
     let before = scene.fallbacks().await;
@@ -54,7 +54,7 @@ async fn assert_together(scene: &mut Scene) {
     scene.next_minute();
 }
 
-/// The projection of the list goes as far as the list.
+/// Waits until the projection is as long as the list.
 async fn projected(redis: &RedisServer, last: i64) {
     let port = redis.port;
     eventually(move || {
@@ -75,7 +75,7 @@ fn tell(what: &str, took: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_emptied_forgets_nothing_that_was_revoked() {
+async fn flushed_redis_loses_no_revocation() {
     let redis = RedisServer::start();
     let (mut scene, database) = Box::pin(three(&redis, 6)).await;
     let traffic = scene.traffic();
@@ -89,7 +89,7 @@ async fn a_redis_that_is_emptied_forgets_nothing_that_was_revoked() {
     let last = assert_no_gap(&database).await;
     projected(&redis, last).await;
     assert_together(&mut scene).await;
-    // One that starts now has to know it from the database, before its first answer.
+    // A new server must load the list from the database before its first answer.
     let late = scene.replicas[0].join().await;
     scene.add(late).await;
     scene.assert_nothing_forgotten().await;
@@ -97,7 +97,7 @@ async fn a_redis_that_is_emptied_forgets_nothing_that_was_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_ends_and_comes_back_empty_is_done_without_and_taken_up_again() {
+async fn restarted_empty_redis_is_used_again() {
     let mut redis = RedisServer::start();
     let (mut scene, database) = Box::pin(three(&redis, 4)).await;
     let traffic = scene.traffic();
@@ -107,7 +107,7 @@ async fn a_redis_that_ends_and_comes_back_empty_is_done_without_and_taken_up_aga
     scene.redis_is(false).await;
     assert_shares(&mut scene).await;
     for replica in &scene.replicas {
-        assert_eq!(replica.ops("/readyz").await, 200, "nobody needs Redis to answer");
+        assert_eq!(replica.ops("/readyz").await, 200, "answers do not need Redis");
         let staleness: f64 = replica.metric("keyward_revocations_staleness_seconds").await;
         assert!(staleness < 2.0, "{staleness}");
     }
@@ -127,9 +127,9 @@ async fn a_redis_that_ends_and_comes_back_empty_is_done_without_and_taken_up_aga
     assert!(seen.iter().all(|seen| seen.unknown == 0), "the database was there: {seen:?}");
 }
 
-/// With the settings as they are by default, and for so long that replicas count as gone.
+/// With default settings, and for so long that replicas count as stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_hangs_delays_nobody_for_long_and_holds_nothing_up() {
+async fn hanging_redis_does_not_block_requests() {
     let redis = RedisServer::start();
     let database = fresh_database().await;
     let replicas: [Keyward; 2] =
@@ -162,7 +162,7 @@ async fn a_redis_that_hangs_delays_nobody_for_long_and_holds_nothing_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_full_is_done_without() {
+async fn full_redis_is_not_needed() {
     let redis = RedisServer::start();
     let (mut scene, database) = Box::pin(three(&redis, 4)).await;
     let traffic = scene.traffic();
@@ -171,7 +171,7 @@ async fn a_redis_that_is_full_is_done_without() {
     tell("revoked while Redis is full, refused everywhere", scene.revoke(1).await);
     assert_shares(&mut scene).await;
     scene.redis_is(true).await;
-    // Emptied too, so that the list would have to be written anew, and cannot be.
+    // Flushed, too, so that the list must be written again, which fails.
     redis.cli(&["flushall"]);
     scene.revoke(2).await;
     redis.cli(&["config", "set", "maxmemory", "0"]);
@@ -184,7 +184,7 @@ async fn a_redis_that_is_full_is_done_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_begins_to_evict_is_used_no_more_until_it_stops() {
+async fn evicting_redis_is_not_used() {
     let redis = RedisServer::start();
     let (mut scene, _) = Box::pin(three(&redis, 2)).await;
     let traffic = scene.traffic();
@@ -201,7 +201,7 @@ async fn a_redis_that_begins_to_evict_is_used_no_more_until_it_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_comes_up_after_the_servers_is_taken_up() {
+async fn redis_started_after_the_servers_is_used() {
     let mut redis = RedisServer::start();
     redis.stop();
     let database = fresh_database().await;

@@ -1,4 +1,4 @@
-//! What one replica changes, another answers by: at once where that could be wrong.
+//! Changes on one replica take effect on another: immediately if delays could be wrong.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::grpc::warm::{ENDS, Owned, end};
 use crate::harness::{Admin, Keyward, mask, reason};
 
-/// The bound that is never passed.
+/// The bound that is never exceeded.
 const BOUND: Duration = Duration::from_secs(5);
 
 async fn update(admin: &mut Admin, application: pb::Application, path: &str) {
@@ -20,8 +20,8 @@ async fn update(admin: &mut Admin, application: pb::Application, path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_token_is_good_everywhere_at_once() {
-    // Nobody tells anybody anything: what was read a moment ago would be used for an hour.
+async fn new_token_is_accepted_on_other_replicas_immediately() {
+    // The replicas do not communicate, and data is used for an hour.
     let alone = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
     let [a, c] = Keyward::replicas(None, &alone).await;
     let (mut at_a, mut at_c) = (a.admin().await, c.admin().await);
@@ -44,8 +44,8 @@ async fn a_new_token_is_good_everywhere_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_a_client_ends_a_warm_one_everywhere_within_the_bound() {
-    for (what, told) in ENDS {
+async fn ended_client_is_refused_on_other_replicas_in_time() {
+    for (what, reported) in ENDS {
         let [a, c] = Keyward::replicas(None, &[]).await;
         let mut owned = Owned::new(&a).await;
         owned.warm_up(&c).await;
@@ -58,12 +58,12 @@ async fn whatever_ends_a_client_ends_a_warm_one_everywhere_within_the_bound() {
             }
         };
         let refused = timeout(BOUND, refused).await.expect("the bound is never passed");
-        assert_eq!(refused, told, "{what}");
+        assert_eq!(refused, reported, "{what}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_warm_client_is_given_comes_everywhere_within_the_bound() {
+async fn additions_reach_cached_clients_on_other_replicas_in_time() {
     let bound = [("revocations.poll_interval", "50ms"), ("revocations.max_staleness", "200ms")];
     let [a, c] = Keyward::replicas(None, &bound).await;
     let mut admin = a.admin().await;

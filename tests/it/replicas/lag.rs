@@ -1,4 +1,4 @@
-//! Revoked means refused on every replica: how long that takes.
+//! How long it takes until a revoked token is refused on every replica.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::harness::{Admin, Credential, Keyward, RedisServer};
 
-/// The bound that is never passed.
+/// The bound that is never exceeded.
 const BOUND: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 1000;
 
-/// Hashes of secrets wait for the same cores as all other tests.
+/// All tests share the same cores for hashes.
 const PATIENT: [(&str, &str); 2] = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
 
-/// Nobody asks the database of himself, so that what is heard is heard through Redis.
-const ASKED_BY_NOBODY: [(&str, &str); 4] = [
+/// The database is not polled, so that changes only arrive through Redis.
+const NO_POLLING: [(&str, &str); 4] = [
     PATIENT[0],
     PATIENT[1],
     ("revocations.poll_interval", "1h"),
@@ -29,8 +29,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Gets a token from A, revokes it at B; how long until C refuses it, as a service hears that
-/// asks again after each pause.
+/// Gets a token from A and revokes it at B. Returns how long it takes until C refuses it, measured
+/// by a service that asks again after each pause.
 async fn round(
     a: &Keyward,
     b: &mut Admin,
@@ -55,7 +55,7 @@ async fn round(
     acknowledged.elapsed()
 }
 
-/// Many rounds, some at a time; how long each took, in order of length.
+/// Many rounds, some of them concurrent. Returns their durations, sorted.
 async fn rounds(
     redis: Option<&RedisServer>,
     settings: &[(&'static str, &str)],
@@ -93,15 +93,14 @@ fn tell(what: &str, lags: &[Duration]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_redis_a_revocation_is_heeded_everywhere_at_once() {
+async fn revocation_reaches_replicas_immediately_with_redis() {
     let redis = RedisServer::start();
-    let lags =
-        Box::pin(rounds(Some(&redis), &ASKED_BY_NOBODY, 4, Duration::from_micros(500))).await;
+    let lags = Box::pin(rounds(Some(&redis), &NO_POLLING, 4, Duration::from_micros(500))).await;
     tell("with Redis", &lags);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_a_revocation_is_heeded_everywhere_within_the_bound() {
+async fn revocation_reaches_replicas_in_time_without_redis() {
     let lags = Box::pin(rounds(None, &PATIENT, 50, Duration::from_millis(20))).await;
     tell("without Redis", &lags);
 }

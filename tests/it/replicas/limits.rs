@@ -1,4 +1,4 @@
-//! Limits that several replicas count together.
+//! Limits that several replicas share.
 
 use futures_util::future::join_all;
 use keyward::proto::access::CheckAccessRequest;
@@ -19,7 +19,7 @@ async fn limit(admin: &mut Admin, limits: Option<pb::Limits>) {
     admin.applications.update_application(request).await.unwrap();
 }
 
-/// How many of so many requests at once, spread over the replicas, are allowed.
+/// How many of the concurrent requests, spread over the replicas, are allowed.
 async fn allowed(replicas: &[Keyward], token: &str, each: usize) -> usize {
     let asked = replicas.iter().map(async |replica| {
         let mut admin = replica.admin().await;
@@ -36,7 +36,7 @@ async fn allowed(replicas: &[Keyward], token: &str, each: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_a_minute_are_forty_over_three_replicas() {
+async fn limit_is_shared_by_three_replicas() {
     let redis = RedisServer::start();
     let replicas: [Keyward; 3] = Keyward::replicas(Some(&redis.url()), &[]).await;
     let mut admin = replicas[0].admin().await;
@@ -50,17 +50,17 @@ async fn forty_a_minute_are_forty_over_three_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_costs_one_command_and_none_where_nothing_is_limited() {
+async fn limited_check_costs_one_redis_command() {
     const CHECKS: u64 = 200;
     let redis = RedisServer::start();
-    // What replicas tell each other beside the requests is out of the way.
+    // The background communication of replicas is disabled.
     let quiet = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
     let [kw] = Keyward::replicas(Some(&redis.url()), &quiet).await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
     let token = crm.token(&kw.grpc()).await;
     let commands = || kw.server().redis().unwrap().commands().get();
-    // Each replica says every two seconds that it is there.
+    // Each replica registers itself every two seconds.
     let most_beside = 20;
 
     let before = commands();
@@ -76,7 +76,7 @@ async fn a_check_costs_one_command_and_none_where_nothing_is_limited() {
     let request =
         pb::UpdateCredentialRequest { credential: Some(change), update_mask: mask(&["limits"]) };
     admin.credentials.update_credential(request).await.unwrap();
-    // The first may have to bring the script.
+    // The first check may send the script.
     assert_eq!(admin.check(&token, &["a"]).await.limits.len(), 2);
     let before = commands();
     for _ in 0..CHECKS {
@@ -87,7 +87,7 @@ async fn a_check_costs_one_command_and_none_where_nothing_is_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_of_a_key_by_a_key_costs_no_more() {
+async fn check_of_a_key_by_a_key_costs_one_redis_command() {
     const CHECKS: u64 = 200;
     let redis = RedisServer::start();
     let quiet = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
@@ -99,7 +99,7 @@ async fn a_check_of_a_key_by_a_key_costs_no_more() {
     let (_, gateway) = admin.credential(&gateway.name, Kind::ApiKey).await;
     let mut gateway = Admin::with_token(&kw.grpc(), &gateway.secret).await;
     let commands = || kw.server().redis().unwrap().commands().get();
-    // Each replica says every two seconds that it is there.
+    // Each replica registers itself every two seconds.
     let most_beside = 20;
     let check = async |gateway: &mut Admin| {
         let source_address = "192.0.2.7".to_owned();
@@ -108,8 +108,8 @@ async fn a_check_of_a_key_by_a_key_costs_no_more() {
         assert!(answer.allowed);
         answer.limits.len()
     };
-    // The first use of either: what is left of its source's guesses, whether another replica
-    // found it right, and to tell that. And the script is brought.
+    // The first use of each key checks the source's failure budget, asks whether another replica
+    // verified the key, and stores that. The script is sent, too.
     let before = commands();
     check(&mut gateway).await;
     let spent = commands() - before;
@@ -142,12 +142,12 @@ async fn wrong_secrets_are_counted_over_all_replicas() {
     let wrong = admin.credential(CRM, Kind::ClientSecret).await.1.secret;
     let wrong = Credential { secret: wrong, ..crm.clone() };
     for (guess, at) in (0..2 * BUDGET).zip(replicas.iter().cycle()) {
-        let told = reason(&wrong.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
+        let reported = reason(&wrong.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
         let expected = if guess < BUDGET { "INVALID_CLIENT" } else { "RATE_LIMITED" };
-        assert_eq!(told, expected, "guess {guess}");
+        assert_eq!(reported, expected, "guess {guess}");
     }
     for at in &replicas {
-        let told = reason(&crm.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
-        assert_eq!(told, "RATE_LIMITED", "the right one too, from here");
+        let reported = reason(&crm.exchange(&at.grpc(), &[], &[]).await.unwrap_err());
+        assert_eq!(reported, "RATE_LIMITED", "also the right secret, from this source");
     }
 }

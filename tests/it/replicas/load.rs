@@ -1,7 +1,7 @@
-//! Load on replicas while what they stand on fails over: about two hundred calls a second that
-//! ask about good and about revoked tokens and get new ones, and five revocations a second.
-//! Calls begin at their times however long others take, as those of many callers do. Whatever
-//! is answered is judged, and told in all at the end.
+//! A load on replicas during failovers: about two hundred calls a second that check valid and
+//! revoked tokens and get new ones, and five revocations a second. Calls start on schedule,
+//! regardless of how long others take, as with many independent clients. All answers are judged and
+//! summarised at the end.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,9 +23,9 @@ use crate::harness::{Admin, Credential, connect, question, reason};
 
 const CALL_EVERY: Duration = Duration::from_millis(5);
 const REVOKE_EVERY: Duration = Duration::from_millis(200);
-/// How long a call may take, by default half as long again as what a server gives it.
+/// The maximum duration of a call: by default one and a half times the server's request timeout.
 const LONGEST_CALL: Duration = Duration::from_secs(45);
-/// How long it may take until writes work again, without a hand.
+/// The time limit until writes work again, automatically.
 const RECOVERY: Duration = Duration::from_mins(1);
 
 /// The load, until it is ended.
@@ -36,41 +36,41 @@ pub(super) struct Load {
 }
 
 struct State {
-    /// At each replica: an administrator, and one who has no token yet.
+    /// For each replica: an administrator, and a client without a token.
     callers: Vec<(Admin, TokenServiceClient<Channel>)>,
     crm: Credential,
     live: String,
     key: String,
     limited: String,
-    /// When a revocation has to be known to the replicas that did not acknowledge it.
+    /// The time until a revocation must be known to other replicas.
     bound: Duration,
-    /// Tokens to be revoked.
+    /// Tokens to revoke.
     stock: Mutex<Vec<String>>,
-    /// Those whose revocation was acknowledged, when, and by which replica.
+    /// Acknowledged revocations, with their time and replica.
     acknowledged: Mutex<Vec<(Revoked, usize)>>,
-    /// The same, for the scene.
+    /// The same tokens, for the scene.
     revoked: Arc<Mutex<Vec<Revoked>>>,
     tally: Mutex<Tally>,
 }
 
-/// What was answered.
+/// A summary of the answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// How many calls were answered, revocations apart.
+    /// The number of answered calls, without revocations.
     pub(super) answers: usize,
-    /// How many revocations were acknowledged.
+    /// The number of acknowledged revocations.
     pub(super) revocations: usize,
-    /// How many calls, and revocations, had no answer that could be given now.
+    /// The number of calls, including revocations, that were temporarily unavailable.
     pub(super) unknown: usize,
-    /// How many limits were kept.
+    /// The number of calls that a limit refused.
     pub(super) limited: usize,
-    /// What must not be, and how often it was.
+    /// Wrong answers, with their number.
     wrong: BTreeMap<String, usize>,
-    /// How long the slowest answer took.
+    /// The duration of the slowest answer.
     pub(super) slowest: Duration,
 }
 
-/// One of the calls that are made in turn.
+/// The calls that are made in turn.
 #[derive(Clone, Copy)]
 enum Call {
     Check,
@@ -95,7 +95,7 @@ const CALLS: [Call; 10] = [
     Call::Issue,
 ];
 
-/// What a caller learns.
+/// The judged answer.
 enum Answer {
     Good,
     Revoked,
@@ -105,7 +105,7 @@ enum Answer {
 }
 
 impl Scene {
-    /// Loads the replicas until the load is ended.
+    /// Starts the load.
     pub(super) async fn load(&mut self) -> Load {
         let callers = self.replicas.iter().zip(&self.admins).map(async |(replica, admin)| {
             (admin.clone(), TokenServiceClient::new(connect(&replica.grpc()).await))
@@ -129,7 +129,7 @@ impl Scene {
 }
 
 impl Load {
-    /// Revokes so many tokens at once, and does not wait for them.
+    /// Starts concurrent revocations without waiting for them.
     pub(super) fn burst(&self, count: usize) -> JoinSet<()> {
         let mut burst = JoinSet::new();
         for n in 0..count {
@@ -141,8 +141,7 @@ impl Load {
         burst
     }
 
-    /// Tries to revoke a token at each replica until that works, as one does who has to; how
-    /// long it took since a moment.
+    /// Retries a revocation at each replica until it works. Returns the time since `since`.
     pub(super) async fn writes_again(&self, since: Instant) -> Duration {
         let each = (0..self.state.callers.len()).map(async |at| {
             while !self.state.revoke(at).await {
@@ -154,13 +153,13 @@ impl Load {
         each.expect("writes work again without a hand").into_iter().max().unwrap()
     }
 
-    /// What was answered up to now.
+    /// The summary so far.
     pub(super) fn so_far(&self) -> Tally {
         self.state.tally.lock().unwrap().clone()
     }
 
-    /// What was answered, if nothing was that must not be; and the tokens whose revocation was
-    /// acknowledged.
+    /// Ends the load. Returns the summary, and the tokens whose revocation was acknowledged. Fails
+    /// if an answer was wrong.
     pub(super) async fn end(mut self) -> (Tally, Vec<String>) {
         self.stop.cancel();
         (&mut self.calls).await.unwrap().join_all().await;
@@ -277,8 +276,8 @@ impl State {
         }
     }
 
-    /// Revokes a token; whether that was acknowledged. If not it may be done all the same, and
-    /// is tried again another time.
+    /// Revokes a token. Returns whether that was acknowledged. Otherwise it may still have been
+    /// done, and the token is tried again later.
     async fn revoke(&self, at: usize) -> bool {
         let Some(token) = self.stock.lock().unwrap().pop() else { return false };
         let began = now();
@@ -302,7 +301,7 @@ impl State {
         true
     }
 
-    /// One whose revocation was acknowledged: one of the newest, or any, by turns.
+    /// A revoked token: one of the newest, or any, by turns.
     fn some_revoked(&self, turn: usize) -> Option<(Revoked, usize)> {
         let acknowledged = self.acknowledged.lock().unwrap();
         let last = acknowledged.len().checked_sub(1)?;
@@ -324,24 +323,24 @@ impl Tally {
 
     #[expect(clippy::print_stdout, reason = "the figures are what is asked")]
     fn tell(&self) {
-        let mut told = format!(
+        let mut reported = format!(
             "{} calls and {} revocations answered, {} could not be now, slowest {:?}",
             self.answers, self.revocations, self.unknown, self.slowest
         );
         for (what, count) in &self.wrong {
-            write!(told, "; {what}: {count}").unwrap();
+            write!(reported, "; {what}: {count}").unwrap();
         }
-        println!("{told}");
+        println!("{reported}");
     }
 }
 
-/// What is answered to a call, in time.
+/// The answer to a call, within the time limit.
 async fn answered<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let late = |_| Err(Status::unknown("no answer"));
     timeout(LONGEST_CALL, call).await.unwrap_or_else(late)
 }
 
-/// A call that failed: it can be so for now, in documented words, or it must not be.
+/// Judges a failed call: documented as temporary, or wrong.
 fn failed(call: &str, status: &Status) -> Answer {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded => {

@@ -1,4 +1,4 @@
-//! Three servers on one PostgreSQL, with a Redis between them and without.
+//! Three servers on one PostgreSQL, with and without Redis.
 
 mod clocks;
 mod failover_postgres;

@@ -1,6 +1,6 @@
-//! An older state of the database in the place of the one there was: a standby that is behind, a
-//! backup that was restored. Nothing that was known is forgotten because of it: callers hear
-//! UNAVAILABLE until it has caught up, or until an operator declares it to be the truth.
+//! An older state of the database: a lagging standby, or a restored backup. No knowledge is lost
+//! because of it: callers get UNAVAILABLE until the database catches up, or until an operator
+//! declares it authoritative.
 
 use std::process::Command;
 use std::time::Duration;
@@ -21,12 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MARKER: &str = "keyward:revocations:{list}:coded:marker";
 const ROWS: &str = "keyward:revocations:{list}:coded:rows";
 
-/// A database behind a wire, and a copy of it as it was once. Either can be at the address.
+/// A database behind a proxy, and a copy of an earlier state. Either can be at the address.
 struct Copies {
     proxy: Proxy,
-    /// The URL over the wire.
+    /// The URL through the proxy.
     url: String,
-    /// The URL without it.
+    /// The direct URL.
     direct: String,
 }
 
@@ -41,13 +41,13 @@ impl Copies {
         self.direct.rsplit_once('/').unwrap().1
     }
 
-    /// Copies the database as it is now.
+    /// Copies the current database.
     async fn copy(&mut self) {
         let name = self.name().to_owned();
         self.alone(&[format!("create database {name}_copy template {name}")]).await;
     }
 
-    /// Lets the address lead to the other one.
+    /// Moves the address to the other database.
     async fn swap(&mut self) {
         let name = self.name().to_owned();
         let steps = [(&*name, "_other"), ("_copy", ""), ("_other", "_copy")];
@@ -58,7 +58,7 @@ impl Copies {
         self.alone(&steps).await;
     }
 
-    /// Runs statements that allow no connection to the databases.
+    /// Runs statements that require that the databases have no connections.
     async fn alone(&mut self, statements: &[String]) {
         self.proxy.cut().await;
         let (server, name) = self.direct.rsplit_once('/').unwrap();
@@ -84,7 +84,7 @@ impl Copies {
     }
 }
 
-/// What an operator does on the machine of a server.
+/// Runs the operator's command on a server's machine.
 async fn accept(server: &Keyward, database: &str, flags: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command
@@ -114,18 +114,20 @@ async fn until(what: &str, mut there: impl FnMut() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}: it did not come true"));
+    timeout(PATIENCE, came)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: the condition was not met in time"));
 }
 
-/// Two replicas with a database of which there is a copy, from before a token was revoked at
-/// each of them and an API key was deleted.
+/// Two replicas with a database and a copy of it, from before a token was revoked at each replica
+/// and an API key was deleted.
 struct Changed {
     copies: Copies,
     redis: RedisServer,
     scene: Scene,
     gateway: Credential,
     verifier: Verifier,
-    /// What was revoked.
+    /// The revoked tokens.
     tokens: Vec<String>,
     deleted_key: String,
 }
@@ -168,7 +170,7 @@ async fn changed_after_a_copy() -> Changed {
     Changed { copies, redis, scene, gateway, verifier, tokens, deleted_key }
 }
 
-/// Waits until the projection goes as far as the list.
+/// Waits until the projection is as long as the list.
 async fn projected(redis: &RedisServer, last: i64) {
     let port = redis.port;
     let last = last.to_string();
@@ -179,8 +181,8 @@ async fn projected(redis: &RedisServer, last: i64) {
 }
 
 impl Changed {
-    /// Asks for a while: nothing that was taken away is good.
-    async fn assert_nothing_comes_back(&mut self) {
+    /// Checks for a while that nothing is revived.
+    async fn assert_nothing_is_revived(&mut self) {
         let began = now();
         while began.elapsed() < BOUND * 2 {
             for admin in &mut self.scene.admins {
@@ -197,24 +199,24 @@ impl Changed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn older_database_at_the_address_brings_nothing_back() {
+async fn older_database_revives_nothing() {
     let mut it = Box::pin(changed_after_a_copy()).await;
     let traffic = it.scene.traffic();
     it.copies.swap().await;
-    it.assert_nothing_comes_back().await;
+    it.assert_nothing_is_revived().await;
     for at in [0, 1] {
         unknown(&mut it.scene, at).await;
         let live = it.scene.replicas[at].server().service.revocations();
         let why = live.trouble().unwrap();
-        assert!(why.contains("4 were known") && why.contains("revocations accept"), "{why}");
+        assert!(why.contains("4 are known") && why.contains("revocations accept"), "{why}");
         assert_eq!(live.index().last(), 4, "it never moves back");
     }
     assert_eq!(it.redis.cli(&["hget", MARKER, "last"]), "4", "nor does what Redis has");
-    // Nor does one start that knows nothing itself.
+    // A server that starts without knowledge is refused, too.
     let why = it.scene.replicas[0].refused_to_join().await.to_string();
-    assert!(why.contains("1 revocations, 4 were known"), "{why}");
+    assert!(why.contains("1 revocations, but 4 are known"), "{why}");
 
-    // The newer one again, as when a standby has caught up.
+    // The newer database again, as when a standby has caught up.
     it.copies.swap().await;
     it.scene.recovered().await;
     it.scene.assert_nothing_forgotten().await;
@@ -226,7 +228,7 @@ async fn older_database_at_the_address_brings_nothing_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accepted_backup_is_taken_over_by_all_and_older_tokens_are_refused() {
+async fn accepted_backup_is_used_by_all_and_old_tokens_are_refused() {
     let mut it = Box::pin(changed_after_a_copy()).await;
     it.copies.swap().await;
     unknown(&mut it.scene, 0).await;
@@ -251,7 +253,7 @@ async fn accepted_backup_is_taken_over_by_all_and_older_tokens_are_refused() {
     it.scene.assert_nothing_forgotten().await;
     for admin in &mut it.scene.admins {
         assert!(!admin.is_active(&old).await, "it was made before");
-        // What was deleted after the backup is there again: that is what was declared.
+        // What was deleted after the backup exists again, as declared.
         assert_eq!(ask(admin, &it.deleted_key).await, Word::Allowed);
     }
     let (verifier, live) = (&it.verifier, &it.scene.live);
@@ -265,7 +267,7 @@ async fn accepted_backup_is_taken_over_by_all_and_older_tokens_are_refused() {
         RedisServer::cli_of(port, &["hget", MARKER, "feed"]).is_some_and(|feed| feed == wanted)
     })
     .await;
-    // And those who come now.
+    // New servers refuse it, too.
     let late = it.scene.replicas[0].join().await;
     it.scene.add(late).await;
     it.scene.assert_nothing_forgotten().await;
@@ -278,7 +280,7 @@ async fn accepted_backup_is_taken_over_by_all_and_older_tokens_are_refused() {
     let event = events.iter().find(|event| event.action == "AcceptDatabase").unwrap();
     assert!(event.detail.contains(&list), "{event:?}");
 
-    // Once more does no harm, also from a backup that knows nothing of the first time.
+    // Accepting again is harmless, also with a backup from before the first time.
     it.copies.alone(&[format!("drop database {0}_copy", it.copies.name())]).await;
     let again = accept(&it.scene.replicas[0], &it.copies.direct, &[]).await;
     assert_eq!(again["list_before"], list.as_str());
@@ -312,15 +314,15 @@ async fn accepted_backup_with_kept_tokens_revives_no_token_known_to_be_revoked()
     assert_eq!(declared["tenants_revoked"], 0);
     scene.recovered().await;
     scene.assert_nothing_forgotten().await;
-    // So is the key that was deleted, as long as its revocation is known.
+    // The same applies to the deleted key, as long as its revocation is known.
     assert_ne!(ask(&mut scene.admins[0], &secret.secret).await, Word::Allowed);
     scene.revoke(0).await;
 }
 
-/// A list that lost its last revocation, and gave its number to another one; and a list of
+/// A list that lost its last revocation and assigned the number to another one; and a list of
 /// another database.
 #[tokio::test(flavor = "multi_thread")]
-async fn list_with_other_rows_or_of_another_database_is_not_taken_over() {
+async fn list_with_other_rows_or_another_database_is_refused() {
     const OTHER_ROW: &str =
         "update revocations set subject = 'another', kind = 'token' where number = 3";
     const HOLE: &str = "begin; update revocation_feed set last_number = 5; \
@@ -328,8 +330,8 @@ async fn list_with_other_rows_or_of_another_database_is_not_taken_over() {
           from revocations where number = 3; commit";
     const OTHER_DATABASE: &str = "update revocation_feed set id = 'another'";
     for (meddle, why) in [
-        (OTHER_ROW, "other revocations than were known"),
-        (HOLE, "other revocations than were known"),
+        (OTHER_ROW, "other revocations than are known"),
+        (HOLE, "other revocations than are known"),
         (OTHER_DATABASE, "another database"),
     ] {
         let replicas: [Keyward; 1] = Keyward::replicas(None, &SETTINGS).await;
@@ -340,16 +342,15 @@ async fn list_with_other_rows_or_of_another_database_is_not_taken_over() {
         scene.replicas[0].sql(meddle, None).await.unwrap();
         unknown(&mut scene, 0).await;
         let live = scene.replicas[0].server().service.revocations();
-        let told = live.trouble().unwrap();
-        assert!(told.contains(why), "{told}");
+        let reported = live.trouble().unwrap();
+        assert!(reported.contains(why), "{reported}");
         scene.assert_refused_or_unknown().await;
     }
 }
 
-/// Who can write to Redis, and to nothing else, can neither make the list look fresh nor add
-/// to it.
+/// An attacker who can only write to Redis can neither make the list look current nor add to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_projection_confirms_nothing_and_adds_nothing() {
+async fn forged_projection_is_ignored() {
     const FORGE: &str = "\
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
@@ -366,7 +367,7 @@ return now";
     let row = redis.cli(&["zrange", ROWS, "0", "0"]);
     proxy.cut().await;
     let jti = claims(&scene.live).jti;
-    // As the true row, but for what it is about: with its code, where there is one.
+    // A copy of a valid row with another subject and, if it has one, its code.
     let (start, _) = row.rsplit_once(' ').unwrap();
     let forged = format!("{start} {jti}").replacen(" 1 token", " 2 token", 1);
     let forged = forged.strip_prefix("1 ").map_or(forged.clone(), |rest| format!("2 {rest}"));
@@ -376,7 +377,7 @@ return now";
         redis.cli(&["eval", FORGE, "2", MARKER, ROWS, "2", &forged]);
         for (replica, known) in scene.replicas.iter().zip(&mut known) {
             let live = replica.server().service.revocations();
-            let answer = live.revokes(&claims(&scene.live).minted()).await;
+            let answer = live.revokes(&claims(&scene.live).revocation_keys()).await;
             assert!(answer.as_ref().is_ok_and(|revoked| !revoked) || answer.is_err(), "{answer:?}");
             *known = answer.is_ok();
         }

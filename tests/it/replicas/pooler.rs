@@ -1,5 +1,5 @@
-//! Replicas behind PgBouncer in transaction mode, which gives each transaction any of a few
-//! connections: nothing that belongs to a connection lasts from one transaction to the next.
+//! Replicas behind PgBouncer in transaction mode, which assigns a connection per transaction:
+//! session state does not last from one transaction to the next.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Admin, Keyward, PgBouncer, RedisServer, connections_to, fresh_database};
 
-/// Hashes of secrets wait for the same cores as all other tests.
+/// All tests share the same cores for hashes.
 const SETTINGS: [(&str, &str); 3] = [
     ("database.pooler", "transaction"),
     ("secrets.hash_wait", "5m"),
     ("limits.request_timeout", "5m"),
 ];
-/// When a revocation has to be known everywhere.
+/// The time until a revocation must be known everywhere.
 const BOUND: Duration = Duration::from_secs(5);
-/// How many do their work at each replica at once: more than there are connections.
+/// Concurrent work per replica: more than there are connections.
 const AT_ONCE: usize = 6;
 
-/// A PgBouncer, the URL of a database behind it, and that of the same database without it.
+/// A PgBouncer, the URL of a database behind it, and its direct URL.
 async fn pooled() -> (PgBouncer, String, String) {
     let direct = fresh_database().await;
     let url = direct.clone();
@@ -35,7 +35,7 @@ async fn pooled() -> (PgBouncer, String, String) {
     (bouncer, url, direct)
 }
 
-/// Counts the connections to a database all the time; the most that there were.
+/// Measures the maximum number of connections to a database.
 async fn most_connections(database: String, stop: CancellationToken) -> i64 {
     let mut most = 0;
     while !stop.is_cancelled() {
@@ -45,8 +45,8 @@ async fn most_connections(database: String, stop: CancellationToken) -> i64 {
     most
 }
 
-/// All that a tenant's applications and their administrators do, begun at one replica and gone
-/// on with at another.
+/// Typical work of a tenant's applications and administrators, started at one replica and continued
+/// at another.
 async fn work(here: &Keyward, there: &Keyward, tenant: String) {
     let (mut admin, mut other) = (here.admin().await, there.admin().await);
     admin.tenant(&tenant, &["a", "b"]).await;
@@ -70,7 +70,7 @@ async fn work(here: &Keyward, there: &Keyward, tenant: String) {
         refused(&mut other, &token).await;
     }
 
-    // Every page of a search, in both directions of the replicas.
+    // Every page of a search, alternating between the replicas.
     let mut found = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -134,12 +134,12 @@ async fn refused(admin: &mut Admin, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_behind_a_transaction_pooler_do_everything() {
+async fn replicas_work_behind_a_transaction_pooler() {
     let (bouncer, url, direct) = pooled().await;
     let redis = RedisServer::start();
     let stop = CancellationToken::new();
     let most = tokio::spawn(most_connections(direct, stop.clone()));
-    // The first start brings the schema up to date through it.
+    // The first start migrates the schema through the pooler.
     let replicas: [Keyward; 2] =
         Keyward::replicas_on(url.clone(), Some(&redis.url()), &SETTINGS).await;
     let [a, b] = &replicas;
@@ -148,7 +148,7 @@ async fn replicas_behind_a_transaction_pooler_do_everything() {
         work(here, there, format!("tenant-{n}"))
     });
     join_all(each).await;
-    // And one that starts when the schema is as it should be.
+    // A server that starts with a current schema.
     let late = a.join().await;
     work(&late, a, "late".to_owned()).await;
     for replica in [a, b, &late] {
@@ -160,7 +160,7 @@ async fn replicas_behind_a_transaction_pooler_do_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrations_at_once_through_a_transaction_pooler_all_succeed() {
+async fn concurrent_migrations_through_a_transaction_pooler_succeed() {
     let (_bouncer, url, _) = pooled().await;
     let migrations = (0..4).map(|_| {
         let folder = TempDir::new().unwrap();
@@ -184,7 +184,7 @@ async fn transaction_pooler_without_its_setting_is_refused_by_name() {
     let folder = TempDir::new().unwrap();
     let why = Keyward::refused(folder.path(), &[("database.url", &url)]).await.to_string();
     assert!(why.contains("database.pooler"), "{why}");
-    // Nor is one taken for good that others have used before, as it should be used.
+    // Earlier use with the correct setting does not hide the problem.
     Keyward::start(Some(url.clone()), &SETTINGS).await.stop().await;
     let why = Keyward::refused(folder.path(), &[("database.url", &url)]).await.to_string();
     assert!(why.contains("database.pooler"), "{why}");

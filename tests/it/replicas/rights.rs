@@ -1,10 +1,10 @@
-//! A user of Redis with the rights that are documented, and no others.
+//! A Redis user with exactly the documented rights.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, Rate};
+use keyward::limiter::{Demand, Limiter, WindowRate};
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -17,10 +17,10 @@ use crate::harness::{Admin, Keyward, RedisServer, mask};
 
 const MARKER: &str = "keyward:revocations:{list}:coded:marker";
 const ROWS: &str = "keyward:revocations:{list}:coded:rows";
-/// How long what comes by itself may take on a machine that runs many tests.
+/// The time limit for background work on a machine that runs many tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the line for Redis' ACL file says, after the user's name.
+/// The documented line for Redis' ACL file, after the user's name.
 fn documented() -> Vec<&'static str> {
     let settings = include_str!("../../../deploy/keyward.toml");
     let (_, line) = settings.split_once("\n# user keyward ").expect("the line is there");
@@ -34,7 +34,7 @@ fn set_user(redis: &RedisServer, rules: &[&str]) {
     redis.cli(&[&["acl", "setuser", "keyward"], rules].concat());
 }
 
-/// A server that knows the user, and its URL.
+/// A server with the user, and its URL.
 fn with_user(rules: &[&str]) -> (RedisServer, String) {
     let redis = RedisServer::start();
     set_user(&redis, rules);
@@ -56,9 +56,9 @@ async fn limit(admin: &mut Admin, requests: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rights_that_are_documented_are_enough() {
+async fn documented_redis_rights_are_enough() {
     let (redis, url) = with_user(&documented());
-    // Nobody asks the database of himself: what is heard is heard through Redis.
+    // The database is not polled, so changes only arrive through Redis.
     let quiet = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
     let [mut a, b] = Keyward::replicas(Some(&url), &quiet).await;
     let (mut at_a, mut at_b) = (a.admin().await, b.admin().await);
@@ -69,7 +69,7 @@ async fn the_rights_that_are_documented_are_enough() {
         assert!(wait_until(|| limiter.replicas() == 2), "they know of each other");
     }
 
-    // The second time the list is made anew, and has something in it.
+    // In the second round the list is written again, and is not empty.
     for round in 1..=2 {
         let token = crm.token(&a.grpc()).await;
         assert!(at_b.check(&token, &["a"]).await.allowed);
@@ -79,7 +79,7 @@ async fn the_rights_that_are_documented_are_enough() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, refused).await.expect("it is heard through Redis");
+        timeout(PATIENCE, refused).await.expect("it arrives through Redis");
         let rows = || redis.cli(&["zcard", ROWS]);
         assert!(wait_until(|| rows() == round.to_string()), "{}", rows());
         assert_eq!(redis.cli(&["hget", MARKER, "last"]), round.to_string());
@@ -96,7 +96,7 @@ async fn the_rights_that_are_documented_are_enough() {
     });
     assert_eq!(join_all(asked).await.into_iter().sum::<usize>(), 40, "they count together");
 
-    // What was found right is told to those who start later.
+    // Servers that start later get verified secrets from Redis.
     redis.cli(&["flushall"]);
     let hashes = |server: &Keyward| server.server().service.hashes().get();
     let (_, other) =
@@ -114,30 +114,30 @@ async fn the_rights_that_are_documented_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_missing_is_named_at_the_start() {
+async fn missing_redis_right_is_named_at_the_start() {
     let all = documented();
     let (redis, url) = with_user(&all);
     let folder = TempDir::new().unwrap();
     for right in all.iter().filter_map(|rule| rule.strip_prefix('+')) {
         set_user(&redis, &[&format!("-{right}")]);
         redis.cli(&["script", "flush"]);
-        let told = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
-        assert!(told.starts_with("the Redis of redis.url cannot be used"), "{told}");
-        assert!(told.to_lowercase().contains(right), "{right}: {told}");
+        let reported = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
+        assert!(reported.starts_with("the Redis of redis.url cannot be used"), "{reported}");
+        assert!(reported.to_lowercase().contains(right), "{right}: {reported}");
         set_user(&redis, &[&format!("+{right}")]);
     }
     for (rule, lacking) in [("resetkeys", "access"), ("resetchannels", "publish")] {
         set_user(&redis, &all);
         set_user(&redis, &[rule]);
-        let told = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
-        assert!(told.contains(lacking), "{rule}: {told}");
+        let reported = Keyward::refused(folder.path(), &[("redis.url", &url)]).await.to_string();
+        assert!(reported.contains(lacking), "{rule}: {reported}");
     }
     let others = redis.cli(&["--scan", "--pattern", "keyward:rights:*"]);
     assert_eq!(others, "", "what was tried leaves nothing behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_the_rights_that_are_documented_are_enough() {
+async fn documented_redis_rights_are_enough_in_a_cluster() {
     let cluster = RedisCluster::start();
     let rules = [documented(), vec!["+cluster|info", "+cluster|slots"]].concat();
     for node in &cluster.nodes {
@@ -157,7 +157,7 @@ async fn in_a_cluster_the_rights_that_are_documented_are_enough() {
     let limiter = Limiter::over(redis, Clock::system());
     let demand = Demand {
         key: "requests".to_owned(),
-        rate: Rate::new(1, Duration::from_mins(1)),
+        rate: WindowRate::new(1, Duration::from_mins(1)),
         cost: 1,
         observe_only: false,
     };

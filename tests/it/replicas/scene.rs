@@ -1,7 +1,6 @@
-//! Replicas with something to lose, asked all the time while something is broken. Whatever
-//! happens, these hold: nothing that was revoked, and whose revocation was acknowledged, is
-//! allowed or active once the bound has passed; nothing that is good is called bad; callers
-//! hear what is documented, and soon enough.
+//! Replicas under constant load during faults. In every case: a token whose revocation was
+//! acknowledged is neither allowed nor active after the bound; valid tokens are never called
+//! invalid; and callers get the documented errors in time.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,12 +20,12 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Admin, Credential, Keyward, mask, question, reason};
 
-/// How long an answer may take while something hangs: half of what a caller has to wait by
-/// `limits.request_timeout`, since all tests share the cores.
+/// The maximum duration of an answer during faults: half of `limits.request_timeout`, because all
+/// tests share the cores.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long it may take until all is well again, without a hand.
+/// The time limit for automatic recovery.
 const RECOVERY: Duration = Duration::from_secs(30);
-/// What the application `limited` may do in a minute.
+/// How many requests the application `limited` may make in a minute.
 pub(super) const LIMIT: usize = 42;
 
 #[expect(clippy::disallowed_methods, reason = "how long it takes is what is asked")]
@@ -34,19 +33,19 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// What a service learns of a token.
+/// The state of a token for a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Allowed,
     Refused(Outcome),
-    /// It cannot be known now.
+    /// It is temporarily unknown.
     Unknown,
 }
 
 /// A token whose revocation was acknowledged, and when.
 pub(super) type Revoked = (String, Instant);
 
-/// Replicas, and those who use them.
+/// Replicas and their users.
 pub(super) struct Scene {
     pub(super) replicas: Vec<Keyward>,
     pub(super) admins: Vec<Admin>,
@@ -54,15 +53,15 @@ pub(super) struct Scene {
     pub(super) crm: Credential,
     pub(super) key: String,
     pub(super) limited: String,
-    /// A token that nobody revokes.
+    /// A token that stays valid.
     pub(super) live: String,
-    /// Tokens to be revoked.
+    /// Tokens to revoke.
     pub(super) stock: Vec<String>,
     pub(super) revoked: Arc<Mutex<Vec<Revoked>>>,
 }
 
 impl Scene {
-    /// The replicas with a tenant, and so many tokens to revoke.
+    /// Replicas with a tenant and `stock` tokens to revoke.
     pub(super) async fn new<const N: usize>(
         replicas: [Keyward; N],
         bound: Duration,
@@ -97,13 +96,13 @@ impl Scene {
         }
     }
 
-    /// One replica more.
+    /// Adds a replica.
     pub(super) async fn add(&mut self, replica: Keyward) {
         self.admins.push(replica.admin().await);
         self.replicas.push(replica);
     }
 
-    /// Asks every replica all the time, until the traffic is ended.
+    /// Starts traffic to every replica.
     pub(super) fn traffic(&self) -> Traffic {
         let stop = CancellationToken::new();
         let asking = self.admins.iter().map(|admin| {
@@ -119,7 +118,7 @@ impl Scene {
         Traffic { tasks: asking.collect(), stop }
     }
 
-    /// Revokes a token at a replica, if it can be done now.
+    /// Revokes a token at a replica, if possible.
     pub(super) async fn try_revoke(&mut self, at: usize) -> Result<String, Status> {
         let token = self.stock.pop().expect("a token is left to be revoked");
         let request = RevokeTokenRequest { token: token.clone() };
@@ -131,8 +130,8 @@ impl Scene {
         Ok(token)
     }
 
-    /// Revokes a token at a replica, which must work, and waits until all refuse it; how long
-    /// that took.
+    /// Revokes a token at a replica and waits until all refuse it. Returns how long that took.
+    /// Fails if it does not work.
     pub(super) async fn revoke(&mut self, at: usize) -> Duration {
         let token = self.try_revoke(at).await.unwrap();
         let acknowledged = now();
@@ -147,7 +146,7 @@ impl Scene {
         acknowledged.elapsed()
     }
 
-    /// Everything that was revoked is refused by every replica, at once and in words.
+    /// Every revoked token is refused by every replica with the documented reason.
     pub(super) async fn assert_nothing_forgotten(&mut self) {
         let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
         assert!(!revoked.is_empty());
@@ -161,7 +160,7 @@ impl Scene {
         join_all(each).await;
     }
 
-    /// The same, where nobody can look anything up.
+    /// The same, if replicas cannot look anything up.
     pub(super) async fn assert_refused(&mut self) {
         let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
         for admin in &mut self.admins {
@@ -171,7 +170,7 @@ impl Scene {
         }
     }
 
-    /// Nothing that was revoked is good, where not all can be known.
+    /// No revoked token is valid, although replicas may not know all.
     pub(super) async fn assert_refused_or_unknown(&mut self) {
         let revoked: Vec<_> = self.revoked.lock().unwrap().clone();
         for admin in &mut self.admins {
@@ -187,8 +186,8 @@ impl Scene {
         self.admins[0].tokens.revoke_tokens(request).await.unwrap();
     }
 
-    /// Waits until all is well: every replica is ready, allows what is good, token and key, and
-    /// issues tokens; how long that took.
+    /// Waits until every replica is ready, allows valid tokens and keys, and issues tokens. Returns
+    /// how long that took.
     pub(super) async fn recovered(&mut self) -> Duration {
         let began = now();
         for replica in &self.replicas {
@@ -203,8 +202,8 @@ impl Scene {
         began.elapsed()
     }
 
-    /// Waits until every replica allows what is good, token and key, and issues tokens, for
-    /// which nothing is written.
+    /// Waits until every replica allows valid tokens and keys, and issues tokens, which needs no
+    /// writes.
     pub(super) async fn reads_go_on(&mut self) {
         for (replica, admin) in self.replicas.iter().zip(&mut self.admins) {
             let all_well = async {
@@ -219,8 +218,8 @@ impl Scene {
         }
     }
 
-    /// How many of so many requests at each replica the limit of 42 a minute admits. A limit is
-    /// never an outage: who is refused is told that it is the limit.
+    /// How many requests the limit of 42 a minute admits. Every refused request must be refused
+    /// because of the limit.
     pub(super) async fn admitted(&mut self, each: usize) -> usize {
         let token = &self.limited;
         let asked = self.admins.iter_mut().map(async |admin| {
@@ -236,26 +235,26 @@ impl Scene {
         join_all(asked).await.into_iter().sum()
     }
 
-    /// A minute later, so that the limit admits anew, and nothing has ended.
+    /// Advances a minute, so that the limit admits again. Nothing expires.
     pub(super) fn next_minute(&self) {
         self.replicas[0].advance(61);
     }
 
-    /// Waits until every replica knows how many there are.
+    /// Waits until every replica knows how many replicas there are.
     pub(super) async fn acquainted(&self) {
         let count = self.replicas.len();
         for replica in &self.replicas {
             let limiter = replica.server().service.limiter();
-            let told = async {
+            let reported = async {
                 while limiter.replicas() != count {
                     sleep(Duration::from_millis(20)).await;
                 }
             };
-            timeout(RECOVERY, told).await.expect("they hear of each other");
+            timeout(RECOVERY, reported).await.expect("the replicas know each other");
         }
     }
 
-    /// Waits until every replica has its link to Redis, or none has.
+    /// Waits until every replica is connected to Redis, or none is.
     pub(super) async fn redis_is(&self, up: bool) {
         for replica in &self.replicas {
             let redis = replica.server().redis().unwrap();
@@ -269,7 +268,7 @@ impl Scene {
         }
     }
 
-    /// How many decisions about limits were made without Redis.
+    /// The number of decisions without Redis.
     pub(super) async fn fallbacks(&self) -> usize {
         const NAME: &str = "keyward_limiter_fallbacks_total";
         let each = self.replicas.iter().map(|replica| replica.metric::<usize>(NAME));
@@ -277,7 +276,7 @@ impl Scene {
     }
 }
 
-/// What a replica says of a token or key right now; anything that is not documented fails.
+/// The state of a token or key at a replica. Fails at undocumented answers.
 pub(super) async fn ask(admin: &mut Admin, token: &str) -> Word {
     let began = now();
     let answer = admin.access.check_access(question(token, &["a"])).await;
@@ -294,7 +293,7 @@ pub(super) async fn ask(admin: &mut Admin, token: &str) -> Word {
     }
 }
 
-/// Whether a token can be had; if not, callers of both faces hear why.
+/// A new token, or `None` if the errors of both interfaces say why there is none.
 async fn exchange(replica: &Keyward, client: &Credential) -> Option<String> {
     match client.exchange(&replica.grpc(), &[], &[]).await {
         Ok(issued) => Some(issued.access_token),
@@ -305,7 +304,7 @@ async fn exchange(replica: &Keyward, client: &Credential) -> Option<String> {
     }
 }
 
-/// Fails at an error that callers are not told of for a dependency that is away.
+/// Fails if an error does not say that a dependency is unavailable.
 pub(super) fn documented(status: &Status) {
     match status.code() {
         Code::Unavailable => {
@@ -317,24 +316,24 @@ pub(super) fn documented(status: &Status) {
     }
 }
 
-/// What was seen while replicas were asked.
+/// Observations of the traffic.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub(super) answers: usize,
-    /// That nothing could be known.
+    /// How many answers were UNAVAILABLE.
     pub(super) unknown: usize,
-    /// How long the slowest answer took.
+    /// The duration of the slowest answer.
     pub(super) slowest: Duration,
 }
 
-/// Those who ask all the time.
+/// Constant requests to the replicas.
 pub(super) struct Traffic {
     tasks: Vec<JoinHandle<Seen>>,
     stop: CancellationToken,
 }
 
 impl Traffic {
-    /// What was seen at each replica, if nothing was wrong.
+    /// Ends the traffic. Returns the observations for each replica. Fails if an answer was wrong.
     pub(super) async fn end(self) -> Vec<Seen> {
         self.stop.cancel();
         let seen = join_all(self.tasks).await.into_iter().map(|task| task.expect("all held"));
@@ -387,7 +386,7 @@ impl Asking {
         word
     }
 
-    /// The newest that were revoked, and one of the others.
+    /// The newest revoked tokens, and one of the others.
     fn some(&self, round: usize) -> Vec<Revoked> {
         let revoked = self.revoked.lock().unwrap();
         let older = revoked.get(round % revoked.len().max(1));
@@ -395,12 +394,12 @@ impl Asking {
     }
 }
 
-/// What a token says of its making.
+/// The claims of a token.
 pub(super) fn claims(token: &str) -> Claims {
     jsonwebtoken::dangerous::insecure_decode::<Claims>(token).unwrap().claims
 }
 
-/// The list in the database is without a gap; how long it is.
+/// Checks that the list in the database has no gaps. Returns its length.
 pub(super) async fn assert_no_gap(database: &str) -> i64 {
     const SQL: &str = "select last_number, (select count(*) from revocations), \
         (select coalesce(max(number), 0) from revocations) from revocation_feed";

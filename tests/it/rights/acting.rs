@@ -12,8 +12,8 @@ use crate::grpc::raw::{all_methods, call_with};
 use crate::harness::{Admin, Backend, on_both_databases, question, reason};
 
 on_both_databases!(
-    revoking_a_token_for_a_user_applies_the_rights_of_the_user,
-    methods_that_answer_services_refuse_the_metadata_by_name,
+    revoke_token_applies_the_rights_of_the_acting_user,
+    methods_for_services_refuse_keyward_user,
 );
 
 async fn revoke(caller: &mut Admin, token: &str) -> Result<(), Status> {
@@ -21,7 +21,7 @@ async fn revoke(caller: &mut Admin, token: &str) -> Result<(), Status> {
     caller.tokens.revoke_token(request).await.map(drop)
 }
 
-async fn revoking_a_token_for_a_user_applies_the_rights_of_the_user(backend: Backend) {
+async fn revoke_token_applies_the_rights_of_the_acting_user(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let grpc = acme.kw.grpc();
     let view = ["applications.view.account"];
@@ -31,7 +31,7 @@ async fn revoking_a_token_for_a_user_applies_the_rights_of_the_user(backend: Bac
     let (_, credential) = acme.admin.credential(&crm, Kind::ClientSecret).await;
     let token = credential.token(&grpc).await;
 
-    // The administrator's own scope does more than the user may.
+    // The administrator's own scope allows more than the user may do.
     let mut admin_for_vic = acme.admin.acting_for("tenants/acme/users/vic");
     for caller in [&mut vic, &mut admin_for_vic] {
         let status = revoke(caller, &token).await.unwrap_err();
@@ -43,8 +43,8 @@ async fn revoking_a_token_for_a_user_applies_the_rights_of_the_user(backend: Bac
         let status = revoke(&mut ghost, text).await.unwrap_err();
         assert_eq!(reason(&status), "PERMISSION_DENIED", "whether or not it is a token");
     }
-    // A user of another tenant has no right to it, and an application that does not manage
-    // acts for no user.
+    // A user of another tenant has no rights to it, and an application without the scope cannot act
+    // for a user.
     acme.admin.tenant("evil", &["a"]).await;
     acme.admin.role("evil", "boss", &["applications.edit.account"], &["*"]).await;
     let mallory = acme.admin.user("evil", "mallory", &["boss"]).await;
@@ -57,7 +57,7 @@ async fn revoking_a_token_for_a_user_applies_the_rights_of_the_user(backend: Bac
     assert_eq!(reason(&status), "PERMISSION_DENIED");
     assert!(acme.admin.is_active(&token).await, "none of them revoked it");
 
-    // A console that may do nothing else revokes for a user who may, and the log names the user.
+    // A console revokes for a user with the right, and the log names the user.
     revoke(&mut eve, &token).await.unwrap();
     assert!(!acme.admin.is_active(&token).await);
     let request = pb::ListAuditEventsRequest {
@@ -74,7 +74,7 @@ async fn revoking_a_token_for_a_user_applies_the_rights_of_the_user(backend: Bac
     assert!(refused.clone().all(|event| !event.user.is_empty()), "{events:?}");
 }
 
-/// Whether an event is about something that was done.
+/// Whether an event was successful.
 trait Done {
     fn is_done(&self) -> bool;
 }
@@ -85,7 +85,7 @@ impl Done for pb::AuditEvent {
     }
 }
 
-/// A request that the method would answer.
+/// A valid request for the method.
 fn request(path: &str, token: &str) -> Vec<u8> {
     match path.rsplit('/').next().unwrap() {
         "CheckAccess" => question(token, &["a"]).encode_to_vec(),
@@ -100,7 +100,7 @@ fn request(path: &str, token: &str) -> Vec<u8> {
     }
 }
 
-async fn methods_that_answer_services_refuse_the_metadata_by_name(backend: Backend) {
+async fn methods_for_services_refuse_keyward_user(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let grpc = acme.kw.grpc();
     let view = ["applications.view.account"];
@@ -141,7 +141,7 @@ async fn methods_that_answer_services_refuse_the_metadata_by_name(backend: Backe
             "WatchRevocations",
         ]
     );
-    // Over HTTP no client acts for a user either.
+    // HTTP does not accept an acting user either.
     for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
         let request = acme
             .kw

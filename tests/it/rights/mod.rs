@@ -1,4 +1,4 @@
-//! Who may do what, to whose: the rights of users whom a console acts for.
+//! The rights of users for whom a console acts.
 
 mod acting;
 mod page;
@@ -30,7 +30,7 @@ impl Acme {
         Self { kw, admin, console }
     }
 
-    /// A user with one role of the same name, and the console that acts for that user.
+    /// A user with one role of the same name, and the console acting for that user.
     async fn user(&mut self, id: &str, permissions: &[&str], scopes: &[&str]) -> Admin {
         self.admin.role("acme", id, permissions, scopes).await;
         let name = self.admin.user("acme", id, &[id]).await;
@@ -50,7 +50,7 @@ impl Acme {
     }
 }
 
-/// An application of acme to be created.
+/// A request to create an application of acme.
 fn new_application(id: &str, application: pb::Application) -> pb::CreateApplicationRequest {
     pb::CreateApplicationRequest {
         parent: "tenants/acme".to_owned(),
@@ -112,7 +112,7 @@ fn reveal(name: &str) -> pb::RevealCredentialRequest {
     pb::RevealCredentialRequest { name: name.to_owned() }
 }
 
-/// The same code and the same words, but for the names in them.
+/// The errors have the same code and text, except for the names in them.
 fn assert_alike(left: &Status, left_name: &str, right: &Status, right_name: &str) {
     assert_eq!(left.code(), right.code(), "{left:?}\n{right:?}");
     let (left, right) =

@@ -1,4 +1,4 @@
-//! The section "Rights" of `proto/README.md` is what the code decides by.
+//! The section "Rights" of `proto/README.md` matches the code.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn yes(is: bool) -> &'static str {
     if is { "yes" } else { "" }
 }
 
-/// The table as the page shows it.
+/// The table in its documented form.
 fn table() -> String {
     let mut table = String::from(
         "| call | a user needs | gives only what the user has | compared with all that was given \
@@ -54,7 +54,7 @@ fn table() -> String {
 }
 
 #[test]
-fn page_shows_what_the_code_decides() {
+fn rights_table_in_the_docs_matches_the_code() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/README.md");
     let text = std::fs::read_to_string(page).unwrap();
     let shown = text.split(BEGIN).nth(1).and_then(|rest| rest.split(END).next()).unwrap();

@@ -1,4 +1,4 @@
-//! What the platform switched off, only the platform switches on.
+//! Only the platform can enable what it disabled.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -8,10 +8,10 @@ use super::{Acme, disable_application, disable_credential, disable_scope, disabl
 use crate::harness::{Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
-    what_the_platform_disabled_only_the_platform_enables,
-    what_a_user_disabled_a_user_enables,
-    what_would_come_back_enabled_is_not_deleted_by_users,
-    platform_makes_a_users_disabling_its_own,
+    only_the_platform_enables_what_it_disabled,
+    users_can_enable_what_users_disabled,
+    users_cannot_delete_what_the_platform_disabled,
+    platform_can_take_over_a_users_disabling,
 );
 
 const ALL: [&str; 8] = [
@@ -29,7 +29,7 @@ const ALL: [&str; 8] = [
 fn platforms<T: std::fmt::Debug>(answer: Result<T, Status>, name: &str) {
     let status = answer.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED", "{status:?}");
-    assert!(status.message().contains("disabled by the platform"), "{}", status.message());
+    assert!(status.message().contains("the platform disabled"), "{}", status.message());
     assert!(status.message().contains(name), "{}", status.message());
 }
 
@@ -43,7 +43,7 @@ fn api_credentials(disabled: bool, max_credentials: i64) -> pb::UpdateTenantRequ
     }
 }
 
-async fn what_the_platform_disabled_only_the_platform_enables(backend: Backend) {
+async fn only_the_platform_enables_what_it_disabled(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ALL, &["*"]).await;
     let crm = eve.application("acme", "crm", &["a"]).await.name;
@@ -73,7 +73,7 @@ async fn what_the_platform_disabled_only_the_platform_enables(backend: Backend) 
         );
         platforms(eve.scopes.update_scope(disable_scope("c", false)).await, "scopes/c");
         platforms(eve.users.update_user(disable_user(&bob, false)).await, &bob);
-        // To say so once more does not make it the user's.
+        // Disabling it again does not make it the user's.
         eve.applications.update_application(disable_application(&crm, true)).await.unwrap();
         eve.credentials
             .update_credential(disable_credential(&credential.name, true))
@@ -86,12 +86,12 @@ async fn what_the_platform_disabled_only_the_platform_enables(backend: Backend) 
     admin.credentials.update_credential(disable_credential(&credential.name, false)).await.unwrap();
     admin.scopes.update_scope(disable_scope("c", false)).await.unwrap();
     admin.users.update_user(disable_user(&bob, false)).await.unwrap();
-    // And from then on it is the users' again.
+    // After that, users can disable and enable it again.
     eve.applications.update_application(disable_application(&crm, true)).await.unwrap();
     eve.applications.update_application(disable_application(&crm, false)).await.unwrap();
 }
 
-async fn what_a_user_disabled_a_user_enables(backend: Backend) {
+async fn users_can_enable_what_users_disabled(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ALL, &["*"]).await;
     let crm = eve.application("acme", "crm", &["a"]).await.name;
@@ -108,7 +108,7 @@ async fn what_a_user_disabled_a_user_enables(backend: Backend) {
     }
 }
 
-async fn what_would_come_back_enabled_is_not_deleted_by_users(backend: Backend) {
+async fn users_cannot_delete_what_the_platform_disabled(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ALL, &["*"]).await;
     let bob = acme.admin.user("acme", "bob", &[]).await;
@@ -126,7 +126,7 @@ async fn what_would_come_back_enabled_is_not_deleted_by_users(backend: Backend) 
     acme.admin.users.delete_user(user).await.unwrap();
 }
 
-async fn platform_makes_a_users_disabling_its_own(backend: Backend) {
+async fn platform_can_take_over_a_users_disabling(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ALL, &["*"]).await;
     let crm = eve.application("acme", "crm", &["a"]).await.name;

@@ -1,13 +1,13 @@
-//! Roles that an application is given stand in its tokens: users give those that they hold.
+//! Roles of an application appear in its tokens, so users can only give roles that they have.
 
 use keyward::proto::admin as pb;
 
 use super::{Acme, application_name, change, new_application};
 use crate::harness::{Backend, on_both_databases, reason};
 
-on_both_databases!(user_gives_an_application_only_roles_that_they_hold);
+on_both_databases!(user_gives_an_application_only_their_own_roles);
 
-async fn user_gives_an_application_only_roles_that_they_hold(backend: Backend) {
+async fn user_gives_an_application_only_their_own_roles(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.admin.role("acme", "platform-admin", &[], &[]).await;
     let own = ["applications.view.own", "applications.create.own", "applications.edit.own"];
@@ -28,14 +28,14 @@ async fn user_gives_an_application_only_roles_that_they_hold(backend: Backend) {
     let update = change(with_roles("crm", &["eve", "platform-admin"]), &["roles"]);
     let status = eve.applications.update_application(update.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "PERMISSION_DENIED");
-    // What the platform gave it, it keeps when a user changes other fields.
+    // A role that the platform gave stays when a user changes other fields.
     acme.admin.applications.update_application(update).await.unwrap();
     let renamed = pb::Application { description: "new".to_owned(), ..with_roles("crm", &[]) };
     eve.applications.update_application(change(renamed, &["description"])).await.unwrap();
     let narrowed = change(with_roles("crm", &["platform-admin"]), &["roles"]);
     eve.applications.update_application(narrowed).await.unwrap();
 
-    // Those who hold the role may give it, and so may those who give users their roles.
+    // Users with the role may give it, and also users who may give roles to users.
     let name = acme.admin.user("acme", "eve", &["eve", "platform-admin"]).await;
     let mut holder = acme.console.acting_for(&name);
     let second = new_application("second", given.clone());

@@ -1,5 +1,5 @@
-//! A right to a secret looks at all that the application was given: disabled scopes, and those
-//! beyond what the owner may grant today, included.
+//! Rights to a secret are compared with everything that the application was given, including
+//! disabled scopes and those beyond what the owner may grant today.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -12,13 +12,13 @@ use super::{
 use crate::harness::{Admin, Backend, on_both_databases, reason};
 
 on_both_databases!(
-    scope_disabled_for_a_moment_gets_its_disabler_no_secret,
-    owner_demoted_for_a_moment_lets_no_secret_out,
-    secret_of_a_disabled_scope_is_not_seen_again,
-    credential_beyond_a_user_is_not_brought_back_to_life_by_them,
-    application_beyond_a_user_is_not_brought_back_to_life_by_them,
-    owner_of_applications_beyond_a_user_is_not_enabled_by_them,
-    applications_beyond_a_user_are_not_handed_over_by_them,
+    disabling_a_scope_does_not_give_access_to_secrets,
+    demoting_an_owner_does_not_give_access_to_secrets,
+    secret_with_a_disabled_scope_is_not_shown_again,
+    user_cannot_revive_a_credential_beyond_their_rights,
+    user_cannot_revive_an_application_beyond_their_rights,
+    user_cannot_enable_an_owner_beyond_their_rights,
+    user_cannot_hand_over_applications_beyond_their_rights,
     secret_of_an_application_with_a_role_needs_the_right_to_give_the_role,
     other_fields_of_an_application_beyond_a_user_can_be_changed,
 );
@@ -38,7 +38,7 @@ const USERS: [&str; 5] = [
     "users.edit",
 ];
 
-/// The scope is named to those who may view the application.
+/// The error names the scope, if the caller may view the application.
 #[track_caller]
 fn beyond<T: std::fmt::Debug>(answer: Result<T, Status>) {
     let status = answer.unwrap_err();
@@ -46,7 +46,7 @@ fn beyond<T: std::fmt::Debug>(answer: Result<T, Status>) {
     assert_eq!(status.message(), "scope not allowed: b");
 }
 
-async fn scope_disabled_for_a_moment_gets_its_disabler_no_secret(backend: Backend) {
+async fn disabling_a_scope_does_not_give_access_to_secrets(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ACCOUNT, &["a"]).await;
     let wide = acme.admin.application("acme", "wide", &["a", "b"]).await.name;
@@ -55,13 +55,13 @@ async fn scope_disabled_for_a_moment_gets_its_disabler_no_secret(backend: Backen
     eve.scopes.update_scope(disable_scope("b", true)).await.unwrap();
     beyond(eve.credentials.create_credential(new_credential(&wide)).await);
     beyond(eve.credentials.rotate_credential(rotate(&old.name)).await);
-    // Nor does a user who may not grant a scope switch it on for others.
+    // A user who may not grant a scope cannot enable it for others either.
     beyond(eve.scopes.update_scope(disable_scope("b", false)).await);
     let mut sam = acme.user("sam", &ACCOUNT, &["*"]).await;
     sam.scopes.update_scope(disable_scope("b", false)).await.unwrap();
 }
 
-/// An application of sam's with `a` and `b`, and a credential of it. Sam may grant both.
+/// An application of sam with `a` and `b`, and its credential. Sam may grant both.
 async fn sams(acme: &mut Acme) -> (String, String) {
     acme.user("sam", &[], &["a", "b"]).await;
     acme.admin.role("acme", "lesser", &[], &["a"]).await;
@@ -74,7 +74,7 @@ async fn sams(acme: &mut Acme) -> (String, String) {
     (crm, credential.name)
 }
 
-async fn owner_demoted_for_a_moment_lets_no_secret_out(backend: Backend) {
+async fn demoting_an_owner_does_not_give_access_to_secrets(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let (crm, credential) = sams(&mut acme).await;
     let mut eve = acme.user("eve", &USERS, &["a"]).await;
@@ -83,7 +83,7 @@ async fn owner_demoted_for_a_moment_lets_no_secret_out(backend: Backend) {
     beyond(eve.credentials.rotate_credential(rotate(&credential)).await);
 }
 
-async fn secret_of_a_disabled_scope_is_not_seen_again(backend: Backend) {
+async fn secret_with_a_disabled_scope_is_not_shown_again(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.set_policy(pb::Policy { secrets_viewable: true, ..Default::default() }).await;
     let mut eve = acme.user("eve", &ACCOUNT, &["a"]).await;
@@ -106,7 +106,7 @@ fn end_credential(name: &str, seconds: Option<i64>) -> pb::UpdateCredentialReque
     }
 }
 
-async fn credential_beyond_a_user_is_not_brought_back_to_life_by_them(backend: Backend) {
+async fn user_cannot_revive_a_credential_beyond_their_rights(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ACCOUNT, &["a"]).await;
     let mut sam = acme.user("sam", &ACCOUNT, &["a", "b"]).await;
@@ -117,7 +117,7 @@ async fn credential_beyond_a_user_is_not_brought_back_to_life_by_them(backend: B
     beyond(eve.credentials.update_credential(disable_credential(name, false)).await);
     sam.credentials.update_credential(disable_credential(name, false)).await.unwrap();
 
-    // An earlier end takes a right away, a later one gives it.
+    // An earlier expiry takes a right away, a later one gives it.
     let now = acme.kw.now().as_second();
     eve.credentials.update_credential(end_credential(name, Some(now + 100))).await.unwrap();
     eve.credentials.update_credential(end_credential(name, Some(now + 50))).await.unwrap();
@@ -126,7 +126,7 @@ async fn credential_beyond_a_user_is_not_brought_back_to_life_by_them(backend: B
     sam.credentials.update_credential(end_credential(name, None)).await.unwrap();
 }
 
-async fn application_beyond_a_user_is_not_brought_back_to_life_by_them(backend: Backend) {
+async fn user_cannot_revive_an_application_beyond_their_rights(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &ACCOUNT, &["a"]).await;
     let mut sam = acme.user("sam", &ACCOUNT, &["a", "b"]).await;
@@ -147,21 +147,20 @@ async fn application_beyond_a_user_is_not_brought_back_to_life_by_them(backend: 
     sam.applications.update_application(end(None)).await.unwrap();
 }
 
-async fn owner_of_applications_beyond_a_user_is_not_enabled_by_them(backend: Backend) {
+async fn user_cannot_enable_an_owner_beyond_their_rights(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     sams(&mut acme).await;
     let sam = "tenants/acme/users/sam";
     let mut eve = acme.user("eve", &USERS, &["a"]).await;
     let mut ann = acme.user("ann", &USERS, &["a", "b"]).await;
-    // With the role that sam has now, eve may change that user; what the application was
-    // given is more.
+    // With the current role of sam, eve may change that user; but the application was given more.
     acme.admin.user("acme", "sam", &["lesser"]).await;
     eve.users.update_user(disable_user(sam, true)).await.unwrap();
     beyond(eve.users.update_user(disable_user(sam, false)).await);
     ann.users.update_user(disable_user(sam, false)).await.unwrap();
 }
 
-async fn applications_beyond_a_user_are_not_handed_over_by_them(backend: Backend) {
+async fn user_cannot_hand_over_applications_beyond_their_rights(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let policy = pb::Policy {
         user_deletion: pb::policy::UserDeletion::HandOver.into(),

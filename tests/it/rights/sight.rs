@@ -1,4 +1,4 @@
-//! What a user may not view, the user learns nothing of: not what it is, nor that it exists.
+//! A user learns nothing about resources that they may not view, including whether they exist.
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -12,21 +12,21 @@ use super::{
 use crate::harness::{Admin, Backend, mask, on_both_databases, reason};
 
 on_both_databases!(
-    editor_who_may_not_view_is_answered_with_the_name_alone,
-    hidden_application_is_answered_like_one_that_is_not_there,
-    hidden_user_is_answered_like_one_that_is_not_there,
-    id_of_a_hidden_application_tells_nothing_of_it,
-    request_id_of_another_user_is_another_request,
+    editor_without_view_gets_only_the_name,
+    hidden_application_looks_nonexistent,
+    hidden_user_looks_nonexistent,
+    id_of_a_hidden_application_reveals_nothing,
+    request_ids_of_users_are_independent,
     scopes_of_a_hidden_application_are_not_named,
-    editor_who_may_not_view_cannot_guess_what_is_fixed,
-    numbers_of_what_is_hidden_are_not_shown,
-    what_a_greater_user_may_do_is_not_named,
+    editor_without_view_cannot_probe_fixed_fields,
+    counts_of_hidden_resources_are_not_shown,
+    rights_of_other_users_are_not_named,
 );
 
 const HIDDEN: &str = "tenants/acme/applications/hidden";
 const ABSENT: &str = "tenants/acme/applications/absent";
 
-async fn editor_who_may_not_view_is_answered_with_the_name_alone(backend: Backend) {
+async fn editor_without_view_gets_only_the_name(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let permissions = ["applications.edit.account", "users.edit"];
     let mut eve = acme.user("eve", &permissions, &["*"]).await;
@@ -63,7 +63,7 @@ async fn editor_who_may_not_view_is_answered_with_the_name_alone(backend: Backen
     let rotated = rotated.into_inner();
     assert_eq!(rotated.credential.unwrap(), only_name);
     assert!(acme.admin.is_active(&rotated.secret).await);
-    // Users are seen with a permission of their own; everyone sees themselves.
+    // Viewing users needs another permission; users can view themselves.
     let bob = acme.admin.user("acme", "bob", &[]).await;
     let unchanged = |name: &str| pb::UpdateUserRequest {
         user: Some(pb::User { name: name.to_owned(), ..Default::default() }),
@@ -76,7 +76,7 @@ async fn editor_who_may_not_view_is_answered_with_the_name_alone(backend: Backen
     assert!(!shown.into_inner().user.unwrap().roles.is_empty());
 }
 
-/// Every call about an application or its credential, with a name of that shape.
+/// Every call on an application or its credential, with names of the same form.
 async fn everything(
     eve: &mut Admin,
     application: &str,
@@ -141,7 +141,7 @@ async fn everything(
     answers.into_iter().map(|(call, answer)| (call, answer.expect_err(call))).collect()
 }
 
-async fn hidden_application_is_answered_like_one_that_is_not_there(backend: Backend) {
+async fn hidden_application_looks_nonexistent(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let own = ["view", "create", "edit", "delete", "reveal"]
         .map(|verb| format!("applications.{verb}.own"));
@@ -169,7 +169,7 @@ async fn hidden_application_is_answered_like_one_that_is_not_there(backend: Back
             assert_eq!(plain(left), plain(third), "{call}");
         }
     }
-    // Those who may view all of them are answered truthfully.
+    // Users who may view all applications get the real answer.
     let view = ["applications.view.users", "applications.view.account"];
     let mut vic = acme.user("vic", &view, &[]).await;
     let get = pb::GetApplicationRequest { name: ABSENT.to_owned() };
@@ -177,7 +177,7 @@ async fn hidden_application_is_answered_like_one_that_is_not_there(backend: Back
     assert_eq!(reason(&status), "NOT_FOUND");
 }
 
-async fn hidden_user_is_answered_like_one_that_is_not_there(backend: Backend) {
+async fn hidden_user_looks_nonexistent(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.user("boss", &["policy.edit"], &["*"]).await;
     let mut eve = acme.user("eve", &["users.edit"], &[]).await;
@@ -215,7 +215,7 @@ async fn hidden_user_is_answered_like_one_that_is_not_there(backend: Backend) {
     }
 }
 
-async fn id_of_a_hidden_application_tells_nothing_of_it(backend: Backend) {
+async fn id_of_a_hidden_application_reveals_nothing(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let own = ["applications.view.own", "applications.create.own"];
     let mut eve = acme.user("eve", &own, &["*"]).await;
@@ -224,14 +224,14 @@ async fn id_of_a_hidden_application_tells_nothing_of_it(backend: Backend) {
     let status = eve.applications.create_application(create).await.unwrap_err();
     assert_denied(&status);
     assert!(!status.message().contains("exists"), "{}", status.message());
-    // What eve may view is named.
+    // Resources that eve may view are named.
     eve.application("acme", "mine", &["a"]).await;
     let create = new_application("mine", pb::Application::default());
     let status = eve.applications.create_application(create).await.unwrap_err();
     assert_eq!(reason(&status), "ALREADY_EXISTS");
 }
 
-async fn request_id_of_another_user_is_another_request(backend: Backend) {
+async fn request_ids_of_users_are_independent(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let own = ["applications.view.own", "applications.create.own"];
     let mut sam = acme.user("sam", &own, &["*"]).await;
@@ -252,7 +252,7 @@ async fn request_id_of_another_user_is_another_request(backend: Backend) {
         assert_eq!(reason(&status), "ALREADY_EXISTS");
         assert!(status.message().contains(made), "{}", status.message());
     }
-    // The same of credentials: of two users who may make one of the same application.
+    // The same for credentials: two users may create one for the same application.
     let make = ["applications.create.account"];
     let mut ann = acme.user("ann", &make, &["*"]).await;
     let mut bob = acme.user("bob", &make, &["*"]).await;
@@ -265,7 +265,7 @@ async fn request_id_of_another_user_is_another_request(backend: Backend) {
         let status = user.credentials.create_credential(request()).await.unwrap_err();
         assert_eq!(reason(&status), "ALREADY_EXISTS");
     }
-    // A later user of the same id is another one.
+    // A later user with the same id is a different user.
     let delete =
         pb::DeleteUserRequest { name: "tenants/acme/users/ann".to_owned(), ..Default::default() };
     acme.admin.users.delete_user(delete).await.unwrap();
@@ -291,7 +291,7 @@ async fn scopes_of_a_hidden_application_are_not_named(backend: Backend) {
         assert!(status.message().contains("was given"), "{}", status.message());
         assert!(!status.message().contains(": b"), "{}", status.message());
     }
-    // Whether the application has a scope cannot be found out by asking for it.
+    // Requesting a scope does not reveal whether the application has it.
     for scope in ["b", "c"] {
         let wanted = pb::Application {
             name: HIDDEN.to_owned(),
@@ -303,7 +303,7 @@ async fn scopes_of_a_hidden_application_are_not_named(backend: Backend) {
     }
 }
 
-async fn editor_who_may_not_view_cannot_guess_what_is_fixed(backend: Backend) {
+async fn editor_without_view_cannot_probe_fixed_fields(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let mut eve = acme.user("eve", &["applications.edit.account"], &["*"]).await;
     acme.admin.application("acme", "hidden", &["a"]).await;
@@ -320,7 +320,7 @@ async fn editor_who_may_not_view_cannot_guess_what_is_fixed(backend: Backend) {
     }
 }
 
-async fn numbers_of_what_is_hidden_are_not_shown(backend: Backend) {
+async fn counts_of_hidden_resources_are_not_shown(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     let permissions =
         ["users.edit", "roles.edit", "catalogue.edit", "policy.edit", "applications.edit.users"];
@@ -367,7 +367,7 @@ async fn numbers_of_what_is_hidden_are_not_shown(backend: Backend) {
     assert!(violations.is_empty(), "{violations:?}");
 }
 
-async fn what_a_greater_user_may_do_is_not_named(backend: Backend) {
+async fn rights_of_other_users_are_not_named(backend: Backend) {
     let mut acme = Acme::new(backend).await;
     acme.user("boss", &["policy.edit"], &["b"]).await;
     let mut eve = acme.user("eve", &["users.edit"], &[]).await;

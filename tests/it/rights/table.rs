@@ -1,5 +1,5 @@
-//! The whole table of rights against a real server: roles, verbs, whose application, its state,
-//! and each field of the policy. What is expected stands in `table.txt`, for people to read.
+//! The whole table of rights on a real server: roles, verbs, owners, states, and each policy field.
+//! `table.txt` has the expected results in readable form.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ struct Row {
 }
 
 impl Row {
-    /// What a caller with the permission is answered.
+    /// The expected answer for a caller with the permission.
     fn expected(&self, state: &str, policy: &str, role: Role) -> &'static str {
         let cell = self.cells.iter().find(|(column, cell)| {
             (*column == state || *column == policy)
@@ -44,7 +44,7 @@ impl Row {
         }
     }
 
-    /// Whether the call can be made about an application in this state.
+    /// Whether the call is possible for an application in this state.
     fn is_about(&self, state: &str) -> bool {
         let is_enabled_already = self.call.ends_with("-to-enable") && state == "plain";
         let makes_new = self.cells.iter().any(|(column, cell)| *column == state && *cell == "-");
@@ -52,7 +52,7 @@ impl Row {
     }
 }
 
-/// The rows about applications, and the permission of each other call.
+/// The rows about applications, and the permissions of other calls.
 fn table() -> (Vec<Row>, BTreeMap<&'static str, &'static str>) {
     let (mut rows, mut others, mut columns) = (Vec::new(), BTreeMap::new(), Vec::new());
     for line in TABLE.lines() {
@@ -74,24 +74,24 @@ fn table() -> (Vec<Row>, BTreeMap<&'static str, &'static str>) {
     (rows, others)
 }
 
-/// What the caller has.
+/// The rights of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// No permission.
     Nothing,
     /// To view the application.
     View,
-    /// What the call needs, and no more.
+    /// Exactly what the call needs.
     Exact,
-    /// That, and to view the application.
+    /// What the call needs, and to view the application.
     ExactAndView,
-    /// What the call needs, of other owners' applications.
+    /// What the call needs, but for other owners.
     Others,
-    /// All permissions, but what the call needs.
+    /// All permissions except what the call needs.
     AllBut,
-    /// All permissions, but `users.edit`, with which every role can be given.
+    /// All permissions except `users.edit`, with which every role can be given.
     All,
-    /// The platform: no user.
+    /// The platform, without an acting user.
     Platform,
 }
 
@@ -110,7 +110,7 @@ impl Role {
     fn permissions(self, verb: &str, reach: &str) -> Vec<String> {
         let all = || Permission::all().map(|permission| permission.to_string());
         let mine = format!("applications.{verb}.{reach}");
-        // What reaches all users' applications reaches one's own.
+        // A reach of all users includes own applications.
         let reaches = |permission: &String| {
             *permission == mine
                 || (reach == "own" && *permission == format!("applications.{verb}.users"))
@@ -147,9 +147,9 @@ struct Target {
 
 struct World {
     acme: Acme,
-    /// A user who may do everything, to disable things.
+    /// A user with all permissions, who disables resources.
     keeper: Admin,
-    /// The user whose rights are asked about.
+    /// The user whose rights are tested.
     walker: Admin,
     policy: &'static str,
     targets: Vec<Target>,
@@ -234,9 +234,9 @@ impl World {
         self.acme.set_policy(policy).await;
     }
 
-    /// An application in this state. To be made where the policy allows everything.
+    /// Creates an application in this state. The policy must allow everything.
     async fn make(&mut self, state: &'static str, reach: &'static str) -> Target {
-        // What is beyond its owner today was not when it was given.
+        // Scopes beyond the owner's rights were allowed when they were given.
         self.set_scopes(&["a", "b", "c"]).await;
         let (scopes, roles) = match state {
             "beyond" => (vec!["b".to_owned()], Vec::new()),
@@ -295,7 +295,7 @@ impl World {
         target
     }
 
-    /// Disables it: for the state `platform` the platform does, for others a user.
+    /// Disables it: for the state `platform` as the platform, otherwise as a user.
     async fn disable(&mut self, target: &Target) {
         let by = if target.state == "platform" { &mut self.acme.admin } else { &mut self.keeper };
         let request = disable_application(&target.application, true);
@@ -304,7 +304,7 @@ impl World {
         by.credentials.update_credential(request).await.unwrap();
     }
 
-    /// Makes the target again what it was before a call that was allowed.
+    /// Restores the target after an allowed call.
     async fn restore(&mut self, place: usize, call: &str) {
         let target = self.targets[place].clone();
         if call.ends_with("-to-enable") {
@@ -314,7 +314,7 @@ impl World {
             self.set_policy("none", target.reach).await;
             let request =
                 pb::DeleteApplicationRequest { name: target.application, ..Default::default() };
-            // Its credential may have been all that went.
+            // Perhaps only its credential was deleted.
             self.acme.admin.applications.delete_application(request).await.ok();
             self.targets[place] = self.make(target.state, target.reach).await;
             self.set_policy(policy, target.reach).await;
@@ -464,7 +464,8 @@ fn in_words(answer: &Result<(), Status>) -> String {
     }
 }
 
-/// Whether to walk a cell: deleting is the same under every policy, and costs a new target.
+/// Whether to test a cell: deleting is the same under every policy, and needs a new target each
+/// time.
 fn is_walked(row: &Row, state: &str, policy: &str, role: Role) -> bool {
     let deletes = row.call.contains("Delete");
     let by_policy = if deletes {
@@ -528,7 +529,7 @@ async fn server_answers_every_cell_of_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_answers_every_other_call_as_the_table_has_it() {
+async fn server_answers_every_other_call_of_the_table() {
     let mut acme = Acme::new(Backend::Sqlite).await;
     let (_, others) = table();
     let grpc = acme.kw.grpc();
@@ -546,11 +547,11 @@ async fn server_answers_every_other_call_as_the_table_has_it() {
         for (path, (bytes, _)) in requests("") {
             let call = path.rsplit('/').next().unwrap();
             let Some(needed) = others.get(call) else { continue };
-            // It may have been deleted by an earlier call.
+            // An earlier call may have deleted it.
             acme.admin.user("acme", "spare", &[]).await;
             let answer = call_for(&grpc, &path, bytes, Some(&authorization), &walker).await;
             if *needed == "member" || *needed == held {
-                // Whether it finds what an earlier call deleted is another matter.
+                // Whether the call finds what an earlier call deleted does not matter.
                 let denied =
                     answer.as_ref().is_err_and(|status| reason(status) == "PERMISSION_DENIED");
                 assert!(!denied, "{call} with {held}: {answer:?}");

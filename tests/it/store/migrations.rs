@@ -1,4 +1,4 @@
-//! What stood in a database of an older version is there after its migration.
+//! Data of older versions is kept by migrations.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -17,15 +17,15 @@ use tempfile::TempDir;
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
 on_both_databases!(
-    limits_of_three_columns_are_kept_in_one,
-    names_are_found_in_the_order_in_which_they_were_made,
-    the_last_use_is_kept,
-    what_was_disabled_is_kept_with_who_did_it,
-    lives_and_lifted_limits_are_found_in_the_log,
-    names_of_versions_before_are_folded_beside_the_requests,
+    migration_merges_limits_of_three_columns,
+    migration_keeps_names_in_creation_order,
+    migration_keeps_the_last_use,
+    migration_keeps_who_disabled_a_resource,
+    migration_derives_lives_and_lifted_limits_from_the_log,
+    names_of_older_versions_are_folded_in_the_background,
 );
 
-/// A database with nothing in it, and its URL for others.
+/// An empty database, and its URL.
 async fn empty(backend: Backend) -> (TempDir, Database, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.db");
@@ -41,13 +41,13 @@ async fn empty(backend: Backend) -> (TempDir, Database, String) {
     }
 }
 
-/// The database as it is now.
+/// The database with all migrations.
 async fn migrated(database: &Database) -> Store {
     let options = PoolOptions { max_connections: 2, acquire_timeout: Duration::from_mins(1) };
     Store::open(database, options).await.unwrap()
 }
 
-/// Runs the migrations up to a version, then SQL, as a server of that version might have.
+/// Runs the migrations up to a version and then SQL, as a server of that version might have done.
 async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
     let folder = match database {
         Database::Sqlite(_) => "sqlite",
@@ -71,7 +71,7 @@ async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
     run(database, url, sql).await;
 }
 
-/// Runs SQL beside all servers.
+/// Runs SQL without a server.
 async fn run(database: &Database, url: &str, sql: &str) {
     let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
     match database {
@@ -87,8 +87,8 @@ async fn run(database: &Database, url: &str, sql: &str) {
     }
 }
 
-async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
-    /// What stood in the three columns, and what stands in the one.
+async fn migration_merges_limits_of_three_columns(backend: Backend) {
+    /// The old values in three columns, and the new value in one.
     const ROWS: [(&str, Option<&str>); 7] = [
         ("null, null, null", None),
         ("null, 60, null", Some("")),
@@ -139,7 +139,7 @@ async fn limits_of_three_columns_are_kept_in_one(backend: Backend) {
     }
 }
 
-/// SQL that makes a tenant.
+/// SQL that creates a tenant.
 fn tenant(no: &str) -> String {
     format!(
         "insert into tenants (id, display_name, default_audience, additional_audiences, \
@@ -148,7 +148,7 @@ fn tenant(no: &str) -> String {
     )
 }
 
-/// What is found first in an order.
+/// The first page in an order.
 async fn first_page(
     session: &mut Session,
     search: &str,
@@ -166,7 +166,7 @@ async fn first_page(
     session.list_applications(&tenant, &filter, &page, now).await.unwrap().items
 }
 
-async fn names_are_found_in_the_order_in_which_they_were_made(backend: Backend) {
+async fn migration_keeps_names_in_creation_order(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let mut sql = tenant(no);
@@ -186,7 +186,7 @@ async fn names_are_found_in_the_order_in_which_they_were_made(backend: Backend) 
     assert_eq!(ids, ["c"]);
 }
 
-async fn the_last_use_is_kept(backend: Backend) {
+async fn migration_keeps_the_last_use(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let mut sql = tenant(no);
@@ -204,7 +204,7 @@ async fn the_last_use_is_kept(backend: Backend) {
 
     let mut session = migrated(&database).await.read().await.unwrap();
     let found = first_page(&mut session, "", ApplicationKey::LastUseTime, 3).await;
-    let told = |one: &Application| {
+    let reported = |one: &Application| {
         let last_use = one.last_use.clone().map(|last| (last.at.as_second(), last.address));
         (one.name.application.to_string(), last_use)
     };
@@ -213,15 +213,15 @@ async fn the_last_use_is_kept(backend: Backend) {
         ("a".to_owned(), Some((3, Some("192.0.2.1".to_owned())))),
         ("c".to_owned(), Some((5, None))),
     ];
-    assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(found.iter().map(reported).collect::<Vec<_>>(), expected);
 }
 
-async fn what_was_disabled_is_kept_with_who_did_it(backend: Backend) {
+async fn migration_keeps_who_disabled_a_resource(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let sqlite = backend == Backend::Sqlite;
     let (yes, no) = if sqlite { ("1", "0") } else { ("true", "false") };
     let user = "'tenants/acme/users/sam'";
-    // What the log has of each application: by whom, and what it was before.
+    // The events of each application: the caller, and the previous values.
     let rows = [
         ("platform", vec![("null", "\"false\"", no)], true),
         ("made-so", vec![("null", "null", no)], true),
@@ -293,7 +293,7 @@ async fn what_was_disabled_is_kept_with_who_did_it(backend: Backend) {
     assert!(policy.api_credentials_disabled_by_platform);
 }
 
-async fn lives_and_lifted_limits_are_found_in_the_log(backend: Backend) {
+async fn migration_derives_lives_and_lifted_limits_from_the_log(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let mut sql = tenant(no);
@@ -325,7 +325,7 @@ async fn lives_and_lifted_limits_are_found_in_the_log(backend: Backend) {
             let (user, action, changes) = given(who);
             events.push((user, action, changes, application(id)));
         }
-        // What else was changed says nothing of limits.
+        // Other changes do not affect limits.
         events.push(("null", "UpdateApplication", r#"[{"field":"disabled"}]"#, application(id)));
     }
     for (number, (user, action, changes, resource)) in (1..).zip(events) {
@@ -351,8 +351,8 @@ async fn lives_and_lifted_limits_are_found_in_the_log(backend: Backend) {
     }
 }
 
-/// Some by a version without the folding, and some by one that runs beside the new one.
-async fn names_of_versions_before_are_folded_beside_the_requests(backend: Backend) {
+/// Some by a version without folding, and some by one that runs at the same time as the new one.
+async fn names_of_older_versions_are_folded_in_the_background(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let row = |id: &str, name: &str, lower: &str| {
@@ -384,12 +384,13 @@ async fn names_of_versions_before_are_folded_beside_the_requests(backend: Backen
     };
     assert_eq!(fold(4).await, 4);
     if backend == Backend::Postgres {
-        // Two servers at once: none waits for the other, and none folds what the other does.
+        // Two servers at once: they do not wait for each other, and do not repeat each other's
+        // work.
         let other = migrated(&database).await;
         let (mut one, mut two) = (store.begin().await.unwrap(), other.begin().await.unwrap());
         assert_eq!(one.fold_names(2).await.unwrap(), 2);
         assert_eq!(two.fold_names(100).await.unwrap(), 4);
-        // One that is stopped on the way leaves its part to the next.
+        // A server that stops leaves the rest to the next.
         drop(one);
         two.commit().await.unwrap();
         assert_eq!(fold(100).await, 2);
@@ -398,7 +399,7 @@ async fn names_of_versions_before_are_folded_beside_the_requests(backend: Backen
     assert_eq!((found("STRASSE").await, found("strasse 7").await), (10, 1));
     assert!(!store.read().await.unwrap().has_unfolded_names().await.unwrap());
 
-    // What a version before writes meanwhile.
+    // An older version writes meanwhile.
     let old = row("new", "ΟΔΥΣΣΕΥΣ", "οδυσσευς")
         + "update applications set display_name = 'Ÿ', search_name = 'ÿ' where id = 's0'; \
            update applications set display_name = 'Plain2', search_name = 'plain2' \

@@ -1,4 +1,4 @@
-//! The contract of the store: one function a promise, on both databases.
+//! The contract of the store: one test per guarantee, on both databases.
 
 mod revocations;
 
@@ -22,23 +22,23 @@ mod search;
 mod usage;
 
 on_both_databases!(
-    what_is_written_is_read_again,
-    nothing_is_written_without_a_commit,
-    a_second_row_of_the_same_key_is_refused_without_harm,
-    a_change_from_an_old_version_is_refused,
-    names_are_listed_in_byte_order_page_by_page,
-    a_scope_that_goes_is_taken_from_its_holders,
-    a_tenant_goes_with_all_that_is_its,
-    a_new_secret_ends_the_old_ones,
-    a_disabled_scope_is_not_effective,
-    a_generation_of_signing_keys_has_one_key,
+    stored_resources_round_trip,
+    uncommitted_changes_are_not_stored,
+    duplicate_key_is_refused_and_keeps_the_transaction,
+    update_of_an_old_revision_is_refused,
+    names_are_paged_in_byte_order,
+    deleted_scope_is_taken_from_its_holders,
+    tenant_is_deleted_with_all_its_resources,
+    new_secret_ends_the_old_ones,
+    disabled_scope_is_not_effective,
+    generation_of_signing_keys_is_unique,
     writers_of_one_tenant_wait_for_each_other,
-    rules_are_found_by_the_scopes_they_name,
+    rules_are_found_by_their_scopes,
 );
 
 struct Fresh {
     store: Store,
-    /// Where the database is, if it is PostgreSQL.
+    /// The URL, for PostgreSQL.
     url: Option<String>,
     folder: TempDir,
 }
@@ -140,7 +140,7 @@ async fn acme(backend: Backend) -> (Fresh, Application) {
     (fresh, application)
 }
 
-async fn what_is_written_is_read_again(backend: Backend) {
+async fn stored_resources_round_trip(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let credential = credential(&application, 1);
     let mut tx = fresh.store.begin().await.unwrap();
@@ -159,7 +159,7 @@ async fn what_is_written_is_read_again(backend: Backend) {
     assert_eq!(hash, credential.secrets.first().map(|secret| secret.hash.clone()));
 }
 
-async fn nothing_is_written_without_a_commit(backend: Backend) {
+async fn uncommitted_changes_are_not_stored(backend: Backend) {
     let fresh = fresh(backend).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
@@ -168,7 +168,7 @@ async fn nothing_is_written_without_a_commit(backend: Backend) {
     assert_eq!(session.find_tenant(&tenant("acme").id).await.unwrap(), None);
 }
 
-async fn a_second_row_of_the_same_key_is_refused_without_harm(backend: Backend) {
+async fn duplicate_key_is_refused_and_keeps_the_transaction(backend: Backend) {
     let (fresh, first) = acme(backend).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(!tx.insert_tenant(&tenant("acme")).await.unwrap());
@@ -180,7 +180,7 @@ async fn a_second_row_of_the_same_key_is_refused_without_harm(backend: Backend) 
     assert_eq!(made, Some(first), "the transaction goes on");
 }
 
-async fn a_change_from_an_old_version_is_refused(backend: Backend) {
+async fn update_of_an_old_revision_is_refused(backend: Backend) {
     let (fresh, first) = acme(backend).await;
     let before = first.settings.clone();
     let changed = Application { record: first.record.changed(now()), ..first };
@@ -192,7 +192,7 @@ async fn a_change_from_an_old_version_is_refused(backend: Backend) {
     assert!(!tx.update_application(&gone, &before).await.unwrap());
 }
 
-async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
+async fn names_are_paged_in_byte_order(backend: Backend) {
     let fresh = fresh(backend).await;
     let names = ["!", "A", "Z", "_", "a", "a-b", "a:b", "ab", "z", "~"];
     let mut tx = fresh.store.begin().await.unwrap();
@@ -217,7 +217,7 @@ async fn names_are_listed_in_byte_order_page_by_page(backend: Backend) {
     assert_eq!(seen, names);
 }
 
-async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
+async fn deleted_scope_is_taken_from_its_holders(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let id = scope("acme", "a").id;
     let mut tx = fresh.store.begin().await.unwrap();
@@ -234,7 +234,7 @@ async fn a_scope_that_goes_is_taken_from_its_holders(backend: Backend) {
     assert_ne!(left.record.etag(), application.record.etag(), "no change without its version");
 }
 
-async fn a_tenant_goes_with_all_that_is_its(backend: Backend) {
+async fn tenant_is_deleted_with_all_its_resources(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let credential = credential(&application, 1);
     let mut tx = fresh.store.begin().await.unwrap();
@@ -242,12 +242,12 @@ async fn a_tenant_goes_with_all_that_is_its(backend: Backend) {
     tx.delete_tenant(&application.name.tenant).await.unwrap();
     assert!(tx.find_client(&credential.name.credential).await.unwrap().is_none());
     assert!(tx.catalogue(&application.name.tenant).await.unwrap().is_empty());
-    // Nothing of it is left to come back with a tenant of the same name.
+    // Nothing remains for a new tenant with the same name.
     assert!(tx.insert_tenant(&tenant("acme")).await.unwrap());
     assert!(tx.find_application(&application.name).await.unwrap().is_none());
 }
 
-async fn a_new_secret_ends_the_old_ones(backend: Backend) {
+async fn new_secret_ends_the_old_ones(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let credential = credential(&application, 1);
     let id = &credential.name.credential;
@@ -264,7 +264,7 @@ async fn a_new_secret_ends_the_old_ones(backend: Backend) {
     assert_eq!(read.secrets, [secret(3)], "what has ended is not kept");
 }
 
-async fn a_disabled_scope_is_not_effective(backend: Backend) {
+async fn disabled_scope_is_not_effective(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let disabled = ScopeSettings { disabled: true, ..Default::default() };
     let scope = Scope {
@@ -279,7 +279,7 @@ async fn a_disabled_scope_is_not_effective(backend: Backend) {
     assert_eq!(read.effective_scopes.to_string(), "a");
 }
 
-async fn a_generation_of_signing_keys_has_one_key(backend: Backend) {
+async fn generation_of_signing_keys_is_unique(backend: Backend) {
     let fresh = fresh(backend).await;
     let key = |id: &str| SigningKeyRow {
         generation: 1,
@@ -324,7 +324,7 @@ async fn writers_of_one_tenant_wait_for_each_other(backend: Backend) {
     assert_eq!(left.epoch, application.epoch + 20);
 }
 
-async fn rules_are_found_by_the_scopes_they_name(backend: Backend) {
+async fn rules_are_found_by_their_scopes(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let tenant = &application.name.tenant;
     let rule = |path: &str, all_of: &str, any_of: &str| Endpoint {

@@ -1,4 +1,4 @@
-//! The list of revocations: nothing missing, nothing out of order, on both databases.
+//! The revocation list: no gaps and in order, on both databases.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::harness::{Backend, on_both_databases};
 
 on_both_databases!(
     revocations_are_numbered_without_gaps,
-    what_is_not_committed_takes_no_number,
+    uncommitted_revocation_takes_no_number,
     every_affected_application_gets_a_number,
-    a_revocation_is_kept_until_it_says_nothing,
-    a_reader_of_sixty_four_writers_misses_nothing,
+    revocation_is_kept_until_it_expires,
+    reader_misses_no_revocation_of_sixty_four_writers,
     declaration_raises_every_epoch_and_revokes_every_tenant,
 );
 
@@ -60,7 +60,7 @@ async fn revocations_are_numbered_without_gaps(backend: Backend) {
     assert_eq!(session.list_revocations(1, 3, 1).await.unwrap()[0].number, 2);
 }
 
-async fn what_is_not_committed_takes_no_number(backend: Backend) {
+async fn uncommitted_revocation_takes_no_number(backend: Backend) {
     let fresh = fresh(backend).await;
     let mut tx = fresh.store.begin().await.unwrap();
     tx.insert_revocations(&[revocation(tenant("a"), 1, now())], now()).await.unwrap();
@@ -89,7 +89,7 @@ async fn every_affected_application_gets_a_number(backend: Backend) {
     assert_eq!(changed.epoch, epoch, "tokens made from now on carry what was announced");
 }
 
-async fn a_revocation_is_kept_until_it_says_nothing(backend: Backend) {
+async fn revocation_is_kept_until_it_expires(backend: Backend) {
     let fresh = fresh(backend).await;
     let end = later(now(), Duration::from_secs(10));
     let short = NewRevocation { subject: tenant("b"), epoch: 1, expires_at: end };
@@ -145,8 +145,8 @@ async fn declaration_raises_every_epoch_and_revokes_every_tenant(backend: Backen
     }
 }
 
-/// Writers hold what they wrote for a random moment before they commit, or give it up.
-async fn a_reader_of_sixty_four_writers_misses_nothing(backend: Backend) {
+/// Writers hold their transactions for a random time before they commit or roll back.
+async fn reader_misses_no_revocation_of_sixty_four_writers(backend: Backend) {
     const WRITERS: u64 = 64;
     const EACH: u64 = 5;
     let fresh = fresh(backend).await;
@@ -156,7 +156,7 @@ async fn a_reader_of_sixty_four_writers_misses_nothing(backend: Backend) {
         writers.spawn(async move {
             let mut committed = 0;
             for n in 0..EACH {
-                // Any mixture of the two numbers does: no two writers are in step.
+                // Any mix of the two numbers keeps writers out of step.
                 let dice = (writer * 2_654_435_761 + n * 40_503) >> 3;
                 let mut tx = store.begin().await.unwrap();
                 let subject = tenant(&format!("t{writer}-{n}"));

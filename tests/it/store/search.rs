@@ -1,5 +1,5 @@
-//! Lists of applications that are searched, filtered and ordered: the same rows whichever
-//! way they are found.
+//! Lists of applications with search, filters and orders: the result does not depend on how the
+//! database finds the rows.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,13 +17,13 @@ use super::{Fresh, application, fresh, now, tenant};
 use crate::harness::{Backend, on_both_databases};
 
 on_both_databases!(
-    a_search_finds_any_part_of_a_name_and_nothing_else,
-    what_is_renamed_or_deleted_is_found_as_it_is_now,
-    what_very_many_names_have_is_found_behind_those_that_lack_it,
-    filters_that_leave_few_leave_the_right_ones,
+    search_finds_exactly_names_that_contain_the_text,
+    search_reflects_renames_and_deletions,
+    common_text_is_found_after_many_other_names,
+    selective_filters_find_the_right_applications,
 );
 
-/// Names that a search could be wrong about.
+/// Names that are difficult for a search.
 const NAMES: [&str; 16] = [
     "Zürich CRM",
     "crm of Bern",
@@ -82,7 +82,7 @@ const SEARCHES: [&str; 35] = [
 ];
 
 impl Fresh {
-    /// Runs SQL beside the store.
+    /// Runs SQL without the store.
     async fn sql(&self, sql: String) {
         let sql = AssertSqlSafe(sql);
         if let Some(url) = &self.url {
@@ -96,8 +96,7 @@ impl Fresh {
         }
     }
 
-    /// Makes a tenant whose first applications in every order, of this number, have names that
-    /// say nothing.
+    /// Creates a tenant with `size` unrelated applications that come first in every order.
     async fn with_crowd(&self, id: &str, size: usize) {
         let mut tx = self.store.begin().await.unwrap();
         assert!(tx.insert_tenant(&tenant(id)).await.unwrap());
@@ -105,7 +104,7 @@ impl Fresh {
         self.applications(id, "00", "..", 0, size).await;
     }
 
-    /// Makes applications that differ in their numbers, the last one first.
+    /// Creates numbered applications, the last one first.
     async fn applications(&self, tenant: &str, id: &str, name: &str, at: i64, count: usize) {
         let no = if self.url.is_some() { "false" } else { "0" };
         self.sql(format!(
@@ -137,7 +136,7 @@ fn orders() -> impl Iterator<Item = ApplicationOrder> {
         .flat_map(|key| [false, true].map(|descending| ApplicationOrder { key, descending }))
 }
 
-/// All pages of a list, of so many applications each.
+/// All pages of a list, with this page size.
 async fn listed(
     session: &mut Session,
     tenant: &str,
@@ -164,7 +163,7 @@ fn ids(applications: &[Application]) -> Vec<&str> {
     applications.iter().map(|one| one.name.application.as_str()).collect()
 }
 
-/// Puts applications into an order in the plainest way.
+/// Sorts applications in the simplest way.
 fn sort(applications: &mut [Application], order: ApplicationOrder) {
     applications.sort_by_key(|one| {
         let id = one.name.application.to_string();
@@ -183,15 +182,15 @@ fn sort(applications: &mut [Application], order: ApplicationOrder) {
     }
 }
 
-async fn a_search_finds_any_part_of_a_name_and_nothing_else(backend: Backend) {
+async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
     let fresh = fresh(backend).await;
-    // Enough for a page not to be found by walking past them.
+    // Enough applications that a page cannot be found by skipping them.
     fresh.with_crowd("acme", 1_100).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_tenant(&tenant("evil")).await.unwrap());
     for tenant in ["acme", "evil"] {
         for (n, name) in NAMES.into_iter().enumerate() {
-            // What comes first of these is the other for people.
+            // The id that sorts first by bytes sorts second for people.
             let id = format!("made{}{n}", if n % 2 == 0 { "-" } else { "_" });
             let mut made = application(tenant, &id, "");
             name.clone_into(&mut made.settings.display_name);
@@ -216,7 +215,7 @@ async fn a_search_finds_any_part_of_a_name_and_nothing_else(backend: Backend) {
     }
 }
 
-async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
+async fn search_reflects_renames_and_deletions(backend: Backend) {
     let fresh = fresh(backend).await;
     fresh.with_crowd("acme", 700).await;
     let mut made = application("acme", "made", "");
@@ -237,7 +236,7 @@ async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
     assert!(tx.update_application(&made, &before).await.unwrap());
     tx.delete_application(&gone.name).await.unwrap();
     tx.commit().await.unwrap();
-    // In the order of creation names are found by a time of their own.
+    // The creation order has its own index.
     fresh
         .sql(
             "create table other_times (n integer check (n = 0)); insert into other_times \
@@ -254,7 +253,7 @@ async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
     let mut tx = fresh.store.begin().await.unwrap();
     tx.delete_tenant(&made.name.tenant).await.unwrap();
     tx.commit().await.unwrap();
-    // What is left of it would be found by no search, and be there for ever.
+    // Left-over search data would stay for ever.
     let left = match backend {
         Backend::Sqlite => "application_names union all select rowid from application_parts",
         Backend::Postgres => "application_names",
@@ -270,15 +269,15 @@ async fn what_is_renamed_or_deleted_is_found_as_it_is_now(backend: Backend) {
     assert!(tx.insert_application(&gone, None).await.unwrap());
     tx.commit().await.unwrap();
     let found = listed(&mut session, "acme", &searched("first"), 2).await;
-    assert_eq!(ids(&found), ["gone"], "a tenant of the same name begins anew");
+    assert_eq!(ids(&found), ["gone"], "a tenant with the same name has none of them");
 }
 
-async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: Backend) {
+async fn common_text_is_found_after_many_other_names(backend: Backend) {
     let fresh = fresh(backend).await;
     fresh.with_crowd("acme", 700).await;
-    // One before the crowd, and the others behind it: more than are chosen among where other
-    // things than the name decide, and where the name does more than are found by their parts
-    // at once, and than are found by them at all.
+    // One before the unrelated applications, the others after them: more than are sorted in memory
+    // if another filter is selective, and more than a search by parts of names reads at once, or at
+    // all.
     fresh.applications("acme", "0", "!xyz uvw rst ", 0, 1).await;
     fresh.applications("acme", "many", "xyz ", 1, 10_100).await;
     fresh.applications("acme", "more", "uvw ", 1, 50_100).await;
@@ -310,7 +309,7 @@ async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: B
     }
 }
 
-async fn filters_that_leave_few_leave_the_right_ones(backend: Backend) {
+async fn selective_filters_find_the_right_applications(backend: Backend) {
     let fresh = fresh(backend).await;
     fresh.with_crowd("acme", 700).await;
     let (yes, no) = if fresh.url.is_some() { ("true", "false") } else { ("1", "0") };

@@ -1,4 +1,4 @@
-//! Use that is written for many credentials at once.
+//! Batched writes of usage.
 
 use std::net::IpAddr;
 
@@ -11,9 +11,9 @@ use super::{acme, application, credential, fresh, now, tenant};
 use crate::harness::{Backend, on_both_databases};
 
 on_both_databases!(
-    each_of_many_uses_is_written,
-    the_last_use_only_moves_forward,
-    counts_add_up_and_skip_what_is_gone,
+    all_uses_of_a_batch_are_written,
+    last_use_only_moves_forward,
+    counts_add_up_and_skip_deleted_applications,
     writers_of_several_tenants_wait_for_each_other,
 );
 
@@ -21,7 +21,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(now().as_second() + second).unwrap()
 }
 
-/// The first tenant of a name, and the first application.
+/// The first tenant and application with their names.
 const FIRST: Life = Life { tenant: 1, application: 0 };
 
 fn used<'a>(credential: &'a Credential, second: i64, address: Option<&str>) -> LastUseOf<'a> {
@@ -41,11 +41,11 @@ async fn last_uses(store: &Store, credential: &Credential) -> [Option<(i64, Opti
     let read = session.find_credential(&credential.name).await.unwrap().unwrap();
     let application = &credential.name.application;
     let application = session.find_application(application).await.unwrap().unwrap();
-    let told = |last: LastUse| (last.at.as_second() - now().as_second(), last.address);
-    [read.last_use.map(told), application.last_use.map(told)]
+    let reported = |last: LastUse| (last.at.as_second() - now().as_second(), last.address);
+    [read.last_use.map(reported), application.last_use.map(reported)]
 }
 
-async fn each_of_many_uses_is_written(backend: Backend) {
+async fn all_uses_of_a_batch_are_written(backend: Backend) {
     let fresh = fresh(backend).await;
     let mut tx = fresh.store.begin().await.unwrap();
     let mut credentials = Vec::new();
@@ -72,33 +72,42 @@ async fn each_of_many_uses_is_written(backend: Backend) {
     }
 }
 
-async fn the_last_use_only_moves_forward(backend: Backend) {
+async fn last_use_only_moves_forward(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let (one, other) = (credential(&application, 1), credential(&application, 2));
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_credential(&one, None).await.unwrap());
     assert!(tx.insert_credential(&other, None).await.unwrap());
     tx.commit().await.unwrap();
-    let told = |second, address: &str| Some((second, Some(address.to_owned())));
+    let reported = |second, address: &str| Some((second, Some(address.to_owned())));
 
-    // The later one of two, whichever stands first.
+    // The later of two uses wins, in either order.
     for (first, second) in [((10, "10.0.0.1"), (5, "10.0.0.2")), ((11, "10.0.0.3"), (12, "::1"))] {
         let uses = [used(&one, first.0, Some(first.1)), used(&other, second.0, Some(second.1))];
         write(&fresh.store, &uses).await;
         let later = first.max(second);
-        let application = told(later.0, later.1);
-        let one_told = [told(first.0, first.1), application.clone()];
-        assert_eq!(last_uses(&fresh.store, &one).await, one_told);
-        assert_eq!(last_uses(&fresh.store, &other).await, [told(second.0, second.1), application]);
+        let application = reported(later.0, later.1);
+        let first_uses = [reported(first.0, first.1), application.clone()];
+        assert_eq!(last_uses(&fresh.store, &one).await, first_uses);
+        assert_eq!(
+            last_uses(&fresh.store, &other).await,
+            [reported(second.0, second.1), application]
+        );
     }
     write(&fresh.store, &[used(&one, 3, Some("10.9.9.9"))]).await;
-    assert_eq!(last_uses(&fresh.store, &one).await, [told(11, "10.0.0.3"), told(12, "::1")]);
-    // From where is not known: the last address stays.
+    assert_eq!(
+        last_uses(&fresh.store, &one).await,
+        [reported(11, "10.0.0.3"), reported(12, "::1")]
+    );
+    // Without an address, the last known one stays.
     write(&fresh.store, &[used(&one, 20, None)]).await;
-    assert_eq!(last_uses(&fresh.store, &one).await, [told(20, "10.0.0.3"), told(20, "::1")]);
+    assert_eq!(
+        last_uses(&fresh.store, &one).await,
+        [reported(20, "10.0.0.3"), reported(20, "::1")]
+    );
 }
 
-async fn counts_add_up_and_skip_what_is_gone(backend: Backend) {
+async fn counts_add_up_and_skip_deleted_applications(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let (one, gone) = (credential(&application, 1), credential(&application, 2));
     let orphan = credential(&super::application("acme", "never", ""), 3);
@@ -127,7 +136,7 @@ async fn counts_add_up_and_skip_what_is_gone(backend: Backend) {
     let mut session = fresh.store.read().await.unwrap();
     let days =
         session.list_usage(&application.name, date(2026, 6, 1), date(2026, 6, 30)).await.unwrap();
-    // A credential that is gone has its use told as long as its application is there.
+    // The usage of a deleted credential is shown as long as its application exists.
     assert_eq!(days, [day(&one, 1, 2, 20), day(&gone, 1, 6, 60), day(&one, 2, 4, 40)]);
 }
 

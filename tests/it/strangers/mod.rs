@@ -1,4 +1,4 @@
-//! What strangers send takes nothing from those who are known, nor from other strangers.
+//! Floods of unauthenticated requests do not affect authenticated callers or other sources.
 
 mod secrets;
 mod streams;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tonic::Request;
 
-/// How long something may take on a machine that runs many tests.
+/// The time limit on a machine that runs many tests.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// With this, a test has as many sources as it writes addresses into `x-forwarded-for`.
+/// With this setting, a test chooses its source with `x-forwarded-for`.
 const BEHIND_PROXY: (&str, &str) = ("trusted_proxies", "127.0.0.1");
 
-/// A request that a proxy passes on for this address.
+/// A request that a proxy forwards for this address.
 fn from<T>(address: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-forwarded-for", address.parse().unwrap());

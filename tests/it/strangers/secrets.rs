@@ -26,22 +26,21 @@ use crate::harness::{
 };
 
 on_both_databases!(
-    flood_of_one_source_refuses_no_other_caller,
-    flood_of_introspected_keys_refuses_no_manager,
+    flood_of_one_source_does_not_block_other_callers,
+    flood_of_introspected_keys_does_not_block_managers,
     source_with_many_wrong_secrets_is_refused_for_every_client,
     wrong_keys_behind_a_gateway_count_for_their_own_source,
 );
 
 const CRM: &str = "tenants/acme/applications/crm";
-/// How many guesses wait for an answer at any time, and over how many connections.
+/// The number of guesses in flight, and of connections for them.
 const IN_FLIGHT: usize = 300;
 const CONNECTIONS: usize = 4;
-/// How long one that was turned away waits before the next: the queue stays full, and the
-/// machine has time for other tests.
+/// The pause after a refused guess: the queue stays full, and the machine has time for other tests.
 const PAUSE: Duration = Duration::from_millis(200);
 const ATTACKER: &str = "192.0.2.66";
 
-/// A secret that could be one, of a client that does not exist.
+/// A well-formed secret of a client that does not exist.
 fn stray(kind: CredentialKind) -> Credential {
     let id = CredentialId::parse(&random::id(Timestamp::UNIX_EPOCH).unwrap()).unwrap();
     let secret = Prefixes::default().generate(kind, &id).unwrap().expose().to_owned();
@@ -62,7 +61,7 @@ async fn exchange(
     tokens.issue_token(from(address, request)).await.map(tonic::Response::into_inner)
 }
 
-/// Guesses that are sent again and again until this is dropped.
+/// Guesses that are sent until this is dropped.
 struct Flood {
     guesses: JoinSet<()>,
     stop: Arc<AtomicBool>,
@@ -70,7 +69,7 @@ struct Flood {
 }
 
 impl Flood {
-    /// `guess` makes one guess; it says whether that found the queue full.
+    /// Starts the flood. `guess` makes one guess and returns whether the queue was full.
     fn start<G, F>(guess: G) -> Self
     where
         G: Fn(usize) -> F + Clone + Send + 'static,
@@ -116,8 +115,7 @@ async fn channels(kw: &Keyward) -> Vec<Channel> {
     channels
 }
 
-/// A server that counts no wrong secrets, so that the queue is all that stands between
-/// strangers.
+/// A server without failure budgets, so that only the queue bounds guesses.
 async fn uncounted(backend: Backend) -> Keyward {
     let settings = [
         BEHIND_PROXY,
@@ -150,7 +148,7 @@ async fn create(admin: &mut Admin) -> Result<Credential, Status> {
     Ok(Credential { client_id: made.credential.unwrap().client_id, secret: made.secret })
 }
 
-async fn flood_of_one_source_refuses_no_other_caller(backend: Backend) {
+async fn flood_of_one_source_does_not_block_other_callers(backend: Backend) {
     let kw = Box::pin(uncounted(backend)).await;
     let mut admin = kw.admin().await;
     let (to_rotate, _) = admin.acme().await;
@@ -183,7 +181,7 @@ async fn flood_of_one_source_refuses_no_other_caller(backend: Backend) {
     flood.end().await;
 }
 
-async fn flood_of_introspected_keys_refuses_no_manager(backend: Backend) {
+async fn flood_of_introspected_keys_does_not_block_managers(backend: Backend) {
     let kw = Box::pin(uncounted(backend)).await;
     let mut admin = kw.admin().await;
     let (to_rotate, _) = admin.acme().await;
@@ -195,7 +193,7 @@ async fn flood_of_introspected_keys_refuses_no_manager(backend: Backend) {
     for _ in 0..CONNECTIONS {
         channels.push(bearer(&kw.grpc(), &token).await);
     }
-    // The application is known, and the keys that it asks about are not.
+    // The application exists, but not the keys that it sends.
     let flood = Flood::start(move |number| {
         let mut tokens = TokenServiceClient::new(channels[number % CONNECTIONS].clone());
         async move {
@@ -213,7 +211,7 @@ async fn flood_of_introspected_keys_refuses_no_manager(backend: Backend) {
     flood.end().await;
 }
 
-/// All that a caller sees of an error.
+/// The visible parts of an error.
 fn seen(status: &Status) -> (tonic::Code, String, Vec<u8>) {
     (status.code(), status.message().to_owned(), status.details().to_vec())
 }

@@ -1,4 +1,4 @@
-//! Streams that need no permission, and those that do.
+//! Streams with and without authentication.
 
 use keyward::proto::access::key_service_client::KeyServiceClient;
 use keyward::proto::access::{WatchJwksRequest, WatchJwksResponse, WatchRevocationsRequest};
@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use super::{BEHIND_PROXY, PATIENCE, from};
 use crate::harness::{Backend, Keyward, connect, reason};
 
-/// As many as fit into a connection.
+/// The number of streams per connection.
 const EACH: usize = 100;
 
 type Stream = Streaming<WatchJwksResponse>;
@@ -21,7 +21,7 @@ async fn watch(channel: &Channel, request: Request<WatchJwksRequest>) -> Result<
     keys.watch_jwks(request).await.map(tonic::Response::into_inner)
 }
 
-/// Opens so many streams, and keeps them with the connections that they need.
+/// Opens streams, and keeps them with their connections.
 async fn open(
     kw: &Keyward,
     number: usize,
@@ -48,7 +48,7 @@ fn with_bearer(bearer: &str) -> Request<WatchJwksRequest> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn anonymous_streams_of_one_source_keep_no_other_out() {
+async fn anonymous_streams_of_one_source_do_not_block_others() {
     let kw = Backend::Sqlite.start_with(&[BEHIND_PROXY]).await;
     let mut admin = kw.admin().await;
     let gateway = admin.application("system", "gateway", &["keyward.verify"]).await;
@@ -61,7 +61,7 @@ async fn anonymous_streams_of_one_source_keep_no_other_out() {
         assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
         assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
     }
-    // The same source, and one that is known.
+    // The same source, with an authenticated caller.
     let settings = Settings {
         clock: kw.clock(),
         ready_within: PATIENCE,
@@ -73,7 +73,7 @@ async fn anonymous_streams_of_one_source_keep_no_other_out() {
         )
     };
     let verifier = Verifier::connect(settings).await.expect("a verifier starts");
-    // Another one.
+    // Another source.
     let channel = connect(&kw.grpc()).await;
     let mut other = watch(&channel, from("198.51.100.1", WatchJwksRequest {})).await.unwrap();
     assert!(other.message().await.unwrap().is_some());
@@ -89,7 +89,7 @@ async fn anonymous_streams_of_one_source_keep_no_other_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_of_one_application_keep_no_other_out() {
+async fn streams_of_one_application_do_not_block_others() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let mut keys = Vec::new();

@@ -19,16 +19,16 @@ use tonic_types::StatusExt;
 use super::{ACME, gateway, is_lost, refused, revoke, settings, until};
 use crate::harness::{Backend, Credential, Keyward, Proxy, bearer, connect, reason};
 
-/// A service of somebody else's that says whom it has to do with.
-struct Somebody;
+/// A service that returns the token's application.
+struct EchoService;
 
 #[tonic::async_trait]
-impl KeyService for Somebody {
+impl KeyService for EchoService {
     async fn get_jwks(
         &self,
         request: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
-        let token = request.extensions().get::<Verified>().expect("whoever comes in has one");
+        let token = request.extensions().get::<Verified>().expect("admitted requests have one");
         Ok(Response::new(GetJwksResponse { jwks: token.tenant().to_owned(), max_age: None }))
     }
 
@@ -46,9 +46,10 @@ async fn whose(Extension(token): Extension<Verified>) -> String {
     token.tenant().to_owned()
 }
 
-/// Serves behind a verifier, gRPC and HTTP, both needing `a`, and HTTP at `/b` needing `b` too.
+/// Serves behind a verifier: gRPC and HTTP, both requiring `a`, and HTTP `/b`, which also requires
+/// `b`.
 async fn serve(verifier: &Verifier) -> String {
-    let grpc = KeyServiceServer::with_interceptor(Somebody, verifier.interceptor(&["a"]));
+    let grpc = KeyServiceServer::with_interceptor(EchoService, verifier.interceptor(&["a"]));
     let router = Router::new()
         .route("/any", get(whose).layer(verifier.layer(&[])))
         .route("/a", get(whose).layer(verifier.layer(&["a"])))
@@ -73,7 +74,7 @@ async fn serve(verifier: &Verifier) -> String {
     format!("http://{address}")
 }
 
-/// A server, the wire to it, and a verifier in front of somebody's services.
+/// A server, a proxy to it, and services behind a verifier.
 struct Guarded {
     kw: Keyward,
     crm: Credential,
@@ -116,13 +117,13 @@ impl Guarded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grpc_service_is_called_by_who_has_a_good_token_with_its_scopes() {
+async fn interceptor_requires_a_valid_token_with_scopes() {
     let mut guarded = guarded().await;
     let good = guarded.token(&["a"]).await;
     assert_eq!(guarded.call(&good).await.unwrap(), "acme");
 
-    let mut nobody = KeyServiceClient::new(connect(&guarded.url).await);
-    let without = nobody.get_jwks(GetJwksRequest {}).await.unwrap_err();
+    let mut anonymous = KeyServiceClient::new(connect(&guarded.url).await);
+    let without = anonymous.get_jwks(GetJwksRequest {}).await.unwrap_err();
     let key = format!("kwk_{}", "0".repeat(40));
     for status in [
         without,
@@ -130,26 +131,26 @@ async fn a_grpc_service_is_called_by_who_has_a_good_token_with_its_scopes() {
         guarded.call(&good[..good.len() - 9]).await.unwrap_err(),
         guarded.call(&key).await.unwrap_err(),
     ] {
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()), "{status}");
+        let reported = (status.code(), reason(&status));
+        assert_eq!(reported, (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()), "{status}");
     }
     let status = guarded.call(&guarded.token(&["b"]).await).await.unwrap_err();
-    let told = (status.code(), reason(&status));
-    assert_eq!(told, (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+    let reported = (status.code(), reason(&status));
+    assert_eq!(reported, (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
     assert_eq!(status.get_details_error_info().unwrap().metadata["scope"], "a");
 
     guarded.proxy.cut().await;
     until("it is lost", || is_lost(&guarded.verifier, &good)).await;
     let status = guarded.call(&good).await.unwrap_err();
-    let told = (status.code(), reason(&status));
-    assert_eq!(told, (Code::Unavailable, "UNAVAILABLE".to_owned()));
+    let reported = (status.code(), reason(&status));
+    assert_eq!(reported, (Code::Unavailable, "UNAVAILABLE".to_owned()));
     let wait = status.get_details_retry_info().unwrap().retry_delay;
     assert_eq!(wait, Some(Duration::from_secs(1)));
     assert_eq!(guarded.call("nonsense").await.unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_http_service_is_asked_by_who_has_a_good_token_with_its_scopes() {
+async fn layer_requires_a_valid_token_with_scopes() {
     let mut guarded = guarded().await;
     let (a, both) = (guarded.token(&["a"]).await, guarded.token(&[]).await);
     for (path, token, allowed) in [

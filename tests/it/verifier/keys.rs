@@ -1,4 +1,4 @@
-//! What a verifier does when the keys cannot be watched.
+//! The verifier when keys cannot be streamed.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use tonic::{Request, Status, Streaming};
 use super::{access, gateway, settings, until};
 use crate::harness::{Backend, Credential, Keyward, connect};
 
-/// A server in front of the real one that answers for the keys itself.
+/// A proxy in front of the real server that answers key requests itself.
 #[derive(Clone)]
 struct Front {
     real: Channel,
@@ -32,13 +32,13 @@ struct Front {
 
 #[derive(Default)]
 struct Answers {
-    /// What `WatchJwks` is refused with.
+    /// The error of `WatchJwks`.
     watch: Mutex<Option<Status>>,
-    /// What `GetJwks` is refused with.
+    /// The error of `GetJwks`.
     get: Mutex<Option<Status>>,
     watched: AtomicUsize,
     asked: AtomicUsize,
-    /// Whether a stream was asked for without `authorization`.
+    /// Whether a stream was requested without `authorization`.
     anonymous: AtomicBool,
 }
 
@@ -74,7 +74,7 @@ impl KeyService for Front {
     }
 }
 
-/// Passes on what is not about the keys.
+/// Forwards other requests.
 async fn pass_on(real: Channel, request: axum::extract::Request) -> Result<Response, Infallible> {
     let (Parts { method, uri, headers, .. }, body) = request.into_parts();
     let mut request = axum::http::Request::new(tonic::body::Body::new(body));
@@ -91,7 +91,7 @@ async fn pass_on(real: Channel, request: axum::extract::Request) -> Result<Respo
 }
 
 impl Front {
-    /// Where it is, and what it answers.
+    /// Its address, and its configurable answers.
     async fn of(kw: &Keyward) -> (String, Arc<Answers>) {
         let front = Self { real: connect(&kw.grpc()).await, answers: Arc::default() };
         let (real, answers) = (front.real.clone(), Arc::clone(&front.answers));
@@ -145,7 +145,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifier_whose_key_stream_is_refused_asks_for_the_keys() {
+async fn verifier_polls_keys_if_the_stream_is_refused() {
     let scene = Scene::begin().await;
     for status in [
         Status::resource_exhausted("too many streams"),
@@ -156,7 +156,8 @@ async fn verifier_whose_key_stream_is_refused_asks_for_the_keys() {
             *scene.answers.watch.lock().unwrap() = Some(status.clone());
             let verifier = Verifier::connect(scene.settings(gateway)).await.unwrap();
             assert!(verifier.verify(&scene.crm.token(&scene.kw.grpc()).await).is_ok());
-            // It goes on asking, since the keys are good for a second, and trying to watch.
+            // It keeps requesting keys, because they expire after a second, and keeps trying to
+            // stream them.
             let before = scene.answers.asked.load(Ordering::Relaxed);
             until("it asks again", || scene.answers.asked.load(Ordering::Relaxed) >= before + 2)
                 .await;
@@ -170,7 +171,7 @@ async fn verifier_whose_key_stream_is_refused_asks_for_the_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verifier_without_keys_says_what_the_server_said() {
+async fn verifier_without_keys_reports_the_server_error() {
     let scene = Scene::begin().await;
     *scene.answers.watch.lock().unwrap() = Some(Status::resource_exhausted("no room for a stream"));
     *scene.answers.get.lock().unwrap() = Some(Status::unavailable("no keys today"));
@@ -178,7 +179,7 @@ async fn verifier_without_keys_says_what_the_server_said() {
     let settings = Settings { ready_within: within, ..scene.settings(&scene.gateways[1]) };
     let error = Verifier::connect(settings).await.unwrap_err();
     let StartError::NotReady { cause, .. } = &error else { panic!("{error}") };
-    for said in ["watched", "no room for a stream", "no keys today"] {
+    for said in ["streamed", "no room for a stream", "no keys today"] {
         assert!(cause.contains(said), "{said}: {cause}");
     }
 }

@@ -1,4 +1,4 @@
-//! What happens when the feed is lost, and how it is found again.
+//! A lost feed, and recovery.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::harness::{Admin, Backend, Credential, Keyward, Proxy};
 
-/// A server, its administrator, acme's application, and a verifier whose wire can be cut.
+/// A server, its administrator, acme's application, and a verifier with a proxy that can be cut.
 struct Wired {
     kw: Keyward,
     admin: Admin,
@@ -46,13 +46,13 @@ impl Wired {
     }
 }
 
-/// Waits until a verifier has heard nothing for too long.
+/// Waits until a verifier's data is too old.
 async fn lost(verifier: &Verifier) {
     until("it is lost", || verifier.lag() > Duration::from_secs(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_feed_tokens_are_refused_and_with_it_taken_again() {
+async fn tokens_are_refused_while_the_feed_is_lost() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     let verifier = wired.verifier().await;
     let other = wired.token().await;
@@ -70,7 +70,7 @@ async fn without_the_feed_tokens_are_refused_and_with_it_taken_again() {
     assert_eq!(verifier.verify(&other), Err(Refusal::Revoked), "that is certain");
     assert_eq!(verifier.verify("x"), Err(Refusal::Malformed), "and so is that");
 
-    // Whatever is revoked meanwhile is known before anything is taken again.
+    // Revocations made meanwhile are known before tokens are accepted again.
     let late = wired.token().await;
     revoke(&mut wired.admin, "tenants/acme/applications/crm", "").await;
     let new = wired.token().await;
@@ -82,7 +82,7 @@ async fn without_the_feed_tokens_are_refused_and_with_it_taken_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_would_rather_go_on_does_so_for_as_long_as_he_said() {
+async fn refuse_after_accepts_tokens_for_its_duration() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     let patient =
         Settings { when_lost: WhenLost::RefuseAfter(Duration::from_secs(3)), ..wired.settings() };
@@ -100,24 +100,24 @@ async fn who_would_rather_go_on_does_so_for_as_long_as_he_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_wire_is_a_lost_one() {
+async fn silent_connection_counts_as_lost() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     let verifier = wired.verifier().await;
     let good = wired.token().await;
     taken(&verifier, &good).await;
-    // Nothing ends and nothing comes: as when a machine loses its power.
+    // The connection stays open without data, as when a machine loses power.
     wired.proxy.hold();
     until("it is lost", || is_lost(&verifier, &good)).await;
     revoke(&mut wired.admin, ACME, "").await;
     let new = wired.token().await;
-    // Those that were held stay so: it has to come again by itself.
+    // Held connections stay held, so the verifier must reconnect.
     wired.proxy.release();
     taken(&verifier, &new).await;
     assert_eq!(verifier.verify(&good), Err(Refusal::Revoked));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_goes_on_where_he_was() {
+async fn reconnecting_verifier_resumes_at_its_cursor() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     let (old, credential) = {
         let application = "tenants/acme/applications/crm";
@@ -125,30 +125,30 @@ async fn who_comes_back_goes_on_where_he_was() {
         (wired.token().await, made.name)
     };
     revoke(&mut wired.admin, ACME, "").await;
-    // For this verifier time stands still, so that it forgets nothing.
+    // Time stands still for this verifier, so it drops nothing.
     let clock = Clock::manual(wired.kw.now());
     let verifier =
         Verifier::connect(Settings { clock: clock.clone(), ..wired.settings() }).await.unwrap();
     assert_eq!(verifier.revocations(), 1);
     wired.proxy.cut().await;
     lost(&verifier).await;
-    // At the server the first lapses and is gone: it would not be in a snapshot.
+    // At the server the first revocation expires and is purged, so a snapshot would not contain it.
     wired.kw.advance(7200);
     wired.kw.server().service.feeds.purge().await.unwrap();
     let mut admin = wired.kw.admin().await;
     revoke(&mut admin, &credential, "late").await;
     let good = wired.token().await;
-    // What the clock shows decides over tokens, and time that passed over what is forgotten.
+    // The clock decides about tokens; the time that has passed decides what is dropped.
     clock.set_ahead(Duration::from_hours(2));
     wired.proxy.mend().await;
     taken(&verifier, &good).await;
-    assert_eq!(verifier.revocations(), 2, "what was known and what came");
+    assert_eq!(verifier.revocations(), 2, "known and new ones");
     clock.set_back(Duration::from_hours(2));
     assert_eq!(verifier.verify(&old), Err(Refusal::Revoked));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_away_too_long_begins_anew() {
+async fn verifier_with_an_old_cursor_starts_with_a_snapshot() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     revoke(&mut wired.admin, ACME, "").await;
     let verifier = wired.verifier().await;
@@ -166,13 +166,13 @@ async fn who_was_away_too_long_begins_anew() {
     taken(&verifier, &good).await;
     assert_eq!(verifier.verify(&revoked), Err(Refusal::Revoked));
     assert_eq!(verifier.revocations(), 1, "the one that there is");
-    // And from there it goes on.
+    // From there it continues.
     revoke(&mut admin, "tenants/acme/applications/crm", "").await;
     refused(&verifier, &good, &Refusal::Revoked).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_comes_again_is_found_again() {
+async fn verifier_reconnects_to_a_restarted_server() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     let verifier = wired.verifier().await;
     let revoked = wired.token().await;
@@ -189,13 +189,13 @@ async fn a_server_that_comes_again_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn declared_list_takes_the_place_of_the_one_before() {
+async fn declared_list_replaces_the_previous_one() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     revoke(&mut wired.admin, ACME, "").await;
     let settings = Settings { max_lag: Duration::from_hours(1), ..wired.settings() };
     let verifier = Verifier::connect(settings).await.unwrap();
     assert_eq!(verifier.revocations(), 1);
-    // The name of the list is what tells them apart.
+    // Lists are distinguished by their names.
     wired.kw.sql("update revocation_feed set id = id || '.1'", None).await.unwrap();
     wired.kw.server().service.revocations().catch_up().await.unwrap();
     for _ in 0..2 {
@@ -205,19 +205,19 @@ async fn declared_list_takes_the_place_of_the_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_its_own_that_ends_is_followed_by_another_one() {
+async fn verifier_replaces_its_expired_or_revoked_token() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let gateway = gateway(&mut admin).await;
     let verifier = verifier(&kw, &gateway).await;
-    // The server ends the stream of a token that has expired.
+    // The server ends the stream when its token expires.
     kw.advance(1000);
     let token = crm.token(&kw.grpc()).await;
     let mut admin = kw.admin().await;
     revoke(&mut admin, ACME, "").await;
     refused(&verifier, &token, &Refusal::Revoked).await;
-    // And of one that was revoked.
+    // And when the token is revoked.
     revoke(&mut admin, "tenants/system/applications/gateway", "").await;
     let token = crm.token(&kw.grpc()).await;
     revoke(&mut admin, ACME, "").await;
@@ -225,12 +225,12 @@ async fn a_token_of_its_own_that_ends_is_followed_by_another_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_its_own_is_renewed_before_it_ends() {
+async fn verifier_renews_its_token_before_expiry() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
-    // Time stands still for the server: each of its tokens lives for these seconds.
+    // Time stands still for the server, so each token lives for this time.
     let soon = prost_types::Timestamp { seconds: kw.now().as_second() + 2, nanos: 0 };
     let request = pb::CreateCredentialRequest {
         parent: application.name.clone(),
@@ -263,7 +263,7 @@ async fn a_token_of_its_own_is_renewed_before_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_right_to_the_feed_nothing_is_taken_any_more() {
+async fn verifier_without_rights_refuses_tokens() {
     let mut wired = Wired::to(Backend::Sqlite.start().await).await;
     let verifier = wired.verifier().await;
     let (_, key) =
@@ -283,8 +283,8 @@ async fn without_a_right_to_the_feed_nothing_is_taken_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_behind_takes_nothing_back() {
-    // B hears of what happened at A only when somebody makes it look.
+async fn lagging_replica_revives_no_token() {
+    // B learns of changes at A only when a test triggers it.
     let slow = [("revocations.poll_interval", "1h"), ("revocations.max_staleness", "2h")];
     let [a, b] = Keyward::replicas(None, &slow).await;
     let mut wired = Wired::to(a).await;
@@ -302,7 +302,7 @@ async fn a_replica_that_is_behind_takes_nothing_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_sent_away_again_and_again_comes_less_and_less_often() {
+async fn refused_verifier_backs_off() {
     let kw = Backend::Sqlite.start().await;
     let gateway = gateway(&mut kw.admin().await).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -316,13 +316,13 @@ async fn who_is_sent_away_again_and_again_comes_less_and_less_often() {
         }
     };
     timeout(Duration::from_secs(4), knocking).await.unwrap_err();
-    // After pauses of 50 ms and then twice as long each, but for a half by chance; each time
-    // the keys and the list are asked for.
+    // Pauses of 50 ms that double, with random variation; each attempt requests the keys and the
+    // list.
     assert!((3..=25).contains(&came), "{came}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_of_a_verifier_that_is_dropped() {
+async fn dropped_verifier_closes_its_connection() {
     let wired = Wired::to(Backend::Sqlite.start().await).await;
     let (one, other) = (wired.verifier().await, wired.verifier().await);
     let watching = || wired.kw.server().service.feeds.watching();
@@ -336,7 +336,7 @@ async fn nothing_is_left_of_a_verifier_that_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_waits_for_no_verifier() {
+async fn stopping_server_does_not_wait_for_verifiers() {
     let kw = Backend::Sqlite.start_with(&[("limits.shutdown_grace", "10m")]).await;
     let gateway = gateway(&mut kw.admin().await).await;
     let verifier = verifier(&kw, &gateway).await;

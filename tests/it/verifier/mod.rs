@@ -1,5 +1,4 @@
-//! The offline verifier against real servers: what it takes, what it refuses, and what it does
-//! when it hears nothing any more.
+//! The offline verifier with real servers: accepted tokens, refused tokens, and lost connections.
 
 mod gates;
 mod keys;
@@ -19,7 +18,7 @@ use crate::harness::{Admin, Credential, Keyward};
 const ISSUER: &str = "https://keyward.test";
 const ACME: &str = "tenants/acme";
 
-/// How long what comes by itself may take on a machine that runs many tests.
+/// The time limit for background work on a machine that runs many tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[expect(clippy::disallowed_methods, reason = "how long it takes is what is asked")]
@@ -27,7 +26,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// An application that may follow the list, and a client secret of it.
+/// The client secret of an application that may follow the list.
 async fn gateway(admin: &mut Admin) -> Credential {
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
     admin.credential(&application.name, Kind::ClientSecret).await.1
@@ -40,7 +39,7 @@ fn access(credential: &Credential) -> Access {
     Access::client_secret(credential.client_id.clone(), credential.secret.clone())
 }
 
-/// What a verifier of acme's tokens is told, by the server's clock.
+/// The settings of a verifier for acme's tokens, with the server's clock.
 fn settings(kw: &Keyward, server: &str, gateway: &Credential) -> Settings {
     Settings {
         clock: kw.clock(),
@@ -54,17 +53,19 @@ async fn verifier(kw: &Keyward, gateway: &Credential) -> Verifier {
     Verifier::connect(settings(kw, &kw.grpc(), gateway)).await.unwrap()
 }
 
-/// Waits for something that comes by itself.
+/// Waits for background work.
 async fn until(what: &str, mut there: impl FnMut() -> bool) {
     let came = async {
         while !there() {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}: it did not come true"));
+    timeout(PATIENCE, came)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: the condition was not met in time"));
 }
 
-/// Waits until a token is refused for a reason; how long that took.
+/// Waits until a token is refused for a reason. Returns how long that took.
 async fn refused(verifier: &Verifier, token: &str, why: &Refusal) -> Duration {
     let began = now();
     let what = format!("{why:?}");
@@ -72,7 +73,7 @@ async fn refused(verifier: &Verifier, token: &str, why: &Refusal) -> Duration {
     began.elapsed()
 }
 
-/// Waits until a token is taken.
+/// Waits until a token is accepted.
 async fn taken(verifier: &Verifier, token: &str) -> Verified {
     until("a good token", || verifier.verify(token).is_ok()).await;
     verifier.verify(token).unwrap()
@@ -82,7 +83,7 @@ fn is_lost(verifier: &Verifier, token: &str) -> bool {
     matches!(verifier.verify(token), Err(Refusal::FeedLost { .. }))
 }
 
-/// Revokes all tokens of something, or one of a credential's.
+/// Revokes all tokens of a resource, or one token of a credential.
 async fn revoke(admin: &mut Admin, name: &str, token_id: &str) {
     let request = RevokeTokensRequest {
         name: name.to_owned(),

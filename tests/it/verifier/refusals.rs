@@ -1,4 +1,4 @@
-//! What is taken and what is refused.
+//! Accepted and refused tokens.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn claims(token: &str) -> Claims {
     jsonwebtoken::dangerous::insecure_decode::<Claims>(token).unwrap().claims
 }
 
-/// A token with another header, as it stands.
+/// A token with another header and the original signature.
 fn with_header(token: &str, change: impl FnOnce(&mut Value)) -> String {
     let (header, rest) = token.split_once('.').unwrap();
     let mut header: Value =
@@ -49,7 +49,7 @@ async fn audiences(admin: &mut Admin, audiences: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_token_tells_whose_it_is_and_every_other_one_is_refused() {
+async fn valid_token_is_accepted_and_others_are_refused() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
@@ -124,7 +124,7 @@ async fn a_good_token_tells_whose_it_is_and_every_other_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_issuer_is_taken_to_the_letter() {
+async fn issuer_must_match_exactly() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -139,7 +139,7 @@ async fn the_issuer_is_taken_to_the_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_that_would_take_too_much_are_refused() {
+async fn unsafe_settings_are_refused() {
     let good = || Settings::new("http://127.0.0.1:1", Access::api_key("kwk_x"), ISSUER, ACME);
     for (setting, bad) in [
         ("audience", Settings { audience: String::new(), ..good() }),
@@ -150,7 +150,7 @@ async fn settings_that_would_take_too_much_are_refused() {
         ("server", Settings { server: "not a url".into(), ..good() }),
     ] {
         match Verifier::start(bad).unwrap_err() {
-            StartError::Setting { setting: told, .. } => assert_eq!(told, setting),
+            StartError::Setting { setting: reported, .. } => assert_eq!(reported, setting),
             other => panic!("{setting}: {other}"),
         }
     }
@@ -159,7 +159,7 @@ async fn settings_that_would_take_too_much_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_let_in_hears_so_at_once_and_who_hears_nothing_waits_no_longer_than_he_said() {
+async fn connect_fails_on_refusal_or_after_its_timeout() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
@@ -171,21 +171,21 @@ async fn who_is_not_let_in_hears_so_at_once_and_who_hears_nothing_waits_no_longe
         assert!(matches!(refused, StartError::Refused(_)), "{refused}");
         assert!(refused.to_string().contains(words), "{refused}");
     }
-    let nobody = Settings {
+    let anonymous = Settings {
         ready_within: Duration::from_millis(200),
         ..settings(&kw, "http://127.0.0.1:1", &gateway)
     };
-    let away = Verifier::connect(nobody.clone()).await.unwrap_err();
+    let away = Verifier::connect(anonymous.clone()).await.unwrap_err();
     assert!(matches!(away, StartError::NotReady { .. }), "{away}");
     assert!(away.to_string().contains("refused"), "it says what is wrong: {away}");
 
     let token = crm.token(&kw.grpc()).await;
-    let early = Verifier::start(nobody).unwrap();
+    let early = Verifier::start(anonymous).unwrap();
     assert_eq!(early.verify(&token), Err(Refusal::NotReady));
     assert_eq!(early.lag(), Duration::MAX);
 }
 
-/// Revokes at every level, and tells how long it took until it was refused.
+/// Revokes at every level. Returns how long it took until each was refused.
 async fn at_every_level(kw: &Keyward, admin: &mut Admin, verifier: &Verifier) -> Vec<Duration> {
     let (credential, crm) = admin.acme().await;
     let (_, sibling) = admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
@@ -224,7 +224,7 @@ fn tell(what: &str, lags: &[Duration]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_revoked_is_refused_at_once_at_every_level() {
+async fn revocation_takes_effect_at_every_level() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let gateway = gateway(&mut admin).await;
@@ -234,7 +234,7 @@ async fn what_is_revoked_is_refused_at_once_at_every_level() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_replica_revokes_is_refused_by_who_follows_another() {
+async fn revocation_reaches_verifiers_of_other_replicas() {
     let redis = RedisServer::start();
     for redis in [Some(&redis), None] {
         let url = redis.map(RedisServer::url);
@@ -249,13 +249,13 @@ async fn what_one_replica_revokes_is_refused_by_who_follows_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_revoked_before_is_refused_from_the_first_moment() {
+async fn earlier_revocations_are_in_the_snapshot() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (credential, crm) = admin.acme().await;
     let gateway = gateway(&mut admin).await;
     let old = crm.token(&kw.grpc()).await;
-    // More than one message of the snapshot holds.
+    // More than one message of the snapshot can contain.
     let mut others = Vec::new();
     for n in 0..40 {
         others.push(tokio::spawn({
@@ -283,14 +283,14 @@ async fn what_was_revoked_before_is_refused_from_the_first_moment() {
     assert_eq!(early.verify(&old), Err(Refusal::Revoked));
     assert_eq!(early.revocations(), 1201);
 
-    // An hour after its end it is forgotten; by then the token has ended too.
+    // An hour after its expiry it is dropped; by then the token has expired, too.
     kw.advance(2 * 3600);
     until("they are forgotten", || early.revocations() == 0).await;
     assert_eq!(early.verify(&old), Err(Refusal::Expired));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_key_is_known_before_it_signs() {
+async fn new_key_is_known_before_it_signs() {
     let mut kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;

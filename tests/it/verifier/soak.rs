@@ -1,4 +1,4 @@
-//! Many who revoke while the wire breaks again and again: nothing is missed.
+//! Many concurrent revocations while connections break repeatedly: nothing is missed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{Admin, Keyward, Proxy, RedisServer};
 const WRITERS: usize = 64;
 const EACH: usize = 12;
 
-/// Gets tokens and revokes them, by the token, the credential or the application; the tokens.
+/// Gets tokens and revokes them, by token, credential or application. Returns the tokens.
 async fn write(kw: &Keyward, admin: &mut Admin, writer: usize) -> Vec<String> {
     let application = admin.application("acme", &format!("app-{writer}"), &["a"]).await;
     let (credential, secret) = admin.credential(&application.name, Kind::ClientSecret).await;
@@ -33,9 +33,9 @@ async fn write(kw: &Keyward, admin: &mut Admin, writer: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_four_writers_and_a_wire_that_breaks_and_nothing_is_missed() {
+async fn verifier_misses_no_revocation_over_breaking_connections() {
     let redis = RedisServer::start();
-    // Hashes of secrets wait for the same cores as all other tests.
+    // All tests share the same cores for hashes.
     let patient = [("secrets.hash_wait", "5m"), ("limits.request_timeout", "5m")];
     let replicas: [Keyward; 2] = Box::pin(Keyward::replicas(Some(&redis.url()), &patient)).await;
     let mut admin = replicas[0].admin().await;
@@ -44,7 +44,7 @@ async fn sixty_four_writers_and_a_wire_that_breaks_and_nothing_is_missed() {
     let mut proxy = Proxy::to(replicas[0].server().grpc).await;
     let server = format!("http://{}", proxy.address);
     let settings = Settings {
-        // What is known is asked here, and not how old it is.
+        // This test checks what is known, not how old it is.
         max_lag: Duration::from_hours(1),
         ..settings(&replicas[0], &server, &gateway)
     };
@@ -64,7 +64,7 @@ async fn sixty_four_writers_and_a_wire_that_breaks_and_nothing_is_missed() {
             revoked = &mut writing => break revoked.concat(),
             () = sleep(Duration::from_millis(40 + breaks * 37 % 150)) => {}
         }
-        // To one replica and then to the other: what one told, the other may not know yet.
+        // Alternates between replicas: one may not know yet what the other sent.
         breaks += 1;
         let next = usize::try_from(breaks % 2).unwrap();
         proxy.lead_to(replicas[next].server().grpc).await;

@@ -1,4 +1,4 @@
-//! The database under a server that is stopped.
+//! The database of a stopped server.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ pub(super) enum Database {
 }
 
 impl Database {
-    /// That at the URL, or the one in the folder. What is written together belongs together, and
-    /// is done again if it is lost.
+    /// The database at the URL, or in the folder. Writes need no durability, because a failed copy
+    /// is repeated.
     pub(super) async fn open(folder: &Path, url: Option<&str>) -> Self {
         if let Some(url) = url {
             let mut database = PgConnection::connect(url).await.unwrap();
@@ -26,7 +26,7 @@ impl Database {
         Self::Sqlite(options.connect().await.unwrap())
     }
 
-    /// How many rows were written.
+    /// The number of written rows.
     pub(super) async fn execute(&mut self, sql: String) -> u64 {
         let sql = AssertSqlSafe(sql);
         match self {
@@ -46,7 +46,7 @@ impl Database {
         columns.unwrap()
     }
 
-    /// What each of them does by itself after a while.
+    /// What each database does by itself after a while.
     pub(super) async fn tidy(&mut self) {
         match self {
             Self::Sqlite(on) => query("analyze").execute(on).await.map(drop).unwrap(),

@@ -1,10 +1,10 @@
-//! Servers that belong together: a primary and its replica under a sentinel, and a cluster.
+//! Groups of servers: a primary with a replica and a sentinel, and a cluster.
 
 use super::super::process::free_port;
 use super::{RedisServer, wait_until};
 
-/// A replica gets everything as soon as it asks; by default it waits for five seconds, since
-/// others may ask too.
+/// A replica is synchronised immediately. By default, the primary waits five seconds for other
+/// replicas.
 const AT_ONCE: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 
 fn replica_of(port: &str) -> [&str; 5] {
@@ -12,7 +12,7 @@ fn replica_of(port: &str) -> [&str; 5] {
     [delay, none, "--replicaof", "127.0.0.1", port]
 }
 
-/// A primary called `main`, its replica, and a sentinel that makes one of the other.
+/// A primary called `main`, its replica, and a sentinel.
 pub(crate) struct Watched {
     pub(crate) primary: RedisServer,
     pub(crate) replica: RedisServer,
@@ -20,7 +20,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// All of them, in agreement. The sentinel takes half a second of silence for death.
+    /// Starts all servers. The sentinel declares a server down after half a second.
     pub(crate) fn start() -> Self {
         let primary = RedisServer::start_with(&AT_ONCE);
         let port = primary.port.to_string();
@@ -36,7 +36,8 @@ impl Watched {
         group
     }
 
-    /// The same, with a sentinel that looks more often, and fails over again soon.
+    /// Like [`start`](Self::start), with a sentinel that checks more often and can fail over again
+    /// soon.
     pub(crate) fn start_quick() -> Self {
         const QUICK: [&str; 14] = [
             "info-period",
@@ -51,7 +52,8 @@ impl Watched {
             "2000",
             "default-failover-timeout",
             "1000",
-            // It would do nothing for half a minute after it got no processor for two seconds.
+            // Otherwise it does nothing for half a minute after it was not scheduled for two
+            // seconds.
             "tilt-trigger",
             "60000",
         ];
@@ -71,8 +73,7 @@ impl Watched {
         group
     }
 
-    /// Waits until the sentinel finds the replica in step with the primary; which is which, it
-    /// says.
+    /// Waits until the sentinel sees the replica in sync, and notes which server has which role.
     fn agree(&mut self) {
         let agreed = wait_until(|| {
             if self.is_named(self.replica.port) {
@@ -81,9 +82,9 @@ impl Watched {
             let replicas = self.sentinel.cli(&["sentinel", "replicas", "main"]);
             let seen = self.is_named(self.primary.port)
                 && replicas.contains(&self.replica.port.to_string());
-            let told = self.replica.try_cli(&["info", "replication"]).unwrap_or_default();
-            let synced = told.contains(&format!("master_port:{}", self.primary.port))
-                && told.contains("master_link_status:up");
+            let reported = self.replica.try_cli(&["info", "replication"]).unwrap_or_default();
+            let synced = reported.contains(&format!("master_port:{}", self.primary.port))
+                && reported.contains("master_link_status:up");
             seen && synced && !replicas.contains("s_down") && !replicas.contains("disconnected")
         });
         assert!(agreed, "the sentinel does not find the replica:\n{}", self.sentinel.log());
@@ -94,7 +95,7 @@ impl Watched {
         named.lines().any(|line| line == port.to_string())
     }
 
-    /// The primary crashes, and the sentinel makes a primary of the replica.
+    /// Crashes the primary. The sentinel promotes the replica.
     pub(crate) fn crash(&mut self) {
         self.primary.stop();
         let taken = wait_until(|| self.is_named(self.replica.port));
@@ -102,14 +103,13 @@ impl Watched {
         std::mem::swap(&mut self.primary, &mut self.replica);
     }
 
-    /// The sentinel makes a primary of the replica, as it is told; the old one goes on to
-    /// answer, and becomes a replica.
+    /// Requests a failover from the sentinel. The old primary keeps running and becomes a replica.
     pub(crate) fn switch_over(&mut self) {
         let taken = wait_until(|| {
-            let told = self.sentinel.cli(&["sentinel", "master", "main"]);
+            let reported = self.sentinel.cli(&["sentinel", "master", "main"]);
             let named = self.is_named(self.replica.port);
-            if !named && !told.contains("failover_in_progress") {
-                // It refuses while it is not sure of the replica, or gives up.
+            if !named && !reported.contains("failover_in_progress") {
+                // The sentinel refuses while the replica is not in sync, or aborts the failover.
                 self.sentinel.try_cli(&["sentinel", "failover", "main"]);
             }
             named
@@ -118,8 +118,7 @@ impl Watched {
         std::mem::swap(&mut self.primary, &mut self.replica);
     }
 
-    /// Waits until what was the primary is the replica; if it has ended, it is started again,
-    /// empty.
+    /// Waits until the former primary is the replica. If it has ended, it is started again, empty.
     pub(crate) fn rejoin(&mut self) {
         if self.replica.process.is_none() {
             let port = self.primary.port.to_string();
@@ -129,7 +128,7 @@ impl Watched {
         self.agree();
     }
 
-    /// Waits until the replica has all that the primary has.
+    /// Waits until the replica has all data of the primary.
     pub(crate) fn replicate(&self) {
         let offset = |server: &RedisServer| {
             let info = server.cli(&["info", "replication"]);
@@ -177,7 +176,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Whether every node knows of all slots.
+    /// Whether every node knows all slots.
     pub(crate) fn is_whole(&self) -> bool {
         self.nodes.iter().all(|node| {
             let info = node.cli(&["cluster", "info"]);
@@ -186,7 +185,7 @@ impl RedisCluster {
         })
     }
 
-    /// The URL of some of its nodes: the others are found by asking.
+    /// The URL of some nodes. The client discovers the others.
     pub(crate) fn url(&self) -> String {
         let [first, second, _] = &self.nodes[..] else { panic!("three nodes") };
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", first.port, second.port)

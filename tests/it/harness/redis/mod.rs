@@ -1,6 +1,6 @@
-//! Redis for one test: a server of its own, on a free port, in a temporary folder. It is
-//! gone with the test, however the test ends: the kernel kills it when the thread that
-//! started it is gone, and that thread lives as long as the tests do.
+//! A Redis server for one test, on a free port in a temporary folder. It always ends with the test:
+//! the kernel kills it when the thread that started it ends, and that thread lives as long as the
+//! tests.
 
 mod groups;
 mod tls;
@@ -21,7 +21,7 @@ pub(crate) use tls::TlsServer;
 /// A server.
 pub(crate) struct RedisServer {
     pub(crate) port: u16,
-    /// A file of its own to write to, which a sentinel must have.
+    /// A writable configuration file, which a sentinel needs.
     config: Option<String>,
     arguments: Vec<String>,
     folder: TempDir,
@@ -33,7 +33,7 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// A server with more on its command line.
+    /// Starts a server with additional arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         Self::start_configured(None, arguments)
     }
@@ -52,7 +52,7 @@ impl RedisServer {
         panic!("Redis does not start:\n{}", server.log());
     }
 
-    /// Whether it came up: one whose port was taken ends at once.
+    /// Starts the process. Returns whether it is ready; it ends immediately if its port is taken.
     fn launch(&mut self) -> bool {
         let mut command = redis_server();
         if let Some(config) = &self.config {
@@ -65,7 +65,7 @@ impl RedisServer {
             .args(&self.arguments)
             .current_dir(self.folder.path());
         let mut process = spawn(command);
-        // Another test's server may have the port.
+        // The server of another test may use the port.
         let ours = format!("process_id:{}", process.id());
         let mut up = false;
         let decided = wait_until(|| {
@@ -85,14 +85,14 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A link to it that is up.
+    /// A link that is up.
     pub(crate) async fn link(&self) -> Redis {
         let redis = link_to(&self.url());
         redis.check_once().await.unwrap();
         redis
     }
 
-    /// Asks it something, as its administrator.
+    /// Runs a command as the administrator.
     pub(crate) fn cli(&self, arguments: &[&str]) -> String {
         self.try_cli(arguments).unwrap_or_else(|| panic!("{arguments:?} failed:\n{}", self.log()))
     }
@@ -101,7 +101,7 @@ impl RedisServer {
         Self::cli_of(self.port, arguments)
     }
 
-    /// What the server on a port answers, if it is there.
+    /// The answer of the server on a port, if it is running.
     pub(crate) fn cli_of(port: u16, arguments: &[&str]) -> Option<String> {
         cli(port, arguments)
     }
@@ -110,7 +110,7 @@ impl RedisServer {
         self.cli(&["dbsize"]).parse().unwrap()
     }
 
-    /// Lets it answer nothing more, though connections to it stay.
+    /// Suspends it. Connections stay open.
     pub(crate) fn pause(&self) {
         self.signal("STOP");
     }
@@ -130,9 +130,9 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again after a stop: empty, on the same port.
+    /// Starts it again after a stop, empty and on the same port.
     pub(crate) fn start_again(&mut self) {
-        // Another test may have the port for a moment, for one of its connections.
+        // Another test may use the port for a moment.
         let launched = wait_until(|| {
             self.stop();
             self.launch()
@@ -147,13 +147,13 @@ impl Drop for RedisServer {
     }
 }
 
-/// A link to a URL, not connected. Machines that run many tests are slow.
+/// A link that is not connected. The timeouts suit machines that run many tests.
 pub(crate) fn link_to(url: &str) -> Redis {
     let timeouts = Timeouts { connect: Duration::from_secs(2), response: Duration::from_secs(1) };
     Redis::new(RedisUrl::parse(url).unwrap(), "keyward", timeouts)
 }
 
-/// Keeps a link up as a server does, until the test ends.
+/// Keeps a link up like a server does, until the test ends.
 pub(crate) fn keep(redis: &Redis) -> DropGuard {
     let stop = CancellationToken::new();
     let (redis, stopped) = (redis.clone(), stop.clone());
@@ -161,12 +161,12 @@ pub(crate) fn keep(redis: &Redis) -> DropGuard {
     stop.drop_guard()
 }
 
-/// A URL whose server is not there.
-pub(crate) fn nobody() -> String {
+/// The URL of a server that does not exist.
+pub(crate) fn unreachable_url() -> String {
     format!("redis://127.0.0.1:{}", free_port())
 }
 
-/// Waits for something that will come true by itself, and not long from now.
+/// Waits until a condition is true. It is expected soon.
 pub(crate) fn wait_until(mut there: impl FnMut() -> bool) -> bool {
     #[expect(clippy::disallowed_methods, reason = "how long a test waits is not simulated")]
     let started = Instant::now();
@@ -179,10 +179,10 @@ pub(crate) fn wait_until(mut there: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// The same, for something that needs the runtime to come true.
+/// Like [`wait_until`], for conditions that need the runtime.
 pub(crate) async fn eventually(there: impl FnMut() -> bool + Send + 'static) {
     let came = tokio::task::spawn_blocking(|| wait_until(there)).await.unwrap();
-    assert!(came, "it did not come true");
+    assert!(came, "the condition was not met in time");
 }
 
 fn cli(port: u16, arguments: &[&str]) -> Option<String> {
@@ -192,11 +192,11 @@ fn cli(port: u16, arguments: &[&str]) -> Option<String> {
         .stdin(Stdio::null())
         .output()
         .expect("redis-cli of the package redis-tools runs");
-    let told = || String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then(told)
+    let reported = || String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then(reported)
 }
 
-/// The program, which is killed when the thread that starts it is gone.
+/// The program, which is killed when the thread that starts it ends.
 fn redis_server() -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "redis-server"]).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! A server that speaks TLS, with a certificate that only a file of its own vouches for.
+//! A server with TLS and a private certificate authority.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{RedisServer, free_port};
 
 pub(crate) struct TlsServer {
-    /// The server; its plain port is for its administrator.
+    /// The server. Its plain port is for the administrator.
     pub(crate) server: RedisServer,
     port: u16,
     folder: TempDir,
@@ -49,7 +49,7 @@ impl TlsServer {
         Self { server, port, folder }
     }
 
-    /// Its URL, without what vouches for it.
+    /// Its URL, without the certificate authority.
     pub(crate) fn url(&self) -> String {
         format!("rediss://127.0.0.1:{}", self.port)
     }
