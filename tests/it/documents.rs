@@ -180,13 +180,13 @@ async fn every_metric_is_documented() {
     let metrics = reqwest::get(format!("http://{}/metrics", kw.server().ops)).await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let served = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    let served: BTreeSet<_> = served.map(|name| base(name)).collect();
+    let served: BTreeSet<_> = served.map(&base).collect();
     let bases: BTreeSet<_> = documented.iter().map(|name| base(name)).collect();
     let missing: Vec<_> = served.difference(&bases).collect();
     assert!(missing.is_empty(), "not in the table of deploy/README.md: {missing:?}");
 
     // Those without a value are not served yet: they are registered somewhere.
-    let source: String = rust_files(&root().join("src")).iter().map(|path| read(path)).collect();
+    let source: String = rust_files(&root().join("src")).iter().map(read).collect();
     let gone: Vec<_> =
         bases.iter().filter(|name| !source.contains(&format!("\"{name}\""))).collect();
     assert!(gone.is_empty(), "no such metric: {gone:?}");
