@@ -6,7 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     stay_small();
-    keyward::cli::run()
+    keyward::run()
 }
 
 /// The allocator asks for huge pages, each of which counts as a whole once a little of it was

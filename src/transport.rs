@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::BoxError;
-use axum::http::{HeaderValue, Request, Response, Uri, header};
+use tower::BoxError;
+use http::{HeaderValue, Request, Response, Uri, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use jiff::Timestamp;
-use keyward::domain::{Epochs, Minted, Revocation, Subject};
-use keyward::revocation::Index;
+use keyward::internals::domain::{Epochs, Minted, Revocation, Subject};
+use keyward::internals::revocation::Index;
 
 pub(super) fn measure(criterion: &mut Criterion) {
     let minted = Minted {

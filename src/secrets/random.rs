@@ -1,8 +1,6 @@
 //! Randomness. This is the only file that asks for it, so that a lint can ban it
 //! everywhere else.
 
-use jiff::Timestamp;
-
 use crate::error::{Error, Result};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -40,7 +38,8 @@ pub fn base62(mut number: u32) -> String {
 
 /// An id that sorts by when it was made: a version 7 UUID (RFC 9562), as 32
 /// hexadecimal digits.
-pub fn id(now: Timestamp) -> Result<String> {
+#[cfg(feature = "server")]
+pub fn id(now: jiff::Timestamp) -> Result<String> {
     let mut random = [0; 10];
     fill(&mut random)?;
     let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();

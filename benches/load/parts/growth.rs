@@ -1,7 +1,7 @@
 //! How it goes with many applications: a curve, each of its points beside a server that has
 //! a thousand.
 
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use keyward::proto::admin::ListApplicationsRequest;
 
 use crate::callers::AsksForTokens;

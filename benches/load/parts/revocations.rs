@@ -1,7 +1,7 @@
 //! How long a revocation that was acknowledged takes to be refused by another replica: with
 //! PostgreSQL and Redis, and without Redis.
 
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use keyward::proto::token::RevokeTokenRequest;
 
 use crate::callers::AsksForTokens;

@@ -286,7 +286,7 @@ impl World {
         admin.user("acme", "spare", &[]).await;
         admin.tenant("evil", &["a"]).await;
         let all: Vec<_> =
-            keyward::domain::Permission::all().map(|permission| permission.to_string()).collect();
+            keyward::internals::domain::Permission::all().map(|permission| permission.to_string()).collect();
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         admin.role("evil", "boss", &all, &["*"]).await;
         admin.user("evil", "eve", &["boss"]).await;

@@ -1,14 +1,14 @@
 //! Limits as they are enforced: on requests that are checked, on tokens that are issued, on
 //! wrong secrets.
 
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
 use keyward::proto::access as pb;
 use keyward::proto::access::check_access_request::Requirement;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::access::limit_status::Counted;
 use keyward::proto::admin;
 use keyward::proto::admin::credential::Kind;
-use keyward::secrets::Prefixes;
+use keyward::internals::secrets::Prefixes;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 

@@ -2,10 +2,10 @@
 //! as soon as everybody else is.
 
 use futures_util::future::join_all;
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
-use keyward::secrets::Prefixes;
+use keyward::internals::secrets::Prefixes;
 
 use crate::harness::{
     Admin, Backend, Credential, Keyward, RedisServer, mask, on_both_databases, reason,

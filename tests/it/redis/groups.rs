@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, Rate};
-use keyward::redis::{Heard, Trouble};
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::{Demand, Limiter, Rate};
+use keyward::internals::redis::{Heard, Trouble};
 use tokio::time::timeout;
 
 use super::{down, hears, hears_at_last, unfit, up, works};

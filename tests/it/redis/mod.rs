@@ -5,8 +5,8 @@ mod groups;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use keyward::error::Error;
-use keyward::redis::{Heard, Redis, RedisUrl, Script, Subscription, Timeouts, Trouble};
+use keyward::internals::error::Error;
+use keyward::internals::redis::{Heard, Redis, RedisUrl, Script, Subscription, Timeouts, Trouble};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;

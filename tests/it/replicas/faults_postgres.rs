@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyward::clock::Clock;
-use keyward::domain::{NewRevocation, Subject};
-use keyward::store::{Database, PoolOptions, Store};
+use keyward::internals::clock::Clock;
+use keyward::internals::domain::{NewRevocation, Subject};
+use keyward::internals::store::{Database, PoolOptions, Store};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
@@ -287,5 +287,5 @@ async fn a_server_that_hangs_does_not_keep_the_others_from_revoking() {
     tell("behind a server that hangs, revoked after", began.elapsed());
     assert_eq!(assert_no_gap(&database).await, 1, "what was not committed took no number");
     let late = hanging.commit().await.unwrap_err();
-    assert!(matches!(late, keyward::error::Error::Unavailable(_)), "{late:?}");
+    assert!(matches!(late, keyward::internals::error::Error::Unavailable(_)), "{late:?}");
 }
