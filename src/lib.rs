@@ -174,24 +174,46 @@
 //! 11. *The end.* An hour after the entry's expiry it is purged, by the earlier of the database's
 //!     clock and one that never jumps. A revocation in force is never purged.
 
-pub mod admission;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod domain;
-pub mod error;
-pub mod grpc;
-pub mod http;
-pub mod incidents;
-pub mod keys;
-pub mod limiter;
+#![cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, reason = "the verifier uses a part of each room")
+)]
+
+#[cfg(feature = "server")]
+mod admission;
+#[cfg(feature = "server")]
+mod cli;
+mod clock;
+#[cfg(feature = "server")]
+mod config;
+mod domain;
+mod error;
+#[cfg(feature = "server")]
+mod grpc;
+#[cfg(feature = "server")]
+mod http;
+#[cfg(feature = "server")]
+mod incidents;
+#[cfg(feature = "internals")]
+pub mod internals;
+mod keys;
+#[cfg(feature = "server")]
+mod limiter;
 pub mod proto;
-pub mod redis;
-pub mod revocation;
-pub mod secrets;
-pub mod server;
-pub mod service;
-pub mod store;
-pub mod telemetry;
+#[cfg(feature = "server")]
+mod redis;
+mod revocation;
+mod secrets;
+#[cfg(feature = "server")]
+mod server;
+#[cfg(feature = "server")]
+mod service;
+#[cfg(feature = "server")]
+mod store;
+#[cfg(feature = "server")]
+mod telemetry;
 mod transport;
 pub mod verifier;
+
+#[cfg(feature = "server")]
+pub use cli::run;

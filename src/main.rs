@@ -7,7 +7,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     stay_small();
-    keyward::cli::run()
+    keyward::run()
 }
 
 /// Disables transparent huge pages. With them, resident memory is half as large again, because each

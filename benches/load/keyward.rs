@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use tempfile::TempDir;
 
 use crate::callers::http_get;

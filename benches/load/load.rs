@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 

@@ -27,7 +27,7 @@ mod settings;
 
 use std::process::ExitCode;
 
-use ::keyward::clock::Stopwatch;
+use ::keyward::internals::clock::Stopwatch;
 use clap::Parser;
 
 use self::report::{Figure, Report};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use keyward::clock::Clock;
+use keyward::internals::clock::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use keyward::proto::access::GetJwksRequest;
 use keyward::proto::access::key_service_client::KeyServiceClient;
 use keyward::proto::admin as pb;

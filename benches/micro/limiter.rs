@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
-use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, WindowRate};
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::{Demand, Limiter, WindowRate};
 use tokio::runtime::Builder;
 
 pub(super) fn measure(criterion: &mut Criterion) {

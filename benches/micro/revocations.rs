@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use jiff::Timestamp;
-use keyward::domain::{Epochs, Revocation, RevocationKeys, Subject};
-use keyward::revocation::Index;
+use keyward::internals::domain::{Epochs, Revocation, RevocationKeys, Subject};
+use keyward::internals::revocation::Index;
 
 pub(super) fn measure(criterion: &mut Criterion) {
     let revocation_keys = RevocationKeys {

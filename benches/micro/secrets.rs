@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use keyward::domain::{CredentialId, CredentialKind, TenantId};
-use keyward::secrets::{Prefixes, PresentedSecret, Tagger, VerifiedSecrets};
+use keyward::internals::domain::{CredentialId, CredentialKind, TenantId};
+use keyward::internals::secrets::{Prefixes, PresentedSecret, Tagger, VerifiedSecrets};
 use zeroize::Zeroizing;
 
 pub(super) fn measure(criterion: &mut Criterion) {

@@ -9,9 +9,9 @@ use aws_lc_rs::signature::{
 };
 use criterion::Criterion;
 use jiff::Timestamp;
-use keyward::keys::jwt::{self, Audiences};
-use keyward::keys::signing::generate;
-use keyward::keys::{Claims, SigningAlgorithm, SigningKey};
+use keyward::internals::keys::jwt::{self, Audiences};
+use keyward::internals::keys::signing::generate;
+use keyward::internals::keys::{Claims, SigningAlgorithm, SigningKey};
 
 const ISSUER: &str = "https://id.example.com";
 

@@ -2,9 +2,10 @@
 //! address in `X-Forwarded-For`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
 
 use crate::domain::{Fault, parse_address};
 
@@ -12,26 +13,20 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The proxies whose `X-Forwarded-For` header is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<Network>);
-
-/// A network: addresses with a common prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    address: Ipv6Addr,
-    bits: u8,
-}
+pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
     /// Parses addresses and networks, separated by commas or spaces: `10.0.0.0/8, ::1`.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         let each =
             text.split(|c: char| c == ',' || c.is_whitespace()).filter(|one| !one.is_empty());
-        each.map(Network::parse).collect::<Result<_, _>>().map(Self)
+        each.map(network).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether an address belongs to a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.has(address))
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
     }
 
     /// The address of the client. `X-Forwarded-For` is read from its end, where each proxy appends
@@ -57,44 +52,33 @@ impl TrustedProxies {
     }
 }
 
-impl Network {
-    fn parse(text: &str) -> Result<Self, Fault> {
-        let wrong =
-            || Fault::new("must be addresses or networks like 10.0.0.0/8, 192.0.2.7 or fd00::/8");
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
-            None => (text, None),
-        };
-        let address = match bits {
-            Some(_) => address.parse().map_err(|_| wrong())?,
-            None => parse_address(address).ok_or_else(wrong)?,
-        };
-        let (most, more) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
-        let bits = bits.unwrap_or(most);
-        if bits > most {
-            return Err(wrong());
-        }
-        Ok(Self { address: to_ipv6(address), bits: bits + more })
-    }
-
-    fn has(self, address: IpAddr) -> bool {
-        let differ = self.address.to_bits() ^ to_ipv6(address).to_bits();
-        differ.leading_zeros() >= u32::from(self.bits)
-    }
+/// Parses a network, or an address, which is a network of one.
+fn network(text: &str) -> Result<IpNet, Fault> {
+    let network = match text.parse() {
+        Ok(network) => Some(network),
+        Err(_) => parse_address(text).map(IpNet::from),
+    };
+    network.map(canonical).ok_or_else(|| {
+        Fault::new("must be addresses or networks like 10.0.0.0/8, 192.0.2.7 or fd00::/8")
+    })
 }
 
-/// The address as IPv6, because an IPv4 address can appear in either form.
-fn to_ipv6(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
+/// An IPv4 network that is written as IPv6 (`::ffff:10.0.0.0/104`) as IPv4: addresses are compared
+/// in that form.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(MAPPED_BITS)) {
+        (address @ IpAddr::V4(_), Some(bits)) if network.addr().is_ipv6() => {
+            IpNet::new(address, bits).unwrap_or(network)
+        }
+        _ => network,
     }
 }
 
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, Network { address, bits }) in self.0.iter().enumerate() {
-            write!(f, "{}{address}/{bits}", if n == 0 { "" } else { " " })?;
+        for (n, network) in self.0.iter().enumerate() {
+            write!(f, "{}{network}", if n == 0 { "" } else { " " })?;
         }
         Ok(())
     }
@@ -145,5 +129,7 @@ mod tests {
             assert!(TrustedProxies::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(TrustedProxies::parse(" , ").unwrap(), TrustedProxies::default());
+        let mapped = TrustedProxies::parse("::ffff:10.0.0.0/104").unwrap();
+        assert_eq!(mapped, TrustedProxies::parse("10.0.0.0/8").unwrap());
     }
 }

@@ -3,22 +3,28 @@
 
 pub mod access;
 pub mod application;
+#[cfg(feature = "server")]
 pub mod audit;
 pub mod authority;
 pub mod characters;
 pub mod client;
 pub mod credential;
+#[cfg(feature = "server")]
 pub mod endpoint;
 pub mod fields;
+#[cfg(feature = "server")]
 pub mod folding;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod listing;
 pub mod moment;
 pub mod name;
 pub mod oauth;
+#[cfg(feature = "server")]
 pub mod page;
 pub mod permission;
 pub mod policy;
+#[cfg(feature = "server")]
 pub mod profile;
 pub mod request_path;
 pub mod revocation;
@@ -27,6 +33,7 @@ pub mod role;
 pub mod scope;
 pub mod source;
 pub mod tenant;
+#[cfg(feature = "server")]
 pub mod text;
 pub mod usage;
 pub mod user;
@@ -39,6 +46,7 @@ pub use application::{
     Application, ApplicationPatch, ApplicationSettings, Owner, OwnerKind, SecretEnd,
     effective_scopes,
 };
+#[cfg(feature = "server")]
 pub use audit::{Action, Actor, AuditEvent, AuditFields, AuditFilter, FieldChange, Outcome};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
@@ -46,9 +54,11 @@ pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };
+#[cfg(feature = "server")]
 pub use endpoint::{Endpoint, Endpoints, Method, PathTemplate};
 pub use fields::{Fault, Fields};
 pub use limits::{CountedWindow, Limits, Rate};
+#[cfg(feature = "server")]
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
 pub use moment::Moment;
 pub use name::{
@@ -56,9 +66,11 @@ pub use name::{
     TenantId, UserId, UserName,
 };
 pub use oauth::{Authorization, error_description};
+#[cfg(feature = "server")]
 pub use page::{Page, PageRequest};
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
+#[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::{PathFault, RequestPath};
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};

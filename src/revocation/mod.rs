@@ -2,12 +2,16 @@
 //! synchronised with the database.
 
 pub mod cursor;
+#[cfg(feature = "server")]
 mod database;
 mod in_force;
 pub mod index;
+#[cfg(feature = "server")]
 mod live;
+#[cfg(feature = "server")]
 mod projection;
 
 pub use cursor::Cursor;
 pub use index::{Index, Part};
+#[cfg(feature = "server")]
 pub use live::{Live, Options};

@@ -1,8 +1,6 @@
 //! Random numbers. All other files are kept from calling the generator by a lint, so that
 //! randomness has one source.
 
-use jiff::Timestamp;
-
 use crate::error::{Error, Result};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header};
+use http::{HeaderMap, header};
 
 use super::{InsufficientScope, Refusal, Verified, Verifier};
 use crate::domain::Authorization;

@@ -5,8 +5,8 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use futures_util::future::Either;
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use serde_json::json;
 use tower::{Layer, Service};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keyward::config::{Config, Layers};
-use keyward::domain::Permission;
+use keyward::internals::config::{Config, Layers};
+use keyward::internals::domain::Permission;
 use keyward::proto::errors::ErrorReason;
 
 use crate::architecture::rust_files;

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keyward::keys::Claims;
+use keyward::internals::keys::Claims;
 use keyward::proto::access::access_service_server::{AccessService, AccessServiceServer};
 use keyward::proto::access::{
     BatchCheckAccessRequest, BatchCheckAccessResponse, CheckAccessRequest, CheckAccessResponse,

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::Prefixes;
 use keyward::proto::token::token_service_client::TokenServiceClient;
-use keyward::secrets::Prefixes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};

@@ -1,6 +1,6 @@
 //! The effect of many applications: a curve, each point compared with a server that has a thousand.
 
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use keyward::proto::admin::ListApplicationsRequest;
 
 use crate::callers::AsksForTokens;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use keyward::clock::Stopwatch;
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::clock::Stopwatch;
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::{Prefixes, random};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::token_service_client::TokenServiceClient;
-use keyward::secrets::{Prefixes, random};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::transport::Channel;

@@ -1,7 +1,7 @@
 //! How long it takes until another replica refuses a token after its revocation was acknowledged:
 //! with PostgreSQL and Redis, and without Redis.
 
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
 use keyward::proto::token::RevokeTokenRequest;
 
 use crate::callers::AsksForTokens;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use futures_util::{StreamExt, stream};
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
+use keyward::internals::secrets::workers::use_idle_priority;
 use keyward::proto::admin::credential::Kind as CredentialKind;
-use keyward::secrets::workers::use_idle_priority;
 use tokio::task::spawn_blocking;
 
 use crate::baseline::Kind;

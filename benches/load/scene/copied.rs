@@ -12,9 +12,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, Version};
-use keyward::clock::Stopwatch;
+use keyward::internals::clock::Stopwatch;
+use keyward::internals::secrets::MasterKey;
 use keyward::proto::admin::credential::Kind as CredentialKind;
-use keyward::secrets::MasterKey;
 
 use self::database::Database;
 use super::{SCOPES, application};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use keyward::domain::TenantId;
+use keyward::internals::domain::TenantId;
+use keyward::internals::store::{Database, PoolOptions, Store};
 use keyward::proto::admin::ListApplicationUsageRequest;
 use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest};
-use keyward::store::{Database, PoolOptions, Store};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 use tonic::Code;

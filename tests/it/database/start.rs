@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::store::{Database, PoolOptions, Store};
+use keyward::internals::store::{Database, PoolOptions, Store};
 use sqlx::{Connection, PgConnection};
 
 use crate::harness::{Keyward, fresh_database};
@@ -13,9 +13,8 @@ const POOL: PoolOptions =
 async fn refused(url: &str) -> String {
     let database = Database::parse(url).unwrap();
     match Store::open(&database, POOL).await.unwrap_err() {
-        keyward::error::Error::Internal(cause) | keyward::error::Error::Unavailable(cause) => {
-            cause.to_string()
-        }
+        keyward::internals::error::Error::Internal(cause)
+        | keyward::internals::error::Error::Unavailable(cause) => cause.to_string(),
         error => panic!("{error:?}"),
     }
 }

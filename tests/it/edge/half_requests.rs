@@ -25,7 +25,7 @@ async fn flood(server: std::net::SocketAddr, words: &[u8], count: usize) -> Vec<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_requests_do_not_block_others_with_1024_descriptors() {
-    keyward::server::raise_limit();
+    keyward::internals::server::raise_limit();
     // A long time for the first request, so that the flood is still there when others connect.
     let settings = [("KEYWARD_LIMITS_FIRST_REQUEST_TIMEOUT", "5m")];
     let server = Served::start("ulimit -n 1024", &settings);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::Prefixes;
 use keyward::proto::{access, admin};
-use keyward::secrets::Prefixes;
 use prost::Message;
 use tonic::Code;
 
@@ -59,7 +59,7 @@ async fn codes(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_unauthenticated_requests_use_bounded_memory() {
-    keyward::server::raise_limit();
+    keyward::internals::server::raise_limit();
     let settings = [
         ("KEYWARD_SECRETS_HASH_QUEUE", "1"),
         ("KEYWARD_SECRETS_WRONG_SECRETS", "0"),

@@ -285,8 +285,9 @@ impl World {
         admin.user("acme", "vic", &["viewer"]).await;
         admin.user("acme", "spare", &[]).await;
         admin.tenant("evil", &["a"]).await;
-        let all: Vec<_> =
-            keyward::domain::Permission::all().map(|permission| permission.to_string()).collect();
+        let all: Vec<_> = keyward::internals::domain::Permission::all()
+            .map(|permission| permission.to_string())
+            .collect();
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         admin.role("evil", "boss", &all, &["*"]).await;
         admin.user("evil", "eve", &["boss"]).await;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keyward::keys::Claims;
+use keyward::internals::keys::Claims;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;

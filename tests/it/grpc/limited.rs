@@ -1,13 +1,13 @@
 //! Enforcement of limits: on checked requests, on issued tokens, and on wrong secrets.
 
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::Prefixes;
 use keyward::proto::access as pb;
 use keyward::proto::access::check_access_request::Requirement;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::access::limit_status::Counted;
 use keyward::proto::admin;
 use keyward::proto::admin::credential::Kind;
-use keyward::secrets::Prefixes;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 

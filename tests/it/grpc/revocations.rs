@@ -1,7 +1,8 @@
 //! The revocation list: it contains everything that ends a token, and verifiers receive it.
 
-use keyward::domain::{NewRevocation, Subject};
-use keyward::keys::Claims;
+use keyward::internals::domain::{NewRevocation, Subject};
+use keyward::internals::keys::Claims;
+use keyward::internals::store::{Database, PoolOptions, Store};
 use keyward::proto::access;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::access::key_service_client::KeyServiceClient;
@@ -9,7 +10,6 @@ use keyward::proto::access::revocation::Revoked;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::{RevokeTokenRequest, RevokeTokensRequest};
-use keyward::store::{Database, PoolOptions, Store};
 use tonic::{Code, Status, Streaming};
 
 use crate::harness::{

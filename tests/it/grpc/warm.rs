@@ -2,10 +2,10 @@
 //! same time as others.
 
 use futures_util::future::join_all;
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::Prefixes;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
-use keyward::secrets::Prefixes;
 
 use crate::harness::{
     Admin, Backend, Credential, Keyward, RedisServer, mask, on_both_databases, reason,

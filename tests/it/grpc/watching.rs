@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use keyward::domain::{NewRevocation, Subject};
+use keyward::internals::domain::{NewRevocation, Subject};
+use keyward::internals::store::{Database, PoolOptions, Store};
 use keyward::proto::access::{WatchRevocationsRequest, WatchRevocationsResponse};
-use keyward::store::{Database, PoolOptions, Store};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward::clock::Clock;
-use keyward::config::{Config, Layers};
-use keyward::server::{Server, StartError};
+use keyward::internals::clock::Clock;
+use keyward::internals::config::{Config, Layers};
+use keyward::internals::server::{Server, StartError};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyward::clock::Clock;
-use keyward::limiter::{Decision, Demand, Limiter};
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::{Decision, Demand, Limiter};
 
 use super::{MINUTE, Place, demand, noon, observed, one};
 use crate::harness::{Dice, RedisServer};

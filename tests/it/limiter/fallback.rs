@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyward::limiter::Limiter;
+use keyward::internals::limiter::Limiter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{MINUTE, demand, noon, one};

@@ -9,9 +9,9 @@ mod together;
 
 use std::time::Duration;
 
-use keyward::clock::Clock;
-use keyward::limiter::{Decision, Demand, Limiter, WindowRate};
-use keyward::redis::Redis;
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::{Decision, Demand, Limiter, WindowRate};
+use keyward::internals::redis::Redis;
 
 use crate::harness::RedisServer;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use keyward::clock::Clock;
-use keyward::limiter::Limiter;
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::Limiter;
 
 use super::{MINUTE, Place, noon, one};
 use crate::harness::RedisServer;

@@ -3,7 +3,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use keyward::limiter::Limiter;
+use keyward::internals::limiter::Limiter;
 
 use super::{MINUTE, noon, one, remaining};
 use crate::harness::RedisServer;

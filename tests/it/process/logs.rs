@@ -99,7 +99,7 @@ async fn fault_of_every_request_leaves_a_bounded_log() {
     let written = log.lines().filter(|line| line.contains("internal error")).count() as u64;
     assert_eq!(failed, MANY);
     assert!((20..MANY / 2).contains(&written), "{written} lines");
-    assert_eq!(left_out(&log, "keyward::error") + written, MANY, "{log}");
+    assert_eq!(left_out(&log, "keyward::internals::error") + written, MANY, "{log}");
 }
 
 /// A log that cannot be written, on a disk that is full, stops nothing: not even a first start,

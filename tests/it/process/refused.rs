@@ -1,7 +1,7 @@
 //! What is refused leaves few lines in the log, which say whose it was and from where.
 
-use keyward::domain::{CredentialId, CredentialKind};
-use keyward::secrets::{Prefixes, random};
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::{Prefixes, random};
 use serde_json::Value;
 
 use super::commands::Desk;

@@ -3,9 +3,9 @@
 use std::fs;
 
 use futures_util::future::join_all;
-use keyward::clock::Clock;
-use keyward::config::{Config, Layers};
-use keyward::server::Server;
+use keyward::internals::clock::Clock;
+use keyward::internals::config::{Config, Layers};
+use keyward::internals::server::Server;
 use tempfile::TempDir;
 
 /// Values that an operator could write, and that few settings can have.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, WindowRate};
-use keyward::redis::{LinkError, SubscriptionEvent};
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::{Demand, Limiter, WindowRate};
+use keyward::internals::redis::{LinkError, SubscriptionEvent};
 use tokio::time::timeout;
 
 use super::{down, receives, receives_eventually, unfit, up, works};

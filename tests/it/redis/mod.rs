@@ -5,8 +5,8 @@ mod groups;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use keyward::error::Error;
-use keyward::redis::{
+use keyward::internals::error::Error;
+use keyward::internals::redis::{
     LinkError, Redis, RedisUrl, Script, Subscription, SubscriptionEvent, Timeouts,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

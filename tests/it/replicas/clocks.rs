@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use keyward::clock::Clock;
-use keyward::keys::Claims;
+use keyward::internals::clock::Clock;
+use keyward::internals::keys::Claims;
 use keyward::proto::token::RevokeTokenRequest;
 use sqlx::{Connection, PgConnection};
 

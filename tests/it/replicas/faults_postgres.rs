@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyward::clock::Clock;
-use keyward::domain::{NewRevocation, Subject};
-use keyward::store::{Database, PoolOptions, Store};
+use keyward::internals::clock::Clock;
+use keyward::internals::domain::{NewRevocation, Subject};
+use keyward::internals::store::{Database, PoolOptions, Store};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
@@ -289,5 +289,5 @@ async fn hanging_server_does_not_block_revocations_of_others() {
     tell("behind a server that hangs, revoked after", began.elapsed());
     assert_eq!(assert_no_gap(&database).await, 1, "what was not committed took no number");
     let late = hanging.commit().await.unwrap_err();
-    assert!(matches!(late, keyward::error::Error::Unavailable(_)), "{late:?}");
+    assert!(matches!(late, keyward::internals::error::Error::Unavailable(_)), "{late:?}");
 }

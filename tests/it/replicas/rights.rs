@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyward::clock::Clock;
-use keyward::limiter::{Demand, Limiter, WindowRate};
+use keyward::internals::clock::Clock;
+use keyward::internals::limiter::{Demand, Limiter, WindowRate};
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use keyward::keys::Claims;
+use keyward::internals::keys::Claims;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;

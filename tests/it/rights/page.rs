@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use keyward::domain::Call;
-use keyward::domain::rights::{Needs, Secrets};
+use keyward::internals::domain::Call;
+use keyward::internals::domain::rights::{Needs, Secrets};
 
 const BEGIN: &str = "<!-- rights: begin; a test compares this table with the code -->\n";
 const END: &str = "<!-- rights: end -->";

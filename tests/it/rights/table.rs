@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keyward::domain::{Call, Permission};
+use keyward::internals::domain::{Call, Permission};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token as tokens;

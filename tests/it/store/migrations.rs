@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use keyward::clock::Clock;
-use keyward::domain::{
+use keyward::internals::clock::Clock;
+use keyward::internals::domain::{
     Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder,
     CredentialName, Limits, Owners, PageRequest, TenantId, UserName,
 };
-use keyward::store::{Database, PoolOptions, Session, Store};
+use keyward::internals::store::{Database, PoolOptions, Session, Store};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;

@@ -5,14 +5,14 @@ mod revocations;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward::clock::later;
-use keyward::domain::{
+use keyward::internals::clock::later;
+use keyward::internals::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Client, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method,
     NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
     ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
-use keyward::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
+use keyward::internals::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
 use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward::clock::later;
-use keyward::domain::{ApplicationName, NewRevocation, Revocation, Subject, TenantId};
-use keyward::store::{Affected, Store};
+use keyward::internals::clock::later;
+use keyward::internals::domain::{ApplicationName, NewRevocation, Revocation, Subject, TenantId};
+use keyward::internals::store::{Affected, Store};
 
 use super::{acme, fresh, now, scope};
 use crate::harness::{Backend, on_both_databases};

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use keyward::domain::folding::fold;
-use keyward::domain::{
+use keyward::internals::domain::folding::fold;
+use keyward::internals::domain::{
     Application, ApplicationFilter, ApplicationKey, ApplicationOrder, Moment, Owners, PageRequest,
     State, TenantId, UserId,
 };
-use keyward::store::Session;
+use keyward::internals::store::Session;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use super::{Fresh, application, fresh, now, tenant};

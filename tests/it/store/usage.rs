@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use jiff::civil::date;
-use keyward::domain::{Application, Credential, LastUse, Life, UsageDay};
-use keyward::store::{LastUseOf, Store};
+use keyward::internals::domain::{Application, Credential, LastUse, Life, UsageDay};
+use keyward::internals::store::{LastUseOf, Store};
 
 use super::{acme, application, credential, fresh, now, tenant};
 use crate::harness::{Backend, on_both_databases};

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::secrets::{Prefixes, random};
 use keyward::proto::access::check_access_request::Requirement;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::access::{CheckAccessRequest, RequiredScopes};
@@ -13,7 +14,6 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use keyward::proto::token::{IntrospectTokenRequest, IssueTokenRequest, IssueTokenResponse};
-use keyward::secrets::{Prefixes, random};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Status;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::clock::Clock;
+use keyward::internals::clock::Clock;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::verifier::{Refusal, Settings, Verifier, WhenLost};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keyward::keys::signing::generate;
-use keyward::keys::{Claims, SigningAlgorithm, SigningKey, jwt};
+use keyward::internals::keys::signing::generate;
+use keyward::internals::keys::{Claims, SigningAlgorithm, SigningKey, jwt};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::verifier::{Access, InsufficientScope, Refusal, Settings, StartError, Verifier};

@@ -20,7 +20,8 @@ async fn write(kw: &Keyward, admin: &mut Admin, writer: usize) -> Vec<String> {
     let mut revoked = Vec::new();
     for n in 0..EACH {
         let token = secret.token(&kw.grpc()).await;
-        let id = jsonwebtoken::dangerous::insecure_decode::<keyward::keys::Claims>(&token);
+        let id =
+            jsonwebtoken::dangerous::insecure_decode::<keyward::internals::keys::Claims>(&token);
         match n % 3 {
             0 => revoke(admin, &credential.name, &id.unwrap().claims.jti).await,
             1 => revoke(admin, &credential.name, "").await,

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyward::redis::{Redis, RedisUrl, Timeouts};
+use keyward::internals::redis::{Redis, RedisUrl, Timeouts};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
