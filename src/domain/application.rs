@@ -224,11 +224,6 @@ impl ApplicationSettings {
         }
     }
 
-    /// The sorted role ids.
-    pub fn role_ids(&self) -> Vec<String> {
-        self.roles.iter().map(ToString::to_string).collect()
-    }
-
     /// The fields that differ between `self` and `after`.
     pub fn changed(&self, after: &Self) -> impl Iterator<Item = Field> {
         [

@@ -47,7 +47,7 @@ pub use application::{
     effective_scopes,
 };
 #[cfg(feature = "server")]
-pub use audit::{Action, Actor, AuditEvent, AuditFields, AuditFilter, FieldChange, Outcome};
+pub use audit::{Action, Actor, AuditEvent, AuditFilter, FieldChange, Outcome};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
@@ -72,7 +72,7 @@ pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 #[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
-pub use request_path::{PathFault, RequestPath};
+pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
 pub use rights::{Call, Case};
 pub use role::{Role, RolePatch, RoleSettings};

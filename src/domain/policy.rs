@@ -46,6 +46,7 @@ macro_rules! words {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$variant_meta])* $variant),+ }
 
+        #[allow(dead_code, reason = "some are only written")]
         impl $name {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 

@@ -21,6 +21,7 @@ use crate::error::{Error, Need, Result};
 
 words!(
     /// A call that a user can make, named after its RPC.
+    #[allow(dead_code, reason = "the calls of the platform are refused before any rule is asked")]
     Call {
         CreateTenant = "CreateTenant",
         GetTenant = "GetTenant",

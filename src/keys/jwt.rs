@@ -169,6 +169,8 @@ fn base64_length(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
 }
 
+/// Tokens with any claims, for tests.
+#[cfg(any(test, feature = "internals"))]
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
     Unsigned::new(key, claims)?.sign()
 }

@@ -8,7 +8,7 @@ pub mod ring;
 pub mod signing;
 
 pub use algorithm::SigningAlgorithm;
-pub use jwk::{Jwks, PublicJwk, VerifyingKey};
+pub use jwk::{Jwks, VerifyingKey};
 pub use jwt::{Claims, Rejection};
 pub use ring::KeyRing;
 pub use signing::SigningKey;

@@ -96,6 +96,7 @@ impl Index {
         self.read().rows.len()
     }
 
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

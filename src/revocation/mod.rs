@@ -12,6 +12,6 @@ mod live;
 mod projection;
 
 pub use cursor::Cursor;
-pub use index::{Index, Part};
+pub use index::Index;
 #[cfg(feature = "server")]
 pub use live::{Live, Options};

@@ -38,4 +38,4 @@ pub use sealing::Sealer;
 #[cfg(feature = "server")]
 pub use verified::{PresentedSecret, Tagger, VerifiedSecrets};
 #[cfg(feature = "server")]
-pub use workers::{Slot, Turn};
+pub use workers::Turn;

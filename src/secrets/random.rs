@@ -37,7 +37,8 @@ pub fn base62(mut number: u32) -> String {
 }
 
 /// A version 7 UUID (RFC 9562), as 32 hexadecimal digits. Ids sort by creation time.
-pub fn id(now: Timestamp) -> Result<String> {
+#[cfg(feature = "server")]
+pub fn id(now: jiff::Timestamp) -> Result<String> {
     let mut random = [0; 10];
     fill(&mut random)?;
     let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();

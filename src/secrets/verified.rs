@@ -120,6 +120,7 @@ impl VerifiedSecrets {
     }
 
     /// Whether the cache is empty.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         self.tags.is_empty()
     }

@@ -261,6 +261,7 @@ impl Server {
     }
 
     /// The link to Redis, if there is one.
+    #[cfg(feature = "internals")]
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
     }

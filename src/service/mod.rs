@@ -32,16 +32,16 @@ use prometheus_client::metrics::family::Family;
 
 pub use access::AccessChecks;
 pub use admin::{
-    Admin, Applied, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
-    NewCredential, Ownership, Revoked, Shown, Violation, WithSecret,
+    Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
+    NewCredential, Ownership, Revoked, Shown, Violation,
 };
 pub use audit::RefusalWriter;
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
 pub use context::RequestContext;
-pub use feeds::{Feeds, JwksWatch, News, RevocationList, RevocationWatch};
+pub use feeds::{Feeds, JwksWatch, News, RevocationWatch};
 pub use limits::{ExceededLabels, RateLimits};
 pub use lists::{List, ListRequest};
-pub use readiness::{Condition, Readiness};
+pub use readiness::Readiness;
 pub use signing::Signing;
 pub use tokens::{GrantType, IssuedToken, TokenInfo, TokenRequest, Tokens};
 pub use usage::UsageCounter;

@@ -38,7 +38,7 @@ pub use pools::Store;
 pub use revocations::Feed;
 pub use session::{Session, Tx};
 pub use signing_keys::SigningKeyRow;
-pub use url::{Database, Pooler, Servers};
+pub use url::{Database, Pooler};
 pub use usage::LastUseOf;
 
 use session::Connection;

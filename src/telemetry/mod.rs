@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use logs::{BoundedLayer, Bounds};
 pub use metrics::Metrics;
-pub use observed::{Observation, Observed, Reports};
+pub use observed::{Observed, Reports};
 
 use crate::config::{LogFormat, TelemetryConfig};
 

@@ -8,5 +8,4 @@ mod watch;
 mod watchers;
 
 pub use base::Feeds;
-pub use revocations::RevocationList;
 pub use watch::{JwksWatch, News, RevocationWatch};
