@@ -193,7 +193,7 @@ fn naming(redis: &RedisServer, folder: &TempDir) -> String {
 #[test]
 fn a_server_without_redis_says_what_that_means() {
     const SAID: &str = "no Redis is configured (redis.url): limits are counted by this server \
-        alone, and other replicas hear of revocations by asking the database";
+        alone, and other replicas read revocations from the database";
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let alone = Serving::start(&["--data-dir", path]);
