@@ -79,7 +79,7 @@ fn tls_where_there_is_none_is_named() {
     let serving = desk.serving();
     for plain in [&serving.grpc, &serving.http, &serving.ops] {
         let url = plain.replacen("http://", "https://", 1);
-        says(&desk, &url, &[], "not speak TLS");
+        says(&desk, &url, &[], "not use TLS");
     }
 }
 
