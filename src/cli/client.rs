@@ -137,9 +137,8 @@ impl Connection {
 
     /// A channel with the caller's token.
     pub(super) async fn authorized(&self) -> Result<Authorized, Failure> {
-        let credential = self.credential()?;
         let channel = self.channel().await?;
-        let bearer = match credential {
+        let bearer = match self.credential()? {
             Credential::ApiKey(key) => key,
             credential => {
                 let audiences = vec![Audience::KEYWARD.to_owned()];
@@ -168,8 +167,8 @@ impl Connection {
         scopes: Vec<String>,
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
-        let credential = self.credential()?;
-        exchange(&self.channel().await?, credential, scopes, audiences).await
+        let channel = self.channel().await?;
+        exchange(&channel, self.credential()?, scopes, audiences).await
     }
 
     /// The address of the server.

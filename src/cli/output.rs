@@ -195,6 +195,14 @@ impl Output {
         Ok(())
     }
 
+    /// Refuses names alone for a result that has a secret: it would be lost.
+    pub(super) fn check_secret(&self) -> Result<(), Failure> {
+        if self.format == Format::Name {
+            return Err(Failure::usage("-o name prints no secret, and it is shown this once"));
+        }
+        Ok(())
+    }
+
     /// Reports that something was done, to people. Scripts have the exit code.
     pub(super) fn done(&self, sentence: &str) {
         if self.is_table() {

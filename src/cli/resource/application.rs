@@ -4,9 +4,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
-use super::{
-    Change, Deleted, Help, InTenant, Made, Mask, New, NoFlags, Page, Resource, Words, calls,
-};
+use super::{Change, Deleted, InTenant, Made, Mask, New, NoFlags, Page, Resource, Words, calls};
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
@@ -211,34 +209,30 @@ impl Resource for pb::Application {
         name: "The application: acme/crm",
         new_name: "The new application: acme/crm. Its id has 1 to 63 of a-z 0-9 - _; with the \
                    tenant alone, acme, the server makes an id",
-        list: Help {
-            about: "List the applications of a tenant: those that meet all conditions",
-            examples: "Examples:\n  keyward application list acme\n  \
-                       keyward application list acme --users --expiring 30d \
-                       --order-by 'last_use_time desc'",
-        },
-        show: Help {
-            about: "Show an application",
-            examples: "Example:\n  keyward application show acme/crm",
-        },
-        create: Help {
-            about: "Create an application",
-            examples: "Examples:\n  keyward application create acme/crm --display-name CRM \
-                       --scope campaigns.read\n  keyward application create acme \
-                       --display-name Mine --owner acme/sam --expire-time 90d",
-        },
-        update: Help {
-            about: "Change the given fields of an application",
-            examples: "Examples:\n  keyward application update acme/crm --scope campaigns.read \
-                       --expire-time 90d\n  keyward application update acme/crm \
-                       --limit-requests 40 --limit-window 1m",
-        },
-        delete: Help {
-            about: "Delete applications and their credentials. One that cannot be deleted does \
-                    not keep the others",
-            examples: "Examples:\n  keyward application delete acme/crm\n  \
-                       keyward application delete acme/crm acme/old acme/older --yes",
-        },
+        list: (
+            "List the applications of a tenant: those that meet all conditions",
+            &["acme", "acme --users --expiring 30d --order-by 'last_use_time desc'"],
+        ),
+        show: ("Show an application", &["acme/crm"]),
+        create: (
+            "Create an application",
+            &[
+                "acme/crm --display-name CRM --scope campaigns.read",
+                "acme --display-name Mine --owner acme/sam --expire-time 90d",
+            ],
+        ),
+        update: (
+            "Change the given fields of an application",
+            &[
+                "acme/crm --scope campaigns.read --expire-time 90d",
+                "acme/crm --limit-requests 40 --limit-window 1m",
+            ],
+        ),
+        delete: (
+            "Delete applications and their credentials. One that cannot be deleted does not keep \
+             the others",
+            &["acme/crm", "acme/crm acme/old acme/older --yes"],
+        ),
     };
 
     type Place = InTenant;

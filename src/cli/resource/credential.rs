@@ -5,9 +5,7 @@ use prost_types::Duration;
 use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
-use super::{
-    Change, Deleted, Help, Made, Mask, NoFlags, Place, Resource, Verb, Words, calls, full_name,
-};
+use super::{Change, Deleted, Made, Mask, NoFlags, Place, Resource, Verb, Words, calls, full_name};
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
 use crate::cli::output::{Column, Tabular, listed, member, note};
@@ -194,33 +192,24 @@ fn masked(secret: &pb::credential::Secret) -> String {
 
 impl Resource for pb::Credential {
     const COLLECTIONS: &'static [&'static str] = &["tenants", "applications", "credentials"];
+    const HAS_SECRET: bool = true;
     const WORDS: Words = Words {
         name: "The credential: acme/crm/ID",
         new_name: "The application that gets it: acme/crm. The server makes the id",
-        list: Help {
-            about: "List the credentials of an application or of a tenant",
-            examples: "Examples:\n  keyward credential list acme/crm\n  \
-                       keyward credential list acme --expiring 30d --unused 90d",
-        },
-        show: Help {
-            about: "Show a credential, without its secret",
-            examples: "Example:\n  keyward credential show acme/crm/ID",
-        },
-        create: Help {
-            about: "Create a credential and print its secret, this once",
-            examples: "Examples:\n  keyward credential create acme/crm\n  \
-                       keyward credential create acme/crm --kind api-key --expire-time 90d",
-        },
-        update: Help {
-            about: "Change the given fields of a credential",
-            examples: "Examples:\n  keyward credential update acme/crm/ID --disabled true\n  \
-                       keyward credential update acme/crm/ID --limit-requests 10 \
-                       --limit-window 1s",
-        },
-        delete: Help {
-            about: "Delete credentials. Their tokens are refused at once",
-            examples: "Example:\n  keyward credential delete acme/crm/ID",
-        },
+        list: (
+            "List the credentials of an application or of a tenant",
+            &["acme/crm", "acme --expiring 30d --unused 90d"],
+        ),
+        show: ("Show a credential, without its secret", &["acme/crm/ID"]),
+        create: (
+            "Create a credential and print its secret, this once",
+            &["acme/crm", "acme/crm --kind api-key --expire-time 90d"],
+        ),
+        update: (
+            "Change the given fields of a credential",
+            &["acme/crm/ID --disabled true", "acme/crm/ID --limit-requests 10 --limit-window 1s"],
+        ),
+        delete: ("Delete credentials. Their tokens are refused at once", &["acme/crm/ID"]),
     };
 
     type Place = InApplication;
@@ -285,6 +274,7 @@ impl Credential {
                 output.word(&secret, || json!({ "secret": secret }))
             }
             Command::Rotate { name, overlap, etag } => {
+                output.check_secret()?;
                 let name = full_name::<pb::Credential>(&name)?;
                 let work = async |channel: Authorized| {
                     let name = name.clone();

@@ -32,6 +32,8 @@ pub(super) trait Resource: Tabular + Default + Debug {
     const WORDS: Words;
     /// The collections of its name, outermost first.
     const COLLECTIONS: &'static [&'static str];
+    /// Whether a new one has a secret.
+    const HAS_SECRET: bool = false;
 
     /// Where a list looks.
     type Place: Place;
@@ -185,10 +187,15 @@ pub(super) struct Words {
     pub(super) delete: Help,
 }
 
-/// The help of a command.
-pub(super) struct Help {
-    pub(super) about: &'static str,
-    pub(super) examples: &'static str,
+/// What a command does, and the arguments of examples.
+type Help = (&'static str, &'static [&'static str]);
+
+/// The examples of a command, as its help shows them.
+fn examples<R: Resource>(verb: &str, arguments: &[&str]) -> String {
+    let kind = R::COLLECTIONS.last().map_or("", |last| last.trim_end_matches('s'));
+    let title = if arguments.len() == 1 { "Example:" } else { "Examples:" };
+    let lines = arguments.iter().map(|arguments| format!("  keyward {kind} {verb} {arguments}"));
+    [title.to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// A page of a list.
@@ -256,15 +263,15 @@ impl<R: Resource> Manage<R> {
 /// What can be done with a resource of any kind.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb<R: Resource> {
-    #[command(about = R::WORDS.list.about, after_help = R::WORDS.list.examples)]
+    #[command(about = R::WORDS.list.0, after_help = examples::<R>("list", R::WORDS.list.1))]
     List(List<R>),
-    #[command(about = R::WORDS.show.about, after_help = R::WORDS.show.examples)]
+    #[command(about = R::WORDS.show.0, after_help = examples::<R>("show", R::WORDS.show.1))]
     Show(Show<R>),
-    #[command(about = R::WORDS.create.about, after_help = R::WORDS.create.examples)]
+    #[command(about = R::WORDS.create.0, after_help = examples::<R>("create", R::WORDS.create.1))]
     Create(Box<Create<R>>),
-    #[command(about = R::WORDS.update.about, after_help = R::WORDS.update.examples)]
+    #[command(about = R::WORDS.update.0, after_help = examples::<R>("update", R::WORDS.update.1))]
     Update(Box<Update<R>>),
-    #[command(about = R::WORDS.delete.about, after_help = R::WORDS.delete.examples)]
+    #[command(about = R::WORDS.delete.0, after_help = examples::<R>("delete", R::WORDS.delete.1))]
     Delete(Delete<R>),
 }
 
@@ -332,6 +339,9 @@ impl<R: Resource> Verb<R> {
             }
             Self::Create(create) => {
                 let Create { name, fields, flags } = *create;
+                if R::HAS_SECRET {
+                    output.check_secret()?;
+                }
                 let (parent, id) = R::place(&name)?;
                 let mut resource = R::default();
                 fields.apply(&mut resource, &mut Mask::default());

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Change, Deleted, Help, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
+use super::{Change, Deleted, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
 use crate::cli::names::moment;
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::proto::admin as pb;
@@ -68,24 +68,11 @@ impl Resource for pb::Role {
     const WORDS: Words = Words {
         name: "The role: acme/admin",
         new_name: "The new role: acme/admin",
-        list: Help {
-            about: "List the roles of a tenant",
-            examples: "Example:\n  keyward role list acme",
-        },
-        show: Help { about: "Show a role", examples: "Example:\n  keyward role show acme/admin" },
-        create: Help {
-            about: "Create a role",
-            examples: "Example:\n  keyward role create acme/admin --all-scopes true \\\n    \
-                       --permission applications.view.users --permission applications.create.own",
-        },
-        update: Help {
-            about: "Change the given fields of a role",
-            examples: "Example:\n  keyward role update acme/admin --scope campaigns.read",
-        },
-        delete: Help {
-            about: "Delete roles",
-            examples: "Example:\n  keyward role delete acme/admin --force",
-        },
+        list: ("List the roles of a tenant", &["acme"]),
+        show: ("Show a role", &["acme/admin"]),
+        create: ("Create a role", &["acme/admin --scope users.read --permission users.view"]),
+        update: ("Change the given fields of a role", &["acme/admin --all-scopes true"]),
+        delete: ("Delete roles", &["acme/admin --force"]),
     };
 
     type Place = InTenant;

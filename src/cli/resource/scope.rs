@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Change, Deleted, Help, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
+use super::{Change, Deleted, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
 use crate::cli::names::moment;
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::proto::admin as pb;
@@ -75,27 +75,14 @@ impl Resource for pb::Scope {
     const WORDS: Words = Words {
         name: "The scope: acme/campaigns.read",
         new_name: "The new scope: acme/campaigns.read",
-        list: Help {
-            about: "List the scopes of a tenant's catalogue",
-            examples: "Example:\n  keyward scope list acme",
-        },
-        show: Help {
-            about: "Show a scope",
-            examples: "Example:\n  keyward scope show acme/campaigns.read",
-        },
-        create: Help {
-            about: "Add a scope to a tenant's catalogue",
-            examples: "Example:\n  keyward scope create acme/campaigns.read \
-                       --description 'Look at campaigns'",
-        },
-        update: Help {
-            about: "Change the given fields of a scope",
-            examples: "Example:\n  keyward scope update acme/campaigns.read --disabled true",
-        },
-        delete: Help {
-            about: "Delete scopes from a tenant's catalogue",
-            examples: "Example:\n  keyward scope delete acme/campaigns.read --force",
-        },
+        list: ("List the scopes of a tenant's catalogue", &["acme"]),
+        show: ("Show a scope", &["acme/campaigns.read"]),
+        create: (
+            "Add a scope to a tenant's catalogue",
+            &["acme/campaigns.read --description 'Look at campaigns'"],
+        ),
+        update: ("Change the given fields of a scope", &["acme/campaigns.read --disabled true"]),
+        delete: ("Delete scopes from a tenant's catalogue", &["acme/campaigns.read --force"]),
     };
 
     type Place = InTenant;

@@ -5,7 +5,7 @@ use prost_types::Duration;
 use serde_json::json;
 
 use super::policy::{PolicyFlags, PolicyView};
-use super::{Change, Deleted, Help, Made, Mask, NoFlags, Place, Resource, Words, calls};
+use super::{Change, Deleted, Made, Mask, NoFlags, Place, Resource, Words, calls};
 use crate::cli::apply::report;
 use crate::cli::names::{self, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
@@ -108,26 +108,18 @@ impl Resource for pb::Tenant {
     const WORDS: Words = Words {
         name: "The tenant: acme",
         new_name: "The new tenant: acme. Its id has 1 to 63 of a-z 0-9 - _",
-        list: Help {
-            about: "List tenants",
-            examples: "Example:\n  keyward tenant list --output json",
-        },
-        show: Help { about: "Show a tenant", examples: "Example:\n  keyward tenant show acme" },
-        create: Help {
-            about: "Create a tenant",
-            examples: "Example:\n  keyward tenant create acme --display-name 'Acme Ltd'",
-        },
-        update: Help {
-            about: "Change the given fields of a tenant and its policy, and report what exists \
-                    and the policy no longer allows",
-            examples: "Examples:\n  keyward tenant update acme --access-token-lifetime 5m\n  \
-                       keyward tenant update acme --max-credentials 50 \
-                       --max-credential-lifetime 365d",
-        },
-        delete: Help {
-            about: "Delete tenants",
-            examples: "Example:\n  keyward tenant delete acme --force",
-        },
+        list: ("List tenants", &["--output json"]),
+        show: ("Show a tenant", &["acme"]),
+        create: ("Create a tenant", &["acme --display-name 'Acme Ltd'"]),
+        update: (
+            "Change the given fields of a tenant and its policy, and report what exists and the \
+             policy no longer allows",
+            &[
+                "acme --access-token-lifetime 5m",
+                "acme --max-credentials 50 --max-credential-lifetime 365d",
+            ],
+        ),
+        delete: ("Delete tenants", &["acme --force"]),
     };
 
     type Place = Everywhere;

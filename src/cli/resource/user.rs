@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Change, Deleted, Help, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
+use super::{Change, Deleted, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
 use crate::cli::names::{self, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::proto::admin as pb;
@@ -74,25 +74,17 @@ impl Resource for pb::User {
         new_name: "The new user: acme/sam. The id is that of the identity provider (auth0|5f7c, \
                    sam@example.com): 1 to 255 printable ASCII characters without /; \
                    percent-encode others",
-        list: Help {
-            about: "List the users of a tenant",
-            examples: "Example:\n  keyward user list acme",
-        },
-        show: Help { about: "Show a user", examples: "Example:\n  keyward user show acme/sam" },
-        create: Help {
-            about: "Create a user",
-            examples: "Example:\n  keyward user create acme/sam --display-name Sam --role admin",
-        },
-        update: Help {
-            about: "Change the given fields of a user",
-            examples: "Examples:\n  keyward user update acme/sam --role admin --role viewer\n  \
-                       keyward user update acme/sam --disabled true",
-        },
-        delete: Help {
-            about: "Delete users. The tenant's policy says what happens to their applications",
-            examples: "Examples:\n  keyward user delete acme/sam --preview\n  \
-                       keyward user delete acme/sam --hand-over-to acme/eve",
-        },
+        list: ("List the users of a tenant", &["acme"]),
+        show: ("Show a user", &["acme/sam"]),
+        create: ("Create a user", &["acme/sam --display-name Sam --role admin"]),
+        update: (
+            "Change the given fields of a user",
+            &["acme/sam --role admin --role viewer", "acme/sam --disabled true"],
+        ),
+        delete: (
+            "Delete users. The tenant's policy says what happens to their applications",
+            &["acme/sam --preview", "acme/sam --hand-over-to acme/eve"],
+        ),
     };
 
     type Place = InTenant;

@@ -38,8 +38,10 @@ fn every_resource_is_named_by_its_path() {
     }
     let made = desk.run("application create acme --display-name Y -o name").worked();
     assert!(made.starts_with("tenants/acme/applications/"), "the server makes an id: {made}");
-    let credential = desk.run("credential create acme/crm -o name").worked();
-    desk.run(&format!("credential update {} --display-name Z", credential.trim())).worked();
+    desk.fails("credential create acme/crm -o name", 2, "prints no secret");
+    let credential = desk.run("credential create acme/crm -o json").json();
+    let name = credential["name"].as_str().unwrap();
+    desk.run(&format!("credential update {name} --display-name Z")).worked();
     for (kind, path) in
         [("application", "acme/crm"), ("user", "acme/sam"), ("role", "acme/ed"), ("tenant", "acme")]
     {

@@ -494,5 +494,5 @@ fn use_is_counted(desk: &Desk) {
         (&"127.0.0.1".into(), &false.into())
     );
     assert!(desk.run("usage used/a --until 2d").worked().lines().count() == 1, "only a header");
-    desk.fails("usage used/a --since soon", 2, "a span as 90d");
+    desk.fails("usage used/a --since soon", 2, "a span like 90d");
 }
