@@ -151,6 +151,6 @@ impl Audit {
             .await
         };
         let events = self.connection.call(Some(parent), work).await?;
-        self.connection.output.many(&events)
+        self.connection.output.list(&events)
     }
 }

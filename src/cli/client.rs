@@ -32,7 +32,7 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 #[command(next_help_heading = "Client")]
 pub(super) struct Connection {
     /// The server's gRPC address, or the name of one that `keyward login` saved [default: the
-    /// default of `keyward servers`, else http://127.0.0.1:50051]
+    /// default of `keyward servers`, else 127.0.0.1:50051]
     #[arg(
         global = true,
         long,
@@ -140,7 +140,7 @@ impl Connection {
         let channel = self.channel().await?;
         let bearer = match self.credential()? {
             Credential::ApiKey(key) => key,
-            credential => {
+            credential @ Credential::ClientSecret(_) => {
                 let audiences = vec![Audience::KEYWARD.to_owned()];
                 exchange(&channel, credential, Vec::new(), audiences).await?.access_token
             }
@@ -285,12 +285,17 @@ impl Limit {
 /// The size of a page. A page of the largest items is a message that clients accept.
 const MAX_PAGE: u16 = 200;
 
-/// Reads a list to its end, or to its limit and says so. Calls `page` with the size of each page
-/// and its token.
+/// A list, and its limit if that has cut it.
+pub(super) struct Listed<T> {
+    pub(super) items: Vec<T>,
+    pub(super) cut_at: Option<usize>,
+}
+
+/// Reads a list to its end or to its limit. Calls `page` with the size of each page and its token.
 pub(super) async fn all_pages<T, F>(
     limit: Limit,
     mut page: impl FnMut(i32, String) -> F,
-) -> Result<Vec<T>, Failure>
+) -> Result<Listed<T>, Failure>
 where
     F: Future<Output = Result<(Vec<T>, String), Status>>,
 {
@@ -303,14 +308,10 @@ where
         all.extend(items);
         if all.len() > limit || (all.len() == limit && !next.is_empty()) {
             all.truncate(limit);
-            let more = limit.saturating_mul(10);
-            super::output::note(&format!(
-                "there are more than {limit}: --limit {more} lists more, --limit 0 all"
-            ));
-            return Ok(all);
+            return Ok(Listed { items: all, cut_at: Some(limit) });
         }
         if next.is_empty() {
-            return Ok(all);
+            return Ok(Listed { items: all, cut_at: None });
         }
         token = next;
     }

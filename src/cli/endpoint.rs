@@ -62,6 +62,6 @@ impl Endpoint {
             .await
         };
         let endpoints = self.connection.call(Some(parent), work).await?;
-        self.connection.output.many(&endpoints)
+        self.connection.output.list(&endpoints)
     }
 }

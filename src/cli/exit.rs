@@ -15,7 +15,10 @@ use crate::server::StartError;
 
 /// A failed command.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     code: u8,
     reason: String,
     message: String,
@@ -60,7 +63,7 @@ const UNREACHABLE: u8 = 5;
 
 impl Failure {
     fn with_code(code: u8, reason: &str, message: impl fmt::Display) -> Self {
-        Self {
+        Self(Box::new(Details {
             code,
             reason: reason.to_owned(),
             message: message.to_string(),
@@ -68,7 +71,7 @@ impl Failure {
             metadata: BTreeMap::new(),
             unknown: None,
             is_of_server: false,
-        }
+        }))
     }
 
     /// Something did not work.
@@ -98,34 +101,34 @@ impl Failure {
 
     /// The reason and the message.
     pub(super) fn into_parts(self) -> (String, String) {
-        (self.reason, self.message)
+        (self.0.reason, self.0.message)
     }
 
     /// What does not exist, and may have a similar name.
     pub(super) fn unknown(&self) -> Option<&Unknown> {
-        self.unknown.as_ref()
+        self.0.unknown.as_ref()
     }
 
     /// The same with a hint behind its message.
     pub(super) fn with_hint(mut self, hint: &str) -> Self {
-        self.message.push_str(hint);
+        self.0.message.push_str(hint);
         self
     }
 
     /// Prints why the command failed, and returns its exit code.
     pub(super) fn report(self, as_json: bool) -> ExitCode {
-        let Self { code, reason, message, violations, metadata, .. } = &self;
+        let Details { code, reason, message, violations, metadata, is_of_server, .. } = &*self.0;
         let report = Report { reason, message, violations, metadata, exit_code: *code };
         match serde_json::to_string(&report) {
             Ok(json) if as_json => note(&json_escaped(&json)),
-            _ if self.is_of_server => note(&format!("keyward: {message} ({reason})")),
+            _ if *is_of_server => note(&format!("keyward: {message} ({reason})")),
             _ => note(&format!("keyward: {message}")),
         }
         ExitCode::from(*code)
     }
 }
 
-/// A reason as it is printed: SCOPE_NOT_ALLOWED. None for no reason.
+/// A reason as it is printed: `SCOPE_NOT_ALLOWED`. None for no reason.
 pub(super) fn reason_word(reason: ErrorReason) -> Option<&'static str> {
     let reason = Some(reason).filter(|reason| *reason != ErrorReason::Unspecified)?;
     Some(reason.as_str_name().trim_start_matches("ERROR_REASON_"))
@@ -154,7 +157,7 @@ impl From<Status> for Failure {
             "SCOPE_NOT_ALLOWED" => Some(Unknown::Scopes(scopes_of(&message))),
             _ => None,
         };
-        Self {
+        Self(Box::new(Details {
             violations: violations
                 .map(|violation| Violation {
                     field: violation.field.clone(),
@@ -169,7 +172,7 @@ impl From<Status> for Failure {
             message,
             unknown,
             is_of_server: true,
-        }
+        }))
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::client::Listed;
 use super::table::{self, GridColumn};
 use super::{Failure, names, suggest};
 use crate::domain::is_hidden;
@@ -39,7 +40,7 @@ pub(super) struct Output {
         default_value_t
     )]
     format: Format,
-    /// Print only these columns, in this order; a part of one as policy.max_credentials
+    /// Print only these columns, in this order; `a.b` for a part of a column
     #[arg(global = true, long, value_name = "NAMES", value_delimiter = ',')]
     columns: Vec<String>,
     /// Print all columns of a table, and nothing cut
@@ -145,8 +146,18 @@ impl Output {
         match self.format {
             Format::Table => self.table(items),
             Format::Name => items.iter().try_for_each(print_name),
-            Format::Json | Format::Yaml => self.value(&self.list(items)?),
+            Format::Json | Format::Yaml => self.value(&self.objects(items)?),
         }
+    }
+
+    /// Prints a list. If it is cut, the last line says how to get the rest.
+    pub(super) fn list<T: Tabular>(&self, list: &Listed<T>) -> Result<(), Failure> {
+        self.many(&list.items)?;
+        if let Some(limit) = list.cut_at {
+            let more = limit.saturating_mul(10);
+            note(&format!("there are more than {limit}: --limit {more} lists more, --limit 0 all"));
+        }
+        Ok(())
     }
 
     /// Prints one thing of a list that has no end: a line of JSON, a document of YAML, or what
@@ -160,9 +171,9 @@ impl Output {
         match self.format {
             Format::Table => line(text(&items[0])),
             Format::Name => return print_name(&items[0]),
-            Format::Yaml => self.value(&self.list(&items)?)?,
+            Format::Yaml => self.value(&self.objects(&items)?)?,
             Format::Json => {
-                for value in self.list(&items)?.as_array().into_iter().flatten() {
+                for value in self.objects(&items)?.as_array().into_iter().flatten() {
                     line(json_escaped(&serde_json::to_string(value).map_err(Failure::new)?));
                 }
             }
@@ -210,7 +221,7 @@ impl Output {
         }
     }
 
-    fn list<T: Tabular>(&self, items: &[T]) -> Result<Value, Failure> {
+    fn objects<T: Tabular>(&self, items: &[T]) -> Result<Value, Failure> {
         let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, Shown::Table(_)));
         let columns = self.selected(all)?;
         let object = |item| {
@@ -244,10 +255,10 @@ impl Output {
     }
 
     /// The columns that are asked for by name, or else these.
-    fn selected<'a, T: Tabular>(
-        &'a self,
+    fn selected<T: Tabular>(
+        &self,
         default: impl Iterator<Item = &'static Column<T>>,
-    ) -> Result<Vec<Selected<'a, T>>, Failure> {
+    ) -> Result<Vec<Selected<'_, T>>, Failure> {
         if self.columns.is_empty() {
             let each = default.map(|column| Selected {
                 title: column.name,
@@ -272,7 +283,7 @@ fn select<T: Tabular>(title: &str) -> Result<Selected<'_, T>, Failure> {
         let names: Vec<_> = T::COLUMNS.iter().map(|column| column.name.to_owned()).collect();
         let hint = suggest::nearest(name, &names).map(suggest::did_you_mean).unwrap_or_default();
         Failure::usage(format!(
-            "--columns: there is no column {name}{hint}; there are {}",
+            "--columns: there is no column {name}; there are {}{hint}",
             names.join(", ")
         ))
     })?;

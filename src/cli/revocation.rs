@@ -229,7 +229,7 @@ async fn list(client: RevocationServiceClient<Authorized>, output: &Output) -> R
             Ok((page.revocations, page.next_page_token))
         }
     });
-    output.many(&pages.await?)
+    output.list(&pages.await?)
 }
 
 /// Prints revocations until the stream ends.

@@ -100,8 +100,8 @@ impl Servers {
             let names: Vec<_> = self.servers.keys().cloned().collect();
             let hint = suggest::nearest(name, &names).map(suggest::did_you_mean);
             Failure::usage(format!(
-                "no server {name} is saved{}: `keyward login {name} --server URL` saves one, and \
-                 an address begins with http:// or https://",
+                "no server {name} is saved: `keyward login {name} --server URL` saves one, and an \
+                 address begins with http:// or https://{}",
                 hint.unwrap_or_default()
             ))
         })

@@ -365,7 +365,7 @@ impl<R: Resource> List<R> {
         let all = all_pages(self.limit, async |size, token| {
             R::list(channel.clone(), parent.to_owned(), &self.filter, Page { size, token }).await
         });
-        output.many(&all.await?)
+        output.list(&all.await?)
     }
 }
 

@@ -21,9 +21,24 @@ fn subcommands(help: &str) -> Vec<String> {
         .collect()
 }
 
+/// The flags of the connection and the output are the same for all: they are shown once.
+fn own(text: &str) -> String {
+    let mut is_shared = false;
+    let mut own = String::new();
+    for line in text.lines() {
+        if !line.starts_with(' ') && !line.is_empty() {
+            is_shared = ["Client:", "Output:"].contains(&line);
+        }
+        if !is_shared {
+            writeln!(own, "{}", line.trim_end()).unwrap();
+        }
+    }
+    own
+}
+
 fn add(all: &mut String, path: &[String]) {
     let text = help(path);
-    writeln!(all, "$ keyward {} --help\n{text}", path.join(" ")).unwrap();
+    writeln!(all, "$ keyward {} --help\n{}", path.join(" "), own(&text)).unwrap();
     for name in subcommands(&text) {
         add(all, &[path, &[name]].concat());
     }
@@ -33,6 +48,10 @@ fn add(all: &mut String, path: &[String]) {
 fn help_of_every_command_is_as_it_was_reviewed() {
     let top = help(&[]);
     insta::assert_snapshot!("keyward", top);
+    let shared = help(&["jwks".to_owned()]);
+    let shared: Vec<_> = shared.lines().skip_while(|line| *line != "Client:").collect();
+    let shared: Vec<_> = shared.iter().map(|line| line.trim_end()).collect();
+    insta::assert_snapshot!("shared", shared.join("\n"));
     let commands = subcommands(&top);
     assert!(commands.len() > 20, "{commands:?}");
     for command in commands {

@@ -42,8 +42,10 @@ fn unknown_name_is_answered_with_a_similar_one() {
 #[test]
 fn similar_names_are_only_those_that_the_caller_sees() {
     let desk = desk();
-    let seen = desk.run("role show acme/edtor --as-user acme/sam");
-    assert!(!seen.stderr.contains("editor"), "{seen:?}");
+    let show = "application show acme/crn";
+    desk.fails(show, 3, "did you mean acme/crm?");
+    let seen = desk.run(&format!("{show} --as-user acme/sam"));
+    assert!(!seen.stderr.contains("acme/crm"), "{seen:?}");
 }
 
 fn error(finished: &Finished) -> Value {

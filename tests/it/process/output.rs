@@ -65,8 +65,8 @@ fn yaml_has_the_members_of_json() {
     let mut lines: Vec<_> = desk.run(&show).worked().lines().map(str::to_owned).collect();
     lines.sort();
     let wanted = [
-        "  - campaigns.read",
-        "  - users.read",
+        "- campaigns.read",
+        "- users.read",
         "description: \"yes\"",
         "disabled_by_platform: false",
         "expire_time: null",
