@@ -1,14 +1,15 @@
 //! `keyward audit`
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
+use serde_json::json;
 
-use super::client::all_pages;
-use super::output::{Format, View, print_json};
+use super::client::{Authorized, Limit, all_pages};
+use super::output::{Column, Tabular, listed, member, table_only};
 use super::{Connection, Failure, names};
 use crate::domain::Moment;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::Outcome;
+use crate::proto::admin::audit_service_client::AuditServiceClient;
 
 /// Read a tenant's audit log: who did what, from where, and what was refused.
 #[derive(Debug, Args)]
@@ -32,31 +33,30 @@ Examples:
         tenant: String,
         #[command(flatten)]
         conditions: Conditions,
-        /// The most to list
-        #[arg(long, default_value_t = 1000)]
-        limit: usize,
+        #[command(flatten)]
+        limit: Limit,
     },
 }
 
 #[derive(Debug, Args)]
 struct Conditions {
-    /// What it is about, with all above and below it: acme/crm, acme/crm/ID, or a full name
-    /// as tenants/acme/roles/admin
+    /// The resource, with all above and below it: acme/crm, acme/crm/ID, or a full name like
+    /// tenants/acme/roles/admin
     #[arg(long, value_name = "NAME")]
     resource: Option<String>,
-    /// Who did it: a user (acme/sam), a service (system/admin or a full name), or keyward
+    /// The actor: a user (acme/sam), a service (system/admin or a full name), or keyward
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
-    /// What was attempted, as the log names it: `CreateCredential`
+    /// The action, as the log names it: `CreateCredential`
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// From when on: 2027-01-31, 2027-01-31T00:00:00Z, or a span before now as 7d
+    /// The earliest time: 2027-01-31, 2027-01-31T00:00:00Z, or a span before now like 7d
     #[arg(long, value_name = "TIME", value_parser = names::ago)]
     since: Option<Moment>,
-    /// Until when
+    /// The latest time
     #[arg(long, value_name = "TIME", value_parser = names::ago)]
     until: Option<Moment>,
-    /// The oldest first: a story from its beginning
+    /// The oldest first
     #[arg(long)]
     oldest_first: bool,
 }
@@ -83,126 +83,74 @@ impl Conditions {
     }
 }
 
-/// An event, with all of its fields: for scripts.
-#[derive(Serialize)]
-struct Event {
-    name: String,
-    time: Option<String>,
-    service: String,
-    user: String,
-    source_address: String,
-    action: String,
-    resource: String,
-    outcome: &'static str,
-    detail: String,
-    changes: Vec<Change>,
+/// For scripts the fields as they are; for people who did what, in a line.
+impl Tabular for pb::AuditEvent {
+    const COLUMNS: &'static [Column<Self>] = &[
+        member("name", |event| json!(event.name)),
+        listed(1, "time", |event| json!(names::moment(event.time.as_ref()))),
+        table_only(2, "who", |event| {
+            let who = if event.user.is_empty() { &event.service } else { &event.user };
+            json!(names::short_actor(who))
+        }),
+        member("service", |event| json!(event.service)),
+        member("user", |event| json!(event.user)),
+        listed(7, "source_address", |event| json!(event.source_address)),
+        listed(3, "action", |event| json!(event.action)),
+        listed(4, "resource", |event| json!(event.resource)),
+        listed(5, "outcome", |event| {
+            json!(match event.outcome() {
+                Outcome::Done => "done",
+                Outcome::Refused => "refused",
+                Outcome::Unspecified => "unknown",
+            })
+        }),
+        table_only(6, "what", |event| {
+            let changes = event.changes.iter().map(|change| phrase(change, &event.action));
+            let detail = Some(event.detail.clone()).filter(|detail| !detail.is_empty());
+            json!(changes.chain(detail).collect::<Vec<_>>().join("; "))
+        }),
+        member("detail", |event| json!(event.detail)),
+        member("changes", |event| {
+            let each = event.changes.iter().map(|change| {
+                json!({ "field": change.field, "before": change.before, "after": change.after })
+            });
+            each.collect()
+        }),
+    ];
 }
 
-#[derive(Serialize)]
-struct Change {
-    field: String,
-    before: String,
-    after: String,
-}
-
-/// An event in a line: for people.
-#[derive(Serialize)]
-struct Row {
-    time: Option<String>,
-    who: String,
-    source_address: String,
-    action: String,
-    resource: String,
-    outcome: &'static str,
-    what: String,
-}
-
-impl View for Row {
-    const COLUMNS: &'static [&'static str] =
-        &["time", "who", "source_address", "action", "resource", "outcome", "what"];
-    const MEMBERS: &'static [&'static str] = Self::COLUMNS;
-}
-
-impl From<pb::AuditEvent> for Event {
-    fn from(event: pb::AuditEvent) -> Self {
-        let outcome = match event.outcome() {
-            Outcome::Done => "done",
-            Outcome::Refused => "refused",
-            Outcome::Unspecified => "unknown",
-        };
-        let change = |change: pb::audit_event::Change| Change {
-            field: change.field,
-            before: change.before,
-            after: change.after,
-        };
-        Self {
-            outcome,
-            time: names::moment(event.time.as_ref()),
-            name: event.name,
-            service: event.service,
-            user: event.user,
-            source_address: event.source_address,
-            action: event.action,
-            resource: event.resource,
-            detail: event.detail,
-            changes: event.changes.into_iter().map(change).collect(),
-        }
+/// `field: before -> after`; of what is new or deleted, the one value.
+fn phrase(change: &pb::audit_event::Change, action: &str) -> String {
+    let pb::audit_event::Change { field, before, after } = change;
+    let (old, new) = (or_quotes(before), or_quotes(after));
+    if before.is_empty() && action.starts_with("Create") {
+        format!("{field}: {new}")
+    } else if after.is_empty() && action.starts_with("Delete") {
+        format!("{field}: {old}")
+    } else {
+        format!("{field}: {old} -> {new}")
     }
 }
 
-impl From<Event> for Row {
-    fn from(event: Event) -> Self {
-        let mut what: Vec<_> =
-            event.changes.iter().map(|change| change.phrase(&event.action)).collect();
-        what.extend(Some(event.detail).filter(|detail| !detail.is_empty()));
-        let who = if event.user.is_empty() { &event.service } else { &event.user };
-        Self {
-            who: names::short_actor(who),
-            resource: names::short_resource(&event.resource),
-            what: what.join("; "),
-            time: event.time,
-            source_address: event.source_address,
-            action: event.action,
-            outcome: event.outcome,
-        }
-    }
-}
-
-impl Change {
-    /// `field: before -> after`; of what is new or gone, what it is or was.
-    fn phrase(&self, action: &str) -> String {
-        let Self { field, before, after } = self;
-        let (old, new) = (or_quotes(before), or_quotes(after));
-        if before.is_empty() && action.starts_with("Create") {
-            format!("{field}: {new}")
-        } else if after.is_empty() && action.starts_with("Delete") {
-            format!("{field}: {old}")
-        } else {
-            format!("{field}: {old} -> {new}")
-        }
-    }
-}
-
-/// Nothing, so that it can be seen.
+/// An empty value, so that it can be seen.
 fn or_quotes(value: &str) -> &str {
     if value.is_empty() { "''" } else { value }
 }
 
 impl Audit {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let client = &self.connection.audit().await?;
         let Command::List { tenant, conditions, limit } = self.command;
         let (parent, conditions) = (&names::tenant(&tenant), &conditions);
-        let events = all_pages(limit, async |page_size, page_token| {
-            let request = conditions.request(parent.clone(), page_size, page_token);
-            let page = client.clone().list_audit_events(request).await?.into_inner();
-            Ok((page.events, page.next_page_token))
-        })
-        .await?;
-        let events = events.into_iter().map(Event::from);
-        match self.connection.output {
-            Format::Json => print_json(&events.collect::<Vec<_>>()),
-            table @ Format::Table => table.many(&events.map(Row::from).collect::<Vec<_>>()),
-        }
+        let work = async |channel: Authorized| {
+            all_pages(limit, async |page_size, page_token| {
+                let request = conditions.request(parent.clone(), page_size, page_token);
+                let mut client = AuditServiceClient::new(channel.clone());
+                let page = client.list_audit_events(request).await?.into_inner();
+                Ok((page.events, page.next_page_token))
+            })
+            .await
+        };
+        let events = self.connection.call(Some(parent), work).await?;
+        self.connection.output.list(&events)
     }
 }

@@ -7,13 +7,12 @@ use super::{Failure, ServerOptions, serve};
 use crate::clock::Clock;
 use crate::server::{build_service, open_store};
 
-/// Make an admin credential, straight in the database: for whoever lost the first
+/// Create an admin credential in the database itself, if the first one is lost
 ///
-/// It is printed once, as two `export` lines, and ends after
-/// `secrets.admin_credential_lifetime`. This needs the database and the master key, so it runs where
-/// the server runs, with the same settings; the server may be running. Other admin credentials
-/// stay as they are, unless their application `admin` is disabled, has expired or lost its scope:
-/// then it is made once more, without them.
+/// Prints it once, as two `export` lines. It expires after `secrets.admin_credential_lifetime`. This
+/// needs the database and the master key: run it where the server runs, with the same settings. The
+/// server can be running. Other admin credentials stay, unless their application `admin` is
+/// disabled, has expired or lost its scope: then it is created again, without them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(keyward bootstrap)\" && keyward tenant list")]
 pub(super) struct Bootstrap {
@@ -25,7 +24,7 @@ impl Bootstrap {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let store = open_store(&config).await?;
-        // No token is issued here, so whose name would stand in it does not matter.
+        // No token is issued here, so the issuer does not matter.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let credential = service.admin.bootstrap().await.map_err(Failure::new)?;
         store.close().await;

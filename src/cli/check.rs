@@ -2,9 +2,10 @@
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::output::View;
-use super::token::presented;
+use super::output::{Column, Tabular, listed, member};
+use super::secret::Presented;
 use super::{Connection, Failure, names};
 use crate::proto::access as pb;
 use crate::proto::access::access_service_client::AccessServiceClient;
@@ -20,53 +21,34 @@ use crate::proto::access::limit_status::Counted;
 Examples:
   keyward check TOKEN --scope campaigns.read
   keyward check - --endpoint 'GET /v4/campaigns/17' --items 10 < token.txt
-  keyward check TOKEN --peek          what is left of its limits")]
+  keyward check TOKEN --peek          what remains of its limits")]
 pub(super) struct Check {
-    /// The token or API key, or - to read it from standard input
-    token: String,
-    /// A scope that is needed, again for more: all of them
+    #[command(flatten)]
+    token: Presented,
+    /// A scope that is needed; repeat it for more: all of them
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// A scope of which one is needed, again for more
+    /// A scope of which any is needed; repeat it for more
     #[arg(long, value_name = "SCOPE")]
     any_scope: Vec<String>,
-    /// A request, in place of scopes: its method and path; the tenant's endpoint rules say
-    /// what it needs
+    /// A request in place of scopes: its method and path. The tenant's endpoint rules say what it
+    /// needs
     #[arg(long, value_name = "METHOD PATH", conflicts_with_all = ["scope", "any_scope"])]
     endpoint: Option<String>,
     /// How many items are in the request
     #[arg(long, value_name = "N", default_value_t = 0)]
     items: i64,
-    /// Whom the token must be for [default: the tenant's default audience]
+    /// The audience that the token must have [default: the tenant's default audience]
     #[arg(long, value_name = "AUDIENCE", default_value = "", hide_default_value = true)]
     audience: String,
     /// The address that the request came from
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     source_address: String,
-    /// Only tell: count nothing
+    /// Only report: count nothing
     #[arg(long)]
     peek: bool,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Serialize)]
-struct AnswerView {
-    allowed: bool,
-    outcome: String,
-    message: String,
-    tenant: String,
-    application: String,
-    credential: String,
-    roles: Vec<String>,
-    scopes: Vec<String>,
-    token_id: String,
-    expire_time: Option<String>,
-    missing_scopes: Vec<String>,
-    max_items: Option<i64>,
-    limits: Vec<LimitView>,
-    retry_after: Option<String>,
-    max_age: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -81,50 +63,40 @@ struct LimitView {
     observe_only: bool,
 }
 
-impl View for AnswerView {
-    const COLUMNS: &'static [&'static str] = &["allowed", "outcome", "application"];
-    const MEMBERS: &'static [&'static str] = &[
-        "allowed",
-        "outcome",
-        "message",
-        "tenant",
-        "application",
-        "credential",
-        "roles",
-        "scopes",
-        "token_id",
-        "expire_time",
-        "missing_scopes",
-        "max_items",
-        "limits",
-        "retry_after",
-        "max_age",
+impl Tabular for pb::CheckAccessResponse {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "allowed", |answer| json!(answer.allowed)),
+        listed(2, "outcome", |answer| {
+            let outcome = answer.outcome().as_str_name().trim_start_matches("OUTCOME_");
+            json!(outcome.to_lowercase())
+        }),
+        member("message", |answer| json!(answer.message)),
+        member("tenant", |answer| of_principal(answer, |principal| json!(principal.tenant))),
+        listed(3, "application", |answer| {
+            of_principal(answer, |principal| json!(principal.application))
+        }),
+        member("credential", |answer| {
+            of_principal(answer, |principal| json!(principal.credential))
+        }),
+        member("roles", |answer| of_principal(answer, |principal| json!(principal.roles))),
+        member("scopes", |answer| of_principal(answer, |principal| json!(principal.scopes))),
+        member("token_id", |answer| of_principal(answer, |principal| json!(principal.token_id))),
+        member("expire_time", |answer| {
+            of_principal(answer, |principal| json!(names::moment(principal.expire_time.as_ref())))
+        }),
+        member("missing_scopes", |answer| json!(answer.missing_scopes)),
+        member("max_items", |answer| json!(Some(answer.max_items).filter(|max| *max > 0))),
+        member("limits", |answer| {
+            json!(answer.limits.iter().cloned().map(LimitView::from).collect::<Vec<_>>())
+        }),
+        member("retry_after", |answer| json!(names::wait(answer.retry_after.as_ref()))),
+        member("max_age", |answer| json!(names::seconds(answer.max_age.as_ref()))),
     ];
 }
 
-impl From<pb::CheckAccessResponse> for AnswerView {
-    fn from(answer: pb::CheckAccessResponse) -> Self {
-        let outcome = answer.outcome().as_str_name().trim_start_matches("OUTCOME_");
-        let outcome = outcome.to_lowercase();
-        let principal = answer.principal.unwrap_or_default();
-        Self {
-            allowed: answer.allowed,
-            outcome,
-            message: answer.message,
-            tenant: principal.tenant,
-            application: principal.application,
-            credential: principal.credential,
-            roles: principal.roles,
-            scopes: principal.scopes,
-            token_id: principal.token_id,
-            expire_time: names::moment(principal.expire_time.as_ref()),
-            missing_scopes: answer.missing_scopes,
-            max_items: Some(answer.max_items).filter(|most| *most > 0),
-            limits: answer.limits.into_iter().map(LimitView::from).collect(),
-            retry_after: names::wait(answer.retry_after.as_ref()),
-            max_age: names::seconds(answer.max_age.as_ref()),
-        }
-    }
+/// A member of the principal; without one, that of an empty principal.
+fn of_principal(answer: &pb::CheckAccessResponse, member: fn(&pb::Principal) -> Value) -> Value {
+    answer.principal.as_ref().map_or_else(|| member(&pb::Principal::default()), member)
 }
 
 impl From<pb::LimitStatus> for LimitView {
@@ -162,7 +134,7 @@ impl Check {
             }),
         };
         let request = pb::CheckAccessRequest {
-            token: presented(&self.token)?,
+            token: self.token.read()?,
             requirement: Some(requirement),
             items: self.items,
             audience: self.audience,
@@ -171,8 +143,7 @@ impl Check {
         };
         let mut client = AccessServiceClient::new(self.connection.authorized().await?);
         let answer = client.check_access(request).await?.into_inner();
-        let refused = (!answer.allowed).then(|| Failure::new(&answer.message));
-        self.connection.output.one(&AnswerView::from(answer))?;
-        refused.map_or(Ok(()), Err)
+        self.connection.output.one(&answer)?;
+        if answer.allowed { Ok(()) } else { Err(Failure::new(answer.message)) }
     }
 }

@@ -1,7 +1,8 @@
-//! Talking to a server, as any client does: a credential is exchanged for a token, and
-//! the token goes with every call.
+//! The connection to a server, like that of any client: a credential is exchanged for a token,
+//! and the token goes with every call.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,16 +12,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
-use super::{Failure, Format, names};
+use super::output::Output;
+use super::servers::{self, SavedServer};
+use super::{Failure, names, secret, suggest};
 use crate::domain::{self, Audience};
-use crate::proto::admin::application_service_client::ApplicationServiceClient;
-use crate::proto::admin::audit_service_client::AuditServiceClient;
-use crate::proto::admin::credential_service_client::CredentialServiceClient;
-use crate::proto::admin::endpoint_service_client::EndpointServiceClient;
-use crate::proto::admin::role_service_client::RoleServiceClient;
-use crate::proto::admin::scope_service_client::ScopeServiceClient;
-use crate::proto::admin::tenant_service_client::TenantServiceClient;
-use crate::proto::admin::user_service_client::UserServiceClient;
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
@@ -28,22 +23,25 @@ use crate::transport::{GrpcChannel, Probe};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 
-/// Which server, as whom, and how to print what it says.
-#[derive(Clone, Debug, Args)]
+/// The server, the caller, and how to print the result.
+///
+/// Flags win over environment variables, and both win over what `keyward login` saved.
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Client")]
 pub(super) struct Connection {
-    /// The server's gRPC address
+    /// The server's gRPC address, or the name of one that `keyward login` saved [default: the
+    /// default of `keyward servers`, else 127.0.0.1:50051]
     #[arg(
         global = true,
         long,
-        value_name = "URL",
+        value_name = "URL|NAME",
         env = "KEYWARD_SERVER",
-        default_value = "http://127.0.0.1:50051",
         value_parser = pasted
     )]
-    pub(super) server: String,
-    /// The client id to call as
+    pub(super) server: Option<String>,
+    /// The client id of the caller
     #[arg(
         global = true,
         long,
@@ -52,7 +50,8 @@ pub(super) struct Connection {
         value_parser = pasted
     )]
     pub(super) client_id: Option<String>,
-    /// Its secret; better in the environment than here, where others see it
+    /// Its secret. Others on this machine can see a command line: prefer --client-secret-file, the
+    /// environment, or `keyward login`
     #[arg(
         global = true,
         long,
@@ -62,7 +61,10 @@ pub(super) struct Connection {
         value_parser = pasted
     )]
     pub(super) client_secret: Option<String>,
-    /// An API key to call as, in place of a client id and secret
+    /// A file with the secret, or - for standard input
+    #[arg(global = true, long, value_name = "FILE")]
+    pub(super) client_secret_file: Option<PathBuf>,
+    /// An API key of the caller, in place of a client id and secret
     #[arg(
         global = true,
         long,
@@ -72,7 +74,10 @@ pub(super) struct Connection {
         value_parser = pasted
     )]
     pub(super) api_key: Option<String>,
-    /// The user to act for, acme/sam: the user's roles decide what may be done
+    /// A file with the API key, or - for standard input
+    #[arg(global = true, long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// The user to act for, acme/sam: the user's roles decide what is allowed
     #[arg(
         global = true,
         long,
@@ -81,16 +86,14 @@ pub(super) struct Connection {
         value_parser = pasted
     )]
     pub(super) as_user: Option<String>,
-    /// How to print the result
-    #[arg(global = true, long, short, value_enum, default_value_t)]
-    pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 /// A channel whose calls carry the caller's token.
 pub(super) type Authorized = InterceptedService<GrpcChannel, Bearer>;
 
-/// Puts the token into every call, and the user to act for and the caller's trace if there
-/// are any.
+/// Adds the token to every call, and the user to act for and the caller's trace if there are any.
 #[derive(Clone)]
 pub(super) struct Bearer {
     authorization: MetadataValue<Ascii>,
@@ -115,32 +118,32 @@ impl Interceptor for Bearer {
 impl Connection {
     /// A channel without a caller.
     pub(super) async fn channel(&self) -> Result<GrpcChannel, Failure> {
-        let mut endpoint = Endpoint::from_shared(self.server.clone())
-            .map_err(|error| Failure::usage(format!("--server {}: {error}", self.server)))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT);
-        if self.server.starts_with("https:") {
-            let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
+        connect(&self.url()?).await
+    }
+
+    /// Does some work as the caller. A failure names what has a similar name; `about` is the
+    /// resource that the work is about.
+    pub(super) async fn call<T>(
+        &self,
+        about: Option<&str>,
+        work: impl AsyncFnOnce(Authorized) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let channel = self.authorized().await?;
+        match work(channel.clone()).await {
+            Ok(result) => Ok(result),
+            Err(failure) => Err(suggest::with_hint(failure, &channel, about).await),
         }
-        GrpcChannel::connect(&endpoint, &Probe::default()).await.map_err(|cause| {
-            let server = &self.server;
-            Failure::unreachable(format!(
-                "{server} cannot be used: {cause}; start a server with `keyward serve`, or set \
-                 --server"
-            ))
-        })
     }
 
     /// A channel with the caller's token.
     pub(super) async fn authorized(&self) -> Result<Authorized, Failure> {
         let channel = self.channel().await?;
-        let bearer = if let Some(key) = &self.api_key {
-            key.clone()
-        } else {
-            let audiences = vec![Audience::KEYWARD.to_owned()];
-            let token = self.exchange(&channel, Vec::new(), audiences).await?;
-            token.access_token
+        let bearer = match self.credential()? {
+            Credential::ApiKey(key) => key,
+            credential @ Credential::ClientSecret(_) => {
+                let audiences = vec![Audience::KEYWARD.to_owned()];
+                exchange(&channel, credential, Vec::new(), audiences).await?.access_token
+            }
         };
         let authorization = format!("Bearer {bearer}")
             .parse()
@@ -151,108 +154,170 @@ impl Connection {
         Ok(InterceptedService::new(channel, Bearer { authorization, user, traceparent }))
     }
 
-    /// The user to act for; in the environment an empty one is none.
+    /// The user to act for. An empty variable in the environment is none.
     fn acting_user(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
         let name = self.as_user.as_deref().filter(|name| !name.is_empty());
         let user = name.map(|name| names::user(name).parse()).transpose();
         user.map_err(|_| Failure::usage("--as-user has characters that no user's name has"))
     }
 
-    /// Exchanges the credential for an access token.
+    /// Exchanges the caller's credential for an access token.
     pub(super) async fn exchange(
         &self,
-        channel: &GrpcChannel,
         scopes: Vec<String>,
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
-        let credential = Some(self.credential()?);
-        let request = IssueTokenRequest { credential, scopes, audiences };
-        let response = TokenServiceClient::new(channel.clone()).issue_token(request).await?;
-        Ok(response.into_inner())
+        let channel = self.channel().await?;
+        exchange(&channel, self.credential()?, scopes, audiences).await
     }
 
-    pub(super) async fn tenants(&self) -> Result<TenantServiceClient<Authorized>, Failure> {
-        Ok(TenantServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn scopes(&self) -> Result<ScopeServiceClient<Authorized>, Failure> {
-        Ok(ScopeServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn applications(
-        &self,
-    ) -> Result<ApplicationServiceClient<Authorized>, Failure> {
-        Ok(ApplicationServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn credentials(&self) -> Result<CredentialServiceClient<Authorized>, Failure> {
-        Ok(CredentialServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn users(&self) -> Result<UserServiceClient<Authorized>, Failure> {
-        Ok(UserServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn roles(&self) -> Result<RoleServiceClient<Authorized>, Failure> {
-        Ok(RoleServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn endpoints(&self) -> Result<EndpointServiceClient<Authorized>, Failure> {
-        Ok(EndpointServiceClient::new(self.authorized().await?))
-    }
-
-    pub(super) async fn audit(&self) -> Result<AuditServiceClient<Authorized>, Failure> {
-        Ok(AuditServiceClient::new(self.authorized().await?))
-    }
-
-    fn credential(&self) -> Result<Credential, Failure> {
-        match (&self.client_id, &self.client_secret, &self.api_key) {
-            (_, _, Some(key)) => Ok(Credential::ApiKey(key.clone())),
-            (Some(id), Some(secret), None) => Ok(Credential::ClientSecret(ClientSecret {
-                client_id: id.clone(),
-                client_secret: secret.clone(),
-            })),
-            _ => Err(Failure::usage(
-                "set KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET (or KEYWARD_API_KEY); the first \
-                 `keyward serve` shows the first admin credential, or puts it into the file \
-                 admin.env of its data directory; `keyward bootstrap` makes another",
-            )),
+    /// The address of the server.
+    pub(super) fn url(&self) -> Result<String, Failure> {
+        match &self.server {
+            Some(url) if url.contains("://") => Ok(url.clone()),
+            Some(name) => Ok(servers::find(name)?.url),
+            None => Ok(self.saved()?.map_or_else(|| DEFAULT_SERVER.to_owned(), |saved| saved.url)),
         }
+    }
+
+    /// The saved server that is in use: the one that is named, or else the default one. A caller
+    /// whose credential is given otherwise never uses a default that was saved: the credential
+    /// could go to another server than before.
+    fn saved(&self) -> Result<Option<SavedServer>, Failure> {
+        match &self.server {
+            Some(url) if url.contains("://") => Ok(None),
+            Some(name) => servers::find(name).map(Some),
+            None if self.has_credential() => Ok(None),
+            None => servers::default(),
+        }
+    }
+
+    fn has_credential(&self) -> bool {
+        self.client_id.is_some()
+            || self.client_secret.is_some()
+            || self.client_secret_file.is_some()
+            || self.api_key.is_some()
+            || self.api_key_file.is_some()
+    }
+
+    /// The caller's credential: from flags and the environment, or else the saved one.
+    fn credential(&self) -> Result<Credential, Failure> {
+        if self.has_credential() {
+            return self.given_credential()?.ok_or_else(no_credential);
+        }
+        self.saved()?.and_then(SavedServer::into_credential).ok_or_else(no_credential)
+    }
+
+    /// The credential of flags and the environment, if it is complete.
+    fn given_credential(&self) -> Result<Option<Credential>, Failure> {
+        if let Some(key) = self.given_key()? {
+            return Ok(Some(Credential::ApiKey(key)));
+        }
+        let given = self.client_id.clone().zip(self.given_secret()?);
+        Ok(given.map(|(client_id, client_secret)| {
+            Credential::ClientSecret(ClientSecret { client_id, client_secret })
+        }))
+    }
+
+    /// The API key of flags and the environment.
+    pub(super) fn given_key(&self) -> Result<Option<String>, Failure> {
+        let file = self.api_key_file.as_deref().map(secret::read).transpose()?;
+        Ok(file.or_else(|| self.api_key.clone()))
+    }
+
+    /// The client secret of flags and the environment.
+    pub(super) fn given_secret(&self) -> Result<Option<String>, Failure> {
+        let file = self.client_secret_file.as_deref().map(secret::read).transpose()?;
+        Ok(file.or_else(|| self.client_secret.clone()))
     }
 }
 
-/// How much of a list is asked for at once, at most: a page of the largest items is a message
-/// that a client takes.
-const MOST_AT_ONCE: u16 = 200;
+fn no_credential() -> Failure {
+    Failure::usage(
+        "there is no credential: use `keyward login`, or set KEYWARD_CLIENT_ID and \
+         KEYWARD_CLIENT_SECRET (or KEYWARD_API_KEY). The first `keyward serve` shows the first \
+         admin credential, or writes it to the file admin.env of its data directory; \
+         `keyward bootstrap` makes another",
+    )
+}
 
-/// Reads a list to its end, or to `limit` items: calls `page` with the size of each page, no
-/// larger than is still wanted, and its token.
-pub(super) async fn all_pages<T, F>(
+/// Connects to a server.
+pub(super) async fn connect(url: &str) -> Result<GrpcChannel, Failure> {
+    let mut endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Failure::usage(format!("--server {url}: {error}")))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT);
+    if url.starts_with("https:") {
+        let tls = ClientTlsConfig::new().with_native_roots();
+        endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
+    }
+    GrpcChannel::connect(&endpoint, &Probe::default()).await.map_err(|cause| {
+        Failure::unreachable(format!(
+            "{url} cannot be used: {cause}; start a server with `keyward serve`, or set --server"
+        ))
+    })
+}
+
+/// Exchanges a credential for an access token.
+pub(super) async fn exchange(
+    channel: &GrpcChannel,
+    credential: Credential,
+    scopes: Vec<String>,
+    audiences: Vec<String>,
+) -> Result<IssueTokenResponse, Failure> {
+    let request = IssueTokenRequest { credential: Some(credential), scopes, audiences };
+    let response = TokenServiceClient::new(channel.clone()).issue_token(request).await?;
+    Ok(response.into_inner())
+}
+
+/// How many a list shows.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Limit {
+    /// How many to list at most; 0 lists all
+    #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
+}
+
+impl Limit {
+    pub(super) const NONE: Self = Self { limit: 0 };
+}
+
+/// The size of a page. A page of the largest items is a message that clients accept.
+const MAX_PAGE: u16 = 200;
+
+/// A list, and its limit if that has cut it.
+pub(super) struct Listed<T> {
+    pub(super) items: Vec<T>,
+    pub(super) cut_at: Option<usize>,
+}
+
+/// Reads a list to its end or to its limit. Calls `page` with the size of each page and its token.
+pub(super) async fn all_pages<T, F>(
+    limit: Limit,
     mut page: impl FnMut(i32, String) -> F,
-) -> Result<Vec<T>, Failure>
+) -> Result<Listed<T>, Failure>
 where
     F: Future<Output = Result<(Vec<T>, String), Status>>,
 {
+    let limit = Some(limit.limit).filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let mut all = Vec::new();
     let mut token = String::new();
     loop {
-        let wanted = u16::try_from(limit - all.len()).unwrap_or(MOST_AT_ONCE);
-        let (items, next) = page(wanted.clamp(1, MOST_AT_ONCE).into(), token).await?;
+        let wanted = u16::try_from(limit - all.len()).unwrap_or(MAX_PAGE);
+        let (items, next) = page(wanted.clamp(1, MAX_PAGE).into(), token).await?;
         all.extend(items);
         if all.len() > limit || (all.len() == limit && !next.is_empty()) {
             all.truncate(limit);
-            super::output::note(&format!("there are more; --limit {limit} cut the list"));
-            return Ok(all);
+            return Ok(Listed { items: all, cut_at: Some(limit) });
         }
         if next.is_empty() {
-            return Ok(all);
+            return Ok(Listed { items: all, cut_at: None });
         }
         token = next;
     }
 }
 
-/// What was pasted into an argument, or stands in a variable with a newline behind it.
+/// A value without the whitespace that was pasted with it.
 #[expect(clippy::unnecessary_wraps, reason = "clap's parsers can fail")]
 pub(super) fn pasted(text: &str) -> Result<String, Infallible> {
     Ok(domain::pasted(text).to_owned())

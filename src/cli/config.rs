@@ -1,47 +1,34 @@
 //! `keyward config`
 
 use clap::Args;
-use serde::Serialize;
+use serde_json::json;
 
-use super::output::{Format, View};
+use super::output::{Column, Output, Tabular, listed};
 use super::{Failure, ServerOptions};
+use crate::config::Setting;
 
 /// Print the configuration in force, with secrets masked, and where each setting comes from
 ///
-/// Exits with 2, naming every fault, if it is not valid.
+/// If it is not valid, exits with 2 and names every fault.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward config --config deploy/keyward.toml")]
 pub(super) struct Show {
     #[command(flatten)]
     options: ServerOptions,
-    /// How to print it
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
-#[derive(Serialize)]
-struct Row {
-    setting: &'static str,
-    value: Option<String>,
-    source: String,
-}
-
-impl View for Row {
-    const COLUMNS: &'static [&'static str] = &["setting", "value", "source"];
-    const MEMBERS: &'static [&'static str] = Self::COLUMNS;
+impl Tabular for Setting {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "setting", |setting| json!(setting.key)),
+        listed(2, "value", |setting| json!(setting.value)),
+        listed(3, "source", |setting| json!(setting.source)),
+    ];
 }
 
 impl Show {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let settings = self.options.read()?.settings;
-        let rows: Vec<_> = settings
-            .into_iter()
-            .map(|setting| Row {
-                setting: setting.key,
-                value: setting.value,
-                source: setting.source,
-            })
-            .collect();
-        self.output.many(&rows)
+        self.output.many(&self.options.read()?.settings)
     }
 }

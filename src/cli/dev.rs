@@ -1,4 +1,4 @@
-//! `keyward dev`: the main job, shown.
+//! `keyward dev`: a server to try, with a sample tenant.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use tonic::{Code, Status};
 
-use super::output::{Format, print_json, say};
+use super::output::{print_json, say};
 use super::profile::ProfileFile;
 use super::serve::StopSignal;
 use super::{Connection, Failure, ServerOptions, token};
@@ -25,8 +25,8 @@ const SCOPES: [&str; 2] = ["campaigns.read", "users.read"];
 
 /// Start a server with a sample tenant, issue and verify a token, print lines to try
 ///
-/// It goes on serving until Ctrl-C. Everything is in a temporary folder that goes when it stops, and the
-/// environment counts for nothing, unless --data-dir names a folder to keep.
+/// It serves until Ctrl-C. All data is in a temporary folder that is deleted when it stops, and
+/// the environment is ignored, unless --data-dir names a folder to keep.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +46,7 @@ struct Sample {
 impl Dev {
     pub(super) async fn run(mut self) -> Result<(), Failure> {
         self.options.log.get_or_insert_with(|| "warn".to_owned());
-        // Lives as long as the server does.
+        // Deleted when it is dropped, after the server.
         let folder = if self.options.data_dir.is_none() {
             let folder = tempfile::Builder::new()
                 .prefix("keyward-dev-")
@@ -87,7 +87,7 @@ impl Dev {
     }
 }
 
-/// Does the main job through the server's own front door, and tells about it.
+/// Issues and verifies a token like any client, and prints what it did.
 async fn show(
     server: &Server,
     admin: &FirstCredential,
@@ -95,12 +95,10 @@ async fn show(
     temporary: bool,
 ) -> Result<(), Failure> {
     let connection = Connection {
-        server: format!("http://{}", server.grpc),
+        server: Some(format!("http://{}", server.grpc)),
         client_id: Some(admin.client_id.clone()),
         client_secret: Some(admin.client_secret.expose().to_owned()),
-        api_key: None,
-        as_user: None,
-        output: Format::Table,
+        ..Connection::default()
     };
     let sample = make_sample(&connection).await?;
     let as_sample = Connection {
@@ -108,12 +106,11 @@ async fn show(
         client_secret: Some(sample.client_secret.clone()),
         ..connection
     };
-    let channel = as_sample.channel().await?;
-    let fresh = as_sample.exchange(&channel, Vec::new(), Vec::new()).await?;
+    let fresh = as_sample.exchange(Vec::new(), Vec::new()).await?;
     let issuer = server.service.issuer();
     let claims = token::verify(&as_sample, &fresh.access_token, Some(issuer)).await?;
 
-    let kept = if temporary { "goes when this stops" } else { "stays" };
+    let kept = if temporary { "is deleted when this stops" } else { "stays" };
     say!("Keyward is serving. Its data is in {} and {kept}.\n", data_dir.display());
     say!("  gRPC        {}\n  OAuth       http://{}", server.grpc, server.http);
     say!("  operations  http://{}\n", server.ops);
@@ -161,7 +158,7 @@ async fn make_sample(connection: &Connection) -> Result<Sample, Failure> {
     })
 }
 
-/// A folder that was kept has the application already.
+/// A kept folder has the application already.
 fn unless_there(status: Status) -> Result<(), Status> {
     if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) }
 }
@@ -191,7 +188,7 @@ fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
          keyward token)\" --scope {}",
         SCOPES[0]
     );
-    say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id}");
+    say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id} --yes");
     say!("keyward audit list {TENANT} --resource {TENANT}/{APPLICATION}/{client_id}\n");
     say!("Ctrl-C stops it.");
 }

@@ -1,17 +1,18 @@
 //! `keyward endpoint`
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
+use serde_json::json;
 
-use super::client::all_pages;
-use super::limits::LimitsView;
-use super::output::View;
+use super::client::{Authorized, Limit, all_pages};
+use super::output::{Column, Tabular, listed};
+use super::resource::limits::LimitsView;
 use super::{Connection, Failure, names};
 use crate::proto::admin as pb;
+use crate::proto::admin::endpoint_service_client::EndpointServiceClient;
 
-/// Read a tenant's rules for endpoints: which scopes a request needs
+/// Read a tenant's endpoint rules: which scopes a request needs
 ///
-/// They come with a profile: `keyward apply` sets them all at once.
+/// They are part of a profile: `keyward apply` sets all of them at once.
 #[derive(Debug, Args)]
 pub(super) struct Endpoint {
     #[command(subcommand)]
@@ -30,55 +31,37 @@ Examples:
     List {
         /// The tenant: acme
         tenant: String,
-        /// The most to list
-        #[arg(long, default_value_t = 1000)]
-        limit: usize,
+        #[command(flatten)]
+        limit: Limit,
     },
 }
 
-#[derive(Serialize)]
-struct EndpointView {
-    method: String,
-    path: String,
-    all_of: Vec<String>,
-    any_of: Vec<String>,
-    limits: Option<LimitsView>,
-    description: String,
-}
-
-impl View for EndpointView {
-    const COLUMNS: &'static [&'static str] =
-        &["method", "path", "all_of", "any_of", "limits", "description"];
-    const MEMBERS: &'static [&'static str] = Self::COLUMNS;
-}
-
-impl From<pb::Endpoint> for EndpointView {
-    fn from(endpoint: pb::Endpoint) -> Self {
-        Self {
-            method: endpoint.method,
-            path: endpoint.path,
-            all_of: endpoint.all_of,
-            any_of: endpoint.any_of,
-            limits: endpoint.limits.map(LimitsView::from),
-            description: endpoint.description,
-        }
-    }
+impl Tabular for pb::Endpoint {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "method", |endpoint| json!(endpoint.method)),
+        listed(2, "path", |endpoint| json!(endpoint.path)),
+        listed(3, "all_of", |endpoint| json!(endpoint.all_of)),
+        listed(4, "any_of", |endpoint| json!(endpoint.any_of)),
+        listed(5, "limits", |endpoint| json!(endpoint.limits.map(LimitsView::from))),
+        listed(6, "description", |endpoint| json!(endpoint.description)),
+    ];
 }
 
 impl Endpoint {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let output = self.connection.output;
-        let client = &self.connection.endpoints().await?;
         let Command::List { tenant, limit } = self.command;
         let parent = &names::tenant(&tenant);
-        let endpoints = all_pages(limit, async |page_size, page_token| {
-            let parent = parent.clone();
-            let request = pb::ListEndpointsRequest { parent, page_size, page_token };
-            let page = client.clone().list_endpoints(request).await?.into_inner();
-            Ok((page.endpoints, page.next_page_token))
-        })
-        .await?;
-        let views: Vec<_> = endpoints.into_iter().map(EndpointView::from).collect();
-        output.many(&views)
+        let work = async |channel: Authorized| {
+            all_pages(limit, async |page_size, page_token| {
+                let parent = parent.clone();
+                let request = pb::ListEndpointsRequest { parent, page_size, page_token };
+                let mut client = EndpointServiceClient::new(channel.clone());
+                let page = client.list_endpoints(request).await?.into_inner();
+                Ok((page.endpoints, page.next_page_token))
+            })
+            .await
+        };
+        let endpoints = self.connection.call(Some(parent), work).await?;
+        self.connection.output.list(&endpoints)
     }
 }

@@ -1,20 +1,58 @@
-//! How a command fails: a sentence for the person, a code for the script.
+//! How a command fails: a sentence for people, a code and an object of JSON for scripts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
+use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::output::note;
+use super::output::{json_escaped, note};
 use crate::config::Faults;
+use crate::proto::errors::ErrorReason;
 use crate::server::StartError;
 
 /// A failed command.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     code: u8,
+    reason: String,
     message: String,
+    violations: Vec<Violation>,
+    metadata: BTreeMap<String, String>,
+    unknown: Option<Unknown>,
+    /// Whether the server gave the reason: people then see it too.
+    is_of_server: bool,
+}
+
+/// What does not exist, and may have a similar name.
+#[derive(Clone, Debug)]
+pub(super) enum Unknown {
+    /// A resource, by its full name.
+    Resource(String),
+    /// Scopes of a tenant.
+    Scopes(Vec<String>),
+}
+
+/// A field and what is wrong with it.
+#[derive(Debug, Serialize)]
+struct Violation {
+    field: String,
+    description: String,
+}
+
+/// A failure as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    reason: &'a str,
+    message: &'a str,
+    violations: &'a [Violation],
+    metadata: &'a BTreeMap<String, String>,
+    exit_code: u8,
 }
 
 const FAILED: u8 = 1;
@@ -24,31 +62,76 @@ const NOT_PERMITTED: u8 = 4;
 const UNREACHABLE: u8 = 5;
 
 impl Failure {
-    /// Something did not work.
-    pub(super) fn new(message: impl fmt::Display) -> Self {
-        Self { code: FAILED, message: message.to_string() }
+    fn with_code(code: u8, reason: &str, message: impl fmt::Display) -> Self {
+        Self(Box::new(Details {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_string(),
+            violations: Vec::new(),
+            metadata: BTreeMap::new(),
+            unknown: None,
+            is_of_server: false,
+        }))
     }
 
-    /// The command was not used as it must be.
+    /// Something did not work.
+    pub(super) fn new(message: impl fmt::Display) -> Self {
+        Self::with_code(FAILED, "FAILED", message)
+    }
+
+    /// The command line or the configuration is wrong.
     pub(super) fn usage(message: impl fmt::Display) -> Self {
-        Self { code: USAGE, message: message.to_string() }
+        Self::with_code(USAGE, "USAGE", message)
     }
 
     /// There is nothing that this could be done to.
     pub(super) fn not_found(message: impl fmt::Display) -> Self {
-        Self { code: NOT_FOUND, message: message.to_string() }
+        Self::with_code(NOT_FOUND, "NOT_FOUND", message)
     }
 
-    /// No server answers.
+    /// The server cannot be reached.
     pub(super) fn unreachable(message: impl fmt::Display) -> Self {
-        Self { code: UNREACHABLE, message: message.to_string() }
+        Self::with_code(UNREACHABLE, "UNREACHABLE", message)
     }
 
-    /// Says why the command failed, and gives the code.
-    pub(super) fn report(self) -> ExitCode {
-        note(&format!("keyward: {}", self.message));
-        ExitCode::from(self.code)
+    /// One part of a request failed for a reason of the server's.
+    pub(super) fn with_reason(reason: &str, message: impl fmt::Display) -> Self {
+        Self::with_code(FAILED, reason, message)
     }
+
+    /// The reason and the message.
+    pub(super) fn into_parts(self) -> (String, String) {
+        (self.0.reason, self.0.message)
+    }
+
+    /// What does not exist, and may have a similar name.
+    pub(super) fn unknown(&self) -> Option<&Unknown> {
+        self.0.unknown.as_ref()
+    }
+
+    /// The same with a hint behind its message.
+    pub(super) fn with_hint(mut self, hint: &str) -> Self {
+        self.0.message.push_str(hint);
+        self
+    }
+
+    /// Prints why the command failed, and returns its exit code.
+    pub(super) fn report(self, as_json: bool) -> ExitCode {
+        let Details { code, reason, message, violations, metadata, is_of_server, .. } = &*self.0;
+        let report = Report { reason, message, violations, metadata, exit_code: *code };
+        match serde_json::to_string(&report) {
+            Ok(json) if as_json => note(&json_escaped(&json)),
+            _ if *is_of_server => note(&format!("keyward: {message} ({reason})")),
+            _ => note(&format!("keyward: {message}")),
+        }
+        ExitCode::from(*code)
+    }
+}
+
+/// A reason as it is printed: `SCOPE_NOT_ALLOWED`. None for no reason.
+pub(super) fn reason_word(reason: ErrorReason) -> Option<&'static str> {
+    let reason = Some(reason).filter(|reason| *reason != ErrorReason::Unspecified)?;
+    Some(reason.as_str_name().trim_start_matches("ERROR_REASON_"))
 }
 
 impl From<Status> for Failure {
@@ -60,15 +143,44 @@ impl From<Status> for Failure {
             Code::InvalidArgument => USAGE,
             _ => FAILED,
         };
-        let reason = status.get_details_error_info().map(|info| info.reason);
-        // What the server calls by its field, the command line has as a flag.
-        let words = status.message().replace("`force`", "--force");
-        let message = match reason {
-            Some(reason) => format!("{words} ({reason})"),
-            None => format!("{words} ({})", status.code()),
+        let details = status.get_error_details();
+        let info = details.error_info();
+        let reason =
+            info.map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
+        // The server names a field; the command line has a flag for it.
+        let message = status.message().replace("`force`", "--force");
+        let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
+        let unknown = match reason.as_str() {
+            "NOT_FOUND" => {
+                details.resource_info().map(|info| Unknown::Resource(info.resource_name.clone()))
+            }
+            "SCOPE_NOT_ALLOWED" => Some(Unknown::Scopes(scopes_of(&message))),
+            _ => None,
         };
-        Self { code, message }
+        Self(Box::new(Details {
+            violations: violations
+                .map(|violation| Violation {
+                    field: violation.field.clone(),
+                    description: violation.description.clone(),
+                })
+                .collect(),
+            metadata: info
+                .map(|info| info.metadata.clone().into_iter().collect())
+                .unwrap_or_default(),
+            code,
+            reason,
+            message,
+            unknown,
+            is_of_server: true,
+        }))
     }
+}
+
+/// The scopes that an error names: `scope not allowed: a b and 3 more`.
+fn scopes_of(message: &str) -> Vec<String> {
+    let (_, scopes) = message.split_once(": ").unwrap_or_default();
+    let scopes = scopes.split_once(" and ").map_or(scopes, |(named, _)| named);
+    scopes.split(' ').filter(|scope| !scope.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 impl From<Faults> for Failure {

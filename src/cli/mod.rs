@@ -1,46 +1,52 @@
-//! The command line: one file a command. Those that manage talk gRPC to a server, like
-//! any client; those that run a server read the configuration.
+//! The command line, one file for each command. Commands that manage talk gRPC to a server, like
+//! any client; commands that run a server read the configuration. Those of resources have one shape
+//! (`resource`).
 
-mod application;
-mod application_view;
 mod apply;
 mod audit;
 mod bootstrap;
 mod check;
 mod client;
 mod config;
-mod credential;
+mod confirm;
 mod dev;
 mod endpoint;
 mod exit;
-mod limits;
+mod login;
 mod migrate;
 mod names;
 mod options;
 mod output;
-mod policy;
 mod profile;
+mod resource;
 mod revocation;
-mod role;
-mod scope;
+mod secret;
 mod serve;
-mod tenant;
+mod servers;
+mod suggest;
+mod table;
 mod token;
 mod usage;
-mod user;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::proto::admin as pb;
 use client::Connection;
 use exit::Failure;
 use options::ServerOptions;
-use output::Format;
+use resource::Manage;
 
 const AFTER_HELP: &str = "\
+Names are paths: the role admin of the tenant acme is acme/admin, a credential of its
+application crm is acme/crm/ID. Full resource names (tenants/acme/roles/admin) work too.
+
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
 4 not authenticated or not permitted; 5 the server cannot be reached.
+
+With -o json an error is an object on standard error: reason, message, violations (each a field
+and its description), metadata and exit_code.
 
 Try it:
   keyward dev";
@@ -64,7 +70,7 @@ enum Command {
     /// Exchange a credential for an access token
     Token(token::Token),
     Verify(token::Verify),
-    /// Ask the server whether a token or API key is good
+    /// Ask the server whether a token or API key is active
     Introspect(token::Introspect),
     /// Revoke an access token
     Revoke(token::Revoke),
@@ -73,22 +79,25 @@ enum Command {
     Check(check::Check),
     /// Print the server's published keys
     Jwks(token::Jwks),
-    /// Manage tenants
-    Tenant(tenant::Tenant),
-    /// Manage applications
-    Application(application::Application),
-    /// Manage credentials
-    Credential(credential::Credential),
+    /// Manage tenants: the customers of the platform
+    Tenant(Manage<pb::Tenant>),
+    /// Manage applications: what gets access
+    Application(Manage<pb::Application>),
+    /// Manage credentials: how an application authenticates
+    Credential(resource::Credential),
     Usage(usage::Usage),
-    /// Manage the scopes of a tenant's catalogue
-    Scope(scope::Scope),
+    /// Manage the scopes of a tenant's catalogue; `keyward apply` sets all of them at once
+    Scope(Manage<pb::Scope>),
     Endpoint(endpoint::Endpoint),
-    /// Manage the people of a tenant
-    User(user::User),
-    /// Manage what the people of a tenant may do
-    Role(role::Role),
+    /// Manage the users of a tenant; `--as-user` acts for one of them
+    User(Manage<pb::User>),
+    /// Manage roles: what the users of a tenant may do, and which scopes they may grant
+    Role(Manage<pb::Role>),
     /// Read a tenant's audit log: who did what, from where, and what was refused
     Audit(audit::Audit),
+    Login(login::Login),
+    Logout(login::Logout),
+    Servers(login::SavedServers),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -99,7 +108,14 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let as_json = wants_json(std::env::args_os());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if as_json && error.use_stderr() => {
+            return Failure::usage(error.to_string().trim_end()).report(true);
+        }
+        Err(error) => error.exit(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli.command)),
@@ -107,8 +123,16 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(as_json),
     }
+}
+
+/// Whether the arguments ask for JSON. Errors of arguments that do not parse are JSON too.
+fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let arguments: Vec<_> = arguments.collect();
+    let is_flag = |text: &std::ffi::OsStr| text == "-o" || text == "--output";
+    arguments.iter().any(|one| ["-ojson", "-o=json", "--output=json"].iter().any(|is| one == is))
+        || arguments.windows(2).any(|pair| is_flag(&pair[0]) && pair[1] == "json")
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
@@ -136,6 +160,9 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::User(command) => command.run().await,
         Command::Role(command) => command.run().await,
         Command::Audit(command) => command.run().await,
+        Command::Login(command) => command.run().await,
+        Command::Logout(command) => command.run(),
+        Command::Servers(command) => command.run(),
         Command::Completions { shell } => {
             // Into memory first: the generators panic where they cannot write.
             let mut script = Vec::new();
@@ -151,13 +178,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_are_well_formed() {
+    fn commands_are_well_formed() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn what_a_command_has_to_say_stands_in_its_help() {
-        // A comment on the list of commands would take its place.
+    fn long_help_of_a_command_is_shown() {
+        // A comment on the list of commands would replace it.
         let cli = Cli::command();
         for name in [
             "dev",
@@ -176,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_shows_an_example() {
+    fn every_command_has_an_example() {
         fn check(command: &mut clap::Command, path: &str) {
             let help = command.render_long_help().to_string();
             let has_example = help.contains("Example") || help.contains("Try it");

@@ -1,5 +1,5 @@
-//! Names and times as people write them: `acme/crm` for `tenants/acme/applications/crm`. A
-//! full resource name is taken as it is.
+//! Names and times as users write them: `acme/crm` for `tenants/acme/applications/crm`. A full
+//! resource name stays as it is.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -20,30 +20,17 @@ pub(super) fn application(name: &str) -> String {
     expand(name, &["tenants", "applications"])
 }
 
-/// `acme/crm/ID` or `tenants/acme/applications/crm/credentials/ID`.
-pub(super) fn credential(name: &str) -> String {
-    expand(name, &["tenants", "applications", "credentials"])
-}
-
-/// `acme/acl:read` or `tenants/acme/scopes/acl:read`.
-pub(super) fn scope(name: &str) -> String {
-    expand(name, &["tenants", "scopes"])
-}
-
 /// `acme/sam` or `tenants/acme/users/sam`.
 pub(super) fn user(name: &str) -> String {
     expand(name, &["tenants", "users"])
 }
 
-/// `acme/admin` or `tenants/acme/roles/admin`.
-pub(super) fn role(name: &str) -> String {
-    expand(name, &["tenants", "roles"])
-}
-
-/// Roles of a tenant that is known: `admin` will do. An empty one is none.
-pub(super) fn roles(names: Vec<String>) -> Vec<String> {
-    let each = given_words(names).into_iter();
-    each.map(|name| if name.contains('/') { role(&name) } else { name }).collect()
+/// Roles of a known tenant: `admin` is enough. An empty name stays, as the empty list.
+pub(super) fn roles(names: &[String]) -> Vec<String> {
+    let expanded = |name: &String| {
+        if name.contains('/') { expand(name, &["tenants", "roles"]) } else { name.clone() }
+    };
+    names.iter().map(expanded).collect()
 }
 
 /// `account`, or a user: `acme/sam`. The account is the tenant itself.
@@ -51,7 +38,7 @@ pub(super) fn owner(name: &str, tenant: &str) -> String {
     if name == "account" { tenant.to_owned() } else { user(name) }
 }
 
-/// Whose credentials: those of `acme/crm`, or all of `acme`.
+/// The parent of credentials: `acme/crm`, or all applications of `acme`.
 pub(super) fn parent_of_credentials(name: &str) -> String {
     match application(name) {
         tenant if tenant.matches('/').count() == 1 => format!("{tenant}/applications/-"),
@@ -59,13 +46,13 @@ pub(super) fn parent_of_credentials(name: &str) -> String {
     }
 }
 
-/// What an event is about: `acme`, `acme/crm` or `acme/crm/ID`; others by their full name.
+/// The resource of an event: `acme`, `acme/crm` or `acme/crm/ID`; others by their full name.
 pub(super) fn resource(name: &str) -> String {
-    credential(name)
+    expand(name, &["tenants", "applications", "credentials"])
 }
 
-/// Who brought an event about: a user (`acme/sam`), a service (`system/admin`), or
-/// `keyward`. The built-in tenant has no users, and others no services.
+/// The actor of an event: a user (`acme/sam`), a service (`system/admin`), or `keyward`. Services
+/// are in the built-in tenant, users in the others.
 pub(super) fn actor(name: &str) -> String {
     match name.split_once('/') {
         None => name.to_owned(),
@@ -92,37 +79,51 @@ pub(super) fn short_actor(name: &str) -> String {
     if actor(&taken) == name { taken } else { name.to_owned() }
 }
 
-/// The name of what something is in, and its own id: `acme/admin` is `admin` in
-/// `tenants/acme`.
-pub(super) fn split<'a>(name: &'a str, collection: &str) -> Result<(&'a str, &'a str), Failure> {
-    let (parent, rest) = name.split_at(name.find(collection).unwrap_or(name.len()));
-    rest.strip_prefix(collection).map(|id| (parent, id)).ok_or_else(|| {
-        let what = collection.trim_matches('/').trim_end_matches('s');
-        Failure::usage(format!("{name} names no {what}; write it as {}/ID", short(name)))
+/// The parent of a full name and its own id: `tenants/acme` and `admin` of
+/// `tenants/acme/roles/admin`. A tenant has no parent.
+pub(super) fn split<'a>(
+    name: &'a str,
+    collections: &[&str],
+) -> Result<(&'a str, &'a str), Failure> {
+    let last = collections.last().copied().unwrap_or_default();
+    let found = if collections.len() == 1 {
+        name.strip_prefix(last).and_then(|rest| rest.strip_prefix('/')).map(|id| ("", id))
+    } else {
+        name.split_once(&format!("/{last}/"))
+    };
+    found.filter(|(_, id)| !id.is_empty()).ok_or_else(|| {
+        let (kind, given) = (last.trim_end_matches('s'), short(name));
+        let hint = match collections.len().saturating_sub(given.split('/').count()) {
+            0 => String::new(),
+            1 => format!(": write {given}/ID"),
+            _ => format!(": write {given}/APPLICATION/ID"),
+        };
+        Failure::usage(format!("{name} is not the name of a {kind}{hint}"))
     })
 }
 
-fn expand(name: &str, collections: &[&str]) -> String {
+/// `a/b` in the collections `x` and `y`: `x/a/y/b`.
+pub(super) fn expand(name: &str, collections: &[&str]) -> String {
     if name.starts_with("tenants/") {
         return name.to_owned();
     }
-    // The last part may contain slashes itself.
+    // The last part can contain slashes itself.
     let parts = name.splitn(collections.len(), '/');
     let pairs: Vec<_> = collections.iter().zip(parts).map(|(c, id)| format!("{c}/{id}")).collect();
     pairs.join("/")
 }
 
-/// A moment, or a span from now (`90d`).
+/// A time, or a span from now (`90d`).
 pub(super) fn ahead(text: &str) -> Result<Moment, String> {
     moment_or(text, later)
 }
 
-/// A moment, or a span before now.
+/// A time, or a span before now.
 pub(super) fn ago(text: &str) -> Result<Moment, String> {
     moment_or(text, |now, span| now.saturating_sub(span).unwrap_or(Timestamp::MIN))
 }
 
-/// A moment of RFC 3339 or the beginning of a day (UTC), or where a span leads to from now.
+/// A time of RFC 3339, the beginning of a day (UTC), or a span from now.
 fn moment_or(
     text: &str,
     reach: impl FnOnce(Timestamp, std::time::Duration) -> Timestamp,
@@ -135,16 +136,16 @@ fn moment_or(
     }
     duration(text)
         .map(|span| reach(Clock::system().now(), span).into())
-        .map_err(|_| "must be a moment as 2027-01-31T00:00:00Z, or a span as 90d".to_owned())
+        .map_err(|_| "must be a time like 2027-01-31T00:00:00Z, or a span like 90d".to_owned())
 }
 
 fn midnight(text: &str) -> Option<Timestamp> {
-    // A longer text that begins with a day says more than the day.
+    // The parser takes a longer text and drops its time.
     let day: Date = text.parse().ok().filter(|_| text.len() == 10)?;
     Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// The day (UTC) of a moment.
+/// The day (UTC) of a time.
 pub(super) fn day(moment: Moment) -> String {
     moment.timestamp().to_zoned(TimeZone::UTC).date().to_string()
 }
@@ -157,17 +158,14 @@ pub(super) fn expiry(text: &str) -> Result<Expiry, String> {
     }
 }
 
-/// When something ends.
+/// When something expires.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expiry {
-    /// It does not.
     Never,
-    /// Then.
     At(Moment),
 }
 
 impl Expiry {
-    /// As a message.
     pub(super) fn message(self) -> Option<prost_types::Timestamp> {
         match self {
             Self::Never => None,
@@ -176,14 +174,14 @@ impl Expiry {
     }
 }
 
-/// A moment as a message.
+/// A time as a message.
 pub(super) fn timestamp(moment: Moment) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
 }
 
-/// The words of an option that can be given again; an empty one stands for none.
-pub(super) fn given_words(words: Vec<String>) -> Vec<String> {
-    words.into_iter().filter(|word| !word.is_empty()).collect()
+/// The words of a repeated option. An empty word stands for the empty list.
+pub(super) fn given_words(words: &[String]) -> Vec<String> {
+    words.iter().filter(|word| !word.is_empty()).cloned().collect()
 }
 
 /// A span of time, or `never`.
@@ -197,16 +195,8 @@ pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
 /// How long something works.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lifetime {
-    /// For ever.
     Unlimited,
-    /// So long.
     Span(prost_types::Duration),
-}
-
-/// The names of the fields that were given: what an update changes.
-pub(super) fn given<const N: usize>(fields: [(&str, bool); N]) -> Vec<String> {
-    let given = fields.into_iter().filter(|(_, given)| *given);
-    given.map(|(field, _)| field.to_owned()).collect()
 }
 
 /// A span of time as a message.
@@ -215,7 +205,7 @@ pub(super) fn span(text: &str) -> Result<prost_types::Duration, String> {
     prost_types::Duration::try_from(span).map_err(|error| error.to_string())
 }
 
-/// A span of time in a file, if one is given; `key` says where.
+/// A span of time in a file. `key` is its path in the file.
 pub(super) fn keyed_span(
     key: &str,
     text: Option<&str>,
@@ -229,13 +219,13 @@ pub(super) fn seconds(message: Option<&prost_types::Duration>) -> Option<String>
     Some(format!("{}s", message?.seconds))
 }
 
-/// How long to wait, in whole seconds: not less than that.
+/// How long to wait, rounded up to seconds.
 pub(super) fn wait(message: Option<&prost_types::Duration>) -> Option<String> {
     let span = message?;
     Some(format!("{}s", span.seconds + i64::from(span.nanos > 0)))
 }
 
-/// A moment from a message, to the second.
+/// A time from a message, to the second.
 pub(super) fn moment(message: Option<&prost_types::Timestamp>) -> Option<String> {
     let moment = Moment::new(message?.seconds, 0).ok()?;
     Some(moment.to_string())
@@ -249,15 +239,16 @@ mod tests {
     fn short_names_are_expanded_and_full_ones_kept() {
         assert_eq!(tenant("acme"), "tenants/acme");
         assert_eq!(application("acme/crm"), "tenants/acme/applications/crm");
-        assert_eq!(credential("a/b/c"), "tenants/a/applications/b/credentials/c");
-        assert_eq!(scope("acme/https://x/y"), "tenants/acme/scopes/https://x/y");
+        assert_eq!(resource("a/b/c"), "tenants/a/applications/b/credentials/c");
+        let scopes = ["tenants", "scopes"];
+        assert_eq!(expand("acme/https://x/y", &scopes), "tenants/acme/scopes/https://x/y");
         assert_eq!(application("tenants/a/applications/b"), "tenants/a/applications/b");
         assert_eq!(user("acme/sam@acme.example"), "tenants/acme/users/sam@acme.example");
         assert_eq!(parent_of_credentials("acme"), "tenants/acme/applications/-");
         assert_eq!(parent_of_credentials("tenants/acme"), "tenants/acme/applications/-");
         assert_eq!(parent_of_credentials("acme/crm"), "tenants/acme/applications/crm");
         let words = ["admin".to_owned(), "acme/viewer".to_owned(), String::new()];
-        assert_eq!(roles(words.to_vec()), ["admin", "tenants/acme/roles/viewer"]);
+        assert_eq!(roles(&words), ["admin", "tenants/acme/roles/viewer", ""]);
     }
 
     #[test]
@@ -275,10 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_split_off_its_parent() {
-        assert_eq!(split("tenants/a/roles/r", "/roles/").unwrap(), ("tenants/a", "r"));
-        assert_eq!(split("tenants/a/scopes/x/scopes/y", "/scopes/").unwrap().1, "x/scopes/y");
-        assert!(split("tenants/a", "/roles/").is_err());
+    fn id_is_split_from_its_parent() {
+        let (roles, scopes) = (["tenants", "roles"], ["tenants", "scopes"]);
+        assert_eq!(split("tenants/a/roles/r", &roles).unwrap(), ("tenants/a", "r"));
+        assert_eq!(split("tenants/a/scopes/x/scopes/y", &scopes).unwrap().1, "x/scopes/y");
+        assert_eq!(split("tenants/a", &["tenants"]).unwrap(), ("", "a"));
+        assert!(split("tenants/a", &roles).is_err());
+        assert!(split("tenants/a/roles/", &roles).is_err());
     }
 
     #[test]

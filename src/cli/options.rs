@@ -9,7 +9,7 @@ use super::Failure;
 use crate::config::{Config, Layers};
 
 /// Where the configuration comes from. A flag wins over the environment
-/// (`KEYWARD_GRPC_LISTEN` for `grpc.listen`), and that over the file.
+/// (`KEYWARD_GRPC_LISTEN` for `grpc.listen`), and the environment over the file.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerOptions {
@@ -46,13 +46,12 @@ impl ServerOptions {
         self.with_flags(layers.with_environment(std::env::vars_os()))
     }
 
-    /// A configuration of defaults and flags alone, in a folder that goes again: nothing
-    /// of a real server can get into it.
+    /// A configuration of defaults and flags alone, in a temporary folder: the settings of a real
+    /// server must not get into it.
     pub(super) fn read_temporary(&self, folder: &Path) -> Result<Config, Failure> {
         if self.database_url.is_some() || self.config.is_some() {
             return Err(Failure::usage(
-                "a database or a configuration of your own needs --data-dir, since what is in \
-                 the temporary folder goes",
+                "--database-url and --config need --data-dir: the temporary folder is deleted",
             ));
         }
         self.with_flags(Layers::default().with_flag("data_dir", "", Some(folder.display())))

@@ -1,15 +1,15 @@
-//! What a command prints: tables for people, JSON for scripts.
+//! What a command prints: tables for people; JSON, YAML and names for scripts.
 
 use std::fmt::Display;
 use std::io::Write;
 
-use clap::ValueEnum;
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Failure, names};
+use super::client::Listed;
+use super::table::{self, GridColumn};
+use super::{Failure, names, suggest};
 use crate::domain::is_hidden;
 
 /// How results are printed.
@@ -18,60 +18,285 @@ pub(super) enum Format {
     /// Tables for people
     #[default]
     Table,
-    /// JSON for scripts
+    /// JSON for scripts; errors too are JSON, on standard error
     Json,
+    /// YAML
+    Yaml,
+    /// Resource names, one in a line
+    Name,
 }
 
-/// Columns with resource names of one kind: a table has them as commands take them.
-const NAMES: [&str; 4] = ["name", "owner", "roles", "credential"];
-
-/// Something that can be shown: its members are those of its JSON.
-pub(super) trait View: Serialize {
-    /// The members that a list shows, in order.
-    const COLUMNS: &'static [&'static str];
-    /// All members, in order.
-    const MEMBERS: &'static [&'static str];
+/// How the result is printed.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Output {
+    /// How to print the result
+    #[arg(
+        global = true,
+        short = 'o',
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    format: Format,
+    /// Print only these columns, in this order; `a.b` for a part of a column
+    #[arg(global = true, long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Print all columns of a table, and nothing cut
+    #[arg(global = true, long, conflicts_with = "columns")]
+    wide: bool,
 }
 
-impl Format {
+/// Where a column is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Everywhere; in a table as long as there is room. The most important column has rank 1.
+    Listed(u8),
+    /// The same, but only in tables.
+    Table(u8),
+    /// Everywhere but in tables of several rows, unless they are wide.
+    Member,
+}
+
+/// A member of what is printed.
+pub(super) struct Column<T> {
+    name: &'static str,
+    shown: Shown,
+    value: fn(&T) -> Value,
+}
+
+/// A column of the default table.
+pub(super) const fn listed<T>(rank: u8, name: &'static str, value: fn(&T) -> Value) -> Column<T> {
+    Column { name, shown: Shown::Listed(rank), value }
+}
+
+/// A column of the default table that is not part of JSON and YAML.
+pub(super) const fn table_only<T>(
+    rank: u8,
+    name: &'static str,
+    value: fn(&T) -> Value,
+) -> Column<T> {
+    Column { name, shown: Shown::Table(rank), value }
+}
+
+/// A column that the default table does not have.
+pub(super) const fn member<T>(name: &'static str, value: fn(&T) -> Value) -> Column<T> {
+    Column { name, shown: Shown::Member, value }
+}
+
+/// Something that can be printed.
+pub(super) trait Tabular: Sized + 'static {
+    const COLUMNS: &'static [Column<Self>];
+}
+
+/// A column to print: its title, its rank, and how to get its value.
+struct Selected<'a, T: 'static> {
+    title: &'a str,
+    rank: u8,
+    column: &'static Column<T>,
+    /// The part of the value that is wanted, as a JSON pointer.
+    part: String,
+}
+
+impl<T> Selected<'_, T> {
+    fn value(&self, item: &T) -> Value {
+        let value = (self.column.value)(item);
+        value.pointer(&self.part).cloned().unwrap_or_default()
+    }
+}
+
+impl Output {
+    pub(super) fn is_table(&self) -> bool {
+        self.format == Format::Table
+    }
+
     /// Prints one thing.
-    pub(super) fn one<V: View>(self, view: &V) -> Result<(), Failure> {
-        let value = serde_json::to_value(view).map_err(Failure::new)?;
-        if self == Self::Json {
-            return print_json(&value);
+    pub(super) fn one<T: Tabular>(&self, item: &T) -> Result<(), Failure> {
+        self.one_with(item, None)
+    }
+
+    /// Prints one thing with a further member.
+    pub(super) fn one_with<T: Tabular>(
+        &self,
+        item: &T,
+        further: Option<(&str, String)>,
+    ) -> Result<(), Failure> {
+        let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, Shown::Table(_)));
+        let columns = self.selected(all)?;
+        let mut members: Vec<_> =
+            columns.iter().map(|column| (column.title.to_owned(), column.value(item))).collect();
+        members.extend(further.map(|(name, value)| (name.to_owned(), Value::String(value))));
+        match self.format {
+            Format::Table => {
+                let mut rows = Vec::with_capacity(members.len());
+                for (name, value) in &members {
+                    add_rows(&mut rows, name, value);
+                }
+                line(table::pairs(&rows));
+                Ok(())
+            }
+            Format::Name => print_name(item),
+            Format::Json | Format::Yaml => self.value(&Value::Object(Map::from_iter(members))),
         }
-        let mut table = plain();
-        for member in V::MEMBERS {
-            add_rows(&mut table, member, &value[*member]);
-        }
-        line(table.trim_fmt());
-        Ok(())
     }
 
     /// Prints several.
-    pub(super) fn many<V: View>(self, views: &[V]) -> Result<(), Failure> {
-        let values = serde_json::to_value(views).map_err(Failure::new)?;
-        if self == Self::Json {
-            return print_json(&values);
+    pub(super) fn many<T: Tabular>(&self, items: &[T]) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.table(items),
+            Format::Name => items.iter().try_for_each(print_name),
+            Format::Json | Format::Yaml => self.value(&self.objects(items)?),
         }
-        let mut table = plain();
-        table.set_header(V::COLUMNS.iter().map(|column| column.to_uppercase()));
-        for value in values.as_array().into_iter().flatten() {
-            table.add_row(V::COLUMNS.iter().map(|column| {
-                let name = if NAMES.contains(column) { names::short } else { str::to_owned };
-                cell(&value[*column], name)
-            }));
+    }
+
+    /// Prints a list. If it is cut, the last line says how to get the rest.
+    pub(super) fn list<T: Tabular>(&self, list: &Listed<T>) -> Result<(), Failure> {
+        self.many(&list.items)?;
+        if let Some(limit) = list.cut_at {
+            let more = limit.saturating_mul(10);
+            note(&format!("there are more than {limit}: --limit {more} lists more, --limit 0 all"));
         }
-        line(table.trim_fmt());
         Ok(())
     }
 
-    /// Says that something was done, to people; scripts have the exit code.
-    pub(super) fn done(self, sentence: &str) {
-        if self == Self::Table {
+    /// Prints one thing of a list that has no end: a line of JSON, a document of YAML, or what
+    /// `text` says.
+    pub(super) fn streamed<T: Tabular>(
+        &self,
+        item: T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let items = [item];
+        match self.format {
+            Format::Table => line(text(&items[0])),
+            Format::Name => return print_name(&items[0]),
+            Format::Yaml => self.value(&self.objects(&items)?)?,
+            Format::Json => {
+                for value in self.objects(&items)?.as_array().into_iter().flatten() {
+                    line(json_escaped(&serde_json::to_string(value).map_err(Failure::new)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints a word for people and for scripts that read a line, or an object.
+    pub(super) fn word(&self, word: &str, object: impl FnOnce() -> Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Table | Format::Name => {
+                line(word);
+                Ok(())
+            }
+            Format::Json | Format::Yaml => self.value(&object()),
+        }
+    }
+
+    /// Prints a value as YAML if that is wanted, else as JSON.
+    pub(super) fn value(&self, value: &Value) -> Result<(), Failure> {
+        if self.format != Format::Yaml {
+            return print_json(value);
+        }
+        let yaml = serde_saphyr::to_string(value).map_err(Failure::new)?;
+        if yaml.chars().any(|c| is_hidden(c) && c != '\n') {
+            // JSON is YAML too, and all of its strings can have escapes.
+            return print_json(value);
+        }
+        line(yaml.trim_end());
+        Ok(())
+    }
+
+    /// Refuses names alone for a result that has a secret: it would be lost.
+    pub(super) fn check_secret(&self) -> Result<(), Failure> {
+        if self.format == Format::Name {
+            return Err(Failure::usage("-o name prints no secret, and it is shown this once"));
+        }
+        Ok(())
+    }
+
+    /// Reports that something was done, to people. Scripts have the exit code.
+    pub(super) fn done(&self, sentence: &str) {
+        if self.is_table() {
             line(sentence);
         }
     }
+
+    fn objects<T: Tabular>(&self, items: &[T]) -> Result<Value, Failure> {
+        let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, Shown::Table(_)));
+        let columns = self.selected(all)?;
+        let object = |item| {
+            let members =
+                columns.iter().map(|column| (column.title.to_owned(), column.value(item)));
+            Value::Object(members.collect())
+        };
+        Ok(items.iter().map(object).collect())
+    }
+
+    /// A table of as many columns as the terminal has room for; elsewhere of all.
+    fn table<T: Tabular>(&self, items: &[T]) -> Result<(), Failure> {
+        let default = |column: &&Column<T>| self.wide || column.shown != Shown::Member;
+        let columns = self.selected(T::COLUMNS.iter().filter(default))?;
+        let grid = columns.iter().map(|column| GridColumn {
+            title: column.title.to_uppercase(),
+            rank: column.rank,
+            cells: items.iter().map(|item| cell(column.title, &column.value(item))).collect(),
+        });
+        let whole = self.wide || !self.columns.is_empty();
+        let width = if whole { None } else { table::terminal_width() };
+        let (grid, hidden) = table::fit(grid.collect(), width);
+        line(table::render(&grid));
+        if !hidden.is_empty() {
+            note(&format!(
+                "columns not shown: {}; --wide prints all, --columns NAMES a choice",
+                hidden.join(", ").to_lowercase()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The columns that are asked for by name, or else these.
+    fn selected<T: Tabular>(
+        &self,
+        default: impl Iterator<Item = &'static Column<T>>,
+    ) -> Result<Vec<Selected<'_, T>>, Failure> {
+        if self.columns.is_empty() {
+            let each = default.map(|column| Selected {
+                title: column.name,
+                rank: match column.shown {
+                    Shown::Listed(rank) | Shown::Table(rank) => rank,
+                    Shown::Member => u8::MAX,
+                },
+                column,
+                part: String::new(),
+            });
+            return Ok(each.collect());
+        }
+        self.columns.iter().map(|title| select(title)).collect()
+    }
+}
+
+fn select<T: Tabular>(title: &str) -> Result<Selected<'_, T>, Failure> {
+    let (name, part) = title.split_once('.').unwrap_or((title, ""));
+    let part = if part.is_empty() { String::new() } else { format!("/{}", part.replace('.', "/")) };
+    let mut columns = T::COLUMNS.iter();
+    let column = columns.find(|column| column.name == name).ok_or_else(|| {
+        let names: Vec<_> = T::COLUMNS.iter().map(|column| column.name.to_owned()).collect();
+        let hint = suggest::nearest(name, &names).map(suggest::did_you_mean).unwrap_or_default();
+        Failure::usage(format!(
+            "--columns: there is no column {name}; there are {}{hint}",
+            names.join(", ")
+        ))
+    })?;
+    Ok(Selected { title, rank: 0, column, part })
+}
+
+fn print_name<T: Tabular>(item: &T) -> Result<(), Failure> {
+    let column = T::COLUMNS.iter().find(|column| column.name == "name");
+    let column = column.ok_or_else(|| {
+        Failure::usage("-o name: these have no resource names; use -o json with --columns")
+    })?;
+    line((column.value)(item).as_str().unwrap_or_default());
+    Ok(())
 }
 
 /// Prints JSON.
@@ -80,13 +305,13 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints lines of the result. What a terminal would obey or hide is escaped: others wrote it.
+/// Prints lines of the result. Other people wrote the text, so what a terminal obeys or hides is
+/// escaped.
 pub(super) fn line(text: impl Display) {
     print(format!("{}\n", escaped(&text.to_string(), &['\n'])).as_bytes());
 }
 
-/// Prints bytes as they are. Where they are read no longer (`… | head`), there is nothing left
-/// to do.
+/// Prints bytes as they are. When the reader has gone (`… | head`), there is nothing left to do.
 pub(super) fn print(bytes: &[u8]) {
     let mut out = std::io::stdout();
     if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
@@ -94,11 +319,11 @@ pub(super) fn print(bytes: &[u8]) {
     }
 }
 
-/// The text with each hidden character written out, but for those that are meant.
-fn escaped(text: &str, meant: &[char]) -> String {
+/// The text with its hidden characters escaped, except for `allowed` ones.
+fn escaped(text: &str, allowed: &[char]) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_hidden(c) && !meant.contains(&c) {
+        if is_hidden(c) && !allowed.contains(&c) {
             escaped.extend(c.escape_default());
         } else {
             escaped.push(c);
@@ -107,11 +332,11 @@ fn escaped(text: &str, meant: &[char]) -> String {
     escaped
 }
 
-/// JSON that means the same, with each hidden character of its strings written out.
+/// JSON of the same meaning, with the hidden characters of its strings escaped.
 pub(super) fn json_escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        // Control characters of ASCII are written out already, or stand between the values.
+        // ASCII control characters are escaped already, or are between the values.
         if is_hidden(c) && (c as u32) > 0x7e {
             let mut units = [0; 2];
             let units = c.encode_utf16(&mut units);
@@ -131,45 +356,53 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Says something beside the result, on standard error. Where that cannot be written, on a disk
-/// that is full, the work goes on.
+/// Prints something besides the result, on standard error. If that cannot be written (a full
+/// disk), the work continues.
 pub(super) fn note(sentence: &str) {
     writeln!(std::io::stderr(), "{}", escaped(sentence, &['\n'])).ok();
 }
 
-fn plain() -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table
-}
-
-/// A member's row, or one for each of its own members; none for what is empty.
-fn add_rows(table: &mut Table, member: &str, value: &Value) {
+/// A row of a member, or one for each of its own members; none if it is empty.
+fn add_rows(rows: &mut Vec<(String, String)>, member: &str, value: &Value) {
     if let Value::Object(parts) = value {
         for (part, value) in parts {
-            add_rows(table, &format!("{member}.{part}"), value);
+            add_rows(rows, &format!("{member}.{part}"), value);
         }
         return;
     }
-    let text = cell(value, str::to_owned);
+    let text = text_of(value, str::to_owned);
     if !text.is_empty() {
-        table.add_row([member.to_owned(), text]);
+        rows.push((member.to_owned(), text));
     }
 }
 
-fn cell(value: &Value, written: fn(&str) -> String) -> String {
+/// Columns with resource names of one kind. Tables show them in the short form that commands take.
+const NAMES: [&str; 4] = ["name", "owner", "roles", "credential"];
+/// A column with names of all kinds: only some of them have a short form.
+const RESOURCE: &str = "resource";
+
+fn cell(column: &str, value: &Value) -> String {
+    let form = match column {
+        RESOURCE => names::short_resource,
+        column if NAMES.contains(&column) => names::short,
+        _ => str::to_owned,
+    };
+    text_of(value, form)
+}
+
+fn text_of(value: &Value, form: fn(&str) -> String) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => escaped(&written(text), &[]),
+        Value::String(text) => escaped(&form(text), &[]),
         Value::Object(parts) => {
-            let said =
+            let set =
                 parts.iter().filter(|(_, part)| !matches!(part, Value::Null | Value::Bool(false)));
             let each: Vec<_> =
-                said.map(|(name, part)| format!("{name} {}", cell(part, written))).collect();
+                set.map(|(name, part)| format!("{name} {}", text_of(part, form))).collect();
             each.join(", ")
         }
         Value::Array(items) => {
-            let each: Vec<_> = items.iter().map(|item| cell(item, written)).collect();
+            let each: Vec<_> = items.iter().map(|item| text_of(item, form)).collect();
             each.join(" ")
         }
         other => other.to_string(),
@@ -181,10 +414,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_characters_are_written_out() {
+    fn hidden_characters_are_escaped() {
         let value = Value::String("a\u{202e}b\u{1b}[31m\nc\u{200b}d é".to_owned());
-        let shown = cell(&value, str::to_owned);
-        assert_eq!(shown, "a\\u{202e}b\\u{1b}[31m\\nc\\u{200b}d é");
+        assert_eq!(cell("text", &value), "a\\u{202e}b\\u{1b}[31m\\nc\\u{200b}d é");
         let json = json_escaped(&serde_json::to_string_pretty(&[&value]).unwrap());
         assert!(json.chars().all(|c| c == '\n' || !is_hidden(c)), "{json}");
         let read: Vec<Value> = serde_json::from_str(&json).unwrap();

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::limits::LimitsEntry;
-use super::policy::{DeletionWord, OwnerWord};
+use super::resource::limits::LimitsEntry;
+use super::resource::policy::{DeletionWord, OwnerWord};
 use super::{Failure, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner, UserDeletion};
 
-/// A profile file. Unknown fields are faults: a misspelt one must not be lost.
+/// A profile file. Unknown fields are faults: a misspelled one must not be ignored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProfileFile {
@@ -22,7 +22,7 @@ pub(super) struct ProfileFile {
     access_token_lifetime: Option<String>,
     policy: Option<PolicyEntry>,
     default_application: Option<DefaultApplicationEntry>,
-    /// Required: a profile that says nothing of scopes must not empty a catalogue.
+    /// Required: a profile without scopes must not empty a catalogue.
     scopes: Vec<ScopeEntry>,
     roles: Option<Vec<RoleEntry>>,
     endpoints: Option<Vec<EndpointEntry>>,
@@ -99,14 +99,19 @@ struct PolicyEntry {
 }
 
 impl ProfileFile {
-    /// Reads a file.
+    /// Reads a file, or standard input for `-`.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let fault = |what: String| Failure::usage(format!("{}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+        let text = if path.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            std::fs::read_to_string(path)
+        };
+        let text = text.map_err(|error| fault(error.to_string()))?;
         Self::parse(&text).map_err(fault)
     }
 
-    /// Reads a text.
+    /// Parses a profile.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string())
     }

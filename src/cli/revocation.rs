@@ -1,11 +1,12 @@
 //! `keyward revoke-tokens` and `keyward revocations`
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
+use serde_json::json;
 
-use super::client::{Authorized, all_pages};
-use super::output::{View, json_escaped, line, say};
-use super::{Connection, Failure, Format, ServerOptions, names};
+use super::client::{Authorized, Limit, all_pages};
+use super::confirm::Confirm;
+use super::output::{Column, Output, Tabular, listed};
+use super::{Connection, Failure, ServerOptions, names};
 use crate::clock::Clock;
 use crate::domain;
 use crate::proto::access as pb;
@@ -18,9 +19,9 @@ use crate::service::Declared;
 
 /// Revoke all access tokens of a tenant, an application or a credential
 ///
-/// Their secrets and API keys go on working: new tokens can be had at once. With --user all
-/// applications that the user owns are meant, with --token-id one token of a credential. Exits
-/// with 3 if the user owns none.
+/// Their secrets and API keys still work: they get new tokens at once. With --user it revokes those
+/// of all applications that the user owns, and exits with 3 if there are none; with --token-id it
+/// revokes one token of a credential.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,25 +29,27 @@ Examples:
   keyward revoke-tokens --user acme/sam
   keyward revoke-tokens acme/crm/ID --token-id JTI")]
 pub(super) struct RevokeTokens {
-    /// Whose: acme, acme/crm or acme/crm/ID
+    /// The tenant, application or credential: acme, acme/crm or acme/crm/ID
     #[arg(required_unless_present = "user", conflicts_with = "user")]
     name: Option<String>,
-    /// The owner of the applications whose tokens are meant: acme/sam
+    /// The owner of the applications: acme/sam
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Only the token with this id, its claim `jti`
+    /// Only the token with this id (its claim `jti`)
     #[arg(long, value_name = "JTI", requires = "name")]
     token_id: Option<String>,
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
     #[command(flatten)]
+    confirm: Confirm,
+    #[command(flatten)]
     connection: Connection,
 }
 
-/// Show what is revoked now; with --watch go on to show what is, as it happens
+/// Show what is revoked; with --watch also what is revoked from then on
 ///
-/// The list that services which check tokens themselves follow. The caller needs the scope
+/// Services that verify tokens themselves follow this list. The caller needs the scope
 /// `keyward.verify` or `keyward.admin`.
 #[derive(Debug, Args)]
 #[command(
@@ -59,7 +62,7 @@ Examples:
 pub(super) struct Revocations {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Go on until stopped; with JSON, an object a line
+    /// Continue until stopped; with JSON, one object in each line
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -71,86 +74,75 @@ enum Command {
     Accept(Accept),
 }
 
-/// Declare the database as it is to be the truth: after a backup was restored
+/// Make servers accept the database as it is, after a backup was restored
 ///
-/// Servers never forget a revocation because a database does not have it. One whose database
-/// knows less than was known (a restored backup, a failover that lost its last moments) answers
-/// UNAVAILABLE until the database has caught up. If it never will, this makes all servers and
-/// verifiers take it over, within a second or so and without a restart.
+/// Servers never forget a revocation because a database does not have it. If the database knows
+/// less than before (a restored backup, a failover that lost its last moments), the server answers
+/// UNAVAILABLE until the database has caught up. If it never will, use this command: all servers and
+/// verifiers take the database over within about a second, without a restart.
 ///
-/// All access tokens that were made before are revoked, since those that were revoked after the
-/// backup would be good again; applications get new ones with their credentials. With
-/// --keep-tokens they stay good, but for what running servers and verifiers know to be revoked:
-/// that stays refused until the revocation lapses, an hour or two after it was made, and so do
-/// applications and keys whose tokens were revoked after the backup. What was changed after the backup is lost either way: an API key that was deleted since
-/// is there again, and has to be deleted again.
+/// It revokes all older access tokens, since those that were revoked after the backup would work
+/// again; applications get new ones with their credentials. With --keep-tokens older tokens still
+/// work, except for what running servers and verifiers know as revoked: that stays refused until
+/// the revocation lapses, an hour or two after it was made, and so do applications and keys whose
+/// tokens were revoked after the backup. Changes after the backup are lost either way: an API key
+/// that was deleted since exists again, and must be deleted again.
 ///
-/// It works straight on the database, so it runs where the server runs, with the same settings;
-/// servers may be running. It is written to the audit log of the tenant `system`.
+/// It works on the database itself: run it where the server runs, with the same settings. Servers
+/// can be running. The audit log of the tenant `system` records it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   keyward revocations accept
-  keyward revocations accept --keep-tokens --database-url postgres://keyward@db/keyward")]
+  keyward revocations accept --yes --keep-tokens --database-url postgres://keyward@db/keyward")]
 struct Accept {
-    /// Leave access tokens good that were made before
+    /// Do not revoke older access tokens
     #[arg(long)]
     keep_tokens: bool,
-    /// How the result is printed
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
+    #[command(flatten)]
+    confirm: Confirm,
     #[command(flatten)]
     options: ServerOptions,
 }
 
-#[derive(Serialize)]
-struct DeclaredView {
+/// What was declared, of which database.
+struct Report {
     database: String,
-    list_before: String,
-    revocations_before: i64,
-    list: String,
-    tenants_revoked: u64,
+    declared: Declared,
 }
 
-impl View for DeclaredView {
-    const COLUMNS: &'static [&'static str] = Self::MEMBERS;
-    const MEMBERS: &'static [&'static str] =
-        &["database", "list_before", "revocations_before", "list", "tenants_revoked"];
+impl Tabular for Report {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "database", |report| json!(report.database)),
+        listed(2, "list_before", |report| json!(report.declared.before)),
+        listed(3, "revocations_before", |report| json!(report.declared.revocations)),
+        listed(4, "list", |report| json!(report.declared.after)),
+        listed(5, "tenants_revoked", |report| json!(report.declared.tenants)),
+    ];
 }
 
-#[derive(Serialize)]
-struct RevocationView {
-    number: i64,
-    kind: &'static str,
-    revoked: String,
-    epoch: i64,
-    revoke_time: Option<String>,
-    expire_time: Option<String>,
+impl Tabular for pb::Revocation {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "number", |revocation| json!(revocation.number)),
+        listed(2, "kind", |revocation| json!(kind_and_name(revocation).0)),
+        listed(3, "revoked", |revocation| json!(kind_and_name(revocation).1)),
+        listed(4, "epoch", |revocation| json!(revocation.epoch)),
+        listed(5, "revoke_time", |revocation| {
+            json!(names::moment(revocation.revoke_time.as_ref()))
+        }),
+        listed(6, "expire_time", |revocation| {
+            json!(names::moment(revocation.expire_time.as_ref()))
+        }),
+    ];
 }
 
-impl View for RevocationView {
-    const COLUMNS: &'static [&'static str] =
-        &["number", "kind", "revoked", "epoch", "revoke_time", "expire_time"];
-    const MEMBERS: &'static [&'static str] = Self::COLUMNS;
-}
-
-impl From<pb::Revocation> for RevocationView {
-    fn from(revocation: pb::Revocation) -> Self {
-        let (kind, revoked) = match revocation.revoked {
-            Some(Revoked::TokenId(id)) => ("token", id),
-            Some(Revoked::ClientId(id)) => ("credential", id),
-            Some(Revoked::Subject(name)) => ("application", name),
-            Some(Revoked::Tenant(id)) => ("tenant", id),
-            None => ("unknown", String::new()),
-        };
-        Self {
-            number: revocation.number,
-            kind,
-            revoked,
-            epoch: revocation.epoch,
-            revoke_time: names::moment(revocation.revoke_time.as_ref()),
-            expire_time: names::moment(revocation.expire_time.as_ref()),
-        }
+fn kind_and_name(revocation: &pb::Revocation) -> (&'static str, &str) {
+    match &revocation.revoked {
+        Some(Revoked::TokenId(id)) => ("token", id),
+        Some(Revoked::ClientId(id)) => ("credential", id),
+        Some(Revoked::Subject(name)) => ("application", name),
+        Some(Revoked::Tenant(id)) => ("tenant", id),
+        None => ("unknown", ""),
     }
 }
 
@@ -162,9 +154,16 @@ impl RevokeTokens {
         };
         let token_id = domain::pasted(&self.token_id.unwrap_or_default()).to_owned();
         let is_one = !token_id.is_empty();
-        let request = RevokeTokensRequest { name, token_id, reason: self.reason };
-        let mut client = TokenServiceClient::new(self.connection.authorized().await?);
-        let response = client.revoke_tokens(request).await?.into_inner();
+        if !is_one {
+            let short = names::short(&name);
+            self.confirm.ask(&format!("Revoke all access tokens of {short}?"))?;
+        }
+        let request = RevokeTokensRequest { name: name.clone(), token_id, reason: self.reason };
+        let work = async |channel: Authorized| {
+            let mut client = TokenServiceClient::new(channel);
+            Ok(client.revoke_tokens(request).await?.into_inner())
+        };
+        let response = self.connection.call(Some(&name), work).await?;
         let done = match (&self.user, response.applications) {
             (Some(user), 0) => {
                 return Err(Failure::not_found(format!(
@@ -187,45 +186,43 @@ impl RevokeTokens {
 
 impl Revocations {
     pub(super) async fn run(self) -> Result<(), Failure> {
+        let output = &self.connection.output;
         if let Some(Command::Accept(accept)) = self.command {
-            return Box::pin(accept.run()).await;
+            return Box::pin(accept.run(output)).await;
         }
         let client = RevocationServiceClient::new(self.connection.authorized().await?);
-        let output = self.connection.output;
         if self.watch { watch(client, output).await } else { list(client, output).await }
     }
 }
 
 impl Accept {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self, output: &Output) -> Result<(), Failure> {
         let config = self.options.read()?;
+        let tokens = if self.keep_tokens { "" } else { " All access tokens are revoked." };
+        self.confirm.ask(&format!(
+            "Make all servers take over the database {}?{tokens}",
+            config.database.url
+        ))?;
         let store = open_store(&config).await?;
-        // No token is issued here, so whose name would stand in it does not matter. Nor is Redis
-        // asked, which may know of more than this database.
+        // No token is issued here, so the issuer does not matter. Redis is not asked: it can know
+        // more than this database.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let declared =
             service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
         store.close().await;
-        let Declared { before, revocations, after, tenants } = declared;
-        self.output.one(&DeclaredView {
-            database: config.database.url.to_string(),
-            list_before: before,
-            revocations_before: revocations,
-            list: after,
-            tenants_revoked: tenants,
-        })?;
+        output.one(&Report { database: config.database.url.to_string(), declared })?;
         let tokens = if self.keep_tokens {
-            "access tokens that were made before stay good"
+            "older access tokens still work"
         } else {
-            "access tokens that were made before are refused"
+            "older access tokens are refused"
         };
-        self.output.done(&format!("servers take this database over from now on; {tokens}"));
+        output.done(&format!("servers take this database over from now on; {tokens}"));
         Ok(())
     }
 }
 
-async fn list(client: RevocationServiceClient<Authorized>, output: Format) -> Result<(), Failure> {
-    let pages = all_pages(usize::MAX, |page_size, page_token| {
+async fn list(client: RevocationServiceClient<Authorized>, output: &Output) -> Result<(), Failure> {
+    let pages = all_pages(Limit::NONE, |page_size, page_token| {
         let mut client = client.clone();
         async move {
             let request = pb::ListRevocationsRequest { page_size, page_token };
@@ -233,25 +230,23 @@ async fn list(client: RevocationServiceClient<Authorized>, output: Format) -> Re
             Ok((page.revocations, page.next_page_token))
         }
     });
-    let rows: Vec<_> = pages.await?.into_iter().map(RevocationView::from).collect();
-    output.many(&rows)
+    output.list(&pages.await?)
 }
 
-/// Until the stream ends, which is told as any failure is.
+/// Prints revocations until the stream ends.
 async fn watch(
     mut client: RevocationServiceClient<Authorized>,
-    output: Format,
+    output: &Output,
 ) -> Result<(), Failure> {
     let request = pb::WatchRevocationsRequest::default();
     let mut news = client.watch_revocations(request).await?.into_inner();
     while let Some(message) = news.message().await? {
-        for row in message.revocations.into_iter().map(RevocationView::from) {
-            if output == Format::Json {
-                line(json_escaped(&serde_json::to_string(&row).map_err(Failure::new)?));
-            } else {
-                let RevocationView { number, kind, revoked, epoch, .. } = row;
-                say!("{number}  {kind} {revoked}  older than {epoch}");
-            }
+        for revocation in message.revocations {
+            output.streamed(revocation, |revocation| {
+                let (kind, name) = kind_and_name(revocation);
+                let pb::Revocation { number, epoch, .. } = revocation;
+                format!("{number}  {kind} {name}  older than {epoch}")
+            })?;
         }
     }
     Ok(())

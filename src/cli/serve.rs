@@ -19,9 +19,9 @@ use crate::telemetry::Telemetry;
 /// Serve gRPC, OAuth over HTTP, and health and metrics
 ///
 /// SIGTERM drains connections, then stops; SIGINT stops without draining; a second signal stops at
-/// once. The first start makes the database, the keys, and the first admin credential. It is shown
-/// once: on standard output if that is a terminal, or else in the file admin.env of the data
-/// directory.
+/// once. The first start creates the database, the keys, and the first admin credential. It shows
+/// the credential once: on standard output if that is a terminal, else in the file admin.env of
+/// the data directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -75,8 +75,8 @@ impl Serve {
 /// The file with the first admin credential, in the data folder.
 const ADMIN_FILE: &str = "admin.env";
 
-/// Shows the first admin credential, once: on a terminal, or else in a file of its own. Logs of
-/// containers are kept, and read by many.
+/// Shows the first admin credential once: on a terminal, else in its own file. The logs of
+/// containers are stored, and many people can read them.
 fn hand_over(first: &FirstCredential, folder: &Path) {
     let ends = end_of(first);
     if std::io::stdout().is_terminal() {
@@ -102,7 +102,7 @@ fn hand_over(first: &FirstCredential, folder: &Path) {
     }
 }
 
-/// When it ends, in words.
+/// When the credential expires, in words.
 pub(super) fn end_of(credential: &FirstCredential) -> String {
     match credential.expires_at {
         Some(end) => format!("it ends at {end:.0}"),
@@ -110,14 +110,14 @@ pub(super) fn end_of(credential: &FirstCredential) -> String {
     }
 }
 
-/// A credential as a shell takes it.
+/// A credential as a shell reads it.
 fn exports(credential: &FirstCredential) -> String {
     let FirstCredential { client_id, client_secret, .. } = credential;
     let secret = client_secret.expose();
     format!("export KEYWARD_CLIENT_ID={client_id}\nexport KEYWARD_CLIENT_SECRET={secret}\n")
 }
 
-/// Prints a credential as a shell takes it.
+/// Prints a credential as a shell reads it.
 pub(super) fn print(credential: &FirstCredential) {
     say!("{}", exports(credential).trim_end());
 }
@@ -125,19 +125,19 @@ pub(super) fn print(credential: &FirstCredential) {
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Connections are drained first: SIGTERM, which supervisors send.
+    /// Drain connections first: SIGTERM, which supervisors send.
     InOrder,
-    /// SIGINT, which people send.
+    /// SIGINT, which users send.
     Now,
 }
 
-/// The signals that tell a process to stop. From its making on they kill no more, so it
-/// is made before anything that must be stopped in order.
+/// The signals that stop a process. Once this exists they no longer kill the process, so it is
+/// created before anything that needs a shutdown in order.
 pub(super) struct StopSignal {
     terminate: Signal,
     interrupt: Signal,
-    /// The kernel sends it for a write beyond a limit of file size. It must not kill the
-    /// server: the write fails too, and is answered as any other failed write.
+    /// The kernel sends it for a write beyond the limit of file size. It must not kill the server:
+    /// the write fails too, and is handled like any other failed write.
     _file_size: Option<Signal>,
 }
 

@@ -1,15 +1,12 @@
 //! `keyward token`, `verify`, `introspect`, `revoke` and `jwks`
 
-use std::io::Read;
-
 use clap::Args;
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::output::{View, note, print_json, say};
-use super::{Connection, Failure, Format, names};
+use super::output::{Column, Tabular, listed, member, note, print_json};
+use super::secret::Presented;
+use super::{Connection, Failure, names};
 use crate::clock::Clock;
-use crate::domain::pasted;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
@@ -22,10 +19,10 @@ use crate::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse, Revok
 Example:
   KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read")]
 pub(super) struct Token {
-    /// A scope to ask for, again for more [default: all that the application has]
+    /// A scope to request; repeat it for more [default: all scopes of the application]
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// An audience to ask for, again for more [default: the tenant's]
+    /// An audience to request; repeat it for more [default: the tenant's]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
     #[command(flatten)]
@@ -34,45 +31,45 @@ pub(super) struct Token {
 
 /// Check an access token against the server's published keys, and print its claims
 ///
-/// As a service would that never asks the server: the signature and the expiry, and with
-/// --issuer and --audience who made it and whom it is for. What was not checked is said on
-/// standard error. Whether it was revoked only `introspect` can tell.
+/// Like a service that never asks the server: checks the signature and the expiry, with --issuer
+/// and --audience those too. Reports on standard error what it did not check. Only `introspect`
+/// knows whether the token was revoked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   keyward verify \"$(keyward token)\" --issuer https://id.example.com --audience acme")]
 pub(super) struct Verify {
-    /// The token, or - to read it from standard input
-    token: String,
-    /// The issuer it must be from [default: not checked]
+    #[command(flatten)]
+    token: Presented,
+    /// The issuer that it must have [default: not checked]
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// The audience it must be for [default: not checked]
+    /// The audience that it must have [default: not checked]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Option<String>,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// Ask the server whether a token or API key is good, and whose it is (RFC 7662).
+/// Ask the server whether a token or API key is active, and whose it is (RFC 7662).
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward introspect \"$(keyward token)\"")]
 pub(super) struct Introspect {
-    /// The token, or - to read it from standard input
-    token: String,
+    #[command(flatten)]
+    token: Presented,
     #[command(flatten)]
     connection: Connection,
 }
 
 /// Revoke an access token (RFC 7009)
 ///
-/// Exits with 3 if no token was revoked: it is malformed, unknown to the server, expired, or was
-/// revoked before. An API key is revoked by deleting its credential.
+/// Exits with 3 if no token was revoked: it is malformed, unknown to the server, expired, or
+/// revoked already. An API key is revoked by deleting its credential.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward revoke - < token.txt")]
 pub(super) struct Revoke {
-    /// The token, or - to read it from standard input
-    token: String,
+    #[command(flatten)]
+    token: Presented,
     #[command(flatten)]
     connection: Connection,
 }
@@ -85,92 +82,48 @@ pub(super) struct Jwks {
     connection: Connection,
 }
 
-#[derive(Serialize)]
-struct TokenView {
-    access_token: String,
-    token_type: String,
-    expires_in: i64,
-    scope: String,
-}
+/// Of a token that is not active there is nothing but that.
+struct Info(IntrospectTokenResponse);
 
-#[derive(Serialize)]
-struct InfoView {
-    active: bool,
-    #[serde(flatten)]
-    info: Option<Info>,
-}
-
-#[derive(Serialize)]
-struct Info {
-    tenant: String,
-    subject: String,
-    client_id: String,
-    scopes: Vec<String>,
-    roles: Vec<String>,
-    audiences: Vec<String>,
-    issuer: String,
-    issue_time: Option<String>,
-    expire_time: Option<String>,
-    token_id: String,
-}
-
-impl View for InfoView {
-    const COLUMNS: &'static [&'static str] = &["active", "tenant", "subject", "expire_time"];
-    const MEMBERS: &'static [&'static str] = &[
-        "active",
-        "tenant",
-        "subject",
-        "client_id",
-        "scopes",
-        "roles",
-        "audiences",
-        "issuer",
-        "issue_time",
-        "expire_time",
-        "token_id",
+impl Tabular for Info {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "active", |info| json!(info.0.active)),
+        listed(2, "tenant", |info| json!(info.0.tenant)),
+        listed(3, "subject", |info| json!(info.0.subject)),
+        member("client_id", |info| json!(info.0.client_id)),
+        member("scopes", |info| json!(info.0.scopes)),
+        member("roles", |info| json!(info.0.roles)),
+        member("audiences", |info| json!(info.0.audiences)),
+        member("issuer", |info| json!(info.0.issuer)),
+        member("issue_time", |info| json!(names::moment(info.0.issue_time.as_ref()))),
+        listed(4, "expire_time", |info| json!(names::moment(info.0.expire_time.as_ref()))),
+        member("token_id", |info| json!(info.0.token_id)),
     ];
 }
 
-impl From<IntrospectTokenResponse> for InfoView {
-    fn from(response: IntrospectTokenResponse) -> Self {
-        Self {
-            active: response.active,
-            info: response.active.then(|| Info {
-                issue_time: names::moment(response.issue_time.as_ref()),
-                expire_time: names::moment(response.expire_time.as_ref()),
-                tenant: response.tenant,
-                subject: response.subject,
-                client_id: response.client_id,
-                scopes: response.scopes,
-                roles: response.roles,
-                audiences: response.audiences,
-                issuer: response.issuer,
-                token_id: response.token_id,
-            }),
-        }
-    }
+struct Inactive;
+
+impl Tabular for Inactive {
+    const COLUMNS: &'static [Column<Self>] = &[listed(1, "active", |_| json!(false))];
 }
 
 impl Token {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let channel = self.connection.channel().await?;
-        let token = self.connection.exchange(&channel, self.scope, self.audience).await?;
-        if self.connection.output == Format::Table {
-            say!("{}", token.access_token);
-            return Ok(());
-        }
-        print_json(&TokenView {
-            access_token: token.access_token,
-            token_type: token.token_type,
-            expires_in: token.expires_in.map_or(0, |span| span.seconds),
-            scope: token.scopes.join(" "),
+        let token = self.connection.exchange(self.scope, self.audience).await?;
+        self.connection.output.word(&token.access_token, || {
+            json!({
+                "access_token": token.access_token,
+                "token_type": token.token_type,
+                "expires_in": token.expires_in.map_or(0, |span| span.seconds),
+                "scope": token.scopes.join(" "),
+            })
         })
     }
 }
 
 impl Verify {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = presented(&self.token)?;
+        let token = self.token.read()?;
         let claims = verify(&self.connection, &token, self.issuer.as_deref()).await?;
         let audiences = claims.aud.as_slice();
         match &self.audience {
@@ -224,16 +177,18 @@ fn named_issuer(token: &str) -> Option<String> {
 
 impl Introspect {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = presented(&self.token)?;
+        let token = self.token.read()?;
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
         let response = client.introspect_token(IntrospectTokenRequest { token }).await?;
-        self.connection.output.one(&InfoView::from(response.into_inner()))
+        let info = response.into_inner();
+        let output = &self.connection.output;
+        if info.active { output.one(&Info(info)) } else { output.one(&Inactive) }
     }
 }
 
 impl Revoke {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = presented(&self.token)?;
+        let token = self.token.read()?;
         let mut client = TokenServiceClient::new(self.connection.authorized().await?);
         let answer = client.revoke_token(RevokeTokenRequest { token }).await?.into_inner();
         if !answer.revoked {
@@ -258,17 +213,4 @@ impl Jwks {
 async fn jwks(connection: &Connection) -> Result<String, Failure> {
     let mut client = KeyServiceClient::new(connection.channel().await?);
     Ok(client.get_jwks(GetJwksRequest {}).await?.into_inner().jwks)
-}
-
-/// The token, or what standard input has, without what came along when it was pasted.
-pub(super) fn presented(token: &str) -> Result<String, Failure> {
-    let mut text = String::new();
-    let token = match pasted(token) {
-        "-" => {
-            std::io::stdin().read_to_string(&mut text).map_err(Failure::new)?;
-            pasted(&text)
-        }
-        token => token,
-    };
-    if token.is_empty() { Err(Failure::usage("the token is empty")) } else { Ok(token.to_owned()) }
 }

@@ -12,6 +12,8 @@ pub(super) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Comma
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
         command.env_remove(name);
     }
+    // No servers that the user of the tests saved.
+    command.env("XDG_CONFIG_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -107,7 +107,7 @@ fn tour(desk: &Desk) {
     assert_eq!(scopes.as_array().unwrap().len(), 21);
     assert_eq!(scopes[0]["scope"], "billing.balance.read");
 
-    let create = "application create acme --id crm --display-name CRM --contact-email a@b.example \
+    let create = "application create acme/crm --display-name CRM --contact-email a@b.example \
                   --scope users.read --scope campaigns.read --expire-time 90d -o json";
     let made = desk.run(create).json();
     assert_eq!(made["name"], "tenants/acme/applications/crm");
@@ -144,15 +144,15 @@ fn tour(desk: &Desk) {
     let other = desk.run_as(&id, &secret, "token").worked();
     desk.run(&format!("revoke {}", other.trim())).worked();
     assert_eq!(desk.run(&format!("introspect {} -o json", other.trim())).json()["active"], false);
-    desk.run(&format!("credential delete acme/crm/{id}")).worked();
+    desk.run(&format!("credential delete acme/crm/{id} --yes")).worked();
     let gone = desk.run(&format!("introspect {token} -o json")).json();
     assert_eq!(gone, serde_json::json!({ "active": false }));
 
     let key = desk.run("credential create acme/crm --kind api-key -o json").json();
     let key = key["secret"].as_str().unwrap().to_owned();
     assert_eq!(desk.run(&format!("introspect {key} -o json")).json()["active"], true);
-    desk.fails("tenant delete acme", 1, "tenants/acme/applications/crm");
-    desk.run("tenant delete acme --force").worked();
+    desk.fails("tenant delete acme --yes", 1, "tenants/acme/applications/crm");
+    desk.run("tenant delete acme --force --yes").worked();
     assert_eq!(desk.run(&format!("introspect {key} -o json")).json()["active"], false);
 }
 
@@ -184,7 +184,7 @@ fn access(desk: &Desk, token: &str, id: &str) {
     assert!(desk.run(&peek).worked().contains("remaining 100"));
     desk.run("application update acme/crm --no-limits").worked();
 
-    desk.run("revoke-tokens acme/crm --reason lost").worked();
+    desk.run("revoke-tokens acme/crm --reason lost --yes").worked();
     desk.fails(&format!("check {token} --scope users.read"), 1, "the token was revoked");
     let listed = desk.run("revocations -o json").json();
     let last = listed.as_array().unwrap().last().unwrap();
@@ -193,7 +193,7 @@ fn access(desk: &Desk, token: &str, id: &str) {
     assert!(desk.run("revocations").worked().contains("tenants/acme/applications/crm"));
     let story = desk.run("audit list acme --action RevokeTokens").worked();
     assert!(story.contains("all tokens were revoked: lost"), "{story}");
-    desk.fails("revoke-tokens --user acme/nobody", 3, "tenants/acme/users/nobody");
+    desk.fails("revoke-tokens --user acme/nobody --yes", 3, "tenants/acme/users/nobody");
     desk.fails("revoke-tokens", 2, "<NAME>");
 }
 

@@ -52,8 +52,8 @@ fn nothing_is_claimed_where_no_token_was_revoked() {
     let one = format!("revoke-tokens system/admin/{id} --token-id 0123456789abcdef");
     assert!(desk.run(&one).worked().contains("if there is one"));
     desk.run("tenant create acme").worked();
-    desk.run("user create acme --id sam").worked();
-    desk.fails("revoke-tokens --user acme/sam", 3, "owns no application");
+    desk.run("user create acme/sam").worked();
+    desk.fails("revoke-tokens --user acme/sam --yes", 3, "owns no application");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,8 +155,7 @@ fn dry_run_fails_where_the_run_would() {
     let desk = Desk::new(&[]);
     desk.run("apply deploy/profiles/voiso.toml --tenant acme").worked();
     for n in 0..12 {
-        let create =
-            format!("application create acme --id app-{n} --display-name A --scope users.read");
+        let create = format!("application create acme/app-{n} --display-name A --scope users.read");
         desk.run(&create).worked();
     }
     let apply = "apply deploy/profiles/vcc.toml --tenant acme";

@@ -50,7 +50,7 @@ fn tenant_with(desk: &Desk, tenant: &str, users: &[(&str, &str)]) {
     let auditor = format!("role create {tenant}/auditor --permission audit.view");
     desk.run(&auditor).worked();
     for (user, role) in users {
-        desk.run(&format!("user create {tenant} --id {user} --role {role}")).worked();
+        desk.run(&format!("user create {tenant}/{user} --role {role}")).worked();
     }
 }
 
@@ -82,13 +82,13 @@ fn people_act_within_their_roles(desk: &Desk) {
     assert!(listed.contains("acme/sam") && listed.contains("Sam"), "{listed}");
     assert!(!listed.contains("tenants/"), "names are short in a table: {listed}");
 
-    let mine = sam("application create acme --id mine --display-name Mine --scope users.read \
+    let mine = sam("application create acme/mine --display-name Mine --scope users.read \
                     --role member --limit-requests 40 -o json")
     .json();
     assert_eq!(mine["owner"], "tenants/acme/users/sam");
     assert_eq!(mine["roles"], json!(["tenants/acme/roles/member"]));
     assert_eq!(mine["effective_scopes"], json!(["users.read"]));
-    desk.run("application create acme --id all --display-name All --owner account").worked();
+    desk.run("application create acme/all --display-name All --owner account").worked();
     let seen = sam("application list acme -o json").json();
     assert_eq!(column(&seen, "name"), ["tenants/acme/applications/mine"]);
     let lists = [
@@ -106,7 +106,7 @@ fn people_act_within_their_roles(desk: &Desk) {
     }
     desk.fails("application list acme --mine --users", 2, "cannot be used with");
 
-    let refused = sam("application delete acme/all");
+    let refused = sam("application delete acme/all --yes");
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(refused.stderr.contains("applications.delete.account"), "{refused:?}");
     let refused = sam("application update acme/mine --scope campaigns.read");
@@ -132,19 +132,19 @@ fn people_act_within_their_roles(desk: &Desk) {
     assert!(told.contains("system/admin") && told.contains("127.0.0.1"), "{told}");
     assert_eq!(sam("audit list acme").code, Some(4));
 
-    desk.fails("role delete acme/member", 1, "IN_USE");
+    desk.fails("role delete acme/member --yes", 1, "IN_USE");
     let changed = desk.run("role update acme/member --scope  --all-scopes true -o json").json();
     assert_eq!((&changed["scopes"], &changed["all_scopes"]), (&json!([]), &true.into()));
-    desk.run("role delete acme/member --force").worked();
+    desk.run("role delete acme/member --force --yes").worked();
     assert_eq!(desk.run("role show acme/member").code, Some(3));
     desk.fails("role create acme", 2, "acme/ID");
 }
 
 fn people_leave(desk: &Desk) {
     tenant_with(desk, "leave", &[("sam", "member"), ("eve", "member")]);
-    desk.run("application create leave --id a --display-name A --owner leave/sam").worked();
+    desk.run("application create leave/a --display-name A --owner leave/sam").worked();
     let (id, _) = credential(desk, "leave/a");
-    desk.fails("user delete leave/sam", 1, &id);
+    desk.fails("user delete leave/sam --yes", 1, &id);
     let preview = desk.run("user delete leave/sam --preview").worked();
     for part in ["1 application with 1 credential", "leave/a\n", &id, "nothing was changed"] {
         assert!(preview.contains(part), "{part}: {preview}");
@@ -153,13 +153,13 @@ fn people_leave(desk: &Desk) {
     assert_eq!((&preview["outcome"], &preview["preview"]), (&"refused".into(), &true.into()));
 
     desk.run("tenant update leave --user-deletion hand_over").worked();
-    desk.fails("user delete leave/sam", 2, "hand_over_to");
-    let told = desk.run("user delete leave/sam --hand-over-to leave/eve").worked();
+    desk.fails("user delete leave/sam --yes", 2, "hand_over_to");
+    let told = desk.run("user delete leave/sam --hand-over-to leave/eve --yes").worked();
     assert!(told.contains("handed over to leave/eve") && told.contains("is deleted"), "{told}");
     let owner = desk.run("application show leave/a -o json").json()["owner"].clone();
     assert_eq!(owner, "tenants/leave/users/eve");
     desk.run("tenant update leave --user-deletion delete").worked();
-    let gone = desk.run("user delete leave/eve -o json").json();
+    let gone = desk.run("user delete leave/eve --yes -o json").json();
     assert_eq!((&gone["outcome"], &gone["application_count"]), (&"deleted".into(), &1.into()));
     assert_eq!(desk.run("application show leave/a").code, Some(3));
 }
@@ -167,7 +167,7 @@ fn people_leave(desk: &Desk) {
 fn the_log_tells_a_credentials_life(desk: &Desk) {
     tenant_with(desk, "life", &[("sam", "member")]);
     desk.run("tenant update life --secrets-viewable true").worked();
-    desk.run("application create life --id crm --display-name CRM --owner life/sam").worked();
+    desk.run("application create life/crm --display-name CRM --owner life/sam").worked();
     let made = desk.run("credential create life/crm -o json");
     assert!(!made.stderr.contains("once"), "it can be seen again: {made:?}");
     let made = made.json();
@@ -181,7 +181,7 @@ fn the_log_tells_a_credentials_life(desk: &Desk) {
     let refused = desk.run(&format!("credential reveal {name} --as-user life/sam"));
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(refused.stderr.contains("applications.reveal.own"), "{refused:?}");
-    desk.run(&format!("credential delete {name} --as-user life/sam")).worked();
+    desk.run(&format!("credential delete {name} --as-user life/sam --yes")).worked();
 
     let list = format!("audit list life --resource {name} --oldest-first");
     let story = desk.run(&list).worked();
@@ -217,7 +217,7 @@ fn the_log_tells_a_credentials_life(desk: &Desk) {
 
 fn a_policy_is_set_field_by_field(desk: &Desk) {
     tenant_with(desk, "rules", &[]);
-    desk.run("application create rules --id a --display-name A").worked();
+    desk.run("application create rules/a --display-name A").worked();
     credential(desk, "rules/a");
     credential(desk, "rules/a");
     let update = "tenant update rules --max-credentials 1 --fixed-field scopes --fixed-field roles \
@@ -292,7 +292,7 @@ fn limits_shown(limits: &[(&str, Value)]) -> Value {
 
 fn limits_given_in_part_keep_the_rest(desk: &Desk) {
     desk.run("tenant create limits").worked();
-    desk.run("application create limits --id a --display-name A").worked();
+    desk.run("application create limits/a --display-name A").worked();
     let (id, _) = credential(desk, "limits/a");
     let credential = format!("limits/a/{id}");
     for (kind, name) in [("application", "limits/a"), ("credential", &credential)] {
@@ -410,7 +410,11 @@ fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
         log.contains("GET /v1/calls/{id}") && log.contains("any_of: calls calls.read"),
         "{log}"
     );
-    desk.fails("scope delete ends/calls.read", 1, "tenants/ends/endpoints/GET /v1/calls/{id}");
+    desk.fails(
+        "scope delete ends/calls.read --yes",
+        1,
+        "tenants/ends/endpoints/GET /v1/calls/{id}",
+    );
 
     let rule = "[[endpoints]]\nmethod = \"GET\"\npath = \"/x\"\n";
     for (rest, says) in [
@@ -430,29 +434,29 @@ fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
 fn several_applications_go_at_once(desk: &Desk) {
     desk.run("tenant create many").worked();
     for id in ["a", "b", "c", "kept"] {
-        desk.run(&format!("application create many --id {id} --display-name {id}")).worked();
+        desk.run(&format!("application create many/{id} --display-name {id}")).worked();
     }
     desk.run("application update many/kept --protected true").worked();
-    desk.fails("application delete many/a other/b", 2, "one tenant");
+    desk.fails("application delete many/a other/b --yes", 2, "one tenant");
     desk.fails("application delete many/a many/b --etag r1", 2, "etag");
-    let mixed = desk.run("application delete many/a many/kept many/nothing -o json");
+    let mixed = desk.run("application delete many/a many/kept many/nothing --yes -o json");
     assert_eq!(mixed.code, Some(1), "{mixed:?}");
     assert!(mixed.stderr.contains("2 of 3"), "{mixed:?}");
     let results: Value = serde_json::from_str(&mixed.stdout).unwrap();
     let reasons: Vec<_> = results.as_array().unwrap().iter().map(|one| &one["reason"]).collect();
     assert_eq!(reasons, [&Value::Null, &"PROTECTED".into(), &"NOT_FOUND".into()]);
-    desk.run("application delete many/b many/c").worked();
+    desk.run("application delete many/b many/c --yes").worked();
     let left = desk.run("application list many -o json").json();
     assert_eq!(column(&left, "name"), ["tenants/many/applications/kept"]);
-    desk.fails("application delete many/kept", 1, "PROTECTED");
+    desk.fails("application delete many/kept --yes", 1, "PROTECTED");
     desk.run("application update many/kept --protected false").worked();
-    desk.run("application delete many/kept").worked();
+    desk.run("application delete many/kept --yes").worked();
 }
 
 fn use_is_counted(desk: &Desk) {
     tenant_with(desk, "used", &[]);
     for id in ["a", "b"] {
-        let create = format!("application create used --id {id} --display-name {id}");
+        let create = format!("application create used/{id} --display-name {id}");
         desk.run(&format!("{create} --scope users.read")).worked();
     }
     let ((used, secret), (idle, _)) = (credential(desk, "used/a"), credential(desk, "used/b"));
@@ -490,5 +494,5 @@ fn use_is_counted(desk: &Desk) {
         (&"127.0.0.1".into(), &false.into())
     );
     assert!(desk.run("usage used/a --until 2d").worked().lines().count() == 1, "only a header");
-    desk.fails("usage used/a --since soon", 2, "a span as 90d");
+    desk.fails("usage used/a --since soon", 2, "a span like 90d");
 }

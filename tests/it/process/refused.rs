@@ -43,7 +43,7 @@ fn counts_of(lines: &[Value], kind: &str, client: &str) -> (usize, u64) {
 async fn wrong_secrets_and_lock_outs_are_told_once_and_counted() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
-    desk.run("application create acme --id crm --display-name CRM").worked();
+    desk.run("application create acme/crm --display-name CRM").worked();
     let made = desk.run("credential create acme/crm -o json").json();
     let id = made["client_id"].as_str().unwrap();
     let mut answers = Vec::new();
@@ -82,7 +82,7 @@ async fn one_source_with_many_client_ids_leaves_few_lines() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_permissions_invalid_tokens_and_limits_are_told() {
     let desk = Desk::new(&[]);
-    let create = "application create system --id checker --display-name C --scope keyward.verify \
+    let create = "application create system/checker --display-name C --scope keyward.verify \
                   --limit-tokens 2 --limit-window 24h";
     desk.run(create).worked();
     let made = desk.run("credential create system/checker -o json").json();
@@ -110,7 +110,7 @@ async fn missing_permissions_invalid_tokens_and_limits_are_told() {
 async fn lock_out_is_in_the_audit_log_of_its_tenant() {
     let desk = Desk::with(&[], &[("KEYWARD_SECRETS_WRONG_SECRETS", "2")]);
     desk.run("tenant create acme").worked();
-    desk.run("application create acme --id crm --display-name CRM").worked();
+    desk.run("application create acme/crm --display-name CRM").worked();
     let made = desk.run("credential create acme/crm -o json").json();
     let id = made["client_id"].as_str().unwrap();
     for _ in 0..5 {

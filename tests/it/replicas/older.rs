@@ -88,7 +88,8 @@ impl Copies {
 async fn accept(server: &Keyward, database: &str, flags: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command
-        .args(["revocations", "accept", "--output", "json", "--database-url", database])
+        .args(["revocations", "accept", "--yes", "--output", "json"])
+        .args(["--database-url", database])
         .args(flags)
         .env("KEYWARD_MASTER_KEY_FILE", server.folder().join("master.key"));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

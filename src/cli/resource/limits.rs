@@ -1,23 +1,23 @@
-//! Limits: the flags that set them, how files write them and how they are shown.
+//! Limits: their flags, their entries in profile files, and how they are shown.
 
 use prost_types::Duration;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, names};
+use super::Mask;
+use crate::cli::{Failure, names};
 use crate::proto::admin as pb;
 
-/// Flags for the limits of one thing. A command may have limits of several, and clap knows
-/// no prefix for flags that are flattened.
+/// Flags for limits. A command can have several limits, and clap has no prefix for flattened flags.
 macro_rules! limit_flags {
     ($name:ident, $prefix:literal, $of:literal, $none:literal: $none_help:literal) => {
-        #[doc = concat!("The limits that are given", $of, ".")]
+        #[doc = concat!("Flags for limits", $of, ".")]
         #[derive(Debug, clap::Args)]
-        pub(super) struct $name {
+        pub(in crate::cli) struct $name {
             #[arg(
                         long = concat!($prefix, "-requests"),
                         id = concat!($prefix, "-requests"),
                         value_name = "N",
-                        help = concat!("Most requests in a window", $of, "; 0: no limit")
+                        help = concat!("The maximum of requests in a window", $of, "; 0: no limit")
                     )]
             requests: Option<i64>,
             #[arg(
@@ -32,14 +32,14 @@ macro_rules! limit_flags {
                         long = concat!($prefix, "-items"),
                         id = concat!($prefix, "-items"),
                         value_name = "N",
-                        help = "Most items in one request; 0: no limit"
+                        help = "The maximum of items in one request; 0: no limit"
                     )]
             items: Option<i64>,
             #[arg(
                         long = concat!($prefix, "-tokens"),
                         id = concat!($prefix, "-tokens"),
                         value_name = "N",
-                        help = "Most access tokens issued in a window; 0: no limit"
+                        help = "The maximum of access tokens issued in a window; 0: no limit"
                     )]
             tokens: Option<i64>,
             #[arg(
@@ -54,7 +54,7 @@ macro_rules! limit_flags {
                         long = concat!($prefix, "-observe-only"),
                         id = concat!($prefix, "-observe-only"),
                         value_name = "BOOL",
-                        help = "Count and tell what goes beyond these limits, but refuse nothing"
+                        help = "Count and report what exceeds these limits, but refuse nothing"
                     )]
             observe_only: Option<bool>,
             #[arg(long = $none, id = $none, help = $none_help)]
@@ -62,9 +62,9 @@ macro_rules! limit_flags {
         }
 
         impl $name {
-            /// What is given.
-            pub(super) fn given(&self) -> $crate::cli::limits::Given {
-                $crate::cli::limits::Given {
+            /// The given values.
+            pub(in crate::cli) fn given(&self) -> $crate::cli::resource::limits::Given {
+                $crate::cli::resource::limits::Given {
                     requests: self.requests,
                     window: self.window,
                     items: self.items,
@@ -79,21 +79,21 @@ macro_rules! limit_flags {
 }
 pub(super) use limit_flags;
 
-/// Limits as they are given.
+/// The limits that flags give.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Given {
-    pub(super) requests: Option<i64>,
-    pub(super) window: Option<Duration>,
-    pub(super) items: Option<i64>,
-    pub(super) tokens: Option<i64>,
-    pub(super) token_window: Option<Duration>,
-    pub(super) observe_only: Option<bool>,
-    pub(super) none: bool,
+pub(in crate::cli) struct Given {
+    pub(in crate::cli) requests: Option<i64>,
+    pub(in crate::cli) window: Option<Duration>,
+    pub(in crate::cli) items: Option<i64>,
+    pub(in crate::cli) tokens: Option<i64>,
+    pub(in crate::cli) token_window: Option<Duration>,
+    pub(in crate::cli) observe_only: Option<bool>,
+    pub(in crate::cli) none: bool,
 }
 
 impl Given {
     /// Whether anything is given.
-    pub(super) fn is_any(&self) -> bool {
+    pub(in crate::cli) fn is_any(&self) -> bool {
         self.none || self.has_limits()
     }
 
@@ -106,9 +106,16 @@ impl Given {
             || self.observe_only.is_some()
     }
 
-    /// Limits with what is given, and the rest as it was. "None" comes first: what is given
-    /// beside it is all there is.
-    pub(super) fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
+    /// Sets the limits if any are given, and names the field.
+    pub(in crate::cli) fn apply(&self, limits: &mut Option<pb::Limits>, mask: &mut Mask) {
+        if self.is_any() {
+            *limits = self.onto(limits.take());
+            mask.add("limits");
+        }
+    }
+
+    /// The given limits on the present ones. With `none` the present ones do not count.
+    pub(in crate::cli) fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
         let before = before.filter(|_| !self.none);
         if !self.has_limits() {
             return before;
@@ -128,7 +135,7 @@ impl Given {
 /// Limits in a profile file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct LimitsEntry {
+pub(in crate::cli) struct LimitsEntry {
     requests: i64,
     request_window: Option<String>,
     items_per_request: i64,
@@ -138,8 +145,8 @@ pub(super) struct LimitsEntry {
 }
 
 impl LimitsEntry {
-    /// The message; `key` is the table's own path in the file.
-    pub(super) fn message(self, key: &str) -> Result<pb::Limits, Failure> {
+    /// The message. `key` is the path of the table in the file.
+    pub(in crate::cli) fn message(self, key: &str) -> Result<pb::Limits, Failure> {
         let window = |name: &str, text: Option<String>| {
             names::keyed_span(&format!("{key}.{name}"), text.as_deref())
         };
@@ -154,9 +161,9 @@ impl LimitsEntry {
     }
 }
 
-/// Limits as they are shown; what is absent is not limited.
+/// Limits as they are shown. What is absent is unlimited.
 #[derive(Serialize)]
-pub(super) struct LimitsView {
+pub(in crate::cli) struct LimitsView {
     requests: Option<i64>,
     request_window: Option<String>,
     items_per_request: Option<i64>,

@@ -1,28 +1,27 @@
-//! Policies: the flags that set them, and how they are shown.
+//! Policies: their flags, and how they are shown.
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{LimitsView, limit_flags};
-use super::names;
-use super::names::Lifetime;
+use crate::cli::names::{self, Lifetime};
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner, UserDeletion};
 
 /// Who may own an application.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OwnerWord {
+pub(in crate::cli) enum OwnerWord {
     User,
     Account,
 }
 
-/// What deleting a user does to the applications he owns.
+/// What deleting a user does to the user's applications.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub(super) enum DeletionWord {
-    /// They stand in the way
+pub(in crate::cli) enum DeletionWord {
+    /// The user cannot be deleted
     #[default]
     Refuse,
     /// Another user gets them
@@ -31,30 +30,30 @@ pub(super) enum DeletionWord {
     Delete,
 }
 
-/// The fields of a policy that are given.
+/// Flags for the fields of a policy.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Policy")]
-pub(super) struct PolicyFlags {
+pub(in crate::cli) struct PolicyFlags {
     /// Whether the tenant has no API credentials; true revokes all of its tokens
     #[arg(long, value_name = "BOOL")]
     api_credentials_disabled: Option<bool>,
-    /// Most credentials of the tenant; 0: no limit
+    /// The maximum of credentials in the tenant; 0: no limit
     #[arg(long, value_name = "N")]
     max_credentials: Option<i64>,
-    /// Who may own new applications, user or account, again for both ('': both)
+    /// Who may own new applications: user or account; repeat it for both ('': both)
     #[arg(long, value_name = "OWNER", value_parser = allowed_owner)]
     allowed_owner: Vec<AllowedOwner>,
-    /// Whether those permitted can see secrets again; false destroys the copies there are
+    /// Whether users with the permission can see secrets again; false destroys the stored copies
     #[arg(long, value_name = "BOOL")]
     secrets_viewable: Option<bool>,
-    /// A field that cannot be changed after creation, again for more, in place of those
-    /// there are ('': none)
+    /// A field that cannot be changed after creation; repeat it for more. It replaces the present
+    /// ones ('': none)
     #[arg(long, value_name = "FIELD")]
     fixed_field: Vec<String>,
-    /// The longest a credential works, 90d, or never: it need not end
+    /// The longest lifetime of a credential: a span like 90d, or never for no maximum
     #[arg(long, value_name = "SPAN", value_parser = names::lifetime)]
     max_credential_lifetime: Option<Lifetime>,
-    /// What deleting a user does to the applications he owns
+    /// What deleting a user does to the user's applications
     #[arg(long, value_enum)]
     user_deletion: Option<DeletionWord>,
     #[command(flatten)]
@@ -94,7 +93,7 @@ fn allowed_owner(text: &str) -> Result<AllowedOwner, String> {
 
 impl PolicyFlags {
     /// Whether any field is given.
-    pub(super) fn are_given(&self) -> bool {
+    pub(in crate::cli) fn are_given(&self) -> bool {
         self.api_credentials_disabled.is_some()
             || self.max_credentials.is_some()
             || !self.allowed_owner.is_empty()
@@ -107,8 +106,8 @@ impl PolicyFlags {
             || self.max_limits.given().is_any()
     }
 
-    /// A policy with the fields that are given, and the others as they were.
-    pub(super) fn onto(self, before: pb::Policy) -> pb::Policy {
+    /// A policy with the given fields, and the others unchanged.
+    pub(in crate::cli) fn onto(&self, before: pb::Policy) -> pb::Policy {
         let default_limits = self.default_limits.given().onto(before.default_limits);
         let tenant_limits = self.tenant_limits.given().onto(before.tenant_limits);
         let max_limits = self.max_limits.given().onto(before.max_limits);
@@ -136,7 +135,7 @@ impl PolicyFlags {
             policy.allowed_owners = owners.collect();
         }
         if !self.fixed_field.is_empty() {
-            policy.fixed_fields = names::given_words(self.fixed_field);
+            policy.fixed_fields = names::given_words(&self.fixed_field);
         }
         if let Some(word) = self.user_deletion {
             policy.set_user_deletion(word.into());
@@ -164,9 +163,9 @@ impl From<DeletionWord> for UserDeletion {
     }
 }
 
-/// A policy as it is shown; what is absent is not limited.
+/// A policy as it is shown. What is absent is unlimited.
 #[derive(Serialize)]
-pub(super) struct PolicyView {
+pub(in crate::cli) struct PolicyView {
     api_credentials_disabled: bool,
     api_credentials_disabled_by_platform: bool,
     max_credentials: Option<i64>,
@@ -207,7 +206,7 @@ impl From<pb::Policy> for PolicyView {
     }
 }
 
-/// Nought is no limit.
+/// Zero is no limit.
 fn unless_zero(number: i64) -> Option<i64> {
     Some(number).filter(|number| *number != 0)
 }

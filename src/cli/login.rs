@@ -1,0 +1,166 @@
+//! `keyward login`, `logout` and `servers`
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{Column, Tabular, listed};
+use super::servers::{SavedServer, Servers};
+use super::{Connection, Failure, client, secret};
+use crate::domain::Audience;
+use crate::proto::token::ClientSecret;
+use crate::proto::token::issue_token_request::Credential;
+
+const FILES: &str = "\
+The servers are in $XDG_CONFIG_HOME/keyward/servers.toml, or ~/.config/keyward/servers.toml. Only
+the user may have rights to that file (mode 600): it has the secrets.";
+
+/// Save a server and a credential for it under a name
+///
+/// Exchanges the credential for a token first: what does not work is not saved. Without flags it
+/// asks for the client id and the secret. The first server is the default of commands that name
+/// none. Flags and environment variables win over what is saved.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+{FILES}
+
+Examples:
+  keyward login prod --server https://keyward.example.com:50051
+  keyward login prod --server https://… --client-id ID --client-secret-file - < secret.txt
+  keyward tenant list --server prod"))]
+pub(super) struct Login {
+    /// A name for the server: prod
+    name: String,
+    /// Make it the default
+    #[arg(long)]
+    default: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Remove a server that `keyward login` saved
+///
+/// The credential goes on working: `keyward credential delete` revokes it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyward logout prod")]
+pub(super) struct Logout {
+    /// The name of the server
+    name: String,
+}
+
+/// List the servers that `keyward login` saved, or choose the default
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = format!("{FILES}\n\nExamples:\n  keyward servers\n  keyward servers default prod")
+)]
+pub(super) struct SavedServers {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    output: super::output::Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the servers
+    #[command(after_help = "Example:\n  keyward servers list")]
+    List,
+    /// Make one the default of commands that name none
+    #[command(after_help = "Example:\n  keyward servers default prod")]
+    Default {
+        /// The name of the server
+        name: String,
+    },
+}
+
+struct Row {
+    name: String,
+    is_default: bool,
+    server: SavedServer,
+}
+
+impl Tabular for Row {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "name", |row| json!(row.name)),
+        listed(2, "default", |row| json!(row.is_default)),
+        listed(3, "server", |row| json!(row.server.url)),
+        listed(4, "client_id", |row| json!(row.server.client_id)),
+    ];
+}
+
+impl Login {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let Self { name, default, connection } = self;
+        if name.is_empty() || name.contains("://") {
+            return Err(Failure::usage(
+                "the first argument is a name: keyward login prod --server URL",
+            ));
+        }
+        let mut servers = Servers::read()?;
+        let saved = servers.servers.get(&name).map(|saved| saved.url.clone());
+        let url = match (&connection.server, saved) {
+            (Some(_), _) => connection.url()?,
+            (None, Some(url)) => url,
+            (None, None) => {
+                return Err(Failure::usage("which server? Give its address: --server URL"));
+            }
+        };
+        let credential = credential(&connection)?;
+        let channel = client::connect(&url).await?;
+        let audiences = vec![Audience::KEYWARD.to_owned()];
+        client::exchange(&channel, credential.clone(), Vec::new(), audiences).await?;
+        if default || servers.default.is_none() {
+            servers.default = Some(name.clone());
+        }
+        servers.servers.insert(name.clone(), SavedServer::new(url.clone(), credential));
+        servers.write()?;
+        connection.output.done(&format!("{url} is saved as {name}"));
+        Ok(())
+    }
+}
+
+/// The credential of flags and the environment. Asks for what is missing.
+fn credential(connection: &Connection) -> Result<Credential, Failure> {
+    if let Some(key) = connection.given_key()? {
+        return Ok(Credential::ApiKey(key));
+    }
+    let client_id = match &connection.client_id {
+        Some(id) => id.clone(),
+        None => secret::ask("client id")?,
+    };
+    let client_secret = match connection.given_secret()? {
+        Some(secret) => secret,
+        None => secret::ask_hidden("client secret")?,
+    };
+    Ok(Credential::ClientSecret(ClientSecret { client_id, client_secret }))
+}
+
+impl Logout {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut servers = Servers::read()?;
+        servers.get(&self.name)?;
+        servers.servers.remove(&self.name);
+        servers.default = servers.default.filter(|default| *default != self.name);
+        servers.write()?;
+        super::output::say!("{} is removed; its credential goes on working", self.name);
+        Ok(())
+    }
+}
+
+impl SavedServers {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut servers = Servers::read()?;
+        if let Some(Command::Default { name }) = self.command {
+            servers.get(&name)?;
+            servers.default = Some(name);
+            return servers.write();
+        }
+        let default = servers.default.unwrap_or_default();
+        let rows: Vec<_> = servers
+            .servers
+            .into_iter()
+            .map(|(name, server)| Row { is_default: name == default, name, server })
+            .collect();
+        self.output.many(&rows)
+    }
+}

@@ -1,0 +1,292 @@
+//! `keyward credential`
+
+use clap::{Args, Subcommand, ValueEnum};
+use prost_types::Duration;
+use serde_json::json;
+
+use super::limits::{LimitsView, limit_flags};
+use super::{Change, Deleted, Made, Mask, NoFlags, Place, Resource, Verb, Words, calls, full_name};
+use crate::cli::client::Authorized;
+use crate::cli::names::{self, Expiry, moment};
+use crate::cli::output::{Column, Tabular, listed, member, note};
+use crate::cli::{Connection, Failure};
+use crate::domain::Moment;
+use crate::proto::admin as pb;
+use crate::proto::admin::credential::State;
+use crate::proto::admin::credential_service_client::CredentialServiceClient;
+
+/// Manage credentials: how an application authenticates.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Credential {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Shared(Verb<pb::Credential>),
+    /// Print the newest secret of a credential again, if the policy makes secrets viewable; the
+    /// audit log records it
+    #[command(after_help = "Example:\n  keyward credential reveal acme/crm/ID")]
+    Reveal {
+        /// The credential: acme/crm/ID
+        name: String,
+    },
+    /// Give a credential a new secret and print it, this once
+    #[command(after_help = "\
+Examples:
+  keyward credential rotate acme/crm/ID
+  keyward credential rotate acme/crm/ID --overlap 0s    # it leaked")]
+    Rotate {
+        /// The credential: acme/crm/ID
+        name: String,
+        /// How long the old secret still works, up to 30d; 0s revokes its tokens too
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = names::span)]
+        overlap: Duration,
+        /// Rotate it only if it still has this etag
+        #[arg(long, default_value = "", hide_default_value = true)]
+        etag: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// A client id and a client secret
+    #[default]
+    ClientSecret,
+    /// One string that is both
+    ApiKey,
+}
+
+impl From<Kind> for i32 {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::ClientSecret => pb::credential::Kind::ClientSecret.into(),
+            Kind::ApiKey => pb::credential::Kind::ApiKey.into(),
+        }
+    }
+}
+
+/// An application, or a tenant for all of its applications.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct InApplication {
+    /// The application (acme/crm), or the tenant for all of its applications (acme)
+    #[arg(value_name = "APPLICATION|TENANT")]
+    of: String,
+}
+
+impl Place for InApplication {
+    fn parent(&self) -> String {
+        names::parent_of_credentials(&self.of)
+    }
+}
+
+/// Which credentials a list shows; with both conditions, those that meet either.
+#[derive(Debug, Default, Args)]
+pub(in crate::cli) struct CredentialFilter {
+    /// Those that expire within this span (30d) or before this time, or have expired
+    #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
+    expiring: Option<Moment>,
+    /// Those neither created nor used for this span (90d) or since this time; with --expiring,
+    /// those that meet either condition
+    #[arg(long, value_name = "SPAN", value_parser = names::ago)]
+    unused: Option<Moment>,
+}
+
+limit_flags!(CredentialLimits, "limit", " with this credential", "no-limits": "No own limits");
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CredentialFields {
+    /// A name for people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// When the credential expires: 2027-01-31T00:00:00Z, a span like 90d, or never
+    #[arg(long, value_name = "TIME", value_parser = names::expiry)]
+    expire_time: Option<Expiry>,
+    #[command(flatten)]
+    limits: CredentialLimits,
+}
+
+impl Change<pb::Credential> for CredentialFields {
+    /// Limits are sent as a whole.
+    fn needs_current(&self) -> bool {
+        self.limits.given().is_any()
+    }
+
+    fn apply(&self, credential: &mut pb::Credential, mask: &mut Mask) {
+        let expire_time = self.expire_time.map(Expiry::message);
+        mask.set("display_name", self.display_name.as_ref(), &mut credential.display_name);
+        mask.set("expire_time", expire_time.as_ref(), &mut credential.expire_time);
+        self.limits.given().apply(&mut credential.limits, mask);
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CredentialCreate {
+    /// What the credential is
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// An id of this request, with which it can be repeated safely
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    request_id: String,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CredentialUpdate {
+    /// Disable the credential (true), which revokes its tokens, or enable it (false)
+    #[arg(long, value_name = "BOOL")]
+    disabled: Option<bool>,
+}
+
+impl Change<pb::Credential> for CredentialUpdate {
+    fn apply(&self, credential: &mut pb::Credential, mask: &mut Mask) {
+        mask.set("disabled", self.disabled.as_ref(), &mut credential.disabled);
+    }
+}
+
+impl Tabular for pb::Credential {
+    const COLUMNS: &'static [Column<Self>] = &[
+        listed(1, "name", |credential| json!(credential.name)),
+        listed(4, "kind", |credential| {
+            json!(match credential.kind() {
+                pb::credential::Kind::ClientSecret => "client_secret",
+                pb::credential::Kind::ApiKey => "api_key",
+                pb::credential::Kind::Unspecified => "unknown",
+            })
+        }),
+        listed(3, "display_name", |credential| json!(credential.display_name)),
+        listed(2, "state", |credential| {
+            json!(match credential.state() {
+                State::Active => "active",
+                State::Disabled => "disabled",
+                State::Expired => "expired",
+                State::Unspecified => "unknown",
+            })
+        }),
+        member("disabled_by_platform", |credential| json!(credential.disabled_by_platform)),
+        listed(7, "secrets", |credential| {
+            json!(credential.secrets.iter().map(masked).collect::<Vec<_>>())
+        }),
+        member("viewable", |credential| json!(credential.viewable)),
+        listed(5, "last_use_time", |credential| json!(moment(credential.last_use_time.as_ref()))),
+        member("last_use_address", |credential| json!(credential.last_use_address)),
+        listed(6, "expire_time", |credential| json!(moment(credential.expire_time.as_ref()))),
+        member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
+        listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),
+        listed(8, "update_time", |credential| json!(moment(credential.update_time.as_ref()))),
+        member("etag", |credential| json!(credential.etag)),
+        member("client_id", |credential| json!(credential.client_id)),
+    ];
+}
+
+/// `…9x7Q`, and its end if it is being replaced.
+fn masked(secret: &pb::credential::Secret) -> String {
+    match moment(secret.expire_time.as_ref()) {
+        Some(end) => format!("…{} (until {end})", secret.last_four),
+        None => format!("…{}", secret.last_four),
+    }
+}
+
+impl Resource for pb::Credential {
+    const COLLECTIONS: &'static [&'static str] = &["tenants", "applications", "credentials"];
+    const HAS_SECRET: bool = true;
+    const WORDS: Words = Words {
+        name: "The credential: acme/crm/ID",
+        new_name: "The application that gets it: acme/crm. The server makes the id",
+        list: (
+            "List the credentials of an application or of a tenant",
+            &["acme/crm", "acme --expiring 30d --unused 90d"],
+        ),
+        show: ("Show a credential, without its secret", &["acme/crm/ID"]),
+        create: (
+            "Create a credential and print its secret, this once",
+            &["acme/crm", "acme/crm --kind api-key --expire-time 90d"],
+        ),
+        update: (
+            "Change the given fields of a credential",
+            &["acme/crm/ID --disabled true", "acme/crm/ID --limit-requests 10 --limit-window 1s"],
+        ),
+        delete: ("Delete credentials. Their tokens are refused at once", &["acme/crm/ID"]),
+    };
+
+    type Place = InApplication;
+    type Filter = CredentialFilter;
+    type Fields = CredentialFields;
+    type OnCreate = CredentialCreate;
+    type OnUpdate = CredentialUpdate;
+    type OnDelete = NoFlags;
+
+    calls! { CredentialServiceClient;
+        list_credentials(parent, filter, page) pb::ListCredentialsRequest {
+            parent,
+            page_size: page.size,
+            page_token: page.token,
+            expire_before: filter.expiring.map(names::timestamp),
+            unused_since: filter.unused.map(names::timestamp),
+        } => |answer| (answer.credentials, answer.next_page_token);
+        get_credential(name) pb::GetCredentialRequest { name } => |answer| answer.credential;
+        create_credential(new, flags) pb::CreateCredentialRequest {
+            parent: new.parent,
+            credential: Some(pb::Credential { kind: flags.kind.into(), ..new.resource }),
+            request_id: flags.request_id.clone(),
+        } => |answer| with_secret(answer.credential, answer.secret);
+        update_credential(credential, mask, _flags) pb::UpdateCredentialRequest {
+            credential: Some(credential), update_mask: Some(mask),
+        } => |answer| answer.credential;
+        delete_credential(name, etag, _flags) pb::DeleteCredentialRequest { name, etag }
+            => |_answer| Deleted::plain();
+    }
+
+    /// The server makes the id.
+    fn place(name: &str) -> Result<(String, String), Failure> {
+        Ok((full_name::<pb::Application>(name)?, String::new()))
+    }
+
+    fn consequence(_: &NoFlags) -> Option<&'static str> {
+        Some("Its secrets and tokens are refused at once.")
+    }
+}
+
+fn with_secret(credential: Option<pb::Credential>, secret: String) -> Made<pb::Credential> {
+    let resource = credential.unwrap_or_default();
+    if !resource.viewable {
+        note("The secret below is shown this once:");
+    }
+    Made { resource, secret: Some(secret) }
+}
+
+impl Credential {
+    pub(in crate::cli) async fn run(self) -> Result<(), Failure> {
+        let (connection, output) = (&self.connection, &self.connection.output);
+        match self.command {
+            Command::Shared(verb) => verb.run(connection).await,
+            Command::Reveal { name } => {
+                let name = full_name::<pb::Credential>(&name)?;
+                let work = async |channel: Authorized| {
+                    let request = pb::RevealCredentialRequest { name: name.clone() };
+                    let mut client = CredentialServiceClient::new(channel);
+                    Ok(client.reveal_credential(request).await?.into_inner().secret)
+                };
+                let secret = connection.call(Some(&name), work).await?;
+                output.word(&secret, || json!({ "secret": secret }))
+            }
+            Command::Rotate { name, overlap, etag } => {
+                output.check_secret()?;
+                let name = full_name::<pb::Credential>(&name)?;
+                let work = async |channel: Authorized| {
+                    let name = name.clone();
+                    let request =
+                        pb::RotateCredentialRequest { name, etag, overlap: Some(overlap) };
+                    let mut client = CredentialServiceClient::new(channel);
+                    Ok(client.rotate_credential(request).await?.into_inner())
+                };
+                let answer = connection.call(Some(&name), work).await?;
+                let made = with_secret(answer.credential, answer.secret);
+                output.one_with(&made.resource, made.secret.map(|secret| ("secret", secret)))
+            }
+        }
+    }
+}
