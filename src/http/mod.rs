@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
@@ -28,9 +28,11 @@ use crate::error::Error;
 use crate::service::Service;
 use error::OAuthError;
 
-/// All endpoints, at the root and below the issuer's path if it has one. A request is
-/// answered within `timeout`.
-pub fn router(service: Arc<Service>, timeout: Duration) -> Router {
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// All endpoints, at the root and below the issuer's path if it has one. Each request goes through
+/// [`answer`], as a layer: only there is it known which endpoint it is for.
+pub fn router(service: Arc<Service>) -> Router {
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
         .route("/oauth2/token", only(post(token::token)))
@@ -50,11 +52,7 @@ pub fn router(service: Arc<Service>, timeout: Duration) -> Router {
             .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
             .nest(&path, endpoints)
     };
-    router
-        .fallback(unknown)
-        .layer(from_fn_with_state(timeout, enforce))
-        .layer(map_response(guard))
-        .with_state(service)
+    router.fallback(unknown).with_state(service)
 }
 
 /// Only the methods given; others are refused in JSON.
@@ -74,27 +72,34 @@ async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
-/// Refuses a request for which there is no memory, or that names no host. Answers the others within
-/// the timeout.
-async fn enforce(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
-    if let Some(permit) = request.extensions().get::<Arc<RequestPermit>>()
-        && let Err(error) = permit.require()
-    {
-        return OAuthError::from(error).into_response();
+/// Answers a request within `timeout`. One layer does all that every endpoint shares: each layer of
+/// axum allocates for every request.
+pub async fn answer(request: Request, next: Next, timeout: Duration) -> Response {
+    let mut response = match check(&request) {
+        Ok(()) => tokio::time::timeout(timeout, next.run(request))
+            .await
+            .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response()),
+        Err(refusal) => refusal.into_response(),
+    };
+    // Browsers must not guess another content type.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    response
+}
+
+/// Refuses a request for which there is no memory, that names no host, or that acts for a user.
+fn check(request: &Request) -> Result<(), OAuthError> {
+    if let Some(permit) = request.extensions().get::<Arc<RequestPermit>>() {
+        permit.require()?;
     }
-    if !names_one_host(&request) {
-        return OAuthError::invalid_request("a request must have one Host header, of a host")
-            .into_response();
+    if !names_one_host(request) {
+        return Err(OAuthError::invalid_request("a request must have one Host header, of a host"));
     }
     if request.headers().contains_key("keyward-user") {
-        return OAuthError::invalid_request(
+        return Err(OAuthError::invalid_request(
             "keyward-user is not taken here: these endpoints answer clients, not users",
-        )
-        .into_response();
+        ));
     }
-    tokio::time::timeout(timeout, next.run(request))
-        .await
-        .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response())
+    Ok(())
 }
 
 /// Whether the request has the one `Host` that HTTP/1.1 requires (RFC 9112, section 3.2). HTTP/2 has
@@ -107,13 +112,6 @@ pub fn names_one_host<B>(request: &axum::http::Request<B>) -> bool {
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     host.is_empty()
         || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
-}
-
-/// Adds the header of every answer: the body is what its content type says.
-async fn guard(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 /// The path of the issuer URL, without a slash at its end.

@@ -219,7 +219,7 @@ impl Server {
         let timeout = config.limits.request_timeout;
         let grpc_face = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
-        let http_router = http::router(Arc::clone(&service), timeout);
+        let http_router = http::router(Arc::clone(&service));
         let server = Self {
             grpc: grpc_at,
             http: http_at,
@@ -250,9 +250,10 @@ impl Server {
         let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
         server.serve(grpc, grpc_face, limits(places.faces).for_grpc());
         let observed = Observed::http(reports);
-        let observe =
-            from_fn(move |request, next: Next| observed.begin(&request).of(next.run(request)));
-        server.serve(http, routed(http_router.layer(observe)), limits(places.faces));
+        let answer = from_fn(move |request, next| {
+            observed.begin(&request).of(http::answer(request, next, timeout))
+        });
+        server.serve(http, routed(http_router.layer(answer)), limits(places.faces));
         let drain = server.stopping.drain.clone();
         let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
         server.serve(ops, routed(ops_router), limits(places.operations));
