@@ -152,7 +152,7 @@ mod tests {
     fn error_description_is_printable_ascii() {
         assert_eq!(
             described(&Denied::NoToken),
-            "this needs an access token behind 'authorization: Bearer'"
+            "an access token is required: send 'authorization: Bearer TOKEN'"
         );
     }
 }
