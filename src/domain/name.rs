@@ -265,7 +265,7 @@ mod tests {
         ] {
             assert_eq!(
                 ApplicationName::parse(bad),
-                Err(Fault::new("must be like tenants/{tenant}/applications/{application}")),
+                Err(Fault::new("must have the form tenants/{tenant}/applications/{application}")),
                 "{bad}"
             );
         }

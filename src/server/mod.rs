@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn;
 use axum::{BoxError, Router};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;

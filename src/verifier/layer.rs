@@ -144,7 +144,7 @@ mod tests {
     fn error_description_is_printable_ascii() {
         assert_eq!(
             error_description(&Denied::NoToken.to_string()),
-            "this needs an access token behind 'authorization: Bearer'"
+            "an access token is required: send 'authorization: Bearer TOKEN'"
         );
     }
 }

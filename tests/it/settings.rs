@@ -55,10 +55,11 @@ async fn platforms_with_different_prefixes_share_a_redis() {
     let keys = redis.cli(&["KEYS", "*"]);
     let keys: Vec<_> = keys.lines().filter(|key| !key.is_empty()).collect();
     // A cluster keeps keys with the same part in braces together.
-    let of =
-        |prefix: &str| keys.iter().filter(|key| key.trim_start_matches('{').starts_with(prefix));
-    assert!(of("one").count() > 0 && of("other").count() > 0, "{keys:?}");
-    assert_eq!(of("one").count() + of("other").count(), keys.len(), "{keys:?}");
+    let count = |prefix: &str| {
+        keys.iter().filter(|key| key.trim_start_matches('{').starts_with(prefix)).count()
+    };
+    assert!(count("one") > 0 && count("other") > 0, "{keys:?}");
+    assert_eq!(count("one") + count("other"), keys.len(), "{keys:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +83,7 @@ async fn metrics_count_durations_caches_and_redis_commands() {
     assert!(sum > 0.0 && sum < Duration::from_mins(5).as_secs_f64(), "{sum}");
 
     for what in ["clients", "secrets", "tokens"] {
-        let name = format!(r#"keyward_remembered{{what="{what}"}}"#);
+        let name = format!(r#"keyward_cache_entries{{what="{what}"}}"#);
         assert!(metric(&after, &name) >= 1.0, "{what}: {after}");
     }
     let commands = "keyward_redis_commands_total";
