@@ -285,6 +285,7 @@ impl Server {
         self.every(USAGE, |service| async move { service.save_limits().await });
         self.every(FOLD, |service| async move { service.fold_names().await.map(drop) });
         self.every(PURGE, |service| async move { service.purge_revocations().await });
+        self.every(PURGE, |service| async move { service.purge_changes().await });
         self.every(SWEEP, |service| async move {
             service.sweep();
             Ok(())

@@ -176,6 +176,11 @@ impl Keyward {
         self.server.as_ref().unwrap()
     }
 
+    /// The URL of its PostgreSQL, if that is its database.
+    pub(crate) fn database_url(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// Where its data is.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()

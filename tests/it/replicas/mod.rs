@@ -1,5 +1,6 @@
 //! Three servers on one PostgreSQL, with a Redis between them and without.
 
+mod changes;
 mod clocks;
 mod failover_postgres;
 mod failover_redis;
