@@ -11,6 +11,8 @@
 
 mod order;
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
@@ -24,8 +26,8 @@ use crate::error::{Error, Result};
 
 /// How many rows of the order are walked first, where names alone decide: some milliseconds.
 const FIRST_NAMES: usize = 10_000;
-/// The same where each row is looked up in another table: about ten times the cost.
-const FIRST_ROWS: usize = 1_000;
+/// The same where each row is looked up in another table, which costs about ten times as much.
+const FIRST_ROWS: usize = 4_000;
 /// How many rows an index may find for the page to be sorted out of them: 2 to 4 microseconds
 /// each. To walk an order of a million names takes about as long as 50,000 of them.
 const MAX_FOUND: i64 = 50_000;
@@ -96,11 +98,6 @@ macro_rules! rows_by {
     };
 }
 
-/// By looking at all names.
-const ALL_IN_SQLITE: Found =
-    Found { from: "application_names n", by: "n.tenant_id = $2 and instr(n.search_name, $6) > 0" };
-const ALL_IN_POSTGRES: Found =
-    Found { from: "application_names n", by: "n.tenant_id = $2 and strpos(n.search_name, $6) > 0" };
 const BY_OWNER: Found = rows_by!(
     "select id from applications where tenant_id = $2 and owner_user_id = $5 \
      union all select id from applications where tenant_id = $2 and owner_user_id is null and $3"
@@ -133,7 +130,7 @@ const BY_NAME_IN_POSTGRES: Found = Found {
 
 /// Runs a statement over what a list is made of: `$1` to `$13`.
 macro_rules! listed {
-    ($run:ident, $session:expr, $sql:expr, $listed:expr, $max:expr) => {{
+    ($run:ident, $session:expr, $sql:expr, $listed:expr) => {{
         let (filter, after) = ($listed.filter, $listed.after);
         let query = $session.index_query(&filter.search);
         $run!(
@@ -151,7 +148,7 @@ macro_rules! listed {
             after.map_or("", |cursor: &Cursor| cursor.key.as_str()),
             after.map_or("", |cursor: &Cursor| cursor.id.as_str()),
             query.as_str(),
-            $max
+            MAX_FOUND + 1
         )
     }};
 }
@@ -168,16 +165,13 @@ impl Session {
         if rows.len() == listed.limit || !self.goes_beyond(listed, first).await? {
             return Ok(rows);
         }
-        for found in self.conditions(listed) {
-            let rows = self.among(listed, found, MAX_FOUND).await?;
-            if !rows.is_empty() || self.count(listed, found).await? <= MAX_FOUND {
+        let mut conditions = self.conditions(listed).peekable();
+        while let Some(found) = conditions.next() {
+            let is_last = conditions.peek().is_none();
+            let rows = self.among(listed, found, is_last).await?;
+            if is_last || !rows.is_empty() || self.count(listed, found).await? <= MAX_FOUND {
                 return Ok(rows);
             }
-        }
-        if listed.is_by_use() && listed.has_search() {
-            // To look up the names of all uses would take several times as long.
-            let all = self.either(ALL_IN_SQLITE, ALL_IN_POSTGRES);
-            return self.among(listed, all, i64::MAX - 1).await;
         }
         self.along(listed, None).await
     }
@@ -201,25 +195,47 @@ impl Session {
 
     /// Along the index of the order: within so many rows, or as far as it takes.
     async fn along(&mut self, listed: Listed<'_>, rows: Option<usize>) -> Result<Vec<Row>> {
+        let Some(rows) = rows else {
+            let looks_up_names = listed.is_by_use() && listed.has_search();
+            let ids =
+                if looks_up_names { self.sort(listed) } else { self.walk(listed, listed.limit) };
+            return self.chosen(listed, "", &ids).await;
+        };
         let (table, id) = listed.walked();
+        let (_, alias) = table.rsplit_once(' ').unwrap_or_default();
         let Order { after, by } = listed.order(false);
         let (matches, limit) = (self.matches(listed, listed.is_by_use()), listed.limit);
-        let ids = match rows {
-            None => format!(
-                "select {id} from {table} where tenant_id = $2 and {after} and {matches} \
-                   order by {by} limit {limit}"
-            ),
-            // The inner limit keeps the planner from choosing another way than this walk.
-            Some(rows) => {
-                let (_, alias) = table.rsplit_once(' ').unwrap_or_default();
-                format!(
-                    "select {id} from (select * from {table} where tenant_id = $2 and {after} \
-                       order by {by} limit {rows}) {alias} where {matches} \
-                     order by {by} limit {limit}"
-                )
-            }
-        };
-        self.chosen(listed, "", &ids, 0).await
+        // The inner limit keeps the planner from choosing another way than this walk.
+        let ids = format!(
+            "select {id} from (select * from {table} where tenant_id = $2 and {after} \
+               order by {by} limit {rows}) {alias} where {matches} order by {by} limit {limit}"
+        );
+        self.chosen(listed, "", &ids).await
+    }
+
+    /// The ids of a page, along the index of the order as far as it takes.
+    fn walk(&self, listed: Listed<'_>, limit: impl Display) -> String {
+        let (table, id) = listed.walked();
+        let Order { after, by } = listed.order(false);
+        let matches = self.matches(listed, listed.is_by_use());
+        format!(
+            "select {id} as id from {table} where tenant_id = $2 and {after} and {matches} \
+               order by {by} limit {limit}"
+        )
+    }
+
+    /// The same by last use among few matches, of which no index tells: to look up the name of each
+    /// use would take several times as long as to look at all names.
+    fn sort(&self, listed: Listed<'_>) -> String {
+        let Order { after, by } = listed.order(true);
+        let (matches, limit) = (self.matches(listed, false), listed.limit);
+        format!(
+            "select l.application_id as id \
+               from application_names n cross join application_uses l \
+               where n.tenant_id = $2 and l.tenant_id = $2 \
+                 and l.application_id = n.application_id and {matches} and {after} \
+               order by {by} limit {limit}"
+        )
     }
 
     /// Whether the order has more rows than so many, whatever the conditions.
@@ -230,12 +246,13 @@ impl Session {
             "select count(*) from (select tenant_id from {table} \
              where tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
         );
-        let count: i64 = listed!(one_value, self, sql, listed, 0)?;
+        let count: i64 = listed!(one_value, self, sql, listed)?;
         Ok(count > 0)
     }
 
-    /// Among the names that are found by one condition; none if they are more than so many.
-    async fn among(&mut self, listed: Listed<'_>, found: Found, max: i64) -> Result<Vec<Row>> {
+    /// Among the names that are found by one condition, if they are few enough. Otherwise none, or
+    /// those of a walk: one statement, since PostgreSQL finds all names before it counts them.
+    async fn among(&mut self, listed: Listed<'_>, found: Found, walks: bool) -> Result<Vec<Row>> {
         let with = format!("with found as materialized ({}) ", found.names());
         let Order { after, by } = listed.order(true);
         let (matches, limit) = (self.matches(listed, false), listed.limit);
@@ -245,33 +262,35 @@ impl Session {
         } else {
             "where true"
         };
-        let ids = format!(
-            "select n.application_id from found n {uses} \
-               and (select count(*) from found) < $13 and {after} and {matches} \
-               order by {by} limit {limit}"
+        // With a limit of 0 nothing is read.
+        let limit_if = |are_few: &str| {
+            format!("case when (select count(*) from found) {are_few} $13 then {limit} else 0 end")
+        };
+        let mut ids = format!(
+            "select id from (select n.application_id as id from found n {uses} \
+               and {after} and {matches} order by {by} limit {}) x",
+            limit_if("<")
         );
-        self.chosen(listed, &with, &ids, max + 1).await
+        if walks {
+            let walk = self.walk(listed, limit_if(">="));
+            ids = format!("{ids} union all select id from ({walk}) y");
+        }
+        self.chosen(listed, &with, &ids).await
     }
 
     /// How many names are found by one condition, counted no further than one too many.
     async fn count(&mut self, listed: Listed<'_>, found: Found) -> Result<i64> {
         let sql = format!("select count(*) from ({}) x", found.names());
-        listed!(one_value, self, sql, listed, MAX_FOUND + 1)
+        listed!(one_value, self, sql, listed)
     }
 
     /// The whole rows whose ids were chosen. PostgreSQL might choose them anew for each row of the
     /// tenant, did it not have to make an array of them first.
-    async fn chosen(
-        &mut self,
-        listed: Listed<'_>,
-        with: &str,
-        ids: &str,
-        max: i64,
-    ) -> Result<Vec<Row>> {
+    async fn chosen(&mut self, listed: Listed<'_>, with: &str, ids: &str) -> Result<Vec<Row>> {
         let (before, behind) = self.either(("in (", ")"), ("= any(array(", "))"));
         let order = listed.order_of_rows();
         let sql = format!("{with}{SELECT} a.id {before}{ids}{behind} order by {order}");
-        listed!(list_rows, self, sql, listed, max)
+        listed!(list_rows, self, sql, listed)
     }
 
     /// The search and the conditions, as a condition on a row of the order, beside which there is

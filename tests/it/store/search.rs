@@ -334,7 +334,7 @@ async fn what_very_many_names_have_is_found_behind_those_that_lack_it(backend: B
 
 async fn filters_that_leave_few_leave_the_right_ones(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", 1_100).await;
+    fresh.with_crowd("acme", CROWD).await;
     let (yes, no) = if fresh.url.is_some() { ("true", "false") } else { ("1", "0") };
     let mut sql = format!(
         "insert into users (tenant_id, id, display_name, disabled, revision, created_at, \
