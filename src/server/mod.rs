@@ -288,6 +288,7 @@ impl Server {
         self.every(USAGE, |service| async move { service.limits.save().await });
         self.every(FOLD, |service| async move { service.admin.fold_names().await.map(drop) });
         self.every(PURGE, |service| async move { service.feeds.purge().await });
+        self.every(PURGE, |service| async move { service.purge_changes().await });
         self.every(SWEEP, |service| async move {
             service.sweep();
             Ok(())

@@ -230,6 +230,11 @@ impl Service {
         self.probe.readiness().await
     }
 
+    /// Deletes old rows of the change feed.
+    pub async fn purge_changes(&self) -> Result<()> {
+        self.clients.purge_changes(self.now()).await
+    }
+
     /// Forgets limits and budgets that no longer refuse anything. To be called now and then.
     pub fn sweep(&self) {
         self.limits.limiter().sweep();

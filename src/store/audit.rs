@@ -3,10 +3,10 @@
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::{At, micros};
-use super::{Session, Tx, execute, find_row, list_rows};
+use super::{Session, Tx, execute, list_rows};
 use crate::clock::from_microsecond;
 use crate::domain::{
-    Actor, AuditEvent, AuditFilter, CredentialId, Outcome, Page, PageRequest, TenantId, UserName,
+    Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, TenantId, UserName,
 };
 use crate::error::{Error, Result};
 
@@ -49,43 +49,7 @@ impl Row {
     }
 }
 
-/// What an event says of a change: which resource, and when; or that there was none.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
-pub struct Changed {
-    /// The event's number in its tenant.
-    pub number: i64,
-    /// When, in microseconds since the epoch.
-    pub at: i64,
-    /// The resource name of what changed.
-    pub resource: String,
-    /// Whether the attempt was refused: then nothing changed.
-    pub refused: bool,
-}
-
 impl Session {
-    /// The last event of a credential's tenant, if there is any.
-    pub async fn last_change_around(
-        &mut self,
-        credential: &CredentialId,
-    ) -> Result<Option<Changed>> {
-        const SQL: &str = "select number, at, resource, refused from audit_events \
-            where tenant_id = (select tenant_id from credentials where id = $1) \
-            order by number desc limit 1";
-        find_row!(self, SQL, credential.as_str())
-    }
-
-    /// A tenant's events from a number on, at most so many.
-    pub async fn changes_from(
-        &mut self,
-        tenant: &TenantId,
-        number: i64,
-        most: i64,
-    ) -> Result<Vec<Changed>> {
-        const SQL: &str = "select number, at, resource, refused from audit_events \
-            where tenant_id = $1 and number >= $2 order by number limit $3";
-        list_rows!(self, SQL, tenant.as_str(), number, most)
-    }
-
     /// A page of a tenant's events, of those from the number `since` on.
     pub async fn list_audit_events(
         &mut self,

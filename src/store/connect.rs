@@ -133,6 +133,7 @@ async fn migrate_postgres(
                 .execute("set statement_timeout = 0; set lock_timeout = 0")
                 .await
                 .map_err(fault)?;
+            postgres::check_trigrams(connection).await?;
             migrated(POSTGRES.run(&mut *connection).await, database)?;
         }
         return Ok(());
@@ -142,6 +143,7 @@ async fn migrate_postgres(
         tx.execute(sql).await.map_err(fault)?;
     }
     if !is_current(&POSTGRES, applied_postgres(&mut tx).await?) {
+        postgres::check_trigrams(&mut tx).await?;
         let migrations = Cow::Borrowed(&*POSTGRES.migrations);
         let without_lock = Migrator { locking: false, migrations, ..Migrator::DEFAULT };
         migrated(without_lock.run(&mut *tx).await, database)?;

@@ -9,6 +9,7 @@ mod application_lists;
 mod application_pages;
 mod applications;
 mod audit;
+mod changes;
 mod connect;
 mod credentials;
 mod declaration;
@@ -32,7 +33,7 @@ mod windows;
 
 pub use affected::Affected;
 pub use application_lists::Owned;
-pub use audit::Changed;
+pub use changes::Changed;
 pub use connect::PoolOptions;
 pub use pools::Store;
 pub use revocations::Feed;

@@ -167,6 +167,34 @@ pub(super) async fn check_server(
     Ok(())
 }
 
+/// Checks before a migration that the extension for searches is there, or can be added.
+pub(super) async fn check_trigrams(connection: &mut PgConnection) -> Result<()> {
+    const SQL: &str = "select current_database(), \
+        exists (select 1 from pg_extension where extname = 'pg_trgm'), \
+        exists (select 1 from pg_available_extensions where name = 'pg_trgm'), \
+        has_database_privilege(current_database(), 'create')";
+    let row = sqlx::raw_sql(SQL).fetch_one(connection).await.map_err(fault)?;
+    let database: String = row.try_get(0).map_err(fault)?;
+    let is = |column| row.try_get::<bool, usize>(column).map_err(fault);
+    if is(1)? {
+        return Ok(());
+    }
+    let what_to_do = if !is(2)? {
+        "install the package that has PostgreSQL's contrib modules on the database server"
+            .to_owned()
+    } else if !is(3)? {
+        format!(
+            "run `create extension pg_trgm` there as its owner, or grant create on database \
+             {database} to this role"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::internal(format!(
+        "the extension pg_trgm is missing in {database}, which searches need: {what_to_do}"
+    )))
+}
+
 /// Asked as one message, as [`Role`] is.
 async fn setting(connection: &mut PgConnection, name: &'static str) -> Result<String> {
     let sql = AssertSqlSafe(format!("select current_setting('{name}')"));

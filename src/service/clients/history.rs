@@ -1,7 +1,10 @@
-//! What was changed in a tenant, as far as it decides whether something that was read earlier
-//! still holds. The audit log tells it: nothing changes without an event there, and its numbers
-//! have no gaps. So a few rows say for all clients of a tenant what would otherwise have to be
-//! read of each again and again.
+//! What changed in a tenant: it decides whether something that was read earlier is still current.
+//! The change feed says it: every change has a row there, and changes of one tenant are committed
+//! in the order of their numbers. So a few rows say for all clients of a tenant what would
+//! otherwise be read for each of them.
+//!
+//! Old rows of the feed are purged, but never a tenant's last one. So the last known row is still
+//! there, and is what it was, or changes may have been missed: then nothing counts as current.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,33 +14,33 @@ use crate::domain::{ApplicationId, ApplicationName, Client, CredentialName, Tena
 use crate::store::Changed;
 
 /// How many applications are told apart. If more have changed, all count as changed.
-const MOST_APPLICATIONS: usize = 1000;
+const MAX_APPLICATIONS: usize = 1000;
 
 /// What was changed in a tenant.
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) tenant: TenantId,
     state: RwLock<State>,
-    /// Held by whoever looks at the log: others wait for what he finds.
-    pub(super) looking: tokio::sync::Mutex<()>,
+    /// Held while the feed is read: others wait for the result.
+    pub(super) reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// When the log was last looked at.
+    /// When the feed was last read.
     read: Reading,
-    /// The last event that is known.
+    /// The last change that is known.
     last: Mark,
-    /// The last event that may be about everything.
+    /// The last change that may be about everything.
     of_all: i64,
-    /// The last event about each application alone, where that is later.
+    /// The last change of each application alone, where that is later.
     of_application: HashMap<ApplicationId, i64>,
     /// What the clients of the tenant share.
     shared: Option<Arc<Tenant>>,
 }
 
-/// An event, as far as it must be known again. Two that have a number one after the other,
-/// after a database went back to an older state, do not have the same time.
+/// What identifies a change. After a database went back to an older state, a number is used
+/// again, at another time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) number: i64,
@@ -45,46 +48,47 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    pub(super) fn of(event: &Changed) -> Self {
-        Self { number: event.number, at: event.at }
+    pub(super) fn of(change: &Changed) -> Self {
+        Self { number: change.number, at: change.at }
     }
 }
 
 impl History {
-    /// One that begins with the event that was the last one when something was read.
+    /// One that begins with the last change that there was when something was read.
     pub(super) fn new(tenant: TenantId, read: Reading, last: Mark) -> Self {
         let state =
             State { read, last, of_all: last.number, of_application: HashMap::new(), shared: None };
-        Self { tenant, state: RwLock::new(state), looking: tokio::sync::Mutex::default() }
+        Self { tenant, state: RwLock::new(state), reading: tokio::sync::Mutex::default() }
     }
 
-    /// When the log was last looked at.
+    /// When the feed was last read.
     pub(super) fn read(&self) -> Reading {
         self.state().read
     }
 
-    /// The last event that is known.
+    /// The last change that is known.
     pub(super) fn last(&self) -> Mark {
         self.state().last
     }
 
-    /// Whether what was read of an application when this was the last event still holds.
-    pub(super) fn holds(&self, application: &ApplicationId, event: i64) -> bool {
+    /// Whether an application is still as it was read when this was the last change.
+    pub(super) fn is_current(&self, application: &ApplicationId, last: i64) -> bool {
         let state = self.state();
         let changed = state.of_application.get(application);
-        event >= state.of_all && changed.is_none_or(|changed| event >= *changed)
+        last >= state.of_all && changed.is_none_or(|changed| last >= *changed)
     }
 
-    /// Takes in what the log has from the last known event on, that one included: all of it, if
-    /// `read` says when it was looked at.
-    pub(super) fn heed(&self, events: &[Changed], read: Option<Reading>) {
+    /// Applies the rows of the feed from the last known change on, that one included: all of
+    /// them, if `read` says when they were read.
+    pub(super) fn apply(&self, changes: &[Changed], read: Option<Reading>) {
         let mut state = self.write();
-        let mut events = events;
-        if state.last.number > 0 {
-            match events.split_first() {
-                Some((known, new)) if Mark::of(known) == state.last => events = new,
-                // Another database, or an older state of it, has taken the place of ours:
-                // nothing that was read holds, whatever its number.
+        let mut changes = changes;
+        let began_without = state.last.number == 0;
+        if !began_without {
+            match changes.split_first() {
+                Some((known, new)) if Mark::of(known) == state.last => changes = new,
+                // What followed may have been purged; or another database, or an older state of
+                // it, has taken the place of ours.
                 _ => {
                     state.of_all = i64::MAX;
                     state.of_application.clear();
@@ -92,19 +96,17 @@ impl History {
                 }
             }
         }
-        for event in events {
-            match about(&self.tenant, &event.resource) {
-                // What was refused changed nothing; else strangers could have every client of
-                // a tenant read again and again.
-                _ if event.refused => {}
+        for change in changes {
+            match about(&self.tenant, &change.resource) {
                 Some(application) => {
-                    state.of_application.insert(application, event.number);
+                    state.of_application.insert(application, change.number);
                 }
-                None => state.of_all = event.number,
+                None => state.of_all = change.number,
             }
-            state.last = Mark::of(event);
+            state.last = Mark::of(change);
         }
-        if state.of_application.len() > MOST_APPLICATIONS {
+        // Before the first row that is known, others may have been purged.
+        if began_without || state.of_application.len() > MAX_APPLICATIONS {
             state.of_all = state.last.number;
             state.of_application.clear();
         }
@@ -113,7 +115,7 @@ impl History {
         }
     }
 
-    /// Whether nothing that was read holds any more, and this history is to be begun anew.
+    /// Whether nothing that was read is current, and this history is to be replaced.
     pub(super) fn is_void(&self) -> bool {
         self.state().of_all == i64::MAX
     }
@@ -136,7 +138,7 @@ impl History {
     }
 }
 
-/// The application that an event is about, if it is about one of the tenant's alone.
+/// The application that a change is about, if it is about one of the tenant's alone.
 fn about(tenant: &TenantId, resource: &str) -> Option<ApplicationId> {
     let application = ApplicationName::parse(resource)
         .or_else(|_| CredentialName::parse(resource).map(|name| name.application));
@@ -151,12 +153,8 @@ mod tests {
         ApplicationId::parse(application).unwrap()
     }
 
-    fn event(number: i64, resource: &str) -> Changed {
-        Changed { number, at: number * 10, resource: resource.to_owned(), refused: false }
-    }
-
-    fn refused(number: i64, resource: &str) -> Changed {
-        Changed { refused: true, ..event(number, resource) }
+    fn change(number: i64, resource: &str) -> Changed {
+        Changed { number, at: number * 10, resource: resource.to_owned() }
     }
 
     fn history(last: i64) -> History {
@@ -165,69 +163,61 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_a_change_of_it_does_not_hold() {
+    fn client_read_before_its_change_is_outdated() {
         let history = history(5);
-        assert!(history.holds(&id("crm"), 5));
-        assert!(!history.holds(&id("crm"), 4), "nobody knows what came before");
+        assert!(history.is_current(&id("crm"), 5));
+        assert!(!history.is_current(&id("crm"), 4), "what came before is not known");
         let credential = format!("tenants/acme/applications/crm/credentials/{}", "0".repeat(32));
-        history.heed(&[event(5, "tenants/acme"), event(6, &credential)], Some(Reading::begin(1)));
-        assert!(!history.holds(&id("crm"), 5));
-        assert!(history.holds(&id("crm"), 6));
-        assert!(history.holds(&id("erp"), 5), "that was about another one");
+        history
+            .apply(&[change(5, "tenants/acme"), change(6, &credential)], Some(Reading::begin(1)));
+        assert!(!history.is_current(&id("crm"), 5));
+        assert!(history.is_current(&id("crm"), 6));
+        assert!(history.is_current(&id("erp"), 5), "that was about another one");
         assert_eq!(history.last(), Mark { number: 6, at: 60 });
     }
 
     #[test]
-    fn what_is_about_anything_else_is_about_all() {
+    fn change_of_anything_else_outdates_everything() {
         for resource in
             ["tenants/acme", "tenants/acme/roles/r", "tenants/other/applications/crm", "", "x"]
         {
             let history = history(5);
-            history.heed(&[event(5, ""), event(6, resource)], None);
-            assert!(!history.holds(&id("crm"), 5), "{resource}");
-            assert!(history.holds(&id("crm"), 6), "{resource}");
+            history.apply(&[change(5, ""), change(6, resource)], None);
+            assert!(!history.is_current(&id("crm"), 5), "{resource}");
+            assert!(history.is_current(&id("crm"), 6), "{resource}");
         }
     }
 
     #[test]
-    fn another_log_in_the_place_of_ours_leaves_nothing_standing() {
-        let other = Changed { at: 51, ..event(5, "tenants/acme") };
-        for events in [vec![], vec![other, event(6, "tenants/acme")], vec![event(6, "")]] {
+    fn last_known_change_that_is_gone_outdates_everything() {
+        let other = Changed { at: 51, ..change(5, "tenants/acme") };
+        for changes in [vec![], vec![other, change(6, "tenants/acme")], vec![change(6, "")]] {
             let history = history(5);
-            history.heed(&events, None);
+            history.apply(&changes, None);
             assert!(history.is_void());
-            assert!(!history.holds(&id("crm"), 1000));
+            assert!(!history.is_current(&id("crm"), 1000));
         }
     }
 
     #[test]
-    fn refused_attempt_outdates_nothing_and_is_the_last_event() {
-        for resource in ["tenants/acme", "tenants/acme/roles/r", "tenants/acme/applications/crm"] {
-            let history = history(5);
-            history.heed(&[event(5, ""), refused(6, resource)], None);
-            assert!(history.holds(&id("crm"), 5), "{resource}");
-            assert_eq!(history.last(), Mark { number: 6, at: 60 });
-        }
-    }
-
-    #[test]
-    fn a_tenant_without_events_gets_its_first() {
+    fn first_change_of_tenant_outdates_everything() {
         let history = history(0);
-        history.heed(&[], None);
-        assert!(history.holds(&id("crm"), 0));
-        history.heed(&[event(1, "tenants/acme")], None);
-        assert!(!history.holds(&id("crm"), 0));
-        assert!(history.holds(&id("crm"), 1));
+        history.apply(&[], None);
+        assert!(history.is_current(&id("crm"), 0));
+        // Of others before it, the rows may have been purged.
+        history.apply(&[change(7, "tenants/acme/applications/erp")], None);
+        assert!(!history.is_current(&id("crm"), 0));
+        assert!(history.is_current(&id("crm"), 7));
     }
 
     #[test]
-    fn more_changed_applications_than_are_told_apart_are_all_of_them() {
+    fn too_many_changed_applications_outdate_everything() {
         let history = history(1);
-        let more = i64::try_from(MOST_APPLICATIONS).unwrap() + 3;
-        let mut events = vec![event(1, "")];
-        events.extend((2..=more).map(|n| event(n, &format!("tenants/acme/applications/a{n}"))));
-        history.heed(&events, None);
-        assert!(!history.holds(&id("untouched"), more - 1));
-        assert!(history.holds(&id("untouched"), more));
+        let more = i64::try_from(MAX_APPLICATIONS).unwrap() + 3;
+        let mut changes = vec![change(1, "")];
+        changes.extend((2..=more).map(|n| change(n, &format!("tenants/acme/applications/a{n}"))));
+        history.apply(&changes, None);
+        assert!(!history.is_current(&id("untouched"), more - 1));
+        assert!(history.is_current(&id("untouched"), more));
     }
 }

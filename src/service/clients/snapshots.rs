@@ -1,13 +1,14 @@
 //! What was read a moment ago: clients with all that decides over them, so that a request
-//! reads no row. One is used only while its tenant's audit log has told of no change of it, which
-//! is looked at again and again; while nothing that it holds was revoked; and after a change on
-//! this replica not before the log was looked at once more.
+//! reads no row. One is used only while its tenant's change feed, which is read again and again,
+//! has no change of it; while nothing that it holds was revoked; and after a change on this
+//! replica only once the feed was read again.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::timeout;
@@ -36,10 +37,12 @@ const MARKS: usize = 1024;
 const LONGEST_READ: Duration = Duration::from_secs(5);
 /// How often a client is read that is revoked again and again meanwhile.
 const MOST_READINGS: usize = 3;
-/// How many events are read at once.
+/// How many changes are read at once.
 const BATCH: i64 = 1000;
-/// When a client is read again though no event tells of a change: somebody may have changed the
-/// database with his own hands.
+/// How long changes stay in the feed, at least: servers that read them look every few seconds.
+const MIN_KEPT: Duration = Duration::from_mins(10);
+/// When a client is read again though the feed has no change of it: an operator may have changed
+/// the database by hand.
 const LONGEST_LIFE: Duration = Duration::from_mins(5);
 
 /// What was read a moment ago.
@@ -57,8 +60,8 @@ struct Snapshots {
 struct Snapshot {
     client: Arc<Client>,
     history: Arc<History>,
-    /// The last event of the tenant when it was read.
-    event: i64,
+    /// The last change of the tenant when it was read.
+    last_change: i64,
     since: Stopwatch,
     weight: u32,
 }
@@ -109,7 +112,7 @@ impl Snapshots {
         }
     }
 
-    /// A tenant has changed: what was read of it before says nothing until its log was looked at.
+    /// A tenant has changed: what was read of it before says nothing until its feed was read.
     fn changed(&self, tenant: &TenantId) {
         let number = self.changes.count.fetch_add(1, Ordering::AcqRel) + 1;
         self.changes.mark(tenant).fetch_max(number, Ordering::AcqRel);
@@ -167,7 +170,7 @@ impl Snapshots {
         let snapshot = Snapshot {
             client: Arc::clone(&client),
             history,
-            event: last.number,
+            last_change: last.number,
             since: read.since,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
         };
@@ -227,11 +230,11 @@ impl ClientCache {
         let Some(snapshot) = self.snapshots.clients.get(id) else {
             return self.client_afresh(id).await;
         };
-        let Snapshot { client, history, event, since, .. } = snapshot;
+        let Snapshot { client, history, last_change, since, .. } = snapshot;
         if !self.snapshots.is_fresh(&history.tenant, history.read()) {
-            Box::pin(self.look_at_log(&history)).await?;
+            Box::pin(self.read_changes(&history)).await?;
         }
-        if history.holds(&client.name.application.application, event)
+        if history.is_current(&client.name.application.application, last_change)
             && since.elapsed() <= LONGEST_LIFE.max(self.snapshots.max_age)
             && !self.is_outdated(&client)
         {
@@ -291,9 +294,10 @@ impl ClientCache {
         Ok(Some(snapshots.keep(id, client, read, last)))
     }
 
-    /// Reads on in a tenant's log. Those who ask at once share one look at it.
-    async fn look_at_log(&self, history: &History) -> Result<()> {
-        let _turn = history.looking.lock().await;
+    /// Reads what is new in a tenant's change feed. Requests that need it at once share one
+    /// reading.
+    async fn read_changes(&self, history: &History) -> Result<()> {
+        let _turn = history.reading.lock().await;
         if self.snapshots.is_fresh(&history.tenant, history.read()) {
             return Ok(());
         }
@@ -303,9 +307,9 @@ impl ClientCache {
             loop {
                 let last = history.last();
                 let tenant = &history.tenant;
-                let events = session.changes_from(tenant, last.number, BATCH).await?;
-                let all = events.len() < usize::try_from(BATCH).unwrap_or_default();
-                history.heed(&events, all.then_some(read));
+                let changes = session.changes_from(tenant, last.number, BATCH).await?;
+                let all = changes.len() < usize::try_from(BATCH).unwrap_or_default();
+                history.apply(&changes, all.then_some(read));
                 if all || history.is_void() {
                     return Ok(());
                 }
@@ -331,6 +335,21 @@ impl ClientCache {
         let rules = Rules { endpoints: Arc::clone(&endpoints), read, life: of.life };
         snapshots.endpoints.insert(tenant.clone(), rules);
         Ok(endpoints)
+    }
+
+    /// Deletes old rows of the change feed. A server that has not read so far reads all that it
+    /// needs of the tenant again.
+    pub(in crate::service) async fn purge_changes(&self, now: Timestamp) -> Result<()> {
+        let kept = MIN_KEPT.max(self.snapshots.max_age * 4);
+        let end = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
+        loop {
+            let mut tx = self.store.begin().await?;
+            let done = tx.purge_changes(end).await?;
+            tx.commit().await?;
+            if done {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether something of the client was revoked after it was read.

@@ -47,6 +47,19 @@ async fn unreadable_migrations_table_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn role_without_rights_for_pg_trgm_is_refused_with_a_reason() {
+    let url = fresh_database().await;
+    let role = format!("migrator_{}", name_of(&url));
+    run(&url, format!("create role {role} login; grant create on schema public to {role}")).await;
+    let as_role = url.replace("keyward@", &format!("{role}@"));
+    let words = refused(&as_role).await;
+    assert!(words.contains("the extension pg_trgm is missing"), "{words}");
+    assert!(words.contains(&format!("grant create on database {}", name_of(&url))), "{words}");
+    run(&url, format!("grant create on database {} to {role}", name_of(&url))).await;
+    Keyward::start(Some(as_role), &[]).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn start_on_read_only_database_is_refused_with_a_reason() {
     let url = fresh_database().await;
     let name = name_of(&url);

@@ -6,6 +6,7 @@ mod bad_input;
 mod bounds;
 mod callers;
 mod ceiling;
+mod changes;
 mod credentials;
 mod endpoints;
 pub(crate) mod everyone;

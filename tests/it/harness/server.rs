@@ -176,6 +176,11 @@ impl Keyward {
         self.server.as_ref().unwrap()
     }
 
+    /// The URL of its PostgreSQL database, unless it runs on SQLite.
+    pub(crate) fn database_url(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// The data folder.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()

@@ -1,5 +1,6 @@
 //! Three servers on one PostgreSQL, with and without Redis.
 
+mod changes;
 mod clocks;
 mod failover_postgres;
 mod failover_redis;

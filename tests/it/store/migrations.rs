@@ -23,6 +23,7 @@ on_both_databases!(
     migration_keeps_who_disabled_a_resource,
     migration_derives_lives_and_lifted_limits_from_the_log,
     names_of_older_versions_are_folded_in_the_background,
+    trigram_index_has_names_of_the_version_before,
 );
 
 /// An empty database, and its URL.
@@ -408,4 +409,79 @@ async fn names_of_older_versions_are_folded_in_the_background(backend: Backend) 
     assert_eq!(fold(100).await, 2);
     assert_eq!((found("ΟΔΥΣ").await, found("STRASSE").await), (1, 8));
     assert_eq!((found("ÿ").await, found("PLAIN2").await, fold(100).await), (1, 1, 0));
+}
+
+/// SQL that makes another tenant, and applications of both.
+fn names_of_two_tenants(no: &str) -> String {
+    let mut sql = tenant(no) + &tenant(no).replace("'acme'", "'other'");
+    for (n, tenant) in ["other", "acme", "other", "acme"].into_iter().enumerate() {
+        write!(
+            sql,
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('{tenant}', 'a{n}', 'c_r/m {n}', 'c_r/m {n}', '', '', {no}, 0, 1, 0, 0); "
+        )
+        .unwrap();
+    }
+    sql
+}
+
+async fn trigram_index_has_names_of_the_version_before(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    at_version(&database, &url, 12, &names_of_two_tenants(no)).await;
+    drop(migrated(&database).await);
+    let later = "insert into applications (tenant_id, id, display_name, search_name, description, \
+        contact_email, disabled, epoch, revision, created_at, updated_at) \
+        select tenant_id, 'new', display_name, search_name, '', '', disabled, 0, 1, 0, 0 \
+          from applications where id in ('a0', 'a1'); \
+        update applications set search_name = 'c_r/m 9' where id = 'new' and tenant_id = 'acme'; \
+        delete from applications where id = 'a3'; ";
+    // Each of these fails where the index, or the range of a tenant, is not as it should be.
+    let check = match backend {
+        Backend::Sqlite => {
+            "create table found (n integer check (n = 3)); insert into found \
+               select count(*) from application_search s join tenants t on t.id = 'other' \
+               where s.application_search match '\"c_r\" \"/m \"' \
+                 and s.rowid between t.number << 32 and (t.number << 32) + 4294967295; \
+             create table outside (n integer check (n = 0)); insert into outside \
+               select count(*) from application_names n join tenants t on t.id = n.tenant_id \
+               where n.number >> 32 <> t.number; \
+             insert into application_search (application_search, rank) \
+               values ('integrity-check', 1); "
+        }
+        Backend::Postgres => {
+            "create table found (n integer check (n = 3)); insert into found \
+               select count(*) from names_like('other', '%c\\_r/m%', 100); \
+             create table renamed (n integer check (n = 1)); insert into renamed \
+               select count(*) from names_like('acme', '%r/m 9%', 100); "
+        }
+    };
+    run(&database, &url, &format!("{later}{check}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_of_version_before_searches_on_postgres_until_it_is_replaced() {
+    let (_folder, database, url) = empty(Backend::Postgres).await;
+    at_version(&database, &url, 12, &names_of_two_tenants("false")).await;
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let statement = |runs: &[&str], count: usize| {
+        let parts: Vec<_> = runs.iter().map(|run| hex(&format!("acme/{run}"))).collect();
+        let parts = parts.join(" ");
+        format!(
+            "create temp table found (n integer check (n = {count})); insert into found \
+             select count(*) from names_with_parts('{parts}', 100); drop table found; "
+        )
+    };
+    // As it asks: runs of three characters, or a whole search that is shorter.
+    let asked = [
+        statement(&["c_r", "r/m", "m 1"], 1),
+        statement(&["c_r", "r/m"], 2),
+        statement(&["_"], 2),
+        statement(&["c%r"], 0),
+        statement(&["r/m", "m 0"], 0),
+    ];
+    run(&database, &url, &asked.concat()).await;
+    drop(migrated(&database).await);
+    run(&database, &url, &asked.concat()).await;
 }

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
+mod changes;
 mod migrations;
 mod search;
 mod usage;

@@ -23,6 +23,9 @@ on_both_databases!(
     selective_filters_find_the_right_applications,
 );
 
+/// More names than are walked before an index is asked.
+const CROWD: usize = 10_010;
+
 /// Names that are difficult for a search.
 const NAMES: [&str; 16] = [
     "Zürich CRM",
@@ -184,8 +187,7 @@ fn sort(applications: &mut [Application], order: ApplicationOrder) {
 
 async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
     let fresh = fresh(backend).await;
-    // Enough applications that a page cannot be found by skipping them.
-    fresh.with_crowd("acme", 1_100).await;
+    fresh.with_crowd("acme", CROWD).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_tenant(&tenant("evil")).await.unwrap());
     for tenant in ["acme", "evil"] {
@@ -200,7 +202,7 @@ async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
     tx.commit().await.unwrap();
     let mut session = fresh.store.read().await.unwrap();
     let all = listed(&mut session, "acme", &searched(""), 1000).await;
-    assert_eq!(all.len(), 1_116);
+    assert_eq!(all.len(), CROWD + NAMES.len());
     for search in SEARCHES {
         for order in orders() {
             let filter = ApplicationFilter { order, ..searched(search) };
@@ -217,7 +219,7 @@ async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
 
 async fn search_reflects_renames_and_deletions(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", 700).await;
+    fresh.with_crowd("acme", CROWD).await;
     let mut made = application("acme", "made", "");
     "first name".clone_into(&mut made.settings.display_name);
     let gone = Application { name: application("acme", "gone", "").name, ..made.clone() };
@@ -253,18 +255,20 @@ async fn search_reflects_renames_and_deletions(backend: Backend) {
     let mut tx = fresh.store.begin().await.unwrap();
     tx.delete_tenant(&made.name.tenant).await.unwrap();
     tx.commit().await.unwrap();
-    // Left-over search data would stay for ever.
-    let left = match backend {
-        Backend::Sqlite => "application_names union all select rowid from application_parts",
-        Backend::Postgres => "application_names",
+    // Search data that is left over would stay for ever.
+    let index_is_as_names = match backend {
+        Backend::Sqlite => {
+            "; insert into application_search (application_search, rank) values ('integrity-check', 1)"
+        }
+        Backend::Postgres => "",
     };
     fresh
         .sql(format!(
             "create table left_over (n integer check (n = 0)); insert into left_over \
-             select count(*) from (select 1 from {left}) x"
+             select count(*) from application_names{index_is_as_names}"
         ))
         .await;
-    fresh.with_crowd("acme", 700).await;
+    fresh.with_crowd("acme", CROWD).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_application(&gone, None).await.unwrap());
     tx.commit().await.unwrap();
@@ -274,10 +278,9 @@ async fn search_reflects_renames_and_deletions(backend: Backend) {
 
 async fn common_text_is_found_after_many_other_names(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", 700).await;
-    // One before the unrelated applications, the others after them: more than are sorted in memory
-    // if another filter is selective, and more than a search by parts of names reads at once, or at
-    // all.
+    fresh.with_crowd("acme", CROWD).await;
+    // One before the crowd, and the others behind it: fewer than are sorted, more than are walked
+    // first, and more than are sorted.
     fresh.applications("acme", "0", "!xyz uvw rst ", 0, 1).await;
     fresh.applications("acme", "many", "xyz ", 1, 10_100).await;
     fresh.applications("acme", "more", "uvw ", 1, 50_100).await;
@@ -307,11 +310,30 @@ async fn common_text_is_found_after_many_other_names(backend: Backend) {
             assert_eq!((all.len(), each.len()), (count, count), "{search} {order}");
         }
     }
+
+    // More rows meet each condition that an index serves than are sorted, and few meet all.
+    let active = |search| ApplicationFilter { state: Some(State::Active), ..searched(search) };
+    let of_account = |search| ApplicationFilter {
+        owners: Owners { account: true, users: false, user: None },
+        ..searched(search)
+    };
+    for filter in [active("uvw 50"), of_account("t 41"), of_account("vw"), active("uvw 5010")] {
+        let all = listed(&mut session, "acme", &searched(&filter.search), 1000).await;
+        for order in orders() {
+            let filter = ApplicationFilter { order, ..filter.clone() };
+            let mut expected = all.clone();
+            sort(&mut expected, order);
+            let page = PageRequest::new(30, None).unwrap();
+            let page = session.list_applications(&tenant, &filter, &page, now()).await.unwrap();
+            let expected = &expected[..expected.len().min(30)];
+            assert_eq!(ids(&page.items), ids(expected), "{filter:?}");
+        }
+    }
 }
 
 async fn selective_filters_find_the_right_applications(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", 700).await;
+    fresh.with_crowd("acme", CROWD).await;
     let (yes, no) = if fresh.url.is_some() { ("true", "false") } else { ("1", "0") };
     let mut sql = format!(
         "insert into users (tenant_id, id, display_name, disabled, revision, created_at, \

@@ -1,0 +1,24 @@
+-- What changed in each tenant, for servers that keep what they read: apart from the audit log, so
+-- that neither its refused attempts nor how long it is kept matter to them. Old rows are deleted,
+-- all but the last one of a tenant.
+
+create table tenant_changes (
+  tenant_id text not null,
+  -- That of the event in the audit log. Writers of one tenant wait for each other, so these are
+  -- committed in their order.
+  number    integer not null,
+  at        integer not null,
+  -- What changed.
+  resource  text not null,
+  primary key (tenant_id, number)
+) strict, without rowid;
+
+create index tenant_changes_by_time on tenant_changes (at);
+
+-- By the database, so that no change is without its row, whichever version of a server writes it.
+create trigger audit_events_tell_of_changes after insert on audit_events
+when not new.refused
+begin
+  insert into tenant_changes (tenant_id, number, at, resource)
+  values (new.tenant_id, new.number, new.at, new.resource);
+end;

@@ -1,0 +1,96 @@
+//! What one replica changes, another one reads in the change feed, however late.
+
+use std::time::Duration;
+
+use keyward::internals::clock::{Clock, Stopwatch, later};
+use keyward::proto::admin as pb;
+use keyward::proto::admin::credential::Kind;
+use keyward::internals::store::{Database, PoolOptions, Store};
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
+
+use crate::harness::{Keyward, fresh_database, mask};
+
+const STALENESS: Duration = Duration::from_millis(200);
+const BOUND: [(&str, &str); 2] =
+    [("revocations.poll_interval", "50ms"), ("revocations.max_staleness", "200ms")];
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Deletes all that can be deleted of the feed, as a server does after a while.
+async fn purge(url: &str) {
+    let options = PoolOptions { max_connections: 3, acquire_timeout: Duration::from_secs(10) };
+    let store = Store::open(&Database::parse(url).unwrap(), options).await.unwrap();
+    let end = later(Clock::system().now(), Duration::from_hours(24 * 365 * 100));
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.purge_changes(end).await.unwrap());
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replica_that_is_behind_purge_misses_no_change() {
+    let url = fresh_database().await;
+    let [a, c] = Keyward::replicas_on(url.clone(), None, &BOUND).await;
+    let mut admin = a.admin().await;
+    let (_, crm) = admin.acme().await;
+    let scopes = async || crm.exchange(&c.grpc(), &[], &[]).await.unwrap().scopes;
+    assert_eq!(scopes().await, ["a", "b"]);
+
+    let application = pb::Application {
+        name: "tenants/acme/applications/crm".to_owned(),
+        scopes: ["a", "b", "c"].map(ToOwned::to_owned).to_vec(),
+        ..Default::default()
+    };
+    let request = pb::UpdateApplicationRequest {
+        application: Some(application),
+        update_mask: mask(&["scopes"]),
+    };
+    admin.applications.update_application(request).await.unwrap();
+    admin.application("acme", "erp", &["a"]).await;
+    purge(&url).await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let left: Vec<String> =
+        sqlx::query_scalar("select resource from tenant_changes where tenant_id = 'acme'")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(left, ["tenants/acme/applications/erp"], "the row of the change is gone");
+
+    let given = async { while scopes().await != ["a", "b", "c"] {} };
+    timeout(PATIENCE, given).await.expect("it reads the client again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replica_that_is_at_last_change_is_not_disturbed_by_purge() {
+    let url = fresh_database().await;
+    let [a, c] = Keyward::replicas_on(url.clone(), None, &BOUND).await;
+    let mut admin = a.admin().await;
+    let (_, crm) = admin.acme().await;
+    crm.token(&c.grpc()).await;
+    purge(&url).await;
+    // Who reads the client again waits for the lock.
+    let mut holder = PgConnection::connect(&url).await.unwrap();
+    let lock = "begin; lock table credentials in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let watch = Stopwatch::start();
+    while watch.elapsed() < 3 * STALENESS {
+        timeout(PATIENCE, crm.token(&c.grpc())).await.expect("it is current");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_issued_while_audit_log_cannot_be_read() {
+    let url = fresh_database().await;
+    let kw = Keyward::start(Some(url.clone()), &BOUND).await;
+    let mut admin = kw.admin().await;
+    let (_, crm) = admin.acme().await;
+    let (_, cold) = admin.credential("tenants/acme/applications/crm", Kind::ClientSecret).await;
+    crm.token(&kw.grpc()).await;
+    let mut holder = PgConnection::connect(&url).await.unwrap();
+    let lock = "begin; lock table audit_events in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    timeout(PATIENCE, cold.token(&kw.grpc())).await.expect("a client that was not read before");
+    let watch = Stopwatch::start();
+    while watch.elapsed() < 3 * STALENESS {
+        timeout(PATIENCE, crm.token(&kw.grpc())).await.expect("one that was");
+    }
+}
