@@ -34,6 +34,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "revocation",
         ],
     ),
+    (
+        "internals",
+        &[
+            "clock",
+            "config",
+            "domain",
+            "error",
+            "keys",
+            "limiter",
+            "redis",
+            "revocation",
+            "secrets",
+            "server",
+            "service",
+            "store",
+        ],
+    ),
     ("proto", &[]),
     (
         "grpc",
