@@ -142,12 +142,12 @@ fn moment_or(
 fn midnight(text: &str) -> Option<Timestamp> {
     // The parser takes a longer text and drops its time.
     let day: Date = text.parse().ok().filter(|_| text.len() == 10)?;
-    Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    Some(day.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// The day (UTC) of a time.
 pub(super) fn day(moment: Moment) -> String {
-    moment.timestamp().to_zoned(TimeZone::UTC).date().to_string()
+    moment.timestamp().to_zoned_datetime(TimeZone::UTC).date().to_string()
 }
 
 /// [`ahead`], or `never`.

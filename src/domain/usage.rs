@@ -46,5 +46,5 @@ pub struct UsageDay {
 
 /// The UTC date of a timestamp.
 pub fn day(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::UTC).date()
+    at.to_zoned_datetime(TimeZone::UTC).date()
 }
