@@ -32,6 +32,7 @@
 //! | [`server`] | the composition root: listeners, connections, background tasks, shutdown |
 //! | [`cli`] | the commands; those that manage talk gRPC like any client |
 //! | [`config`], [`telemetry`], [`incidents`] | settings in three layers; logs, traces and metrics; what was refused, folded for the log |
+//! | `backoff` | pauses between attempts to connect |
 //! | `transport` | gRPC channels of the command line and the verifier |
 //! | [`verifier`] | a client for services that verify tokens themselves; the server does not import it |
 //! | [`proto`] | the generated messages and stubs |
@@ -181,6 +182,7 @@
 
 #[cfg(feature = "server")]
 mod admission;
+mod backoff;
 #[cfg(feature = "server")]
 mod cli;
 mod clock;

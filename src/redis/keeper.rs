@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::connect::RedisConnection;
 use super::fault::needs_operator;
 use super::{ActiveLink, Redis};
+use crate::backoff::Backoff;
 use crate::error::Cause;
-use crate::secrets::random;
 
 /// The interval between checks of a working link.
 const WATCH: Duration = Duration::from_secs(1);
-/// The first and the longest pause between connection attempts.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The longest pause between connection attempts.
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,26 +46,6 @@ impl From<Elapsed> for LinkError {
     }
 }
 
-/// Exponential backoff. Each pause is random between half and all of the current step, so that
-/// replicas do not reconnect at the same time.
-#[derive(Debug)]
-pub(super) struct Backoff(Duration);
-
-impl Backoff {
-    pub(super) fn new() -> Self {
-        Self(PAUSES.0)
-    }
-
-    pub(super) async fn pause(&mut self) {
-        let mut chance = [u8::MAX];
-        // If the generator fails, the pauses are equal. That is no reason to give up.
-        random::fill(&mut chance).ok();
-        let half = self.0 / 2;
-        sleep(half + half * u32::from(chance[0]) / u32::from(u8::MAX)).await;
-        self.0 = (self.0 * 2).min(PAUSES.1);
-    }
-}
-
 /// The last reported state of the link, so that each state is logged once.
 #[derive(Debug, PartialEq, Eq)]
 enum ReportedState {
@@ -90,7 +70,7 @@ impl Redis {
 
     async fn keep(&self) {
         let mut reported = ReportedState::Nothing;
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             let link = match self.link() {
                 Some(link) => link,
@@ -98,16 +78,16 @@ impl Redis {
                     Ok(connection) => self.set_link(connection),
                     Err(trouble) => {
                         self.report(&mut reported, &trouble);
-                        backoff.pause().await;
+                        backoff.pause(MAX_PAUSE).await;
                         continue;
                     }
                 },
             };
             reported = ReportedState::Nothing;
             if self.watch(&link).await {
-                backoff = Backoff::new();
+                backoff = Backoff::default();
             } else {
-                backoff.pause().await;
+                backoff.pause(MAX_PAUSE).await;
             }
         }
     }

@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
-use super::keeper::Backoff;
+use super::keeper::MAX_PAUSE;
 use super::{LinkError, Redis};
+use crate::backoff::Backoff;
 
 /// The maximum number of unread messages; further ones are dropped.
 const MAX_UNREAD: usize = 1024;
@@ -62,7 +63,7 @@ impl Redis {
     }
 
     async fn keep_listening(&self, channel: &str, sender: &mpsc::Sender<SubscriptionEvent>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut refused = false;
         loop {
             match self.0.connector.listen(channel).await {
@@ -70,7 +71,7 @@ impl Redis {
                     if std::mem::take(&mut refused) {
                         tracing::info!(channel, "subscribed to Redis again");
                     }
-                    backoff = Backoff::new();
+                    backoff = Backoff::default();
                     let trouble = self.listen(listener, sender).await;
                     tracing::debug!(channel, %trouble, "subscription lost");
                 }
@@ -81,7 +82,7 @@ impl Redis {
                 // If Redis is down, the link reports it.
                 Err(_) => {}
             }
-            backoff.pause().await;
+            backoff.pause(MAX_PAUSE).await;
         }
     }
 

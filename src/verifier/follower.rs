@@ -14,7 +14,8 @@ use tonic::{Code, Status, Streaming};
 use super::feed::FeedPosition;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{BearerSource, ServerLink};
-use super::trouble::{Backoff, FollowError, jittered};
+use super::trouble::FollowError;
+use crate::backoff::{Backoff, jittered};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
 use crate::secrets::Secret;
@@ -78,7 +79,7 @@ impl Follower {
                 backoff = Backoff::default();
                 probe = Probe::default();
             }
-            backoff.pause(&trouble).await;
+            backoff.pause(trouble.max_pause()).await;
         }
     }
 
@@ -151,7 +152,7 @@ impl Follower {
             self.authorization.wait_for_renewal().await;
             match self.begin(link).await {
                 Ok(stream) => return stream,
-                Err(trouble) => backoff.pause(&trouble).await,
+                Err(trouble) => backoff.pause(trouble.max_pause()).await,
             }
         }
     }
@@ -184,7 +185,7 @@ impl Follower {
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
             }
-            let mut pause = backoff.next(&trouble);
+            let mut pause = backoff.next(trouble.max_pause());
             if self.knowledge.now() >= due {
                 match self.request_keys(link).await {
                     Ok(max_age) => due = self.knowledge.now() + jittered(max_age / 2),

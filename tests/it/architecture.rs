@@ -16,7 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("secrets", &["clock", "error", "domain"]),
     ("keys", &["clock", "error", "domain"]),
     ("revocation", &["clock", "error", "domain", "store", "redis", "secrets"]),
-    ("redis", &["clock", "error", "domain", "secrets"]),
+    ("backoff", &["secrets"]),
+    ("redis", &["backoff", "clock", "error", "domain", "secrets"]),
     ("limiter", &["clock", "error", "domain", "redis"]),
     (
         "service",
@@ -91,7 +92,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("transport", &[]),
     (
         "verifier",
-        &["clock", "error", "domain", "keys", "revocation", "secrets", "proto", "transport"],
+        &[
+            "backoff",
+            "clock",
+            "error",
+            "domain",
+            "keys",
+            "revocation",
+            "secrets",
+            "proto",
+            "transport",
+        ],
     ),
     (
         "cli",
