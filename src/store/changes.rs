@@ -13,7 +13,7 @@ const BATCH: u64 = 10_000;
 
 /// A change of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
-pub struct Changed {
+pub struct TenantChange {
     /// Its number in its tenant: changes are committed in this order.
     pub number: i64,
     /// When, in microseconds since the epoch.
@@ -27,7 +27,7 @@ impl Session {
     pub async fn last_change_around(
         &mut self,
         credential: &CredentialId,
-    ) -> Result<Option<Changed>> {
+    ) -> Result<Option<TenantChange>> {
         const SQL: &str = "select number, at, resource from tenant_changes \
             where tenant_id = (select tenant_id from credentials where id = $1) \
             order by number desc limit 1";
@@ -40,7 +40,7 @@ impl Session {
         tenant: &TenantId,
         number: i64,
         max: i64,
-    ) -> Result<Vec<Changed>> {
+    ) -> Result<Vec<TenantChange>> {
         const SQL: &str = "select number, at, resource from tenant_changes \
             where tenant_id = $1 and number >= $2 order by number limit $3";
         list_rows!(self, SQL, tenant.as_str(), number, max)

@@ -33,7 +33,7 @@ mod windows;
 
 pub use affected::Affected;
 pub use application_lists::Owned;
-pub use changes::Changed;
+pub use changes::TenantChange;
 pub use connect::PoolOptions;
 pub use pools::Store;
 pub use revocations::Feed;

@@ -166,7 +166,7 @@ impl UnitOfWork {
         }
         let committed = self.tx.commit().await;
         // Even if it failed: the commit may have succeeded and only its answer been lost.
-        self.clients.changed(&self.tenant);
+        self.clients.mark_changed(&self.tenant);
         committed?;
         if self.revokes {
             // Boxed, so that the future of every change does not grow by it.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use keyward::internals::clock::{Clock, Stopwatch, later};
+use keyward::internals::store::{Database, PoolOptions, Store};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
-use keyward::internals::store::{Database, PoolOptions, Store};
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
