@@ -128,7 +128,7 @@ impl UnitOfWork {
             Affected::UsersWithRole(_) => (Action::UpdateUser, why.to_owned()),
         };
         let event = self.event(action, String::new(), Vec::new(), detail);
-        self.tx.note_affected(affected, &event).await?;
+        self.tx.audit_affected(affected, &event).await?;
         let count = self.revoke_affected(affected).await?;
         self.tx.change_affected(affected, self.now).await?;
         Ok(count)

@@ -15,7 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::timeout;
 
-use super::change_history::{ChangeHistory, FeedPosition};
+use super::change_history::{ChangeHistory, ChangePosition};
 use super::read_time::ReadTime;
 use crate::clock::Stopwatch;
 use crate::domain::{
@@ -134,7 +134,7 @@ impl CachedData {
         &self,
         tenant: &TenantId,
         read_time: ReadTime,
-        last: FeedPosition,
+        last: ChangePosition,
     ) -> Arc<ChangeHistory> {
         if let Some(history) = self.histories.get(tenant)
             && !history.has_gap()
@@ -152,7 +152,7 @@ impl CachedData {
         id: &CredentialId,
         mut client: Client,
         read_time: ReadTime,
-        last: FeedPosition,
+        last: ChangePosition,
     ) -> Arc<Client> {
         let history = self.history(&client.tenant.id, read_time, last);
         history.share_tenant(&mut client);
@@ -204,8 +204,8 @@ impl ClientCache {
         Self { store, revocations, cached: CachedData::new(max_age) }
     }
 
-    /// This server changed the tenant: its change feed must be read before cached data of the tenant
-    /// is used again.
+    /// This server changed the tenant: its change feed must be read before cached data of the
+    /// tenant is used again.
     pub(in crate::service) fn mark_changed(&self, tenant: &TenantId) {
         self.cached.mark_changed(tenant);
     }
@@ -282,7 +282,7 @@ impl ClientCache {
             let mut session = self.store.read().await?;
             // The last change is read before the client. A change between the two reads then counts
             // as newer than the client.
-            let last = session.last_change_around(id).await?;
+            let last = session.last_tenant_change(id).await?;
             Ok((last, session.find_client(id).await?))
         });
         let (last, client) = Box::pin(found).await?;
@@ -290,7 +290,7 @@ impl ClientCache {
             self.cached.clients.remove(id);
             return Ok(None);
         };
-        let last = last.as_ref().map(FeedPosition::of).unwrap_or_default();
+        let last = last.as_ref().map(ChangePosition::of).unwrap_or_default();
         Ok(Some(self.cached.insert(id, client, read_time, last)))
     }
 

@@ -32,7 +32,7 @@ struct State {
     /// The time at which the feed was last read.
     read_time: ReadTime,
     /// The last known change.
-    last: FeedPosition,
+    last: ChangePosition,
     /// The number of the last change that can affect every client of the tenant. `i64::MAX` if
     /// changes may be missing.
     last_of_tenant: i64,
@@ -45,12 +45,12 @@ struct State {
 /// The position of a change in the feed. The time is part of it because a database that was
 /// restored from a backup uses the same numbers again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FeedPosition {
+pub(super) struct ChangePosition {
     pub(super) number: i64,
     pub(super) at: i64,
 }
 
-impl FeedPosition {
+impl ChangePosition {
     pub(super) fn of(change: &TenantChange) -> Self {
         Self { number: change.number, at: change.at }
     }
@@ -58,7 +58,7 @@ impl FeedPosition {
 
 impl ChangeHistory {
     /// An empty history. `last` is the last change at `read_time`.
-    pub(super) fn new(tenant: TenantId, read_time: ReadTime, last: FeedPosition) -> Self {
+    pub(super) fn new(tenant: TenantId, read_time: ReadTime, last: ChangePosition) -> Self {
         let state = State {
             read_time,
             last,
@@ -75,7 +75,7 @@ impl ChangeHistory {
     }
 
     /// The last known change.
-    pub(super) fn last(&self) -> FeedPosition {
+    pub(super) fn last(&self) -> ChangePosition {
         self.state().last
     }
 
@@ -94,7 +94,7 @@ impl ChangeHistory {
         let was_empty = state.last.number == 0;
         if !was_empty {
             match changes.split_first() {
-                Some((known, new)) if FeedPosition::of(known) == state.last => changes = new,
+                Some((known, new)) if ChangePosition::of(known) == state.last => changes = new,
                 // The next rows may have been purged, or the database was replaced or restored
                 // from a backup.
                 _ => {
@@ -111,7 +111,7 @@ impl ChangeHistory {
                 }
                 None => state.last_of_tenant = change.number,
             }
-            state.last = FeedPosition::of(change);
+            state.last = ChangePosition::of(change);
         }
         // Rows before the first known one may have been purged.
         if was_empty || state.last_of_applications.len() > MAX_APPLICATIONS {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn history(last: i64) -> ChangeHistory {
-        let last = FeedPosition { number: last, at: last * 10 };
+        let last = ChangePosition { number: last, at: last * 10 };
         ChangeHistory::new(TenantId::parse("acme").unwrap(), ReadTime::now(0), last)
     }
 
@@ -185,7 +185,7 @@ mod tests {
         assert!(!history.is_current(&id("crm"), 5));
         assert!(history.is_current(&id("crm"), 6));
         assert!(history.is_current(&id("erp"), 5), "another application changed");
-        assert_eq!(history.last(), FeedPosition { number: 6, at: 60 });
+        assert_eq!(history.last(), ChangePosition { number: 6, at: 60 });
     }
 
     #[test]

@@ -12,7 +12,9 @@ use keyward::internals::domain::{
     NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
     ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
-use keyward::internals::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
+use keyward::internals::store::{
+    Affected, Database, FoundResources, PoolOptions, SigningKeyRow, Store,
+};
 use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
@@ -224,7 +226,7 @@ async fn deleted_scope_is_taken_from_its_holders(backend: Backend) {
     let mut tx = fresh.store.begin().await.unwrap();
     let holders = tx.scope_holders(&id).await.unwrap();
     let first = vec!["tenants/acme/applications/crm".to_owned()];
-    assert_eq!(holders, Found { count: 1, first });
+    assert_eq!(holders, FoundResources { count: 1, first });
     tx.change_affected(Affected::ApplicationsWithScope(&id), now()).await.unwrap();
     tx.delete_scope(&id).await.unwrap();
     tx.commit().await.unwrap();
@@ -362,11 +364,11 @@ async fn rules_are_found_by_their_scopes(backend: Backend) {
         ("read", &[]),
     ] {
         let first = paths.iter().map(|path| format!("tenants/acme/endpoints/GET {path}")).collect();
-        let found = Found { count: i64::try_from(paths.len()).unwrap(), first };
+        let found = FoundResources { count: i64::try_from(paths.len()).unwrap(), first };
         let id = self::scope("acme", scope).id;
-        assert_eq!(tx.endpoints_naming(&id).await.unwrap(), found, "{scope}");
+        assert_eq!(tx.endpoints_with_scope(&id).await.unwrap(), found, "{scope}");
     }
-    assert_eq!(tx.endpoints_naming(&scope("evil", "x").id).await.unwrap().count, 0);
+    assert_eq!(tx.endpoints_with_scope(&scope("evil", "x").id).await.unwrap().count, 0);
 
     let changed = Endpoint { limits: None, ..rule("/1", "", "b") };
     tx.write_endpoint(tenant, &changed).await.unwrap();
