@@ -117,7 +117,7 @@ async fn open_postgres(
 }
 
 /// Migrates the schema. With a pooler, all migrations run in one transaction, which stays on one
-/// connection of the server. Without it, the migrator's lock and prepared statements could be on
+/// connection of the server. Otherwise the migrator's lock and prepared statements could be on
 /// different connections.
 async fn migrate_postgres(
     connection: &mut PgConnection,

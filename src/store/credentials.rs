@@ -45,8 +45,8 @@ struct SecretRow {
     expires_at: Option<i64>,
 }
 
-/// Columns have names because a replica of the previous version may run on a schema with more
-/// columns.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! columns {
     () => {
         "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \

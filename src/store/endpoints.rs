@@ -19,8 +19,8 @@ struct Row {
     description: String,
 }
 
-/// Columns have names because a replica of the previous version may run on a schema with more
-/// columns.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! select {
     ($rest:literal) => {
         concat!(

@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 /// statement must read the latest committed row.
 pub(super) const BEGIN: &str = "begin isolation level read committed";
 
-/// The timeout of statements that only read. It matters if the server cannot detect a lost
-/// connection. Other statements end with their requests.
+/// The timeout of statements that only read. It is for lost connections that the server cannot
+/// detect. If it detects a disconnect, the statement ends with its request.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often PostgreSQL checks during a statement whether the client is still connected.
 const CLIENT_CHECK: Duration = Duration::from_secs(1);

@@ -143,7 +143,7 @@ impl Tx {
         one_value!(self, SQL, count)
     }
 
-    /// Deletes a batch of revocations that have expired at `end`; `true` if none is left.
+    /// Deletes a batch of revocations that expired by `end`; `true` if none is left.
     pub async fn purge_revocations(&mut self, end: Timestamp) -> Result<bool> {
         const MARK: &str = "update revocation_feed set purged_through = (select max(number) \
             from (select number from revocations where expires_at <= $1 \

@@ -24,8 +24,8 @@ struct Row {
     updated_at: i64,
 }
 
-/// Columns have names because a replica of the previous version may run on a schema with more
-/// columns.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! columns {
     () => {
         "tenant_id, name, display_name, description, domain, family, disabled, \

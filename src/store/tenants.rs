@@ -40,8 +40,8 @@ struct Row {
     updated_at: i64,
 }
 
-/// Columns have names because a replica of the previous version may run on a schema with more
-/// columns.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! columns {
     () => {
         "id, display_name, default_audience, additional_audiences, \

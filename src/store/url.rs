@@ -115,7 +115,8 @@ impl Servers {
             // The driver's error text could contain the password.
             let options = PgConnectOptions::from_str(&url)
                 .map_err(|_| Fault::new("is not a well-formed postgres:// URL"))?;
-            // Poolers refuse unknown startup parameters. No column has a float.
+            // Poolers refuse startup parameters that they do not know, such as extra_float_digits.
+            // Keyward does not need it, because no column has a float.
             Ok(options.application_name(&application_name).extra_float_digits(None))
         });
         Ok(Self { each: each.collect::<Result<_, Fault>>()?, connect_timeout, pooled: false })

@@ -66,7 +66,7 @@ impl Session {
 pub struct CredentialUse<'a> {
     /// The credential that was used.
     pub credential: &'a CredentialName,
-    /// Tells the application from deleted ones with the same name.
+    /// Distinguishes the tenant and application from deleted ones with the same names.
     pub life: Life,
     /// The time of the use.
     pub at: Timestamp,
