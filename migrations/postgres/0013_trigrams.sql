@@ -1,18 +1,18 @@
--- Search by any part of a name with PostgreSQL's own trigram index.
+-- Search for any part of a name with PostgreSQL's trigram index.
 
--- A trusted extension: the owner of the database, or who may create in it, may add it.
+-- A trusted extension: a role with the privilege create on the database can create it.
 create extension if not exists pg_trgm;
 
 drop index application_names_by_part;
 drop function application_parts(text, text);
 
--- With the tenant, so that one tenant's search does not walk the matches of others. What was added
--- last is looked through one by one, so it must stay short.
+-- The index has the tenant, so that a search does not read the matches of other tenants. A search
+-- scans the pending list of new entries, so the list must stay short.
 create index application_names_by_trigram on application_names
   using gin ((array[tenant_id]), search_name gin_trgm_ops) with (gin_pending_list_limit = 256);
 
--- Some of a tenant's names that are like a pattern: so many at most. Nothing but the index is of
--- use, whatever the planner makes of its statistics.
+-- Up to max_names names of a tenant that match a pattern. Only the index is fast enough. With some
+-- statistics the planner would choose a sequential scan, so these are disabled.
 create function names_like(tenant text, pattern text, max_names bigint)
 returns table (application_id text, search_name text, created_at bigint)
 language sql stable rows 1000
@@ -24,8 +24,9 @@ as $$
   limit max_names
 $$;
 
--- For servers of the version before, which run beside this until they are replaced: runs of
--- characters with the tenant before each, in hexadecimal digits. The first run finds names.
+-- For servers of the previous version, which run until they are replaced. Each part is the tenant,
+-- a slash and a run of characters of the search, in hexadecimal digits. The first run uses the
+-- index. The names of the parameters cannot change.
 create or replace function names_with_parts(parts text, most bigint)
 returns table (application_id text, search_name text, created_at bigint)
 language sql stable rows 1000

@@ -1,7 +1,7 @@
--- Search by any part of a name with SQLite's own trigram index.
+-- Search for any part of a name with SQLite's trigram index (FTS5).
 
--- Each tenant gets a number, and its names get a range of numbers: the index skips what other
--- tenants have.
+-- Each tenant gets a number, and its names get a range of numbers, so that the index skips the
+-- names of other tenants.
 alter table tenants add column number integer;
 
 update tenants set number = x.number
@@ -10,7 +10,7 @@ where tenants.id = x.id;
 
 create unique index tenants_by_number on tenants (number);
 
-create trigger tenants_are_numbered after insert on tenants
+create trigger tenants_set_number after insert on tenants
 begin
   update tenants set number = (select coalesce(max(number), 0) + 1 from tenants) where id = new.id;
 end;
@@ -45,7 +45,7 @@ create index application_names_in_order
 create index application_names_by_creation
   on application_names (tenant_id, created_at, application_id, search_name);
 
--- Names are folded when they are written, so the index tells case apart.
+-- Servers fold the names before they write them, so the index is case-sensitive.
 create virtual table application_search using fts5 (
   search_name, content = 'application_names', content_rowid = 'number',
   detail = none, columnsize = 0, tokenize = 'trigram case_sensitive 1'
@@ -53,25 +53,25 @@ create virtual table application_search using fts5 (
 
 insert into application_search (application_search) values ('rebuild');
 
-create trigger application_names_are_indexed after insert on application_names
+create trigger application_names_index_insert after insert on application_names
 begin
   insert into application_search (rowid, search_name) values (new.number, new.search_name);
 end;
 
-create trigger application_names_are_indexed_again after update of search_name on application_names
+create trigger application_names_index_update after update of search_name on application_names
 begin
   insert into application_search (application_search, rowid, search_name)
   values ('delete', old.number, old.search_name);
   insert into application_search (rowid, search_name) values (new.number, new.search_name);
 end;
 
-create trigger application_names_are_forgotten after delete on application_names
+create trigger application_names_index_delete after delete on application_names
 begin
   insert into application_search (application_search, rowid, search_name)
   values ('delete', old.number, old.search_name);
 end;
 
-create trigger applications_are_named after insert on applications
+create trigger applications_insert_name after insert on applications
 begin
   insert into application_names (number, tenant_id, application_id, search_name, created_at)
   select
@@ -83,7 +83,7 @@ begin
   from tenants t where t.id = new.tenant_id;
 end;
 
-create trigger applications_are_renamed after update of search_name on applications
+create trigger applications_update_name after update of search_name on applications
 when old.search_name <> new.search_name
 begin
   update application_names set search_name = new.search_name

@@ -1,22 +1,22 @@
--- What changed in each tenant, for servers that keep what they read: apart from the audit log, so
--- that neither its refused attempts nor how long it is kept matter to them. Old rows are deleted,
--- all but the last one of a tenant.
+-- The change feed of each tenant, for servers that cache resources. It is separate from the audit
+-- log, so that it does not depend on refused attempts and on the retention of the log. Servers
+-- delete old rows, except for the last one of each tenant.
 
 create table tenant_changes (
   tenant_id text not null,
-  -- That of the event in the audit log. Writers of one tenant wait for each other, so these are
-  -- committed in their order.
+  -- The number of the event in the audit log. Writers of one tenant wait for each other, so the
+  -- changes of a tenant are committed in the order of their numbers.
   number    integer not null,
   at        integer not null,
-  -- What changed.
+  -- The name of the resource that changed.
   resource  text not null,
   primary key (tenant_id, number)
 ) strict, without rowid;
 
 create index tenant_changes_by_time on tenant_changes (at);
 
--- By the database, so that no change is without its row, whichever version of a server writes it.
-create trigger audit_events_tell_of_changes after insert on audit_events
+-- A trigger, so that each change has a row, whichever version of the server writes the event.
+create trigger audit_events_add_tenant_changes after insert on audit_events
 when not new.refused
 begin
   insert into tenant_changes (tenant_id, number, at, resource)

@@ -24,7 +24,7 @@ use crate::domain::{Revocation, RevocationKeys};
 use crate::error::{Error, FailureLog, Result};
 use crate::redis::{Redis, Subscription, SubscriptionEvent};
 use crate::secrets::{Authenticator, MasterKey};
-use crate::store::{Feed, Session, Store};
+use crate::store::{RevocationFeed, Session, Store};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -328,7 +328,7 @@ impl Live {
     }
 
     async fn read(&self) -> Result<Read> {
-        let mut session = within(self.store.read_apart()).await?;
+        let mut session = within(self.store.read_revocation_feed()).await?;
         self.read_with(&mut session).await
     }
 
@@ -366,7 +366,7 @@ impl Live {
         Ok(Read::All)
     }
 
-    async fn read_all(&self, session: &mut Session, feed: &Feed) -> Result<Read> {
+    async fn read_all(&self, session: &mut Session, feed: &RevocationFeed) -> Result<Read> {
         let rows = read_after(session, 0, feed.last_number).await?;
         // Read after the rows, so that rows purged meanwhile are accounted for.
         let after = within(session.revocation_feed()).await?;

@@ -82,7 +82,7 @@ impl RateLimits {
         incidents: Arc<Incidents>,
         has_redis: bool,
     ) -> Result<Self> {
-        let is_saved = !has_redis && store.is_alone();
+        let is_saved = !has_redis && store.is_single_process();
         if is_saved {
             let mut session = store.read_list().await?;
             limiter.restore(session.counted_windows(limiter.now()).await?);

@@ -100,7 +100,7 @@ impl Probe {
     /// The state of everything that this server depends on.
     pub(super) async fn readiness(&self) -> Readiness {
         let now = self.clock.now();
-        let latest = self.clients.promptly(self.check_writable(now)).await;
+        let latest = self.clients.with_read_timeout(self.check_writable(now)).await;
         let (latest, database) = match latest {
             Ok(latest) => (Some(latest), Ok(())),
             Err(error) => (None, Err(error)),

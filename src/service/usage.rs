@@ -13,7 +13,7 @@ use crate::clock::{Clock, later};
 use crate::domain::usage::day;
 use crate::domain::{Client, CredentialName, Life, MAX_CLOCK_LEAD, UsageDay, UseKind};
 use crate::error::Result;
-use crate::store::{LastUseOf, Store};
+use crate::store::{CredentialUse, Store};
 
 /// How many credentials are written in one transaction, which delays other writers of their
 /// tenants.
@@ -140,7 +140,7 @@ impl UsageCounter {
 
     async fn write_batch(&self, batch: &[(Arc<CredentialName>, Used)]) -> Result<()> {
         let tenants = batch.iter().map(|(credential, _)| &credential.application.tenant).collect();
-        let uses = batch.iter().map(|(credential, used)| LastUseOf {
+        let uses = batch.iter().map(|(credential, used)| CredentialUse {
             credential,
             life: used.life,
             at: used.last,

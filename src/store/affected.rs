@@ -1,6 +1,6 @@
-//! What something done elsewhere takes rights from: applications whose tokens must die, and
-//! users and roles that lose something. One statement changes all of them, another tells of
-//! each in the audit log.
+//! Resources that lose rights because another resource changes: applications, whose tokens are
+//! revoked, users and roles. One statement changes all of them. Another adds an audit event for
+//! each.
 
 use jiff::Timestamp;
 
@@ -9,12 +9,12 @@ use super::{Tx, execute};
 use crate::domain::{AuditEvent, NewRevocation, Outcome, RoleName, ScopeId, UserName};
 use crate::error::Result;
 
-/// Rows that something done elsewhere takes rights from.
+/// Resources that lose rights because another resource changes.
 #[derive(Clone, Copy, Debug)]
 pub enum Affected<'a> {
-    /// The applications that were given a scope, by itself or by a role.
+    /// The applications that have a scope, directly or through a role.
     ApplicationsWithScope(&'a ScopeId),
-    /// The applications that were given a role, or whose owner has it.
+    /// The applications that have a role, or whose owner has it.
     ApplicationsWithRole(&'a RoleName),
     /// The applications that a user owns.
     ApplicationsOf(&'a UserName),
@@ -64,8 +64,8 @@ macro_rules! users_with_role {
     };
 }
 
-/// An event for each row, numbered on from the last one.
-macro_rules! note_each {
+/// An audit event for each row, with the next numbers.
+macro_rules! audit_each {
     ($collection:literal, $rows:expr) => {
         concat!(
             "insert into audit_events (tenant_id, number, at, service, user_name, source_address, \
@@ -81,7 +81,7 @@ macro_rules! note_each {
 }
 
 impl<'a> Affected<'a> {
-    /// The tenant, and what the rows are found by.
+    /// The tenant, and the key that the rows are found by.
     fn key(self) -> (&'a str, &'a str) {
         match self {
             Self::ApplicationsWithScope(id) | Self::RolesWithScope(id) => {
@@ -95,7 +95,7 @@ impl<'a> Affected<'a> {
     }
 }
 
-/// A new version of each row; `$first` is what else changes.
+/// A new revision of each row. `$first` sets other columns.
 macro_rules! change_each {
     ($table:literal, $first:literal, $rows:expr) => {
         concat!(
@@ -111,7 +111,7 @@ macro_rules! change_each {
     };
 }
 
-/// A revocation for each row, numbered on from the last one; `$1` and `$2` find the rows.
+/// A revocation for each row, with the next numbers. `$1` and `$2` find the rows.
 macro_rules! revoke_each {
     ($rows:expr) => {
         concat!(
@@ -125,7 +125,8 @@ macro_rules! revoke_each {
 }
 
 impl Tx {
-    /// Adds a revocation for each of them that has tokens; how many. Before they change.
+    /// Adds a revocation for each affected application, and returns how many. Call it before
+    /// [`Tx::change_affected`].
     pub async fn revoke_affected(&mut self, affected: Affected<'_>, now: Timestamp) -> Result<u64> {
         let sql = match affected {
             Affected::ApplicationsWithScope(_) => revoke_each!(applications_with_scope!()),
@@ -133,16 +134,16 @@ impl Tx {
             Affected::ApplicationsOf(_) => revoke_each!(applications_of!()),
             Affected::RolesWithScope(_) | Affected::UsersWithRole(_) => return Ok(0),
         };
-        // Nobody else adds any from here on, so that the numbers below are the next.
-        self.take_revocation_numbers(0).await?;
+        // This locks the feed, so that the statement below can use the next numbers.
+        self.reserve_revocation_numbers(0).await?;
         let (tenant, key) = affected.key();
-        let end = NewRevocation::end(now).max(self.end_of_all_tokens(now).await?);
+        let end = NewRevocation::end(now).max(self.last_token_expiry(now).await?);
         let count = execute!(self, sql, tenant, key, now.as_microsecond(), end.as_microsecond())?;
-        self.take_revocation_numbers(i64::try_from(count).unwrap_or(i64::MAX)).await?;
+        self.reserve_revocation_numbers(i64::try_from(count).unwrap_or(i64::MAX)).await?;
         Ok(count)
     }
 
-    /// Gives each of them a new version, and raises the epoch of those that have tokens.
+    /// Gives each resource a new revision, and raises the epochs of applications.
     pub async fn change_affected(&mut self, affected: Affected<'_>, now: Timestamp) -> Result<()> {
         let sql = match affected {
             Affected::ApplicationsWithScope(_) => {
@@ -161,22 +162,22 @@ impl Tx {
         execute!(self, sql, tenant, key, now.as_microsecond()).map(drop)
     }
 
-    /// Adds an event for each of them; the event's resource is theirs.
-    pub async fn note_affected(
+    /// Adds an audit event for each resource, with the resource's own name.
+    pub async fn audit_affected(
         &mut self,
         affected: Affected<'_>,
         event: &AuditEvent,
     ) -> Result<()> {
         let sql = match affected {
             Affected::ApplicationsWithScope(_) => {
-                note_each!("applications", applications_with_scope!())
+                audit_each!("applications", applications_with_scope!())
             }
             Affected::ApplicationsWithRole(_) => {
-                note_each!("applications", applications_with_role!())
+                audit_each!("applications", applications_with_role!())
             }
-            Affected::ApplicationsOf(_) => note_each!("applications", applications_of!()),
-            Affected::RolesWithScope(_) => note_each!("roles", roles_with_scope!()),
-            Affected::UsersWithRole(_) => note_each!("users", users_with_role!()),
+            Affected::ApplicationsOf(_) => audit_each!("applications", applications_of!()),
+            Affected::RolesWithScope(_) => audit_each!("roles", roles_with_scope!()),
+            Affected::UsersWithRole(_) => audit_each!("users", users_with_role!()),
         };
         let (tenant, key) = affected.key();
         execute!(

@@ -1,12 +1,12 @@
-//! Lists of applications: a page of a tenant's, and all that a user owns.
+//! Lists of applications: a page of a tenant's applications, and the applications of an owner.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::application_pages::{Cursor, Listed};
+use super::application_pages::{Cursor, ListQuery};
 use super::applications::Row;
-use super::row::At;
+use super::row::RowRef;
 use super::{Session, list_values, one_value};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationName, Page, PageRequest, RoleId, ScopeName,
@@ -25,15 +25,15 @@ impl Session {
     ) -> Result<Page<Application>> {
         let after = page.after.as_deref().map(Cursor::parse).transpose()?;
         let limit = page.size() + 1;
-        let listed = Listed { tenant, filter, after: after.as_ref(), limit, now };
-        let rows = self.application_rows(listed).await?;
+        let list = ListQuery { tenant, filter, after: after.as_ref(), limit, now };
+        let rows = self.application_rows(list).await?;
         let rows = page.page(rows, |row| row.cursor(filter.order.key));
         let items = rows.items.into_iter().map(Row::application).collect::<Result<_>>()?;
         Ok(Page { items, keys: rows.keys, more: rows.more })
     }
 
-    /// How many applications and credentials a user has, and the first of each by name.
-    pub async fn owned_by(&mut self, tenant: &TenantId, owner: &UserId) -> Result<Owned> {
+    /// The applications and credentials that a user owns: the number of each, and the first names.
+    pub async fn owned_by(&mut self, tenant: &TenantId, owner: &UserId) -> Result<OwnedResources> {
         const APPLICATIONS: &str =
             "select count(*) from applications where tenant_id = $1 and owner_user_id = $2";
         const CREDENTIALS: &str = "select count(*) from credentials c \
@@ -47,7 +47,7 @@ impl Session {
             join credentials c on a.tenant_id = c.tenant_id and a.id = c.application_id \
             where a.tenant_id = $1 and a.owner_user_id = $2 order by a.id, c.id limit 100";
         let (tenant, owner) = (tenant.as_str(), owner.as_str());
-        Ok(Owned {
+        Ok(OwnedResources {
             application_count: one_value!(self, APPLICATIONS, tenant, owner)?,
             credential_count: one_value!(self, CREDENTIALS, tenant, owner)?,
             applications: list_values!(self, FIRST_APPLICATIONS, tenant, owner)?,
@@ -55,8 +55,8 @@ impl Session {
         })
     }
 
-    /// All that the applications of a user were given: scopes by themselves, and roles.
-    pub async fn given_to_applications_of(
+    /// The scopes and roles that were granted to the applications of a user.
+    pub async fn grants_to_applications_of(
         &mut self,
         tenant: &TenantId,
         owner: &UserId,
@@ -67,7 +67,7 @@ impl Session {
         const ROLES: &str = "select distinct h.role_id from application_roles h \
             join applications a on a.tenant_id = h.tenant_id and a.id = h.application_id \
             where a.tenant_id = $1 and a.owner_user_id = $2";
-        let at = At { table: "applications", key: owner.as_str() };
+        let at = RowRef { table: "applications", key: owner.as_str() };
         let (tenant, owner) = (tenant.as_str(), owner.as_str());
         let scopes: Vec<String> = list_values!(self, SCOPES, tenant, owner)?;
         let roles: Vec<String> = list_values!(self, ROLES, tenant, owner)?;
@@ -76,7 +76,7 @@ impl Session {
         Ok((at.column("scopes", scopes)?, at.column("roles", roles)?))
     }
 
-    /// All applications of a user.
+    /// The names of all applications of a user.
     pub async fn applications_of(
         &mut self,
         tenant: &TenantId,
@@ -93,12 +93,12 @@ impl Session {
     }
 }
 
-/// What a user owns.
+/// The resources that a user owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owned {
-    /// How many applications.
+pub struct OwnedResources {
+    /// The number of applications.
     pub application_count: i64,
-    /// How many credentials.
+    /// The number of credentials.
     pub credential_count: i64,
     /// The names of the first applications.
     pub applications: Vec<String>,

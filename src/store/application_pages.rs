@@ -1,13 +1,17 @@
-//! Pages of lists of applications, found fast among a million of them.
+//! Pages of lists of applications. They must be fast in a tenant with a million applications.
 //!
-//! A page is looked for in three steps. Its order is walked for a bounded number of rows, which
-//! fills the page if many rows match. Otherwise an index finds all that match one condition, if
-//! they are few enough to sort: the database's trigram index finds a part of a name. If too many
-//! match, or no index serves, the order is walked to its end.
+//! A page is searched in three steps:
 //!
-//! Orders and names are kept in small rows of their own (`application_names`), and the last use in
-//! others (`application_uses`). The large rows of applications are read only for conditions that
-//! need them, and for the rows of the page.
+//! 1. Walk the index of the order for a limited number of rows. This fills the page if many rows
+//!    match.
+//! 2. Otherwise, use another index to find all rows that match one condition, for example the
+//!    database's trigram index for a part of a name. If they are few enough, sort them.
+//! 3. If too many rows match, or no index has the condition, walk the index of the order to its
+//!    end.
+//!
+//! The small rows of `application_names` have the names and orders, and those of `application_uses`
+//! the last use. The large rows of `applications` are read only for conditions that need them, and
+//! for the rows of the page.
 
 mod order;
 
@@ -24,20 +28,21 @@ use super::{Session, list_rows, one_value};
 use crate::domain::{ApplicationFilter, State, TenantId, UserId};
 use crate::error::{Error, Result};
 
-/// How many rows of the order are walked first, where names alone decide: some milliseconds.
-const FIRST_NAMES: usize = 10_000;
-/// The same where each row is looked up in another table, which costs about ten times as much.
-const FIRST_ROWS: usize = 4_000;
-/// How many rows an index may find for the page to be sorted out of them: 2 to 4 microseconds
-/// each. To walk an order of a million names takes about as long as 50,000 of them.
+/// The number of rows of the first walk if only names decide. It takes a few milliseconds.
+const FIRST_WALK_NAMES: usize = 10_000;
+/// The number of rows of the first walk if each row needs a lookup in another table, which costs
+/// about ten times as much.
+const FIRST_WALK_ROWS: usize = 4_000;
+/// The number of rows from an index that are sorted, at 2 to 4 microseconds each. A walk of a
+/// million names takes about as long as sorting 50,000 rows.
 const MAX_FOUND: i64 = 50_000;
-/// A trigram index needs this many characters in a row.
+/// The number of consecutive characters that a trigram index needs.
 const TRIGRAM: usize = 3;
 
 const SELECT: &str = select!("a.tenant_id = $2 and ");
 
-/// The conditions on the row of an application. What stands for a condition that is not made is
-/// empty or null.
+/// The conditions on the row of an application. The parameter of an unused condition is empty or
+/// null.
 const CONDITIONS: &str = "((a.owner_user_id is null and $3) \
        or (a.owner_user_id is not null and $4) or a.owner_user_id = $5) \
      and ($7 is null or a.expires_at < $7) \
@@ -47,9 +52,9 @@ const CONDITIONS: &str = "((a.owner_user_id is null and $3) \
          when a.expires_at <= $9 then 'expired' \
          else 'active' end)";
 
-/// What is listed, and from where on.
+/// A query for a page of applications.
 #[derive(Clone, Copy)]
-pub(super) struct Listed<'a> {
+pub(super) struct ListQuery<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) filter: &'a ApplicationFilter,
     pub(super) after: Option<&'a Cursor>,
@@ -57,8 +62,8 @@ pub(super) struct Listed<'a> {
     pub(super) now: Timestamp,
 }
 
-/// A place in a list: the key of a row as the database has it (its id, when the order is by
-/// id) and its id.
+/// The position after a row in a list: its key in the database and its id. The key is empty if the
+/// order is by id.
 pub(super) struct Cursor {
     key: String,
     id: String,
@@ -71,15 +76,15 @@ impl Cursor {
     }
 }
 
-/// Names that are found without walking the order: from where, and by which condition.
+/// A condition whose rows an index finds without a walk of the order.
 #[derive(Clone, Copy)]
-struct Found {
+struct IndexCondition {
     from: &'static str,
     by: &'static str,
 }
 
-impl Found {
-    /// `$13` of these names at most.
+impl IndexCondition {
+    /// The SQL that selects up to `$13` of the names.
     fn names(self) -> String {
         let Self { from, by } = self;
         format!(
@@ -88,63 +93,64 @@ impl Found {
     }
 }
 
-/// Names of the applications that an index of `applications` finds.
+/// A condition with an index of `applications`.
 macro_rules! rows_by {
     ($rows:literal) => {
-        Found {
+        IndexCondition {
             from: concat!("(", $rows, " limit $13) f cross join application_names n"),
             by: "n.tenant_id = $2 and n.application_id = f.id",
         }
     };
 }
 
-const BY_OWNER: Found = rows_by!(
+const BY_OWNER: IndexCondition = rows_by!(
     "select id from applications where tenant_id = $2 and owner_user_id = $5 \
      union all select id from applications where tenant_id = $2 and owner_user_id is null and $3"
 );
-const BY_END: Found =
+const BY_EXPIRY: IndexCondition =
     rows_by!("select id from applications where tenant_id = $2 and expires_at < $7");
-const EXPIRED: Found =
+const EXPIRED: IndexCondition =
     rows_by!("select id from applications where tenant_id = $2 and expires_at <= $9");
-const DISABLED: Found = rows_by!(
+const DISABLED: IndexCondition = rows_by!(
     "select id from applications where tenant_id = $2 and disabled \
      union select a.id from users u cross join applications a \
        where u.tenant_id = $2 and u.disabled \
          and a.tenant_id = u.tenant_id and a.owner_user_id = u.id"
 );
-/// By the trigrams of a part of the name. A tenant's numbers are one range, so that others'
-/// matches are skipped.
-const BY_NAME_IN_SQLITE: Found = Found {
+/// The trigram index of SQLite. The numbers of a tenant are one range, so the index skips matches
+/// of other tenants.
+const BY_NAME_IN_SQLITE: IndexCondition = IndexCondition {
     from: "tenants t cross join application_search s cross join application_names n",
     by: "t.id = $2 and s.application_search match $12 \
          and s.rowid between t.number << 32 and (t.number << 32) + 4294967295 \
          and n.number = s.rowid and n.tenant_id = $2",
 };
-/// What a function returns has the database's collation, not that of the columns.
-const BY_NAME_IN_POSTGRES: Found = Found {
+/// The trigram index of PostgreSQL. The result of a function has the collation of the database, so
+/// the collation of the columns is set again.
+const BY_NAME_IN_POSTGRES: IndexCondition = IndexCondition {
     from: "(select application_id collate \"C\" as application_id, \
              search_name collate \"C\" as search_name, created_at \
              from names_like($2, $12, $13)) n",
     by: "true",
 };
 
-/// Runs a statement over what a list is made of: `$1` to `$13`.
-macro_rules! listed {
-    ($run:ident, $session:expr, $sql:expr, $listed:expr) => {{
-        let (filter, after) = ($listed.filter, $listed.after);
+/// Runs a statement with the parameters of a list query, `$1` to `$13`.
+macro_rules! run_list {
+    ($run:ident, $session:expr, $sql:expr, $list:expr) => {{
+        let (filter, after) = ($list.filter, $list.after);
         let query = $session.index_query(&filter.search);
         $run!(
             $session,
             AssertSqlSafe($sql),
             false,
-            $listed.tenant.as_str(),
+            $list.tenant.as_str(),
             filter.owners.account,
             filter.owners.users,
             filter.owners.user.as_ref().map_or("", UserId::as_str),
             search_name(&filter.search),
             micros(filter.expire_before),
             filter.state.map_or("", state_name),
-            $listed.now.as_microsecond(),
+            $list.now.as_microsecond(),
             after.map_or("", |cursor: &Cursor| cursor.key.as_str()),
             after.map_or("", |cursor: &Cursor| cursor.id.as_str()),
             query.as_str(),
@@ -154,36 +160,40 @@ macro_rules! listed {
 }
 
 impl Session {
-    /// The rows of a page.
-    pub(super) async fn application_rows(&mut self, listed: Listed<'_>) -> Result<Vec<Row>> {
-        if !listed.has_search() && !listed.has_conditions() {
-            return self.along(listed, None).await;
+    /// The rows of a page. See the description of the module.
+    pub(super) async fn application_rows(&mut self, list: ListQuery<'_>) -> Result<Vec<Row>> {
+        if !list.has_search() && !list.has_conditions() {
+            return self.walk_order(list, None).await;
         }
-        let names_decide = !listed.has_conditions() && !listed.is_by_use();
-        let first = if names_decide { FIRST_NAMES } else { FIRST_ROWS }.max(2 * listed.limit);
-        let rows = self.along(listed, Some(first)).await?;
-        if rows.len() == listed.limit || !self.goes_beyond(listed, first).await? {
+        let names_decide = !list.has_conditions() && !list.is_by_use();
+        let first =
+            if names_decide { FIRST_WALK_NAMES } else { FIRST_WALK_ROWS }.max(2 * list.limit);
+        let rows = self.walk_order(list, Some(first)).await?;
+        if rows.len() == list.limit || !self.has_more_than(list, first).await? {
             return Ok(rows);
         }
-        let mut conditions = self.conditions(listed).peekable();
+        let mut conditions = self.index_conditions(list).peekable();
         while let Some(found) = conditions.next() {
             let is_last = conditions.peek().is_none();
-            let rows = self.among(listed, found, is_last).await?;
-            if is_last || !rows.is_empty() || self.count(listed, found).await? <= MAX_FOUND {
+            let rows = self.sort_found(list, found, is_last).await?;
+            if is_last || !rows.is_empty() || self.count_found(list, found).await? <= MAX_FOUND {
                 return Ok(rows);
             }
         }
-        self.along(listed, None).await
+        self.walk_order(list, None).await
     }
 
-    /// The conditions that an index serves.
-    fn conditions(&self, listed: Listed<'_>) -> impl Iterator<Item = Found> + use<> {
-        let ApplicationFilter { owners, search, state, expire_before, order: _ } = listed.filter;
-        let by_name = self.either(BY_NAME_IN_SQLITE, BY_NAME_IN_POSTGRES);
+    /// The conditions of the query that have an index.
+    fn index_conditions(
+        &self,
+        list: ListQuery<'_>,
+    ) -> impl Iterator<Item = IndexCondition> + use<> {
+        let ApplicationFilter { owners, search, state, expire_before, order: _ } = list.filter;
+        let by_name = self.for_database(BY_NAME_IN_SQLITE, BY_NAME_IN_POSTGRES);
         let conditions = [
             self.has_trigram(search).then_some(by_name),
             (!owners.users).then_some(BY_OWNER),
-            expire_before.map(|_| BY_END),
+            expire_before.map(|_| BY_EXPIRY),
             state.and_then(|state| match state {
                 State::Active => None,
                 State::Disabled => Some(DISABLED),
@@ -193,42 +203,42 @@ impl Session {
         conditions.into_iter().flatten()
     }
 
-    /// Along the index of the order: within so many rows, or as far as it takes.
-    async fn along(&mut self, listed: Listed<'_>, rows: Option<usize>) -> Result<Vec<Row>> {
+    /// Walks the index of the order: up to this number of rows, or to its end.
+    async fn walk_order(&mut self, list: ListQuery<'_>, rows: Option<usize>) -> Result<Vec<Row>> {
         let Some(rows) = rows else {
-            let looks_up_names = listed.is_by_use() && listed.has_search();
+            let looks_up_names = list.is_by_use() && list.has_search();
             let ids =
-                if looks_up_names { self.sort(listed) } else { self.walk(listed, listed.limit) };
-            return self.chosen(listed, "", &ids).await;
+                if looks_up_names { self.sort_sql(list) } else { self.walk_sql(list, list.limit) };
+            return self.load_rows(list, "", &ids).await;
         };
-        let (table, id) = listed.walked();
+        let (table, id) = list.order_table();
         let (_, alias) = table.rsplit_once(' ').unwrap_or_default();
-        let Order { after, by } = listed.order(false);
-        let (matches, limit) = (self.matches(listed, listed.is_by_use()), listed.limit);
-        // The inner limit keeps the planner from choosing another way than this walk.
+        let Order { after, by } = list.order(false);
+        let (matches, limit) = (self.matches(list, list.is_by_use()), list.limit);
+        // The inner limit makes the planner use the index of the order.
         let ids = format!(
             "select {id} from (select * from {table} where tenant_id = $2 and {after} \
                order by {by} limit {rows}) {alias} where {matches} order by {by} limit {limit}"
         );
-        self.chosen(listed, "", &ids).await
+        self.load_rows(list, "", &ids).await
     }
 
-    /// The ids of a page, along the index of the order as far as it takes.
-    fn walk(&self, listed: Listed<'_>, limit: impl Display) -> String {
-        let (table, id) = listed.walked();
-        let Order { after, by } = listed.order(false);
-        let matches = self.matches(listed, listed.is_by_use());
+    /// The SQL for the ids of a page, with a walk of the index of the order to its end.
+    fn walk_sql(&self, list: ListQuery<'_>, limit: impl Display) -> String {
+        let (table, id) = list.order_table();
+        let Order { after, by } = list.order(false);
+        let matches = self.matches(list, list.is_by_use());
         format!(
             "select {id} as id from {table} where tenant_id = $2 and {after} and {matches} \
                order by {by} limit {limit}"
         )
     }
 
-    /// The same by last use among few matches, of which no index tells: to look up the name of each
-    /// use would take several times as long as to look at all names.
-    fn sort(&self, listed: Listed<'_>) -> String {
-        let Order { after, by } = listed.order(true);
-        let (matches, limit) = (self.matches(listed, false), listed.limit);
+    /// The SQL for the ids of a page of a search, in the order of last use. It reads all names and
+    /// sorts the matches. A walk that looks up the name of each use takes several times as long.
+    fn sort_sql(&self, list: ListQuery<'_>) -> String {
+        let Order { after, by } = list.order(true);
+        let (matches, limit) = (self.matches(list, false), list.limit);
         format!(
             "select l.application_id as id \
                from application_names n cross join application_uses l \
@@ -238,31 +248,37 @@ impl Session {
         )
     }
 
-    /// Whether the order has more rows than so many, whatever the conditions.
-    async fn goes_beyond(&mut self, listed: Listed<'_>, rows: usize) -> Result<bool> {
-        let (table, _) = listed.walked();
-        let Order { after, by } = listed.order(false);
+    /// Whether the order has more than this number of rows, without regard to the conditions.
+    async fn has_more_than(&mut self, list: ListQuery<'_>, rows: usize) -> Result<bool> {
+        let (table, _) = list.order_table();
+        let Order { after, by } = list.order(false);
         let sql = format!(
             "select count(*) from (select tenant_id from {table} \
              where tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
         );
-        let count: i64 = listed!(one_value, self, sql, listed)?;
+        let count: i64 = run_list!(one_value, self, sql, list)?;
         Ok(count > 0)
     }
 
-    /// Among the names that are found by one condition, if they are few enough. Otherwise none, or
-    /// those of a walk: one statement, since PostgreSQL finds all names before it counts them.
-    async fn among(&mut self, listed: Listed<'_>, found: Found, walks: bool) -> Result<Vec<Row>> {
+    /// Sorts the rows that an index condition finds, if they are few enough. Otherwise there are no
+    /// rows, or with `walks` those of a walk. It is one statement, because PostgreSQL finds all
+    /// names before it counts them.
+    async fn sort_found(
+        &mut self,
+        list: ListQuery<'_>,
+        found: IndexCondition,
+        walks: bool,
+    ) -> Result<Vec<Row>> {
         let with = format!("with found as materialized ({}) ", found.names());
-        let Order { after, by } = listed.order(true);
-        let (matches, limit) = (self.matches(listed, false), listed.limit);
-        let uses = if listed.is_by_use() {
+        let Order { after, by } = list.order(true);
+        let (matches, limit) = (self.matches(list, false), list.limit);
+        let uses = if list.is_by_use() {
             "cross join application_uses l where l.tenant_id = $2 \
                and l.application_id = n.application_id"
         } else {
             "where true"
         };
-        // With a limit of 0 nothing is read.
+        // With a limit of 0 the database reads no rows.
         let limit_if = |are_few: &str| {
             format!("case when (select count(*) from found) {are_few} $13 then {limit} else 0 end")
         };
@@ -272,33 +288,33 @@ impl Session {
             limit_if("<")
         );
         if walks {
-            let walk = self.walk(listed, limit_if(">="));
+            let walk = self.walk_sql(list, limit_if(">="));
             ids = format!("{ids} union all select id from ({walk}) y");
         }
-        self.chosen(listed, &with, &ids).await
+        self.load_rows(list, &with, &ids).await
     }
 
-    /// How many names are found by one condition, counted no further than one too many.
-    async fn count(&mut self, listed: Listed<'_>, found: Found) -> Result<i64> {
+    /// The number of names that an index condition finds. The count stops above the maximum.
+    async fn count_found(&mut self, list: ListQuery<'_>, found: IndexCondition) -> Result<i64> {
         let sql = format!("select count(*) from ({}) x", found.names());
-        listed!(one_value, self, sql, listed)
+        run_list!(one_value, self, sql, list)
     }
 
-    /// The whole rows whose ids were chosen. PostgreSQL might choose them anew for each row of the
-    /// tenant, did it not have to make an array of them first.
-    async fn chosen(&mut self, listed: Listed<'_>, with: &str, ids: &str) -> Result<Vec<Row>> {
-        let (before, behind) = self.either(("in (", ")"), ("= any(array(", "))"));
-        let order = listed.order_of_rows();
-        let sql = format!("{with}{SELECT} a.id {before}{ids}{behind} order by {order}");
-        listed!(list_rows, self, sql, listed)
+    /// Loads the rows with these ids. For PostgreSQL the ids are an array. Otherwise its planner
+    /// may run the subselect again for each row of the tenant.
+    async fn load_rows(&mut self, list: ListQuery<'_>, with: &str, ids: &str) -> Result<Vec<Row>> {
+        let (before, after) = self.for_database(("in (", ")"), ("= any(array(", "))"));
+        let order = list.row_order();
+        let sql = format!("{with}{SELECT} a.id {before}{ids}{after} order by {order}");
+        run_list!(list_rows, self, sql, list)
     }
 
-    /// The search and the conditions, as a condition on a row of the order, beside which there is
-    /// its name, or it is looked up.
-    fn matches(&self, listed: Listed<'_>, looks_up_name: bool) -> String {
-        let (_, id) = listed.walked();
+    /// The SQL condition for the search and the filters on a row of the order. `looks_up_name` is
+    /// for rows without the name.
+    fn matches(&self, list: ListQuery<'_>, looks_up_name: bool) -> String {
+        let (_, id) = list.order_table();
         let mut all = vec!["true".to_owned()];
-        if listed.has_search() {
+        if list.has_search() {
             let contains = self.contains();
             all.push(if looks_up_name {
                 format!(
@@ -309,8 +325,8 @@ impl Session {
                 contains.to_owned()
             });
         }
-        if listed.has_conditions() {
-            // A subselect: a join might become one with all applications.
+        if list.has_conditions() {
+            // A subselect, because the planner may turn a join into one with all applications.
             all.push(format!(
                 "(select {CONDITIONS} from applications a where a.tenant_id = $2 and a.id = {id})"
             ));
@@ -318,13 +334,13 @@ impl Session {
         all.join(" and ")
     }
 
-    /// Whether a name has the part that is searched, in a form that no index serves: the planner
-    /// is to walk the order.
+    /// The SQL condition that a name contains the search. It has a form that no index can use, so
+    /// that the planner walks the order.
     fn contains(&self) -> &'static str {
-        self.either("instr(n.search_name, $6) > 0", "textlike(n.search_name, $12)")
+        self.for_database("instr(n.search_name, $6) > 0", "textlike(n.search_name, $12)")
     }
 
-    /// Whether the trigram index serves this search. That of PostgreSQL knows only letters and
+    /// Whether the trigram index can find this search. PostgreSQL's index has only letters and
     /// digits.
     fn has_trigram(&self, search: &str) -> bool {
         let is_indexed = |c: char| !self.is_postgres() || c.is_alphanumeric();
@@ -332,7 +348,7 @@ impl Session {
         search.split(|c: char| !is_indexed(c)).any(|run| run.chars().count() >= TRIGRAM)
     }
 
-    /// The search as the database takes it: all trigrams for FTS5, a pattern for PostgreSQL.
+    /// The search for the trigram index: all trigrams for FTS5, a `like` pattern for PostgreSQL.
     fn index_query(&self, search: &str) -> String {
         let search = search_name(search);
         if self.is_postgres() {
@@ -354,8 +370,8 @@ impl Session {
         quoted.collect::<Vec<_>>().join(" ")
     }
 
-    /// What is for the database that this is.
-    fn either<T>(&self, sqlite: T, postgres: T) -> T {
+    /// The value for the database of this session.
+    fn for_database<T>(&self, sqlite: T, postgres: T) -> T {
         if self.is_postgres() { postgres } else { sqlite }
     }
 }

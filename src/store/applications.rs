@@ -1,4 +1,4 @@
-//! Applications in tables.
+//! The tables of applications.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::folding::{folded_from, search_name};
-use super::row::{At, last_use, limits, limits_text, micros, moment, record};
-use super::{Found, Session, Tx, execute, find_row, list_values, one_value};
+use super::row::{RowRef, last_use, limits, limits_text, micros, moment, record};
+use super::{FoundResources, Session, Tx, execute, find_row, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
     Application, ApplicationId, ApplicationKey, ApplicationName, ApplicationSettings, CredentialId,
@@ -47,12 +47,12 @@ pub(super) struct Row {
     updated_at: i64,
 }
 
-/// One statement reads an application with all that decides its scopes, so that they
-/// belong to the epoch beside them. `$1` is false.
+/// One statement reads an application with its roles and scopes, so that they belong to the same
+/// epoch. `$1` is false.
 macro_rules! select {
     ($rest:literal) => {
         $crate::store::applications::select!(
-            // Those that end last first, so that none that works is left out.
+            // The latest ends come first, so that the limit does not cut off valid secrets.
             "(select string_agg(x.ends, ' ') from ( \
                  select s.last_four || ':' || coalesce(s.expires_at, 0) || ':' \
                      || coalesce(c.expires_at, 0) as ends \
@@ -113,7 +113,7 @@ macro_rules! select {
 pub(super) use select;
 
 impl Row {
-    /// Where a list in this order goes on behind this row: its key as the database has it.
+    /// The cursor after this row in a list with this order: the id, and the key in the database.
     pub(super) fn cursor(&self, key: ApplicationKey) -> String {
         let key = match key {
             ApplicationKey::Name => String::new(),
@@ -125,7 +125,7 @@ impl Row {
     }
 
     pub(super) fn application(self) -> Result<Application> {
-        let at = At { table: "applications", key: &self.id };
+        let at = RowRef { table: "applications", key: &self.id };
         let scopes = |set: Option<String>| ScopeSet::parse(&set.unwrap_or_default());
         let owner = match &self.owner_user_id {
             None => Owner::Account,
@@ -142,7 +142,7 @@ impl Row {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
                 application: at.column("id", ApplicationId::parse(&self.id))?,
             },
-            // An owner who is gone counts as one who is disabled.
+            // A deleted owner counts as disabled.
             owner_disabled: ceiling.is_some() && self.owner_disabled.unwrap_or(true),
             owner,
             settings: ApplicationSettings {
@@ -172,8 +172,8 @@ impl Row {
     }
 }
 
-/// Reads what the statement above writes: the end of a secret, when it ends, when its
-/// credential does; nought is never.
+/// Parses `secret_ends` of the statement above: for each secret the last four characters, its
+/// expiry and the expiry of its credential. 0 means never.
 fn secret_ends(all: &str) -> impl Iterator<Item = SecretEnd> {
     all.split(' ').filter_map(|one| {
         let mut parts = one.split(':');
@@ -195,8 +195,8 @@ impl Session {
         row.map(Row::application).transpose()
     }
 
-    /// The application of a credential, if both exist; without the ends of its secrets and its
-    /// last use, since this is on the way of tokens.
+    /// The application of a credential, if both exist. Without the ends of its secrets and its last
+    /// use, because token requests do not need them.
     pub async fn find_application_of(
         &mut self,
         credential: &CredentialId,
@@ -212,7 +212,7 @@ impl Session {
         row.map(Row::application).transpose()
     }
 
-    /// The application that a request of this id made, if it exists.
+    /// The application that the request with this id created, if it exists.
     pub async fn find_application_by_request(
         &mut self,
         tenant: &TenantId,
@@ -225,7 +225,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds an application; `false` if there is one of this id or of this request.
+    /// Adds an application; `false` if there is one with this id or from this request.
     pub async fn insert_application(
         &mut self,
         application: &Application,
@@ -268,8 +268,8 @@ impl Tx {
         Ok(inserted)
     }
 
-    /// Writes a changed application; `false` if it is gone or was changed meanwhile.
-    /// Its scopes and roles are written only if they are others than `before`.
+    /// Updates an application; `false` if it was deleted or changed by another request. Writes
+    /// scopes and roles only if they differ from `before`.
     pub async fn update_application(
         &mut self,
         application: &Application,
@@ -317,20 +317,19 @@ impl Tx {
         execute!(self, SQL, name.tenant.as_str(), name.application.as_str()).map(drop)
     }
 
-    /// The applications of a tenant.
-    pub async fn tenant_applications(&mut self, tenant: &TenantId) -> Result<Found> {
+    pub async fn tenant_applications(&mut self, tenant: &TenantId) -> Result<FoundResources> {
         const COUNT: &str = "select count(*) from applications where tenant_id = $1";
         const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || id \
             from applications where tenant_id = $1 order by id limit 10";
-        Ok(Found {
+        Ok(FoundResources {
             count: one_value!(self, COUNT, tenant.as_str())?,
             first: list_values!(self, FIRST, tenant.as_str())?,
         })
     }
 
-    /// Gives a user's applications to another one, and revokes their tokens: the ceiling is
-    /// another.
-    pub async fn hand_over(
+    /// Transfers a user's applications to another user. Raises their epochs, because the new owner
+    /// can have fewer scopes.
+    pub async fn transfer_applications(
         &mut self,
         tenant: &TenantId,
         from: &UserId,
@@ -344,7 +343,6 @@ impl Tx {
             .map(drop)
     }
 
-    /// Makes the roles of an application those of `roles`.
     async fn replace_roles(
         &mut self,
         application: &ApplicationName,

@@ -1,8 +1,8 @@
-//! The audit log in its table: written once, never changed. Both databases refuse it.
+//! The table of the audit log. Triggers of both databases refuse changes of events.
 
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::row::{At, micros};
+use super::row::{RowRef, micros};
 use super::{Session, Tx, execute, list_rows};
 use crate::clock::from_microsecond;
 use crate::domain::{
@@ -28,7 +28,7 @@ struct Row {
 impl Row {
     fn event(self) -> Result<AuditEvent> {
         let key = self.number.to_string();
-        let at = At { table: "audit_events", key: &key };
+        let at = RowRef { table: "audit_events", key: &key };
         let user = self.user_name.as_deref().map(UserName::parse).transpose();
         Ok(AuditEvent {
             tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
@@ -50,7 +50,7 @@ impl Row {
 }
 
 impl Session {
-    /// A page of a tenant's events, of those from the number `since` on.
+    /// A page of a tenant's events with numbers from `since` on.
     pub async fn list_audit_events(
         &mut self,
         tenant: &TenantId,
@@ -64,8 +64,8 @@ impl Session {
             if filter.oldest_first { (">", "asc", 0) } else { ("<", "desc", i64::MAX) };
         let resource = filter.resource.as_deref().unwrap_or_default();
         let parent = parent(resource);
-        // A condition that is not made leaves the database free to use an index for those
-        // that are; what stands for it must be spoken of all the same.
+        // A condition without a value is left out, so that the database can use the index of
+        // another. Its parameters must still occur in the statement.
         let conditions = [
             (
                 !resource.is_empty(),
@@ -77,7 +77,7 @@ impl Session {
             (filter.start.is_some(), "at >= $10", "$10 is null"),
             (filter.end.is_some(), "at < $11", "$11 is null"),
         ]
-        .map(|(made, condition, otherwise)| if made { condition } else { otherwise })
+        .map(|(is_set, condition, otherwise)| if is_set { condition } else { otherwise })
         .join(" and ");
         let sql = format!(
             "select tenant_id, number, at, service, user_name, source_address, action, resource, \
@@ -93,7 +93,7 @@ impl Session {
             resource,
             parent,
             self::parent(parent),
-            // All that begins with the resource and a slash: 0 is the character after it.
+            // The range of names that begin with the resource and a slash. "0" follows "/".
             format!("{resource}/"),
             format!("{resource}0"),
             filter.actor.as_deref().unwrap_or_default(),
@@ -108,15 +108,15 @@ impl Session {
     }
 }
 
-/// The resource that one is below: `tenants/t/applications/a` of one of its credentials.
+/// The parent of a resource: the application of a credential, the tenant of an application.
 fn parent(resource: &str) -> &str {
     let mut slashes = resource.rmatch_indices('/').skip(1);
     slashes.next().map_or("", |(end, _)| &resource[..end])
 }
 
 impl Tx {
-    /// Adds an event, with the next number of its tenant: the tenant is locked, or is made
-    /// in this transaction.
+    /// Adds an event with the next number of its tenant. The transaction must have locked or
+    /// created the tenant.
     pub async fn insert_audit_event(&mut self, event: &AuditEvent) -> Result<()> {
         const SQL: &str = "insert into audit_events (tenant_id, number, at, service, user_name, \
             source_address, action, resource, refused, detail, changes) values ($1, \
@@ -140,7 +140,7 @@ impl Tx {
     }
 }
 
-/// The changes of an event, for their column.
+/// Converts the changes of an event to a column.
 pub(super) fn changes_column(event: &AuditEvent) -> Result<String> {
     serde_json::to_string(&event.changes).map_err(|error| Error::Internal(Box::new(error)))
 }
@@ -150,7 +150,7 @@ mod tests {
     use super::parent;
 
     #[test]
-    fn a_resource_is_below_what_its_name_begins_with() {
+    fn parent_is_prefix_of_resource_name() {
         assert_eq!(parent("tenants/t/applications/a/credentials/c"), "tenants/t/applications/a");
         assert_eq!(parent("tenants/t/applications/a"), "tenants/t");
         assert_eq!(parent("tenants/t"), "");

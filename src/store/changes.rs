@@ -1,5 +1,5 @@
-//! The change feed: which resources of a tenant changed, for servers that keep what they read. The
-//! database adds a row with each event of the audit log that is not a refused attempt.
+//! The change feed: the resources of a tenant that changed, for servers that cache them. A trigger
+//! of the database adds a row for each event of the audit log, except for refused attempts.
 
 use jiff::Timestamp;
 use sqlx::FromRow;
@@ -8,39 +8,39 @@ use super::{Session, Tx, execute, find_row, list_rows};
 use crate::domain::{CredentialId, TenantId};
 use crate::error::Result;
 
-/// How many rows one transaction deletes.
+/// The number of rows that one statement deletes.
 const BATCH: u64 = 10_000;
 
 /// A change of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
-pub struct Changed {
-    /// Its number in its tenant: changes are committed in this order.
+pub struct TenantChange {
+    /// The number in its tenant. Changes of a tenant are committed in this order.
     pub number: i64,
-    /// When, in microseconds since the epoch.
+    /// The time in microseconds since the epoch.
     pub at: i64,
-    /// The resource name of what changed.
+    /// The name of the resource that changed.
     pub resource: String,
 }
 
 impl Session {
-    /// The last change of a credential's tenant, if there is any.
-    pub async fn last_change_around(
+    /// The last change of the tenant of a credential, if there is one.
+    pub async fn last_tenant_change(
         &mut self,
         credential: &CredentialId,
-    ) -> Result<Option<Changed>> {
+    ) -> Result<Option<TenantChange>> {
         const SQL: &str = "select number, at, resource from tenant_changes \
             where tenant_id = (select tenant_id from credentials where id = $1) \
             order by number desc limit 1";
         find_row!(self, SQL, credential.as_str())
     }
 
-    /// A tenant's changes from a number on, at most so many.
+    /// Up to `max` changes of a tenant, from this number on.
     pub async fn changes_from(
         &mut self,
         tenant: &TenantId,
         number: i64,
         max: i64,
-    ) -> Result<Vec<Changed>> {
+    ) -> Result<Vec<TenantChange>> {
         const SQL: &str = "select number, at, resource from tenant_changes \
             where tenant_id = $1 and number >= $2 order by number limit $3";
         list_rows!(self, SQL, tenant.as_str(), number, max)
@@ -48,8 +48,8 @@ impl Session {
 }
 
 impl Tx {
-    /// Deletes changes before `end`, some at a time; `true` when none is left. The last change of a
-    /// tenant stays: a server that knows it has missed nothing.
+    /// Deletes a batch of changes before `end`; `true` if none is left. Keeps the last change of
+    /// each tenant: a server that knows it has missed nothing.
     pub async fn purge_changes(&mut self, end: Timestamp) -> Result<bool> {
         const SQL: &str = "delete from tenant_changes where (tenant_id, number) in ( \
             select c.tenant_id, c.number from tenant_changes c where c.at < $1 \

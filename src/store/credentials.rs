@@ -1,12 +1,12 @@
-//! Credentials and their secrets' hashes in tables.
+//! The tables of credentials and their secrets.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::row::{At, last_use, limits, limits_text, micros, moment, record};
-use super::{Found, Session, Tx, execute, find_row, list_rows, list_values, one_value};
+use super::row::{RowRef, last_use, limits, limits_text, micros, moment, record};
+use super::{FoundResources, Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
     ApplicationId, ApplicationName, Client, Credential, CredentialFilter, CredentialId,
@@ -45,7 +45,8 @@ struct SecretRow {
     expires_at: Option<i64>,
 }
 
-/// Named, since a replica of the version before may run on a schema with more.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! columns {
     () => {
         "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \
@@ -62,9 +63,10 @@ macro_rules! select {
 
 impl Row {
     fn credential(self, secrets: Vec<SecretRow>) -> Result<Credential> {
-        let at = At { table: "credentials", key: &self.id };
-        let kind = CredentialKind::parse(&self.kind)
-            .ok_or_else(|| Fault::new(format!("is {:?}, no kind of credential", self.kind)));
+        let at = RowRef { table: "credentials", key: &self.id };
+        let kind = CredentialKind::parse(&self.kind).ok_or_else(|| {
+            Fault::new(format!("is {:?}, which is not a kind of credential", self.kind))
+        });
         Ok(Credential {
             name: CredentialName {
                 application: ApplicationName {
@@ -117,7 +119,7 @@ impl Session {
         self.with_secrets(row).await
     }
 
-    /// The credential that a request of this id made, if it exists.
+    /// The credential that the request with this id created, if it exists.
     pub async fn find_credential_by_request(
         &mut self,
         application: &ApplicationName,
@@ -135,23 +137,23 @@ impl Session {
         self.with_secrets(row).await
     }
 
-    /// The client of this id with all that stands above it, if it exists. The client
-    /// id alone tells the tenant: nobody else's word for it is taken. One that does not
-    /// exist costs the same statements.
+    /// The client with this id, its application and its tenant, if it exists. Only the id of the
+    /// client determines the tenant. An unknown id runs the same statements, so that timing does
+    /// not reveal which ids exist.
     pub async fn find_client(&mut self, id: &CredentialId) -> Result<Option<Client>> {
         const SQL: &str = select!("where c.id = $1");
         let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
         let secrets = self.secrets_of(id.as_str()).await?;
         let application = self.find_application_of(id).await?;
         let tenant = self.find_tenant_of(id).await?;
-        // Any may have been deleted since the one before was read, and it with them.
+        // Each of them may have been deleted between the reads.
         let (Some(row), Some(application), Some(tenant)) = (row, application, tenant) else {
             return Ok(None);
         };
         Ok(Some(Client::new(tenant, application, &row.credential(secrets)?)))
     }
 
-    /// The hash of one of a credential's secrets, if it exists.
+    /// The hash of a version of a credential's secret, if it exists.
     pub async fn find_secret_hash(
         &mut self,
         credential: &CredentialId,
@@ -162,17 +164,17 @@ impl Session {
         Ok(hash.map(|(hash,)| hash))
     }
 
-    /// A page of the credentials of an application, or of a tenant, by id. `latest` is how
-    /// long a credential works at most.
+    /// A page of the credentials of an application or a tenant, by id. `max_lifetime` is the limit
+    /// of the tenant's policy.
     pub async fn list_credentials(
         &mut self,
         tenant: &TenantId,
         application: Option<&ApplicationId>,
         filter: &CredentialFilter,
-        latest: Option<Lifetime>,
+        max_lifetime: Option<Lifetime>,
         page: &PageRequest,
     ) -> Result<Page<Credential>> {
-        // Those of one application are found by it, those of a tenant by the tenant.
+        // The condition is left out for a tenant, so that the database uses the matching index.
         let one = if application.is_some() { "c.application_id = $2" } else { "$2 = $2" };
         let wanted = format!(
             "from credentials c \
@@ -197,7 +199,7 @@ impl Session {
                     filter.owners.user.as_ref().map_or("", UserId::as_str),
                     micros(filter.expire_before),
                     micros(filter.unused_since),
-                    latest.map(|most| most.seconds() * 1_000_000),
+                    max_lifetime.map(|lifetime| lifetime.seconds() * 1_000_000),
                     page.after.as_deref().unwrap_or_default(),
                     page.limit()
                 )?
@@ -208,14 +210,14 @@ impl Session {
             "select credential_id, version, hash, last_four, sealed, created_at, expires_at \
              from secrets where credential_id in (select c.id {wanted}) order by version desc"
         ));
-        let mut of: HashMap<String, Vec<SecretRow>> = HashMap::new();
+        let mut secrets_by_credential: HashMap<String, Vec<SecretRow>> = HashMap::new();
         for secret in secrets {
-            of.entry(secret.credential_id.clone()).or_default().push(secret);
+            secrets_by_credential.entry(secret.credential_id.clone()).or_default().push(secret);
         }
         let credentials = rows
             .into_iter()
             .map(|row| {
-                let secrets = of.remove(&row.id).unwrap_or_default();
+                let secrets = secrets_by_credential.remove(&row.id).unwrap_or_default();
                 row.credential(secrets)
             })
             .collect::<Result<_>>()?;
@@ -223,20 +225,22 @@ impl Session {
     }
 
     /// The credentials of an application.
-    pub async fn credentials_of(&mut self, application: &ApplicationName) -> Result<Found> {
+    pub async fn credentials_of(
+        &mut self,
+        application: &ApplicationName,
+    ) -> Result<FoundResources> {
         const COUNT: &str =
             "select count(*) from credentials where tenant_id = $1 and application_id = $2";
         const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || application_id \
             || '/credentials/' || id from credentials \
             where tenant_id = $1 and application_id = $2 order by id limit 10";
         let (tenant, id) = (application.tenant.as_str(), application.application.as_str());
-        Ok(Found {
+        Ok(FoundResources {
             count: one_value!(self, COUNT, tenant, id)?,
             first: list_values!(self, FIRST, tenant, id)?,
         })
     }
 
-    /// How many credentials a tenant has.
     pub async fn count_credentials(&mut self, tenant: &TenantId) -> Result<i64> {
         const SQL: &str = "select count(*) from credentials where tenant_id = $1";
         one_value!(self, SQL, tenant.as_str())
@@ -258,7 +262,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds a credential with its secrets; `false` if this request has made one.
+    /// Adds a credential with its secrets; `false` if this request has already created one.
     pub async fn insert_credential(
         &mut self,
         credential: &Credential,
@@ -296,7 +300,7 @@ impl Tx {
         Ok(inserted)
     }
 
-    /// Writes a changed credential; `false` if it is gone or was changed meanwhile.
+    /// Updates a credential; `false` if it was deleted or changed by another request.
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<bool> {
         const SQL: &str = "update credentials set display_name = $1, expires_at = $2, \
             disabled = $3, epoch = $4, revision = $5, updated_at = $6, limits = $8, \
@@ -319,8 +323,8 @@ impl Tx {
         .map(|rows| rows == 1)
     }
 
-    /// Puts a new secret in front of those there are: they end at `older_end` at the
-    /// latest, and those that have ended at `now` go.
+    /// Adds a new secret. The older ones expire at `older_end` at the latest. Those that have
+    /// expired when the new one is created are deleted.
     pub async fn add_secret(
         &mut self,
         credential: &CredentialId,
@@ -332,20 +336,20 @@ impl Tx {
         const UNSEAL: &str = "update secrets set sealed = null where credential_id = $1";
         const PURGE: &str = "delete from secrets where credential_id = $1 and expires_at <= $2";
         execute!(self, END, credential.as_str(), older_end.as_microsecond()).map(drop)?;
-        // Only the newest secret can be seen again.
+        // Only the newest secret can be viewed again.
         execute!(self, UNSEAL, credential.as_str()).map(drop)?;
         execute!(self, PURGE, credential.as_str(), secret.created_at.as_microsecond()).map(drop)?;
         self.insert_secret(credential, secret).await
     }
 
-    /// Destroys the sealed copies of a tenant's secrets; how many there were.
+    /// Deletes the sealed copies of a tenant's secrets, and returns how many.
     pub async fn destroy_sealed_secrets(&mut self, tenant: &TenantId) -> Result<u64> {
         const SQL: &str = "update secrets set sealed = null where sealed is not null \
             and credential_id in (select id from credentials where tenant_id = $1)";
         execute!(self, SQL, tenant.as_str())
     }
 
-    /// Deletes a credential with its secrets' hashes.
+    /// Deletes a credential with its secrets.
     pub async fn delete_credential(&mut self, id: &CredentialId) -> Result<()> {
         const SQL: &str = "delete from credentials where id = $1";
         execute!(self, SQL, id.as_str()).map(drop)

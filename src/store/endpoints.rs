@@ -1,9 +1,9 @@
-//! Rules for endpoints in their table.
+//! The table of endpoint rules.
 
 use sqlx::FromRow;
 
-use super::row::{At, limits, limits_text};
-use super::{Found, Session, Tx, execute, list_rows, list_values, one_value};
+use super::row::{RowRef, limits, limits_text};
+use super::{FoundResources, Session, Tx, execute, list_rows, list_values, one_value};
 use crate::domain::{
     Endpoint, Method, NeededScopes, Page, PageRequest, PathTemplate, ScopeId, ScopeSet, TenantId,
 };
@@ -19,7 +19,8 @@ struct Row {
     description: String,
 }
 
-/// Named, since a replica of the version before may run on a schema with more.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -30,8 +31,8 @@ macro_rules! select {
     };
 }
 
-/// The rules that name a scope: without it among their scopes, the text is another one.
-macro_rules! naming {
+/// The rules that need a scope: removing it from their list of scopes changes the list.
+macro_rules! rules_with_scope {
     () => {
         "from endpoints where tenant_id = $1 and ' ' || all_of || ' ' || any_of || ' ' \
          <> replace(' ' || all_of || ' ' || any_of || ' ', ' ' || $2 || ' ', '')"
@@ -41,7 +42,7 @@ macro_rules! naming {
 impl Row {
     fn endpoint(self) -> Result<Endpoint> {
         let key = format!("{} {}", self.method, self.path);
-        let at = At { table: "endpoints", key: &key };
+        let at = RowRef { table: "endpoints", key: &key };
         Ok(Endpoint {
             method: at.column("method", Method::parse(&self.method))?,
             path: at.column("path", PathTemplate::parse(&self.path))?,
@@ -56,7 +57,7 @@ impl Row {
 }
 
 impl Session {
-    /// All rules of a tenant, by path, then method. They change only together with the
+    /// All rules of a tenant, by path and then method. Each change of them also changes the
     /// tenant's revision.
     pub async fn endpoints(&mut self, tenant: &TenantId) -> Result<Vec<Endpoint>> {
         const SQL: &str = select!("order by path, method");
@@ -64,14 +65,14 @@ impl Session {
         rows.into_iter().map(Row::endpoint).collect()
     }
 
-    /// A page of a tenant's rules, by path, then method.
+    /// A page of a tenant's rules, by path and then method.
     pub async fn list_endpoints(
         &mut self,
         tenant: &TenantId,
         page: &PageRequest,
     ) -> Result<Page<Endpoint>> {
         const SQL: &str = select!("and (path, method) > ($2, $3) order by path, method limit $4");
-        // A method has no spaces.
+        // The key is "METHOD PATH". A method has no spaces.
         let after = page.after.as_deref().map_or(Some(("", "")), |key| key.split_once(' '));
         let (method, path) = after.ok_or(Error::InvalidPageToken)?;
         let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str(), path, method, page.limit())?;
@@ -79,16 +80,16 @@ impl Session {
         Ok(page.page(endpoints, |rule: &Endpoint| format!("{} {}", rule.method, rule.path)))
     }
 
-    /// The rules that name a scope.
-    pub async fn endpoints_naming(&mut self, scope: &ScopeId) -> Result<Found> {
-        const COUNT: &str = concat!("select count(*) ", naming!());
+    /// The rules that need a scope.
+    pub async fn endpoints_with_scope(&mut self, scope: &ScopeId) -> Result<FoundResources> {
+        const COUNT: &str = concat!("select count(*) ", rules_with_scope!());
         const FIRST: &str = concat!(
             "select 'tenants/' || tenant_id || '/endpoints/' || method || ' ' || path ",
-            naming!(),
+            rules_with_scope!(),
             " order by path, method limit 10"
         );
         let (tenant, scope) = (scope.tenant.as_str(), scope.scope.as_str());
-        Ok(Found {
+        Ok(FoundResources {
             count: one_value!(self, COUNT, tenant, scope)?,
             first: list_values!(self, FIRST, tenant, scope)?,
         })
@@ -96,7 +97,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds a rule, or writes it in place of the one with its method and path.
+    /// Adds a rule, or replaces the one with the same method and path.
     pub async fn write_endpoint(&mut self, tenant: &TenantId, rule: &Endpoint) -> Result<()> {
         const SQL: &str = "insert into endpoints (tenant_id, method, path, all_of, any_of, \
             limits, description) values ($1, $2, $3, $4, $5, $6, $7) \
@@ -116,7 +117,6 @@ impl Tx {
         .map(drop)
     }
 
-    /// Deletes a rule.
     pub async fn delete_endpoint(&mut self, tenant: &TenantId, rule: &Endpoint) -> Result<()> {
         const SQL: &str =
             "delete from endpoints where tenant_id = $1 and method = $2 and path = $3";

@@ -1,8 +1,8 @@
-//! Where everything is kept: SQLite or PostgreSQL, through one SQL for both.
+//! The database: SQLite or PostgreSQL, with the same SQL for both.
 //!
-//! A [`Session`] reads; a [`Tx`] is a session that also writes, all or nothing. Rows
-//! become domain values here and drivers' errors become an [`Error`](crate::error::Error);
-//! neither leaves this module. There is no storage trait: two known databases need none.
+//! A [`Session`] reads. A [`Tx`] is a session in a transaction that also writes. This module
+//! converts rows to domain values, and drivers' errors to an [`Error`](crate::error::Error). There
+//! is no storage trait, because there are only these two databases.
 
 mod affected;
 mod application_lists;
@@ -13,8 +13,8 @@ mod changes;
 mod connect;
 mod credentials;
 mod declaration;
+mod driver_error;
 mod endpoints;
-mod fault;
 mod folding;
 mod policies;
 mod pools;
@@ -32,24 +32,24 @@ mod users;
 mod windows;
 
 pub use affected::Affected;
-pub use application_lists::Owned;
-pub use changes::Changed;
+pub use application_lists::OwnedResources;
+pub use changes::TenantChange;
 pub use connect::PoolOptions;
 pub use pools::Store;
-pub use revocations::Feed;
+pub use revocations::RevocationFeed;
 pub use session::{Session, Tx};
 pub use signing_keys::SigningKeyRow;
 pub use url::{Database, Pooler};
-pub use usage::LastUseOf;
+pub use usage::CredentialUse;
 
 use session::Connection;
 
-/// Runs one statement over either driver; the macros below say what comes back. What
-/// stands for `$1`, `$2` … follows the statement.
-macro_rules! on {
+/// Runs one statement with the driver of the session. The values of `$1`, `$2` … follow the
+/// statement. The macros below differ in what they return.
+macro_rules! run_statement {
     ($session:expr, $query:ident($sql:expr $(, $value:expr)*), $fetch:ident) => {{
         let named = $session.named_statements();
-        let outcome = match $session.statement() {
+        let outcome = match $session.start_statement() {
             Ok($crate::store::Connection::Sqlite(connection)) => {
                 sqlx::$query($sql)$(.bind($value))*.$fetch(connection).await
             }
@@ -58,48 +58,48 @@ macro_rules! on {
             }
             Err(error) => Err(error),
         };
-        $session.settle(outcome)
+        $session.finish_statement(outcome)
     }};
 }
-use on;
+use run_statement;
 
-/// The row, if there is one.
+/// Returns the row, if there is one.
 macro_rules! find_row {
     ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
-        $crate::store::on!($session, query_as($sql $(, $value)*), fetch_optional)
+        $crate::store::run_statement!($session, query_as($sql $(, $value)*), fetch_optional)
     };
 }
 use find_row;
 
-/// All rows.
+/// Returns all rows.
 macro_rules! list_rows {
     ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
-        $crate::store::on!($session, query_as($sql $(, $value)*), fetch_all)
+        $crate::store::run_statement!($session, query_as($sql $(, $value)*), fetch_all)
     };
 }
 use list_rows;
 
-/// All values of the one column.
+/// Returns all values of the only column.
 macro_rules! list_values {
     ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
-        $crate::store::on!($session, query_scalar($sql $(, $value)*), fetch_all)
+        $crate::store::run_statement!($session, query_scalar($sql $(, $value)*), fetch_all)
     };
 }
 use list_values;
 
-/// The one value of the one row.
+/// Returns the value of the only row and column.
 macro_rules! one_value {
     ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
-        $crate::store::on!($session, query_scalar($sql $(, $value)*), fetch_one)
+        $crate::store::run_statement!($session, query_scalar($sql $(, $value)*), fetch_one)
     };
 }
 use one_value;
 
-/// How many rows were written.
+/// Returns the number of written rows.
 macro_rules! execute {
     ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {{
         let named = $session.named_statements();
-        let outcome = match $session.statement() {
+        let outcome = match $session.start_statement() {
             Ok($crate::store::Connection::Sqlite(connection)) => {
                 sqlx::query($sql)$(.bind($value))*.execute(connection).await
                     .map(|done| done.rows_affected())
@@ -110,16 +110,16 @@ macro_rules! execute {
             }
             Err(error) => Err(error),
         };
-        $session.settle(outcome)
+        $session.finish_statement(outcome)
     }};
 }
 use execute;
 
-/// Rows that stand in the way of something, or that something is about.
+/// Resources that were found: the number of all of them, and some names to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// How many there are.
+pub struct FoundResources {
+    /// The number of all resources.
     pub count: i64,
-    /// The resource names of the first few.
+    /// The resource names of the first few, in order.
     pub first: Vec<String>,
 }

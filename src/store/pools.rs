@@ -1,6 +1,6 @@
-//! The connections, in pools by purpose: checks, tokens and revocations never wait behind
-//! lists, searches and reports. A connection to PostgreSQL is asked what it leads to each time it
-//! is taken, since an address may lead to another server than a moment ago.
+//! The connection pools, one for each purpose: checks, tokens and revocations never wait for lists,
+//! searches and reports. Each time a connection to PostgreSQL is acquired, the role of its server
+//! is checked, because an address can lead to a different server after a failover.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,16 +9,16 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Pool, Postgres, SqlitePool};
 use tokio::time::timeout;
 
-use super::fault::fault;
-use super::postgres::{self, Role, Settings};
-use super::session::{Link, Session, Tx};
+use super::driver_error::driver_error;
+use super::postgres::{self, ServerRole, Settings};
+use super::session::{OwnedConnection, Session, Tx};
 use super::url::{Servers, host};
 use super::{execute, one_value};
 use crate::clock::{Stopwatch, from_microsecond};
 use crate::error::{Error, Result};
 
-/// For so long after a server turned out to be of no use, it is not asked again.
-const REFUSED: Duration = Duration::from_millis(250);
+/// After a failed connection, new requests fail at once for this time.
+const FAILURE_BACKOFF: Duration = Duration::from_millis(250);
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,8 +28,8 @@ pub struct Store {
 
 #[derive(Clone, Debug)]
 pub(super) enum Pools {
-    /// SQLite has one writer at a time: a pool of one connection makes them queue in
-    /// order, where many connections would poll for the lock.
+    /// SQLite has one writer at a time. In a pool with one connection, writers queue in order. With
+    /// more connections they would poll for the lock.
     Sqlite {
         checks: SqlitePool,
         lists: SqlitePool,
@@ -43,82 +43,84 @@ pub(super) struct PostgresPools {
     pub(super) checks: PurposePool,
     pub(super) lists: PurposePool,
     pub(super) changes: PurposePool,
-    /// One connection, which reads the list of revocations.
+    /// One connection that reads the revocation feed.
     pub(super) feed: PurposePool,
     pub(super) servers: Servers,
     pub(super) settings: Settings,
-    /// Held by the one that looks for the primary.
-    pub(super) looking: tokio::sync::Mutex<()>,
+    /// Held while a request searches for the primary.
+    pub(super) primary_lock: tokio::sync::Mutex<()>,
 }
 
-/// The connections for one purpose.
+/// The connection pool for one purpose.
 #[derive(Debug)]
 pub(super) struct PurposePool {
     pool: PgPool,
-    /// When the server was last of no use for it, and why.
-    refused: Mutex<Option<(Stopwatch, String)>>,
+    /// The time and cause of the last failed connection.
+    last_failure: Mutex<Option<(Stopwatch, String)>>,
 }
 
 impl PurposePool {
     pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, refused: Mutex::default() }
+        Self { pool, last_failure: Mutex::default() }
     }
 
-    fn note_refusal(&self, error: &Error) {
+    fn record_failure(&self, error: &Error) {
         if let Error::Unavailable(cause) = error {
-            let refusal = Some((Stopwatch::start(), cause.to_string()));
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+            let failure = Some((Stopwatch::start(), cause.to_string()));
+            *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
     }
 
-    /// Lest every request opens a connection to a server that is of no use.
-    fn refused_lately(&self) -> Result<()> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*refused {
-            Some((when, why)) if when.elapsed() < REFUSED => {
-                Err(Error::Unavailable(why.clone().into()))
+    /// Returns the last failure if it is recent, so that not every request opens a connection to an
+    /// unusable server.
+    fn check_recent_failure(&self) -> Result<()> {
+        let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last_failure {
+            Some((since, cause)) if since.elapsed() < FAILURE_BACKOFF => {
+                Err(Error::Unavailable(cause.clone().into()))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Checks,
     Lists,
     Changes,
-    Feed,
+    Revocations,
 }
 
 impl Store {
-    /// Whether this process is the only one with this database.
-    pub fn is_alone(&self) -> bool {
+    /// Whether only one process can use this database.
+    pub fn is_single_process(&self) -> bool {
         matches!(self.pools, Pools::Sqlite { .. })
     }
 
-    /// A connection to read with, for a check or a token.
+    /// A connection for the short reads of a check or a token.
     pub async fn read(&self) -> Result<Session> {
         self.session(Purpose::Checks).await
     }
 
-    /// A connection to read with that may take long, for a list or a report.
+    /// A connection for the long reads of a list or a report.
     pub async fn read_list(&self) -> Result<Session> {
         self.session(Purpose::Lists).await
     }
 
-    /// A connection to read with that no request can keep busy, for the list of revocations.
-    pub async fn read_apart(&self) -> Result<Session> {
-        self.session(Purpose::Feed).await
+    /// The connection for reads of the revocation feed. Requests do not use it.
+    pub async fn read_revocation_feed(&self) -> Result<Session> {
+        self.session(Purpose::Revocations).await
     }
 
-    /// A transaction to write in.
+    /// Begins a transaction that writes.
     pub async fn begin(&self) -> Result<Tx> {
         match &self.pools {
             Pools::Sqlite { changes, .. } => {
-                let link = Link::Sqlite(changes.acquire().await.map_err(fault)?);
-                Session::new(link, true).begin("begin immediate").await
+                let connection =
+                    OwnedConnection::Sqlite(changes.acquire().await.map_err(driver_error)?);
+                Session::new(connection, true).begin("begin immediate").await
             }
             Pools::Postgres(pools) => {
                 let session = pools.session(Purpose::Changes).await?;
@@ -136,16 +138,17 @@ impl Store {
             Pools::Sqlite { checks, lists, .. } => {
                 let is_list = purpose == Purpose::Lists;
                 let pool = if is_list { lists } else { checks };
-                let link = Link::Sqlite(pool.acquire().await.map_err(fault)?);
-                let session = Session::new(link, true);
+                let connection =
+                    OwnedConnection::Sqlite(pool.acquire().await.map_err(driver_error)?);
+                let session = Session::new(connection, true);
                 if is_list { session.interruptible().await } else { Ok(session) }
             }
             Pools::Postgres(pools) => pools.session(purpose).await,
         }
     }
 
-    /// Whether the database can take a write now: writes one. Answers the latest time that any
-    /// server ever had.
+    /// Checks with a write that the database is writable. Returns the latest time that the clock of
+    /// any server has had.
     pub async fn check_writable(&self, at: jiff::Timestamp) -> Result<jiff::Timestamp> {
         const SQL: &str = "update readiness \
             set checked_at = case when checked_at < $1 then $1 else checked_at end \
@@ -156,13 +159,13 @@ impl Store {
         Ok(from_microsecond(latest))
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<()> {
         let mut session = self.read().await?;
         execute!(session, "select 1").map(drop)
     }
 
-    /// Gives the connections back, after what is under way.
+    /// Closes all connections, after the requests that use them.
     pub async fn close(&self) {
         match &self.pools {
             Pools::Sqlite { checks, lists, changes } => {
@@ -185,12 +188,12 @@ impl PostgresPools {
             Purpose::Checks => &self.checks,
             Purpose::Lists => &self.lists,
             Purpose::Changes => &self.changes,
-            Purpose::Feed => &self.feed,
+            Purpose::Revocations => &self.feed,
         }
     }
 
     async fn session(&self, purpose: Purpose) -> Result<Session> {
-        self.pool(purpose).refused_lately()?;
+        self.pool(purpose).check_recent_failure()?;
         match self.checked(purpose).await {
             Err(Error::Unavailable(_)) if self.move_to_primary().await => {
                 self.checked(purpose).await
@@ -199,8 +202,9 @@ impl PostgresPools {
         }
     }
 
-    /// A connection that leads to a server fit for the purpose. Idle ones may lead elsewhere, or
-    /// nowhere: they are closed, until there is a new one.
+    /// A connection to a server that is usable for the purpose. Idle connections can be broken, or
+    /// lead to a server that is no longer the primary: those are closed, and the next one is
+    /// checked.
     async fn checked(&self, purpose: Purpose) -> Result<Session> {
         let pool = self.pool(purpose);
         loop {
@@ -211,7 +215,7 @@ impl PostgresPools {
                 Err(error) => {
                     session.discard();
                     if is_new {
-                        pool.note_refusal(&error);
+                        pool.record_failure(&error);
                         return Err(error);
                     }
                 }
@@ -219,25 +223,25 @@ impl PostgresPools {
         }
     }
 
-    /// Makes sure of the server at the other end. Behind a pooler, a session is a transaction from
-    /// here on, which has one connection of the server and its settings.
+    /// Checks the role of the server. With a pooler, begins a transaction first: it keeps one
+    /// connection of the server, with the settings that this sets.
     async fn prepare(&self, session: &mut Session, writes: bool) -> Result<()> {
         if self.servers.pooled {
             session.begin_pooled(&self.settings.sql(writes)).await?;
         }
-        Role::of(session).await?.check(writes)
+        ServerRole::of(session).await?.check(writes)
     }
 
     async fn connect(&self, pool: &PgPool) -> Result<Session> {
         let connection = acquire(pool, self.servers.connect_timeout).await?;
-        Ok(Session::new(Link::Postgres(connection), !self.servers.pooled))
+        Ok(Session::new(OwnedConnection::Postgres(connection), !self.servers.pooled))
     }
 
-    /// Of several servers, goes over to the one that is the primary now; whether that is
-    /// another one than before.
+    /// Changes the pools to the server that is the primary now. Returns whether it is a different
+    /// one.
     async fn move_to_primary(&self) -> bool {
         let [_, _, ..] = self.servers.each[..] else { return false };
-        let _turn = self.looking.lock().await;
+        let _guard = self.primary_lock.lock().await;
         let before = self.checks.pool.connect_options();
         let Ok((options, _)) =
             postgres::find_primary(&self.servers, self.settings.acquire_timeout).await
@@ -246,7 +250,7 @@ impl PostgresPools {
         };
         let moved = host(&before) != host(&options);
         if moved {
-            tracing::warn!(primary = host(&options), "another server is the primary");
+            tracing::warn!(primary = host(&options), "the primary has changed");
             for pool in [&self.checks, &self.lists, &self.changes, &self.feed] {
                 pool.pool.set_connect_options(options.clone());
             }
@@ -260,12 +264,12 @@ async fn acquire(
     connect_timeout: Option<Duration>,
 ) -> Result<PoolConnection<Postgres>> {
     match connect_timeout {
-        Some(longest)
+        Some(connect_timeout)
             if pool.num_idle() == 0 && pool.size() < pool.options().get_max_connections() =>
         {
-            let late = |_| fault(sqlx::Error::PoolTimedOut);
-            timeout(longest, pool.acquire()).await.map_err(late)?.map_err(fault)
+            let late = |_| driver_error(sqlx::Error::PoolTimedOut);
+            timeout(connect_timeout, pool.acquire()).await.map_err(late)?.map_err(driver_error)
         }
-        _ => pool.acquire().await.map_err(fault),
+        _ => pool.acquire().await.map_err(driver_error),
     }
 }

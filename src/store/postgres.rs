@@ -1,6 +1,6 @@
-//! What Keyward relies on in a PostgreSQL server that it does not control. Whatever can be set
-//! is set on each connection; what cannot is checked: at the start, or each time that a connection
-//! is taken. `deploy/README.md` lists it for operators.
+//! What Keyward requires of a PostgreSQL server. Settings of a session are set on each connection.
+//! Other requirements are checked at startup, or each time a connection is acquired.
+//! `deploy/README.md` lists them for operators.
 
 use std::time::Duration;
 
@@ -11,44 +11,45 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 
 use super::PoolOptions;
-use super::fault::{POOLER, fault};
+use super::driver_error::{POOLER_ADVICE, driver_error};
 use super::session::{Connection, Session};
 use super::url::{Servers, host};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 
-/// Whatever the server's default is: rows that were locked are read as they are then.
+/// The isolation level does not depend on the server's default: after a wait for a lock, a
+/// statement must read the latest committed row.
 pub(super) const BEGIN: &str = "begin isolation level read committed";
 
-/// How long a statement that reads may take whose caller cannot be noticed to have left, since the
-/// wire was lost. All others end with their requests.
+/// The timeout of statements that only read. It is for lost connections that the server cannot
+/// detect. If it detects a disconnect, the statement ends with its request.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
-/// How often PostgreSQL looks whether the caller of a running statement is still there.
+/// How often PostgreSQL checks during a statement whether the client is still connected.
 const CLIENT_CHECK: Duration = Duration::from_secs(1);
-/// The longest span that PostgreSQL knows, in milliseconds.
+/// The maximum of a PostgreSQL timeout, in milliseconds.
 const MAX_MILLIS: u128 = i32::MAX as u128;
-/// The first version that notices a caller who leaves.
+/// The first version with `client_connection_check_interval`.
 const OLDEST_VERSION: i32 = 14;
-/// The pause before another attempt to connect at the start.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause between attempts to connect at startup.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a server is at the moment.
+/// The current role of a server.
 #[derive(Clone, Copy, Debug, FromRow)]
-pub(super) struct Role {
+pub(super) struct ServerRole {
     standby: bool,
     read_only: bool,
 }
 
-impl Role {
-    /// Asks the server at the other end of a session.
+impl ServerRole {
+    /// Asks the server of a session.
     pub(super) async fn of(session: &mut Session) -> Result<Self> {
         let named = session.named_statements();
-        let outcome = match session.statement() {
+        let outcome = match session.start_statement() {
             Ok(Connection::Postgres(connection)) => Self::ask(connection, named).await,
             Ok(Connection::Sqlite(_)) => Ok(Self { standby: false, read_only: false }),
             Err(error) => Err(error),
         };
-        session.settle(outcome)
+        session.finish_statement(outcome)
     }
 
     async fn ask(connection: &mut PgConnection, named: bool) -> Result<Self, sqlx::Error> {
@@ -57,15 +58,14 @@ impl Role {
         if named {
             return sqlx::query_as(SQL).fetch_one(connection).await;
         }
-        // As one message: outside of a transaction a pooler may give the messages of a statement
-        // with parameters different connections.
+        // A simple query is one message. Outside a transaction, a pooler can send the messages of a
+        // prepared statement to different connections.
         Self::from_row(&sqlx::raw_sql(SQL).fetch_one(connection).await?)
     }
 
-    /// Refuses a server that may know less than its primary, and one that takes no writes where
-    /// there will be some.
+    /// Refuses a standby, which can lag behind its primary, and a read-only server for writes.
     pub(super) fn check(self, writes: bool) -> Result<()> {
-        let refused = |why: &str| Err(Error::Unavailable(why.into()));
+        let refused = |cause: &str| Err(Error::Unavailable(cause.into()));
         if self.standby {
             return refused(
                 "the server is a standby (it is in recovery): Keyward needs the primary",
@@ -80,14 +80,14 @@ impl Role {
     }
 }
 
-/// Of several servers, the one that is the primary; why none is.
+/// Finds the primary among the servers. The error has the cause for each server.
 pub(super) async fn find_primary(
     servers: &Servers,
-    longest: Duration,
+    max_wait: Duration,
 ) -> Result<(PgConnectOptions, PgConnection)> {
     let mut refusals = Vec::new();
     for options in &servers.each {
-        match primary(options, servers.connect_timeout.unwrap_or(longest)).await {
+        match primary(options, servers.connect_timeout.unwrap_or(max_wait)).await {
             Ok(connection) => return Ok((options.clone(), connection)),
             Err(Error::Unavailable(cause)) => refusals.push(format!("{}: {cause}", host(options))),
             Err(error) => return Err(error),
@@ -96,40 +96,41 @@ pub(super) async fn find_primary(
     Err(Error::Unavailable(refusals.join("; ").into()))
 }
 
-async fn primary(options: &PgConnectOptions, longest: Duration) -> Result<PgConnection> {
+async fn primary(options: &PgConnectOptions, max_wait: Duration) -> Result<PgConnection> {
     let connected = async {
         let mut connection = options.connect().await?;
-        let role = Role::ask(&mut connection, false).await?;
+        let role = ServerRole::ask(&mut connection, false).await?;
         Ok((connection, role))
     };
-    let late = |_| fault(sqlx::Error::PoolTimedOut);
-    let (connection, role) = timeout(longest, connected).await.map_err(late)?.map_err(fault)?;
+    let late = |_| driver_error(sqlx::Error::PoolTimedOut);
+    let (connection, role) =
+        timeout(max_wait, connected).await.map_err(late)?.map_err(driver_error)?;
     role.check(true)?;
     Ok(connection)
 }
 
-/// The same at a start, when the server may be starting too: one that does not answer is
-/// waited for.
+/// Like [`find_primary`], and waits for a server that does not answer. At startup of Keyward, the
+/// server may be starting too.
 pub(super) async fn wait_for_primary(
     servers: &Servers,
-    longest: Duration,
+    max_wait: Duration,
 ) -> Result<(PgConnectOptions, PgConnection)> {
     let waiting = Stopwatch::start();
     loop {
-        match find_primary(servers, longest).await {
-            Err(Error::Unavailable(cause)) if waiting.elapsed() < longest => {
-                let words = cause.to_string();
-                if words.contains("in recovery") || words.contains("read-only") {
+        match find_primary(servers, max_wait).await {
+            Err(Error::Unavailable(cause)) if waiting.elapsed() < max_wait => {
+                let text = cause.to_string();
+                if text.contains("in recovery") || text.contains("read-only") {
                     return Err(Error::Unavailable(cause));
                 }
-                sleep(PAUSE).await;
+                sleep(RETRY_PAUSE).await;
             }
             outcome => return outcome,
         }
     }
 }
 
-/// Checks at the start what stays as it is while the server runs.
+/// Checks at startup what does not change while the server runs.
 pub(super) async fn check_server(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
@@ -151,38 +152,37 @@ pub(super) async fn check_server(
         if setting(connection, durable).await? == "off" {
             tracing::warn!(
                 server = host(options),
-                "{durable} is off: what was acknowledged can be lost when the machine fails"
+                "{durable} is off: committed data can be lost if the machine fails"
             );
         }
     }
-    let most = number(connection, "max_connections").await?;
+    let available = number(connection, "max_connections").await?;
     let ours = pool.max_connections.saturating_add(1);
-    if i64::from(most) < i64::from(ours) {
+    if i64::from(available) < i64::from(ours) {
         tracing::warn!(
             server = host(options),
-            "PostgreSQL takes {most} connections (max_connections), and this server alone may open \
+            "PostgreSQL allows {available} connections (max_connections), but this server may open \
              {ours} (database.max_connections and one more)"
         );
     }
     Ok(())
 }
 
-/// Checks before a migration that the extension for searches is there, or can be added.
+/// Checks before a migration that the extension pg_trgm exists or can be created.
 pub(super) async fn check_trigrams(connection: &mut PgConnection) -> Result<()> {
     const SQL: &str = "select current_database(), \
         exists (select 1 from pg_extension where extname = 'pg_trgm'), \
         exists (select 1 from pg_available_extensions where name = 'pg_trgm'), \
         has_database_privilege(current_database(), 'create')";
-    let row = sqlx::raw_sql(SQL).fetch_one(connection).await.map_err(fault)?;
-    let database: String = row.try_get(0).map_err(fault)?;
-    let is = |column| row.try_get::<bool, usize>(column).map_err(fault);
-    if is(1)? {
+    let row = sqlx::raw_sql(SQL).fetch_one(connection).await.map_err(driver_error)?;
+    let database: String = row.try_get(0).map_err(driver_error)?;
+    let flag = |column| row.try_get::<bool, usize>(column).map_err(driver_error);
+    if flag(1)? {
         return Ok(());
     }
-    let what_to_do = if !is(2)? {
-        "install the package that has PostgreSQL's contrib modules on the database server"
-            .to_owned()
-    } else if !is(3)? {
+    let advice = if !flag(2)? {
+        "install the package with PostgreSQL's contrib modules on the database server".to_owned()
+    } else if !flag(3)? {
         format!(
             "run `create extension pg_trgm` there as its owner, or grant create on database \
              {database} to this role"
@@ -191,15 +191,15 @@ pub(super) async fn check_trigrams(connection: &mut PgConnection) -> Result<()> 
         return Ok(());
     };
     Err(Error::internal(format!(
-        "the extension pg_trgm is missing in {database}, which searches need: {what_to_do}"
+        "the extension pg_trgm is missing in {database}, which searches need: {advice}"
     )))
 }
 
-/// Asked as one message, as [`Role`] is.
+/// Reads a setting with a simple query, like [`ServerRole::of`].
 async fn setting(connection: &mut PgConnection, name: &'static str) -> Result<String> {
     let sql = AssertSqlSafe(format!("select current_setting('{name}')"));
-    let row = sqlx::raw_sql(sql).fetch_one(connection).await.map_err(fault)?;
-    row.try_get(0).map_err(fault)
+    let row = sqlx::raw_sql(sql).fetch_one(connection).await.map_err(driver_error)?;
+    row.try_get(0).map_err(driver_error)
 }
 
 async fn number(connection: &mut PgConnection, name: &'static str) -> Result<i32> {
@@ -207,8 +207,9 @@ async fn number(connection: &mut PgConnection, name: &'static str) -> Result<i32
     value.parse().map_err(|_| Error::internal(format!("its {name} is {value:?}")))
 }
 
-/// Refuses a pooler that gives each transaction another connection, unless the settings say that
-/// there is one: what is set on one connection must not be met on another.
+/// Refuses a pooler in transaction mode that is not in the settings: session settings of one
+/// connection would apply to transactions of others. The check sets a mark on one connection, and
+/// looks for it on another.
 pub(super) async fn check_pooler(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
@@ -216,67 +217,70 @@ pub(super) async fn check_pooler(
     const MARK: &str = "select set_config('keyward.mark', 'x', false)";
     const UNMARK: &str = "select set_config('keyward.mark', '', false)";
     const SEEN: &str = "select current_setting('keyward.mark', true) = 'x'";
-    sqlx::raw_sql(MARK).execute(&mut *connection).await.map_err(fault)?;
-    let mut other = options.connect().await.map_err(fault)?;
-    let seen: Option<bool> =
-        sqlx::query_scalar(SEEN).persistent(false).fetch_one(&mut other).await.map_err(fault)?;
+    sqlx::raw_sql(MARK).execute(&mut *connection).await.map_err(driver_error)?;
+    let mut other = options.connect().await.map_err(driver_error)?;
+    let seen: Option<bool> = sqlx::query_scalar(SEEN)
+        .persistent(false)
+        .fetch_one(&mut other)
+        .await
+        .map_err(driver_error)?;
     other.close().await.ok();
-    sqlx::raw_sql(UNMARK).execute(&mut *connection).await.map_err(fault)?;
-    if seen == Some(true) { Err(Error::internal(POOLER)) } else { Ok(()) }
+    sqlx::raw_sql(UNMARK).execute(&mut *connection).await.map_err(driver_error)?;
+    if seen == Some(true) { Err(Error::internal(POOLER_ADVICE)) } else { Ok(()) }
 }
 
-/// Whether the server can notice that the caller of a running statement left: not on every
-/// system.
-pub(super) async fn notices_leaving(connection: &mut PgConnection) -> Result<bool> {
+/// Whether the server can detect during a statement that the client has disconnected. It depends on
+/// the operating system.
+pub(super) async fn detects_disconnects(connection: &mut PgConnection) -> Result<bool> {
     const SQL: &str = "set client_connection_check_interval = '1s'; \
         reset client_connection_check_interval";
     match connection.execute(SQL).await {
         Ok(_) => Ok(true),
         Err(sqlx::Error::Database(error)) if error.code().is_some_and(|c| c.starts_with("22")) => {
             tracing::warn!(
-                "PostgreSQL cannot notice there that a caller leaves: a statement may outlive its \
-                 request by {STATEMENT_TIMEOUT:?}"
+                "PostgreSQL cannot detect disconnects on its operating system: a statement may run \
+                 for {STATEMENT_TIMEOUT:?} after its request has ended"
             );
             Ok(false)
         }
-        Err(error) => Err(fault(error)),
+        Err(error) => Err(driver_error(error)),
     }
 }
 
-/// What is set on each connection, or, behind a pooler, in each transaction.
+/// The settings of each connection, or of each transaction with a pooler.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) acquire_timeout: Duration,
-    pub(super) notices_leaving: bool,
+    pub(super) detects_disconnects: bool,
     pub(super) pooled: bool,
 }
 
 impl Settings {
-    /// As statements. A transaction that writes has no timeout of its statements: what changes
-    /// many rows may take as long as its request, whose end closes the connection.
+    /// The SQL that sets them. Statements of a transaction that writes have no timeout: they may
+    /// change many rows, and the end of the request closes the connection.
     pub(super) fn sql(self, writes: bool) -> String {
         let wait = self.acquire_timeout.as_millis().clamp(1, MAX_MILLIS);
         let statement = if writes { 0 } else { STATEMENT_TIMEOUT.as_millis() };
         let each = [
-            // A server that hangs, or has lost its wire, in the midst of a transaction would keep
-            // all others from revoking anything.
+            // If a Keyward server hangs or loses its connection in a transaction, its locks must
+            // not block revocations on other servers.
             ("idle_in_transaction_session_timeout", wait.to_string()),
-            // One that waits for a lock waits until such a transaction was ended, and no longer.
+            // Long enough for the timeout above to end the transaction that holds the lock.
             ("lock_timeout", (wait * 2).min(MAX_MILLIS).to_string()),
             ("statement_timeout", statement.to_string()),
-            // To compile a statement takes longer than any of ours runs.
+            // JIT compilation takes longer than our statements.
             ("jit", "off".to_owned()),
             ("default_transaction_isolation", "read committed".to_owned()),
         ];
         let check = CLIENT_CHECK.as_millis().to_string();
-        let check = self.notices_leaving.then_some(("client_connection_check_interval", check));
+        let check = self.detects_disconnects.then_some(("client_connection_check_interval", check));
         let set = |name: &str, value: &str| {
             format!("select set_config('{name}', '{value}', {})", self.pooled)
         };
         let mut sql: Vec<_> =
             each.iter().chain(&check).map(|(name, value)| set(name, value)).collect();
-        // What is acknowledged is durable, on the synchronous standby too if there is one, whatever
-        // the default of the role or database is.
+        // A commit must be durable, also on a synchronous standby, whatever the default of the role
+        // or database is.
         let durable = set("synchronous_commit", "on");
         sql.push(format!(
             "{durable} where current_setting('synchronous_commit') in ('off', 'local')"
@@ -285,7 +289,7 @@ impl Settings {
     }
 }
 
-/// A pool of connections; none is opened before it is needed.
+/// A connection pool. It opens connections when they are needed.
 pub(super) fn pool(
     options: &PgConnectOptions,
     max_connections: u32,
@@ -295,7 +299,7 @@ pub(super) fn pool(
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(settings.acquire_timeout)
-        // Each is asked what it leads to, which says more.
+        // The check of the server role also tests the connection.
         .test_before_acquire(false);
     if settings.pooled {
         return pool.connect_lazy_with(options.clone());

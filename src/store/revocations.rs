@@ -1,25 +1,25 @@
-//! Revocations in tables: a list without gaps, read from a number on.
+//! The revocation feed: numbered revocations without gaps.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::row::At;
+use super::row::RowRef;
 use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::clock::{from_microsecond, later};
 use crate::domain::{MAX_CLOCK_LEAD, NewRevocation, Revocation, Subject};
 use crate::error::{Error, Result};
 
-/// Where the list stands.
+/// The state of the revocation feed.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
-pub struct Feed {
-    /// Names the list; another database has another one, and so has a state of this one that an
-    /// operator declared to be the truth.
+pub struct RevocationFeed {
+    /// The id of the feed. It is unique to the database, and changes when an operator declares a
+    /// restored database as valid.
     pub id: String,
-    /// The number of the newest revocation; 0 when there was none yet.
+    /// The number of the newest revocation. 0 before the first one.
     pub last_number: i64,
-    /// Of those up to this number some have lapsed and are gone.
+    /// Some revocations up to this number have expired and were deleted.
     pub purged_through: i64,
 }
 
@@ -36,7 +36,7 @@ struct Row {
 impl Row {
     fn revocation(self) -> Result<Revocation> {
         let key = self.number.to_string();
-        let at = At { table: "revocations", key: &key };
+        let at = RowRef { table: "revocations", key: &key };
         Ok(Revocation {
             number: self.number,
             subject: at.column("subject", Subject::parse(&self.kind, &self.subject))?,
@@ -48,15 +48,15 @@ impl Row {
 }
 
 impl Session {
-    /// Where the list stands now.
-    pub async fn revocation_feed(&mut self) -> Result<Feed> {
+    /// The current state of the revocation feed.
+    pub async fn revocation_feed(&mut self) -> Result<RevocationFeed> {
         const SQL: &str = "select id, last_number, purged_through from revocation_feed";
-        let feed: Option<Feed> = find_row!(self, SQL)?;
+        let feed: Option<RevocationFeed> = find_row!(self, SQL)?;
         feed.ok_or_else(|| Error::internal("the table revocation_feed is empty"))
     }
 
-    /// What time it is by the clock of the database; `None` for SQLite, which has none but that
-    /// of this machine.
+    /// The time of the database's clock. `None` for SQLite, which has only the clock of this
+    /// machine.
     pub async fn time(&mut self) -> Result<Option<Timestamp>> {
         const SQL: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
         if !self.is_postgres() {
@@ -66,21 +66,22 @@ impl Session {
         Ok(Some(from_microsecond(micros)))
     }
 
-    /// The first `most` revocations behind `after` and up to `last`, in order.
+    /// Up to `max` revocations with numbers greater than `after` and at most `last`, in order.
     pub async fn list_revocations(
         &mut self,
         after: i64,
         last: i64,
-        most: i64,
+        max: i64,
     ) -> Result<Vec<Revocation>> {
         const SQL: &str = "select number, kind, subject, epoch, revoked_at, expires_at \
             from revocations where number > $1 and number <= $2 order by number limit $3";
-        let rows: Vec<Row> = list_rows!(self, SQL, after, last, most)?;
+        let rows: Vec<Row> = list_rows!(self, SQL, after, last, max)?;
         rows.into_iter().map(Row::revocation).collect()
     }
 
-    /// The epoch below which tokens of this subject are revoked; 0 when none is. One that is
-    /// made again begins with it, so that tokens of the one before it stay revoked.
+    /// Tokens of this subject with a smaller epoch are revoked. 0 if there are none. A resource
+    /// that is created again starts with this epoch, so that tokens of the deleted one stay
+    /// revoked.
     pub async fn revoked_epoch(&mut self, subject: &Subject) -> Result<i64> {
         const SQL: &str =
             "select coalesce(max(epoch), 0) from revocations where kind = $1 and subject = $2";
@@ -89,8 +90,8 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds revocations to the end of the list; answers them with their numbers. From here to the
-    /// commit no other transaction can add any, so this comes last in a transaction.
+    /// Appends revocations to the feed, and returns them with their numbers. Until the commit,
+    /// other transactions wait before they can add any. So this is the last step of a transaction.
     pub async fn insert_revocations(
         &mut self,
         revocations: &[NewRevocation],
@@ -99,11 +100,11 @@ impl Tx {
         const SQL: &str = "insert into revocations (number, kind, subject, epoch, revoked_at, \
             expires_at) values ($1, $2, $3, $4, $5, $6)";
         let count = i64::try_from(revocations.len()).unwrap_or(i64::MAX);
-        let least = self.end_of_all_tokens(now).await?;
-        let first = self.take_revocation_numbers(count).await? - count + 1;
+        let min_expiry = self.last_token_expiry(now).await?;
+        let first = self.reserve_revocation_numbers(count).await? - count + 1;
         let mut inserted = Vec::with_capacity(revocations.len());
         for (number, new) in (first..).zip(revocations) {
-            let expires_at = new.expires_at.max(least);
+            let expires_at = new.expires_at.max(min_expiry);
             execute!(
                 self,
                 SQL,
@@ -125,26 +126,24 @@ impl Tx {
         Ok(inserted)
     }
 
-    /// When the tokens have ended that were made by a clock ahead of this one, if there was any:
-    /// what revokes them must last as long, or they are good when their time comes. As a rule
-    /// there was none, and that is `now`.
-    pub(super) async fn end_of_all_tokens(&mut self, now: Timestamp) -> Result<Timestamp> {
+    /// The latest expiry of tokens that a server with a fast clock may have issued. Revocations
+    /// must last as long, or such a token would become valid again. `now` if no clock was ahead.
+    pub(super) async fn last_token_expiry(&mut self, now: Timestamp) -> Result<Timestamp> {
         let latest: i64 = one_value!(self, "select checked_at from readiness")?;
         let latest = from_microsecond(latest);
         let is_ahead = latest > later(now, Duration::from_secs(MAX_CLOCK_LEAD));
         Ok(if is_ahead { NewRevocation::end(latest) } else { now })
     }
 
-    /// Takes the next numbers; the last of them. Others who want some wait until this
-    /// transaction ends.
-    pub(super) async fn take_revocation_numbers(&mut self, count: i64) -> Result<i64> {
+    /// Reserves the next numbers, and returns the last one. Other transactions that need numbers
+    /// wait until this one ends.
+    pub(super) async fn reserve_revocation_numbers(&mut self, count: i64) -> Result<i64> {
         const SQL: &str =
             "update revocation_feed set last_number = last_number + $1 returning last_number";
         one_value!(self, SQL, count)
     }
 
-    /// Deletes revocations that say nothing any more since `end`, some at a time; `true` when
-    /// none is left.
+    /// Deletes a batch of revocations that expired by `end`; `true` if none is left.
     pub async fn purge_revocations(&mut self, end: Timestamp) -> Result<bool> {
         const MARK: &str = "update revocation_feed set purged_through = (select max(number) \
             from (select number from revocations where expires_at <= $1 \

@@ -1,9 +1,9 @@
-//! Roles in tables.
+//! The tables of roles.
 
 use sqlx::FromRow;
 
-use super::row::{At, record};
-use super::{Found, Session, Tx, execute, find_row, list_rows, list_values, one_value};
+use super::row::{RowRef, record};
+use super::{FoundResources, Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::domain::{
     Page, PageRequest, Permissions, Role, RoleId, RoleName, RoleSettings, ScopeSet, TenantId,
     UserId,
@@ -39,7 +39,7 @@ macro_rules! select {
 
 impl Row {
     fn role(self) -> Result<Role> {
-        let at = At { table: "roles", key: &self.id };
+        let at = RowRef { table: "roles", key: &self.id };
         Ok(Role {
             name: RoleName {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
@@ -58,7 +58,7 @@ impl Row {
 }
 
 impl Session {
-    /// The role, if the tenant has it.
+    /// The role, if it exists.
     pub async fn find_role(&mut self, name: &RoleName) -> Result<Option<Role>> {
         const SQL: &str = select!("r.tenant_id = $1 and r.id = $2");
         let row: Option<Row> = find_row!(self, SQL, name.tenant.as_str(), name.role.as_str())?;
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// The users and applications that hold a role.
-    pub async fn role_holders(&mut self, name: &RoleName) -> Result<Found> {
+    pub async fn role_holders(&mut self, name: &RoleName) -> Result<FoundResources> {
         const COUNT: &str = "select \
             (select count(*) from user_roles where tenant_id = $1 and role_id = $2) + \
             (select count(*) from application_roles where tenant_id = $1 and role_id = $2)";
@@ -108,7 +108,7 @@ impl Session {
                 from application_roles where tenant_id = $1 and role_id = $2) holders \
             order by holder limit 10";
         let (tenant, role) = (name.tenant.as_str(), name.role.as_str());
-        Ok(Found {
+        Ok(FoundResources {
             count: one_value!(self, COUNT, tenant, role)?,
             first: list_values!(self, FIRST, tenant, role)?,
         })
@@ -116,7 +116,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds a role; `false` if the tenant has one of this id.
+    /// Adds a role; `false` if the tenant already has a role with this id.
     pub async fn insert_role(&mut self, role: &Role) -> Result<bool> {
         const SQL: &str = "insert into roles (tenant_id, id, display_name, description, \
             permissions, all_scopes, revision, created_at, updated_at) \
@@ -124,7 +124,7 @@ impl Tx {
         self.write_role(SQL, role).await
     }
 
-    /// Writes a changed role; `false` if it is gone or was changed meanwhile.
+    /// Updates a role; `false` if it was deleted or changed by another request.
     pub async fn update_role(&mut self, role: &Role) -> Result<bool> {
         const SQL: &str = "update roles set display_name = $3, description = $4, \
             permissions = $5, all_scopes = $6, revision = $7, created_at = $8, updated_at = $9 \
@@ -132,14 +132,14 @@ impl Tx {
         self.write_role(SQL, role).await
     }
 
-    /// Deletes a role; users and applications lose it.
+    /// Deletes a role. Foreign keys remove it from users and applications.
     pub async fn delete_role(&mut self, name: &RoleName) -> Result<()> {
         const SQL: &str = "delete from roles where tenant_id = $1 and id = $2";
         execute!(self, SQL, name.tenant.as_str(), name.role.as_str()).map(drop)
     }
 
-    /// Runs a statement over all columns of a role, in the order of the table, and makes its
-    /// scopes what they should be.
+    /// Runs a statement with all columns of a role, in the order of the table, and replaces the
+    /// role's scopes.
     async fn write_role(&mut self, sql: &'static str, role: &Role) -> Result<bool> {
         const DELETE: &str = "delete from role_scopes where tenant_id = $1 and role_id = $2";
         const INSERT: &str =

@@ -1,9 +1,9 @@
-//! Catalogues in tables.
+//! The table of scopes. The scopes of a tenant are its catalogue.
 
 use sqlx::FromRow;
 
-use super::row::{At, record};
-use super::{Found, Session, Tx, execute, find_row, list_rows, list_values, one_value};
+use super::row::{RowRef, record};
+use super::{FoundResources, Session, Tx, execute, find_row, list_rows, list_values, one_value};
 use crate::domain::{
     ApplicationName, Page, PageRequest, Scope, ScopeId, ScopeName, ScopeSettings, TenantId,
 };
@@ -24,7 +24,8 @@ struct Row {
     updated_at: i64,
 }
 
-/// Named, since a replica of the version before may run on a schema with more.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! columns {
     () => {
         "tenant_id, name, display_name, description, domain, family, disabled, \
@@ -32,7 +33,7 @@ macro_rules! columns {
     };
 }
 
-macro_rules! holders {
+macro_rules! scope_holders {
     () => {
         "from applications a where a.tenant_id = $1 and (a.id in (select application_id \
            from application_scopes where tenant_id = $1 and scope = $2) \
@@ -44,7 +45,7 @@ macro_rules! holders {
 
 impl Row {
     fn scope(self) -> Result<Scope> {
-        let at = At { table: "scopes", key: &self.name };
+        let at = RowRef { table: "scopes", key: &self.name };
         Ok(Scope {
             id: ScopeId {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
@@ -64,7 +65,7 @@ impl Row {
 }
 
 impl Session {
-    /// The scope, if the tenant has it.
+    /// The scope, if it exists.
     pub async fn find_scope(&mut self, id: &ScopeId) -> Result<Option<Scope>> {
         const SQL: &str =
             concat!("select ", columns!(), " from scopes where tenant_id = $1 and name = $2");
@@ -108,16 +109,16 @@ impl Session {
         }
     }
 
-    /// The applications that hold the scope, given by itself or by a role that names it.
-    pub async fn scope_holders(&mut self, id: &ScopeId) -> Result<Found> {
-        const COUNT: &str = concat!("select count(*) ", holders!());
+    /// The applications that hold the scope directly, or through a role that lists it.
+    pub async fn scope_holders(&mut self, id: &ScopeId) -> Result<FoundResources> {
+        const COUNT: &str = concat!("select count(*) ", scope_holders!());
         const FIRST: &str = concat!(
             "select 'tenants/' || a.tenant_id || '/applications/' || a.id ",
-            holders!(),
+            scope_holders!(),
             " order by a.id limit 10"
         );
         let (tenant, scope) = (id.tenant.as_str(), id.scope.as_str());
-        Ok(Found {
+        Ok(FoundResources {
             count: one_value!(self, COUNT, tenant, scope)?,
             first: list_values!(self, FIRST, tenant, scope)?,
         })
@@ -125,7 +126,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds a scope; `false` if the tenant has one of this name.
+    /// Adds a scope; `false` if the tenant already has a scope with this name.
     pub async fn insert_scope(&mut self, scope: &Scope) -> Result<bool> {
         const SQL: &str = "insert into scopes (tenant_id, name, description, domain, family, \
             disabled, revision, created_at, updated_at, display_name, disabled_by_platform) \
@@ -149,7 +150,7 @@ impl Tx {
         .map(|rows| rows == 1)
     }
 
-    /// Writes a changed scope; `false` if it is gone or was changed meanwhile.
+    /// Updates a scope; `false` if it was deleted or changed by another request.
     pub async fn update_scope(&mut self, scope: &Scope) -> Result<bool> {
         const SQL: &str = "update scopes set description = $1, domain = $2, family = $3, \
             disabled = $4, revision = $5, updated_at = $6, display_name = $9, \
@@ -173,14 +174,12 @@ impl Tx {
         .map(|rows| rows == 1)
     }
 
-    /// Takes a scope out of the catalogue, and away from the applications that hold it and
-    /// the roles that allow it.
+    /// Deletes a scope. Foreign keys remove it from applications and roles.
     pub async fn delete_scope(&mut self, id: &ScopeId) -> Result<()> {
         const SQL: &str = "delete from scopes where tenant_id = $1 and name = $2";
         execute!(self, SQL, id.tenant.as_str(), id.scope.as_str()).map(drop)
     }
 
-    /// Makes the scopes of an application those of `scopes`.
     pub(super) async fn replace_scopes<'a>(
         &mut self,
         application: &ApplicationName,

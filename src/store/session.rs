@@ -1,5 +1,5 @@
-//! A connection in use. It goes back to its pool only if it is known to be as good as new:
-//! one with a statement in flight, or whose database failed, is closed instead.
+//! A connection in use. It returns to its pool only if it is reusable. It is closed if a statement
+//! is in flight, or if a statement failed because of the state of the database.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -9,35 +9,35 @@ use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConnection};
 use tokio::runtime::Handle;
 
-use super::fault::fault;
+use super::driver_error::driver_error;
 use super::postgres::BEGIN;
 use crate::error::{Error, Result};
 
 /// A connection that reads.
 #[derive(Debug)]
 pub struct Session {
-    /// There until the session is dropped.
-    link: Option<Link>,
-    /// Whether statements may keep names in the server, to be prepared once.
+    /// `None` only while the session is dropped.
+    connection: Option<OwnedConnection>,
+    /// Whether statements may be prepared with a name, and reused.
     named_statements: bool,
     in_transaction: bool,
-    condition: Condition,
-    /// Set when a statement of SQLite is to end at once.
+    state: ConnectionState,
+    /// Set to interrupt a running statement of SQLite.
     interrupt: Option<Arc<AtomicBool>>,
 }
 
-/// Whether a connection can go back to its pool.
+/// Whether a connection can return to its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
-    Good,
-    /// A statement was sent whose answer was not read to its end.
+enum ConnectionState {
+    Reusable,
+    /// A statement was sent, and its result was not read to the end.
     InFlight,
-    /// The database failed at a statement.
+    /// A statement failed because of the state of the database.
     Failed,
 }
 
 #[derive(Debug)]
-pub(super) enum Link {
+pub(super) enum OwnedConnection {
     Sqlite(PoolConnection<Sqlite>),
     Postgres(PoolConnection<Postgres>),
 }
@@ -47,79 +47,84 @@ pub(super) enum Connection<'a> {
     Postgres(&'a mut PgConnection),
 }
 
-/// A transaction: what it writes is there when [`Tx::commit`] has answered, and
-/// dropping it undoes everything.
+/// A transaction. [`Tx::commit`] makes its writes durable. If it is dropped, it is rolled back.
 #[derive(Debug)]
 pub struct Tx(Session);
 
 impl Session {
-    pub(super) fn new(link: Link, named_statements: bool) -> Self {
-        let condition = Condition::Good;
+    pub(super) fn new(connection: OwnedConnection, named_statements: bool) -> Self {
+        let state = ConnectionState::Reusable;
         let interrupt = None;
-        Self { link: Some(link), named_statements, in_transaction: false, condition, interrupt }
+        Self {
+            connection: Some(connection),
+            named_statements,
+            in_transaction: false,
+            state,
+            interrupt,
+        }
     }
 
-    /// Whether it is one of PostgreSQL.
+    /// Whether the database is PostgreSQL.
     pub(super) fn is_postgres(&self) -> bool {
-        matches!(self.link, Some(Link::Postgres(_)))
+        matches!(self.connection, Some(OwnedConnection::Postgres(_)))
     }
 
-    /// Whether statements may keep names in the server.
+    /// Whether statements may be prepared with a name, and reused.
     pub(super) fn named_statements(&self) -> bool {
         self.named_statements
     }
 
-    /// The connection, for one statement. Its outcome goes to [`Session::settle`]; a caller who
-    /// leaves before that leaves a statement in flight.
-    pub(super) fn statement(&mut self) -> Result<Connection<'_>, sqlx::Error> {
-        if self.condition == Condition::Failed {
-            // The database may have ended the transaction: what came next would stand alone.
+    /// The connection, for one statement. The caller gives the result to
+    /// [`Session::finish_statement`]. Until then, the statement is in flight.
+    pub(super) fn start_statement(&mut self) -> Result<Connection<'_>, sqlx::Error> {
+        if self.state == ConnectionState::Failed {
+            // The database may have ended the transaction. The next statement would run outside it.
             return Err(sqlx::Error::PoolClosed);
         }
-        self.condition = Condition::InFlight;
-        match &mut self.link {
-            Some(Link::Sqlite(connection)) => Ok(Connection::Sqlite(connection)),
-            Some(Link::Postgres(connection)) => Ok(Connection::Postgres(connection)),
+        self.state = ConnectionState::InFlight;
+        match &mut self.connection {
+            Some(OwnedConnection::Sqlite(connection)) => Ok(Connection::Sqlite(connection)),
+            Some(OwnedConnection::Postgres(connection)) => Ok(Connection::Postgres(connection)),
             None => Err(sqlx::Error::PoolClosed),
         }
     }
 
-    /// Takes note of how a statement ended.
-    pub(super) fn settle<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
-        let outcome = outcome.map_err(fault);
-        self.condition = match outcome {
-            Err(Error::Unavailable(_)) => Condition::Failed,
-            _ => Condition::Good,
+    /// Records the result of a statement.
+    pub(super) fn finish_statement<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
+        let outcome = outcome.map_err(driver_error);
+        self.state = match outcome {
+            Err(Error::Unavailable(_)) => ConnectionState::Failed,
+            _ => ConnectionState::Reusable,
         };
         outcome
     }
 
-    /// Runs statements that have no parameters and no rows of interest.
+    /// Runs statements without parameters, and ignores their rows.
     async fn run(&mut self, sql: impl SqlSafeStr) -> Result<()> {
         let sql = sqlx::raw_sql(sql);
-        let outcome = match self.statement() {
+        let outcome = match self.start_statement() {
             Ok(Connection::Sqlite(connection)) => sql.execute(connection).await.map(drop),
             Ok(Connection::Postgres(connection)) => sql.execute(connection).await.map(drop),
             Err(error) => Err(error),
         };
-        self.settle(outcome)
+        self.finish_statement(outcome)
     }
 
-    /// The connection must not be used again.
+    /// Closes the connection.
     pub(super) fn discard(mut self) {
-        self.condition = Condition::Failed;
+        self.state = ConnectionState::Failed;
     }
 
-    /// Lets a statement of SQLite end when the session is dropped before the answer is there.
-    /// PostgreSQL notices that by itself.
+    /// Interrupts a running statement of SQLite when the session is dropped. PostgreSQL detects the
+    /// disconnect itself.
     pub(super) async fn interruptible(mut self) -> Result<Self> {
-        /// So many steps of its virtual machine take well under a millisecond.
+        /// This number of steps of its virtual machine takes well under a millisecond.
         const STEPS: i32 = 10_000;
-        if let Some(Link::Sqlite(connection)) = &mut self.link {
+        if let Some(OwnedConnection::Sqlite(connection)) = &mut self.connection {
             let interrupt = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&interrupt);
-            let mut handle = connection.lock_handle().await.map_err(fault)?;
-            handle.set_progress_handler(STEPS, move || !seen.load(Ordering::Relaxed));
+            let interrupted = Arc::clone(&interrupt);
+            let mut handle = connection.lock_handle().await.map_err(driver_error)?;
+            handle.set_progress_handler(STEPS, move || !interrupted.load(Ordering::Relaxed));
             drop(handle);
             self.interrupt = Some(interrupt);
         }
@@ -133,7 +138,7 @@ impl Session {
         Ok(Tx(self))
     }
 
-    /// Begins a transaction with settings of its own.
+    /// Begins a transaction and sets these settings in it.
     pub(super) async fn begin_pooled(&mut self, settings: &str) -> Result<()> {
         self.run(AssertSqlSafe(format!("{BEGIN}; {settings}"))).await?;
         self.in_transaction = true;
@@ -146,38 +151,38 @@ impl Session {
         outcome
     }
 
-    /// After a commit that failed nothing tells whether the transaction is still open: SQLite
-    /// leaves it open if there was no room, or ends it, as it sees fit.
+    /// After a failed commit it is unknown whether the transaction is still open. For example,
+    /// SQLite may or may not keep it open when the disk is full.
     fn end_transaction(&mut self, failed: bool) {
         self.in_transaction = false;
         if failed {
-            self.condition = Condition::Failed;
+            self.state = ConnectionState::Failed;
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(mut link) = self.link.take() else { return };
-        if self.condition == Condition::InFlight
+        let Some(mut connection) = self.connection.take() else { return };
+        if self.state == ConnectionState::InFlight
             && let Some(interrupt) = &self.interrupt
         {
             interrupt.store(true, Ordering::Relaxed);
         }
-        if self.condition != Condition::Good {
-            // The next user would wait for the answer to a statement that is of no use any
-            // more, or meet the same failure. Closing ends the statement too.
-            link.close_on_drop();
+        if self.state != ConnectionState::Reusable {
+            // The next request would wait for a statement that is no longer needed, or would fail
+            // in the same way. Closing also ends the statement.
+            connection.close_on_drop();
         } else if self.in_transaction {
             match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(link.roll_back())),
-                Err(_) => link.close_on_drop(),
+                Ok(runtime) => drop(runtime.spawn(connection.roll_back())),
+                Err(_) => connection.close_on_drop(),
             }
         }
     }
 }
 
-impl Link {
+impl OwnedConnection {
     fn close_on_drop(&mut self) {
         match self {
             Self::Sqlite(connection) => connection.close_on_drop(),
@@ -203,9 +208,9 @@ impl Tx {
         Self(session)
     }
 
-    /// Makes everything written durable. Once it was sent, a commit is waited for even if the
-    /// caller leaves: with a standby away, PostgreSQL may take long to answer, and a
-    /// connection given up meanwhile would be one more that waits in the server.
+    /// Commits the transaction. The commit runs to its end even if the caller is dropped: without
+    /// its synchronous standby, PostgreSQL can take long to answer, and a closed connection would
+    /// still wait in the server.
     pub async fn commit(self) -> Result<()> {
         let Self(session) = self;
         let committed = tokio::spawn(session.commit());
@@ -236,7 +241,7 @@ mod tests {
     use crate::store::{Database, PoolOptions, Store};
 
     #[tokio::test]
-    async fn statement_of_sqlite_ends_with_its_request() {
+    async fn sqlite_statement_ends_with_its_request() {
         const ENDLESS: &str = "with recursive numbers(n) as \
             (select 1 union all select n + 1 from numbers) select count(*) from numbers";
         let folder = tempfile::tempdir().unwrap();
@@ -246,10 +251,10 @@ mod tests {
         let mut session = store.read_list().await.unwrap();
         timeout(Duration::from_millis(50), session.run(ENDLESS)).await.unwrap_err();
         drop(session);
-        // The only connection for lists is there again, which a running statement would hold.
+        // A running statement would hold the only connection for lists.
         let mut next = timeout(Duration::from_secs(20), store.read_list()).await.unwrap().unwrap();
         next.run("select 1").await.unwrap();
         drop(next);
-        timeout(Duration::from_secs(20), store.close()).await.expect("nothing runs any more");
+        timeout(Duration::from_secs(20), store.close()).await.expect("no statement is running");
     }
 }

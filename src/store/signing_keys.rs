@@ -1,4 +1,4 @@
-//! Sealed signing keys in tables.
+//! The table of sealed signing keys.
 
 use jiff::Timestamp;
 use sqlx::FromRow;
@@ -7,20 +7,20 @@ use super::{Session, Tx, execute, list_rows};
 use crate::clock::from_microsecond;
 use crate::error::Result;
 
-/// A signing key as it is kept: sealed. What is in it only `keys` can tell.
+/// A sealed signing key. Only the module `keys` can unseal it.
 #[derive(Clone, Debug)]
 pub struct SigningKeyRow {
-    /// 1, 2, 3 …
+    /// The generation: 1, 2, 3 …
     pub generation: i64,
-    /// The `kid`.
+    /// The key id (`kid`).
     pub id: String,
     /// The name of its JWS algorithm.
     pub algorithm: String,
     /// The private key, sealed.
     pub sealed_private_key: String,
-    /// When it was made.
+    /// The time at which the key was created.
     pub created_at: Timestamp,
-    /// From then on tokens are signed with it, until a younger one takes over.
+    /// The time from which the key signs tokens, until a newer key is active.
     pub activates_at: Timestamp,
 }
 
@@ -58,7 +58,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds a signing key; `false` if another replica has added this generation.
+    /// Adds a signing key; `false` if another replica has already added this generation.
     pub async fn insert_signing_key(&mut self, key: &SigningKeyRow) -> Result<bool> {
         const SQL: &str = "insert into signing_keys (generation, id, algorithm, \
             sealed_private_key, created_at, activates_at) values ($1, $2, $3, $4, $5, $6) \

@@ -1,11 +1,11 @@
-//! Tenants in tables.
+//! The table of tenants.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::row::{At, limits, limits_text, record};
+use super::row::{RowRef, limits, limits_text, record};
 use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::domain::{
     Audience, CredentialId, Fault, Field, Lifetime, OwnerKind, Page, PageRequest, Policy, Tenant,
@@ -40,7 +40,8 @@ struct Row {
     updated_at: i64,
 }
 
-/// Named, since a replica of the version before may run on a schema with more.
+/// Statements name their columns, because a replica of the previous version may run on a schema
+/// with more columns.
 macro_rules! columns {
     () => {
         "id, display_name, default_audience, additional_audiences, \
@@ -53,7 +54,7 @@ macro_rules! columns {
 
 impl Row {
     fn tenant(self) -> Result<Tenant> {
-        let at = At { table: "tenants", key: &self.id };
+        let at = RowRef { table: "tenants", key: &self.id };
         let policy = self.policy(at)?;
         let additional = self.additional_audiences.split_whitespace().map(Audience::parse);
         Ok(Tenant {
@@ -76,7 +77,7 @@ impl Row {
         })
     }
 
-    fn policy(&self, at: At<'_>) -> Result<Policy> {
+    fn policy(&self, at: RowRef<'_>) -> Result<Policy> {
         let lifetime = self.max_credential_lifetime_seconds.map(Lifetime::from_seconds);
         Ok(Policy {
             api_credentials_disabled: self.api_credentials_disabled,
@@ -140,8 +141,8 @@ impl Session {
 }
 
 impl Tx {
-    /// The tenant, if it exists, locked: writers of one tenant wait for each other, so
-    /// that what a transaction has read of it stays true until it commits.
+    /// Locks a tenant and returns it, if it exists. Writers of one tenant wait for each other, so
+    /// what a transaction reads of the tenant does not change before its commit.
     pub async fn lock_tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>> {
         const SQL: &str =
             concat!("update tenants set revision = revision where id = $1 returning ", columns!());
@@ -149,20 +150,19 @@ impl Tx {
         row.map(Row::tenant).transpose()
     }
 
-    /// Locks tenants as above, in the order of their ids: two who lock some of the same do not
-    /// wait for each other in a circle.
+    /// Locks several tenants in the order of their ids, so that transactions cannot deadlock.
     pub async fn lock_tenants(&mut self, ids: &BTreeSet<&TenantId>) -> Result<()> {
         const SQL: &str = "select count(*) from (select id from tenants \
             where id = any(string_to_array($1, ' ')) order by id for no key update) x";
         if !self.is_postgres() {
-            // There is one writer at a time, and this is the one.
+            // SQLite has one writer at a time, so this transaction is the only one.
             return Ok(());
         }
         let ids = joined(ids.iter().map(|id| id.as_str()));
         one_value!(self, SQL, ids).map(|_: i64| ())
     }
 
-    /// Adds a tenant; `false` if there is one of this id.
+    /// Adds a tenant; `false` if there is one with this id.
     pub async fn insert_tenant(&mut self, tenant: &Tenant) -> Result<bool> {
         const SQL: &str = "insert into tenants (id, display_name, default_audience, \
             additional_audiences, access_token_lifetime_seconds, disabled, epoch, revision, \
@@ -174,14 +174,14 @@ impl Tx {
         self.write_tenant(SQL, tenant).await
     }
 
-    /// Gives a tenant that was just added the epoch that it begins with; which tenant of its name
-    /// it is, as the database has found.
-    pub async fn begin_tenant_at(&mut self, id: &TenantId, epoch: i64) -> Result<i64> {
+    /// Sets the first epoch of a new tenant. Returns its life, which a trigger has set and which
+    /// tells it from deleted tenants with the same name.
+    pub async fn set_first_epoch(&mut self, id: &TenantId, epoch: i64) -> Result<i64> {
         const SQL: &str = "update tenants set epoch = $2 where id = $1 returning life";
         one_value!(self, SQL, id.as_str(), epoch)
     }
 
-    /// Writes a changed tenant; `false` if it is gone or was changed meanwhile.
+    /// Updates a tenant; `false` if it was deleted or changed by another request.
     pub async fn update_tenant(&mut self, tenant: &Tenant) -> Result<bool> {
         const SQL: &str = "update tenants set display_name = $2, default_audience = $3, \
             additional_audiences = $4, access_token_lifetime_seconds = $5, disabled = $6, \
@@ -194,7 +194,7 @@ impl Tx {
         self.write_tenant(SQL, tenant).await
     }
 
-    /// Runs a statement over all columns of a tenant, in the order of the table.
+    /// Runs a statement with all columns of a tenant, in the order of the table.
     async fn write_tenant(&mut self, sql: &'static str, tenant: &Tenant) -> Result<bool> {
         let settings = &tenant.settings;
         let policy = &settings.policy;
@@ -226,14 +226,14 @@ impl Tx {
         .map(|rows| rows == 1)
     }
 
-    /// Gives a tenant another version, when what changes is its and stands in another table.
+    /// Gives a tenant a new revision after a change of its data in another table.
     pub async fn touch_tenant(&mut self, id: &TenantId, now: Timestamp) -> Result<()> {
         const SQL: &str =
             "update tenants set revision = revision + 1, updated_at = $2 where id = $1";
         execute!(self, SQL, id.as_str(), now.as_microsecond()).map(drop)
     }
 
-    /// Deletes a tenant with all that is its.
+    /// Deletes a tenant with all its resources.
     pub async fn delete_tenant(&mut self, id: &TenantId) -> Result<()> {
         const SQL: &str = "delete from tenants where id = $1";
         execute!(self, SQL, id.as_str()).map(drop)

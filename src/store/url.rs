@@ -1,4 +1,4 @@
-//! Which database: URLs as PostgreSQL's own clients take them, and files.
+//! Database URLs: PostgreSQL's connection URIs as libpq reads them, and paths of SQLite files.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,30 +10,30 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::domain::Fault;
 
-/// Which database, as `sqlite:PATH` or `postgres://…`.
+/// The database in the settings: `sqlite:PATH` or `postgres://…`.
 #[derive(Clone)]
 pub enum Database {
-    /// A file.
+    /// The path of a file.
     Sqlite(PathBuf),
-    /// A server, or several of which one is the primary.
+    /// One server, or several of which one is the primary.
     Postgres(Box<Servers>),
 }
 
 /// The PostgreSQL servers of a URL.
 #[derive(Clone)]
 pub struct Servers {
-    /// Never empty. They differ in host and port.
+    /// The connection options of each server. Never empty. They differ in host and port.
     pub(super) each: Vec<PgConnectOptions>,
-    /// How long one may take to accept a connection, where the URL says so.
+    /// The timeout for a connection to one server, if the URL has one.
     pub(super) connect_timeout: Option<Duration>,
-    /// Whether a pooler gives each transaction another connection.
+    /// Whether the URL leads to a pooler in transaction mode.
     pub(super) pooled: bool,
 }
 
-/// What stands between the server and its database.
+/// The pooler between Keyward and its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooler {
-    /// Nothing, or what gives each client a connection of its own.
+    /// No pooler, or one in session mode, which gives each client its own connection.
     None,
     /// A pooler that gives each transaction another connection, as `PgBouncer` does with
     /// `pool_mode = transaction`.
@@ -41,7 +41,7 @@ pub enum Pooler {
 }
 
 impl Pooler {
-    /// Reads `none` or `transaction`.
+    /// Parses `none` or `transaction`.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         match text {
             "none" => Ok(Self::None),
@@ -52,7 +52,7 @@ impl Pooler {
 }
 
 impl Database {
-    /// Reads a database URL.
+    /// Parses a database URL.
     pub fn parse(url: &str) -> Result<Self, Fault> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -66,7 +66,7 @@ impl Database {
         Servers::parse(rest).map(Box::new).map(Self::Postgres)
     }
 
-    /// The same database behind a pooler.
+    /// The same database through this pooler.
     #[must_use]
     pub fn behind(mut self, pooler: Pooler) -> Self {
         if let Self::Postgres(servers) = &mut self {
@@ -76,7 +76,7 @@ impl Database {
     }
 }
 
-/// A URL, taken apart: `[USER[:PASSWORD]@]HOST[:PORT][,…][/NAME][?PARAMETERS]`.
+/// The parts of a URL: `[USER[:PASSWORD]@]HOST[:PORT][,…][/NAME][?PARAMETERS]`.
 struct Parts<'a> {
     user: &'a str,
     hosts: Vec<Cow<'a, str>>,
@@ -96,14 +96,14 @@ impl Servers {
                 }
                 ("connect_timeout", _) => {
                     let seconds: i64 = value.parse().map_err(|_| {
-                        Fault::new("has a connect_timeout that is no number of seconds")
+                        Fault::new("has a connect_timeout that is not a number of seconds")
                     })?;
-                    // As libpq has it: nothing, zero and less mean for ever.
+                    // As in libpq, zero and negative values mean no timeout.
                     connect_timeout =
                         u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs);
                 }
                 (name, value) => {
-                    if let Parameter::Passed = judge(name, value)? {
+                    if let Parameter::Forwarded = check_parameter(name, value)? {
                         kept.append_pair(name, value);
                     }
                 }
@@ -112,10 +112,11 @@ impl Servers {
         let kept = kept.finish();
         let each = parts.hosts.iter().map(|host| {
             let url = format!("postgres://{}{host}{}?{kept}", parts.user, parts.path);
-            // The driver's own words could repeat the password.
+            // The driver's error text could contain the password.
             let options = PgConnectOptions::from_str(&url)
                 .map_err(|_| Fault::new("is not a well-formed postgres:// URL"))?;
-            // Poolers refuse what they do not know, and no column holds a float.
+            // Poolers refuse startup parameters that they do not know, such as extra_float_digits.
+            // Keyward does not need it, because no column has a float.
             Ok(options.application_name(&application_name).extra_float_digits(None))
         });
         Ok(Self { each: each.collect::<Result<_, Fault>>()?, connect_timeout, pooled: false })
@@ -130,7 +131,7 @@ impl<'a> Parts<'a> {
         let mut parameters: Vec<_> =
             form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let mut hosts: Vec<Cow<'a, str>> = hosts.split(',').map(Cow::Borrowed).collect();
-        // Hosts and ports may be parameters too, as lists of which the last one counts.
+        // Lists of hosts and ports can also be parameters. The last one of a name counts.
         let mut list = |name: &str| {
             let at = parameters.iter().rposition(|(n, v)| n == name && v.contains(','))?;
             let list = parameters.remove(at).1;
@@ -143,7 +144,7 @@ impl<'a> Parts<'a> {
         }
         if let Some(ports) = ports {
             if ports.len() != hosts.len() {
-                return Err(Fault::new("has another number of ports than of hosts"));
+                return Err(Fault::new("has a different number of hosts and ports"));
             }
             let pairs = hosts.iter().zip(ports);
             hosts = pairs.map(|(host, port)| Cow::Owned(format!("{host}:{port}"))).collect();
@@ -152,18 +153,18 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What becomes of a parameter of the URL.
+/// The treatment of a URL parameter.
 enum Parameter {
-    /// The driver knows it.
-    Passed,
-    /// What it asks for holds anyway.
-    Met,
+    /// The driver gets the parameter.
+    Forwarded,
+    /// The driver does not know the parameter, and already does what it asks for.
+    Ignored,
 }
 
-/// What libpq documents (PostgreSQL, section 34.1.2) works, or is refused with what to do
-/// instead. The driver would ignore what it does not know, and a misspelt `sslmode` must not
-/// mean an unprotected connection.
-fn judge(name: &str, value: &str) -> Result<Parameter, Fault> {
+/// Each parameter that libpq documents (PostgreSQL, section 34.1.2) works, or is refused with
+/// advice. The driver ignores unknown parameters, but a misspelled `sslmode` must not lead to an
+/// unprotected connection.
+fn check_parameter(name: &str, value: &str) -> Result<Parameter, Fault> {
     let instead = |what: &str| Err(Fault::new(format!("has {name}={value}: {what}")));
     match (name, value) {
         (
@@ -180,8 +181,8 @@ fn judge(name: &str, value: &str) -> Result<Parameter, Fault> {
             | "password"
             | "options",
             _,
-        ) => Ok(Parameter::Passed),
-        (name, _) if name.starts_with("options[") => Ok(Parameter::Passed),
+        ) => Ok(Parameter::Forwarded),
+        (name, _) if name.starts_with("options[") => Ok(Parameter::Forwarded),
         ("target_session_attrs", "any" | "read-write" | "primary")
         | ("channel_binding" | "gssencmode", "prefer" | "disable")
         | ("sslcompression", "0")
@@ -189,16 +190,16 @@ fn judge(name: &str, value: &str) -> Result<Parameter, Fault> {
         | ("sslsni", "1")
         | ("ssl_min_protocol_version", "" | "TLSv1" | "TLSv1.1" | "TLSv1.2")
         | ("client_encoding", "auto" | "UTF8" | "utf8" | "UTF-8" | "utf-8")
-        | ("load_balance_hosts", _) => Ok(Parameter::Met),
+        | ("load_balance_hosts", _) => Ok(Parameter::Ignored),
         ("target_session_attrs", _) => {
             instead("Keyward writes, so use target_session_attrs=read-write")
         }
-        ("channel_binding", _) => instead(
-            "leave channel_binding out, and use sslmode=verify-full, which makes sure of the server",
-        ),
+        ("channel_binding", _) => {
+            instead("leave channel_binding out, and use sslmode=verify-full to verify the server")
+        }
         ("gssencmode", _) => instead("leave it out, and use sslmode=verify-full"),
         ("ssl_min_protocol_version" | "ssl_max_protocol_version", _) => {
-            instead("leave it out; TLS 1.2 and 1.3 are spoken, and the server can demand 1.3")
+            instead("leave it out; Keyward uses TLS 1.2 or 1.3, and the server can require 1.3")
         }
         (
             "keepalives"
@@ -207,12 +208,12 @@ fn judge(name: &str, value: &str) -> Result<Parameter, Fault> {
             | "keepalives_count"
             | "tcp_user_timeout",
             _,
-        ) => instead(
-            "leave it out; a server that does not answer is noticed by database.acquire_timeout",
-        ),
+        ) => {
+            instead("leave it out; database.acquire_timeout detects a server that does not answer")
+        }
         ("passfile", _) => instead("leave it out, and name the file in PGPASSFILE"),
         ("pgbouncer", _) => instead("leave it out, and set database.pooler = \"transaction\""),
-        // Its value may be a secret.
+        // The value may be a secret, so the error does not contain it.
         ("sslpassword", _) => Err(Fault::new("has sslpassword: use a key that is not encrypted")),
         _ => Err(Fault::new(format!(
             "has the parameter {name:?}, which is not one of sslmode, sslrootcert, sslcert, sslkey, \
@@ -247,7 +248,7 @@ impl fmt::Debug for Servers {
     }
 }
 
-/// Where a server is.
+/// The host and port of a server.
 pub(super) fn host(options: &PgConnectOptions) -> String {
     format!("{}:{}", options.get_host(), options.get_port())
 }
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_providers_are_taken() {
+    fn provider_urls_are_accepted() {
         assert_eq!(
             shown("postgres://u:p@a:1,b:2,[::1]:3/db?target_session_attrs=read-write"),
             "postgres://a:1,b:2,[::1]:3/db"
@@ -287,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_met_is_refused_with_what_to_do() {
-        for (parameter, what) in [
+    fn unsupported_parameter_is_refused_with_advice() {
+        for (parameter, advice) in [
             ("channel_binding=require", "sslmode=verify-full"),
             ("target_session_attrs=standby", "read-write"),
             ("keepalives_idle=30", "database.acquire_timeout"),
@@ -299,7 +300,7 @@ mod tests {
         ] {
             let fault = Database::parse(&format!("postgres://u:secret@a/db?{parameter}"));
             let Fault(words) = fault.unwrap_err();
-            assert!(words.contains(what) && !words.contains("secret"), "{parameter}: {words}");
+            assert!(words.contains(advice) && !words.contains("secret"), "{parameter}: {words}");
         }
         assert!(Database::parse("postgres:///db?host=a,b&port=1,2,3").is_err());
     }

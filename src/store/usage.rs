@@ -1,4 +1,4 @@
-//! Use in tables: the last one of applications and of credentials, and counts by day.
+//! Usage: the last use of applications and credentials, and counts by day.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::row::At;
+use super::row::RowRef;
 use super::{Session, Tx, execute, list_rows};
 use crate::clock::later;
 use crate::domain::{
@@ -27,7 +27,7 @@ struct Row {
 
 impl Row {
     fn usage(self) -> Result<UsageDay> {
-        let at = At { table: "usage_days", key: &self.credential_id };
+        let at = RowRef { table: "usage_days", key: &self.credential_id };
         let date = self.day.parse::<Date>().map_err(|error| Fault::new(error.to_string()));
         Ok(UsageDay {
             date: at.column("day", date)?,
@@ -39,7 +39,7 @@ impl Row {
 }
 
 impl Session {
-    /// How often an application was used, from one day to another.
+    /// The usage of an application from the first to the last day.
     pub async fn list_usage(
         &mut self,
         application: &ApplicationName,
@@ -61,26 +61,26 @@ impl Session {
     }
 }
 
-/// A use of a credential, the last one that is known.
+/// The last known use of a credential.
 #[derive(Clone, Copy, Debug)]
-pub struct LastUseOf<'a> {
-    /// Which.
+pub struct CredentialUse<'a> {
+    /// The credential that was used.
     pub credential: &'a CredentialName,
-    /// Of which application of its name.
+    /// Distinguishes the tenant and application from deleted ones with the same names.
     pub life: Life,
-    /// When.
+    /// The time of the use.
     pub at: Timestamp,
-    /// From where, if that is known.
+    /// The address of the caller, if it is known.
     pub address: Option<IpAddr>,
 }
 
-/// The rows of `$1`, a JSON array of arrays, each as `value`: a statement is the same
-/// however many there are.
+/// A table of the rows in `$1`, a JSON array of arrays. The column of a row is `value`. So the
+/// statement does not depend on the number of rows.
 pub(super) fn rows(session: &Session) -> &'static str {
     if session.is_postgres() { "json_array_elements(cast($1 as json))" } else { "json_each($1)" }
 }
 
-/// Whether an application `a` is the one that `u` is about, and not another one of its name.
+/// Whether `a` is the application of the use `u`, and not a later one with the same name.
 macro_rules! same_application {
     () => {
         "a.tenant_id = u.tenant_id and a.id = u.application_id \
@@ -90,16 +90,21 @@ macro_rules! same_application {
     };
 }
 
-/// A use as it is written: tenant, id, when, address, and which tenant and application.
+/// The tenant, id, time, address, life of the tenant, and life of the application.
 type UseRow<'a> = (&'a str, &'a str, i64, Option<IpAddr>, i64, i64);
 
 impl Tx {
-    /// Moves the last use of credentials and their applications forward, of those that are
-    /// still there. One that is ahead of `now` was written by a wrong clock, and gives way.
-    pub async fn record_last_use(&mut self, uses: &[LastUseOf<'_>], now: Timestamp) -> Result<()> {
+    /// Updates the last use of credentials and their applications to later values. Skips those that
+    /// were deleted. A last use after `now` was written by a server with a fast clock, and is
+    /// replaced.
+    pub async fn record_last_use(
+        &mut self,
+        uses: &[CredentialUse<'_>],
+        now: Timestamp,
+    ) -> Result<()> {
         let mut credentials = Vec::with_capacity(uses.len());
         let mut applications: HashMap<_, (Timestamp, Option<IpAddr>)> = HashMap::new();
-        for &LastUseOf { credential, life, at, address } in uses {
+        for &CredentialUse { credential, life, at, address } in uses {
             let application = &credential.application;
             let tenant = application.tenant.as_str();
             credentials.push((
@@ -123,7 +128,7 @@ impl Tx {
                 (tenant, id, at.as_microsecond(), address, life, of)
             })
             .collect();
-        // The id of a credential is never used again.
+        // A credential needs no check of its life, because its id is never used again.
         let latest = later(now, Duration::from_secs(MAX_CLOCK_LEAD));
         self.move_last_use("credentials", "id", "true", &credentials, latest).await?;
         let same = concat!("exists (select 1 from applications a where ", same_application!(), ")");
@@ -151,8 +156,8 @@ impl Tx {
         execute!(self, AssertSqlSafe(sql), json(uses)?, latest.as_microsecond()).map(drop)
     }
 
-    /// Adds to the counts of days, of the applications that are still there. No day of a
-    /// credential may be there twice.
+    /// Adds usage to the counts of each day. Skips applications that were deleted. A day of a
+    /// credential must occur only once.
     pub async fn add_usage(&mut self, usage: &[(&ApplicationName, Life, UsageDay)]) -> Result<()> {
         let rows = rows(self);
         let same = same_application!();

@@ -1,8 +1,8 @@
-//! Users in tables.
+//! The tables of users.
 
 use sqlx::FromRow;
 
-use super::row::{At, record};
+use super::row::{RowRef, record};
 use super::{Session, Tx, execute, find_row, list_rows};
 use crate::domain::{Page, PageRequest, RoleId, TenantId, User, UserId, UserName, UserSettings};
 use crate::error::Result;
@@ -34,7 +34,7 @@ macro_rules! select {
 
 impl Row {
     fn user(self) -> Result<User> {
-        let at = At { table: "users", key: &self.id };
+        let at = RowRef { table: "users", key: &self.id };
         let roles = self.roles.iter().flat_map(|all| all.split(' ')).map(RoleId::parse).collect();
         Ok(User {
             name: UserName {
@@ -53,7 +53,7 @@ impl Row {
 }
 
 impl Session {
-    /// The user, if the tenant has him.
+    /// The user, if it exists.
     pub async fn find_user(&mut self, name: &UserName) -> Result<Option<User>> {
         const SQL: &str = select!("u.tenant_id = $1 and u.id = $2");
         let row: Option<Row> = find_row!(self, SQL, name.tenant.as_str(), name.user.as_str())?;
@@ -75,7 +75,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Adds a user; `false` if the tenant has one of this id.
+    /// Adds a user; `false` if the tenant already has a user with this id.
     pub async fn insert_user(&mut self, user: &User) -> Result<bool> {
         const SQL: &str = "insert into users (tenant_id, id, display_name, disabled, revision, \
             created_at, updated_at, disabled_by_platform) values ($1, $2, $3, $4, $5, $6, $7, $8) \
@@ -83,7 +83,7 @@ impl Tx {
         self.write_user(SQL, user).await
     }
 
-    /// Writes a changed user; `false` if he is gone or was changed meanwhile.
+    /// Updates a user; `false` if the user was deleted or changed by another request.
     pub async fn update_user(&mut self, user: &User) -> Result<bool> {
         const SQL: &str = "update users set display_name = $3, disabled = $4, revision = $5, \
             created_at = $6, updated_at = $7, disabled_by_platform = $8 \
@@ -91,14 +91,13 @@ impl Tx {
         self.write_user(SQL, user).await
     }
 
-    /// Deletes a user.
     pub async fn delete_user(&mut self, name: &UserName) -> Result<()> {
         const SQL: &str = "delete from users where tenant_id = $1 and id = $2";
         execute!(self, SQL, name.tenant.as_str(), name.user.as_str()).map(drop)
     }
 
-    /// Runs a statement over all columns of a user, in the order of the table, and makes his
-    /// roles what they should be.
+    /// Runs a statement with all columns of a user, in the order of the table, and replaces the
+    /// user's roles.
     async fn write_user(&mut self, sql: &'static str, user: &User) -> Result<bool> {
         const DELETE: &str = "delete from user_roles where tenant_id = $1 and user_id = $2";
         const INSERT: &str =

@@ -1,4 +1,4 @@
-//! What limits have counted, in a table: of one process, which counts alone.
+//! The table of limit counters. Only a process without other replicas and without Redis saves them.
 
 use serde_json::{from_str, to_string};
 use sqlx::{AssertSqlSafe, FromRow};
@@ -18,7 +18,7 @@ struct Row {
 }
 
 impl Session {
-    /// The windows that hold something at `now`.
+    /// The windows that have counts at `now`.
     pub async fn counted_windows(&mut self, now: i64) -> Result<Vec<CountedWindow>> {
         const SQL: &str = "select name, length, newest, ends_at, parts from counted_windows \
             where ends_at > $1";
@@ -33,7 +33,7 @@ impl Session {
 }
 
 impl Tx {
-    /// Writes windows in place of what was written of them before. No name may be there twice.
+    /// Adds or replaces windows. Each name must occur only once.
     pub async fn write_counted_windows(&mut self, windows: &[CountedWindow]) -> Result<()> {
         let sql = format!(
             "insert into counted_windows (name, length, newest, ends_at, parts) \
@@ -55,7 +55,7 @@ impl Tx {
         execute!(self, AssertSqlSafe(sql), json).map(drop)
     }
 
-    /// Deletes windows that hold nothing any more at `now`.
+    /// Deletes windows without counts at `now`.
     pub async fn delete_counted_windows(&mut self, now: i64) -> Result<()> {
         const SQL: &str = "delete from counted_windows where ends_at <= $1";
         execute!(self, SQL, now).map(drop)

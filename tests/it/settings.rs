@@ -1,4 +1,4 @@
-//! Settings, by what they do to a running server.
+//! The effects of settings on a running server.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn metric(metrics: &str, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_and_keys_begin_with_the_configured_prefixes() {
+async fn secrets_begin_with_configured_prefixes() {
     let settings = [("secrets.client_secret_prefix", "acmes"), ("secrets.api_key_prefix", "acmek")];
     let kw = Backend::Sqlite.start_with(&settings).await;
     let mut admin = kw.admin().await;
@@ -82,9 +82,9 @@ async fn metrics_count_durations_caches_and_redis_commands() {
     let sum = metric(&after, &format!("{of_tokens}_sum{labels}"));
     assert!(sum > 0.0 && sum < Duration::from_mins(5).as_secs_f64(), "{sum}");
 
-    for what in ["clients", "secrets", "tokens"] {
-        let name = format!(r#"keyward_cache_entries{{what="{what}"}}"#);
-        assert!(metric(&after, &name) >= 1.0, "{what}: {after}");
+    for kind in ["clients", "secrets", "tokens"] {
+        let name = format!(r#"keyward_cache_entries{{what="{kind}"}}"#);
+        assert!(metric(&after, &name) >= 1.0, "{kind}: {after}");
     }
     let commands = "keyward_redis_commands_total";
     assert!(metric(&after, commands) > metric(&before, commands), "{after}");

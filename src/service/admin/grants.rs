@@ -74,7 +74,7 @@ pub(super) async fn given_to_all_of(
     if authority.user().is_none() {
         return Ok(GivenAccess::default());
     }
-    let (scopes, roles) = session.given_to_applications_of(&owner.tenant, &owner.user).await?;
+    let (scopes, roles) = session.grants_to_applications_of(&owner.tenant, &owner.user).await?;
     given(session, &owner.tenant, scopes, &roles).await
 }
 

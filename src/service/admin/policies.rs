@@ -3,7 +3,7 @@
 use crate::domain::{OwnerKind, Policy, TenantId};
 use crate::error::Result;
 use crate::service::audit::UnitOfWork;
-use crate::store::Found;
+use crate::store::FoundResources;
 
 /// Rows that a policy does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Violation {
     /// What it does not allow.
     pub description: String,
     /// How many, and the first few.
-    pub found: Found,
+    pub found: FoundResources,
 }
 
 /// What the tenant has and this policy does not allow.
@@ -28,7 +28,7 @@ pub(super) async fn violations(
         violations.push(Violation {
             rule: "max_credentials",
             description: format!("there are {count} credentials where {most} are allowed"),
-            found: Found { count: count - most, first: Vec::new() },
+            found: FoundResources { count: count - most, first: Vec::new() },
         });
     }
     for kind in [OwnerKind::User, OwnerKind::Account] {
@@ -40,7 +40,7 @@ pub(super) async fn violations(
         }
     }
     if let Some(most) = policy.max_credential_lifetime {
-        let found = work.credentials_beyond(tenant, most).await?;
+        let found = work.credentials_exceeding(tenant, most).await?;
         let seconds = most.seconds();
         let description = format!(
             "credentials that expire later than {seconds} s after their creation: they are refused \

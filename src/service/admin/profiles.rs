@@ -229,7 +229,7 @@ async fn affected(work: &mut UnitOfWork, id: &TenantId, change: &Change) -> Resu
     let scope = scope_id(id, scope);
     let holders = work.scope_holders(&scope).await?.count;
     if matches!(change, Change::DeleteScope(_)) {
-        return Ok(holders + work.endpoints_naming(&scope).await?.count);
+        return Ok(holders + work.endpoints_with_scope(&scope).await?.count);
     }
     Ok(holders)
 }

@@ -166,7 +166,7 @@ impl Admin {
         force: bool,
     ) -> Result<()> {
         let holders = work.scope_holders(&scope.id).await?;
-        let rules = work.endpoints_naming(&scope.id).await?;
+        let rules = work.endpoints_with_scope(&scope.id).await?;
         let total = holders.count + rules.count;
         if total > 0 && !force {
             let by = holders.first.into_iter().chain(rules.first).collect();

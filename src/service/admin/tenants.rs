@@ -140,7 +140,7 @@ impl Admin {
         }
         // After the insert: a deletion of a tenant of this name has committed by now.
         tenant.epoch = work.first_epoch(&Subject::Tenant(tenant.id.clone())).await?;
-        tenant.life = work.begin_tenant_at(&tenant.id, tenant.epoch).await?;
+        tenant.life = work.set_first_epoch(&tenant.id, tenant.epoch).await?;
         let changes = FieldChange::of_new(&tenant.settings);
         work.note(Action::CreateTenant, tenant.id.name(), changes).await?;
         Ok(tenant)

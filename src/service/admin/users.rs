@@ -14,7 +14,7 @@ use crate::error::{Error, Need, Result};
 use crate::service::audit::{Attempt, OpenTenant, UnitOfWork};
 use crate::service::auth::Caller;
 use crate::service::lists::{List, ListRequest};
-use crate::store::{Affected, Owned, Session};
+use crate::store::{Affected, OwnedResources, Session};
 
 /// What deleting a user does, or would do.
 #[derive(Clone, Debug)]
@@ -22,13 +22,13 @@ pub struct DeletedUser {
     /// What happens to the applications that the user owns.
     pub deletion: UserDeletion,
     /// What the user owns, as far as the caller may view it.
-    pub owned: Owned,
+    pub owned: OwnedResources,
 }
 
 impl DeletedUser {
     /// The deletion, without the applications if the caller may not view them.
-    fn shown(deletion: UserDeletion, owned: &Owned, visible: bool) -> Self {
-        Self { deletion, owned: if visible { owned.clone() } else { Owned::default() } }
+    fn shown(deletion: UserDeletion, owned: &OwnedResources, visible: bool) -> Self {
+        Self { deletion, owned: if visible { owned.clone() } else { OwnedResources::default() } }
     }
 }
 
@@ -245,7 +245,7 @@ impl Admin {
             work.note(Action::UpdateApplication, &application, changes).await?;
         }
         work.revoke_affected(Affected::ApplicationsOf(from)).await?;
-        work.hand_over(&from.tenant, &from.user, &heir.user, self.clock.now()).await
+        work.transfer_applications(&from.tenant, &from.user, &heir.user, self.clock.now()).await
     }
 }
 
@@ -267,7 +267,7 @@ async fn check_heir<'a>(
     deletion: UserDeletion,
     from: &UserName,
     heir: Option<&'a UserName>,
-    owned: &Owned,
+    owned: &OwnedResources,
 ) -> Result<Option<&'a UserName>> {
     const FIELD: &str = "hand_over_to";
     let Some(heir) = heir else {
@@ -292,7 +292,7 @@ async fn check_heir<'a>(
     Ok(Some(heir))
 }
 
-fn still_owns(name: &UserName, owned: Owned) -> Error {
+fn still_owns(name: &UserName, owned: OwnedResources) -> Error {
     const REMEDY: &str = "delete them first, or change `user_deletion` of the tenant's policy";
     // An application without a credential prevents the deletion too.
     if owned.credential_count > 0 {

@@ -128,7 +128,7 @@ impl UnitOfWork {
             Affected::UsersWithRole(_) => (Action::UpdateUser, why.to_owned()),
         };
         let event = self.event(action, String::new(), Vec::new(), detail);
-        self.tx.note_affected(affected, &event).await?;
+        self.tx.audit_affected(affected, &event).await?;
         let count = self.revoke_affected(affected).await?;
         self.tx.change_affected(affected, self.now).await?;
         Ok(count)
@@ -166,7 +166,7 @@ impl UnitOfWork {
         }
         let committed = self.tx.commit().await;
         // Even if it failed: the commit may have succeeded and only its answer been lost.
-        self.clients.changed(&self.tenant);
+        self.clients.mark_changed(&self.tenant);
         committed?;
         if self.revokes {
             // Boxed, so that the future of every change does not grow by it.

@@ -86,7 +86,7 @@ impl TokenVerifier {
         let mut client = self.clients.client(&token.credential).await?;
         if !client.as_ref().is_some_and(|client| is_backed(&token, client, now)) {
             // Another replica may have issued it to a client that is newer than the cached one.
-            client = self.clients.client_afresh(&token.credential).await?;
+            client = self.clients.load_client(&token.credential).await?;
         }
         // The read may have taken longer than the list may be old: what counts is what is known
         // after it.

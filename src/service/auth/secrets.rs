@@ -137,7 +137,7 @@ impl SecretVerifier {
         now: Timestamp,
     ) -> Result<Option<Arc<Client>>> {
         // For a guess, nothing is read before its turn.
-        if !self.clients.holds(id) {
+        if !self.clients.contains(id) {
             return Ok(None);
         }
         let Some(client) = self.clients.current_client(id).await? else {
@@ -161,7 +161,7 @@ impl SecretVerifier {
         let slot = self.hasher.reserve(origin.lane())?;
         let guess = self.throttle.begin_guess(id, origin.source).await?;
         let turn = self.hasher.turn(slot).await?;
-        let read = self.clients.client_afresh(id).await?;
+        let read = self.clients.load_client(id).await?;
         let version = read.as_ref().and_then(|client| accepted(client, secret, self.clock.now()));
         if !self.is_right((turn, blame), id, read.as_deref().zip(version), secret).await? {
             guess.failed().await;
@@ -204,7 +204,7 @@ impl SecretVerifier {
     async fn hash_of(&self, id: &CredentialId, version: Option<i64>) -> Result<Option<String>> {
         let version = version.unwrap_or_default();
         let read = async { self.store.read().await?.find_secret_hash(id, version).await };
-        self.clients.promptly(read).await
+        self.clients.with_read_timeout(read).await
     }
 
     /// The id and secret, if the secret has the form of one of that client.

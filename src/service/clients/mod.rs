@@ -1,7 +1,7 @@
-//! The cache of clients with all that decides over them, so that a request reads no row.
+//! The cache of clients, so that a request reads no rows.
 
-mod history;
-mod reading;
-mod snapshots;
+mod cache;
+mod change_history;
+mod read_time;
 
-pub(in crate::service) use snapshots::ClientCache;
+pub(in crate::service) use cache::ClientCache;

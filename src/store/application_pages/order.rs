@@ -1,21 +1,22 @@
-//! What statements say about the order of a list, and which table has an index in it.
+//! The SQL for the order of a list, and the table with its index.
 
-use super::Listed;
+use super::ListQuery;
 use crate::domain::{ApplicationFilter, ApplicationKey};
 
-/// The pieces of a statement that are about the order.
+/// The SQL for an order.
 pub(super) struct Order {
-    /// Behind the cursor.
+    /// The condition for rows after the cursor.
     pub(super) after: String,
+    /// The columns of `order by`.
     pub(super) by: String,
 }
 
-impl Listed<'_> {
+impl ListQuery<'_> {
     pub(super) fn has_search(self) -> bool {
         !self.filter.search.is_empty()
     }
 
-    /// Whether there is a condition that needs the row of the application.
+    /// Whether a condition needs the row of the application.
     pub(super) fn has_conditions(self) -> bool {
         let ApplicationFilter { owners, search: _, state, expire_before, order: _ } = self.filter;
         !(owners.account && owners.users) || state.is_some() || expire_before.is_some()
@@ -25,8 +26,8 @@ impl Listed<'_> {
         self.filter.order.key == ApplicationKey::LastUseTime
     }
 
-    /// The table that has an index in the order, and its column of ids.
-    pub(super) fn walked(self) -> (&'static str, &'static str) {
+    /// The table with an index in this order, and its column of application ids.
+    pub(super) fn order_table(self) -> (&'static str, &'static str) {
         if self.is_by_use() {
             ("application_uses l", "l.application_id")
         } else {
@@ -34,12 +35,12 @@ impl Listed<'_> {
         }
     }
 
-    /// The order by the columns of that table. `sorted`: in a form that no index has, which would
-    /// be walked from the cursor to the end.
+    /// The order by the columns of [`ListQuery::order_table`]. With `sorted` in a form that no
+    /// index can use, so that the planner sorts the rows instead of a walk of the index.
     pub(super) fn order(self, sorted: bool) -> Order {
-        let (_, id) = self.walked();
+        let (_, id) = self.order_table();
         let (beyond, direction) = self.direction();
-        // A key is bound as text.
+        // The key of the cursor is bound as text.
         let (column, kind) = match self.filter.order.key {
             ApplicationKey::Name => (id, None),
             ApplicationKey::DisplayName => ("n.search_name", Some("text")),
@@ -61,8 +62,8 @@ impl Listed<'_> {
         if self.filter.order.descending { ("<", "desc") } else { (">", "asc") }
     }
 
-    /// The order of whole rows, in a form that no index has.
-    pub(super) fn order_of_rows(self) -> String {
+    /// The order of the loaded rows, in a form that no index can use.
+    pub(super) fn row_order(self) -> String {
         let (_, direction) = self.direction();
         let column = match self.filter.order.key {
             ApplicationKey::Name => "a.id || ''",

@@ -65,7 +65,11 @@ async fn server_without_database_answers_unavailable() {
     for call in refused {
         let status = call.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
-        assert!(!status.message().contains("pool"), "no driver's words: {}", status.message());
+        assert!(
+            !status.message().contains("pool"),
+            "the message has driver text: {}",
+            status.message()
+        );
     }
     for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
         let form = [("grant_type", "client_credentials"), ("token", token.as_str())];
@@ -81,7 +85,7 @@ async fn server_without_database_answers_unavailable() {
 
     proxy.mend().await;
     assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
-    assert!(kw.admin().await.is_active(&token).await, "nothing was revoked half");
+    assert!(kw.admin().await.is_active(&token).await, "the failed revocation had no effect");
 }
 
 #[tokio::test(flavor = "multi_thread")]

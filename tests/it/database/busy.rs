@@ -64,12 +64,14 @@ async fn waiting_searches_do_not_block_checks_tokens_and_revocations() {
         assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable));
     }
     // The lock is still held. No statement waits for it after its caller has left.
-    let ended = async {
+    let no_longer_waiting = async {
         while waiting(&mut observer).await > 0 {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), ended).await.expect("statements end with their requests");
+    timeout(Duration::from_secs(20), no_longer_waiting)
+        .await
+        .expect("statements end with their requests");
     drop(holder);
     let request =
         ListApplicationsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };

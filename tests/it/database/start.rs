@@ -42,34 +42,37 @@ async fn unreadable_migrations_table_is_an_error() {
         ),
     )
     .await;
-    let words = refused(&url.replace("keyward@", &format!("{role}@"))).await;
-    assert!(words.contains("permission denied for table _sqlx_migrations"), "{words}");
+    let message = refused(&url.replace("keyward@", &format!("{role}@"))).await;
+    assert!(message.contains("permission denied for table _sqlx_migrations"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn role_without_rights_for_pg_trgm_is_refused_with_a_reason() {
+async fn missing_pg_trgm_privilege_is_reported() {
     let url = fresh_database().await;
     let role = format!("migrator_{}", name_of(&url));
     run(&url, format!("create role {role} login; grant create on schema public to {role}")).await;
     let as_role = url.replace("keyward@", &format!("{role}@"));
-    let words = refused(&as_role).await;
-    assert!(words.contains("the extension pg_trgm is missing"), "{words}");
-    assert!(words.contains(&format!("grant create on database {}", name_of(&url))), "{words}");
+    let message = refused(&as_role).await;
+    assert!(message.contains("the extension pg_trgm is missing"), "{message}");
+    assert!(message.contains(&format!("grant create on database {}", name_of(&url))), "{message}");
     run(&url, format!("grant create on database {} to {role}", name_of(&url))).await;
     Keyward::start(Some(as_role), &[]).await.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn start_on_read_only_database_is_refused_with_a_reason() {
+async fn start_on_read_only_database_is_refused() {
     let url = fresh_database().await;
     let name = name_of(&url);
     run(&url, format!("alter database {name} set default_transaction_read_only = on")).await;
-    let words = refused(&url).await;
-    assert!(words.contains("the server is read-only (default_transaction_read_only)"), "{words}");
+    let message = refused(&url).await;
+    assert!(
+        message.contains("the server is read-only (default_transaction_read_only)"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn database_with_other_encoding_than_utf8_is_refused() {
+async fn database_with_other_encoding_is_refused() {
     let url = fresh_database().await;
     let other = format!("{}_latin", name_of(&url));
     run(
@@ -77,8 +80,8 @@ async fn database_with_other_encoding_than_utf8_is_refused() {
         format!("create database {other} template template0 encoding 'SQL_ASCII' locale 'C'"),
     )
     .await;
-    let words = refused(&url.replace(name_of(&url), &other)).await;
-    assert!(words.contains("its encoding is SQL_ASCII"), "{words}");
+    let message = refused(&url.replace(name_of(&url), &other)).await;
+    assert!(message.contains("its encoding is SQL_ASCII"), "{message}");
 }
 
 /// Defaults of a role or database that would weaken a guarantee.

@@ -1,15 +1,15 @@
-//! What changes of a tenant do to clients that were read a moment ago.
+//! The effect of changes in a tenant on cached clients.
 
 use keyward::proto::admin as pb;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::harness::{Backend, Keyward, mask, on_both_databases, reason};
 
-on_both_databases!(refused_attempt_writes_no_change_and_touches_no_cache,);
+on_both_databases!(refused_attempt_adds_no_change_to_feed,);
 
 const CRM: &str = "tenants/acme/applications/crm";
 
-/// Runs a statement beside the server, then reads one number.
+/// Runs a statement without the server, and then reads one number.
 async fn sql(kw: &Keyward, statement: &str, number: &str) -> i64 {
     let (statement, number) =
         (sqlx::raw_sql(AssertSqlSafe(statement.to_owned())), AssertSqlSafe(number.to_owned()));
@@ -26,7 +26,7 @@ async fn sql(kw: &Keyward, statement: &str, number: &str) -> i64 {
     number
 }
 
-async fn refused_attempt_writes_no_change_and_touches_no_cache(backend: Backend) {
+async fn refused_attempt_adds_no_change_to_feed(backend: Backend) {
     const CHANGES: &str = "select count(*) from tenant_changes where tenant_id = 'acme'";
     const REFUSED: &str =
         "select count(*) from audit_events where tenant_id = 'acme' and refused = ";
@@ -36,7 +36,7 @@ async fn refused_attempt_writes_no_change_and_touches_no_cache(backend: Backend)
     let vic = admin.user("acme", "vic", &[]).await;
     let mut vic = admin.console(&kw).await.acting_for(&vic);
     crm.token(&kw.grpc()).await;
-    // By hand, which no event tells of: whoever reads the client again finds it disabled.
+    // A change by hand has no event. The server sees it when it loads the client again.
     let (yes, refused) = match backend {
         Backend::Sqlite => ("1", format!("{REFUSED} 1")),
         Backend::Postgres => ("true", format!("{REFUSED} true")),
@@ -47,9 +47,10 @@ async fn refused_attempt_writes_no_change_and_touches_no_cache(backend: Backend)
 
     let delete = pb::DeleteApplicationRequest { name: CRM.to_owned(), ..Default::default() };
     vic.applications.delete_application(delete).await.unwrap_err();
-    assert_eq!(sql(&kw, "select 1", &refused).await, 1, "the audit log has it");
-    assert_eq!(sql(&kw, "select 1", CHANGES).await, changes, "the feed does not");
-    // A change of another application has the feed read again, past the attempt.
+    assert_eq!(sql(&kw, "select 1", &refused).await, 1, "the audit log has the attempt");
+    assert_eq!(sql(&kw, "select 1", CHANGES).await, changes, "the feed does not have it");
+    // After a change of another application, the server reads the feed again. The cached client
+    // stays.
     admin.application("acme", "erp", &["a"]).await;
     crm.token(&kw.grpc()).await;
 
@@ -61,5 +62,9 @@ async fn refused_attempt_writes_no_change_and_touches_no_cache(backend: Backend)
     };
     admin.applications.update_application(request).await.unwrap();
     let status = crm.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
-    assert_eq!(reason(&status), "INVALID_CLIENT", "it was read again");
+    assert_eq!(
+        reason(&status),
+        "INVALID_CLIENT",
+        "a change of the application loads the client again"
+    );
 }

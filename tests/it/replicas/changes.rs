@@ -1,4 +1,4 @@
-//! What one replica changes, another one reads in the change feed, however late.
+//! Replicas read the changes of others in the change feed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const BOUND: [(&str, &str); 2] =
     [("revocations.poll_interval", "50ms"), ("revocations.max_staleness", "200ms")];
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Deletes all that can be deleted of the feed, as a server does after a while.
+/// Deletes all old rows of the feed, as a server does some time later.
 async fn purge(url: &str) {
     let options = PoolOptions { max_connections: 3, acquire_timeout: Duration::from_secs(10) };
     let store = Store::open(&Database::parse(url).unwrap(), options).await.unwrap();
@@ -27,7 +27,7 @@ async fn purge(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replica_that_is_behind_purge_misses_no_change() {
+async fn replica_behind_purged_changes_misses_none() {
     let url = fresh_database().await;
     let [a, c] = Keyward::replicas_on(url.clone(), None, &BOUND).await;
     let mut admin = a.admin().await;
@@ -53,27 +53,27 @@ async fn replica_that_is_behind_purge_misses_no_change() {
             .fetch_all(&mut connection)
             .await
             .unwrap();
-    assert_eq!(left, ["tenants/acme/applications/erp"], "the row of the change is gone");
+    assert_eq!(left, ["tenants/acme/applications/erp"], "the row of the first change is deleted");
 
-    let given = async { while scopes().await != ["a", "b", "c"] {} };
-    timeout(PATIENCE, given).await.expect("it reads the client again");
+    let changed = async { while scopes().await != ["a", "b", "c"] {} };
+    timeout(PATIENCE, changed).await.expect("the client is loaded again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replica_that_is_at_last_change_is_not_disturbed_by_purge() {
+async fn purge_keeps_clients_of_current_replica_cached() {
     let url = fresh_database().await;
     let [a, c] = Keyward::replicas_on(url.clone(), None, &BOUND).await;
     let mut admin = a.admin().await;
     let (_, crm) = admin.acme().await;
     crm.token(&c.grpc()).await;
     purge(&url).await;
-    // Who reads the client again waits for the lock.
+    // Loading the client again would wait for the lock.
     let mut holder = PgConnection::connect(&url).await.unwrap();
     let lock = "begin; lock table credentials in access exclusive mode";
     sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
     let watch = Stopwatch::start();
     while watch.elapsed() < 3 * STALENESS {
-        timeout(PATIENCE, crm.token(&c.grpc())).await.expect("it is current");
+        timeout(PATIENCE, crm.token(&c.grpc())).await.expect("the cached client is used");
     }
 }
 
@@ -88,9 +88,9 @@ async fn tokens_are_issued_while_audit_log_cannot_be_read() {
     let mut holder = PgConnection::connect(&url).await.unwrap();
     let lock = "begin; lock table audit_events in access exclusive mode";
     sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
-    timeout(PATIENCE, cold.token(&kw.grpc())).await.expect("a client that was not read before");
+    timeout(PATIENCE, cold.token(&kw.grpc())).await.expect("a client that is not cached");
     let watch = Stopwatch::start();
     while watch.elapsed() < 3 * STALENESS {
-        timeout(PATIENCE, crm.token(&kw.grpc())).await.expect("one that was");
+        timeout(PATIENCE, crm.token(&kw.grpc())).await.expect("a cached client");
     }
 }

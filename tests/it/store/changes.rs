@@ -1,4 +1,4 @@
-//! The change feed: a row for every change, in the order of commits, on both databases.
+//! The change feed: one row for each change, in the order of commits, on both databases.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::{fresh, now, tenant};
 use crate::harness::{Backend, on_both_databases};
 
 on_both_databases!(
-    change_has_row_in_feed_and_refused_attempt_has_none,
-    purge_leaves_last_change_of_each_tenant,
-    later_change_waits_for_earlier_one_of_its_tenant,
+    feed_has_changes_without_refused_attempts,
+    purge_keeps_last_change_of_each_tenant,
+    changes_of_one_tenant_wait_for_each_other,
 );
 
 fn event(tenant: &str, resource: &str, outcome: Outcome) -> AuditEvent {
@@ -29,7 +29,7 @@ fn event(tenant: &str, resource: &str, outcome: Outcome) -> AuditEvent {
     }
 }
 
-/// Adds an event about each of these resources, in one transaction.
+/// Adds an event for each of these resources, in one transaction.
 async fn change(store: &Store, tenant: &str, resources: &[&str]) {
     let mut tx = locked(store, tenant).await;
     for resource in resources {
@@ -38,13 +38,14 @@ async fn change(store: &Store, tenant: &str, resources: &[&str]) {
     tx.commit().await.unwrap();
 }
 
+/// A transaction that has locked the tenant.
 async fn locked(store: &Store, tenant: &str) -> Tx {
     let mut tx = store.begin().await.unwrap();
     tx.lock_tenant(&TenantId::parse(tenant).unwrap()).await.unwrap().unwrap();
     tx
 }
 
-/// Numbers and resources of the feed from a number on.
+/// The numbers and resources of the feed, from a number on.
 async fn feed(store: &Store, tenant: &str, from: i64) -> Vec<(i64, String)> {
     let mut session = store.read().await.unwrap();
     let tenant = TenantId::parse(tenant).unwrap();
@@ -63,7 +64,7 @@ async fn with_tenants(backend: Backend, ids: &[&str]) -> super::Fresh {
     fresh
 }
 
-async fn change_has_row_in_feed_and_refused_attempt_has_none(backend: Backend) {
+async fn feed_has_changes_without_refused_attempts(backend: Backend) {
     let fresh = with_tenants(backend, &["acme", "other"]).await;
     let mut tx = locked(&fresh.store, "acme").await;
     for (resource, outcome) in
@@ -71,7 +72,7 @@ async fn change_has_row_in_feed_and_refused_attempt_has_none(backend: Backend) {
     {
         tx.insert_audit_event(&event("acme", resource, outcome)).await.unwrap();
     }
-    assert!(feed(&fresh.store, "acme", 0).await.is_empty(), "not before the commit");
+    assert!(feed(&fresh.store, "acme", 0).await.is_empty(), "changes are visible after the commit");
     tx.commit().await.unwrap();
     let [one, three] = [(1, "one".to_owned()), (3, "three".to_owned())];
     assert_eq!(feed(&fresh.store, "acme", 0).await, [one, three.clone()]);
@@ -79,17 +80,17 @@ async fn change_has_row_in_feed_and_refused_attempt_has_none(backend: Backend) {
     assert!(feed(&fresh.store, "other", 0).await.is_empty());
 }
 
-async fn purge_leaves_last_change_of_each_tenant(backend: Backend) {
+async fn purge_keeps_last_change_of_each_tenant(backend: Backend) {
     let fresh = with_tenants(backend, &["acme", "other"]).await;
     change(&fresh.store, "acme", &["a", "b", "c"]).await;
     change(&fresh.store, "other", &["d"]).await;
     let purge = async |end| {
         let mut tx = fresh.store.begin().await.unwrap();
-        assert!(tx.purge_changes(end).await.unwrap(), "none is left to be deleted");
+        assert!(tx.purge_changes(end).await.unwrap(), "one batch deletes all old changes");
         tx.commit().await.unwrap();
     };
     purge(now()).await;
-    assert_eq!(feed(&fresh.store, "acme", 0).await.len(), 3, "they are not old enough");
+    assert_eq!(feed(&fresh.store, "acme", 0).await.len(), 3, "changes at the end time are kept");
     purge(later(now(), Duration::from_micros(1))).await;
     assert_eq!(feed(&fresh.store, "acme", 0).await, [(3, "c".to_owned())]);
     assert_eq!(feed(&fresh.store, "other", 0).await, [(1, "d".to_owned())]);
@@ -97,7 +98,7 @@ async fn purge_leaves_last_change_of_each_tenant(backend: Backend) {
     assert_eq!(feed(&fresh.store, "acme", 4).await, [(4, "e".to_owned())]);
 }
 
-async fn later_change_waits_for_earlier_one_of_its_tenant(backend: Backend) {
+async fn changes_of_one_tenant_wait_for_each_other(backend: Backend) {
     let fresh = with_tenants(backend, &["acme", "other"]).await;
     let mut first = locked(&fresh.store, "acme").await;
     first.insert_audit_event(&event("acme", "first", Outcome::Done)).await.unwrap();
@@ -112,11 +113,11 @@ async fn later_change_waits_for_earlier_one_of_its_tenant(backend: Backend) {
     let store = other_server.clone();
     let second = tokio::spawn(async move { change(&store, "acme", &["second"]).await });
     if backend == Backend::Postgres {
-        // Another tenant's changes are a feed of their own, and wait for nothing.
+        // Changes of another tenant do not wait.
         change(&other_server, "other", &["third"]).await;
         assert_eq!(feed(&fresh.store, "other", 0).await, [(1, "third".to_owned())]);
     }
-    // A reader who saw the second one first would go on behind it, and miss the first.
+    // A reader that saw the second change first would continue after it, and miss the first.
     assert!(feed(&fresh.store, "acme", 0).await.is_empty());
     assert!(!second.is_finished());
     first.commit().await.unwrap();

@@ -1,4 +1,4 @@
-//! Data of older versions is kept by migrations.
+//! Migrations keep the data of older versions.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -21,9 +21,9 @@ on_both_databases!(
     migration_keeps_names_in_creation_order,
     migration_keeps_the_last_use,
     migration_keeps_who_disabled_a_resource,
-    migration_derives_lives_and_lifted_limits_from_the_log,
-    names_of_older_versions_are_folded_in_the_background,
-    trigram_index_has_names_of_the_version_before,
+    migration_derives_lives_and_lifted_limits_from_log,
+    names_of_older_versions_are_folded,
+    trigram_index_has_names_of_previous_version,
 );
 
 /// An empty database, and its URL.
@@ -294,7 +294,7 @@ async fn migration_keeps_who_disabled_a_resource(backend: Backend) {
     assert!(policy.api_credentials_disabled_by_platform);
 }
 
-async fn migration_derives_lives_and_lifted_limits_from_the_log(backend: Backend) {
+async fn migration_derives_lives_and_lifted_limits_from_log(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let mut sql = tenant(no);
@@ -352,8 +352,8 @@ async fn migration_derives_lives_and_lifted_limits_from_the_log(backend: Backend
     }
 }
 
-/// Some by a version without folding, and some by one that runs at the same time as the new one.
-async fn names_of_older_versions_are_folded_in_the_background(backend: Backend) {
+/// Names from before the migration, and names that an older server writes after it.
+async fn names_of_older_versions_are_folded(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     let row = |id: &str, name: &str, lower: &str| {
@@ -377,9 +377,9 @@ async fn names_of_older_versions_are_folded_in_the_background(backend: Backend) 
     };
     assert_eq!((found("STRASSE").await, found("PLAIN").await), (0, 1), "not folded yet");
     assert!(store.read().await.unwrap().has_unfolded_names().await.unwrap());
-    let fold = async |most: i64| {
+    let fold = async |max: i64| {
         let mut tx = store.begin().await.unwrap();
-        let count = tx.fold_names(most).await.unwrap();
+        let count = tx.fold_names(max).await.unwrap();
         tx.commit().await.unwrap();
         count
     };
@@ -400,7 +400,7 @@ async fn names_of_older_versions_are_folded_in_the_background(backend: Backend) 
     assert_eq!((found("STRASSE").await, found("strasse 7").await), (10, 1));
     assert!(!store.read().await.unwrap().has_unfolded_names().await.unwrap());
 
-    // An older version writes meanwhile.
+    // A server of an older version writes at the same time.
     let old = row("new", "ΟΔΥΣΣΕΥΣ", "οδυσσευς")
         + "update applications set display_name = 'Ÿ', search_name = 'ÿ' where id = 's0'; \
            update applications set display_name = 'Plain2', search_name = 'plain2' \
@@ -411,7 +411,7 @@ async fn names_of_older_versions_are_folded_in_the_background(backend: Backend) 
     assert_eq!((found("ÿ").await, found("PLAIN2").await, fold(100).await), (1, 1, 0));
 }
 
-/// SQL that makes another tenant, and applications of both.
+/// SQL that creates a second tenant, and applications of both.
 fn names_of_two_tenants(no: &str) -> String {
     let mut sql = tenant(no) + &tenant(no).replace("'acme'", "'other'");
     for (n, tenant) in ["other", "acme", "other", "acme"].into_iter().enumerate() {
@@ -426,7 +426,7 @@ fn names_of_two_tenants(no: &str) -> String {
     sql
 }
 
-async fn trigram_index_has_names_of_the_version_before(backend: Backend) {
+async fn trigram_index_has_names_of_previous_version(backend: Backend) {
     let (_folder, database, url) = empty(backend).await;
     let no = if backend == Backend::Sqlite { "0" } else { "false" };
     at_version(&database, &url, 12, &names_of_two_tenants(no)).await;
@@ -437,7 +437,7 @@ async fn trigram_index_has_names_of_the_version_before(backend: Backend) {
           from applications where id in ('a0', 'a1'); \
         update applications set search_name = 'c_r/m 9' where id = 'new' and tenant_id = 'acme'; \
         delete from applications where id = 'a3'; ";
-    // Each of these fails where the index, or the range of a tenant, is not as it should be.
+    // A check constraint fails if the index or the range of a tenant is wrong.
     let check = match backend {
         Backend::Sqlite => {
             "create table found (n integer check (n = 3)); insert into found \
@@ -461,7 +461,7 @@ async fn trigram_index_has_names_of_the_version_before(backend: Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_of_version_before_searches_on_postgres_until_it_is_replaced() {
+async fn previous_version_can_search_on_new_postgres_schema() {
     let (_folder, database, url) = empty(Backend::Postgres).await;
     at_version(&database, &url, 12, &names_of_two_tenants("false")).await;
     let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -473,15 +473,15 @@ async fn server_of_version_before_searches_on_postgres_until_it_is_replaced() {
              select count(*) from names_with_parts('{parts}', 100); drop table found; "
         )
     };
-    // As it asks: runs of three characters, or a whole search that is shorter.
-    let asked = [
+    // The queries of the previous version: runs of three characters, or a shorter search.
+    let queries = [
         statement(&["c_r", "r/m", "m 1"], 1),
         statement(&["c_r", "r/m"], 2),
         statement(&["_"], 2),
         statement(&["c%r"], 0),
         statement(&["r/m", "m 0"], 0),
     ];
-    run(&database, &url, &asked.concat()).await;
+    run(&database, &url, &queries.concat()).await;
     drop(migrated(&database).await);
-    run(&database, &url, &asked.concat()).await;
+    run(&database, &url, &queries.concat()).await;
 }

@@ -12,7 +12,9 @@ use keyward::internals::domain::{
     NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
     ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
-use keyward::internals::store::{Affected, Database, Found, PoolOptions, SigningKeyRow, Store};
+use keyward::internals::store::{
+    Affected, Database, FoundResources, PoolOptions, SigningKeyRow, Store,
+};
 use tempfile::TempDir;
 
 use crate::harness::{Backend, fresh_database, on_both_databases};
@@ -25,14 +27,14 @@ mod usage;
 on_both_databases!(
     stored_resources_round_trip,
     uncommitted_changes_are_not_stored,
-    duplicate_key_is_refused_and_keeps_the_transaction,
-    update_of_an_old_revision_is_refused,
+    duplicate_key_does_not_end_the_transaction,
+    update_of_old_revision_is_refused,
     names_are_paged_in_byte_order,
-    deleted_scope_is_taken_from_its_holders,
+    deleted_scope_is_removed_from_applications,
     tenant_is_deleted_with_all_its_resources,
-    new_secret_ends_the_old_ones,
+    new_secret_expires_the_old_ones,
     disabled_scope_is_not_effective,
-    generation_of_signing_keys_is_unique,
+    signing_key_generation_is_unique,
     writers_of_one_tenant_wait_for_each_other,
     rules_are_found_by_their_scopes,
 );
@@ -169,7 +171,7 @@ async fn uncommitted_changes_are_not_stored(backend: Backend) {
     assert_eq!(session.find_tenant(&tenant("acme").id).await.unwrap(), None);
 }
 
-async fn duplicate_key_is_refused_and_keeps_the_transaction(backend: Backend) {
+async fn duplicate_key_does_not_end_the_transaction(backend: Backend) {
     let (fresh, first) = acme(backend).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(!tx.insert_tenant(&tenant("acme")).await.unwrap());
@@ -178,16 +180,19 @@ async fn duplicate_key_is_refused_and_keeps_the_transaction(backend: Backend) {
     let other = application("acme", "other", "a");
     assert!(!tx.insert_application(&other, Some("r1")).await.unwrap(), "the same request");
     let made = tx.find_application_by_request(&other.name.tenant, "r1").await.unwrap();
-    assert_eq!(made, Some(first), "the transaction goes on");
+    assert_eq!(made, Some(first), "the transaction continues");
 }
 
-async fn update_of_an_old_revision_is_refused(backend: Backend) {
+async fn update_of_old_revision_is_refused(backend: Backend) {
     let (fresh, first) = acme(backend).await;
     let before = first.settings.clone();
     let changed = Application { record: first.record.changed(now()), ..first };
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.update_application(&changed, &before).await.unwrap());
-    assert!(!tx.update_application(&changed, &before).await.unwrap(), "the same change again");
+    assert!(
+        !tx.update_application(&changed, &before).await.unwrap(),
+        "the same update a second time"
+    );
     let gone = application("acme", "gone", "");
     let gone = Application { record: gone.record.changed(now()), ..gone };
     assert!(!tx.update_application(&gone, &before).await.unwrap());
@@ -218,13 +223,13 @@ async fn names_are_paged_in_byte_order(backend: Backend) {
     assert_eq!(seen, names);
 }
 
-async fn deleted_scope_is_taken_from_its_holders(backend: Backend) {
+async fn deleted_scope_is_removed_from_applications(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let id = scope("acme", "a").id;
     let mut tx = fresh.store.begin().await.unwrap();
     let holders = tx.scope_holders(&id).await.unwrap();
     let first = vec!["tenants/acme/applications/crm".to_owned()];
-    assert_eq!(holders, Found { count: 1, first });
+    assert_eq!(holders, FoundResources { count: 1, first });
     tx.change_affected(Affected::ApplicationsWithScope(&id), now()).await.unwrap();
     tx.delete_scope(&id).await.unwrap();
     tx.commit().await.unwrap();
@@ -232,7 +237,7 @@ async fn deleted_scope_is_taken_from_its_holders(backend: Backend) {
     let left = session.find_application(&application.name).await.unwrap().unwrap();
     assert_eq!(left.settings.scopes.to_string(), "b");
     assert_eq!(left.epoch, application.epoch + 1);
-    assert_ne!(left.record.etag(), application.record.etag(), "no change without its version");
+    assert_ne!(left.record.etag(), application.record.etag(), "each change has a new revision");
 }
 
 async fn tenant_is_deleted_with_all_its_resources(backend: Backend) {
@@ -248,7 +253,7 @@ async fn tenant_is_deleted_with_all_its_resources(backend: Backend) {
     assert!(tx.find_application(&application.name).await.unwrap().is_none());
 }
 
-async fn new_secret_ends_the_old_ones(backend: Backend) {
+async fn new_secret_expires_the_old_ones(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let credential = credential(&application, 1);
     let id = &credential.name.credential;
@@ -262,7 +267,7 @@ async fn new_secret_ends_the_old_ones(backend: Backend) {
 
     tx.add_secret(id, &secret(3), now()).await.unwrap();
     let read = tx.find_credential(&credential.name).await.unwrap().unwrap();
-    assert_eq!(read.secrets, [secret(3)], "what has ended is not kept");
+    assert_eq!(read.secrets, [secret(3)], "expired secrets are deleted");
 }
 
 async fn disabled_scope_is_not_effective(backend: Backend) {
@@ -280,7 +285,7 @@ async fn disabled_scope_is_not_effective(backend: Backend) {
     assert_eq!(read.effective_scopes.to_string(), "a");
 }
 
-async fn generation_of_signing_keys_is_unique(backend: Backend) {
+async fn signing_key_generation_is_unique(backend: Backend) {
     let fresh = fresh(backend).await;
     let key = |id: &str| SigningKeyRow {
         generation: 1,
@@ -362,11 +367,11 @@ async fn rules_are_found_by_their_scopes(backend: Backend) {
         ("read", &[]),
     ] {
         let first = paths.iter().map(|path| format!("tenants/acme/endpoints/GET {path}")).collect();
-        let found = Found { count: i64::try_from(paths.len()).unwrap(), first };
+        let found = FoundResources { count: i64::try_from(paths.len()).unwrap(), first };
         let id = self::scope("acme", scope).id;
-        assert_eq!(tx.endpoints_naming(&id).await.unwrap(), found, "{scope}");
+        assert_eq!(tx.endpoints_with_scope(&id).await.unwrap(), found, "{scope}");
     }
-    assert_eq!(tx.endpoints_naming(&scope("evil", "x").id).await.unwrap().count, 0);
+    assert_eq!(tx.endpoints_with_scope(&scope("evil", "x").id).await.unwrap().count, 0);
 
     let changed = Endpoint { limits: None, ..rule("/1", "", "b") };
     tx.write_endpoint(tenant, &changed).await.unwrap();
@@ -374,5 +379,5 @@ async fn rules_are_found_by_their_scopes(backend: Backend) {
     let left = tx.endpoints(tenant).await.unwrap();
     assert_eq!((left.len(), &left[0], &left[1]), (5, &changed, &rules[2]));
     tx.delete_tenant(tenant).await.unwrap();
-    assert_eq!(tx.endpoints(tenant).await.unwrap(), [], "they go with the tenant");
+    assert_eq!(tx.endpoints(tenant).await.unwrap(), [], "deleted with the tenant");
 }

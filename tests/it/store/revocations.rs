@@ -15,8 +15,8 @@ on_both_databases!(
     uncommitted_revocation_takes_no_number,
     every_affected_application_gets_a_number,
     revocation_is_kept_until_it_expires,
-    reader_misses_no_revocation_of_sixty_four_writers,
-    declaration_raises_every_epoch_and_revokes_every_tenant,
+    reader_sees_every_revocation_of_concurrent_writers,
+    declaration_raises_epochs_and_revokes_all_tenants,
 );
 
 fn tenant(id: &str) -> Subject {
@@ -52,7 +52,7 @@ async fn revocations_are_numbered_without_gaps(backend: Backend) {
     )
     .await;
     let read = all(&fresh.store).await;
-    assert_eq!(read, [one, two].concat(), "read as they were written");
+    assert_eq!(read, [one, two].concat(), "rows are read as they were written");
     assert_eq!(read.iter().map(|r| r.number).collect::<Vec<_>>(), [1, 2, 3]);
     let mut session = fresh.store.read().await.unwrap();
     assert_eq!(session.revoked_epoch(&tenant("a")).await.unwrap(), 1);
@@ -86,7 +86,7 @@ async fn every_affected_application_gets_a_number(backend: Backend) {
     assert_eq!(NewRevocation { subject, epoch, expires_at }, expected);
     let mut session = fresh.store.read().await.unwrap();
     let changed = session.find_application(&application.name).await.unwrap().unwrap();
-    assert_eq!(changed.epoch, epoch, "tokens made from now on carry what was announced");
+    assert_eq!(changed.epoch, epoch, "new tokens have the epoch of the revocation");
 }
 
 async fn revocation_is_kept_until_it_expires(backend: Backend) {
@@ -114,7 +114,7 @@ async fn revocation_is_kept_until_it_expires(backend: Backend) {
     assert_eq!(numbers().await, [1, 3, 4], "a number is not used twice");
 }
 
-async fn declaration_raises_every_epoch_and_revokes_every_tenant(backend: Backend) {
+async fn declaration_raises_epochs_and_revokes_all_tenants(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     add(&fresh.store, &[revocation(tenant("other"), 1, now())]).await;
     let id = application.name.tenant.clone();
@@ -141,12 +141,12 @@ async fn declaration_raises_every_epoch_and_revokes_every_tenant(backend: Backen
         let rows =
             session.list_revocations(feed.last_number - 1, feed.last_number, 9).await.unwrap();
         assert_eq!(rows[0].subject, Subject::Tenant(id.clone()));
-        assert_eq!(rows[0].epoch, raised, "tokens that were made before are below it");
+        assert_eq!(rows[0].epoch, raised, "older tokens have a smaller epoch");
     }
 }
 
 /// Writers hold their transactions for a random time before they commit or roll back.
-async fn reader_misses_no_revocation_of_sixty_four_writers(backend: Backend) {
+async fn reader_sees_every_revocation_of_concurrent_writers(backend: Backend) {
     const WRITERS: u64 = 64;
     const EACH: u64 = 5;
     let fresh = fresh(backend).await;

@@ -23,8 +23,8 @@ on_both_databases!(
     selective_filters_find_the_right_applications,
 );
 
-/// More names than are walked before an index is asked.
-const CROWD: usize = 10_010;
+/// More names than the first walk reads before an index is used.
+const MANY: usize = 10_010;
 
 /// Names that are difficult for a search.
 const NAMES: [&str; 16] = [
@@ -100,7 +100,7 @@ impl Fresh {
     }
 
     /// Creates a tenant with `size` unrelated applications that come first in every order.
-    async fn with_crowd(&self, id: &str, size: usize) {
+    async fn with_many(&self, id: &str, size: usize) {
         let mut tx = self.store.begin().await.unwrap();
         assert!(tx.insert_tenant(&tenant(id)).await.unwrap());
         tx.commit().await.unwrap();
@@ -124,12 +124,12 @@ impl Fresh {
     }
 }
 
-fn everybody() -> Owners {
+fn all_owners() -> Owners {
     Owners { account: true, users: true, user: None }
 }
 
 fn searched(search: &str) -> ApplicationFilter {
-    ApplicationFilter { owners: everybody(), search: search.to_owned(), ..Default::default() }
+    ApplicationFilter { owners: all_owners(), search: search.to_owned(), ..Default::default() }
 }
 
 fn orders() -> impl Iterator<Item = ApplicationOrder> {
@@ -153,8 +153,8 @@ async fn listed(
         let page = session.list_applications(&tenant, filter, &page, now()).await.unwrap();
         let next = page.next();
         all.extend(page.items);
-        assert!(next.is_none() || next != after, "a page leads on");
-        assert!(all.len() < 100_000, "pages lead to an end");
+        assert!(next.is_none() || next != after, "each page moves the cursor");
+        assert!(all.len() < 100_000, "the pages end");
         after = next;
         if after.is_none() {
             return all;
@@ -187,7 +187,7 @@ fn sort(applications: &mut [Application], order: ApplicationOrder) {
 
 async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", CROWD).await;
+    fresh.with_many("acme", MANY).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_tenant(&tenant("evil")).await.unwrap());
     for tenant in ["acme", "evil"] {
@@ -202,7 +202,7 @@ async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
     tx.commit().await.unwrap();
     let mut session = fresh.store.read().await.unwrap();
     let all = listed(&mut session, "acme", &searched(""), 1000).await;
-    assert_eq!(all.len(), CROWD + NAMES.len());
+    assert_eq!(all.len(), MANY + NAMES.len());
     for search in SEARCHES {
         for order in orders() {
             let filter = ApplicationFilter { order, ..searched(search) };
@@ -219,7 +219,7 @@ async fn search_finds_exactly_names_that_contain_the_text(backend: Backend) {
 
 async fn search_reflects_renames_and_deletions(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", CROWD).await;
+    fresh.with_many("acme", MANY).await;
     let mut made = application("acme", "made", "");
     "first name".clone_into(&mut made.settings.display_name);
     let gone = Application { name: application("acme", "gone", "").name, ..made.clone() };
@@ -255,7 +255,7 @@ async fn search_reflects_renames_and_deletions(backend: Backend) {
     let mut tx = fresh.store.begin().await.unwrap();
     tx.delete_tenant(&made.name.tenant).await.unwrap();
     tx.commit().await.unwrap();
-    // Search data that is left over would stay for ever.
+    // Leftover search data would never be deleted.
     let index_is_as_names = match backend {
         Backend::Sqlite => {
             "; insert into application_search (application_search, rank) values ('integrity-check', 1)"
@@ -268,19 +268,19 @@ async fn search_reflects_renames_and_deletions(backend: Backend) {
              select count(*) from application_names{index_is_as_names}"
         ))
         .await;
-    fresh.with_crowd("acme", CROWD).await;
+    fresh.with_many("acme", MANY).await;
     let mut tx = fresh.store.begin().await.unwrap();
     assert!(tx.insert_application(&gone, None).await.unwrap());
     tx.commit().await.unwrap();
     let found = listed(&mut session, "acme", &searched("first"), 2).await;
-    assert_eq!(ids(&found), ["gone"], "a tenant with the same name has none of them");
+    assert_eq!(ids(&found), ["gone"], "a new tenant with the same name has no old names");
 }
 
 async fn common_text_is_found_after_many_other_names(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", CROWD).await;
-    // One before the crowd, and the others behind it: fewer than are sorted, more than are walked
-    // first, and more than are sorted.
+    fresh.with_many("acme", MANY).await;
+    // One match comes before the unrelated names, and the others after them. Their numbers exceed
+    // the limits of the first walks (4,000 and 10,000 rows) and of sorting (50,000 rows).
     fresh.applications("acme", "0", "!xyz uvw rst ", 0, 1).await;
     fresh.applications("acme", "many", "xyz ", 1, 10_100).await;
     fresh.applications("acme", "more", "uvw ", 1, 50_100).await;
@@ -311,7 +311,7 @@ async fn common_text_is_found_after_many_other_names(backend: Backend) {
         }
     }
 
-    // More rows meet each condition that an index serves than are sorted, and few meet all.
+    // Each indexed condition matches more rows than are sorted, and few rows match all conditions.
     let active = |search| ApplicationFilter { state: Some(State::Active), ..searched(search) };
     let of_account = |search| ApplicationFilter {
         owners: Owners { account: true, users: false, user: None },
@@ -333,7 +333,7 @@ async fn common_text_is_found_after_many_other_names(backend: Backend) {
 
 async fn selective_filters_find_the_right_applications(backend: Backend) {
     let fresh = fresh(backend).await;
-    fresh.with_crowd("acme", CROWD).await;
+    fresh.with_many("acme", MANY).await;
     let (yes, no) = if fresh.url.is_some() { ("true", "false") } else { ("1", "0") };
     let mut sql = format!(
         "insert into users (tenant_id, id, display_name, disabled, revision, created_at, \

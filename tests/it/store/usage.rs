@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use jiff::civil::date;
 use keyward::internals::domain::{Application, Credential, LastUse, Life, UsageDay};
-use keyward::internals::store::{LastUseOf, Store};
+use keyward::internals::store::{CredentialUse, Store};
 
 use super::{acme, application, credential, fresh, now, tenant};
 use crate::harness::{Backend, on_both_databases};
@@ -24,12 +24,12 @@ fn at(second: i64) -> Timestamp {
 /// The first tenant and application with their names.
 const FIRST: Life = Life { tenant: 1, application: 0 };
 
-fn used<'a>(credential: &'a Credential, second: i64, address: Option<&str>) -> LastUseOf<'a> {
+fn used<'a>(credential: &'a Credential, second: i64, address: Option<&str>) -> CredentialUse<'a> {
     let address = address.map(|address| address.parse::<IpAddr>().unwrap());
-    LastUseOf { credential: &credential.name, life: FIRST, at: at(second), address }
+    CredentialUse { credential: &credential.name, life: FIRST, at: at(second), address }
 }
 
-async fn write(store: &Store, uses: &[LastUseOf<'_>]) {
+async fn write(store: &Store, uses: &[CredentialUse<'_>]) {
     let mut tx = store.begin().await.unwrap();
     tx.record_last_use(uses, now()).await.unwrap();
     tx.commit().await.unwrap();
