@@ -329,7 +329,8 @@ impl ClientCache {
         let read_time = cached.read_time();
         let rules =
             self.with_read_timeout(async { self.store.read().await?.endpoints(tenant).await });
-        let rules = Endpoints::new(rules.await?)
+        // Boxed: each access check would grow by its size.
+        let rules = Endpoints::new(Box::pin(rules).await?)
             .map_err(|fault| Error::internal(format!("a rule of {tenant} {}", fault.0)))?;
         let endpoints = Arc::new(rules);
         let rules = CachedEndpoints { endpoints: Arc::clone(&endpoints), read_time, life: of.life };
