@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::error::Error;
 use crate::proto::access::access_service_server::AccessService;
 use crate::proto::access::{
@@ -15,7 +15,7 @@ use crate::proto::access::{
 const MAX_ANSWERS: usize = 4_000_000;
 
 #[tonic::async_trait]
-impl AccessService for Face {
+impl AccessService for Adapter {
     async fn check_access(
         &self,
         request: Request<CheckAccessRequest>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use tonic::{Request, Status};
 
-use super::Face;
+use super::Adapter;
 use super::methods::Access;
 use crate::admission::RequestPermit;
 use crate::domain::{Authorization, UserName};
@@ -17,7 +17,7 @@ use crate::service::{Caller, CallerCredential, RequestContext};
 
 const USER: &str = "keyward-user";
 
-impl Face {
+impl Adapter {
     /// A caller that may manage, and the request.
     pub(super) async fn manager<T>(&self, request: Request<T>) -> Result<(Arc<Caller>, T), Status> {
         let caller = self.caller(&request).await?;

@@ -1,4 +1,4 @@
-//! The gRPC face: thin adapters. A call is authenticated before its body is read, its request becomes
+//! The gRPC interface: thin adapters. A call is authenticated before its body is read, its request becomes
 //! domain values, one method of an area of the service answers, and the answer becomes a message.
 //! No business rule is here.
 
@@ -68,7 +68,7 @@ use methods::{Access, Method, Methods};
 
 /// All gRPC services over one service.
 #[derive(Clone, Debug)]
-struct Face {
+struct Adapter {
     service: Arc<Service>,
     streaming: Streaming,
 }
@@ -79,11 +79,11 @@ pub struct Grpc(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    face: Face,
+    adapter: Adapter,
     methods: &'static Methods,
     /// The services of hot paths are found without a search.
-    tokens: TokenServiceServer<Face>,
-    access: AccessServiceServer<Face>,
+    tokens: TokenServiceServer<Adapter>,
+    access: AccessServiceServer<Adapter>,
     others: Router,
     timeout: Duration,
 }
@@ -108,11 +108,11 @@ impl Grpc {
         timeout: Duration,
         streaming: &Streaming,
     ) -> Result<Self, BuildError> {
-        let face = Face { service: Arc::clone(service), streaming: streaming.clone() };
+        let adapter = Adapter { service: Arc::clone(service), streaming: streaming.clone() };
         // How large a message may be, `Screened` says for each method.
         macro_rules! server {
             ($server:ident) => {
-                $server::new(face.clone()).max_decoding_message_size(usize::MAX)
+                $server::new(adapter.clone()).max_decoding_message_size(usize::MAX)
             };
         }
         let reflection = || {
@@ -145,7 +145,7 @@ impl Grpc {
             .into_axum_router()
             .fallback(unknown);
         let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
-        Ok(Self(Arc::new(Inner { face, methods, tokens, access, others, timeout })))
+        Ok(Self(Arc::new(Inner { adapter, methods, tokens, access, others, timeout })))
     }
 
     /// Answers a request.
@@ -202,7 +202,7 @@ impl Inner {
         Box::pin(async move {
             let permit = auth::permit(request.extensions()).cloned();
             let admitted =
-                this.face.admit(method.access, request.headers(), permit.as_deref()).await;
+                this.adapter.admit(method.access, request.headers(), permit.as_deref()).await;
             match admitted {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
@@ -229,8 +229,8 @@ impl Inner {
         let shapes = &self.methods.shapes;
         let request = request.map(|body| Screened::new(body, method, shapes, permit).gzip(is_gzip));
         match request.uri().path().split('/').nth(1) {
-            Some(TokenServiceServer::<Face>::NAME) => self.tokens.clone().call(request),
-            Some(AccessServiceServer::<Face>::NAME) => self.access.clone().call(request),
+            Some(TokenServiceServer::<Adapter>::NAME) => self.tokens.clone().call(request),
+            Some(AccessServiceServer::<Adapter>::NAME) => self.access.clone().call(request),
             _ => {
                 let answer = self.others.clone().oneshot(request);
                 Box::pin(async { answer.await.map(|response| response.map(Body::new)) })

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::streams::{Messages, Source};
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::error::Result;
 use crate::proto::access::revocation_service_server::RevocationService;
 use crate::proto::access::{
@@ -21,7 +21,7 @@ impl Source for RevocationWatch {
 }
 
 #[tonic::async_trait]
-impl RevocationService for Face {
+impl RevocationService for Adapter {
     async fn list_revocations(
         &self,
         request: Request<ListRevocationsRequest>,

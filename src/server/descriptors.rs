@@ -17,13 +17,13 @@ const FOR_SQLITE: usize = 4;
 /// Links to one server, its replicas, or the nodes of a cluster.
 const REDIS: usize = 32;
 /// With fewer connections a listener is of no use, whatever the limit is.
-const LEAST_CONNECTIONS: usize = 16;
+const MIN_CONNECTIONS: usize = 16;
 
 /// The places of the listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     /// Of the gRPC listener and of the HTTP listener, each.
-    pub(super) faces: ConnectionLimits,
+    pub(super) public: ConnectionLimits,
     /// Of the listener for operations.
     pub(super) operations: ConnectionLimits,
 }
@@ -34,9 +34,9 @@ impl Places {
     pub(super) fn of(config: &Config) -> Self {
         let wanted = config.limits.max_connections;
         let places = Self::within(config, limit());
-        let most = places.faces.most;
+        let most = places.public.most;
         if most < wanted {
-            let needed = needed(config) + 2 * faces(config, wanted).descriptors();
+            let needed = needed(config) + 2 * public_limits(config, wanted).descriptors();
             tracing::warn!(
                 limit = limit(),
                 needed,
@@ -53,15 +53,15 @@ impl Places {
     fn within(config: &Config, limit: Option<usize>) -> Self {
         let wanted = config.limits.max_connections;
         let most = limit.map_or(wanted, |limit| {
-            let closing = faces(config, 0).descriptors();
+            let closing = public_limits(config, 0).descriptors();
             let each = limit.saturating_sub(needed(config)) / 2;
-            wanted.min(each.saturating_sub(closing).max(LEAST_CONNECTIONS))
+            wanted.min(each.saturating_sub(closing).max(MIN_CONNECTIONS))
         });
-        Self { faces: faces(config, most), operations: OPERATIONS }
+        Self { public: public_limits(config, most), operations: OPERATIONS }
     }
 }
 
-fn faces(config: &Config, most: usize) -> ConnectionLimits {
+fn public_limits(config: &Config, most: usize) -> ConnectionLimits {
     let of_source = config.limits.source_connections.min((most / 2).max(1));
     // Many clients may come back at once, and from one address: after a restart, say.
     ConnectionLimits { most, of_source, opening_of_source: (of_source / 2).max(1) }
@@ -123,10 +123,13 @@ mod tests {
         for settings in [&[][..], &[postgres], &[postgres, ("redis.url", "redis://r")]] {
             let config = config(settings);
             for limit in [1024, 4096, 20_000] {
-                let Places { faces, .. } = Places::within(&config, Some(limit));
-                assert!(needed(&config) + 2 * faces.descriptors() <= limit, "{settings:?} {limit}");
-                assert!(faces.of_source <= faces.most / 2);
-                assert!(faces.most >= 300, "{settings:?} {limit}: {faces:?}");
+                let Places { public, .. } = Places::within(&config, Some(limit));
+                assert!(
+                    needed(&config) + 2 * public.descriptors() <= limit,
+                    "{settings:?} {limit}"
+                );
+                assert!(public.of_source <= public.most / 2);
+                assert!(public.most >= 300, "{settings:?} {limit}: {public:?}");
             }
         }
     }
@@ -134,13 +137,13 @@ mod tests {
     #[test]
     fn settings_hold_where_the_limit_allows_it() {
         for limit in [None, Some(1 << 20)] {
-            let Places { faces, .. } = Places::within(&config(&[]), limit);
-            assert_eq!((faces.most, faces.of_source), (4096, 1024));
+            let Places { public, .. } = Places::within(&config(&[]), limit);
+            assert_eq!((public.most, public.of_source), (4096, 1024));
         }
     }
 
     #[test]
     fn server_with_hardly_any_descriptors_still_listens() {
-        assert_eq!(Places::within(&config(&[]), Some(40)).faces.most, LEAST_CONNECTIONS);
+        assert_eq!(Places::within(&config(&[]), Some(40)).public.most, MIN_CONNECTIONS);
     }
 }

@@ -217,7 +217,7 @@ impl Server {
         let stop = stopping.stop.clone();
         let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
-        let grpc_face = Grpc::new(&service, health, timeout, &streaming)
+        let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let http_router = http::router(Arc::clone(&service));
         let server = Self {
@@ -247,13 +247,13 @@ impl Server {
             access_log: config.telemetry.access_log,
         };
         let observed = Observed::grpc(methods, reports.clone());
-        let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
-        server.serve(grpc, grpc_face, limits(places.faces).for_grpc());
+        let grpc_handler = move |request| observed.begin(&request).of(grpc_handler.answer(request));
+        server.serve(grpc, grpc_handler, limits(places.public).for_grpc());
         let observed = Observed::http(reports);
         let answer = from_fn(move |request, next| {
             observed.begin(&request).of(http::answer(request, next, timeout))
         });
-        server.serve(http, routed(http_router.layer(answer)), limits(places.faces));
+        server.serve(http, routed(http_router.layer(answer)), limits(places.public));
         let drain = server.stopping.drain.clone();
         let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
         server.serve(ops, routed(ops_router), limits(places.operations));
@@ -270,13 +270,18 @@ impl Server {
     fn serve<B>(
         &self,
         listener: TcpListener,
-        face: impl connections::Face<B>,
+        handler: impl connections::Handler<B>,
         limits: connections::Limits,
     ) where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        let accept =
-            connections::accept(listener, face, limits, self.stopping.clone(), self.tasks.clone());
+        let accept = connections::accept(
+            listener,
+            handler,
+            limits,
+            self.stopping.clone(),
+            self.tasks.clone(),
+        );
         self.tasks.spawn(accept);
     }
 
@@ -338,7 +343,7 @@ impl Server {
 }
 
 /// A router as what answers requests.
-fn routed(router: Router) -> impl connections::Face<Body> {
+fn routed(router: Router) -> impl connections::Handler<Body> {
     move |request| router.clone().oneshot(request).map(|Ok(response)| response)
 }
 

@@ -1,4 +1,4 @@
-//! The face for operators: is it alive, is it ready, how is it doing.
+//! The interface for operators: is it alive, is it ready, how is it doing.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>
     (status, readiness.to_string()).into_response()
 }
 
-/// Refuses an HTTP/1.1 request without a `Host`, as the HTTP face does.
+/// Refuses an HTTP/1.1 request without a `Host`, as the HTTP interface does.
 async fn refuse_hostless(request: Request, next: Next) -> Response {
     if names_one_host(&request) {
         return next.run(request).await;
