@@ -1,5 +1,5 @@
-//! The composition root of the process: opens what the configuration names, builds the faces over
-//! one service, listens, and stops in order.
+//! The composition root of the process: opens the configured database and Redis, builds the
+//! interfaces on one service, listens, and shuts down gracefully.
 
 mod connections;
 mod descriptors;
@@ -44,33 +44,34 @@ use connections::Stopping;
 pub use descriptors::raise_limit;
 pub use files::write_private;
 
-/// How often signing keys are read again: far more often than a key's notice.
+/// How often signing keys are read again. A new key is published long before its first use, so this
+/// is often enough.
 const KEY_REFRESH: Duration = Duration::from_secs(30);
-/// How often readiness is asked for the gRPC health service.
+/// How often the gRPC health service checks readiness.
 const HEALTH_REFRESH: Duration = Duration::from_secs(5);
 
-/// How often names that an earlier version wrote are folded.
+/// How often names from an earlier version are case-folded.
 const FOLD: Duration = Duration::from_secs(10);
-/// How often revocations of tokens that have ended are deleted.
+/// How often revocations of expired tokens are deleted.
 const PURGE: Duration = Duration::from_mins(10);
-/// How often the use of credentials is written, and the counters of limits on SQLite: a crash loses
-/// this much and the duration of a write, 5 s at most.
+/// How often credential usage is written, and on SQLite the limit counters. A crash loses this
+/// interval and the duration of a write, at most 5 s.
 const USAGE: Duration = Duration::from_secs(2);
-/// How often limits that no longer refuse anything are forgotten.
+/// How often expired limit counters are removed.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A folder cannot be made.
-    #[error("the folder {path} cannot be made: {error}")]
+    /// A directory cannot be created.
+    #[error("cannot create the directory {path}: {error}")]
     Folder {
         /// Which one.
         path: String,
         /// Why.
         error: io::Error,
     },
-    /// The master key cannot be had.
+    /// The master key cannot be read.
     #[error("the master key cannot be read: {0}")]
     MasterKey(String),
     /// The database cannot be opened.
@@ -81,7 +82,7 @@ pub enum StartError {
         /// Why.
         cause: String,
     },
-    /// Another server has the SQLite file.
+    /// Another server uses the SQLite file.
     #[error(
         "another keyward serves from {}: SQLite is for one server alone, several replicas \
          need PostgreSQL (database.url)",
@@ -91,13 +92,13 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
-    /// Redis answers, and is not fit to be relied on.
+    /// Redis answers, but its version, configuration or permissions are unsuitable.
     #[error("the Redis of redis.url cannot be used: {0}")]
     Redis(String),
-    /// What is in the database cannot be read with this master key, or is broken.
+    /// The stored signing keys are sealed with another master key, or are corrupt.
     #[error("the signing keys cannot be used: {0}")]
     SigningKeys(String),
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     #[error("cannot listen on {address} ({setting}): {error}")]
     Listen {
         /// Which one.
@@ -107,29 +108,29 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
-    /// A fault in Keyward.
+    /// An internal error.
     #[error("{0}")]
     Internal(String),
 }
 
-/// A server that serves.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where gRPC is served.
+    /// The address of the gRPC listener.
     pub grpc: SocketAddr,
-    /// Where OAuth is served.
+    /// The address of the HTTP listener.
     pub http: SocketAddr,
-    /// Where health and metrics are served.
+    /// The address of the operations listener.
     pub ops: SocketAddr,
-    /// What is served.
+    /// The service behind the interfaces.
     pub service: Arc<Service>,
-    /// The first admin credential, if this start made the tenant it belongs to.
+    /// The first admin credential, if this start created the built-in tenant.
     pub first_credential: Option<FirstCredential>,
     store: Store,
     redis: Option<Redis>,
-    /// Keeps other servers away from a SQLite file.
+    /// The lock of a SQLite file, which keeps other servers from using it.
     _alone: Option<File>,
-    /// What the gRPC health service says.
+    /// The readiness that the gRPC health service reports.
     is_ready: watch::Sender<bool>,
     stopping: Stopping,
     tasks: TaskTracker,
@@ -137,7 +138,7 @@ pub struct Server {
     grace: Duration,
 }
 
-/// Opens the database that the configuration names; a file's folder is made if need be.
+/// Opens the configured database. Creates the directory of a SQLite file if necessary.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     if let Database::Sqlite(file) = &config.database.url {
         files::make_folder(file.parent().unwrap_or(Path::new("")))?;
@@ -149,7 +150,7 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     })
 }
 
-/// The service that the configuration describes, over an open database.
+/// Builds the service from the configuration and an open database.
 pub async fn build_service(
     config: &Config,
     store: &Store,
@@ -180,8 +181,8 @@ pub async fn build_service(
 }
 
 impl Server {
-    /// Starts everything that the configuration names. The listeners are taken first:
-    /// a port in use leaves the database as it was.
+    /// Starts a server. Binds the listeners first, so that a port in use leaves the database
+    /// unchanged.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let grpc = listen(config.listen.grpc, "grpc.listen").await?;
         let http = listen(config.listen.http, "http.listen").await?;
@@ -190,7 +191,7 @@ impl Server {
 
         let issuer = config.issuer.clone().unwrap_or_else(|| {
             if !http_at.ip().is_loopback() {
-                tracing::warn!("issuer is not set: tokens name an address that callers do not use");
+                tracing::warn!("issuer is not set: tokens contain the address of the listener");
             }
             format!("http://{http_at}")
         });
@@ -261,7 +262,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The link to Redis, if there is one.
+    /// The connection to Redis, if it is configured.
     #[cfg(feature = "internals")]
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
@@ -285,7 +286,7 @@ impl Server {
         self.tasks.spawn(accept);
     }
 
-    /// Starts the work beside the requests.
+    /// Starts the background tasks.
     fn keep_up(&self) {
         self.every(KEY_REFRESH, |service| async move { service.signing.refresh().await });
         self.every(USAGE, |service| async move { service.usage.write().await });
@@ -325,7 +326,7 @@ impl Server {
         });
     }
 
-    /// Repeats some work until the server stops; a fault is logged.
+    /// Repeats a background task until the server stops. Logs failures.
     fn every<W, F>(&self, pause: Duration, work: W)
     where
         W: Fn(Arc<Service>) -> F + Send + 'static,
@@ -335,14 +336,14 @@ impl Server {
         self.tasks.spawn(async move {
             while stop.run_until_cancelled(sleep(pause)).await.is_some() {
                 if let Err(error) = work(Arc::clone(&service)).await {
-                    tracing::warn!(cause = cause(error), "work beside the requests failed");
+                    tracing::warn!(cause = cause(error), "background task failed");
                 }
             }
         });
     }
 }
 
-/// A router as what answers requests.
+/// A router as a [`connections::Handler`].
 fn routed(router: Router) -> impl connections::Handler<Body> {
     move |request| router.clone().oneshot(request).map(|Ok(response)| response)
 }
@@ -355,8 +356,8 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|error| StartError::Internal(error.to_string()))
 }
 
-/// The master key. The default file is created at the first start only: a new key could not open
-/// what is sealed already.
+/// Reads the master key. Creates the default file only at the first start: a new key could not
+/// decrypt existing secrets.
 async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartError> {
     let refused = |fault: Fault| StartError::MasterKey(fault.0);
     match &config.master_key {
@@ -384,7 +385,7 @@ async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
     keys.map(|keys| !keys.is_empty()).map_err(|error| StartError::SigningKeys(cause(error)))
 }
 
-/// Why a start failed. A database that cannot be read or written is named.
+/// The error of a failed start. It names a database that cannot be read or written.
 fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) -> StartError {
     match error {
         Error::Unavailable(cause) => StartError::Database {
@@ -395,7 +396,7 @@ fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) 
     }
 }
 
-/// The cause, for an operator: the text of the error is for callers.
+/// The cause for an operator. The text of an [`Error`] is for callers.
 fn cause(error: Error) -> String {
     match error {
         Error::Internal(cause) | Error::Unavailable(cause) => cause.to_string(),

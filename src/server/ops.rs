@@ -1,4 +1,4 @@
-//! The interface for operators: is it alive, is it ready, how is it doing.
+//! The interface for operators: liveness, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::redis::Redis;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
-/// `/livez`, `/readyz` and `/metrics`. A server that drains is not ready.
+/// `/livez`, `/readyz` and `/metrics`. A draining server is not ready.
 pub(super) fn router(
     service: Arc<Service>,
     metrics: Arc<Metrics>,
@@ -32,7 +32,7 @@ pub(super) fn router(
         .layer(from_fn(refuse_hostless))
 }
 
-/// 200 if the server can do its work, else 503; with a line for each thing that it depends on.
+/// 200 if the server can serve requests, otherwise 503, with a line for each dependency.
 async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>) -> Response {
     if drain.is_cancelled() {
         let says = "not ready\nserver: it is shutting down\n";
@@ -65,7 +65,7 @@ async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) 
     }
 }
 
-/// What is measured of this server.
+/// The metrics of this server.
 pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admission) -> Metrics {
     let mut metrics = Metrics::default();
     metrics.add("secret_hashes", "Hashes of secrets computed", service.hashes().clone());

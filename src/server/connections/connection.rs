@@ -80,7 +80,7 @@ impl Connection {
             Some(protocol) => protocol,
             None => return,
         };
-        // Without Nagle's algorithm: it delays small answers.
+        // Nagle's algorithm would delay small answers.
         if stream.set_nodelay(true).is_err() {
             return;
         }
