@@ -10,8 +10,7 @@ use crate::proto::access::{
     BatchCheckAccessRequest, BatchCheckAccessResponse, CheckAccessRequest, CheckAccessResponse,
 };
 
-/// The most bytes of answers to several questions, which cannot be cut into pages: a little less
-/// than the 4 MiB that clients take.
+/// The maximum size of a batch answer, which has no pages. Clients accept 4 MiB by default.
 const MAX_ANSWERS: usize = 4_000_000;
 
 #[tonic::async_trait]

@@ -109,7 +109,7 @@ impl ApplicationService for Adapter {
     }
 }
 
-/// What became of one application of several.
+/// The result for one application of a batch.
 fn deletion(name: &ApplicationName, result: Result<(), Error>) -> BatchResult {
     let name = name.to_string();
     match result {

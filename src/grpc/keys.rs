@@ -36,7 +36,7 @@ impl KeyService for Adapter {
         &self,
         request: Request<WatchJwksRequest>,
     ) -> Result<Response<Self::WatchJwksStream>, Status> {
-        // No caller is needed, but a caller that is named must authenticate.
+        // Authentication is optional here, but invalid credentials are refused.
         let caller = if request.metadata().contains_key("authorization") {
             Some(self.caller(&request).await?)
         } else {

@@ -1,6 +1,6 @@
-//! The gRPC interface: thin adapters. A call is authenticated before its body is read, its request becomes
-//! domain values, one method of an area of the service answers, and the answer becomes a message.
-//! No business rule is here.
+//! The gRPC interface: thin adapters without business rules. A call is authenticated before its body
+//! is read. An adapter converts the request to domain values, calls one method of the service, and
+//! converts the result to a message.
 
 mod access;
 mod applications;
@@ -62,18 +62,18 @@ use crate::service::Service;
 pub use methods::methods;
 pub use streams::Streaming;
 
-use body::Screened;
+use body::BoundedBody;
 use health::HealthOfServices;
 use methods::{Access, Method, Methods};
 
-/// All gRPC services over one service.
+/// Implements the generated traits of all gRPC services.
 #[derive(Clone, Debug)]
 struct Adapter {
     service: Arc<Service>,
     streaming: Streaming,
 }
 
-/// Everything that is served over gRPC. Cheap to clone; clones share it.
+/// All gRPC services. Clones are cheap and share one state.
 #[derive(Clone, Debug)]
 pub struct Grpc(Arc<Inner>);
 
@@ -81,27 +81,27 @@ pub struct Grpc(Arc<Inner>);
 struct Inner {
     adapter: Adapter,
     methods: &'static Methods,
-    /// The services of hot paths are found without a search.
+    /// The services of the hot paths, called directly and not through the router.
     tokens: TokenServiceServer<Adapter>,
     access: AccessServiceServer<Adapter>,
     others: Router,
     timeout: Duration,
 }
 
-/// Why [`Grpc`] cannot be built: the descriptors are broken.
+/// An error in the embedded descriptors.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// They cannot be decoded.
+    /// The descriptors cannot be decoded.
     #[error("the descriptors cannot be decoded: {0}")]
     Descriptors(#[from] prost::DecodeError),
-    /// They cannot be served.
+    /// The reflection service does not accept the descriptors.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
 impl Grpc {
-    /// All services over one. A call without a deadline, or with a longer one, is answered
-    /// within `timeout`. Health follows `is_ready`.
+    /// Builds all gRPC services. `timeout` is the maximum deadline of a call, and the default for
+    /// calls without one. `is_ready` is the status that the health service reports.
     pub fn new(
         service: &Arc<Service>,
         is_ready: watch::Receiver<bool>,
@@ -109,7 +109,7 @@ impl Grpc {
         streaming: &Streaming,
     ) -> Result<Self, BuildError> {
         let adapter = Adapter { service: Arc::clone(service), streaming: streaming.clone() };
-        // How large a message may be, `Screened` says for each method.
+        // `BoundedBody` limits the size of messages for each method.
         macro_rules! server {
             ($server:ident) => {
                 $server::new(adapter.clone()).max_decoding_message_size(usize::MAX)
@@ -121,7 +121,7 @@ impl Grpc {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(reflection_pb::v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(reflection_pb::v1alpha::FILE_DESCRIPTOR_SET)
-                // Tools show the details of an error if they find their types here.
+                // With these types, tools can show the details of errors.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
                 .include_reflection_service(false)
         };
@@ -130,7 +130,7 @@ impl Grpc {
         let health = HealthServer::new(health).max_decoding_message_size(usize::MAX);
         let others = Routes::new(health)
             .add_service(reflection().build_v1()?.max_decoding_message_size(usize::MAX))
-            // Older clients know this one alone.
+            // Older clients support only this version.
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(usize::MAX))
             .add_service(server!(TenantServiceServer))
             .add_service(server!(ScopeServiceServer))
@@ -163,7 +163,7 @@ impl Grpc {
 }
 
 impl Inner {
-    /// What can be refused at once; the method, and how long the answer may take.
+    /// Runs the checks that need only the headers. Returns the method and the time limit.
     fn begin<B>(
         &self,
         request: &Request<B>,
@@ -189,7 +189,7 @@ impl Inner {
         Ok(limit)
     }
 
-    /// Authenticates the caller if the method needs one, and passes the request on.
+    /// Authenticates the caller if the method requires one, and passes the request on.
     fn call<B>(self: &Arc<Self>, method: &'static Method, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -227,7 +227,8 @@ impl Inner {
             Err(status) => return refused(status.into_http()),
         };
         let shapes = &self.methods.shapes;
-        let request = request.map(|body| Screened::new(body, method, shapes, permit).gzip(is_gzip));
+        let request =
+            request.map(|body| BoundedBody::new(body, method, shapes, permit).gzip(is_gzip));
         match request.uri().path().split('/').nth(1) {
             Some(TokenServiceServer::<Adapter>::NAME) => self.tokens.clone().call(request),
             Some(AccessServiceServer::<Adapter>::NAME) => self.access.clone().call(request),
@@ -243,7 +244,7 @@ fn refused(refusal: Response<Body>) -> Answer {
     Box::pin(ready(Ok(refusal)))
 }
 
-/// A pending answer, small enough to be moved with every request.
+/// A pending answer. It is boxed so that moving it is cheap.
 type Answer = BoxFuture<Response<Body>, Infallible>;
 
 async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
@@ -251,7 +252,7 @@ async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T
     answer
 }
 
-/// The answer to a path that is no method. What is not a gRPC call was refused before.
+/// The answer to a call of an unknown method. [`protocol::refusal`] answers other requests.
 async fn unknown() -> Response<axum::body::Body> {
     Status::unimplemented("no such method").into_http()
 }

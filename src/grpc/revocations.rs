@@ -32,7 +32,7 @@ impl RevocationService for Adapter {
         let list = self.service.feeds.list_revocations(&caller, &page).await?;
         let (revocations, next_page_token) =
             convert::list(list.list, |revocation| convert::revocation::message(&revocation));
-        // Behind the whole list only.
+        // Only the last page has the cursor.
         let cursor = list.cursor.filter(|_| next_page_token.is_empty());
         let cursor = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
         Ok(Response::new(ListRevocationsResponse { revocations, next_page_token, cursor }))
