@@ -23,10 +23,10 @@ const TENANT: &str = "demo";
 const APPLICATION: &str = "sample";
 const SCOPES: [&str; 2] = ["campaigns.read", "users.read"];
 
-/// Start a server with a sample tenant, issue and verify a token, print lines to try
+/// Start a server with a sample tenant, and print commands to try
 ///
-/// It serves until Ctrl-C. All data is in a temporary folder that is deleted when it stops, and
-/// the environment is ignored, unless --data-dir names a folder to keep.
+/// Issues and verifies a token, then serves until Ctrl-C. Ignores the environment, and deletes all
+/// data at the end. With --data-dir, keeps the data in that directory and reads the environment.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -16,9 +16,9 @@ the user may have rights to that file (mode 600): it has the secrets.";
 
 /// Save a server and a credential for it under a name
 ///
-/// Exchanges the credential for a token first: what does not work is not saved. Without flags it
-/// asks for the client id and the secret. The first server is the default of commands that name
-/// none. Flags and environment variables win over what is saved.
+/// Exchanges the credential for a token first, and does not save one that fails. Without flags, it
+/// asks for the client id and the secret. The first saved server becomes the default. Flags and
+/// environment variables override saved values.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 {FILES}
@@ -39,7 +39,7 @@ pub(super) struct Login {
 
 /// Remove a server that `keyward login` saved
 ///
-/// The credential goes on working: `keyward credential delete` revokes it.
+/// The credential still works; `keyward credential delete` revokes it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward logout prod")]
 pub(super) struct Logout {
@@ -65,7 +65,7 @@ enum Command {
     /// List the servers
     #[command(after_help = "Example:\n  keyward servers list")]
     List,
-    /// Make one the default of commands that name none
+    /// Set the default server
     #[command(after_help = "Example:\n  keyward servers default prod")]
     Default {
         /// The name of the server

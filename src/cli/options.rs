@@ -16,22 +16,22 @@ pub(super) struct ServerOptions {
     /// A configuration file (TOML); deploy/keyward.toml explains every setting
     #[arg(long, value_name = "FILE", env = "KEYWARD_CONFIG")]
     config: Option<PathBuf>,
-    /// Where gRPC is served [default: 127.0.0.1:50051]
+    /// The address for gRPC [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     grpc: Option<SocketAddr>,
-    /// Where OAuth is served over HTTP [default: 127.0.0.1:8080]
+    /// The address for OAuth over HTTP [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
-    /// Where health and metrics are served [default: 127.0.0.1:9464]
+    /// The address for health and metrics [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDRESS")]
     ops: Option<SocketAddr>,
-    /// Where the SQLite file and the master key are [default: keyward-data]
+    /// The directory of the SQLite file and the master key [default: keyward-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     /// The database: sqlite:PATH or postgres://… [default: keyward.db in the data directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// What is logged: error, warn, info, debug, trace, or directives [default: info]
+    /// The log level: error, warn, info, debug, trace, or directives [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
 }

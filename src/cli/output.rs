@@ -30,7 +30,7 @@ pub(super) enum Format {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Output {
-    /// How to print the result
+    /// The output format
     #[arg(
         global = true,
         short = 'o',
@@ -43,7 +43,7 @@ pub(super) struct Output {
     /// Print only these columns, in this order; `a.b` for a part of a column
     #[arg(global = true, long, value_name = "NAMES", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Print all columns of a table, and nothing cut
+    /// Print all columns of a table, without truncation
     #[arg(global = true, long, conflicts_with = "columns")]
     wide: bool,
 }

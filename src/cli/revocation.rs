@@ -76,17 +76,18 @@ enum Command {
 
 /// Make servers accept the database as it is, after a backup was restored
 ///
-/// Servers never forget a revocation because a database does not have it. If the database knows
-/// less than before (a restored backup, a failover that lost its last moments), the server answers
-/// UNAVAILABLE until the database has caught up. If it never will, use this command: all servers and
-/// verifiers take the database over within about a second, without a restart.
+/// Servers keep every revocation that they know, even if the database lost it. If the database is
+/// older than what a server knows (a restored backup, a failover that lost its last moments), the
+/// server answers UNAVAILABLE until the database has caught up. If it never will, use this command:
+/// within about a second, all servers and verifiers accept the database as it is, without a
+/// restart.
 ///
-/// It revokes all older access tokens, since those that were revoked after the backup would work
-/// again; applications get new ones with their credentials. With --keep-tokens older tokens still
-/// work, except for what running servers and verifiers know as revoked: that stays refused until
-/// the revocation lapses, an hour or two after it was made, and so do applications and keys whose
-/// tokens were revoked after the backup. Changes after the backup are lost either way: an API key
-/// that was deleted since exists again, and must be deleted again.
+/// It revokes all older access tokens, since tokens that were revoked after the backup would work
+/// again. Applications get new tokens with their credentials. With --keep-tokens, older tokens
+/// still work, except those that running servers and verifiers know as revoked. These stay refused
+/// until the revocation lapses, an hour or two after it was made, and so do applications and keys
+/// whose tokens were revoked after the backup. Changes after the backup are lost either way: an API
+/// key that was deleted since then exists again, and must be deleted again.
 ///
 /// It works on the database itself: run it where the server runs, with the same settings. Servers
 /// can be running. The audit log of the tenant `system` records it.

@@ -18,10 +18,10 @@ use crate::telemetry::Telemetry;
 
 /// Serve gRPC, OAuth over HTTP, and health and metrics
 ///
-/// SIGTERM drains connections, then stops; SIGINT stops without draining; a second signal stops at
-/// once. The first start creates the database, the keys, and the first admin credential. It shows
-/// the credential once: on standard output if that is a terminal, else in the file admin.env of
-/// the data directory.
+/// SIGTERM drains connections, then stops. SIGINT stops without draining. A second signal stops
+/// immediately. The first start creates the database, the keys, and the first admin credential. It
+/// shows the credential once: on standard output if that is a terminal, otherwise in the file
+/// admin.env of the data directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

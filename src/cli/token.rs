@@ -31,9 +31,9 @@ pub(super) struct Token {
 
 /// Check an access token against the server's published keys, and print its claims
 ///
-/// Like a service that never asks the server: checks the signature and the expiry, with --issuer
-/// and --audience those too. Reports on standard error what it did not check. Only `introspect`
-/// knows whether the token was revoked.
+/// Verifies the token like a service that only has the published keys: the signature and the
+/// expiry, and with --issuer and --audience those too. Reports on standard error what it did not
+/// check. Only `introspect` detects a revoked token.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

@@ -25,7 +25,7 @@ pub(in crate::cli) struct ApplicationFields {
     /// What the application is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Whom to ask about it
+    /// The email address of a contact
     #[arg(long, value_name = "EMAIL")]
     contact_email: Option<String>,
     /// A scope of the application; repeat it for more. On update it replaces the present ones
@@ -67,7 +67,7 @@ pub(in crate::cli) struct ApplicationCreate {
     /// own one, else the account]
     #[arg(long)]
     owner: Option<String>,
-    /// An id of this request, with which it can be repeated safely
+    /// An id of this request, with which it can be retried safely
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
 }
@@ -111,19 +111,19 @@ pub(in crate::cli) struct ApplicationFilter {
     /// A part of the display name, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Those of the acting user
+    /// Only applications of the acting user
     #[arg(long)]
     mine: bool,
-    /// Those of all users
+    /// Only applications of users
     #[arg(long)]
     users: bool,
-    /// Those of the account
+    /// Only applications of the account
     #[arg(long)]
     account: bool,
-    /// Those of one user: acme/sam
+    /// Only applications of one user: acme/sam
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
-    /// Those in this state
+    /// Only applications in this state
     #[arg(long, value_enum)]
     state: Option<StateWord>,
     /// Those that expire within this span (30d) or before this time, or have expired

@@ -35,7 +35,7 @@ enum Command {
         /// The credential: acme/crm/ID
         name: String,
     },
-    /// Give a credential a new secret and print it, this once
+    /// Replace the secret of a credential and print the new one once
     #[command(after_help = "\
 Examples:
   keyward credential rotate acme/crm/ID
@@ -129,7 +129,7 @@ pub(in crate::cli) struct CredentialCreate {
     /// What the credential is
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// An id of this request, with which it can be repeated safely
+    /// An id of this request, with which it can be retried safely
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
 }
@@ -202,7 +202,7 @@ impl Resource for pb::Credential {
         ),
         show: ("Show a credential, without its secret", &["acme/crm/ID"]),
         create: (
-            "Create a credential and print its secret, this once",
+            "Create a credential and print its secret once",
             &["acme/crm", "acme/crm --kind api-key --expire-time 90d"],
         ),
         update: (
