@@ -1,4 +1,4 @@
-//! `keyward apply`: profiles from files.
+//! `keyward apply`: applies profile files.
 
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ impl Apply {
     }
 }
 
-/// Reports what exists and a policy no longer allows.
+/// Reports existing resources that a policy does not allow.
 pub(super) fn report(violations: &[PolicyViolation]) {
     for violation in violations {
         let PolicyViolation { field, description, count, resources } = violation;

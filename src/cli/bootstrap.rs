@@ -24,13 +24,13 @@ impl Bootstrap {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let store = open_store(&config).await?;
-        // No token is issued here, so the issuer does not matter.
+        // This command issues no tokens, so the issuer does not matter.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let credential = service.admin.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;
-        let ends = serve::end_of(&credential);
-        note(&format!("This admin credential of {database} is shown this once; {ends}:"));
+        let ends = serve::expiry_of(&credential);
+        note(&format!("This admin credential of {database} is shown only once; {ends}:"));
         serve::print(&credential);
         Ok(())
     }

@@ -93,7 +93,7 @@ impl Tabular for pb::CheckAccessResponse {
     ];
 }
 
-/// A member of the principal; without one, that of an empty principal.
+/// A member of the principal, or of an empty principal if the answer has none.
 fn of_principal(answer: &pb::CheckAccessResponse, member: fn(&pb::Principal) -> Value) -> Value {
     answer.principal.as_ref().map_or_else(|| member(&pb::Principal::default()), member)
 }

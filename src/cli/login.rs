@@ -102,7 +102,7 @@ impl Login {
             (Some(_), _) => connection.url()?,
             (None, Some(url)) => url,
             (None, None) => {
-                return Err(Failure::usage("which server? Give its address: --server URL"));
+                return Err(Failure::usage("the server's address is missing: use --server URL"));
             }
         };
         let credential = credential(&connection)?;
@@ -119,7 +119,7 @@ impl Login {
     }
 }
 
-/// The credential of flags and the environment. Asks for what is missing.
+/// The credential from flags and the environment. Prompts for missing parts.
 fn credential(connection: &Connection) -> Result<Credential, Failure> {
     if let Some(key) = connection.given_key()? {
         return Ok(Credential::ApiKey(key));
@@ -142,7 +142,7 @@ impl Logout {
         servers.servers.remove(&self.name);
         servers.default = servers.default.filter(|default| *default != self.name);
         servers.write()?;
-        super::output::say!("{} is removed; its credential goes on working", self.name);
+        super::output::say!("{} is removed; its credential still works", self.name);
         Ok(())
     }
 }

@@ -8,8 +8,8 @@ use clap::Args;
 use super::Failure;
 use crate::config::{Config, Layers};
 
-/// Where the configuration comes from. A flag wins over the environment
-/// (`KEYWARD_GRPC_LISTEN` for `grpc.listen`), and the environment over the file.
+/// The sources of the configuration. Flags override the environment (`KEYWARD_GRPC_LISTEN` for
+/// `grpc.listen`), and the environment overrides the file.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerOptions {
@@ -37,7 +37,7 @@ pub(super) struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// The configuration in force.
+    /// Reads the effective configuration.
     pub(super) fn read(&self) -> Result<Config, Failure> {
         let layers = match &self.config {
             Some(path) => Layers::default().with_file(path)?,
@@ -46,12 +46,12 @@ impl ServerOptions {
         self.with_flags(layers.with_environment(std::env::vars_os()))
     }
 
-    /// A configuration of defaults and flags alone, in a temporary folder: the settings of a real
-    /// server must not get into it.
+    /// Reads a configuration with only defaults and flags, in a temporary directory. It ignores the
+    /// environment, which can have the settings of a production server.
     pub(super) fn read_temporary(&self, folder: &Path) -> Result<Config, Failure> {
         if self.database_url.is_some() || self.config.is_some() {
             return Err(Failure::usage(
-                "--database-url and --config need --data-dir: the temporary folder is deleted",
+                "--database-url and --config require --data-dir: without it, all data is temporary",
             ));
         }
         self.with_flags(Layers::default().with_flag("data_dir", "", Some(folder.display())))

@@ -106,7 +106,7 @@ struct Accept {
     options: ServerOptions,
 }
 
-/// What was declared, of which database.
+/// The result of `revocations accept`.
 struct Report {
     database: String,
     declared: Declared,
@@ -174,7 +174,7 @@ impl RevokeTokens {
             (Some(_), count) => {
                 format!("the tokens of {count} applications are refused from now on")
             }
-            // The server keeps no list of the tokens that it issued.
+            // The server cannot know whether the token exists: it stores no issued tokens.
             (None, _) if is_one => {
                 "a token with this id, if there is one, is refused from now on".to_owned()
             }
@@ -201,12 +201,12 @@ impl Accept {
         let config = self.options.read()?;
         let tokens = if self.keep_tokens { "" } else { " All access tokens are revoked." };
         self.confirm.ask(&format!(
-            "Make all servers take over the database {}?{tokens}",
+            "Make all servers accept the database {}?{tokens}",
             config.database.url
         ))?;
         let store = open_store(&config).await?;
-        // No token is issued here, so the issuer does not matter. Redis is not asked: it can know
-        // more than this database.
+        // This command issues no tokens, so the issuer does not matter. It does not use Redis, which
+        // can have newer revocations than this database.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let declared =
             service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
@@ -217,7 +217,7 @@ impl Accept {
         } else {
             "older access tokens are refused"
         };
-        output.done(&format!("servers take this database over from now on; {tokens}"));
+        output.done(&format!("servers accept this database from now on; {tokens}"));
         Ok(())
     }
 }

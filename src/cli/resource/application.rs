@@ -44,7 +44,7 @@ pub(in crate::cli) struct ApplicationFields {
 }
 
 impl Change<pb::Application> for ApplicationFields {
-    /// Limits are sent as a whole.
+    /// Limits are replaced as a whole.
     fn needs_current(&self) -> bool {
         self.limits.given().is_any()
     }
@@ -104,7 +104,7 @@ impl Change<pb::Application> for ApplicationUpdate {
     }
 }
 
-/// Which applications a list shows: those that meet all conditions.
+/// The filter of a list. An application must meet all conditions.
 #[derive(Debug, Default, Args)]
 #[command(group(ArgGroup::new("whose").args(["mine", "users", "account", "owner"])))]
 pub(in crate::cli) struct ApplicationFilter {
@@ -255,7 +255,7 @@ impl Resource for pb::Application {
             => |_answer| Deleted::plain();
     }
 
-    /// The server makes an id for the tenant alone.
+    /// With only a tenant, the server makes the id.
     fn place(name: &str) -> Result<(String, String), Failure> {
         let name = names::expand(name, Self::COLLECTIONS);
         if names::split(&name, &["tenants"]).is_ok_and(|(_, id)| !id.contains('/')) {
@@ -265,7 +265,7 @@ impl Resource for pb::Application {
         Ok((parent.to_owned(), id.to_owned()))
     }
 
-    /// In one request.
+    /// Deletes all applications in one request.
     async fn delete_all(
         channel: Authorized,
         names: Vec<String>,
@@ -291,7 +291,7 @@ impl Resource for pb::Application {
     }
 }
 
-/// The tenant of all of these applications.
+/// The common tenant of these applications.
 fn tenant_of(names: &[String]) -> Result<String, Failure> {
     let mut tenants = Vec::with_capacity(names.len());
     for name in names {
@@ -300,6 +300,8 @@ fn tenant_of(names: &[String]) -> Result<String, Failure> {
     tenants.dedup();
     match tenants[..] {
         [tenant] => Ok(tenant.to_owned()),
-        _ => Err(Failure::usage("several applications can be deleted at once in one tenant only")),
+        _ => Err(Failure::usage(
+            "several applications can be deleted together only if they are in one tenant",
+        )),
     }
 }

@@ -84,7 +84,7 @@ impl Place for InApplication {
     }
 }
 
-/// Which credentials a list shows; with both conditions, those that meet either.
+/// The filter of a list. With both conditions, a credential must meet one of them.
 #[derive(Debug, Default, Args)]
 pub(in crate::cli) struct CredentialFilter {
     /// Those that expire within this span (30d) or before this time, or have expired
@@ -111,7 +111,7 @@ pub(in crate::cli) struct CredentialFields {
 }
 
 impl Change<pb::Credential> for CredentialFields {
-    /// Limits are sent as a whole.
+    /// Limits are replaced as a whole.
     fn needs_current(&self) -> bool {
         self.limits.given().is_any()
     }
@@ -182,7 +182,7 @@ impl Tabular for pb::Credential {
     ];
 }
 
-/// `…9x7Q`, and its end if it is being replaced.
+/// `…9x7Q`, and the expiry if it is being replaced.
 fn masked(secret: &pb::credential::Secret) -> String {
     match moment(secret.expire_time.as_ref()) {
         Some(end) => format!("…{} (until {end})", secret.last_four),
@@ -253,7 +253,7 @@ impl Resource for pb::Credential {
 fn with_secret(credential: Option<pb::Credential>, secret: String) -> Made<pb::Credential> {
     let resource = credential.unwrap_or_default();
     if !resource.viewable {
-        note("The secret below is shown this once:");
+        note("The secret below is shown only once:");
     }
     Made { resource, secret: Some(secret) }
 }

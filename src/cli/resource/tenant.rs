@@ -32,7 +32,7 @@ pub(in crate::cli) struct TenantFields {
 }
 
 impl Change<pb::Tenant> for TenantFields {
-    /// A policy is sent as a whole.
+    /// A policy is replaced as a whole.
     fn needs_current(&self) -> bool {
         self.policy.are_given()
     }
@@ -74,7 +74,6 @@ pub(in crate::cli) struct TenantDelete {
     force: bool,
 }
 
-/// All tenants.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Everywhere {}
 

@@ -118,12 +118,11 @@ impl Resource for pb::User {
 }
 
 impl UserDelete {
-    /// The user who gets the applications.
     fn heir(&self) -> String {
         self.hand_over_to.as_deref().map(names::user).unwrap_or_default()
     }
 
-    /// What the deletion did, or would do.
+    /// The result of the deletion, or of the preview.
     fn report(&self, name: &str, answer: &pb::DeleteUserResponse) -> Deleted {
         let outcome = match answer.outcome() {
             Outcome::Unspecified => "nothing_owned",

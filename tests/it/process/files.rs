@@ -78,8 +78,8 @@ fn created_admin_credential_shows_expiry() {
         command.env("KEYWARD_SECRETS_ADMIN_CREDENTIAL_LIFETIME", lifetime);
         Finished::of(&mut command)
     };
-    assert!(bootstrap("1h").stderr.contains("it ends at 20"));
-    assert!(bootstrap("never").stderr.contains("it has no end"));
+    assert!(bootstrap("1h").stderr.contains("it expires at 20"));
+    assert!(bootstrap("never").stderr.contains("it never expires"));
     assert!(bootstrap("5m").stderr.contains("must be never, or a duration from 1h"));
 }
 

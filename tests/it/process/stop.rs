@@ -38,7 +38,7 @@ fn sigterm_drains_and_second_sigterm_stops_immediately() {
         Content-Type: application/x-www-form-urlencoded\r\n\r\n";
     std::io::Write::write_all(&mut held, half).unwrap();
     let log = serving.stop_with_log("-TERM");
-    assert!(log.contains("draining") && log.contains("stopping at once"), "{log}");
+    assert!(log.contains("draining") && log.contains("stopping immediately"), "{log}");
 }
 
 #[test]
