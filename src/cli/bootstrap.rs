@@ -9,10 +9,10 @@ use crate::server::{build_service, open_store};
 
 /// Create an admin credential in the database itself, if the first one is lost
 ///
-/// Prints it once, as two `export` lines. It expires after `secrets.admin_credential_lifetime`. This
-/// needs the database and the master key: run it where the server runs, with the same settings. The
-/// server can be running. Other admin credentials stay, unless their application `admin` is
-/// disabled, has expired or lost its scope: then it is created again, without them.
+/// Prints it once, as two `export` lines. It expires after `secrets.admin_credential_lifetime`.
+/// This needs the database and the master key: run it where the server runs, with the same
+/// settings. The server can be running. Other admin credentials stay, unless their application
+/// `admin` is disabled, has expired or lost its scope: then it is created again, without them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(keyward bootstrap)\" && keyward tenant list")]
 pub(super) struct Bootstrap {

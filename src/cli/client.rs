@@ -1,5 +1,5 @@
-//! The connection to a server. Like any client, it exchanges a credential for a token, and sends the
-//! token with every call.
+//! The connection to a server. Like any client, it exchanges a credential for a token, and sends
+//! the token with every call.
 
 use std::convert::Infallible;
 use std::path::PathBuf;

@@ -79,8 +79,8 @@ pub(super) fn short_actor(name: &str) -> String {
     if actor(&taken) == name { taken } else { name.to_owned() }
 }
 
-/// Splits a full name into its parent and its id: `tenants/acme/roles/admin` into `tenants/acme` and
-/// `admin`. The parent of a tenant is empty.
+/// Splits a full name into its parent and its id: `tenants/acme/roles/admin` into `tenants/acme`
+/// and `admin`. The parent of a tenant is empty.
 pub(super) fn split<'a>(
     name: &'a str,
     collections: &[&str],

@@ -51,7 +51,8 @@ pub(super) struct Output {
 /// Where a column is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// In all formats. A table leaves out columns that do not fit, those with the highest rank first.
+    /// In all formats. A table leaves out columns that do not fit, those with the highest rank
+    /// first.
     Listed(u8),
     /// The same, but only in tables.
     Table(u8),
@@ -160,7 +161,8 @@ impl Output {
         Ok(())
     }
 
-    /// Prints one item of an endless list: a line of JSON, a YAML document, or the result of `text`.
+    /// Prints one item of an endless list: a line of JSON, a YAML document, or the result of
+    /// `text`.
     pub(super) fn streamed<T: Tabular>(
         &self,
         item: T,

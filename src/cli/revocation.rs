@@ -205,8 +205,8 @@ impl Accept {
             config.database.url
         ))?;
         let store = open_store(&config).await?;
-        // This command issues no tokens, so the issuer does not matter. It does not use Redis, which
-        // can have newer revocations than this database.
+        // This command issues no tokens, so the issuer does not matter. It does not use Redis,
+        // which can have newer revocations than this database.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let declared =
             service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;

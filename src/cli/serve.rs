@@ -75,8 +75,8 @@ impl Serve {
 /// The file with the first admin credential, in the data directory.
 const ADMIN_FILE: &str = "admin.env";
 
-/// Shows the first admin credential once: on a terminal, otherwise in a file. It is not logged, since
-/// logs are stored and many people can read them.
+/// Shows the first admin credential once: on a terminal, otherwise in a file. It is not logged,
+/// since logs are stored and many people can read them.
 fn show_once(first: &FirstCredential, folder: &Path) {
     let ends = expiry_of(first);
     if std::io::stdout().is_terminal() {
@@ -91,8 +91,8 @@ fn show_once(first: &FirstCredential, folder: &Path) {
     match made.and_then(|()| write_private(&file, &exports(first))) {
         Ok(()) => tracing::info!(
             file = %file.display(),
-            "this is the first start: only this file has the admin credential; {ends}; move it to a \
-             safe place and delete the file"
+            "this is the first start: only this file has the admin credential; {ends}; move it to \
+             a safe place and delete the file"
         ),
         Err(error) => tracing::error!(
             file = %file.display(),

@@ -1,6 +1,6 @@
-//! The gRPC interface: thin adapters without business rules. A call is authenticated before its body
-//! is read. An adapter converts the request to domain values, calls one method of the service, and
-//! converts the result to a message.
+//! The gRPC interface: thin adapters without business rules. A call is authenticated before its
+//! body is read. An adapter converts the request to domain values, calls one method of the service,
+//! and converts the result to a message.
 
 mod access;
 mod applications;

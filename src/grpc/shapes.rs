@@ -1,6 +1,6 @@
-//! Measures a message before it is decoded: two bytes on the wire can become an empty sub-message of
-//! two hundred bytes in memory. Also finds fields that this version does not know, which the decoder
-//! would drop. The types of the fields come from the descriptors.
+//! Measures a message before it is decoded: two bytes on the wire can become an empty sub-message
+//! of two hundred bytes in memory. Also finds fields that this version does not know, which the
+//! decoder would drop. The types of the fields come from the descriptors.
 
 use std::collections::HashMap;
 

@@ -30,8 +30,8 @@ pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
     }
 }
 
-/// The credential of a caller of introspection or revocation: a client credential, an API key, or an
-/// access token for Keyward.
+/// The credential of a caller of introspection or revocation: a client credential, an API key, or
+/// an access token for Keyward.
 pub(super) fn caller(form: &Form) -> Result<CallerCredential, OAuthError> {
     match authorization(form)? {
         Some(Authorization::Bearer(token)) => Ok(CallerCredential::Bearer(Secret::new(token))),

@@ -9,8 +9,8 @@ use crate::cli::names;
 
 /// Flags that set fields of a resource.
 pub(in crate::cli) trait Change<R> {
-    /// Whether the present values are needed: only a part of a group is given, and a group of fields
-    /// is replaced as a whole.
+    /// Whether the present values are needed: only a part of a group is given, and a group of
+    /// fields is replaced as a whole.
     fn needs_current(&self) -> bool {
         false
     }

@@ -107,8 +107,8 @@ pub(super) trait Resource: Tabular + Default + Debug {
     }
 }
 
-/// Implements the calls of a kind of resource. Each needs the method, the request, and the result in
-/// the answer.
+/// Implements the calls of a kind of resource. Each needs the method, the request, and the result
+/// in the answer.
 macro_rules! calls {
     (
         $client:ident;

@@ -98,8 +98,9 @@ impl Http1 {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes the sending side, and reads for a moment longer. Closing a connection while the client
-    /// still sends resets it, and the client may lose the last answer (RFC 9112, section 9.6).
+    /// Closes the sending side, and reads for a moment longer. Closing a connection while the
+    /// client still sends resets it, and the client may lose the last answer (RFC 9112, section
+    /// 9.6).
     fn poll_shutdown(
         &mut self,
         mut stream: Pin<&mut TcpStream>,
