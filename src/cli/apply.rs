@@ -33,7 +33,7 @@ pub(super) struct Apply {
     /// Show the changes without making them; fails if the real run would fail
     #[arg(long)]
     dry_run: bool,
-    /// Take deleted scopes and roles from their holders too, and revoke their tokens
+    /// Remove deleted scopes and roles from their holders too, and revoke their tokens
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -137,13 +137,11 @@ impl Verify {
         }
         let mut unchecked = Vec::new();
         if self.issuer.is_none() {
-            unchecked
-                .push(format!("the issuer (--issuer), which the token says is {}", claims.iss));
+            unchecked.push(format!("the issuer (--issuer), which is {} in the token", claims.iss));
         }
         if self.audience.is_none() {
             let audiences = audiences.join(", ");
-            unchecked
-                .push(format!("the audience (--audience), which the token says is {audiences}"));
+            unchecked.push(format!("the audience (--audience), which is {audiences} in the token"));
         }
         unchecked.push("whether it was revoked (keyward introspect)".to_owned());
         note(&format!("not checked: {}", unchecked.join("; ")));

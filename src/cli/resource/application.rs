@@ -19,7 +19,7 @@ limit_flags!(ApplicationLimits, "limit", "", "no-limits": "No own limits: the po
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ApplicationFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// What the application is for
@@ -32,8 +32,8 @@ pub(in crate::cli) struct ApplicationFields {
     /// ('': none)
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// A role of the application, which brings its scopes; repeat it for more. On update it
-    /// replaces the present ones ('': none)
+    /// A role of the application, whose scopes it gets; repeat it for more. On update it replaces
+    /// the present ones ('': none)
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
     #[command(flatten)]
@@ -63,8 +63,8 @@ impl Change<pb::Application> for ApplicationFields {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ApplicationCreate {
-    /// Who owns it: account, or a user like acme/sam [default: the acting user if that user may
-    /// own one, else the account]
+    /// The owner: account, or a user like acme/sam [default: the acting user if that user may own
+    /// one, otherwise the account]
     #[arg(long)]
     owner: Option<String>,
     /// An id of this request, with which it can be retried safely
@@ -92,7 +92,7 @@ pub(in crate::cli) struct ApplicationUpdate {
     /// Disable the application (true), which revokes its tokens, or enable it (false)
     #[arg(long, value_name = "BOOL")]
     disabled: Option<bool>,
-    /// Protect the application (true) from changes and deletion, or no longer (false)
+    /// Protect the application from changes and deletion (true), or stop protecting it (false)
     #[arg(long, value_name = "BOOL")]
     protected: Option<bool>,
 }
@@ -126,7 +126,7 @@ pub(in crate::cli) struct ApplicationFilter {
     /// Only applications in this state
     #[arg(long, value_enum)]
     state: Option<StateWord>,
-    /// Those that expire within this span (30d) or before this time, or have expired
+    /// Only those that expire within this span (30d) or before this time, or have expired
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
     expiring: Option<Moment>,
     /// The order: `name`, `display_name`, `create_time` or `last_use_time`; add ' desc' for

@@ -87,10 +87,10 @@ impl Place for InApplication {
 /// The filter of a list. With both conditions, a credential must meet one of them.
 #[derive(Debug, Default, Args)]
 pub(in crate::cli) struct CredentialFilter {
-    /// Those that expire within this span (30d) or before this time, or have expired
+    /// Only those that expire within this span (30d) or before this time, or have expired
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
     expiring: Option<Moment>,
-    /// Those neither created nor used for this span (90d) or since this time; with --expiring,
+    /// Only those neither created nor used for this span (90d) or since this time; with --expiring,
     /// those that meet either condition
     #[arg(long, value_name = "SPAN", value_parser = names::ago)]
     unused: Option<Moment>,
@@ -100,7 +100,7 @@ limit_flags!(CredentialLimits, "limit", " with this credential", "no-limits": "N
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CredentialFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// When the credential expires: 2027-01-31T00:00:00Z, a span like 90d, or never
@@ -126,7 +126,7 @@ impl Change<pb::Credential> for CredentialFields {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CredentialCreate {
-    /// What the credential is
+    /// The kind of credential
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
     /// An id of this request, with which it can be retried safely

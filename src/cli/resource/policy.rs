@@ -34,7 +34,8 @@ pub(in crate::cli) enum DeletionWord {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Policy")]
 pub(in crate::cli) struct PolicyFlags {
-    /// Whether the tenant has no API credentials; true revokes all of its tokens
+    /// Disable the API credentials of the tenant (true), which revokes its tokens, or enable them
+    /// (false)
     #[arg(long, value_name = "BOOL")]
     api_credentials_disabled: Option<bool>,
     /// The maximum of credentials in the tenant; 0: no limit

@@ -129,7 +129,7 @@ fn outcome(outcome: AccessOutcome) -> (OutcomeMessage, &'static str) {
             (OutcomeMessage::Overloaded, "too many unknown keys at once, try again")
         }
         AccessOutcome::TooManyFailures => {
-            (OutcomeMessage::TooManyFailures, "too many wrong keys came from this source")
+            (OutcomeMessage::TooManyFailures, "too many wrong keys from this source")
         }
     }
 }

@@ -208,12 +208,12 @@ fn failed_command_prints_reason_and_sets_exit_code() {
     desk.fails("tenant update acme --display-name x --etag r9", 1, "ETAG_MISMATCH");
     desk.fails("tenant frobnicate", 2, "unrecognized subcommand");
 
-    let stranger = desk.run_as(&desk.id, "kws_wrong", "tenant list");
-    assert_eq!(stranger.code, Some(4), "{stranger:?}");
+    let unauthenticated = desk.run_as(&desk.id, "kws_wrong", "tenant list");
+    assert_eq!(unauthenticated.code, Some(4), "{unauthenticated:?}");
     let unreachable =
         Finished::of(&mut keyward(["tenant", "list", "--server", "http://127.0.0.1:1"]));
     assert_eq!(unreachable.code, Some(5), "{unreachable:?}");
-    assert!(unreachable.stderr.contains("keyward serve"), "it says what to do: {unreachable:?}");
+    assert!(unreachable.stderr.contains("keyward serve"), "the error has a hint: {unreachable:?}");
     let unset = Finished::of(&mut keyward(["tenant", "list", "--server", &desk.serving.grpc]));
     assert_eq!(unset.code, Some(2));
     assert!(unset.stderr.contains("KEYWARD_CLIENT_ID"), "{unset:?}");

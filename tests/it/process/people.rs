@@ -429,7 +429,7 @@ fn profile_sets_endpoint_rules(desk: &Desk) {
     }
     profile("[[endpoints]]\nmethod = \"GET\"");
     desk.fails(&apply, 2, "missing field `path`");
-    assert_eq!(desk.run("endpoint list ends --output json").json(), listed, "as it was");
+    assert_eq!(desk.run("endpoint list ends --output json").json(), listed, "nothing was changed");
 }
 
 fn several_applications_are_deleted_together(desk: &Desk) {

@@ -49,7 +49,7 @@ fn only_first_start_prints_admin_credential() {
     let written = fs::read_to_string(folder.path().join("new/admin.env")).unwrap();
     let secret = exported(&written, "KEYWARD_CLIENT_SECRET").to_owned();
     assert!(secret.starts_with("kws_"));
-    assert!(serving.log_of_start.contains("admin.env"), "the log says where it is");
+    assert!(serving.log_of_start.contains("admin.env"), "the log names the file");
     assert!(!serving.log_of_start.contains(&secret));
     assert_eq!(serving.stop("-TERM"), "", "it is not for those who read logs");
     fs::remove_file(folder.path().join("new/admin.env")).unwrap();
