@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_name_is_few_typing_errors_away() {
+    fn nearest_name_has_few_typos() {
         let names = ["campaigns.read", "users.read", "crm"].map(str::to_owned);
         assert_eq!(nearest("campaings.read", &names), Some("campaigns.read"));
         assert_eq!(nearest("crn", &names), Some("crm"));

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_issuer_may_have_a_path() {
+    fn issuer_can_have_a_path() {
         assert_eq!(issuer_path("https://id.example"), "");
         assert_eq!(issuer_path("https://id.example/"), "");
         assert_eq!(issuer_path("https://id.example/keyward/eu"), "/keyward/eu");

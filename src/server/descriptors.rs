@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn places_fit_into_the_limit() {
+    fn connection_limits_fit_descriptor_limit() {
         let postgres = ("database.url", "postgres://keyward@db/keyward");
         for settings in [&[][..], &[postgres], &[postgres, ("redis.url", "redis://r")]] {
             let config = config(settings);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_hold_where_the_limit_allows_it() {
+    fn configured_limits_apply_if_descriptors_suffice() {
         for limit in [None, Some(1 << 20)] {
             let Places { public, .. } = Places::within(&config(&[]), limit);
             assert_eq!((public.most, public.of_source), (4096, 1024));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn server_with_hardly_any_descriptors_still_listens() {
+    fn server_with_few_descriptors_still_listens() {
         assert_eq!(Places::within(&config(&[]), Some(40)).public.most, MIN_CONNECTIONS);
     }
 }

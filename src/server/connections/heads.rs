@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_hyper_are_replaced_and_ours_are_not() {
+    fn only_hyper_error_answers_are_replaced() {
         let replaced = replacement(b"HTTP/1.1 431 Request Header Fields Too Large\r\n").unwrap();
         assert!(replaced.starts_with(b"HTTP/1.1 431 "));
         assert!(replacement(b"HTTP/1.1 200 OK\r\n").is_none());

@@ -236,7 +236,7 @@ fn invalid_profile_is_refused_with_file_and_line() {
     fs::write(&file, "[[scopes]]\nname = \"a\"\n").unwrap();
     desk.fails(&apply, 2, "--tenant");
     desk.fails("apply nowhere.toml", 2, "nowhere.toml");
-    assert_eq!(desk.run("tenant show acme").code, Some(3), "nothing was made");
+    assert_eq!(desk.run("tenant show acme").code, Some(3), "nothing was created");
 }
 
 #[test]

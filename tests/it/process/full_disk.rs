@@ -76,7 +76,7 @@ fn first_start_on_full_disk_can_be_retried() {
             Err(log) => assert_reason(&log, &path),
         }
         let key = folder.path().join("data/master.key");
-        assert!(matches!(length(&key), 0 | 45), "limit {limit}: the key is whole or not there");
+        assert!(matches!(length(&key), 0 | 45), "limit {limit}: the key is complete or absent");
         assert!(!key.exists() || length(&key) == 45, "limit {limit}: no empty key");
         Serving::start(&["--data-dir", &path]).kill();
         let credential = fs::read_to_string(folder.path().join("data/admin.env")).unwrap();
@@ -149,6 +149,6 @@ async fn credential_rotation_on_full_disk_can_be_retried() {
     let rotated = admin.credentials.rotate_credential(request).await.unwrap().into_inner();
     let new = Credential { secret: rotated.secret, ..old.clone() };
     new.token(&server.grpc).await;
-    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret has ended");
+    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret has expired");
     server.kill();
 }

@@ -170,7 +170,7 @@ fn audit_log_shows_history_of_credential(desk: &Desk) {
     desk.run("tenant update life --secrets-viewable true").worked();
     desk.run("application create life/crm --display-name CRM --owner life/sam").worked();
     let made = desk.run("credential create life/crm -o json");
-    assert!(!made.stderr.contains("once"), "it can be seen again: {made:?}");
+    assert!(!made.stderr.contains("once"), "the secret is viewable: {made:?}");
     let made = made.json();
     let (id, secret) = (made["client_id"].as_str().unwrap(), made["secret"].as_str().unwrap());
     let name = format!("life/crm/{id}");
@@ -205,13 +205,13 @@ fn audit_log_shows_history_of_credential(desk: &Desk) {
         assert!(!line.contains(secret), "{line}");
     }
     assert!(story.contains("owner: user sam"), "{story}");
-    assert!(story.contains("CreateApplication"), "what is above belongs to it: {story}");
+    assert!(story.contains("CreateApplication"), "events of the parents are included: {story}");
     let fields = desk.run(&format!("{list} --action RotateCredential -o json")).json();
     assert_eq!(fields[0]["changes"][0]["field"], "secrets");
     assert_eq!(fields[0]["service"], "tenants/system/applications/admin");
     assert_eq!(fields.as_array().unwrap().len(), 1);
     let none = desk.run("audit list life --until 1h -o json").json();
-    assert_eq!(none, json!([]), "nothing is that old");
+    assert_eq!(none, json!([]), "no event is that old");
     let one = desk.run("audit list life --since 1h --limit 1");
     assert!(one.stderr.contains("there are more"), "{one:?}");
 }
@@ -482,7 +482,7 @@ fn usage_is_counted(desk: &Desk) {
         each.sum::<i64>()
     };
     let days = tries.find(|days| sum(days, "exchanges") + sum(days, "checks") == 2);
-    let days = days.expect("uses are written");
+    let days = days.expect("usage is written");
     assert_eq!((sum(&days, "exchanges"), sum(&days, "checks")), (1, 1));
     let name = format!("tenants/used/applications/a/credentials/{used}");
     assert_eq!(days[0]["credential"], name);

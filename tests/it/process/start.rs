@@ -51,7 +51,7 @@ fn only_first_start_prints_admin_credential() {
     assert!(secret.starts_with("kws_"));
     assert!(serving.log_of_start.contains("admin.env"), "the log names the file");
     assert!(!serving.log_of_start.contains(&secret));
-    assert_eq!(serving.stop("-TERM"), "", "it is not for those who read logs");
+    assert_eq!(serving.stop("-TERM"), "", "standard output has no credential");
     fs::remove_file(folder.path().join("new/admin.env")).unwrap();
     let second = Serving::start(&["--data-dir", &path]).stop("-INT");
     assert_eq!(second, "");
@@ -98,7 +98,7 @@ fn unusable_master_key_is_refused() {
 
     fs::remove_file(&key).unwrap();
     assert!(refused(&["--data-dir", path]).contains("master.key is missing"));
-    assert!(!key.exists(), "no new key is made where one was");
+    assert!(!key.exists(), "a missing key is not replaced");
 
     fs::write(&key, good).unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -179,7 +179,11 @@ fn second_server_on_same_file_is_refused() {
     );
     assert!(output.contains(&sentence), "{output}");
     first.stop("-TERM");
-    assert_eq!(Serving::start(&["--data-dir", path]).stop("-TERM"), "", "and then it may");
+    assert_eq!(
+        Serving::start(&["--data-dir", path]).stop("-TERM"),
+        "",
+        "a server starts after the first one stopped"
+    );
 }
 
 /// A configuration file with the URL of this Redis.
@@ -233,7 +237,7 @@ fn redis_permission_loss_is_logged_only_once() {
     let serving = Serving::start(&["--data-dir", &path, "--config", &config]);
     let kept_up = || {
         let before = checked();
-        assert!(wait_until(|| checked() != before), "the list is kept up");
+        assert!(wait_until(|| checked() != before), "the list is updated");
     };
     let refusals = || {
         let log = redis.cli(&["acl", "log"]);
@@ -243,7 +247,7 @@ fn redis_permission_loss_is_logged_only_once() {
     };
     kept_up();
     redis.cli(&["acl", "setuser", "default", "-hmget"]);
-    assert!(wait_until(|| refusals() > 5), "it is tried again and again");
+    assert!(wait_until(|| refusals() > 5), "the server keeps retrying");
     redis.cli(&["acl", "setuser", "default", "+hmget"]);
     kept_up();
     let log = serving.stop_with_log("-TERM");
