@@ -54,7 +54,7 @@ pub(super) fn fit(
         }
         kept[column] = true;
         if !is_whole {
-            cut(&mut columns[column].cells, room);
+            truncate_cells(&mut columns[column].cells, room);
             break;
         }
         left = room.saturating_sub(wanted);
@@ -71,7 +71,7 @@ pub(super) fn fit(
     (columns, hidden)
 }
 
-fn cut(cells: &mut [String], width: usize) {
+fn truncate_cells(cells: &mut [String], width: usize) {
     for cell in cells.iter_mut().filter(|cell| cell.width() > width) {
         let mut left = width.saturating_sub(1);
         let mut end = 0;
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn wide_characters_count_twice() {
         let mut cells = vec!["日本語のアプリケーション".to_owned()];
-        cut(&mut cells, 8);
+        truncate_cells(&mut cells, 8);
         assert_eq!(cells, ["日本語…"]);
     }
 }

@@ -18,7 +18,7 @@ const DOMAIN: &str = "keyward";
 /// in headers, and several clients accept at most 8 KiB of headers.
 const MAX_MESSAGE: usize = 2 * 1024;
 const MAX_DETAILS: usize = 3 * 1024;
-const CUT: &str = "...";
+const ELLIPSIS: &str = "...";
 
 impl From<Error> for Status {
     /// Logs the cause of internal and dependency errors, which callers do not see. It is the only
@@ -49,7 +49,7 @@ fn truncated(mut message: String) -> String {
     let sent = |c: char| {
         if c.is_ascii_alphanumeric() || ".,:;-_/()[]'=".contains(c) { 1 } else { 3 * c.len_utf8() }
     };
-    let mut left = MAX_MESSAGE - CUT.len();
+    let mut left = MAX_MESSAGE - ELLIPSIS.len();
     let end = message.char_indices().find(|(_, c)| match left.checked_sub(sent(*c)) {
         Some(less) => {
             left = less;
@@ -59,7 +59,7 @@ fn truncated(mut message: String) -> String {
     });
     if let Some((end, _)) = end {
         message.truncate(end);
-        message.push_str(CUT);
+        message.push_str(ELLIPSIS);
     }
     message
 }

@@ -258,7 +258,7 @@ impl Server {
         let drain = server.stopping.drain.clone();
         let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
         server.serve(ops, routed(ops_router), limits(places.operations));
-        server.keep_up();
+        server.start_background_tasks();
         Ok(server)
     }
 
@@ -287,7 +287,7 @@ impl Server {
     }
 
     /// Starts the background tasks.
-    fn keep_up(&self) {
+    fn start_background_tasks(&self) {
         self.every(KEY_REFRESH, |service| async move { service.signing.refresh().await });
         self.every(USAGE, |service| async move { service.usage.write().await });
         self.every(USAGE, |service| async move { service.refusals.write().await });

@@ -71,20 +71,20 @@ pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admi
     metrics.add("secret_hashes", "Hashes of secrets computed", service.hashes().clone());
     metrics.add(
         "limits_exceeded",
-        "Requests and tokens beyond a limit, refused or only observed",
+        "Requests and tokens that exceeded a limit, refused or only observed",
         service.exceeded().clone(),
     );
     metrics.add(
         "admission_refused",
-        "Connections and requests refused, or ended, since a budget was used up",
+        "Connections and requests refused or ended because a budget was used up",
         admission.refused().clone(),
     );
     if let Some(redis) = redis {
         metrics.add("redis_commands", "Commands sent to Redis", redis.commands().clone());
-        metrics.add("redis_up", "Whether Redis can be asked", redis.up().clone());
+        metrics.add("redis_up", "Whether Redis is reachable", redis.up().clone());
         metrics.add(
             "limiter_fallbacks",
-            "Decisions about limits made without Redis, by this server's share",
+            "Limit decisions made without Redis, with this server's share",
             service.limiter().fallbacks().clone(),
         );
     }

@@ -149,6 +149,6 @@ async fn credential_rotation_on_full_disk_can_be_retried() {
     let rotated = admin.credentials.rotate_credential(request).await.unwrap().into_inner();
     let new = Credential { secret: rotated.secret, ..old.clone() };
     new.token(&server.grpc).await;
-    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret has expired");
+    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret is refused");
     server.kill();
 }
