@@ -11,19 +11,19 @@ const PRIVATE: u32 = 0o600;
 const OF_OTHERS: u32 = 0o007;
 /// The suffixes of the files beside a SQLite file: the write-ahead log, its index, and Keyward's
 /// lock.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", ".lock"];
+const SUFFIXES: [&str; 3] = ["-wal", "-shm", ".lock"];
 
 /// Creates a directory that no other user can read. Does not change an existing one.
-pub(super) fn make_folder(path: &Path) -> Result<(), StartError> {
+pub(super) fn create_directory(path: &Path) -> Result<(), StartError> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| StartError::Folder { path: path.display().to_string(), error })
+    made.map_err(|error| StartError::Directory { path: path.display().to_string(), error })
 }
 
 /// Logs a warning if other users can read a directory.
-pub(super) fn warn_of_folder(path: &Path) {
+pub(super) fn warn_if_readable(path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         return;
     };
@@ -48,12 +48,12 @@ pub(super) fn prepare_database(file: &Path) {
         path.push(suffix);
         PathBuf::from(path)
     };
-    for path in [file.to_owned()].into_iter().chain(COMPANIONS.map(companion)) {
-        close_to_others(&path);
+    for path in [file.to_owned()].into_iter().chain(SUFFIXES.map(companion)) {
+        remove_permissions_of_others(&path);
     }
 }
 
-fn close_to_others(path: &Path) {
+fn remove_permissions_of_others(path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         return;
     };

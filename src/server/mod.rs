@@ -46,26 +46,26 @@ pub use files::write_private;
 
 /// How often signing keys are read again. A new key is published long before its first use, so this
 /// is often enough.
-const KEY_REFRESH: Duration = Duration::from_secs(30);
+const KEY_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the gRPC health service checks readiness.
-const HEALTH_REFRESH: Duration = Duration::from_secs(5);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often names from an earlier version are case-folded.
-const FOLD: Duration = Duration::from_secs(10);
+const FOLD_INTERVAL: Duration = Duration::from_secs(10);
 /// How often revocations of expired tokens are deleted.
-const PURGE: Duration = Duration::from_mins(10);
+const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How often credential usage is written, and on SQLite the limit counters. A crash loses this
 /// interval and the duration of a write, at most 5 s.
-const USAGE: Duration = Duration::from_secs(2);
+const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often expired limit counters are removed.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A directory cannot be created.
     #[error("cannot create the directory {path}: {error}")]
-    Folder {
+    Directory {
         /// Which one.
         path: String,
         /// Why.
@@ -141,7 +141,7 @@ pub struct Server {
 /// Opens the configured database. Creates the directory of a SQLite file if necessary.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     if let Database::Sqlite(file) = &config.database.url {
-        files::make_folder(file.parent().unwrap_or(Path::new("")))?;
+        files::create_directory(file.parent().unwrap_or(Path::new("")))?;
         files::prepare_database(file);
     }
     let database = &config.database.url;
@@ -197,10 +197,10 @@ impl Server {
         });
         let store = open_store(config).await?;
         let alone = match &config.database.url {
-            Database::Sqlite(file) => Some(replicas::take_alone(file)?),
+            Database::Sqlite(file) => Some(replicas::lock_database(file)?),
             Database::Postgres(_) => None,
         };
-        files::warn_of_folder(&config.data_dir);
+        files::warn_if_readable(&config.data_dir);
         let redis = replicas::connect(config).await?;
         let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
         let service = Arc::new(service);
@@ -288,14 +288,17 @@ impl Server {
 
     /// Starts the background tasks.
     fn start_background_tasks(&self) {
-        self.every(KEY_REFRESH, |service| async move { service.signing.refresh().await });
-        self.every(USAGE, |service| async move { service.usage.write().await });
-        self.every(USAGE, |service| async move { service.refusals.write().await });
-        self.every(USAGE, |service| async move { service.limits.save().await });
-        self.every(FOLD, |service| async move { service.admin.fold_names().await.map(drop) });
-        self.every(PURGE, |service| async move { service.feeds.purge().await });
-        self.every(PURGE, |service| async move { service.purge_changes().await });
-        self.every(SWEEP, |service| async move {
+        self.every(KEY_INTERVAL, |service| async move { service.signing.refresh().await });
+        self.every(WRITE_INTERVAL, |service| async move { service.usage.write().await });
+        self.every(WRITE_INTERVAL, |service| async move { service.refusals.write().await });
+        self.every(WRITE_INTERVAL, |service| async move { service.limits.save().await });
+        self.every(
+            FOLD_INTERVAL,
+            |service| async move { service.admin.fold_names().await.map(drop) },
+        );
+        self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
+        self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
+        self.every(SWEEP_INTERVAL, |service| async move {
             service.sweep();
             Ok(())
         });
@@ -321,7 +324,7 @@ impl Server {
                     *shown ^= changes;
                     changes
                 });
-                drain.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
+                drain.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
             }
         });
     }
@@ -374,7 +377,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
                     config.database.url
                 )));
             }
-            files::make_folder(&config.data_dir)?;
+            files::create_directory(&config.data_dir)?;
             MasterKey::create_file(path).map_err(refused)
         }
     }

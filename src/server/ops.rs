@@ -29,7 +29,7 @@ pub(super) fn router(
         .route("/livez", get(async || "ok\n"))
         .merge(ready)
         .merge(metrics)
-        .layer(from_fn(refuse_hostless))
+        .layer(from_fn(require_host))
 }
 
 /// 200 if the server can serve requests, otherwise 503, with a line for each dependency.
@@ -45,7 +45,7 @@ async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>
 }
 
 /// Refuses an HTTP/1.1 request without a `Host`, as the HTTP interface does.
-async fn refuse_hostless(request: Request, next: Next) -> Response {
+async fn require_host(request: Request, next: Next) -> Response {
     if names_one_host(&request) {
         return next.run(request).await;
     }

@@ -16,9 +16,9 @@ use crate::redis::{LinkError, Redis, Script};
 use crate::secrets::random;
 
 /// How often a replica announces itself.
-const PRESENT: Duration = Duration::from_secs(2);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long an announcement is valid, in milliseconds.
-const ABSENT: u64 = 10_000;
+const ANNOUNCEMENT_MILLIS: u64 = 10_000;
 
 /// KEYS: the set of replicas. ARGV: the name of this one, and how long an announcement is valid.
 const ANNOUNCE: &str = "\
@@ -56,7 +56,7 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
     let script = Script::new(ANNOUNCE);
     let keys = [redis.key("replicas", "present")];
     let Ok(name) = name() else { return };
-    let args = [name, ABSENT.to_string()];
+    let args = [name, ANNOUNCEMENT_MILLIS.to_string()];
     let mut before = 1;
     let mut announcing = FailureLog::default();
     loop {
@@ -72,7 +72,7 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
              wrong share of the limits",
             "this server announces itself in Redis again",
         );
-        if stop.run_until_cancelled(sleep(PRESENT)).await.is_none() {
+        if stop.run_until_cancelled(sleep(ANNOUNCE_INTERVAL)).await.is_none() {
             return;
         }
     }
@@ -85,7 +85,7 @@ fn name() -> Result<String> {
 }
 
 /// Locks a SQLite file for this server, for as long as the returned file is kept.
-pub(super) fn take_alone(database: &Path) -> Result<File, StartError> {
+pub(super) fn lock_database(database: &Path) -> Result<File, StartError> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
