@@ -21,8 +21,8 @@ const MAX_DETAILS: usize = 3 * 1024;
 const ELLIPSIS: &str = "...";
 
 impl From<Error> for Status {
-    /// Logs the cause of internal and dependency errors, which callers do not see. It is the only
-    /// place that logs them.
+    /// Logs the cause of internal and dependency errors, which callers do not see. This is the
+    /// only place in this interface that logs them.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (code, reason) = table(&error);

@@ -66,8 +66,8 @@ impl OAuthError {
 }
 
 impl From<Error> for OAuthError {
-    /// Logs the cause of internal and dependency errors, which clients do not see. It is the only
-    /// place that logs them.
+    /// Logs the cause of internal and dependency errors, which clients do not see. This is the
+    /// only place in this interface that logs them.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (status, code) = table(&error);
