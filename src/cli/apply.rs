@@ -1,4 +1,4 @@
-//! `keyward apply`: profiles from files.
+//! `keyward apply`: applies profile files.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,12 @@ use crate::proto::admin::profile_change::Action;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 use crate::proto::admin::{PolicyViolation, ProfileChange};
 
-/// Make a tenant what a profile says, and show the difference
+/// Apply a profile to a tenant, and show the changes
 ///
-/// All or nothing. Creates the tenant if there is none. Deletes scopes that the profile does not
-/// list; if it lists roles or endpoint rules, deletes the others of those too. What exists and a
-/// new policy does not allow is reported, and stays. Applying a profile twice changes nothing the
-/// second time.
+/// Makes all changes or none. Creates the tenant if it does not exist. Deletes scopes that the
+/// profile does not list. If the profile lists roles or endpoint rules, deletes other roles or
+/// rules too. Reports existing resources that a new policy does not allow, but keeps them. Applying
+/// a profile twice changes nothing the second time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,10 +30,10 @@ pub(super) struct Apply {
     /// The tenant to apply it to [default: the one in the profile]
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
-    /// Show the difference and change nothing; fails where the real run would
+    /// Show the changes without making them; fails if the real run would fail
     #[arg(long)]
     dry_run: bool,
-    /// Take deleted scopes and roles from their holders too, and revoke their tokens
+    /// Remove deleted scopes and roles from their holders too, and revoke their tokens
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -77,7 +77,7 @@ impl Apply {
     }
 }
 
-/// Reports what exists and a policy no longer allows.
+/// Reports existing resources that a policy does not allow.
 pub(super) fn report(violations: &[PolicyViolation]) {
     for violation in violations {
         let PolicyViolation { field, description, count, resources } = violation;

@@ -62,7 +62,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    /// The request for a page of the events that meet them.
+    /// The request for one page.
     fn request(
         &self,
         parent: String,
@@ -83,7 +83,7 @@ impl Conditions {
     }
 }
 
-/// For scripts the fields as they are; for people who did what, in a line.
+/// JSON and YAML have all fields. Tables have one line for each event.
 impl Tabular for pb::AuditEvent {
     const COLUMNS: &'static [Column<Self>] = &[
         member("name", |event| json!(event.name)),
@@ -119,7 +119,7 @@ impl Tabular for pb::AuditEvent {
     ];
 }
 
-/// `field: before -> after`; of what is new or deleted, the one value.
+/// `field: before -> after`, or one value for a new or deleted field.
 fn phrase(change: &pb::audit_event::Change, action: &str) -> String {
     let pb::audit_event::Change { field, before, after } = change;
     let (old, new) = (or_quotes(before), or_quotes(after));
@@ -132,7 +132,7 @@ fn phrase(change: &pb::audit_event::Change, action: &str) -> String {
     }
 }
 
-/// An empty value, so that it can be seen.
+/// Makes an empty value visible.
 fn or_quotes(value: &str) -> &str {
     if value.is_empty() { "''" } else { value }
 }

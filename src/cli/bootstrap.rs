@@ -9,10 +9,10 @@ use crate::server::{build_service, open_store};
 
 /// Create an admin credential in the database itself, if the first one is lost
 ///
-/// Prints it once, as two `export` lines. It expires after `secrets.admin_credential_lifetime`. This
-/// needs the database and the master key: run it where the server runs, with the same settings. The
-/// server can be running. Other admin credentials stay, unless their application `admin` is
-/// disabled, has expired or lost its scope: then it is created again, without them.
+/// Prints it once, as two `export` lines. It expires after `secrets.admin_credential_lifetime`.
+/// This needs the database and the master key: run it where the server runs, with the same
+/// settings. The server can be running. Other admin credentials stay, unless their application
+/// `admin` is disabled, has expired or lost its scope: then it is created again, without them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(keyward bootstrap)\" && keyward tenant list")]
 pub(super) struct Bootstrap {
@@ -24,13 +24,13 @@ impl Bootstrap {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let store = open_store(&config).await?;
-        // No token is issued here, so the issuer does not matter.
+        // This command issues no tokens, so the issuer does not matter.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let credential = service.admin.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;
-        let ends = serve::end_of(&credential);
-        note(&format!("This admin credential of {database} is shown this once; {ends}:"));
+        let ends = serve::expiry_of(&credential);
+        note(&format!("This admin credential of {database} is shown only once; {ends}:"));
         serve::print(&credential);
         Ok(())
     }

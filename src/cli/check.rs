@@ -25,17 +25,16 @@ Examples:
 pub(super) struct Check {
     #[command(flatten)]
     token: Presented,
-    /// A scope that is needed; repeat it for more: all of them
+    /// A required scope; repeat it for more, all of which are required
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// A scope of which any is needed; repeat it for more
+    /// An alternative scope; repeat it for more, one of which is required
     #[arg(long, value_name = "SCOPE")]
     any_scope: Vec<String>,
-    /// A request in place of scopes: its method and path. The tenant's endpoint rules say what it
-    /// needs
+    /// A method and path in place of scopes. The tenant's endpoint rules have the required scopes
     #[arg(long, value_name = "METHOD PATH", conflicts_with_all = ["scope", "any_scope"])]
     endpoint: Option<String>,
-    /// How many items are in the request
+    /// The number of items in the request
     #[arg(long, value_name = "N", default_value_t = 0)]
     items: i64,
     /// The audience that the token must have [default: the tenant's default audience]
@@ -44,7 +43,7 @@ pub(super) struct Check {
     /// The address that the request came from
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     source_address: String,
-    /// Only report: count nothing
+    /// Report only; count nothing
     #[arg(long)]
     peek: bool,
     #[command(flatten)]
@@ -94,7 +93,7 @@ impl Tabular for pb::CheckAccessResponse {
     ];
 }
 
-/// A member of the principal; without one, that of an empty principal.
+/// A member of the principal, or of an empty principal if the answer has none.
 fn of_principal(answer: &pb::CheckAccessResponse, member: fn(&pb::Principal) -> Value) -> Value {
     answer.principal.as_ref().map_or_else(|| member(&pb::Principal::default()), member)
 }

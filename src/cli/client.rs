@@ -1,5 +1,5 @@
-//! The connection to a server, like that of any client: a credential is exchanged for a token,
-//! and the token goes with every call.
+//! The connection to a server. Like any client, it exchanges a credential for a token, and sends
+//! the token with every call.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 
 /// The server, the caller, and how to print the result.
 ///
-/// Flags win over environment variables, and both win over what `keyward login` saved.
+/// Flags override environment variables, and both override the values that `keyward login` saved.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Client")]
 pub(super) struct Connection {
@@ -93,7 +93,7 @@ pub(super) struct Connection {
 /// A channel whose calls carry the caller's token.
 pub(super) type Authorized = InterceptedService<GrpcChannel, Bearer>;
 
-/// Adds the token to every call, and the user to act for and the caller's trace if there are any.
+/// Adds the token to every call, and, if set, the user to act for and the caller's trace.
 #[derive(Clone)]
 pub(super) struct Bearer {
     authorization: MetadataValue<Ascii>,
@@ -116,13 +116,13 @@ impl Interceptor for Bearer {
 }
 
 impl Connection {
-    /// A channel without a caller.
+    /// A channel without authentication.
     pub(super) async fn channel(&self) -> Result<GrpcChannel, Failure> {
         connect(&self.url()?).await
     }
 
-    /// Does some work as the caller. A failure names what has a similar name; `about` is the
-    /// resource that the work is about.
+    /// Runs calls as the caller. If a resource or scope does not exist, the failure suggests a
+    /// similar name. `about` is the resource that the calls are about.
     pub(super) async fn call<T>(
         &self,
         about: Option<&str>,
@@ -147,18 +147,18 @@ impl Connection {
         };
         let authorization = format!("Bearer {bearer}")
             .parse()
-            .map_err(|_| Failure::usage("the API key has characters that no API key has"))?;
-        // The environment carries the trace of the script that calls (OpenTelemetry).
+            .map_err(|_| Failure::usage("the API key has invalid characters"))?;
+        // A script passes on its trace in this variable (OpenTelemetry).
         let traceparent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
         let user = self.acting_user()?;
         Ok(InterceptedService::new(channel, Bearer { authorization, user, traceparent }))
     }
 
-    /// The user to act for. An empty variable in the environment is none.
+    /// The user to act for. An empty value means none.
     fn acting_user(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
         let name = self.as_user.as_deref().filter(|name| !name.is_empty());
         let user = name.map(|name| names::user(name).parse()).transpose();
-        user.map_err(|_| Failure::usage("--as-user has characters that no user's name has"))
+        user.map_err(|_| Failure::usage("--as-user has invalid characters"))
     }
 
     /// Exchanges the caller's credential for an access token.
@@ -208,7 +208,7 @@ impl Connection {
         self.saved()?.and_then(SavedServer::into_credential).ok_or_else(no_credential)
     }
 
-    /// The credential of flags and the environment, if it is complete.
+    /// The credential from flags and the environment, if it is complete.
     fn given_credential(&self) -> Result<Option<Credential>, Failure> {
         if let Some(key) = self.given_key()? {
             return Ok(Some(Credential::ApiKey(key)));
@@ -219,13 +219,13 @@ impl Connection {
         }))
     }
 
-    /// The API key of flags and the environment.
+    /// The API key from flags and the environment.
     pub(super) fn given_key(&self) -> Result<Option<String>, Failure> {
         let file = self.api_key_file.as_deref().map(secret::read).transpose()?;
         Ok(file.or_else(|| self.api_key.clone()))
     }
 
-    /// The client secret of flags and the environment.
+    /// The client secret from flags and the environment.
     pub(super) fn given_secret(&self) -> Result<Option<String>, Failure> {
         let file = self.client_secret_file.as_deref().map(secret::read).transpose()?;
         Ok(file.or_else(|| self.client_secret.clone()))
@@ -236,12 +236,11 @@ fn no_credential() -> Failure {
     Failure::usage(
         "there is no credential: use `keyward login`, or set KEYWARD_CLIENT_ID and \
          KEYWARD_CLIENT_SECRET (or KEYWARD_API_KEY). The first `keyward serve` shows the first \
-         admin credential, or writes it to the file admin.env of its data directory; \
-         `keyward bootstrap` makes another",
+         admin credential, or writes it to the file admin.env in its data directory; \
+         `keyward bootstrap` creates another",
     )
 }
 
-/// Connects to a server.
 pub(super) async fn connect(url: &str) -> Result<GrpcChannel, Failure> {
     let mut endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Failure::usage(format!("--server {url}: {error}")))?
@@ -270,7 +269,7 @@ pub(super) async fn exchange(
     Ok(response.into_inner())
 }
 
-/// How many a list shows.
+/// The limit of a list.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Limit {
     /// How many to list at most; 0 lists all
@@ -282,16 +281,18 @@ impl Limit {
     pub(super) const NONE: Self = Self { limit: 0 };
 }
 
-/// The size of a page. A page of the largest items is a message that clients accept.
+/// The size of a page. Even with the largest items, a page is within the message size that gRPC
+/// clients accept.
 const MAX_PAGE: u16 = 200;
 
-/// A list, and its limit if that has cut it.
+/// The items of a list.
 pub(super) struct Listed<T> {
     pub(super) items: Vec<T>,
-    pub(super) cut_at: Option<usize>,
+    /// The limit, if there are more items.
+    pub(super) truncated_at: Option<usize>,
 }
 
-/// Reads a list to its end or to its limit. Calls `page` with the size of each page and its token.
+/// Reads a list up to its end or the limit. Calls `page` with the size and the token of each page.
 pub(super) async fn all_pages<T, F>(
     limit: Limit,
     mut page: impl FnMut(i32, String) -> F,
@@ -308,16 +309,16 @@ where
         all.extend(items);
         if all.len() > limit || (all.len() == limit && !next.is_empty()) {
             all.truncate(limit);
-            return Ok(Listed { items: all, cut_at: Some(limit) });
+            return Ok(Listed { items: all, truncated_at: Some(limit) });
         }
         if next.is_empty() {
-            return Ok(Listed { items: all, cut_at: None });
+            return Ok(Listed { items: all, truncated_at: None });
         }
         token = next;
     }
 }
 
-/// A value without the whitespace that was pasted with it.
+/// Trims whitespace that was pasted with a value.
 #[expect(clippy::unnecessary_wraps, reason = "clap's parsers can fail")]
 pub(super) fn pasted(text: &str) -> Result<String, Infallible> {
     Ok(domain::pasted(text).to_owned())

@@ -7,9 +7,9 @@ use super::output::{Column, Output, Tabular, listed};
 use super::{Failure, ServerOptions};
 use crate::config::Setting;
 
-/// Print the configuration in force, with secrets masked, and where each setting comes from
+/// Print the effective configuration, with secrets masked, and the source of each setting
 ///
-/// If it is not valid, exits with 2 and names every fault.
+/// If it is invalid, exits with 2 and lists every error.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward config --config deploy/keyward.toml")]
 pub(super) struct Show {

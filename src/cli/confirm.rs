@@ -1,4 +1,4 @@
-//! The question before what cannot be undone.
+//! The confirmation before an action that cannot be undone.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -14,15 +14,15 @@ pub(super) struct Confirm {
 }
 
 impl Confirm {
-    /// Asks the user. Without a terminal it refuses.
+    /// Asks the user. Fails without a terminal.
     pub(super) fn ask(&self, question: &str) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(Failure::usage(format!(
-                "{question} This cannot be undone: confirm it with --yes, since there is no \
-                 terminal to ask on"
+                "{question} This cannot be undone: there is no terminal to ask on, so confirm it \
+                 with --yes"
             )));
         }
         write!(io::stderr(), "{question} This cannot be undone. [y/N] ").map_err(Failure::new)?;

@@ -1,4 +1,4 @@
-//! `keyward dev`: a server to try, with a sample tenant.
+//! `keyward dev`: a trial server with a sample tenant.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -23,10 +23,10 @@ const TENANT: &str = "demo";
 const APPLICATION: &str = "sample";
 const SCOPES: [&str; 2] = ["campaigns.read", "users.read"];
 
-/// Start a server with a sample tenant, issue and verify a token, print lines to try
+/// Start a server with a sample tenant, and print commands to try
 ///
-/// It serves until Ctrl-C. All data is in a temporary folder that is deleted when it stops, and
-/// the environment is ignored, unless --data-dir names a folder to keep.
+/// Issues and verifies a token, then serves until Ctrl-C. Ignores the environment, and deletes all
+/// data at the end. With --data-dir, keeps the data in that directory and reads the environment.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,7 @@ pub(super) struct Dev {
     options: ServerOptions,
 }
 
-/// A client id and its secret.
+/// The credential of the sample application.
 struct Sample {
     client_id: String,
     client_secret: String,
@@ -46,7 +46,7 @@ struct Sample {
 impl Dev {
     pub(super) async fn run(mut self) -> Result<(), Failure> {
         self.options.log.get_or_insert_with(|| "warn".to_owned());
-        // Deleted when it is dropped, after the server.
+        // Dropping it deletes the directory. That happens after the server's shutdown.
         let folder = if self.options.data_dir.is_none() {
             let folder = tempfile::Builder::new()
                 .prefix("keyward-dev-")
@@ -87,7 +87,7 @@ impl Dev {
     }
 }
 
-/// Issues and verifies a token like any client, and prints what it did.
+/// Issues and verifies a token like any client, and prints the result.
 async fn show(
     server: &Server,
     admin: &FirstCredential,
@@ -110,12 +110,12 @@ async fn show(
     let issuer = server.service.issuer();
     let claims = token::verify(&as_sample, &fresh.access_token, Some(issuer)).await?;
 
-    let kept = if temporary { "is deleted when this stops" } else { "stays" };
+    let kept = if temporary { "will be deleted when the server stops" } else { "will be kept" };
     say!("Keyward is serving. Its data is in {} and {kept}.\n", data_dir.display());
     say!("  gRPC        {}\n  OAuth       http://{}", server.grpc, server.http);
     say!("  operations  http://{}\n", server.ops);
-    say!("tenants/{TENANT}/applications/{APPLICATION} exchanged its secret for a token that");
-    say!("the published keys verify. Its claims:\n");
+    say!("tenants/{TENANT}/applications/{APPLICATION} exchanged its secret for a token.");
+    say!("The published keys verify it. Its claims:\n");
     print_json(&claims)?;
     print_lines(server, admin, &sample);
     Ok(())
@@ -140,7 +140,7 @@ async fn make_sample(connection: &Connection) -> Result<Sample, Failure> {
             request_id: String::new(),
         })
         .await;
-    made.map(drop).or_else(unless_there)?;
+    made.map(drop).or_else(ignore_existing)?;
     let made = pb::credential_service_client::CredentialServiceClient::new(authorized)
         .create_credential(pb::CreateCredentialRequest {
             parent: format!("tenants/{TENANT}/applications/{APPLICATION}"),
@@ -158,27 +158,27 @@ async fn make_sample(connection: &Connection) -> Result<Sample, Failure> {
     })
 }
 
-/// A kept folder has the application already.
-fn unless_there(status: Status) -> Result<(), Status> {
+/// Accepts that the application exists: a directory that is kept has it from an earlier start.
+fn ignore_existing(status: Status) -> Result<(), Status> {
     if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) }
 }
 
 fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
     let Sample { client_id, client_secret } = sample;
     let (grpc, http) = (server.grpc, server.http);
-    say!("\nCopy and try, in another terminal:\n");
+    say!("\nTry these commands in another terminal:\n");
     say!("# OAuth: a token for the sample application");
     say!(
         "curl -s -u {client_id}:{client_secret} -d grant_type=client_credentials -d \
          scope={} http://{http}/oauth2/token\n",
         SCOPES[0]
     );
-    say!("# gRPC: the same, with any client that knows reflection");
+    say!("# gRPC: the same, with any client that supports reflection");
     say!(
         "grpcurl -plaintext -d '{{\"client_secret\":{{\"client_id\":\"{client_id}\",\
          \"client_secret\":\"{client_secret}\"}}}}' {grpc} keyward.token.v1.TokenService/IssueToken\n"
     );
-    say!("# The command line, as administrator");
+    say!("# The command line, as the administrator");
     say!("export KEYWARD_SERVER=http://{grpc}");
     super::serve::print(admin);
     say!("keyward application list {TENANT}");
@@ -190,5 +190,5 @@ fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
     );
     say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id} --yes");
     say!("keyward audit list {TENANT} --resource {TENANT}/{APPLICATION}/{client_id}\n");
-    say!("Ctrl-C stops it.");
+    say!("Ctrl-C stops the server.");
 }

@@ -1,4 +1,4 @@
-//! How a command fails: a sentence for people, a code and an object of JSON for scripts.
+//! The failure of a command: a message for people, and an exit code and a JSON object for scripts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,11 +25,11 @@ struct Details {
     violations: Vec<Violation>,
     metadata: BTreeMap<String, String>,
     unknown: Option<Unknown>,
-    /// Whether the server gave the reason: people then see it too.
-    is_of_server: bool,
+    /// Whether the reason is from the server. Then the message for people has it too.
+    is_from_server: bool,
 }
 
-/// What does not exist, and may have a similar name.
+/// A name that does not exist. There may be a similar one.
 #[derive(Clone, Debug)]
 pub(super) enum Unknown {
     /// A resource, by its full name.
@@ -38,14 +38,14 @@ pub(super) enum Unknown {
     Scopes(Vec<String>),
 }
 
-/// A field and what is wrong with it.
+/// A field and the rule that it violates.
 #[derive(Debug, Serialize)]
 struct Violation {
     field: String,
     description: String,
 }
 
-/// A failure as JSON.
+/// A failure in JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     reason: &'a str,
@@ -70,11 +70,11 @@ impl Failure {
             violations: Vec::new(),
             metadata: BTreeMap::new(),
             unknown: None,
-            is_of_server: false,
+            is_from_server: false,
         }))
     }
 
-    /// Something did not work.
+    /// A failure without a code of its own.
     pub(super) fn new(message: impl fmt::Display) -> Self {
         Self::with_code(FAILED, "FAILED", message)
     }
@@ -84,7 +84,7 @@ impl Failure {
         Self::with_code(USAGE, "USAGE", message)
     }
 
-    /// There is nothing that this could be done to.
+    /// Nothing matches what the command should act on.
     pub(super) fn not_found(message: impl fmt::Display) -> Self {
         Self::with_code(NOT_FOUND, "NOT_FOUND", message)
     }
@@ -94,41 +94,40 @@ impl Failure {
         Self::with_code(UNREACHABLE, "UNREACHABLE", message)
     }
 
-    /// One part of a request failed for a reason of the server's.
+    /// A part of a request failed with this reason of the server.
     pub(super) fn with_reason(reason: &str, message: impl fmt::Display) -> Self {
         Self::with_code(FAILED, reason, message)
     }
 
-    /// The reason and the message.
     pub(super) fn into_parts(self) -> (String, String) {
         (self.0.reason, self.0.message)
     }
 
-    /// What does not exist, and may have a similar name.
+    /// The name that does not exist, if that is the failure.
     pub(super) fn unknown(&self) -> Option<&Unknown> {
         self.0.unknown.as_ref()
     }
 
-    /// The same with a hint behind its message.
+    /// Appends a hint to the message.
     pub(super) fn with_hint(mut self, hint: &str) -> Self {
         self.0.message.push_str(hint);
         self
     }
 
-    /// Prints why the command failed, and returns its exit code.
+    /// Prints the failure, and returns the exit code.
     pub(super) fn report(self, as_json: bool) -> ExitCode {
-        let Details { code, reason, message, violations, metadata, is_of_server, .. } = &*self.0;
+        let Details { code, reason, message, violations, metadata, is_from_server, .. } = &*self.0;
         let report = Report { reason, message, violations, metadata, exit_code: *code };
         match serde_json::to_string(&report) {
             Ok(json) if as_json => note(&json_escaped(&json)),
-            _ if *is_of_server => note(&format!("keyward: {message} ({reason})")),
+            _ if *is_from_server => note(&format!("keyward: {message} ({reason})")),
             _ => note(&format!("keyward: {message}")),
         }
         ExitCode::from(*code)
     }
 }
 
-/// A reason as it is printed: `SCOPE_NOT_ALLOWED`. None for no reason.
+/// A reason without its prefix: `SCOPE_NOT_ALLOWED`.
 pub(super) fn reason_word(reason: ErrorReason) -> Option<&'static str> {
     let reason = Some(reason).filter(|reason| *reason != ErrorReason::Unspecified)?;
     Some(reason.as_str_name().trim_start_matches("ERROR_REASON_"))
@@ -147,7 +146,7 @@ impl From<Status> for Failure {
         let info = details.error_info();
         let reason =
             info.map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
-        // The server names a field; the command line has a flag for it.
+        // The server's message names the field; users know the flag.
         let message = status.message().replace("`force`", "--force");
         let violations = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
         let unknown = match reason.as_str() {
@@ -171,12 +170,12 @@ impl From<Status> for Failure {
             reason,
             message,
             unknown,
-            is_of_server: true,
+            is_from_server: true,
         }))
     }
 }
 
-/// The scopes that an error names: `scope not allowed: a b and 3 more`.
+/// The scopes in an error message: `scope not allowed: a b and 3 more`.
 fn scopes_of(message: &str) -> Vec<String> {
     let (_, scopes) = message.split_once(": ").unwrap_or_default();
     let scopes = scopes.split_once(" and ").map_or(scopes, |(named, _)| named);

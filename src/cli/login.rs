@@ -16,9 +16,9 @@ the user may have rights to that file (mode 600): it has the secrets.";
 
 /// Save a server and a credential for it under a name
 ///
-/// Exchanges the credential for a token first: what does not work is not saved. Without flags it
-/// asks for the client id and the secret. The first server is the default of commands that name
-/// none. Flags and environment variables win over what is saved.
+/// Exchanges the credential for a token first, and does not save one that fails. Without flags, it
+/// asks for the client id and the secret. The first saved server becomes the default. Flags and
+/// environment variables override saved values.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 {FILES}
@@ -39,7 +39,7 @@ pub(super) struct Login {
 
 /// Remove a server that `keyward login` saved
 ///
-/// The credential goes on working: `keyward credential delete` revokes it.
+/// The credential still works; `keyward credential delete` revokes it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward logout prod")]
 pub(super) struct Logout {
@@ -65,7 +65,7 @@ enum Command {
     /// List the servers
     #[command(after_help = "Example:\n  keyward servers list")]
     List,
-    /// Make one the default of commands that name none
+    /// Set the default server
     #[command(after_help = "Example:\n  keyward servers default prod")]
     Default {
         /// The name of the server
@@ -102,7 +102,7 @@ impl Login {
             (Some(_), _) => connection.url()?,
             (None, Some(url)) => url,
             (None, None) => {
-                return Err(Failure::usage("which server? Give its address: --server URL"));
+                return Err(Failure::usage("the server's address is missing: use --server URL"));
             }
         };
         let credential = credential(&connection)?;
@@ -119,7 +119,7 @@ impl Login {
     }
 }
 
-/// The credential of flags and the environment. Asks for what is missing.
+/// The credential from flags and the environment. Prompts for missing parts.
 fn credential(connection: &Connection) -> Result<Credential, Failure> {
     if let Some(key) = connection.given_key()? {
         return Ok(Credential::ApiKey(key));
@@ -142,7 +142,7 @@ impl Logout {
         servers.servers.remove(&self.name);
         servers.default = servers.default.filter(|default| *default != self.name);
         servers.write()?;
-        super::output::say!("{} is removed; its credential goes on working", self.name);
+        super::output::say!("{} is removed; its credential still works", self.name);
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use crate::server::open_store;
 
 /// Bring the database's schema up to date, and stop
 ///
-/// `serve` does it too. Use this command to do it before, with rights that the server does not have.
+/// `serve` does this too. Use this command to do it first, with permissions that the server does
+/// not have.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward migrate --database-url postgres://owner@db/keyward")]
 pub(super) struct Migrate {

@@ -1,6 +1,6 @@
-//! The command line, one file for each command. Commands that manage talk gRPC to a server, like
-//! any client; commands that run a server read the configuration. Those of resources have one shape
-//! (`resource`).
+//! The command line, with one file for each command. Management commands are gRPC clients of a
+//! server. Commands that run a server read the configuration. All commands for resources share one
+//! form (`resource`).
 
 mod apply;
 mod audit;
@@ -106,7 +106,7 @@ enum Command {
     },
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command on the command line of the process.
 pub fn run() -> ExitCode {
     let as_json = wants_json(std::env::args_os());
     let cli = match Cli::try_parse() {
@@ -127,7 +127,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Whether the arguments ask for JSON. Errors of arguments that do not parse are JSON too.
+/// Whether the arguments request JSON. Used before they are parsed, so that parse errors are JSON
+/// too.
 fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
     let arguments: Vec<_> = arguments.collect();
     let is_flag = |text: &std::ffi::OsStr| text == "-o" || text == "--output";
@@ -164,7 +165,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Logout(command) => command.run(),
         Command::Servers(command) => command.run(),
         Command::Completions { shell } => {
-            // Into memory first: the generators panic where they cannot write.
+            // Generates the script in memory, since the generators panic on a write error.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut script);
             output::print(&script);
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn long_help_of_a_command_is_shown() {
-        // A comment on the list of commands would replace it.
+        // A doc comment on the enum of subcommands would replace these texts.
         let cli = Cli::command();
         for name in [
             "dev",

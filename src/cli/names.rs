@@ -1,5 +1,5 @@
-//! Names and times as users write them: `acme/crm` for `tenants/acme/applications/crm`. A full
-//! resource name stays as it is.
+//! Parses names and times on the command line. `acme/crm` is short for
+//! `tenants/acme/applications/crm`; full resource names are accepted too.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -25,7 +25,7 @@ pub(super) fn user(name: &str) -> String {
     expand(name, &["tenants", "users"])
 }
 
-/// Roles of a known tenant: `admin` is enough. An empty name stays, as the empty list.
+/// Roles of a known tenant, such as `admin`. Keeps an empty name, which stands for the empty list.
 pub(super) fn roles(names: &[String]) -> Vec<String> {
     let expanded = |name: &String| {
         if name.contains('/') { expand(name, &["tenants", "roles"]) } else { name.clone() }
@@ -33,7 +33,7 @@ pub(super) fn roles(names: &[String]) -> Vec<String> {
     names.iter().map(expanded).collect()
 }
 
-/// `account`, or a user: `acme/sam`. The account is the tenant itself.
+/// `account`, which is the tenant itself, or a user such as `acme/sam`.
 pub(super) fn owner(name: &str, tenant: &str) -> String {
     if name == "account" { tenant.to_owned() } else { user(name) }
 }
@@ -46,7 +46,7 @@ pub(super) fn parent_of_credentials(name: &str) -> String {
     }
 }
 
-/// The resource of an event: `acme`, `acme/crm` or `acme/crm/ID`; others by their full name.
+/// The resource of an event: `acme`, `acme/crm`, `acme/crm/ID`, or any full name.
 pub(super) fn resource(name: &str) -> String {
     expand(name, &["tenants", "applications", "credentials"])
 }
@@ -61,26 +61,26 @@ pub(super) fn actor(name: &str) -> String {
     }
 }
 
-/// A name without the words between its ids: `acme/crm` of `tenants/acme/applications/crm`.
+/// A name without its collections: `acme/crm` for `tenants/acme/applications/crm`.
 pub(super) fn short(name: &str) -> String {
     let ids: Vec<_> = name.split('/').skip(1).step_by(2).collect();
     if name.starts_with("tenants/") { ids.join("/") } else { name.to_owned() }
 }
 
-/// The short form that [`resource`] takes.
+/// The short form, if [`resource`] can expand it.
 pub(super) fn short_resource(name: &str) -> String {
     let taken = short(name);
     if resource(&taken) == name { taken } else { name.to_owned() }
 }
 
-/// The short form that [`actor`] takes.
+/// The short form, if [`actor`] can expand it.
 pub(super) fn short_actor(name: &str) -> String {
     let taken = short(name);
     if actor(&taken) == name { taken } else { name.to_owned() }
 }
 
-/// The parent of a full name and its own id: `tenants/acme` and `admin` of
-/// `tenants/acme/roles/admin`. A tenant has no parent.
+/// Splits a full name into its parent and its id: `tenants/acme/roles/admin` into `tenants/acme`
+/// and `admin`. The parent of a tenant is empty.
 pub(super) fn split<'a>(
     name: &'a str,
     collections: &[&str],
@@ -102,28 +102,28 @@ pub(super) fn split<'a>(
     })
 }
 
-/// `a/b` in the collections `x` and `y`: `x/a/y/b`.
+/// Inserts collections into a name: `a/b` with the collections `x` and `y` becomes `x/a/y/b`.
 pub(super) fn expand(name: &str, collections: &[&str]) -> String {
     if name.starts_with("tenants/") {
         return name.to_owned();
     }
-    // The last part can contain slashes itself.
+    // The last id can contain slashes.
     let parts = name.splitn(collections.len(), '/');
     let pairs: Vec<_> = collections.iter().zip(parts).map(|(c, id)| format!("{c}/{id}")).collect();
     pairs.join("/")
 }
 
-/// A time, or a span from now (`90d`).
+/// A time, or a duration from now (`90d`).
 pub(super) fn ahead(text: &str) -> Result<Moment, String> {
     moment_or(text, later)
 }
 
-/// A time, or a span before now.
+/// A time, or a duration before now.
 pub(super) fn ago(text: &str) -> Result<Moment, String> {
     moment_or(text, |now, span| now.saturating_sub(span).unwrap_or(Timestamp::MIN))
 }
 
-/// A time of RFC 3339, the beginning of a day (UTC), or a span from now.
+/// A time of RFC 3339, a day (its start in UTC), or a duration relative to now.
 fn moment_or(
     text: &str,
     reach: impl FnOnce(Timestamp, std::time::Duration) -> Timestamp,
@@ -140,7 +140,7 @@ fn moment_or(
 }
 
 fn midnight(text: &str) -> Option<Timestamp> {
-    // The parser takes a longer text and drops its time.
+    // The parser accepts a longer text and ignores the time in it.
     let day: Date = text.parse().ok().filter(|_| text.len() == 10)?;
     Some(day.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
 }
@@ -179,12 +179,12 @@ pub(super) fn timestamp(moment: Moment) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
 }
 
-/// The words of a repeated option. An empty word stands for the empty list.
+/// The values of a repeated option. An empty value stands for the empty list.
 pub(super) fn given_words(words: &[String]) -> Vec<String> {
     words.iter().filter(|word| !word.is_empty()).cloned().collect()
 }
 
-/// A span of time, or `never`.
+/// A duration, or `never`.
 pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
     match text {
         "never" => Ok(Lifetime::Unlimited),
@@ -192,20 +192,20 @@ pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
     }
 }
 
-/// How long something works.
+/// A lifetime.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lifetime {
     Unlimited,
     Span(prost_types::Duration),
 }
 
-/// A span of time as a message.
+/// A duration as a message.
 pub(super) fn span(text: &str) -> Result<prost_types::Duration, String> {
     let span = duration(text).map_err(|fault| fault.0)?;
     prost_types::Duration::try_from(span).map_err(|error| error.to_string())
 }
 
-/// A span of time in a file. `key` is its path in the file.
+/// A duration in a file. `key` is its path in the file.
 pub(super) fn keyed_span(
     key: &str,
     text: Option<&str>,
@@ -214,12 +214,12 @@ pub(super) fn keyed_span(
     span.map_err(|what| Failure::usage(format!("{key} {what}")))
 }
 
-/// A span from a message.
+/// A duration from a message.
 pub(super) fn seconds(message: Option<&prost_types::Duration>) -> Option<String> {
     Some(format!("{}s", message?.seconds))
 }
 
-/// How long to wait, rounded up to seconds.
+/// A duration from a message, rounded up to seconds.
 pub(super) fn wait(message: Option<&prost_types::Duration>) -> Option<String> {
     let span = message?;
     Some(format!("{}s", span.seconds + i64::from(span.nanos > 0)))
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_names_are_expanded_and_full_ones_kept() {
+    fn short_names_are_expanded_and_full_names_kept() {
         assert_eq!(tenant("acme"), "tenants/acme");
         assert_eq!(application("acme/crm"), "tenants/acme/applications/crm");
         assert_eq!(resource("a/b/c"), "tenants/a/applications/b/credentials/c");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_form_that_is_shown_can_be_given_back() {
+    fn printed_short_names_are_accepted_as_input() {
         for name in ["tenants/a", "tenants/a/applications/b/credentials/c", "tenants/a/users/u"] {
             assert_eq!(resource(&short_resource(name)), name);
         }
@@ -276,9 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_can_be_a_day_or_a_span_from_now() {
+    fn time_is_parsed_from_day_or_duration() {
         assert_eq!(ago("2026-01-31").unwrap().to_string(), "2026-01-31T00:00:00Z");
-        assert!(ago("2026-01-31T10:00").is_err(), "a time without a zone says too little");
+        assert!(ago("2026-01-31T10:00").is_err(), "a time without a zone is ambiguous");
         assert!(ago("1d").unwrap() < ahead("0s").unwrap());
         assert_eq!(day("2026-01-31T23:59:59Z".parse().unwrap()), "2026-01-31");
         assert!(expiry("soon").unwrap_err().ends_with("never"));

@@ -8,36 +8,36 @@ use clap::Args;
 use super::Failure;
 use crate::config::{Config, Layers};
 
-/// Where the configuration comes from. A flag wins over the environment
-/// (`KEYWARD_GRPC_LISTEN` for `grpc.listen`), and the environment over the file.
+/// The sources of the configuration. Flags override the environment (`KEYWARD_GRPC_LISTEN` for
+/// `grpc.listen`), and the environment overrides the file.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct ServerOptions {
     /// A configuration file (TOML); deploy/keyward.toml explains every setting
     #[arg(long, value_name = "FILE", env = "KEYWARD_CONFIG")]
     config: Option<PathBuf>,
-    /// Where gRPC is served [default: 127.0.0.1:50051]
+    /// The address for gRPC [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     grpc: Option<SocketAddr>,
-    /// Where OAuth is served over HTTP [default: 127.0.0.1:8080]
+    /// The address for OAuth over HTTP [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
-    /// Where health and metrics are served [default: 127.0.0.1:9464]
+    /// The address for health and metrics [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDRESS")]
     ops: Option<SocketAddr>,
-    /// Where the SQLite file and the master key are [default: keyward-data]
+    /// The directory of the SQLite file and the master key [default: keyward-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     /// The database: sqlite:PATH or postgres://… [default: keyward.db in the data directory]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// What is logged: error, warn, info, debug, trace, or directives [default: info]
+    /// The log level: error, warn, info, debug, trace, or directives [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
 }
 
 impl ServerOptions {
-    /// The configuration in force.
+    /// Reads the effective configuration.
     pub(super) fn read(&self) -> Result<Config, Failure> {
         let layers = match &self.config {
             Some(path) => Layers::default().with_file(path)?,
@@ -46,12 +46,12 @@ impl ServerOptions {
         self.with_flags(layers.with_environment(std::env::vars_os()))
     }
 
-    /// A configuration of defaults and flags alone, in a temporary folder: the settings of a real
-    /// server must not get into it.
+    /// Reads a configuration with only defaults and flags, in a temporary directory. It ignores the
+    /// environment, which can have the settings of a production server.
     pub(super) fn read_temporary(&self, folder: &Path) -> Result<Config, Failure> {
         if self.database_url.is_some() || self.config.is_some() {
             return Err(Failure::usage(
-                "--database-url and --config need --data-dir: the temporary folder is deleted",
+                "--database-url and --config require --data-dir: without it, all data is temporary",
             ));
         }
         self.with_flags(Layers::default().with_flag("data_dir", "", Some(folder.display())))

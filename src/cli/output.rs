@@ -1,4 +1,4 @@
-//! What a command prints: tables for people; JSON, YAML and names for scripts.
+//! The output of commands: tables for people; JSON, YAML and names for scripts.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -12,7 +12,7 @@ use super::table::{self, GridColumn};
 use super::{Failure, names, suggest};
 use crate::domain::is_hidden;
 
-/// How results are printed.
+/// The format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// Tables for people
@@ -26,11 +26,11 @@ pub(super) enum Format {
     Name,
 }
 
-/// How the result is printed.
+/// The output flags.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Output {
-    /// How to print the result
+    /// The output format
     #[arg(
         global = true,
         short = 'o',
@@ -43,7 +43,7 @@ pub(super) struct Output {
     /// Print only these columns, in this order; `a.b` for a part of a column
     #[arg(global = true, long, value_name = "NAMES", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Print all columns of a table, and nothing cut
+    /// Print all columns of a table, without truncation
     #[arg(global = true, long, conflicts_with = "columns")]
     wide: bool,
 }
@@ -51,27 +51,28 @@ pub(super) struct Output {
 /// Where a column is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// Everywhere; in a table as long as there is room. The most important column has rank 1.
+    /// In all formats. A table leaves out columns that do not fit, those with the highest rank
+    /// first.
     Listed(u8),
     /// The same, but only in tables.
     Table(u8),
-    /// Everywhere but in tables of several rows, unless they are wide.
+    /// In all formats except tables of several rows. `--wide` adds it there.
     Member,
 }
 
-/// A member of what is printed.
+/// A column of a table, and a member of a JSON object.
 pub(super) struct Column<T> {
     name: &'static str,
     shown: Shown,
     value: fn(&T) -> Value,
 }
 
-/// A column of the default table.
+/// A column that is in the default table.
 pub(super) const fn listed<T>(rank: u8, name: &'static str, value: fn(&T) -> Value) -> Column<T> {
     Column { name, shown: Shown::Listed(rank), value }
 }
 
-/// A column of the default table that is not part of JSON and YAML.
+/// A column that is in the default table, but not in JSON and YAML.
 pub(super) const fn table_only<T>(
     rank: u8,
     name: &'static str,
@@ -80,22 +81,22 @@ pub(super) const fn table_only<T>(
     Column { name, shown: Shown::Table(rank), value }
 }
 
-/// A column that the default table does not have.
+/// A column that is not in the default table.
 pub(super) const fn member<T>(name: &'static str, value: fn(&T) -> Value) -> Column<T> {
     Column { name, shown: Shown::Member, value }
 }
 
-/// Something that can be printed.
+/// A result that can be printed.
 pub(super) trait Tabular: Sized + 'static {
     const COLUMNS: &'static [Column<Self>];
 }
 
-/// A column to print: its title, its rank, and how to get its value.
+/// A column to print.
 struct Selected<'a, T: 'static> {
     title: &'a str,
     rank: u8,
     column: &'static Column<T>,
-    /// The part of the value that is wanted, as a JSON pointer.
+    /// The selected part of the value, as a JSON pointer.
     part: String,
 }
 
@@ -111,12 +112,12 @@ impl Output {
         self.format == Format::Table
     }
 
-    /// Prints one thing.
+    /// Prints one result.
     pub(super) fn one<T: Tabular>(&self, item: &T) -> Result<(), Failure> {
         self.one_with(item, None)
     }
 
-    /// Prints one thing with a further member.
+    /// Prints one result with an additional member.
     pub(super) fn one_with<T: Tabular>(
         &self,
         item: &T,
@@ -141,7 +142,7 @@ impl Output {
         }
     }
 
-    /// Prints several.
+    /// Prints several results.
     pub(super) fn many<T: Tabular>(&self, items: &[T]) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.table(items),
@@ -150,18 +151,18 @@ impl Output {
         }
     }
 
-    /// Prints a list. If it is cut, the last line says how to get the rest.
+    /// Prints a list. If it is truncated, a note says how to list more.
     pub(super) fn list<T: Tabular>(&self, list: &Listed<T>) -> Result<(), Failure> {
         self.many(&list.items)?;
-        if let Some(limit) = list.cut_at {
+        if let Some(limit) = list.truncated_at {
             let more = limit.saturating_mul(10);
             note(&format!("there are more than {limit}: --limit {more} lists more, --limit 0 all"));
         }
         Ok(())
     }
 
-    /// Prints one thing of a list that has no end: a line of JSON, a document of YAML, or what
-    /// `text` says.
+    /// Prints one item of an endless list: a line of JSON, a YAML document, or the result of
+    /// `text`.
     pub(super) fn streamed<T: Tabular>(
         &self,
         item: T,
@@ -181,7 +182,7 @@ impl Output {
         Ok(())
     }
 
-    /// Prints a word for people and for scripts that read a line, or an object.
+    /// Prints a word, or an object in JSON and YAML.
     pub(super) fn word(&self, word: &str, object: impl FnOnce() -> Value) -> Result<(), Failure> {
         match self.format {
             Format::Table | Format::Name => {
@@ -192,29 +193,29 @@ impl Output {
         }
     }
 
-    /// Prints a value as YAML if that is wanted, else as JSON.
+    /// Prints a value as YAML if that is the format, otherwise as JSON.
     pub(super) fn value(&self, value: &Value) -> Result<(), Failure> {
         if self.format != Format::Yaml {
             return print_json(value);
         }
         let yaml = serde_saphyr::to_string(value).map_err(Failure::new)?;
         if yaml.chars().any(|c| is_hidden(c) && c != '\n') {
-            // JSON is YAML too, and all of its strings can have escapes.
+            // JSON is valid YAML, and can escape every character.
             return print_json(value);
         }
         line(yaml.trim_end());
         Ok(())
     }
 
-    /// Refuses names alone for a result that has a secret: it would be lost.
+    /// Refuses `-o name` for a result with a secret: the secret would be lost.
     pub(super) fn check_secret(&self) -> Result<(), Failure> {
         if self.format == Format::Name {
-            return Err(Failure::usage("-o name prints no secret, and it is shown this once"));
+            return Err(Failure::usage("-o name prints no secret, but it is shown only once"));
         }
         Ok(())
     }
 
-    /// Reports that something was done, to people. Scripts have the exit code.
+    /// Reports success to people. Scripts use the exit code.
     pub(super) fn done(&self, sentence: &str) {
         if self.is_table() {
             line(sentence);
@@ -232,7 +233,7 @@ impl Output {
         Ok(items.iter().map(object).collect())
     }
 
-    /// A table of as many columns as the terminal has room for; elsewhere of all.
+    /// Prints a table. On a terminal it has only the columns that fit.
     fn table<T: Tabular>(&self, items: &[T]) -> Result<(), Failure> {
         let default = |column: &&Column<T>| self.wide || column.shown != Shown::Member;
         let columns = self.selected(T::COLUMNS.iter().filter(default))?;
@@ -247,14 +248,14 @@ impl Output {
         line(table::render(&grid));
         if !hidden.is_empty() {
             note(&format!(
-                "columns not shown: {}; --wide prints all, --columns NAMES a choice",
+                "columns not shown: {}; --wide prints all, --columns NAMES selects some",
                 hidden.join(", ").to_lowercase()
             ));
         }
         Ok(())
     }
 
-    /// The columns that are asked for by name, or else these.
+    /// The columns that `--columns` selects, or these by default.
     fn selected<T: Tabular>(
         &self,
         default: impl Iterator<Item = &'static Column<T>>,
@@ -305,13 +306,13 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints lines of the result. Other people wrote the text, so what a terminal obeys or hides is
-/// escaped.
+/// Prints lines of the result. Escapes control and invisible characters, since the text can be from
+/// other users.
 pub(super) fn line(text: impl Display) {
     print(format!("{}\n", escaped(&text.to_string(), &['\n'])).as_bytes());
 }
 
-/// Prints bytes as they are. When the reader has gone (`… | head`), there is nothing left to do.
+/// Prints bytes unchanged. Ignores errors of a closed pipe (`… | head`).
 pub(super) fn print(bytes: &[u8]) {
     let mut out = std::io::stdout();
     if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
@@ -332,11 +333,11 @@ fn escaped(text: &str, allowed: &[char]) -> String {
     escaped
 }
 
-/// JSON of the same meaning, with the hidden characters of its strings escaped.
+/// Equivalent JSON in which the hidden characters of strings are escaped.
 pub(super) fn json_escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        // ASCII control characters are escaped already, or are between the values.
+        // In strings, ASCII control characters are escaped already.
         if is_hidden(c) && (c as u32) > 0x7e {
             let mut units = [0; 2];
             let units = c.encode_utf16(&mut units);
@@ -356,13 +357,12 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Prints something besides the result, on standard error. If that cannot be written (a full
-/// disk), the work continues.
+/// Prints a note on standard error. Ignores write errors, such as a full disk.
 pub(super) fn note(sentence: &str) {
     writeln!(std::io::stderr(), "{}", escaped(sentence, &['\n'])).ok();
 }
 
-/// A row of a member, or one for each of its own members; none if it is empty.
+/// Adds a row for a value, or a row for each member of an object. Skips empty values.
 fn add_rows(rows: &mut Vec<(String, String)>, member: &str, value: &Value) {
     if let Value::Object(parts) = value {
         for (part, value) in parts {
@@ -376,9 +376,9 @@ fn add_rows(rows: &mut Vec<(String, String)>, member: &str, value: &Value) {
     }
 }
 
-/// Columns with resource names of one kind. Tables show them in the short form that commands take.
+/// Columns with resource names of one kind. Tables show the short form that commands accept.
 const NAMES: [&str; 4] = ["name", "owner", "roles", "credential"];
-/// A column with names of all kinds: only some of them have a short form.
+/// A column with names of all kinds, of which only some have a short form.
 const RESOURCE: &str = "resource";
 
 fn cell(column: &str, value: &Value) -> String {

@@ -10,7 +10,7 @@ use super::{Failure, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner, UserDeletion};
 
-/// A profile file. Unknown fields are faults: a misspelled one must not be ignored.
+/// A profile file. Unknown fields are errors, so that a misspelled field is not ignored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProfileFile {
@@ -22,7 +22,7 @@ pub(super) struct ProfileFile {
     access_token_lifetime: Option<String>,
     policy: Option<PolicyEntry>,
     default_application: Option<DefaultApplicationEntry>,
-    /// Required: a profile without scopes must not empty a catalogue.
+    /// Required, so that a profile without this field does not delete the whole catalogue.
     scopes: Vec<ScopeEntry>,
     roles: Option<Vec<RoleEntry>>,
     endpoints: Option<Vec<EndpointEntry>>,
@@ -99,7 +99,7 @@ struct PolicyEntry {
 }
 
 impl ProfileFile {
-    /// Reads a file, or standard input for `-`.
+    /// Reads a profile from a file, or from standard input for `-`.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let fault = |what: String| Failure::usage(format!("{}: {what}", path.display()));
         let text = if path.as_os_str() == "-" {
@@ -111,17 +111,16 @@ impl ProfileFile {
         Self::parse(&text).map_err(fault)
     }
 
-    /// Parses a profile.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string())
     }
 
-    /// The request that applies it to a tenant.
+    /// Converts the profile to a request. `tenant` overrides the tenant in the profile.
     pub(super) fn request(self, tenant: Option<&str>) -> Result<pb::ApplyProfileRequest, Failure> {
         let tenant = tenant
             .map(ToOwned::to_owned)
             .or(self.tenant)
-            .ok_or_else(|| Failure::usage("the profile names no tenant: name one with --tenant"))?;
+            .ok_or_else(|| Failure::usage("the profile has no tenant: set one with --tenant"))?;
         let lifetime = self.access_token_lifetime;
         let endpoint_set = self.endpoints.map(endpoint_set).transpose()?;
         let profile = pb::Profile {

@@ -76,17 +76,18 @@ enum Command {
 
 /// Make servers accept the database as it is, after a backup was restored
 ///
-/// Servers never forget a revocation because a database does not have it. If the database knows
-/// less than before (a restored backup, a failover that lost its last moments), the server answers
-/// UNAVAILABLE until the database has caught up. If it never will, use this command: all servers and
-/// verifiers take the database over within about a second, without a restart.
+/// Servers keep every revocation that they know, even if the database lost it. If the database is
+/// older than what a server knows (a restored backup, a failover that lost its last moments), the
+/// server answers UNAVAILABLE until the database has caught up. If it never will, use this command:
+/// within about a second, all servers and verifiers accept the database as it is, without a
+/// restart.
 ///
-/// It revokes all older access tokens, since those that were revoked after the backup would work
-/// again; applications get new ones with their credentials. With --keep-tokens older tokens still
-/// work, except for what running servers and verifiers know as revoked: that stays refused until
-/// the revocation lapses, an hour or two after it was made, and so do applications and keys whose
-/// tokens were revoked after the backup. Changes after the backup are lost either way: an API key
-/// that was deleted since exists again, and must be deleted again.
+/// It revokes all older access tokens, since tokens that were revoked after the backup would work
+/// again. Applications get new tokens with their credentials. With --keep-tokens, older tokens
+/// still work, except those that running servers and verifiers know as revoked. These stay refused
+/// until the revocation lapses, an hour or two after it was made, and so do applications and keys
+/// whose tokens were revoked after the backup. Changes after the backup are lost either way: an API
+/// key that was deleted since then exists again, and must be deleted again.
 ///
 /// It works on the database itself: run it where the server runs, with the same settings. Servers
 /// can be running. The audit log of the tenant `system` records it.
@@ -105,7 +106,7 @@ struct Accept {
     options: ServerOptions,
 }
 
-/// What was declared, of which database.
+/// The result of `revocations accept`.
 struct Report {
     database: String,
     declared: Declared,
@@ -173,7 +174,7 @@ impl RevokeTokens {
             (Some(_), count) => {
                 format!("the tokens of {count} applications are refused from now on")
             }
-            // The server keeps no list of the tokens that it issued.
+            // The server cannot know whether the token exists: it stores no issued tokens.
             (None, _) if is_one => {
                 "a token with this id, if there is one, is refused from now on".to_owned()
             }
@@ -200,12 +201,12 @@ impl Accept {
         let config = self.options.read()?;
         let tokens = if self.keep_tokens { "" } else { " All access tokens are revoked." };
         self.confirm.ask(&format!(
-            "Make all servers take over the database {}?{tokens}",
+            "Make all servers accept the database {}?{tokens}",
             config.database.url
         ))?;
         let store = open_store(&config).await?;
-        // No token is issued here, so the issuer does not matter. Redis is not asked: it can know
-        // more than this database.
+        // This command issues no tokens, so the issuer does not matter. It does not use Redis,
+        // which can have newer revocations than this database.
         let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
         let declared =
             service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
@@ -216,7 +217,7 @@ impl Accept {
         } else {
             "older access tokens are refused"
         };
-        output.done(&format!("servers take this database over from now on; {tokens}"));
+        output.done(&format!("servers accept this database from now on; {tokens}"));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Secrets from files and standard input. Others on the machine can see a command line.
+//! Secrets from files and standard input. Other users of the machine can see a command line.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::domain::pasted;
 
 const STDIN: &str = "-";
 
-/// Reads a secret from a file, or from standard input for `-`, without what was pasted with it.
+/// Reads a secret from a file, or from standard input for `-`. Trims whitespace.
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let text = if path.as_os_str() == STDIN {
         io::read_to_string(io::stdin()).map_err(Failure::new)?
@@ -26,7 +26,7 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
     Ok(secret.to_owned())
 }
 
-/// A token or API key to look at.
+/// A token or API key, from an argument or a file.
 #[derive(Debug, Args)]
 pub(super) struct Presented {
     /// The token or API key, or - to read it from standard input
@@ -48,7 +48,7 @@ impl Presented {
     }
 }
 
-/// Asks for a line on the terminal.
+/// Prompts for a line on the terminal.
 pub(super) fn ask(what: &str) -> Result<String, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage(format!("there is no {what}, and no terminal to ask on")));
@@ -63,7 +63,7 @@ pub(super) fn ask(what: &str) -> Result<String, Failure> {
     Ok(answer.to_owned())
 }
 
-/// The same without showing what is typed.
+/// The same without echo.
 pub(super) fn ask_hidden(what: &str) -> Result<String, Failure> {
     let stdin = io::stdin();
     let Ok(before) = tcgetattr(&stdin) else { return ask(what) };

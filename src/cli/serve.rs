@@ -18,10 +18,10 @@ use crate::telemetry::Telemetry;
 
 /// Serve gRPC, OAuth over HTTP, and health and metrics
 ///
-/// SIGTERM drains connections, then stops; SIGINT stops without draining; a second signal stops at
-/// once. The first start creates the database, the keys, and the first admin credential. It shows
-/// the credential once: on standard output if that is a terminal, else in the file admin.env of
-/// the data directory.
+/// SIGTERM drains connections, then stops. SIGINT stops without draining. A second signal stops
+/// immediately. The first start creates the database, the keys, and the first admin credential. It
+/// shows the credential once: on standard output if that is a terminal, otherwise in the file
+/// admin.env of the data directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -43,7 +43,7 @@ impl Serve {
             _ = stop.received() => return Ok(()),
         };
         if let Some(first) = &server.first_credential {
-            hand_over(first, &config.data_dir);
+            show_once(first, &config.data_dir);
         }
         tracing::info!(
             grpc = %server.grpc,
@@ -53,12 +53,12 @@ impl Serve {
             database = %config.database.url,
             "serving"
         );
-        if stop.received().await == Stop::InOrder {
+        if stop.received().await == Stop::Drain {
             tracing::info!("draining");
             tokio::select! {
                 () = server.drain() => {}
                 _ = stop.received() => {
-                    tracing::info!("stopping at once");
+                    tracing::info!("stopping immediately");
                     server.shutdown_unless(std::future::ready(())).await;
                     telemetry.stop();
                     return Ok(());
@@ -72,16 +72,16 @@ impl Serve {
     }
 }
 
-/// The file with the first admin credential, in the data folder.
+/// The file with the first admin credential, in the data directory.
 const ADMIN_FILE: &str = "admin.env";
 
-/// Shows the first admin credential once: on a terminal, else in its own file. The logs of
-/// containers are stored, and many people can read them.
-fn hand_over(first: &FirstCredential, folder: &Path) {
-    let ends = end_of(first);
+/// Shows the first admin credential once: on a terminal, otherwise in a file. It is not logged,
+/// since logs are stored and many people can read them.
+fn show_once(first: &FirstCredential, folder: &Path) {
+    let ends = expiry_of(first);
     if std::io::stdout().is_terminal() {
         note(&format!(
-            "This is the first start. This admin credential is shown this once; {ends}:"
+            "This is the first start. This admin credential is shown only once; {ends}:"
         ));
         print(first);
         return;
@@ -91,53 +91,53 @@ fn hand_over(first: &FirstCredential, folder: &Path) {
     match made.and_then(|()| write_private(&file, &exports(first))) {
         Ok(()) => tracing::info!(
             file = %file.display(),
-            "this is the first start: the file has the admin credential, and nothing else does; \
-             {ends}; keep it in a safe place and delete the file"
+            "this is the first start: only this file has the admin credential; {ends}; move it to \
+             a safe place and delete the file"
         ),
         Err(error) => tracing::error!(
             file = %file.display(),
             %error,
-            "the first admin credential could not be written; make another with `keyward bootstrap`"
+            "cannot write the first admin credential; create another with `keyward bootstrap`"
         ),
     }
 }
 
-/// When the credential expires, in words.
-pub(super) fn end_of(credential: &FirstCredential) -> String {
+/// The expiry of a credential, in words.
+pub(super) fn expiry_of(credential: &FirstCredential) -> String {
     match credential.expires_at {
-        Some(end) => format!("it ends at {end:.0}"),
-        None => "it has no end".to_owned(),
+        Some(end) => format!("it expires at {end:.0}"),
+        None => "it never expires".to_owned(),
     }
 }
 
-/// A credential as a shell reads it.
+/// A credential as `export` lines for a shell.
 fn exports(credential: &FirstCredential) -> String {
     let FirstCredential { client_id, client_secret, .. } = credential;
     let secret = client_secret.expose();
     format!("export KEYWARD_CLIENT_ID={client_id}\nexport KEYWARD_CLIENT_SECRET={secret}\n")
 }
 
-/// Prints a credential as a shell reads it.
+/// Prints a credential as `export` lines for a shell.
 pub(super) fn print(credential: &FirstCredential) {
     say!("{}", exports(credential).trim_end());
 }
 
-/// How to stop.
+/// How a signal stops the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Drain connections first: SIGTERM, which supervisors send.
-    InOrder,
-    /// SIGINT, which users send.
+    /// SIGTERM, which supervisors send: drain connections first.
+    Drain,
+    /// SIGINT, which users send: stop without draining.
     Now,
 }
 
-/// The signals that stop a process. Once this exists they no longer kill the process, so it is
-/// created before anything that needs a shutdown in order.
+/// The signals that stop the process. Once this exists, they no longer kill the process, so it is
+/// created before anything that needs a graceful shutdown.
 pub(super) struct StopSignal {
     terminate: Signal,
     interrupt: Signal,
-    /// The kernel sends it for a write beyond the limit of file size. It must not kill the server:
-    /// the write fails too, and is handled like any other failed write.
+    /// SIGXFSZ, which the kernel sends for a write beyond the file size limit. It must not kill the
+    /// server: the write also returns an error, which is handled.
     _file_size: Option<Signal>,
 }
 
@@ -150,10 +150,10 @@ impl StopSignal {
         })
     }
 
-    /// Waits for one of them.
+    /// Waits for a signal.
     pub(super) async fn received(&mut self) -> Stop {
         tokio::select! {
-            _ = self.terminate.recv() => Stop::InOrder,
+            _ = self.terminate.recv() => Stop::Drain,
             _ = self.interrupt.recv() => Stop::Now,
         }
     }

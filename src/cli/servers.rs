@@ -13,21 +13,21 @@ use crate::proto::token::ClientSecret;
 use crate::proto::token::issue_token_request::Credential;
 use crate::server::write_private;
 
-/// Any right of the group or of others.
+/// Any permission of the group or of others.
 const OTHERS: u32 = 0o077;
 
 /// The file: `servers.toml`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Servers {
-    /// The server of commands that name none.
+    /// The name of the default server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) default: Option<String>,
     #[serde(default)]
     pub(super) servers: BTreeMap<String, SavedServer>,
 }
 
-/// A server and the credential for it: a client id and secret, or an API key.
+/// A server and its credential: a client id and secret, or an API key.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SavedServer {
@@ -61,8 +61,8 @@ impl SavedServer {
 }
 
 impl Servers {
-    /// Reads the file; without one there are no servers. Refuses a file that others can read, as
-    /// ssh does with keys.
+    /// Reads the file. A missing file means no servers. Refuses a file that others can read, as ssh
+    /// does with keys.
     pub(super) fn read() -> Result<Self, Failure> {
         let Some(path) = path() else { return Ok(Self::default()) };
         let fault = |what: String| Failure::usage(format!("{}: {what}", path.display()));
@@ -78,13 +78,13 @@ impl Servers {
             )));
         }
         let text = fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
-        // Without the excerpt of the file that the error has: it can be a secret.
+        // Omits the error's excerpt of the file, which can be a secret.
         toml::from_str(&text).map_err(|error| fault(error.message().to_owned()))
     }
 
     pub(super) fn write(&self) -> Result<(), Failure> {
         let path = path().ok_or_else(|| {
-            Failure::usage("there is no folder to save it in: set HOME or XDG_CONFIG_HOME")
+            Failure::usage("there is no directory to save it in: set HOME or XDG_CONFIG_HOME")
         })?;
         let fault = |error| Failure::new(format!("{}: {error}", path.display()));
         if let Some(folder) = path.parent() {
@@ -94,7 +94,6 @@ impl Servers {
         write_private(&path, &text).map_err(fault)
     }
 
-    /// The server of this name.
     pub(super) fn get(&self, name: &str) -> Result<&SavedServer, Failure> {
         self.servers.get(name).ok_or_else(|| {
             let names: Vec<_> = self.servers.keys().cloned().collect();
@@ -108,18 +107,17 @@ impl Servers {
     }
 }
 
-/// The saved server of this name.
 pub(super) fn find(name: &str) -> Result<SavedServer, Failure> {
     Servers::read()?.get(name).cloned()
 }
 
-/// The saved server of commands that name none.
+/// The saved default server.
 pub(super) fn default() -> Result<Option<SavedServer>, Failure> {
     let servers = Servers::read()?;
     servers.default.as_deref().map(|name| servers.get(name).cloned()).transpose()
 }
 
-/// `keyward/servers.toml` in the user's configuration folder (XDG Base Directory).
+/// `keyward/servers.toml` in the user's configuration directory (XDG Base Directory).
 pub(super) fn path() -> Option<PathBuf> {
     let folder = |name: &str| {
         std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute())

@@ -1,5 +1,5 @@
-//! "Did you mean": names that are near to one that does not exist, of those that the caller may
-//! list.
+//! "Did you mean": suggests names that are similar to one that does not exist. It only suggests
+//! names that the caller may list.
 
 use strsim::osa_distance;
 use tonic::Status;
@@ -10,12 +10,12 @@ use super::names;
 use super::resource::{Page, Resource};
 use crate::proto::admin as pb;
 
-/// How many names are read for a hint, in pages of the second number.
+/// The maximum of names that are read for a hint, and the page size.
 const MAX_NAMES: usize = 1000;
 const PAGE: i32 = 200;
 
-/// The failure with a hint if something has a similar name. `about` is the resource that the
-/// command was about; its tenant has the scopes.
+/// Adds a hint to a failure if there is a similar name. `about` is the resource of the command; the
+/// scopes are those of its tenant.
 pub(super) async fn with_hint(
     failure: Failure,
     channel: &Authorized,
@@ -35,12 +35,12 @@ pub(super) async fn with_hint(
     }
 }
 
-/// A hint to put behind a sentence.
+/// A hint to append to a message.
 pub(super) fn did_you_mean(name: impl std::fmt::Display) -> String {
     format!("; did you mean {name}?")
 }
 
-/// The nearest of some names, if it is near enough: a typing error in each three characters.
+/// The most similar name, if it is similar enough: at most one typo per three characters.
 pub(super) fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a str> {
     if names.iter().any(|name| name == word) {
         return None;
@@ -50,7 +50,7 @@ pub(super) fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a str> {
     near.min().map(|(_, name)| name)
 }
 
-/// An existing resource whose name is similar, in its short form.
+/// The short name of an existing resource with a similar name.
 async fn similar(channel: &Authorized, name: &str) -> Option<String> {
     let (parent, id) = name.rsplit_once('/')?;
     let (parent, collection) = parent.rsplit_once('/').unwrap_or(("", parent));
@@ -69,13 +69,13 @@ async fn similar(channel: &Authorized, name: &str) -> Option<String> {
             let full = if parent.is_empty() { String::new() } else { format!("{parent}/") };
             Some(names::short(&format!("{full}{collection}/{id}")))
         }
-        // What the resource is in does not exist either.
+        // The parent does not exist either.
         Err(_) if !parent.is_empty() => Box::pin(similar(channel, parent)).await,
         Err(_) => None,
     }
 }
 
-/// For each scope that has a similar one in the catalogue, that one.
+/// The scopes of the catalogue that are similar to these.
 async fn similar_scopes(channel: &Authorized, tenant: &str, scopes: &[String]) -> Option<String> {
     let catalogue = ids::<pb::Scope>(channel, tenant).await.ok()?;
     let unknown = scopes.iter().filter(|scope| !catalogue.contains(scope));
@@ -103,7 +103,7 @@ async fn ids<R: Resource>(channel: &Authorized, parent: &str) -> Result<Vec<Stri
     Ok(ids)
 }
 
-/// `tenants/acme` of any name in it.
+/// The tenant of a resource name.
 fn tenant_of(name: &str) -> Option<String> {
     let mut parts = name.split('/');
     Some(format!("{}/{}", parts.next()?, parts.next()?))
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_name_is_few_typing_errors_away() {
+    fn nearest_name_has_few_typos() {
         let names = ["campaigns.read", "users.read", "crm"].map(str::to_owned);
         assert_eq!(nearest("campaings.read", &names), Some("campaigns.read"));
         assert_eq!(nearest("crn", &names), Some("crm"));

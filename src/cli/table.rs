@@ -1,11 +1,11 @@
-//! Tables as text: columns of the same width, as many as the terminal has room for.
+//! Text tables with aligned columns. They have as many columns as fit the terminal.
 
 use std::io::{self, IsTerminal};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 const GAP: usize = 2;
-/// A column is cut to no less than this: less says nothing.
+/// The minimum width of a truncated column. Narrower columns are not readable.
 const MIN_CUT: usize = 16;
 
 /// A column of a table.
@@ -23,7 +23,7 @@ impl GridColumn {
     }
 }
 
-/// The columns of the terminal that standard output is, if it is one.
+/// The width of the terminal, if standard output is one.
 pub(super) fn terminal_width() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {
@@ -33,8 +33,8 @@ pub(super) fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
-/// The columns that fit, the most important first, and the titles of the others. The first that
-/// does not fit is cut if enough of it remains.
+/// The columns that fit, chosen by rank, and the titles of the others. The first column that does
+/// not fit is truncated if enough of it remains.
 pub(super) fn fit(
     mut columns: Vec<GridColumn>,
     width: Option<usize>,
@@ -47,14 +47,14 @@ pub(super) fn fit(
         let gap = if n == 0 { 0 } else { GAP };
         let wanted = columns[column].width();
         let room = left.saturating_sub(gap);
-        // A name is of no use unless it is whole.
+        // A truncated name is useless.
         let is_whole = n == 0 || wanted <= room;
         if !is_whole && room < MIN_CUT {
             break;
         }
         kept[column] = true;
         if !is_whole {
-            cut(&mut columns[column].cells, room);
+            truncate_cells(&mut columns[column].cells, room);
             break;
         }
         left = room.saturating_sub(wanted);
@@ -71,7 +71,7 @@ pub(super) fn fit(
     (columns, hidden)
 }
 
-fn cut(cells: &mut [String], width: usize) {
+fn truncate_cells(cells: &mut [String], width: usize) {
     for cell in cells.iter_mut().filter(|cell| cell.width() > width) {
         let mut left = width.saturating_sub(1);
         let mut end = 0;
@@ -97,7 +97,7 @@ pub(super) fn render(columns: &[GridColumn]) -> String {
     lines.join("\n")
 }
 
-/// Names and values, a pair in a line.
+/// Names and values, one pair per line.
 pub(super) fn pairs(rows: &[(String, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.width()).max().unwrap_or_default();
     let lines: Vec<_> = rows
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn wide_characters_count_twice() {
         let mut cells = vec!["日本語のアプリケーション".to_owned()];
-        cut(&mut cells, 8);
+        truncate_cells(&mut cells, 8);
         assert_eq!(cells, ["日本語…"]);
     }
 }

@@ -31,9 +31,9 @@ pub(super) struct Token {
 
 /// Check an access token against the server's published keys, and print its claims
 ///
-/// Like a service that never asks the server: checks the signature and the expiry, with --issuer
-/// and --audience those too. Reports on standard error what it did not check. Only `introspect`
-/// knows whether the token was revoked.
+/// Verifies the token like a service that only has the published keys: the signature and the
+/// expiry, and with --issuer and --audience those too. Reports on standard error what it did not
+/// check. Only `introspect` detects a revoked token.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -82,7 +82,7 @@ pub(super) struct Jwks {
     connection: Connection,
 }
 
-/// Of a token that is not active there is nothing but that.
+/// An inactive token has no other members.
 struct Info(IntrospectTokenResponse);
 
 impl Tabular for Info {
@@ -129,7 +129,7 @@ impl Verify {
         match &self.audience {
             Some(audience) if !audiences.contains(audience) => {
                 return Err(Failure::new(format!(
-                    "the token is for {}, and not for {audience}",
+                    "the token is for {}, not for {audience}",
                     audiences.join(", ")
                 )));
             }
@@ -137,11 +137,11 @@ impl Verify {
         }
         let mut unchecked = Vec::new();
         if self.issuer.is_none() {
-            unchecked.push(format!("the issuer (--issuer), which it says is {}", claims.iss));
+            unchecked.push(format!("the issuer (--issuer), which is {} in the token", claims.iss));
         }
         if self.audience.is_none() {
             let audiences = audiences.join(", ");
-            unchecked.push(format!("the audience (--audience), which it says is {audiences}"));
+            unchecked.push(format!("the audience (--audience), which is {audiences} in the token"));
         }
         unchecked.push("whether it was revoked (keyward introspect)".to_owned());
         note(&format!("not checked: {}", unchecked.join("; ")));
@@ -149,7 +149,7 @@ impl Verify {
     }
 }
 
-/// The claims of a token, checked against the server's published keys.
+/// Verifies a token with the server's published keys, and returns its claims.
 pub(super) async fn verify(
     connection: &Connection,
     token: &str,
@@ -169,7 +169,7 @@ pub(super) async fn verify(
     Ok(claims)
 }
 
-/// The issuer that a token names, unchecked.
+/// The issuer in a token that is not verified.
 fn named_issuer(token: &str) -> Option<String> {
     let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(token).ok()?.claims;
     Some(claims.get("iss")?.as_str()?.to_owned())
@@ -193,8 +193,8 @@ impl Revoke {
         let answer = client.revoke_token(RevokeTokenRequest { token }).await?.into_inner();
         if !answer.revoked {
             return Err(Failure::not_found(
-                "no token was revoked: the server knows no live token like this one; it may be \
-                 incomplete, expired, or revoked before",
+                "no token was revoked: this is not an active token of the server; it may be \
+                 incomplete, expired, or revoked already",
             ));
         }
         self.connection.output.done("the token is refused from now on");

@@ -3,19 +3,18 @@
 use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::error::Error;
 use crate::proto::access::access_service_server::AccessService;
 use crate::proto::access::{
     BatchCheckAccessRequest, BatchCheckAccessResponse, CheckAccessRequest, CheckAccessResponse,
 };
 
-/// The most bytes of answers to several questions, which cannot be cut into pages: a little less
-/// than the 4 MiB that clients take.
+/// The maximum size of a batch answer, which has no pages. Clients accept 4 MiB by default.
 const MAX_ANSWERS: usize = 4_000_000;
 
 #[tonic::async_trait]
-impl AccessService for Face {
+impl AccessService for Adapter {
     async fn check_access(
         &self,
         request: Request<CheckAccessRequest>,

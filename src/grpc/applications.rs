@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert, status};
+use super::{Adapter, convert, status};
 use crate::domain::ApplicationName;
 use crate::error::Error;
 use crate::proto::admin::application_service_server::ApplicationService;
@@ -18,7 +18,7 @@ use crate::proto::admin::{
 };
 
 #[tonic::async_trait]
-impl ApplicationService for Face {
+impl ApplicationService for Adapter {
     async fn create_application(
         &self,
         request: Request<CreateApplicationRequest>,
@@ -109,7 +109,7 @@ impl ApplicationService for Face {
     }
 }
 
-/// What became of one application of several.
+/// The result for one application of a batch.
 fn deletion(name: &ApplicationName, result: Result<(), Error>) -> BatchResult {
     let name = name.to_string();
     match result {

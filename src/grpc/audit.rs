@@ -2,12 +2,12 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::proto::admin::audit_service_server::AuditService;
 use crate::proto::admin::{ListAuditEventsRequest, ListAuditEventsResponse};
 
 #[tonic::async_trait]
-impl AuditService for Face {
+impl AuditService for Adapter {
     async fn list_audit_events(
         &self,
         request: Request<ListAuditEventsRequest>,

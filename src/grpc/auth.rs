@@ -1,5 +1,5 @@
-//! The caller, from the `authorization` metadata, and the user that it acts for, from `keyward-user`:
-//! read from the headers, before the body of a request is read.
+//! Authenticates the caller from the `authorization` metadata, and reads the user to act for from
+//! `keyward-user`. Both happen before the body of a request is read.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use tonic::{Request, Status};
 
-use super::Face;
+use super::Adapter;
 use super::methods::Access;
 use crate::admission::RequestPermit;
 use crate::domain::{Authorization, UserName};
@@ -17,15 +17,16 @@ use crate::service::{Caller, CallerCredential, RequestContext};
 
 const USER: &str = "keyward-user";
 
-impl Face {
-    /// A caller that may manage, and the request.
+impl Adapter {
+    /// The caller, which must be a manager, and the request.
     pub(super) async fn manager<T>(&self, request: Request<T>) -> Result<(Arc<Caller>, T), Status> {
         let caller = self.caller(&request).await?;
         caller.require_manager()?;
         Ok((caller, request.into_inner()))
     }
 
-    /// The caller. If the method is for anyone, the headers name it.
+    /// The caller. [`Self::admit`] has authenticated it, except for methods that are open to
+    /// anyone.
     pub(super) async fn caller<T>(&self, request: &Request<T>) -> Result<Arc<Caller>, Status> {
         if let Some(caller) = request.extensions().get::<Arc<Caller>>() {
             return Ok(Arc::clone(caller));
@@ -36,7 +37,7 @@ impl Face {
         Ok(Arc::new(self.service.auth.caller(&context, credential).await?))
     }
 
-    /// Authenticates the caller that these headers name, if it may call the method.
+    /// Authenticates the caller, and checks that the method's [`Access`] allows it.
     pub(super) async fn admit(
         &self,
         access: Access,
@@ -53,24 +54,24 @@ impl Face {
         Ok(Arc::new(caller))
     }
 
-    /// What is known of a request that acts for no user.
+    /// The context of a request that acts for no user.
     pub(super) fn context<'a>(&self, extensions: &'a Extensions) -> RequestContext<'a> {
         RequestContext::new(permit(extensions).map(Arc::as_ref), self.service.now())
     }
 }
 
-/// The address of the sender; the server puts it there.
+/// The client's address.
 pub(super) fn source<T>(request: &Request<T>) -> Option<IpAddr> {
     permit(request.extensions()).map(|permit| permit.address())
 }
 
-/// What the request holds until it is answered; the server puts it there.
+/// The permit of a request, which the server adds to its extensions.
 pub(super) fn permit(extensions: &Extensions) -> Option<&Arc<RequestPermit>> {
     extensions.get()
 }
 
-/// Refuses a request that names its caller or user more than once, since a gateway in front may
-/// have checked another one. Returns whether it names a user.
+/// Refuses repeated `authorization` or `keyward-user` metadata: a gateway may have checked another
+/// of the values. Returns whether the request names a user.
 pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<bool> {
     if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
         return Err(Error::Unauthenticated("the metadata `authorization` is repeated"));
@@ -83,7 +84,7 @@ pub(super) fn refuse_repeated(headers: &HeaderMap) -> Result<bool> {
     Ok(names_user)
 }
 
-/// The error for a user named to a method that would ignore it.
+/// The error for `keyward-user` on a method that cannot act for a user.
 pub(super) fn refuse_user() -> Error {
     Error::invalid(USER, "is not taken here: this method answers services, and acts for no user")
 }

@@ -1,6 +1,6 @@
-//! The body of a request on its way to be decoded. It takes memory from the budgets for each part,
-//! ends when it exceeds what the method takes, and passes a message on only when that is complete
-//! and its decoded size is bounded.
+//! Limits request bodies before they are decoded. A body takes memory from the budgets for each
+//! part that arrives. It passes on a message only when the message is complete, within the method's
+//! size limit, and within the limit for its decoded size.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,37 +20,37 @@ use super::shapes::Shapes;
 use crate::admission::RequestPermit;
 use crate::error::Error;
 
-/// A smaller message is small when decoded, whatever it is.
+/// Messages up to this size are not measured: their decoded size is always small.
 const SMALL: usize = 256;
-/// A message is held as it was received, and once more for the decoder.
+/// A message is in memory twice: as it was received, and for the decoder.
 const COPIES: usize = 2;
 
 const UNKNOWN_FIELD: &str = "is a field that this version of Keyward does not know";
 
-/// How much of a refused request is read and dropped. A client that is cut off while it sends often
-/// takes that for a broken connection, and never reads the error.
+/// The maximum of bytes that are read and dropped after a refusal. A client that is interrupted
+/// while it sends often reports a broken connection, and never reads the error.
 const MAX_DISCARDED: usize = 2 * 1024 * 1024;
-/// How long a client has to send that.
+/// The time limit for reading and dropping the rest.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A body that is bounded.
-pub(super) struct Screened<B> {
+/// A body that enforces the limits of its method.
+pub(super) struct BoundedBody<B> {
     body: B,
     method: &'static Method,
     shapes: &'static Shapes,
     permit: Option<Arc<RequestPermit>>,
-    /// The part of a message that was received so far.
+    /// The received part of an incomplete message.
     part: Vec<u8>,
     is_complete: bool,
-    /// Messages may be compressed.
+    /// Whether messages may be compressed.
     is_gzip: bool,
-    /// The memory that it holds.
+    /// The memory that this body has taken from the budgets.
     taken: usize,
-    /// The message is refused, and this much of the rest is still read and dropped.
+    /// The reason for a refusal, and the number of bytes that are still read and dropped.
     refused: Option<(Status, usize)>,
 }
 
-/// Reads a body and drops it, before its request is refused.
+/// Reads and drops a body before its request is refused.
 pub(super) async fn discard<B>(mut body: B)
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -66,7 +66,7 @@ where
     timeout(DISCARD_TIMEOUT, reads).await.ok();
 }
 
-impl<B> Screened<B> {
+impl<B> BoundedBody<B> {
     pub(super) fn new(
         body: B,
         method: &'static Method,
@@ -86,37 +86,37 @@ impl<B> Screened<B> {
         }
     }
 
-    /// The same, of messages that may be compressed.
+    /// Sets whether messages may be compressed.
     pub(super) fn gzip(mut self, is_gzip: bool) -> Self {
         self.is_gzip = is_gzip;
         self
     }
 
-    /// Takes what was received. Returns a message once it is complete.
+    /// Takes received bytes. Returns a message once it is complete.
     fn push(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
         self.take(COPIES * data.len())?;
-        // Most messages are received whole.
+        // Most messages arrive in one part, which needs no copy.
         if self.part.is_empty() && self.length(&data)? == Some(data.len()) {
-            return self.pass(data).map(Some);
+            return self.check(data).map(Some);
         }
         self.part.extend_from_slice(&data);
         self.next_message()
     }
 
-    /// The next of the messages that were received, if it is complete.
+    /// The next received message, if it is complete.
     fn next_message(&mut self) -> Result<Option<Bytes>, Status> {
         match self.length(&self.part)? {
             Some(length) if length <= self.part.len() => {
                 let rest = self.part.split_off(length);
                 let message = std::mem::replace(&mut self.part, rest);
-                self.pass(message.into()).map(Some)
+                self.check(message.into()).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// Passes a message on if its decoded size is bounded.
-    fn pass(&mut self, mut message: Bytes) -> Result<Bytes, Status> {
+    /// Checks a complete message, and decompresses it if necessary.
+    fn check(&mut self, mut message: Bytes) -> Result<Bytes, Status> {
         if self.is_complete && !self.method.is_streaming {
             return Err(Status::unimplemented("the method takes one message"));
         }
@@ -125,15 +125,15 @@ impl<B> Screened<B> {
             let max_bytes = self.method.max_bytes;
             message = gzip::inflate(&message, max_bytes, |count| self.take(COPIES * count))?;
         }
-        self.screen(&message)?;
+        self.check_decoded_size(&message)?;
         if self.method.is_streaming {
-            // Its messages are small, and each is gone before the next is read.
+            // The messages of these methods are small, and each is dropped before the next is read.
             self.give_back();
         }
         Ok(message)
     }
 
-    /// The length of a message with its prefix, as soon as that is known.
+    /// The length of a message with its prefix, once the prefix is complete.
     fn length(&self, bytes: &[u8]) -> Result<Option<usize>, Status> {
         let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -144,19 +144,20 @@ impl<B> Screened<B> {
         Ok(Some(PREFIX + length))
     }
 
-    /// Holds what the message becomes, if that is not too much.
-    fn screen(&mut self, message: &[u8]) -> Result<(), Status> {
+    /// Checks the fields and the decoded size of a message, and takes memory for it.
+    fn check_decoded_size(&mut self, message: &[u8]) -> Result<(), Status> {
         let (Some(shape), Some(message)) = (self.method.shape, message.get(PREFIX..)) else {
             return Ok(());
         };
-        // One that is malformed is for the decoder to refuse, which stops where it is.
+        // The decoder refuses a malformed message, and allocates nothing after the error.
         let Some(measured) = self.shapes.measure(shape, message) else {
             return Ok(());
         };
         if self.method.is_own
             && let Some(field) = measured.unknown_field()
         {
-            // A newer client may mean a condition or a rule by it: without it, more is allowed.
+            // A newer client may send a condition or a restriction in it. Ignoring it could allow
+            // too much.
             return Err(Error::invalid(field, UNKNOWN_FIELD).into());
         }
         if message.len() <= SMALL {
@@ -183,8 +184,8 @@ impl<B> Screened<B> {
         }
     }
 
-    /// What is left at the end: why the request is refused, or half a message, of which the
-    /// decoder knows what to say.
+    /// The last frame: the reason for a refusal, or an incomplete message, which the decoder
+    /// reports as an error.
     fn end(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
         if let Some((status, _)) = self.refused.take() {
             return Some(Err(status));
@@ -193,8 +194,8 @@ impl<B> Screened<B> {
         (!part.is_empty()).then(|| Ok(Frame::data(part.into())))
     }
 
-    /// Gives everything back at once, so that requests which come at the same time are not all
-    /// refused, each because of the parts of the others.
+    /// Refuses the request, and gives its memory back immediately. Otherwise concurrent requests
+    /// could all be refused because each holds some memory.
     fn refuse(&mut self, status: Status) {
         self.part = Vec::new();
         self.give_back();
@@ -202,7 +203,7 @@ impl<B> Screened<B> {
     }
 }
 
-impl<B> HttpBody for Screened<B>
+impl<B> HttpBody for BoundedBody<B>
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
@@ -217,12 +218,12 @@ where
             if let Some((status, _)) = self.refused.take_if(|(_, left)| *left == 0) {
                 return Poll::Ready(Some(Err(status)));
             }
-            // One frame may bring several messages.
+            // One frame can contain several messages.
             let mut next = if self.is_complete { self.next_message() } else { Ok(None) };
             if let Ok(None) = next {
                 match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                    // Trailers of a request would be taken for metadata: nothing has looked at
-                    // those.
+                    // Drops trailers: tonic would merge them into the metadata, which is checked
+                    // already.
                     Some(Ok(frame)) => match (frame.into_data(), &mut self.refused) {
                         (Ok(data), Some((_, left))) => *left = left.saturating_sub(data.len()),
                         (Ok(data), None) => next = self.push(data),
@@ -266,15 +267,15 @@ mod tests {
         [&[0][..], &length, bytes].concat()
     }
 
-    /// What a method's decoder is handed, of a body that comes in parts of this size.
-    async fn screened(path: &str, bytes: &[u8], size: usize) -> Vec<Result<Bytes, tonic::Code>> {
+    /// The frames that a method's decoder gets from a body that arrives in parts of this size.
+    async fn received(path: &str, bytes: &[u8], size: usize) -> Vec<Result<Bytes, tonic::Code>> {
         let methods = Methods::get().unwrap();
         let parts: Vec<_> = bytes
             .chunks(size)
             .map(|part| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(part))))
             .collect();
         let body = StreamBody::new(tokio_stream::iter(parts));
-        let mut body = Screened::new(body, methods.of(path).0, &methods.shapes, None);
+        let mut body = BoundedBody::new(body, methods.of(path).0, &methods.shapes, None);
         let mut found = Vec::new();
         while let Some(frame) = body.frame().await {
             let is_last = frame.is_err();
@@ -287,25 +288,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_are_found_however_they_are_cut() {
+    async fn messages_are_found_at_any_split_of_the_body() {
         let (one, two, three) = (message(b"one"), message(b""), message(&[7; 300]));
         let all = [&one[..], &two, &three].concat();
         for size in 1..=all.len() {
-            let found = screened(REFLECTION, &all, size).await;
+            let found = received(REFLECTION, &all, size).await;
             let expected = [&one, &two, &three].map(|part| Ok(Bytes::copy_from_slice(part)));
             assert_eq!(found, expected, "{size}");
         }
     }
 
     #[tokio::test]
-    async fn unary_method_takes_one_message_that_is_not_too_long() {
+    async fn second_or_oversized_message_of_unary_method_is_refused() {
         let one = message(&[0; 5000]);
-        assert_eq!(screened(ISSUE, &one, 16_384).await, [Ok(Bytes::copy_from_slice(&one))]);
+        assert_eq!(received(ISSUE, &one, 16_384).await, [Ok(Bytes::copy_from_slice(&one))]);
         let two = [&one[..], &one].concat();
-        let found = screened(ISSUE, &two, 7).await;
+        let found = received(ISSUE, &two, 7).await;
         assert_eq!(found.last(), Some(&Err(tonic::Code::Unimplemented)));
         for size in [1000, 100_000] {
-            let found = screened(ISSUE, &message(&vec![0; 65_537]), size).await;
+            let found = received(ISSUE, &message(&vec![0; 65_537]), size).await;
             assert_eq!(found, [Err(tonic::Code::ResourceExhausted)]);
         }
     }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::domain::CredentialName;
 use crate::proto::admin::credential_service_server::CredentialService;
 use crate::proto::admin::{
@@ -14,7 +14,7 @@ use crate::proto::admin::{
 };
 
 #[tonic::async_trait]
-impl CredentialService for Face {
+impl CredentialService for Adapter {
     async fn create_credential(
         &self,
         request: Request<CreateCredentialRequest>,

@@ -1,5 +1,5 @@
-//! Deadlines: every unary call is answered in time, if need be with `DEADLINE_EXCEEDED`
-//! (a bare timeout of the transport would say CANCELLED).
+//! Deadlines: a unary call that takes too long is answered with `DEADLINE_EXCEEDED`. Tonic's own
+//! timeout would answer CANCELLED.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tonic::body::Body;
 
 use crate::error::Error;
 
-/// Answers within the limit. Streams (health watching, reflection) are answered when they
-/// begin, so that they are not cut.
+/// Answers within the limit. The answer to a streaming call starts at once, so that the limit does
+/// not end streams.
 pub(super) async fn enforce(
     limit: Duration,
     answer: impl Future<Output = Response<Body>>,
@@ -20,10 +20,9 @@ pub(super) async fn enforce(
         .unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
 }
 
-/// How long the answer to a request may take: the caller's `grpc-timeout`, but no longer than
-/// `longest`.
-pub(super) fn limit(headers: &HeaderMap, longest: Duration) -> Result<Duration, Status> {
-    Ok(requested(headers)?.map_or(longest, |asked| asked.min(longest)))
+/// The time limit of a request: the caller's `grpc-timeout`, but at most `max`.
+pub(super) fn limit(headers: &HeaderMap, max: Duration) -> Result<Duration, Status> {
+    Ok(requested(headers)?.map_or(max, |requested| requested.min(max)))
 }
 
 /// The `grpc-timeout` header: at most eight digits and a unit.
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_deadline_is_read_in_every_unit() {
+    fn grpc_timeout_is_parsed_in_every_unit() {
         assert_eq!(read("2H"), Some(Duration::from_hours(2)));
         assert_eq!(read("99999999S"), Some(Duration::from_secs(99_999_999)));
         assert_eq!(read("5m"), Some(Duration::from_millis(5)));

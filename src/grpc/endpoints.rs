@@ -2,13 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::domain::TenantId;
 use crate::proto::admin::endpoint_service_server::EndpointService;
 use crate::proto::admin::{ListEndpointsRequest, ListEndpointsResponse};
 
 #[tonic::async_trait]
-impl EndpointService for Face {
+impl EndpointService for Adapter {
     async fn list_endpoints(
         &self,
         request: Request<ListEndpointsRequest>,

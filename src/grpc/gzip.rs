@@ -1,5 +1,5 @@
-//! Compressed messages. Each is decompressed within the size that its method takes: a few bytes
-//! of gzip can become a thousand times as many.
+//! Decompresses messages up to the size limit of their method. Gzip can expand data by a factor of
+//! a thousand.
 
 use std::io::Read;
 
@@ -9,19 +9,19 @@ use tonic::Status;
 
 use crate::error::Error;
 
-/// The compression flag and the length before each message.
+/// The size of the prefix before each message: the compression flag and the length.
 pub(super) const PREFIX: usize = 5;
 
-/// How much is decompressed before memory for it is taken.
+/// The number of bytes that are decompressed at a time, before memory is taken for them.
 const STEP: usize = 4096;
 
-/// Whether the message says that it is compressed.
+/// Whether the compression flag of a message is set.
 pub(super) fn is_compressed(message: &[u8]) -> bool {
     message.first() == Some(&1)
 }
 
-/// The message as it was before it was compressed, with its prefix. For each part
-/// `take` is asked first.
+/// Decompresses a message, and returns it with a new prefix. Calls `take` for each part before the
+/// part is stored.
 pub(super) fn inflate(
     message: &[u8],
     max_bytes: usize,
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn message_is_decompressed_within_its_bound() {
+    fn message_is_decompressed_up_to_the_limit() {
         let bytes = vec![7; 10_000];
         let mut taken = 0;
         let inflated = inflate(&compressed(&bytes), 10_000, |count| {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn bomb_ends_at_the_bound_and_takes_no_more() {
+    fn gzip_bomb_is_refused_at_the_limit() {
         let bomb = compressed(&vec![0; 10_000_000]);
         assert!(bomb.len() < 11_000);
         let mut taken = 0;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_gzip_is_the_callers_fault() {
+    fn malformed_gzip_is_an_invalid_argument() {
         let mut broken = compressed(&[1; 1000]);
         broken.truncate(20);
         for message in [&broken[..], b"\x01\0\0\0\x03abc", b"\x01\0\0\0\0"] {

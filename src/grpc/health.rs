@@ -1,5 +1,5 @@
-//! `grpc.health.v1.Health`: whether the server is ready, asked for the whole of it (`""`) or by the
-//! name of a service. All services are ready or not ready together.
+//! `grpc.health.v1.Health`: whether the server is ready. A client checks the whole server (`""`) or
+//! one service. All services have the same status.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Answers for all services that are served.
+/// The health of all served services.
 #[derive(Clone, Debug)]
 pub(super) struct HealthOfServices {
     services: Arc<HashSet<String>>,
@@ -58,8 +58,8 @@ impl Health for HealthOfServices {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// An unknown service is answered with `SERVICE_UNKNOWN`, and the stream stays open, as the
-    /// protocol has it: a failed call would make clients try again without end.
+    /// For an unknown service it sends `SERVICE_UNKNOWN` and keeps the stream open, as the health
+    /// protocol requires: if the call failed, clients would retry it for ever.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -79,7 +79,7 @@ impl Health for HealthOfServices {
 }
 
 impl Watching {
-    /// The next status that is not the one sent last; `None` once the server stops.
+    /// Waits for a status that differs from the last one. Returns `None` once the server stops.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
             let is_ready = *self.is_ready.borrow_and_update();
@@ -88,7 +88,7 @@ impl Watching {
                 return Some(now);
             }
             tokio::select! {
-                // The last status is sent before the stream ends.
+                // Sends the last status before the stream ends.
                 biased;
                 changed = self.is_ready.changed() => changed.ok()?,
                 () = self.stop.cancelled() => return None,

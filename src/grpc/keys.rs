@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::source;
 use super::streams::{Messages, Source};
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::error::{Error, Result};
 use crate::keys::{Jwks, KeyRing};
 use crate::proto::access::key_service_server::KeyService;
@@ -21,7 +21,7 @@ impl Source for JwksWatch {
 }
 
 #[tonic::async_trait]
-impl KeyService for Face {
+impl KeyService for Adapter {
     async fn get_jwks(
         &self,
         _request: Request<GetJwksRequest>,
@@ -36,7 +36,7 @@ impl KeyService for Face {
         &self,
         request: Request<WatchJwksRequest>,
     ) -> Result<Response<Self::WatchJwksStream>, Status> {
-        // No caller is needed, but a caller that is named must authenticate.
+        // Authentication is optional here, but invalid credentials are refused.
         let caller = if request.metadata().contains_key("authorization") {
             Some(self.caller(&request).await?)
         } else {

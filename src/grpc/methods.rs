@@ -1,5 +1,5 @@
-//! The methods that are served: who may call each, and how large its requests may be. All of
-//! it is known from the path and the headers, before a body is read.
+//! The served methods: who may call each, and the maximum size of its requests. The path determines
+//! both, so that a call can be refused before its body is read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
@@ -11,26 +11,27 @@ use quick_cache::DefaultHashBuilder;
 use super::shapes::{ShapeId, Shapes};
 use crate::proto;
 
-/// The largest request that is decoded.
+/// The maximum size of a request.
 const MAX_REQUEST: usize = 64 * 1024;
-/// The same of `ApplyProfile`, to which whole profiles go.
+/// The same for `ApplyProfile`, whose requests contain whole profiles.
 const MAX_PROFILE: usize = 1024 * 1024;
-/// What these may take once they are decoded.
+/// The maximum decoded size of a request.
 const MAX_DECODED: usize = 2 * 1024 * 1024;
 const MAX_DECODED_PROFILE: usize = 12 * 1024 * 1024;
-/// Requests of health checks and of reflection are a name; anyone may send them.
+/// The maximum size of health and reflection requests, which contain only a name. They need no
+/// authentication.
 const MAX_SMALL_REQUEST: usize = 4 * 1024;
 
-/// Our own methods that need no caller. `WatchJwks` authenticates the caller itself, if one is
-/// named.
+/// Keyward's methods that need no authentication. `WatchJwks` authenticates a caller that sends
+/// credentials.
 const FOR_ANYONE: [&str; 3] = [
     "/keyward.token.v1.TokenService/IssueToken",
     "/keyward.access.v1.KeyService/GetJwks",
     "/keyward.access.v1.KeyService/WatchJwks",
 ];
-/// Methods for managers outside of `keyward.admin`.
+/// Methods for managers outside the package `keyward.admin`.
 const FOR_MANAGERS: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeTokens"];
-/// Methods that managers may call for a user, and others for themselves.
+/// Methods that managers can call for a user, and other callers for themselves.
 const FOR_USERS_TOO: [&str; 1] = ["/keyward.token.v1.TokenService/RevokeToken"];
 const APPLY_PROFILE: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
 
@@ -42,22 +43,23 @@ pub(super) enum Access {
     Manager,
 }
 
-/// What is known of a method.
+/// A served method.
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) access: Access,
-    /// It is Keyward's own, and not one of health or reflection.
+    /// False for methods of the health and reflection services.
     pub(super) is_own: bool,
     pub(super) max_bytes: usize,
     pub(super) max_decoded: usize,
-    /// Its client sends a stream of messages.
+    /// Whether the client sends a stream of messages.
     pub(super) is_streaming: bool,
-    /// The metadata `keyward-user` makes no sense here: the method answers services, not users.
+    /// Whether to refuse the metadata `keyward-user`: the method is for services, and cannot act
+    /// for a user.
     pub(super) refuses_user: bool,
     pub(super) shape: Option<ShapeId>,
 }
 
-/// A path that is no method: its body is not read.
+/// Stands for an unknown method. Its body is not read.
 static UNKNOWN: Method = Method {
     access: Access::Anyone,
     is_own: false,
@@ -68,7 +70,7 @@ static UNKNOWN: Method = Method {
     shape: None,
 };
 
-/// All methods by path.
+/// The methods by path.
 #[derive(Debug)]
 pub(super) struct Methods {
     by_path: HashMap<String, Method, DefaultHashBuilder>,
@@ -76,7 +78,7 @@ pub(super) struct Methods {
 }
 
 impl Methods {
-    /// The methods, which the descriptors in this program say: they are read once.
+    /// The methods in the embedded descriptors, which are parsed once.
     pub(super) fn get() -> Result<&'static Self, prost::DecodeError> {
         static METHODS: OnceLock<Methods> = OnceLock::new();
         match METHODS.get() {
@@ -116,7 +118,7 @@ impl Methods {
         Ok(Self { by_path, shapes })
     }
 
-    /// The method of a path, and whether there is one.
+    /// The method of a path, and whether the method exists.
     pub(super) fn of(&self, path: &str) -> (&Method, bool) {
         self.by_path.get(path).map_or((&UNKNOWN, false), |method| (method, true))
     }
@@ -128,7 +130,7 @@ impl Methods {
     }
 }
 
-/// A method of ours needs a caller unless it is one of the few that do not.
+/// Keyward's methods require a caller by default.
 fn access(path: &str, is_own: bool) -> Access {
     if !is_own || FOR_ANYONE.contains(&path) {
         Access::Anyone
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_of_ours_has_a_rule_and_a_shape() {
+    fn every_method_has_a_shape_and_size_limit() {
         let methods = Methods::get().unwrap();
         let named = FOR_ANYONE.iter().chain(&FOR_MANAGERS).chain(&FOR_USERS_TOO);
         for path in named.chain(&[APPLY_PROFILE]) {

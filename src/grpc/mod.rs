@@ -1,6 +1,6 @@
-//! The gRPC face: thin adapters. A call is authenticated before its body is read, its request becomes
-//! domain values, one method of an area of the service answers, and the answer becomes a message.
-//! No business rule is here.
+//! The gRPC interface: thin adapters without business rules. A call is authenticated before its
+//! body is read. An adapter converts the request to domain values, calls one method of the service,
+//! and converts the result to a message.
 
 mod access;
 mod applications;
@@ -62,57 +62,57 @@ use crate::service::Service;
 pub use methods::methods;
 pub use streams::Streaming;
 
-use body::Screened;
+use body::BoundedBody;
 use health::HealthOfServices;
 use methods::{Access, Method, Methods};
 
-/// All gRPC services over one service.
+/// Implements the generated traits of all gRPC services.
 #[derive(Clone, Debug)]
-struct Face {
+struct Adapter {
     service: Arc<Service>,
     streaming: Streaming,
 }
 
-/// Everything that is served over gRPC. Cheap to clone; clones share it.
+/// All gRPC services. Clones are cheap and share one state.
 #[derive(Clone, Debug)]
 pub struct Grpc(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    face: Face,
+    adapter: Adapter,
     methods: &'static Methods,
-    /// The services of hot paths are found without a search.
-    tokens: TokenServiceServer<Face>,
-    access: AccessServiceServer<Face>,
+    /// The services of the hot paths, called directly and not through the router.
+    tokens: TokenServiceServer<Adapter>,
+    access: AccessServiceServer<Adapter>,
     others: Router,
     timeout: Duration,
 }
 
-/// Why [`Grpc`] cannot be built: the descriptors are broken.
+/// An error in the embedded descriptors.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// They cannot be decoded.
+    /// The descriptors cannot be decoded.
     #[error("the descriptors cannot be decoded: {0}")]
     Descriptors(#[from] prost::DecodeError),
-    /// They cannot be served.
+    /// The reflection service does not accept the descriptors.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
 impl Grpc {
-    /// All services over one. A call without a deadline, or with a longer one, is answered
-    /// within `timeout`. Health follows `is_ready`.
+    /// Builds all gRPC services. `timeout` is the maximum deadline of a call, and the default for
+    /// calls without one. `is_ready` is the status that the health service reports.
     pub fn new(
         service: &Arc<Service>,
         is_ready: watch::Receiver<bool>,
         timeout: Duration,
         streaming: &Streaming,
     ) -> Result<Self, BuildError> {
-        let face = Face { service: Arc::clone(service), streaming: streaming.clone() };
-        // How large a message may be, `Screened` says for each method.
+        let adapter = Adapter { service: Arc::clone(service), streaming: streaming.clone() };
+        // `BoundedBody` limits the size of messages for each method.
         macro_rules! server {
             ($server:ident) => {
-                $server::new(face.clone()).max_decoding_message_size(usize::MAX)
+                $server::new(adapter.clone()).max_decoding_message_size(usize::MAX)
             };
         }
         let reflection = || {
@@ -121,7 +121,7 @@ impl Grpc {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(reflection_pb::v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(reflection_pb::v1alpha::FILE_DESCRIPTOR_SET)
-                // Tools show the details of an error if they find their types here.
+                // With these types, tools can show the details of errors.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
                 .include_reflection_service(false)
         };
@@ -130,7 +130,7 @@ impl Grpc {
         let health = HealthServer::new(health).max_decoding_message_size(usize::MAX);
         let others = Routes::new(health)
             .add_service(reflection().build_v1()?.max_decoding_message_size(usize::MAX))
-            // Older clients know this one alone.
+            // Older clients support only this version.
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(usize::MAX))
             .add_service(server!(TenantServiceServer))
             .add_service(server!(ScopeServiceServer))
@@ -145,7 +145,7 @@ impl Grpc {
             .into_axum_router()
             .fallback(unknown);
         let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
-        Ok(Self(Arc::new(Inner { face, methods, tokens, access, others, timeout })))
+        Ok(Self(Arc::new(Inner { adapter, methods, tokens, access, others, timeout })))
     }
 
     /// Answers a request.
@@ -163,7 +163,7 @@ impl Grpc {
 }
 
 impl Inner {
-    /// What can be refused at once; the method, and how long the answer may take.
+    /// Runs the checks that need only the headers. Returns the method and the time limit.
     fn begin<B>(
         &self,
         request: &Request<B>,
@@ -189,7 +189,7 @@ impl Inner {
         Ok(limit)
     }
 
-    /// Authenticates the caller if the method needs one, and passes the request on.
+    /// Authenticates the caller if the method requires one, and passes the request on.
     fn call<B>(self: &Arc<Self>, method: &'static Method, mut request: Request<B>) -> Answer
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -202,7 +202,7 @@ impl Inner {
         Box::pin(async move {
             let permit = auth::permit(request.extensions()).cloned();
             let admitted =
-                this.face.admit(method.access, request.headers(), permit.as_deref()).await;
+                this.adapter.admit(method.access, request.headers(), permit.as_deref()).await;
             match admitted {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
@@ -227,10 +227,11 @@ impl Inner {
             Err(status) => return refused(status.into_http()),
         };
         let shapes = &self.methods.shapes;
-        let request = request.map(|body| Screened::new(body, method, shapes, permit).gzip(is_gzip));
+        let request =
+            request.map(|body| BoundedBody::new(body, method, shapes, permit).gzip(is_gzip));
         match request.uri().path().split('/').nth(1) {
-            Some(TokenServiceServer::<Face>::NAME) => self.tokens.clone().call(request),
-            Some(AccessServiceServer::<Face>::NAME) => self.access.clone().call(request),
+            Some(TokenServiceServer::<Adapter>::NAME) => self.tokens.clone().call(request),
+            Some(AccessServiceServer::<Adapter>::NAME) => self.access.clone().call(request),
             _ => {
                 let answer = self.others.clone().oneshot(request);
                 Box::pin(async { answer.await.map(|response| response.map(Body::new)) })
@@ -243,7 +244,7 @@ fn refused(refusal: Response<Body>) -> Answer {
     Box::pin(ready(Ok(refusal)))
 }
 
-/// A pending answer, small enough to be moved with every request.
+/// A pending answer. It is boxed so that moving it is cheap.
 type Answer = BoxFuture<Response<Body>, Infallible>;
 
 async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
@@ -251,7 +252,7 @@ async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T
     answer
 }
 
-/// The answer to a path that is no method. What is not a gRPC call was refused before.
+/// The answer to a call of an unknown method. [`protocol::refusal`] answers other requests.
 async fn unknown() -> Response<axum::body::Body> {
     Status::unimplemented("no such method").into_http()
 }

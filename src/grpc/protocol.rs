@@ -1,17 +1,16 @@
-//! What must hold of a request before it is a gRPC call, as the protocol of gRPC over HTTP/2 has
-//! it. What is none gets an answer of plain HTTP.
+//! Checks whether a request is a gRPC call ("gRPC over HTTP2" in the grpc repository). Other
+//! requests get a plain HTTP answer.
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 
-/// What a client may send messages as.
+/// The accepted content types.
 const KINDS: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 const ENCODING: &str = "grpc-encoding";
 
-/// The answer to a request that is no gRPC call: to a method of ours or, if that is not known, to
-/// nothing.
+/// The answer to a request that is not a gRPC call. `is_known` says whether the path is a method.
 pub(super) fn refusal<B>(request: &Request<B>, is_known: bool) -> Option<Response<Body>> {
     let is_grpc = is_grpc(request.headers());
     if !is_known {
@@ -31,7 +30,7 @@ pub(super) fn refusal<B>(request: &Request<B>, is_known: bool) -> Option<Respons
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
-    // Nearly every client sends just this.
+    // Fast path: nearly all clients send exactly this.
     if kind == KINDS[0] {
         return true;
     }
@@ -52,8 +51,8 @@ fn plain(
     response
 }
 
-/// Whether the messages may be compressed with gzip. The header is taken off: messages are
-/// decompressed before the method's decoder sees them.
+/// Returns whether messages may be compressed with gzip. Removes the header, since messages are
+/// decompressed before the decoder reads them.
 pub(super) fn take_gzip(headers: &mut HeaderMap) -> Result<bool, Status> {
     match headers.get(ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::streams::{Messages, Source};
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::error::Result;
 use crate::proto::access::revocation_service_server::RevocationService;
 use crate::proto::access::{
@@ -21,7 +21,7 @@ impl Source for RevocationWatch {
 }
 
 #[tonic::async_trait]
-impl RevocationService for Face {
+impl RevocationService for Adapter {
     async fn list_revocations(
         &self,
         request: Request<ListRevocationsRequest>,
@@ -32,7 +32,7 @@ impl RevocationService for Face {
         let list = self.service.feeds.list_revocations(&caller, &page).await?;
         let (revocations, next_page_token) =
             convert::list(list.list, |revocation| convert::revocation::message(&revocation));
-        // Behind the whole list only.
+        // Only the last page has the cursor.
         let cursor = list.cursor.filter(|_| next_page_token.is_empty());
         let cursor = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
         Ok(Response::new(ListRevocationsResponse { revocations, next_page_token, cursor }))

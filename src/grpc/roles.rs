@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::domain::{RoleName, TenantId};
 use crate::proto::admin::role_service_server::RoleService;
 use crate::proto::admin::{
@@ -11,7 +11,7 @@ use crate::proto::admin::{
 };
 
 #[tonic::async_trait]
-impl RoleService for Face {
+impl RoleService for Adapter {
     async fn create_role(
         &self,
         request: Request<CreateRoleRequest>,

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::domain::{ScopeId, TenantId};
 use crate::proto::admin::scope_service_server::ScopeService;
 use crate::proto::admin::{
@@ -12,7 +12,7 @@ use crate::proto::admin::{
 };
 
 #[tonic::async_trait]
-impl ScopeService for Face {
+impl ScopeService for Adapter {
     async fn create_scope(
         &self,
         request: Request<CreateScopeRequest>,

@@ -1,6 +1,6 @@
-//! What a message takes when it is decoded, found out before it is: two bytes on the wire can
-//! become an empty sub-message of two hundred. And whether it has a field that this version does
-//! not know, which the decoder would drop. The descriptors say what each field is.
+//! Measures a message before it is decoded: two bytes on the wire can become an empty sub-message
+//! of two hundred bytes in memory. Also finds fields that this version does not know, which the
+//! decoder would drop. The types of the fields come from the descriptors.
 
 use std::collections::HashMap;
 
@@ -8,41 +8,42 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-/// How deep messages nest; ours are far from it.
+/// The maximum nesting of messages. Keyward's messages nest less.
 const MAX_DEPTH: u32 = 16;
-/// A `String`, `Vec` or `Bytes` itself.
+/// The size of a `String`, `Vec` or `Bytes` without its contents.
 const POINTERS: usize = 24;
 const SCALAR: usize = 8;
-/// A vector grows by doubling, from four elements.
+/// A vector starts with a capacity of four elements, and doubles it when it grows.
 const DOUBLED: usize = 2;
 const FIRST: usize = 4;
 
-/// What is known of a message before it is decoded.
+/// The result of measuring a message.
 #[derive(Debug)]
 pub(super) struct Measured {
-    /// How many bytes it takes once it is decoded.
+    /// The estimated size of the decoded message in bytes.
     pub(super) cost: usize,
-    /// The number of the first field that is not known, and the fields around it, from within.
+    /// The path of the first unknown field, innermost part first: its number, then the names of the
+    /// fields that contain it.
     unknown: Vec<String>,
 }
 
 impl Measured {
-    /// The path of the first field that is not known, if there is any: `tenant.policy.12`.
+    /// The path of the first unknown field: `tenant.policy.12`.
     pub(super) fn unknown_field(&self) -> Option<String> {
         let parts: Vec<_> = self.unknown.iter().rev().map(String::as_str).collect();
         (!parts.is_empty()).then(|| parts.join("."))
     }
 }
 
-/// The types of messages.
+/// The message types, by [`ShapeId`].
 #[derive(Debug, Default)]
 pub(super) struct Shapes(Vec<Shape>);
 
-/// A type of message, in [`Shapes`].
+/// The index of a message type in [`Shapes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ShapeId(usize);
 
-/// The fields of a type of message, and its size in memory without what it points to.
+/// A message type: its fields, and its size in memory without heap allocations.
 #[derive(Debug, Default)]
 struct Shape {
     size: usize,
@@ -65,7 +66,7 @@ enum Kind {
 }
 
 impl Shapes {
-    /// The types of all messages in these files, and where each one's is.
+    /// Collects all message types of these files. Also returns the id of each by its name.
     pub(super) fn new(files: &[&FileDescriptorSet]) -> (Self, HashMap<String, ShapeId>) {
         let mut found = Vec::new();
         for file in files.iter().flat_map(|set| &set.file) {
@@ -103,7 +104,7 @@ impl Shapes {
         (shapes, names)
     }
 
-    /// A message that is a field is a part of the one around it.
+    /// The size of a message type in memory. A singular message field is stored inline.
     fn size(&self, id: ShapeId, depth: u32) -> usize {
         let each = self.0[id.0].fields.iter().map(|field| match field.kind {
             Kind::Message(inner) if !field.is_repeated && depth > 0 => {
@@ -115,7 +116,7 @@ impl Shapes {
         each.fold(SCALAR, usize::saturating_add)
     }
 
-    /// What a message is, give or take. `None`: it is malformed, or nests too deep.
+    /// Measures a message approximately. Returns `None` if it is malformed or nests too deeply.
     pub(super) fn measure(&self, id: ShapeId, message: &[u8]) -> Option<Measured> {
         let mut measured = Measured { cost: self.0[id.0].size, unknown: Vec::new() };
         self.walk(id, message, MAX_DEPTH, &mut measured)?;
@@ -130,15 +131,15 @@ impl Shapes {
         measured: &mut Measured,
     ) -> Option<()> {
         let shape = &self.0[id.0];
-        let mut begun = 0_u64;
+        let mut seen = 0_u64;
         while !rest.is_empty() {
             let (number, wire) = decode_key(&mut rest).ok()?;
             let place = shape.fields.iter().position(|field| field.number == number);
             let field = place.map(|place| &shape.fields[place]);
-            let is_first = place.is_some_and(|place| begun & (1 << (place & 63)) == 0);
-            begun |= place.map_or(0, |place| 1 << (place & 63));
+            let is_first = place.is_some_and(|place| seen & (1 << (place & 63)) == 0);
+            seen |= place.map_or(0, |place| 1 << (place & 63));
             let payload = payload(wire, &mut rest)?;
-            // What is not known is skipped, and costs nothing.
+            // The decoder skips unknown fields, so they cost nothing.
             let Some(field) = field else {
                 if measured.unknown.is_empty() {
                     measured.unknown.push(number.to_string());
@@ -170,7 +171,7 @@ impl Shapes {
     }
 }
 
-/// The bytes of a field.
+/// The payload of a field. It is empty for a varint.
 fn payload<'a>(wire: WireType, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = match wire {
         WireType::Varint => {
@@ -180,7 +181,7 @@ fn payload<'a>(wire: WireType, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         WireType::SixtyFourBit => 8,
         WireType::ThirtyTwoBit => 4,
         WireType::LengthDelimited => usize::try_from(decode_varint(rest).ok()?).ok()?,
-        // Groups are of proto2.
+        // Only proto2 has groups.
         WireType::StartGroup | WireType::EndGroup => return None,
     };
     let (payload, after) = rest.split_at_checked(length)?;
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_sub_messages_cost_what_they_take() {
+    fn cost_of_empty_sub_messages_covers_their_memory() {
         let profile =
             admin::Profile { scopes: vec![admin::Scope::default(); 10_000], ..Default::default() };
         let request = admin::ApplyProfileRequest { profile: Some(profile), ..Default::default() };
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_cost_their_pointers_and_their_bytes() {
+    fn cost_of_strings_includes_header_and_bytes() {
         let issue = |scopes: Vec<String>| {
             let request = token::IssueTokenRequest { scopes, ..Default::default() };
             decoded(".keyward.token.v1.IssueTokenRequest", &request.encode_to_vec()).unwrap()
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn field_of_a_newer_client_is_found_wherever_it_is() {
+    fn unknown_field_is_found_at_any_depth() {
         let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
         let (shapes, names) = Shapes::new(&[&set]);
         let unknown = |bytes: &[u8]| {

@@ -1,5 +1,5 @@
-//! Errors as gRPC answers them (AIP-193): a code, a reason from the documented enum, and
-//! details that a program can read.
+//! Converts errors to gRPC statuses (AIP-193): a code, a reason from the documented enum, and
+//! machine-readable details.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::proto::errors::ErrorReason;
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "keyward";
 
-/// Errors travel in headers, of which several clients take 8 KiB in all: how long the message may
-/// be as it is sent, percent-encoded, and how long the details before they become base64.
+/// The maximum size of the percent-encoded message, and of the details before base64. Both are sent
+/// in headers, and several clients accept at most 8 KiB of headers.
 const MAX_MESSAGE: usize = 2 * 1024;
 const MAX_DETAILS: usize = 3 * 1024;
-const CUT: &str = "...";
+const ELLIPSIS: &str = "...";
 
 impl From<Error> for Status {
-    /// Faults of ours and of dependencies are logged here, once; the caller does not see their
-    /// cause.
+    /// Logs the cause of internal and dependency errors, which callers do not see. This is the
+    /// only place in this interface that logs them.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (code, reason) = table(&error);
@@ -31,25 +31,25 @@ impl From<Error> for Status {
             details.set_error_info(reason, DOMAIN, metadata(&error));
             details
         };
-        let message = cut(error.to_string());
+        let message = truncated(error.to_string());
         let details = with_info(details(&error));
         let status = Status::with_error_details(code, message.as_str(), details);
         if status.details().len() <= MAX_DETAILS {
             return status;
         }
-        // The reason, and the first of what is wrong.
+        // Too large: keep the reason and the first violations.
         let few = with_info(first_violations(&error));
         Status::with_error_details(code, message, few)
     }
 }
 
-/// A message that fits in a header.
-fn cut(mut message: String) -> String {
-    // As tonic encodes it, or more.
+/// Truncates a message so that it fits in a header.
+fn truncated(mut message: String) -> String {
+    // An upper bound of the length that tonic's encoding needs.
     let sent = |c: char| {
         if c.is_ascii_alphanumeric() || ".,:;-_/()[]'=".contains(c) { 1 } else { 3 * c.len_utf8() }
     };
-    let mut left = MAX_MESSAGE - CUT.len();
+    let mut left = MAX_MESSAGE - ELLIPSIS.len();
     let end = message.char_indices().find(|(_, c)| match left.checked_sub(sent(*c)) {
         Some(less) => {
             left = less;
@@ -59,17 +59,17 @@ fn cut(mut message: String) -> String {
     });
     if let Some((end, _)) = end {
         message.truncate(end);
-        message.push_str(CUT);
+        message.push_str(ELLIPSIS);
     }
     message
 }
 
-/// The violations of fields that there is room for.
+/// As many field violations as fit.
 fn first_violations(error: &Error) -> ErrorDetails {
     let Error::InvalidFields(violations) = error else { return ErrorDetails::new() };
     let mut left = MAX_DETAILS / 2;
     let fitting = violations.iter().map_while(|violation| {
-        // With the tags and lengths around them.
+        // Plus the protobuf tags and lengths.
         left = left.checked_sub(violation.field.len() + violation.description.len() + 16)?;
         Some(FieldViolation::new(&violation.field, &violation.description))
     });
@@ -143,7 +143,7 @@ fn details(error: &Error) -> ErrorDetails {
         Error::InUse { by, .. } => {
             let mut details = ErrorDetails::new();
             for user in by {
-                details.add_precondition_failure_violation("IN_USE", user, "stands in the way");
+                details.add_precondition_failure_violation("IN_USE", user, "uses the resource");
             }
             details
         }

@@ -1,5 +1,5 @@
-//! Streams of messages. The source is asked only when the previous message was sent, so that nothing
-//! is buffered for a client that does not read. Such a stream ends with an error that says so.
+//! Server streams. The source produces a message only after the previous one is sent, so that
+//! nothing is buffered for a slow client. A stream whose client is too slow ends with an error.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::error::{Error, Result};
 
-/// When streams end.
+/// The settings of streams.
 #[derive(Clone, Debug)]
 pub struct Streaming {
     /// How long a message may wait for the client to read it.
@@ -22,16 +22,16 @@ pub struct Streaming {
     pub stop: CancellationToken,
 }
 
-/// A source of messages.
+/// A source of stream messages.
 pub(super) trait Source: Send + 'static {
-    /// The type of its messages.
     type Message: Send + 'static;
 
     /// Waits for the next message.
     fn next(&mut self) -> impl Future<Output = Result<Self::Message>> + Send;
 }
 
-/// Messages of a source, until it fails, the reader is too slow, or the server stops.
+/// The messages of a source. The stream ends when the source fails, the client is too slow, or the
+/// server stops.
 #[derive(Debug)]
 pub(super) struct Messages<M> {
     messages: mpsc::Receiver<M>,
@@ -39,14 +39,14 @@ pub(super) struct Messages<M> {
 }
 
 impl Streaming {
-    /// The messages of a source.
+    /// Starts a stream of the messages of a source.
     pub(super) fn messages<S: Source>(&self, source: S) -> Messages<S::Message> {
         let (sender, messages) = mpsc::channel(1);
         let (ended, end) = oneshot::channel();
         let this = self.clone();
         tokio::spawn(async move {
             let why = this.pass_on(source, sender).await;
-            // Without a reader, the reason is not needed.
+            // This fails if the client is gone.
             ended.send(why).ok();
         });
         Messages { messages, end: Some(end) }

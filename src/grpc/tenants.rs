@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::domain::TenantId;
 use crate::proto::admin::tenant_service_server::TenantService;
 use crate::proto::admin::{
@@ -12,7 +12,7 @@ use crate::proto::admin::{
 };
 
 #[tonic::async_trait]
-impl TenantService for Face {
+impl TenantService for Adapter {
     async fn create_tenant(
         &self,
         request: Request<CreateTenantRequest>,

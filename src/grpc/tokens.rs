@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
     IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
@@ -10,7 +10,7 @@ use crate::proto::token::{
 };
 
 #[tonic::async_trait]
-impl TokenService for Face {
+impl TokenService for Adapter {
     async fn issue_token(
         &self,
         request: Request<IssueTokenRequest>,

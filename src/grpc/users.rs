@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Face, convert};
+use super::{Adapter, convert};
 use crate::domain::{TenantId, UserName};
 use crate::proto::admin::user_service_server::UserService;
 use crate::proto::admin::{
@@ -11,7 +11,7 @@ use crate::proto::admin::{
 };
 
 #[tonic::async_trait]
-impl UserService for Face {
+impl UserService for Adapter {
     async fn create_user(
         &self,
         request: Request<CreateUserRequest>,

@@ -1,4 +1,4 @@
-//! Client authentication (RFC 6749, section 2.3): HTTP Basic, or the body; one of them.
+//! Client authentication (RFC 6749, section 2.3): either HTTP Basic or parameters in the body.
 
 use axum::http::header;
 use base64::Engine;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::secrets::Secret;
 use crate::service::{CallerCredential, ClientCredential};
 
-/// What a client authenticates with, from the header or the body.
+/// The credential of a client, from the header or the body.
 pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
     if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
         return Err(OAuthError::invalid_request(
@@ -30,8 +30,8 @@ pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
     }
 }
 
-/// What the caller of introspection or revocation authenticates with: as a client, or as the bearer
-/// of an API key or of an access token for Keyward.
+/// The credential of a caller of introspection or revocation: a client credential, an API key, or
+/// an access token for Keyward.
 pub(super) fn caller(form: &Form) -> Result<CallerCredential, OAuthError> {
     match authorization(form)? {
         Some(Authorization::Bearer(token)) => Ok(CallerCredential::Bearer(Secret::new(token))),
@@ -86,10 +86,10 @@ fn authorization(form: &Form) -> Result<Option<Authorization<'_>>, OAuthError> {
     Ok(Some(parsed))
 }
 
-/// Decodes the form-encoding of RFC 6749, section 2.3.1. Our ids and secrets are the same with and
-/// without it, so that clients that leave it out work too.
+/// Decodes the form-encoding of RFC 6749, section 2.3.1. Keyward's ids and secrets have no
+/// characters that need encoding, so clients that omit it work too.
 fn form_decode(value: &str) -> String {
-    // The value is one name: separators of parameters have no meaning in it.
+    // The value is a single string, so `&` and `=` are not separators.
     let value = value.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(value.as_bytes())
         .next()

@@ -1,5 +1,6 @@
-//! What clients and verifiers read first: server metadata (RFC 8414, `OpenID` Connect
-//! Discovery) and the key set (RFC 7517). They are public, and pages of any origin may read them.
+//! Discovery documents for clients and verifiers: the server metadata (RFC 8414, `OpenID` Connect
+//! Discovery) and the key set (RFC 7517). They are public, and web pages of any origin can read
+//! them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use serde_json::{Value, json};
 use super::json as answer;
 use crate::service::Service;
 
-/// Where RFC 8414 puts the metadata.
+/// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
-/// Where `OpenID` Connect Discovery puts it. Many libraries look nowhere else.
+/// The path in `OpenID` Connect Discovery. Many libraries support only this one.
 pub(super) const OPENID_PATH: &str = "/.well-known/openid-configuration";
 
 /// The five minutes of `KeyRing::JWKS_MAX_AGE`.
@@ -25,20 +26,20 @@ pub(super) async fn oauth(State(service): State<Arc<Service>>) -> Response {
     answer(StatusCode::OK, CACHE, &metadata(&service))
 }
 
-/// The same for `OpenID` Connect, with two members that its libraries require. There are no ID
-/// tokens and no users to log in here, and so no endpoints for them.
+/// The metadata for `OpenID` Connect libraries, with two members that they require. Keyward has no
+/// ID tokens and no user login, so it lists no endpoints for them.
 pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
     let mut body = metadata(&service);
-    // A `sub` is the same for every client.
+    // Every client sees the same `sub`.
     body["subject_types_supported"] = json!(["public"]);
-    // What the published keys sign: go-oidc accepts only RS256 without this member.
+    // The algorithms of the published keys. Without this member, go-oidc accepts only RS256.
     let algorithms: BTreeSet<_> =
         service.signing.jwks().keys.into_iter().map(|key| key.alg).collect();
     body["id_token_signing_alg_values_supported"] = json!(algorithms);
     answer(StatusCode::OK, CACHE, &body)
 }
 
-/// Every URL begins with the issuer as it was configured, whatever host was asked.
+/// The shared members. URLs start with the configured issuer, not with the host of the request.
 fn metadata(service: &Service) -> Value {
     let issuer = service.issuer();
     let base = issuer.trim_end_matches('/');
@@ -50,9 +51,8 @@ fn metadata(service: &Service) -> Value {
         "revocation_endpoint": format!("{base}/oauth2/revoke"),
         "jwks_uri": format!("{base}/oauth2/jwks"),
         "grant_types_supported": ["client_credentials"],
-        // Required, and not to be empty (RFC 8414, sections 2 and 3.2). `none` is the response
-        // type by which an authorization request yields neither code nor token, and without an
-        // authorization endpoint there are no others.
+        // Required and not empty (RFC 8414, sections 2 and 3.2). `none` is the only response type
+        // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
@@ -60,12 +60,11 @@ fn metadata(service: &Service) -> Value {
     })
 }
 
-/// The key set.
 pub(super) async fn jwks(State(service): State<Arc<Service>>) -> Response {
     answer(StatusCode::OK, CACHE, &service.signing.jwks())
 }
 
-/// Answers which methods there are, also to the preflight request of a browser.
+/// Answers OPTIONS, which includes the preflight requests of browsers.
 pub(super) async fn options() -> (StatusCode, HeaderMap) {
     const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let headers: [(HeaderName, HeaderValue); 4] = [
@@ -77,7 +76,7 @@ pub(super) async fn options() -> (StatusCode, HeaderMap) {
     (StatusCode::NO_CONTENT, HeaderMap::from_iter(headers))
 }
 
-/// Lets pages of any origin read an answer. Without credentials: there are none here.
+/// Lets web pages of any origin read an answer, without credentials (CORS).
 pub(super) async fn share(mut response: Response) -> Response {
     let any = HeaderValue::from_static("*");
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);

@@ -1,4 +1,4 @@
-//! Errors as OAuth answers them (RFC 6749, section 5.2): a JSON object with `error` and
+//! Converts errors to OAuth error answers (RFC 6749, section 5.2): a JSON object with `error` and
 //! `error_description`, on every status.
 
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::error::{Error, whole_seconds};
 
 const INVALID_TOKEN: &str = "invalid_token";
 
-/// The challenge of every 401 (RFC 9110, section 15.5.2), however the client authenticated: some
-/// clients fail on a 401 without it.
+/// The challenge of every 401 (RFC 9110, section 15.5.2), also for clients that authenticate in the
+/// body: some clients fail on a 401 without a challenge.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
 const BEARER: HeaderValue =
     HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
 
-/// An error answer.
+/// An OAuth error answer.
 #[derive(Clone, Debug)]
 pub(super) struct OAuthError {
     status: StatusCode,
@@ -37,7 +37,6 @@ struct Body {
 }
 
 impl OAuthError {
-    /// An error of this code.
     pub(super) fn new(status: StatusCode, error: &'static str) -> Self {
         Self {
             status,
@@ -48,18 +47,18 @@ impl OAuthError {
         }
     }
 
-    /// A malformed request.
+    /// The error `invalid_request` with status 400.
     pub(super) fn invalid_request(description: impl AsRef<str>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request").describe(description)
     }
 
-    /// The error with the content codings that are accepted.
+    /// Adds an `Accept-Encoding` header.
     pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.accept_encoding = Some(codings);
         self
     }
 
-    /// The error with a description for the developer of the client.
+    /// Adds a description for the developer of the client.
     pub(super) fn describe(mut self, description: impl AsRef<str>) -> Self {
         self.body.error_description = error_description(description.as_ref());
         self
@@ -67,8 +66,8 @@ impl OAuthError {
 }
 
 impl From<Error> for OAuthError {
-    /// Faults of ours and of dependencies are logged here, once; the client does not see their
-    /// cause.
+    /// Logs the cause of internal and dependency errors, which clients do not see. This is the
+    /// only place in this interface that logs them.
     fn from(error: Error) -> Self {
         error.log_fault();
         let (status, code) = table(&error);

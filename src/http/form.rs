@@ -1,4 +1,4 @@
-//! The parameters of a request: a form in the body (RFC 6749, appendix B), each parameter once.
+//! The parameters of a request: a form in the body (RFC 6749, appendix B).
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::{RequestContext, Service};
 
-/// The largest body that is read.
+/// The maximum size of a body.
 const MAX_BODY: usize = 64 * 1024;
 
-/// How many parameters a request has at most: those of every grant and their repetitions.
+/// The maximum number of parameters. Requests of all grants need fewer, repetitions included.
 const MAX_PARAMETERS: usize = 64;
 
 /// The parameters that may be repeated (RFC 8707, RFC 8693).
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
-/// Parameters that must not be in a URI, where logs and caches see them.
+/// Parameters that must not be in a URI, since URIs appear in logs and caches.
 const NEVER_IN_URI: [&str; 4] = ["client_id", "client_secret", "client_assertion", "token"];
 
 /// The parameters of a form with the headers of its request. It has no `Debug`, since it holds
@@ -33,8 +33,7 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// The value of a parameter. One without a value counts as absent (RFC 6749,
-    /// section 3.2).
+    /// The value of a parameter. An empty value counts as absent (RFC 6749, section 3.2).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
@@ -45,12 +44,11 @@ impl Form {
         values.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// What is known of the request besides its parameters.
     pub(super) fn context(&self, service: &Service) -> RequestContext<'_> {
         RequestContext::new(self.permit.as_deref(), service.now())
     }
 
-    /// The value of a parameter that must be there.
+    /// The value of a required parameter.
     pub(super) fn required(&self, name: &str) -> Result<&str, OAuthError> {
         self.get(name)
             .ok_or_else(|| OAuthError::invalid_request(format!("the parameter {name} is missing")))
@@ -72,8 +70,8 @@ impl<S: Sync> FromRequest<S> for Form {
     }
 }
 
-/// The parameters of a form; the first one too many ends it, so that what a form becomes is
-/// bounded by its own size.
+/// Parses the parameters of a form. It stops at the limit, so that a form with many tiny parameters
+/// cannot use much memory.
 fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
     let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in form_urlencoded::parse(body) {
@@ -96,7 +94,7 @@ fn refuse_credentials_in_uri(query: &str) -> Result<(), OAuthError> {
         .find(|(name, _)| NEVER_IN_URI.contains(&name.as_ref()));
     match found {
         Some((name, _)) => Err(OAuthError::invalid_request(format!(
-            "{name} must not stand in the URI; send it in the body"
+            "{name} must not be in the URI; send it in the body"
         ))),
         None => Ok(()),
     }
@@ -116,8 +114,8 @@ fn require_form(headers: &HeaderMap) -> Result<(), OAuthError> {
         .describe("the Content-Type must be application/x-www-form-urlencoded"))
 }
 
-/// Refuses a body with a content coding. Clients do not compress forms, and one that was read as
-/// it came would seem to have no parameters.
+/// Refuses a body with a content coding. No client needs to compress a form, and a compressed one
+/// would parse as a form without parameters.
 fn refuse_encoded(headers: &HeaderMap) -> Result<(), OAuthError> {
     let is_plain = |coding: &str| coding.trim().is_empty() || coding.trim() == "identity";
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
@@ -130,7 +128,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), OAuthError> {
         .accept_encoding("identity"))
 }
 
-/// Reads a body, part by part; for each, memory is taken from the budgets first.
+/// Reads a body. Takes memory from the budgets for each part before it is stored.
 async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>, OAuthError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -139,7 +137,7 @@ async fn read(mut body: Body, permit: Option<&RequestPermit>) -> Result<Vec<u8>,
         if bytes.len() + data.len() > MAX_BODY {
             return Err(Error::RequestTooLarge { max_bytes: MAX_BODY, form: "" }.into());
         }
-        // Once as it was received, and once as parameters.
+        // The body is in memory twice: as it was received, and as parameters.
         permit.map_or(Ok(0), |permit| permit.take(2 * data.len()))?;
         bytes.extend_from_slice(&data);
     }

@@ -15,7 +15,7 @@ use crate::keys::jwt::Audiences;
 use crate::secrets::Secret;
 use crate::service::{Service, TokenInfo};
 
-/// The answer for a good token; for any other it is exactly `{"active":false}`.
+/// The answer for an active token. For any other token it is exactly `{"active":false}`.
 #[derive(Serialize)]
 struct Introspection {
     active: bool,

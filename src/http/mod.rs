@@ -1,5 +1,5 @@
-//! The HTTP face: OAuth 2.0 as clients in every language speak it. Thin adapters, like the gRPC face,
-//! over the same methods of the service.
+//! The HTTP interface: the OAuth 2.0 endpoints. Thin adapters, like those of the gRPC interface, on
+//! the same methods of the service.
 
 mod client_auth;
 mod discovery;
@@ -30,8 +30,8 @@ use error::OAuthError;
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// All endpoints, at the root and below the issuer's path if it has one. Each request goes through
-/// [`answer`], as a layer: only there is it known which endpoint it is for.
+/// All endpoints, at the root and below the issuer's path if it has one. The caller adds [`answer`]
+/// as a layer.
 pub fn router(service: Arc<Service>) -> Router {
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
@@ -55,7 +55,7 @@ pub fn router(service: Arc<Service>) -> Router {
     router.fallback(unknown).with_state(service)
 }
 
-/// Only the methods given; others are refused in JSON.
+/// Refuses other HTTP methods with a JSON error.
 fn only(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
     methods.fallback(async || {
         OAuthError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request")
@@ -63,7 +63,7 @@ fn only(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
     })
 }
 
-/// A document for everyone, pages of other origins included.
+/// A public document, which web pages of any origin can read.
 fn public(methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
     only(methods.options(discovery::options)).layer(map_response(discovery::share))
 }
@@ -72,8 +72,8 @@ async fn unknown() -> OAuthError {
     OAuthError::new(StatusCode::NOT_FOUND, "not_found").describe("there is no such endpoint")
 }
 
-/// Answers a request within `timeout`. One layer does all that every endpoint shares: each layer of
-/// axum allocates for every request.
+/// Answers a request within `timeout`. One layer does everything that all endpoints share, since
+/// each axum layer allocates memory for every request.
 pub async fn answer(request: Request, next: Next, timeout: Duration) -> Response {
     let mut response = match check(&request) {
         Ok(()) => tokio::time::timeout(timeout, next.run(request))
@@ -81,12 +81,12 @@ pub async fn answer(request: Request, next: Next, timeout: Duration) -> Response
             .unwrap_or_else(|_| OAuthError::from(Error::DeadlineExceeded).into_response()),
         Err(refusal) => refusal.into_response(),
     };
-    // Browsers must not guess another content type.
+    // Keeps browsers from guessing another content type.
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     response
 }
 
-/// Refuses a request for which there is no memory, that names no host, or that acts for a user.
+/// Refuses a request that exceeds the memory budgets, has no valid `Host`, or has `keyward-user`.
 fn check(request: &Request) -> Result<(), OAuthError> {
     if let Some(permit) = request.extensions().get::<Arc<RequestPermit>>() {
         permit.require()?;
@@ -102,8 +102,8 @@ fn check(request: &Request) -> Result<(), OAuthError> {
     Ok(())
 }
 
-/// Whether the request has the one `Host` that HTTP/1.1 requires (RFC 9112, section 3.2). HTTP/2 has
-/// `:authority`, and HTTP/1.0 neither.
+/// Whether the request has exactly one valid `Host`, which HTTP/1.1 requires (RFC 9112, section
+/// 3.2). HTTP/2 uses `:authority` instead, and HTTP/1.0 needs neither.
 pub fn names_one_host<B>(request: &axum::http::Request<B>) -> bool {
     if request.version() != Version::HTTP_11 {
         return true;
@@ -114,14 +114,14 @@ pub fn names_one_host<B>(request: &axum::http::Request<B>) -> bool {
         || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
 }
 
-/// The path of the issuer URL, without a slash at its end.
+/// The path of the issuer URL without a trailing slash.
 fn issuer_path(issuer: &str) -> String {
     let rest = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
     let path = rest.find('/').map_or("", |start| &rest[start..]);
     path.trim_end_matches('/').to_owned()
 }
 
-/// A JSON answer with its caching rule.
+/// A JSON answer with a `Cache-Control` header.
 fn json(status: StatusCode, cache_control: &'static str, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => (
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_issuer_may_have_a_path() {
+    fn issuer_can_have_a_path() {
         assert_eq!(issuer_path("https://id.example"), "");
         assert_eq!(issuer_path("https://id.example/"), "");
         assert_eq!(issuer_path("https://id.example/keyward/eu"), "/keyward/eu");

@@ -1,4 +1,4 @@
-//! Limits in headers: `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
+//! The headers `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::error::whole_seconds;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// A limit that is reached.
+/// A reached limit.
 #[derive(Clone, Debug)]
 pub(super) struct Reached {
     pub(super) policy: &'static str,
@@ -20,7 +20,7 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// Sets the headers of a limit that is reached.
+    /// Sets the headers for this limit.
     pub(super) fn set(&self, headers: &mut HeaderMap) {
         let name = self.policy;
         set(headers, POLICY, policy(name, self.limit, self.window));
@@ -28,7 +28,7 @@ impl Reached {
     }
 }
 
-/// Sets the headers for the state of limits, the innermost first; none if there are no limits.
+/// Sets the headers for the state of limits, innermost first. Sets none without limits.
 pub(super) fn set_status(headers: &mut HeaderMap, limits: &[LimitStatus]) {
     if limits.is_empty() {
         return;

@@ -14,9 +14,9 @@ use super::json as answer;
 use crate::secrets::Secret;
 use crate::service::Service;
 
-/// 200 once the token is refused, and for one that is not good anyway; a fault of the
-/// database is 503, never 200. RFC 7009 does not define a body, and some clients parse one: it is
-/// an empty JSON object.
+/// Answers 200 once the token is revoked, and also for an invalid token (RFC 7009, section 2.2). If
+/// the database fails, it answers 503. RFC 7009 defines no body, but some clients parse one, so it
+/// is an empty JSON object.
 pub(super) async fn revoke(
     State(service): State<Arc<Service>>,
     form: Form,

@@ -13,7 +13,7 @@ use super::{client_auth, json, rate_limit};
 use crate::domain::{Audience, Fault, GrantRequest, ScopeSet};
 use crate::service::{GrantType, Service, TokenRequest};
 
-/// A successful answer (RFC 6749, section 5.1): every member is always there.
+/// A successful answer (RFC 6749, section 5.1). No member is optional.
 #[derive(Serialize)]
 struct TokenResponse<'a> {
     access_token: &'a str,
@@ -53,8 +53,8 @@ fn wanted(form: &Form) -> Result<GrantRequest, OAuthError> {
         None => ScopeSet::default(),
         Some(scope) => ScopeSet::parse(scope)
             .and_then(|scopes| {
-                // Without a scope-token it is malformed (RFC 6749, section 3.3). It must not mean
-                // the same as no parameter, which asks for all scopes.
+                // A scope parameter without a scope is malformed (RFC 6749, section 3.3). It must
+                // not request all scopes, as a missing parameter does.
                 let missing = || Fault::new("must name at least one scope");
                 (!scopes.is_empty()).then_some(scopes).ok_or_else(missing)
             })

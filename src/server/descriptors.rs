@@ -1,42 +1,41 @@
-//! File descriptors: as many as the machine gives, and a share of them for each listener, so
-//! that connections of strangers never take those of the database or of operations.
+//! File descriptors: raises the limit, and gives each listener a share, so that connections of
+//! anonymous clients never use the descriptors of the database or of the operations listener.
 
 use crate::admission::ConnectionLimits;
 use crate::config::Config;
 use crate::store::Database;
 
-/// Connections to the listener for operations: the others never take these.
+/// Connections that are reserved for the operations listener.
 const OPERATIONS: ConnectionLimits =
     ConnectionLimits { most: 64, of_source: 32, opening_of_source: 16 };
-/// Standard streams, the runtime's own, listeners, files that are opened for a moment, traces.
+/// Standard streams, the runtime, listeners, temporary files, and the trace exporter.
 const OWN: usize = 48;
-/// The pool for requests is not the only one.
+/// Other connection pools besides the one for requests.
 const OTHER_DATABASE_CONNECTIONS: usize = 8;
-/// A SQLite connection: the file, its write-ahead log, the log's index, a temporary file.
+/// Per SQLite connection: the file, its write-ahead log, the log's index, a temporary file.
 const FOR_SQLITE: usize = 4;
-/// Links to one server, its replicas, or the nodes of a cluster.
+/// Connections to one Redis server, its replicas, or the nodes of a cluster.
 const REDIS: usize = 32;
-/// With fewer connections a listener is of no use, whatever the limit is.
-const LEAST_CONNECTIONS: usize = 16;
+/// The minimum of connections per listener, whatever the limit of descriptors is.
+const MIN_CONNECTIONS: usize = 16;
 
-/// The places of the listeners.
+/// The connection limits of the listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
-    /// Of the gRPC listener and of the HTTP listener, each.
-    pub(super) faces: ConnectionLimits,
-    /// Of the listener for operations.
+    /// For the gRPC listener and for the HTTP listener, each.
+    pub(super) public: ConnectionLimits,
+    /// For the operations listener.
     pub(super) operations: ConnectionLimits,
 }
 
 impl Places {
-    /// The places that the configuration asks for, as far as the process may open files. Where
-    /// that is less, it is logged.
+    /// The configured limits, reduced if the process may not open enough files. Logs a reduction.
     pub(super) fn of(config: &Config) -> Self {
         let wanted = config.limits.max_connections;
         let places = Self::within(config, limit());
-        let most = places.faces.most;
+        let most = places.public.most;
         if most < wanted {
-            let needed = needed(config) + 2 * faces(config, wanted).descriptors();
+            let needed = needed(config) + 2 * public_limits(config, wanted).descriptors();
             tracing::warn!(
                 limit = limit(),
                 needed,
@@ -53,21 +52,21 @@ impl Places {
     fn within(config: &Config, limit: Option<usize>) -> Self {
         let wanted = config.limits.max_connections;
         let most = limit.map_or(wanted, |limit| {
-            let closing = faces(config, 0).descriptors();
+            let closing = public_limits(config, 0).descriptors();
             let each = limit.saturating_sub(needed(config)) / 2;
-            wanted.min(each.saturating_sub(closing).max(LEAST_CONNECTIONS))
+            wanted.min(each.saturating_sub(closing).max(MIN_CONNECTIONS))
         });
-        Self { faces: faces(config, most), operations: OPERATIONS }
+        Self { public: public_limits(config, most), operations: OPERATIONS }
     }
 }
 
-fn faces(config: &Config, most: usize) -> ConnectionLimits {
+fn public_limits(config: &Config, most: usize) -> ConnectionLimits {
     let of_source = config.limits.source_connections.min((most / 2).max(1));
-    // Many clients may come back at once, and from one address: after a restart, say.
+    // After a restart many clients may reconnect together, and from one address.
     ConnectionLimits { most, of_source, opening_of_source: (of_source / 2).max(1) }
 }
 
-/// How many descriptors everything but gRPC and HTTP needs.
+/// The descriptors that everything except gRPC and HTTP connections needs.
 fn needed(config: &Config) -> usize {
     let pool = config.database.pool.max_connections as usize + OTHER_DATABASE_CONNECTIONS;
     let database = match config.database.url {
@@ -78,7 +77,7 @@ fn needed(config: &Config) -> usize {
     OWN + database + redis + OPERATIONS.descriptors()
 }
 
-/// How many files the process may have open; `None`: any number.
+/// The limit of open files. `None` means unlimited.
 fn limit() -> Option<usize> {
     #[cfg(target_os = "linux")]
     {
@@ -89,8 +88,8 @@ fn limit() -> Option<usize> {
     None
 }
 
-/// Raises the process's own limit of open files as far as it may. The soft limit is low for the
-/// sake of programs that use `select`, which this one does not.
+/// Raises the soft limit of open files to the hard limit. The soft limit is low by default because
+/// of programs that use `select`; Keyward does not.
 pub fn raise_limit() {
     #[cfg(target_os = "linux")]
     {
@@ -99,7 +98,7 @@ pub fn raise_limit() {
         if current != maximum
             && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         {
-            tracing::warn!(%error, "the limit of open files stays as it is");
+            tracing::warn!(%error, "cannot raise the limit of open files");
         }
     }
 }
@@ -118,29 +117,32 @@ mod tests {
     }
 
     #[test]
-    fn places_fit_into_the_limit() {
+    fn connection_limits_fit_descriptor_limit() {
         let postgres = ("database.url", "postgres://keyward@db/keyward");
         for settings in [&[][..], &[postgres], &[postgres, ("redis.url", "redis://r")]] {
             let config = config(settings);
             for limit in [1024, 4096, 20_000] {
-                let Places { faces, .. } = Places::within(&config, Some(limit));
-                assert!(needed(&config) + 2 * faces.descriptors() <= limit, "{settings:?} {limit}");
-                assert!(faces.of_source <= faces.most / 2);
-                assert!(faces.most >= 300, "{settings:?} {limit}: {faces:?}");
+                let Places { public, .. } = Places::within(&config, Some(limit));
+                assert!(
+                    needed(&config) + 2 * public.descriptors() <= limit,
+                    "{settings:?} {limit}"
+                );
+                assert!(public.of_source <= public.most / 2);
+                assert!(public.most >= 300, "{settings:?} {limit}: {public:?}");
             }
         }
     }
 
     #[test]
-    fn settings_hold_where_the_limit_allows_it() {
+    fn configured_limits_apply_if_descriptors_suffice() {
         for limit in [None, Some(1 << 20)] {
-            let Places { faces, .. } = Places::within(&config(&[]), limit);
-            assert_eq!((faces.most, faces.of_source), (4096, 1024));
+            let Places { public, .. } = Places::within(&config(&[]), limit);
+            assert_eq!((public.most, public.of_source), (4096, 1024));
         }
     }
 
     #[test]
-    fn server_with_hardly_any_descriptors_still_listens() {
-        assert_eq!(Places::within(&config(&[]), Some(40)).faces.most, LEAST_CONNECTIONS);
+    fn server_with_few_descriptors_still_listens() {
+        assert_eq!(Places::within(&config(&[]), Some(40)).public.most, MIN_CONNECTIONS);
     }
 }

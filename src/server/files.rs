@@ -1,5 +1,4 @@
-//! Files and folders that only the server's own user can read: what is in them is all that the
-//! service knows.
+//! Files and directories that only the server's own user can read, since they contain secrets.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -10,20 +9,21 @@ use super::StartError;
 
 const PRIVATE: u32 = 0o600;
 const OF_OTHERS: u32 = 0o007;
-/// Beside a SQLite file: its write-ahead log, the log's index, and our lock.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", ".lock"];
+/// The suffixes of the files beside a SQLite file: the write-ahead log, its index, and Keyward's
+/// lock.
+const SUFFIXES: [&str; 3] = ["-wal", "-shm", ".lock"];
 
-/// Makes a folder that no other user can look into; one that is there stays as it is.
-pub(super) fn make_folder(path: &Path) -> Result<(), StartError> {
+/// Creates a directory that no other user can read. Does not change an existing one.
+pub(super) fn create_directory(path: &Path) -> Result<(), StartError> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| StartError::Folder { path: path.display().to_string(), error })
+    made.map_err(|error| StartError::Directory { path: path.display().to_string(), error })
 }
 
-/// Says that a folder can be looked into by others, if it can.
-pub(super) fn warn_of_folder(path: &Path) {
+/// Logs a warning if other users can read a directory.
+pub(super) fn warn_if_readable(path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         return;
     };
@@ -32,28 +32,28 @@ pub(super) fn warn_of_folder(path: &Path) {
         tracing::warn!(
             folder = %path.display(),
             mode = format!("{mode:03o}"),
-            "the data folder can be looked into by others: chmod 700"
+            "other users can read the data directory; run chmod 700"
         );
     }
 }
 
-/// Makes a SQLite file that no other user can read: SQLite gives its companions the same mode.
-/// One that others can read, as older versions made it, is closed to them. What its group may do
-/// stays as it is: backups may rest on it.
+/// Creates a SQLite file that no other user can read. SQLite gives the files beside it the same
+/// mode. Removes the permissions of others from an existing file, which older versions created with
+/// them. Keeps the permissions of the group, since backups may need them.
 pub(super) fn prepare_database(file: &Path) {
-    // What cannot be made here, SQLite cannot make either, and says why.
+    // If this fails, opening the database fails too, and that error has the reason.
     open(file, OpenOptions::new().write(true).create_new(true)).ok();
     let companion = |suffix: &str| {
         let mut path = file.as_os_str().to_owned();
         path.push(suffix);
         PathBuf::from(path)
     };
-    for path in [file.to_owned()].into_iter().chain(COMPANIONS.map(companion)) {
-        close_to_others(&path);
+    for path in [file.to_owned()].into_iter().chain(SUFFIXES.map(companion)) {
+        remove_permissions_of_others(&path);
     }
 }
 
-fn close_to_others(path: &Path) {
+fn remove_permissions_of_others(path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         return;
     };
@@ -64,20 +64,20 @@ fn close_to_others(path: &Path) {
     let file = path.display();
     match fs::set_permissions(path, Permissions::from_mode(mode & !OF_OTHERS)) {
         Ok(()) => {
-            tracing::warn!(%file, "a file of the database was readable by others; now it is not");
+            tracing::warn!(%file, "removed the permissions of other users from a database file");
         }
         Err(error) => {
-            tracing::warn!(%file, %error, "a file of the database is readable by others: chmod 600");
+            tracing::warn!(%file, %error, "other users can read a database file; run chmod 600");
         }
     }
 }
 
-/// Opens a file; one that is made is private.
+/// Opens a file, or creates it with mode 600.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.mode(PRIVATE).open(path)
 }
 
-/// Writes a private file, whole or not at all, in place of one that may be there.
+/// Writes a file with mode 600 atomically. Replaces an existing one.
 pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut beside = tempfile::Builder::new()

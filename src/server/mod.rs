@@ -1,5 +1,5 @@
-//! The composition root of the process: opens what the configuration names, builds the faces over
-//! one service, listens, and stops in order.
+//! The composition root of the process: opens the configured database and Redis, builds the
+//! interfaces on one service, listens, and shuts down gracefully.
 
 mod connections;
 mod descriptors;
@@ -44,33 +44,34 @@ use connections::Stopping;
 pub use descriptors::raise_limit;
 pub use files::write_private;
 
-/// How often signing keys are read again: far more often than a key's notice.
-const KEY_REFRESH: Duration = Duration::from_secs(30);
-/// How often readiness is asked for the gRPC health service.
-const HEALTH_REFRESH: Duration = Duration::from_secs(5);
+/// How often signing keys are read again. A new key is published long before its first use, so this
+/// is often enough.
+const KEY_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the gRPC health service checks readiness.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often names that an earlier version wrote are folded.
-const FOLD: Duration = Duration::from_secs(10);
-/// How often revocations of tokens that have ended are deleted.
-const PURGE: Duration = Duration::from_mins(10);
-/// How often the use of credentials is written, and the counters of limits on SQLite: a crash loses
-/// this much and the duration of a write, 5 s at most.
-const USAGE: Duration = Duration::from_secs(2);
-/// How often limits that no longer refuse anything are forgotten.
-const SWEEP: Duration = Duration::from_secs(10);
+/// How often names from an earlier version are case-folded.
+const FOLD_INTERVAL: Duration = Duration::from_secs(10);
+/// How often revocations of expired tokens are deleted.
+const PURGE_INTERVAL: Duration = Duration::from_mins(10);
+/// How often credential usage is written, and on SQLite the limit counters. A crash loses this
+/// interval and the duration of a write, at most 5 s.
+const WRITE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often expired limit counters are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A folder cannot be made.
-    #[error("the folder {path} cannot be made: {error}")]
-    Folder {
+    /// A directory cannot be created.
+    #[error("cannot create the directory {path}: {error}")]
+    Directory {
         /// Which one.
         path: String,
         /// Why.
         error: io::Error,
     },
-    /// The master key cannot be had.
+    /// The master key cannot be read.
     #[error("the master key cannot be read: {0}")]
     MasterKey(String),
     /// The database cannot be opened.
@@ -81,7 +82,7 @@ pub enum StartError {
         /// Why.
         cause: String,
     },
-    /// Another server has the SQLite file.
+    /// Another server uses the SQLite file.
     #[error(
         "another keyward serves from {}: SQLite is for one server alone, several replicas \
          need PostgreSQL (database.url)",
@@ -91,13 +92,13 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
-    /// Redis answers, and is not fit to be relied on.
+    /// Redis answers, but its version, configuration or permissions are unsuitable.
     #[error("the Redis of redis.url cannot be used: {0}")]
     Redis(String),
-    /// What is in the database cannot be read with this master key, or is broken.
+    /// The stored signing keys are sealed with another master key, or are corrupt.
     #[error("the signing keys cannot be used: {0}")]
     SigningKeys(String),
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     #[error("cannot listen on {address} ({setting}): {error}")]
     Listen {
         /// Which one.
@@ -107,29 +108,29 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
-    /// A fault in Keyward.
+    /// An internal error.
     #[error("{0}")]
     Internal(String),
 }
 
-/// A server that serves.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where gRPC is served.
+    /// The address of the gRPC listener.
     pub grpc: SocketAddr,
-    /// Where OAuth is served.
+    /// The address of the HTTP listener.
     pub http: SocketAddr,
-    /// Where health and metrics are served.
+    /// The address of the operations listener.
     pub ops: SocketAddr,
-    /// What is served.
+    /// The service behind the interfaces.
     pub service: Arc<Service>,
-    /// The first admin credential, if this start made the tenant it belongs to.
+    /// The first admin credential, if this start created the built-in tenant.
     pub first_credential: Option<FirstCredential>,
     store: Store,
     redis: Option<Redis>,
-    /// Keeps other servers away from a SQLite file.
+    /// The lock of a SQLite file, which keeps other servers from using it.
     _alone: Option<File>,
-    /// What the gRPC health service says.
+    /// The readiness that the gRPC health service reports.
     is_ready: watch::Sender<bool>,
     stopping: Stopping,
     tasks: TaskTracker,
@@ -137,10 +138,10 @@ pub struct Server {
     grace: Duration,
 }
 
-/// Opens the database that the configuration names; a file's folder is made if need be.
+/// Opens the configured database. Creates the directory of a SQLite file if necessary.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     if let Database::Sqlite(file) = &config.database.url {
-        files::make_folder(file.parent().unwrap_or(Path::new("")))?;
+        files::create_directory(file.parent().unwrap_or(Path::new("")))?;
         files::prepare_database(file);
     }
     let database = &config.database.url;
@@ -149,7 +150,7 @@ pub async fn open_store(config: &Config) -> Result<Store, StartError> {
     })
 }
 
-/// The service that the configuration describes, over an open database.
+/// Builds the service from the configuration and an open database.
 pub async fn build_service(
     config: &Config,
     store: &Store,
@@ -180,8 +181,8 @@ pub async fn build_service(
 }
 
 impl Server {
-    /// Starts everything that the configuration names. The listeners are taken first:
-    /// a port in use leaves the database as it was.
+    /// Starts a server. Binds the listeners first, so that a port in use leaves the database
+    /// unchanged.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let grpc = listen(config.listen.grpc, "grpc.listen").await?;
         let http = listen(config.listen.http, "http.listen").await?;
@@ -190,16 +191,16 @@ impl Server {
 
         let issuer = config.issuer.clone().unwrap_or_else(|| {
             if !http_at.ip().is_loopback() {
-                tracing::warn!("issuer is not set: tokens name an address that callers do not use");
+                tracing::warn!("issuer is not set: tokens contain the address of the listener");
             }
             format!("http://{http_at}")
         });
         let store = open_store(config).await?;
         let alone = match &config.database.url {
-            Database::Sqlite(file) => Some(replicas::take_alone(file)?),
+            Database::Sqlite(file) => Some(replicas::lock_database(file)?),
             Database::Postgres(_) => None,
         };
-        files::warn_of_folder(&config.data_dir);
+        files::warn_if_readable(&config.data_dir);
         let redis = replicas::connect(config).await?;
         let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
         let service = Arc::new(service);
@@ -217,7 +218,7 @@ impl Server {
         let stop = stopping.stop.clone();
         let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
-        let grpc_face = Grpc::new(&service, health, timeout, &streaming)
+        let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| StartError::Internal(error.to_string()))?;
         let http_router = http::router(Arc::clone(&service));
         let server = Self {
@@ -247,21 +248,21 @@ impl Server {
             access_log: config.telemetry.access_log,
         };
         let observed = Observed::grpc(methods, reports.clone());
-        let grpc_face = move |request| observed.begin(&request).of(grpc_face.answer(request));
-        server.serve(grpc, grpc_face, limits(places.faces).for_grpc());
+        let grpc_handler = move |request| observed.begin(&request).of(grpc_handler.answer(request));
+        server.serve(grpc, grpc_handler, limits(places.public).for_grpc());
         let observed = Observed::http(reports);
         let answer = from_fn(move |request, next| {
             observed.begin(&request).of(http::answer(request, next, timeout))
         });
-        server.serve(http, routed(http_router.layer(answer)), limits(places.faces));
+        server.serve(http, routed(http_router.layer(answer)), limits(places.public));
         let drain = server.stopping.drain.clone();
         let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
         server.serve(ops, routed(ops_router), limits(places.operations));
-        server.keep_up();
+        server.start_background_tasks();
         Ok(server)
     }
 
-    /// The link to Redis, if there is one.
+    /// The connection to Redis, if it is configured.
     #[cfg(feature = "internals")]
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
@@ -270,26 +271,34 @@ impl Server {
     fn serve<B>(
         &self,
         listener: TcpListener,
-        face: impl connections::Face<B>,
+        handler: impl connections::Handler<B>,
         limits: connections::Limits,
     ) where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        let accept =
-            connections::accept(listener, face, limits, self.stopping.clone(), self.tasks.clone());
+        let accept = connections::accept(
+            listener,
+            handler,
+            limits,
+            self.stopping.clone(),
+            self.tasks.clone(),
+        );
         self.tasks.spawn(accept);
     }
 
-    /// Starts the work beside the requests.
-    fn keep_up(&self) {
-        self.every(KEY_REFRESH, |service| async move { service.signing.refresh().await });
-        self.every(USAGE, |service| async move { service.usage.write().await });
-        self.every(USAGE, |service| async move { service.refusals.write().await });
-        self.every(USAGE, |service| async move { service.limits.save().await });
-        self.every(FOLD, |service| async move { service.admin.fold_names().await.map(drop) });
-        self.every(PURGE, |service| async move { service.feeds.purge().await });
-        self.every(PURGE, |service| async move { service.purge_changes().await });
-        self.every(SWEEP, |service| async move {
+    /// Starts the background tasks.
+    fn start_background_tasks(&self) {
+        self.every(KEY_INTERVAL, |service| async move { service.signing.refresh().await });
+        self.every(WRITE_INTERVAL, |service| async move { service.usage.write().await });
+        self.every(WRITE_INTERVAL, |service| async move { service.refusals.write().await });
+        self.every(WRITE_INTERVAL, |service| async move { service.limits.save().await });
+        self.every(
+            FOLD_INTERVAL,
+            |service| async move { service.admin.fold_names().await.map(drop) },
+        );
+        self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
+        self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
+        self.every(SWEEP_INTERVAL, |service| async move {
             service.sweep();
             Ok(())
         });
@@ -315,12 +324,12 @@ impl Server {
                     *shown ^= changes;
                     changes
                 });
-                drain.run_until_cancelled(sleep(HEALTH_REFRESH)).await;
+                drain.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
             }
         });
     }
 
-    /// Repeats some work until the server stops; a fault is logged.
+    /// Repeats a background task until the server stops. Logs failures.
     fn every<W, F>(&self, pause: Duration, work: W)
     where
         W: Fn(Arc<Service>) -> F + Send + 'static,
@@ -330,15 +339,15 @@ impl Server {
         self.tasks.spawn(async move {
             while stop.run_until_cancelled(sleep(pause)).await.is_some() {
                 if let Err(error) = work(Arc::clone(&service)).await {
-                    tracing::warn!(cause = cause(error), "work beside the requests failed");
+                    tracing::warn!(cause = cause(error), "background task failed");
                 }
             }
         });
     }
 }
 
-/// A router as what answers requests.
-fn routed(router: Router) -> impl connections::Face<Body> {
+/// A router as a [`connections::Handler`].
+fn routed(router: Router) -> impl connections::Handler<Body> {
     move |request| router.clone().oneshot(request).map(|Ok(response)| response)
 }
 
@@ -350,8 +359,8 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|error| StartError::Internal(error.to_string()))
 }
 
-/// The master key. The default file is created at the first start only: a new key could not open
-/// what is sealed already.
+/// Reads the master key. Creates the default file only at the first start: a new key could not
+/// decrypt existing secrets.
 async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartError> {
     let refused = |fault: Fault| StartError::MasterKey(fault.0);
     match &config.master_key {
@@ -368,7 +377,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
                     config.database.url
                 )));
             }
-            files::make_folder(&config.data_dir)?;
+            files::create_directory(&config.data_dir)?;
             MasterKey::create_file(path).map_err(refused)
         }
     }
@@ -379,7 +388,7 @@ async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
     keys.map(|keys| !keys.is_empty()).map_err(|error| StartError::SigningKeys(cause(error)))
 }
 
-/// Why a start failed. A database that cannot be read or written is named.
+/// The error of a failed start. It names a database that cannot be read or written.
 fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) -> StartError {
     match error {
         Error::Unavailable(cause) => StartError::Database {
@@ -390,7 +399,7 @@ fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) 
     }
 }
 
-/// The cause, for an operator: the text of the error is for callers.
+/// The cause for an operator. The text of an [`Error`] is for callers.
 fn cause(error: Error) -> String {
     match error {
         Error::Internal(cause) | Error::Unavailable(cause) => cause.to_string(),

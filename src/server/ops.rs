@@ -1,4 +1,4 @@
-//! The face for operators: is it alive, is it ready, how is it doing.
+//! The interface for operators: liveness, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::redis::Redis;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
-/// `/livez`, `/readyz` and `/metrics`. A server that drains is not ready.
+/// `/livez`, `/readyz` and `/metrics`. A draining server is not ready.
 pub(super) fn router(
     service: Arc<Service>,
     metrics: Arc<Metrics>,
@@ -29,10 +29,10 @@ pub(super) fn router(
         .route("/livez", get(async || "ok\n"))
         .merge(ready)
         .merge(metrics)
-        .layer(from_fn(refuse_hostless))
+        .layer(from_fn(require_host))
 }
 
-/// 200 if the server can do its work, else 503; with a line for each thing that it depends on.
+/// 200 if the server can serve requests, otherwise 503, with a line for each dependency.
 async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>) -> Response {
     if drain.is_cancelled() {
         let says = "not ready\nserver: it is shutting down\n";
@@ -44,8 +44,8 @@ async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>
     (status, readiness.to_string()).into_response()
 }
 
-/// Refuses an HTTP/1.1 request without a `Host`, as the HTTP face does.
-async fn refuse_hostless(request: Request, next: Next) -> Response {
+/// Refuses an HTTP/1.1 request without a `Host`, as the HTTP interface does.
+async fn require_host(request: Request, next: Next) -> Response {
     if names_one_host(&request) {
         return next.run(request).await;
     }
@@ -65,26 +65,26 @@ async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) 
     }
 }
 
-/// What is measured of this server.
+/// The metrics of this server.
 pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admission) -> Metrics {
     let mut metrics = Metrics::default();
     metrics.add("secret_hashes", "Hashes of secrets computed", service.hashes().clone());
     metrics.add(
         "limits_exceeded",
-        "Requests and tokens beyond a limit, refused or only observed",
+        "Requests and tokens that exceeded a limit, refused or only observed",
         service.exceeded().clone(),
     );
     metrics.add(
         "admission_refused",
-        "Connections and requests refused, or ended, since a budget was used up",
+        "Connections and requests refused or ended because a budget was used up",
         admission.refused().clone(),
     );
     if let Some(redis) = redis {
         metrics.add("redis_commands", "Commands sent to Redis", redis.commands().clone());
-        metrics.add("redis_up", "Whether Redis can be asked", redis.up().clone());
+        metrics.add("redis_up", "Whether Redis is reachable", redis.up().clone());
         metrics.add(
             "limiter_fallbacks",
-            "Decisions about limits made without Redis, by this server's share",
+            "Limit decisions made without Redis, with this server's share",
             service.limiter().fallbacks().clone(),
         );
     }

@@ -1,5 +1,5 @@
-//! Replicas: how many there are, which they announce to each other through Redis, and that a SQLite
-//! database has only one.
+//! Replicas announce themselves in Redis, so that each knows their number. A lock ensures that a
+//! SQLite database has only one server.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::redis::{LinkError, Redis, Script};
 use crate::secrets::random;
 
 /// How often a replica announces itself.
-const PRESENT: Duration = Duration::from_secs(2);
-/// How long a replica counts after its last announcement, in milliseconds.
-const ABSENT: u64 = 10_000;
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long an announcement is valid, in milliseconds.
+const ANNOUNCEMENT_MILLIS: u64 = 10_000;
 
-/// KEYS: the replicas. ARGV: the name of this one, and how long an announcement counts.
+/// KEYS: the set of replicas. ARGV: the name of this one, and how long an announcement is valid.
 const ANNOUNCE: &str = "\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -29,8 +29,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])";
 
-/// The link to Redis, if one is configured. The server starts without a Redis that does not answer,
-/// and refuses to start with one that cannot be used.
+/// Connects to Redis if one is configured. The server starts even if Redis does not answer, but
+/// refuses to start with a Redis that it cannot use.
 pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError> {
     let Some(url) = &config.redis.url else {
         tracing::info!(
@@ -43,25 +43,25 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError
     match redis.check_once().await {
         Ok(()) => rights::check(&redis).await?,
         Err(LinkError::Away(error)) => {
-            tracing::warn!(%url, %error, "Redis does not answer: it is asked again and again");
+            tracing::warn!(%url, %error, "Redis does not answer; the server keeps retrying");
         }
         Err(LinkError::Unfit(why)) => return Err(StartError::Redis(why)),
     }
     Ok(Some(redis))
 }
 
-/// Announces this replica, and sets how many there are in the limiter: while Redis is away, each
-/// replica counts its share of the limits.
+/// Announces this replica, and passes the number of replicas to the limiter. Without Redis, each
+/// replica enforces its share of the limits.
 pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationToken) {
     let script = Script::new(ANNOUNCE);
     let keys = [redis.key("replicas", "present")];
     let Ok(name) = name() else { return };
-    let args = [name, ABSENT.to_string()];
+    let args = [name, ANNOUNCEMENT_MILLIS.to_string()];
     let mut before = 1;
     let mut announcing = FailureLog::default();
     loop {
         let announced = redis.run::<usize>(&script, &keys, &args).await.map(|count| {
-            // A Redis that is empty after a restart knows only one, until all have announced
+            // A Redis that lost its data knows only some replicas until all have announced
             // themselves.
             limiter.set_replicas(count.max(before));
             before = count.max(1);
@@ -72,7 +72,7 @@ pub(super) async fn announce(redis: Redis, limiter: Limiter, stop: CancellationT
              wrong share of the limits",
             "this server announces itself in Redis again",
         );
-        if stop.run_until_cancelled(sleep(PRESENT)).await.is_none() {
+        if stop.run_until_cancelled(sleep(ANNOUNCE_INTERVAL)).await.is_none() {
             return;
         }
     }
@@ -85,7 +85,7 @@ fn name() -> Result<String> {
 }
 
 /// Locks a SQLite file for this server, for as long as the returned file is kept.
-pub(super) fn take_alone(database: &Path) -> Result<File, StartError> {
+pub(super) fn lock_database(database: &Path) -> Result<File, StartError> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);

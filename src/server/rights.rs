@@ -1,12 +1,12 @@
-//! Whether our user of Redis may run all commands that we need: tried once at the start. A right that
-//! is taken away later is noticed by the code that needs it.
+//! Checks once, at the start, that the configured Redis user may run all commands that the server
+//! needs. The code that runs a command handles permissions that are removed later.
 
 use super::StartError;
 use crate::error::Error;
 use crate::redis::{LinkError, Redis, Script};
 
-/// Tries all commands, and leaves nothing behind. KEYS: two keys that are not used otherwise. ARGV:
-/// a channel without subscribers. Returns the commands that are refused.
+/// Runs all commands, and deletes what they write. KEYS: two keys that nothing else uses. ARGV: a
+/// channel without subscribers. Returns the commands that Redis refuses.
 const TRY: &str = "\
 local missing = {}
 local function try(...)
@@ -43,14 +43,14 @@ try('UNLINK', one)
 try('DEL', other)
 return missing";
 
-/// Refuses a Redis whose user may not do all of it.
+/// Returns an error if the Redis user lacks a permission.
 pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
     let keys = ["{tried}:one", "{tried}:other"].map(|key| redis.key("rights", key));
     let channel = redis.key("rights", "tried");
     let missing = redis.run::<Vec<String>>(&Script::new(TRY), &keys, &[&channel]).await;
     let subscribed = redis.check_subscription(&channel).await;
     if !redis.is_up() {
-        // It went away meanwhile; the server waits for it.
+        // Redis became unreachable. The server reconnects.
         return Ok(());
     }
     let refused = |what: String| {

@@ -1,5 +1,5 @@
-//! How a server stops: it drains first, so that load balancers send their requests elsewhere, then
-//! ends what is under way, and closes the database last.
+//! The shutdown: the server drains first, so that load balancers send requests to other servers.
+//! Then it finishes the requests in flight, and closes the database last.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::time::{sleep, timeout};
 
 use super::Server;
 
-/// How long the database may take to be closed.
+/// The time limit for closing the database.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Says that this server is not ready, and answers what still comes, for as long as load
-    /// balancers may need to notice.
+    /// Reports that the server is not ready, and still answers requests, until load balancers have
+    /// had time to notice.
     pub async fn drain(&self) {
         self.begin_to_drain();
         sleep(self.drain_time).await;
@@ -23,13 +23,13 @@ impl Server {
         self.is_ready.send_replace(false);
     }
 
-    /// Stops: no new connections, requests under way end within the grace, then the
-    /// database is closed.
+    /// Stops the server. It accepts no new connections, gives requests in flight the grace period,
+    /// and closes the database.
     pub async fn shutdown(self) {
         self.shutdown_unless(std::future::pending()).await;
     }
 
-    /// The same; requests under way are cut as soon as `hurry` says so.
+    /// The same, but aborts requests in flight as soon as `hurry` completes.
     pub async fn shutdown_unless(self, hurry: impl Future<Output = ()>) {
         self.begin_to_drain();
         self.stopping.stop.cancel();
@@ -39,20 +39,20 @@ impl Server {
             () = hurry => false,
         };
         if !ended {
-            tracing::warn!("some requests did not end in time and were cut");
+            tracing::warn!("some requests did not finish in time and were aborted");
         }
         self.service.incidents().finish();
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.usage.write()).await, Ok(Ok(()))) {
-            tracing::warn!("the last seconds' use of credentials was not written");
+            tracing::warn!("the credential usage of the last seconds was not written");
         }
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.limits.save()).await, Ok(Ok(()))) {
-            tracing::warn!("what limits counted in the last seconds was not saved");
+            tracing::warn!("the limit counters of the last seconds were not saved");
         }
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.refusals.write_all()).await, Ok(Ok(()))) {
             tracing::warn!("the last counts of refused attempts were not written");
         }
         if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
-            tracing::warn!("the database did not say goodbye in time");
+            tracing::warn!("the database connections did not close in time");
         }
     }
 }

@@ -19,21 +19,21 @@ limit_flags!(ApplicationLimits, "limit", "", "no-limits": "No own limits: the po
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ApplicationFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// What the application is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Whom to ask about it
+    /// The email address of a contact
     #[arg(long, value_name = "EMAIL")]
     contact_email: Option<String>,
     /// A scope of the application; repeat it for more. On update it replaces the present ones
     /// ('': none)
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// A role of the application, which brings its scopes; repeat it for more. On update it
-    /// replaces the present ones ('': none)
+    /// A role of the application, whose scopes it gets; repeat it for more. On update it replaces
+    /// the present ones ('': none)
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(in crate::cli) struct ApplicationFields {
 }
 
 impl Change<pb::Application> for ApplicationFields {
-    /// Limits are sent as a whole.
+    /// Limits are replaced as a whole.
     fn needs_current(&self) -> bool {
         self.limits.given().is_any()
     }
@@ -63,11 +63,11 @@ impl Change<pb::Application> for ApplicationFields {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ApplicationCreate {
-    /// Who owns it: account, or a user like acme/sam [default: the acting user if that user may
-    /// own one, else the account]
+    /// The owner: account, or a user like acme/sam [default: the acting user if that user may own
+    /// one, otherwise the account]
     #[arg(long)]
     owner: Option<String>,
-    /// An id of this request, with which it can be repeated safely
+    /// An id of this request, with which it can be retried safely
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
 }
@@ -92,7 +92,7 @@ pub(in crate::cli) struct ApplicationUpdate {
     /// Disable the application (true), which revokes its tokens, or enable it (false)
     #[arg(long, value_name = "BOOL")]
     disabled: Option<bool>,
-    /// Protect the application (true) from changes and deletion, or no longer (false)
+    /// Protect the application from changes and deletion (true), or stop protecting it (false)
     #[arg(long, value_name = "BOOL")]
     protected: Option<bool>,
 }
@@ -104,29 +104,29 @@ impl Change<pb::Application> for ApplicationUpdate {
     }
 }
 
-/// Which applications a list shows: those that meet all conditions.
+/// The filter of a list. An application must meet all conditions.
 #[derive(Debug, Default, Args)]
 #[command(group(ArgGroup::new("whose").args(["mine", "users", "account", "owner"])))]
 pub(in crate::cli) struct ApplicationFilter {
     /// A part of the display name, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Those of the acting user
+    /// Only applications of the acting user
     #[arg(long)]
     mine: bool,
-    /// Those of all users
+    /// Only applications of users
     #[arg(long)]
     users: bool,
-    /// Those of the account
+    /// Only applications of the account
     #[arg(long)]
     account: bool,
-    /// Those of one user: acme/sam
+    /// Only applications of one user: acme/sam
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
-    /// Those in this state
+    /// Only applications in this state
     #[arg(long, value_enum)]
     state: Option<StateWord>,
-    /// Those that expire within this span (30d) or before this time, or have expired
+    /// Only those that expire within this span (30d) or before this time, or have expired
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
     expiring: Option<Moment>,
     /// The order: `name`, `display_name`, `create_time` or `last_use_time`; add ' desc' for
@@ -255,7 +255,7 @@ impl Resource for pb::Application {
             => |_answer| Deleted::plain();
     }
 
-    /// The server makes an id for the tenant alone.
+    /// With only a tenant, the server makes the id.
     fn place(name: &str) -> Result<(String, String), Failure> {
         let name = names::expand(name, Self::COLLECTIONS);
         if names::split(&name, &["tenants"]).is_ok_and(|(_, id)| !id.contains('/')) {
@@ -265,7 +265,7 @@ impl Resource for pb::Application {
         Ok((parent.to_owned(), id.to_owned()))
     }
 
-    /// In one request.
+    /// Deletes all applications in one request.
     async fn delete_all(
         channel: Authorized,
         names: Vec<String>,
@@ -291,7 +291,7 @@ impl Resource for pb::Application {
     }
 }
 
-/// The tenant of all of these applications.
+/// The common tenant of these applications.
 fn tenant_of(names: &[String]) -> Result<String, Failure> {
     let mut tenants = Vec::with_capacity(names.len());
     for name in names {
@@ -300,6 +300,8 @@ fn tenant_of(names: &[String]) -> Result<String, Failure> {
     tenants.dedup();
     match tenants[..] {
         [tenant] => Ok(tenant.to_owned()),
-        _ => Err(Failure::usage("several applications can be deleted at once in one tenant only")),
+        _ => Err(Failure::usage(
+            "several applications can be deleted together only if they are in one tenant",
+        )),
     }
 }

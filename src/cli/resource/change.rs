@@ -1,4 +1,4 @@
-//! Changes of fields: what is given as a flag is set, and named in the update mask.
+//! Changes of fields: a given flag sets its field, and adds it to the update mask.
 
 use std::fmt::Debug;
 
@@ -9,17 +9,17 @@ use crate::cli::names;
 
 /// Flags that set fields of a resource.
 pub(in crate::cli) trait Change<R> {
-    /// Whether fields can only be set with knowledge of the present ones: a group of fields that
-    /// is sent as a whole, of which only a part is given.
+    /// Whether the present values are needed: only a part of a group is given, and a group of
+    /// fields is replaced as a whole.
     fn needs_current(&self) -> bool {
         false
     }
 
-    /// Sets the fields that are given, and names them.
+    /// Sets the given fields, and adds them to the update mask.
     fn apply(&self, resource: &mut R, mask: &mut Mask);
 }
 
-/// The fields that are given.
+/// The given fields: the update mask.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Mask(Vec<String>);
 
@@ -32,7 +32,7 @@ impl Mask {
         }
     }
 
-    /// Sets a list if any of it is given. An empty word stands for the empty list.
+    /// Sets a list if it is given. An empty value stands for the empty list.
     pub(in crate::cli) fn words(&mut self, field: &str, given: &[String], value: &mut Vec<String>) {
         if !given.is_empty() {
             *value = names::given_words(given);
@@ -40,7 +40,7 @@ impl Mask {
         }
     }
 
-    /// Names a field.
+    /// Adds a field.
     pub(in crate::cli) fn add(&mut self, field: &str) {
         self.0.push(field.to_owned());
     }

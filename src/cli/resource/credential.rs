@@ -35,7 +35,7 @@ enum Command {
         /// The credential: acme/crm/ID
         name: String,
     },
-    /// Give a credential a new secret and print it, this once
+    /// Replace the secret of a credential and print the new one once
     #[command(after_help = "\
 Examples:
   keyward credential rotate acme/crm/ID
@@ -84,13 +84,13 @@ impl Place for InApplication {
     }
 }
 
-/// Which credentials a list shows; with both conditions, those that meet either.
+/// The filter of a list. With both conditions, a credential must meet one of them.
 #[derive(Debug, Default, Args)]
 pub(in crate::cli) struct CredentialFilter {
-    /// Those that expire within this span (30d) or before this time, or have expired
+    /// Only those that expire within this span (30d) or before this time, or have expired
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
     expiring: Option<Moment>,
-    /// Those neither created nor used for this span (90d) or since this time; with --expiring,
+    /// Only those neither created nor used for this span (90d) or since this time; with --expiring,
     /// those that meet either condition
     #[arg(long, value_name = "SPAN", value_parser = names::ago)]
     unused: Option<Moment>,
@@ -100,7 +100,7 @@ limit_flags!(CredentialLimits, "limit", " with this credential", "no-limits": "N
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CredentialFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// When the credential expires: 2027-01-31T00:00:00Z, a span like 90d, or never
@@ -111,7 +111,7 @@ pub(in crate::cli) struct CredentialFields {
 }
 
 impl Change<pb::Credential> for CredentialFields {
-    /// Limits are sent as a whole.
+    /// Limits are replaced as a whole.
     fn needs_current(&self) -> bool {
         self.limits.given().is_any()
     }
@@ -126,10 +126,10 @@ impl Change<pb::Credential> for CredentialFields {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CredentialCreate {
-    /// What the credential is
+    /// The kind of credential
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// An id of this request, with which it can be repeated safely
+    /// An id of this request, with which it can be retried safely
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
 }
@@ -182,7 +182,7 @@ impl Tabular for pb::Credential {
     ];
 }
 
-/// `…9x7Q`, and its end if it is being replaced.
+/// `…9x7Q`, and the expiry if it is being replaced.
 fn masked(secret: &pb::credential::Secret) -> String {
     match moment(secret.expire_time.as_ref()) {
         Some(end) => format!("…{} (until {end})", secret.last_four),
@@ -202,7 +202,7 @@ impl Resource for pb::Credential {
         ),
         show: ("Show a credential, without its secret", &["acme/crm/ID"]),
         create: (
-            "Create a credential and print its secret, this once",
+            "Create a credential and print its secret once",
             &["acme/crm", "acme/crm --kind api-key --expire-time 90d"],
         ),
         update: (
@@ -253,7 +253,7 @@ impl Resource for pb::Credential {
 fn with_secret(credential: Option<pb::Credential>, secret: String) -> Made<pb::Credential> {
     let resource = credential.unwrap_or_default();
     if !resource.viewable {
-        note("The secret below is shown this once:");
+        note("The secret below is shown only once:");
     }
     Made { resource, secret: Some(secret) }
 }

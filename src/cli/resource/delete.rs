@@ -1,4 +1,4 @@
-//! `delete`, of one resource or of several.
+//! `delete` for one or several resources.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -25,14 +25,14 @@ pub(in crate::cli) struct Delete<R: Resource> {
     confirm: Confirm,
 }
 
-/// What a deletion did.
+/// The result of a deletion.
 #[derive(Debug)]
 pub(in crate::cli) struct Deleted {
-    /// Whether anything was deleted: a preview deletes nothing.
+    /// Whether anything was deleted. False for a preview.
     pub(in crate::cli) done: bool,
-    /// What to print for people, if it is more than that.
+    /// A text for people, if it is not just "NAME is deleted".
     pub(in crate::cli) text: Option<String>,
-    /// What to print for scripts, if there is more than the exit code.
+    /// An object for scripts, if they need more than the exit code.
     pub(in crate::cli) details: Option<Value>,
 }
 
@@ -42,7 +42,7 @@ impl Deleted {
     }
 }
 
-/// What became of one of several.
+/// The result for one of several resources.
 #[derive(Debug)]
 struct Row {
     name: String,

@@ -1,4 +1,4 @@
-//! Limits: their flags, their entries in profile files, and how they are shown.
+//! Limits: the flags, the entries in profile files, and the output.
 
 use prost_types::Duration;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,8 @@ use super::Mask;
 use crate::cli::{Failure, names};
 use crate::proto::admin as pb;
 
-/// Flags for limits. A command can have several limits, and clap has no prefix for flattened flags.
+/// Defines flags for limits. It is a macro because a command can have several limits, and clap has
+/// no prefix for flattened flags.
 macro_rules! limit_flags {
     ($name:ident, $prefix:literal, $of:literal, $none:literal: $none_help:literal) => {
         #[doc = concat!("Flags for limits", $of, ".")]
@@ -79,7 +80,7 @@ macro_rules! limit_flags {
 }
 pub(super) use limit_flags;
 
-/// The limits that flags give.
+/// The values of limit flags.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Given {
     pub(in crate::cli) requests: Option<i64>,
@@ -92,7 +93,7 @@ pub(in crate::cli) struct Given {
 }
 
 impl Given {
-    /// Whether anything is given.
+    /// Whether any flag is given.
     pub(in crate::cli) fn is_any(&self) -> bool {
         self.none || self.has_limits()
     }
@@ -114,7 +115,7 @@ impl Given {
         }
     }
 
-    /// The given limits on the present ones. With `none` the present ones do not count.
+    /// Applies the given values to the present limits, or to no limits with `none`.
     pub(in crate::cli) fn onto(&self, before: Option<pb::Limits>) -> Option<pb::Limits> {
         let before = before.filter(|_| !self.none);
         if !self.has_limits() {
@@ -145,7 +146,7 @@ pub(in crate::cli) struct LimitsEntry {
 }
 
 impl LimitsEntry {
-    /// The message. `key` is the path of the table in the file.
+    /// Converts the entry to a message. `key` is the path of the table in the file.
     pub(in crate::cli) fn message(self, key: &str) -> Result<pb::Limits, Failure> {
         let window = |name: &str, text: Option<String>| {
             names::keyed_span(&format!("{key}.{name}"), text.as_deref())
@@ -161,7 +162,7 @@ impl LimitsEntry {
     }
 }
 
-/// Limits as they are shown. What is absent is unlimited.
+/// Limits in the output. An absent member is unlimited.
 #[derive(Serialize)]
 pub(in crate::cli) struct LimitsView {
     requests: Option<i64>,

@@ -1,5 +1,5 @@
-//! The commands of resources. All have one shape: `list`, `show`, `create`, `update` and `delete`,
-//! with the same names, paging, etags, questions and output.
+//! The commands for resources. All resources have the same commands `list`, `show`, `create`,
+//! `update` and `delete`, with the same names, paging, etags, confirmations and output.
 
 mod application;
 mod change;
@@ -26,39 +26,39 @@ pub(super) use credential::Credential;
 use delete::Delete;
 pub(super) use delete::Deleted;
 
-/// A kind of resource: its words, its flags and its calls. The rest is the same for all kinds.
+/// A kind of resource: its help texts, flags and calls. Everything else is the same for all kinds.
 pub(super) trait Resource: Tabular + Default + Debug {
-    /// What the help says.
+    /// The help texts.
     const WORDS: Words;
     /// The collections of its name, outermost first.
     const COLLECTIONS: &'static [&'static str];
-    /// Whether a new one has a secret.
+    /// Whether a new resource has a secret.
     const HAS_SECRET: bool = false;
 
-    /// Where a list looks.
+    /// The arguments for the parent of a list.
     type Place: Place;
-    /// Which ones a list shows.
+    /// The filter flags of a list.
     type Filter: Args + Debug + Default;
-    /// The fields that both `create` and `update` set.
+    /// The field flags of both `create` and `update`.
     type Fields: Args + Debug + Change<Self>;
-    /// What only `create` takes.
+    /// The flags of `create` only.
     type OnCreate: Args + Debug;
-    /// What only `update` takes.
+    /// The flags of `update` only.
     type OnUpdate: Args + Debug + Change<Self>;
-    /// What only `delete` takes.
+    /// The flags of `delete` only.
     type OnDelete: Args + Debug;
 
-    /// Its name and its etag.
+    /// The name and the etag.
     fn identity(&mut self) -> (&mut String, &mut String);
 
-    /// The parent of a new resource and its id. An empty id lets the server make one.
+    /// The parent and the id of a new resource. With an empty id, the server makes one.
     fn place(name: &str) -> Result<(String, String), Failure> {
         let name = names::expand(name, Self::COLLECTIONS);
         let (parent, id) = names::split(&name, Self::COLLECTIONS)?;
         Ok((parent.to_owned(), id.to_owned()))
     }
 
-    /// One page and the token of the next.
+    /// Reads a page. Also returns the token of the next one.
     async fn list(
         channel: Authorized,
         parent: String,
@@ -88,10 +88,11 @@ pub(super) trait Resource: Tabular + Default + Debug {
         flags: &Self::OnDelete,
     ) -> Result<Deleted, Status>;
 
-    /// What deleting it takes along, as a sentence; nothing if it deletes nothing.
+    /// The consequences of a deletion, as a sentence for the confirmation. `None` if nothing will
+    /// be deleted.
     fn consequence(flags: &Self::OnDelete) -> Option<&'static str>;
 
-    /// Deletes several. One that cannot be deleted does not keep the others.
+    /// Deletes several resources. If one fails, the others are still deleted.
     async fn delete_all(
         channel: Authorized,
         names: Vec<String>,
@@ -106,7 +107,8 @@ pub(super) trait Resource: Tabular + Default + Debug {
     }
 }
 
-/// The calls of a kind of resource: for each the method, its request, and the result in its answer.
+/// Implements the calls of a kind of resource. Each needs the method, the request, and the result
+/// in the answer.
 macro_rules! calls {
     (
         $client:ident;
@@ -174,11 +176,11 @@ macro_rules! calls {
 }
 use calls;
 
-/// The words of a kind of resource.
+/// The help texts of a kind of resource.
 pub(super) struct Words {
-    /// The help of the argument that names one: `The role: acme/admin`.
+    /// The help of the name argument: `The role: acme/admin`.
     pub(super) name: &'static str,
-    /// The same for one that `create` makes.
+    /// The same for `create`.
     pub(super) new_name: &'static str,
     pub(super) list: Help,
     pub(super) show: Help,
@@ -187,10 +189,10 @@ pub(super) struct Words {
     pub(super) delete: Help,
 }
 
-/// What a command does, and the arguments of examples.
+/// The help of a command, and the arguments of its examples.
 type Help = (&'static str, &'static [&'static str]);
 
-/// The examples of a command, as its help shows them.
+/// The text of the examples in a help.
 fn examples<R: Resource>(verb: &str, arguments: &[&str]) -> String {
     let kind = R::COLLECTIONS.last().map_or("", |last| last.trim_end_matches('s'));
     let title = if arguments.len() == 1 { "Example:" } else { "Examples:" };
@@ -204,14 +206,14 @@ pub(super) struct Page {
     pub(super) token: String,
 }
 
-/// What is to be created.
+/// The arguments of a creation.
 pub(super) struct New<R> {
     pub(super) parent: String,
     pub(super) id: String,
     pub(super) resource: R,
 }
 
-/// What was created, and its secret if it has one.
+/// A created resource, and its secret if it has one.
 pub(super) struct Made<R> {
     pub(super) resource: R,
     pub(super) secret: Option<String>,
@@ -226,13 +228,13 @@ impl<R> Made<R> {
     }
 }
 
-/// Where a list looks.
+/// The arguments for the parent of a list.
 pub(super) trait Place: Args + Debug {
-    /// The resource that has those that are listed.
+    /// The name of the parent.
     fn parent(&self) -> String;
 }
 
-/// In a tenant.
+/// A tenant as the parent.
 #[derive(Debug, Args)]
 pub(super) struct InTenant {
     /// The tenant: acme
@@ -260,7 +262,7 @@ impl<R: Resource> Manage<R> {
     }
 }
 
-/// What can be done with a resource of any kind.
+/// The commands for a resource of any kind.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb<R: Resource> {
     #[command(about = R::WORDS.list.0, after_help = examples::<R>("list", R::WORDS.list.1))]

@@ -1,4 +1,4 @@
-//! Policies: their flags, and how they are shown.
+//! Policies: the flags and the output.
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,8 @@ pub(in crate::cli) enum DeletionWord {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Policy")]
 pub(in crate::cli) struct PolicyFlags {
-    /// Whether the tenant has no API credentials; true revokes all of its tokens
+    /// Disable the API credentials of the tenant (true), which revokes its tokens, or enable them
+    /// (false)
     #[arg(long, value_name = "BOOL")]
     api_credentials_disabled: Option<bool>,
     /// The maximum of credentials in the tenant; 0: no limit
@@ -92,7 +93,7 @@ fn allowed_owner(text: &str) -> Result<AllowedOwner, String> {
 }
 
 impl PolicyFlags {
-    /// Whether any field is given.
+    /// Whether any flag is given.
     pub(in crate::cli) fn are_given(&self) -> bool {
         self.api_credentials_disabled.is_some()
             || self.max_credentials.is_some()
@@ -106,7 +107,7 @@ impl PolicyFlags {
             || self.max_limits.given().is_any()
     }
 
-    /// A policy with the given fields, and the others unchanged.
+    /// Applies the given fields to the present policy.
     pub(in crate::cli) fn onto(&self, before: pb::Policy) -> pb::Policy {
         let default_limits = self.default_limits.given().onto(before.default_limits);
         let tenant_limits = self.tenant_limits.given().onto(before.tenant_limits);
@@ -163,7 +164,7 @@ impl From<DeletionWord> for UserDeletion {
     }
 }
 
-/// A policy as it is shown. What is absent is unlimited.
+/// A policy in the output. An absent member is unlimited.
 #[derive(Serialize)]
 pub(in crate::cli) struct PolicyView {
     api_credentials_disabled: bool,
@@ -206,7 +207,7 @@ impl From<pb::Policy> for PolicyView {
     }
 }
 
-/// Zero is no limit.
+/// Zero means no limit.
 fn unless_zero(number: i64) -> Option<i64> {
     Some(number).filter(|number| *number != 0)
 }

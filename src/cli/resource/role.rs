@@ -11,13 +11,13 @@ use crate::proto::admin::role_service_client::RoleServiceClient;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RoleFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// What the role is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// What its holders may do; repeat it for more. On update it replaces the present ones ('':
+    /// A permission of its holders; repeat it for more. On update it replaces the present ones ('':
     /// none). applications.VERB.REACH (VERB: view, create, edit, delete, reveal; REACH: own,
     /// account, users), audit.view, catalogue.edit, users.view, users.edit, roles.edit,
     /// policy.edit, limits.edit
@@ -44,7 +44,7 @@ impl Change<pb::Role> for RoleFields {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RoleDelete {
-    /// Take the role from the users and applications that hold it, and revoke their tokens
+    /// Remove the role from the users and applications that hold it, and revoke their tokens
     #[arg(long)]
     force: bool,
 }

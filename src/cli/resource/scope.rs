@@ -11,7 +11,7 @@ use crate::proto::admin::scope_service_client::ScopeServiceClient;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ScopeFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// What the scope allows
@@ -49,7 +49,7 @@ impl Change<pb::Scope> for ScopeUpdate {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ScopeDelete {
-    /// Take the scope from the applications and roles that hold it, and revoke their tokens
+    /// Remove the scope from the applications and roles that hold it, and revoke their tokens
     #[arg(long)]
     force: bool,
 }

@@ -14,10 +14,10 @@ use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TenantFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// The audience of tokens whose request names none
+    /// The default audience of tokens
     #[arg(long, value_name = "AUDIENCE")]
     default_audience: Option<String>,
     /// A further audience that tokens can be requested for; repeat it for more. On update it
@@ -32,7 +32,7 @@ pub(in crate::cli) struct TenantFields {
 }
 
 impl Change<pb::Tenant> for TenantFields {
-    /// A policy is sent as a whole.
+    /// A policy is replaced as a whole.
     fn needs_current(&self) -> bool {
         self.policy.are_given()
     }
@@ -74,7 +74,6 @@ pub(in crate::cli) struct TenantDelete {
     force: bool,
 }
 
-/// All tenants.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Everywhere {}
 

@@ -12,7 +12,7 @@ use crate::proto::admin::user_service_client::UserServiceClient;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UserFields {
-    /// A name for people
+    /// The display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// A role of the user; repeat it for more. On update it replaces the present ones ('': none)
@@ -33,7 +33,7 @@ pub(in crate::cli) struct UserUpdate {
     /// the user (false)
     #[arg(long, value_name = "BOOL")]
     disabled: Option<bool>,
-    /// Create the user if there is none of this name
+    /// Create the user if it does not exist
     #[arg(long)]
     allow_missing: bool,
 }
@@ -82,7 +82,7 @@ impl Resource for pb::User {
             &["acme/sam --role admin --role viewer", "acme/sam --disabled true"],
         ),
         delete: (
-            "Delete users. The tenant's policy says what happens to their applications",
+            "Delete users. The tenant's policy determines what happens to their applications",
             &["acme/sam --preview", "acme/sam --hand-over-to acme/eve"],
         ),
     };
@@ -112,18 +112,17 @@ impl Resource for pb::User {
 
     fn consequence(flags: &UserDelete) -> Option<&'static str> {
         (!flags.preview).then_some(
-            "The user's applications are handed over or deleted, as the tenant's policy says.",
+            "The user's applications are handed over or deleted, depending on the tenant's policy.",
         )
     }
 }
 
 impl UserDelete {
-    /// The user who gets the applications.
     fn heir(&self) -> String {
         self.hand_over_to.as_deref().map(names::user).unwrap_or_default()
     }
 
-    /// What the deletion did, or would do.
+    /// The result of the deletion, or of the preview.
     fn report(&self, name: &str, answer: &pb::DeleteUserResponse) -> Deleted {
         let outcome = match answer.outcome() {
             Outcome::Unspecified => "nothing_owned",

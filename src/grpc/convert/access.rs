@@ -15,7 +15,7 @@ use crate::secrets::Secret;
 const MAX_QUESTIONS: usize = 100;
 const MAX_SCOPES: usize = 200;
 
-/// The questions of a batch.
+/// The requests of a batch.
 pub(in crate::grpc) fn questions(
     request: pb::BatchCheckAccessRequest,
 ) -> Result<Vec<(Secret, AccessQuestion)>> {
@@ -27,7 +27,7 @@ pub(in crate::grpc) fn questions(
     each.map(|(n, request)| question(request, &format!("requests[{n}]."))).collect()
 }
 
-/// A question; errors name its fields with this prefix.
+/// One request. Errors name its fields with this prefix.
 pub(in crate::grpc) fn question(
     request: pb::CheckAccessRequest,
     prefix: &str,
@@ -79,7 +79,6 @@ fn needed(fields: &mut Fields, field: &str, message: &pb::RequiredScopes) -> Opt
     Some(Requirement::Scopes(NeededScopes { all_of: all_of?, any_of: any_of? }))
 }
 
-/// A value that may be absent.
 fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
@@ -130,7 +129,7 @@ fn outcome(outcome: AccessOutcome) -> (OutcomeMessage, &'static str) {
             (OutcomeMessage::Overloaded, "too many unknown keys at once, try again")
         }
         AccessOutcome::TooManyFailures => {
-            (OutcomeMessage::TooManyFailures, "too many wrong keys came from this source")
+            (OutcomeMessage::TooManyFailures, "too many wrong keys from this source")
         }
     }
 }

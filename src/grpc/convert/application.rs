@@ -54,7 +54,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
     fields.finish(whole)
 }
 
-/// The owner of an application; `Some(None)` if the request names none.
+/// The owner of an application. `Some(None)` if the request names none.
 #[expect(clippy::option_option, reason = "`None` for a fault, `Some(None)` for no owner")]
 fn owner(
     fields: &mut Fields,
@@ -214,7 +214,7 @@ fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
     fields.read_each("application.scopes", values, ScopeName::parse)
 }
 
-/// What is shown of an application after a change.
+/// The visible part of an application after a change.
 pub(in crate::grpc) fn shown(application: Shown<Application>, now: Timestamp) -> pb::Application {
     match application {
         Shown::Whole(application) => message(*application, now),

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
 
-/// More than any resource name has.
+/// More than the length of any resource name.
 const MAX_CHARACTERS: usize = 512;
 
 pub(in crate::grpc) fn list(

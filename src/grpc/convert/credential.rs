@@ -35,7 +35,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<N
     fields.finish(whole)
 }
 
-/// A tenant, one of its applications or all of them, and the conditions.
+/// The tenant, the application unless it is `-`, and the filter.
 pub(in crate::grpc) fn list(
     request: &pb::ListCredentialsRequest,
 ) -> Result<(TenantId, Option<ApplicationId>, CredentialFilter)> {
@@ -117,7 +117,7 @@ fn kind(message: Kind) -> Result<CredentialKind, Fault> {
     }
 }
 
-/// What is shown of a credential after a change.
+/// The visible part of a credential after a change.
 pub(in crate::grpc) fn shown(credential: Shown<Credential>, now: Timestamp) -> pb::Credential {
     match credential {
         Shown::Whole(credential) => message(*credential, now),

@@ -13,8 +13,8 @@ use crate::proto::admin as pb;
 const MAX_ENDPOINTS: usize = 500;
 const MAX_SCOPES: usize = 20;
 
-/// A whole set of rules, which may name the scopes of this catalogue; `field` is the list's
-/// own path.
+/// A set of endpoint rules, which may use the scopes of this catalogue. `field` is the path of the
+/// list.
 pub(super) fn endpoints(
     fields: &mut Fields,
     field: &str,

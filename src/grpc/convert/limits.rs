@@ -4,7 +4,7 @@ use super::required_span;
 use crate::domain::{Fields, Limits, Rate};
 use crate::proto::admin as pb;
 
-/// Limits from their message, which may be unset; `field` is the message's own path.
+/// Limits from an optional message. `field` is the path of the message.
 #[expect(clippy::option_option, reason = "absent for a fault, and in it absent for none")]
 pub(super) fn limits(
     fields: &mut Fields,

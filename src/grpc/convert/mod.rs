@@ -1,4 +1,4 @@
-//! Messages to domain values and back, both directions in one place.
+//! Converts messages to domain values and back.
 
 pub(super) mod access;
 pub(super) mod application;
@@ -24,23 +24,23 @@ use crate::domain::{Fault, Fields, Moment};
 use crate::error::Result;
 use crate::service::{List, ListRequest};
 
-/// The longest span that protobuf's `Duration` can hold, in seconds: some 10,000 years.
-const LONGEST_SPAN: u64 = 315_576_000_000;
+/// The maximum of protobuf's `Duration` in seconds: about 10,000 years.
+const MAX_SPAN: u64 = 315_576_000_000;
 
-/// Which fields of a resource a request speaks of (AIP-134).
+/// The update mask of a request: the fields that it sets (AIP-134).
 #[derive(Debug)]
 pub(super) struct Mask<'a> {
-    /// `None`: all of them.
+    /// `None` means all fields.
     paths: Option<&'a [String]>,
 }
 
 impl<'a> Mask<'a> {
-    /// All fields: what a creation speaks of.
+    /// All fields, for a creation.
     pub(super) fn all() -> Self {
         Self { paths: None }
     }
 
-    /// The fields that an update names; each must be one that can be changed.
+    /// The fields that an update names. Each must be one of `changeable`.
     pub(super) fn of_update(
         mask: Option<&'a FieldMask>,
         changeable: &[&str],
@@ -60,36 +60,35 @@ impl<'a> Mask<'a> {
         Self { paths: Some(paths) }
     }
 
-    /// Whether the request names this field, and does not merely mean all of them.
+    /// Whether the request names this field explicitly. False for a mask of all fields.
     pub(super) fn names(&self, field: &str) -> bool {
         self.paths.is_some_and(|paths| paths.iter().any(|path| path == field))
     }
 
-    /// `value()` if the request speaks of this field.
+    /// `value()` if the mask contains this field.
     fn then<T>(&self, field: &str, value: impl FnOnce() -> Option<T>) -> Option<T> {
-        let spoken_of = self.paths.is_none_or(|paths| paths.iter().any(|path| path == field));
-        spoken_of.then(value).flatten()
+        let is_set = self.paths.is_none_or(|paths| paths.iter().any(|path| path == field));
+        is_set.then(value).flatten()
     }
 }
 
-/// The part of a list that a request wants.
+/// The page of a list that a request asks for.
 pub(super) fn list_request(page_size: i32, page_token: String) -> ListRequest {
     ListRequest { page_size, page_token }
 }
 
-/// The largest size of the messages in one answer. By default clients of gRPC take 4 MiB, of which
-/// the rest of the answer needs a part.
+/// The maximum size of the list in one answer. gRPC clients accept 4 MiB by default; the other
+/// fields of the answer need some of it.
 pub(super) const MAX_ANSWER: usize = 3 * 1024 * 1024;
 
-/// How many bytes a message takes as an element of an answer.
+/// The size of a message as an element of a repeated field.
 pub(super) fn element_len(message: &impl Message) -> usize {
-    // The tag of the field and the length precede it.
+    // The field's tag and the length come first.
     let length = message.encoded_len();
     1 + prost::length_delimiter_len(length) + length
 }
 
-/// The items of a list as messages, as many as there is room for, and the token of the part that
-/// follows the last of them.
+/// Converts as many items of a list as fit in an answer. Also returns the token of the next page.
 pub(super) fn list<T, M: Message>(list: List<T>, message: impl Fn(T) -> M) -> (Vec<M>, String) {
     let mut messages = Vec::with_capacity(list.items.len());
     let mut left = MAX_ANSWER;
@@ -106,37 +105,37 @@ pub(super) fn list<T, M: Message>(list: List<T>, message: impl Fn(T) -> M) -> (V
     (messages, next_page_token)
 }
 
-/// The message of a request that must have one.
+/// A message field that must be set.
 fn required<'a, T>(fields: &mut Fields, field: &str, message: Option<&'a T>) -> Option<&'a T> {
     fields.read(field, message.ok_or_else(|| Fault::new("must be set")))
 }
 
-/// The value of an enum. One that a newer client has and this version does not know is refused:
-/// it may narrow something, and left out or taken for another value it would not.
+/// The value of an enum. Refuses an unknown value from a newer client: it may be a restriction, and
+/// ignoring it would allow too much.
 fn known<E: TryFrom<i32>>(number: i32) -> Result<E, Fault> {
     E::try_from(number).map_err(|_| {
         Fault::new(format!("has the value {number}, which this version of Keyward does not know"))
     })
 }
 
-/// A moment that may be unset, to the microsecond.
+/// An optional time, in microseconds.
 fn moment(message: Option<&prost_types::Timestamp>) -> Result<Option<Moment>, Fault> {
     message.map(|message| Moment::new(message.seconds, message.nanos)).transpose()
 }
 
-/// A span of time that is not negative.
+/// A duration that is not negative.
 fn span(message: &prost_types::Duration) -> Result<Duration, Fault> {
     let (Ok(seconds), Ok(nanos)) = (u64::try_from(message.seconds), u32::try_from(message.nanos))
     else {
         return Err(Fault::new("must not be negative"));
     };
-    if seconds > LONGEST_SPAN || nanos > 999_999_999 {
+    if seconds > MAX_SPAN || nanos > 999_999_999 {
         return Err(Fault::new("must be at most 315576000000 s, with 0 to 999999999 nanos"));
     }
     Ok(Duration::new(seconds, nanos))
 }
 
-/// A span of time in whole seconds.
+/// A duration in whole seconds that is not negative.
 fn required_span(message: &prost_types::Duration) -> Result<i64, Fault> {
     if message.nanos == 0 && message.seconds >= 0 {
         Ok(message.seconds)
@@ -145,18 +144,17 @@ fn required_span(message: &prost_types::Duration) -> Result<i64, Fault> {
     }
 }
 
-/// A moment as a message.
 pub(super) fn timestamp(moment: impl Into<Moment>) -> prost_types::Timestamp {
     let moment = moment.into();
     prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
 }
 
-/// Whole seconds as a message.
+/// A duration without its fraction of a second.
 pub(super) fn seconds(span: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
 }
 
-/// A span as a message, to the nanosecond.
+/// A duration in nanoseconds.
 fn precise(span: Duration) -> prost_types::Duration {
     prost_types::Duration {
         nanos: i32::try_from(span.subsec_nanos()).unwrap_or_default(),

@@ -19,7 +19,7 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
     let owners = message.allowed_owners.iter().enumerate().map(|(n, number)| {
         fields.read(at(&format!("allowed_owners[{n}]")), known(*number).and_then(owner))
     });
-    // All of them are looked at, so that each fault is reported.
+    // Converts every field before it returns, so that all faults are reported.
     let owners: Vec<_> = owners.collect();
     let allowed_owners: Option<_> = owners.into_iter().collect();
     let deletion = fields.read(at("user_deletion"), known(message.user_deletion));
@@ -39,7 +39,7 @@ pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> 
     }
     Some(Policy {
         api_credentials_disabled: message.api_credentials_disabled,
-        // Decided by who calls.
+        // The service sets it from the caller.
         api_credentials_disabled_by_platform: false,
         max_credentials: max_credentials?,
         allowed_owners: allowed_owners?,

@@ -72,7 +72,7 @@ fn catalogue(
         if let Some(name) = name
             && catalogue.insert(name, ScopeSettings::default().with(patch)).is_some()
         {
-            fields.fault(format!("{field}.name"), format!("{:?} stands twice", message.name));
+            fields.fault(format!("{field}.name"), format!("{:?} is listed twice", message.name));
         }
     }
     catalogue
@@ -91,7 +91,7 @@ fn roles(
         if let Some(id) = id
             && roles.insert(id, RoleSettings::default().with(patch)).is_some()
         {
-            fields.fault(format!("{field}.name"), format!("{:?} stands twice", message.name));
+            fields.fault(format!("{field}.name"), format!("{:?} is listed twice", message.name));
         }
     }
     roles

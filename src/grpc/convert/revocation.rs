@@ -15,7 +15,7 @@ use crate::service::{News, Revoked};
 const MAX_REASON: usize = 256;
 const MAX_TOKEN_ID: usize = 64;
 
-/// Whose tokens, and why.
+/// The tokens to revoke, and the reason.
 pub(in crate::grpc) fn revoked(request: &RevokeTokensRequest) -> Result<(Revoked, &str)> {
     let mut fields = Fields::default();
     let whose = fields.read("name", whose(&request.name));
@@ -46,7 +46,6 @@ fn whose(name: &str) -> Result<Revoked, Fault> {
     }
 }
 
-/// A cursor, if there is one.
 pub(in crate::grpc) fn cursor(cursor: &str) -> Result<Option<Cursor>> {
     if cursor.is_empty() {
         return Ok(None);

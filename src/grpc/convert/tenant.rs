@@ -64,7 +64,7 @@ fn patch(fields: &mut Fields, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPat
     }
 }
 
-/// `Some(None)` when it is empty: the tenant's own.
+/// `Some(None)` if the field is empty and the default applies.
 #[expect(clippy::option_option, reason = "absent for a fault, and in it absent for the default")]
 pub(super) fn default_audience(
     fields: &mut Fields,
@@ -79,8 +79,8 @@ pub(super) fn default_audience(
 
 fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Audience>> {
     if values.len() > MAX_AUDIENCES {
-        let most = format!("must have at most {MAX_AUDIENCES} entries");
-        fields.fault("tenant.additional_audiences", most);
+        let too_many = format!("must have at most {MAX_AUDIENCES} entries");
+        fields.fault("tenant.additional_audiences", too_many);
     }
     fields.read_each("tenant.additional_audiences", values, Audience::parse)
 }

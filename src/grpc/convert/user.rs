@@ -61,7 +61,7 @@ fn patch(
     }
 }
 
-/// What is shown of a user after a change.
+/// The visible part of a user after a change.
 pub(in crate::grpc) fn shown(user: Shown<User>) -> pb::User {
     match user {
         Shown::Whole(user) => message(*user),

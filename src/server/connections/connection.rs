@@ -1,4 +1,4 @@
-//! One connection, from its place to its end.
+//! One connection, from its admission to its end.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{End, Ending, Stopping};
 use super::frames::FrameMeter;
-use super::stream::{Bounds, Heads, Http2, Phase, Watched};
-use super::{Face, Limits, Protocol, protocol, source};
+use super::stream::{BoundedIo, Bounds, Http1, Http2, Phase};
+use super::{Handler, Limits, Protocol, protocol, source};
 use crate::admission::{ConnectionPermit, RequestPermit, SourceGate};
 use crate::domain::Source;
 
@@ -34,11 +34,11 @@ pub(super) struct Connection {
     stream: TcpStream,
     peer: Peer,
     permit: ConnectionPermit,
-    /// Ends when the place is needed for another connection.
+    /// Fires when another connection needs the place.
     cut: oneshot::Receiver<()>,
 }
 
-/// Who is at the other end.
+/// The other end of a connection: a client, or a trusted proxy.
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
@@ -47,7 +47,7 @@ struct Peer {
 }
 
 impl Connection {
-    /// A connection, if there is a place for it.
+    /// Admits a connection if there is a place for it.
     pub(super) fn admit(stream: TcpStream, address: SocketAddr, limits: &Limits) -> Option<Self> {
         let state = limits.admission.source(source(address));
         let is_proxy = limits.trusted.trusts(address.ip());
@@ -58,7 +58,7 @@ impl Connection {
 
     pub(super) async fn serve<B>(
         self,
-        face: impl Face<B>,
+        handler: impl Handler<B>,
         builder: Builder<TokioExecutor>,
         limits: Limits,
         stopping: Stopping,
@@ -67,20 +67,20 @@ impl Connection {
     {
         let Self { stream, peer, permit, mut cut } = self;
         let first_request_by = sleep(limits.first_request_timeout).deadline();
-        let spoken = async {
+        let detected = async {
             tokio::select! {
-                spoken = timeout_at(first_request_by, protocol(&stream)) => spoken.ok()?,
+                detected = timeout_at(first_request_by, protocol(&stream)) => detected.ok()?,
                 Ok(()) = &mut cut => None,
-                // Its first request may be on its way.
+                // Waits a moment, since the first request may be in transit.
                 () = stopping.stopped() => None,
             }
         };
-        let protocol = match spoken.await {
+        let protocol = match detected.await {
             Some(Protocol::Http1) if limits.http2_only => return,
             Some(protocol) => protocol,
             None => return,
         };
-        // Small answers must not wait for each other.
+        // Nagle's algorithm would delay small answers.
         if stream.set_nodelay(true).is_err() {
             return;
         }
@@ -90,8 +90,8 @@ impl Connection {
                 if stopping.drain.is_cancelled() {
                     phase.close_after_next();
                 }
-                let heads = Heads::new(&phase, limits.first_request_timeout);
-                (Bounds::Http1(heads), Some(phase))
+                let http1 = Http1::new(&phase, limits.first_request_timeout);
+                (Bounds::Http1(http1), Some(phase))
             }
             Protocol::Http2 => {
                 permit.quiet();
@@ -114,19 +114,20 @@ impl Connection {
             let phase = phase.clone().inspect(|phase| phase.request());
             let held = Arc::new(request_limits.request(&peer, request.headers()));
             request.extensions_mut().insert(Arc::clone(&held));
-            face(request).map(move |mut answer| {
+            handler(request).map(move |mut answer| {
                 if let Some(phase) = phase {
                     phase.answered();
                     if phase.is_last() {
                         answer.headers_mut().insert(header::CONNECTION, CLOSE);
                     }
                 }
-                Ok::<_, Infallible>(answer.map(|body| Held { body, _permit: held }))
+                Ok::<_, Infallible>(answer.map(|body| BodyWithPermit { body, _permit: held }))
             })
         });
-        let io = TokioIo::new(Watched::new(stream, bounds));
+        let io = TokioIo::new(BoundedIo::new(stream, bounds));
         let mut connection = pin!(builder.serve_connection(io, service));
-        // By a task of its own: what is waited for here is looked at with every request.
+        // A separate task waits for the end: everything in the `select!` below is polled with every
+        // request.
         let (end, ending) = oneshot::channel();
         let request_timeout = limits.request_timeout;
         let first_request_by = (protocol == Protocol::Http1).then_some(first_request_by);
@@ -156,14 +157,14 @@ impl Connection {
             }
         };
         if let Err(error) = outcome {
-            tracing::debug!(error, "a connection broke");
+            tracing::debug!(error, "connection failed");
         }
     }
 }
 
 impl Limits {
-    /// What a request holds until it is answered. One that a trusted proxy passes on is its
-    /// client's.
+    /// The resources that a request holds until it is answered. A request from a trusted proxy
+    /// counts for the client that the proxy names.
     fn request(&self, peer: &Peer, headers: &HeaderMap) -> RequestPermit {
         let size = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if !peer.is_proxy {
@@ -174,13 +175,13 @@ impl Limits {
     }
 }
 
-/// The body of an answer, with what its request holds until it was sent.
-struct Held<B> {
+/// The body of an answer. It keeps the permit of its request until it is sent.
+struct BodyWithPermit<B> {
     body: B,
     _permit: Arc<RequestPermit>,
 }
 
-impl<B: Body + Unpin> Body for Held<B> {
+impl<B: Body + Unpin> Body for BodyWithPermit<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -1,6 +1,6 @@
-//! When a connection ends, and how the client is informed. Over HTTP/2 a GOAWAY says which requests
-//! are still answered. Over HTTP/1.1 the last answer says `Connection: close` (RFC 9112, section
-//! 9.6): a connection that is just closed loses the request that is on its way.
+//! When a connection ends, and how the client learns of it. Over HTTP/2 a GOAWAY frame says which
+//! requests are still answered. Over HTTP/1.1 the last answer has `Connection: close` (RFC 9112,
+//! section 9.6): closing without it loses a request in transit.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,41 +13,42 @@ use tokio_util::sync::CancellationToken;
 use super::IDLE_TIMEOUT;
 use super::stream::{LINGER, Phase};
 
-/// The two steps in which a server stops.
+/// The two steps of a shutdown.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct Stopping {
-    /// It is no longer ready, and answers every request.
+    /// The server is no longer ready, but still answers every request.
     pub(in crate::server) drain: CancellationToken,
-    /// It takes no new connections, and requests under way end.
+    /// The server accepts no new connections, and finishes the requests in flight.
     pub(in crate::server) stop: CancellationToken,
 }
 
 /// How a connection is ended.
 pub(super) enum End {
-    /// It is old, or the server stops: requests under way are answered.
+    /// The connection is old, or the server stops. Requests in flight are answered.
     Gracefully,
-    /// It sent no request in time, or made room for another one.
+    /// It sent no request in time, or another connection needs its place.
     AtOnce,
 }
 
 /// What ends a connection.
 pub(super) struct Ending {
-    /// Of a connection that speaks HTTP/1.1.
+    /// The state of an HTTP/1.1 connection. `None` for HTTP/2.
     pub(super) phase: Option<Arc<Phase>>,
     pub(super) stopping: Stopping,
-    /// How old it gets.
+    /// The maximum age of the connection.
     pub(super) age: Duration,
     pub(super) request_timeout: Duration,
-    /// A client of HTTP/2 may connect before it has something to ask.
+    /// Unset for HTTP/2, whose clients may connect long before their first request.
     pub(super) first_request_by: Option<Instant>,
-    /// The first request was received.
+    /// Notified by the first request.
     pub(super) established: Arc<Notify>,
-    /// Its place is needed for another connection. The sender is dropped with the first request.
+    /// Fires when another connection needs the place. The first request drops the sender.
     pub(super) cut: oneshot::Receiver<()>,
 }
 
 impl Stopping {
-    /// Waits until the server stops, and then as long as a client may take.
+    /// Waits until the server stops, and then for [`LINGER`], the time that a client has to send a
+    /// request.
     pub(super) async fn stopped(&self) {
         self.stop.cancelled().await;
         sleep(LINGER).await;
@@ -89,7 +90,7 @@ impl Ending {
             begins.await;
         }
         if is_http1 {
-            // The next answer ends it. Without one, it ends as idle.
+            // The next answer closes the connection. Without one, the idle timeout does.
             tokio::select! {
                 () = stopping.stopped() => {}
                 () = sleep(IDLE_TIMEOUT + self.request_timeout) => {}
@@ -99,7 +100,7 @@ impl Ending {
     }
 }
 
-/// Waits for a moment, or for ever.
+/// Waits until a moment. Without one, waits for ever.
 async fn past(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

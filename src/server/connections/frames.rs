@@ -1,20 +1,20 @@
-//! HTTP/2 frames as they pass by (RFC 9113, section 4.1): enough to distinguish control frames
-//! from those of requests, and to know where a frame of our own may be inserted.
+//! Tracks HTTP/2 frames in a byte stream (RFC 9113, section 4.1). It distinguishes control frames
+//! from frames of requests, and finds the positions where a frame can be inserted.
 
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
 
-/// What a client may send beyond what its requests need: some hundreds of control frames at
-/// once. A client needs a handful to begin with, and one PING each few seconds.
+/// The credit of a new connection, and its maximum: the number of control frames that a client can
+/// send at once. A normal client sends a handful at the start, and a PING every few seconds.
 const BURST: i64 = 500;
-/// How many more it may send each second.
+/// The credit that returns every second.
 const PER_SECOND: i64 = 20;
-/// A HEADERS frame brings a request, and with it the `WINDOW_UPDATE` or `RST_STREAM` that
-/// clients send for its answer.
+/// The credit for a HEADERS frame, which starts a request. Clients send `WINDOW_UPDATE` or
+/// `RST_STREAM` frames for the answer.
 const FOR_REQUEST: i64 = 6;
-/// Clients acknowledge what they read (`WINDOW_UPDATE`, PING to measure the path): once for so
-/// many bytes that they were sent, at most.
+/// The number of bytes that earn one credit. Clients acknowledge what they read, with
+/// `WINDOW_UPDATE` and with PING to measure the round-trip time.
 const BYTES_FOR_ONE: usize = 32;
 
 const DATA: u8 = 0;
@@ -22,22 +22,22 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 
-/// The header of a frame.
+/// The length of a frame header.
 const HEADER: usize = 9;
-/// What a client sends before its first frame.
+/// The length of the connection preface, which a client sends before its first frame.
 const PREFACE: usize = 24;
 
-/// The error code of a peer that is ended since it sends too much.
+/// The error code for a peer that causes too much load (RFC 9113, section 7).
 const ENHANCE_YOUR_CALM: u8 = 0xb;
 const GOAWAY: u8 = 7;
 
-/// Follows frames through a stream of bytes.
+/// Finds the frames in a stream of bytes.
 #[derive(Debug, Default)]
 struct Frames {
     header: [u8; HEADER],
-    /// How much of the header is there.
+    /// The number of bytes of the header so far.
     filled: usize,
-    /// What is left of the payload, or of the preface.
+    /// The remaining bytes of the payload or the preface.
     left: usize,
 }
 
@@ -49,7 +49,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// Follows some bytes; reports each frame whose header ends in them.
+    /// Takes the next bytes. Calls `found` for each frame whose header ends in them.
     fn follow(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
         loop {
             let skip = self.left.min(bytes.len());
@@ -77,7 +77,7 @@ impl Frames {
     }
 }
 
-/// Measures what a client sends against what it is good for.
+/// Limits the control frames of a client with a credit, which requests and time refill.
 #[derive(Debug)]
 pub(super) struct FrameMeter {
     received: Frames,
@@ -98,7 +98,7 @@ impl FrameMeter {
         }
     }
 
-    /// Follows what the client sent. `false`: it floods.
+    /// Takes bytes that the client sent. Returns false if it sent too many control frames.
     pub(super) fn received(&mut self, bytes: &[u8]) -> bool {
         let (credit, last_stream) = (&mut self.credit, &mut self.last_stream);
         self.received.follow(bytes, |frame| {
@@ -107,9 +107,9 @@ impl FrameMeter {
                     *last_stream = frame.stream.max(*last_stream);
                     FOR_REQUEST
                 }
-                // Large ones pay for themselves; many tiny ones are a flood too.
+                // Large frames earn credit. Many tiny frames are a flood too.
                 DATA => i64::try_from(frame.length / BYTES_FOR_ONE).unwrap_or(0) - 1,
-                // These are answered.
+                // The server has to answer these.
                 SETTINGS => -4,
                 PING => -2,
                 _ => -1,
@@ -119,7 +119,8 @@ impl FrameMeter {
         self.credit >= 0 || self.refill(self.refilled.elapsed())
     }
 
-    /// Looked at only where the credit is used up.
+    /// Adds the credit for the elapsed time. Called only when the credit is used up, so that most
+    /// reads need no clock.
     fn refill(&mut self, elapsed: Duration) -> bool {
         let earned = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX) / (1000 / PER_SECOND);
         if earned > 0 {
@@ -129,15 +130,15 @@ impl FrameMeter {
         self.credit >= 0
     }
 
-    /// Follows what the server sent.
+    /// Takes bytes that the server sent.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let credit = i64::try_from(bytes.len() / BYTES_FOR_ONE).unwrap_or(0);
         self.credit = (self.credit + credit).min(BURST);
         self.sent.follow(bytes, |_| ());
     }
 
-    /// The frame that says why the connection ends, if it can be inserted here.
-    pub(super) fn goodbye(&self) -> Option<[u8; 17]> {
+    /// A GOAWAY frame with `ENHANCE_YOUR_CALM`, if it can be inserted at this position.
+    pub(super) fn goaway(&self) -> Option<[u8; 17]> {
         if !self.sent.is_between_frames() {
             return None;
         }
@@ -171,14 +172,14 @@ mod tests {
         meter
     }
 
-    /// How many of these are let through at once.
-    fn passed(bytes: &[u8], most: usize) -> usize {
+    /// How many of these are accepted at once.
+    fn passed(bytes: &[u8], max: usize) -> usize {
         let mut meter = meter();
-        (0..most).take_while(|_| meter.received(bytes)).count()
+        (0..max).take_while(|_| meter.received(bytes)).count()
     }
 
     #[test]
-    fn floods_end_and_requests_do_not() {
+    fn control_frame_floods_are_refused_and_requests_pass() {
         for kind in [2, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, 9, 0xfa] {
             assert!(passed(&frame(kind, 1, 4), 100_000) <= 510, "{kind}");
         }
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_of_a_stream_may_acknowledge_each_message() {
+    fn client_can_acknowledge_each_message_of_a_stream() {
         let mut meter = meter();
         for _ in 0..10_000 {
             meter.sent(&frame(DATA, 1, 90));
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_found_however_the_bytes_are_cut() {
+    fn frames_are_found_at_any_split_of_the_bytes() {
         let bytes = [frame(HEADERS, 5, 3), frame(DATA, 5, 1), frame(PING, 0, 8)].concat();
         for size in 1..bytes.len() {
             let mut frames = Frames::default();
@@ -220,19 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn goodbye_stands_between_frames_only() {
+    fn goaway_is_inserted_only_between_frames() {
         let mut meter = meter();
         meter.received(&frame(HEADERS, 7, 0));
         let bytes = frame(SETTINGS, 0, 6);
         meter.sent(&bytes[..10]);
-        assert_eq!(meter.goodbye(), None);
+        assert_eq!(meter.goaway(), None);
         meter.sent(&bytes[10..]);
-        let goodbye = meter.goodbye().unwrap();
-        assert_eq!(goodbye, [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0xb]);
+        let goaway = meter.goaway().unwrap();
+        assert_eq!(goaway, [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0xb]);
     }
 
     #[test]
-    fn credit_comes_back_with_time() {
+    fn credit_is_refilled_over_time() {
         let mut meter = meter();
         while meter.received(&frame(PING, 0, 8)) {}
         assert!(meter.refill(Duration::from_secs(1)));

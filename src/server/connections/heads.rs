@@ -1,39 +1,39 @@
-//! The headers of HTTP/1.1 requests as they pass by, and answers to those that are no request.
-//! Hyper gives such answers by itself, without a body, and offers no way to change that: they are
-//! replaced on their way out, since clients of OAuth read an error from JSON on every status.
+//! Scans the headers of HTTP/1.1 requests, and answers malformed requests. Hyper answers these
+//! itself, without a body, and has no hook to change that. OAuth clients read the error from a JSON
+//! body on every status, so hyper's answer is replaced before it is sent.
 
-/// The two headers that say how long a body is, and what a line of a header is compared with.
+/// The two headers that determine the length of a body (RFC 9112, section 6).
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
 const MAX_NAME: usize = CODING.len();
 
-/// Follows the header of one request, line by line.
+/// Scans the header of one request, line by line.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    /// What the line begins with.
+pub(super) struct HeadScanner {
+    /// The beginning of the current line.
     begin: [u8; MAX_NAME],
-    /// How long the line is so far.
+    /// The length of the current line so far.
     length: usize,
     has_length: bool,
     has_coding: bool,
-    place: Place,
+    position: Position,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    /// Empty lines before the first one are skipped, by hyper too.
+enum Position {
+    /// Before the first line. Empty lines here are skipped, as in hyper.
     #[default]
     Before,
     Inside,
-    Behind,
+    After,
 }
 
-impl Head {
-    /// Follows some bytes. `false`: the header has both a length and a coding. A proxy in front
-    /// may have understood it by the other one, and taken the rest for another request (RFC 9112,
-    /// section 6.1).
+impl HeadScanner {
+    /// Takes the next bytes. Returns false if the header has both a `Content-Length` and a
+    /// `Transfer-Encoding`: a proxy may have used the other one and seen a different end of the
+    /// request (request smuggling; RFC 9112, section 6.1).
     pub(super) fn follow(&mut self, mut bytes: &[u8]) -> bool {
-        while self.place != Place::Behind && !bytes.is_empty() {
+        while self.position != Position::After && !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
             let begin = self.begin.get_mut(self.length..).unwrap_or_default();
@@ -55,17 +55,17 @@ impl Head {
             |name: &[u8]| begin.get(..name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name));
         self.has_length |= is(LENGTH);
         self.has_coding |= is(CODING);
-        self.place = match (matches!(begin, b"" | b"\r"), self.place) {
-            (false, _) => Place::Inside,
-            (true, Place::Before) => Place::Before,
-            (true, _) => Place::Behind,
+        self.position = match (matches!(begin, b"" | b"\r"), self.position) {
+            (false, _) => Position::Inside,
+            (true, Position::Before) => Position::Before,
+            (true, _) => Position::After,
         };
         self.length = 0;
     }
 }
 
-/// The answer in place of one that hyper gives by itself, if these bytes begin such a one.
-pub(super) fn in_place_of(bytes: &[u8]) -> Option<Vec<u8>> {
+/// The replacement for an answer of hyper's own, if these bytes start one.
+pub(super) fn replacement(bytes: &[u8]) -> Option<Vec<u8>> {
     let code = bytes.strip_prefix(b"HTTP/1.1 4")?.first_chunk::<2>()?;
     Some(match code {
         b"31" => answer("431 Request Header Fields Too Large", "the header is too large"),
@@ -74,7 +74,7 @@ pub(super) fn in_place_of(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The answer to a header with a length and a coding.
+/// The answer to a header with both a `Content-Length` and a `Transfer-Encoding`.
 pub(super) fn ambiguous() -> Vec<u8> {
     answer("400 Bad Request", "a request has a Content-Length or a Transfer-Encoding, not both")
 }
@@ -96,7 +96,7 @@ mod tests {
     fn passes(head: &str) -> bool {
         let results: Vec<_> = (1..=head.len())
             .map(|size| {
-                let mut followed = Head::default();
+                let mut followed = HeadScanner::default();
                 head.as_bytes().chunks(size).all(|part| followed.follow(part))
             })
             .collect();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn header_of_two_lengths_is_found_however_it_is_cut() {
+    fn header_with_two_lengths_is_refused_at_any_split() {
         for passing in [
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nTransfer-Encoding: chunked\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-Content-Length: 3\r\n\r\n",
@@ -125,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_hyper_are_replaced_and_ours_are_not() {
-        let replaced = in_place_of(b"HTTP/1.1 431 Request Header Fields Too Large\r\n").unwrap();
+    fn only_hyper_error_answers_are_replaced() {
+        let replaced = replacement(b"HTTP/1.1 431 Request Header Fields Too Large\r\n").unwrap();
         assert!(replaced.starts_with(b"HTTP/1.1 431 "));
-        assert!(in_place_of(b"HTTP/1.1 200 OK\r\n").is_none());
-        assert!(in_place_of(b"{\"keys\":[]}").is_none());
+        assert!(replacement(b"HTTP/1.1 200 OK\r\n").is_none());
+        assert!(replacement(b"{\"keys\":[]}").is_none());
     }
 }

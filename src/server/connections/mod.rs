@@ -1,6 +1,6 @@
-//! Connections: accepted, bounded in every way that a client could stretch, and ended in
-//! order. One loop for all three listeners, over hyper: tonic's own server knows no jitter,
-//! and passes unset limits on as none at all.
+//! Accepts connections, limits what a client can use, and closes them gracefully. All three
+//! listeners share one accept loop over hyper. Tonic's own server has no jitter for the connection
+//! age, and replaces hyper's default limits with no limits.
 
 mod connection;
 mod ending;
@@ -34,16 +34,16 @@ const MAX_HEADER_LIST: u32 = 8 * 1024;
 const MAX_HEADERS: usize = 64;
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_RESETS: usize = 1024;
-/// How much of its requests a client may send before they are read: the least that HTTP/2
-/// allows for a connection, and as much for a stream. hyper's own default is 1 MiB for each
-/// connection, which strangers could fill.
+/// The flow-control window: how many bytes a client can send before they are read. It is the
+/// minimum that HTTP/2 allows for a connection. Hyper's default is 1 MiB per connection, which
+/// anonymous clients could fill.
 const WINDOW: u32 = 65_535;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 connection may be idle between requests: longer than proxies keep
-/// theirs (a minute), so that they end them and not the server.
+/// How long an HTTP/1.1 connection may be idle between requests. It is longer than the usual
+/// timeout of proxies (a minute), so that the proxy closes idle connections, not the server.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long to rest when the machine has no descriptor left for another connection.
+/// The pause after a failed accept: the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) use ending::Stopping;
@@ -61,7 +61,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The bounds of a listener that has these places.
+    /// The bounds of a listener with these places.
     pub(super) fn new(
         config: &config::Config,
         admission: &Admission,
@@ -78,7 +78,7 @@ impl Limits {
         }
     }
 
-    /// gRPC is HTTP/2 and nothing else.
+    /// The same, for HTTP/2 only.
     pub(super) fn for_grpc(self) -> Self {
         Self { http2_only: true, ..self }
     }
@@ -105,24 +105,24 @@ impl Limits {
         if self.http2_only { builder.http2_only() } else { builder }
     }
 
-    /// A tenth more or less than the configured age, so that connections made at once
-    /// do not all come back at once.
+    /// The configured age with a jitter of 10%, so that connections that were opened together do
+    /// not reconnect together.
     fn age(&self) -> Duration {
         let mut byte = [0];
-        // Without randomness there is no jitter, and that is no reason to fail.
+        // If the random source fails, the age has no jitter.
         random::fill(&mut byte).ok();
         self.connection_age.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
     }
 }
 
-/// What answers requests, at any time.
-pub(super) trait Face<B>:
-    Fn(Request<Incoming>) -> <Self as Face<B>>::Answer + Clone + Send + 'static
+/// Answers requests.
+pub(super) trait Handler<B>:
+    Fn(Request<Incoming>) -> <Self as Handler<B>>::Answer + Clone + Send + 'static
 {
     type Answer: Future<Output = Response<B>> + Send;
 }
 
-impl<F, A, B> Face<B> for F
+impl<F, A, B> Handler<B> for F
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     A: Future<Output = Response<B>> + Send,
@@ -130,12 +130,12 @@ where
     type Answer = A;
 }
 
-/// Accepts connections until the server stops. A connection for which there is no place is closed
-/// at once: it would hold a place in the kernel's queue, and others would wait behind it. A
-/// connection that fails ends alone.
+/// Accepts connections until the server stops. Closes a connection immediately if there is no place
+/// for it: in the kernel's queue it would block the connections behind it. A failed connection does
+/// not affect others.
 pub(super) async fn accept<B>(
     listener: TcpListener,
-    face: impl Face<B>,
+    handler: impl Handler<B>,
     limits: Limits,
     stopping: Stopping,
     tasks: TaskTracker,
@@ -148,13 +148,18 @@ pub(super) async fn accept<B>(
         match next {
             Ok((stream, peer)) => {
                 if let Some(connection) = Connection::admit(stream, peer, &limits) {
-                    let (face, builder) = (face.clone(), builder.clone());
-                    tasks.spawn(connection.serve(face, builder, limits.clone(), stopping.clone()));
+                    let (handler, builder) = (handler.clone(), builder.clone());
+                    tasks.spawn(connection.serve(
+                        handler,
+                        builder,
+                        limits.clone(),
+                        stopping.clone(),
+                    ));
                 }
             }
             Err(error) => {
                 if let Some(times) = failures.pass() {
-                    tracing::warn!(%error, times, "a connection was not accepted");
+                    tracing::warn!(%error, times, "cannot accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -162,8 +167,8 @@ pub(super) async fn accept<B>(
     }
 }
 
-/// The next connection. Once the server stops, those that the kernel has accepted already: their
-/// clients take them for connected, and have sent their requests.
+/// The next connection. Once the server stops, only connections that the kernel has already
+/// accepted: their clients are connected, and may have sent a request.
 async fn next(
     listener: &TcpListener,
     stopping: &Stopping,
@@ -174,15 +179,14 @@ async fn next(
     }
 }
 
-/// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Http1,
     Http2,
 }
 
-/// What a client speaks, by the first bytes it sends: those of HTTP/2 are fixed (RFC 9113,
-/// section 3.4). They are looked at and left where they are.
+/// Detects the protocol from the first bytes, without consuming them. An HTTP/2 client starts with
+/// a fixed preface (RFC 9113, section 3.4).
 async fn protocol(stream: &TcpStream) -> Option<Protocol> {
     const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const MAX_PAUSE: Duration = Duration::from_millis(640);
@@ -193,7 +197,8 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
             Ok(0) | Err(_) => return None,
             Ok(n) if first[..n] != PREFACE[..n] => return Some(Protocol::Http1),
             Ok(n) if n == PREFACE.len() => return Some(Protocol::Http2),
-            // A part of it: the rest is on its way, and peeking again does not wait for it.
+            // Only a part of the preface. Peeking again returns immediately with the same bytes, so
+            // this sleeps.
             Ok(_) => {
                 tokio::time::sleep(pause).await;
                 pause = MAX_PAUSE.min(2 * pause);
@@ -202,7 +207,6 @@ async fn protocol(stream: &TcpStream) -> Option<Protocol> {
     }
 }
 
-/// The source of a connection's peer.
 fn source(peer: SocketAddr) -> Source {
     Source::of(peer.ip())
 }

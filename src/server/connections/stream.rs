@@ -1,5 +1,5 @@
-//! A connection's bytes on their way to hyper, with the bounds that hyper does not know: how
-//! long the header of a request takes, and how many control frames there are.
+//! The byte stream between a connection and hyper, with limits that hyper lacks: the time for the
+//! header of a request, and the number of HTTP/2 control frames.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,75 +13,75 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::frames::FrameMeter;
-use super::heads::{self, Head};
+use super::heads::{self, HeadScanner};
 use crate::admission::{Admission, RefusalKind};
 use crate::domain::Source;
 
-/// How long clients of HTTP/1.1 have to send a request, or to close, once the server stops.
+/// How long an HTTP/1.1 client has to send a request or to close, once the server stops.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
 
-/// A connection that is watched over.
-pub(super) struct Watched {
+/// A connection's stream with limits.
+pub(super) struct BoundedIo {
     stream: TcpStream,
     bounds: Bounds,
 }
 
 pub(super) enum Bounds {
-    Http1(Heads),
+    Http1(Http1),
     Http2(Box<Http2>),
 }
 
-/// What is watched of an HTTP/2 connection.
+/// The limits of an HTTP/2 connection.
 pub(super) struct Http2 {
     pub(super) meter: FrameMeter,
     pub(super) admission: Admission,
     pub(super) source: Source,
 }
 
-/// Looks at the headers of requests as they come, and bounds how long each takes, from its first
-/// byte to its last.
-pub(super) struct Heads {
+/// The limits of an HTTP/1.1 connection. It scans the headers of requests, and limits the time from
+/// the first to the last byte of each header.
+pub(super) struct Http1 {
     phase: Arc<Phase>,
     timeout: Duration,
-    /// Runs where a header has begun and its rest is waited for, and at the end.
+    /// Runs while a header is incomplete, and during the shutdown.
     timer: Option<Pin<Box<Sleep>>>,
-    head: Head,
-    /// An answer that takes the place of hyper's own; what is left of it.
+    head: HeadScanner,
+    /// The unsent rest of an answer that replaces hyper's own.
     answer: Vec<u8>,
-    /// Nothing more is sent; what is still received is dropped.
+    /// The sending side is closed. Received bytes are dropped.
     is_shut: bool,
 }
 
-impl Heads {
+impl Http1 {
     pub(super) fn new(phase: &Arc<Phase>, timeout: Duration) -> Self {
         Self {
             phase: Arc::clone(phase),
             timeout,
             timer: None,
-            head: Head::default(),
+            head: HeadScanner::default(),
             answer: Vec::new(),
             is_shut: false,
         }
     }
 
-    /// Takes received bytes. `false`: they are a header that two readers would understand
-    /// differently.
+    /// Takes received bytes. Returns false if they are an ambiguous header; see
+    /// [`HeaderScanner::follow`].
     fn received(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }
         if self.phase.step(Phase::IDLE, Phase::HEAD) {
-            self.head = Head::default();
+            self.head = HeadScanner::default();
         }
         !self.phase.is(Phase::HEAD) || self.head.follow(bytes)
     }
 
-    /// Replaces an answer that hyper gives by itself: there was no request for the face.
-    fn replaces(&mut self, bytes: &[u8]) -> bool {
+    /// Replaces an answer that hyper gives itself, because it could not parse a request.
+    fn replace(&mut self, bytes: &[u8]) -> bool {
         if self.phase.is(Phase::REQUEST) || self.phase.is(Phase::ANSWERED) {
             return false;
         }
-        let Some(answer) = heads::in_place_of(bytes) else { return false };
+        let Some(answer) = heads::replacement(bytes) else { return false };
         self.answer = answer;
         true
     }
@@ -98,8 +98,9 @@ impl Heads {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends no more, and reads on for a moment: a connection that is closed while its client
-    /// sends is reset, and the last answer may be lost with it (RFC 9112, section 9.6).
+    /// Closes the sending side, and reads for a moment longer. Closing a connection while the
+    /// client still sends resets it, and the client may lose the last answer (RFC 9112, section
+    /// 9.6).
     fn poll_shutdown(
         &mut self,
         mut stream: Pin<&mut TcpStream>,
@@ -125,8 +126,8 @@ impl Heads {
         }
     }
 
-    /// More of a header is waited for, or of a request, or nothing.
-    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Called when no bytes are available. Ready if an incomplete header has timed out.
+    fn poll_header_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.phase.is(Phase::HEAD) {
             self.timer = None;
             return Poll::Pending;
@@ -140,18 +141,18 @@ impl Heads {
 #[derive(Debug)]
 pub(super) struct Phase {
     now: AtomicU8,
-    /// The next answer is the last one.
+    /// Whether the next answer is the last one.
     is_last: AtomicBool,
 }
 
 impl Phase {
     /// Nothing was received since the last answer.
     const IDLE: u8 = 0;
-    /// A header has begun.
+    /// A part of a header was received.
     const HEAD: u8 = 1;
     /// A request is being answered.
     const REQUEST: u8 = 2;
-    /// Its answer is on its way.
+    /// The answer is being sent.
     const ANSWERED: u8 = 3;
 
     pub(super) fn new() -> Arc<Self> {
@@ -188,7 +189,7 @@ impl Phase {
     }
 }
 
-impl Watched {
+impl BoundedIo {
     pub(super) fn new(stream: TcpStream, bounds: Bounds) -> Self {
         Self { stream, bounds }
     }
@@ -201,21 +202,21 @@ impl Watched {
     ) -> io::Result<()> {
         let bytes = &buffer.filled()[from..];
         match &mut self.bounds {
-            Bounds::Http1(heads) => {
-                if heads.received(bytes) {
+            Bounds::Http1(http1) => {
+                if http1.received(bytes) {
                     return Ok(());
                 }
-                // Where there is no room for it, it is left out.
+                // Best effort: if the socket's buffer is full, the answer is dropped.
                 let _ = Pin::new(&mut self.stream).poll_write(context, &heads::ambiguous());
-                Err(io::Error::other("a header of two lengths"))
+                Err(io::Error::other("both Content-Length and Transfer-Encoding"))
             }
             Bounds::Http2(http2) => {
                 if http2.meter.received(bytes) {
                     return Ok(());
                 }
-                if let Some(goodbye) = http2.meter.goodbye() {
-                    // Where there is no room for it, it is left out.
-                    let _ = Pin::new(&mut self.stream).poll_write(context, &goodbye);
+                if let Some(goaway) = http2.meter.goaway() {
+                    // Best effort: if the socket's buffer is full, the frame is dropped.
+                    let _ = Pin::new(&mut self.stream).poll_write(context, &goaway);
                 }
                 http2.admission.refuse(RefusalKind::ControlFrames, http2.source);
                 Err(io::Error::other("too many HTTP/2 control frames"))
@@ -225,15 +226,15 @@ impl Watched {
 
     fn sent(&mut self, written: &[u8]) {
         match &mut self.bounds {
-            Bounds::Http1(heads) => {
-                heads.phase.step(Phase::ANSWERED, Phase::IDLE);
+            Bounds::Http1(http1) => {
+                http1.phase.step(Phase::ANSWERED, Phase::IDLE);
             }
             Bounds::Http2(http2) => http2.meter.sent(written),
         }
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for BoundedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -243,8 +244,8 @@ impl AsyncRead for Watched {
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(self.received(from, buffer, context)),
             Poll::Pending => match &mut self.bounds {
-                Bounds::Http1(heads) => {
-                    heads.poll_patience(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                Bounds::Http1(http1) => {
+                    http1.poll_header_timeout(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
                 }
                 Bounds::Http2(_) => Poll::Pending,
             },
@@ -253,14 +254,14 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for BoundedIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Bounds::Http1(heads) = &mut self.bounds
-            && heads.replaces(bytes)
+        if let Bounds::Http1(http1) = &mut self.bounds
+            && http1.replace(bytes)
         {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -274,8 +275,8 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let (Bounds::Http1(heads), Some(first)) = (&mut self.bounds, parts.first())
-            && heads.replaces(first)
+        if let (Bounds::Http1(http1), Some(first)) = (&mut self.bounds, parts.first())
+            && http1.replace(first)
         {
             return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
         }
@@ -289,17 +290,17 @@ impl AsyncWrite for Watched {
         Poll::Ready(Ok(count))
     }
 
-    /// Not over HTTP/2: h2 then copies a body of up to 1 KiB behind its headers, and sends it with
-    /// them and its trailers at once. With vectored writes it ends each write after a body of 256
-    /// bytes, so that a token takes two.
+    /// False for HTTP/2. Without vectored writes, h2 sends the headers, a body of up to 1 KiB and
+    /// the trailers in one write. With them, it ends a write after a body of 256 bytes, and the
+    /// answer with a token needs two writes.
     fn is_write_vectored(&self) -> bool {
         matches!(self.bounds, Bounds::Http1(_)) && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, bounds } = &mut *self;
-        if let Bounds::Http1(heads) = bounds {
-            ready!(heads.poll_answer(Pin::new(stream), context))?;
+        if let Bounds::Http1(http1) = bounds {
+            ready!(http1.poll_answer(Pin::new(stream), context))?;
         }
         Pin::new(&mut self.stream).poll_flush(context)
     }
@@ -307,9 +308,9 @@ impl AsyncWrite for Watched {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, bounds } = &mut *self;
         match bounds {
-            Bounds::Http1(heads) => {
-                ready!(heads.poll_answer(Pin::new(stream), context))?;
-                heads.poll_shutdown(Pin::new(stream), context)
+            Bounds::Http1(http1) => {
+                ready!(http1.poll_answer(Pin::new(stream), context))?;
+                http1.poll_shutdown(Pin::new(stream), context)
             }
             Bounds::Http2(_) => Pin::new(stream).poll_shutdown(context),
         }

@@ -22,7 +22,7 @@ async fn part_of_a_form(server: &Served) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_with_full_body_budget_is_refused_and_others_are_served() {
+async fn source_over_body_budget_is_refused_others_are_served() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_REQUEST_TIMEOUT", "10m")]);
     let mut held = Vec::new();
     for _ in 0..REQUESTS {

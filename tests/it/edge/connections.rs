@@ -56,7 +56,7 @@ async fn connections_are_reserved_for_known_sources() {
             held.extend(answered(source, http).await);
         }
     }
-    assert!(held.len() <= 12, "{} places of 16 went to strangers", held.len());
+    assert!(held.len() <= 12, "{} of 16 places are held by unknown sources", held.len());
     assert!(answered("127.0.0.5", http).await.is_none());
     assert!(answered("127.0.0.9", http).await.is_some());
 }

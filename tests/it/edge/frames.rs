@@ -68,6 +68,6 @@ async fn flooding_client_reads_enhance_your_calm() {
     stream.write_all(&begin).await.unwrap();
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends").unwrap();
-    let goodbye = frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 0xb]);
-    assert!(answer.ends_with(&goodbye), "{answer:?}");
+    let goaway = frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 0xb]);
+    assert!(answer.ends_with(&goaway), "{answer:?}");
 }

@@ -24,7 +24,7 @@ async fn flood(server: std::net::SocketAddr, words: &[u8], count: usize) -> Vec<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_requests_do_not_block_others_with_1024_descriptors() {
+async fn half_requests_do_not_block_others_at_1024_descriptors() {
     keyward::internals::server::raise_limit();
     // A long time for the first request, so that the flood is still there when others connect.
     let settings = [("KEYWARD_LIMITS_FIRST_REQUEST_TIMEOUT", "5m")];

@@ -110,7 +110,7 @@ async fn large_unauthenticated_requests_use_bounded_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn message_with_large_decoded_size_is_refused_before_decoding() {
+async fn message_with_large_decoded_size_is_refused_undecoded() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_REQUEST_TIMEOUT", "5m")]);
     let token = server.admin.exchange(&server.grpc_url(), &[], &["keyward"]).await.unwrap();
     let authorization = Some(format!("Bearer {}", token.access_token));

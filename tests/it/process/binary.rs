@@ -6,19 +6,19 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
-/// `keyward` with these arguments and nothing of the tests' own environment.
+/// `keyward` with these arguments, without the environment of the tests.
 pub(super) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
         command.env_remove(name);
     }
-    // No servers that the user of the tests saved.
+    // Hides servers that the user of the tests has saved.
     command.env("XDG_CONFIG_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.args(arguments).stdin(Stdio::null());
     command
 }
 
-/// What a finished command left.
+/// The exit code and the output of a finished command.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) code: Option<i32>,
@@ -41,13 +41,12 @@ impl Finished {
         command.output().unwrap().into()
     }
 
-    /// The output of a command that must have worked.
+    /// The output of a command that must have succeeded.
     pub(super) fn worked(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
-    /// The output as JSON.
     pub(super) fn json(self) -> Value {
         let text = self.worked();
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
@@ -62,9 +61,9 @@ pub(super) const FREE_PORTS: [&str; 6] =
 pub(super) struct Serving {
     child: Child,
     stdout: Option<ChildStdout>,
-    /// Reads what it logs, so that it never waits for room in the pipe.
+    /// Reads the log, so that the server never waits for space in the pipe.
     log: Option<JoinHandle<String>>,
-    /// What it logged until it served.
+    /// The log lines up to the one that says "serving".
     pub(super) log_of_start: String,
     pub(super) grpc: String,
     pub(super) http: String,
@@ -72,23 +71,23 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Starts it and waits until it serves.
+    /// Starts a server and waits until it serves.
     pub(super) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])
     }
 
-    /// The same, with some variables in its environment.
+    /// The same, with more environment variables.
     pub(super) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
         let started = Self::try_start(keyward(arguments).envs(variables.iter().copied()));
         started.unwrap_or_else(|log| panic!("the server starts: {log}"))
     }
 
-    /// The same with a command of its own; what it logged, if it does not start.
+    /// The same with a given command. Returns the log if the server does not start.
     pub(super) fn try_start(command: &mut Command) -> Result<Self, String> {
         const DRAIN_TIME: &str = "KEYWARD_LIMITS_DRAIN_TIME";
         if command.get_envs().all(|(name, _)| name != DRAIN_TIME) {
-            // No load balancer has to notice that it stops.
+            // No load balancer has to notice the shutdown.
             command.env(DRAIN_TIME, "0s");
         }
         let mut child = command
@@ -123,24 +122,24 @@ impl Serving {
         })
     }
 
-    /// Its process.
+    /// The id of the process.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it as a crash does; what it had printed to standard output.
+    /// Kills the server without a shutdown. Returns its standard output.
     pub(super) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::io::read_to_string(self.stdout.take().unwrap()).unwrap()
     }
 
-    /// Tells it to stop and waits; what it printed to standard output.
+    /// Sends a signal and waits for the end. Returns the standard output.
     pub(super) fn stop(self, signal: &str) -> String {
         self.ended(signal).0
     }
 
-    /// The same; what it logged since it serves.
+    /// The same, but returns what the server logged after its start.
     pub(super) fn stop_with_log(self, signal: &str) -> String {
         self.ended(signal).1
     }
@@ -149,7 +148,7 @@ impl Serving {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let printed = std::io::read_to_string(self.stdout.take().unwrap()).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "it stops in order");
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "the server exits with 0");
         let log = self.log.take().unwrap().join().unwrap();
         (printed, log)
     }
@@ -157,13 +156,13 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // A test that failed in between leaves nothing behind.
+        // A failed test must not leave a process behind.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// The value of `export NAME=VALUE` in what was printed.
+/// The value of `export NAME=VALUE` in an output.
 pub(super) fn exported<'a>(printed: &'a str, name: &str) -> &'a str {
     let line = format!("export {name}=");
     let value = printed.lines().find_map(|printed| printed.strip_prefix(&line));

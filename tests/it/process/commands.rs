@@ -23,13 +23,13 @@ impl Desk {
         Self::with(arguments, &[])
     }
 
-    /// The same, with some variables in the server's environment.
+    /// The same, with more environment variables for the server.
     pub(super) fn with(database: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
         let arguments: Vec<_> =
             ["--data-dir", &path].into_iter().chain(database.iter().copied()).collect();
-        // Of a second admin credential: the first is read when the server stops.
+        // Uses a second admin credential: the first can only be read after the server stops.
         let bootstrap = ["bootstrap"].iter().chain(&arguments).copied();
         let printed = Finished::of(&mut keyward(bootstrap)).worked();
         Self {
@@ -50,7 +50,6 @@ impl Desk {
         Finished::of(&mut command)
     }
 
-    /// The server.
     pub(super) fn serving(&self) -> &Serving {
         &self.serving
     }
@@ -60,12 +59,12 @@ impl Desk {
         (&self.id, &self.secret)
     }
 
-    /// Stops the server in order; what it logged since it serves.
+    /// Stops the server gracefully. Returns what it logged after its start.
     pub(super) fn stop_with_log(self) -> String {
         self.serving.stop_with_log("-TERM")
     }
 
-    /// A command that the administrator is about to run.
+    /// A command with the administrator's credential, not started yet.
     pub(super) fn command(&self, line: &str) -> Command {
         let mut command = keyward(line.split(' '));
         command
@@ -84,17 +83,17 @@ impl Desk {
 }
 
 #[test]
-fn the_tour_works_on_sqlite() {
+fn administrator_tour_works_on_sqlite() {
     tour(&Desk::new(&[]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tour_works_on_postgresql() {
+async fn administrator_tour_works_on_postgresql() {
     let url = fresh_database().await;
     tokio::task::spawn_blocking(move || tour(&Desk::new(&["--database-url", &url]))).await.unwrap();
 }
 
-/// From a profile to a deleted credential, by the command line alone.
+/// Every step from a profile to a deleted credential, with the command line only.
 fn tour(desk: &Desk) {
     let dry = desk.run("apply deploy/profiles/vcc.toml --dry-run -o json").json();
     assert_eq!(dry.as_array().unwrap().len(), 69, "a tenant, 40 rules, 25 scopes and 3 roles");
@@ -156,7 +155,7 @@ fn tour(desk: &Desk) {
     assert_eq!(desk.run(&format!("introspect {key} -o json")).json()["active"], false);
 }
 
-/// What a token may do, and the end of all of an application's tokens.
+/// Checks what a token allows, then revokes all tokens of its application.
 fn access(desk: &Desk, token: &str, id: &str) {
     let allowed = desk.run(&format!("check {token} --scope users.read -o json")).json();
     assert_eq!((&allowed["allowed"], &allowed["outcome"]), (&true.into(), &"allowed".into()));
@@ -193,15 +192,15 @@ fn access(desk: &Desk, token: &str, id: &str) {
     assert!(desk.run("revocations").worked().contains("tenants/acme/applications/crm"));
     let story = desk.run("audit list acme --action RevokeTokens").worked();
     assert!(story.contains("all tokens were revoked: lost"), "{story}");
-    desk.fails("revoke-tokens --user acme/nobody --yes", 3, "tenants/acme/users/nobody");
+    desk.fails("revoke-tokens --user acme/missing --yes", 3, "tenants/acme/users/missing");
     desk.fails("revoke-tokens", 2, "<NAME>");
 }
 
 #[test]
-fn a_failure_has_a_sentence_and_a_code() {
+fn failed_command_prints_reason_and_sets_exit_code() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
-    desk.fails("tenant show nobody", 3, "tenants/nobody does not exist (NOT_FOUND)");
+    desk.fails("tenant show missing", 3, "tenants/missing does not exist (NOT_FOUND)");
     desk.fails("tenant create acme", 1, "tenants/acme already exists (ALREADY_EXISTS)");
     desk.fails("tenant create Acme!", 2, "tenant_id must be 1 to 63 of");
     desk.fails("application create acme --display-name x --expire-time yesterday", 2, "never");
@@ -209,18 +208,19 @@ fn a_failure_has_a_sentence_and_a_code() {
     desk.fails("tenant update acme --display-name x --etag r9", 1, "ETAG_MISMATCH");
     desk.fails("tenant frobnicate", 2, "unrecognized subcommand");
 
-    let stranger = desk.run_as(&desk.id, "kws_wrong", "tenant list");
-    assert_eq!(stranger.code, Some(4), "{stranger:?}");
-    let nobody = Finished::of(&mut keyward(["tenant", "list", "--server", "http://127.0.0.1:1"]));
-    assert_eq!(nobody.code, Some(5), "{nobody:?}");
-    assert!(nobody.stderr.contains("keyward serve"), "it says what to do: {nobody:?}");
+    let unauthenticated = desk.run_as(&desk.id, "kws_wrong", "tenant list");
+    assert_eq!(unauthenticated.code, Some(4), "{unauthenticated:?}");
+    let unreachable =
+        Finished::of(&mut keyward(["tenant", "list", "--server", "http://127.0.0.1:1"]));
+    assert_eq!(unreachable.code, Some(5), "{unreachable:?}");
+    assert!(unreachable.stderr.contains("keyward serve"), "the error has a hint: {unreachable:?}");
     let unset = Finished::of(&mut keyward(["tenant", "list", "--server", &desk.serving.grpc]));
     assert_eq!(unset.code, Some(2));
     assert!(unset.stderr.contains("KEYWARD_CLIENT_ID"), "{unset:?}");
 }
 
 #[test]
-fn a_profile_with_a_fault_is_named_with_its_line() {
+fn invalid_profile_is_refused_with_file_and_line() {
     let desk = Desk::new(&[]);
     let file = desk.folder.path().join("profile.toml");
     let apply = format!("apply {}", file.display());
@@ -236,11 +236,11 @@ fn a_profile_with_a_fault_is_named_with_its_line() {
     fs::write(&file, "[[scopes]]\nname = \"a\"\n").unwrap();
     desk.fails(&apply, 2, "--tenant");
     desk.fails("apply nowhere.toml", 2, "nowhere.toml");
-    assert_eq!(desk.run("tenant show acme").code, Some(3), "nothing was made");
+    assert_eq!(desk.run("tenant show acme").code, Some(3), "nothing was created");
 }
 
 #[test]
-fn completions_are_made_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = Finished::of(&mut keyward(["completions", shell])).worked();
         assert!(script.contains("introspect"), "{shell}");
@@ -262,7 +262,7 @@ fn every_shipped_profile_applies() {
 }
 
 #[test]
-fn each_scope_of_a_shipped_profile_with_rules_is_needed_somewhere() {
+fn shipped_profile_rules_use_every_scope() {
     let names = |list: Option<&toml::Value>| -> BTreeSet<String> {
         let each = list.and_then(toml::Value::as_array).into_iter().flatten();
         each.map(|name| name.as_str().unwrap().to_owned()).collect()
@@ -278,7 +278,7 @@ fn each_scope_of_a_shipped_profile_with_rules_is_needed_somewhere() {
         for rule in table["endpoints"].as_array().unwrap() {
             let mut scopes = names(rule.get("all_of"));
             scopes.extend(names(rule.get("any_of")));
-            assert!(!scopes.is_empty(), "a rule without scopes lets everybody: {rule}");
+            assert!(!scopes.is_empty(), "a rule without scopes allows everyone: {rule}");
             needed.extend(scopes);
         }
         assert_eq!(needed, all, "{profile}");
@@ -286,7 +286,7 @@ fn each_scope_of_a_shipped_profile_with_rules_is_needed_somewhere() {
 }
 
 #[test]
-fn the_shipped_profiles_have_the_scopes_of_their_platforms() {
+fn shipped_profiles_list_scopes_of_their_platforms() {
     for (profile, scopes) in [("vcc", 25), ("voiso", 21)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"));
         let path = path.join(format!("deploy/profiles/{profile}.toml"));

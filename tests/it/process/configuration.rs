@@ -16,7 +16,7 @@ fn value(settings: &Value, key: &str) -> (String, String) {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+fn flag_overrides_environment_which_overrides_file() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.toml");
     fs::write(
@@ -39,7 +39,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn every_fault_is_told_at_once_with_its_source() {
+fn invalid_settings_are_reported_together_with_source() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.toml");
     fs::write(
@@ -69,7 +69,7 @@ fn every_fault_is_told_at_once_with_its_source() {
 }
 
 #[test]
-fn what_a_driver_would_ignore_is_refused() {
+fn parameters_that_drivers_ignore_are_refused() {
     for (setting, value, says) in [
         ("KEYWARD_DATABASE_URL", "postgres://db/x?sslmod=verify-full", "\"sslmod\""),
         ("KEYWARD_TELEMETRY_LOG", "=,=", "telemetry.log must be"),
@@ -86,7 +86,7 @@ fn what_a_driver_would_ignore_is_refused() {
 }
 
 #[test]
-fn a_broken_file_is_told_without_the_line_that_may_hold_a_secret() {
+fn malformed_file_is_refused_without_showing_the_line() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.toml");
     fs::write(&file, "data_dir = \"x\"\nmaster_key = \"hunter2\n").unwrap();
@@ -97,7 +97,7 @@ fn a_broken_file_is_told_without_the_line_that_may_hold_a_secret() {
 }
 
 #[test]
-fn secrets_are_masked() {
+fn config_masks_secrets() {
     let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let shown = Finished::of(
         keyward(["config"])
@@ -110,7 +110,7 @@ fn secrets_are_masked() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_not_toml_is_named() {
+fn missing_or_malformed_config_file_is_named() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.toml");
     let path = file.to_str().unwrap();
@@ -124,7 +124,7 @@ fn a_file_that_is_not_there_or_not_toml_is_named() {
 
 /// The annotated file shows every setting, at its default.
 #[test]
-fn the_shipped_file_is_valid_and_shows_the_defaults() {
+fn shipped_config_file_is_valid_and_shows_defaults() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/keyward.toml");
     let path = shipped.to_str().unwrap();
     let with = Finished::of(&mut keyward(["config", "-o", "json", "--config", path])).json();

@@ -1,4 +1,4 @@
-//! `keyward dev`: the main job, and lines that work when they are copied.
+//! `keyward dev`: it issues a token, and the commands that it prints work.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::binary::{FREE_PORTS, Finished, exported, keyward};
 
 #[test]
-fn dev_does_the_main_job_and_its_lines_work() {
+fn dev_issues_token_and_prints_working_commands() {
     let mut dev = keyward(["dev"].iter().chain(&FREE_PORTS).copied())
         .env("KEYWARD_DATABASE_URL", "postgres://127.0.0.1:1/production")
         .stdout(Stdio::piped())
@@ -47,18 +47,18 @@ fn dev_does_the_main_job_and_its_lines_work() {
     let pid = dev.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert_eq!(dev.wait().unwrap().code(), Some(0));
-    assert!(!folder.exists(), "the temporary folder goes");
+    assert!(!folder.exists(), "the temporary directory is deleted");
 }
 
 #[test]
-fn dev_leaves_a_real_database_alone() {
+fn dev_refuses_database_url() {
     let url = "postgres://db.example/production";
     let finished = Finished::of(&mut keyward(["dev", "--database-url", url]));
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("--data-dir"), "{finished:?}");
 }
 
-/// Does what a printed `curl -u ID:SECRET -d … -d … URL` says.
+/// Sends the request of a printed `curl -u ID:SECRET -d … -d … URL`.
 async fn as_curl(line: &str) -> serde_json::Value {
     let words: Vec<_> = line.split(' ').collect();
     let after = |flag: &'static str| {

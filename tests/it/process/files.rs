@@ -1,4 +1,4 @@
-//! Files that hold secrets: no other user can read them, and an admin credential ends.
+//! Files with secrets: no other user can read them. Admin credentials expire.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -18,7 +18,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn every_file_is_private_in_a_folder_that_is_not() {
+fn files_are_private_in_a_readable_directory() {
     let folder = TempDir::new().unwrap();
     set_mode(folder.path(), 0o755);
     let path = folder.path().to_str().unwrap();
@@ -32,18 +32,18 @@ fn every_file_is_private_in_a_folder_that_is_not() {
     assert!(log.contains("chmod 700") && log.contains("755"), "{log}");
     serving.stop("-TERM");
 
-    // As older versions left it.
+    // Older versions created it with this mode.
     set_mode(folder.path(), 0o700);
     let database = folder.path().join("keyward.db");
     set_mode(&database, 0o644);
     let serving = Serving::start(&["--data-dir", path]);
-    assert_eq!(mode(&database), 0o640, "its group may do what it could");
+    assert_eq!(mode(&database), 0o640, "the permissions of the group are kept");
     assert!(!serving.log_of_start.contains("chmod 700"), "{}", serving.log_of_start);
     serving.stop("-TERM");
 }
 
 #[test]
-fn master_key_may_be_readable_for_a_group_of_the_process() {
+fn master_key_readable_by_own_group_is_accepted() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     Serving::start(&["--data-dir", path]).stop("-TERM");
@@ -63,14 +63,14 @@ fn master_key_may_be_readable_for_a_group_of_the_process() {
         refused(says);
     }
     set_mode(&key, 0o440);
-    // Only root gives files away.
+    // Only root can change the owner of a file.
     if chown(&key, None, Some(54_321)).is_ok() {
         refused("the process is not in its group");
     }
 }
 
 #[test]
-fn admin_credential_that_keyward_makes_says_when_it_ends() {
+fn created_admin_credential_shows_expiry() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let bootstrap = |lifetime: &str| {
@@ -78,13 +78,13 @@ fn admin_credential_that_keyward_makes_says_when_it_ends() {
         command.env("KEYWARD_SECRETS_ADMIN_CREDENTIAL_LIFETIME", lifetime);
         Finished::of(&mut command)
     };
-    assert!(bootstrap("1h").stderr.contains("it ends at 20"));
-    assert!(bootstrap("never").stderr.contains("it has no end"));
+    assert!(bootstrap("1h").stderr.contains("it expires at 20"));
+    assert!(bootstrap("never").stderr.contains("it never expires"));
     assert!(bootstrap("5m").stderr.contains("must be never, or a duration from 1h"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_admin_credential_ends() {
+async fn first_admin_credential_expires() {
     let works = async |kw: &Keyward| {
         kw.admin_credential().exchange(&kw.grpc(), &[], &["keyward"]).await.map(drop)
     };

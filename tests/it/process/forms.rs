@@ -1,4 +1,4 @@
-//! One form for all resources, and secrets that are not on the command line.
+//! Commands of all resources have the same form, and secrets can be passed off the command line.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::binary::{Finished, keyward};
 use super::commands::Desk;
 
-/// Runs a command with this on its standard input.
+/// Runs a command with this text on its standard input.
 pub(super) fn with_input(mut command: Command, input: &str) -> Finished {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap();
@@ -18,7 +18,7 @@ pub(super) fn with_input(mut command: Command, input: &str) -> Finished {
 }
 
 #[test]
-fn every_resource_is_named_by_its_path() {
+fn every_resource_command_takes_a_path() {
     let desk = Desk::new(&[]);
     for (kind, path, flags) in [
         ("tenant", "acme", ""),
@@ -61,7 +61,7 @@ fn every_resource_is_named_by_its_path() {
 }
 
 #[test]
-fn several_are_deleted_at_once() {
+fn several_resources_are_deleted_in_one_command() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
     desk.run("role create acme/a").worked();
@@ -75,7 +75,7 @@ fn several_are_deleted_at_once() {
 }
 
 #[test]
-fn secrets_come_from_files_and_standard_input() {
+fn secrets_are_read_from_files_and_stdin() {
     let desk = Desk::new(&[]);
     let folder = TempDir::new().unwrap();
     let file = |name: &str, text: &str| {
@@ -115,7 +115,7 @@ fn secrets_come_from_files_and_standard_input() {
 }
 
 #[test]
-fn profile_is_read_from_standard_input() {
+fn profile_is_read_from_stdin() {
     let desk = Desk::new(&[]);
     let profile = "tenant = \"acme\"\nscopes = [{ name = \"calls.read\" }]\n";
     with_input(desk.command("apply -"), profile).worked();

@@ -1,5 +1,5 @@
-//! A disk that fills: what cannot be written is refused with a reason, nothing is left half done,
-//! and it works once there is room.
+//! A full disk: a failed write is refused with a reason, leaves no partial change, and succeeds
+//! once there is space.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tonic::Code;
 use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
 use crate::harness::{Admin, Credential, reason};
 
-/// `keyward` that can make no file longer than so many bytes: to the server, a full disk.
+/// `keyward` with a limit on the size of its files. To the server this is a full disk.
 fn on_full_disk(limit: u64, arguments: &[&str]) -> Command {
     let script = "trap '' XFSZ; limit=$1; shift; exec prlimit --fsize=\"$limit\":unlimited \"$@\"";
     let binary = keyward(arguments.iter().copied());
@@ -26,7 +26,7 @@ fn on_full_disk(limit: u64, arguments: &[&str]) -> Command {
     command
 }
 
-/// Sets how long the files of a running server may be.
+/// Sets the file size limit of a running server.
 fn set_room(server: &Serving, limit: &str) {
     let (process, limit) = (server.id().to_string(), format!("--fsize={limit}:unlimited"));
     let done = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
@@ -41,7 +41,7 @@ fn length(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |metadata| metadata.len())
 }
 
-/// How long the longest file is that a first start writes.
+/// The size of the largest file that a first start writes.
 fn room_of_first_start() -> u64 {
     let folder = TempDir::new().unwrap();
     let server = Serving::start(&["--data-dir", folder.path().to_str().unwrap()]);
@@ -51,30 +51,32 @@ fn room_of_first_start() -> u64 {
     room
 }
 
-/// Limits from nothing to all that is needed.
+/// Limits from zero to the size that is needed.
 fn limits(room: u64) -> impl Iterator<Item = u64> {
-    // From where the schema is there on, each of some steps: the keys, the built-in tenant, the
-    // first credential.
+    // Once the schema fits, in small steps: the keys, the built-in tenant, the first credential.
     [0, 1, 40, 4096, 32_768].into_iter().chain((1..=24).map(move |part| room * part / 24))
 }
 
-fn says_why(told: &str, path: &str) {
-    assert!(told.contains(path), "it names the file: {told}");
+fn assert_reason(message: &str, path: &str) {
+    assert!(message.contains(path), "the error names the file: {message}");
     let reasons = ["disk I/O error", "database or disk is full", "File too large"];
-    assert!(reasons.iter().any(|reason| told.contains(reason)), "it says why: {told}");
+    assert!(
+        reasons.iter().any(|reason| message.contains(reason)),
+        "the error has the reason: {message}"
+    );
 }
 
 #[test]
-fn first_start_on_a_full_disk_leaves_nothing_half_done() {
+fn first_start_on_full_disk_can_be_retried() {
     for limit in limits(room_of_first_start()) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("data").display().to_string();
         match Serving::try_start(&mut on_full_disk(limit, &serve(&path))) {
             Ok(server) => drop(server.kill()),
-            Err(log) => says_why(&log, &path),
+            Err(log) => assert_reason(&log, &path),
         }
         let key = folder.path().join("data/master.key");
-        assert!(matches!(length(&key), 0 | 45), "limit {limit}: the key is whole or not there");
+        assert!(matches!(length(&key), 0 | 45), "limit {limit}: the key is complete or absent");
         assert!(!key.exists() || length(&key) == 45, "limit {limit}: no empty key");
         Serving::start(&["--data-dir", &path]).kill();
         let credential = fs::read_to_string(folder.path().join("data/admin.env")).unwrap();
@@ -84,14 +86,14 @@ fn first_start_on_a_full_disk_leaves_nothing_half_done() {
 }
 
 #[test]
-fn migration_on_a_full_disk_can_be_tried_again() {
+fn migration_on_full_disk_can_be_retried() {
     for limit in limits(room_of_first_start()) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().display().to_string();
         let migrate = ["migrate", "--data-dir", &path];
         let finished = Finished::of(&mut on_full_disk(limit, &migrate));
         if finished.code != Some(0) {
-            says_why(&finished.stderr, &path);
+            assert_reason(&finished.stderr, &path);
         }
         Finished::of(&mut keyward(migrate)).worked();
         Finished::of(&mut keyward(["bootstrap", "--data-dir", &path])).worked();
@@ -99,16 +101,16 @@ fn migration_on_a_full_disk_can_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_of_signing_keys_on_a_full_disk_can_be_tried_again() {
+async fn signing_key_rotation_on_full_disk_can_be_retried() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     Serving::start(&["--data-dir", path]).kill();
-    // What a crash leaves is read, and nothing can be added to it.
+    // After a crash the database can be read, but not extended.
     let room = length(&folder.path().join("keyward.db-wal"));
     let mut rotating = on_full_disk(room, &serve(path));
     rotating.env("KEYWARD_TOKENS_SIGNING_ALGORITHM", "EdDSA");
-    let told = Serving::try_start(&mut rotating).err().expect("there is no room for a key");
-    says_why(&told, path);
+    let message = Serving::try_start(&mut rotating).err().expect("there is no space for a key");
+    assert_reason(&message, path);
 
     let mut rotating = keyward(serve(path));
     rotating.env("KEYWARD_TOKENS_SIGNING_ALGORITHM", "EdDSA");
@@ -120,7 +122,7 @@ async fn rotation_of_signing_keys_on_a_full_disk_can_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_of_a_credential_on_a_full_disk_can_be_tried_again() {
+async fn credential_rotation_on_full_disk_can_be_retried() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let printed = Finished::of(&mut keyward(["bootstrap", "--data-dir", path])).worked();
@@ -147,6 +149,6 @@ async fn rotation_of_a_credential_on_a_full_disk_can_be_tried_again() {
     let rotated = admin.credentials.rotate_credential(request).await.unwrap().into_inner();
     let new = Credential { secret: rotated.secret, ..old.clone() };
     new.token(&server.grpc).await;
-    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret has ended");
+    assert!(old.exchange(&server.grpc, &[], &[]).await.is_err(), "the old secret is refused");
     server.kill();
 }

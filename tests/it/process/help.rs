@@ -1,4 +1,4 @@
-//! The help of every command, as snapshots. `INSTA_UPDATE=always cargo test` writes them anew.
+//! The help of every command, as snapshots. `INSTA_UPDATE=always cargo test` updates them.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ fn subcommands(help: &str) -> Vec<String> {
         .collect()
 }
 
-/// The flags of the connection and the output are the same for all: they are shown once.
+/// Removes the flags that all commands share: a snapshot of their own has them.
 fn own(text: &str) -> String {
     let mut is_shared = false;
     let mut own = String::new();
@@ -45,7 +45,7 @@ fn add(all: &mut String, path: &[String]) {
 }
 
 #[test]
-fn help_of_every_command_is_as_it_was_reviewed() {
+fn help_of_every_command_matches_snapshot() {
     let top = help(&[]);
     insta::assert_snapshot!("keyward", top);
     let shared = help(&["jwks".to_owned()]);

@@ -1,4 +1,4 @@
-//! Errors: hints at similar names, and an object for scripts.
+//! Errors: hints with similar names, and JSON objects for scripts.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn desk() -> Desk {
 }
 
 #[test]
-fn unknown_name_is_answered_with_a_similar_one() {
+fn unknown_name_gets_hint_with_similar_name() {
     let desk = desk();
     for (line, similar) in [
         ("tenant show acmee", "acme"),
@@ -40,7 +40,7 @@ fn unknown_name_is_answered_with_a_similar_one() {
 }
 
 #[test]
-fn similar_names_are_only_those_that_the_caller_sees() {
+fn hint_has_only_names_visible_to_caller() {
     let desk = desk();
     let show = "application show acme/crn";
     desk.fails(show, 3, "did you mean acme/crm?");
@@ -54,7 +54,7 @@ fn error(finished: &Finished) -> Value {
 }
 
 #[test]
-fn error_is_an_object_with_json_output() {
+fn json_output_prints_error_as_object() {
     let desk = desk();
     let missing = desk.run("role show acme/edtor -o json");
     let wanted = json!({

@@ -1,6 +1,6 @@
-//! kill -9 at points of chance, under clients that change as much as they can. What was
-//! acknowledged is there after the next start, from its first answer on; what was not is there
-//! whole or not at all.
+//! `kill -9` at random points, while clients make changes continuously. After the next start,
+//! every acknowledged change is in effect from the first answer on. A change that was not
+//! acknowledged is in effect completely or not at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,15 +31,15 @@ use crate::harness::{
 };
 
 const ISSUER: &str = "https://keyward.test";
-/// After how many microseconds a server is killed at most, from its start or from what a round
-/// waits for.
+/// The longest delay before a server is killed, in microseconds. It counts from the server's start
+/// or from the event that a round waits for.
 const SOON: u64 = 80_000;
-/// The same where what is waited for takes longer.
+/// The same for every third round.
 const LATER: u64 = 200_000;
-/// How long a replica that was not killed may go on accepting what was revoked at the other.
+/// How long the surviving replica may accept what was revoked at the other one.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Makes tokens as the servers do, without the hash that an exchange pays for.
+/// Issues tokens like the servers, without the cost of a secret hash.
 struct Mint {
     service: Service,
     store: Store,
@@ -59,23 +59,23 @@ impl Mint {
     }
 }
 
-/// What was acknowledged, with nothing under way that would change it.
+/// The acknowledged state. It leaves out credentials whose change is in flight.
 #[derive(Default)]
 struct Acknowledged {
     /// Tokens that were revoked since the last start.
     refused: Vec<String>,
-    /// Secrets that were ended since then.
+    /// Secrets that were replaced or deleted since then.
     gone: Vec<Credential>,
-    /// Secrets that work, by the names of their credentials.
+    /// Valid secrets, by the names of their credentials.
     works: HashMap<String, Credential>,
-    /// Credentials that are there to be deleted, oldest first.
+    /// Credentials to delete, oldest first.
     made: VecDeque<pb::Credential>,
     /// Whether credentials are disabled, by name.
     disabled: HashMap<String, bool>,
     since_start: Counts,
 }
 
-/// How often something was acknowledged.
+/// The number of acknowledged changes of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     tokens: usize,
@@ -92,12 +92,12 @@ impl Counts {
         self.disables += other.disables;
     }
 
-    fn least(&self) -> usize {
+    fn fewest(&self) -> usize {
         self.tokens.min(self.rotations).min(self.deletions).min(self.disables)
     }
 }
 
-/// A client that changes things at one server until that is killed.
+/// A client that makes changes at one server until the server is killed.
 #[derive(Clone)]
 struct Worker {
     admin: Admin,
@@ -111,10 +111,13 @@ impl Worker {
         self.acknowledged.lock().unwrap()
     }
 
-    /// What was answered, if the server lived to answer.
+    /// The answer, or `None` if the server was killed first.
     fn answered<T>(&self, answer: Result<T, tonic::Status>) -> Option<T> {
         if let Err(status) = &answer {
-            assert!(self.killed.load(Ordering::SeqCst), "before it was killed: {status:?}");
+            assert!(
+                self.killed.load(Ordering::SeqCst),
+                "an error before the server was killed: {status:?}"
+            );
         }
         answer.ok()
     }
@@ -160,8 +163,8 @@ impl Worker {
         }
     }
 
-    /// Replaces the secrets of some credentials, one after the other: while one is being
-    /// replaced, it is known which secret of the others works.
+    /// Replaces the secrets of credentials, one credential at a time. So at most one credential has
+    /// an unknown secret after a kill.
     async fn rotate(mut self, credentials: Vec<pb::Credential>) -> Option<()> {
         for credential in credentials.iter().cycle() {
             let name = credential.name.clone();
@@ -180,7 +183,7 @@ impl Worker {
         None
     }
 
-    /// Creates credentials, and deletes each when there is another one.
+    /// Creates and deletes credentials. At least one stays.
     async fn turn_over(mut self) -> Option<()> {
         loop {
             let oldest = {
@@ -226,12 +229,12 @@ impl Worker {
         Some(())
     }
 
-    /// Waits until a round has got where it is to be killed.
+    /// Waits until a round reaches the point after which the server is killed.
     async fn reached(&self, round: u64) {
         let there = |done: Counts| match round % 6 {
-            // What comes first in a server's life takes longest, and may be cut as well.
+            // The first requests after a start are slow, and are interrupted too.
             0 => true,
-            // A hash stands before those.
+            // Both take long: the server hashes a secret first.
             2 | 5 => done.rotations > 0 && done.deletions > 0,
             _ => done.tokens > 0,
         };
@@ -295,7 +298,7 @@ impl World {
         Mint { service: service.unwrap(), store }
     }
 
-    /// The numbers that queries of the database tell.
+    /// Runs queries on the database that return one number each.
     async fn numbers<const N: usize>(&self, queries: [&'static str; N]) -> Vec<i64> {
         let mut numbers = Vec::with_capacity(N);
         if let Some(url) = &self.database {
@@ -313,8 +316,8 @@ impl World {
         numbers
     }
 
-    /// Each change is there with its revocation and its event, or not at all.
-    async fn assert_nothing_half_done(&self) {
+    /// Asserts that each change is stored together with its revocation and its event.
+    async fn assert_changes_are_atomic(&self) {
         let faults = [
             (
                 "the list has a gap",
@@ -327,12 +330,12 @@ impl World {
                  having count(*) <> max(number)) x",
             ),
             (
-                "a token was revoked without an event, or the other way round",
+                "a token was revoked without an event, or an event has no revocation",
                 "select (select count(*) from revocations where kind = 'token') - (select count(*) \
                  from audit_events where action = 'RevokeToken' and not refused)",
             ),
             (
-                "an epoch was raised without a revocation, or the other way round",
+                "an epoch was raised without a revocation, or a revocation has no epoch",
                 "select count(*) from credentials c where tenant_id = 'acme' and epoch <> \
                  coalesce((select max(epoch) from revocations where kind = 'credential' and \
                  subject = 'tenants/acme/applications/crm/credentials/' || c.id), 0)",
@@ -346,7 +349,7 @@ impl World {
                  'tenants/acme/applications/crm/credentials/' || c.id)",
             ),
             (
-                "a credential came or went without an event",
+                "a credential was created or deleted without an event",
                 "select (select count(*) from credentials where tenant_id = 'acme') - (select \
                  count(*) from audit_events where action = 'CreateCredential' and tenant_id = \
                  'acme' and not refused) + (select count(*) from audit_events where action = \
@@ -359,16 +362,18 @@ impl World {
         }
     }
 
-    /// Kills a server so many times; another one on the same database lives, if there is one.
+    /// Kills and restarts a server `count` times. `survivor` is a second server on the same
+    /// database that keeps running.
     async fn rounds(&self, count: u64, survivor: Option<&Serving>) {
         let (mut dice, seed) = Dice::any();
-        tell(&format!("{count} kills at points of chance, {seed}"));
+        report(&format!("{count} kills at random points, {seed}"));
         let mint = Arc::new(self.mint().await);
         let mut server = self.start().await;
         let first = Admin::new(server.grpc.clone(), &self.admin).await;
         let token = first.token.clone();
         let mut admin = first;
-        let People { crm, switches, rotated, known } = populate(&mut admin).await;
+        let TestCredentials { crm, switches, rotated, known } =
+            create_credentials(&mut admin).await;
         let crm = Arc::new(mint.client(&crm.client_id).await);
         let mut surviving = match survivor {
             Some(survivor) => Some(Admin::with_token(&survivor.grpc, &token).await),
@@ -400,7 +405,7 @@ impl World {
             };
             tokio::select! {
                 () = point => {}
-                ended = working.join_next() => panic!("before it was killed: {ended:?}"),
+                ended = working.join_next() => panic!("a worker ended before the kill: {ended:?}"),
             }
             worker.killed.store(true, Ordering::SeqCst);
             server.kill();
@@ -413,7 +418,7 @@ impl World {
                         sleep(Duration::from_millis(5)).await;
                     }
                 };
-                timeout(BOUND, all_refused).await.expect("the other one heeds it by itself");
+                timeout(BOUND, all_refused).await.expect("the other replica applies it");
             }
             server = self.start().await;
             admin = Admin::with_token(&server.grpc, &token).await;
@@ -429,7 +434,8 @@ impl World {
             };
             assert_secrets(&server.grpc, &works, &gone, round).await;
             if let Some(survivor) = survivor {
-                // What was right there is no hash here, and a wrong one is: so it is one of them.
+                // A wrong secret costs this server a hash, and a right one costs none: so only
+                // one wrong secret is tried.
                 let newest = gone.last().map(std::slice::from_ref).unwrap_or_default();
                 assert_secrets(&survivor.grpc, &works, newest, round).await;
             }
@@ -438,45 +444,45 @@ impl World {
                 let read = admin.credentials.get_credential(request).await.unwrap().into_inner();
                 assert_eq!(read.credential.unwrap().disabled, disabled, "round {round}");
             }
-            self.assert_nothing_half_done().await;
+            self.assert_changes_are_atomic().await;
         }
-        assert_eq!(allowed(&mut admin, &refused).await, 0, "nothing is forgotten later either");
+        assert_eq!(allowed(&mut admin, &refused).await, 0, "revocations are kept");
         if let Some(surviving) = &mut surviving {
             assert_eq!(allowed(surviving, &refused).await, 0);
         }
         server.kill();
-        tell(&format!("{count} kills, acknowledged and kept: {counts:?}"));
+        report(&format!("{count} kills, acknowledged and kept: {counts:?}"));
         let least = usize::try_from(count / 3).unwrap();
-        assert!(counts.least() >= least, "of some there were too few: {counts:?}");
+        assert!(counts.fewest() >= least, "too few changes of some kind: {counts:?}");
     }
 }
 
-/// Every secret that works does at a server, and every one that was ended does not.
+/// Asserts that a server accepts the valid secrets and refuses the others.
 async fn assert_secrets(grpc: &str, works: &[Credential], gone: &[Credential], round: u64) {
     let exchange = async |credential: &Credential| credential.exchange(grpc, &[], &[]).await;
     for issued in join_all(works.iter().map(exchange)).await {
         assert!(issued.is_ok(), "round {round}: {issued:?}");
     }
     for issued in join_all(gone.iter().map(exchange)).await {
-        let status = issued.expect_err("it was ended");
-        let told = (status.code(), reason(&status));
-        assert_eq!(told, (Code::Unauthenticated, "INVALID_CLIENT".to_owned()), "round {round}");
+        let status = issued.expect_err("the secret was replaced or deleted");
+        let refused = (status.code(), reason(&status));
+        assert_eq!(refused, (Code::Unauthenticated, "INVALID_CLIENT".to_owned()), "round {round}");
     }
 }
 
-/// Credentials that things are done to.
-struct People {
-    /// Whose tokens are revoked one by one.
+/// The credentials that the workers change.
+struct TestCredentials {
+    /// Its tokens are revoked one by one.
     crm: pb::Credential,
-    /// Those that are disabled and enabled.
+    /// Credentials that are disabled and enabled.
     switches: Vec<pb::Credential>,
-    /// Those whose secrets are replaced.
+    /// Credentials whose secrets are replaced.
     rotated: Vec<pb::Credential>,
-    /// Their secrets, by name.
+    /// The secrets of these, by credential name.
     known: HashMap<String, Credential>,
 }
 
-async fn populate(admin: &mut Admin) -> People {
+async fn create_credentials(admin: &mut Admin) -> TestCredentials {
     let (crm, _) = admin.acme().await;
     let mut made = Vec::new();
     for _ in 0..5 {
@@ -485,10 +491,10 @@ async fn populate(admin: &mut Admin) -> People {
     let (switches, rotated) = made.split_at(2);
     let all = |of: &[(pb::Credential, Credential)]| of.iter().map(|(it, _)| it.clone()).collect();
     let known = rotated.iter().map(|(it, secret)| (it.name.clone(), secret.clone())).collect();
-    People { crm, switches: all(switches), rotated: all(rotated), known }
+    TestCredentials { crm, switches: all(switches), rotated: all(rotated), known }
 }
 
-/// How many of these tokens a server does not call revoked.
+/// The number of tokens that a server does not report as revoked.
 async fn allowed(admin: &mut Admin, tokens: &[String]) -> usize {
     let asked = tokens.chunks(50).map(|tokens| {
         let requests = tokens.iter().map(|token| question(token, &[])).collect();
@@ -503,19 +509,19 @@ async fn allowed(admin: &mut Admin, tokens: &[String]) -> usize {
     allowed
 }
 
-#[expect(clippy::print_stdout, reason = "how much was at stake is worth knowing")]
-fn tell(what: &str) {
+#[expect(clippy::print_stdout, reason = "the counts are part of the test's report")]
+fn report(what: &str) {
     println!("{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_on_sqlite_that_is_killed_keeps_what_it_acknowledged() {
+async fn killed_server_on_sqlite_keeps_acknowledged_changes() {
     let world = World::new(None);
     Box::pin(world.rounds(60, None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_killed_keeps_what_it_acknowledged_and_the_other_heeds_it() {
+async fn killed_replica_keeps_acknowledged_changes_survivor_applies_them() {
     let world = World::new(Some(fresh_database().await));
     let survivor = world.start().await;
     Box::pin(world.rounds(200, Some(&survivor))).await;

@@ -12,7 +12,7 @@ use super::commands::Desk;
 use super::forms::with_input;
 use super::terminal::Terminal;
 
-/// A user with a configuration folder, and a server.
+/// A configuration directory of a user, and a server.
 struct Home {
     desk: Desk,
     folder: TempDir,
@@ -49,7 +49,7 @@ impl Home {
 }
 
 #[test]
-fn saved_server_is_used_by_name_and_by_default() {
+fn saved_server_is_found_by_name_or_default() {
     let home = Home::new();
     home.login("prod").worked();
     home.login("other").worked();
@@ -81,7 +81,7 @@ fn saved_server_is_used_by_name_and_by_default() {
 }
 
 #[test]
-fn flags_and_environment_win_over_saved_servers() {
+fn flags_and_environment_override_saved_servers() {
     let home = Home::new();
     home.login("prod").worked();
     let environment = |name: &str, value: &str| {
@@ -100,7 +100,7 @@ fn flags_and_environment_win_over_saved_servers() {
 }
 
 #[test]
-fn credential_that_does_not_work_is_not_saved() {
+fn invalid_credential_is_not_saved() {
     let home = Home::new();
     let (id, _) = home.desk.admin();
     let server = &home.desk.serving().grpc;
@@ -115,7 +115,7 @@ fn credential_that_does_not_work_is_not_saved() {
 }
 
 #[test]
-fn login_asks_without_showing_the_secret() {
+fn login_prompt_does_not_echo_secret() {
     let home = Home::new();
     let (id, secret) = home.desk.admin();
     let line = format!("login prod --server {}", home.desk.serving().grpc);
@@ -131,7 +131,7 @@ fn login_asks_without_showing_the_secret() {
 }
 
 #[test]
-fn file_that_others_can_read_is_refused() {
+fn servers_file_readable_by_others_is_refused() {
     let home = Home::new();
     home.login("prod").worked();
     fs::set_permissions(home.file(), Permissions::from_mode(0o640)).unwrap();

@@ -1,5 +1,5 @@
-//! The log: what strangers and failing dependencies can cause is bounded, and what was left out
-//! is said.
+//! The log: anonymous callers and failing dependencies can cause a bounded number of lines. The log
+//! has the number of lines that were left out.
 
 use std::process::Stdio;
 
@@ -24,7 +24,7 @@ async fn stopped(serving: Serving) -> String {
     tokio::task::spawn_blocking(move || serving.stop_with_log("-TERM")).await.unwrap()
 }
 
-/// How many lines of a module were left out, as the log says.
+/// The number of left-out lines of a module that the log reports.
 fn left_out(log: &str, module: &str) -> u64 {
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut fields = lines.map(|mut line| line["fields"].take()).collect::<Vec<_>>();
@@ -40,8 +40,8 @@ async fn metric(serving: &Serving, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unsolicited_ping_acks_leave_a_short_log() {
-    // A connection with many more of them would be ended.
+async fn unsolicited_ping_acks_write_bounded_log() {
+    // The server closes a connection with many more of them.
     const CONNECTIONS: u64 = 5;
     const EACH: u64 = 200;
     const MANY: u64 = CONNECTIONS * EACH;
@@ -59,7 +59,7 @@ async fn unsolicited_ping_acks_leave_a_short_log() {
         let acknowledged = ping(1, *b"the last");
         while !answered.windows(acknowledged.len()).any(|window| window == acknowledged) {
             let read = stranger.read_buf(&mut answered).await.unwrap();
-            assert_ne!(read, 0, "the connection lives");
+            assert_ne!(read, 0, "the connection stays open");
         }
     }
     let counted = metric(&serving, "keyward_log_lines_left_out_total").await;
@@ -75,7 +75,7 @@ async fn unsolicited_ping_acks_leave_a_short_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_of_every_request_leaves_a_bounded_log() {
+async fn repeated_internal_error_writes_bounded_log() {
     const MANY: u64 = 400;
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
@@ -102,10 +102,10 @@ async fn fault_of_every_request_leaves_a_bounded_log() {
     assert_eq!(left_out(&log, "keyward::internals::error") + written, MANY, "{log}");
 }
 
-/// A log that cannot be written, on a disk that is full, stops nothing: not even a first start,
-/// which has a credential to show.
+/// A full disk for the log must not stop the server, not even at the first start, which shows a
+/// credential.
 #[test]
-fn log_that_cannot_be_written_stops_nothing() {
+fn unwritable_log_does_not_stop_server() {
     let folder = TempDir::new().unwrap();
     let arguments = ["serve"].iter().chain(&FREE_PORTS).copied();
     let arguments = arguments.chain(["--log", "debug", "--data-dir"]);
@@ -114,7 +114,7 @@ fn log_that_cannot_be_written_stops_nothing() {
     let mut child = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
     let written = folder.path().join("admin.env");
     while !written.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it stopped");
+        assert!(child.try_wait().unwrap().is_none(), "the server stopped");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     child.kill().unwrap();

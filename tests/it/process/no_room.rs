@@ -1,4 +1,4 @@
-//! A disk that is full for a while: writes are refused, and work again as soon as there is room.
+//! A temporarily full disk: writes are refused, and work again as soon as there is space.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use super::binary::{Serving, exported};
 use crate::harness::{Admin, Credential};
 
-/// Lets files grow to so many bytes, or without bound.
+/// Limits the size of files, or removes the limit.
 fn limit_files(serving: &Serving, size: &str) {
     let process = serving.id().to_string();
     let done = Command::new("prlimit")
@@ -31,7 +31,7 @@ fn unavailable(status: &Status) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn full_disk_refuses_writes_until_there_is_room() {
+async fn full_disk_refuses_writes_until_space_is_free() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().to_str().unwrap().to_owned();
     let serving = spawn_blocking(move || Serving::start(&["--data-dir", &data])).await.unwrap();
@@ -68,7 +68,7 @@ async fn full_disk_refuses_writes_until_there_is_room() {
         unavailable(&refused);
         let revoke = RevokeTokenRequest { token: first.clone() };
         unavailable(&admin.tokens.revoke_token(revoke.clone()).await.unwrap_err());
-        // The last write that succeeded stands for a second.
+        // Readiness reuses the last successful write for a second.
         let noticed = async {
             while ready(&serving).await.0 != 503 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -77,7 +77,7 @@ async fn full_disk_refuses_writes_until_there_is_room() {
         tokio::time::timeout(Duration::from_secs(20), noticed).await.expect("it is not ready");
         let (_, body) = ready(&serving).await;
         assert!(body.starts_with("not ready\ndatabase: "), "{body}");
-        // What needs no write goes on.
+        // Requests that write nothing still work.
         assert!(!crm.token(&serving.grpc).await.is_empty());
         assert!(admin.is_active(&second).await);
 

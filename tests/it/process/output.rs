@@ -1,4 +1,4 @@
-//! How results are printed: tables that fit, columns by choice, YAML, names.
+//! Output formats: tables that fit the terminal, selected columns, YAML, names.
 
 use super::commands::Desk;
 use super::terminal::Terminal;
@@ -44,7 +44,7 @@ fn table_fits_the_terminal() {
 }
 
 #[test]
-fn columns_are_chosen_by_name() {
+fn columns_are_selected_by_name() {
     let desk = desk();
     let table = desk.run("application list acme --columns state,name").worked();
     assert_eq!(table, "STATE   NAME\nactive  acme/crm\n");
@@ -57,7 +57,7 @@ fn columns_are_chosen_by_name() {
 }
 
 #[test]
-fn yaml_has_the_members_of_json() {
+fn yaml_output_has_same_members_as_json() {
     let desk = desk();
     let columns = "--columns name,scopes,disabled_by_platform,expire_time,description";
     let show = format!("application show acme/crm -o yaml {columns}");
@@ -77,7 +77,7 @@ fn yaml_has_the_members_of_json() {
 }
 
 #[test]
-fn names_are_printed_for_scripts() {
+fn name_output_prints_resource_names() {
     let desk = desk();
     desk.run("application create acme/old --display-name Old").worked();
     let names = desk.run("application list acme -o name").worked();
@@ -92,7 +92,7 @@ fn names_are_printed_for_scripts() {
 }
 
 #[test]
-fn cut_list_says_how_to_get_the_rest() {
+fn truncated_list_says_how_to_see_more() {
     let desk = desk();
     let cut = desk.run("scope list acme --limit 1 -o name");
     assert_eq!(cut.stdout, "tenants/acme/scopes/campaigns.read\n");

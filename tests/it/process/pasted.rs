@@ -1,4 +1,5 @@
-//! Tokens and secrets as people paste them, and commands that claim no more than was done.
+//! Pasted tokens and secrets with whitespace around them, and commands that report only what
+//! happened.
 
 use std::io::pipe;
 
@@ -36,7 +37,7 @@ fn pasted_token_is_revoked() {
 }
 
 #[test]
-fn nothing_is_claimed_where_no_token_was_revoked() {
+fn revoke_of_inactive_token_reports_no_success() {
     let desk = Desk::new(&[]);
     let live = token(&desk);
     let gone = token(&desk);
@@ -57,7 +58,7 @@ fn nothing_is_claimed_where_no_token_was_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pasted_secret_is_taken_by_every_face() {
+async fn pasted_secret_is_accepted_by_every_interface() {
     let desk = Desk::new(&[]);
     let (id, secret) = desk.admin();
     for (id, secret) in [
@@ -89,7 +90,7 @@ async fn pasted_secret_is_taken_by_every_face() {
 }
 
 #[test]
-fn setting_with_a_newline_behind_it_works() {
+fn setting_with_trailing_newline_works() {
     let shown = Finished::of(
         keyward(["config", "-o", "json"])
             .env("KEYWARD_ISSUER", "https://id.example.com\n")
@@ -104,7 +105,7 @@ fn setting_with_a_newline_behind_it_works() {
 }
 
 #[test]
-fn verify_says_what_it_does_not_check() {
+fn verify_lists_unchecked_claims() {
     let desk = Desk::new(&[]);
     let token = token(&desk);
     let issuer = &desk.serving().http;
@@ -123,7 +124,7 @@ fn verify_says_what_it_does_not_check() {
 }
 
 #[test]
-fn address_is_taken_with_a_port_and_a_zone() {
+fn address_with_port_or_zone_is_accepted() {
     let desk = Desk::new(&[]);
     let token = token(&desk);
     for address in ["203.0.113.9:1234", "[2001:db8::1]:443", "[2001:db8::1]", "fe80::1%eth0"] {
@@ -135,7 +136,7 @@ fn address_is_taken_with_a_port_and_a_zone() {
 }
 
 #[test]
-fn output_that_is_read_no_longer_ends_a_command_quietly() {
+fn closed_output_pipe_ends_command_quietly() {
     let desk = Desk::new(&[]);
     let shells = ["bash", "zsh", "fish", "elvish", "powershell"];
     let scripts = shells.iter().map(|shell| format!("completions {shell}"));
@@ -151,7 +152,7 @@ fn output_that_is_read_no_longer_ends_a_command_quietly() {
 }
 
 #[test]
-fn dry_run_fails_where_the_run_would() {
+fn dry_run_fails_like_the_real_run() {
     let desk = Desk::new(&[]);
     desk.run("apply deploy/profiles/voiso.toml --tenant acme").worked();
     for n in 0..12 {

@@ -12,28 +12,28 @@ use super::commands::Desk;
 use crate::harness::fresh_database;
 
 #[test]
-fn the_desk_of_a_tenant_works_on_sqlite() {
-    a_day(&Desk::new(&[]));
+fn tenant_administration_works_on_sqlite() {
+    administer(&Desk::new(&[]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_desk_of_a_tenant_works_on_postgresql() {
+async fn tenant_administration_works_on_postgresql() {
     let url = fresh_database().await;
-    tokio::task::spawn_blocking(move || a_day(&Desk::new(&["--database-url", &url])))
+    tokio::task::spawn_blocking(move || administer(&Desk::new(&["--database-url", &url])))
         .await
         .unwrap();
 }
 
-/// All of it on one server, each in a tenant of its own.
-fn a_day(desk: &Desk) {
-    people_act_within_their_roles(desk);
-    people_leave(desk);
-    the_log_tells_a_credentials_life(desk);
-    a_policy_is_set_field_by_field(desk);
-    limits_given_in_part_keep_the_rest(desk);
-    rules_for_endpoints_come_with_a_profile(desk);
-    several_applications_go_at_once(desk);
-    use_is_counted(desk);
+/// All scenarios on one server, each with its own tenant.
+fn administer(desk: &Desk) {
+    users_act_within_their_roles(desk);
+    deleted_users_hand_over_applications(desk);
+    audit_log_shows_history_of_credential(desk);
+    policy_is_set_field_by_field(desk);
+    partial_limits_keep_other_limits(desk);
+    profile_sets_endpoint_rules(desk);
+    several_applications_are_deleted_together(desk);
+    usage_is_counted(desk);
 }
 
 /// A tenant with two scopes, a role for members and one for auditors, and its users.
@@ -66,7 +66,7 @@ fn credential(desk: &Desk, of: &str) -> (String, String) {
     (text("client_id"), text("secret"))
 }
 
-fn people_act_within_their_roles(desk: &Desk) {
+fn users_act_within_their_roles(desk: &Desk) {
     tenant_with(desk, "acme", &[("sam", "member"), ("eve@acme.example", "acme/auditor")]);
     let sam = |line: &str| desk.run(&format!("{line} --as-user acme/sam"));
     let shown = desk.run("user show acme/sam -o json").json();
@@ -111,7 +111,7 @@ fn people_act_within_their_roles(desk: &Desk) {
     assert!(refused.stderr.contains("applications.delete.account"), "{refused:?}");
     let refused = sam("application update acme/mine --scope campaigns.read");
     assert!(refused.stderr.contains("campaigns.read"), "{refused:?}");
-    assert_eq!(sam("tenant show nobody").code, Some(3), "other tenants do not exist for him");
+    assert_eq!(sam("tenant show other").code, Some(3), "other tenants are hidden from users");
     let kim = desk.run("tenant show acme --as-user acme/kim");
     assert_eq!(kim.code, Some(4), "{kim:?}");
     let environment =
@@ -128,8 +128,8 @@ fn people_act_within_their_roles(desk: &Desk) {
     ];
     assert_eq!(what, newest_first);
     let eve = desk.run("audit list acme --as-user acme/eve@acme.example --action CreateTenant");
-    let told = eve.worked();
-    assert!(told.contains("system/admin") && told.contains("127.0.0.1"), "{told}");
+    let events = eve.worked();
+    assert!(events.contains("system/admin") && events.contains("127.0.0.1"), "{events}");
     assert_eq!(sam("audit list acme").code, Some(4));
 
     desk.fails("role delete acme/member --yes", 1, "IN_USE");
@@ -140,7 +140,7 @@ fn people_act_within_their_roles(desk: &Desk) {
     desk.fails("role create acme", 2, "acme/ID");
 }
 
-fn people_leave(desk: &Desk) {
+fn deleted_users_hand_over_applications(desk: &Desk) {
     tenant_with(desk, "leave", &[("sam", "member"), ("eve", "member")]);
     desk.run("application create leave/a --display-name A --owner leave/sam").worked();
     let (id, _) = credential(desk, "leave/a");
@@ -154,8 +154,9 @@ fn people_leave(desk: &Desk) {
 
     desk.run("tenant update leave --user-deletion hand_over").worked();
     desk.fails("user delete leave/sam --yes", 2, "hand_over_to");
-    let told = desk.run("user delete leave/sam --hand-over-to leave/eve --yes").worked();
-    assert!(told.contains("handed over to leave/eve") && told.contains("is deleted"), "{told}");
+    let printed = desk.run("user delete leave/sam --hand-over-to leave/eve --yes").worked();
+    assert!(printed.contains("handed over to leave/eve"), "{printed}");
+    assert!(printed.contains("is deleted"), "{printed}");
     let owner = desk.run("application show leave/a -o json").json()["owner"].clone();
     assert_eq!(owner, "tenants/leave/users/eve");
     desk.run("tenant update leave --user-deletion delete").worked();
@@ -164,12 +165,12 @@ fn people_leave(desk: &Desk) {
     assert_eq!(desk.run("application show leave/a").code, Some(3));
 }
 
-fn the_log_tells_a_credentials_life(desk: &Desk) {
+fn audit_log_shows_history_of_credential(desk: &Desk) {
     tenant_with(desk, "life", &[("sam", "member")]);
     desk.run("tenant update life --secrets-viewable true").worked();
     desk.run("application create life/crm --display-name CRM --owner life/sam").worked();
     let made = desk.run("credential create life/crm -o json");
-    assert!(!made.stderr.contains("once"), "it can be seen again: {made:?}");
+    assert!(!made.stderr.contains("once"), "the secret is viewable: {made:?}");
     let made = made.json();
     let (id, secret) = (made["client_id"].as_str().unwrap(), made["secret"].as_str().unwrap());
     let name = format!("life/crm/{id}");
@@ -188,7 +189,7 @@ fn the_log_tells_a_credentials_life(desk: &Desk) {
     let of_it: Vec<_> = story.lines().filter(|line| line.contains(&name)).collect();
     let last_four = |secret: &str| secret[secret.len() - 4..].to_owned();
     let (old, new) = (last_four(secret), last_four(rotated["secret"].as_str().unwrap()));
-    let told = [
+    let expected = [
         ("system/admin", "CreateCredential", "done", "kind: client_secret".to_owned()),
         ("system/admin", "RevealCredential", "done", format!("the secret …{old} was shown")),
         ("system/admin", "RotateCredential", "done", format!("secrets: …{old} -> …{new}; older")),
@@ -196,26 +197,26 @@ fn the_log_tells_a_credentials_life(desk: &Desk) {
         ("life/sam", "RevealCredential", "refused", "applications.reveal.own".to_owned()),
         ("life/sam", "DeleteCredential", "done", String::new()),
     ];
-    assert_eq!(of_it.len(), told.len(), "{story}");
-    for (line, (who, action, outcome, what)) in of_it.iter().zip(&told) {
+    assert_eq!(of_it.len(), expected.len(), "{story}");
+    for (line, (who, action, outcome, what)) in of_it.iter().zip(&expected) {
         for part in [who, action, outcome, what.as_str()] {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert!(!line.contains(secret), "{line}");
     }
     assert!(story.contains("owner: user sam"), "{story}");
-    assert!(story.contains("CreateApplication"), "what is above belongs to it: {story}");
+    assert!(story.contains("CreateApplication"), "events of the parents are included: {story}");
     let fields = desk.run(&format!("{list} --action RotateCredential -o json")).json();
     assert_eq!(fields[0]["changes"][0]["field"], "secrets");
     assert_eq!(fields[0]["service"], "tenants/system/applications/admin");
     assert_eq!(fields.as_array().unwrap().len(), 1);
     let none = desk.run("audit list life --until 1h -o json").json();
-    assert_eq!(none, json!([]), "nothing is that old");
+    assert_eq!(none, json!([]), "no event is that old");
     let one = desk.run("audit list life --since 1h --limit 1");
     assert!(one.stderr.contains("there are more"), "{one:?}");
 }
 
-fn a_policy_is_set_field_by_field(desk: &Desk) {
+fn policy_is_set_field_by_field(desk: &Desk) {
     tenant_with(desk, "rules", &[]);
     desk.run("application create rules/a --display-name A").worked();
     credential(desk, "rules/a");
@@ -226,8 +227,8 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
                   --tenant-limit-token-window 1h --tenant-limit-observe-only true \
                   --max-limit-requests 400 -o json";
     let updated = desk.run(update);
-    let told = ["max_credentials (1)", "allowed_owners (1)", "max_credential_lifetime (2)"];
-    for rule in told {
+    let violated = ["max_credentials (1)", "allowed_owners (1)", "max_credential_lifetime (2)"];
+    for rule in violated {
         assert!(updated.stderr.contains(&format!("policy.{rule}: ")), "{rule}: {updated:?}");
     }
     assert!(updated.stderr.contains("tenants/rules/applications/a"), "{updated:?}");
@@ -273,7 +274,7 @@ fn a_policy_is_set_field_by_field(desk: &Desk) {
     assert!(desk.run("tenant show rules").worked().contains("policy.user_deletion"));
 }
 
-/// Limits as they are shown: those there are, and a minute for a window unless it is another.
+/// Limits as the command prints them. An unset window is a minute.
 fn limits_shown(limits: &[(&str, Value)]) -> Value {
     let mut shown = json!({
         "requests": null, "request_window": null, "items_per_request": null,
@@ -290,7 +291,7 @@ fn limits_shown(limits: &[(&str, Value)]) -> Value {
     shown
 }
 
-fn limits_given_in_part_keep_the_rest(desk: &Desk) {
+fn partial_limits_keep_other_limits(desk: &Desk) {
     desk.run("tenant create limits").worked();
     desk.run("application create limits/a --display-name A").worked();
     let (id, _) = credential(desk, "limits/a");
@@ -333,7 +334,7 @@ fn limits_given_in_part_keep_the_rest(desk: &Desk) {
     assert!(log.contains("40 requests in 120 s, 5 tokens in 1 s, 9 items in a request"), "{log}");
 }
 
-fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
+fn profile_sets_endpoint_rules(desk: &Desk) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("profile.toml");
     let apply = format!("apply {}", file.display());
@@ -428,10 +429,10 @@ fn rules_for_endpoints_come_with_a_profile(desk: &Desk) {
     }
     profile("[[endpoints]]\nmethod = \"GET\"");
     desk.fails(&apply, 2, "missing field `path`");
-    assert_eq!(desk.run("endpoint list ends --output json").json(), listed, "as it was");
+    assert_eq!(desk.run("endpoint list ends --output json").json(), listed, "nothing was changed");
 }
 
-fn several_applications_go_at_once(desk: &Desk) {
+fn several_applications_are_deleted_together(desk: &Desk) {
     desk.run("tenant create many").worked();
     for id in ["a", "b", "c", "kept"] {
         desk.run(&format!("application create many/{id} --display-name {id}")).worked();
@@ -453,7 +454,7 @@ fn several_applications_go_at_once(desk: &Desk) {
     desk.run("application delete many/kept --yes").worked();
 }
 
-fn use_is_counted(desk: &Desk) {
+fn usage_is_counted(desk: &Desk) {
     tenant_with(desk, "used", &[]);
     for id in ["a", "b"] {
         let create = format!("application create used/{id} --display-name {id}");
@@ -471,7 +472,7 @@ fn use_is_counted(desk: &Desk) {
 
     let token = desk.run_as(&used, &secret, "token").worked();
     desk.run(&format!("introspect {}", token.trim())).worked();
-    // Uses are written every few seconds, and the two may be written one by one.
+    // The server writes counts every few seconds, and may write these two separately.
     let mut tries = (0..200).map(|_| {
         thread::park_timeout(Duration::from_millis(50));
         desk.run("usage used/a --since 30d -o json").json()
@@ -481,7 +482,7 @@ fn use_is_counted(desk: &Desk) {
         each.sum::<i64>()
     };
     let days = tries.find(|days| sum(days, "exchanges") + sum(days, "checks") == 2);
-    let days = days.expect("uses are written");
+    let days = days.expect("usage is written");
     assert_eq!((sum(&days, "exchanges"), sum(&days, "checks")), (1, 1));
     let name = format!("tenants/used/applications/a/credentials/{used}");
     assert_eq!(days[0]["credential"], name);

@@ -1,10 +1,10 @@
-//! The question before what cannot be undone.
+//! The confirmation before an action that cannot be undone.
 
 use super::commands::Desk;
 use super::terminal::Terminal;
 
 #[test]
-fn deletion_without_a_terminal_needs_yes() {
+fn deletion_without_terminal_requires_yes_flag() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
     desk.run("role create acme/ed").worked();
@@ -21,7 +21,7 @@ fn deletion_without_a_terminal_needs_yes() {
 }
 
 #[test]
-fn deletion_on_a_terminal_asks() {
+fn deletion_on_terminal_asks_for_confirmation() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
     desk.run("role create acme/ed").worked();

@@ -1,4 +1,4 @@
-//! What is refused leaves few lines in the log, which say whose it was and from where.
+//! The log of refused requests: few lines, each with the client and the source.
 
 use keyward::internals::domain::{CredentialId, CredentialKind};
 use keyward::internals::secrets::{Prefixes, random};
@@ -12,7 +12,7 @@ fn lines(log: &str, target: &str) -> Vec<Value> {
     lines.filter(|line| line["target"] == target).map(|mut line| line["fields"].take()).collect()
 }
 
-/// A secret of the right form, and wrong.
+/// A well-formed secret that is wrong.
 fn wrong_secret(id: &str) -> String {
     let id = CredentialId::parse(id).unwrap();
     let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
@@ -29,7 +29,7 @@ async fn ask(desk: &Desk, id: &str, secret: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// The first line of a kind, and how many more its counts tell of.
+/// The number of individual lines of a kind, and the sum of its count lines.
 fn counts_of(lines: &[Value], kind: &str, client: &str) -> (usize, u64) {
     let of_it = lines.iter().filter(|line| line["kind"] == kind && line["client"] == client);
     let (first, counts): (Vec<_>, Vec<_>) = of_it.partition(|line| line["more"].is_null());
@@ -40,7 +40,7 @@ fn counts_of(lines: &[Value], kind: &str, client: &str) -> (usize, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_secrets_and_lock_outs_are_told_once_and_counted() {
+async fn wrong_secrets_and_lockouts_are_logged_once_and_counted() {
     let desk = Desk::new(&[]);
     desk.run("tenant create acme").worked();
     desk.run("application create acme/crm --display-name CRM").worked();
@@ -65,7 +65,7 @@ async fn wrong_secrets_and_lock_outs_are_told_once_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_source_with_many_client_ids_leaves_few_lines() {
+async fn many_client_ids_from_one_source_write_few_lines() {
     const MANY: u64 = 300;
     let desk = Desk::new(&[]);
     for _ in 0..MANY {
@@ -80,7 +80,7 @@ async fn one_source_with_many_client_ids_leaves_few_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_permissions_invalid_tokens_and_limits_are_told() {
+async fn permission_token_and_limit_refusals_are_logged() {
     let desk = Desk::new(&[]);
     let create = "application create system/checker --display-name C --scope keyward.verify \
                   --limit-tokens 2 --limit-window 24h";
@@ -89,7 +89,7 @@ async fn missing_permissions_invalid_tokens_and_limits_are_told() {
     let text = |member: &str| made[member].as_str().unwrap().to_owned();
     let (id, secret) = (text("client_id"), text("secret"));
     for (n, code) in [4, 4, 1, 1].into_iter().enumerate() {
-        // The first two tokens may list no tenants; there are no more.
+        // The first two tokens may not list tenants. The token limit refuses further exchanges.
         assert_eq!(desk.run_as(&id, &secret, "tenant list").code, Some(code), "{n}");
     }
     for _ in 0..3 {
@@ -107,7 +107,7 @@ async fn missing_permissions_invalid_tokens_and_limits_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lock_out_is_in_the_audit_log_of_its_tenant() {
+async fn lockout_is_recorded_in_tenant_audit_log() {
     let desk = Desk::with(&[], &[("KEYWARD_SECRETS_WRONG_SECRETS", "2")]);
     desk.run("tenant create acme").worked();
     desk.run("application create acme/crm --display-name CRM").worked();
@@ -118,7 +118,7 @@ async fn lock_out_is_in_the_audit_log_of_its_tenant() {
     }
     let list = "audit list acme --action LockOut -o json";
     let events = loop {
-        // It is written beside the requests.
+        // A background task writes it.
         let events = desk.run(list).json();
         if events != serde_json::json!([]) {
             break events;
@@ -134,14 +134,14 @@ async fn lock_out_is_in_the_audit_log_of_its_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn access_log_has_a_line_for_each_request_where_it_is_wanted() {
+async fn enabled_access_log_has_a_line_per_request() {
     for (wanted, count) in [("false", 0), ("true", 3)] {
         let variables = [("KEYWARD_TELEMETRY_ACCESS_LOG", wanted)];
         let desk = Desk::with(&[], &variables);
         let (id, secret) = desk.admin();
         let id = id.to_owned();
         assert_eq!(ask(&desk, &id, secret).await, 200);
-        // A token, and the list.
+        // One request for the token, one for the list.
         desk.run("tenant list").worked();
         let log = desk.stop_with_log();
         crate::harness::secret_free(&log);

@@ -1,4 +1,4 @@
-//! Every value of every setting is refused with a sentence that names it, or works.
+//! Every value of every setting works, or is refused with an error that names the setting.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use keyward::internals::config::{Config, Layers};
 use keyward::internals::server::Server;
 use tempfile::TempDir;
 
-/// Values that an operator could write, and that few settings can have.
+/// Values that an operator could write, but that few settings accept.
 const ODD: [&str; 58] = [
     "",
     " ",
@@ -70,7 +70,7 @@ const ODD: [&str; 58] = [
     "0.0.0.0/33",
 ];
 
-/// Those that name a place on the disk: what they name is another test's.
+/// Settings that name a file or directory. Other tests cover them.
 const PLACES: [&str; 2] = ["data_dir", "master_key_file"];
 
 fn keys() -> Vec<&'static str> {
@@ -78,7 +78,7 @@ fn keys() -> Vec<&'static str> {
     config.settings.into_iter().map(|setting| setting.key).collect()
 }
 
-/// The values of a setting that are taken; each other one is refused by name.
+/// The values that a setting accepts. Asserts that the error for any other value names the setting.
 fn taken(key: &'static str) -> Vec<&'static str> {
     let long: &'static str = "x".repeat(100_000).leak();
     let read = |value: &str| Config::read(Layers::default().with_flag(key, "test", Some(value)));
@@ -109,9 +109,9 @@ async fn starts(key: &'static str, value: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_value_is_refused_with_its_key_or_works() {
+async fn unusual_setting_value_is_refused_with_key_or_works() {
     let keys = keys().into_iter().filter(|key| !PLACES.contains(key));
-    // Whether so short a wait is enough depends on the machine.
+    // Whether this timeout is long enough depends on the machine.
     let starts_with = |value: &&str| *value != "1ms";
     let of = |key| taken(key).into_iter().filter(starts_with).map(move |value| (key, value));
     let all: Vec<_> = keys.flat_map(of).collect();
@@ -123,7 +123,7 @@ async fn odd_value_is_refused_with_its_key_or_works() {
 }
 
 #[test]
-fn value_of_a_wrong_type_is_refused_with_its_key_or_read() {
+fn setting_of_wrong_type_is_refused_with_key_or_read() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.toml");
     for key in keys() {
@@ -139,11 +139,11 @@ fn value_of_a_wrong_type_is_refused_with_its_key_or_read() {
     }
     fs::write(&file, "[telemetry]\ntrace_sampling = 0.25\naccess_log = true\n").unwrap();
     let config = Layers::default().with_file(&file).and_then(Config::read).unwrap();
-    assert!(config.telemetry.access_log, "a value of TOML is as good as a string of it");
+    assert!(config.telemetry.access_log, "a TOML boolean works like a string");
 }
 
 #[test]
-fn value_that_is_not_utf8_is_refused() {
+fn setting_that_is_not_utf8_is_refused() {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     let odd = OsString::from_vec(b"/tmp/\xff".to_vec());

@@ -1,5 +1,4 @@
-//! Starting and stopping, and everything that keeps a server from starting: a clear
-//! sentence, and everything as it was.
+//! Starts that succeed, and starts that fail: the error is clear, and nothing is changed.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
@@ -15,44 +14,44 @@ use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
 use crate::harness::redis::wait_until;
 use crate::harness::{RedisServer, fresh_database};
 
-/// A folder in which a server has been once.
+/// A data directory that a server has used.
 fn used() -> TempDir {
     let folder = TempDir::new().unwrap();
     Serving::start(&["--data-dir", folder.path().to_str().unwrap()]).stop("-TERM");
     folder
 }
 
-/// What `serve` says when it cannot start.
+/// The error output of a `serve` that cannot start.
 fn refused(arguments: &[&str]) -> String {
     let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
     let mut command = keyward(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = String::new();
+    let mut output = String::new();
     for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
-        told.extend([&line, "\n"]);
+        output.extend([&line, "\n"]);
         if line.contains("serving") {
-            // It would go on for ever.
+            // It would run for ever.
             child.kill().unwrap();
-            panic!("it starts: {told}");
+            panic!("the server started: {output}");
         }
     }
     let finished = child.wait_with_output().unwrap();
-    assert_ne!(finished.status.code(), Some(0), "{told}");
+    assert_ne!(finished.status.code(), Some(0), "{output}");
     assert_eq!(finished.stdout, b"");
-    told
+    output
 }
 
 #[test]
-fn the_first_start_tells_the_admin_credential_and_no_other_does() {
+fn only_first_start_prints_admin_credential() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("new").display().to_string();
     let serving = Serving::start(&["--data-dir", &path]);
     let written = fs::read_to_string(folder.path().join("new/admin.env")).unwrap();
     let secret = exported(&written, "KEYWARD_CLIENT_SECRET").to_owned();
     assert!(secret.starts_with("kws_"));
-    assert!(serving.log_of_start.contains("admin.env"), "the log says where it is");
+    assert!(serving.log_of_start.contains("admin.env"), "the log names the file");
     assert!(!serving.log_of_start.contains(&secret));
-    assert_eq!(serving.stop("-TERM"), "", "it is not for those who read logs");
+    assert_eq!(serving.stop("-TERM"), "", "standard output has no credential");
     fs::remove_file(folder.path().join("new/admin.env")).unwrap();
     let second = Serving::start(&["--data-dir", &path]).stop("-INT");
     assert_eq!(second, "");
@@ -65,7 +64,7 @@ fn the_first_start_tells_the_admin_credential_and_no_other_does() {
 }
 
 #[test]
-fn a_port_in_use_is_named_and_the_folder_stays_empty() {
+fn port_in_use_is_named_and_directory_stays_empty() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -81,7 +80,7 @@ fn a_port_in_use_is_named_and_the_folder_stays_empty() {
 }
 
 #[test]
-fn a_master_key_that_cannot_be_used_is_told() {
+fn unusable_master_key_is_refused() {
     let folder = used();
     let path = folder.path().to_str().unwrap();
     let key = folder.path().join("master.key");
@@ -99,7 +98,7 @@ fn a_master_key_that_cannot_be_used_is_told() {
 
     fs::remove_file(&key).unwrap();
     assert!(refused(&["--data-dir", path]).contains("master.key is missing"));
-    assert!(!key.exists(), "no new key is made where one was");
+    assert!(!key.exists(), "a missing key is not replaced");
 
     fs::write(&key, good).unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -107,7 +106,7 @@ fn a_master_key_that_cannot_be_used_is_told() {
 }
 
 #[test]
-fn the_master_key_can_come_from_the_environment() {
+fn master_key_is_read_from_environment() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let migrate = |key: &str| {
@@ -124,7 +123,7 @@ fn the_master_key_can_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_left_as_it_is() {
+async fn database_of_newer_version_is_not_changed() {
     const NEWER: &str = "insert into _sqlx_migrations \
         (version, description, success, checksum, execution_time) values ";
     let folder = used();
@@ -136,8 +135,8 @@ async fn a_database_of_a_newer_version_is_left_as_it_is() {
         .await
         .unwrap();
     sqlite.close().await.unwrap();
-    let told = refused(&["--data-dir", path]);
-    assert!(told.contains("schema version 9999") && told.contains("newer"), "{told}");
+    let output = refused(&["--data-dir", path]);
+    assert!(output.contains("schema version 9999") && output.contains("newer"), "{output}");
 
     let url = fresh_database().await;
     let arguments = ["migrate", "--data-dir", path, "--database-url", &url];
@@ -146,44 +145,48 @@ async fn a_database_of_a_newer_version_is_left_as_it_is() {
     let mut postgres = PgConnection::connect(&url).await.unwrap();
     let newer = format!("{NEWER} (9999, 'later', true, '\\x00', 0)");
     postgres.execute(sqlx::AssertSqlSafe(newer)).await.unwrap();
-    let told = Finished::of(&mut arguments());
-    assert!(told.stderr.contains("schema version 9999"), "{told:?}");
+    let output = Finished::of(&mut arguments());
+    assert!(output.stderr.contains("schema version 9999"), "{output:?}");
 }
 
 #[test]
-fn a_database_that_cannot_be_opened_is_named() {
+fn unreachable_database_is_named() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let file = folder.path().join("keyward.db");
     fs::write(&file, "this is no database, however long it may be".repeat(100)).unwrap();
-    let told = refused(&["--data-dir", path]);
-    assert!(told.contains(file.to_str().unwrap()), "{told}");
+    let output = refused(&["--data-dir", path]);
+    assert!(output.contains(file.to_str().unwrap()), "{output}");
 
     let url = "postgres://keyward:hunter2@127.0.0.1:1/keyward";
-    let told = Finished::of(
+    let output = Finished::of(
         keyward(["migrate", "--data-dir", path, "--database-url", url])
             .env("KEYWARD_DATABASE_ACQUIRE_TIMEOUT", "1s"),
     );
-    assert!(told.stderr.contains("postgres://127.0.0.1:1/keyward"), "{told:?}");
-    assert!(!told.stderr.contains("hunter2"), "{told:?}");
+    assert!(output.stderr.contains("postgres://127.0.0.1:1/keyward"), "{output:?}");
+    assert!(!output.stderr.contains("hunter2"), "{output:?}");
 }
 
 #[test]
-fn a_second_server_on_the_same_file_is_refused() {
+fn second_server_on_same_file_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let first = Serving::start(&["--data-dir", path]);
-    let told = refused(&["--data-dir", path]);
+    let output = refused(&["--data-dir", path]);
     let sentence = format!(
         "another keyward serves from {path}/keyward.db: SQLite is for one server alone, several \
          replicas need PostgreSQL (database.url)"
     );
-    assert!(told.contains(&sentence), "{told}");
+    assert!(output.contains(&sentence), "{output}");
     first.stop("-TERM");
-    assert_eq!(Serving::start(&["--data-dir", path]).stop("-TERM"), "", "and then it may");
+    assert_eq!(
+        Serving::start(&["--data-dir", path]).stop("-TERM"),
+        "",
+        "a server starts after the first one stopped"
+    );
 }
 
-/// A file that names a Redis.
+/// A configuration file with the URL of this Redis.
 fn naming(redis: &RedisServer, folder: &TempDir) -> String {
     let file = folder.path().join("keyward.toml");
     fs::write(&file, format!("[redis]\nurl = \"{}\"\n", redis.url())).unwrap();
@@ -191,7 +194,7 @@ fn naming(redis: &RedisServer, folder: &TempDir) -> String {
 }
 
 #[test]
-fn a_server_without_redis_says_what_that_means() {
+fn server_without_redis_logs_the_consequences() {
     const SAID: &str = "no Redis is configured (redis.url): limits are counted by this server \
         alone, and other replicas read revocations from the database";
     let folder = TempDir::new().unwrap();
@@ -206,21 +209,21 @@ fn a_server_without_redis_says_what_that_means() {
 }
 
 #[test]
-fn a_redis_that_forgets_is_refused() {
+fn redis_with_eviction_is_refused() {
     let redis =
         RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
     let arguments = ["--data-dir", &path, "--config", &naming(&redis, &folder)];
-    let told = refused(&arguments);
+    let output = refused(&arguments);
     let sentence = "the Redis of redis.url cannot be used: its maxmemory-policy is allkeys-lru";
-    assert!(told.contains(sentence) && told.contains("noeviction"), "{told}");
+    assert!(output.contains(sentence) && output.contains("noeviction"), "{output}");
     redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
     Serving::start(&arguments).stop("-TERM");
 }
 
 #[test]
-fn rights_that_are_taken_away_are_told_once_and_not_each_time() {
+fn redis_permission_loss_is_logged_only_once() {
     const LOST: &str = "the revocation list in Redis cannot be updated";
     const BACK: &str = "the revocation list in Redis is updated again";
     let redis = RedisServer::start();
@@ -234,7 +237,7 @@ fn rights_that_are_taken_away_are_told_once_and_not_each_time() {
     let serving = Serving::start(&["--data-dir", &path, "--config", &config]);
     let kept_up = || {
         let before = checked();
-        assert!(wait_until(|| checked() != before), "the list is kept up");
+        assert!(wait_until(|| checked() != before), "the list is updated");
     };
     let refusals = || {
         let log = redis.cli(&["acl", "log"]);
@@ -244,7 +247,7 @@ fn rights_that_are_taken_away_are_told_once_and_not_each_time() {
     };
     kept_up();
     redis.cli(&["acl", "setuser", "default", "-hmget"]);
-    assert!(wait_until(|| refusals() > 5), "it is tried again and again");
+    assert!(wait_until(|| refusals() > 5), "the server keeps retrying");
     redis.cli(&["acl", "setuser", "default", "+hmget"]);
     kept_up();
     let log = serving.stop_with_log("-TERM");

@@ -1,4 +1,4 @@
-//! Signals: SIGTERM drains first, SIGINT does not, and a second one stops at once.
+//! Signals: SIGTERM drains first, SIGINT does not, and a second signal stops immediately.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::binary::{FREE_PORTS, Serving, keyward};
 use crate::harness::redis::wait_until;
 
-/// A server that would drain, and wait for requests, for an hour.
+/// A server with a drain time and a shutdown grace of an hour.
 fn patient(folder: &TempDir) -> Serving {
     let arguments = ["serve"].iter().chain(&FREE_PORTS).copied();
     let mut command = keyward(arguments.chain(["--data-dir", folder.path().to_str().unwrap()]));
@@ -21,7 +21,7 @@ fn status(url: &str) -> u16 {
 }
 
 #[test]
-fn sigterm_drains_and_a_second_one_stops_at_once() {
+fn sigterm_drains_and_second_sigterm_stops_immediately() {
     let folder = TempDir::new().unwrap();
     let serving = patient(&folder);
     let (ready, jwks) =
@@ -29,16 +29,16 @@ fn sigterm_drains_and_a_second_one_stops_at_once() {
     assert_eq!((status(&ready), status(&jwks)), (200, 200));
     let pid = serving.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(wait_until(|| status(&ready) == 503), "it says that it is not ready");
-    assert_eq!(status(&jwks), 200, "and answers");
-    // Half a request keeps it, until the second signal.
+    assert!(wait_until(|| status(&ready) == 503), "the server is not ready");
+    assert_eq!(status(&jwks), 200, "a draining server answers requests");
+    // An incomplete request delays the shutdown until the second signal.
     let mut held =
         std::net::TcpStream::connect(serving.http.trim_start_matches("http://")).unwrap();
     let half = b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\
         Content-Type: application/x-www-form-urlencoded\r\n\r\n";
     std::io::Write::write_all(&mut held, half).unwrap();
     let log = serving.stop_with_log("-TERM");
-    assert!(log.contains("draining") && log.contains("stopping at once"), "{log}");
+    assert!(log.contains("draining") && log.contains("stopping immediately"), "{log}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Traces leave over OTLP, under the caller's own trace, and nothing secret with them.
+//! Traces are exported over OTLP as part of the caller's trace, and contain no secrets.
 
 use std::convert::Infallible;
 
@@ -18,7 +18,7 @@ const TRACE_ID: [u8; 16] = [
     0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36,
 ];
 
-/// A collector that hands on the bytes of every export.
+/// A collector that passes on the bytes of every export.
 async fn collect(listener: TcpListener, exports: UnboundedSender<Vec<u8>>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -43,7 +43,7 @@ async fn collect(listener: TcpListener, exports: UnboundedSender<Vec<u8>>) {
     }
 }
 
-/// A collector: its URL, and what it is sent.
+/// Starts a collector. Returns its URL and the exports that it receives.
 async fn collector() -> (String, UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -57,7 +57,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_a_span_of_its_callers_trace() {
+async fn request_span_belongs_to_callers_trace() {
     let (endpoint, mut exported_spans) = collector().await;
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
@@ -83,7 +83,7 @@ async fn a_request_is_a_span_of_its_callers_trace() {
     assert_eq!(answer.status(), 200);
     let token = answer.text().await.unwrap();
 
-    // What is left is sent when the server stops.
+    // The server sends the remaining spans when it stops.
     let log = tokio::task::spawn_blocking(move || serving.stop_with_log("-TERM")).await.unwrap();
     let mut spans = Vec::new();
     while let Ok(export) = exported_spans.try_recv() {
@@ -96,10 +96,10 @@ async fn a_request_is_a_span_of_its_callers_trace() {
         assert!(!contains(&spans, secret.as_bytes()), "a secret in a trace");
         assert!(!log.contains(secret), "a secret in the log");
     }
-    assert!(log.contains("/oauth2/token"), "the log tells what was called: {log}");
+    assert!(log.contains("/oauth2/token"), "the log has the path: {log}");
 }
 
-/// All that is exported of requests with these `traceparent` headers.
+/// All exports for requests with these `traceparent` headers.
 async fn spans_of(sampling: Option<&str>, parents: &[&str], state: &str) -> Vec<u8> {
     let (endpoint, mut exported) = collector().await;
     let folder = TempDir::new().unwrap();
@@ -124,7 +124,7 @@ async fn spans_of(sampling: Option<&str>, parents: &[&str], state: &str) -> Vec<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flag_of_a_caller_decides_only_where_it_is_set_to() {
+async fn callers_sampling_flag_applies_only_if_configured() {
     const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for (sampling, parent, sent) in [
@@ -141,9 +141,10 @@ async fn flag_of_a_caller_decides_only_where_it_is_set_to() {
     }
 }
 
-/// The sampler of OpenTelemetry's SDK samples by the end of the id: callers would choose.
+/// The sampler of OpenTelemetry's SDK decides by the last bytes of the trace id, so callers could
+/// choose what is sampled.
 #[tokio::test(flavor = "multi_thread")]
-async fn trace_id_that_a_caller_chooses_does_not_decide() {
+async fn callers_trace_id_does_not_affect_sampling() {
     let ids = |end: &str| {
         let parents = (1..=64).map(|n| format!("00-{n:016x}{end}-00f067aa0ba902b7-01"));
         parents.collect::<Vec<_>>()
@@ -159,13 +160,13 @@ async fn trace_id_that_a_caller_chooses_does_not_decide() {
             ];
             contains(&spans, &id.concat())
         });
-        // All or none of 64 happens once in 2^63 times.
+        // With random sampling, all or none of 64 has a probability of 2^-63.
         assert!((1..64).contains(&sent.count()), "{end}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_state_of_a_callers_trace_is_not_kept() {
+async fn long_tracestate_of_caller_is_dropped() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let long = format!("vendor={}", "x".repeat(250));
     let longer = (0..16).map(|n| format!("v{n}={}", "y".repeat(250))).collect::<Vec<_>>().join(",");

@@ -1,4 +1,4 @@
-//! Commands on a terminal, as a user runs them.
+//! Commands on a terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// A running command and the terminal that it is on.
+/// A running command and its terminal.
 pub(super) struct Terminal {
     child: Child,
     keyboard: File,
@@ -26,12 +26,12 @@ impl Terminal {
         tcsetwinsize(&theirs, size).unwrap();
         command.stdin(theirs.try_clone().unwrap());
         command.stdout(theirs.try_clone().unwrap()).stderr(theirs);
-        // The command is dropped here, with its side of the terminal: the end can be read.
+        // Dropping the command closes its side of the terminal, so that a read can see the end.
         let child = command.spawn().unwrap();
         Self { child, keyboard: File::from(ours), screen: String::new() }
     }
 
-    /// Waits until the screen ends with this.
+    /// Waits until the screen ends with this text.
     pub(super) fn until(&mut self, text: &str) {
         while !self.screen.ends_with(text) {
             assert!(self.read_more(), "{text:?} is not on the screen: {}", self.screen);
@@ -42,7 +42,7 @@ impl Terminal {
         writeln!(self.keyboard, "{line}").unwrap();
     }
 
-    /// Waits for the end: the exit code and the screen.
+    /// Waits for the end. Returns the exit code and the screen.
     pub(super) fn finish(mut self) -> (Option<i32>, String) {
         while self.read_more() {}
         let code = self.child.wait().unwrap().code();

@@ -1,4 +1,4 @@
-//! The commands that the documents show, run as they stand there.
+//! Runs the commands in the documents exactly as they are written.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::binary::{Finished, keyward};
 use super::commands::Desk;
 use crate::documents::{DOCUMENTS, code};
 
-/// Commands with commands of their own.
+/// Commands with subcommands.
 const GROUPS: [&str; 9] = [
     "application",
     "audit",
@@ -41,7 +41,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What a reader has copied so far, for the places that the tour leaves open.
+/// The values that a reader has copied so far, for the placeholders in the documents.
 #[derive(Default)]
 struct Copied {
     id: String,
@@ -54,7 +54,7 @@ impl Copied {
         line.replace("SECRET", &self.secret).replace("TOKEN", &self.token).replace("ID", &self.id)
     }
 
-    /// The client id and secret of a new credential, as a reader finds them in the output.
+    /// Copies the client id and secret of a new credential from the output.
     fn credential(&mut self, printed: &str) {
         let words = || printed.split_whitespace();
         let is_id =
@@ -65,7 +65,7 @@ impl Copied {
     }
 }
 
-/// Exchanges a credential by the line that the tour has for `curl`; the token.
+/// Exchanges a credential with the `curl` command of the tour. Returns the token.
 async fn curl(desk: &Desk, line: &str) -> String {
     let words = words(line);
     let option = |name: &str| {
@@ -83,7 +83,7 @@ async fn curl(desk: &Desk, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tour_of_the_readme_works_word_for_word() {
+async fn readme_commands_work_as_written() {
     let readme = read("README.md");
     let mut sections = readme.split("\n## ");
     let tour = sections.find(|section| section.starts_with("A five-minute tour")).unwrap();
@@ -100,7 +100,7 @@ async fn tour_of_the_readme_works_word_for_word() {
         }
         let words = words(&line);
         match (words[0].as_str(), words.get(1).map(String::as_str)) {
-            // The binary of this test is another one, and its server runs.
+            // The test has its own binary, and the server is running already.
             ("cargo" | "export", _) | ("keyward", Some("serve")) => continue,
             ("keyward", Some(_)) => {}
             _ => panic!("the tour has a line that this test does not know: {line}"),
@@ -116,9 +116,8 @@ async fn tour_of_the_readme_works_word_for_word() {
     assert!(count > 10, "{count} commands were run");
 }
 
-/// Each command, and each flag of it, is one that there is.
 #[test]
-fn commands_of_the_documents_exist() {
+fn documented_commands_and_flags_exist() {
     let mut unknown = Vec::new();
     for document in DOCUMENTS {
         for line in code(&read(document)).iter().filter(|code| code.starts_with("keyward ")) {

@@ -1,4 +1,4 @@
-//! A server that is not what `--server` says: the command line names the true cause.
+//! A wrong `--server`: the command line names the cause.
 
 use std::fs;
 use std::net::TcpStream;
@@ -65,7 +65,7 @@ fn says(desk: &Desk, server: &str, variables: &[(&str, &str)], words: &str) {
 }
 
 #[test]
-fn address_of_another_listener_is_named() {
+fn address_of_http_listener_is_refused_with_hint() {
     let desk = Desk::new(&[]);
     for other in [&desk.serving().http, &desk.serving().ops] {
         says(&desk, other, &[], "which is not gRPC: use the address of grpc.listen");
@@ -74,7 +74,7 @@ fn address_of_another_listener_is_named() {
 }
 
 #[test]
-fn tls_where_there_is_none_is_named() {
+fn https_url_of_plaintext_server_is_refused_with_hint() {
     let desk = Desk::new(&[]);
     let serving = desk.serving();
     for plain in [&serving.grpc, &serving.http, &serving.ops] {
@@ -84,7 +84,7 @@ fn tls_where_there_is_none_is_named() {
 }
 
 #[test]
-fn server_that_speaks_tls_is_named_with_what_is_wrong_with_it() {
+fn tls_failure_is_reported_with_its_cause() {
     let desk = Desk::new(&[]);
     let server = TlsServer::start();
     let port = server.port;

@@ -109,7 +109,7 @@ async fn streams_of_one_application_do_not_block_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stream_of_a_caller_ends_with_their_credential() {
+async fn stream_ends_when_callers_credential_is_deleted() {
     let kw = Backend::Sqlite.start().await;
     let mut admin = kw.admin().await;
     let gateway = admin.application("system", "gateway", &["keyward.verify"]).await;
