@@ -40,9 +40,9 @@ impl Keyward {
         let binary = binary.to_owned();
         let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir().unwrap();
         let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let nobody = Credential { client_id: String::new(), secret: String::new() };
+        let unknown = Credential { client_id: String::new(), secret: String::new() };
         let mut keyward =
-            Self { binary, folder, settings, ports: [0; 3], process: None, admin: nobody };
+            Self { binary, folder, settings, ports: [0; 3], process: None, admin: unknown };
         keyward.start_again().await;
         let printed = keyward.first_credential().await;
         let exported = |name: &str| {
