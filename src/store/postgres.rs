@@ -168,7 +168,7 @@ pub(super) async fn check_server(
     Ok(())
 }
 
-/// Checks before a migration that the extension pg_trgm exists or can be created.
+/// Checks before a migration that the extension `pg_trgm` exists or can be created.
 pub(super) async fn check_trigrams(connection: &mut PgConnection) -> Result<()> {
     const SQL: &str = "select current_database(), \
         exists (select 1 from pg_extension where extname = 'pg_trgm'), \

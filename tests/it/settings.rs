@@ -78,7 +78,7 @@ async fn metrics_count_durations_caches_and_redis_commands() {
     let of_tokens = "keyward_request_duration_seconds";
     let labels = r#"{face="http",method="/oauth2/token"}"#;
     assert!(!before.contains(&format!("{of_tokens}_count{labels}")), "{before}");
-    assert_eq!(metric(&after, &format!("{of_tokens}_count{labels}")), 1.0);
+    assert!(after.contains(&format!("{of_tokens}_count{labels} 1\n")), "{after}");
     let sum = metric(&after, &format!("{of_tokens}_sum{labels}"));
     assert!(sum > 0.0 && sum < Duration::from_mins(5).as_secs_f64(), "{sum}");
 

@@ -464,7 +464,10 @@ async fn trigram_index_has_names_of_previous_version(backend: Backend) {
 async fn previous_version_can_search_on_new_postgres_schema() {
     let (_folder, database, url) = empty(Backend::Postgres).await;
     at_version(&database, &url, 12, &names_of_two_tenants("false")).await;
-    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |text: &str| {
+        let digits = text.bytes().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect::<String>()
+    };
     let statement = |runs: &[&str], count: usize| {
         let parts: Vec<_> = runs.iter().map(|run| hex(&format!("acme/{run}"))).collect();
         let parts = parts.join(" ");
