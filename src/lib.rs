@@ -177,7 +177,7 @@
 
 #![cfg_attr(
     not(feature = "server"),
-    allow(dead_code, reason = "the verifier uses a part of each room")
+    allow(dead_code, unused_imports, reason = "the verifier uses a part of each module")
 )]
 
 #[cfg(feature = "server")]
