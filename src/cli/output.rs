@@ -349,7 +349,7 @@ pub(super) fn json_escaped(json: &str) -> String {
     escaped
 }
 
-/// [`line`] with a format.
+/// [`line()`] with a format.
 macro_rules! say {
     ($($format:tt)+) => {
         $crate::cli::output::line(format_args!($($format)+))

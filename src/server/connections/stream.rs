@@ -65,7 +65,7 @@ impl Http1 {
     }
 
     /// Takes received bytes. Returns false if they are an ambiguous header; see
-    /// [`HeaderScanner::follow`].
+    /// `HeadScanner::follow`.
     fn received(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
