@@ -99,7 +99,7 @@ async fn repeated_internal_error_writes_bounded_log() {
     let written = log.lines().filter(|line| line.contains("internal error")).count() as u64;
     assert_eq!(failed, MANY);
     assert!((20..MANY / 2).contains(&written), "{written} lines");
-    assert_eq!(left_out(&log, "keyward::internals::error") + written, MANY, "{log}");
+    assert_eq!(left_out(&log, "keyward::error") + written, MANY, "{log}");
 }
 
 /// A full disk for the log must not stop the server, not even at the first start, which shows a
