@@ -1,17 +1,16 @@
-//! What tests and benchmarks use of the inside. This is no interface: anything here changes
+//! Private modules that tests and benchmarks use. This is not a public interface: it can change
 //! without notice.
 
-macro_rules! rooms {
-    ($($room:ident),* $(,)?) => {
+macro_rules! reexport {
+    ($($module:ident),* $(,)?) => {
         $(
-            #[expect(missing_docs, reason = "documented where it is defined")]
-            pub mod $room {
-                pub use crate::$room::*;
+            pub mod $module {
+                pub use crate::$module::*;
             }
         )*
     };
 }
 
-rooms! {
+reexport! {
     clock, config, domain, error, keys, limiter, redis, revocation, secrets, server, service, store,
 }

@@ -1,6 +1,5 @@
-//! Two builds of Keyward in turns: this one, and the one that `--other` names. What a change
-//! costs is smaller than what a busy machine does from one run to the next, so that the two are
-//! compared round by round.
+//! Compares two builds of Keyward: this one, and the program that `--other` names. The cost of a
+//! change is smaller than the noise between two runs, so both builds are measured in each round.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use crate::settings::{Part, Settings};
 
 const HTTP_CONNECTIONS: usize = 64;
 
-/// One of the two builds, with what its callers send.
+/// A running build, and the requests of its callers.
 struct Build {
     scene: Scene,
     verifier: String,
@@ -83,7 +82,7 @@ pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
     figures
 }
 
-/// Calls a second, and the processor time of a call, of both.
+/// Measures calls per second and processor time per call of both builds.
 async fn compare<C: Caller>(
     settings: &Settings,
     name: String,
