@@ -29,17 +29,20 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct GrpcChannel {
     channel: Channel,
     uri: Uri,
-    probe: Probe,
+    probe: ProtocolProbe,
 }
 
 /// The protocol that a server uses instead of gRPC. Determined once, so that reconnecting clients
 /// do not probe each time. Clones share the result.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Probe(Arc<OnceCell<Option<String>>>);
+pub(crate) struct ProtocolProbe(Arc<OnceCell<Option<String>>>);
 
 impl GrpcChannel {
     /// Connects, or explains why that is not possible.
-    pub(crate) async fn connect(endpoint: &Endpoint, probe: &Probe) -> Result<Self, String> {
+    pub(crate) async fn connect(
+        endpoint: &Endpoint,
+        probe: &ProtocolProbe,
+    ) -> Result<Self, String> {
         let uri = endpoint.uri().clone();
         match endpoint.connect().await {
             Ok(channel) => Ok(Self { channel, uri, probe: probe.clone() }),
@@ -132,7 +135,7 @@ fn explain(error: &dyn Error, uri: &Uri) -> String {
     }
 }
 
-impl Probe {
+impl ProtocolProbe {
     /// The protocol that a server uses instead of HTTP/2 without TLS, if a call failed because of
     /// that.
     async fn explain(&self, error: &tonic::transport::Error, uri: &Uri) -> Option<String> {

@@ -60,12 +60,12 @@ impl Measured {
     }
 
     pub(crate) fn in_words(&self) -> String {
-        let [half, most, all] = [50, 99, 100].map(|percent| self.latencies.percentile(percent));
+        let [p50, p99, max] = [50, 99, 100].map(|percent| self.latencies.percentile(percent));
         let waited = match self.waited {
             0 => String::new(),
             waited => format!(", {waited} callers LEFT WAITING"),
         };
-        format!("p50 {half:.2} ms, p99 {most:.2} ms, max {all:.0} ms{waited}")
+        format!("p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.0} ms{waited}")
     }
 
     /// Bytes written to disk per call.

@@ -79,7 +79,7 @@ impl Figure {
         let value = median(&self.values_or_ratios());
         Some(match self.target? {
             Target::AtLeast(least) => value >= least,
-            Target::AtMost(most) => value <= most,
+            Target::AtMost(max) => value <= max,
         })
     }
 
@@ -87,8 +87,8 @@ impl Figure {
         let value = |samples: &[f64]| format!("{} {}", number(median(samples)), self.unit);
         let ratio = self.baseline.as_ref().map(|_| {
             let ratios = self.values_or_ratios();
-            let (least, most) = (fold(&ratios, f64::min), fold(&ratios, f64::max));
-            format!("{:.2} ({least:.2}–{most:.2})", median(&ratios))
+            let (least, max) = (fold(&ratios, f64::min), fold(&ratios, f64::max));
+            format!("{:.2} ({least:.2}–{max:.2})", median(&ratios))
         });
         let beside = self.baseline.as_ref();
         let beside = beside.map(|b| format!("{}: {}", b.name, number(median(&b.samples))));

@@ -88,11 +88,11 @@ impl Scene {
     }
 
     /// Tokens that were not used before: `count`, or as many as can be created in the time.
-    pub(crate) async fn tokens(&self, most: usize, within: Duration) -> Vec<String> {
+    pub(crate) async fn tokens(&self, max: usize, within: Duration) -> Vec<String> {
         const AT_ONCE: usize = 64;
         let client = TokenServiceClient::new(connect(&self.keyward.grpc()).await);
         let watch = Stopwatch::start();
-        let asked = stream::iter(0..most).map(|n| {
+        let asked = stream::iter(0..max).map(|n| {
             let (mut client, request) =
                 (client.clone(), issue_request(&self.clients[n % self.clients.len()]));
             async move { client.issue_token(request).await.unwrap().into_inner().access_token }

@@ -23,7 +23,7 @@ pub(super) const MAX_CLOSING: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// In total. A quarter is reserved for known sources.
-    pub most: usize,
+    pub max: usize,
     /// Per source.
     pub of_source: usize,
     /// Per source, before the first request.
@@ -33,15 +33,15 @@ pub struct ConnectionLimits {
 impl ConnectionLimits {
     /// The maximum number of descriptors that these connections need.
     pub fn descriptors(&self) -> usize {
-        self.most + MAX_CLOSING
+        self.max + MAX_CLOSING
     }
 
     fn of_unknown(&self) -> usize {
-        self.most - self.most / 4
+        self.max - self.max / 4
     }
 
     fn opening(&self) -> usize {
-        (self.most / 2).max(1)
+        (self.max / 2).max(1)
     }
 }
 
@@ -220,7 +220,7 @@ impl Connections {
         if !is_proxy && held.of_source(kind.source) >= limits.of_source {
             let oldest = held.opening.oldest_of(kind.source);
             second = held.close(oldest.or_else(|| held.quiet.oldest_of(kind.source)));
-        } else if held.all >= limits.most
+        } else if held.all >= limits.max
             || (!kind.is_known && held.of_unknown >= limits.of_unknown())
         {
             let oldest = held.opening.oldest(kind.is_known);
@@ -231,7 +231,7 @@ impl Connections {
 
     fn has_room(&self, held: &HeldConnections, kind: ConnectionClass, is_proxy: bool) -> bool {
         let limits = &self.limits;
-        held.all < limits.most
+        held.all < limits.max
             && (kind.is_known || held.of_unknown < limits.of_unknown())
             && held.opening.len() < limits.opening()
             && (is_proxy
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     const LIMITS: ConnectionLimits =
-        ConnectionLimits { most: 16, of_source: 8, opening_of_source: 3 };
+        ConnectionLimits { max: 16, of_source: 8, opening_of_source: 3 };
 
     type Admitted = Option<(ConnectionPermit, oneshot::Receiver<()>)>;
 

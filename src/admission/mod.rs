@@ -28,10 +28,10 @@ use sources::Sources;
 
 /// The budgets of a server. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Admission(Arc<Inner>);
+pub struct Admission(Arc<AdmissionInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct AdmissionInner {
     sources: Arc<Sources>,
     /// Memory of requests before the caller is authenticated.
     arriving: ByteBudget,
@@ -45,19 +45,19 @@ impl Admission {
     /// authentication, the other half for authenticated callers.
     pub fn new(request_memory: usize) -> Self {
         let half = request_memory / 2;
-        Self(Arc::new(Inner {
+        Self(Arc::new(AdmissionInner {
             sources: Arc::default(),
             // An unknown source gets a quarter, a known one a half. A quarter of the total is
             // reserved for known sources.
             arriving: ByteBudget {
-                most: half,
+                max: half,
                 of_unknown: half - half / 4,
                 of_one_unknown: half / 4,
                 of_one_known: half / 2,
                 taken: 0.into(),
             },
             callers: ByteBudget {
-                most: half,
+                max: half,
                 of_unknown: half,
                 of_one_unknown: half / 2,
                 of_one_known: half / 2,

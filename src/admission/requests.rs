@@ -19,7 +19,7 @@ const FIRST_BYTES: usize = 1024;
 /// A budget in bytes, and how much of it is used.
 #[derive(Debug)]
 pub(super) struct ByteBudget {
-    pub(super) most: usize,
+    pub(super) max: usize,
     pub(super) of_unknown: usize,
     pub(super) of_one_unknown: usize,
     pub(super) of_one_known: usize,
@@ -30,7 +30,7 @@ impl ByteBudget {
     /// Reserves bytes for a source, if the source's budget and the total allow it.
     fn take(&self, of_source: &AtomicUsize, bytes: usize, is_known: bool) -> bool {
         let (all, one) = if is_known {
-            (self.most, self.of_one_known)
+            (self.max, self.of_one_known)
         } else {
             (self.of_unknown, self.of_one_unknown)
         };

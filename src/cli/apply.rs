@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::{Column, Tabular, listed, note};
 use super::profile::ProfileFile;
-use super::{Connection, Failure};
+use super::{Failure, ServerConnection};
 use crate::proto::admin::profile_change::Action;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 use crate::proto::admin::{PolicyViolation, ProfileChange};
@@ -37,7 +37,7 @@ pub(super) struct Apply {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 impl Tabular for ProfileChange {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::{Authorized, Limit, all_pages};
 use super::output::{Column, Tabular, listed, member, table_only};
-use super::{Connection, Failure, names};
+use super::{Failure, ServerConnection, names};
 use crate::domain::Moment;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::Outcome;
@@ -15,13 +15,13 @@ use crate::proto::admin::audit_service_client::AuditServiceClient;
 #[derive(Debug, Args)]
 pub(super) struct Audit {
     #[command(subcommand)]
-    command: Command,
+    command: AuditCommand,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum AuditCommand {
     /// List events, the newest first
     #[command(after_help = "\
 Examples:
@@ -139,7 +139,7 @@ fn or_quotes(value: &str) -> &str {
 
 impl Audit {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Command::List { tenant, conditions, limit } = self.command;
+        let AuditCommand::List { tenant, conditions, limit } = self.command;
         let (parent, conditions) = (&names::tenant(&tenant), &conditions);
         let work = async |channel: Authorized| {
             all_pages(limit, async |page_size, page_token| {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::output::{Column, Tabular, listed, member};
 use super::secret::Presented;
-use super::{Connection, Failure, names};
+use super::{Failure, ServerConnection, names};
 use crate::proto::access as pb;
 use crate::proto::access::access_service_client::AccessServiceClient;
 use crate::proto::access::check_access_request::Requirement;
@@ -47,7 +47,7 @@ pub(super) struct Check {
     #[arg(long)]
     peek: bool,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 #[derive(Serialize)]

@@ -19,7 +19,7 @@ use crate::domain::{self, Audience};
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
-use crate::transport::{GrpcChannel, Probe};
+use crate::transport::{GrpcChannel, ProtocolProbe};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 /// Flags override environment variables, and both override the values that `keyward login` saved.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Client")]
-pub(super) struct Connection {
+pub(super) struct ServerConnection {
     /// The server's gRPC address, or the name of one that `keyward login` saved [default: the
     /// default of `keyward servers`, else 127.0.0.1:50051]
     #[arg(
@@ -115,7 +115,7 @@ impl Interceptor for Bearer {
     }
 }
 
-impl Connection {
+impl ServerConnection {
     /// A channel without authentication.
     pub(super) async fn channel(&self) -> Result<GrpcChannel, Failure> {
         connect(&self.url()?).await
@@ -250,7 +250,7 @@ pub(super) async fn connect(url: &str) -> Result<GrpcChannel, Failure> {
         let tls = ClientTlsConfig::new().with_native_roots();
         endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
     }
-    GrpcChannel::connect(&endpoint, &Probe::default()).await.map_err(|cause| {
+    GrpcChannel::connect(&endpoint, &ProtocolProbe::default()).await.map_err(|cause| {
         Failure::unreachable(format!(
             "{url} cannot be used: {cause}; start a server with `keyward serve`, or set --server"
         ))

@@ -12,7 +12,7 @@ use crate::config::Setting;
 /// If it is invalid, exits with 2 and lists every error.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward config --config deploy/keyward.toml")]
-pub(super) struct Show {
+pub(super) struct ShowConfig {
     #[command(flatten)]
     options: ServerOptions,
     #[command(flatten)]
@@ -27,7 +27,7 @@ impl Tabular for Setting {
     ];
 }
 
-impl Show {
+impl ShowConfig {
     pub(super) fn run(self) -> Result<(), Failure> {
         self.output.many(&self.options.read()?.settings)
     }

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use super::output::{print_json, say};
 use super::profile::ProfileFile;
 use super::serve::StopSignal;
-use super::{Connection, Failure, ServerOptions, token};
+use super::{Failure, ServerConnection, ServerOptions, token};
 use crate::clock::Clock;
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::Kind;
@@ -94,14 +94,14 @@ async fn show(
     data_dir: &Path,
     temporary: bool,
 ) -> Result<(), Failure> {
-    let connection = Connection {
+    let connection = ServerConnection {
         server: Some(format!("http://{}", server.grpc)),
         client_id: Some(admin.client_id.clone()),
         client_secret: Some(admin.client_secret.expose().to_owned()),
-        ..Connection::default()
+        ..ServerConnection::default()
     };
     let sample = make_sample(&connection).await?;
-    let as_sample = Connection {
+    let as_sample = ServerConnection {
         client_id: Some(sample.client_id.clone()),
         client_secret: Some(sample.client_secret.clone()),
         ..connection
@@ -121,7 +121,7 @@ async fn show(
     Ok(())
 }
 
-async fn make_sample(connection: &Connection) -> Result<Sample, Failure> {
+async fn make_sample(connection: &ServerConnection) -> Result<Sample, Failure> {
     let authorized = connection.authorized().await?;
     let profile = ProfileFile::parse(PROFILE).map_err(Failure::new)?;
     pb::tenant_service_client::TenantServiceClient::new(authorized.clone())

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::client::{Authorized, Limit, all_pages};
 use super::output::{Column, Tabular, listed};
 use super::resource::limits::LimitsView;
-use super::{Connection, Failure, names};
+use super::{Failure, ServerConnection, names};
 use crate::proto::admin as pb;
 use crate::proto::admin::endpoint_service_client::EndpointServiceClient;
 
@@ -14,15 +14,15 @@ use crate::proto::admin::endpoint_service_client::EndpointServiceClient;
 ///
 /// They are part of a profile: `keyward apply` sets all of them at once.
 #[derive(Debug, Args)]
-pub(super) struct Endpoint {
+pub(super) struct EndpointArgs {
     #[command(subcommand)]
-    command: Command,
+    command: EndpointCommand,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum EndpointCommand {
     /// List a tenant's rules by path, then method
     #[command(after_help = "\
 Examples:
@@ -47,9 +47,9 @@ impl Tabular for pb::Endpoint {
     ];
 }
 
-impl Endpoint {
+impl EndpointArgs {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Command::List { tenant, limit } = self.command;
+        let EndpointCommand::List { tenant, limit } = self.command;
         let parent = &names::tenant(&tenant);
         let work = async |channel: Authorized| {
             all_pages(limit, async |page_size, page_token| {

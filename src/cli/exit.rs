@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use super::output::{json_escaped, note};
 use crate::config::Faults;
 use crate::proto::errors::ErrorReason;
-use crate::server::StartError;
+use crate::server::ServerError;
 
 /// A failed command.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ struct Details {
     code: u8,
     reason: String,
     message: String,
-    violations: Vec<Violation>,
+    violations: Vec<FieldFault>,
     metadata: BTreeMap<String, String>,
     unknown: Option<Unknown>,
     /// Whether the reason is from the server. Then the message for people has it too.
@@ -40,17 +40,17 @@ pub(super) enum Unknown {
 
 /// A field and the rule that it violates.
 #[derive(Debug, Serialize)]
-struct Violation {
+struct FieldFault {
     field: String,
     description: String,
 }
 
 /// A failure in JSON.
 #[derive(Serialize)]
-struct Report<'a> {
+struct ErrorReport<'a> {
     reason: &'a str,
     message: &'a str,
-    violations: &'a [Violation],
+    violations: &'a [FieldFault],
     metadata: &'a BTreeMap<String, String>,
     exit_code: u8,
 }
@@ -117,7 +117,7 @@ impl Failure {
     /// Prints the failure, and returns the exit code.
     pub(super) fn report(self, as_json: bool) -> ExitCode {
         let Details { code, reason, message, violations, metadata, is_from_server, .. } = &*self.0;
-        let report = Report { reason, message, violations, metadata, exit_code: *code };
+        let report = ErrorReport { reason, message, violations, metadata, exit_code: *code };
         match serde_json::to_string(&report) {
             Ok(json) if as_json => note(&json_escaped(&json)),
             _ if *is_from_server => note(&format!("keyward: {message} ({reason})")),
@@ -158,7 +158,7 @@ impl From<Status> for Failure {
         };
         Self(Box::new(Details {
             violations: violations
-                .map(|violation| Violation {
+                .map(|violation| FieldFault {
                     field: violation.field.clone(),
                     description: violation.description.clone(),
                 })
@@ -188,8 +188,8 @@ impl From<Faults> for Failure {
     }
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
         Self::new(error)
     }
 }

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::{Column, Tabular, listed};
-use super::servers::{SavedServer, Servers};
-use super::{Connection, Failure, client, secret};
+use super::servers::{SavedServer, SavedServers};
+use super::{Failure, ServerConnection, client, secret};
 use crate::domain::Audience;
 use crate::proto::token::ClientSecret;
 use crate::proto::token::issue_token_request::Credential;
@@ -27,14 +27,14 @@ Examples:
   keyward login prod --server https://keyward.example.com:50051
   keyward login prod --server https://… --client-id ID --client-secret-file - < secret.txt
   keyward tenant list --server prod"))]
-pub(super) struct Login {
+pub(super) struct LoginArgs {
     /// A name for the server: prod
     name: String,
     /// Make it the default
     #[arg(long)]
     default: bool,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// Remove a server that `keyward login` saved
@@ -53,15 +53,15 @@ pub(super) struct Logout {
     args_conflicts_with_subcommands = true,
     after_help = format!("{FILES}\n\nExamples:\n  keyward servers\n  keyward servers default prod")
 )]
-pub(super) struct SavedServers {
+pub(super) struct ServersArgs {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<ServersCommand>,
     #[command(flatten)]
     output: super::output::Output,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ServersCommand {
     /// List the servers
     #[command(after_help = "Example:\n  keyward servers list")]
     List,
@@ -73,13 +73,13 @@ enum Command {
     },
 }
 
-struct Row {
+struct ServerRow {
     name: String,
     is_default: bool,
     server: SavedServer,
 }
 
-impl Tabular for Row {
+impl Tabular for ServerRow {
     const COLUMNS: &'static [Column<Self>] = &[
         listed(1, "name", |row| json!(row.name)),
         listed(2, "default", |row| json!(row.is_default)),
@@ -88,7 +88,7 @@ impl Tabular for Row {
     ];
 }
 
-impl Login {
+impl LoginArgs {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { name, default, connection } = self;
         if name.is_empty() || name.contains("://") {
@@ -96,7 +96,7 @@ impl Login {
                 "the first argument is a name: keyward login prod --server URL",
             ));
         }
-        let mut servers = Servers::read()?;
+        let mut servers = SavedServers::read()?;
         let saved = servers.servers.get(&name).map(|saved| saved.url.clone());
         let url = match (&connection.server, saved) {
             (Some(_), _) => connection.url()?,
@@ -120,7 +120,7 @@ impl Login {
 }
 
 /// The credential from flags and the environment. Prompts for missing parts.
-fn credential(connection: &Connection) -> Result<Credential, Failure> {
+fn credential(connection: &ServerConnection) -> Result<Credential, Failure> {
     if let Some(key) = connection.given_key()? {
         return Ok(Credential::ApiKey(key));
     }
@@ -137,7 +137,7 @@ fn credential(connection: &Connection) -> Result<Credential, Failure> {
 
 impl Logout {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let mut servers = Servers::read()?;
+        let mut servers = SavedServers::read()?;
         servers.get(&self.name)?;
         servers.servers.remove(&self.name);
         servers.default = servers.default.filter(|default| *default != self.name);
@@ -147,10 +147,10 @@ impl Logout {
     }
 }
 
-impl SavedServers {
+impl ServersArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let mut servers = Servers::read()?;
-        if let Some(Command::Default { name }) = self.command {
+        let mut servers = SavedServers::read()?;
+        if let Some(ServersCommand::Default { name }) = self.command {
             servers.get(&name)?;
             servers.default = Some(name);
             return servers.write();
@@ -159,7 +159,7 @@ impl SavedServers {
         let rows: Vec<_> = servers
             .servers
             .into_iter()
-            .map(|(name, server)| Row { is_default: name == default, name, server })
+            .map(|(name, server)| ServerRow { is_default: name == default, name, server })
             .collect();
         self.output.many(&rows)
     }

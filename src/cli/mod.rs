@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::proto::admin as pb;
-use client::Connection;
+use client::ServerConnection;
 use exit::Failure;
 use options::ServerOptions;
 use resource::Manage;
@@ -65,7 +65,7 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Bootstrap(bootstrap::Bootstrap),
-    Config(config::Show),
+    Config(config::ShowConfig),
     Apply(apply::Apply),
     /// Exchange a credential for an access token
     Token(token::Token),
@@ -78,7 +78,7 @@ enum Command {
     Revocations(revocation::Revocations),
     Check(check::Check),
     /// Print the server's published keys
-    Jwks(token::Jwks),
+    Jwks(token::JwksArgs),
     /// Manage tenants: the customers of the platform
     Tenant(Manage<pb::Tenant>),
     /// Manage applications: what gets access
@@ -88,16 +88,16 @@ enum Command {
     Usage(usage::Usage),
     /// Manage the scopes of a tenant's catalogue; `keyward apply` sets all of them at once
     Scope(Manage<pb::Scope>),
-    Endpoint(endpoint::Endpoint),
+    Endpoint(endpoint::EndpointArgs),
     /// Manage the users of a tenant; `--as-user` acts for one of them
     User(Manage<pb::User>),
     /// Manage roles: what the users of a tenant may do, and which scopes they may grant
     Role(Manage<pb::Role>),
     /// Read a tenant's audit log: who did what, from where, and what was refused
     Audit(audit::Audit),
-    Login(login::Login),
+    Login(login::LoginArgs),
     Logout(login::Logout),
-    Servers(login::SavedServers),
+    Servers(login::ServersArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {

@@ -185,16 +185,16 @@ pub(super) fn given_words(words: &[String]) -> Vec<String> {
 }
 
 /// A duration, or `never`.
-pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
+pub(super) fn lifetime(text: &str) -> Result<LifetimeArg, String> {
     match text {
-        "never" => Ok(Lifetime::Unlimited),
-        text => span(text).map(Lifetime::Span).map_err(|fault| format!("{fault}, or never")),
+        "never" => Ok(LifetimeArg::Unlimited),
+        text => span(text).map(LifetimeArg::Span).map_err(|fault| format!("{fault}, or never")),
     }
 }
 
 /// A lifetime.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Lifetime {
+pub(super) enum LifetimeArg {
     Unlimited,
     Span(prost_types::Duration),
 }

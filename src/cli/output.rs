@@ -50,7 +50,7 @@ pub(super) struct Output {
 
 /// Where a column is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+enum ColumnPlace {
     /// In all formats. A table leaves out columns that do not fit, those with the highest rank
     /// first.
     Listed(u8),
@@ -63,13 +63,13 @@ enum Shown {
 /// A column of a table, and a member of a JSON object.
 pub(super) struct Column<T> {
     name: &'static str,
-    shown: Shown,
+    shown: ColumnPlace,
     value: fn(&T) -> Value,
 }
 
 /// A column that is in the default table.
 pub(super) const fn listed<T>(rank: u8, name: &'static str, value: fn(&T) -> Value) -> Column<T> {
-    Column { name, shown: Shown::Listed(rank), value }
+    Column { name, shown: ColumnPlace::Listed(rank), value }
 }
 
 /// A column that is in the default table, but not in JSON and YAML.
@@ -78,12 +78,12 @@ pub(super) const fn table_only<T>(
     name: &'static str,
     value: fn(&T) -> Value,
 ) -> Column<T> {
-    Column { name, shown: Shown::Table(rank), value }
+    Column { name, shown: ColumnPlace::Table(rank), value }
 }
 
 /// A column that is not in the default table.
 pub(super) const fn member<T>(name: &'static str, value: fn(&T) -> Value) -> Column<T> {
-    Column { name, shown: Shown::Member, value }
+    Column { name, shown: ColumnPlace::Member, value }
 }
 
 /// A result that can be printed.
@@ -123,7 +123,7 @@ impl Output {
         item: &T,
         further: Option<(&str, String)>,
     ) -> Result<(), Failure> {
-        let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, Shown::Table(_)));
+        let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, ColumnPlace::Table(_)));
         let columns = self.selected(all)?;
         let mut members: Vec<_> =
             columns.iter().map(|column| (column.title.to_owned(), column.value(item))).collect();
@@ -223,7 +223,7 @@ impl Output {
     }
 
     fn objects<T: Tabular>(&self, items: &[T]) -> Result<Value, Failure> {
-        let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, Shown::Table(_)));
+        let all = T::COLUMNS.iter().filter(|column| !matches!(column.shown, ColumnPlace::Table(_)));
         let columns = self.selected(all)?;
         let object = |item| {
             let members =
@@ -235,7 +235,7 @@ impl Output {
 
     /// Prints a table. On a terminal it has only the columns that fit.
     fn table<T: Tabular>(&self, items: &[T]) -> Result<(), Failure> {
-        let default = |column: &&Column<T>| self.wide || column.shown != Shown::Member;
+        let default = |column: &&Column<T>| self.wide || column.shown != ColumnPlace::Member;
         let columns = self.selected(T::COLUMNS.iter().filter(default))?;
         let grid = columns.iter().map(|column| GridColumn {
             title: column.title.to_uppercase(),
@@ -264,8 +264,8 @@ impl Output {
             let each = default.map(|column| Selected {
                 title: column.name,
                 rank: match column.shown {
-                    Shown::Listed(rank) | Shown::Table(rank) => rank,
-                    Shown::Member => u8::MAX,
+                    ColumnPlace::Listed(rank) | ColumnPlace::Table(rank) => rank,
+                    ColumnPlace::Member => u8::MAX,
                 },
                 column,
                 part: String::new(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::client::{Authorized, Limit, all_pages};
 use super::confirm::Confirm;
 use super::output::{Column, Output, Tabular, listed};
-use super::{Connection, Failure, ServerOptions, names};
+use super::{Failure, ServerConnection, ServerOptions, names};
 use crate::clock::Clock;
 use crate::domain;
 use crate::proto::access as pb;
@@ -44,7 +44,7 @@ pub(super) struct RevokeTokens {
     #[command(flatten)]
     confirm: Confirm,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// Show what is revoked; with --watch also what is revoked from then on
@@ -61,16 +61,16 @@ Examples:
 )]
 pub(super) struct Revocations {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<RevocationsCommand>,
     /// Continue until stopped; with JSON, one object in each line
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum RevocationsCommand {
     Accept(Accept),
 }
 
@@ -107,12 +107,12 @@ struct Accept {
 }
 
 /// The result of `revocations accept`.
-struct Report {
+struct AcceptReport {
     database: String,
     declared: Declared,
 }
 
-impl Tabular for Report {
+impl Tabular for AcceptReport {
     const COLUMNS: &'static [Column<Self>] = &[
         listed(1, "database", |report| json!(report.database)),
         listed(2, "list_before", |report| json!(report.declared.before)),
@@ -188,7 +188,7 @@ impl RevokeTokens {
 impl Revocations {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let output = &self.connection.output;
-        if let Some(Command::Accept(accept)) = self.command {
+        if let Some(RevocationsCommand::Accept(accept)) = self.command {
             return Box::pin(accept.run(output)).await;
         }
         let client = RevocationServiceClient::new(self.connection.authorized().await?);
@@ -211,7 +211,7 @@ impl Accept {
         let declared =
             service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
         store.close().await;
-        output.one(&Report { database: config.database.url.to_string(), declared })?;
+        output.one(&AcceptReport { database: config.database.url.to_string(), declared })?;
         let tokens = if self.keep_tokens {
             "older access tokens still work"
         } else {

@@ -19,7 +19,7 @@ const OTHERS: u32 = 0o077;
 /// The file: `servers.toml`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Servers {
+pub(super) struct SavedServers {
     /// The name of the default server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) default: Option<String>,
@@ -60,7 +60,7 @@ impl SavedServer {
     }
 }
 
-impl Servers {
+impl SavedServers {
     /// Reads the file. A missing file means no servers. Refuses a file that others can read, as ssh
     /// does with keys.
     pub(super) fn read() -> Result<Self, Failure> {
@@ -108,12 +108,12 @@ impl Servers {
 }
 
 pub(super) fn find(name: &str) -> Result<SavedServer, Failure> {
-    Servers::read()?.get(name).cloned()
+    SavedServers::read()?.get(name).cloned()
 }
 
 /// The saved default server.
 pub(super) fn default() -> Result<Option<SavedServer>, Failure> {
-    let servers = Servers::read()?;
+    let servers = SavedServers::read()?;
     servers.default.as_deref().map(|name| servers.get(name).cloned()).transpose()
 }
 

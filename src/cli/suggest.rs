@@ -7,7 +7,7 @@ use tonic::Status;
 use super::client::Authorized;
 use super::exit::{Failure, Unknown};
 use super::names;
-use super::resource::{Page, Resource};
+use super::resource::{PageArgs, Resource};
 use crate::proto::admin as pb;
 
 /// The maximum of names that are read for a hint, and the page size.
@@ -88,7 +88,7 @@ async fn ids<R: Resource>(channel: &Authorized, parent: &str) -> Result<Vec<Stri
     let mut ids = Vec::new();
     let mut token = String::new();
     while ids.len() < MAX_NAMES {
-        let page = Page { size: PAGE, token };
+        let page = PageArgs { size: PAGE, token };
         let filter = R::Filter::default();
         let (items, next) = R::list(channel.clone(), parent.to_owned(), &filter, page).await?;
         for mut item in items {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::output::{Column, Tabular, listed, member, note, print_json};
 use super::secret::Presented;
-use super::{Connection, Failure, names};
+use super::{Failure, ServerConnection, names};
 use crate::clock::Clock;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
@@ -26,7 +26,7 @@ pub(super) struct Token {
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// Check an access token against the server's published keys, and print its claims
@@ -48,7 +48,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "AUDIENCE")]
     audience: Option<String>,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// Ask the server whether a token or API key is active, and whose it is (RFC 7662).
@@ -58,7 +58,7 @@ pub(super) struct Introspect {
     #[command(flatten)]
     token: Presented,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// Revoke an access token (RFC 7009)
@@ -71,15 +71,15 @@ pub(super) struct Revoke {
     #[command(flatten)]
     token: Presented,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// Print the keys that verify the server's tokens, as a JWK set.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyward jwks > jwks.json")]
-pub(super) struct Jwks {
+pub(super) struct JwksArgs {
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 /// An inactive token has no other members.
@@ -151,7 +151,7 @@ impl Verify {
 
 /// Verifies a token with the server's published keys, and returns its claims.
 pub(super) async fn verify(
-    connection: &Connection,
+    connection: &ServerConnection,
     token: &str,
     issuer: Option<&str>,
 ) -> Result<Claims, Failure> {
@@ -202,7 +202,7 @@ impl Revoke {
     }
 }
 
-impl Jwks {
+impl JwksArgs {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let keys: Value =
             serde_json::from_str(&jwks(&self.connection).await?).map_err(Failure::new)?;
@@ -210,7 +210,7 @@ impl Jwks {
     }
 }
 
-async fn jwks(connection: &Connection) -> Result<String, Failure> {
+async fn jwks(connection: &ServerConnection) -> Result<String, Failure> {
     let mut client = KeyServiceClient::new(connection.channel().await?);
     Ok(client.get_jwks(GetJwksRequest {}).await?.into_inner().jwks)
 }

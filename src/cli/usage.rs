@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::Authorized;
 use super::output::{Column, Tabular, listed};
-use super::{Connection, Failure, names};
+use super::{Failure, ServerConnection, names};
 use crate::domain::Moment;
 use crate::proto::admin::ListApplicationUsageRequest;
 use crate::proto::admin::application_service_client::ApplicationServiceClient;
@@ -31,7 +31,7 @@ pub(super) struct Usage {
     #[arg(long, value_name = "DAY", value_parser = names::ago)]
     until: Option<Moment>,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 impl Tabular for Day {

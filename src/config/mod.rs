@@ -259,6 +259,6 @@ fn failure_budgets(r: &mut Reader) -> (Option<WindowRate>, Option<WindowRate>) {
     let of_client = r.get("secrets.wrong_secrets", "20", |v| within(v, 0, 1_000_000));
     let of_source = r.get("secrets.wrong_secrets_of_source", "200", |v| within(v, 0, 1_000_000));
     let window = r.get("secrets.wrong_secrets_window", "1m", failure_window);
-    let budget = |most| (most > 0).then(|| WindowRate::new(most, window));
+    let budget = |max| (max > 0).then(|| WindowRate::new(max, window));
     (budget(of_client), budget(of_source))
 }

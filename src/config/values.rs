@@ -18,15 +18,15 @@ pub(super) fn listen(value: &str) -> Result<SocketAddr, Fault> {
     value.parse().map_err(|_| Fault::new("must be an address and port like 127.0.0.1:8080"))
 }
 
-pub(super) fn within<T>(value: &str, least: T, most: T) -> Result<T, Fault>
+pub(super) fn within<T>(value: &str, min: T, max: T) -> Result<T, Fault>
 where
     T: std::str::FromStr + PartialOrd + fmt::Display + Copy,
 {
     value
         .parse()
         .ok()
-        .filter(|number| (&least..=&most).contains(&number))
-        .ok_or_else(|| Fault::new(format!("must be a whole number from {least} to {most}")))
+        .filter(|number| (&min..=&max).contains(&number))
+        .ok_or_else(|| Fault::new(format!("must be a whole number from {min} to {max}")))
 }
 
 /// A duration as people write it: `30s`, `15m`, `1h 30m`, `30d`.
@@ -54,7 +54,7 @@ pub(super) fn span(value: &str) -> Result<Duration, Fault> {
 /// A duration of at least 1 ms.
 pub(super) fn positive(value: &str) -> Result<Duration, Fault> {
     span(value).and_then(|span| {
-        if span >= MIN_DURATION { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
+        if span >= MIN_DURATION { Ok(span) } else { Err(Fault::new("must be at min 1ms")) }
     })
 }
 
@@ -105,9 +105,9 @@ pub(super) fn key_prefix(value: &str) -> Result<String, Fault> {
 }
 
 pub(super) fn failure_window(value: &str) -> Result<Duration, Fault> {
-    let most = Duration::from_hours(24);
+    let max = Duration::from_hours(24);
     positive(value).and_then(|span| {
-        if span <= most { Ok(span) } else { Err(Fault::new("must be at most 24h")) }
+        if span <= max { Ok(span) } else { Err(Fault::new("must be at most 24h")) }
     })
 }
 

@@ -160,7 +160,7 @@ pub struct LimitStatus {
 
 /// Limits, with the level and resource they belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitsOf {
+pub struct AppliedLimits {
     pub level: LimitLevel,
     /// A resource name, or the endpoint rule and the application.
     pub name: String,
@@ -170,7 +170,7 @@ pub struct LimitsOf {
     pub limits: Limits,
 }
 
-impl LimitsOf {
+impl AppliedLimits {
     /// The rate limit for `counted`, if there is one.
     pub fn rate(&self, counted: Counted) -> Option<Rate> {
         match counted {
@@ -183,27 +183,27 @@ impl LimitsOf {
 impl Client {
     /// All limits that apply to the client: the credential's own, the application's (completed by
     /// the policy), and the tenant's.
-    pub fn limits(&self) -> Vec<LimitsOf> {
+    pub fn limits(&self) -> Vec<AppliedLimits> {
         let tenant = &self.tenant;
         let mut all = Vec::new();
         if let Some(limits) = self.credential_limits.as_deref().copied() {
             let (level, name) = (LimitLevel::Credential, self.name.to_string());
-            all.push(LimitsOf { level, name, life: 0, limits });
+            all.push(AppliedLimits { level, name, life: 0, limits });
         }
         for limits in self.application_limits.iter().copied() {
             let (level, name) = (LimitLevel::Application, self.subject.to_string());
-            all.push(LimitsOf { level, name, life: self.application_life, limits });
+            all.push(AppliedLimits { level, name, life: self.application_life, limits });
         }
         if let Some(limits) = tenant.settings.policy.tenant_limits {
             let (level, name) = (LimitLevel::Tenant, tenant.id.name());
-            all.push(LimitsOf { level, name, life: 0, limits });
+            all.push(AppliedLimits { level, name, life: 0, limits });
         }
         all
     }
 }
 
 /// The smallest `items_per_request` of all limits that are enforced.
-pub fn max_items(limits: &[LimitsOf]) -> Option<i64> {
+pub fn max_items(limits: &[AppliedLimits]) -> Option<i64> {
     let binding = limits.iter().filter(|of| !of.limits.observe_only);
     binding.filter_map(|of| of.limits.items_per_request).min()
 }
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn smallest_enforced_item_limit_applies() {
-        let of = |items: i64, observe_only| LimitsOf {
+        let of = |items: i64, observe_only| AppliedLimits {
             level: LimitLevel::Tenant,
             name: String::new(),
             life: 0,

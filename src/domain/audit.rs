@@ -196,7 +196,7 @@ impl AuditFields for TenantSettings {
 
 impl AuditFields for Policy {
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let lifetime = self.max_credential_lifetime.map(|most| format!("{}s", most.seconds()));
+        let lifetime = self.max_credential_lifetime.map(|max| format!("{}s", max.seconds()));
         vec![
             ("policy.api_credentials_disabled", self.api_credentials_disabled.to_string()),
             (

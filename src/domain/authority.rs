@@ -170,12 +170,16 @@ impl Authority {
         roles: impl IntoIterator<Item = &'a RoleSettings>,
     ) -> Result<()> {
         let required = self.require_roles(roles);
-        if self.sees_user(&name.user) { required } else { required.map_err(|_| unseen_user(name)) }
+        if self.may_view_user(&name.user) {
+            required
+        } else {
+            required.map_err(|_| unseen_user(name))
+        }
     }
 
     /// The error for a user that does not exist.
     pub fn no_user(&self, name: &super::UserName) -> Error {
-        if self.sees_user(&name.user) {
+        if self.may_view_user(&name.user) {
             Error::NotFound(name.to_string())
         } else {
             unseen_user(name)
@@ -205,11 +209,11 @@ impl Authority {
     }
 
     /// Returns an error unless the caller could give everything in `given`. The error lists what is
-    /// missing only if `sees` is true.
-    pub fn require_given(&self, given: &GivenAccess, sees: bool) -> Result<()> {
+    /// missing only if `may_view` is true.
+    pub fn require_given(&self, given: &GivenAccess, may_view: bool) -> Result<()> {
         let scopes = self.require_scopes(&given.scopes);
         let required = scopes.and_then(|()| self.require_giving(&given.roles));
-        if sees {
+        if may_view {
             required
         } else {
             required.map_err(|_| Error::PermissionDenied(Need::AllThatWasGiven))
@@ -232,25 +236,25 @@ impl Authority {
         Ok(owners)
     }
 
-    pub fn sees(&self, owner: &Owner) -> bool {
+    pub fn may_view(&self, owner: &Owner) -> bool {
         self.user().is_none_or(|user| self.has_on(Verb::View, Reach::to(owner, user)))
     }
 
-    pub fn sees_user(&self, user: &UserId) -> bool {
+    pub fn may_view_user(&self, user: &UserId) -> bool {
         self.has(Permission::UsersView) || self.user() == Some(user)
     }
 
     /// Whether the caller may view all applications.
-    pub fn sees_applications(&self) -> bool {
+    pub fn may_view_applications(&self) -> bool {
         self.has_on(Verb::View, Reach::Users) && self.has_on(Verb::View, Reach::Account)
     }
 
     /// Removes the names and the number of other resources from an error, if the caller may not
     /// view them.
     pub fn redact(&self, error: Error) -> Error {
-        let sees_everyone = self.sees_applications() && self.has(Permission::UsersView);
+        let may_view_everyone = self.may_view_applications() && self.has(Permission::UsersView);
         match error {
-            Error::InUse { resource, remedy, .. } if !sees_everyone => {
+            Error::InUse { resource, remedy, .. } if !may_view_everyone => {
                 Error::InUse { resource, by: Vec::new(), total: 0, remedy }
             }
             error => error,

@@ -11,7 +11,7 @@ use super::{Limits, NeededScopes, RequestPath, TenantId};
 /// A rule for requests with this method to paths that match the template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    pub method: Method,
+    pub method: HttpMethod,
     pub path: PathTemplate,
     /// The scopes that a request needs. If empty, every valid token is allowed.
     pub needs: NeededScopes,
@@ -30,9 +30,9 @@ impl Endpoint {
 /// The HTTP method of a rule, or `*` for all methods. Methods are case-sensitive (RFC 9110, section
 /// 9.1): `get` is not `GET`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Method(String);
+pub struct HttpMethod(String);
 
-impl Method {
+impl HttpMethod {
     const ANY: &'static str = "*";
 
     pub fn parse(value: &str) -> Result<Self, Fault> {
@@ -53,7 +53,7 @@ fn is_method(value: &str) -> bool {
     (1..=32).contains(&value.len()) && value.bytes().all(allowed)
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for HttpMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -87,8 +87,8 @@ impl PathTemplate {
         let rest = value.strip_prefix('/').ok_or_else(|| Fault::new("must begin with a slash"))?;
         let parts: Vec<_> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
         if parts.len() > Self::MAX_SEGMENTS {
-            let most = Self::MAX_SEGMENTS;
-            return Err(Fault::new(format!("must have at most {most} segments")));
+            let max = Self::MAX_SEGMENTS;
+            return Err(Fault::new(format!("must have at most {max} segments")));
         }
         let mut names = BTreeSet::new();
         let mut segments = Vec::with_capacity(parts.len());
@@ -255,7 +255,7 @@ impl Endpoints {
     ) -> Option<Hit> {
         let node = &self.nodes[node];
         let rule = |by_method: &BTreeMap<String, usize>| {
-            let rule = by_method.get(method).or_else(|| by_method.get(Method::ANY));
+            let rule = by_method.get(method).or_else(|| by_method.get(HttpMethod::ANY));
             rule.map(|rule| Hit { rule: *rule, exact })
         };
         let Some(((segment, folded), rest)) = segments.split_first() else {
@@ -301,7 +301,7 @@ mod tests {
     fn rule(text: &str) -> Endpoint {
         let (method, path) = text.split_once(' ').unwrap();
         Endpoint {
-            method: Method::parse(method).unwrap(),
+            method: HttpMethod::parse(method).unwrap(),
             path: PathTemplate::parse(path).unwrap_or_else(|fault| panic!("{path} {fault:?}")),
             needs: NeededScopes::default(),
             limits: None,
@@ -542,10 +542,10 @@ mod tests {
     #[test]
     fn methods_and_templates_are_validated() {
         for good in ["GET", "*", "M-SEARCH", "VERSION_2", &"A".repeat(32)] {
-            assert!(Method::parse(good).is_ok(), "{good}");
+            assert!(HttpMethod::parse(good).is_ok(), "{good}");
         }
         for bad in ["", "get", "Get", "GET ", "**", "G*T", "GÉT", "A\n", &"A".repeat(33)] {
-            assert!(Method::parse(bad).is_err(), "{bad:?}");
+            assert!(HttpMethod::parse(bad).is_err(), "{bad:?}");
         }
         let deep = "/a".repeat(32);
         let long = format!("/{}", "a".repeat(511));

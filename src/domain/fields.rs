@@ -26,9 +26,9 @@ const MAX_CHARACTERS: usize = 160;
 
 /// The faults found so far in a request.
 #[derive(Debug, Default)]
-pub struct Fields(Vec<FieldViolation>);
+pub struct FieldErrors(Vec<FieldViolation>);
 
-impl Fields {
+impl FieldErrors {
     /// The value, or `None` if it is invalid; the fault is then recorded for `field`.
     pub fn read<T>(&mut self, field: impl Display, value: Result<T, Fault>) -> Option<T> {
         match value {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_at_once() {
-        let mut fields = Fields::default();
+        let mut fields = FieldErrors::default();
         let name = fields.read("name", text("", 1, 9));
         let contact = fields.read("contact_email", email("no-host"));
         let Err(Error::InvalidFields(violations)) = fields.finish(name.zip(contact)) else {

@@ -38,7 +38,7 @@ pub struct CountedWindow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// The maximum count, at least 1.
-    pub most: i64,
+    pub max: i64,
     /// The window's length in seconds: 1 to 86,400.
     pub window_seconds: i64,
 }
@@ -63,12 +63,12 @@ impl Rate {
     pub fn is_within(self, other: Self) -> bool {
         let windows = (other.window_seconds + self.window_seconds - 1) / self.window_seconds;
         // No overflow: at most 10^12 in each of 86,400 windows.
-        self.most * windows <= other.most
+        self.max * windows <= other.max
     }
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        let (most, window) = text.split_once('/').ok_or_else(unreadable)?;
-        Ok(Self { most: number(most)?, window_seconds: Self::window(digits(window)?)? })
+        let (max, window) = text.split_once('/').ok_or_else(unreadable)?;
+        Ok(Self { max: number(max)?, window_seconds: Self::window(digits(window)?)? })
     }
 }
 
@@ -158,7 +158,7 @@ impl Limits {
             match word.split_once('=') {
                 Some(("requests", rate)) => limits.requests = Some(Rate::parse(rate)?),
                 Some(("tokens", rate)) => limits.tokens = Some(Rate::parse(rate)?),
-                Some(("items", most)) => limits.items_per_request = Some(number(most)?),
+                Some(("items", max)) => limits.items_per_request = Some(number(max)?),
                 None if word == "observe_only" => limits.observe_only = true,
                 _ => return Err(unreadable()),
             }
@@ -170,9 +170,9 @@ impl Limits {
     /// A text for people: `40 requests in 60 s, 1000 items in a request`.
     pub fn in_words(&self) -> String {
         let rate = |rate: Option<Rate>, of: &str| {
-            rate.map(|Rate { most, window_seconds }| format!("{most} {of} in {window_seconds} s"))
+            rate.map(|Rate { max, window_seconds }| format!("{max} {of} in {window_seconds} s"))
         };
-        let items = self.items_per_request.map(|most| format!("{most} items in a request"));
+        let items = self.items_per_request.map(|max| format!("{max} items in a request"));
         let limits = [rate(self.requests, "requests"), rate(self.tokens, "tokens"), items];
         let mut words: Vec<_> = limits.into_iter().flatten().collect();
         if words.is_empty() {
@@ -190,12 +190,12 @@ impl Limits {
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = |of: &str, rate: Option<Rate>| {
-            rate.map(|Rate { most, window_seconds }| format!("{of}={most}/{window_seconds}"))
+            rate.map(|Rate { max, window_seconds }| format!("{of}={max}/{window_seconds}"))
         };
         let words = [
             rate("requests", self.requests),
             rate("tokens", self.tokens),
-            self.items_per_request.map(|most| format!("items={most}")),
+            self.items_per_request.map(|max| format!("items={max}")),
             self.observe_only.then(|| "observe_only".to_owned()),
         ];
         let words: Vec<_> = words.into_iter().flatten().collect();
@@ -237,8 +237,8 @@ mod tests {
         let windows = [1, Rate::DEFAULT_WINDOW, 86_399, Rate::LONGEST_WINDOW];
         let rates: Vec<_> = numbers
             .into_iter()
-            .flat_map(|most| {
-                windows.map(|window_seconds| most.map(|most| Rate { most, window_seconds }))
+            .flat_map(|max| {
+                windows.map(|window_seconds| max.map(|max| Rate { max, window_seconds }))
             })
             .collect();
         let tokens = rates.clone();
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn malformed_limits_are_refused() {
-        let most = format!("items={}", Limits::LARGEST + 1);
+        let max = format!("items={}", Limits::LARGEST + 1);
         for wrong in [
             " ",
             "requests",
@@ -296,7 +296,7 @@ mod tests {
             "items=x",
             "observe_only=true",
             "bytes=1",
-            &most,
+            &max,
         ] {
             assert!(Limits::parse(wrong).is_err(), "{wrong}");
         }
@@ -305,18 +305,18 @@ mod tests {
     /// The maximum count that a rate admits in a window of `seconds`.
     fn admitted(rate: Rate, seconds: i64) -> i64 {
         let windows = (0..seconds).step_by(usize::try_from(rate.window_seconds).unwrap()).count();
-        i64::try_from(windows).unwrap() * rate.most
+        i64::try_from(windows).unwrap() * rate.max
     }
 
     #[test]
     fn rate_is_within_another_if_its_bursts_are() {
-        let rate = |most, window_seconds| Rate { most, window_seconds };
+        let rate = |max, window_seconds| Rate { max, window_seconds };
         let rates = [1, 2, 40, 41, 600, 2400].into_iter();
-        let rates = rates.flat_map(|most| [1, 7, 60, 61, 3600].map(|window| rate(most, window)));
+        let rates = rates.flat_map(|max| [1, 7, 60, 61, 3600].map(|window| rate(max, window)));
         let rates: Vec<_> = rates.collect();
         for own in &rates {
             for bound in &rates {
-                let within = admitted(*own, bound.window_seconds) <= bound.most;
+                let within = admitted(*own, bound.window_seconds) <= bound.max;
                 assert_eq!(own.is_within(*bound), within, "{own:?} in {bound:?}");
             }
         }

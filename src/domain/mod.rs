@@ -39,7 +39,7 @@ pub mod usage;
 pub mod user;
 
 pub use access::{
-    AccessAnswer, AccessOutcome, AccessQuestion, Counted, LimitLevel, LimitStatus, LimitsOf,
+    AccessAnswer, AccessOutcome, AccessQuestion, AppliedLimits, Counted, LimitLevel, LimitStatus,
     NeededScopes, Principal, Requirement, max_items,
 };
 pub use application::{
@@ -55,8 +55,8 @@ pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };
 #[cfg(feature = "server")]
-pub use endpoint::{Endpoint, Endpoints, Method, PathTemplate};
-pub use fields::{Fault, Fields};
+pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
+pub use fields::{Fault, FieldErrors};
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
@@ -74,7 +74,7 @@ pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
-pub use rights::{Call, Case};
+pub use rights::{ApplicationCall, Call};
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use source::{Source, parse_address};

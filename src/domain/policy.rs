@@ -263,7 +263,7 @@ impl Policy {
 
     /// The latest expiry that the policy allows for a credential created at `created`.
     pub fn latest_end(&self, created: Timestamp) -> Option<Moment> {
-        self.max_credential_lifetime.map(|most| later(created, most.duration()).into())
+        self.max_credential_lifetime.map(|max| later(created, max.duration()).into())
     }
 
     /// Whether the change from `self` to `after` must revoke existing tokens.

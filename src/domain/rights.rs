@@ -262,7 +262,7 @@ impl Call {
 
 /// The state that decides about a call on an application, besides the user's permissions.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
+pub struct ApplicationCall<'a> {
     pub application: &'a ApplicationName,
     /// The credential, if the call is about one.
     pub credential: Option<&'a CredentialName>,
@@ -280,7 +280,7 @@ pub struct Case<'a> {
     pub given: Option<&'a GivenAccess>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> ApplicationCall<'a> {
     /// A call that changes no fields and does not touch secrets.
     pub fn of(application: &'a ApplicationName, owner: &'a Owner) -> Self {
         Self {
@@ -366,7 +366,12 @@ impl Authority {
 
     /// Returns an error if the application's state, the policy, or what the application was given
     /// forbids the call. Call after [`Authority::require_on`].
-    pub fn require_state(&self, call: Call, policy: &Policy, case: &Case<'_>) -> Result<()> {
+    pub fn require_state(
+        &self,
+        call: Call,
+        policy: &Policy,
+        case: &ApplicationCall<'_>,
+    ) -> Result<()> {
         let rule = call.rule();
         if rule.stopped_by_protection && case.protected {
             return Err(Error::Protected(case.application.to_string()));
@@ -395,7 +400,7 @@ impl Authority {
         }
         match case.given {
             Some(given) if rule.secrets != Secrets::Untouched => {
-                self.require_given(given, self.sees(case.owner))
+                self.require_given(given, self.may_view(case.owner))
             }
             _ => Ok(()),
         }
@@ -419,7 +424,7 @@ impl Authority {
                 if let Some(heir) = heir {
                     self.require_of(Call::CreateApplication, &Owner::User(heir.clone()))?;
                 }
-                self.require_given(given, self.sees(owner))
+                self.require_given(given, self.may_view(owner))
             }
         }
     }

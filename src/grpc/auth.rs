@@ -8,7 +8,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use tonic::{Request, Status};
 
 use super::Adapter;
-use super::methods::Access;
+use super::methods::Callers;
 use crate::admission::RequestPermit;
 use crate::domain::{Authorization, UserName};
 use crate::error::{Error, Result};
@@ -37,10 +37,10 @@ impl Adapter {
         Ok(Arc::new(self.service.auth.caller(&context, credential).await?))
     }
 
-    /// Authenticates the caller, and checks that the method's [`Access`] allows it.
+    /// Authenticates the caller, and checks that the method's [`Callers`] allows it.
     pub(super) async fn admit(
         &self,
-        access: Access,
+        access: Callers,
         headers: &HeaderMap,
         permit: Option<&RequestPermit>,
     ) -> Result<Arc<Caller>> {
@@ -48,7 +48,7 @@ impl Adapter {
         let context = RequestContext { user, ..RequestContext::new(permit, self.service.now()) };
         let credential = CallerCredential::Bearer(bearer(headers)?);
         let caller = self.service.auth.caller(&context, credential).await?;
-        if access == Access::Manager {
+        if access == Callers::Manager {
             caller.require_manager()?;
         }
         Ok(Arc::new(caller))

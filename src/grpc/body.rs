@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::gzip::{self, PREFIX};
-use super::methods::Method;
+use super::methods::RpcMethod;
 use super::shapes::Shapes;
 use crate::admission::RequestPermit;
 use crate::error::Error;
@@ -36,7 +36,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A body that enforces the limits of its method.
 pub(super) struct BoundedBody<B> {
     body: B,
-    method: &'static Method,
+    method: &'static RpcMethod,
     shapes: &'static Shapes,
     permit: Option<Arc<RequestPermit>>,
     /// The received part of an incomplete message.
@@ -69,7 +69,7 @@ where
 impl<B> BoundedBody<B> {
     pub(super) fn new(
         body: B,
-        method: &'static Method,
+        method: &'static RpcMethod,
         shapes: &'static Shapes,
         permit: Option<Arc<RequestPermit>>,
     ) -> Self {

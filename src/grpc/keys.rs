@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::auth::source;
-use super::streams::{Messages, Source};
+use super::streams::{MessageSource, Messages};
 use super::{Adapter, convert};
 use crate::error::{Error, Result};
 use crate::keys::{Jwks, KeyRing};
@@ -11,7 +11,7 @@ use crate::proto::access::key_service_server::KeyService;
 use crate::proto::access::{GetJwksRequest, GetJwksResponse, WatchJwksRequest, WatchJwksResponse};
 use crate::service::JwksWatch;
 
-impl Source for JwksWatch {
+impl MessageSource for JwksWatch {
     type Message = WatchJwksResponse;
 
     async fn next(&mut self) -> Result<Self::Message> {

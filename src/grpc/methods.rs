@@ -37,7 +37,7 @@ const APPLY_PROFILE: &str = "/keyward.admin.v1.TenantService/ApplyProfile";
 
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum Callers {
     Anyone,
     Caller,
     Manager,
@@ -45,8 +45,8 @@ pub(super) enum Access {
 
 /// A served method.
 #[derive(Debug)]
-pub(super) struct Method {
-    pub(super) access: Access,
+pub(super) struct RpcMethod {
+    pub(super) access: Callers,
     /// False for methods of the health and reflection services.
     pub(super) is_own: bool,
     pub(super) max_bytes: usize,
@@ -60,8 +60,8 @@ pub(super) struct Method {
 }
 
 /// Stands for an unknown method. Its body is not read.
-static UNKNOWN: Method = Method {
-    access: Access::Anyone,
+static UNKNOWN: RpcMethod = RpcMethod {
+    access: Callers::Anyone,
     is_own: false,
     max_bytes: MAX_SMALL_REQUEST,
     max_decoded: MAX_DECODED,
@@ -73,7 +73,7 @@ static UNKNOWN: Method = Method {
 /// The methods by path.
 #[derive(Debug)]
 pub(super) struct Methods {
-    by_path: HashMap<String, Method, DefaultHashBuilder>,
+    by_path: HashMap<String, RpcMethod, DefaultHashBuilder>,
     pub(super) shapes: Shapes,
 }
 
@@ -96,15 +96,15 @@ impl Methods {
             let access = access(&path, is_own);
             let max_bytes = match access {
                 _ if path == APPLY_PROFILE => MAX_PROFILE,
-                Access::Anyone if !is_own => MAX_SMALL_REQUEST,
+                Callers::Anyone if !is_own => MAX_SMALL_REQUEST,
                 _ => MAX_REQUEST,
             };
             let max_decoded = if path == APPLY_PROFILE { MAX_DECODED_PROFILE } else { MAX_DECODED };
             let shape = names.get(method.input_type()).copied();
             let is_streaming = method.client_streaming();
-            let takes_user = access == Access::Manager || FOR_USERS_TOO.contains(&path.as_str());
+            let takes_user = access == Callers::Manager || FOR_USERS_TOO.contains(&path.as_str());
             let refuses_user = is_own && !takes_user;
-            let method = Method {
+            let method = RpcMethod {
                 access,
                 is_own,
                 max_bytes,
@@ -119,7 +119,7 @@ impl Methods {
     }
 
     /// The method of a path, and whether the method exists.
-    pub(super) fn of(&self, path: &str) -> (&Method, bool) {
+    pub(super) fn of(&self, path: &str) -> (&RpcMethod, bool) {
         self.by_path.get(path).map_or((&UNKNOWN, false), |method| (method, true))
     }
 
@@ -131,13 +131,13 @@ impl Methods {
 }
 
 /// Keyward's methods require a caller by default.
-fn access(path: &str, is_own: bool) -> Access {
+fn access(path: &str, is_own: bool) -> Callers {
     if !is_own || FOR_ANYONE.contains(&path) {
-        Access::Anyone
+        Callers::Anyone
     } else if path.starts_with("/keyward.admin.") || FOR_MANAGERS.contains(&path) {
-        Access::Manager
+        Callers::Manager
     } else {
-        Access::Caller
+        Callers::Caller
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
         for (path, method) in &methods.by_path {
             assert!(method.shape.is_some(), "{path}");
             let large = method.max_bytes > MAX_REQUEST;
-            assert!(!large || method.access == Access::Manager, "{path}");
+            assert!(!large || method.access == Callers::Manager, "{path}");
         }
     }
 }

@@ -64,7 +64,7 @@ pub use streams::Streaming;
 
 use body::BoundedBody;
 use health::HealthOfServices;
-use methods::{Access, Method, Methods};
+use methods::{Callers, Methods, RpcMethod};
 
 /// Implements the generated traits of all gRPC services.
 #[derive(Clone, Debug)]
@@ -75,10 +75,10 @@ struct Adapter {
 
 /// All gRPC services. Clones are cheap and share one state.
 #[derive(Clone, Debug)]
-pub struct Grpc(Arc<Inner>);
+pub struct Grpc(Arc<GrpcInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct GrpcInner {
     adapter: Adapter,
     methods: &'static Methods,
     /// The services of the hot paths, called directly and not through the router.
@@ -145,7 +145,7 @@ impl Grpc {
             .into_axum_router()
             .fallback(unknown);
         let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
-        Ok(Self(Arc::new(Inner { adapter, methods, tokens, access, others, timeout })))
+        Ok(Self(Arc::new(GrpcInner { adapter, methods, tokens, access, others, timeout })))
     }
 
     /// Answers a request.
@@ -162,12 +162,12 @@ impl Grpc {
     }
 }
 
-impl Inner {
+impl GrpcInner {
     /// Runs the checks that need only the headers. Returns the method and the time limit.
     fn begin<B>(
         &self,
         request: &Request<B>,
-    ) -> Result<(&'static Method, Duration), Box<Response<Body>>> {
+    ) -> Result<(&'static RpcMethod, Duration), Box<Response<Body>>> {
         let (method, is_known) = self.methods.of(request.uri().path());
         if let Some(refusal) = protocol::refusal(request, is_known) {
             return Err(Box::new(refusal));
@@ -177,7 +177,7 @@ impl Inner {
         Ok((method, limit))
     }
 
-    fn begin_call<B>(&self, method: &Method, request: &Request<B>) -> Result<Duration, Status> {
+    fn begin_call<B>(&self, method: &RpcMethod, request: &Request<B>) -> Result<Duration, Status> {
         if let Some(permit) = auth::permit(request.extensions()) {
             permit.require()?;
         }
@@ -190,12 +190,16 @@ impl Inner {
     }
 
     /// Authenticates the caller if the method requires one, and passes the request on.
-    fn call<B>(self: &Arc<Self>, method: &'static Method, mut request: Request<B>) -> Answer
+    fn call<B>(
+        self: &Arc<Self>,
+        method: &'static RpcMethod,
+        mut request: Request<B>,
+    ) -> PendingResponse
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        if method.access == Access::Anyone {
+        if method.access == Callers::Anyone {
             return self.pass_on(method, request);
         }
         let this = Arc::clone(self);
@@ -216,7 +220,7 @@ impl Inner {
         })
     }
 
-    fn pass_on<B>(&self, method: &'static Method, mut request: Request<B>) -> Answer
+    fn pass_on<B>(&self, method: &'static RpcMethod, mut request: Request<B>) -> PendingResponse
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
@@ -240,12 +244,12 @@ impl Inner {
     }
 }
 
-fn refused(refusal: Response<Body>) -> Answer {
+fn refused(refusal: Response<Body>) -> PendingResponse {
     Box::pin(ready(Ok(refusal)))
 }
 
 /// A pending answer. It is boxed so that moving it is cheap.
-type Answer = BoxFuture<Response<Body>, Infallible>;
+type PendingResponse = BoxFuture<Response<Body>, Infallible>;
 
 async fn infallible<T>(answer: impl Future<Output = Result<T, Infallible>>) -> T {
     let Ok(answer) = answer.await;

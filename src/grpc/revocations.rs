@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::streams::{Messages, Source};
+use super::streams::{MessageSource, Messages};
 use super::{Adapter, convert};
 use crate::error::Result;
 use crate::proto::access::revocation_service_server::RevocationService;
@@ -12,7 +12,7 @@ use crate::proto::access::{
 };
 use crate::service::RevocationWatch;
 
-impl Source for RevocationWatch {
+impl MessageSource for RevocationWatch {
     type Message = WatchRevocationsResponse;
 
     async fn next(&mut self) -> Result<Self::Message> {

@@ -55,11 +55,11 @@ struct Field {
     name: String,
     number: u32,
     is_repeated: bool,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum FieldKind {
     Scalar,
     Text,
     Message(ShapeId),
@@ -86,11 +86,11 @@ impl Shapes {
                     number: u32::try_from(field.number()).unwrap_or_default(),
                     is_repeated: field.label() == Label::Repeated,
                     kind: match field.r#type() {
-                        Type::String | Type::Bytes => Kind::Text,
-                        Type::Message | Type::Group => {
-                            names.get(field.type_name()).map_or(Kind::Text, |id| Kind::Message(*id))
-                        }
-                        _ => Kind::Scalar,
+                        Type::String | Type::Bytes => FieldKind::Text,
+                        Type::Message | Type::Group => names
+                            .get(field.type_name())
+                            .map_or(FieldKind::Text, |id| FieldKind::Message(*id)),
+                        _ => FieldKind::Scalar,
                     },
                 })
                 .collect(),
@@ -107,10 +107,10 @@ impl Shapes {
     /// The size of a message type in memory. A singular message field is stored inline.
     fn size(&self, id: ShapeId, depth: u32) -> usize {
         let each = self.0[id.0].fields.iter().map(|field| match field.kind {
-            Kind::Message(inner) if !field.is_repeated && depth > 0 => {
+            FieldKind::Message(inner) if !field.is_repeated && depth > 0 => {
                 SCALAR + self.size(inner, depth - 1)
             }
-            Kind::Scalar if !field.is_repeated => SCALAR,
+            FieldKind::Scalar if !field.is_repeated => SCALAR,
             _ => POINTERS,
         });
         each.fold(SCALAR, usize::saturating_add)
@@ -149,15 +149,15 @@ impl Shapes {
             let factor = if is_first { FIRST } else { DOUBLED };
             let cost = &mut measured.cost;
             match field.kind {
-                Kind::Scalar if field.is_repeated => {
+                FieldKind::Scalar if field.is_repeated => {
                     *cost += SCALAR * payload.len().max(factor) * DOUBLED;
                 }
-                Kind::Scalar => {}
-                Kind::Text => {
+                FieldKind::Scalar => {}
+                FieldKind::Text => {
                     *cost += payload.len();
                     *cost += if field.is_repeated { POINTERS * factor } else { 0 };
                 }
-                Kind::Message(inner) => {
+                FieldKind::Message(inner) => {
                     *cost += if field.is_repeated { self.0[inner.0].size * factor } else { 0 };
                     let was_known = measured.unknown.is_empty();
                     self.walk(inner, payload, depth.checked_sub(1)?, measured)?;

@@ -23,7 +23,7 @@ pub struct Streaming {
 }
 
 /// A source of stream messages.
-pub(super) trait Source: Send + 'static {
+pub(super) trait MessageSource: Send + 'static {
     type Message: Send + 'static;
 
     /// Waits for the next message.
@@ -40,7 +40,7 @@ pub(super) struct Messages<M> {
 
 impl Streaming {
     /// Starts a stream of the messages of a source.
-    pub(super) fn messages<S: Source>(&self, source: S) -> Messages<S::Message> {
+    pub(super) fn messages<S: MessageSource>(&self, source: S) -> Messages<S::Message> {
         let (sender, messages) = mpsc::channel(1);
         let (ended, end) = oneshot::channel();
         let this = self.clone();
@@ -53,7 +53,11 @@ impl Streaming {
     }
 
     /// Passes messages on until the stream ends, and returns why.
-    async fn pass_on<S: Source>(&self, mut source: S, reader: mpsc::Sender<S::Message>) -> Error {
+    async fn pass_on<S: MessageSource>(
+        &self,
+        mut source: S,
+        reader: mpsc::Sender<S::Message>,
+    ) -> Error {
         loop {
             let message = tokio::select! {
                 message = source.next() => message,

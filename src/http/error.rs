@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::json;
-use super::rate_limit::Reached;
+use super::rate_limit::ReachedLimit;
 use crate::domain::error_description;
 use crate::error::{Error, whole_seconds};
 
@@ -26,7 +26,7 @@ pub(super) struct OAuthError {
     status: StatusCode,
     body: Body,
     retry_after: Option<Duration>,
-    reached: Option<Box<Reached>>,
+    reached: Option<Box<ReachedLimit>>,
     accept_encoding: Option<&'static str>,
 }
 
@@ -80,7 +80,7 @@ impl From<Error> for OAuthError {
             _ => None,
         };
         if let Error::RateLimited { policy, limit, window, retry_after, .. } = error {
-            answer.reached = Some(Box::new(Reached { policy, limit, window, retry_after }));
+            answer.reached = Some(Box::new(ReachedLimit { policy, limit, window, retry_after }));
         }
         answer
     }

@@ -12,14 +12,14 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// A reached limit.
 #[derive(Clone, Debug)]
-pub(super) struct Reached {
+pub(super) struct ReachedLimit {
     pub(super) policy: &'static str,
     pub(super) limit: u64,
     pub(super) window: Duration,
     pub(super) retry_after: Duration,
 }
 
-impl Reached {
+impl ReachedLimit {
     /// Sets the headers for this limit.
     pub(super) fn set(&self, headers: &mut HeaderMap) {
         let name = self.policy;

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::window::{Window, WindowRate};
-use super::{Answer, Demand, DemandCount, Mode};
+use super::{Demand, DemandCount, Mode, WindowsAnswer};
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::CountedWindow;
 
@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 
 /// Windows by name.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryWindows {
     clock: Clock,
     started: (i64, Stopwatch),
     hasher: RandomState,
@@ -25,7 +25,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Shard {
     windows: HashMap<String, StoredWindow>,
-    most: usize,
+    max: usize,
 }
 
 #[derive(Debug)]
@@ -36,12 +36,12 @@ struct StoredWindow {
     unsaved: bool,
 }
 
-impl Memory {
-    /// Capacity for `most` windows. When a shard is full, the windows that were used least recently
+impl MemoryWindows {
+    /// Capacity for `max` windows. When a shard is full, the windows that were used least recently
     /// are dropped. A client that returns later can then exceed its limit; without a bound, memory
     /// would grow.
-    pub(super) fn new(clock: Clock, most: usize) -> Self {
-        let shard = || Mutex::new(Shard { windows: HashMap::new(), most: most.div_ceil(SHARDS) });
+    pub(super) fn new(clock: Clock, max: usize) -> Self {
+        let shard = || Mutex::new(Shard { windows: HashMap::new(), max: max.div_ceil(SHARDS) });
         Self {
             started: (clock.now().as_microsecond(), Stopwatch::start()),
             clock,
@@ -51,7 +51,13 @@ impl Memory {
     }
 
     /// Decides about all demands together.
-    pub(super) fn decide(&self, mode: Mode, tenant: &str, demands: &[Demand], of: usize) -> Answer {
+    pub(super) fn decide(
+        &self,
+        mode: Mode,
+        tenant: &str,
+        demands: &[Demand],
+        of: usize,
+    ) -> WindowsAnswer {
         let now = self.now();
         let each: Vec<_> =
             demands.iter().map(|d| (d.name(tenant), d, d.share(of), d.cost())).collect();
@@ -92,7 +98,7 @@ impl Memory {
                 },
             })
         });
-        Answer { admitted, counts: counts.collect() }
+        WindowsAnswer { admitted, counts: counts.collect() }
     }
 
     /// The windows with one of these keys that changed since the last call, shard by shard.
@@ -130,7 +136,7 @@ impl Memory {
             let name = saved.name.clone();
             if let Some((tenant, _)) = tenant_and_key(&name) {
                 let mut shard = self.shard(tenant);
-                if shard.windows.len() < shard.most {
+                if shard.windows.len() < shard.max {
                     let (window, rate) = Window::restored(saved);
                     let kept = StoredWindow { window, rate, unsaved: false };
                     shard.windows.entry(name).or_insert(kept);
@@ -189,7 +195,7 @@ impl Shard {
         if cost == 0 {
             return;
         }
-        if self.windows.len() >= self.most && !self.windows.contains_key(name) {
+        if self.windows.len() >= self.max && !self.windows.contains_key(name) {
             self.make_room(now);
         }
         let kept = self.windows.entry(name.to_owned()).or_insert_with(|| StoredWindow {
@@ -213,19 +219,19 @@ impl Shard {
     /// windows find room without another search.
     fn make_room(&mut self, now: i64) {
         self.sweep(now);
-        if self.windows.len() < self.most {
+        if self.windows.len() < self.max {
             return;
         }
         let mut newest: Vec<_> = self.windows.values().map(|kept| kept.window.newest()).collect();
         let eighth = newest.len() / 8;
         let (_, oldest_to_stay, _) = newest.select_nth_unstable(eighth);
         let oldest_to_stay = *oldest_to_stay;
-        let most = self.most;
+        let max = self.max;
         let mut left = self.windows.len();
         // Some of the windows with the same time must go as well.
         self.windows.retain(|_, kept| {
             let newest = kept.window.newest();
-            let goes = newest < oldest_to_stay || (newest == oldest_to_stay && left >= most);
+            let goes = newest < oldest_to_stay || (newest == oldest_to_stay && left >= max);
             left -= usize::from(goes);
             !goes
         });

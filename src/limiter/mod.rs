@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 
 pub use window::WindowRate;
 
-use self::memory::Memory;
+use self::memory::MemoryWindows;
 use self::redis::RedisWindows;
 use crate::clock::Clock;
 use crate::domain::CountedWindow;
@@ -77,7 +77,7 @@ enum Mode {
 
 /// The answer of either storage.
 #[derive(Debug)]
-struct Answer {
+struct WindowsAnswer {
     admitted: bool,
     counts: Vec<DemandCount>,
 }
@@ -92,10 +92,10 @@ struct DemandCount {
 
 /// A rate limiter. Clones share the counts.
 #[derive(Clone)]
-pub struct Limiter(Arc<Inner>);
+pub struct Limiter(Arc<LimiterInner>);
 
-struct Inner {
-    memory: Memory,
+struct LimiterInner {
+    memory: MemoryWindows,
     shared: Option<RedisWindows>,
     replicas: AtomicUsize,
     fallen_back: AtomicBool,
@@ -105,23 +105,26 @@ struct Inner {
 impl Limiter {
     /// A limiter that counts in this process.
     pub fn in_memory(clock: Clock) -> Self {
-        Self::new(Memory::new(clock, MAX_WINDOWS), None)
+        Self::new(MemoryWindows::new(clock, MAX_WINDOWS), None)
     }
 
     /// A limiter that counts in Redis, with a fallback to this process. Must be called within a
     /// Tokio runtime.
     pub fn over(redis: Redis, clock: Clock) -> Self {
-        Self::new(Memory::new(clock.clone(), MAX_WINDOWS), Some(RedisWindows::new(redis, clock)))
+        Self::new(
+            MemoryWindows::new(clock.clone(), MAX_WINDOWS),
+            Some(RedisWindows::new(redis, clock)),
+        )
     }
 
-    /// Like [`Limiter::in_memory`], with a capacity of `most` windows.
+    /// Like [`Limiter::in_memory`], with a capacity of `max` windows.
     #[must_use]
-    pub fn with_room(clock: Clock, most: usize) -> Self {
-        Self::new(Memory::new(clock, most), None)
+    pub fn with_room(clock: Clock, max: usize) -> Self {
+        Self::new(MemoryWindows::new(clock, max), None)
     }
 
-    fn new(memory: Memory, shared: Option<RedisWindows>) -> Self {
-        Self(Arc::new(Inner {
+    fn new(memory: MemoryWindows, shared: Option<RedisWindows>) -> Self {
+        Self(Arc::new(LimiterInner {
             memory,
             shared,
             replicas: AtomicUsize::new(1),
@@ -201,7 +204,7 @@ impl Limiter {
 
     async fn decide(&self, mode: Mode, tenant: &str, demands: &[Demand]) -> Decision {
         if demands.is_empty() {
-            let nothing = Answer { admitted: true, counts: Vec::new() };
+            let nothing = WindowsAnswer { admitted: true, counts: Vec::new() };
             return Decision::new(nothing, demands, 1);
         }
         if let Some(shared) = &self.0.shared {
@@ -273,14 +276,14 @@ impl Demand {
 }
 
 impl Decision {
-    fn new(answer: Answer, demands: &[Demand], replicas: usize) -> Self {
+    fn new(answer: WindowsAnswer, demands: &[Demand], replicas: usize) -> Self {
         let outcomes: Vec<_> = demands
             .iter()
             .zip(answer.counts)
             .map(|(demand, count)| DemandOutcome {
-                limit: demand.rate.most(),
+                limit: demand.rate.max(),
                 window: demand.rate.window(),
-                remaining: demand.share(replicas).most().saturating_sub(count.used.unsigned_abs()),
+                remaining: demand.share(replicas).max().saturating_sub(count.used.unsigned_abs()),
                 wait: count.wait.map_or(Duration::MAX, window::duration),
                 exceeded: count.exceeded,
             })

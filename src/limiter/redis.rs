@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Answer, Demand, DemandCount, Mode};
+use super::{Demand, DemandCount, Mode, WindowsAnswer};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::redis::{Redis, Script};
@@ -30,7 +30,7 @@ pub(super) struct RedisWindows {
 }
 
 /// Receives the answer. All decisions of a call get the same error.
-type Reply = oneshot::Sender<Result<Answer, Arc<Error>>>;
+type Reply = oneshot::Sender<Result<WindowsAnswer, Arc<Error>>>;
 
 /// The arguments of one decision: the keys of its windows, and the numbers for `count.lua`.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl RedisWindows {
         mode: Mode,
         tenant: &str,
         demands: &[Demand],
-    ) -> Result<Answer, Arc<Error>> {
+    ) -> Result<WindowsAnswer, Arc<Error>> {
         let mode = match mode {
             Mode::Take => TAKE,
             Mode::Peek => PEEK,
@@ -62,7 +62,7 @@ impl RedisWindows {
         self.ask(self.windows.args(mode, tenant, demands)).await
     }
 
-    async fn ask(&self, args: ScriptArgs) -> Result<Answer, Arc<Error>> {
+    async fn ask(&self, args: ScriptArgs) -> Result<WindowsAnswer, Arc<Error>> {
         // In a cluster, tenants are on several nodes, which one call cannot reach.
         if self.windows.redis.is_clustered() {
             return self.windows.send_one(args).await.map_err(Arc::new);
@@ -124,12 +124,12 @@ impl Windows {
         }
     }
 
-    async fn send_one(&self, args: ScriptArgs) -> Result<Answer> {
+    async fn send_one(&self, args: ScriptArgs) -> Result<WindowsAnswer> {
         self.ask(&[args]).await?.pop().ok_or_else(unexpected_answer)
     }
 
     /// Sends several decisions in one call.
-    async fn ask(&self, batch: &[ScriptArgs]) -> Result<Vec<Answer>> {
+    async fn ask(&self, batch: &[ScriptArgs]) -> Result<Vec<WindowsAnswer>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -147,7 +147,7 @@ impl Windows {
 }
 
 /// Parses the answers of `count.lua`.
-fn answers(answer: &[u8], batch: &[ScriptArgs]) -> Option<Vec<Answer>> {
+fn answers(answer: &[u8], batch: &[ScriptArgs]) -> Option<Vec<WindowsAnswer>> {
     let (numbers, []) = answer.as_chunks() else { return None };
     let mut numbers = numbers.iter().copied().map(i64::from_le_bytes);
     let answers = batch.iter().map(|args| {
@@ -156,7 +156,7 @@ fn answers(answer: &[u8], batch: &[ScriptArgs]) -> Option<Vec<Answer>> {
             let (used, exceeded, wait) = (numbers.next()?, numbers.next()?, numbers.next()?);
             Some(DemandCount { used, exceeded: exceeded == 1, wait: (wait >= 0).then_some(wait) })
         });
-        Some(Answer { admitted, counts: counts.collect::<Option<_>>()? })
+        Some(WindowsAnswer { admitted, counts: counts.collect::<Option<_>>()? })
     });
     let answers = answers.collect::<Option<_>>()?;
     numbers.next().is_none().then_some(answers)

@@ -19,21 +19,21 @@ const MAX_WINDOW: i64 = 1 << 50;
 /// A maximum count per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowRate {
-    most: i64,
+    max: i64,
     /// In microseconds, like all times in this module.
     window: i64,
 }
 
 impl WindowRate {
-    /// At most `most` in any `window`.
-    pub fn new(most: u64, window: Duration) -> Self {
+    /// At most `max` in any `window`.
+    pub fn new(max: u64, window: Duration) -> Self {
         let window = i64::try_from(window.as_micros()).unwrap_or(MAX_WINDOW);
-        Self { most: counted(most), window: window.clamp(1, MAX_WINDOW) }
+        Self { max: counted(max), window: window.clamp(1, MAX_WINDOW) }
     }
 
     /// The maximum count.
-    pub fn most(self) -> u64 {
-        self.most.unsigned_abs()
+    pub fn max(self) -> u64 {
+        self.max.unsigned_abs()
     }
 
     /// The length of the window.
@@ -45,12 +45,12 @@ impl WindowRate {
     /// least one request of `cost`, if the whole limit does.
     pub(super) fn share(self, of: usize, cost: i64) -> Self {
         let of = i64::try_from(of).unwrap_or(i64::MAX).max(1);
-        let one = cost.max(1).min(self.most);
-        Self { most: (self.most / of).max(one), window: self.window }
+        let one = cost.max(1).min(self.max);
+        Self { max: (self.max / of).max(one), window: self.window }
     }
 
     pub(super) fn max_count(self) -> i64 {
-        self.most
+        self.max
     }
 
     pub(super) fn window_micros(self) -> i64 {
@@ -119,7 +119,7 @@ impl Window {
 
     /// Whether `cost` fits now, if `pending` is also counted.
     pub(super) fn fits(&self, now: i64, rate: WindowRate, cost: i64, pending: i64) -> bool {
-        cost == 0 || self.used(now, rate) + pending + cost <= rate.most
+        cost == 0 || self.used(now, rate) + pending + cost <= rate.max
     }
 
     /// Counts `cost`, whether or not it fits.
@@ -139,11 +139,11 @@ impl Window {
 
     /// How long until `cost` fits without other requests. `None`: never.
     pub(super) fn wait(&self, now: i64, rate: WindowRate, cost: i64) -> Option<i64> {
-        if cost > rate.most {
+        if cost > rate.max {
             return None;
         }
         let (held, sum) = self.held(now, rate);
-        let mut missing = sum + cost - rate.most;
+        let mut missing = sum + cost - rate.max;
         if missing <= 0 {
             return Some(0);
         }
@@ -175,7 +175,7 @@ impl Window {
     /// Restores a saved window.
     pub(super) fn restored(kept: CountedWindow) -> (Self, WindowRate) {
         let sum = kept.parts.iter().map(|(_, count)| count).sum();
-        let rate = WindowRate { most: 0, window: kept.length.clamp(1, MAX_WINDOW) };
+        let rate = WindowRate { max: 0, window: kept.length.clamp(1, MAX_WINDOW) };
         (Self { newest: kept.newest, sum, buckets: kept.parts }, rate)
     }
 
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn share_is_a_fraction_but_admits_what_the_limit_admits() {
         let share =
-            |most, of, cost| WindowRate::new(most, Duration::from_secs(1)).share(of, cost).most();
+            |max, of, cost| WindowRate::new(max, Duration::from_secs(1)).share(of, cost).max();
         assert_eq!((share(40, 3, 1), share(2, 3, 1), share(0, 3, 1)), (13, 1, 0));
         assert_eq!((share(40, 3, 20), share(40, 3, 41), share(40, 0, 0)), (20, 40, 40));
     }

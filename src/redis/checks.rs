@@ -27,7 +27,7 @@ pub(super) fn check(info: &str) -> Result<(), LinkError> {
         );
     }
     let policy = field(info, "maxmemory_policy").unwrap_or("noeviction");
-    if field(info, "maxmemory").is_some_and(|most| most != "0") && policy != "noeviction" {
+    if field(info, "maxmemory").is_some_and(|max| max != "0") && policy != "noeviction" {
         return unfit(format!(
             "its maxmemory-policy is {policy}, which can evict counters when memory is full: set \
              it to noeviction"
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn evicting_policy_is_accepted_only_without_a_memory_limit() {
-        let info = |most, policy| {
-            info("7.2.4", &format!("role:master\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}"))
+        let info = |max, policy| {
+            info("7.2.4", &format!("role:master\r\nmaxmemory:{max}\r\nmaxmemory_policy:{policy}"))
         };
         check(&info("0", "allkeys-lru")).unwrap();
         check(&info("1000000", "noeviction")).unwrap();

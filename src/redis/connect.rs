@@ -16,7 +16,7 @@ use redis::{
 use tokio::time::timeout;
 
 use super::checks::{check, check_mode};
-use super::url::{Address, Layout, Login, RedisUrl};
+use super::url::{Address, Layout, RedisLogin, RedisUrl};
 use super::{LinkError, Timeouts};
 
 /// How often the cluster driver retries a command after a moved slot or on another node.
@@ -157,7 +157,7 @@ impl Connector {
     async fn ask(
         &self,
         sentinel: &Address,
-        login: &Login,
+        login: &RedisLogin,
         primary: &str,
     ) -> RedisResult<Option<(String, u16)>> {
         let client = self.client(sentinel, login, 0)?;
@@ -180,14 +180,14 @@ impl Connector {
             .iter()
             .map(|node| self.info(node, &self.url.login, 0))
             .collect::<RedisResult<Vec<_>>>()?;
-        let (least, most) = CLUSTER_WAIT;
+        let (min, max) = CLUSTER_WAIT;
         let mut client = ClusterClientBuilder::new(nodes)
             .connection_timeout(self.timeouts.connect)
             .response_timeout(self.timeouts.response)
             .tcp_settings(tcp())
             .retries(CLUSTER_RETRIES)
-            .min_retry_wait(least)
-            .max_retry_wait(most);
+            .min_retry_wait(min)
+            .max_retry_wait(max);
         if let Some(certificates) = self.certificates()? {
             client = client.certs(certificates);
         }
@@ -206,7 +206,7 @@ impl Connector {
             .set_pipeline_buffer_size(QUEUE)
     }
 
-    fn client(&self, to: &Address, login: &Login, db: i64) -> RedisResult<Client> {
+    fn client(&self, to: &Address, login: &RedisLogin, db: i64) -> RedisResult<Client> {
         let info = self.info(to, login, db)?;
         match self.certificates()? {
             Some(certificates) => Client::build_with_tls(info, certificates),
@@ -214,7 +214,7 @@ impl Connector {
         }
     }
 
-    fn info(&self, to: &Address, login: &Login, db: i64) -> RedisResult<ConnectionInfo> {
+    fn info(&self, to: &Address, login: &RedisLogin, db: i64) -> RedisResult<ConnectionInfo> {
         let Address { host, port } = to.clone();
         let address = if self.url.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }

@@ -49,9 +49,9 @@ impl Default for Timeouts {
 
 /// A handle for a Redis. Clones share the link.
 #[derive(Clone)]
-pub struct Redis(Arc<Inner>);
+pub struct Redis(Arc<RedisInner>);
 
-struct Inner {
+struct RedisInner {
     connector: Connector,
     prefix: String,
     link: RwLock<Option<Arc<ActiveLink>>>,
@@ -73,7 +73,7 @@ impl Redis {
     /// A handle that is not connected yet. All keys and channels begin with `prefix`, which must
     /// not contain braces.
     pub fn new(url: RedisUrl, prefix: impl Into<String>, timeouts: Timeouts) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(RedisInner {
             connector: Connector { url, timeouts },
             prefix: prefix.into(),
             link: RwLock::new(None),

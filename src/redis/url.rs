@@ -21,7 +21,7 @@ pub struct RedisUrl {
     pub(super) layout: Layout,
     pub(super) tls: bool,
     pub(super) ca_file: Option<PathBuf>,
-    pub(super) login: Login,
+    pub(super) login: RedisLogin,
     pub(super) db: i64,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Layout {
     Sentinel {
         sentinels: Vec<Address>,
         primary: String,
-        login: Login,
+        login: RedisLogin,
     },
     /// The nodes to ask for the rest of the cluster.
     Cluster(Vec<Address>),
@@ -47,7 +47,7 @@ pub(super) struct Address {
 
 /// Credentials, which are never displayed.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Login {
+pub(super) struct RedisLogin {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
 }
@@ -65,7 +65,7 @@ enum Scheme {
 /// The query parameters of a URL.
 #[derive(Default)]
 struct Parameters {
-    sentinel: Login,
+    sentinel: RedisLogin,
     ca_file: Option<PathBuf>,
 }
 
@@ -89,8 +89,8 @@ impl RedisUrl {
         }
         let (path, query) = after.split_once('?').unwrap_or((after, ""));
         let (login, hosts) = match authority.rsplit_once('@') {
-            Some((login, hosts)) => (Login::parse(login)?, hosts),
-            None => (Login::default(), authority),
+            Some((login, hosts)) => (RedisLogin::parse(login)?, hosts),
+            None => (RedisLogin::default(), authority),
         };
         let Parameters { sentinel, ca_file } = Parameters::parse(query, scheme, tls)?;
         let port = if scheme == Scheme::Sentinel { SENTINEL_PORT } else { PORT };
@@ -152,7 +152,7 @@ fn decoded(text: &str) -> Result<String, Fault> {
         .map_err(|_| Fault::new("has percent-encoded bytes that are not UTF-8"))
 }
 
-impl Login {
+impl RedisLogin {
     fn parse(text: &str) -> Result<Self, Fault> {
         let (user, password) = text.split_once(':').unwrap_or((text, ""));
         if password.is_empty() {

@@ -101,16 +101,16 @@ impl Index {
         self.len() == 0
     }
 
-    /// The first `most` rows after a number. `None` if some of them were removed, or the list never
+    /// The first `max` rows after a number. `None` if some of them were removed, or the list never
     /// reached the number.
-    pub fn after(&self, number: i64, most: usize) -> Option<Part> {
+    pub fn after(&self, number: i64, max: usize) -> Option<Part> {
         let state = self.read();
-        (state.forgotten..=state.last).contains(&number).then(|| state.part(number, most))
+        (state.forgotten..=state.last).contains(&number).then(|| state.part(number, max))
     }
 
-    /// The first `most` rows in memory after a number. With 0, the start of a snapshot.
-    pub fn held(&self, number: i64, most: usize) -> Part {
-        self.read().part(number, most)
+    /// The first `max` rows in memory after a number. With 0, the start of a snapshot.
+    pub fn held(&self, number: i64, max: usize) -> Part {
+        self.read().part(number, max)
     }
 
     /// Whether a complete list with the same name can be the current state of the known list: no
@@ -216,9 +216,9 @@ impl Index {
 }
 
 impl IndexState {
-    /// Removes at most `most` rows that expired by `end`. Returns whether there may be more.
-    fn forget(&mut self, end: Timestamp, most: usize) -> bool {
-        for _ in 0..most {
+    /// Removes at most `max` rows that expired by `end`. Returns whether there may be more.
+    fn forget(&mut self, end: Timestamp, max: usize) -> bool {
+        for _ in 0..max {
             if let Some((ends, number)) = self.ends.first().copied().filter(|(at, _)| *at <= end) {
                 self.ends.remove(&(ends, number));
                 if let Some(row) = self.rows.remove(&number) {
@@ -238,10 +238,9 @@ impl IndexState {
         true
     }
 
-    fn part(&self, number: i64, most: usize) -> Part {
+    fn part(&self, number: i64, max: usize) -> Part {
         let mut rows = self.rows.range(number.saturating_add(1)..);
-        let revocations: Vec<_> =
-            rows.by_ref().take(most).map(|(_, row)| Arc::clone(row)).collect();
+        let revocations: Vec<_> = rows.by_ref().take(max).map(|(_, row)| Arc::clone(row)).collect();
         let more = rows.next().is_some();
         let last = match revocations.last() {
             Some(row) if more => row.number,

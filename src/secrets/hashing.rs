@@ -13,7 +13,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use prometheus_client::metrics::counter::Counter;
 use zeroize::Zeroizing;
 
-use super::workers::{Memory, Slot, Turn, Workers};
+use super::workers::{HashMemory, Slot, Turn, Workers};
 use super::{Lane, MasterKey, Secret, random};
 use crate::error::{Error, Result};
 
@@ -118,10 +118,10 @@ impl Hasher {
     async fn run<T: Send + 'static>(
         &self,
         turn: Turn,
-        work: impl FnOnce(&Pepper, &mut Memory) -> T + Send + 'static,
+        work: impl FnOnce(&Pepper, &mut HashMemory) -> T + Send + 'static,
     ) -> Result<T> {
         let (pepper, computed) = (Arc::clone(&self.pepper), self.computed.clone());
-        turn.run(move |memory: &mut Memory| {
+        turn.run(move |memory: &mut HashMemory| {
             computed.inc();
             work(&pepper, memory)
         })
@@ -130,7 +130,7 @@ impl Hasher {
 }
 
 impl Pepper {
-    fn hash(&self, secret: &Secret, memory: &mut Memory) -> Result<String> {
+    fn hash(&self, secret: &Secret, memory: &mut HashMemory) -> Result<String> {
         let mut salt = [0; Salt::RECOMMENDED_LENGTH];
         random::fill(&mut salt)?;
         let params = self.params()?;
@@ -148,7 +148,7 @@ impl Pepper {
         phc(&self.params()?, &salt, &output)
     }
 
-    fn verify(&self, secret: &Secret, hash: &str, memory: &mut Memory) -> Result<bool> {
+    fn verify(&self, secret: &Secret, hash: &str, memory: &mut HashMemory) -> Result<bool> {
         let hash = PasswordHash::new(hash).map_err(fault)?;
         let ours = hash.algorithm == Algorithm::Argon2id.ident()
             && hash.version == Some(Version::V0x13.into());
@@ -177,7 +177,7 @@ impl Pepper {
         secret: &Secret,
         salt: &[u8],
         output: &mut [u8],
-        memory: &mut Memory,
+        memory: &mut HashMemory,
     ) -> Result<()> {
         if memory.len() < params.block_count() {
             memory.resize(params.block_count(), argon2::Block::default());
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn hash_matches_only_its_secret_and_pepper_and_decoy_matches_none() {
-        let mut memory = Memory::new();
+        let mut memory = HashMemory::new();
         let secret = Secret::new("kws_0123");
         let hash = pepper(1).hash(&secret, &mut memory).unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1,keyid="), "{hash}");
@@ -242,7 +242,7 @@ mod tests {
         let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
         let library =
             Argon2::new_with_secret(ours.key.as_slice(), algorithm, version, params).unwrap();
-        let mut memory = Memory::new();
+        let mut memory = HashMemory::new();
         let theirs = library.hash_password_with_salt(b"kws_0123", &[7; 16]).unwrap().to_string();
         assert!(ours.verify(&Secret::new("kws_0123"), &theirs, &mut memory).unwrap());
         let hash = ours.hash(&Secret::new("kws_0123"), &mut memory).unwrap();

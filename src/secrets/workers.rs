@@ -24,10 +24,10 @@ use zeroize::Zeroize;
 use super::lanes::{Lane, Lanes, Ticket};
 use crate::error::{Error, Result};
 
-type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+type Job = Box<dyn FnOnce(&mut HashMemory) + Send>;
 
 /// The memory of a hashing thread, reused between jobs. It has the size of the largest job.
-pub(super) type Memory = Vec<argon2::Block>;
+pub(super) type HashMemory = Vec<argon2::Block>;
 
 /// Turns per thread.
 const TURNS_EACH: usize = 2;
@@ -38,12 +38,12 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Threads that wait for jobs. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Workers {
-    shared: Arc<Shared>,
+    shared: Arc<HashQueueState>,
     dispatcher: Thread,
 }
 
 /// The state that callers and the dispatcher share.
-struct Shared {
+struct HashQueueState {
     lanes: Mutex<Lanes<oneshot::Sender<Turn>>>,
     jobs: Sender<Job>,
     /// Turns that ended since the dispatcher's last pass.
@@ -61,7 +61,7 @@ pub struct Slot {
 /// Permission to compute a hash now. It ends on drop.
 #[derive(Debug)]
 pub struct Turn {
-    shared: Arc<Shared>,
+    shared: Arc<HashQueueState>,
     dispatcher: Thread,
 }
 
@@ -74,7 +74,7 @@ impl Workers {
             let waiting = Arc::clone(&waiting);
             spawn("keyward-hash", move || work(&waiting))?;
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(HashQueueState {
             lanes: Mutex::new(Lanes::new(TURNS_EACH * count, queue)),
             jobs,
             ended: AtomicUsize::new(0),
@@ -99,7 +99,7 @@ impl Drop for Workers {
     }
 }
 
-impl Shared {
+impl HashQueueState {
     fn lanes(&self) -> MutexGuard<'_, Lanes<oneshot::Sender<Turn>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +125,7 @@ impl Shared {
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for HashQueueState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Shared(…)")
     }
@@ -162,11 +162,11 @@ impl Turn {
     /// away.
     pub(super) async fn run<T: Send + 'static>(
         self,
-        job: impl FnOnce(&mut Memory) -> T + Send + 'static,
+        job: impl FnOnce(&mut HashMemory) -> T + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let jobs = self.shared.jobs.clone();
-        let job = Box::new(move |memory: &mut Memory| {
+        let job = Box::new(move |memory: &mut HashMemory| {
             let _turn = self;
             // A job whose caller went away before it started is skipped.
             if !answer.is_closed() {
@@ -192,7 +192,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread> {
 
 fn work(waiting: &Mutex<Receiver<Job>>) {
     use_idle_priority();
-    let mut memory = Memory::new();
+    let mut memory = HashMemory::new();
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE);
         match next {
@@ -201,7 +201,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
             Err(RecvTimeoutError::Timeout) => {
                 // The memory contains data derived from secrets.
                 memory.zeroize();
-                memory = Memory::new();
+                memory = HashMemory::new();
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn panicking_job_returns_an_error_and_its_thread_survives() {
         let workers = workers(1, 4);
-        let fails: fn(&mut Memory) = |memory| assert!(!memory.is_empty(), "fails on purpose");
+        let fails: fn(&mut HashMemory) = |memory| assert!(!memory.is_empty(), "fails on purpose");
         for _ in 0..2 * TURNS_EACH {
             assert!(turn(&workers).await.run(fails).await.is_err());
         }
@@ -290,7 +290,7 @@ mod tests {
         assert!(poll!(&mut first).is_pending());
         let ran = Arc::new(AtomicBool::new(false));
         let runs = Arc::clone(&ran);
-        let job = move |_: &mut Memory| runs.store(true, Ordering::Release);
+        let job = move |_: &mut HashMemory| runs.store(true, Ordering::Release);
         let mut second = Box::pin(turn(&workers).await.run(job));
         assert!(poll!(&mut second).is_pending());
         drop(second);

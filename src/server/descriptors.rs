@@ -7,7 +7,7 @@ use crate::store::Database;
 
 /// Connections that are reserved for the operations listener.
 const OPERATIONS: ConnectionLimits =
-    ConnectionLimits { most: 64, of_source: 32, opening_of_source: 16 };
+    ConnectionLimits { max: 64, of_source: 32, opening_of_source: 16 };
 /// Standard streams, the runtime, listeners, temporary files, and the trace exporter.
 const OWN: usize = 48;
 /// Other connection pools besides the one for requests.
@@ -21,25 +21,25 @@ const MIN_CONNECTIONS: usize = 16;
 
 /// The connection limits of the listeners.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places {
+pub(super) struct ListenerPlaces {
     /// For the gRPC listener and for the HTTP listener, each.
     pub(super) public: ConnectionLimits,
     /// For the operations listener.
     pub(super) operations: ConnectionLimits,
 }
 
-impl Places {
+impl ListenerPlaces {
     /// The configured limits, reduced if the process may not open enough files. Logs a reduction.
     pub(super) fn of(config: &Config) -> Self {
         let wanted = config.limits.max_connections;
         let places = Self::within(config, limit());
-        let most = places.public.most;
-        if most < wanted {
+        let max = places.public.max;
+        if max < wanted {
             let needed = needed(config) + 2 * public_limits(config, wanted).descriptors();
             tracing::warn!(
                 limit = limit(),
                 needed,
-                connections = most,
+                connections = max,
                 wanted,
                 "the limit of open files (ulimit -n) is too low for limits.max_connections: the gRPC \
                  and the HTTP listener hold fewer connections each; raise the hard limit, or lower \
@@ -51,19 +51,19 @@ impl Places {
 
     fn within(config: &Config, limit: Option<usize>) -> Self {
         let wanted = config.limits.max_connections;
-        let most = limit.map_or(wanted, |limit| {
+        let max = limit.map_or(wanted, |limit| {
             let closing = public_limits(config, 0).descriptors();
             let each = limit.saturating_sub(needed(config)) / 2;
             wanted.min(each.saturating_sub(closing).max(MIN_CONNECTIONS))
         });
-        Self { public: public_limits(config, most), operations: OPERATIONS }
+        Self { public: public_limits(config, max), operations: OPERATIONS }
     }
 }
 
-fn public_limits(config: &Config, most: usize) -> ConnectionLimits {
-    let of_source = config.limits.source_connections.min((most / 2).max(1));
+fn public_limits(config: &Config, max: usize) -> ConnectionLimits {
+    let of_source = config.limits.source_connections.min((max / 2).max(1));
     // After a restart many clients may reconnect together, and from one address.
-    ConnectionLimits { most, of_source, opening_of_source: (of_source / 2).max(1) }
+    ConnectionLimits { max, of_source, opening_of_source: (of_source / 2).max(1) }
 }
 
 /// The descriptors that everything except gRPC and HTTP connections needs.
@@ -122,13 +122,13 @@ mod tests {
         for settings in [&[][..], &[postgres], &[postgres, ("redis.url", "redis://r")]] {
             let config = config(settings);
             for limit in [1024, 4096, 20_000] {
-                let Places { public, .. } = Places::within(&config, Some(limit));
+                let ListenerPlaces { public, .. } = ListenerPlaces::within(&config, Some(limit));
                 assert!(
                     needed(&config) + 2 * public.descriptors() <= limit,
                     "{settings:?} {limit}"
                 );
-                assert!(public.of_source <= public.most / 2);
-                assert!(public.most >= 300, "{settings:?} {limit}: {public:?}");
+                assert!(public.of_source <= public.max / 2);
+                assert!(public.max >= 300, "{settings:?} {limit}: {public:?}");
             }
         }
     }
@@ -136,13 +136,13 @@ mod tests {
     #[test]
     fn configured_limits_apply_if_descriptors_suffice() {
         for limit in [None, Some(1 << 20)] {
-            let Places { public, .. } = Places::within(&config(&[]), limit);
-            assert_eq!((public.most, public.of_source), (4096, 1024));
+            let ListenerPlaces { public, .. } = ListenerPlaces::within(&config(&[]), limit);
+            assert_eq!((public.max, public.of_source), (4096, 1024));
         }
     }
 
     #[test]
     fn server_with_few_descriptors_still_listens() {
-        assert_eq!(Places::within(&config(&[]), Some(40)).public.most, MIN_CONNECTIONS);
+        assert_eq!(ListenerPlaces::within(&config(&[]), Some(40)).public.max, MIN_CONNECTIONS);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::StartError;
+use super::ServerError;
 
 const PRIVATE: u32 = 0o600;
 const OF_OTHERS: u32 = 0o007;
@@ -14,12 +14,12 @@ const OF_OTHERS: u32 = 0o007;
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ".lock"];
 
 /// Creates a directory that no other user can read. Does not change an existing one.
-pub(super) fn create_directory(path: &Path) -> Result<(), StartError> {
+pub(super) fn create_directory(path: &Path) -> Result<(), ServerError> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| StartError::Directory { path: path.display().to_string(), error })
+    made.map_err(|error| ServerError::Directory { path: path.display().to_string(), error })
 }
 
 /// Logs a warning if other users can read a directory.

@@ -36,7 +36,7 @@ use crate::http;
 use crate::limiter::Limiter;
 use crate::redis::Redis;
 use crate::secrets::MasterKey;
-use crate::service::{FirstCredential, Parts, Service};
+use crate::service::{FirstCredential, Service, ServiceParts};
 use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
@@ -62,7 +62,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ServerError {
     /// A directory cannot be created.
     #[error("cannot create the directory {path}: {error}")]
     Directory {
@@ -139,14 +139,14 @@ pub struct Server {
 }
 
 /// Opens the configured database. Creates the directory of a SQLite file if necessary.
-pub async fn open_store(config: &Config) -> Result<Store, StartError> {
+pub async fn open_store(config: &Config) -> Result<Store, ServerError> {
     if let Database::Sqlite(file) = &config.database.url {
         files::create_directory(file.parent().unwrap_or(Path::new("")))?;
         files::prepare_database(file);
     }
     let database = &config.database.url;
     Box::pin(Store::open(database, config.database.pool)).await.map_err(|error| {
-        StartError::Database { database: database.to_string(), cause: cause(error) }
+        ServerError::Database { database: database.to_string(), cause: cause(error) }
     })
 }
 
@@ -157,8 +157,8 @@ pub async fn build_service(
     clock: Clock,
     issuer: String,
     redis: Option<Redis>,
-) -> Result<Service, StartError> {
-    let parts = Parts {
+) -> Result<Service, ServerError> {
+    let parts = ServiceParts {
         limiter: match &redis {
             Some(redis) => Limiter::over(redis.clone(), clock.clone()),
             None => Limiter::in_memory(clock.clone()),
@@ -177,13 +177,13 @@ pub async fn build_service(
         revocations: config.revocations,
     };
     let service = Box::pin(Service::new(parts)).await;
-    service.map_err(|error| unusable(config, error, StartError::SigningKeys))
+    service.map_err(|error| unusable(config, error, ServerError::SigningKeys))
 }
 
 impl Server {
     /// Starts a server. Binds the listeners first, so that a port in use leaves the database
     /// unchanged.
-    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, ServerError> {
         let grpc = listen(config.listen.grpc, "grpc.listen").await?;
         let http = listen(config.listen.http, "http.listen").await?;
         let ops = listen(config.listen.ops, "ops.listen").await?;
@@ -206,10 +206,10 @@ impl Server {
         let service = Arc::new(service);
         Box::pin(service.signing.follow_algorithm())
             .await
-            .map_err(|error| unusable(config, error, StartError::SigningKeys))?;
+            .map_err(|error| unusable(config, error, ServerError::SigningKeys))?;
         let first_credential = Box::pin(service.admin.bootstrap_if_new())
             .await
-            .map_err(|error| unusable(config, error, StartError::Internal))?;
+            .map_err(|error| unusable(config, error, ServerError::Internal))?;
 
         let admission = Admission::new(config.limits.request_memory);
         let metrics = Arc::new(ops::metrics(&service, redis.as_ref(), &admission));
@@ -219,7 +219,7 @@ impl Server {
         let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
         let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
-            .map_err(|error| StartError::Internal(error.to_string()))?;
+            .map_err(|error| ServerError::Internal(error.to_string()))?;
         let http_router = http::router(Arc::clone(&service));
         let server = Self {
             grpc: grpc_at,
@@ -236,11 +236,11 @@ impl Server {
             grace: config.limits.shutdown_grace,
             service,
         };
-        let places = descriptors::Places::of(config);
+        let places = descriptors::ListenerPlaces::of(config);
         let limits = |places: ConnectionLimits| {
-            connections::Limits::new(config, &admission, admission.connections(places))
+            connections::ListenerLimits::new(config, &admission, admission.connections(places))
         };
-        let methods = grpc::methods().map_err(|error| StartError::Internal(error.to_string()))?;
+        let methods = grpc::methods().map_err(|error| ServerError::Internal(error.to_string()))?;
         let reports = Reports {
             metrics: Arc::clone(&metrics),
             incidents: Arc::clone(server.service.incidents()),
@@ -272,7 +272,7 @@ impl Server {
         &self,
         listener: TcpListener,
         handler: impl connections::Handler<B>,
-        limits: connections::Limits,
+        limits: connections::ListenerLimits,
     ) where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
@@ -351,18 +351,22 @@ fn routed(router: Router) -> impl connections::Handler<Body> {
     move |request| router.clone().oneshot(request).map(|Ok(response)| response)
 }
 
-async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, setting, error })
+async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|error| ServerError::Listen {
+        address,
+        setting,
+        error,
+    })
 }
 
-fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|error| StartError::Internal(error.to_string()))
+fn address(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
+    listener.local_addr().map_err(|error| ServerError::Internal(error.to_string()))
 }
 
 /// Reads the master key. Creates the default file only at the first start: a new key could not
 /// decrypt existing secrets.
-async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartError> {
-    let refused = |fault: Fault| StartError::MasterKey(fault.0);
+async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, ServerError> {
+    let refused = |fault: Fault| ServerError::MasterKey(fault.0);
     match &config.master_key {
         MasterKeySource::Given(key) => Ok(key.clone()),
         MasterKeySource::File { path, named } => {
@@ -370,7 +374,7 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
                 return MasterKey::from_file(path).map_err(refused);
             }
             if has_signing_keys(store).await? {
-                return Err(StartError::MasterKey(format!(
+                return Err(ServerError::MasterKey(format!(
                     "{} is missing, and the database {} holds what was sealed with it; bring it \
                      back, or set master_key or master_key_file",
                     path.display(),
@@ -383,15 +387,15 @@ async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, StartEr
     }
 }
 
-async fn has_signing_keys(store: &Store) -> Result<bool, StartError> {
+async fn has_signing_keys(store: &Store) -> Result<bool, ServerError> {
     let keys = async { store.read().await?.list_signing_keys().await }.await;
-    keys.map(|keys| !keys.is_empty()).map_err(|error| StartError::SigningKeys(cause(error)))
+    keys.map(|keys| !keys.is_empty()).map_err(|error| ServerError::SigningKeys(cause(error)))
 }
 
 /// The error of a failed start. It names a database that cannot be read or written.
-fn unusable(config: &Config, error: Error, otherwise: fn(String) -> StartError) -> StartError {
+fn unusable(config: &Config, error: Error, otherwise: fn(String) -> ServerError) -> ServerError {
     match error {
-        Error::Unavailable(cause) => StartError::Database {
+        Error::Unavailable(cause) => ServerError::Database {
             database: config.database.url.to_string(),
             cause: cause.to_string(),
         },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, files, rights};
+use super::{ServerError, files, rights};
 use crate::config::Config;
 use crate::error::{FailureLog, Result};
 use crate::limiter::Limiter;
@@ -31,7 +31,7 @@ return redis.call('ZCARD', KEYS[1])";
 
 /// Connects to Redis if one is configured. The server starts even if Redis does not answer, but
 /// refuses to start with a Redis that it cannot use.
-pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError> {
+pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, ServerError> {
     let Some(url) = &config.redis.url else {
         tracing::info!(
             "no Redis is configured (redis.url): limits are counted by this server alone, and \
@@ -45,7 +45,7 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, StartError
         Err(LinkError::Away(error)) => {
             tracing::warn!(%url, %error, "Redis does not answer; the server keeps retrying");
         }
-        Err(LinkError::Unfit(why)) => return Err(StartError::Redis(why)),
+        Err(LinkError::Unfit(why)) => return Err(ServerError::Redis(why)),
     }
     Ok(Some(redis))
 }
@@ -85,11 +85,11 @@ fn name() -> Result<String> {
 }
 
 /// Locks a SQLite file for this server, for as long as the returned file is kept.
-pub(super) fn lock_database(database: &Path) -> Result<File, StartError> {
+pub(super) fn lock_database(database: &Path) -> Result<File, ServerError> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let failed = |error: std::io::Error| StartError::Database {
+    let failed = |error: std::io::Error| ServerError::Database {
         database: database.display().to_string(),
         cause: format!("{} cannot be locked: {error}", path.display()),
     };
@@ -97,7 +97,7 @@ pub(super) fn lock_database(database: &Path) -> Result<File, StartError> {
     let file = file.map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Shared { path: database.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(ServerError::Shared { path: database.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }

@@ -1,7 +1,7 @@
 //! Checks once, at the start, that the configured Redis user may run all commands that the server
 //! needs. The code that runs a command handles permissions that are removed later.
 
-use super::StartError;
+use super::ServerError;
 use crate::error::Error;
 use crate::redis::{LinkError, Redis, Script};
 
@@ -44,7 +44,7 @@ try('DEL', other)
 return missing";
 
 /// Returns an error if the Redis user lacks a permission.
-pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
+pub(super) async fn check(redis: &Redis) -> Result<(), ServerError> {
     let keys = ["{tried}:one", "{tried}:other"].map(|key| redis.key("rights", key));
     let channel = redis.key("rights", "tried");
     let missing = redis.run::<Vec<String>>(&Script::new(TRY), &keys, &[&channel]).await;
@@ -54,7 +54,7 @@ pub(super) async fn check(redis: &Redis) -> Result<(), StartError> {
         return Ok(());
     }
     let refused = |what: String| {
-        Err(StartError::Redis(format!(
+        Err(ServerError::Redis(format!(
             "its user may not do what is needed ({what}): deploy/keyward.toml names the rights"
         )))
     };

@@ -12,8 +12,8 @@ use super::limits::{Act, RateLimits};
 use super::usage::UsageCounter;
 use crate::clock::Clock;
 use crate::domain::{
-    AccessAnswer, AccessOutcome as Outcome, AccessQuestion, Audience, Client, Counted, Endpoint,
-    LimitLevel, LimitsOf, Moment, Principal, RequestPath, Requirement, UseKind, max_items,
+    AccessAnswer, AccessOutcome as Outcome, AccessQuestion, AppliedLimits, Audience, Client,
+    Counted, Endpoint, LimitLevel, Moment, Principal, RequestPath, Requirement, UseKind, max_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -88,7 +88,7 @@ impl AccessChecks {
             return Ok(AccessAnswer { missing, ..known.answer(Outcome::InsufficientScope) });
         }
         let max_items = max_items(&limits);
-        if max_items.is_some_and(|most| question.items > most) {
+        if max_items.is_some_and(|max| question.items > max) {
             return Ok(AccessAnswer { max_items, ..known.answer(Outcome::TooManyItems) });
         }
         self.within_limits(question, known, &limits, max_items).await
@@ -98,7 +98,7 @@ impl AccessChecks {
         &self,
         question: &AccessQuestion,
         known: Known,
-        limits: &[LimitsOf],
+        limits: &[AppliedLimits],
         max_items: Option<i64>,
     ) -> Result<AccessAnswer> {
         let tenant = &known.client.tenant;
@@ -193,11 +193,11 @@ impl Known {
     }
 
     /// The limits of a rule, which each application has for itself.
-    fn limits_of(&self, rule: &Endpoint) -> Option<LimitsOf> {
+    fn limits_of(&self, rule: &Endpoint) -> Option<AppliedLimits> {
         rule.limits.map(|limits| {
             let name = format!("{} {} of {}", rule.method, rule.path, self.client.subject);
             let life = self.client.application_life;
-            LimitsOf { level: LimitLevel::Endpoint, name, life, limits }
+            AppliedLimits { level: LimitLevel::Endpoint, name, life, limits }
         })
     }
 

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::domain::{Client, Counted, CountedWindow, LimitStatus, LimitsOf, Tenant};
+use crate::domain::{AppliedLimits, Client, Counted, CountedWindow, LimitStatus, Tenant};
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::limiter::{Decision, Demand, Limiter, WindowRate};
@@ -49,7 +49,7 @@ pub struct ExceededLabels {
 /// The key of a limit's counter. Names can be reused: what was counted for an earlier tenant or
 /// application of the same name does not count for this one. The first of a name has the key that
 /// earlier versions use, which may run next to this one.
-fn key(counted: Counted, tenant: &Tenant, of: &LimitsOf) -> String {
+fn key(counted: Counted, tenant: &Tenant, of: &AppliedLimits) -> String {
     let counted = counted.as_str();
     match (tenant.life, of.life) {
         (..=1, 0) => format!("{counted} {}", of.name),
@@ -106,7 +106,7 @@ impl RateLimits {
         &self,
         act: Act,
         tenant: &Tenant,
-        limits: &[LimitsOf],
+        limits: &[AppliedLimits],
         counted: &[Counted],
     ) -> Limited {
         let asked: Vec<_> = counted
@@ -119,7 +119,7 @@ impl RateLimits {
             .map(|(counted, of, rate)| Demand {
                 key: key(*counted, tenant, of),
                 rate: WindowRate::new(
-                    rate.most.unsigned_abs(),
+                    rate.max.unsigned_abs(),
                     Duration::from_secs(rate.window_seconds.unsigned_abs()),
                 ),
                 cost: 1,

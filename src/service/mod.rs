@@ -33,7 +33,7 @@ use prometheus_client::metrics::family::Family;
 pub use access::AccessChecks;
 pub use admin::{
     Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
-    NewCredential, Ownership, Revoked, Shown, Violation,
+    NewCredential, Ownership, PolicyViolation, Revoked, Shown,
 };
 pub use audit::RefusalWriter;
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
@@ -50,7 +50,7 @@ use audit::TenantSessions;
 use auth::{LockOuts, SecretCache, SecretVerifier, Throttle, TokenVerifier};
 use clients::ClientCache;
 use lists::Pages;
-use readiness::{Probe, Writable};
+use readiness::{ReadinessProbe, Writable};
 
 use crate::clock::Clock;
 use crate::error::Result;
@@ -64,7 +64,7 @@ use crate::store::Store;
 
 /// What a service is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ServiceParts {
     /// The database.
     pub store: Store,
     /// The key that all others are derived from.
@@ -120,21 +120,22 @@ pub struct Service {
     clients: Arc<ClientCache>,
     hasher: Arc<Hasher>,
     incidents: Arc<Incidents>,
-    probe: Probe,
+    probe: ReadinessProbe,
 }
 
 impl Service {
     /// Builds the areas from these parts. Reads what is revoked, and the signing keys, which
     /// proves the master key; makes the first key if there is none.
-    pub async fn new(parts: Parts) -> Result<Self> {
+    pub async fn new(parts: ServiceParts) -> Result<Self> {
         let sealer = Arc::new(Sealer::new(&parts.master_key)?);
         let pages = Pages::new(&parts.master_key)?;
-        let shared = Shared::load(&parts, &sealer).await?;
+        let shared = SharedParts::load(&parts, &sealer).await?;
         let lock_outs = Arc::<LockOuts>::default();
         let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs))?);
 
-        let Shared { clients, hasher, incidents, limits, revocations, signing, usage } = shared;
-        let Parts { store, clock, issuer, prefixes, redis, .. } = parts;
+        let SharedParts { clients, hasher, incidents, limits, revocations, signing, usage } =
+            shared;
+        let ServiceParts { store, clock, issuer, prefixes, redis, .. } = parts;
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
@@ -182,7 +183,7 @@ impl Service {
                 Arc::clone(&signing),
                 pages,
             ),
-            probe: Probe {
+            probe: ReadinessProbe {
                 store,
                 clock: clock.clone(),
                 clients: Arc::clone(&clients),
@@ -268,7 +269,7 @@ impl Service {
 }
 
 /// What several areas use.
-struct Shared {
+struct SharedParts {
     clients: Arc<ClientCache>,
     hasher: Arc<Hasher>,
     incidents: Arc<Incidents>,
@@ -278,9 +279,9 @@ struct Shared {
     usage: Arc<UsageCounter>,
 }
 
-impl Shared {
-    async fn load(parts: &Parts, sealer: &Arc<Sealer>) -> Result<Self> {
-        let Parts { store, master_key, clock, redis, .. } = parts;
+impl SharedParts {
+    async fn load(parts: &ServiceParts, sealer: &Arc<Sealer>) -> Result<Self> {
+        let ServiceParts { store, master_key, clock, redis, .. } = parts;
         let live = Live::load(store.clone(), redis.clone(), master_key, parts.revocations).await?;
         let (revocations, incidents) = (Arc::new(live), Arc::<Incidents>::default());
         let max_age = parts.revocations.max_staleness;
@@ -305,7 +306,7 @@ impl Shared {
         })
     }
 
-    fn auth(&self, parts: &Parts, lock_outs: Arc<LockOuts>) -> Result<Auth> {
+    fn auth(&self, parts: &ServiceParts, lock_outs: Arc<LockOuts>) -> Result<Auth> {
         let max_wait = parts.hash_queue.longest_wait;
         let throttle = Throttle::new(parts.limiter.clone(), parts.failure_budget, max_wait)
             .with_budget_of_source(parts.source_failure_budget, parts.clock.clone());

@@ -23,7 +23,7 @@ const MAX_LEAD: Duration = Duration::from_secs(MAX_CLOCK_LEAD);
 
 /// Probes what the server depends on.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct ReadinessProbe {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) clients: Arc<ClientCache>,
@@ -96,7 +96,7 @@ impl Condition {
     }
 }
 
-impl Probe {
+impl ReadinessProbe {
     /// The state of everything that this server depends on.
     pub(super) async fn readiness(&self) -> Readiness {
         let now = self.clock.now();

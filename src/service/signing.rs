@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::keys::signing::generate;
 use crate::keys::{Jwks, KeyRing, SigningAlgorithm, SigningKey};
 use crate::secrets::Sealer;
-use crate::store::{SigningKeyRow, Store};
+use crate::store::{SealedSigningKey, Store};
 
 /// The signing keys of this server.
 #[derive(Debug)]
@@ -97,19 +97,19 @@ impl Signing {
         Ok(KeyRing::new(keys))
     }
 
-    fn unseal(&self, row: &SigningKeyRow) -> Result<SigningKey> {
+    fn unseal(&self, row: &SealedSigningKey) -> Result<SigningKey> {
         let algorithm = SigningAlgorithm::parse(&row.algorithm)
             .map_err(|fault| Error::internal(format!("algorithm of {} {}", row.id, fault.0)))?;
         let pkcs8 = self.sealer.open(&sealed_name(&row.id), &row.sealed_private_key)?;
         SigningKey::from_pkcs8(algorithm, &pkcs8, row.generation, row.activates_at)
     }
 
-    fn make(&self, generation: i64, activates_at: Timestamp) -> Result<SigningKeyRow> {
+    fn make(&self, generation: i64, activates_at: Timestamp) -> Result<SealedSigningKey> {
         let algorithm = self.algorithm;
         let pkcs8 = generate(algorithm)?;
         let key = SigningKey::from_pkcs8(algorithm, &pkcs8, generation, activates_at)?;
         let id = key.public.jwk.kid;
-        Ok(SigningKeyRow {
+        Ok(SealedSigningKey {
             generation,
             sealed_private_key: self.sealer.seal(&sealed_name(&id), &pkcs8)?,
             id,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::application_pages::{Cursor, ListQuery};
-use super::applications::Row;
+use super::application_pages::{ListQuery, PagePosition};
+use super::applications::ApplicationRow;
 use super::row::RowRef;
 use super::{Session, list_values, one_value};
 use crate::domain::{
@@ -23,12 +23,13 @@ impl Session {
         page: &PageRequest,
         now: Timestamp,
     ) -> Result<Page<Application>> {
-        let after = page.after.as_deref().map(Cursor::parse).transpose()?;
+        let after = page.after.as_deref().map(PagePosition::parse).transpose()?;
         let limit = page.size() + 1;
         let list = ListQuery { tenant, filter, after: after.as_ref(), limit, now };
         let rows = self.application_rows(list).await?;
         let rows = page.page(rows, |row| row.cursor(filter.order.key));
-        let items = rows.items.into_iter().map(Row::application).collect::<Result<_>>()?;
+        let items =
+            rows.items.into_iter().map(ApplicationRow::application).collect::<Result<_>>()?;
         Ok(Page { items, keys: rows.keys, more: rows.more })
     }
 

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use self::order::Order;
-use super::applications::{Row, select};
+use super::applications::{ApplicationRow, select};
 use super::folding::search_name;
 use super::row::micros;
 use super::{Session, list_rows, one_value};
@@ -57,19 +57,19 @@ const CONDITIONS: &str = "((a.owner_user_id is null and $3) \
 pub(super) struct ListQuery<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) filter: &'a ApplicationFilter,
-    pub(super) after: Option<&'a Cursor>,
+    pub(super) after: Option<&'a PagePosition>,
     pub(super) limit: usize,
     pub(super) now: Timestamp,
 }
 
 /// The position after a row in a list: its key in the database and its id. The key is empty if the
 /// order is by id.
-pub(super) struct Cursor {
+pub(super) struct PagePosition {
     key: String,
     id: String,
 }
 
-impl Cursor {
+impl PagePosition {
     pub(super) fn parse(cursor: &str) -> Result<Self> {
         let (id, key) = cursor.split_once(' ').ok_or(Error::InvalidPageToken)?;
         Ok(Self { key: key.to_owned(), id: id.to_owned() })
@@ -151,8 +151,8 @@ macro_rules! run_list {
             micros(filter.expire_before),
             filter.state.map_or("", state_name),
             $list.now.as_microsecond(),
-            after.map_or("", |cursor: &Cursor| cursor.key.as_str()),
-            after.map_or("", |cursor: &Cursor| cursor.id.as_str()),
+            after.map_or("", |cursor: &PagePosition| cursor.key.as_str()),
+            after.map_or("", |cursor: &PagePosition| cursor.id.as_str()),
             query.as_str(),
             MAX_FOUND + 1
         )
@@ -161,7 +161,10 @@ macro_rules! run_list {
 
 impl Session {
     /// The rows of a page. See the description of the module.
-    pub(super) async fn application_rows(&mut self, list: ListQuery<'_>) -> Result<Vec<Row>> {
+    pub(super) async fn application_rows(
+        &mut self,
+        list: ListQuery<'_>,
+    ) -> Result<Vec<ApplicationRow>> {
         if !list.has_search() && !list.has_conditions() {
             return self.walk_order(list, None).await;
         }
@@ -204,7 +207,11 @@ impl Session {
     }
 
     /// Walks the index of the order: up to this number of rows, or to its end.
-    async fn walk_order(&mut self, list: ListQuery<'_>, rows: Option<usize>) -> Result<Vec<Row>> {
+    async fn walk_order(
+        &mut self,
+        list: ListQuery<'_>,
+        rows: Option<usize>,
+    ) -> Result<Vec<ApplicationRow>> {
         let Some(rows) = rows else {
             let looks_up_names = list.is_by_use() && list.has_search();
             let ids =
@@ -268,7 +275,7 @@ impl Session {
         list: ListQuery<'_>,
         found: IndexCondition,
         walks: bool,
-    ) -> Result<Vec<Row>> {
+    ) -> Result<Vec<ApplicationRow>> {
         let with = format!("with found as materialized ({}) ", found.names());
         let Order { after, by } = list.order(true);
         let (matches, limit) = (self.matches(list, false), list.limit);
@@ -302,7 +309,12 @@ impl Session {
 
     /// Loads the rows with these ids. For PostgreSQL the ids are an array. Otherwise its planner
     /// may run the subselect again for each row of the tenant.
-    async fn load_rows(&mut self, list: ListQuery<'_>, with: &str, ids: &str) -> Result<Vec<Row>> {
+    async fn load_rows(
+        &mut self,
+        list: ListQuery<'_>,
+        with: &str,
+        ids: &str,
+    ) -> Result<Vec<ApplicationRow>> {
         let (before, after) = self.for_database(("in (", ")"), ("= any(array(", "))"));
         let order = list.row_order();
         let sql = format!("{with}{SELECT} a.id {before}{ids}{after} order by {order}");

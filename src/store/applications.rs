@@ -17,7 +17,7 @@ use crate::error::Result;
 
 #[derive(FromRow)]
 #[expect(clippy::struct_excessive_bools, reason = "a row has the columns that its table has")]
-pub(super) struct Row {
+pub(super) struct ApplicationRow {
     tenant_id: String,
     id: String,
     owner_user_id: Option<String>,
@@ -112,7 +112,7 @@ macro_rules! select {
 }
 pub(super) use select;
 
-impl Row {
+impl ApplicationRow {
     /// The cursor after this row in a list with this order: the id, and the key in the database.
     pub(super) fn cursor(&self, key: ApplicationKey) -> String {
         let key = match key {
@@ -190,9 +190,9 @@ impl Session {
         name: &ApplicationName,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.id = $3");
-        let row: Option<Row> =
+        let row: Option<ApplicationRow> =
             find_row!(self, SQL, false, name.tenant.as_str(), name.application.as_str())?;
-        row.map(Row::application).transpose()
+        row.map(ApplicationRow::application).transpose()
     }
 
     /// The application of a credential, if both exist. Without the ends of its secrets and its last
@@ -208,8 +208,8 @@ impl Session {
             "(a.tenant_id, a.id) = \
              (select tenant_id, application_id from credentials where id = $2)"
         );
-        let row: Option<Row> = find_row!(self, SQL, false, credential.as_str())?;
-        row.map(Row::application).transpose()
+        let row: Option<ApplicationRow> = find_row!(self, SQL, false, credential.as_str())?;
+        row.map(ApplicationRow::application).transpose()
     }
 
     /// The application that the request with this id created, if it exists.
@@ -219,8 +219,8 @@ impl Session {
         request_id: &str,
     ) -> Result<Option<Application>> {
         const SQL: &str = select!("a.tenant_id = $2 and a.request_id = $3");
-        let row: Option<Row> = find_row!(self, SQL, false, tenant.as_str(), request_id)?;
-        row.map(Row::application).transpose()
+        let row: Option<ApplicationRow> = find_row!(self, SQL, false, tenant.as_str(), request_id)?;
+        row.map(ApplicationRow::application).transpose()
     }
 }
 

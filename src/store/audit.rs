@@ -11,7 +11,7 @@ use crate::domain::{
 use crate::error::{Error, Result};
 
 #[derive(FromRow)]
-struct Row {
+struct AuditEventRow {
     tenant_id: String,
     number: i64,
     at: i64,
@@ -25,7 +25,7 @@ struct Row {
     changes: String,
 }
 
-impl Row {
+impl AuditEventRow {
     fn event(self) -> Result<AuditEvent> {
         let key = self.number.to_string();
         let at = RowRef { table: "audit_events", key: &key };
@@ -85,7 +85,7 @@ impl Session {
              where tenant_id = $1 and number {beyond} $2 and number >= $13 and {conditions} \
              order by number {order} limit $12"
         );
-        let rows: Vec<Row> = list_rows!(
+        let rows: Vec<AuditEventRow> = list_rows!(
             self,
             AssertSqlSafe(sql),
             tenant.as_str(),
@@ -103,7 +103,7 @@ impl Session {
             page.limit(),
             since
         )?;
-        let events = rows.into_iter().map(Row::event).collect::<Result<_>>()?;
+        let events = rows.into_iter().map(AuditEventRow::event).collect::<Result<_>>()?;
         Ok(page.page(events, |event| event.number.to_string()))
     }
 }

@@ -12,8 +12,8 @@ use sqlx::{Connection, Executor, PgConnection, SqlitePool};
 use super::Store;
 use super::driver_error::driver_error;
 use super::pools::{Pools, PostgresPools, PurposePool};
-use super::postgres::{self, Settings};
-use super::url::{Database, Servers};
+use super::postgres::{self, SessionSettings};
+use super::url::{Database, PostgresServers};
 use crate::error::{Error, Result};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -52,11 +52,11 @@ const APPLIED: &str =
     "select version, checksum from _sqlx_migrations where success order by version";
 
 /// The versions and checksums of the applied migrations.
-type Applied = Vec<(i64, Vec<u8>)>;
+type AppliedMigrations = Vec<(i64, Vec<u8>)>;
 
 /// Whether all migrations are applied. Then the migrator does not run, because it needs the rights
 /// of the schema's owner.
-fn is_current(migrator: &Migrator, applied: Applied) -> bool {
+fn is_current(migrator: &Migrator, applied: AppliedMigrations) -> bool {
     let ours = migrator.iter().map(|m| (m.version, m.checksum.to_vec()));
     applied.into_iter().eq(ours)
 }
@@ -87,14 +87,14 @@ async fn open_sqlite(path: &Path, database: &Database, options: PoolOptions) -> 
 }
 
 async fn open_postgres(
-    servers: &Servers,
+    servers: &PostgresServers,
     database: &Database,
     options: PoolOptions,
 ) -> Result<PostgresPools> {
     let acquire_timeout = options.acquire_timeout;
     let (server, mut connection) = postgres::wait_for_primary(servers, acquire_timeout).await?;
     postgres::check_server(&mut connection, &server, options).await?;
-    let settings = Settings {
+    let settings = SessionSettings {
         acquire_timeout,
         detects_disconnects: postgres::detects_disconnects(&mut connection).await?,
         pooled: servers.pooled,
@@ -154,7 +154,7 @@ async fn migrate_postgres(
 }
 
 /// Empty if the database has no migrations yet. It is an error if the table cannot be read.
-async fn applied_sqlite(pool: &SqlitePool) -> Result<Applied> {
+async fn applied_sqlite(pool: &SqlitePool) -> Result<AppliedMigrations> {
     const TABLE_EXISTS: &str = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
     let count: i64 =
         sqlx::query_scalar(TABLE_EXISTS).fetch_one(pool).await.map_err(driver_error)?;
@@ -164,7 +164,7 @@ async fn applied_sqlite(pool: &SqlitePool) -> Result<Applied> {
     sqlx::query_as(APPLIED).fetch_all(pool).await.map_err(driver_error)
 }
 
-async fn applied_postgres(connection: &mut PgConnection) -> Result<Applied> {
+async fn applied_postgres(connection: &mut PgConnection) -> Result<AppliedMigrations> {
     const TABLE_EXISTS: &str = "select to_regclass('_sqlx_migrations') is not null";
     let exists: bool = sqlx::query_scalar(TABLE_EXISTS)
         .persistent(false)

@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::error::Result;
 
 #[derive(FromRow)]
-struct Row {
+struct CredentialRow {
     id: String,
     tenant_id: String,
     application_id: String,
@@ -61,7 +61,7 @@ macro_rules! select {
     };
 }
 
-impl Row {
+impl CredentialRow {
     fn credential(self, secrets: Vec<SecretRow>) -> Result<Credential> {
         let at = RowRef { table: "credentials", key: &self.id };
         let kind = CredentialKind::parse(&self.kind).ok_or_else(|| {
@@ -109,7 +109,7 @@ impl Session {
     /// The credential, if it exists.
     pub async fn find_credential(&mut self, name: &CredentialName) -> Result<Option<Credential>> {
         const SQL: &str = select!("where c.tenant_id = $1 and c.application_id = $2 and c.id = $3");
-        let row: Option<Row> = find_row!(
+        let row: Option<CredentialRow> = find_row!(
             self,
             SQL,
             name.application.tenant.as_str(),
@@ -127,7 +127,7 @@ impl Session {
     ) -> Result<Option<Credential>> {
         const SQL: &str =
             select!("where c.tenant_id = $1 and c.application_id = $2 and c.request_id = $3");
-        let row: Option<Row> = find_row!(
+        let row: Option<CredentialRow> = find_row!(
             self,
             SQL,
             application.tenant.as_str(),
@@ -142,7 +142,7 @@ impl Session {
     /// not reveal which ids exist.
     pub async fn find_client(&mut self, id: &CredentialId) -> Result<Option<Client>> {
         const SQL: &str = select!("where c.id = $1");
-        let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
+        let row: Option<CredentialRow> = find_row!(self, SQL, id.as_str())?;
         let secrets = self.secrets_of(id.as_str()).await?;
         let application = self.find_application_of(id).await?;
         let tenant = self.find_tenant_of(id).await?;
@@ -205,7 +205,7 @@ impl Session {
                 )?
             };
         }
-        let rows: Vec<Row> = read!(format!("select {} {wanted}", columns!()));
+        let rows: Vec<CredentialRow> = read!(format!("select {} {wanted}", columns!()));
         let secrets: Vec<SecretRow> = read!(format!(
             "select credential_id, version, hash, last_four, sealed, created_at, expires_at \
              from secrets where credential_id in (select c.id {wanted}) order by version desc"
@@ -246,7 +246,7 @@ impl Session {
         one_value!(self, SQL, tenant.as_str())
     }
 
-    async fn with_secrets(&mut self, row: Option<Row>) -> Result<Option<Credential>> {
+    async fn with_secrets(&mut self, row: Option<CredentialRow>) -> Result<Option<Credential>> {
         let Some(row) = row else {
             return Ok(None);
         };

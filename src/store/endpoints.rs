@@ -5,12 +5,13 @@ use sqlx::FromRow;
 use super::row::{RowRef, limits, limits_text};
 use super::{FoundResources, Session, Tx, execute, list_rows, list_values, one_value};
 use crate::domain::{
-    Endpoint, Method, NeededScopes, Page, PageRequest, PathTemplate, ScopeId, ScopeSet, TenantId,
+    Endpoint, HttpMethod, NeededScopes, Page, PageRequest, PathTemplate, ScopeId, ScopeSet,
+    TenantId,
 };
 use crate::error::{Error, Result};
 
 #[derive(FromRow)]
-struct Row {
+struct EndpointRow {
     method: String,
     path: String,
     all_of: String,
@@ -39,12 +40,12 @@ macro_rules! rules_with_scope {
     };
 }
 
-impl Row {
+impl EndpointRow {
     fn endpoint(self) -> Result<Endpoint> {
         let key = format!("{} {}", self.method, self.path);
         let at = RowRef { table: "endpoints", key: &key };
         Ok(Endpoint {
-            method: at.column("method", Method::parse(&self.method))?,
+            method: at.column("method", HttpMethod::parse(&self.method))?,
             path: at.column("path", PathTemplate::parse(&self.path))?,
             needs: NeededScopes {
                 all_of: at.column("all_of", ScopeSet::parse(&self.all_of))?,
@@ -61,8 +62,8 @@ impl Session {
     /// tenant's revision.
     pub async fn endpoints(&mut self, tenant: &TenantId) -> Result<Vec<Endpoint>> {
         const SQL: &str = select!("order by path, method");
-        let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str())?;
-        rows.into_iter().map(Row::endpoint).collect()
+        let rows: Vec<EndpointRow> = list_rows!(self, SQL, tenant.as_str())?;
+        rows.into_iter().map(EndpointRow::endpoint).collect()
     }
 
     /// A page of a tenant's rules, by path and then method.
@@ -75,8 +76,9 @@ impl Session {
         // The key is "METHOD PATH". A method has no spaces.
         let after = page.after.as_deref().map_or(Some(("", "")), |key| key.split_once(' '));
         let (method, path) = after.ok_or(Error::InvalidPageToken)?;
-        let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str(), path, method, page.limit())?;
-        let endpoints = rows.into_iter().map(Row::endpoint).collect::<Result<_>>()?;
+        let rows: Vec<EndpointRow> =
+            list_rows!(self, SQL, tenant.as_str(), path, method, page.limit())?;
+        let endpoints = rows.into_iter().map(EndpointRow::endpoint).collect::<Result<_>>()?;
         Ok(page.page(endpoints, |rule: &Endpoint| format!("{} {}", rule.method, rule.path)))
     }
 

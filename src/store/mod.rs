@@ -38,11 +38,11 @@ pub use connect::PoolOptions;
 pub use pools::Store;
 pub use revocations::RevocationFeed;
 pub use session::{Session, Tx};
-pub use signing_keys::SigningKeyRow;
+pub use signing_keys::SealedSigningKey;
 pub use url::{Database, Pooler};
 pub use usage::CredentialUse;
 
-use session::Connection;
+use session::SessionConnection;
 
 /// Runs one statement with the driver of the session. The values of `$1`, `$2` … follow the
 /// statement. The macros below differ in what they return.
@@ -50,10 +50,10 @@ macro_rules! run_statement {
     ($session:expr, $query:ident($sql:expr $(, $value:expr)*), $fetch:ident) => {{
         let named = $session.named_statements();
         let outcome = match $session.start_statement() {
-            Ok($crate::store::Connection::Sqlite(connection)) => {
+            Ok($crate::store::SessionConnection::Sqlite(connection)) => {
                 sqlx::$query($sql)$(.bind($value))*.$fetch(connection).await
             }
-            Ok($crate::store::Connection::Postgres(connection)) => {
+            Ok($crate::store::SessionConnection::Postgres(connection)) => {
                 sqlx::$query($sql)$(.bind($value))*.persistent(named).$fetch(connection).await
             }
             Err(error) => Err(error),
@@ -100,11 +100,11 @@ macro_rules! execute {
     ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {{
         let named = $session.named_statements();
         let outcome = match $session.start_statement() {
-            Ok($crate::store::Connection::Sqlite(connection)) => {
+            Ok($crate::store::SessionConnection::Sqlite(connection)) => {
                 sqlx::query($sql)$(.bind($value))*.execute(connection).await
                     .map(|done| done.rows_affected())
             }
-            Ok($crate::store::Connection::Postgres(connection)) => {
+            Ok($crate::store::SessionConnection::Postgres(connection)) => {
                 sqlx::query($sql)$(.bind($value))*.persistent(named).execute(connection).await
                     .map(|done| done.rows_affected())
             }

@@ -10,9 +10,9 @@ use sqlx::{PgPool, Pool, Postgres, SqlitePool};
 use tokio::time::timeout;
 
 use super::driver_error::driver_error;
-use super::postgres::{self, ServerRole, Settings};
+use super::postgres::{self, ServerRole, SessionSettings};
 use super::session::{OwnedConnection, Session, Tx};
-use super::url::{Servers, host};
+use super::url::{PostgresServers, host};
 use super::{execute, one_value};
 use crate::clock::{Stopwatch, from_microsecond};
 use crate::error::{Error, Result};
@@ -45,8 +45,8 @@ pub(super) struct PostgresPools {
     pub(super) changes: PurposePool,
     /// One connection that reads the revocation feed.
     pub(super) feed: PurposePool,
-    pub(super) servers: Servers,
-    pub(super) settings: Settings,
+    pub(super) servers: PostgresServers,
+    pub(super) settings: SessionSettings,
     /// Held while a request searches for the primary.
     pub(super) primary_lock: tokio::sync::Mutex<()>,
 }

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use super::PoolOptions;
 use super::driver_error::{POOLER_ADVICE, driver_error};
-use super::session::{Connection, Session};
-use super::url::{Servers, host};
+use super::session::{Session, SessionConnection};
+use super::url::{PostgresServers, host};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 
@@ -45,8 +45,8 @@ impl ServerRole {
     pub(super) async fn of(session: &mut Session) -> Result<Self> {
         let named = session.named_statements();
         let outcome = match session.start_statement() {
-            Ok(Connection::Postgres(connection)) => Self::ask(connection, named).await,
-            Ok(Connection::Sqlite(_)) => Ok(Self { standby: false, read_only: false }),
+            Ok(SessionConnection::Postgres(connection)) => Self::ask(connection, named).await,
+            Ok(SessionConnection::Sqlite(_)) => Ok(Self { standby: false, read_only: false }),
             Err(error) => Err(error),
         };
         session.finish_statement(outcome)
@@ -82,7 +82,7 @@ impl ServerRole {
 
 /// Finds the primary among the servers. The error has the cause for each server.
 pub(super) async fn find_primary(
-    servers: &Servers,
+    servers: &PostgresServers,
     max_wait: Duration,
 ) -> Result<(PgConnectOptions, PgConnection)> {
     let mut refusals = Vec::new();
@@ -112,7 +112,7 @@ async fn primary(options: &PgConnectOptions, max_wait: Duration) -> Result<PgCon
 /// Like [`find_primary`], and waits for a server that does not answer. At startup of Keyward, the
 /// server may be starting too.
 pub(super) async fn wait_for_primary(
-    servers: &Servers,
+    servers: &PostgresServers,
     max_wait: Duration,
 ) -> Result<(PgConnectOptions, PgConnection)> {
     let waiting = Stopwatch::start();
@@ -249,13 +249,13 @@ pub(super) async fn detects_disconnects(connection: &mut PgConnection) -> Result
 
 /// The settings of each connection, or of each transaction with a pooler.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
+pub(super) struct SessionSettings {
     pub(super) acquire_timeout: Duration,
     pub(super) detects_disconnects: bool,
     pub(super) pooled: bool,
 }
 
-impl Settings {
+impl SessionSettings {
     /// The SQL that sets them. Statements of a transaction that writes have no timeout: they may
     /// change many rows, and the end of the request closes the connection.
     pub(super) fn sql(self, writes: bool) -> String {
@@ -293,7 +293,7 @@ impl Settings {
 pub(super) fn pool(
     options: &PgConnectOptions,
     max_connections: u32,
-    settings: Settings,
+    settings: SessionSettings,
     writes: bool,
 ) -> PgPool {
     let pool = PgPoolOptions::new()

@@ -24,7 +24,7 @@ pub struct RevocationFeed {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct RevocationRow {
     number: i64,
     kind: String,
     subject: String,
@@ -33,7 +33,7 @@ struct Row {
     expires_at: i64,
 }
 
-impl Row {
+impl RevocationRow {
     fn revocation(self) -> Result<Revocation> {
         let key = self.number.to_string();
         let at = RowRef { table: "revocations", key: &key };
@@ -75,8 +75,8 @@ impl Session {
     ) -> Result<Vec<Revocation>> {
         const SQL: &str = "select number, kind, subject, epoch, revoked_at, expires_at \
             from revocations where number > $1 and number <= $2 order by number limit $3";
-        let rows: Vec<Row> = list_rows!(self, SQL, after, last, max)?;
-        rows.into_iter().map(Row::revocation).collect()
+        let rows: Vec<RevocationRow> = list_rows!(self, SQL, after, last, max)?;
+        rows.into_iter().map(RevocationRow::revocation).collect()
     }
 
     /// Tokens of this subject with a smaller epoch are revoked. 0 if there are none. A resource

@@ -11,7 +11,7 @@ use crate::domain::{
 use crate::error::Result;
 
 #[derive(FromRow)]
-struct Row {
+struct RoleRow {
     tenant_id: String,
     id: String,
     display_name: String,
@@ -37,7 +37,7 @@ macro_rules! select {
     };
 }
 
-impl Row {
+impl RoleRow {
     fn role(self) -> Result<Role> {
         let at = RowRef { table: "roles", key: &self.id };
         Ok(Role {
@@ -61,8 +61,8 @@ impl Session {
     /// The role, if it exists.
     pub async fn find_role(&mut self, name: &RoleName) -> Result<Option<Role>> {
         const SQL: &str = select!("r.tenant_id = $1 and r.id = $2");
-        let row: Option<Row> = find_row!(self, SQL, name.tenant.as_str(), name.role.as_str())?;
-        row.map(Row::role).transpose()
+        let row: Option<RoleRow> = find_row!(self, SQL, name.tenant.as_str(), name.role.as_str())?;
+        row.map(RoleRow::role).transpose()
     }
 
     /// A page of a tenant's roles, by id.
@@ -73,16 +73,16 @@ impl Session {
     ) -> Result<Page<Role>> {
         const SQL: &str = select!("r.tenant_id = $1 and r.id > $2 order by r.id limit $3");
         let after = page.after.as_deref().unwrap_or_default();
-        let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str(), after, page.limit())?;
-        let roles = rows.into_iter().map(Row::role).collect::<Result<_>>()?;
+        let rows: Vec<RoleRow> = list_rows!(self, SQL, tenant.as_str(), after, page.limit())?;
+        let roles = rows.into_iter().map(RoleRow::role).collect::<Result<_>>()?;
         Ok(page.page(roles, |role| role.name.role.to_string()))
     }
 
     /// All roles of a tenant, by id.
     pub async fn roles(&mut self, tenant: &TenantId) -> Result<Vec<Role>> {
         const SQL: &str = select!("r.tenant_id = $1 order by r.id");
-        let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str())?;
-        rows.into_iter().map(Row::role).collect()
+        let rows: Vec<RoleRow> = list_rows!(self, SQL, tenant.as_str())?;
+        rows.into_iter().map(RoleRow::role).collect()
     }
 
     /// The roles of a user, by id.
@@ -91,8 +91,8 @@ impl Session {
             "r.tenant_id = $1 and r.id in \
              (select role_id from user_roles where tenant_id = $1 and user_id = $2) order by r.id"
         );
-        let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str(), user.as_str())?;
-        rows.into_iter().map(Row::role).collect()
+        let rows: Vec<RoleRow> = list_rows!(self, SQL, tenant.as_str(), user.as_str())?;
+        rows.into_iter().map(RoleRow::role).collect()
     }
 
     /// The users and applications that hold a role.

@@ -10,7 +10,7 @@ use crate::domain::{
 use crate::error::Result;
 
 #[derive(FromRow)]
-struct Row {
+struct ScopeRow {
     tenant_id: String,
     name: String,
     display_name: String,
@@ -43,7 +43,7 @@ macro_rules! scope_holders {
     };
 }
 
-impl Row {
+impl ScopeRow {
     fn scope(self) -> Result<Scope> {
         let at = RowRef { table: "scopes", key: &self.name };
         Ok(Scope {
@@ -69,8 +69,8 @@ impl Session {
     pub async fn find_scope(&mut self, id: &ScopeId) -> Result<Option<Scope>> {
         const SQL: &str =
             concat!("select ", columns!(), " from scopes where tenant_id = $1 and name = $2");
-        let row: Option<Row> = find_row!(self, SQL, id.tenant.as_str(), id.scope.as_str())?;
-        row.map(Row::scope).transpose()
+        let row: Option<ScopeRow> = find_row!(self, SQL, id.tenant.as_str(), id.scope.as_str())?;
+        row.map(ScopeRow::scope).transpose()
     }
 
     /// A page of a tenant's scopes, by name.
@@ -84,14 +84,14 @@ impl Session {
             columns!(),
             " from scopes where tenant_id = $1 and name > $2 order by name limit $3"
         );
-        let rows: Vec<Row> = list_rows!(
+        let rows: Vec<ScopeRow> = list_rows!(
             self,
             SQL,
             tenant.as_str(),
             page.after.as_deref().unwrap_or_default(),
             page.limit()
         )?;
-        let scopes = rows.into_iter().map(Row::scope).collect::<Result<_>>()?;
+        let scopes = rows.into_iter().map(ScopeRow::scope).collect::<Result<_>>()?;
         Ok(page.page(scopes, |scope| scope.id.scope.to_string()))
     }
 

@@ -42,7 +42,7 @@ pub(super) enum OwnedConnection {
     Postgres(PoolConnection<Postgres>),
 }
 
-pub(super) enum Connection<'a> {
+pub(super) enum SessionConnection<'a> {
     Sqlite(&'a mut SqliteConnection),
     Postgres(&'a mut PgConnection),
 }
@@ -76,15 +76,17 @@ impl Session {
 
     /// The connection, for one statement. The caller gives the result to
     /// [`Session::finish_statement`]. Until then, the statement is in flight.
-    pub(super) fn start_statement(&mut self) -> Result<Connection<'_>, sqlx::Error> {
+    pub(super) fn start_statement(&mut self) -> Result<SessionConnection<'_>, sqlx::Error> {
         if self.state == ConnectionState::Failed {
             // The database may have ended the transaction. The next statement would run outside it.
             return Err(sqlx::Error::PoolClosed);
         }
         self.state = ConnectionState::InFlight;
         match &mut self.connection {
-            Some(OwnedConnection::Sqlite(connection)) => Ok(Connection::Sqlite(connection)),
-            Some(OwnedConnection::Postgres(connection)) => Ok(Connection::Postgres(connection)),
+            Some(OwnedConnection::Sqlite(connection)) => Ok(SessionConnection::Sqlite(connection)),
+            Some(OwnedConnection::Postgres(connection)) => {
+                Ok(SessionConnection::Postgres(connection))
+            }
             None => Err(sqlx::Error::PoolClosed),
         }
     }
@@ -103,8 +105,8 @@ impl Session {
     async fn run(&mut self, sql: impl SqlSafeStr) -> Result<()> {
         let sql = sqlx::raw_sql(sql);
         let outcome = match self.start_statement() {
-            Ok(Connection::Sqlite(connection)) => sql.execute(connection).await.map(drop),
-            Ok(Connection::Postgres(connection)) => sql.execute(connection).await.map(drop),
+            Ok(SessionConnection::Sqlite(connection)) => sql.execute(connection).await.map(drop),
+            Ok(SessionConnection::Postgres(connection)) => sql.execute(connection).await.map(drop),
             Err(error) => Err(error),
         };
         self.finish_statement(outcome)

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// A sealed signing key. Only the module `keys` can unseal it.
 #[derive(Clone, Debug)]
-pub struct SigningKeyRow {
+pub struct SealedSigningKey {
     /// The generation: 1, 2, 3 …
     pub generation: i64,
     /// The key id (`kid`).
@@ -25,7 +25,7 @@ pub struct SigningKeyRow {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct SigningKeyRow {
     generation: i64,
     id: String,
     algorithm: String,
@@ -34,8 +34,8 @@ struct Row {
     activates_at: i64,
 }
 
-impl From<Row> for SigningKeyRow {
-    fn from(row: Row) -> Self {
+impl From<SigningKeyRow> for SealedSigningKey {
+    fn from(row: SigningKeyRow) -> Self {
         Self {
             generation: row.generation,
             id: row.id,
@@ -49,17 +49,17 @@ impl From<Row> for SigningKeyRow {
 
 impl Session {
     /// All signing keys, oldest first.
-    pub async fn list_signing_keys(&mut self) -> Result<Vec<SigningKeyRow>> {
+    pub async fn list_signing_keys(&mut self) -> Result<Vec<SealedSigningKey>> {
         const SQL: &str = "select generation, id, algorithm, sealed_private_key, created_at, \
             activates_at from signing_keys order by generation";
-        let rows: Vec<Row> = list_rows!(self, SQL)?;
+        let rows: Vec<SigningKeyRow> = list_rows!(self, SQL)?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 }
 
 impl Tx {
     /// Adds a signing key; `false` if another replica has already added this generation.
-    pub async fn insert_signing_key(&mut self, key: &SigningKeyRow) -> Result<bool> {
+    pub async fn insert_signing_key(&mut self, key: &SealedSigningKey) -> Result<bool> {
         const SQL: &str = "insert into signing_keys (generation, id, algorithm, \
             sealed_private_key, created_at, activates_at) values ($1, $2, $3, $4, $5, $6) \
             on conflict do nothing";

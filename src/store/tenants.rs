@@ -15,7 +15,7 @@ use crate::error::Result;
 
 #[derive(FromRow)]
 #[expect(clippy::struct_excessive_bools, reason = "a row has the columns that its table has")]
-struct Row {
+struct TenantRow {
     id: String,
     display_name: String,
     default_audience: String,
@@ -52,7 +52,7 @@ macro_rules! columns {
     };
 }
 
-impl Row {
+impl TenantRow {
     fn tenant(self) -> Result<Tenant> {
         let at = RowRef { table: "tenants", key: &self.id };
         let policy = self.policy(at)?;
@@ -114,8 +114,8 @@ impl Session {
     /// The tenant, if it exists.
     pub async fn find_tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>> {
         const SQL: &str = concat!("select ", columns!(), " from tenants where id = $1");
-        let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
-        row.map(Row::tenant).transpose()
+        let row: Option<TenantRow> = find_row!(self, SQL, id.as_str())?;
+        row.map(TenantRow::tenant).transpose()
     }
 
     /// The tenant of a credential, if both exist.
@@ -125,17 +125,17 @@ impl Session {
             columns!(),
             " from tenants where id = (select tenant_id from credentials where id = $1)"
         );
-        let row: Option<Row> = find_row!(self, SQL, credential.as_str())?;
-        row.map(Row::tenant).transpose()
+        let row: Option<TenantRow> = find_row!(self, SQL, credential.as_str())?;
+        row.map(TenantRow::tenant).transpose()
     }
 
     /// A page of tenants, by id.
     pub async fn list_tenants(&mut self, page: &PageRequest) -> Result<Page<Tenant>> {
         const SQL: &str =
             concat!("select ", columns!(), " from tenants where id > $1 order by id limit $2");
-        let rows: Vec<Row> =
+        let rows: Vec<TenantRow> =
             list_rows!(self, SQL, page.after.as_deref().unwrap_or_default(), page.limit())?;
-        let tenants = rows.into_iter().map(Row::tenant).collect::<Result<_>>()?;
+        let tenants = rows.into_iter().map(TenantRow::tenant).collect::<Result<_>>()?;
         Ok(page.page(tenants, |tenant| tenant.id.to_string()))
     }
 }
@@ -146,8 +146,8 @@ impl Tx {
     pub async fn lock_tenant(&mut self, id: &TenantId) -> Result<Option<Tenant>> {
         const SQL: &str =
             concat!("update tenants set revision = revision where id = $1 returning ", columns!());
-        let row: Option<Row> = find_row!(self, SQL, id.as_str())?;
-        row.map(Row::tenant).transpose()
+        let row: Option<TenantRow> = find_row!(self, SQL, id.as_str())?;
+        row.map(TenantRow::tenant).transpose()
     }
 
     /// Locks several tenants in the order of their ids, so that transactions cannot deadlock.

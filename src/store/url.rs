@@ -16,12 +16,12 @@ pub enum Database {
     /// The path of a file.
     Sqlite(PathBuf),
     /// One server, or several of which one is the primary.
-    Postgres(Box<Servers>),
+    Postgres(Box<PostgresServers>),
 }
 
 /// The PostgreSQL servers of a URL.
 #[derive(Clone)]
-pub struct Servers {
+pub struct PostgresServers {
     /// The connection options of each server. Never empty. They differ in host and port.
     pub(super) each: Vec<PgConnectOptions>,
     /// The timeout for a connection to one server, if the URL has one.
@@ -63,7 +63,7 @@ impl Database {
         }
         let scheme = ["postgres://", "postgresql://"].iter().find_map(|s| url.strip_prefix(s));
         let rest = scheme.ok_or_else(|| Fault::new("must begin with sqlite: or postgres://"))?;
-        Servers::parse(rest).map(Box::new).map(Self::Postgres)
+        PostgresServers::parse(rest).map(Box::new).map(Self::Postgres)
     }
 
     /// The same database through this pooler.
@@ -77,16 +77,16 @@ impl Database {
 }
 
 /// The parts of a URL: `[USER[:PASSWORD]@]HOST[:PORT][,…][/NAME][?PARAMETERS]`.
-struct Parts<'a> {
+struct UrlParts<'a> {
     user: &'a str,
     hosts: Vec<Cow<'a, str>>,
     path: &'a str,
     parameters: Vec<(String, String)>,
 }
 
-impl Servers {
+impl PostgresServers {
     fn parse(rest: &str) -> Result<Self, Fault> {
-        let mut parts = Parts::of(rest)?;
+        let mut parts = UrlParts::of(rest)?;
         let mut kept = form_urlencoded::Serializer::new(String::new());
         let (mut connect_timeout, mut application_name) = (None, Cow::Borrowed("keyward"));
         for (name, value) in std::mem::take(&mut parts.parameters) {
@@ -123,7 +123,7 @@ impl Servers {
     }
 }
 
-impl<'a> Parts<'a> {
+impl<'a> UrlParts<'a> {
     fn of(rest: &'a str) -> Result<Self, Fault> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -242,7 +242,7 @@ impl fmt::Debug for Database {
     }
 }
 
-impl fmt::Debug for Servers {
+impl fmt::Debug for PostgresServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.each.iter().map(host)).finish()
     }
@@ -257,7 +257,7 @@ pub(super) fn host(options: &PgConnectOptions) -> String {
 mod tests {
     use super::*;
 
-    fn servers(url: &str) -> Servers {
+    fn servers(url: &str) -> PostgresServers {
         match Database::parse(url).unwrap() {
             Database::Postgres(servers) => *servers,
             Database::Sqlite(_) => panic!("{url}"),

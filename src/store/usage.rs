@@ -18,14 +18,14 @@ use crate::domain::{
 use crate::error::{Error, Result};
 
 #[derive(FromRow)]
-struct Row {
+struct UsageRow {
     day: String,
     credential_id: String,
     exchanges: i64,
     checks: i64,
 }
 
-impl Row {
+impl UsageRow {
     fn usage(self) -> Result<UsageDay> {
         let at = RowRef { table: "usage_days", key: &self.credential_id };
         let date = self.day.parse::<Date>().map_err(|error| Fault::new(error.to_string()));
@@ -49,7 +49,7 @@ impl Session {
         const SQL: &str = "select day, credential_id, exchanges, checks from usage_days \
             where tenant_id = $1 and application_id = $2 and day >= $3 and day <= $4 \
             order by day, credential_id";
-        let rows: Vec<Row> = list_rows!(
+        let rows: Vec<UsageRow> = list_rows!(
             self,
             SQL,
             application.tenant.as_str(),
@@ -57,7 +57,7 @@ impl Session {
             first.to_string(),
             last.to_string()
         )?;
-        rows.into_iter().map(Row::usage).collect()
+        rows.into_iter().map(UsageRow::usage).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::{Page, PageRequest, RoleId, TenantId, User, UserId, UserName,
 use crate::error::Result;
 
 #[derive(FromRow)]
-struct Row {
+struct UserRow {
     tenant_id: String,
     id: String,
     display_name: String,
@@ -32,7 +32,7 @@ macro_rules! select {
     };
 }
 
-impl Row {
+impl UserRow {
     fn user(self) -> Result<User> {
         let at = RowRef { table: "users", key: &self.id };
         let roles = self.roles.iter().flat_map(|all| all.split(' ')).map(RoleId::parse).collect();
@@ -56,8 +56,8 @@ impl Session {
     /// The user, if it exists.
     pub async fn find_user(&mut self, name: &UserName) -> Result<Option<User>> {
         const SQL: &str = select!("u.tenant_id = $1 and u.id = $2");
-        let row: Option<Row> = find_row!(self, SQL, name.tenant.as_str(), name.user.as_str())?;
-        row.map(Row::user).transpose()
+        let row: Option<UserRow> = find_row!(self, SQL, name.tenant.as_str(), name.user.as_str())?;
+        row.map(UserRow::user).transpose()
     }
 
     /// A page of a tenant's users, by id.
@@ -68,8 +68,8 @@ impl Session {
     ) -> Result<Page<User>> {
         const SQL: &str = select!("u.tenant_id = $1 and u.id > $2 order by u.id limit $3");
         let after = page.after.as_deref().unwrap_or_default();
-        let rows: Vec<Row> = list_rows!(self, SQL, tenant.as_str(), after, page.limit())?;
-        let users = rows.into_iter().map(Row::user).collect::<Result<_>>()?;
+        let rows: Vec<UserRow> = list_rows!(self, SQL, tenant.as_str(), after, page.limit())?;
+        let users = rows.into_iter().map(UserRow::user).collect::<Result<_>>()?;
         Ok(page.page(users, |user| user.name.user.to_string()))
     }
 }

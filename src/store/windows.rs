@@ -9,7 +9,7 @@ use crate::domain::CountedWindow;
 use crate::error::{Error, Result};
 
 #[derive(FromRow)]
-struct Row {
+struct WindowRow {
     name: String,
     length: i64,
     newest: i64,
@@ -22,9 +22,9 @@ impl Session {
     pub async fn counted_windows(&mut self, now: i64) -> Result<Vec<CountedWindow>> {
         const SQL: &str = "select name, length, newest, ends_at, parts from counted_windows \
             where ends_at > $1";
-        let found: Vec<Row> = list_rows!(self, SQL, now)?;
-        let window = |row: Row| {
-            let Row { name, length, newest, ends_at, parts } = row;
+        let found: Vec<WindowRow> = list_rows!(self, SQL, now)?;
+        let window = |row: WindowRow| {
+            let WindowRow { name, length, newest, ends_at, parts } = row;
             Ok(CountedWindow { name, length, newest, ends_at, parts: from_str(&parts)? })
         };
         let windows = found.into_iter().map(window).collect::<Result<_, serde_json::Error>>();

@@ -38,10 +38,10 @@ const REPORTS: &str = "keyward::log";
 
 /// Bounds the lines of each callsite. Clones share the counts.
 #[derive(Clone, Debug)]
-pub(super) struct Bounds(Arc<BoundsState>);
+pub(super) struct LineBudgets(Arc<LineBudgetsState>);
 
 #[derive(Debug)]
-struct BoundsState {
+struct LineBudgetsState {
     clock: Stopwatch,
     callsites: RwLock<HashMap<Identifier, Arc<Callsite>>>,
     suppressed_lines: Counter,
@@ -101,11 +101,11 @@ impl Callsite {
     }
 }
 
-impl Bounds {
+impl LineBudgets {
     /// The bounds, and a thread that reports suppressed lines.
     pub(super) fn start() -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
-        let bounds = Self(Arc::new(BoundsState {
+        let bounds = Self(Arc::new(LineBudgetsState {
             clock: Stopwatch::start(),
             callsites: RwLock::default(),
             suppressed_lines: Counter::default(),
@@ -183,11 +183,11 @@ impl Bounds {
 /// `Interest::always`, the filters' state is not reset, and the next line is lost.
 pub(super) struct BoundedLayer {
     write: Box<dyn Layer<Registry> + Send + Sync>,
-    bounds: Bounds,
+    bounds: LineBudgets,
 }
 
 impl BoundedLayer {
-    pub(super) fn new(write: Box<dyn Layer<Registry> + Send + Sync>, bounds: Bounds) -> Self {
+    pub(super) fn new(write: Box<dyn Layer<Registry> + Send + Sync>, bounds: LineBudgets) -> Self {
         Self { write, bounds }
     }
 }

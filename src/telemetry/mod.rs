@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use logs::{BoundedLayer, Bounds};
+use logs::{BoundedLayer, LineBudgets};
 pub use metrics::Metrics;
 pub use observed::{Observed, Reports};
 
@@ -25,7 +25,7 @@ use crate::config::{LogFormat, TelemetryConfig};
 #[derive(Debug, Default)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
-    bounds: Option<Bounds>,
+    bounds: Option<LineBudgets>,
 }
 
 /// Why logs and traces could not be started.
@@ -61,7 +61,7 @@ impl Telemetry {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
-        let bounds = Bounds::start().map_err(TelemetryError::Thread)?;
+        let bounds = LineBudgets::start().map_err(TelemetryError::Thread)?;
         let lines = BoundedLayer::new(lines, bounds.clone()).with_filter(filter);
         let provider = config.otlp_endpoint.as_deref();
         let provider =

@@ -19,7 +19,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::proto::access::{GetJwksResponse, WatchJwksResponse, WatchRevocationsResponse};
 use crate::secrets::Secret;
-use crate::transport::Probe;
+use crate::transport::ProtocolProbe;
 
 /// The server sends a message each second. After this silence the connection is closed. A message
 /// that arrives later may have been delayed, so it is not treated as current.
@@ -66,7 +66,7 @@ impl Follower {
     /// Runs until the task is cancelled.
     pub(super) async fn run(self) -> Infallible {
         let mut backoff = Backoff::default();
-        let mut probe = Probe::default();
+        let mut probe = ProtocolProbe::default();
         loop {
             let session = Stopwatch::start();
             let trouble = match self.session(&probe).await {
@@ -77,14 +77,14 @@ impl Follower {
             self.note_feed_error(&trouble);
             if session.elapsed() > STEADY {
                 backoff = Backoff::default();
-                probe = Probe::default();
+                probe = ProtocolProbe::default();
             }
             backoff.pause(trouble.max_pause()).await;
         }
     }
 
     /// Runs until the connection fails.
-    async fn session(&self, probe: &Probe) -> Result<Infallible, FollowError> {
+    async fn session(&self, probe: &ProtocolProbe) -> Result<Infallible, FollowError> {
         let link = ServerLink::open(&self.endpoint, probe).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,

@@ -22,7 +22,7 @@ use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest};
 use crate::secrets::Secret;
-use crate::transport::{GrpcChannel, Probe};
+use crate::transport::{GrpcChannel, ProtocolProbe};
 
 /// The time limit for an answer, or for the start of a stream.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,7 +52,10 @@ struct HeldToken {
 
 impl ServerLink {
     /// Opens a new connection, so that each attempt may reach another server behind the name.
-    pub(super) async fn open(endpoint: &Endpoint, probe: &Probe) -> Result<Self, FollowError> {
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        probe: &ProtocolProbe,
+    ) -> Result<Self, FollowError> {
         match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
             Ok(channel) => channel.map(Self).map_err(FollowError::Away),
             Err(_) => Err(FollowError::away("the server does not accept a connection in time")),

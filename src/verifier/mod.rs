@@ -102,7 +102,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use interceptor::VerifierInterceptor;
 pub use layer::{VerifierLayer, VerifierService};
-pub use settings::{Access, Server, Settings, StartError, WhenLost};
+pub use settings::{Access, ServerAddress, Settings, StartError, WhenLost};
 pub use verified::{InsufficientScope, Refusal, Verified};
 
 use crate::clock::{Clock, SteadyTime};
@@ -116,9 +116,9 @@ use trouble::FollowError;
 /// Verifies access tokens. Clones share the connection and the data. The connection is closed when
 /// the last clone is dropped.
 #[derive(Clone)]
-pub struct Verifier(Arc<Inner>);
+pub struct Verifier(Arc<VerifierInner>);
 
-struct Inner {
+struct VerifierInner {
     knowledge: Arc<Knowledge>,
     progress: watch::Receiver<Progress>,
     issuer: String,
@@ -160,7 +160,7 @@ impl Verifier {
         };
         let stopped = stop.clone();
         runtime.spawn(async move { stopped.run_until_cancelled(follower.run()).await });
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(VerifierInner {
             knowledge,
             progress,
             issuer: settings.issuer,
@@ -196,7 +196,7 @@ impl Verifier {
     /// Verifies an access token without I/O: its form and signature, its claims, and the
     /// revocations.
     pub fn verify(&self, token: &str) -> Result<Verified, Refusal> {
-        let Inner { knowledge, prefixes, issuer, audience, clock, .. } = &*self.0;
+        let VerifierInner { knowledge, prefixes, issuer, audience, clock, .. } = &*self.0;
         if prefixes.looks_like_api_key(token) {
             return Err(Refusal::ApiKey);
         }

@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Keyward's gRPC address.
-    pub server: Server,
+    pub server: ServerAddress,
     /// The verifier's credential. Its application must be in the tenant `system` and have the scope
     /// `keyward.verify`.
     pub access: Access,
@@ -43,7 +43,7 @@ pub struct Settings {
 
 /// Keyward's gRPC address.
 #[derive(Clone, Debug)]
-pub enum Server {
+pub enum ServerAddress {
     /// A URL: `https://keyward.example:50051` with the system's trusted certificates, or `http://…`
     /// without TLS.
     Url(String),
@@ -104,19 +104,19 @@ pub enum StartError {
     },
 }
 
-impl From<&str> for Server {
+impl From<&str> for ServerAddress {
     fn from(url: &str) -> Self {
         Self::Url(url.to_owned())
     }
 }
 
-impl From<String> for Server {
+impl From<String> for ServerAddress {
     fn from(url: String) -> Self {
         Self::Url(url)
     }
 }
 
-impl From<Endpoint> for Server {
+impl From<Endpoint> for ServerAddress {
     fn from(endpoint: Endpoint) -> Self {
         Self::Endpoint(Box::new(endpoint))
     }
@@ -140,7 +140,7 @@ impl Access {
 impl Settings {
     /// Settings for tokens of `issuer` with the audience `audience`.
     pub fn new(
-        server: impl Into<Server>,
+        server: impl Into<ServerAddress>,
         access: Access,
         issuer: impl Into<String>,
         audience: impl Into<String>,
@@ -187,8 +187,8 @@ impl Settings {
 
     fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
         match &self.server {
-            Server::Endpoint(endpoint) => Ok(endpoint.as_ref().clone()),
-            Server::Url(url) => {
+            ServerAddress::Endpoint(endpoint) => Ok(endpoint.as_ref().clone()),
+            ServerAddress::Url(url) => {
                 let endpoint = Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT_TIMEOUT);
                 if url.starts_with("https:") {
                     return endpoint.tls_config(ClientTlsConfig::new().with_native_roots());

@@ -131,12 +131,12 @@ impl Copied {
     }
 
     /// The first copy.
-    pub(crate) fn clients(&self, most: u32) -> Vec<Credential> {
+    pub(crate) fn clients(&self, max: u32) -> Vec<Credential> {
         let client = |n: u32| Credential {
             client_id: format!("{n:032}"),
             secret: self.original.secret.clone(),
         };
-        (1..=most.min(self.size)).map(client).collect()
+        (1..=max.min(self.size)).map(client).collect()
     }
 }
 

@@ -4,7 +4,9 @@ use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
-use super::{Change, Deleted, InTenant, Made, Mask, New, NoFlags, Page, Resource, Words, calls};
+use super::{
+    Change, Deleted, InTenant, Made, Mask, New, NoFlags, PageArgs, Resource, Words, calls,
+};
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
@@ -143,7 +145,7 @@ pub(in crate::cli) enum StateWord {
 }
 
 impl ApplicationFilter {
-    fn request(&self, parent: String, page: Page) -> pb::ListApplicationsRequest {
+    fn request(&self, parent: String, page: PageArgs) -> pb::ListApplicationsRequest {
         let ownership = match self {
             Self { mine: true, .. } => Ownership::Mine,
             Self { users: true, .. } => Ownership::Users,

@@ -5,11 +5,13 @@ use prost_types::Duration;
 use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
-use super::{Change, Deleted, Made, Mask, NoFlags, Place, Resource, Verb, Words, calls, full_name};
+use super::{
+    Change, Deleted, Made, Mask, NoFlags, Place, Resource, ResourceCommand, Words, calls, full_name,
+};
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
 use crate::cli::output::{Column, Tabular, listed, member, note};
-use crate::cli::{Connection, Failure};
+use crate::cli::{Failure, ServerConnection};
 use crate::domain::Moment;
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::State;
@@ -19,15 +21,15 @@ use crate::proto::admin::credential_service_client::CredentialServiceClient;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Credential {
     #[command(subcommand)]
-    command: Command,
+    command: CredentialCommand,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CredentialCommand {
     #[command(flatten)]
-    Shared(Verb<pb::Credential>),
+    Shared(ResourceCommand<pb::Credential>),
     /// Print the newest secret of a credential again, if the policy makes secrets viewable; the
     /// audit log records it
     #[command(after_help = "Example:\n  keyward credential reveal acme/crm/ID")]
@@ -53,7 +55,7 @@ Examples:
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Kind {
+enum KindArg {
     /// A client id and a client secret
     #[default]
     ClientSecret,
@@ -61,11 +63,11 @@ enum Kind {
     ApiKey,
 }
 
-impl From<Kind> for i32 {
-    fn from(kind: Kind) -> Self {
+impl From<KindArg> for i32 {
+    fn from(kind: KindArg) -> Self {
         match kind {
-            Kind::ClientSecret => pb::credential::Kind::ClientSecret.into(),
-            Kind::ApiKey => pb::credential::Kind::ApiKey.into(),
+            KindArg::ClientSecret => pb::credential::Kind::ClientSecret.into(),
+            KindArg::ApiKey => pb::credential::Kind::ApiKey.into(),
         }
     }
 }
@@ -128,7 +130,7 @@ impl Change<pb::Credential> for CredentialFields {
 pub(in crate::cli) struct CredentialCreate {
     /// The kind of credential
     #[arg(long, value_enum, default_value_t)]
-    kind: Kind,
+    kind: KindArg,
     /// An id of this request, with which it can be retried safely
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
@@ -262,8 +264,8 @@ impl Credential {
     pub(in crate::cli) async fn run(self) -> Result<(), Failure> {
         let (connection, output) = (&self.connection, &self.connection.output);
         match self.command {
-            Command::Shared(verb) => verb.run(connection).await,
-            Command::Reveal { name } => {
+            CredentialCommand::Shared(verb) => verb.run(connection).await,
+            CredentialCommand::Reveal { name } => {
                 let name = full_name::<pb::Credential>(&name)?;
                 let work = async |channel: Authorized| {
                     let request = pb::RevealCredentialRequest { name: name.clone() };
@@ -273,7 +275,7 @@ impl Credential {
                 let secret = connection.call(Some(&name), work).await?;
                 output.word(&secret, || json!({ "secret": secret }))
             }
-            Command::Rotate { name, overlap, etag } => {
+            CredentialCommand::Rotate { name, overlap, etag } => {
                 output.check_secret()?;
                 let name = full_name::<pb::Credential>(&name)?;
                 let work = async |channel: Authorized| {

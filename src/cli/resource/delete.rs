@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::{Resource, full_name};
 use crate::cli::confirm::Confirm;
 use crate::cli::output::{Column, Output, Tabular, listed};
-use crate::cli::{Connection, Failure, names};
+use crate::cli::{Failure, ServerConnection, names};
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Delete<R: Resource> {
+pub(in crate::cli) struct DeleteArgs<R: Resource> {
     #[arg(
         required = true,
         value_name = "NAME",
@@ -44,14 +44,14 @@ impl Deleted {
 
 /// The result for one of several resources.
 #[derive(Debug)]
-struct Row {
+struct DeletedRow {
     name: String,
     deleted: bool,
     reason: Option<String>,
     message: String,
 }
 
-impl Tabular for Row {
+impl Tabular for DeletedRow {
     const COLUMNS: &'static [Column<Self>] = &[
         listed(1, "name", |row| json!(row.name)),
         listed(2, "deleted", |row| json!(row.deleted)),
@@ -60,8 +60,8 @@ impl Tabular for Row {
     ];
 }
 
-impl<R: Resource> Delete<R> {
-    pub(super) async fn run(self, connection: &Connection) -> Result<(), Failure> {
+impl<R: Resource> DeleteArgs<R> {
+    pub(super) async fn run(self, connection: &ServerConnection) -> Result<(), Failure> {
         let full: Result<Vec<_>, _> = self.names.iter().map(|name| full_name::<R>(name)).collect();
         let names = full?;
         if names.len() > 1 && !self.etag.is_empty() {
@@ -99,14 +99,14 @@ fn print_all(
         .into_iter()
         .map(|(name, result)| match result {
             Ok(Deleted { done: true, .. }) => {
-                Row { name, deleted: true, reason: None, message: String::new() }
+                DeletedRow { name, deleted: true, reason: None, message: String::new() }
             }
             Ok(Deleted { text, .. }) => {
-                Row { name, deleted: false, reason: None, message: text.unwrap_or_default() }
+                DeletedRow { name, deleted: false, reason: None, message: text.unwrap_or_default() }
             }
             Err(failure) => {
                 let (reason, message) = failure.into_parts();
-                Row { name, deleted: false, reason: Some(reason), message }
+                DeletedRow { name, deleted: false, reason: Some(reason), message }
             }
         })
         .collect();

@@ -20,10 +20,10 @@ use tonic::Status;
 
 use super::client::{Authorized, Limit, all_pages};
 use super::output::{Output, Tabular};
-use super::{Connection, Failure, names};
+use super::{Failure, ServerConnection, names};
 pub(super) use change::{Change, Mask, NoFlags};
 pub(super) use credential::Credential;
-use delete::Delete;
+use delete::DeleteArgs;
 pub(super) use delete::Deleted;
 
 /// A kind of resource: its help texts, flags and calls. Everything else is the same for all kinds.
@@ -63,7 +63,7 @@ pub(super) trait Resource: Tabular + Default + Debug {
         channel: Authorized,
         parent: String,
         filter: &Self::Filter,
-        page: Page,
+        page: PageArgs,
     ) -> Result<(Vec<Self>, String), Status>;
 
     async fn get(channel: Authorized, name: String) -> Result<Self, Status>;
@@ -130,7 +130,7 @@ macro_rules! calls {
             channel: $crate::cli::client::Authorized,
             $parent: String,
             $filter: &Self::Filter,
-            $page: $crate::cli::resource::Page,
+            $page: $crate::cli::resource::PageArgs,
         ) -> Result<(Vec<Self>, String), tonic::Status> {
             let $listed = $client::new(channel).$list($list_request).await?.into_inner();
             Ok($items)
@@ -201,7 +201,7 @@ fn examples<R: Resource>(verb: &str, arguments: &[&str]) -> String {
 }
 
 /// A page of a list.
-pub(super) struct Page {
+pub(super) struct PageArgs {
     pub(super) size: i32,
     pub(super) token: String,
 }
@@ -251,9 +251,9 @@ impl Place for InTenant {
 #[derive(Debug, Args)]
 pub(super) struct Manage<R: Resource> {
     #[command(subcommand)]
-    command: Verb<R>,
+    command: ResourceCommand<R>,
     #[command(flatten)]
-    connection: Connection,
+    connection: ServerConnection,
 }
 
 impl<R: Resource> Manage<R> {
@@ -264,21 +264,21 @@ impl<R: Resource> Manage<R> {
 
 /// The commands for a resource of any kind.
 #[derive(Debug, Subcommand)]
-pub(super) enum Verb<R: Resource> {
+pub(super) enum ResourceCommand<R: Resource> {
     #[command(about = R::WORDS.list.0, after_help = examples::<R>("list", R::WORDS.list.1))]
-    List(List<R>),
+    List(ListArgs<R>),
     #[command(about = R::WORDS.show.0, after_help = examples::<R>("show", R::WORDS.show.1))]
-    Show(Show<R>),
+    Show(ShowArgs<R>),
     #[command(about = R::WORDS.create.0, after_help = examples::<R>("create", R::WORDS.create.1))]
-    Create(Box<Create<R>>),
+    Create(Box<CreateArgs<R>>),
     #[command(about = R::WORDS.update.0, after_help = examples::<R>("update", R::WORDS.update.1))]
-    Update(Box<Update<R>>),
+    Update(Box<UpdateArgs<R>>),
     #[command(about = R::WORDS.delete.0, after_help = examples::<R>("delete", R::WORDS.delete.1))]
-    Delete(Delete<R>),
+    Delete(DeleteArgs<R>),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct List<R: Resource> {
+pub(super) struct ListArgs<R: Resource> {
     #[command(flatten)]
     place: R::Place,
     #[command(flatten)]
@@ -288,7 +288,7 @@ pub(super) struct List<R: Resource> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Show<R: Resource> {
+pub(super) struct ShowArgs<R: Resource> {
     #[arg(help = R::WORDS.name)]
     name: String,
     #[arg(skip)]
@@ -296,7 +296,7 @@ pub(super) struct Show<R: Resource> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Create<R: Resource> {
+pub(super) struct CreateArgs<R: Resource> {
     #[arg(help = R::WORDS.new_name)]
     name: String,
     #[command(flatten)]
@@ -306,7 +306,7 @@ pub(super) struct Create<R: Resource> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Update<R: Resource> {
+pub(super) struct UpdateArgs<R: Resource> {
     #[arg(help = R::WORDS.name)]
     name: String,
     #[command(flatten)]
@@ -325,8 +325,8 @@ fn full_name<R: Resource>(name: &str) -> Result<String, Failure> {
     Ok(name)
 }
 
-impl<R: Resource> Verb<R> {
-    pub(super) async fn run(self, connection: &Connection) -> Result<(), Failure> {
+impl<R: Resource> ResourceCommand<R> {
+    pub(super) async fn run(self, connection: &ServerConnection) -> Result<(), Failure> {
         let output = &connection.output;
         match self {
             Self::List(list) => {
@@ -340,7 +340,7 @@ impl<R: Resource> Verb<R> {
                 output.one(&connection.call(Some(&name), work).await?)
             }
             Self::Create(create) => {
-                let Create { name, fields, flags } = *create;
+                let CreateArgs { name, fields, flags } = *create;
                 if R::HAS_SECRET {
                     output.check_secret()?;
                 }
@@ -362,16 +362,17 @@ impl<R: Resource> Verb<R> {
     }
 }
 
-impl<R: Resource> List<R> {
+impl<R: Resource> ListArgs<R> {
     async fn run(&self, channel: Authorized, parent: &str, output: &Output) -> Result<(), Failure> {
         let all = all_pages(self.limit, async |size, token| {
-            R::list(channel.clone(), parent.to_owned(), &self.filter, Page { size, token }).await
+            R::list(channel.clone(), parent.to_owned(), &self.filter, PageArgs { size, token })
+                .await
         });
         output.list(&all.await?)
     }
 }
 
-impl<R: Resource> Update<R> {
+impl<R: Resource> UpdateArgs<R> {
     async fn run(self, channel: Authorized, name: String) -> Result<R, Failure> {
         let mut resource = if self.fields.needs_current() {
             R::get(channel.clone(), name.clone()).await?

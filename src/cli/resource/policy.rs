@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{LimitsView, limit_flags};
-use crate::cli::names::{self, Lifetime};
+use crate::cli::names::{self, LifetimeArg};
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner, UserDeletion};
 
@@ -53,7 +53,7 @@ pub(in crate::cli) struct PolicyFlags {
     fixed_field: Vec<String>,
     /// The longest lifetime of a credential: a span like 90d, or never for no maximum
     #[arg(long, value_name = "SPAN", value_parser = names::lifetime)]
-    max_credential_lifetime: Option<Lifetime>,
+    max_credential_lifetime: Option<LifetimeArg>,
     /// What deleting a user does to the user's applications
     #[arg(long, value_enum)]
     user_deletion: Option<DeletionWord>,
@@ -127,8 +127,8 @@ impl PolicyFlags {
             secrets_viewable: self.secrets_viewable.unwrap_or(before.secrets_viewable),
             max_credential_lifetime: match self.max_credential_lifetime {
                 None => before.max_credential_lifetime,
-                Some(Lifetime::Unlimited) => None,
-                Some(Lifetime::Span(span)) => Some(span),
+                Some(LifetimeArg::Unlimited) => None,
+                Some(LifetimeArg::Span(span)) => Some(span),
             },
             ..before
         };

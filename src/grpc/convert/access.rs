@@ -2,7 +2,7 @@
 
 use super::{precise, seconds, timestamp};
 use crate::domain::{
-    AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, Fields, LimitLevel,
+    AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, FieldErrors, LimitLevel,
     LimitStatus, NeededScopes, Principal, Requirement, ScopeName, parse_address,
 };
 use crate::error::Result;
@@ -32,7 +32,7 @@ pub(in crate::grpc) fn question(
     request: pb::CheckAccessRequest,
     prefix: &str,
 ) -> Result<(Secret, AccessQuestion)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let at = |field: &str| format!("{prefix}{field}");
     let token = Secret::new(request.token);
     if token.expose().is_empty() {
@@ -69,7 +69,11 @@ pub(in crate::grpc) fn question(
     fields.finish(whole).map(|question| (token, question))
 }
 
-fn needed(fields: &mut Fields, field: &str, message: &pb::RequiredScopes) -> Option<Requirement> {
+fn needed(
+    fields: &mut FieldErrors,
+    field: &str,
+    message: &pb::RequiredScopes,
+) -> Option<Requirement> {
     if message.all_of.len() + message.any_of.len() > MAX_SCOPES {
         fields.fault(field, format!("must have at most {MAX_SCOPES} scopes"));
         return None;

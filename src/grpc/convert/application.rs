@@ -8,8 +8,8 @@ use crate::domain::fields::request_id;
 use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
-    ApplicationPatch, CredentialName, Fault, Fields, Owner, RoleName, ScopeName, ScopeSet, State,
-    TenantId, UsageDay,
+    ApplicationPatch, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName, ScopeSet,
+    State, TenantId, UsageDay,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -33,7 +33,7 @@ const MAX_SCOPES: usize = 200;
 const MAX_NAMES: usize = 100;
 
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let id = match request.application_id.as_str() {
         "" => Some(None),
@@ -57,7 +57,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
 /// The owner of an application. `Some(None)` if the request names none.
 #[expect(clippy::option_option, reason = "`None` for a fault, `Some(None)` for no owner")]
 fn owner(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     tenant: Option<&TenantId>,
     value: &str,
@@ -71,7 +71,7 @@ fn owner(
 pub(in crate::grpc) fn list(
     request: &pb::ListApplicationsRequest,
 ) -> Result<(TenantId, Ownership, ApplicationFilter)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let one = owner(&mut fields, "owner", tenant.as_ref(), &request.owner);
     let ownership = fields.read("ownership", known(request.ownership)).unwrap_or_default();
@@ -115,7 +115,7 @@ fn state(message: StateMessage) -> Option<State> {
 pub(in crate::grpc) fn batch(
     request: &pb::BatchDeleteApplicationsRequest,
 ) -> Result<Vec<ApplicationName>> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     if !(1..=MAX_NAMES).contains(&request.names.len()) {
         fields.fault("names", format!("must have 1 to {MAX_NAMES} entries"));
@@ -134,7 +134,7 @@ pub(in crate::grpc) fn batch(
 pub(in crate::grpc) fn usage(
     request: &pb::ListApplicationUsageRequest,
 ) -> Result<(ApplicationName, Days)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let name = fields.read("parent", ApplicationName::parse(&request.parent));
     let first = fields.read("start_date", date(&request.start_date));
     let last = fields.read("end_date", date(&request.end_date));
@@ -165,7 +165,7 @@ pub(in crate::grpc) fn day(
 pub(in crate::grpc) fn update(
     request: &pb::UpdateApplicationRequest,
 ) -> Result<(ApplicationName, ApplicationPatch, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole =
         required(&mut fields, "application", request.application.as_ref()).and_then(|message| {
@@ -178,7 +178,7 @@ pub(in crate::grpc) fn update(
 }
 
 fn patch(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     tenant: Option<&TenantId>,
     application: &pb::Application,
     mask: &Mask<'_>,
@@ -207,7 +207,7 @@ fn patch(
     }
 }
 
-fn scopes(fields: &mut Fields, values: &[String]) -> Option<ScopeSet> {
+fn scopes(fields: &mut FieldErrors, values: &[String]) -> Option<ScopeSet> {
     if values.len() > MAX_SCOPES {
         fields.fault("application.scopes", format!("must have at most {MAX_SCOPES} entries"));
     }

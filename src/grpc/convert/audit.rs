@@ -4,7 +4,7 @@ use super::{moment, timestamp};
 use crate::domain::listing::direction;
 use crate::domain::text::search_text;
 use crate::domain::{
-    Action, AuditEvent, AuditFilter, Fault, FieldChange, Fields, Outcome, TenantId,
+    Action, AuditEvent, AuditFilter, Fault, FieldChange, FieldErrors, Outcome, TenantId,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -16,7 +16,7 @@ const MAX_CHARACTERS: usize = 512;
 pub(in crate::grpc) fn list(
     request: &pb::ListAuditEventsRequest,
 ) -> Result<(TenantId, AuditFilter)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let resource = fields.read("resource", search_text(&request.resource, MAX_CHARACTERS));
     let actor = fields.read("actor", search_text(&request.actor, MAX_CHARACTERS));

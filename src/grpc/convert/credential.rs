@@ -9,7 +9,7 @@ use crate::domain::fields::request_id;
 use crate::domain::text::text;
 use crate::domain::{
     ApplicationId, ApplicationName, Credential, CredentialFilter, CredentialKind, CredentialName,
-    CredentialPatch, Fault, Fields, SecretRecord, State, TenantId,
+    CredentialPatch, Fault, FieldErrors, SecretRecord, State, TenantId,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -19,7 +19,7 @@ use crate::service::{NewCredential, Shown};
 const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled", "limits"];
 
 pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<NewCredential> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let application = fields.read("parent", ApplicationName::parse(&request.parent));
     let request_id = fields.read("request_id", request_id(&request.request_id));
     let rest =
@@ -39,7 +39,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<N
 pub(in crate::grpc) fn list(
     request: &pb::ListCredentialsRequest,
 ) -> Result<(TenantId, Option<ApplicationId>, CredentialFilter)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     // AIP-159: `-` means all.
     let parent = match request.parent.strip_suffix("/applications/-") {
         Some(tenant) => TenantId::from_name(tenant).map(|tenant| (tenant, None)),
@@ -64,7 +64,7 @@ pub(in crate::grpc) fn list(
 pub(in crate::grpc) fn update(
     request: &pb::UpdateCredentialRequest,
 ) -> Result<(CredentialName, CredentialPatch, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole =
         required(&mut fields, "credential", request.credential.as_ref()).and_then(|message| {
@@ -78,7 +78,7 @@ pub(in crate::grpc) fn update(
 pub(in crate::grpc) fn rotate(
     request: &pb::RotateCredentialRequest,
 ) -> Result<(CredentialName, Duration)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let name = fields.read("name", CredentialName::parse(&request.name));
     let overlap = match &request.overlap {
         None => Ok(Credential::DEFAULT_OVERLAP),
@@ -94,7 +94,11 @@ pub(in crate::grpc) fn rotate(
     fields.finish(name.zip(overlap))
 }
 
-fn patch(fields: &mut Fields, credential: &pb::Credential, mask: &Mask<'_>) -> CredentialPatch {
+fn patch(
+    fields: &mut FieldErrors,
+    credential: &pb::Credential,
+    mask: &Mask<'_>,
+) -> CredentialPatch {
     CredentialPatch {
         display_name: mask.then("display_name", || {
             fields.read("credential.display_name", text(&credential.display_name, 0, 128))

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::limits;
 use crate::domain::text::long_text;
 use crate::domain::{
-    Endpoint, Endpoints, Fault, Fields, Method, NeededScopes, PathTemplate, ScopeName, ScopeSet,
-    ScopeSettings,
+    Endpoint, Endpoints, Fault, FieldErrors, HttpMethod, NeededScopes, PathTemplate, ScopeName,
+    ScopeSet, ScopeSettings,
 };
 use crate::proto::admin as pb;
 
@@ -16,7 +16,7 @@ const MAX_SCOPES: usize = 20;
 /// A set of endpoint rules, which may use the scopes of this catalogue. `field` is the path of the
 /// list.
 pub(super) fn endpoints(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     set: &pb::EndpointSet,
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,
@@ -35,13 +35,13 @@ pub(super) fn endpoints(
 }
 
 fn endpoint(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     message: &pb::Endpoint,
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,
 ) -> Option<Endpoint> {
     let at = |name: &str| format!("{field}.{name}");
-    let method = fields.read(at("method"), Method::parse(&message.method));
+    let method = fields.read(at("method"), HttpMethod::parse(&message.method));
     let path = fields.read(at("path"), PathTemplate::parse(&message.path));
     let all_of = scopes(fields, &at("all_of"), &message.all_of, catalogue);
     let any_of = scopes(fields, &at("any_of"), &message.any_of, catalogue);
@@ -60,7 +60,7 @@ fn endpoint(
 }
 
 fn scopes(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     values: &[String],
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,

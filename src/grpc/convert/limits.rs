@@ -1,13 +1,13 @@
 //! Limits.
 
 use super::required_span;
-use crate::domain::{Fields, Limits, Rate};
+use crate::domain::{FieldErrors, Limits, Rate};
 use crate::proto::admin as pb;
 
 /// Limits from an optional message. `field` is the path of the message.
 #[expect(clippy::option_option, reason = "absent for a fault, and in it absent for none")]
 pub(super) fn limits(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     message: Option<&pb::Limits>,
 ) -> Option<Option<Limits>> {
@@ -20,7 +20,7 @@ pub(super) fn limits(
     let items = fields.read(at("items_per_request"), Limits::number(message.items_per_request));
     let tokens = fields.read(at("tokens"), Limits::number(message.tokens));
     let token_window = window(fields, at("token_window"), message.token_window.as_ref());
-    let rate = |most: Option<i64>, window_seconds| most.map(|most| Rate { most, window_seconds });
+    let rate = |max: Option<i64>, window_seconds| max.map(|max| Rate { max, window_seconds });
     Some(Some(Limits {
         requests: rate(requests?, request_window?),
         tokens: rate(tokens?, token_window?),
@@ -30,7 +30,7 @@ pub(super) fn limits(
 }
 
 fn window(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: String,
     message: Option<&prost_types::Duration>,
 ) -> Option<i64> {
@@ -41,15 +41,15 @@ fn window(
 }
 
 pub(super) fn message(limits: Limits) -> pb::Limits {
-    let most = |rate: Option<Rate>| rate.map_or(0, |rate| rate.most);
+    let max = |rate: Option<Rate>| rate.map_or(0, |rate| rate.max);
     let window = |rate: Option<Rate>| {
         rate.map(|rate| prost_types::Duration { seconds: rate.window_seconds, nanos: 0 })
     };
     pb::Limits {
-        requests: most(limits.requests),
+        requests: max(limits.requests),
         request_window: window(limits.requests),
         items_per_request: limits.items_per_request.unwrap_or_default(),
-        tokens: most(limits.tokens),
+        tokens: max(limits.tokens),
         token_window: window(limits.tokens),
         observe_only: limits.observe_only,
     }

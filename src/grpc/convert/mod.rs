@@ -20,7 +20,7 @@ use std::time::Duration;
 use prost::Message;
 use prost_types::FieldMask;
 
-use crate::domain::{Fault, Fields, Moment};
+use crate::domain::{Fault, FieldErrors, Moment};
 use crate::error::Result;
 use crate::service::{List, ListRequest};
 
@@ -44,7 +44,7 @@ impl<'a> Mask<'a> {
     pub(super) fn of_update(
         mask: Option<&'a FieldMask>,
         changeable: &[&str],
-        fields: &mut Fields,
+        fields: &mut FieldErrors,
     ) -> Self {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
         if paths == ["*"] {
@@ -106,7 +106,7 @@ pub(super) fn list<T, M: Message>(list: List<T>, message: impl Fn(T) -> M) -> (V
 }
 
 /// A message field that must be set.
-fn required<'a, T>(fields: &mut Fields, field: &str, message: Option<&'a T>) -> Option<&'a T> {
+fn required<'a, T>(fields: &mut FieldErrors, field: &str, message: Option<&'a T>) -> Option<&'a T> {
     fields.read(field, message.ok_or_else(|| Fault::new("must be set")))
 }
 

@@ -1,21 +1,25 @@
 //! Policies.
 
 use super::{known, limits, required_span, seconds};
-use crate::domain::{Fault, Field, Fields, Lifetime, OwnerKind, Policy, UserDeletion};
+use crate::domain::{Fault, Field, FieldErrors, Lifetime, OwnerKind, Policy, UserDeletion};
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner as OwnerMessage, UserDeletion as DeletionMessage};
-use crate::service::Violation;
+use crate::service::PolicyViolation;
 
 /// A policy from its message; `field` is the message's own path.
-pub(super) fn policy(fields: &mut Fields, field: &str, message: &pb::Policy) -> Option<Policy> {
+pub(super) fn policy(
+    fields: &mut FieldErrors,
+    field: &str,
+    message: &pb::Policy,
+) -> Option<Policy> {
     let at = |name: &str| format!("{field}.{name}");
-    let most = match message.max_credentials {
+    let max = match message.max_credentials {
         0 => Ok(None),
-        most if most > 0 => Ok(Some(most)),
+        max if max > 0 => Ok(Some(max)),
         _ => Err(Fault::new("must not be negative")),
     };
-    let max_credentials = fields.read(at("max_credentials"), most);
+    let max_credentials = fields.read(at("max_credentials"), max);
     let owners = message.allowed_owners.iter().enumerate().map(|(n, number)| {
         fields.read(at(&format!("allowed_owners[{n}]")), known(*number).and_then(owner))
     });
@@ -82,9 +86,7 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
         allowed_owners: owners.collect(),
         secrets_viewable: policy.secrets_viewable,
         fixed_fields: policy.fixed_fields.iter().map(ToString::to_string).collect(),
-        max_credential_lifetime: policy
-            .max_credential_lifetime
-            .map(|most| seconds(most.duration())),
+        max_credential_lifetime: policy.max_credential_lifetime.map(|max| seconds(max.duration())),
         default_limits: policy.default_limits.map(limits::message),
         tenant_limits: policy.tenant_limits.map(limits::message),
         max_limits: policy.max_limits.map(limits::message),
@@ -92,7 +94,7 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
     }
 }
 
-pub(in crate::grpc) fn violation(violation: Violation) -> pb::PolicyViolation {
+pub(in crate::grpc) fn violation(violation: PolicyViolation) -> pb::PolicyViolation {
     pb::PolicyViolation {
         field: violation.rule.to_owned(),
         description: violation.description,

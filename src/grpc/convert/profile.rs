@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use super::{Mask, endpoint, policy, required, role, scope, tenant};
 use crate::domain::text::text;
 use crate::domain::{
-    ApplicationId, ApplicationName, Change, DefaultApplication, Fault, Fields, Profile, RoleId,
-    RoleName, RoleSettings, ScopeId, ScopeName, ScopeSettings, TenantId, TenantPatch,
+    ApplicationId, ApplicationName, Change, DefaultApplication, Fault, FieldErrors, Profile,
+    RoleId, RoleName, RoleSettings, ScopeId, ScopeName, ScopeSettings, TenantId, TenantPatch,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::service::AppliedChange;
 
 pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(TenantId, Profile)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let id = fields.read("name", TenantId::from_name(&request.name));
     let profile = required(&mut fields, "profile", request.profile.as_ref()).map(|profile| {
         let audience = &profile.default_audience;
@@ -55,7 +55,7 @@ pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(Ten
 }
 
 fn catalogue(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     tenant: Option<&TenantId>,
     scopes: &[pb::Scope],
 ) -> BTreeMap<ScopeName, ScopeSettings> {
@@ -79,7 +79,7 @@ fn catalogue(
 }
 
 fn roles(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     tenant: Option<&TenantId>,
     messages: &[pb::Role],
 ) -> BTreeMap<RoleId, RoleSettings> {
@@ -98,7 +98,7 @@ fn roles(
 }
 
 fn default_application(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     message: &pb::DefaultApplication,
 ) -> Option<DefaultApplication> {
     const FIELD: &str = "profile.default_application";

@@ -3,7 +3,7 @@
 use super::{precise, timestamp};
 use crate::domain::text::{long_text, text};
 use crate::domain::{
-    ApplicationName, CredentialName, Fault, Fields, Revocation, Subject, TenantId, UserName,
+    ApplicationName, CredentialName, Fault, FieldErrors, Revocation, Subject, TenantId, UserName,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
@@ -17,7 +17,7 @@ const MAX_TOKEN_ID: usize = 64;
 
 /// The tokens to revoke, and the reason.
 pub(in crate::grpc) fn revoked(request: &RevokeTokensRequest) -> Result<(Revoked, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let whose = fields.read("name", whose(&request.name));
     fields.read("reason", long_text(&request.reason, MAX_REASON));
     let revoked = match (whose, request.token_id.as_str()) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Mask, required, timestamp};
 use crate::domain::text::{long_text, text};
 use crate::domain::{
-    Fault, Fields, Permission, Role, RoleId, RoleName, RolePatch, ScopeName, TenantId,
+    Fault, FieldErrors, Permission, Role, RoleId, RoleName, RolePatch, ScopeName, TenantId,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -16,7 +16,7 @@ const MAX_ROLES: usize = 50;
 const MAX_SCOPES: usize = 200;
 
 pub(in crate::grpc) fn create(request: &pb::CreateRoleRequest) -> Result<(RoleName, RolePatch)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let role = fields.read("role_id", RoleId::parse(&request.role_id));
     let message = request.role.clone().unwrap_or_default();
@@ -28,7 +28,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateRoleRequest) -> Result<(RoleNa
 pub(in crate::grpc) fn update(
     request: &pb::UpdateRoleRequest,
 ) -> Result<(RoleName, RolePatch, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole = required(&mut fields, "role", request.role.as_ref()).and_then(|message| {
         let name = fields.read("role.name", RoleName::parse(&message.name));
@@ -40,7 +40,7 @@ pub(in crate::grpc) fn update(
 
 /// The change that a role message asks for; `field` is the message's own path.
 pub(super) fn patch(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     role: &pb::Role,
     mask: &Mask<'_>,
@@ -69,7 +69,7 @@ pub(super) fn patch(
 
 /// The ids of roles, given as such or by resource names of this tenant.
 pub(super) fn ids(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     tenant: Option<&TenantId>,
     values: &[String],

@@ -2,14 +2,14 @@
 
 use super::{Mask, required, timestamp};
 use crate::domain::text::{long_text, text};
-use crate::domain::{Fields, Scope, ScopeId, ScopeName, ScopePatch, TenantId};
+use crate::domain::{FieldErrors, Scope, ScopeId, ScopeName, ScopePatch, TenantId};
 use crate::error::Result;
 use crate::proto::admin as pb;
 
 const CHANGEABLE: &[&str] = &["display_name", "description", "domain", "family", "disabled"];
 
 pub(in crate::grpc) fn create(request: &pb::CreateScopeRequest) -> Result<(ScopeId, ScopePatch)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let scope = fields.read("scope_id", ScopeName::parse(&request.scope_id));
     let message = request.scope.clone().unwrap_or_default();
@@ -21,7 +21,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateScopeRequest) -> Result<(Scope
 pub(in crate::grpc) fn update(
     request: &pb::UpdateScopeRequest,
 ) -> Result<(ScopeId, ScopePatch, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole = required(&mut fields, "scope", request.scope.as_ref()).and_then(|scope| {
         let id = fields.read("scope.name", ScopeId::parse(&scope.name));
@@ -33,7 +33,7 @@ pub(in crate::grpc) fn update(
 
 /// The change that a scope message asks for; `field` is the message's own path.
 pub(super) fn patch(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     scope: &pb::Scope,
     mask: &Mask<'_>,

@@ -2,7 +2,7 @@
 
 use super::{Mask, policy, required, required_span, seconds, timestamp};
 use crate::domain::text::text;
-use crate::domain::{Audience, Fields, Policy, Tenant, TenantId, TenantPatch, TokenLifetime};
+use crate::domain::{Audience, FieldErrors, Policy, Tenant, TenantId, TenantPatch, TokenLifetime};
 use crate::error::Result;
 use crate::proto::admin as pb;
 
@@ -20,7 +20,7 @@ const MAX_AUDIENCES: usize = 64;
 pub(in crate::grpc) fn create(
     request: &pb::CreateTenantRequest,
 ) -> Result<(TenantId, TenantPatch)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let id = fields.read("tenant_id", TenantId::parse(&request.tenant_id));
     let tenant = request.tenant.clone().unwrap_or_default();
     let patch = patch(&mut fields, &tenant, &Mask::all());
@@ -30,7 +30,7 @@ pub(in crate::grpc) fn create(
 pub(in crate::grpc) fn update(
     request: &pb::UpdateTenantRequest,
 ) -> Result<(TenantId, TenantPatch, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole = required(&mut fields, "tenant", request.tenant.as_ref()).and_then(|tenant| {
         let id = fields.read("tenant.name", TenantId::from_name(&tenant.name));
@@ -40,7 +40,7 @@ pub(in crate::grpc) fn update(
     fields.finish(whole)
 }
 
-fn patch(fields: &mut Fields, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPatch {
+fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPatch {
     TenantPatch {
         display_name: mask.then("display_name", || {
             fields.read("tenant.display_name", text(&tenant.display_name, 0, 128))
@@ -67,7 +67,7 @@ fn patch(fields: &mut Fields, tenant: &pb::Tenant, mask: &Mask<'_>) -> TenantPat
 /// `Some(None)` if the field is empty and the default applies.
 #[expect(clippy::option_option, reason = "absent for a fault, and in it absent for the default")]
 pub(super) fn default_audience(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     value: &str,
 ) -> Option<Option<Audience>> {
@@ -77,7 +77,7 @@ pub(super) fn default_audience(
     fields.read(field, Audience::parse(value)).map(Some)
 }
 
-fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Audience>> {
+fn additional_audiences(fields: &mut FieldErrors, values: &[String]) -> Option<Vec<Audience>> {
     if values.len() > MAX_AUDIENCES {
         let too_many = format!("must have at most {MAX_AUDIENCES} entries");
         fields.fault("tenant.additional_audiences", too_many);
@@ -86,7 +86,7 @@ fn additional_audiences(fields: &mut Fields, values: &[String]) -> Option<Vec<Au
 }
 
 pub(super) fn lifetime(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     field: &str,
     message: Option<&prost_types::Duration>,
 ) -> Option<TokenLifetime> {

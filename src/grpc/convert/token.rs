@@ -1,7 +1,7 @@
 //! Tokens.
 
 use super::{required, seconds, timestamp};
-use crate::domain::{Audience, Fault, Fields, GrantRequest, ScopeName, ScopeSet};
+use crate::domain::{Audience, Fault, FieldErrors, GrantRequest, ScopeName, ScopeSet};
 use crate::error::Result;
 use crate::proto::token as pb;
 use crate::proto::token::issue_token_request::Credential;
@@ -9,7 +9,7 @@ use crate::secrets::Secret;
 use crate::service::{ClientCredential, GrantType, IssuedToken, TokenInfo, TokenRequest};
 
 pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<TokenRequest> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let presented = required(&mut fields, "credential", request.credential.as_ref());
     let scopes: Option<ScopeSet> = fields.read_each("scopes", &request.scopes, ScopeName::parse);
     let audiences: Option<Vec<_>> =

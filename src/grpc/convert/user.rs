@@ -2,7 +2,9 @@
 
 use super::{Mask, required, role, timestamp};
 use crate::domain::text::text;
-use crate::domain::{Fields, RoleName, TenantId, User, UserDeletion, UserId, UserName, UserPatch};
+use crate::domain::{
+    FieldErrors, RoleName, TenantId, User, UserDeletion, UserId, UserName, UserPatch,
+};
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::delete_user_response::Outcome;
@@ -11,7 +13,7 @@ use crate::service::{DeletedUser, Shown};
 const CHANGEABLE: &[&str] = &["display_name", "roles", "disabled"];
 
 pub(in crate::grpc) fn create(request: &pb::CreateUserRequest) -> Result<(UserName, UserPatch)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let user = fields.read("user_id", UserId::parse(&request.user_id));
     let message = request.user.clone().unwrap_or_default();
@@ -23,7 +25,7 @@ pub(in crate::grpc) fn create(request: &pb::CreateUserRequest) -> Result<(UserNa
 pub(in crate::grpc) fn update(
     request: &pb::UpdateUserRequest,
 ) -> Result<(UserName, UserPatch, &str)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let mask = Mask::of_update(request.update_mask.as_ref(), CHANGEABLE, &mut fields);
     let whole = required(&mut fields, "user", request.user.as_ref()).and_then(|message| {
         let name = fields.read("user.name", UserName::parse(&message.name));
@@ -37,7 +39,7 @@ pub(in crate::grpc) fn update(
 pub(in crate::grpc) fn delete(
     request: &pb::DeleteUserRequest,
 ) -> Result<(UserName, Option<UserName>)> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let name = fields.read("name", UserName::parse(&request.name));
     let heir = match request.hand_over_to.as_str() {
         "" => Some(None),
@@ -47,7 +49,7 @@ pub(in crate::grpc) fn delete(
 }
 
 fn patch(
-    fields: &mut Fields,
+    fields: &mut FieldErrors,
     tenant: Option<&TenantId>,
     user: &pb::User,
     mask: &Mask<'_>,

@@ -22,8 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{End, Ending, Stopping};
 use super::frames::FrameMeter;
-use super::stream::{BoundedIo, Bounds, Http1, Http2, Phase};
-use super::{Handler, Limits, Protocol, protocol, source};
+use super::stream::{BoundedIo, Http1, Http1Phase, Http2, ProtocolBounds};
+use super::{Handler, ListenerLimits, Protocol, protocol, source};
 use crate::admission::{ConnectionPermit, RequestPermit, SourceGate};
 use crate::domain::Source;
 
@@ -48,7 +48,11 @@ struct Peer {
 
 impl Connection {
     /// Admits a connection if there is a place for it.
-    pub(super) fn admit(stream: TcpStream, address: SocketAddr, limits: &Limits) -> Option<Self> {
+    pub(super) fn admit(
+        stream: TcpStream,
+        address: SocketAddr,
+        limits: &ListenerLimits,
+    ) -> Option<Self> {
         let state = limits.admission.source(source(address));
         let is_proxy = limits.trusted.trusts(address.ip());
         let (permit, cut) = limits.places.admit(&state, is_proxy)?;
@@ -60,7 +64,7 @@ impl Connection {
         self,
         handler: impl Handler<B>,
         builder: Builder<TokioExecutor>,
-        limits: Limits,
+        limits: ListenerLimits,
         stopping: Stopping,
     ) where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -86,12 +90,12 @@ impl Connection {
         }
         let (bounds, phase) = match protocol {
             Protocol::Http1 => {
-                let phase = Phase::new();
+                let phase = Http1Phase::new();
                 if stopping.drain.is_cancelled() {
                     phase.close_after_next();
                 }
                 let http1 = Http1::new(&phase, limits.first_request_timeout);
-                (Bounds::Http1(http1), Some(phase))
+                (ProtocolBounds::Http1(http1), Some(phase))
             }
             Protocol::Http2 => {
                 permit.quiet();
@@ -100,7 +104,7 @@ impl Connection {
                     admission: limits.admission.clone(),
                     source: peer.gate.source(),
                 };
-                (Bounds::Http2(Box::new(bounds)), None)
+                (ProtocolBounds::Http2(Box::new(bounds)), None)
             }
         };
         let established = Arc::new(Notify::new());
@@ -162,7 +166,7 @@ impl Connection {
     }
 }
 
-impl Limits {
+impl ListenerLimits {
     /// The resources that a request holds until it is answered. A request from a trusted proxy
     /// counts for the client that the proxy names.
     fn request(&self, peer: &Peer, headers: &HeaderMap) -> RequestPermit {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::IDLE_TIMEOUT;
-use super::stream::{LINGER, Phase};
+use super::stream::{Http1Phase, LINGER};
 
 /// The two steps of a shutdown.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) enum End {
 /// What ends a connection.
 pub(super) struct Ending {
     /// The state of an HTTP/1.1 connection. `None` for HTTP/2.
-    pub(super) phase: Option<Arc<Phase>>,
+    pub(super) phase: Option<Arc<Http1Phase>>,
     pub(super) stopping: Stopping,
     /// The maximum age of the connection.
     pub(super) age: Duration,

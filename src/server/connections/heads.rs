@@ -68,7 +68,7 @@ impl HeadScanner {
 pub(super) fn replacement(bytes: &[u8]) -> Option<Vec<u8>> {
     let code = bytes.strip_prefix(b"HTTP/1.1 4")?.first_chunk::<2>()?;
     Some(match code {
-        b"31" => answer("431 Request Header Fields Too Large", "the header is too large"),
+        b"31" => answer("431 Request Header FieldErrors Too Large", "the header is too large"),
         b"14" => answer("414 URI Too Long", "the URI is too long"),
         _ => answer("400 Bad Request", "this is not a well-formed HTTP request"),
     })
@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn only_hyper_error_answers_are_replaced() {
-        let replaced = replacement(b"HTTP/1.1 431 Request Header Fields Too Large\r\n").unwrap();
+        let replaced =
+            replacement(b"HTTP/1.1 431 Request Header FieldErrors Too Large\r\n").unwrap();
         assert!(replaced.starts_with(b"HTTP/1.1 431 "));
         assert!(replacement(b"HTTP/1.1 200 OK\r\n").is_none());
         assert!(replacement(b"{\"keys\":[]}").is_none());

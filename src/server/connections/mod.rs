@@ -50,7 +50,7 @@ pub(super) use ending::Stopping;
 
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub(super) struct ListenerLimits {
     pub(super) admission: Admission,
     pub(super) places: Arc<Connections>,
     pub(super) trusted: Arc<TrustedProxies>,
@@ -60,7 +60,7 @@ pub(super) struct Limits {
     pub(super) first_request_timeout: Duration,
 }
 
-impl Limits {
+impl ListenerLimits {
     /// The bounds of a listener with these places.
     pub(super) fn new(
         config: &config::Config,
@@ -136,7 +136,7 @@ where
 pub(super) async fn accept<B>(
     listener: TcpListener,
     handler: impl Handler<B>,
-    limits: Limits,
+    limits: ListenerLimits,
     stopping: Stopping,
     tasks: TaskTracker,
 ) where

@@ -23,10 +23,10 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 /// A connection's stream with limits.
 pub(super) struct BoundedIo {
     stream: TcpStream,
-    bounds: Bounds,
+    bounds: ProtocolBounds,
 }
 
-pub(super) enum Bounds {
+pub(super) enum ProtocolBounds {
     Http1(Http1),
     Http2(Box<Http2>),
 }
@@ -41,7 +41,7 @@ pub(super) struct Http2 {
 /// The limits of an HTTP/1.1 connection. It scans the headers of requests, and limits the time from
 /// the first to the last byte of each header.
 pub(super) struct Http1 {
-    phase: Arc<Phase>,
+    phase: Arc<Http1Phase>,
     timeout: Duration,
     /// Runs while a header is incomplete, and during the shutdown.
     timer: Option<Pin<Box<Sleep>>>,
@@ -53,7 +53,7 @@ pub(super) struct Http1 {
 }
 
 impl Http1 {
-    pub(super) fn new(phase: &Arc<Phase>, timeout: Duration) -> Self {
+    pub(super) fn new(phase: &Arc<Http1Phase>, timeout: Duration) -> Self {
         Self {
             phase: Arc::clone(phase),
             timeout,
@@ -70,15 +70,15 @@ impl Http1 {
         if bytes.is_empty() {
             return true;
         }
-        if self.phase.step(Phase::IDLE, Phase::HEAD) {
+        if self.phase.step(Http1Phase::IDLE, Http1Phase::HEAD) {
             self.head = HeadScanner::default();
         }
-        !self.phase.is(Phase::HEAD) || self.head.follow(bytes)
+        !self.phase.is(Http1Phase::HEAD) || self.head.follow(bytes)
     }
 
     /// Replaces an answer that hyper gives itself, because it could not parse a request.
     fn replace(&mut self, bytes: &[u8]) -> bool {
-        if self.phase.is(Phase::REQUEST) || self.phase.is(Phase::ANSWERED) {
+        if self.phase.is(Http1Phase::REQUEST) || self.phase.is(Http1Phase::ANSWERED) {
             return false;
         }
         let Some(answer) = heads::replacement(bytes) else { return false };
@@ -128,7 +128,7 @@ impl Http1 {
 
     /// Called when no bytes are available. Ready if an incomplete header has timed out.
     fn poll_header_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.phase.is(Phase::HEAD) {
+        if !self.phase.is(Http1Phase::HEAD) {
             self.timer = None;
             return Poll::Pending;
         }
@@ -139,13 +139,13 @@ impl Http1 {
 
 /// The state of an HTTP/1.1 connection.
 #[derive(Debug)]
-pub(super) struct Phase {
+pub(super) struct Http1Phase {
     now: AtomicU8,
     /// Whether the next answer is the last one.
     is_last: AtomicBool,
 }
 
-impl Phase {
+impl Http1Phase {
     /// Nothing was received since the last answer.
     const IDLE: u8 = 0;
     /// A part of a header was received.
@@ -190,7 +190,7 @@ impl Phase {
 }
 
 impl BoundedIo {
-    pub(super) fn new(stream: TcpStream, bounds: Bounds) -> Self {
+    pub(super) fn new(stream: TcpStream, bounds: ProtocolBounds) -> Self {
         Self { stream, bounds }
     }
 
@@ -202,7 +202,7 @@ impl BoundedIo {
     ) -> io::Result<()> {
         let bytes = &buffer.filled()[from..];
         match &mut self.bounds {
-            Bounds::Http1(http1) => {
+            ProtocolBounds::Http1(http1) => {
                 if http1.received(bytes) {
                     return Ok(());
                 }
@@ -210,7 +210,7 @@ impl BoundedIo {
                 let _ = Pin::new(&mut self.stream).poll_write(context, &heads::ambiguous());
                 Err(io::Error::other("both Content-Length and Transfer-Encoding"))
             }
-            Bounds::Http2(http2) => {
+            ProtocolBounds::Http2(http2) => {
                 if http2.meter.received(bytes) {
                     return Ok(());
                 }
@@ -226,10 +226,10 @@ impl BoundedIo {
 
     fn sent(&mut self, written: &[u8]) {
         match &mut self.bounds {
-            Bounds::Http1(http1) => {
-                http1.phase.step(Phase::ANSWERED, Phase::IDLE);
+            ProtocolBounds::Http1(http1) => {
+                http1.phase.step(Http1Phase::ANSWERED, Http1Phase::IDLE);
             }
-            Bounds::Http2(http2) => http2.meter.sent(written),
+            ProtocolBounds::Http2(http2) => http2.meter.sent(written),
         }
     }
 }
@@ -244,10 +244,10 @@ impl AsyncRead for BoundedIo {
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(self.received(from, buffer, context)),
             Poll::Pending => match &mut self.bounds {
-                Bounds::Http1(http1) => {
+                ProtocolBounds::Http1(http1) => {
                     http1.poll_header_timeout(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
                 }
-                Bounds::Http2(_) => Poll::Pending,
+                ProtocolBounds::Http2(_) => Poll::Pending,
             },
             failed @ Poll::Ready(Err(_)) => failed,
         }
@@ -260,7 +260,7 @@ impl AsyncWrite for BoundedIo {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Bounds::Http1(http1) = &mut self.bounds
+        if let ProtocolBounds::Http1(http1) = &mut self.bounds
             && http1.replace(bytes)
         {
             return Poll::Ready(Ok(bytes.len()));
@@ -275,7 +275,7 @@ impl AsyncWrite for BoundedIo {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let (Bounds::Http1(http1), Some(first)) = (&mut self.bounds, parts.first())
+        if let (ProtocolBounds::Http1(http1), Some(first)) = (&mut self.bounds, parts.first())
             && http1.replace(first)
         {
             return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
@@ -294,12 +294,12 @@ impl AsyncWrite for BoundedIo {
     /// the trailers in one write. With them, it ends a write after a body of 256 bytes, and the
     /// answer with a token needs two writes.
     fn is_write_vectored(&self) -> bool {
-        matches!(self.bounds, Bounds::Http1(_)) && self.stream.is_write_vectored()
+        matches!(self.bounds, ProtocolBounds::Http1(_)) && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, bounds } = &mut *self;
-        if let Bounds::Http1(http1) = bounds {
+        if let ProtocolBounds::Http1(http1) = bounds {
             ready!(http1.poll_answer(Pin::new(stream), context))?;
         }
         Pin::new(&mut self.stream).poll_flush(context)
@@ -308,11 +308,11 @@ impl AsyncWrite for BoundedIo {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, bounds } = &mut *self;
         match bounds {
-            Bounds::Http1(http1) => {
+            ProtocolBounds::Http1(http1) => {
                 ready!(http1.poll_answer(Pin::new(stream), context))?;
                 http1.poll_shutdown(Pin::new(stream), context)
             }
-            Bounds::Http2(_) => Pin::new(stream).poll_shutdown(context),
+            ProtocolBounds::Http2(_) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -6,12 +6,12 @@ use std::collections::hash_map::Entry;
 use super::base::Admin;
 use super::checks::{check_etag, check_expiry, vanished};
 use super::grants::{Grants, check_grants, given_to};
+use super::updates::ApplicationChange;
 use super::updates::Shown;
-use super::updates::Update;
 use crate::domain::{
-    Action, Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationPatch,
-    ApplicationSettings, Authority, Call, Case, FieldChange, Owner, OwnerKind, Owners, Policy,
-    Record, ScopeSet, Subject, TenantId,
+    Action, Application, ApplicationCall, ApplicationFilter, ApplicationId, ApplicationName,
+    ApplicationPatch, ApplicationSettings, Authority, Call, FieldChange, Owner, OwnerKind, Owners,
+    Policy, Record, ScopeSet, Subject, TenantId,
 };
 use crate::error::{Error, Need, Result};
 use crate::secrets::random;
@@ -74,7 +74,7 @@ impl Admin {
                 let owner = new.owner.unwrap_or_else(|| default_owner(policy, &authority));
                 authority.require_of(Call::CreateApplication, &owner)?;
                 let mut settings = ApplicationSettings::default().with(new.patch);
-                let case = Case::of(&name, &owner);
+                let case = ApplicationCall::of(&name, &owner);
                 authority.require_state(Call::CreateApplication, policy, &case)?;
                 settings.limits_lifted =
                     policy.lifts(&authority, Call::CreateApplication, None, settings.limits)?;
@@ -175,11 +175,11 @@ impl Admin {
                     check_expiry(expires_at, now, "application.expire_time")?;
                 }
                 let policy = &tenant.settings.policy;
-                let Update { after, unchanged, grants, changed, revives } =
-                    Update::of(&authority, policy, &before, patch)?;
-                let sees = authority.sees(&before.owner);
-                if unchanged && sees {
-                    return Ok(Shown::new(before, name, sees));
+                let ApplicationChange { after, unchanged, grants, changed, revives } =
+                    ApplicationChange::of(&authority, policy, &before, patch)?;
+                let may_view = authority.may_view(&before.owner);
+                if unchanged && may_view {
+                    return Ok(Shown::new(before, name, may_view));
                 }
                 let protected = before.settings.protected;
                 if after.protected != protected {
@@ -190,16 +190,16 @@ impl Admin {
                 } else {
                     None
                 };
-                let case = Case {
+                let case = ApplicationCall {
                     protected: protected && after.protected,
                     changed: &changed,
                     given: given.as_ref(),
-                    ..Case::of(name, &before.owner)
+                    ..ApplicationCall::of(name, &before.owner)
                 };
                 authority.require_state(CALL, &tenant.settings.policy, &case)?;
                 check_grants(&mut work, &authority, &name.tenant, grants).await?;
                 if unchanged {
-                    return Ok(Shown::new(before, name, sees));
+                    return Ok(Shown::new(before, name, may_view));
                 }
                 let changes = FieldChange::between(&before.settings, &after);
                 let (old, before_epoch) = (before.settings.clone(), before.epoch);
@@ -216,7 +216,7 @@ impl Admin {
                 let application = found(&mut work, name).await?;
                 work.note(Action::UpdateApplication, name, changes).await?;
                 work.commit().await?;
-                Ok(Shown::new(application, name, sees))
+                Ok(Shown::new(application, name, may_view))
             })
             .await
     }
@@ -360,7 +360,7 @@ async fn already_there(
         return Ok(Error::AlreadyExists(made.name.to_string()));
     }
     let other = tx.find_application(name).await?;
-    if other.is_some_and(|other| !authority.sees(&other.owner)) {
+    if other.is_some_and(|other| !authority.may_view(&other.owner)) {
         return Ok(Error::PermissionDenied(Need::OtherId(name.to_string())));
     }
     Ok(Error::AlreadyExists(name.to_string()))

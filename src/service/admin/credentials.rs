@@ -8,8 +8,8 @@ use super::grants::given_to;
 use super::updates::Shown;
 use crate::domain::credential::require_unexpired;
 use crate::domain::{
-    Action, Application, ApplicationId, ApplicationName, Authority, Call, Case, Credential,
-    CredentialFilter, CredentialId, CredentialKind, CredentialName, CredentialPatch,
+    Action, Application, ApplicationCall, ApplicationId, ApplicationName, Authority, Call,
+    Credential, CredentialFilter, CredentialId, CredentialKind, CredentialName, CredentialPatch,
     CredentialSettings, FieldChange, Moment, Owners, Policy, Record, Subject, TenantId,
 };
 use crate::error::{Error, Result};
@@ -97,7 +97,7 @@ impl Admin {
     pub async fn credential(&self, caller: &Caller, name: &CredentialName) -> Result<Credential> {
         let mut reading = self.sessions.read(caller, &name.application.tenant).await?;
         let session = &mut reading.session;
-        let Reached { credential, .. } =
+        let ReachedCredential { credential, .. } =
             reach(session, &reading.authority, Call::GetCredential, name).await?;
         Ok(credential)
     }
@@ -147,9 +147,9 @@ impl Admin {
             .audited(&attempt, async {
                 let OpenTenant { mut work, tenant, authority } =
                     self.sessions.open(&attempt).await?;
-                let Reached { credential: before, application } =
+                let ReachedCredential { credential: before, application } =
                     reach(&mut work, &authority, CALL, name).await?;
-                let sees = authority.sees(&application.owner);
+                let may_view = authority.may_view(&application.owner);
                 check_etag(&before.record, etag, name)?;
                 let policy = &tenant.settings.policy;
                 let new_end = patch.expires_at.is_some();
@@ -164,34 +164,34 @@ impl Admin {
                     after.expires_at = after.expires_at.or_else(|| policy.latest_end(created));
                 }
                 let unchanged = after == before.settings;
-                if unchanged && sees {
-                    return Ok(Shown::new(before, name, sees));
+                if unchanged && may_view {
+                    return Ok(Shown::new(before, name, may_view));
                 }
                 if new_end {
                     check_expiry(after.expires_at, now, "credential.expire_time")?;
                 }
                 // For a caller that may not view it, everything that the update names counts as
                 // changed.
-                if sees {
+                if may_view {
                     fields = before.settings.changed(&after).collect();
                 }
-                let revives = if sees { before.settings.revives(&after) } else { may_revive };
+                let revives = if may_view { before.settings.revives(&after) } else { may_revive };
                 let given = if revives {
                     Some(given_to(&mut work, &authority, &application).await?)
                 } else {
                     None
                 };
-                let case = Case {
+                let case = ApplicationCall {
                     credential: Some(name),
                     protected: application.settings.protected,
                     changed: &fields,
                     end,
                     given: given.as_ref(),
-                    ..Case::of(&name.application, &application.owner)
+                    ..ApplicationCall::of(&name.application, &application.owner)
                 };
                 authority.require_state(CALL, policy, &case)?;
                 if unchanged {
-                    return Ok(Shown::new(before, name, sees));
+                    return Ok(Shown::new(before, name, may_view));
                 }
                 let changes = FieldChange::between(&before.settings, &after);
                 let before_epoch = before.epoch;
@@ -207,7 +207,7 @@ impl Admin {
                 work.raise(Subject::Credential(name.clone()), before_epoch, credential.epoch);
                 work.note(Action::UpdateCredential, name, changes).await?;
                 work.commit().await?;
-                Ok(Shown::new(credential, name, sees))
+                Ok(Shown::new(credential, name, may_view))
             })
             .await
     }
@@ -226,12 +226,12 @@ impl Admin {
                 let OpenTenant { mut work, tenant, authority } =
                     self.sessions.open(&attempt).await?;
                 let call = Call::DeleteCredential;
-                let Reached { credential, application } =
+                let ReachedCredential { credential, application } =
                     reach(&mut work, &authority, call, name).await?;
                 check_etag(&credential.record, etag, name)?;
-                let case = Case {
+                let case = ApplicationCall {
                     protected: application.settings.protected,
-                    ..Case::of(&name.application, &application.owner)
+                    ..ApplicationCall::of(&name.application, &application.owner)
                 };
                 authority.require_state(call, &tenant.settings.policy, &case)?;
                 work.delete_credential(&name.credential).await?;
@@ -246,14 +246,14 @@ impl Admin {
 }
 
 /// A credential that the caller may do something with.
-pub(super) struct Reached {
+pub(super) struct ReachedCredential {
     /// The credential.
     pub(super) credential: Credential,
     /// Its application.
     pub(super) application: Application,
 }
 
-impl Reached {
+impl ReachedCredential {
     /// Refuses a secret that could not work because the credential or its application has expired.
     pub(super) fn require_unexpired(&self, policy: &Policy, now: Timestamp) -> Result<()> {
         self.credential.require_unexpired(policy, now)?;
@@ -268,13 +268,13 @@ pub(super) async fn reach(
     authority: &Authority,
     call: Call,
     name: &CredentialName,
-) -> Result<Reached> {
+) -> Result<ReachedCredential> {
     let missing = || Error::NotFound(name.to_string());
     let found = session.find_application(&name.application).await?;
     authority.require_on(call, name, found.as_ref().map(|application| &application.owner))?;
     let application = found.ok_or_else(missing)?;
     let credential = session.find_credential(name).await?.ok_or_else(missing)?;
-    Ok(Reached { credential, application })
+    Ok(ReachedCredential { credential, application })
 }
 
 /// Whether the application may get one credential more.
@@ -294,12 +294,12 @@ async fn check_new(
         Some(_) => session.count_credentials(&name.tenant).await?,
         None => 0,
     };
-    let case = Case {
+    let case = ApplicationCall {
         protected,
         credentials,
         end: Some(end),
         given: Some(&given),
-        ..Case::of(name, &application.owner)
+        ..ApplicationCall::of(name, &application.owner)
     };
     authority.require_state(call, policy, &case)?;
     require_unexpired(name, application.settings.expires_at, end.1)

@@ -26,7 +26,7 @@ pub use base::Admin;
 pub use bootstrap::FirstCredential;
 pub use credentials::NewCredential;
 pub use declaration::Declared;
-pub use policies::Violation;
+pub use policies::PolicyViolation;
 pub use profiles::AppliedChange;
 pub use revocations::Revoked;
 pub use updates::Shown;

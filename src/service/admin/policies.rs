@@ -7,7 +7,7 @@ use crate::store::FoundResources;
 
 /// Rows that a policy does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct PolicyViolation {
     /// The field of the policy.
     pub rule: &'static str,
     /// What it does not allow.
@@ -21,14 +21,14 @@ pub(super) async fn violations(
     work: &mut UnitOfWork,
     tenant: &TenantId,
     policy: &Policy,
-) -> Result<Vec<Violation>> {
+) -> Result<Vec<PolicyViolation>> {
     let mut violations = Vec::new();
     let count = work.count_credentials(tenant).await?;
-    if let Some(most) = policy.max_credentials.filter(|most| count > *most) {
-        violations.push(Violation {
+    if let Some(max) = policy.max_credentials.filter(|max| count > *max) {
+        violations.push(PolicyViolation {
             rule: "max_credentials",
-            description: format!("there are {count} credentials where {most} are allowed"),
-            found: FoundResources { count: count - most, first: Vec::new() },
+            description: format!("there are {count} credentials where {max} are allowed"),
+            found: FoundResources { count: count - max, first: Vec::new() },
         });
     }
     for kind in [OwnerKind::User, OwnerKind::Account] {
@@ -36,17 +36,17 @@ pub(super) async fn violations(
             let found = work.applications_owned_by(tenant, kind).await?;
             let owner = kind.phrase();
             let description = format!("applications owned by {owner}: they continue to work");
-            violations.push(Violation { rule: "allowed_owners", description, found });
+            violations.push(PolicyViolation { rule: "allowed_owners", description, found });
         }
     }
-    if let Some(most) = policy.max_credential_lifetime {
-        let found = work.credentials_exceeding(tenant, most).await?;
-        let seconds = most.seconds();
+    if let Some(max) = policy.max_credential_lifetime {
+        let found = work.credentials_exceeding(tenant, max).await?;
+        let seconds = max.seconds();
         let description = format!(
             "credentials that expire later than {seconds} s after their creation: they are refused \
              from that limit on"
         );
-        violations.push(Violation { rule: "max_credential_lifetime", description, found });
+        violations.push(PolicyViolation { rule: "max_credential_lifetime", description, found });
     }
     violations.retain(|violation| violation.found.count > 0);
     Ok(violations)

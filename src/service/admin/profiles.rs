@@ -4,7 +4,7 @@ use super::applications::insert;
 use super::base::Admin;
 use super::endpoints;
 use super::grants::{Grants, check_grants};
-use super::policies::{Violation, violations};
+use super::policies::{PolicyViolation, violations};
 use crate::domain::{
     Action, ApplicationName, ApplicationSettings, Authority, Change, DefaultApplication, Owner,
     Profile, RoleName, ScopeId, ScopeName, Tenant, TenantId, TenantSettings,
@@ -24,11 +24,11 @@ pub struct AppliedChange {
 
 /// What applying a profile does, or would do.
 #[derive(Clone, Debug)]
-pub struct Applied {
+pub struct AppliedProfile {
     /// The differences, in the order they were applied.
     pub changes: Vec<AppliedChange>,
     /// What the policy does not allow.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<PolicyViolation>,
 }
 
 impl Admin {
@@ -42,7 +42,7 @@ impl Admin {
         mut profile: Profile,
         validate_only: bool,
         force: bool,
-    ) -> Result<Applied> {
+    ) -> Result<AppliedProfile> {
         for scope in profile.scopes.values_mut() {
             scope.disabled_by_platform = scope.disabled;
         }
@@ -79,7 +79,7 @@ impl Admin {
             if !validate_only && !applied.is_empty() {
                 work.commit().await?;
             }
-            Ok(Applied { changes: applied, violations })
+            Ok(AppliedProfile { changes: applied, violations })
         };
         // A dry run attempts nothing, so that its failure is not written to the audit log.
         if validate_only { run.await } else { self.sessions.audited(&attempt, run).await }

@@ -160,5 +160,5 @@ async fn revoke_user(
     }
     let why = if reason.is_empty() { "with all of its owner's" } else { reason };
     let count = work.affect(Affected::ApplicationsOf(name), why).await?;
-    Ok(if authority.sees(&owner) { count } else { 0 })
+    Ok(if authority.may_view(&owner) { count } else { 0 })
 }

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::base::Admin;
 use super::checks::{check_etag, vanished};
-use super::credentials::{Reached, reach};
+use super::credentials::{ReachedCredential, reach};
 use super::grants::given_to;
 use super::updates::Shown;
 use crate::domain::{
-    Action, Authority, Call, Case, Credential, CredentialName, Field, FieldChange, Policy,
-    SecretRecord, Subject,
+    Action, ApplicationCall, Authority, Call, Credential, CredentialName, Field, FieldChange,
+    Policy, SecretRecord, Subject,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -47,7 +47,7 @@ impl Admin {
             let OpenTenant { mut work, tenant, authority } = self.sessions.open(&attempt).await?;
             let policy = &tenant.settings.policy;
             rotation.now = record.created_at;
-            let Reached { credential: before, application } =
+            let ReachedCredential { credential: before, application } =
                 rotatable(&mut work, &authority, policy, rotation).await?;
             let older_end = before.rotation_end(record.created_at, overlap)?;
             record.version = before.next_version();
@@ -70,7 +70,7 @@ impl Admin {
             let detail = format!("older secrets end {older_end}");
             work.note_with(Action::RotateCredential, name, changes, detail).await?;
             work.commit().await?;
-            let shown = Shown::new(credential, name, authority.sees(&application.owner));
+            let shown = Shown::new(credential, name, authority.may_view(&application.owner));
             Ok((shown, secret))
         }))
         .await
@@ -91,10 +91,10 @@ impl Admin {
                 let (call, policy) = (Call::RevealCredential, &tenant.settings.policy);
                 let reached = reach(&mut work, &authority, call, name).await?;
                 let given = given_to(&mut work, &authority, &reached.application).await?;
-                let case = Case {
+                let case = ApplicationCall {
                     credential: Some(name),
                     given: Some(&given),
-                    ..Case::of(&name.application, &reached.application.owner)
+                    ..ApplicationCall::of(&name.application, &reached.application.owner)
                 };
                 authority.require_state(call, policy, &case)?;
                 reached.require_unexpired(policy, self.clock.now())?;
@@ -170,18 +170,18 @@ async fn rotatable(
     authority: &Authority,
     policy: &Policy,
     Rotation { name, etag, now }: Rotation<'_>,
-) -> Result<Reached> {
+) -> Result<ReachedCredential> {
     let call = Call::RotateCredential;
     let reached = reach(session, authority, call, name).await?;
     check_etag(&reached.credential.record, etag, name)?;
     let application = &reached.application;
     let given = given_to(session, authority, application).await?;
-    let case = Case {
+    let case = ApplicationCall {
         credential: Some(name),
         protected: application.settings.protected,
         changed: &[Field::Secrets],
         given: Some(&given),
-        ..Case::of(&name.application, &application.owner)
+        ..ApplicationCall::of(&name.application, &application.owner)
     };
     authority.require_state(call, policy, &case)?;
     reached.require_unexpired(policy, now)?;

@@ -2,7 +2,7 @@
 
 use super::base::Admin;
 use super::checks::{check_etag, vanished};
-use super::policies::{Violation, violations};
+use super::policies::{PolicyViolation, violations};
 use crate::domain::{
     Action, Authority, Call, FieldChange, Record, Subject, Tenant, TenantId, TenantPatch,
     TenantSettings,
@@ -61,7 +61,7 @@ impl Admin {
         id: &TenantId,
         patch: TenantPatch,
         etag: &str,
-    ) -> Result<(Tenant, Vec<Violation>)> {
+    ) -> Result<(Tenant, Vec<PolicyViolation>)> {
         let attempt = Attempt::new(caller, Action::UpdateTenant, id, &id.name());
         self.sessions
             .audited(&attempt, async {
@@ -84,7 +84,7 @@ impl Admin {
                 }
                 let tenant = self.write_tenant(&mut work, before, after).await?;
                 let mut violations = violations(&mut work, id, &tenant.settings.policy).await?;
-                if !authority.sees_applications() {
+                if !authority.may_view_applications() {
                     violations.clear();
                 }
                 work.commit().await?;

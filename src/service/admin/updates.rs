@@ -18,13 +18,13 @@ pub enum Shown<T> {
 }
 
 impl<T> Shown<T> {
-    pub(super) fn new(whole: T, name: &impl ToString, sees: bool) -> Self {
-        if sees { Self::Whole(Box::new(whole)) } else { Self::Name(name.to_string()) }
+    pub(super) fn new(whole: T, name: &impl ToString, may_view: bool) -> Self {
+        if may_view { Self::Whole(Box::new(whole)) } else { Self::Name(name.to_string()) }
     }
 }
 
 /// An update of an application, as far as rights depend on it.
-pub(super) struct Update<'a> {
+pub(super) struct ApplicationChange<'a> {
     pub(super) after: ApplicationSettings,
     pub(super) unchanged: bool,
     /// What it is given.
@@ -34,7 +34,7 @@ pub(super) struct Update<'a> {
     pub(super) revives: bool,
 }
 
-impl<'a> Update<'a> {
+impl<'a> ApplicationChange<'a> {
     /// For a caller that may not view the application, everything that the update names counts as
     /// changed and given: otherwise the caller could find out its settings by guessing.
     pub(super) fn of(
@@ -44,13 +44,13 @@ impl<'a> Update<'a> {
         patch: ApplicationPatch,
     ) -> Result<Self> {
         let settings = &before.settings;
-        let sees = authority.sees(&before.owner);
+        let may_view = authority.may_view(&before.owner);
         let (named, may_revive) = (patch.fields(), patch.may_revive());
         let (scopes, roles) = (patch.scopes.is_some(), patch.roles.is_some());
         let (wanted, limits) = (patch.disabled, patch.limits.is_some());
         let mut after = settings.with(patch);
         if limits {
-            let had = settings.limits.filter(|_| sees);
+            let had = settings.limits.filter(|_| may_view);
             let had = had.map(|had| (had, settings.limits_lifted));
             after.limits_lifted =
                 policy.lifts(authority, Call::UpdateApplication, had, after.limits)?;
@@ -58,7 +58,7 @@ impl<'a> Update<'a> {
         let by_platform = settings.disabled_by_platform;
         after.disabled_by_platform = authority.switch(&before.name, by_platform, wanted)?;
         // It keeps what it was given already, even if that is disabled or above the ceiling.
-        let grants = if sees {
+        let grants = if may_view {
             Grants {
                 owner: &before.owner,
                 scopes: after.scopes.minus(&settings.scopes),
@@ -74,8 +74,8 @@ impl<'a> Update<'a> {
         Ok(Self {
             unchanged: after == *settings,
             grants,
-            changed: if sees { settings.changed(&after).collect() } else { named },
-            revives: if sees { settings.revives(&after) } else { may_revive },
+            changed: if may_view { settings.changed(&after).collect() } else { named },
+            revives: if may_view { settings.revives(&after) } else { may_revive },
             after,
         })
     }

@@ -91,14 +91,14 @@ impl Admin {
                 let call = Call::UpdateUser;
                 let OpenTenant { mut work, authority, .. } =
                     self.open_users(&attempt, call).await?;
-                let sees = authority.sees_user(&name.user);
+                let may_view = authority.may_view_user(&name.user);
                 let before = match work.find_user(name).await? {
                     Some(before) => before,
                     None if allow_missing => {
                         let user =
                             self.add_user(&mut work, &authority, name.clone(), patch).await?;
                         work.commit().await?;
-                        return Ok(Shown::new(user, name, sees));
+                        return Ok(Shown::new(user, name, may_view));
                     }
                     None => return Err(authority.no_user(name)),
                 };
@@ -113,13 +113,13 @@ impl Admin {
                 after.disabled_by_platform = authority.switch(name, by_platform, wanted)?;
                 check_etag(&before.record, etag, name)?;
                 if after == before.settings {
-                    return Ok(Shown::new(before, name, sees));
+                    return Ok(Shown::new(before, name, may_view));
                 }
                 if before.settings.disabled && !after.disabled {
                     // The applications of the user work again.
                     let owner = Owner::User(name.user.clone());
                     let given = given_to_all_of(&mut work, &authority, name).await?;
-                    authority.require_given(&given, authority.sees(&owner))?;
+                    authority.require_given(&given, authority.may_view(&owner))?;
                 }
                 let why = if after.disabled && !before.settings.disabled {
                     Some("its owner was disabled")
@@ -137,7 +137,7 @@ impl Admin {
                 }
                 work.note(Action::UpdateUser, name, changes).await?;
                 work.commit().await?;
-                Ok(Shown::new(user, name, sees))
+                Ok(Shown::new(user, name, may_view))
             })
             .await
     }
@@ -167,7 +167,7 @@ impl Admin {
                 let deletion = tenant.settings.policy.user_deletion;
                 let owned = work.owned_by(&name.tenant, &name.user).await?;
                 let whose = Owner::User(name.user.clone());
-                let shown = DeletedUser::shown(deletion, &owned, authority.sees(&whose));
+                let shown = DeletedUser::shown(deletion, &owned, authority.may_view(&whose));
                 let heir =
                     check_heir(&mut work, &authority, deletion, name, hand_over_to, &owned).await?;
                 if owned.application_count > 0 {
@@ -221,7 +221,7 @@ impl Admin {
         let user = User { name, settings, record: Record::new(self.clock.now()) };
         if !work.insert_user(&user).await? {
             let name = user.name.to_string();
-            return Err(if authority.sees_user(&user.name.user) {
+            return Err(if authority.may_view_user(&user.name.user) {
                 Error::AlreadyExists(name)
             } else {
                 Error::PermissionDenied(Need::OtherId(name))

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::refusals::{First, Kind, Refusal, RefusalTable};
+use super::refusals::{First, RefusalKey, RefusalTable, RefusedAttempt};
 use crate::clock::Clock;
 use crate::domain::{Action, AuditEvent, TenantId};
 use crate::error::Result;
@@ -41,7 +41,7 @@ impl RefusalWriter {
     }
 
     /// Writes a refused attempt, or counts it.
-    pub(super) async fn note(&self, refusal: &Refusal) -> Result<()> {
+    pub(super) async fn note(&self, refusal: &RefusedAttempt) -> Result<()> {
         let first = self.table().note(refusal);
         let Some(First { mut event, counted }) = first else {
             return Ok(());
@@ -76,7 +76,7 @@ impl RefusalWriter {
             let Some(client) = self.clients.client(&client).await? else {
                 continue;
             };
-            let kind = Kind {
+            let kind = RefusalKey {
                 tenant: client.tenant.id.clone(),
                 service: Caller::keyward().service(),
                 user: None,
@@ -85,7 +85,8 @@ impl RefusalWriter {
                 reason: format!("locked out: {detail}"),
             };
             let address = source.map(|address| address.to_string());
-            let refusal = Refusal { kind, address, unknown_user: false, at: self.clock.now() };
+            let refusal =
+                RefusedAttempt { kind, address, unknown_user: false, at: self.clock.now() };
             self.note(&refusal).await?;
         }
         Ok(())

@@ -28,8 +28,8 @@ const MAX_WAITING: usize = MAX_KINDS + MAX_CALLERS;
 
 /// A refused attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub(super) kind: Kind,
+pub(super) struct RefusedAttempt {
+    pub(super) kind: RefusalKey,
     pub(super) address: Option<String>,
     /// Whether the user may not act at all: a caller can invent any number of such users.
     pub(super) unknown_user: bool,
@@ -38,7 +38,7 @@ pub(super) struct Refusal {
 
 /// What makes two refused attempts the same: everything but the time and the address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Kind {
+pub(super) struct RefusalKey {
     /// The tenant whose audit log has it.
     pub(super) tenant: TenantId,
     pub(super) service: String,
@@ -50,7 +50,7 @@ pub(super) struct Kind {
 
 /// Who has a budget. All unknown users of a service share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
+pub(super) struct BudgetOwner {
     tenant: TenantId,
     service: String,
     user: Option<UserName>,
@@ -72,7 +72,7 @@ struct Spent {
     since: Timestamp,
     kinds: u32,
     /// What exceeded it, with the last kind that did.
-    beyond: Option<(Kind, Count)>,
+    beyond: Option<(RefusalKey, Count)>,
 }
 
 /// An event to write at once, and where its attempt is counted until it is written.
@@ -84,20 +84,20 @@ pub(super) struct First {
 
 #[derive(Debug)]
 pub(super) enum Counted {
-    AsKind(Kind),
-    Beyond(Origin),
+    AsKind(RefusalKey),
+    Beyond(BudgetOwner),
 }
 
 /// Refused attempts that are counted, and what each caller has used of the budget.
 #[derive(Debug, Default)]
 pub(super) struct RefusalTable {
-    kinds: HashMap<Kind, Count>,
-    callers: HashMap<Origin, Spent>,
+    kinds: HashMap<RefusalKey, Count>,
+    callers: HashMap<BudgetOwner, Spent>,
     /// Counts that are complete and not written yet.
     waiting: Vec<AuditEvent>,
 }
 
-impl Refusal {
+impl RefusedAttempt {
     pub(super) fn new(
         tenant: TenantId,
         attempt: &Attempt<'_>,
@@ -105,7 +105,7 @@ impl Refusal {
         at: Timestamp,
     ) -> Self {
         let actor = attempt.actor();
-        let kind = Kind {
+        let kind = RefusalKey {
             tenant,
             service: actor.service,
             user: actor.user,
@@ -117,9 +117,9 @@ impl Refusal {
         Self { kind, address: actor.address, unknown_user, at }
     }
 
-    fn origin(&self) -> Origin {
-        let Kind { tenant, service, user, .. } = &self.kind;
-        Origin {
+    fn origin(&self) -> BudgetOwner {
+        let RefusalKey { tenant, service, user, .. } = &self.kind;
+        BudgetOwner {
             tenant: tenant.clone(),
             service: service.clone(),
             user: if self.unknown_user { None } else { user.clone() },
@@ -132,7 +132,7 @@ impl Refusal {
     }
 }
 
-impl Kind {
+impl RefusalKey {
     fn event(&self, at: Timestamp, address: Option<String>, detail: String) -> AuditEvent {
         AuditEvent {
             tenant: self.tenant.clone(),
@@ -149,12 +149,12 @@ impl Kind {
 }
 
 impl Count {
-    fn first(refusal: &Refusal) -> Self {
+    fn first(refusal: &RefusedAttempt) -> Self {
         let (at, address) = (refusal.at, refusal.address.clone());
         Self { attempts: 1, since: at, last: at, address }
     }
 
-    fn add(&mut self, refusal: &Refusal) {
+    fn add(&mut self, refusal: &RefusedAttempt) {
         self.attempts += 1;
         self.last = refusal.at;
         self.address.clone_from(&refusal.address);
@@ -167,13 +167,13 @@ impl Count {
     }
 
     /// The event that says how many of a kind there were, if there were any.
-    fn of_kind(self, kind: &Kind) -> Option<AuditEvent> {
+    fn of_kind(self, kind: &RefusalKey) -> Option<AuditEvent> {
         let detail = format!("{}; {}", kind.reason, self.words("more such"));
         (self.attempts > 0).then(|| kind.event(self.last, self.address, detail))
     }
 
     /// The event that says how many went beyond a caller's budget.
-    fn beyond(self, kind: &Kind) -> Option<AuditEvent> {
+    fn beyond(self, kind: &RefusalKey) -> Option<AuditEvent> {
         let detail = format!("{}; {}", kind.reason, self.words("more refused"));
         (self.attempts > 0).then(|| kind.event(self.last, self.address, detail))
     }
@@ -204,7 +204,7 @@ fn oldest<K: Clone + Eq + Hash, V>(
 
 impl RefusalTable {
     /// Counts an attempt. The event, if it is one to be written at once.
-    pub(super) fn note(&mut self, refusal: &Refusal) -> Option<First> {
+    pub(super) fn note(&mut self, refusal: &RefusedAttempt) -> Option<First> {
         if let Some(count) = self.kinds.get_mut(&refusal.kind) {
             if !is_over(count.since, refusal.at, FOLD) {
                 count.add(refusal);
@@ -238,7 +238,7 @@ impl RefusalTable {
     }
 
     /// The budget of a caller, which begins with the first refused attempt.
-    fn budget(&mut self, origin: &Origin, now: Timestamp) -> &mut Spent {
+    fn budget(&mut self, origin: &BudgetOwner, now: Timestamp) -> &mut Spent {
         let known = self.callers.get(origin);
         if known.is_some_and(|spent| is_over(spent.since, now, BUDGET_TIME)) {
             self.end_caller(origin);
@@ -265,12 +265,12 @@ impl RefusalTable {
         }
     }
 
-    fn end_kind(&mut self, kind: &Kind) {
+    fn end_kind(&mut self, kind: &RefusalKey) {
         let count = self.kinds.remove(kind).and_then(|count| count.of_kind(kind));
         self.wait(count);
     }
 
-    fn end_caller(&mut self, origin: &Origin) {
+    fn end_caller(&mut self, origin: &BudgetOwner) {
         let count = self.callers.remove(origin).and_then(Spent::count);
         self.wait(count);
     }
@@ -302,10 +302,10 @@ impl RefusalTable {
 mod tests {
     use super::*;
 
-    fn refusal(resource: usize, at: i64) -> Refusal {
+    fn refusal(resource: usize, at: i64) -> RefusedAttempt {
         let user = Some(UserName::parse("tenants/acme/users/vic").unwrap());
-        Refusal {
-            kind: Kind {
+        RefusedAttempt {
+            kind: RefusalKey {
                 tenant: TenantId::parse("acme").unwrap(),
                 service: "console".to_owned(),
                 user,
@@ -320,13 +320,13 @@ mod tests {
     }
 
     /// Of a service of its own, which has a budget of its own.
-    fn refusal_of(service: usize, at: i64) -> Refusal {
+    fn refusal_of(service: usize, at: i64) -> RefusedAttempt {
         let mut refusal = refusal(0, at);
         refusal.kind.service = service.to_string();
         refusal
     }
 
-    fn note(state: &mut RefusalTable, refusal: &Refusal) -> bool {
+    fn note(state: &mut RefusalTable, refusal: &RefusedAttempt) -> bool {
         let first = state.note(refusal);
         if let Some(first) = &first {
             state.written(&first.counted);

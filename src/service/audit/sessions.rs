@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::attempt::Attempt;
 use super::refusal_writer::RefusalWriter;
-use super::refusals::Refusal;
+use super::refusals::RefusedAttempt;
 use super::unit_of_work::UnitOfWork;
 use crate::clock::Clock;
 use crate::domain::{Application, ApplicationName, Authority, Call, Page, Tenant, TenantId};
@@ -75,7 +75,7 @@ impl TenantSessions {
             _ if error.is_refusal() => &attempt.tenant,
             _ => return Err(error),
         };
-        let refusal = Refusal::new(tenant.clone(), attempt, &error, self.clock.now());
+        let refusal = RefusedAttempt::new(tenant.clone(), attempt, &error, self.clock.now());
         if let Err(fault) = self.refusals.note(&refusal).await {
             fault.log_fault();
         }

@@ -21,7 +21,7 @@ use crate::secrets::{Prefixes, Secret};
 use crate::service::context::RequestContext;
 use crate::service::usage::UsageCounter;
 use caller::REFUSED;
-use secrets::Origin;
+use secrets::SecretOrigin;
 
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
@@ -138,7 +138,7 @@ impl Auth {
         credential: ClientCredential,
     ) -> Result<Arc<Client>> {
         let (source, now) = (context.address(), context.now);
-        self.secrets.authenticate(credential, Origin { source, asked_by: None, now }).await
+        self.secrets.authenticate(credential, SecretOrigin { source, asked_by: None, now }).await
     }
 
     /// The client of an API key that a caller asks about, which was presented to the caller from
@@ -151,7 +151,9 @@ impl Auth {
         now: Timestamp,
     ) -> Result<Arc<Client>> {
         let credential = ClientCredential::ApiKey(key.clone());
-        self.secrets.authenticate(credential, Origin { source, asked_by: Some(caller), now }).await
+        self.secrets
+            .authenticate(credential, SecretOrigin { source, asked_by: Some(caller), now })
+            .await
     }
 
     /// Whether a bearer string claims to be an API key, well-formed or not.

@@ -19,14 +19,14 @@ const SHARED_LIFE: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub(in crate::service) struct SecretCache {
     local: VerifiedSecrets,
-    shared: Option<Shared>,
+    shared: Option<RedisProofs>,
     under_way: SingleFlight,
 }
 
 /// The tags that all replicas share. They are made with a key derived from the master key, so that
 /// they are of no use to a reader of Redis.
 #[derive(Debug)]
-struct Shared {
+struct RedisProofs {
     redis: Redis,
     tagger: Tagger,
     reports: Mutex<FailureLog>,
@@ -36,7 +36,7 @@ impl SecretCache {
     pub(in crate::service) fn new(master: &MasterKey, redis: Option<Redis>) -> Result<Self> {
         let shared = redis.map(|redis| {
             let tagger = Tagger::new(&master.derive("verified secrets")?);
-            Ok(Shared { redis, tagger, reports: Mutex::default() })
+            Ok(RedisProofs { redis, tagger, reports: Mutex::default() })
         });
         let under_way = SingleFlight::default();
         Ok(Self { local: VerifiedSecrets::new()?, shared: shared.transpose()?, under_way })
@@ -108,7 +108,7 @@ impl SecretCache {
     }
 }
 
-impl Shared {
+impl RedisProofs {
     fn key(&self, credential: &CredentialId, version: i64) -> String {
         self.redis.key("verified", &format!("{credential}:{version}"))
     }

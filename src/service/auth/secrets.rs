@@ -43,7 +43,7 @@ impl ClientCredential {
 
 /// Where a secret was presented, and when.
 #[derive(Clone, Copy)]
-pub(super) struct Origin<'a> {
+pub(super) struct SecretOrigin<'a> {
     /// The address of the sender, if that is known.
     pub(super) source: Option<IpAddr>,
     /// The caller that asks about the secret, unless it is the caller's own.
@@ -52,7 +52,7 @@ pub(super) struct Origin<'a> {
     pub(super) now: Timestamp,
 }
 
-impl Origin<'_> {
+impl SecretOrigin<'_> {
     /// A secret waits with others from the same source, even if a known caller passes it on.
     /// Without a source, it waits with others that the same application asks about.
     fn lane(self) -> Lane {
@@ -87,7 +87,7 @@ impl SecretVerifier {
     pub(super) async fn authenticate(
         &self,
         credential: ClientCredential,
-        origin: Origin<'_>,
+        origin: SecretOrigin<'_>,
     ) -> Result<Arc<Client>> {
         let named = credential.named();
         let Some((id, secret)) = self.plausible(credential) else {
@@ -108,7 +108,7 @@ impl SecretVerifier {
     }
 
     /// Notes a failure in the log of the server, and a lock-out for the tenant's audit log too.
-    fn note_failure(&self, id: &CredentialId, origin: Origin<'_>, error: &Error) {
+    fn note_failure(&self, id: &CredentialId, origin: SecretOrigin<'_>, error: &Error) {
         let (client, source) = (id.as_str(), origin.source);
         match error {
             Error::InvalidClient => {
@@ -155,7 +155,7 @@ impl SecretVerifier {
         &self,
         id: &CredentialId,
         secret: &Secret,
-        origin: Origin<'_>,
+        origin: SecretOrigin<'_>,
     ) -> Result<Arc<Client>> {
         let blame = self.throttle.require_source(origin.source)?;
         let slot = self.hasher.reserve(origin.lane())?;

@@ -202,7 +202,7 @@ fn refusal(name: &str, rate: WindowRate, decision: &Decision) -> Error {
     Error::RateLimited {
         policy: "wrong-secrets",
         name: name.to_owned(),
-        limit: rate.most(),
+        limit: rate.max(),
         window: rate.window(),
         retry_after: decision.wait,
     }

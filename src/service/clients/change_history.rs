@@ -22,13 +22,13 @@ const MAX_APPLICATIONS: usize = 1000;
 #[derive(Debug)]
 pub(super) struct ChangeHistory {
     pub(super) tenant: TenantId,
-    state: RwLock<State>,
+    state: RwLock<HistoryState>,
     /// Held while the feed is read, so that requests share one read.
     pub(super) read_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HistoryState {
     /// The time at which the feed was last read.
     read_time: ReadTime,
     /// The last known change.
@@ -59,7 +59,7 @@ impl ChangePosition {
 impl ChangeHistory {
     /// An empty history. `last` is the last change at `read_time`.
     pub(super) fn new(tenant: TenantId, read_time: ReadTime, last: ChangePosition) -> Self {
-        let state = State {
+        let state = HistoryState {
             read_time,
             last,
             last_of_tenant: last.number,
@@ -138,11 +138,11 @@ impl ChangeHistory {
         }
     }
 
-    fn state(&self) -> RwLockReadGuard<'_, State> {
+    fn state(&self) -> RwLockReadGuard<'_, HistoryState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, HistoryState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Places, and their holders.
 #[derive(Debug)]
-pub(super) struct Places<H> {
+pub(super) struct StreamPlaces<H> {
     max: usize,
     max_each: usize,
     taken: Mutex<Taken<H>>,
@@ -29,11 +29,11 @@ struct Taken<H> {
 pub(super) struct Permit(#[expect(dead_code, reason = "held")] Box<dyn Send + Sync>);
 
 struct Held<H: Eq + Hash> {
-    places: Arc<Places<H>>,
+    places: Arc<StreamPlaces<H>>,
     holder: H,
 }
 
-impl<H: Clone + Debug + Eq + Hash + Send + Sync + 'static> Places<H> {
+impl<H: Clone + Debug + Eq + Hash + Send + Sync + 'static> StreamPlaces<H> {
     pub(super) fn new(max: usize, max_each: usize) -> Self {
         let taken = Mutex::new(Taken { all: 0, by_holder: HashMap::new() });
         Self { max, max_each, taken }
@@ -61,7 +61,7 @@ impl<H: Clone + Debug + Eq + Hash + Send + Sync + 'static> Places<H> {
     }
 }
 
-impl<H> Places<H> {
+impl<H> StreamPlaces<H> {
     fn taken_places(&self) -> MutexGuard<'_, Taken<H>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_for_each_holder_and_in_all() {
-        let places = Arc::new(Places::new(5, 2));
+        let places = Arc::new(StreamPlaces::new(5, 2));
         let take = |holder| places.take(holder, "streams of this one");
         let mut held = Vec::new();
         for (holder, succeeds) in [

@@ -32,12 +32,12 @@ pub struct RevocationWatch {
     caller: Option<ClientState>,
     news: watch::Receiver<i64>,
     place: Cursor,
-    phase: Phase,
+    phase: WatchPhase,
     _permit: Permit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum WatchPhase {
     /// Messages have everything that is revoked.
     Snapshot,
     /// The next message is sent at once: it ends the snapshot, or shows that the cursor was
@@ -70,8 +70,8 @@ impl Feeds {
         caller.require_verifier()?;
         let feed = self.revocations.index().feed();
         let (phase, place) = match cursor {
-            None => (Phase::Snapshot, Cursor { feed, number: 0 }),
-            Some(cursor) => (Phase::First, cursor),
+            None => (WatchPhase::Snapshot, Cursor { feed, number: 0 }),
+            Some(cursor) => (WatchPhase::First, cursor),
         };
         Ok(RevocationWatch {
             revocations: Arc::clone(&self.revocations),
@@ -112,7 +112,7 @@ impl RevocationWatch {
         if let Some(caller) = &self.caller {
             caller.require(live.index(), self.clock.now())?;
         }
-        if self.phase == Phase::Following {
+        if self.phase == WatchPhase::Following {
             // What was revoked since the last message is sent at once.
             self.news.borrow_and_update();
             if live.index().last() == self.place.number {
@@ -120,7 +120,7 @@ impl RevocationWatch {
                 live.ensure_fresh().await?;
             }
         }
-        if self.phase == Phase::First && self.is_behind() {
+        if self.phase == WatchPhase::First && self.is_behind() {
             // Another server has sent the watcher more than this one has read.
             live.catch_up().await?;
             if self.is_behind() {
@@ -131,7 +131,7 @@ impl RevocationWatch {
         }
         // Before the list is read, so that it never appears younger than it is.
         let staleness = live.staleness();
-        let snapshot = self.phase == Phase::Snapshot;
+        let snapshot = self.phase == WatchPhase::Snapshot;
         let part = if snapshot {
             live.index().held(self.place.number, MAX_IN_MESSAGE)
         } else {
@@ -143,7 +143,7 @@ impl RevocationWatch {
         }
         self.place.number = part.last;
         if !(snapshot && part.more) {
-            self.phase = if snapshot { Phase::First } else { Phase::Following };
+            self.phase = if snapshot { WatchPhase::First } else { WatchPhase::Following };
         }
         let staleness = (!part.more).then_some(staleness);
         Ok(News { revocations: part.revocations, cursor: self.place.clone(), snapshot, staleness })

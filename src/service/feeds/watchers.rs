@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::places::{Permit, Places};
+use super::places::{Permit, StreamPlaces};
 use crate::domain::Source;
 use crate::error::Result;
 use crate::service::auth::Caller;
@@ -20,15 +20,15 @@ const MAX_OF_SOURCE: usize = 64;
 /// permission, and must not keep others out.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    revocations: Arc<Places<String>>,
-    jwks: Arc<Places<String>>,
-    anonymous_jwks: Arc<Places<Option<Source>>>,
+    revocations: Arc<StreamPlaces<String>>,
+    jwks: Arc<StreamPlaces<String>>,
+    anonymous_jwks: Arc<StreamPlaces<Option<Source>>>,
 }
 
 impl Default for Watchers {
     fn default() -> Self {
-        let known = || Arc::new(Places::new(MAX_KNOWN, MAX_OF_APPLICATION));
-        let anonymous = Arc::new(Places::new(MAX_ANONYMOUS, MAX_OF_SOURCE));
+        let known = || Arc::new(StreamPlaces::new(MAX_KNOWN, MAX_OF_APPLICATION));
+        let anonymous = Arc::new(StreamPlaces::new(MAX_ANONYMOUS, MAX_OF_SOURCE));
         Self { revocations: known(), jwks: known(), anonymous_jwks: anonymous }
     }
 }

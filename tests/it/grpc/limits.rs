@@ -138,12 +138,12 @@ async fn unset_limits_differ_from_empty_limits(backend: Backend) {
     let kept = pb::Limits { requests: 7, request_window: seconds(60), ..Default::default() };
     assert_eq!(set(&mut admin, &name, Some(given)).await, [Some(kept); 2]);
     // The largest valid numbers.
-    let most = 1_000_000_000_000;
+    let max = 1_000_000_000_000;
     let largest = pb::Limits {
-        requests: most,
+        requests: max,
         request_window: seconds(86_400),
-        items_per_request: most,
-        tokens: most,
+        items_per_request: max,
+        tokens: max,
         token_window: seconds(86_400),
         observe_only: false,
     };

@@ -157,19 +157,19 @@ async fn request_over_64_kib_is_refused_before_decoding() {
     let token = kw.admin_credential().exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap();
     let authorization = format!("Bearer {}", token.access_token);
     // A profile can be larger than other requests.
-    for (path, most) in [
+    for (path, max) in [
         ("/keyward.token.v1.TokenService/IssueToken", 64),
         ("/keyward.admin.v1.EndpointService/ListEndpoints", 64),
         ("/keyward.admin.v1.TenantService/UpdateTenant", 64),
         ("/keyward.admin.v1.TenantService/ApplyProfile", 1024),
     ] {
-        let bytes = vec![0; (most + 1) * 1024];
+        let bytes = vec![0; (max + 1) * 1024];
         let answer = call(&kw.grpc(), path, bytes, Some(&authorization)).await;
         let status = answer.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{path}: {status:?}");
         assert_eq!(reason(&status), "REQUEST_TOO_LARGE", "{path}");
         let info = status.get_details_error_info().unwrap();
-        assert_eq!(info.metadata["max_bytes"], (most * 1024).to_string(), "{path}");
+        assert_eq!(info.metadata["max_bytes"], (max * 1024).to_string(), "{path}");
     }
 }
 

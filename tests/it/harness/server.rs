@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward::internals::clock::Clock;
 use keyward::internals::config::{Config, Layers};
-use keyward::internals::server::{Server, StartError};
+use keyward::internals::server::{Server, ServerError};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
@@ -93,7 +93,7 @@ impl Keyward {
     pub(crate) async fn refused(
         folder: &std::path::Path,
         settings: &[(&'static str, &str)],
-    ) -> StartError {
+    ) -> ServerError {
         let settings: Vec<_> =
             settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         let config = config(folder, None, &settings);
@@ -144,7 +144,7 @@ impl Keyward {
     }
 
     /// The error of another server that does not start.
-    pub(crate) async fn refused_to_join(&self) -> StartError {
+    pub(crate) async fn refused_to_join(&self) -> ServerError {
         match self.try_join(&[], self.clock.clone()).await {
             Ok(_) => panic!("it starts"),
             Err(error) => error,
@@ -155,7 +155,7 @@ impl Keyward {
         &self,
         own: &[(&'static str, &str)],
         clock: Clock,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ServerError> {
         let folder = TempDir::new().unwrap();
         let key = self.folder.path().join("master.key");
         let mut settings = self.settings.clone();

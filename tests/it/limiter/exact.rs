@@ -42,8 +42,8 @@ impl Log {
     }
 
     /// The decision of an exact limiter.
-    fn take(&mut self, now: i64, window: Duration, cost: u64, most: u64) {
-        if self.held(now, window) + cost <= most {
+    fn take(&mut self, now: i64, window: Duration, cost: u64, max: u64) {
+        if self.held(now, window) + cost <= max {
             self.admit(now, window, cost);
         }
     }
@@ -54,11 +54,11 @@ fn micros(clock: &Clock) -> i64 {
 }
 
 /// The time until the next request: bursts, a steady stream, or silence.
-fn gap(dice: &mut Dice, window: Duration, most: u64) -> Duration {
+fn gap(dice: &mut Dice, window: Duration, max: u64) -> Duration {
     let window = u64::try_from(window.as_micros()).unwrap();
     match dice.roll(100) {
         0..50 => Duration::ZERO,
-        50..90 => dice.micros(window / most.max(1) + 1),
+        50..90 => dice.micros(window / max.max(1) + 1),
         90..98 => dice.micros(window / 10 + 1),
         _ => dice.micros(window * 2),
     }
@@ -75,28 +75,28 @@ async fn no_window_exceeds_the_limit() {
         (250, Duration::from_millis(333)),
         (1000, MINUTE * 60),
     ];
-    for (seed, (most, window)) in (1..).zip(rates.into_iter().cycle().take(28)) {
+    for (seed, (max, window)) in (1..).zip(rates.into_iter().cycle().take(28)) {
         let mut dice = Dice::of(seed);
         let clock = noon();
         let limiter = Limiter::in_memory(clock.clone());
         let mut log = Log::default();
         for _ in 0..5000 {
-            clock.advance(gap(&mut dice, window, most));
-            let cost = if dice.roll(4) == 0 { dice.roll(most + 2) } else { 1 };
-            if limiter.take("acme", &[demand("app", most, window, cost)]).await.admitted {
+            clock.advance(gap(&mut dice, window, max));
+            let cost = if dice.roll(4) == 0 { dice.roll(max + 2) } else { 1 };
+            if limiter.take("acme", &[demand("app", max, window, cost)]).await.admitted {
                 log.admit(micros(&clock), window, cost);
             }
         }
-        assert!(log.most_held <= most, "seed {seed}: {} of {most} in {window:?}", log.most_held);
+        assert!(log.most_held <= max, "seed {seed}: {} of {max} in {window:?}", log.most_held);
         // The limit is also reached, so the limiter does not refuse everything.
-        assert!(log.most_held == most, "seed {seed}: only {} of {most}", log.most_held);
+        assert!(log.most_held == max, "seed {seed}: only {} of {max}", log.most_held);
     }
 }
 
 #[tokio::test]
 async fn saturated_limit_admits_at_least_98_percent() {
     println!("limit, window: admitted by an exact log, by buckets, of it");
-    for (most, window, every) in [
+    for (max, window, every) in [
         (1, Duration::from_secs(1), 1_000),
         (5, Duration::from_secs(1), 10_007),
         (40, MINUTE, 99_991),
@@ -105,7 +105,7 @@ async fn saturated_limit_admits_at_least_98_percent() {
         (600, MINUTE, 20_011),
         (1000, MINUTE * 10, 100_003),
     ] {
-        let mut dice = Dice::of(most + every);
+        let mut dice = Dice::of(max + every);
         let clock = noon();
         let limiter = Limiter::in_memory(clock.clone());
         let (mut exact, mut ours) = (Log::default(), Log::default());
@@ -113,14 +113,14 @@ async fn saturated_limit_admits_at_least_98_percent() {
         while micros(&clock) < end {
             clock.advance(Duration::from_micros(every / 2) + dice.micros(every));
             let now = micros(&clock);
-            exact.take(now, window, 1, most);
-            if limiter.take("acme", &[one("app", most, window)]).await.admitted {
+            exact.take(now, window, 1, max);
+            if limiter.take("acme", &[one("app", max, window)]).await.admitted {
                 ours.admit(now, window, 1);
             }
         }
         let share = 100 * ours.total / exact.total;
-        println!("{most}, {window:?}: {}, {}, {share} %", exact.total, ours.total);
-        assert!(ours.most_held <= most);
+        println!("{max}, {window:?}: {}, {}, {share} %", exact.total, ours.total);
+        assert!(ours.most_held <= max);
         assert!(ours.total * 100 >= exact.total * 98, "{} of {}", ours.total, exact.total);
     }
 }
@@ -197,8 +197,8 @@ async fn memory_and_redis_decide_identically() {
         let tenant = format!("tenant{seed}");
         for step in 0..250 {
             // Usually in the same bucket, sometimes further on.
-            let most = if dice.roll(2) == 0 { 100_000 } else { 3_000_000 };
-            world.clock.advance(dice.micros(most));
+            let max = if dice.roll(2) == 0 { 100_000 } else { 3_000_000 };
+            world.clock.advance(dice.micros(max));
             if dice.roll(20) == 0 {
                 world.clock.set_back(dice.micros(100_000_000));
             }

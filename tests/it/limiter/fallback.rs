@@ -11,10 +11,10 @@ use super::{MINUTE, demand, noon, one};
 use crate::harness::RedisServer;
 use crate::harness::redis::{eventually, keep, link_to, unreachable_url};
 
-async fn count_admitted(limiter: &Limiter, most: u64, attempts: usize) -> usize {
+async fn count_admitted(limiter: &Limiter, max: u64, attempts: usize) -> usize {
     let mut admitted = 0;
     for _ in 0..attempts {
-        let decision = limiter.take("acme", &[one("app", most, MINUTE)]).await;
+        let decision = limiter.take("acme", &[one("app", max, MINUTE)]).await;
         admitted += usize::from(decision.admitted);
     }
     admitted

@@ -83,12 +83,12 @@ fn noon() -> Clock {
 }
 
 /// A demand of one.
-fn one(key: &str, most: u64, window: Duration) -> Demand {
-    demand(key, most, window, 1)
+fn one(key: &str, max: u64, window: Duration) -> Demand {
+    demand(key, max, window, 1)
 }
 
-fn demand(key: &str, most: u64, window: Duration, cost: u64) -> Demand {
-    Demand { key: key.to_owned(), rate: WindowRate::new(most, window), cost, observe_only: false }
+fn demand(key: &str, max: u64, window: Duration, cost: u64) -> Demand {
+    Demand { key: key.to_owned(), rate: WindowRate::new(max, window), cost, observe_only: false }
 }
 
 fn observed(demand: Demand) -> Demand {
@@ -291,17 +291,17 @@ async fn costs_and_limits_of_any_size_are_handled(place: Place) {
     assert!(!too_large.admitted && too_large.wait == Duration::MAX);
     assert_eq!(remaining(&too_large), [5]);
 
-    let most = (1 << 53) - 1;
+    let max = (1 << 53) - 1;
     let huge = demand("huge", u64::MAX, Duration::MAX, u64::MAX);
-    assert_eq!(remaining(&world.peek(std::slice::from_ref(&huge)).await), [most]);
+    assert_eq!(remaining(&world.peek(std::slice::from_ref(&huge)).await), [max]);
     assert!(world.take(std::slice::from_ref(&huge)).await.admitted);
     assert!(!world.take(&[one("huge", u64::MAX, Duration::MAX)]).await.admitted);
     let over = observed(huge);
     assert!(world.take(std::slice::from_ref(&over)).await.outcomes[0].exceeded);
     assert_eq!(remaining(&world.peek(&[over]).await), [0]);
-    let large = demand("large", most, MINUTE, most - 1);
+    let large = demand("large", max, MINUTE, max - 1);
     assert_eq!(remaining(&world.take(&[large]).await), [1]);
-    assert_eq!(world.admitted(&one("large", most, MINUTE), 5).await, 1);
+    assert_eq!(world.admitted(&one("large", max, MINUTE), 5).await, 1);
 }
 
 async fn decision_without_demands_uses_no_storage(place: Place) {

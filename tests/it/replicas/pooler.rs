@@ -37,12 +37,12 @@ async fn pooled() -> (PgBouncer, String, String) {
 
 /// Measures the maximum number of connections to a database.
 async fn most_connections(database: String, stop: CancellationToken) -> i64 {
-    let mut most = 0;
+    let mut max = 0;
     while !stop.is_cancelled() {
-        most = most.max(connections_to(&database).await);
+        max = max.max(connections_to(&database).await);
         sleep(Duration::from_millis(20)).await;
     }
-    most
+    max
 }
 
 /// Typical work of a tenant's applications and administrators, started at one replica and continued
@@ -138,7 +138,7 @@ async fn replicas_work_behind_a_transaction_pooler() {
     let (bouncer, url, direct) = pooled().await;
     let redis = RedisServer::start();
     let stop = CancellationToken::new();
-    let most = tokio::spawn(most_connections(direct, stop.clone()));
+    let max = tokio::spawn(most_connections(direct, stop.clone()));
     // The first start migrates the schema through the pooler.
     let replicas: [Keyward; 2] =
         Keyward::replicas_on(url.clone(), Some(&redis.url()), &SETTINGS).await;
@@ -155,8 +155,8 @@ async fn replicas_work_behind_a_transaction_pooler() {
         assert_eq!(replica.ops("/readyz").await, 200);
     }
     stop.cancel();
-    let most = most.await.unwrap();
-    assert!((1..=PgBouncer::POOL_SIZE).contains(&most), "{most} connections\n{}", bouncer.log());
+    let max = max.await.unwrap();
+    assert!((1..=PgBouncer::POOL_SIZE).contains(&max), "{max} connections\n{}", bouncer.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use keyward::internals::clock::later;
 use keyward::internals::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Client, Credential,
-    CredentialId, CredentialKind, CredentialName, CredentialSettings, Endpoint, Limits, Method,
+    CredentialId, CredentialKind, CredentialName, CredentialSettings, Endpoint, HttpMethod, Limits,
     NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
     ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
 };
 use keyward::internals::store::{
-    Affected, Database, FoundResources, PoolOptions, SigningKeyRow, Store,
+    Affected, Database, FoundResources, PoolOptions, SealedSigningKey, Store,
 };
 use tempfile::TempDir;
 
@@ -287,7 +287,7 @@ async fn disabled_scope_is_not_effective(backend: Backend) {
 
 async fn signing_key_generation_is_unique(backend: Backend) {
     let fresh = fresh(backend).await;
-    let key = |id: &str| SigningKeyRow {
+    let key = |id: &str| SealedSigningKey {
         generation: 1,
         id: id.to_owned(),
         algorithm: "ES256".to_owned(),
@@ -334,7 +334,7 @@ async fn rules_are_found_by_their_scopes(backend: Backend) {
     let (fresh, application) = acme(backend).await;
     let tenant = &application.name.tenant;
     let rule = |path: &str, all_of: &str, any_of: &str| Endpoint {
-        method: Method::parse("GET").unwrap(),
+        method: HttpMethod::parse("GET").unwrap(),
         path: PathTemplate::parse(path).unwrap(),
         needs: NeededScopes {
             all_of: ScopeSet::parse(all_of).unwrap(),
