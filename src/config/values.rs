@@ -54,7 +54,7 @@ pub(super) fn span(value: &str) -> Result<Duration, Fault> {
 /// A duration of at least 1 ms.
 pub(super) fn positive(value: &str) -> Result<Duration, Fault> {
     span(value).and_then(|span| {
-        if span >= MIN_DURATION { Ok(span) } else { Err(Fault::new("must be at min 1ms")) }
+        if span >= MIN_DURATION { Ok(span) } else { Err(Fault::new("must be at least 1ms")) }
     })
 }
 

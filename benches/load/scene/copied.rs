@@ -37,8 +37,8 @@ macro_rules! named {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            "case when n % 50 = 0 then 'Telephony' when n % 30 = 1 then 'Omnichannel' \
-             else 'Integration' end || ' ' || ",
+            "case when n % 100 = 7 then 'Webchat' when n % 50 = 0 then 'Telephony' \
+             when n % 30 = 1 then 'Omnichannel' else 'Integration' end || ' ' || ",
             seven_digits!(),
             $after
         )
@@ -70,8 +70,8 @@ const COPIES: [Copy; 4] = [
             ("search_name", named!("lower(", ")")),
             (
                 "created_at",
-                "created_at + n + case when n % 50 = 0 then 20000000 when n % 30 = 1 then 10000000 \
-                 else 0 end",
+                "created_at + n + case when n % 100 = 7 then 30000000 when n % 50 = 0 then 20000000 \
+                 when n % 30 = 1 then 10000000 else 0 end",
             ),
         ],
     ),
@@ -91,6 +91,13 @@ const COPIES: [Copy; 4] = [
         &[("credential_id", CREDENTIAL)],
     ),
 ];
+
+/// Gives all copies a last use, in the order of their creation.
+const USES: &str = "update application_uses set last_used_at = \
+    (select n.created_at from application_names n \
+      where n.tenant_id = application_uses.tenant_id \
+        and n.application_id = application_uses.application_id) \
+    where tenant_id = 'acme' and last_used_at = 0";
 
 impl Copied {
     /// A server with the original and no copies, with SQLite or with the given PostgreSQL.
@@ -119,6 +126,7 @@ impl Copied {
         for copied in COPIES {
             copy(&mut database, copied, self.size + 1..=size).await;
         }
+        database.execute(USES.to_owned()).await;
         database.tidy().await;
         drop(database);
         self.size = size;
