@@ -9,7 +9,7 @@
 //!
 //! ```no_run
 //! use keyward::proto::access::key_service_server::{KeyService, KeyServiceServer};
-//! use keyward::verifier::{VerifierCredential, Settings, Verified, Verifier};
+//! use keyward::verifier::{Settings, Verified, Verifier, VerifierCredential};
 //!
 //! # async fn serve<S: KeyService>(my_service: S) -> Result<(), Box<dyn std::error::Error>> {
 //! let credential = VerifierCredential::client_secret("…", "kws_…");
