@@ -168,7 +168,8 @@ pub enum Error {
     Internal(#[source] Cause),
 }
 
-/// What a caller lacks.
+/// What a caller lacks: the reason of a refusal, as it is shown to the caller. The rules that refuse
+/// are elsewhere: `domain::rights::Needs` for users, the scopes of an access check in `domain::access`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
     /// A scope of the calling application.

@@ -8,11 +8,20 @@
 //!
 //! # The modules
 //!
-//! Each module imports only what is to its left, and `tests/it/architecture.rs` checks it:
+//! A module imports only from modules on lines above its own. `MAY_IMPORT` in
+//! `tests/it/architecture.rs` lists which ones, and the test checks it:
 //!
 //! ```text
-//! domain, error, clock  <-  admission, store, secrets, keys, redis  <-  limiter, revocation
-//!                       <-  service  <-  grpc | http  <-  server  <-  cli
+//! clock      error      proto      transport
+//! domain
+//! admission  incidents  keys       secrets     store
+//! backoff
+//! redis
+//! limiter    revocation
+//! config     service    verifier
+//! grpc       http       telemetry
+//! server
+//! cli
 //! ```
 //!
 //! | module | what it does |
@@ -31,7 +40,7 @@
 //! | [`grpc`], [`http`](mod@http) | the interfaces: parse, call one method of the service, convert the result |
 //! | [`server`] | the composition root: listeners, connections, background tasks, shutdown |
 //! | [`cli`] | the commands; those that manage talk gRPC like any client |
-//! | [`config`], [`telemetry`], [`incidents`] | settings in three layers; logs, traces and metrics; what was refused, folded for the log |
+//! | [`config`], [`telemetry`], [`incidents`] | settings in three layers; logs, traces and metrics; what was refused, grouped for the log |
 //! | `backoff` | pauses between attempts to connect |
 //! | `transport` | gRPC channels of the command line and the verifier |
 //! | [`verifier`] | a client for services that verify tokens themselves; the server does not import it |
@@ -71,23 +80,25 @@
 //! changes rows, writes its audit event and its revocations in one transaction, which cannot commit
 //! without an event. Side effects (caches, Redis, watchers) follow the commit.
 //!
-//! **Architecture Invariant:** a row is written only if it still has the version that was read, and
-//! writers of one tenant wait for each other.
+//! **Architecture Invariant:** writers of one tenant wait for each other. An update of a resource
+//! also names the `revision` that was read, and fails if the row has another one now. Updates of
+//! many rows at once, as when applications are handed over, rely on the tenant's lock alone.
 //!
 //! **Architecture Invariant:** every lookup is by tenant and id. A client id alone names its
 //! tenant; what a caller claims about it is not used.
 //!
 //! **Architecture Invariant:** the database is the truth of what is revoked. Redis passes on news
-//! and counts; what it lacks or has lost proves nothing, and what it has must carry a code under
-//! the master key.
+//! and counts; what it lacks or has lost proves nothing, and what it has must carry a MAC (HMAC)
+//! made with the master key.
 //!
 //! **Architecture Invariant:** the list of revocations in memory never moves back by itself. A
 //! database that knows less than was known confirms nothing. Without confirmation for
 //! `revocations.max_staleness`, the answer is `UNAVAILABLE`, never "good".
 //!
-//! **Architecture Invariant:** a cache never decides alone. A cached client is used only while its
-//! tenant is known not to have changed; a verified secret is a tag, and a verified signature is a
-//! hash; neither says whether the credential is accepted now.
+//! **Architecture Invariant:** a cache never decides alone. A cached client is used for 5 minutes at
+//! most, and only while the change feed of its tenant, read a few seconds ago, has no change of it.
+//! Of a verified secret the cache keeps a tag of the secret, and of a verified token a hash of the
+//! token, never the secret. Neither says whether the credential is accepted now.
 //!
 //! **Architecture Invariant:** a secret is in the clear only in [`secrets::Secret`], which does not
 //! print itself and wipes its memory. It leaves in one field of one response.
@@ -120,7 +131,7 @@
 //! 5. *Authenticate* (area `auth`). What does not have the form of a secret, checksum included, is
 //!    refused at no cost. If the client is cached, current, and the secret has the tag of one that
 //!    was verified before, it is the client. Otherwise: is the source's budget of wrong secrets
-//!    used up? Is there a place in the queue of hashes, where sources take turns? Then the client
+//!    used up? Is there a place in the queue of hashes? Sources take turns in it. Then the client
 //!    is read from [`store`], Redis is asked whether another server verified this secret, and if
 //!    not it is hashed (argon2id). An unknown client costs the same. After the hash the client is
 //!    read again, because the hash may have waited for seconds.
@@ -161,8 +172,8 @@
 //! 6. *Server A refuses.* [`revocation`] applies the entry to its index in memory; cached clients
 //!    of the tenant are marked as outdated. Only now the call returns: from here on server A
 //!    refuses the tokens, whatever interface they come through.
-//! 7. *Redis.* A task of server A writes the entry to the copy of the list in Redis, with a code
-//!    under the master key, and publishes how far the list goes.
+//! 7. *Redis.* A task of server A writes the entry to the copy of the list in Redis, with a MAC
+//!    made with the master key, and publishes how far the list goes.
 //! 8. *Servers B and C* receive that message, and read what they do not have from the database.
 //!    Without Redis they ask every `revocations.poll_interval` (1 s). A server that does not reach
 //!    the database takes the entries from Redis.
@@ -172,8 +183,8 @@
 //! 10. *The bound.* A server whose list was not confirmed for 5 s answers `UNAVAILABLE`; a verifier
 //!     that received nothing for `max_lag` refuses. So no token is accepted for longer than that
 //!     after the call returned.
-//! 11. *The end.* An hour after the entry's expiry it is purged, by the earlier of the database's
-//!     clock and one that never jumps. A revocation in force is never purged.
+//! 11. *The end.* An hour after the entry's expiry it is purged, when both clocks, the database's
+//!     and the monotonic one, say so. A revocation in force is never purged.
 
 #![cfg_attr(
     not(feature = "server"),

@@ -9,7 +9,8 @@ use super::policy::words;
 use super::{Audience, Client, CredentialName, Fault, Limits, Moment, Rate, RoleId, ScopeSet};
 use crate::error::Result;
 
-/// The scopes that a request needs: all of `all_of`, and at least one of `any_of`.
+/// The scopes that a request to a service of the platform needs: all of `all_of`, and at least one
+/// of `any_of`. Calls of Keyward itself are in `domain::rights`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NeededScopes {
     pub all_of: ScopeSet,
@@ -29,7 +30,8 @@ impl NeededScopes {
     }
 }
 
-/// What an access check tests.
+/// What an access check tests, as the service states it: scopes, or a request whose [`NeededScopes`]
+/// are in the endpoint rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// Scopes, listed by the calling service.

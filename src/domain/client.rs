@@ -66,14 +66,33 @@ pub struct GrantRequest {
     pub audiences: Vec<Audience>,
 }
 
-/// What a token grants. A request is granted completely or refused.
+/// What a token grants. A request is granted completely or refused. Only [`Client::grant`] makes
+/// one, so every token has the live ceiling and the lifetime that it decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    pub scopes: ScopeSet,
+    scopes: ScopeSet,
+    audiences: Vec<Audience>,
+    expires_at: Timestamp,
+}
+
+impl Grant {
+    pub fn scopes(&self) -> &ScopeSet {
+        &self.scopes
+    }
+
+    pub fn into_scopes(self) -> ScopeSet {
+        self.scopes
+    }
+
     /// At least one.
-    pub audiences: Vec<Audience>,
+    pub fn audiences(&self) -> &[Audience] {
+        &self.audiences
+    }
+
     /// When the token expires.
-    pub expires_at: Timestamp,
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
 }
 
 impl SecretMark {

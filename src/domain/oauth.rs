@@ -1,4 +1,4 @@
-//! Rules of OAuth 2.0 that more than one face follows.
+//! Rules of OAuth 2.0 that more than one interface follows.
 
 /// The value of `Authorization` (RFC 9110, section 11.6.2), over HTTP and in gRPC metadata.
 #[derive(Clone, Copy, PartialEq, Eq)]

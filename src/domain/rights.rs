@@ -65,7 +65,8 @@ words!(
     }
 );
 
-/// What a call requires of the acting user. The platform, which acts for no user, needs nothing.
+/// What a call requires of the acting user: a column of the table of rights. The platform, which
+/// acts for no user, needs nothing. What a refused caller lacks is a [`Need`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// An enabled user of the tenant.

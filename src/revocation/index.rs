@@ -23,9 +23,9 @@ pub struct Index(RwLock<IndexState>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap;
 
-/// A part of the list.
+/// A part of the list of revocations.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct IndexPart {
     /// The name of the list.
     pub feed: String,
     /// In order of their numbers.
@@ -103,13 +103,13 @@ impl Index {
 
     /// The first `max` rows after a number. `None` if some of them were removed, or the list never
     /// reached the number.
-    pub fn after(&self, number: i64, max: usize) -> Option<Part> {
+    pub fn after(&self, number: i64, max: usize) -> Option<IndexPart> {
         let state = self.read();
         (state.forgotten..=state.last).contains(&number).then(|| state.part(number, max))
     }
 
     /// The first `max` rows in memory after a number. With 0, the start of a snapshot.
-    pub fn held(&self, number: i64, max: usize) -> Part {
+    pub fn held(&self, number: i64, max: usize) -> IndexPart {
         self.read().part(number, max)
     }
 
@@ -238,7 +238,7 @@ impl IndexState {
         true
     }
 
-    fn part(&self, number: i64, max: usize) -> Part {
+    fn part(&self, number: i64, max: usize) -> IndexPart {
         let mut rows = self.rows.range(number.saturating_add(1)..);
         let revocations: Vec<_> = rows.by_ref().take(max).map(|(_, row)| Arc::clone(row)).collect();
         let more = rows.next().is_some();
@@ -246,7 +246,7 @@ impl IndexState {
             Some(row) if more => row.number,
             _ => self.last,
         };
-        Part { feed: self.feed.clone(), revocations, last, more }
+        IndexPart { feed: self.feed.clone(), revocations, last, more }
     }
 
     /// The row with this number, if it is known.
@@ -430,7 +430,8 @@ mod tests {
     #[test]
     fn reader_continues_unless_its_rows_were_removed() {
         let index = index((1..=5).map(|n| row(n, "tenant", "tenants/acme", n)).collect());
-        let numbers = |part: &Part| part.revocations.iter().map(|r| r.number).collect::<Vec<_>>();
+        let numbers =
+            |part: &IndexPart| part.revocations.iter().map(|r| r.number).collect::<Vec<_>>();
         let part = index.after(0, 2).unwrap();
         assert_eq!((numbers(&part), part.last, part.more), (vec![1, 2], 2, true));
         let part = index.after(part.last, 10).unwrap();

@@ -5,8 +5,8 @@ mod connections;
 mod descriptors;
 mod files;
 mod ops;
+mod redis_rights;
 mod replicas;
-mod rights;
 mod shutdown;
 
 use std::fs::File;

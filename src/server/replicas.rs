@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{ServerError, files, rights};
+use super::{ServerError, files, redis_rights};
 use crate::config::Config;
 use crate::error::{FailureLog, Result};
 use crate::limiter::Limiter;
@@ -41,7 +41,7 @@ pub(super) async fn connect(config: &Config) -> Result<Option<Redis>, ServerErro
     };
     let redis = Redis::new(url.clone(), &config.redis.key_prefix, config.redis.timeouts);
     match redis.check_once().await {
-        Ok(()) => rights::check(&redis).await?,
+        Ok(()) => redis_rights::check(&redis).await?,
         Err(LinkError::Away(error)) => {
             tracing::warn!(%url, %error, "Redis does not answer; the server keeps retrying");
         }

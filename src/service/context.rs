@@ -1,4 +1,4 @@
-//! What a face knows of a request besides what it asks for.
+//! What an interface knows of a request besides what it asks for.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::admission::RequestPermit;
 use crate::domain::{Client, UserName};
 
-/// A request, as the face that received it describes it.
+/// A request, as the interface that received it describes it.
 #[derive(Clone, Debug)]
 pub struct RequestContext<'a> {
     /// The memory that the request holds, and the address of its sender. `None` where no listener

@@ -8,7 +8,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
-use super::Access;
+use super::VerifierCredential;
 use super::trouble::FollowError;
 use crate::clock::Stopwatch;
 use crate::domain::{Audience, ScopeName};
@@ -37,7 +37,7 @@ pub(super) struct ServerLink(GrpcChannel);
 /// secret when needed.
 #[derive(Debug)]
 pub(super) struct BearerSource {
-    access: Access,
+    credential: VerifierCredential,
     token: Mutex<Option<HeldToken>>,
     /// Held during a token request, because both streams need a token at the same time.
     exchange: tokio::sync::Mutex<()>,
@@ -113,15 +113,17 @@ async fn with_timeout<T>(
 }
 
 impl BearerSource {
-    pub(super) fn new(access: Access) -> Self {
-        Self { access, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
+    pub(super) fn new(credential: VerifierCredential) -> Self {
+        Self { credential, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
     }
 
     /// The current bearer token. Requests a new one if necessary.
     pub(super) async fn bearer(&self, link: &ServerLink) -> Result<Secret, FollowError> {
-        let (client_id, client_secret) = match &self.access {
-            Access::ApiKey(key) => return Ok(key.clone()),
-            Access::ClientSecret { client_id, client_secret } => (client_id, client_secret),
+        let (client_id, client_secret) = match &self.credential {
+            VerifierCredential::ApiKey(key) => return Ok(key.clone()),
+            VerifierCredential::ClientSecret { client_id, client_secret } => {
+                (client_id, client_secret)
+            }
         };
         let _turn = self.exchange.lock().await;
         if let Some(token) = self.token().filter(|token| !token.left().is_zero()) {
@@ -151,17 +153,17 @@ impl BearerSource {
 
     /// The current bearer token, if there is one.
     pub(super) fn held(&self) -> Option<Secret> {
-        match &self.access {
-            Access::ApiKey(key) => Some(key.clone()),
-            Access::ClientSecret { .. } => self.token().map(|token| token.secret),
+        match &self.credential {
+            VerifierCredential::ApiKey(key) => Some(key.clone()),
+            VerifierCredential::ClientSecret { .. } => self.token().map(|token| token.secret),
         }
     }
 
     /// Waits until the token should be renewed. With an API key, it never returns.
     pub(super) async fn wait_for_renewal(&self) {
-        match &self.access {
-            Access::ApiKey(_) => std::future::pending().await,
-            Access::ClientSecret { .. } => {
+        match &self.credential {
+            VerifierCredential::ApiKey(_) => std::future::pending().await,
+            VerifierCredential::ClientSecret { .. } => {
                 let left = self.token().map_or(Duration::ZERO, |token| token.left());
                 sleep(if left.is_zero() { NO_TOKEN_PAUSE } else { left }).await;
             }

@@ -9,13 +9,13 @@
 //!
 //! ```no_run
 //! use keyward::proto::access::key_service_server::{KeyService, KeyServiceServer};
-//! use keyward::verifier::{Access, Settings, Verified, Verifier};
+//! use keyward::verifier::{Settings, Verified, Verifier, VerifierCredential};
 //!
 //! # async fn serve<S: KeyService>(my_service: S) -> Result<(), Box<dyn std::error::Error>> {
-//! let access = Access::client_secret("…", "kws_…");
+//! let credential = VerifierCredential::client_secret("…", "kws_…");
 //! let verifier = Verifier::connect(Settings::new(
 //!     "https://keyward.internal:50051",
-//!     access,
+//!     credential,
 //!     "https://id.example.com",
 //!     "https://api.example.com",
 //! ))
@@ -102,7 +102,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use interceptor::VerifierInterceptor;
 pub use layer::{VerifierLayer, VerifierService};
-pub use settings::{Access, ServerAddress, Settings, StartError, WhenLost};
+pub use settings::{ServerAddress, Settings, StartError, VerifierCredential, WhenLost};
 pub use verified::{InsufficientScope, Refusal, Verified};
 
 use crate::clock::{Clock, SteadyTime};
@@ -151,7 +151,7 @@ impl Verifier {
         let (sender, progress) = watch::channel(Progress::default());
         let follower = Follower {
             endpoint,
-            authorization: BearerSource::new(settings.access),
+            authorization: BearerSource::new(settings.credential),
             knowledge: Arc::clone(&knowledge),
             progress: sender,
             // Setting the clock ahead must not remove revocations.

@@ -22,7 +22,7 @@ pub struct Settings {
     pub server: ServerAddress,
     /// The verifier's credential. Its application must be in the tenant `system` and have the scope
     /// `keyward.verify`.
-    pub access: Access,
+    pub credential: VerifierCredential,
     /// The required issuer: exactly the server's setting `issuer`.
     pub issuer: String,
     /// The required audience: exactly one of the token's audiences.
@@ -51,9 +51,9 @@ pub enum ServerAddress {
     Endpoint(Box<Endpoint>),
 }
 
-/// The verifier's credential. `Debug` does not print secrets.
+/// The credential that a verifier authenticates with at Keyward. `Debug` does not print secrets.
 #[derive(Clone, Debug)]
-pub enum Access {
+pub enum VerifierCredential {
     /// An API key, which is sent with every call.
     ApiKey(Secret),
     /// A client id and secret, which are exchanged for short-lived tokens.
@@ -122,7 +122,7 @@ impl From<Endpoint> for ServerAddress {
     }
 }
 
-impl Access {
+impl VerifierCredential {
     /// An API key, which is sent with every call.
     pub fn api_key(key: impl Into<String>) -> Self {
         Self::ApiKey(Secret::new(key))
@@ -141,13 +141,13 @@ impl Settings {
     /// Settings for tokens of `issuer` with the audience `audience`.
     pub fn new(
         server: impl Into<ServerAddress>,
-        access: Access,
+        credential: VerifierCredential,
         issuer: impl Into<String>,
         audience: impl Into<String>,
     ) -> Self {
         Self {
             server: server.into(),
-            access,
+            credential,
             issuer: issuer.into(),
             audience: audience.into(),
             max_lag: Duration::from_secs(5),

@@ -1,4 +1,4 @@
-//! What the documents say is true: links, settings, metrics and errors.
+//! What the documents say is true: links, settings, metrics, errors, and names of tests and other code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -121,6 +121,87 @@ fn settings_that_are_named_exist() {
         }
     }
     assert!(unknown.is_empty(), "no such setting:\n{}", unknown.join("\n"));
+}
+
+/// Names that belong to PostgreSQL, PgBouncer, buf and protoc, and occur in no code of ours.
+const NAMES_OF_OTHERS: [&str; 4] =
+    ["go_package_prefix", "grpc_python_out", "ignore_startup_parameters", "pg_cancel_backend"];
+
+/// The names in a piece of code.
+fn names(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
+/// Everything that has names: code, protos, migrations, settings and scripts, but no document.
+fn named_in_the_repository() -> String {
+    let folders = ["src", "tests/it", "benches", "proto", "migrations", "deploy"];
+    let mut folders: Vec<_> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if path.is_dir() {
+                folders.push(path);
+            } else if matches!(extension, Some("rs" | "proto" | "sql" | "toml" | "yaml")) {
+                text += &read(path);
+            }
+        }
+    }
+    text
+}
+
+/// A name of three words or more is the name of a test or of other code, and code was renamed if it
+/// is nowhere else. Metrics have a test of their own.
+#[test]
+fn tests_and_code_that_are_named_exist() {
+    let repository = named_in_the_repository();
+    let known: BTreeSet<_> = names(&repository).chain(NAMES_OF_OTHERS).collect();
+    let mut unknown = Vec::new();
+    let mut checked = 0;
+    for document in DOCUMENTS {
+        for code in code(&read(document)) {
+            let long = names(&code).filter(|name| name.matches('_').count() >= 2);
+            let long = long.filter(|name| {
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    && !name.starts_with("keyward_")
+            });
+            for name in long {
+                checked += 1;
+                if !known.contains(name) {
+                    unknown.push(format!("{document}: {name}"));
+                }
+            }
+        }
+    }
+    assert!(checked > 20, "{checked}");
+    assert!(unknown.is_empty(), "no such test, function or field:\n{}", unknown.join("\n"));
+}
+
+/// `tests/run a::b` runs something: a folder, a file or a test of that name.
+#[test]
+fn tests_that_are_run_exist() {
+    let files: Vec<_> = rust_files(&root().join("tests/it"));
+    let source: String = files.iter().map(read).collect();
+    let modules: BTreeSet<_> = files
+        .iter()
+        .map(|file| file.strip_prefix(root().join("tests/it")).unwrap().with_extension(""))
+        .map(|file| file.to_str().unwrap().trim_end_matches("/mod").replace('/', "::"))
+        .collect();
+    let mut checked = 0;
+    for document in DOCUMENTS {
+        for code in code(&read(document)) {
+            let Some((_, arguments)) = code.split_once("tests/run ") else { continue };
+            let filter = arguments.split_whitespace().next().unwrap();
+            if filter.starts_with('#') {
+                continue;
+            }
+            checked += 1;
+            let is_test = source.contains(&format!("fn {filter}("));
+            assert!(is_test || modules.contains(filter), "{document}: nothing matches {filter}");
+        }
+    }
+    assert!(checked > 3, "{checked}");
 }
 
 /// The code that the comment of a reason says.

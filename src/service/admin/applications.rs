@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::base::Admin;
 use super::checks::{check_etag, check_expiry, vanished};
-use super::grants::{Grants, check_grants, given_to};
+use super::grants::{AddedAccess, check_grants, given_to};
 use super::updates::ApplicationChange;
 use super::updates::Shown;
 use crate::domain::{
@@ -84,7 +84,7 @@ impl Admin {
                 let disabled = Some(settings.disabled);
                 settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
                 check_expiry(settings.expires_at, now, "application.expire_time")?;
-                let grants = Grants {
+                let grants = AddedAccess {
                     owner: &owner,
                     scopes: settings.scopes.clone(),
                     roles: settings.roles.clone(),

@@ -10,8 +10,9 @@ use crate::domain::{
 use crate::error::{Error, Result};
 use crate::store::{Session, Tx};
 
-/// What an application is given: all of it, or what an update adds.
-pub(super) struct Grants<'a> {
+/// What a new application gets, or what an update adds to one. All that an application has is its
+/// [`GivenAccess`].
+pub(super) struct AddedAccess<'a> {
     /// Its owner.
     pub(super) owner: &'a Owner,
     /// The scopes.
@@ -26,7 +27,7 @@ pub(super) async fn check_grants(
     tx: &mut Tx,
     authority: &Authority,
     tenant: &TenantId,
-    grants: Grants<'_>,
+    grants: AddedAccess<'_>,
 ) -> Result<()> {
     let ceiling = match grants.owner {
         Owner::Account => Ceiling::Catalogue,

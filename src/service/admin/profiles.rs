@@ -3,7 +3,7 @@
 use super::applications::insert;
 use super::base::Admin;
 use super::endpoints;
-use super::grants::{Grants, check_grants};
+use super::grants::{AddedAccess, check_grants};
 use super::policies::{PolicyViolation, violations};
 use crate::domain::{
     Action, ApplicationName, ApplicationSettings, Authority, Change, DefaultApplication, Owner,
@@ -140,7 +140,7 @@ impl Admin {
             Change::DeleteRole(gone) => self.remove_role(work, &gone, force).await,
             Change::CreateApplication(application, settings) => {
                 let name = ApplicationName { tenant: id.clone(), application };
-                let grants = Grants {
+                let grants = AddedAccess {
                     owner: &Owner::Account,
                     scopes: settings.scopes.clone(),
                     roles: settings.roles.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::grants::Grants;
+use super::grants::AddedAccess;
 use crate::domain::{
     Application, ApplicationPatch, ApplicationSettings, Authority, Call, Field, Policy, ScopeSet,
 };
@@ -28,7 +28,7 @@ pub(super) struct ApplicationChange<'a> {
     pub(super) after: ApplicationSettings,
     pub(super) unchanged: bool,
     /// What it is given.
-    pub(super) grants: Grants<'a>,
+    pub(super) grants: AddedAccess<'a>,
     pub(super) changed: Vec<Field>,
     /// Whether it may make secrets work again.
     pub(super) revives: bool,
@@ -59,13 +59,13 @@ impl<'a> ApplicationChange<'a> {
         after.disabled_by_platform = authority.switch(&before.name, by_platform, wanted)?;
         // It keeps what it was given already, even if that is disabled or above the ceiling.
         let grants = if may_view {
-            Grants {
+            AddedAccess {
                 owner: &before.owner,
                 scopes: after.scopes.minus(&settings.scopes),
                 roles: after.roles.difference(&settings.roles).cloned().collect(),
             }
         } else {
-            Grants {
+            AddedAccess {
                 owner: &before.owner,
                 scopes: if scopes { after.scopes.clone() } else { ScopeSet::default() },
                 roles: if roles { after.roles.clone() } else { BTreeSet::new() },

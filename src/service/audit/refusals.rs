@@ -13,7 +13,7 @@ use crate::domain::{Actor, AuditEvent, Outcome, TenantId, UserName};
 use crate::error::{Error, Need};
 
 /// How long attempts of the same kind are only counted.
-const FOLD: SignedDuration = SignedDuration::from_mins(10);
+const GROUPED_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// The window of a caller's budget.
 const BUDGET_TIME: SignedDuration = SignedDuration::from_hours(1);
 /// How many kinds of refused attempts of one caller are written in that time. Each is two events at
@@ -206,7 +206,7 @@ impl RefusalTable {
     /// Counts an attempt. The event, if it is one to be written at once.
     pub(super) fn note(&mut self, refusal: &RefusedAttempt) -> Option<First> {
         if let Some(count) = self.kinds.get_mut(&refusal.kind) {
-            if !is_over(count.since, refusal.at, FOLD) {
+            if !is_over(count.since, refusal.at, GROUPED_FOR) {
                 count.add(refusal);
                 return None;
             }
@@ -290,7 +290,7 @@ impl RefusalTable {
     pub(super) fn take(&mut self, now: Option<Timestamp>) -> Vec<AuditEvent> {
         let over = |since, time| now.is_none_or(|now| is_over(since, now, time));
         let mut events = std::mem::take(&mut self.waiting);
-        let kinds = self.kinds.extract_if(|_, count| over(count.since, FOLD));
+        let kinds = self.kinds.extract_if(|_, count| over(count.since, GROUPED_FOR));
         events.extend(kinds.filter_map(|(kind, count)| count.of_kind(&kind)));
         let callers = self.callers.extract_if(|_, spent| over(spent.since, BUDGET_TIME));
         events.extend(callers.filter_map(|(_, spent)| spent.count()));

@@ -1,4 +1,4 @@
-//! Who calls. One file for each way to authenticate; [`Auth`] is the way in for every face.
+//! Who calls. One file for each way to authenticate; [`Auth`] is the way in for every interface.
 
 mod access_tokens;
 mod caller;

@@ -72,7 +72,7 @@ impl Tokens {
         self.sign(client, grant, now, address).await
     }
 
-    /// Signs what a client is permitted, within the limits.
+    /// Signs what a client is permitted, within the limits. Only [`Client::grant`] makes a [`Grant`].
     async fn sign(
         &self,
         client: &Client,
@@ -80,7 +80,7 @@ impl Tokens {
         now: Timestamp,
         address: Option<IpAddr>,
     ) -> Result<IssuedToken> {
-        let (iat, exp) = (now.as_second(), grant.expires_at.as_second());
+        let (iat, exp) = (now.as_second(), grant.expires_at().as_second());
         // The last second of an application or credential is too short for a token.
         let lifetime = u64::try_from(exp - iat).unwrap_or_default();
         if lifetime == 0 {
@@ -90,12 +90,12 @@ impl Tokens {
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: client.subject.to_string(),
-            aud: Audiences::new(grant.audiences.iter().map(ToString::to_string).collect()),
+            aud: Audiences::new(grant.audiences().iter().map(ToString::to_string).collect()),
             client_id: client.name.credential.to_string(),
             iat,
             exp,
             jti: random::id(now)?,
-            scope: grant.scopes.to_string(),
+            scope: grant.scopes().to_string(),
             tenant: client.tenant.id.to_string(),
             roles: client.role_ids(),
             epochs: [epochs.tenant, epochs.application, epochs.credential],
@@ -114,7 +114,7 @@ impl Tokens {
         Ok(IssuedToken {
             access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),
-            scopes: grant.scopes,
+            scopes: grant.into_scopes(),
             limits,
         })
     }

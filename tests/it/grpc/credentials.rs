@@ -14,6 +14,7 @@ on_both_databases!(
     rotation_without_overlap_ends_older_secrets,
     rotated_api_key_keeps_its_credential_id,
     a_credential_expires,
+    disabled_credential_gets_no_token,
     repeated_request_creates_one_credential,
     secret_is_not_stored_in_the_database,
     key_deleted_while_waiting_for_its_hash_is_refused,
@@ -148,6 +149,20 @@ async fn a_credential_expires(backend: Backend) {
     assert_eq!(read.credential.unwrap().state(), State::Expired);
     let secret = Credential { client_id: credential.client_id, secret: made.secret };
     assert!(secret.exchange(&kw.grpc(), &[], &[]).await.is_err());
+}
+
+/// `tests/README.md` shows this test.
+async fn disabled_credential_gets_no_token(backend: Backend) {
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (credential, crm) = admin.acme().await;
+    let change = pb::UpdateCredentialRequest {
+        credential: Some(pb::Credential { disabled: true, ..credential }),
+        update_mask: mask(&["disabled"]),
+    };
+    admin.credentials.update_credential(change).await.unwrap();
+    let status = crm.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_CLIENT");
 }
 
 async fn repeated_request_creates_one_credential(backend: Backend) {

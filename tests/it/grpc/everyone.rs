@@ -19,7 +19,8 @@ on_both_databases!(
     administrator_can_do_everything,
 );
 
-/// What a call requires of a user of the tenant.
+/// What a call requires of a user of the tenant: what this test expects, written apart from the
+/// `Needs` of `domain::rights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// Only to be a user: it reads what a viewer may read.

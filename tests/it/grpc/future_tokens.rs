@@ -8,7 +8,7 @@ use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token as tokens;
-use keyward::verifier::{Access, Refusal, Settings, Verifier};
+use keyward::verifier::{Refusal, Settings, Verifier, VerifierCredential};
 
 use crate::harness::{Admin, Backend, Keyward, on_both_databases, reason};
 
@@ -44,11 +44,11 @@ async fn made_ahead(kw: &Keyward, admin: &mut Admin, by: Duration) -> (String, p
 async fn gateway(kw: &Keyward, admin: &mut Admin) -> Verifier {
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
     let (_, gateway) = admin.credential(&application.name, Kind::ClientSecret).await;
-    let access = Access::client_secret(gateway.client_id, gateway.secret);
+    let credential = VerifierCredential::client_secret(gateway.client_id, gateway.secret);
     let settings = Settings {
         clock: kw.clock(),
         ready_within: Duration::from_secs(30),
-        ..Settings::new(kw.grpc(), access, "https://keyward.test", "tenants/acme")
+        ..Settings::new(kw.grpc(), credential, "https://keyward.test", "tenants/acme")
     };
     Verifier::connect(settings).await.unwrap()
 }

@@ -3,7 +3,7 @@
 //! None causes an internal error, invalid values are refused with the name of the field, and
 //! accepted values are stored as they were sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyward::proto;
 use keyward::proto::access as ask;
@@ -44,6 +44,53 @@ use Verdict::{Either, Fine, Refused};
 const TEXTS: [&str; 6] =
     ["display_name", "description", "contact_email", "domain", "family", "reason"];
 const LONG_TEXTS: [&str; 2] = ["description", "reason"];
+/// All other strings: names, ids, tokens, words and addresses. Each has a form of its own, so a value
+/// of [`STRINGS`] can be right or wrong for it.
+const OTHER_STRINGS: [&str; 43] = [
+    "action",
+    "actor",
+    "additional_audiences",
+    "all_of",
+    "any_of",
+    "api_key",
+    "application_id",
+    "audience",
+    "audiences",
+    "client_id",
+    "client_secret",
+    "cursor",
+    "default_audience",
+    "effective_scopes",
+    "end_date",
+    "etag",
+    "fixed_fields",
+    "hand_over_to",
+    "last_four",
+    "last_use_address",
+    "masked_secrets",
+    "method",
+    "name",
+    "names",
+    "order_by",
+    "owner",
+    "page_token",
+    "parent",
+    "path",
+    "permissions",
+    "request_id",
+    "resource",
+    "role_id",
+    "roles",
+    "scope_id",
+    "scopes",
+    "search",
+    "source_address",
+    "start_date",
+    "tenant_id",
+    "token",
+    "token_id",
+    "user_id",
+];
 
 /// Strings, and whether they are valid as text for people.
 const STRINGS: &[(&str, Verdict)] = &[
@@ -570,6 +617,27 @@ fn base(bases: &BTreeMap<String, Vec<u8>>, method: &MethodDescriptor) -> Dynamic
     let rpc = format!("/{}/{}", method.parent_service().full_name(), method.name());
     let bytes = bases.get(&rpc).unwrap_or_else(|| panic!("{rpc} is not tried: add a request"));
     DynamicMessage::decode(method.input(), bytes.as_slice()).unwrap()
+}
+
+/// A text that is left out of [`TEXTS`] would not be checked as one.
+#[test]
+fn every_string_is_known_as_a_text_or_not() {
+    let mut strings = BTreeSet::new();
+    for method in own_methods() {
+        let mut found = Vec::new();
+        places(&method.input(), &[], &mut found);
+        let last = found.iter().map(|place| place.last().unwrap());
+        strings.extend(
+            last.filter(|field| field.kind() == Kind::String).map(|field| field.name().to_owned()),
+        );
+    }
+    let listed: BTreeSet<_> =
+        TEXTS.iter().chain(&OTHER_STRINGS).map(|name| (*name).to_owned()).collect();
+    let unlisted: Vec<_> = strings.difference(&listed).collect();
+    assert!(unlisted.is_empty(), "add to TEXTS or OTHER_STRINGS: {unlisted:?}");
+    let gone: Vec<_> = listed.difference(&strings).collect();
+    assert!(gone.is_empty(), "in no request: {gone:?}");
+    assert!(LONG_TEXTS.iter().all(|name| TEXTS.contains(name)));
 }
 
 async fn generated_values_are_refused_by_field_or_stored_as_sent(backend: Backend) {

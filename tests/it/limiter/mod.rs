@@ -102,7 +102,7 @@ fn remaining(decision: &Decision) -> Vec<u64> {
 const MINUTE: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_micros(1);
 
-async fn limit_admits_exactly_its_maximum(place: Place) {
+async fn limit_admits_its_maximum_once_per_window(place: Place) {
     let world = place.world().await;
     let demand = one("app", 40, MINUTE);
     assert_eq!(world.admitted(&demand, 100).await, 40);
@@ -333,7 +333,7 @@ macro_rules! in_both_places {
 }
 
 in_both_places!(
-    limit_admits_exactly_its_maximum,
+    limit_admits_its_maximum_once_per_window,
     request_is_admitted_exactly_after_the_wait,
     decision_reports_remaining_and_wait,
     decision_is_all_or_nothing,

@@ -11,7 +11,7 @@ on_both_databases!(
     form_encoded_and_raw_basic_are_the_same,
     repeated_resource_is_accepted,
     api_key_works_as_client_secret,
-    failed_clients_are_byte_identical,
+    failed_clients_get_identical_answers,
 );
 
 async fn basic_and_post_both_get_a_token(backend: Backend) {
@@ -84,7 +84,7 @@ async fn api_key_works_as_client_secret(backend: Backend) {
     assert_eq!(kw.token_for(&client, &[]).await.status, 200);
 }
 
-async fn failed_clients_are_byte_identical(backend: Backend) {
+async fn failed_clients_get_identical_answers(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;

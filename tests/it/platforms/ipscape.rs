@@ -21,7 +21,7 @@ use super::{
 use crate::harness::{Admin, Backend, Credential, on_both_databases, secret_free};
 
 on_both_databases!(
-    api_keys_may_not_be_available_in_an_installation,
+    disabled_api_credentials_refuse_keys,
     a_key_identifies_its_caller_and_is_its_secret,
     use_of_the_api_is_tracked_and_controlled,
     the_catalogue_has_what_each_kind_of_system_needs,
@@ -65,7 +65,7 @@ fn is_protected<T: std::fmt::Debug>(answer: Result<T, Status>, name: &str) {
     assert_eq!(violations[0].subject, name);
 }
 
-async fn api_keys_may_not_be_available_in_an_installation(backend: Backend) {
+async fn disabled_api_credentials_refuse_keys(backend: Backend) {
     let (mut ipscape, mut ann, _, key) = with_a_key(backend).await;
     // Introduction: API keys "may not be available in your installation".
     ipscape.change_policy(|policy| policy.api_credentials_disabled = true).await;

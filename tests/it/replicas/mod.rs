@@ -12,5 +12,5 @@ mod limits;
 mod load;
 mod older;
 mod pooler;
-mod rights;
+mod redis_rights;
 mod scene;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
-use keyward::verifier::{Access, Refusal, Settings, Verifier};
+use keyward::verifier::{Refusal, Settings, Verifier, VerifierCredential};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{sleep, timeout};
@@ -99,12 +99,13 @@ async fn accept(server: &Keyward, database: &str, flags: &[&str]) -> Value {
 
 /// A verifier that follows a replica.
 async fn verifier(server: &Keyward, gateway: &Credential) -> Verifier {
-    let access = Access::client_secret(gateway.client_id.clone(), gateway.secret.clone());
+    let credential =
+        VerifierCredential::client_secret(gateway.client_id.clone(), gateway.secret.clone());
     let settings = Settings {
         clock: server.clock(),
         ready_within: PATIENCE,
         max_lag: BOUND,
-        ..Settings::new(server.grpc(), access, "https://keyward.test", "tenants/acme")
+        ..Settings::new(server.grpc(), credential, "https://keyward.test", "tenants/acme")
     };
     Verifier::connect(settings).await.unwrap()
 }

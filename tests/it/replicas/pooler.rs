@@ -36,7 +36,7 @@ async fn pooled() -> (PgBouncer, String, String) {
 }
 
 /// Measures the maximum number of connections to a database.
-async fn most_connections(database: String, stop: CancellationToken) -> i64 {
+async fn max_connections(database: String, stop: CancellationToken) -> i64 {
     let mut max = 0;
     while !stop.is_cancelled() {
         max = max.max(connections_to(&database).await);
@@ -138,7 +138,7 @@ async fn replicas_work_behind_a_transaction_pooler() {
     let (bouncer, url, direct) = pooled().await;
     let redis = RedisServer::start();
     let stop = CancellationToken::new();
-    let max = tokio::spawn(most_connections(direct, stop.clone()));
+    let max = tokio::spawn(max_connections(direct, stop.clone()));
     // The first start migrates the schema through the pooler.
     let replicas: [Keyward; 2] =
         Keyward::replicas_on(url.clone(), Some(&redis.url()), &SETTINGS).await;

@@ -26,7 +26,7 @@ fn yes(is: bool) -> &'static str {
 /// The table in its documented form.
 fn table() -> String {
     let mut table = String::from(
-        "| call | a user needs | gives only what the user has | compared with all that was given \
+        "| call | a user needs | grants limited to the user's own | user must hold everything the application has \
          | limits beyond the policy's | refused by the policy | refused if protected | refused if the platform disabled it |\n\
          |---|---|---|---|---|---|---|---|\n",
     );

@@ -3,7 +3,7 @@
 use keyward::proto::access::key_service_client::KeyServiceClient;
 use keyward::proto::access::{WatchJwksRequest, WatchJwksResponse, WatchRevocationsRequest};
 use keyward::proto::admin::credential::Kind;
-use keyward::verifier::{Access, Settings, Verifier};
+use keyward::verifier::{Settings, Verifier, VerifierCredential};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
@@ -67,7 +67,7 @@ async fn anonymous_streams_of_one_source_do_not_block_others() {
         ready_within: PATIENCE,
         ..Settings::new(
             kw.grpc(),
-            Access::api_key(key.secret),
+            VerifierCredential::api_key(key.secret),
             "https://keyward.test",
             "tenants/acme",
         )

@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use super::{access, gateway, settings, until};
+use super::{gateway, settings, until, verifier_credential};
 use crate::harness::{Backend, Credential, Keyward, connect};
 
 /// A proxy in front of the real server that answers key requests itself.
@@ -140,7 +140,10 @@ impl Scene {
     }
 
     fn settings(&self, gateway: &Credential) -> Settings {
-        Settings { access: access(gateway), ..settings(&self.kw, &self.server, gateway) }
+        Settings {
+            credential: verifier_credential(gateway),
+            ..settings(&self.kw, &self.server, gateway)
+        }
     }
 }
 

@@ -268,7 +268,7 @@ async fn verifier_without_rights_refuses_tokens() {
     let verifier = wired.verifier().await;
     let (_, key) =
         wired.admin.credential("tenants/system/applications/gateway", Kind::ApiKey).await;
-    let settings = Settings { access: super::access(&key), ..wired.settings() };
+    let settings = Settings { credential: super::verifier_credential(&key), ..wired.settings() };
     let with_key = Verifier::connect(settings).await.unwrap();
     let good = wired.token().await;
     taken(&verifier, &good).await;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::RevokeTokensRequest;
-use keyward::verifier::{Access, Refusal, Settings, Verified, Verifier};
+use keyward::verifier::{Refusal, Settings, Verified, Verifier, VerifierCredential};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{Admin, Credential, Keyward};
@@ -32,11 +32,11 @@ async fn gateway(admin: &mut Admin) -> Credential {
     admin.credential(&application.name, Kind::ClientSecret).await.1
 }
 
-fn access(credential: &Credential) -> Access {
+fn verifier_credential(credential: &Credential) -> VerifierCredential {
     if credential.client_id.is_empty() {
-        return Access::api_key(credential.secret.clone());
+        return VerifierCredential::api_key(credential.secret.clone());
     }
-    Access::client_secret(credential.client_id.clone(), credential.secret.clone())
+    VerifierCredential::client_secret(credential.client_id.clone(), credential.secret.clone())
 }
 
 /// The settings of a verifier for acme's tokens, with the server's clock.
@@ -44,7 +44,7 @@ fn settings(kw: &Keyward, server: &str, gateway: &Credential) -> Settings {
     Settings {
         clock: kw.clock(),
         ready_within: PATIENCE,
-        ..Settings::new(server, access(gateway), ISSUER, ACME)
+        ..Settings::new(server, verifier_credential(gateway), ISSUER, ACME)
     }
 }
 

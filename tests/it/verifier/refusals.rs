@@ -8,7 +8,9 @@ use keyward::internals::keys::signing::generate;
 use keyward::internals::keys::{Claims, SigningAlgorithm, SigningKey, jwt};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
-use keyward::verifier::{Access, InsufficientScope, Refusal, Settings, StartError, Verifier};
+use keyward::verifier::{
+    InsufficientScope, Refusal, Settings, StartError, Verifier, VerifierCredential,
+};
 use serde_json::{Value, json};
 
 use super::{ACME, ISSUER, gateway, now, refused, revoke, settings, taken, until, verifier};
@@ -140,7 +142,8 @@ async fn issuer_must_match_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_settings_are_refused() {
-    let good = || Settings::new("http://127.0.0.1:1", Access::api_key("kwk_x"), ISSUER, ACME);
+    let good =
+        || Settings::new("http://127.0.0.1:1", VerifierCredential::api_key("kwk_x"), ISSUER, ACME);
     for (setting, bad) in [
         ("audience", Settings { audience: String::new(), ..good() }),
         ("audience", Settings { audience: "a b".to_owned(), ..good() }),
