@@ -29,7 +29,8 @@ const MAX_CHARACTERS: usize = 160;
 pub struct FieldErrors(Vec<FieldViolation>);
 
 impl FieldErrors {
-    /// The value, or `None` if it is invalid; the fault is then recorded for `field`.
+    /// The value, or `None` if it is invalid; the fault is then recorded for `field`. What is
+    /// optional may go on without it, because [`Self::finish`] refuses the request.
     pub fn read<T>(&mut self, field: impl Display, value: Result<T, Fault>) -> Option<T> {
         match value {
             Ok(value) => Some(value),

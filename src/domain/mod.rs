@@ -22,6 +22,7 @@ pub mod name;
 pub mod oauth;
 #[cfg(feature = "server")]
 pub mod page;
+pub mod patch;
 pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
@@ -68,6 +69,7 @@ pub use name::{
 pub use oauth::{Authorization, error_description};
 #[cfg(feature = "server")]
 pub use page::{Page, PageRequest};
+pub use patch::FieldPatch;
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 #[cfg(feature = "server")]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{Mask, known, limits, moment, required, role, timestamp};
+use super::{Mask, known, limits, moment, required, required_moment, role, timestamp};
 use crate::domain::fields::request_id;
 use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
@@ -36,36 +36,34 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let id = match request.application_id.as_str() {
-        "" => Some(None),
-        id => fields.read("application_id", ApplicationId::parse(id)).map(Some),
+        "" => None,
+        id => fields.read("application_id", ApplicationId::parse(id)),
     };
     let request_id = fields.read("request_id", request_id(&request.request_id));
     let message = required(&mut fields, "application", request.application.as_ref());
-    let rest = message.and_then(|message| {
+    let rest = message.map(|message| {
         let owner = owner(&mut fields, "application.owner", tenant.as_ref(), &message.owner);
         let patch = patch(&mut fields, tenant.as_ref(), message, &Mask::all());
-        Some((owner?, ApplicationPatch { protected: Some(message.protected), ..patch }))
+        (owner, ApplicationPatch { protected: Some(message.protected), ..patch })
     });
     let whole = (|| {
         let (owner, patch) = rest?;
-        let (tenant, id) = (tenant?, id?);
-        Some(NewApplication { tenant, id, owner, patch, request_id: request_id? })
+        Some(NewApplication { tenant: tenant?, id, owner, patch, request_id: request_id? })
     })();
     fields.finish(whole)
 }
 
-/// The owner of an application. `Some(None)` if the request names none.
-#[expect(clippy::option_option, reason = "`None` for a fault, `Some(None)` for no owner")]
+/// The owner of an application, if the request names one.
 fn owner(
     fields: &mut FieldErrors,
     field: &str,
     tenant: Option<&TenantId>,
     value: &str,
-) -> Option<Option<Owner>> {
+) -> Option<Owner> {
     if value.is_empty() {
-        return Some(None);
+        return None;
     }
-    fields.read(field, Owner::parse(value, tenant?)).map(Some)
+    fields.read(field, Owner::parse(value, tenant?))
 }
 
 pub(in crate::grpc) fn list(
@@ -75,7 +73,7 @@ pub(in crate::grpc) fn list(
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let one = owner(&mut fields, "owner", tenant.as_ref(), &request.owner);
     let ownership = fields.read("ownership", known(request.ownership)).unwrap_or_default();
-    let ownership = match (ownership, one.flatten()) {
+    let ownership = match (ownership, one) {
         (OwnershipMessage::Unspecified, None) => Ownership::Viewable,
         (OwnershipMessage::Unspecified, Some(owner)) => Ownership::Of(owner),
         (OwnershipMessage::Mine, None) => Ownership::Mine,
@@ -194,14 +192,14 @@ fn patch(
             fields.read("application.contact_email", email(&application.contact_email))
         }),
         scopes: mask.then("scopes", || scopes(fields, &application.scopes)),
-        expires_at: mask.then("expire_time", || {
-            fields.read("application.expire_time", moment(application.expire_time.as_ref()))
+        expires_at: mask.patch("expire_time", application.expire_time.as_ref(), |time| {
+            fields.read("application.expire_time", required_moment(time))
         }),
         disabled: mask.then("disabled", || Some(application.disabled)),
         roles: mask
             .then("roles", || role::ids(fields, "application.roles", tenant, &application.roles)),
-        limits: mask.then("limits", || {
-            limits::limits(fields, "application.limits", application.limits.as_ref())
+        limits: mask.patch("limits", application.limits.as_ref(), |limits| {
+            limits::limits(fields, "application.limits", limits)
         }),
         protected: mask.names("protected").then_some(application.protected),
     }

@@ -21,8 +21,8 @@ pub(in crate::grpc) fn list(
     let resource = fields.read("resource", search_text(&request.resource, MAX_CHARACTERS));
     let actor = fields.read("actor", search_text(&request.actor, MAX_CHARACTERS));
     let action = match request.action.as_str() {
-        "" => Some(None),
-        action => fields.read("action", self::action(action)).map(Some),
+        "" => None,
+        action => fields.read("action", self::action(action)),
     };
     let start = fields.read("start_time", moment(request.start_time.as_ref()));
     let end = fields.read("end_time", moment(request.end_time.as_ref()));
@@ -31,7 +31,7 @@ pub(in crate::grpc) fn list(
         let filter = AuditFilter {
             resource: resource.filter(|name| !name.is_empty()),
             actor: actor.filter(|name| !name.is_empty()),
-            action: action?,
+            action,
             start: start?,
             end: end?,
             oldest_first: oldest_first?,

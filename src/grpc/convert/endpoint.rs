@@ -45,7 +45,8 @@ fn endpoint(
     let path = fields.read(at("path"), PathTemplate::parse(&message.path));
     let all_of = scopes(fields, &at("all_of"), &message.all_of, catalogue);
     let any_of = scopes(fields, &at("any_of"), &message.any_of, catalogue);
-    let limits = limits::limits(fields, &at("limits"), message.limits.as_ref());
+    let limits =
+        message.limits.as_ref().and_then(|message| limits::limits(fields, &at("limits"), message));
     if message.limits.is_some_and(|limits| limits.tokens > 0) {
         fields.fault(at("limits.tokens"), "must be 0: no tokens are issued at an endpoint");
     }
@@ -54,7 +55,7 @@ fn endpoint(
         method: method?,
         path: path?,
         needs: NeededScopes { all_of: all_of?, any_of: any_of? },
-        limits: limits?,
+        limits,
         description: description?,
     })
 }

@@ -45,9 +45,12 @@ fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> Tena
         display_name: mask.then("display_name", || {
             fields.read("tenant.display_name", text(&tenant.display_name, 0, 128))
         }),
-        default_audience: mask.then("default_audience", || {
-            default_audience(fields, "tenant.default_audience", &tenant.default_audience)
-        }),
+        default_audience: {
+            let value = Some(&tenant.default_audience).filter(|value| !value.is_empty());
+            mask.patch("default_audience", value, |value| {
+                fields.read("tenant.default_audience", Audience::parse(value))
+            })
+        },
         additional_audiences: mask.then("additional_audiences", || {
             additional_audiences(fields, &tenant.additional_audiences)
         }),
@@ -62,19 +65,6 @@ fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> Tena
             Some(message) => policy::policy(fields, "tenant.policy", message),
         }),
     }
-}
-
-/// `Some(None)` if the field is empty and the default applies.
-#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for the default")]
-pub(super) fn default_audience(
-    fields: &mut FieldErrors,
-    field: &str,
-    value: &str,
-) -> Option<Option<Audience>> {
-    if value.is_empty() {
-        return Some(None);
-    }
-    fields.read(field, Audience::parse(value)).map(Some)
 }
 
 fn additional_audiences(fields: &mut FieldErrors, values: &[String]) -> Option<Vec<Audience>> {

@@ -10,8 +10,8 @@ use super::updates::ApplicationChange;
 use super::updates::Shown;
 use crate::domain::{
     Action, Application, ApplicationCall, ApplicationFilter, ApplicationId, ApplicationName,
-    ApplicationPatch, ApplicationSettings, Authority, Call, FieldChange, Owner, OwnerKind, Owners,
-    Policy, Record, ScopeSet, Subject, TenantId,
+    ApplicationPatch, ApplicationSettings, Authority, Call, FieldChange, FieldPatch, Owner,
+    OwnerKind, Owners, Policy, Record, ScopeSet, Subject, TenantId,
 };
 use crate::error::{Error, Need, Result};
 use crate::secrets::random;
@@ -171,8 +171,8 @@ impl Admin {
                     self.sessions.open(&attempt).await?;
                 let before = reached(&mut work, &authority, CALL, name).await?;
                 check_etag(&before.record, etag, name)?;
-                if let Some(expires_at) = patch.expires_at {
-                    check_expiry(expires_at, now, "application.expire_time")?;
+                if let FieldPatch::Set(end) = patch.expires_at {
+                    check_expiry(Some(end), now, "application.expire_time")?;
                 }
                 let policy = &tenant.settings.policy;
                 let ApplicationChange { after, unchanged, grants, changed, revives } =

@@ -101,7 +101,7 @@ impl Admin {
         let end = self.credential_lifetime.map(|lifetime| later(self.clock.now(), lifetime));
         CredentialPatch {
             display_name: Some("made by keyward itself".to_owned()),
-            expires_at: Some(end.map(Moment::from)),
+            expires_at: end.map(Moment::from).into(),
             ..CredentialPatch::default()
         }
     }

@@ -152,7 +152,7 @@ impl Admin {
                 let may_view = authority.may_view(&application.owner);
                 check_etag(&before.record, etag, name)?;
                 let policy = &tenant.settings.policy;
-                let new_end = patch.expires_at.is_some();
+                let new_end = patch.expires_at.is_named();
                 let (wanted, may_revive) = (patch.disabled, patch.may_revive());
                 let mut fields = patch.fields();
                 let mut after = before.settings.with(patch);

@@ -47,7 +47,7 @@ impl<'a> ApplicationChange<'a> {
         let may_view = authority.may_view(&before.owner);
         let (named, may_revive) = (patch.fields(), patch.may_revive());
         let (scopes, roles) = (patch.scopes.is_some(), patch.roles.is_some());
-        let (wanted, limits) = (patch.disabled, patch.limits.is_some());
+        let (wanted, limits) = (patch.disabled, patch.limits.is_named());
         let mut after = settings.with(patch);
         if limits {
             let had = settings.limits.filter(|_| may_view);
