@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
+use strum::{Display, EnumString, VariantNames};
 
-use super::policy::words;
 use super::{
     ApplicationName, Fault, Field, FieldPatch, LastUse, Limits, Moment, Record, RoleId, ScopeSet,
     State, TenantId, UserId, UserName, ends_earlier,
@@ -50,13 +50,13 @@ pub enum Owner {
     User(UserId),
 }
 
-words!(
-    /// The kinds of owners, as the policy names them.
-    OwnerKind {
-        User = "user",
-        Account = "account",
-    }
-);
+/// The kinds of owners, as the policy names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum OwnerKind {
+    User,
+    Account,
+}
 
 impl OwnerKind {
     /// The phrase for it in an error text.

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::{EnumString, IntoStaticStr};
 
 use super::{
     CredentialName, Field, FieldPatch, LastUse, Limits, Moment, Policy, Record, State, ends_earlier,
@@ -11,27 +12,14 @@ use super::{
 use crate::clock::later;
 use crate::error::{Error, Result};
 
-/// The kind of a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of a credential, with its name in the database and on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CredentialKind {
     /// A client id with a client secret.
     ClientSecret,
     /// A single string that contains both.
     ApiKey,
-}
-
-impl CredentialKind {
-    /// The name of the kind in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientSecret => "client_secret",
-            Self::ApiKey => "api_key",
-        }
-    }
-
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::ClientSecret, Self::ApiKey].into_iter().find(|kind| kind.as_str() == word)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

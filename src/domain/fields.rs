@@ -2,6 +2,9 @@
 //! once.
 
 use std::fmt::Display;
+use std::str::FromStr;
+
+use strum::VariantNames;
 
 use crate::error::{Error, FieldViolation, Result};
 
@@ -75,6 +78,12 @@ impl FieldErrors {
             _ => Err(Error::InvalidFields(self.0)),
         }
     }
+}
+
+/// The variant of an enum that has this name. The fault lists the names.
+pub fn one_of<E: FromStr + VariantNames>(name: &str) -> Result<E, Fault> {
+    let names = || Fault::new(format!("must be one of {}", E::VARIANTS.join(", ")));
+    name.parse().map_err(|_| names())
 }
 
 /// A request id (AIP-155). `None` if empty.

@@ -85,6 +85,7 @@ pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 /// The metadata of every stored resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +115,8 @@ impl Record {
 }
 
 /// The state of a resource that can be disabled and can expire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum State {
     Active,
     Disabled,

@@ -6,64 +6,63 @@
 //! given; a right to a limit is compared with the policy; and a caller who may not view a resource
 //! gets the same answer as if it did not exist.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 
 use jiff::Timestamp;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::authority::GivenAccess;
-use super::fields::Fault;
-use super::policy::words;
 use super::{
     ApplicationName, Authority, CredentialName, Field, Moment, Owner, Permission, Policy, Reach,
     UserDeletion, UserId, Verb,
 };
 use crate::error::{Error, Need, Result};
 
-words!(
-    /// A call that a user can make, named after its RPC.
-    #[allow(dead_code, reason = "the calls of the platform are refused before any rule is asked")]
-    Call {
-        CreateTenant = "CreateTenant",
-        GetTenant = "GetTenant",
-        ListTenants = "ListTenants",
-        UpdateTenant = "UpdateTenant",
-        DeleteTenant = "DeleteTenant",
-        ApplyProfile = "ApplyProfile",
-        CreateScope = "CreateScope",
-        GetScope = "GetScope",
-        ListScopes = "ListScopes",
-        UpdateScope = "UpdateScope",
-        DeleteScope = "DeleteScope",
-        CreateRole = "CreateRole",
-        GetRole = "GetRole",
-        ListRoles = "ListRoles",
-        UpdateRole = "UpdateRole",
-        DeleteRole = "DeleteRole",
-        CreateUser = "CreateUser",
-        GetUser = "GetUser",
-        ListUsers = "ListUsers",
-        UpdateUser = "UpdateUser",
-        DeleteUser = "DeleteUser",
-        ListEndpoints = "ListEndpoints",
-        ListAuditEvents = "ListAuditEvents",
-        CreateApplication = "CreateApplication",
-        GetApplication = "GetApplication",
-        ListApplications = "ListApplications",
-        UpdateApplication = "UpdateApplication",
-        DeleteApplication = "DeleteApplication",
-        BatchDeleteApplications = "BatchDeleteApplications",
-        ListApplicationUsage = "ListApplicationUsage",
-        CreateCredential = "CreateCredential",
-        GetCredential = "GetCredential",
-        ListCredentials = "ListCredentials",
-        UpdateCredential = "UpdateCredential",
-        DeleteCredential = "DeleteCredential",
-        RotateCredential = "RotateCredential",
-        RevealCredential = "RevealCredential",
-        RevokeToken = "RevokeToken",
-        RevokeTokens = "RevokeTokens",
-    }
-);
+/// A call that a user can make, named after its RPC.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display, IntoStaticStr, VariantArray,
+)]
+pub enum Call {
+    CreateTenant,
+    GetTenant,
+    ListTenants,
+    UpdateTenant,
+    DeleteTenant,
+    ApplyProfile,
+    CreateScope,
+    GetScope,
+    ListScopes,
+    UpdateScope,
+    DeleteScope,
+    CreateRole,
+    GetRole,
+    ListRoles,
+    UpdateRole,
+    DeleteRole,
+    CreateUser,
+    GetUser,
+    ListUsers,
+    UpdateUser,
+    DeleteUser,
+    ListEndpoints,
+    ListAuditEvents,
+    CreateApplication,
+    GetApplication,
+    ListApplications,
+    UpdateApplication,
+    DeleteApplication,
+    BatchDeleteApplications,
+    ListApplicationUsage,
+    CreateCredential,
+    GetCredential,
+    ListCredentials,
+    UpdateCredential,
+    DeleteCredential,
+    RotateCredential,
+    RevealCredential,
+    RevokeToken,
+    RevokeTokens,
+}
 
 /// What a call requires of the acting user. The platform, which acts for no user, needs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +91,19 @@ pub enum Secrets {
     Revived,
 }
 
-words!(
-    /// A policy field that can refuse a call.
-    PolicyRule {
-        ApiCredentialsDisabled = "api_credentials_disabled",
-        AllowedOwners = "allowed_owners",
-        FixedFields = "fixed_fields",
-        MaxCredentials = "max_credentials",
-        MaxCredentialLifetime = "max_credential_lifetime",
-        MaxLimits = "max_limits",
-        SecretsViewable = "secrets_viewable",
-        UserDeletion = "user_deletion",
-    }
-);
+/// A policy field that can refuse a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum PolicyRule {
+    ApiCredentialsDisabled,
+    AllowedOwners,
+    FixedFields,
+    MaxCredentials,
+    MaxCredentialLifetime,
+    MaxLimits,
+    SecretsViewable,
+    UserDeletion,
+}
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,7 +358,7 @@ impl Authority {
             None if knows(Reach::Account) && knows(Reach::Users) => return Err(missing()),
             _ => {}
         }
-        let unknown = Reach::ALL.into_iter().filter(|reach| !knows(*reach));
+        let unknown = Reach::VARIANTS.iter().copied().filter(|reach| !knows(*reach));
         let permissions = unknown.map(|reach| Permission::Applications(verb, reach).to_string());
         Err(Error::PermissionDenied(Need::Unseen(permissions.collect(), name.to_string())))
     }

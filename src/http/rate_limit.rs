@@ -34,7 +34,8 @@ pub(super) fn set_status(headers: &mut HeaderMap, limits: &[LimitStatus]) {
         return;
     }
     let each = |item: &dyn Fn(&str, &LimitStatus) -> String| {
-        let items: Vec<_> = limits.iter().map(|limit| item(limit.level.as_str(), limit)).collect();
+        let items: Vec<_> =
+            limits.iter().map(|limit| item(limit.level.into_str(), limit)).collect();
         items.join(", ")
     };
     let policies = each(&|name, limit| policy(name, limit.limit, limit.window));

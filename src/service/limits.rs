@@ -50,7 +50,7 @@ pub struct ExceededLabels {
 /// application of the same name does not count for this one. The first of a name has the key that
 /// earlier versions use, which may run next to this one.
 fn key(counted: Counted, tenant: &Tenant, of: &AppliedLimits) -> String {
-    let counted = counted.as_str();
+    let counted = counted.into_str();
     match (tenant.life, of.life) {
         (..=1, 0) => format!("{counted} {}", of.name),
         (tenant, application) => format!("{counted} {} {tenant}.{application}", of.name),
@@ -158,7 +158,7 @@ impl RateLimits {
         let _writer = self.saving.lock().await;
         // Wrong secrets are not saved: strangers decide how many rows they would be.
         let is_limit = |key: &str| {
-            key.split(' ').next().is_some_and(|counted| Counted::parse(counted).is_ok())
+            key.split(' ').next().is_some_and(|counted| counted.parse::<Counted>().is_ok())
         };
         for unsaved in self.limiter.unsaved(is_limit) {
             for (n, batch) in unsaved.chunks(BATCH).enumerate() {
@@ -180,14 +180,14 @@ impl RateLimits {
 
     fn note(&self, exceeded: &LimitStatus) {
         let labels = ExceededLabels {
-            counted: exceeded.counted.as_str(),
-            level: exceeded.level.as_str(),
+            counted: exceeded.counted.into_str(),
+            level: exceeded.level.into_str(),
             observed: if exceeded.observe_only { "true" } else { "false" },
         };
         self.exceeded.get_or_create(&labels).inc();
         let LimitStatus { name, counted, limit, window, observe_only, .. } = exceeded;
         let observed = if *observe_only { ", only observed" } else { "" };
-        let (counted, seconds) = (counted.as_str(), window.as_secs());
+        let (counted, seconds) = (counted.into_str(), window.as_secs());
         let detail = format!("{limit} {counted} within {seconds} s{observed}");
         let kind = IncidentKind::LimitReached;
         let incident = Incident { kind, client: name, source: None, detail: &detail };
@@ -208,8 +208,8 @@ impl RateLimits {
             return Err(Error::internal("a limit refuses, and none is exceeded"));
         };
         Err(Error::RateLimited {
-            policy: limit.level.as_str(),
-            name: format!("{} of {}", limit.counted.as_str(), limit.name),
+            policy: limit.level.into_str(),
+            name: format!("{} of {}", limit.counted.into_str(), limit.name),
             limit: limit.limit,
             window: limit.window,
             retry_after,

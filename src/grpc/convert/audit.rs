@@ -42,7 +42,7 @@ pub(in crate::grpc) fn list(
 }
 
 fn action(name: &str) -> Result<Action, Fault> {
-    Action::parse(name)
+    name.parse()
         .map_err(|_| Fault::new("must be the name of an RPC that changes something, as DeleteUser"))
 }
 

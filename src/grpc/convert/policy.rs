@@ -1,6 +1,7 @@
 //! Policies.
 
 use super::{known, limits, required_span, seconds};
+use crate::domain::fields::one_of;
 use crate::domain::{Fault, Field, FieldErrors, Lifetime, OwnerKind, Policy, UserDeletion};
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -27,7 +28,8 @@ pub(super) fn policy(
     let owners: Vec<_> = owners.collect();
     let allowed_owners: Option<_> = owners.into_iter().collect();
     let deletion = fields.read(at("user_deletion"), known(message.user_deletion));
-    let fixed_fields = fields.read_each(&at("fixed_fields"), &message.fixed_fields, Field::parse);
+    let fixed_fields =
+        fields.read_each(&at("fixed_fields"), &message.fixed_fields, one_of::<Field>);
     let lifetime = message
         .max_credential_lifetime
         .as_ref()

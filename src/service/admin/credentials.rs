@@ -315,7 +315,7 @@ pub(super) async fn insert(
     if !work.insert_credential(credential, request_id).await? {
         return Err(already_there(work, name, request_id).await?);
     }
-    let kind = Some(credential.kind.as_str().to_owned());
+    let kind = Some(credential.kind.into_str().to_owned());
     let mut changes = vec![FieldChange::new("kind", None, kind)];
     changes.extend(FieldChange::of_new(&credential.settings));
     work.note(Action::CreateCredential, name, changes).await
