@@ -84,7 +84,7 @@ enum Command {
     /// Manage applications: what gets access
     Application(Manage<pb::Application>),
     /// Manage credentials: how an application authenticates
-    Credential(resource::Credential),
+    Credential(resource::CredentialArgs),
     Usage(usage::Usage),
     /// Manage the scopes of a tenant's catalogue; `keyward apply` sets all of them at once
     Scope(Manage<pb::Scope>),

@@ -40,7 +40,7 @@ impl Adapter {
     /// Authenticates the caller, and checks that the method's [`Callers`] allows it.
     pub(super) async fn admit(
         &self,
-        access: Callers,
+        callers: Callers,
         headers: &HeaderMap,
         permit: Option<&RequestPermit>,
     ) -> Result<Arc<Caller>> {
@@ -48,7 +48,7 @@ impl Adapter {
         let context = RequestContext { user, ..RequestContext::new(permit, self.service.now()) };
         let credential = CallerCredential::Bearer(bearer(headers)?);
         let caller = self.service.auth.caller(&context, credential).await?;
-        if access == Callers::Manager {
+        if callers == Callers::Manager {
             caller.require_manager()?;
         }
         Ok(Arc::new(caller))
