@@ -56,6 +56,13 @@ pub struct AccessQuestion {
     pub peek: bool,
 }
 
+impl AccessQuestion {
+    /// The maximum number of questions in a batch.
+    pub const MAX_BATCH: usize = 100;
+    /// The maximum number of scopes that one question lists.
+    pub const MAX_SCOPES: usize = 200;
+}
+
 /// The result of an access check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessOutcome {

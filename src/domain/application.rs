@@ -192,6 +192,11 @@ impl ApplicationPatch {
 }
 
 impl Application {
+    /// The maximum number of scopes that it can be given.
+    pub const MAX_SCOPES: usize = 200;
+    /// The maximum number of applications that one call deletes.
+    pub const MAX_BATCH: usize = 100;
+
     /// The last four characters of the secrets that work at `now`, as `…9x7Q`.
     pub fn masked_secrets(&self, now: Timestamp) -> Vec<String> {
         let live = self.secret_ends.iter().filter(|s| s.expires_at.is_none_or(|end| now < end));

@@ -107,6 +107,11 @@ pub struct AuditFilter {
     pub oldest_first: bool,
 }
 
+impl AuditFilter {
+    /// The maximum number of characters of a resource or an actor: more than any resource name has.
+    pub const MAX_CHARACTERS: usize = 512;
+}
+
 /// A changed field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {

@@ -70,6 +70,20 @@ impl FieldErrors {
         each.into_iter().collect()
     }
 
+    /// Like [`Self::read_each`], for a list of at most `max` values.
+    pub fn read_list<'a, T, C: FromIterator<T>>(
+        &mut self,
+        field: &str,
+        values: &'a [String],
+        max: usize,
+        parse: impl Fn(&'a str) -> Result<T, Fault>,
+    ) -> Option<C> {
+        if values.len() > max {
+            self.fault(field, format!("must have at most {max} entries"));
+        }
+        self.read_each(field, values, parse)
+    }
+
     /// The complete request, or an error with all recorded faults.
     pub fn finish<T>(self, whole: Option<T>) -> Result<T> {
         match whole {

@@ -126,6 +126,9 @@ impl TenantPatch {
 }
 
 impl TenantSettings {
+    /// The maximum number of additional audiences.
+    pub const MAX_AUDIENCES: usize = 64;
+
     /// The defaults of a new tenant.
     pub fn new(id: &TenantId) -> Self {
         Self {

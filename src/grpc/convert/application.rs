@@ -8,8 +8,8 @@ use crate::domain::fields::request_id;
 use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
-    ApplicationPatch, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName, ScopeSet,
-    State, TenantId, UsageDay,
+    ApplicationPatch, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName, State,
+    TenantId, UsageDay,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -28,9 +28,6 @@ const CHANGEABLE: &[&str] = &[
     "limits",
     "protected",
 ];
-
-const MAX_SCOPES: usize = 200;
-const MAX_NAMES: usize = 100;
 
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
     let mut fields = FieldErrors::default();
@@ -115,8 +112,8 @@ pub(in crate::grpc) fn batch(
 ) -> Result<Vec<ApplicationName>> {
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    if !(1..=MAX_NAMES).contains(&request.names.len()) {
-        fields.fault("names", format!("must have 1 to {MAX_NAMES} entries"));
+    if !(1..=Application::MAX_BATCH).contains(&request.names.len()) {
+        fields.fault("names", format!("must have 1 to {} entries", Application::MAX_BATCH));
     }
     let names = fields.read_each("names", &request.names, |name| {
         let name = ApplicationName::parse(name)?;
@@ -191,7 +188,10 @@ fn patch(
         contact_email: mask.then("contact_email", || {
             fields.read("application.contact_email", email(&application.contact_email))
         }),
-        scopes: mask.then("scopes", || scopes(fields, &application.scopes)),
+        scopes: mask.then("scopes", || {
+            let (scopes, max) = (&application.scopes, Application::MAX_SCOPES);
+            fields.read_list("application.scopes", scopes, max, ScopeName::parse)
+        }),
         expires_at: mask.patch("expire_time", application.expire_time.as_ref(), |time| {
             fields.read("application.expire_time", required_moment(time))
         }),
@@ -203,13 +203,6 @@ fn patch(
         }),
         protected: mask.names("protected").then_some(application.protected),
     }
-}
-
-fn scopes(fields: &mut FieldErrors, values: &[String]) -> Option<ScopeSet> {
-    if values.len() > MAX_SCOPES {
-        fields.fault("application.scopes", format!("must have at most {MAX_SCOPES} entries"));
-    }
-    fields.read_each("application.scopes", values, ScopeName::parse)
 }
 
 /// The visible part of an application after a change.

@@ -10,16 +10,14 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
 
-/// More than the length of any resource name.
-const MAX_CHARACTERS: usize = 512;
-
 pub(in crate::grpc) fn list(
     request: &pb::ListAuditEventsRequest,
 ) -> Result<(TenantId, AuditFilter)> {
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    let resource = fields.read("resource", search_text(&request.resource, MAX_CHARACTERS));
-    let actor = fields.read("actor", search_text(&request.actor, MAX_CHARACTERS));
+    let resource =
+        fields.read("resource", search_text(&request.resource, AuditFilter::MAX_CHARACTERS));
+    let actor = fields.read("actor", search_text(&request.actor, AuditFilter::MAX_CHARACTERS));
     let action = match request.action.as_str() {
         "" => None,
         action => fields.read("action", self::action(action)),

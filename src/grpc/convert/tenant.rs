@@ -2,7 +2,9 @@
 
 use super::{Mask, policy, required, required_span, seconds, timestamp};
 use crate::domain::text::text;
-use crate::domain::{Audience, FieldErrors, Policy, Tenant, TenantId, TenantPatch, TokenLifetime};
+use crate::domain::{
+    Audience, FieldErrors, Policy, Tenant, TenantId, TenantPatch, TenantSettings, TokenLifetime,
+};
 use crate::error::Result;
 use crate::proto::admin as pb;
 
@@ -14,8 +16,6 @@ const CHANGEABLE: &[&str] = &[
     "disabled",
     "policy",
 ];
-
-const MAX_AUDIENCES: usize = 64;
 
 pub(in crate::grpc) fn create(
     request: &pb::CreateTenantRequest,
@@ -52,7 +52,8 @@ fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> Tena
             })
         },
         additional_audiences: mask.then("additional_audiences", || {
-            additional_audiences(fields, &tenant.additional_audiences)
+            let (audiences, max) = (&tenant.additional_audiences, TenantSettings::MAX_AUDIENCES);
+            fields.read_list("tenant.additional_audiences", audiences, max, Audience::parse)
         }),
         access_token_lifetime: mask.then("access_token_lifetime", || {
             let message = tenant.access_token_lifetime.as_ref();
@@ -65,14 +66,6 @@ fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> Tena
             Some(message) => policy::policy(fields, "tenant.policy", message),
         }),
     }
-}
-
-fn additional_audiences(fields: &mut FieldErrors, values: &[String]) -> Option<Vec<Audience>> {
-    if values.len() > MAX_AUDIENCES {
-        let too_many = format!("must have at most {MAX_AUDIENCES} entries");
-        fields.fault("tenant.additional_audiences", too_many);
-    }
-    fields.read_each("tenant.additional_audiences", values, Audience::parse)
 }
 
 pub(super) fn lifetime(
