@@ -79,11 +79,12 @@ struct Spent {
 #[derive(Debug)]
 pub(super) struct First {
     pub(super) event: AuditEvent,
-    pub(super) counted: Counted,
+    pub(super) counted: CountedPlace,
 }
 
+/// Where an attempt is counted: among those of its kind, or beyond the budget of its caller.
 #[derive(Debug)]
-pub(super) enum Counted {
+pub(super) enum CountedPlace {
     AsKind(RefusalKey),
     Beyond(BudgetOwner),
 }
@@ -220,7 +221,7 @@ impl RefusalTable {
             self.budget(&origin, refusal.at).kinds += 1;
             self.kinds.insert(refusal.kind.clone(), Count::first(refusal));
             let event = refusal.event(refusal.kind.reason.clone());
-            return Some(First { event, counted: Counted::AsKind(refusal.kind.clone()) });
+            return Some(First { event, counted: CountedPlace::AsKind(refusal.kind.clone()) });
         }
         let spent = self.budget(&origin, refusal.at);
         if let Some((last, count)) = &mut spent.beyond {
@@ -234,7 +235,7 @@ impl RefusalTable {
             "{}; more refused attempts of this caller are only counted until {end:.0}",
             refusal.kind.reason
         );
-        Some(First { event: refusal.event(detail), counted: Counted::Beyond(origin) })
+        Some(First { event: refusal.event(detail), counted: CountedPlace::Beyond(origin) })
     }
 
     /// The budget of a caller, which begins with the first refused attempt.
@@ -252,10 +253,10 @@ impl RefusalTable {
     }
 
     /// An event was written: its attempt needs to be counted no more.
-    pub(super) fn written(&mut self, counted: &Counted) {
+    pub(super) fn written(&mut self, counted: &CountedPlace) {
         let count = match counted {
-            Counted::AsKind(kind) => self.kinds.get_mut(kind),
-            Counted::Beyond(origin) => {
+            CountedPlace::AsKind(kind) => self.kinds.get_mut(kind),
+            CountedPlace::Beyond(origin) => {
                 let spent = self.callers.get_mut(origin);
                 spent.and_then(|spent| spent.beyond.as_mut()).map(|(_, count)| count)
             }
