@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClientBuilder;
@@ -16,8 +17,8 @@ use redis::{
 use tokio::time::timeout;
 
 use super::checks::{check, check_mode};
+use super::fault::LinkError;
 use super::url::{Address, Layout, RedisLogin, RedisUrl};
-use super::{LinkError, Timeouts};
 
 /// How often the cluster driver retries a command after a moved slot or on another node.
 const CLUSTER_RETRIES: u32 = 3;
@@ -26,6 +27,21 @@ const CLUSTER_WAIT: (u64, u64) = (5, 50);
 /// The number of requests that can wait for the connection's task. More callers wait until there is
 /// room.
 const QUEUE: usize = 1024;
+
+/// Time limits for Redis.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For connecting and authenticating.
+    pub connect: Duration,
+    /// For the answer to a command.
+    pub response: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(1), response: Duration::from_millis(250) }
+    }
+}
 
 /// A multiplexed connection.
 #[derive(Clone)]
