@@ -53,7 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("proto", &[]),
+    ("proto", &["domain"]),
     (
         "grpc",
         &[

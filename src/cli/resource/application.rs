@@ -168,7 +168,7 @@ impl ApplicationFilterArgs {
             ownership: ownership.into(),
             owner: owner.unwrap_or_default(),
             state: state.into(),
-            expire_before: self.expiring.map(names::timestamp),
+            expire_before: self.expiring.map(Into::into),
             order_by: self.order_by.clone(),
         }
     }

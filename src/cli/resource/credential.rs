@@ -227,8 +227,8 @@ impl Resource for pb::Credential {
             parent,
             page_size: page.size,
             page_token: page.token,
-            expire_before: filter.expiring.map(names::timestamp),
-            unused_since: filter.unused.map(names::timestamp),
+            expire_before: filter.expiring.map(Into::into),
+            unused_since: filter.unused.map(Into::into),
         } => |answer| (answer.credentials, answer.next_page_token);
         get_credential(name) pb::GetCredentialRequest { name } => |answer| answer.credential;
         create_credential(new, flags) pb::CreateCredentialRequest {

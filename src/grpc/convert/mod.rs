@@ -168,8 +168,8 @@ fn required_span(message: &prost_types::Duration) -> Result<i64, Fault> {
 }
 
 pub(super) fn timestamp(moment: impl Into<Moment>) -> prost_types::Timestamp {
-    let moment = moment.into();
-    prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
+    let moment: Moment = moment.into();
+    moment.into()
 }
 
 /// A duration without its fraction of a second.
