@@ -8,7 +8,7 @@ use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::output::{json_escaped, note};
+use super::print::{json_escaped, note};
 use crate::config::Faults;
 use crate::proto::errors::ErrorReason;
 use crate::server::ServerError;

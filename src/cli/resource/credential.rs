@@ -11,7 +11,8 @@ use super::{
 };
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
-use crate::cli::output::{Column, Tabular, listed, member, note};
+use crate::cli::output::{Column, Tabular, listed, member};
+use crate::cli::print::note;
 use crate::cli::{Failure, ServerConnection};
 use crate::domain::Moment;
 use crate::proto::admin as pb;
