@@ -11,6 +11,7 @@ pub mod client;
 pub mod credential;
 #[cfg(feature = "server")]
 pub mod endpoint;
+pub mod enforcement;
 pub mod fields;
 #[cfg(feature = "server")]
 pub mod folding;
@@ -57,6 +58,7 @@ pub use credential::{
 };
 #[cfg(feature = "server")]
 pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
+pub use enforcement::ApplicationCall;
 pub use fields::{Fault, FieldErrors};
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]
@@ -76,7 +78,7 @@ pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
-pub use rights::{ApplicationCall, Call};
+pub use rights::Call;
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use source::{Source, parse_address};
