@@ -21,7 +21,6 @@ const MAX_OF_SOURCE: usize = 16;
 /// The maximum number of displayed characters of a client's name.
 const MAX_NAME: usize = 160;
 
-/// The kind of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum IncidentKind {

@@ -70,7 +70,6 @@ impl SourceGate {
         }
     }
 
-    /// The source of the requests.
     pub fn source(&self) -> Source {
         self.source.source()
     }

@@ -187,7 +187,6 @@ pub(super) fn lifetime(text: &str) -> Result<LifetimeArg, String> {
     }
 }
 
-/// A lifetime.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LifetimeArg {
     Unlimited,

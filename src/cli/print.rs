@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::Failure;
 use crate::domain::is_hidden;
 
-/// Prints JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     line(json_escaped(&serde_json::to_string_pretty(value).map_err(Failure::new)?));
     Ok(())

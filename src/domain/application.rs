@@ -42,7 +42,6 @@ pub struct SecretEnd {
     pub expires_at: Option<Timestamp>,
 }
 
-/// The owner of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The tenant as a whole.

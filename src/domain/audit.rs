@@ -112,7 +112,6 @@ impl AuditFilter {
     pub const MAX_CHARACTERS: usize = 512;
 }
 
-/// A changed field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
     pub field: String,

@@ -10,7 +10,6 @@ use crate::error::whole_seconds;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// A reached limit.
 #[derive(Clone, Debug)]
 pub(super) struct ReachedLimit {
     pub(super) policy: &'static str,

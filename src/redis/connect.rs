@@ -51,7 +51,6 @@ pub(super) enum RedisConnection {
 }
 
 impl RedisConnection {
-    /// Sends a command.
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One { connection, .. } => command.query_async(connection).await,

@@ -21,7 +21,6 @@ const BATCH: usize = 500;
 /// What a request asks of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Count it.
     Count,
     /// Only answer.
     Peek,

@@ -52,7 +52,6 @@ const CONDITIONS: &str = "((a.owner_user_id is null and $3) \
          when a.expires_at <= $9 then 'expired' \
          else 'active' end)";
 
-/// A query for a page of applications.
 #[derive(Clone, Copy)]
 pub(super) struct ListQuery<'a> {
     pub(super) tenant: &'a TenantId,

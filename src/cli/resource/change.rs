@@ -40,7 +40,6 @@ impl MaskBuilder {
         }
     }
 
-    /// Adds a field.
     pub(in crate::cli) fn add(&mut self, field: &str) {
         self.0.push(field.to_owned());
     }

@@ -23,7 +23,6 @@ use crate::store::{Session, Tx};
 /// What an application is created from.
 #[derive(Clone, Debug)]
 pub struct NewApplication {
-    /// Its tenant.
     pub tenant: TenantId,
     /// Its id; `None`: a new one.
     pub id: Option<ApplicationId>,
@@ -50,7 +49,6 @@ pub enum Ownership {
 }
 
 impl Admin {
-    /// Creates an application.
     pub async fn create_application(
         &self,
         caller: &Caller,

@@ -28,9 +28,7 @@ const SCOPES: [(&str, &str); 3] = [
 /// A credential that may manage. Its secret is shown once.
 #[derive(Clone, Debug)]
 pub struct FirstCredential {
-    /// Its client id.
     pub client_id: String,
-    /// Its secret.
     pub client_secret: Secret,
     /// When it ends.
     pub expires_at: Option<Moment>,

@@ -22,7 +22,6 @@ use crate::store::{Session, Tx};
 /// What a credential is created from.
 #[derive(Clone, Debug)]
 pub struct NewCredential {
-    /// Its application.
     pub application: ApplicationName,
     /// How it will authenticate.
     pub kind: CredentialKind,
@@ -35,7 +34,6 @@ pub struct NewCredential {
 /// A credential with its secret, which is shown once.
 #[derive(Clone, Debug)]
 pub struct WithSecret {
-    /// The credential.
     pub credential: Credential,
     /// Its newest secret.
     pub secret: Secret,
@@ -212,7 +210,6 @@ impl Admin {
             .await
     }
 
-    /// Deletes a credential.
     pub async fn delete_credential(
         &self,
         caller: &Caller,
@@ -247,9 +244,7 @@ impl Admin {
 
 /// A credential that the caller may do something with.
 pub(super) struct ReachedCredential {
-    /// The credential.
     pub(super) credential: Credential,
-    /// Its application.
     pub(super) application: Application,
 }
 

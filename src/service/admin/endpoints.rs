@@ -25,7 +25,6 @@ impl Admin {
     }
 }
 
-/// Adds a rule.
 pub(super) async fn add(work: &mut UnitOfWork, tenant: &TenantId, rule: &Endpoint) -> Result<()> {
     work.write_endpoint(tenant, rule).await?;
     work.note(Action::CreateEndpoint, rule.name(tenant), FieldChange::of_new(rule)).await

@@ -12,11 +12,8 @@ use crate::store::{Session, Tx};
 
 /// What an application is given: all of it, or what an update adds.
 pub(super) struct Grants<'a> {
-    /// Its owner.
     pub(super) owner: &'a Owner,
-    /// The scopes.
     pub(super) scopes: ScopeSet,
-    /// The roles.
     pub(super) roles: BTreeSet<RoleId>,
 }
 

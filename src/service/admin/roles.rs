@@ -12,7 +12,6 @@ use crate::service::lists::{List, ListRequest};
 use crate::store::{Affected, Session, Tx};
 
 impl Admin {
-    /// Creates a role.
     pub async fn create_role(
         &self,
         caller: &Caller,

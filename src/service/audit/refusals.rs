@@ -26,7 +26,6 @@ const MAX_CALLERS: usize = 1024;
 /// How many counts wait while the database does not answer.
 const MAX_WAITING: usize = MAX_KINDS + MAX_CALLERS;
 
-/// A refused attempt.
 #[derive(Clone, Debug)]
 pub(super) struct RefusedAttempt {
     pub(super) kind: RefusalKey,

@@ -38,7 +38,6 @@ pub struct IssuedToken {
     pub access_token: Secret,
     /// Its lifetime: whole seconds, at least one.
     pub expires_in: Duration,
-    /// Its scopes.
     pub scopes: ScopeSet,
     /// The state of the limits of issuance, with this token counted.
     pub limits: Vec<LimitStatus>,
