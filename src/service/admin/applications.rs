@@ -24,11 +24,10 @@ use crate::store::{Session, Tx};
 #[derive(Clone, Debug)]
 pub struct NewApplication {
     pub tenant: TenantId,
-    /// Its id; `None`: a new one.
+    /// `None`: the id is generated.
     pub id: Option<ApplicationId>,
-    /// Its owner; `None`: the acting user if the policy allows it, else the account.
+    /// `None`: the acting user if the policy allows it, otherwise the account.
     pub owner: Option<Owner>,
-    /// Its settings.
     pub patch: ApplicationPatch,
     /// The name of the request (AIP-155).
     pub request_id: Option<String>,
@@ -37,14 +36,14 @@ pub struct NewApplication {
 /// Whose applications a list shows.
 #[derive(Clone, Debug, Default)]
 pub enum Ownership {
-    /// All that the caller may view.
+    /// All applications that the caller may view.
     #[default]
     Viewable,
-    /// Those of the acting user.
+    /// Applications of the acting user.
     Mine,
-    /// Those of any user.
+    /// Applications of all users.
     Users,
-    /// Those of this owner.
+    /// Applications of this owner.
     Of(Owner),
 }
 
@@ -98,7 +97,7 @@ impl Admin {
             .await
     }
 
-    /// An application as it is before it is written.
+    /// A new application, which is not written yet.
     pub(super) fn fresh_application(
         &self,
         name: ApplicationName,
@@ -118,8 +117,6 @@ impl Admin {
             record: Record::new(self.clock.now()),
         }
     }
-
-    /// Reads an application.
     pub async fn application(
         &self,
         caller: &Caller,

@@ -30,7 +30,7 @@ const SCOPES: [(&str, &str); 3] = [
 pub struct FirstCredential {
     pub client_id: String,
     pub client_secret: Secret,
-    /// When it ends.
+    /// `None`: it does not expire.
     pub expires_at: Option<Moment>,
 }
 
@@ -128,7 +128,7 @@ impl Admin {
         Ok(true)
     }
 
-    /// The admin application, working.
+    /// The admin application. It is created again if it is missing or does not work.
     async fn ensure_admin(&self) -> Result<ApplicationName> {
         let now = self.clock.now();
         let name = admin()?;

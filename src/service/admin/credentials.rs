@@ -23,9 +23,7 @@ use crate::store::{Session, Tx};
 #[derive(Clone, Debug)]
 pub struct NewCredential {
     pub application: ApplicationName,
-    /// How it will authenticate.
     pub kind: CredentialKind,
-    /// Its other settings.
     pub patch: CredentialPatch,
     /// The name of the request (AIP-155).
     pub request_id: Option<String>,
@@ -35,7 +33,6 @@ pub struct NewCredential {
 #[derive(Clone, Debug)]
 pub struct WithSecret {
     pub credential: Credential,
-    /// Its newest secret.
     pub secret: Secret,
 }
 

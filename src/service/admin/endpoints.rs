@@ -29,8 +29,6 @@ pub(super) async fn add(work: &mut UnitOfWork, tenant: &TenantId, rule: &Endpoin
     work.write_endpoint(tenant, rule).await?;
     work.note(Action::CreateEndpoint, rule.name(tenant), FieldChange::of_new(rule)).await
 }
-
-/// Changes a rule.
 pub(super) async fn write(
     work: &mut UnitOfWork,
     tenant: &TenantId,
@@ -41,8 +39,6 @@ pub(super) async fn write(
     let changes = FieldChange::between(before, after);
     work.note(Action::UpdateEndpoint, after.name(tenant), changes).await
 }
-
-/// Removes a rule.
 pub(super) async fn remove(
     work: &mut UnitOfWork,
     tenant: &TenantId,

@@ -62,7 +62,7 @@ pub(super) async fn given_to(
     given(session, tenant, settings.scopes.clone(), &settings.roles).await
 }
 
-/// The same of all applications that a user owns.
+/// Everything that any application of a user was given; see [`given_to`].
 pub(super) async fn given_to_all_of(
     session: &mut Session,
     authority: &Authority,

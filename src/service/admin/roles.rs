@@ -54,8 +54,6 @@ impl Admin {
         reading.check_tenant(tenant, &roles).await?;
         Ok(self.pages.list(&call, roles))
     }
-
-    /// Changes a role.
     pub async fn update_role(
         &self,
         caller: &Caller,

@@ -127,7 +127,7 @@ impl Admin {
         }
     }
 
-    /// What is stored of the first secret of a credential.
+    /// The stored form of the first secret of a credential.
     pub(super) async fn record_of(&self, caller: &Caller, secret: &Secret) -> Result<SecretRecord> {
         Ok(SecretRecord {
             version: 1,
@@ -156,7 +156,7 @@ impl Admin {
     }
 }
 
-/// Which credential is to be rotated, and when.
+/// A rotation: the credential, and the time.
 #[derive(Clone, Copy)]
 struct Rotation<'a> {
     name: &'a CredentialName,

@@ -54,7 +54,7 @@ impl Tokens {
         self.issue_to(&client, request.grant, context.address()).await
     }
 
-    /// The same for a client that is authenticated.
+    /// Like [`issue`](Self::issue), for a client that is authenticated already.
     pub async fn issue_to(
         &self,
         client: &Client,
