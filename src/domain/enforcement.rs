@@ -124,27 +124,27 @@ impl Authority {
         &self,
         call: Call,
         policy: &Policy,
-        case: &ApplicationCall<'_>,
+        details: &ApplicationCall<'_>,
     ) -> Result<()> {
         let rule = call.rule();
-        if rule.stopped_by_protection && case.protected {
-            return Err(Error::Protected(case.application.to_string()));
+        if rule.stopped_by_protection && details.protected {
+            return Err(Error::Protected(details.application.to_string()));
         }
         for field in rule.policy {
             match field {
                 PolicyRule::ApiCredentialsDisabled => policy.require_enabled()?,
-                PolicyRule::AllowedOwners => policy.require_owner(case.owner)?,
+                PolicyRule::AllowedOwners => policy.require_owner(details.owner)?,
                 PolicyRule::FixedFields => {
-                    policy.require_changeable(case.changed.iter().copied())?;
+                    policy.require_changeable(details.changed.iter().copied())?;
                 }
-                PolicyRule::MaxCredentials => policy.require_room(case.credentials)?,
+                PolicyRule::MaxCredentials => policy.require_room(details.credentials)?,
                 PolicyRule::SecretsViewable if !policy.secrets_viewable => {
                     let why = "the tenant's policy shows secrets once (secrets_viewable)";
-                    let name = case.credential.map(ToString::to_string);
+                    let name = details.credential.map(ToString::to_string);
                     return Err(Error::NotViewable(name.unwrap_or_default(), why));
                 }
                 PolicyRule::MaxCredentialLifetime => {
-                    if let Some((wanted, created)) = case.end {
+                    if let Some((wanted, created)) = details.end {
                         policy.require_end(wanted, created)?;
                     }
                 }
@@ -152,9 +152,9 @@ impl Authority {
                 PolicyRule::SecretsViewable | PolicyRule::UserDeletion | PolicyRule::MaxLimits => {}
             }
         }
-        match case.given {
+        match details.given {
             Some(given) if rule.secrets != Secrets::Untouched => {
-                self.require_given(given, self.may_view(case.owner))
+                self.require_given(given, self.may_view(details.owner))
             }
             _ => Ok(()),
         }

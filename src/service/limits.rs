@@ -48,11 +48,11 @@ pub struct ExceededLabels {
 /// The key of a limit's counter. Names can be reused: what was counted for an earlier tenant or
 /// application of the same name does not count for this one. The first of a name has the key that
 /// earlier versions use, which may run next to this one.
-fn key(counted: Counted, tenant: &Tenant, of: &AppliedLimits) -> String {
+fn key(counted: Counted, tenant: &Tenant, applied: &AppliedLimits) -> String {
     let counted = counted.into_str();
-    match (tenant.life, of.life) {
-        (..=1, 0) => format!("{counted} {}", of.name),
-        (tenant, application) => format!("{counted} {} {tenant}.{application}", of.name),
+    match (tenant.life, applied.life) {
+        (..=1, 0) => format!("{counted} {}", applied.name),
+        (tenant, application) => format!("{counted} {} {tenant}.{application}", applied.name),
     }
 }
 

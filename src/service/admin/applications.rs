@@ -71,8 +71,8 @@ impl Admin {
                 let owner = new.owner.unwrap_or_else(|| default_owner(policy, &authority));
                 authority.require_of(Call::CreateApplication, &owner)?;
                 let mut settings = ApplicationSettings::default().with(new.patch);
-                let case = ApplicationCall::of(&name, &owner);
-                authority.require_state(Call::CreateApplication, policy, &case)?;
+                let details = ApplicationCall::of(&name, &owner);
+                authority.require_state(Call::CreateApplication, policy, &details)?;
                 settings.limits_lifted =
                     policy.lifts(&authority, Call::CreateApplication, None, settings.limits)?;
                 if settings.protected {
@@ -185,13 +185,13 @@ impl Admin {
                 } else {
                     None
                 };
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     protected: protected && after.protected,
                     changed: &changed,
                     given: given.as_ref(),
                     ..ApplicationCall::of(name, &before.owner)
                 };
-                authority.require_state(CALL, &tenant.settings.policy, &case)?;
+                authority.require_state(CALL, &tenant.settings.policy, &details)?;
                 check_grants(&mut work, &authority, &name.tenant, grants).await?;
                 if unchanged {
                     return Ok(Shown::new(before, name, may_view));

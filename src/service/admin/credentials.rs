@@ -176,7 +176,7 @@ impl Admin {
                 } else {
                     None
                 };
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     credential: Some(name),
                     protected: application.settings.protected,
                     changed: &fields,
@@ -184,7 +184,7 @@ impl Admin {
                     given: given.as_ref(),
                     ..ApplicationCall::of(&name.application, &application.owner)
                 };
-                authority.require_state(CALL, policy, &case)?;
+                authority.require_state(CALL, policy, &details)?;
                 if unchanged {
                     return Ok(Shown::new(before, name, may_view));
                 }
@@ -223,11 +223,11 @@ impl Admin {
                 let ReachedCredential { credential, application } =
                     reach(&mut work, &authority, call, name).await?;
                 check_etag(&credential.record, etag, name)?;
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     protected: application.settings.protected,
                     ..ApplicationCall::of(&name.application, &application.owner)
                 };
-                authority.require_state(call, &tenant.settings.policy, &case)?;
+                authority.require_state(call, &tenant.settings.policy, &details)?;
                 work.delete_credential(&name.credential).await?;
                 let epoch = credential.epoch;
                 work.raise(Subject::Credential(name.clone()), epoch, epoch + 1);
@@ -286,14 +286,14 @@ async fn check_new(
         Some(_) => session.count_credentials(&name.tenant).await?,
         None => 0,
     };
-    let case = ApplicationCall {
+    let details = ApplicationCall {
         protected,
         credentials,
         end: Some(end),
         given: Some(&given),
         ..ApplicationCall::of(name, &application.owner)
     };
-    authority.require_state(call, policy, &case)?;
+    authority.require_state(call, policy, &details)?;
     require_unexpired(name, application.settings.expires_at, end.1)
 }
 

@@ -91,12 +91,12 @@ impl Admin {
                 let (call, policy) = (Call::RevealCredential, &tenant.settings.policy);
                 let reached = reach(&mut work, &authority, call, name).await?;
                 let given = given_to(&mut work, &authority, &reached.application).await?;
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     credential: Some(name),
                     given: Some(&given),
                     ..ApplicationCall::of(&name.application, &reached.application.owner)
                 };
-                authority.require_state(call, policy, &case)?;
+                authority.require_state(call, policy, &details)?;
                 reached.require_unexpired(policy, self.clock.now())?;
                 let credential = reached.credential;
                 let hidden = |why| Error::NotViewable(name.to_string(), why);
@@ -176,14 +176,14 @@ async fn rotatable(
     check_etag(&reached.credential.record, etag, name)?;
     let application = &reached.application;
     let given = given_to(session, authority, application).await?;
-    let case = ApplicationCall {
+    let details = ApplicationCall {
         credential: Some(name),
         protected: application.settings.protected,
         changed: &[Field::Secrets],
         given: Some(&given),
         ..ApplicationCall::of(&name.application, &application.owner)
     };
-    authority.require_state(call, policy, &case)?;
+    authority.require_state(call, policy, &details)?;
     reached.require_unexpired(policy, now)?;
     Ok(reached)
 }
