@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use strum::IntoStaticStr;
 
 use crate::domain::{Source, is_hidden};
 
@@ -20,8 +21,8 @@ const MAX_OF_SOURCE: usize = 16;
 /// The maximum number of displayed characters of a client's name.
 const MAX_NAME: usize = 160;
 
-/// The kind of an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum IncidentKind {
     /// A client secret or an API key is wrong, or its client may do nothing now.
     WrongSecret,
@@ -33,18 +34,6 @@ pub enum IncidentKind {
     LockedOut,
     /// A rate limit is used up.
     LimitReached,
-}
-
-impl IncidentKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::WrongSecret => "wrong_secret",
-            Self::InvalidToken => "invalid_token",
-            Self::PermissionDenied => "permission_denied",
-            Self::LockedOut => "locked_out",
-            Self::LimitReached => "limit_reached",
-        }
-    }
 }
 
 /// A refused request.
@@ -222,7 +211,7 @@ impl Incidents {
         };
         tracing::warn!(
             target: "keyward::refused",
-            kind = key.kind.name(),
+            kind = key.kind.into_str(),
             client = key.client.words(),
             source = key.source(),
             detail = incident.detail,
@@ -248,7 +237,7 @@ fn log_count(count: &IncidentCount) {
     let IncidentCount { kind, client, source, more, last } = count;
     tracing::warn!(
         target: "keyward::refused",
-        kind = kind.name(),
+        kind = kind.into_str(),
         client,
         source,
         more,

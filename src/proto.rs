@@ -8,6 +8,8 @@
     clippy::doc_overindented_list_items
 )]
 
+use crate::domain::Moment;
+
 /// The nesting that the generated code expects.
 mod keyward {
     pub mod access {
@@ -43,6 +45,12 @@ pub use keyward::token::v1 as token;
 
 /// The descriptors of all protos, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyward_descriptor.bin"));
+
+impl From<Moment> for prost_types::Timestamp {
+    fn from(moment: Moment) -> Self {
+        Self { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
+    }
+}
 
 /// Implements `Debug` without the fields, for messages that contain secrets.
 macro_rules! redacted {

@@ -6,6 +6,7 @@
 //!
 //! All resources are guards that give back what they hold on drop.
 
+mod byte_budget;
 mod connections;
 mod refusals;
 mod requests;
@@ -22,8 +23,8 @@ pub use requests::{RequestPermit, SourceGate};
 pub use sources::SourceState;
 
 use crate::domain::Source;
+use byte_budget::ByteBudget;
 use refusals::RefusalLog;
-use requests::ByteBudget;
 use sources::Sources;
 
 /// The budgets of a server. Clones share them.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use strum::IntoStaticStr;
 
 use crate::clock::Stopwatch;
 use crate::domain::Source;
@@ -15,7 +16,8 @@ use crate::domain::Source;
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum RefusalKind {
     /// A connection, because the listener was full.
     Connection,
@@ -27,18 +29,6 @@ pub enum RefusalKind {
     RequestBytes,
     /// A connection that sent too many HTTP/2 control frames.
     ControlFrames,
-}
-
-impl RefusalKind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Connection => "connection",
-            Self::SilentConnection => "silent_connection",
-            Self::Request => "request",
-            Self::RequestBytes => "request_bytes",
-            Self::ControlFrames => "control_frames",
-        }
-    }
 }
 
 /// The labels of the refusal counter.
@@ -59,7 +49,7 @@ impl RefusalLog {
     }
 
     pub(super) fn note(&self, what: RefusalKind, source: Source) {
-        let name = what.name();
+        let name = what.into_str();
         self.counters.get_or_create(&RefusedLabels { what: name }).inc();
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(times) = logged.entry(what).or_default().pass() {

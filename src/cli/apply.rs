@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Column, Tabular, listed, note};
+use super::output::{Column, Tabular, listed};
+use super::print::note;
 use super::profile::ProfileFile;
 use super::{Failure, ServerConnection};
 use crate::proto::admin::profile_change::Action;

@@ -76,8 +76,8 @@ impl Conditions {
             resource: self.resource.as_deref().map(names::resource).unwrap_or_default(),
             actor: self.actor.as_deref().map(names::actor).unwrap_or_default(),
             action: self.action.clone().unwrap_or_default(),
-            start_time: self.since.map(names::timestamp),
-            end_time: self.until.map(names::timestamp),
+            start_time: self.since.map(Into::into),
+            end_time: self.until.map(Into::into),
             order_by: if self.oldest_first { "time" } else { "time desc" }.to_owned(),
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::output::note;
+use super::print::note;
 use super::{Failure, ServerOptions, serve};
 use crate::clock::Clock;
 use crate::server::{build_service, open_store};

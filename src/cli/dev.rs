@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use tonic::{Code, Status};
 
-use super::output::{print_json, say};
+use super::print::{print_json, say};
 use super::profile::ProfileFile;
 use super::serve::StopSignal;
 use super::{Failure, ServerConnection, ServerOptions, token};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::output::{json_escaped, note};
+use super::print::{json_escaped, note};
 use crate::config::Faults;
 use crate::proto::errors::ErrorReason;
 use crate::server::ServerError;
@@ -22,7 +22,7 @@ struct Details {
     code: u8,
     reason: String,
     message: String,
-    violations: Vec<FieldFault>,
+    faults: Vec<FieldFault>,
     metadata: BTreeMap<String, String>,
     unknown: Option<Unknown>,
     /// Whether the reason is from the server. Then the message for people has it too.
@@ -38,7 +38,7 @@ pub(super) enum Unknown {
     Scopes(Vec<String>),
 }
 
-/// A field and the rule that it violates.
+/// A field and what is wrong with it.
 #[derive(Debug, Serialize)]
 struct FieldFault {
     field: String,
@@ -67,7 +67,7 @@ impl Failure {
             code,
             reason: reason.to_owned(),
             message: message.to_string(),
-            violations: Vec::new(),
+            faults: Vec::new(),
             metadata: BTreeMap::new(),
             unknown: None,
             is_from_server: false,
@@ -116,8 +116,9 @@ impl Failure {
 
     /// Prints the failure, and returns the exit code.
     pub(super) fn report(self, as_json: bool) -> ExitCode {
-        let Details { code, reason, message, violations, metadata, is_from_server, .. } = &*self.0;
-        let report = ErrorReport { reason, message, violations, metadata, exit_code: *code };
+        let Details { code, reason, message, faults, metadata, is_from_server, .. } = &*self.0;
+        let report =
+            ErrorReport { reason, message, violations: faults, metadata, exit_code: *code };
         match serde_json::to_string(&report) {
             Ok(json) if as_json => note(&json_escaped(&json)),
             _ if *is_from_server => note(&format!("keyward: {message} ({reason})")),
@@ -157,7 +158,7 @@ impl From<Status> for Failure {
             _ => None,
         };
         Self(Box::new(Details {
-            violations: violations
+            faults: violations
                 .map(|violation| FieldFault {
                     field: violation.field.clone(),
                     description: violation.description.clone(),

@@ -142,7 +142,7 @@ impl Logout {
         servers.servers.remove(&self.name);
         servers.default = servers.default.filter(|default| *default != self.name);
         servers.write()?;
-        super::output::say!("{} is removed; its credential still works", self.name);
+        super::print::say!("{} is removed; its credential still works", self.name);
         Ok(())
     }
 }

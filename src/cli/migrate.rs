@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::output::say;
+use super::print::say;
 use super::{Failure, ServerOptions};
 use crate::server::open_store;
 

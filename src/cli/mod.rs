@@ -17,6 +17,7 @@ mod migrate;
 mod names;
 mod options;
 mod output;
+mod print;
 mod profile;
 mod resource;
 mod revocation;
@@ -84,7 +85,7 @@ enum Command {
     /// Manage applications: what gets access
     Application(Manage<pb::Application>),
     /// Manage credentials: how an application authenticates
-    Credential(resource::Credential),
+    Credential(resource::CredentialArgs),
     Usage(usage::Usage),
     /// Manage the scopes of a tenant's catalogue; `keyward apply` sets all of them at once
     Scope(Manage<pb::Scope>),
@@ -168,7 +169,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
             // Generates the script in memory, since the generators panic on a write error.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut script);
-            output::print(&script);
+            print::print(&script);
             Ok(())
         }
     }

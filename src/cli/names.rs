@@ -169,14 +169,9 @@ impl Expiry {
     pub(super) fn message(self) -> Option<prost_types::Timestamp> {
         match self {
             Self::Never => None,
-            Self::At(moment) => Some(timestamp(moment)),
+            Self::At(moment) => Some(moment.into()),
         }
     }
-}
-
-/// A time as a message.
-pub(super) fn timestamp(moment: Moment) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
 }
 
 /// The values of a repeated option. An empty value stands for the empty list.
@@ -192,7 +187,6 @@ pub(super) fn lifetime(text: &str) -> Result<LifetimeArg, String> {
     }
 }
 
-/// A lifetime.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LifetimeArg {
     Unlimited,

@@ -9,7 +9,7 @@ use clap::Args;
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::output::{note, say};
+use super::print::{note, say};
 use super::{Failure, ServerOptions};
 use crate::clock::Clock;
 use crate::server::{Server, raise_limit, write_private};

@@ -111,7 +111,6 @@ pub(super) fn find(name: &str) -> Result<SavedServer, Failure> {
     SavedServers::read()?.get(name).cloned()
 }
 
-/// The saved default server.
 pub(super) fn default() -> Result<Option<SavedServer>, Failure> {
     let servers = SavedServers::read()?;
     servers.default.as_deref().map(|name| servers.get(name).cloned()).transpose()

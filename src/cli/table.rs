@@ -8,7 +8,6 @@ const GAP: usize = 2;
 /// The minimum width of a truncated column. Narrower columns are not readable.
 const MIN_CUT: usize = 16;
 
-/// A column of a table.
 pub(super) struct GridColumn {
     pub(super) title: String,
     /// The most important column has the lowest rank.

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{Column, Tabular, listed, member, note, print_json};
+use super::output::{Column, Tabular, listed, member};
+use super::print::{note, print_json};
 use super::secret::Presented;
 use super::{Failure, ServerConnection, names};
 use crate::clock::Clock;

@@ -1,13 +1,12 @@
 //! Access checks: what a request needs, and the answer to the service that asks.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::words;
-use super::{Audience, Client, CredentialName, Fault, Limits, Moment, Rate, RoleId, ScopeSet};
-use crate::error::Result;
+use strum::{EnumString, IntoStaticStr};
+
+use super::{Audience, Client, CredentialName, Limits, Moment, Rate, RoleId, ScopeSet};
 
 /// The scopes that a request to a service of the platform needs: all of `all_of`, and at least one
 /// of `any_of`. Calls of Keyward itself are in `domain::rights`.
@@ -57,6 +56,13 @@ pub struct AccessQuestion {
     pub source: Option<IpAddr>,
     /// If true, nothing is counted against the limits.
     pub peek: bool,
+}
+
+impl AccessQuestion {
+    /// The maximum number of questions in a batch.
+    pub const MAX_BATCH: usize = 100;
+    /// The maximum number of scopes that one question lists.
+    pub const MAX_SCOPES: usize = 200;
 }
 
 /// The result of an access check.
@@ -119,26 +125,26 @@ pub struct AccessAnswer {
     pub max_age: Duration,
 }
 
-words!(
-    /// What a rate limit counts.
-    Counted {
-        /// Requests that are checked with `CheckAccess`.
-        Requests = "requests",
-        /// Access tokens that are issued.
-        Tokens = "tokens",
-    }
-);
+/// What a rate limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Counted {
+    /// Requests that are checked with `CheckAccess`.
+    Requests,
+    /// Access tokens that are issued.
+    Tokens,
+}
 
-words!(
-    /// The level that a limit belongs to.
-    LimitLevel {
-        Credential = "credential",
-        Application = "application",
-        Tenant = "tenant",
-        /// One endpoint rule, counted separately for each application.
-        Endpoint = "endpoint",
-    }
-);
+/// The level that a limit belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum LimitLevel {
+    Credential,
+    Application,
+    Tenant,
+    /// One endpoint rule, counted separately for each application.
+    Endpoint,
+}
 
 /// The state of a limit after a check.
 #[derive(Clone, Debug, PartialEq, Eq)]

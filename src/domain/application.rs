@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
+use strum::{Display, EnumString, VariantNames};
 
-use super::policy::words;
 use super::{
-    ApplicationName, Fault, Field, LastUse, Limits, Moment, Record, RoleId, ScopeSet, State,
-    TenantId, UserId, UserName, ends_earlier,
+    ApplicationName, Fault, Field, FieldPatch, LastUse, Limits, Moment, Record, RoleId, ScopeSet,
+    State, TenantId, UserId, UserName, ends_earlier,
 };
 use crate::error::Result;
 
@@ -42,7 +42,6 @@ pub struct SecretEnd {
     pub expires_at: Option<Timestamp>,
 }
 
-/// The owner of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The tenant as a whole.
@@ -50,13 +49,13 @@ pub enum Owner {
     User(UserId),
 }
 
-words!(
-    /// The kinds of owners, as the policy names them.
-    OwnerKind {
-        User = "user",
-        Account = "account",
-    }
-);
+/// The kinds of owners, as the policy names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum OwnerKind {
+    User,
+    Account,
+}
 
 impl OwnerKind {
     /// The phrase for it in an error text.
@@ -153,20 +152,19 @@ pub struct ApplicationSettings {
     pub protected: bool,
 }
 
-/// Changes to an application. `None` leaves a field as it is.
+/// Changes to an application. `None` and `Keep` leave a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct ApplicationPatch {
     pub display_name: Option<String>,
     pub description: Option<String>,
     pub contact_email: Option<String>,
     pub scopes: Option<ScopeSet>,
-    /// `Some(None)` removes the expiry.
-    pub expires_at: Option<Option<Moment>>,
+    pub expires_at: FieldPatch<Moment>,
     pub disabled: Option<bool>,
     /// Replaces all roles.
     pub roles: Option<BTreeSet<RoleId>>,
-    /// `Some(None)` goes back to the policy's default.
-    pub limits: Option<Option<Limits>>,
+    /// Without own limits, the policy's default applies.
+    pub limits: FieldPatch<Limits>,
     pub protected: Option<bool>,
 }
 
@@ -179,8 +177,8 @@ impl ApplicationPatch {
             (Field::ContactEmail, self.contact_email.is_some()),
             (Field::Scopes, self.scopes.is_some()),
             (Field::Roles, self.roles.is_some()),
-            (Field::ExpireTime, self.expires_at.is_some()),
-            (Field::Limits, self.limits.is_some()),
+            (Field::ExpireTime, self.expires_at.is_named()),
+            (Field::Limits, self.limits.is_named()),
             (Field::Disabled, self.disabled.is_some()),
         ];
         fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
@@ -188,11 +186,16 @@ impl ApplicationPatch {
 
     /// Whether this patch could let secrets work again.
     pub fn may_revive(&self) -> bool {
-        self.disabled == Some(false) || self.expires_at.is_some()
+        self.disabled == Some(false) || self.expires_at.is_named()
     }
 }
 
 impl Application {
+    /// The maximum number of scopes that it can be given.
+    pub const MAX_SCOPES: usize = 200;
+    /// The maximum number of applications that one call deletes.
+    pub const MAX_BATCH: usize = 100;
+
     /// The last four characters of the secrets that work at `now`, as `…9x7Q`.
     pub fn masked_secrets(&self, now: Timestamp) -> Vec<String> {
         let live = self.secret_ends.iter().filter(|s| s.expires_at.is_none_or(|end| now < end));
@@ -214,11 +217,11 @@ impl ApplicationSettings {
             description: patch.description.unwrap_or_else(|| self.description.clone()),
             contact_email: patch.contact_email.unwrap_or_else(|| self.contact_email.clone()),
             scopes: patch.scopes.unwrap_or_else(|| self.scopes.clone()),
-            expires_at: patch.expires_at.unwrap_or(self.expires_at),
+            expires_at: patch.expires_at.apply(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
             disabled_by_platform: self.disabled_by_platform,
             roles: patch.roles.unwrap_or_else(|| self.roles.clone()),
-            limits: patch.limits.unwrap_or(self.limits),
+            limits: patch.limits.apply(self.limits),
             limits_lifted: self.limits_lifted,
             protected: patch.protected.unwrap_or(self.protected),
         }
@@ -273,7 +276,7 @@ mod tests {
     #[test]
     fn narrowing_change_revokes_tokens_and_widening_does_not() {
         let before = settings();
-        let at = |second| Moment::new(second, 0).ok();
+        let at = |second| FieldPatch::Set(Moment::new(second, 0).unwrap());
         let cases = [
             (ApplicationPatch { disabled: Some(true), ..Default::default() }, true),
             (ApplicationPatch { disabled: Some(false), ..Default::default() }, false),
@@ -283,9 +286,9 @@ mod tests {
                 ApplicationPatch { scopes: ScopeSet::parse("a b c").ok(), ..Default::default() },
                 false,
             ),
-            (ApplicationPatch { expires_at: Some(at(999)), ..Default::default() }, true),
-            (ApplicationPatch { expires_at: Some(at(1001)), ..Default::default() }, false),
-            (ApplicationPatch { expires_at: Some(None), ..Default::default() }, false),
+            (ApplicationPatch { expires_at: at(999), ..Default::default() }, true),
+            (ApplicationPatch { expires_at: at(1001), ..Default::default() }, false),
+            (ApplicationPatch { expires_at: FieldPatch::Clear, ..Default::default() }, false),
             (ApplicationPatch { display_name: Some("x".to_owned()), ..Default::default() }, false),
         ];
         for (patch, revokes) in cases {

@@ -4,56 +4,57 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
 
-use super::policy::words;
 use super::{
-    ApplicationSettings, CredentialSettings, Endpoint, Fault, Limits, Moment, Policy, RoleSettings,
+    ApplicationSettings, CredentialSettings, Endpoint, Limits, Moment, Policy, RoleSettings,
     ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
 };
-use crate::error::Result;
 
-words!(
-    /// What was attempted. Most actions are named after an RPC.
-    Action {
-        CreateTenant = "CreateTenant",
-        UpdateTenant = "UpdateTenant",
-        DeleteTenant = "DeleteTenant",
-        /// `ApplyProfile`. Recorded only if it is refused; otherwise each change has its own event.
-        ApplyProfile = "ApplyProfile",
-        /// By `ApplyProfile`.
-        CreateEndpoint = "CreateEndpoint",
-        /// By `ApplyProfile`.
-        UpdateEndpoint = "UpdateEndpoint",
-        /// By `ApplyProfile`.
-        DeleteEndpoint = "DeleteEndpoint",
-        CreateScope = "CreateScope",
-        UpdateScope = "UpdateScope",
-        DeleteScope = "DeleteScope",
-        CreateRole = "CreateRole",
-        UpdateRole = "UpdateRole",
-        DeleteRole = "DeleteRole",
-        CreateUser = "CreateUser",
-        UpdateUser = "UpdateUser",
-        DeleteUser = "DeleteUser",
-        CreateApplication = "CreateApplication",
-        /// Includes a change of owner.
-        UpdateApplication = "UpdateApplication",
-        DeleteApplication = "DeleteApplication",
-        CreateCredential = "CreateCredential",
-        UpdateCredential = "UpdateCredential",
-        DeleteCredential = "DeleteCredential",
-        RotateCredential = "RotateCredential",
-        /// Shows a secret again.
-        RevealCredential = "RevealCredential",
-        RevokeToken = "RevokeToken",
-        /// Revokes all tokens of a resource, or one token by its id.
-        RevokeTokens = "RevokeTokens",
-        /// A client was locked out after too many wrong secrets from one source.
-        LockOut = "LockOut",
-        /// An operator declared the current database state to be authoritative.
-        AcceptDatabase = "AcceptDatabase",
-    }
-);
+/// What was attempted. Most actions are named after an RPC.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumString, IntoStaticStr,
+)]
+#[strum(const_into_str)]
+pub enum Action {
+    CreateTenant,
+    UpdateTenant,
+    DeleteTenant,
+    /// `ApplyProfile`. Recorded only if it is refused; otherwise each change has its own event.
+    ApplyProfile,
+    /// By `ApplyProfile`.
+    CreateEndpoint,
+    /// By `ApplyProfile`.
+    UpdateEndpoint,
+    /// By `ApplyProfile`.
+    DeleteEndpoint,
+    CreateScope,
+    UpdateScope,
+    DeleteScope,
+    CreateRole,
+    UpdateRole,
+    DeleteRole,
+    CreateUser,
+    UpdateUser,
+    DeleteUser,
+    CreateApplication,
+    /// Includes a change of owner.
+    UpdateApplication,
+    DeleteApplication,
+    CreateCredential,
+    UpdateCredential,
+    DeleteCredential,
+    RotateCredential,
+    /// Shows a secret again.
+    RevealCredential,
+    RevokeToken,
+    /// Revokes all tokens of a resource, or one token by its id.
+    RevokeTokens,
+    /// A client was locked out after too many wrong secrets from one source.
+    LockOut,
+    /// An operator declared the current database state to be authoritative.
+    AcceptDatabase,
+}
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +107,11 @@ pub struct AuditFilter {
     pub oldest_first: bool,
 }
 
-/// A changed field.
+impl AuditFilter {
+    /// The maximum number of characters of a resource or an actor: more than any resource name has.
+    pub const MAX_CHARACTERS: usize = 512;
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
     pub field: String,
@@ -211,7 +216,7 @@ impl AuditFields for Policy {
             ("policy.default_limits", in_words(self.default_limits)),
             ("policy.tenant_limits", in_words(self.tenant_limits)),
             ("policy.max_limits", in_words(self.max_limits)),
-            ("policy.user_deletion", self.user_deletion.to_string()),
+            ("policy.user_deletion", self.user_deletion.into_str().to_owned()),
         ]
     }
 }

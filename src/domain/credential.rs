@@ -4,32 +4,22 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::{EnumString, IntoStaticStr};
 
-use super::{CredentialName, Field, LastUse, Limits, Moment, Policy, Record, State, ends_earlier};
+use super::{
+    CredentialName, Field, FieldPatch, LastUse, Limits, Moment, Policy, Record, State, ends_earlier,
+};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
-/// The kind of a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of a credential, with its name in the database and on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CredentialKind {
     /// A client id with a client secret.
     ClientSecret,
     /// A single string that contains both.
     ApiKey,
-}
-
-impl CredentialKind {
-    /// The name of the kind in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientSecret => "client_secret",
-            Self::ApiKey => "api_key",
-        }
-    }
-
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::ClientSecret, Self::ApiKey].into_iter().find(|kind| kind.as_str() == word)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,15 +62,13 @@ pub struct CredentialSettings {
     pub limits: Option<Limits>,
 }
 
-/// Changes to a credential. `None` leaves a field as it is.
+/// Changes to a credential. `None` and `Keep` leave a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialPatch {
     pub display_name: Option<String>,
-    /// `Some(None)` removes the expiry.
-    pub expires_at: Option<Option<Moment>>,
+    pub expires_at: FieldPatch<Moment>,
     pub disabled: Option<bool>,
-    /// `Some(None)` removes the credential's own limits.
-    pub limits: Option<Option<Limits>>,
+    pub limits: FieldPatch<Limits>,
 }
 
 /// The stored form of a secret, which does not contain the secret itself.
@@ -111,10 +99,10 @@ impl CredentialSettings {
     pub fn with(&self, patch: CredentialPatch) -> Self {
         Self {
             display_name: patch.display_name.unwrap_or_else(|| self.display_name.clone()),
-            expires_at: patch.expires_at.unwrap_or(self.expires_at),
+            expires_at: patch.expires_at.apply(self.expires_at),
             disabled: patch.disabled.unwrap_or(self.disabled),
             disabled_by_platform: self.disabled_by_platform,
-            limits: patch.limits.unwrap_or(self.limits),
+            limits: patch.limits.apply(self.limits),
         }
     }
 
@@ -146,8 +134,8 @@ impl CredentialPatch {
     pub fn fields(&self) -> Vec<Field> {
         let fields = [
             (Field::DisplayName, self.display_name.is_some()),
-            (Field::ExpireTime, self.expires_at.is_some()),
-            (Field::Limits, self.limits.is_some()),
+            (Field::ExpireTime, self.expires_at.is_named()),
+            (Field::Limits, self.limits.is_named()),
             (Field::Disabled, self.disabled.is_some()),
         ];
         fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
@@ -155,7 +143,7 @@ impl CredentialPatch {
 
     /// Whether this patch could let secrets work again.
     pub fn may_revive(&self) -> bool {
-        self.disabled == Some(false) || self.expires_at.is_some()
+        self.disabled == Some(false) || self.expires_at.is_named()
     }
 }
 

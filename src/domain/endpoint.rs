@@ -21,6 +21,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The maximum number of scopes in each of its two lists.
+    pub const MAX_SCOPES: usize = 20;
+
     /// The resource name: `tenants/acme/endpoints/GET /v1/calls/{id}`.
     pub fn name(&self, tenant: &TenantId) -> String {
         format!("{}/endpoints/{} {}", tenant.name(), self.method, self.path)
@@ -179,6 +182,9 @@ impl Default for Endpoints {
 }
 
 impl Endpoints {
+    /// The maximum number of rules of a tenant.
+    pub const MAX: usize = 500;
+
     pub fn new(rules: impl IntoIterator<Item = Endpoint>) -> Result<Self, Fault> {
         let mut endpoints = Self::default();
         rules.into_iter().try_for_each(|rule| endpoints.insert(rule))?;

@@ -2,6 +2,9 @@
 //! once.
 
 use std::fmt::Display;
+use std::str::FromStr;
+
+use strum::VariantNames;
 
 use crate::error::{Error, FieldViolation, Result};
 
@@ -29,7 +32,8 @@ const MAX_CHARACTERS: usize = 160;
 pub struct FieldErrors(Vec<FieldViolation>);
 
 impl FieldErrors {
-    /// The value, or `None` if it is invalid; the fault is then recorded for `field`.
+    /// The value, or `None` if it is invalid; the fault is then recorded for `field`. What is
+    /// optional may go on without it, because [`Self::finish`] refuses the request.
     pub fn read<T>(&mut self, field: impl Display, value: Result<T, Fault>) -> Option<T> {
         match value {
             Ok(value) => Some(value),
@@ -66,6 +70,20 @@ impl FieldErrors {
         each.into_iter().collect()
     }
 
+    /// Like [`Self::read_each`], for a list of at most `max` values.
+    pub fn read_list<'a, T, C: FromIterator<T>>(
+        &mut self,
+        field: &str,
+        values: &'a [String],
+        max: usize,
+        parse: impl Fn(&'a str) -> Result<T, Fault>,
+    ) -> Option<C> {
+        if values.len() > max {
+            self.fault(field, format!("must have at most {max} entries"));
+        }
+        self.read_each(field, values, parse)
+    }
+
     /// The complete request, or an error with all recorded faults.
     pub fn finish<T>(self, whole: Option<T>) -> Result<T> {
         match whole {
@@ -74,6 +92,12 @@ impl FieldErrors {
             _ => Err(Error::InvalidFields(self.0)),
         }
     }
+}
+
+/// The variant of an enum that has this name. The fault lists the names.
+pub fn one_of<E: FromStr + VariantNames>(name: &str) -> Result<E, Fault> {
+    let names = || Fault::new(format!("must be one of {}", E::VARIANTS.join(", ")));
+    name.parse().map_err(|_| names())
 }
 
 /// A request id (AIP-155). `None` if empty.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use strum::{Display, EnumString};
+
 use super::{Fault, Moment, Owners, State};
 use crate::error::Result;
 
@@ -25,7 +27,8 @@ pub struct ApplicationOrder {
 }
 
 /// The sort key of applications. The id breaks ties.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Display, EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum ApplicationKey {
     #[default]
     Name,
@@ -47,19 +50,6 @@ pub struct CredentialFilter {
     pub unused_since: Option<Moment>,
 }
 
-impl ApplicationKey {
-    const ALL: [Self; 4] = [Self::Name, Self::DisplayName, Self::CreateTime, Self::LastUseTime];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::DisplayName => "display_name",
-            Self::CreateTime => "create_time",
-            Self::LastUseTime => "last_use_time",
-        }
-    }
-}
-
 impl ApplicationOrder {
     /// Parses an AIP-132 order. An empty string is the default.
     pub fn parse(value: &str) -> Result<Self, Fault> {
@@ -67,8 +57,7 @@ impl ApplicationOrder {
         if key.is_empty() {
             return Ok(Self::default());
         }
-        let found = ApplicationKey::ALL.into_iter().find(|known| known.as_str() == key);
-        found.map(|key| Self { key, descending }).ok_or_else(|| {
+        key.parse().map(|key| Self { key, descending }).map_err(|_| {
             Fault::new(
                 "must be name, display_name, create_time or last_use_time, optionally followed by ` desc`",
             )
@@ -78,7 +67,7 @@ impl ApplicationOrder {
 
 impl fmt::Display for ApplicationOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.key.as_str(), if self.descending { " desc" } else { "" })
+        write!(f, "{}{}", self.key, if self.descending { " desc" } else { "" })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod client;
 pub mod credential;
 #[cfg(feature = "server")]
 pub mod endpoint;
+pub mod enforcement;
 pub mod fields;
 #[cfg(feature = "server")]
 pub mod folding;
@@ -22,6 +23,7 @@ pub mod name;
 pub mod oauth;
 #[cfg(feature = "server")]
 pub mod page;
+pub mod patch;
 pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
@@ -56,6 +58,7 @@ pub use credential::{
 };
 #[cfg(feature = "server")]
 pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
+pub use enforcement::ApplicationCall;
 pub use fields::{Fault, FieldErrors};
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]
@@ -68,13 +71,14 @@ pub use name::{
 pub use oauth::{Authorization, error_description};
 #[cfg(feature = "server")]
 pub use page::{Page, PageRequest};
+pub use patch::FieldPatch;
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 #[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
-pub use rights::{ApplicationCall, Call};
+pub use rights::Call;
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use source::{Source, parse_address};
@@ -83,6 +87,7 @@ pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 /// The metadata of every stored resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +117,8 @@ impl Record {
 }
 
 /// The state of a resource that can be disabled and can expire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum State {
     Active,
     Disabled,

@@ -1,6 +1,5 @@
 //! Pagination (AIP-158).
 
-/// A requested page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     size: u16,

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use strum::{Display, VariantArray};
+
 use super::fields::Fault;
 use super::{Owner, UserId};
 use crate::error::Result;
 
 /// An operation on an application or its credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Verb {
     View,
     /// Create an application, or a credential of one.
@@ -21,7 +24,8 @@ pub enum Verb {
 }
 
 /// The applications that a permission covers, by owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reach {
     /// Applications of the acting user.
     Own,
@@ -52,31 +56,7 @@ pub enum Permission {
     LimitsEdit,
 }
 
-impl Verb {
-    pub const ALL: [Self; 5] = [Self::View, Self::Create, Self::Edit, Self::Delete, Self::Reveal];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::View => "view",
-            Self::Create => "create",
-            Self::Edit => "edit",
-            Self::Delete => "delete",
-            Self::Reveal => "reveal",
-        }
-    }
-}
-
 impl Reach {
-    pub const ALL: [Self; 3] = [Self::Own, Self::Account, Self::Users];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Own => "own",
-            Self::Account => "account",
-            Self::Users => "users",
-        }
-    }
-
     /// The narrowest reach that includes an application of `owner`, from the view of `user`.
     pub fn to(owner: &Owner, user: &UserId) -> Self {
         match owner {
@@ -89,9 +69,9 @@ impl Reach {
 
 impl Permission {
     pub fn all() -> impl Iterator<Item = Self> {
-        let applications = Verb::ALL
-            .into_iter()
-            .flat_map(|verb| Reach::ALL.into_iter().map(move |to| Self::Applications(verb, to)));
+        let applications = Verb::VARIANTS
+            .iter()
+            .flat_map(|verb| Reach::VARIANTS.iter().map(|reach| Self::Applications(*verb, *reach)));
         applications.chain([
             Self::AuditView,
             Self::CatalogueEdit,
@@ -118,7 +98,7 @@ impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Applications(verb, reach) => {
-                return write!(f, "applications.{}.{}", verb.as_str(), reach.as_str());
+                return write!(f, "applications.{verb}.{reach}");
             }
             Self::AuditView => "audit.view",
             Self::CatalogueEdit => "catalogue.edit",
@@ -190,11 +170,11 @@ mod tests {
 
     #[test]
     fn users_reach_includes_own_and_nothing_else() {
-        for verb in Verb::ALL {
-            for held in Reach::ALL {
+        for &verb in Verb::VARIANTS {
+            for &held in Reach::VARIANTS {
                 let permissions: Permissions =
                     [Permission::Applications(verb, held)].into_iter().collect();
-                for wanted in Reach::ALL {
+                for &wanted in Reach::VARIANTS {
                     let allowed = permissions.allow(Permission::Applications(verb, wanted));
                     let wider = (held, wanted) == (Reach::Users, Reach::Own);
                     assert_eq!(allowed, held == wanted || wider, "{held:?} {wanted:?}");

@@ -1,10 +1,10 @@
 //! Policies: the rules for all applications and credentials of a tenant.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use super::fields::Fault;
 use super::{Authority, Call, Limits, Moment, Owner, OwnerKind};
@@ -39,66 +39,46 @@ pub struct Policy {
     pub user_deletion: UserDeletion,
 }
 
-/// Defines an enum with a fixed name for each variant, and conversions in both directions.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$variant_meta])* $variant),+ }
-
-        #[allow(dead_code, reason = "some are only written")]
-        impl $name {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            pub fn parse(word: &str) -> Result<Self, Fault> {
-                Self::ALL.iter().copied().find(|one| one.as_str() == word).ok_or_else(|| {
-                    Fault::new(format!("must be one of {}", [$($word),+].join(", ")))
-                })
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
+/// What deleting a user does to the applications that they own.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum UserDeletion {
+    /// The user cannot be deleted while they own applications.
+    #[default]
+    Refuse,
+    /// The applications get another owner.
+    HandOver,
+    /// The applications are deleted.
+    Delete,
 }
-pub(crate) use words;
 
-words!(
-    /// What deleting a user does to the applications that they own.
-    #[derive(Default)]
-    UserDeletion {
-        /// The user cannot be deleted while they own applications.
-        #[default]
-        Refuse = "refuse",
-        /// The applications get another owner.
-        HandOver = "hand_over",
-        /// The applications are deleted.
-        Delete = "delete",
-    }
-);
-
-words!(
-    /// A field of an application or a credential that a policy can fix.
-    Field {
-        DisplayName = "display_name",
-        Description = "description",
-        ContactEmail = "contact_email",
-        Scopes = "scopes",
-        Roles = "roles",
-        ExpireTime = "expire_time",
-        Limits = "limits",
-        Disabled = "disabled",
-        /// The secrets of a credential. If fixed, they cannot be rotated.
-        Secrets = "secrets",
-    }
-);
+/// A field of an application or a credential that a policy can fix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Field {
+    DisplayName,
+    Description,
+    ContactEmail,
+    Scopes,
+    Roles,
+    ExpireTime,
+    Limits,
+    Disabled,
+    /// The secrets of a credential. If fixed, they cannot be rotated.
+    Secrets,
+}
 
 /// The lifetime of a credential: 60 s to 3650 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -30,6 +30,9 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// The maximum number of characters of a token's `jti`.
+    pub const MAX_TOKEN_ID: usize = 64;
+
     /// Parses a subject from its kind and name.
     pub fn parse(kind: &str, name: &str) -> Result<Self, Fault> {
         match kind {
@@ -74,6 +77,9 @@ pub struct NewRevocation {
 }
 
 impl NewRevocation {
+    /// The maximum number of characters of the reason that the audit log gets.
+    pub const MAX_REASON: usize = 256;
+
     /// Revokes all tokens of the subject with a lower epoch. That includes tokens which a replica
     /// issues with the old epoch before it receives the revocation.
     pub fn older_than(subject: Subject, epoch: i64, now: Timestamp) -> Self {

@@ -1,69 +1,61 @@
 //! The table of rights: what each call requires of the acting user, and which states and policies
-//! refuse it. All rights are decided here; the section "Rights" of `proto/README.md` shows the
-//! table.
+//! refuse it. [`enforcement`](super::enforcement) decides by it; the section "Rights" of
+//! `proto/README.md` shows it.
 //!
 //! Three principles: a right to a secret is compared with everything that the application was
 //! given; a right to a limit is compared with the policy; and a caller who may not view a resource
 //! gets the same answer as if it did not exist.
 
-use std::fmt::{self, Display};
+use strum::{IntoStaticStr, VariantArray};
 
-use jiff::Timestamp;
+use super::{Permission, Verb};
+use crate::error::{Error, Result};
 
-use super::authority::GivenAccess;
-use super::fields::Fault;
-use super::policy::words;
-use super::{
-    ApplicationName, Authority, CredentialName, Field, Moment, Owner, Permission, Policy, Reach,
-    UserDeletion, UserId, Verb,
-};
-use crate::error::{Error, Need, Result};
-
-words!(
-    /// A call that a user can make, named after its RPC.
-    #[allow(dead_code, reason = "the calls of the platform are refused before any rule is asked")]
-    Call {
-        CreateTenant = "CreateTenant",
-        GetTenant = "GetTenant",
-        ListTenants = "ListTenants",
-        UpdateTenant = "UpdateTenant",
-        DeleteTenant = "DeleteTenant",
-        ApplyProfile = "ApplyProfile",
-        CreateScope = "CreateScope",
-        GetScope = "GetScope",
-        ListScopes = "ListScopes",
-        UpdateScope = "UpdateScope",
-        DeleteScope = "DeleteScope",
-        CreateRole = "CreateRole",
-        GetRole = "GetRole",
-        ListRoles = "ListRoles",
-        UpdateRole = "UpdateRole",
-        DeleteRole = "DeleteRole",
-        CreateUser = "CreateUser",
-        GetUser = "GetUser",
-        ListUsers = "ListUsers",
-        UpdateUser = "UpdateUser",
-        DeleteUser = "DeleteUser",
-        ListEndpoints = "ListEndpoints",
-        ListAuditEvents = "ListAuditEvents",
-        CreateApplication = "CreateApplication",
-        GetApplication = "GetApplication",
-        ListApplications = "ListApplications",
-        UpdateApplication = "UpdateApplication",
-        DeleteApplication = "DeleteApplication",
-        BatchDeleteApplications = "BatchDeleteApplications",
-        ListApplicationUsage = "ListApplicationUsage",
-        CreateCredential = "CreateCredential",
-        GetCredential = "GetCredential",
-        ListCredentials = "ListCredentials",
-        UpdateCredential = "UpdateCredential",
-        DeleteCredential = "DeleteCredential",
-        RotateCredential = "RotateCredential",
-        RevealCredential = "RevealCredential",
-        RevokeToken = "RevokeToken",
-        RevokeTokens = "RevokeTokens",
-    }
-);
+/// A call that a user can make, named after its RPC.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display, IntoStaticStr, VariantArray,
+)]
+pub enum Call {
+    CreateTenant,
+    GetTenant,
+    ListTenants,
+    UpdateTenant,
+    DeleteTenant,
+    ApplyProfile,
+    CreateScope,
+    GetScope,
+    ListScopes,
+    UpdateScope,
+    DeleteScope,
+    CreateRole,
+    GetRole,
+    ListRoles,
+    UpdateRole,
+    DeleteRole,
+    CreateUser,
+    GetUser,
+    ListUsers,
+    UpdateUser,
+    DeleteUser,
+    ListEndpoints,
+    ListAuditEvents,
+    CreateApplication,
+    GetApplication,
+    ListApplications,
+    UpdateApplication,
+    DeleteApplication,
+    BatchDeleteApplications,
+    ListApplicationUsage,
+    CreateCredential,
+    GetCredential,
+    ListCredentials,
+    UpdateCredential,
+    DeleteCredential,
+    RotateCredential,
+    RevealCredential,
+    RevokeToken,
+    RevokeTokens,
+}
 
 /// What a call requires of the acting user: a column of the table of rights. The platform, which
 /// acts for no user, needs nothing. What a refused caller lacks is a [`Need`].
@@ -93,19 +85,19 @@ pub enum Secrets {
     Revived,
 }
 
-words!(
-    /// A policy field that can refuse a call.
-    PolicyRule {
-        ApiCredentialsDisabled = "api_credentials_disabled",
-        AllowedOwners = "allowed_owners",
-        FixedFields = "fixed_fields",
-        MaxCredentials = "max_credentials",
-        MaxCredentialLifetime = "max_credential_lifetime",
-        MaxLimits = "max_limits",
-        SecretsViewable = "secrets_viewable",
-        UserDeletion = "user_deletion",
-    }
-);
+/// A policy field that can refuse a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum PolicyRule {
+    ApiCredentialsDisabled,
+    AllowedOwners,
+    FixedFields,
+    MaxCredentials,
+    MaxCredentialLifetime,
+    MaxLimits,
+    SecretsViewable,
+    UserDeletion,
+}
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,205 +245,10 @@ impl Call {
         }
     }
 
-    fn verb(self) -> Result<Verb> {
+    pub(super) fn verb(self) -> Result<Verb> {
         match self.rule().needs {
             Needs::Applications(verb) => Ok(verb),
             _ => Err(Error::internal(format!("{self} is not about an application"))),
         }
-    }
-}
-
-/// The state that decides about a call on an application, besides the user's permissions.
-#[derive(Clone, Copy, Debug)]
-pub struct ApplicationCall<'a> {
-    pub application: &'a ApplicationName,
-    /// The credential, if the call is about one.
-    pub credential: Option<&'a CredentialName>,
-    pub owner: &'a Owner,
-    /// Whether the protection of the application affects this call.
-    pub protected: bool,
-    /// The number of credentials in the tenant, for `max_credentials`.
-    pub credentials: i64,
-    /// The fields that the call changes.
-    pub changed: &'a [Field],
-    /// The requested expiry of a credential, and the credential's creation time.
-    pub end: Option<(Option<Moment>, Timestamp)>,
-    /// Everything that the application was given. `None` if the call neither returns nor revives a
-    /// secret.
-    pub given: Option<&'a GivenAccess>,
-}
-
-impl<'a> ApplicationCall<'a> {
-    /// A call that changes no fields and does not touch secrets.
-    pub fn of(application: &'a ApplicationName, owner: &'a Owner) -> Self {
-        Self {
-            application,
-            credential: None,
-            owner,
-            protected: false,
-            credentials: 0,
-            changed: &[],
-            end: None,
-            given: None,
-        }
-    }
-}
-
-impl Authority {
-    /// Returns an error if the call requires a permission that is missing, or is reserved for the
-    /// platform.
-    pub fn require(&self, call: Call) -> Result<()> {
-        match call.rule().needs {
-            Needs::Membership => Ok(()),
-            Needs::Permission(permission) | Needs::PermissionOrSelf(permission) => {
-                self.require_permission(permission)
-            }
-            Needs::Platform => self.require_platform(),
-            Needs::Applications(_) => {
-                Err(Error::internal(format!("{call} depends on the application's owner")))
-            }
-        }
-    }
-
-    /// Returns an error if the caller may not set limits above the policy's.
-    pub(super) fn require_lift(&self, call: Call) -> Result<()> {
-        match call.rule().lifts_limits {
-            Some(permission) => self.require_permission(permission),
-            None => self.require_platform(),
-        }
-    }
-
-    /// Like [`require`](Self::require), for a call about a user, who can be the caller.
-    pub fn require_about(&self, call: Call, user: &UserId) -> Result<()> {
-        let is_self = self.user() == Some(user);
-        match call.rule().needs {
-            Needs::PermissionOrSelf(_) if is_self => Ok(()),
-            _ => self.require(call),
-        }
-    }
-
-    /// Returns an error if the caller may not make this call for applications of `owner`.
-    pub fn require_of(&self, call: Call, owner: &Owner) -> Result<()> {
-        let Some(user) = self.user() else { return Ok(()) };
-        self.require_permission(Permission::Applications(call.verb()?, Reach::to(owner, user)))
-    }
-
-    /// Returns an error if the caller may not make this call for applications of all users.
-    pub fn require_of_all_users(&self, call: Call) -> Result<()> {
-        self.require_permission(Permission::Applications(call.verb()?, Reach::Users))
-    }
-
-    /// Returns an error if the caller may not make this call for the named application. `owner` is
-    /// `None` if it does not exist. If the user may not view it, the error is the same as if it did
-    /// not exist.
-    pub fn require_on(&self, call: Call, name: &dyn Display, owner: Option<&Owner>) -> Result<()> {
-        let verb = call.verb()?;
-        let missing = || Error::NotFound(name.to_string());
-        let Some(user) = self.user() else {
-            return owner.map(drop).ok_or_else(missing);
-        };
-        let knows = |reach| self.has_on(verb, reach) || self.has_on(Verb::View, reach);
-        match owner.map(|owner| Reach::to(owner, user)) {
-            Some(reach) if self.has_on(verb, reach) => return Ok(()),
-            Some(reach) if knows(reach) => {
-                return self.require_permission(Permission::Applications(verb, reach));
-            }
-            // The user may view every application, so it can be said that this one does not exist.
-            None if knows(Reach::Account) && knows(Reach::Users) => return Err(missing()),
-            _ => {}
-        }
-        let unknown = Reach::ALL.into_iter().filter(|reach| !knows(*reach));
-        let permissions = unknown.map(|reach| Permission::Applications(verb, reach).to_string());
-        Err(Error::PermissionDenied(Need::Unseen(permissions.collect(), name.to_string())))
-    }
-
-    /// Returns an error if the application's state, the policy, or what the application was given
-    /// forbids the call. Call after [`Authority::require_on`].
-    pub fn require_state(
-        &self,
-        call: Call,
-        policy: &Policy,
-        case: &ApplicationCall<'_>,
-    ) -> Result<()> {
-        let rule = call.rule();
-        if rule.stopped_by_protection && case.protected {
-            return Err(Error::Protected(case.application.to_string()));
-        }
-        for field in rule.policy {
-            match field {
-                PolicyRule::ApiCredentialsDisabled => policy.require_enabled()?,
-                PolicyRule::AllowedOwners => policy.require_owner(case.owner)?,
-                PolicyRule::FixedFields => {
-                    policy.require_changeable(case.changed.iter().copied())?;
-                }
-                PolicyRule::MaxCredentials => policy.require_room(case.credentials)?,
-                PolicyRule::SecretsViewable if !policy.secrets_viewable => {
-                    let why = "the tenant's policy shows secrets once (secrets_viewable)";
-                    let name = case.credential.map(ToString::to_string);
-                    return Err(Error::NotViewable(name.unwrap_or_default(), why));
-                }
-                PolicyRule::MaxCredentialLifetime => {
-                    if let Some((wanted, created)) = case.end {
-                        policy.require_end(wanted, created)?;
-                    }
-                }
-                // Deleting users is decided by `require_disposal`, limits by `Policy::lifts`.
-                PolicyRule::SecretsViewable | PolicyRule::UserDeletion | PolicyRule::MaxLimits => {}
-            }
-        }
-        match case.given {
-            Some(given) if rule.secrets != Secrets::Untouched => {
-                self.require_given(given, self.may_view(case.owner))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns an error if the caller may not do to a deleted user's applications what the policy
-    /// requires. Handing them over requires the rights to edit them, to create them for the new
-    /// owner, and to get their secrets.
-    pub fn require_disposal(
-        &self,
-        deletion: UserDeletion,
-        owner: &Owner,
-        heir: Option<&UserId>,
-        given: &GivenAccess,
-    ) -> Result<()> {
-        match deletion {
-            UserDeletion::Refuse => Ok(()),
-            UserDeletion::Delete => self.require_of(Call::DeleteApplication, owner),
-            UserDeletion::HandOver => {
-                self.require_of(Call::UpdateApplication, owner)?;
-                if let Some(heir) = heir {
-                    self.require_of(Call::CreateApplication, &Owner::User(heir.clone()))?;
-                }
-                self.require_given(given, self.may_view(owner))
-            }
-        }
-    }
-
-    /// The new value of `disabled_by_platform` after a change that enables or disables `name`.
-    /// Users cannot enable what the platform disabled. The platform can take over what a user
-    /// disabled.
-    pub fn switch(
-        &self,
-        name: &dyn Display,
-        by_platform: bool,
-        wanted: Option<bool>,
-    ) -> Result<bool> {
-        match (wanted, self.user()) {
-            (None, _) | (Some(true), Some(_)) => Ok(by_platform),
-            (Some(true), None) => Ok(true),
-            (Some(false), _) => self.require_undo(name, by_platform).map(|()| false),
-        }
-    }
-
-    /// Returns an error if a user would undo what the platform did: enable `name`, or delete it so
-    /// that it can be created again.
-    pub fn require_undo(&self, name: &dyn Display, by_platform: bool) -> Result<()> {
-        if by_platform && self.user().is_some() {
-            return Err(Error::PermissionDenied(Need::PlatformToEnable(name.to_string())));
-        }
-        Ok(())
     }
 }

@@ -34,6 +34,13 @@ pub struct RolePatch {
     pub all_scopes: Option<bool>,
 }
 
+impl Role {
+    /// The maximum number of roles of one holder: a user or an application.
+    pub const MAX_OF_HOLDER: usize = 50;
+    /// The maximum number of scopes that its holders may grant.
+    pub const MAX_SCOPES: usize = 200;
+}
+
 impl RoleSettings {
     /// Applies a patch.
     #[must_use]

@@ -10,7 +10,6 @@ use std::str::FromStr;
 pub struct Source(IpAddr);
 
 impl Source {
-    /// The source of an address.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

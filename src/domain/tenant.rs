@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::fields::Fault;
-use super::{Policy, Record, TenantId};
+use super::{FieldPatch, Policy, Record, TenantId};
 use crate::error::{Error, Result};
 
 /// The intended recipient of a token: the `aud` claim.
@@ -93,13 +93,13 @@ pub struct TenantSettings {
     pub policy: Policy,
 }
 
-/// Changes to a tenant. `None` leaves a field as it is.
+/// Changes to a tenant. `None` and `Keep` leave a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct TenantPatch {
     /// `Some("")` restores the default, the tenant's id.
     pub display_name: Option<String>,
-    /// `Some(None)` restores the default.
-    pub default_audience: Option<Option<Audience>>,
+    /// Clearing it restores the default.
+    pub default_audience: FieldPatch<Audience>,
     pub additional_audiences: Option<Vec<Audience>>,
     pub access_token_lifetime: Option<TokenLifetime>,
     pub disabled: Option<bool>,
@@ -119,13 +119,16 @@ impl TenantPatch {
     /// Whether the patch changes more than what users of the tenant may decide.
     pub fn is_more_than_policy(&self) -> bool {
         self.display_name.is_some()
-            || self.default_audience.is_some()
+            || self.default_audience.is_named()
             || self.additional_audiences.is_some()
             || self.disabled.is_some()
     }
 }
 
 impl TenantSettings {
+    /// The maximum number of additional audiences.
+    pub const MAX_AUDIENCES: usize = 64;
+
     /// The defaults of a new tenant.
     pub fn new(id: &TenantId) -> Self {
         Self {
@@ -148,10 +151,10 @@ impl TenantSettings {
                 Some(name) => name,
                 None => self.display_name.clone(),
             },
-            default_audience: match patch.default_audience {
-                Some(audience) => audience.unwrap_or(default.default_audience),
-                None => self.default_audience.clone(),
-            },
+            default_audience: patch
+                .default_audience
+                .apply(Some(self.default_audience.clone()))
+                .unwrap_or(default.default_audience),
             additional_audiences: patch
                 .additional_audiences
                 .unwrap_or_else(|| self.additional_audiences.clone()),

@@ -1,7 +1,6 @@
 //! Authenticates the caller from the `authorization` metadata, and reads the user to act for from
 //! `keyward-user`. Both happen before the body of a request is read.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
@@ -40,7 +39,7 @@ impl Adapter {
     /// Authenticates the caller, and checks that the method's [`Callers`] allows it.
     pub(super) async fn admit(
         &self,
-        access: Callers,
+        callers: Callers,
         headers: &HeaderMap,
         permit: Option<&RequestPermit>,
     ) -> Result<Arc<Caller>> {
@@ -48,7 +47,7 @@ impl Adapter {
         let context = RequestContext { user, ..RequestContext::new(permit, self.service.now()) };
         let credential = CallerCredential::Bearer(bearer(headers)?);
         let caller = self.service.auth.caller(&context, credential).await?;
-        if access == Callers::Manager {
+        if callers == Callers::Manager {
             caller.require_manager()?;
         }
         Ok(Arc::new(caller))
@@ -58,11 +57,6 @@ impl Adapter {
     pub(super) fn context<'a>(&self, extensions: &'a Extensions) -> RequestContext<'a> {
         RequestContext::new(permit(extensions).map(Arc::as_ref), self.service.now())
     }
-}
-
-/// The client's address.
-pub(super) fn source<T>(request: &Request<T>) -> Option<IpAddr> {
-    permit(request.extensions()).map(|permit| permit.address())
 }
 
 /// The permit of a request, which the server adds to its extensions.

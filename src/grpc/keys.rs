@@ -2,7 +2,6 @@
 
 use tonic::{Request, Response, Status};
 
-use super::auth::source;
 use super::streams::{MessageSource, Messages};
 use super::{Adapter, convert};
 use crate::error::{Error, Result};
@@ -42,7 +41,8 @@ impl KeyService for Adapter {
         } else {
             None
         };
-        let watch = self.service.feeds.watch_jwks(caller.as_deref(), source(&request))?;
+        let context = self.context(request.extensions());
+        let watch = self.service.feeds.watch_jwks(&context, caller.as_deref())?;
         Ok(Response::new(self.streaming.messages(watch)))
     }
 }

@@ -46,7 +46,7 @@ pub(super) enum Callers {
 /// A served method.
 #[derive(Debug)]
 pub(super) struct RpcMethod {
-    pub(super) access: Callers,
+    pub(super) callers: Callers,
     /// False for methods of the health and reflection services.
     pub(super) is_own: bool,
     pub(super) max_bytes: usize,
@@ -61,7 +61,7 @@ pub(super) struct RpcMethod {
 
 /// Stands for an unknown method. Its body is not read.
 static UNKNOWN: RpcMethod = RpcMethod {
-    access: Callers::Anyone,
+    callers: Callers::Anyone,
     is_own: false,
     max_bytes: MAX_SMALL_REQUEST,
     max_decoded: MAX_DECODED,
@@ -93,8 +93,8 @@ impl Methods {
         let mut by_path = HashMap::default();
         for (path, method) in sets.iter().flat_map(methods_of) {
             let is_own = path.starts_with("/keyward.");
-            let access = access(&path, is_own);
-            let max_bytes = match access {
+            let callers = callers(&path, is_own);
+            let max_bytes = match callers {
                 _ if path == APPLY_PROFILE => MAX_PROFILE,
                 Callers::Anyone if !is_own => MAX_SMALL_REQUEST,
                 _ => MAX_REQUEST,
@@ -102,10 +102,10 @@ impl Methods {
             let max_decoded = if path == APPLY_PROFILE { MAX_DECODED_PROFILE } else { MAX_DECODED };
             let shape = names.get(method.input_type()).copied();
             let is_streaming = method.client_streaming();
-            let takes_user = access == Callers::Manager || FOR_USERS_TOO.contains(&path.as_str());
+            let takes_user = callers == Callers::Manager || FOR_USERS_TOO.contains(&path.as_str());
             let refuses_user = is_own && !takes_user;
             let method = RpcMethod {
-                access,
+                callers,
                 is_own,
                 max_bytes,
                 max_decoded,
@@ -131,7 +131,7 @@ impl Methods {
 }
 
 /// Keyward's methods require a caller by default.
-fn access(path: &str, is_own: bool) -> Callers {
+fn callers(path: &str, is_own: bool) -> Callers {
     if !is_own || FOR_ANYONE.contains(&path) {
         Callers::Anyone
     } else if path.starts_with("/keyward.admin.") || FOR_MANAGERS.contains(&path) {
@@ -181,7 +181,7 @@ mod tests {
         for (path, method) in &methods.by_path {
             assert!(method.shape.is_some(), "{path}");
             let large = method.max_bytes > MAX_REQUEST;
-            assert!(!large || method.access == Callers::Manager, "{path}");
+            assert!(!large || method.callers == Callers::Manager, "{path}");
         }
     }
 }

@@ -199,14 +199,14 @@ impl GrpcInner {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
-        if method.access == Callers::Anyone {
+        if method.callers == Callers::Anyone {
             return self.pass_on(method, request);
         }
         let this = Arc::clone(self);
         Box::pin(async move {
             let permit = auth::permit(request.extensions()).cloned();
             let admitted =
-                this.adapter.admit(method.access, request.headers(), permit.as_deref()).await;
+                this.adapter.admit(method.callers, request.headers(), permit.as_deref()).await;
             match admitted {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);

@@ -47,11 +47,11 @@ pub(super) struct ShapeId(usize);
 #[derive(Debug, Default)]
 struct Shape {
     size: usize,
-    fields: Vec<Field>,
+    fields: Vec<FieldShape>,
 }
 
 #[derive(Debug)]
-struct Field {
+struct FieldShape {
     name: String,
     number: u32,
     is_repeated: bool,
@@ -81,7 +81,7 @@ impl Shapes {
             fields: message
                 .field
                 .iter()
-                .map(|field| Field {
+                .map(|field| FieldShape {
                     name: field.name().to_owned(),
                     number: u32::try_from(field.number()).unwrap_or_default(),
                     is_repeated: field.label() == Label::Repeated,

@@ -22,7 +22,6 @@ pub struct Streaming {
     pub stop: CancellationToken,
 }
 
-/// A source of stream messages.
 pub(super) trait MessageSource: Send + 'static {
     type Message: Send + 'static;
 

@@ -7,7 +7,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::json;
 use super::rate_limit::ReachedLimit;
 use crate::domain::error_description;
 use crate::error::{Error, whole_seconds};
@@ -142,5 +141,22 @@ impl IntoResponse for OAuthError {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
         response
+    }
+}
+
+/// A JSON answer with a `Cache-Control` header.
+pub(super) fn json(
+    status: StatusCode,
+    cache_control: &'static str,
+    body: &impl Serialize,
+) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => (
+            status,
+            [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, cache_control)],
+            axum::body::Body::from(body),
+        )
+            .into_response(),
+        Err(error) => OAuthError::from(Error::Internal(Box::new(error))).into_response(),
     }
 }

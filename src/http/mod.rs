@@ -14,19 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use serde::Serialize;
 
 use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::Service;
-use error::OAuthError;
+use error::{OAuthError, json};
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
@@ -119,19 +117,6 @@ fn issuer_path(issuer: &str) -> String {
     let rest = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
     let path = rest.find('/').map_or("", |start| &rest[start..]);
     path.trim_end_matches('/').to_owned()
-}
-
-/// A JSON answer with a `Cache-Control` header.
-fn json(status: StatusCode, cache_control: &'static str, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(body) => (
-            status,
-            [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, cache_control)],
-            Body::from(body),
-        )
-            .into_response(),
-        Err(error) => OAuthError::from(Error::Internal(Box::new(error))).into_response(),
-    }
 }
 
 #[cfg(test)]

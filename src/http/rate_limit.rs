@@ -10,7 +10,6 @@ use crate::error::whole_seconds;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// A reached limit.
 #[derive(Clone, Debug)]
 pub(super) struct ReachedLimit {
     pub(super) policy: &'static str,
@@ -34,7 +33,8 @@ pub(super) fn set_status(headers: &mut HeaderMap, limits: &[LimitStatus]) {
         return;
     }
     let each = |item: &dyn Fn(&str, &LimitStatus) -> String| {
-        let items: Vec<_> = limits.iter().map(|limit| item(limit.level.as_str(), limit)).collect();
+        let items: Vec<_> =
+            limits.iter().map(|limit| item(limit.level.into_str(), limit)).collect();
         items.join(", ")
     };
     let policies = each(&|name, limit| policy(name, limit.limit, limit.window));

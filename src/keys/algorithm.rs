@@ -1,19 +1,22 @@
 //! The supported signature algorithms.
 
-use std::fmt;
-
 use jsonwebtoken::Algorithm;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use crate::domain::Fault;
 
 /// How tokens are signed (RFC 7518, RFC 8037). `EdDSA` is used instead of RFC 9864's `Ed25519`,
 /// which several verifiers do not accept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum SigningAlgorithm {
     /// ECDSA with P-256 and SHA-256.
     #[default]
     Es256,
     /// Ed25519.
+    #[strum(serialize = "EdDSA")]
     EdDsa,
     /// RSASSA-PSS with SHA-256, 3072 bits.
     Ps256,
@@ -22,24 +25,9 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    pub const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Ps256, Self::Rs256];
-
-    /// The JWS name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-            Self::Ps256 => "PS256",
-            Self::Rs256 => "RS256",
-        }
-    }
-
     /// Parses a JWS name.
     pub fn parse(name: &str) -> Result<Self, Fault> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == name)
-            .ok_or_else(|| Fault::new("must be ES256, EdDSA, PS256 or RS256"))
+        name.parse().map_err(|_| Fault::new("must be ES256, EdDSA, PS256 or RS256"))
     }
 
     /// The length of a signature in bytes.
@@ -57,11 +45,5 @@ impl SigningAlgorithm {
             Self::Ps256 => Algorithm::PS256,
             Self::Rs256 => Algorithm::RS256,
         }
-    }
-}
-
-impl fmt::Display for SigningAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

@@ -160,7 +160,7 @@ impl VerifyingKey {
                 jwk.kid
             )));
         }
-        let header = json!({ "alg": algorithm.as_str(), "kid": jwk.kid, "typ": "at+jwt" });
+        let header = json!({ "alg": algorithm.into_str(), "kid": jwk.kid, "typ": "at+jwt" });
         let header = URL_SAFE_NO_PAD.encode(header.to_string());
         Ok(Self { key: jwk.material.key()?, algorithm, header, jwk })
     }

@@ -1,7 +1,7 @@
 //! Checks whether a Redis server is suitable. They use INFO, because managed services forbid
 //! CONFIG.
 
-use super::LinkError;
+use super::fault::LinkError;
 
 /// The oldest supported version: its scripts and ACLs work as this crate needs them.
 const OLDEST: (u32, u32) = (6, 2);

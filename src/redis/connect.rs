@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClientBuilder;
@@ -16,8 +17,8 @@ use redis::{
 use tokio::time::timeout;
 
 use super::checks::{check, check_mode};
+use super::fault::LinkError;
 use super::url::{Address, Layout, RedisLogin, RedisUrl};
-use super::{LinkError, Timeouts};
 
 /// How often the cluster driver retries a command after a moved slot or on another node.
 const CLUSTER_RETRIES: u32 = 3;
@@ -27,6 +28,21 @@ const CLUSTER_WAIT: (u64, u64) = (5, 50);
 /// room.
 const QUEUE: usize = 1024;
 
+/// Time limits for Redis.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For connecting and authenticating.
+    pub connect: Duration,
+    /// For the answer to a command.
+    pub response: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(1), response: Duration::from_millis(250) }
+    }
+}
+
 /// A multiplexed connection.
 #[derive(Clone)]
 pub(super) enum RedisConnection {
@@ -35,7 +51,6 @@ pub(super) enum RedisConnection {
 }
 
 impl RedisConnection {
-    /// Sends a command.
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One { connection, .. } => command.query_async(connection).await,

@@ -1,8 +1,36 @@
 //! Conversion of driver errors to [`Error`]. No other module sees driver errors.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tokio::time::error::Elapsed;
 
-use crate::error::Error;
+use crate::error::{Cause, Error};
+
+/// Why Redis cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Redis does not answer. It may recover without intervention.
+    #[error("{0}")]
+    Away(#[source] Cause),
+    /// Redis answers, but cannot be used until an operator changes something.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl From<RedisError> for LinkError {
+    fn from(error: RedisError) -> Self {
+        if needs_operator(&error) {
+            Self::Unfit(error.to_string())
+        } else {
+            Self::Away(Box::new(error))
+        }
+    }
+}
+
+impl From<Elapsed> for LinkError {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::Away(elapsed.into())
+    }
+}
 
 /// Markers of errors that Redis wraps in a script error: Redis 6 wraps all of these, Redis up to
 /// 7.0 and Valkey wrap missing permissions.
@@ -54,7 +82,7 @@ pub(super) fn ends_connection(error: &RedisError) -> bool {
 }
 
 /// Whether Redis answered, and will give the same answer until an operator changes a configuration.
-pub(super) fn needs_operator(error: &RedisError) -> bool {
+fn needs_operator(error: &RedisError) -> bool {
     matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed

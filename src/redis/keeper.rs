@@ -4,47 +4,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redis::RedisError;
-use tokio::time::{error::Elapsed, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::RedisConnection;
-use super::fault::needs_operator;
+use super::fault::LinkError;
 use super::{ActiveLink, Redis};
 use crate::backoff::Backoff;
-use crate::error::Cause;
 
 /// The interval between checks of a working link.
 const WATCH: Duration = Duration::from_secs(1);
 /// The longest pause between connection attempts.
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(1);
-
-/// Why Redis cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// Redis does not answer. It may recover without intervention.
-    #[error("{0}")]
-    Away(#[source] Cause),
-    /// Redis answers, but cannot be used until an operator changes something.
-    #[error("{0}")]
-    Unfit(String),
-}
-
-impl From<RedisError> for LinkError {
-    fn from(error: RedisError) -> Self {
-        if needs_operator(&error) {
-            Self::Unfit(error.to_string())
-        } else {
-            Self::Away(Box::new(error))
-        }
-    }
-}
-
-impl From<Elapsed> for LinkError {
-    fn from(elapsed: Elapsed) -> Self {
-        Self::Away(elapsed.into())
-    }
-}
 
 /// The last reported state of the link, so that each state is logged once.
 #[derive(Debug, PartialEq, Eq)]

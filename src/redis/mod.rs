@@ -24,28 +24,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
-pub use keeper::LinkError;
+pub use connect::Timeouts;
+pub use fault::LinkError;
 pub use script::Script;
 pub use subscription::{Subscription, SubscriptionEvent};
 pub use url::RedisUrl;
 
 use crate::error::{Error, Result};
 use connect::{Connector, RedisConnection};
-
-/// Time limits for Redis.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For connecting and authenticating.
-    pub connect: Duration,
-    /// For the answer to a command.
-    pub response: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(1), response: Duration::from_millis(250) }
-    }
-}
 
 /// A handle for a Redis. Clones share the link.
 #[derive(Clone)]

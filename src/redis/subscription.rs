@@ -19,7 +19,6 @@ const MAX_UNREAD: usize = 1024;
 /// How often a silent connection is checked.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubscriptionEvent {
     /// The subscription is active. Earlier messages may have been missed.

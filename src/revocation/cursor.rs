@@ -22,7 +22,6 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Parses a cursor.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         text.rsplit_once('-')
             .and_then(|(feed, number)| {

@@ -53,7 +53,6 @@ pub(super) struct Marker {
     code: String,
 }
 
-/// The result of updating the projection.
 #[derive(Debug)]
 pub(super) enum UpdateResult {
     /// The projection contains the whole index.

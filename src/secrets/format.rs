@@ -70,7 +70,6 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    /// Generates a secret for a credential.
     pub fn generate(&self, kind: CredentialKind, credential: &CredentialId) -> Result<Secret> {
         let mut text = self.beginning(kind, credential);
         // Reserves the full length, because a reallocation would leave parts of the secret in

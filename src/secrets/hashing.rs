@@ -72,7 +72,6 @@ impl Hasher {
         })
     }
 
-    /// The counter of computed hashes.
     pub fn computed(&self) -> &Counter {
         &self.computed
     }

@@ -56,7 +56,6 @@ impl Tagger {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()))
     }
 
-    /// The tag of a presented secret.
     pub fn tag(&self, presented: &PresentedSecret<'_>) -> Result<Tag> {
         let mut context = hmac::Context::with_key(&self.0);
         let version = presented.version.to_be_bytes();

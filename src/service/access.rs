@@ -21,7 +21,7 @@ use crate::secrets::Secret;
 /// How long an answer may be used if nothing was counted for it: callers that cache answers apply
 /// a revocation so much later.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// The same for an answer that no change can reverse.
+/// How long an answer may be used that no change can reverse.
 const FINAL_AGE: Duration = Duration::from_mins(1);
 
 /// The holder of a token or key that is accepted.

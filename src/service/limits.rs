@@ -21,7 +21,6 @@ const BATCH: usize = 500;
 /// What a request asks of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Count it.
     Count,
     /// Only answer.
     Peek,
@@ -49,11 +48,11 @@ pub struct ExceededLabels {
 /// The key of a limit's counter. Names can be reused: what was counted for an earlier tenant or
 /// application of the same name does not count for this one. The first of a name has the key that
 /// earlier versions use, which may run next to this one.
-fn key(counted: Counted, tenant: &Tenant, of: &AppliedLimits) -> String {
-    let counted = counted.as_str();
-    match (tenant.life, of.life) {
-        (..=1, 0) => format!("{counted} {}", of.name),
-        (tenant, application) => format!("{counted} {} {tenant}.{application}", of.name),
+fn key(counted: Counted, tenant: &Tenant, applied: &AppliedLimits) -> String {
+    let counted = counted.into_str();
+    match (tenant.life, applied.life) {
+        (..=1, 0) => format!("{counted} {}", applied.name),
+        (tenant, application) => format!("{counted} {} {tenant}.{application}", applied.name),
     }
 }
 
@@ -158,7 +157,7 @@ impl RateLimits {
         let _writer = self.saving.lock().await;
         // Wrong secrets are not saved: strangers decide how many rows they would be.
         let is_limit = |key: &str| {
-            key.split(' ').next().is_some_and(|counted| Counted::parse(counted).is_ok())
+            key.split(' ').next().is_some_and(|counted| counted.parse::<Counted>().is_ok())
         };
         for unsaved in self.limiter.unsaved(is_limit) {
             for (n, batch) in unsaved.chunks(BATCH).enumerate() {
@@ -180,14 +179,14 @@ impl RateLimits {
 
     fn note(&self, exceeded: &LimitStatus) {
         let labels = ExceededLabels {
-            counted: exceeded.counted.as_str(),
-            level: exceeded.level.as_str(),
+            counted: exceeded.counted.into_str(),
+            level: exceeded.level.into_str(),
             observed: if exceeded.observe_only { "true" } else { "false" },
         };
         self.exceeded.get_or_create(&labels).inc();
         let LimitStatus { name, counted, limit, window, observe_only, .. } = exceeded;
         let observed = if *observe_only { ", only observed" } else { "" };
-        let (counted, seconds) = (counted.as_str(), window.as_secs());
+        let (counted, seconds) = (counted.into_str(), window.as_secs());
         let detail = format!("{limit} {counted} within {seconds} s{observed}");
         let kind = IncidentKind::LimitReached;
         let incident = Incident { kind, client: name, source: None, detail: &detail };
@@ -208,8 +207,8 @@ impl RateLimits {
             return Err(Error::internal("a limit refuses, and none is exceeded"));
         };
         Err(Error::RateLimited {
-            policy: limit.level.as_str(),
-            name: format!("{} of {}", limit.counted.as_str(), limit.name),
+            policy: limit.level.into_str(),
+            name: format!("{} of {}", limit.counted.into_str(), limit.name),
             limit: limit.limit,
             window: limit.window,
             retry_after,

@@ -18,7 +18,6 @@ pub struct ListRequest {
 /// A part of a list.
 #[derive(Clone, Debug)]
 pub struct List<T> {
-    /// The items.
     pub items: Vec<T>,
     /// How the list goes on.
     pub rest: Rest,

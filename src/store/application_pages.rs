@@ -52,7 +52,6 @@ const CONDITIONS: &str = "((a.owner_user_id is null and $3) \
          when a.expires_at <= $9 then 'expired' \
          else 'active' end)";
 
-/// A query for a page of applications.
 #[derive(Clone, Copy)]
 pub(super) struct ListQuery<'a> {
     pub(super) tenant: &'a TenantId,
@@ -149,7 +148,7 @@ macro_rules! run_list {
             filter.owners.user.as_ref().map_or("", UserId::as_str),
             search_name(&filter.search),
             micros(filter.expire_before),
-            filter.state.map_or("", state_name),
+            filter.state.map_or("", |state| state.into_str()),
             $list.now.as_microsecond(),
             after.map_or("", |cursor: &PagePosition| cursor.key.as_str()),
             after.map_or("", |cursor: &PagePosition| cursor.id.as_str()),
@@ -385,13 +384,5 @@ impl Session {
     /// The value for the database of this session.
     fn for_database<T>(&self, sqlite: T, postgres: T) -> T {
         if self.is_postgres() { postgres } else { sqlite }
-    }
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Active => "active",
-        State::Disabled => "disabled",
-        State::Expired => "expired",
     }
 }

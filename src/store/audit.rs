@@ -97,7 +97,7 @@ impl Session {
             format!("{resource}/"),
             format!("{resource}0"),
             filter.actor.as_deref().unwrap_or_default(),
-            filter.action.map_or("", |action| action.as_str()),
+            filter.action.map_or("", |action| action.into_str()),
             micros(filter.start),
             micros(filter.end),
             page.limit(),

@@ -11,7 +11,6 @@ use crate::error::Result;
 /// The number of rows that one statement deletes.
 const BATCH: u64 = 10_000;
 
-/// A change of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct TenantChange {
     /// The number in its tenant. Changes of a tenant are committed in this order.

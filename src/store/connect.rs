@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -11,6 +10,7 @@ use sqlx::{Connection, Executor, PgConnection, SqlitePool};
 
 use super::Store;
 use super::driver_error::driver_error;
+use super::pool_options::PoolOptions;
 use super::pools::{Pools, PostgresPools, PurposePool};
 use super::postgres::{self, SessionSettings};
 use super::url::{Database, PostgresServers};
@@ -21,32 +21,6 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The oldest supported SQLite. The write-ahead log of older versions can lose committed data.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
-
-/// The options of the connection pools.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolOptions {
-    /// The maximum number of connections, without the one for the revocation feed. At least three.
-    pub max_connections: u32,
-    /// How long a request waits for a connection before the database counts as unavailable.
-    pub acquire_timeout: Duration,
-}
-
-impl PoolOptions {
-    /// The number of connections for lists and reports.
-    fn lists(self) -> u32 {
-        (self.max_connections / 4).max(1)
-    }
-
-    /// The number of connections for changes, including revocations.
-    fn changes(self) -> u32 {
-        (self.max_connections * 3 / 8).max(1)
-    }
-
-    /// The number of connections for checks and tokens.
-    fn checks(self) -> u32 {
-        self.max_connections.saturating_sub(self.lists() + self.changes()).max(1)
-    }
-}
 
 const APPLIED: &str =
     "select version, checksum from _sqlx_migrations where success order by version";

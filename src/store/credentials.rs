@@ -64,7 +64,7 @@ macro_rules! select {
 impl CredentialRow {
     fn credential(self, secrets: Vec<SecretRow>) -> Result<Credential> {
         let at = RowRef { table: "credentials", key: &self.id };
-        let kind = CredentialKind::parse(&self.kind).ok_or_else(|| {
+        let kind = self.kind.parse::<CredentialKind>().map_err(|_| {
             Fault::new(format!("is {:?}, which is not a kind of credential", self.kind))
         });
         Ok(Credential {
@@ -279,7 +279,7 @@ impl Tx {
             name.credential.as_str(),
             name.application.tenant.as_str(),
             name.application.application.as_str(),
-            credential.kind.as_str(),
+            credential.kind.into_str(),
             &settings.display_name,
             micros(settings.expires_at),
             settings.disabled,

@@ -227,7 +227,8 @@ impl PostgresPools {
     /// connection of the server, with the settings that this sets.
     async fn prepare(&self, session: &mut Session, writes: bool) -> Result<()> {
         if self.servers.pooled {
-            session.begin_pooled(&self.settings.sql(writes)).await?;
+            let sql = format!("{}; {}", postgres::BEGIN, self.settings.sql(writes));
+            session.begin_pooled(sql).await?;
         }
         ServerRole::of(session).await?.check(writes)
     }

@@ -10,8 +10,8 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::PoolOptions;
 use super::driver_error::{POOLER_ADVICE, driver_error};
+use super::pool_options::PoolOptions;
 use super::session::{Session, SessionConnection};
 use super::url::{PostgresServers, host};
 use crate::clock::Stopwatch;

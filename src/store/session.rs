@@ -10,7 +10,6 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConn
 use tokio::runtime::Handle;
 
 use super::driver_error::driver_error;
-use super::postgres::BEGIN;
 use crate::error::{Error, Result};
 
 /// A connection that reads.
@@ -140,9 +139,9 @@ impl Session {
         Ok(Tx(self))
     }
 
-    /// Begins a transaction and sets these settings in it.
-    pub(super) async fn begin_pooled(&mut self, settings: &str) -> Result<()> {
-        self.run(AssertSqlSafe(format!("{BEGIN}; {settings}"))).await?;
+    /// Begins a transaction with these statements.
+    pub(super) async fn begin_pooled(&mut self, sql: String) -> Result<()> {
+        self.run(AssertSqlSafe(sql)).await?;
         self.in_transaction = true;
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! The table of tenants.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use sqlx::FromRow;
+use strum::VariantNames;
 
 use super::row::{RowRef, limits, limits_text, record};
 use super::{Session, Tx, execute, find_row, list_rows, one_value};
+use crate::domain::fields::one_of;
 use crate::domain::{
     Audience, CredentialId, Fault, Field, Lifetime, OwnerKind, Page, PageRequest, Policy, Tenant,
     TenantId, TenantSettings, TokenLifetime, UserDeletion,
@@ -85,28 +88,26 @@ impl TenantRow {
                 && self.api_credentials_disabled_by_platform,
             max_credentials: self.max_credentials,
             allowed_owners: at
-                .column("allowed_owners", words(&self.allowed_owners, OwnerKind::parse))?,
+                .column("allowed_owners", words::<OwnerKind>(&self.allowed_owners))?,
             secrets_viewable: self.secrets_viewable,
-            fixed_fields: at.column("fixed_fields", words(&self.fixed_fields, Field::parse))?,
+            fixed_fields: at.column("fixed_fields", words::<Field>(&self.fixed_fields))?,
             max_credential_lifetime: at
                 .column("max_credential_lifetime_seconds", lifetime.transpose())?,
             default_limits: limits(at, "default_limits", self.default_limits.as_deref())?,
             tenant_limits: limits(at, "tenant_limits", self.tenant_limits.as_deref())?,
             max_limits: limits(at, "max_limits", self.max_limits.as_deref())?,
-            user_deletion: at.column("user_deletion", UserDeletion::parse(&self.user_deletion))?,
+            user_deletion: at
+                .column("user_deletion", one_of::<UserDeletion>(&self.user_deletion))?,
         })
     }
 }
 
-fn words<T: Ord>(
-    text: &str,
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> Result<BTreeSet<T>, Fault> {
-    text.split_whitespace().map(parse).collect()
+fn words<E: FromStr + VariantNames + Ord>(text: &str) -> Result<BTreeSet<E>, Fault> {
+    text.split_whitespace().map(one_of).collect()
 }
 
-fn joined<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let each: Vec<_> = words.into_iter().collect();
+fn joined(words: impl IntoIterator<Item = impl ToString>) -> String {
+    let each: Vec<_> = words.into_iter().map(|word| word.to_string()).collect();
     each.join(" ")
 }
 
@@ -213,13 +214,13 @@ impl Tx {
             tenant.record.updated_at.as_microsecond(),
             policy.api_credentials_disabled,
             policy.max_credentials,
-            joined(policy.allowed_owners.iter().map(|kind| kind.as_str())),
+            joined(&policy.allowed_owners),
             policy.secrets_viewable,
-            joined(policy.fixed_fields.iter().map(|field| field.as_str())),
+            joined(&policy.fixed_fields),
             policy.max_credential_lifetime.map(Lifetime::seconds),
             limits_text(policy.default_limits),
             limits_text(policy.tenant_limits),
-            policy.user_deletion.as_str(),
+            policy.user_deletion.into_str(),
             limits_text(policy.max_limits),
             policy.api_credentials_disabled_by_platform
         )

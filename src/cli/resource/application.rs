@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
 use super::{
-    Change, Deleted, InTenant, Made, Mask, New, NoFlags, PageArgs, Resource, Words, calls,
+    Deleted, FieldFlags, InTenant, Made, MaskBuilder, New, NoFlags, PageArgs, Resource, Words,
+    calls,
 };
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
@@ -45,13 +46,13 @@ pub(in crate::cli) struct ApplicationFields {
     expire_time: Option<Expiry>,
 }
 
-impl Change<pb::Application> for ApplicationFields {
+impl FieldFlags<pb::Application> for ApplicationFields {
     /// Limits are replaced as a whole.
     fn needs_current(&self) -> bool {
         self.limits.given().is_any()
     }
 
-    fn apply(&self, application: &mut pb::Application, mask: &mut Mask) {
+    fn apply(&self, application: &mut pb::Application, mask: &mut MaskBuilder) {
         let expire_time = self.expire_time.map(Expiry::message);
         mask.set("display_name", self.display_name.as_ref(), &mut application.display_name);
         mask.set("description", self.description.as_ref(), &mut application.description);
@@ -99,8 +100,8 @@ pub(in crate::cli) struct ApplicationUpdate {
     protected: Option<bool>,
 }
 
-impl Change<pb::Application> for ApplicationUpdate {
-    fn apply(&self, application: &mut pb::Application, mask: &mut Mask) {
+impl FieldFlags<pb::Application> for ApplicationUpdate {
+    fn apply(&self, application: &mut pb::Application, mask: &mut MaskBuilder) {
         mask.set("disabled", self.disabled.as_ref(), &mut application.disabled);
         mask.set("protected", self.protected.as_ref(), &mut application.protected);
     }
@@ -109,7 +110,7 @@ impl Change<pb::Application> for ApplicationUpdate {
 /// The filter of a list. An application must meet all conditions.
 #[derive(Debug, Default, Args)]
 #[command(group(ArgGroup::new("whose").args(["mine", "users", "account", "owner"])))]
-pub(in crate::cli) struct ApplicationFilter {
+pub(in crate::cli) struct ApplicationFilterArgs {
     /// A part of the display name, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -144,7 +145,7 @@ pub(in crate::cli) enum StateWord {
     Expired,
 }
 
-impl ApplicationFilter {
+impl ApplicationFilterArgs {
     fn request(&self, parent: String, page: PageArgs) -> pb::ListApplicationsRequest {
         let ownership = match self {
             Self { mine: true, .. } => Ownership::Mine,
@@ -167,7 +168,7 @@ impl ApplicationFilter {
             ownership: ownership.into(),
             owner: owner.unwrap_or_default(),
             state: state.into(),
-            expire_before: self.expiring.map(names::timestamp),
+            expire_before: self.expiring.map(Into::into),
             order_by: self.order_by.clone(),
         }
     }
@@ -238,7 +239,7 @@ impl Resource for pb::Application {
     };
 
     type Place = InTenant;
-    type Filter = ApplicationFilter;
+    type Filter = ApplicationFilterArgs;
     type Fields = ApplicationFields;
     type OnCreate = ApplicationCreate;
     type OnUpdate = ApplicationUpdate;

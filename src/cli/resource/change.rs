@@ -8,7 +8,7 @@ use prost_types::FieldMask;
 use crate::cli::names;
 
 /// Flags that set fields of a resource.
-pub(in crate::cli) trait Change<R> {
+pub(in crate::cli) trait FieldFlags<R> {
     /// Whether the present values are needed: only a part of a group is given, and a group of
     /// fields is replaced as a whole.
     fn needs_current(&self) -> bool {
@@ -16,14 +16,14 @@ pub(in crate::cli) trait Change<R> {
     }
 
     /// Sets the given fields, and adds them to the update mask.
-    fn apply(&self, resource: &mut R, mask: &mut Mask);
+    fn apply(&self, resource: &mut R, mask: &mut MaskBuilder);
 }
 
-/// The given fields: the update mask.
+/// Collects the update mask: the fields that are given.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Mask(Vec<String>);
+pub(in crate::cli) struct MaskBuilder(Vec<String>);
 
-impl Mask {
+impl MaskBuilder {
     /// Sets a field if it is given.
     pub(in crate::cli) fn set<T: Clone>(&mut self, field: &str, given: Option<&T>, value: &mut T) {
         if let Some(given) = given {
@@ -40,14 +40,13 @@ impl Mask {
         }
     }
 
-    /// Adds a field.
     pub(in crate::cli) fn add(&mut self, field: &str) {
         self.0.push(field.to_owned());
     }
 }
 
-impl From<Mask> for FieldMask {
-    fn from(mask: Mask) -> Self {
+impl From<MaskBuilder> for FieldMask {
+    fn from(mask: MaskBuilder) -> Self {
         Self { paths: mask.0 }
     }
 }
@@ -56,6 +55,6 @@ impl From<Mask> for FieldMask {
 #[derive(Debug, Default, Args)]
 pub(in crate::cli) struct NoFlags {}
 
-impl<R> Change<R> for NoFlags {
-    fn apply(&self, _: &mut R, _: &mut Mask) {}
+impl<R> FieldFlags<R> for NoFlags {
+    fn apply(&self, _: &mut R, _: &mut MaskBuilder) {}
 }

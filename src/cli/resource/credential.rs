@@ -6,11 +6,13 @@ use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
 use super::{
-    Change, Deleted, Made, Mask, NoFlags, Place, Resource, ResourceCommand, Words, calls, full_name,
+    Deleted, FieldFlags, Made, MaskBuilder, NoFlags, Place, Resource, ResourceCommand, Words,
+    calls, full_name,
 };
 use crate::cli::client::Authorized;
 use crate::cli::names::{self, Expiry, moment};
-use crate::cli::output::{Column, Tabular, listed, member, note};
+use crate::cli::output::{Column, Tabular, listed, member};
+use crate::cli::print::note;
 use crate::cli::{Failure, ServerConnection};
 use crate::domain::Moment;
 use crate::proto::admin as pb;
@@ -19,7 +21,7 @@ use crate::proto::admin::credential_service_client::CredentialServiceClient;
 
 /// Manage credentials: how an application authenticates.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Credential {
+pub(in crate::cli) struct CredentialArgs {
     #[command(subcommand)]
     command: CredentialCommand,
     #[command(flatten)]
@@ -88,7 +90,7 @@ impl Place for InApplication {
 
 /// The filter of a list. With both conditions, a credential must meet one of them.
 #[derive(Debug, Default, Args)]
-pub(in crate::cli) struct CredentialFilter {
+pub(in crate::cli) struct CredentialFilterArgs {
     /// Only those that expire within this span (30d) or before this time, or have expired
     #[arg(long, value_name = "SPAN", value_parser = names::ahead)]
     expiring: Option<Moment>,
@@ -112,13 +114,13 @@ pub(in crate::cli) struct CredentialFields {
     limits: CredentialLimits,
 }
 
-impl Change<pb::Credential> for CredentialFields {
+impl FieldFlags<pb::Credential> for CredentialFields {
     /// Limits are replaced as a whole.
     fn needs_current(&self) -> bool {
         self.limits.given().is_any()
     }
 
-    fn apply(&self, credential: &mut pb::Credential, mask: &mut Mask) {
+    fn apply(&self, credential: &mut pb::Credential, mask: &mut MaskBuilder) {
         let expire_time = self.expire_time.map(Expiry::message);
         mask.set("display_name", self.display_name.as_ref(), &mut credential.display_name);
         mask.set("expire_time", expire_time.as_ref(), &mut credential.expire_time);
@@ -143,8 +145,8 @@ pub(in crate::cli) struct CredentialUpdate {
     disabled: Option<bool>,
 }
 
-impl Change<pb::Credential> for CredentialUpdate {
-    fn apply(&self, credential: &mut pb::Credential, mask: &mut Mask) {
+impl FieldFlags<pb::Credential> for CredentialUpdate {
+    fn apply(&self, credential: &mut pb::Credential, mask: &mut MaskBuilder) {
         mask.set("disabled", self.disabled.as_ref(), &mut credential.disabled);
     }
 }
@@ -215,7 +217,7 @@ impl Resource for pb::Credential {
     };
 
     type Place = InApplication;
-    type Filter = CredentialFilter;
+    type Filter = CredentialFilterArgs;
     type Fields = CredentialFields;
     type OnCreate = CredentialCreate;
     type OnUpdate = CredentialUpdate;
@@ -226,8 +228,8 @@ impl Resource for pb::Credential {
             parent,
             page_size: page.size,
             page_token: page.token,
-            expire_before: filter.expiring.map(names::timestamp),
-            unused_since: filter.unused.map(names::timestamp),
+            expire_before: filter.expiring.map(Into::into),
+            unused_since: filter.unused.map(Into::into),
         } => |answer| (answer.credentials, answer.next_page_token);
         get_credential(name) pb::GetCredentialRequest { name } => |answer| answer.credential;
         create_credential(new, flags) pb::CreateCredentialRequest {
@@ -260,7 +262,7 @@ fn with_secret(credential: Option<pb::Credential>, secret: String) -> Made<pb::C
     Made { resource, secret: Some(secret) }
 }
 
-impl Credential {
+impl CredentialArgs {
     pub(in crate::cli) async fn run(self) -> Result<(), Failure> {
         let (connection, output) = (&self.connection, &self.connection.output);
         match self.command {

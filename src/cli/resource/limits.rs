@@ -3,7 +3,7 @@
 use prost_types::Duration;
 use serde::{Deserialize, Serialize};
 
-use super::Mask;
+use super::MaskBuilder;
 use crate::cli::{Failure, names};
 use crate::proto::admin as pb;
 
@@ -108,7 +108,7 @@ impl Given {
     }
 
     /// Sets the limits if any are given, and names the field.
-    pub(in crate::cli) fn apply(&self, limits: &mut Option<pb::Limits>, mask: &mut Mask) {
+    pub(in crate::cli) fn apply(&self, limits: &mut Option<pb::Limits>, mask: &mut MaskBuilder) {
         if self.is_any() {
             *limits = self.onto(limits.take());
             mask.add("limits");

@@ -21,8 +21,8 @@ use tonic::Status;
 use super::client::{Authorized, Limit, all_pages};
 use super::output::{Output, Tabular};
 use super::{Failure, ServerConnection, names};
-pub(super) use change::{Change, Mask, NoFlags};
-pub(super) use credential::Credential;
+pub(super) use change::{FieldFlags, MaskBuilder, NoFlags};
+pub(super) use credential::CredentialArgs;
 use delete::DeleteArgs;
 pub(super) use delete::Deleted;
 
@@ -40,11 +40,11 @@ pub(super) trait Resource: Tabular + Default + Debug {
     /// The filter flags of a list.
     type Filter: Args + Debug + Default;
     /// The field flags of both `create` and `update`.
-    type Fields: Args + Debug + Change<Self>;
+    type Fields: Args + Debug + FieldFlags<Self>;
     /// The flags of `create` only.
     type OnCreate: Args + Debug;
     /// The flags of `update` only.
-    type OnUpdate: Args + Debug + Change<Self>;
+    type OnUpdate: Args + Debug + FieldFlags<Self>;
     /// The flags of `delete` only.
     type OnDelete: Args + Debug;
 
@@ -346,7 +346,7 @@ impl<R: Resource> ResourceCommand<R> {
                 }
                 let (parent, id) = R::place(&name)?;
                 let mut resource = R::default();
-                fields.apply(&mut resource, &mut Mask::default());
+                fields.apply(&mut resource, &mut MaskBuilder::default());
                 let new = New { parent: parent.clone(), id, resource };
                 let work = async |channel| Ok(R::create(channel, new, &flags).await?);
                 let made = connection.call(Some(&parent), work).await?;
@@ -384,7 +384,7 @@ impl<R: Resource> UpdateArgs<R> {
         if !self.etag.is_empty() {
             *own_etag = self.etag;
         }
-        let mut mask = Mask::default();
+        let mut mask = MaskBuilder::default();
         self.fields.apply(&mut resource, &mut mask);
         self.flags.apply(&mut resource, &mut mask);
         Ok(R::update(channel, resource, mask.into(), &self.flags).await?)

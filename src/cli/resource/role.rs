@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Change, Deleted, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
+use super::{Deleted, FieldFlags, InTenant, Made, MaskBuilder, NoFlags, Resource, Words, calls};
 use crate::cli::names::moment;
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::proto::admin as pb;
@@ -32,8 +32,8 @@ pub(in crate::cli) struct RoleFields {
     all_scopes: Option<bool>,
 }
 
-impl Change<pb::Role> for RoleFields {
-    fn apply(&self, role: &mut pb::Role, mask: &mut Mask) {
+impl FieldFlags<pb::Role> for RoleFields {
+    fn apply(&self, role: &mut pb::Role, mask: &mut MaskBuilder) {
         mask.set("display_name", self.display_name.as_ref(), &mut role.display_name);
         mask.set("description", self.description.as_ref(), &mut role.description);
         mask.words("permissions", &self.permission, &mut role.permissions);

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Change, Deleted, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
+use super::{Deleted, FieldFlags, InTenant, Made, MaskBuilder, NoFlags, Resource, Words, calls};
 use crate::cli::names::moment;
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::proto::admin as pb;
@@ -25,8 +25,8 @@ pub(in crate::cli) struct ScopeFields {
     family: Option<String>,
 }
 
-impl Change<pb::Scope> for ScopeFields {
-    fn apply(&self, scope: &mut pb::Scope, mask: &mut Mask) {
+impl FieldFlags<pb::Scope> for ScopeFields {
+    fn apply(&self, scope: &mut pb::Scope, mask: &mut MaskBuilder) {
         mask.set("display_name", self.display_name.as_ref(), &mut scope.display_name);
         mask.set("description", self.description.as_ref(), &mut scope.description);
         mask.set("domain", self.domain.as_ref(), &mut scope.domain);
@@ -41,8 +41,8 @@ pub(in crate::cli) struct ScopeUpdate {
     disabled: Option<bool>,
 }
 
-impl Change<pb::Scope> for ScopeUpdate {
-    fn apply(&self, scope: &mut pb::Scope, mask: &mut Mask) {
+impl FieldFlags<pb::Scope> for ScopeUpdate {
+    fn apply(&self, scope: &mut pb::Scope, mask: &mut MaskBuilder) {
         mask.set("disabled", self.disabled.as_ref(), &mut scope.disabled);
     }
 }

@@ -5,7 +5,7 @@ use prost_types::Duration;
 use serde_json::json;
 
 use super::policy::{PolicyFlags, PolicyView};
-use super::{Change, Deleted, Made, Mask, NoFlags, Place, Resource, Words, calls};
+use super::{Deleted, FieldFlags, Made, MaskBuilder, NoFlags, Place, Resource, Words, calls};
 use crate::cli::apply::report;
 use crate::cli::names::{self, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
@@ -31,13 +31,13 @@ pub(in crate::cli) struct TenantFields {
     policy: Box<PolicyFlags>,
 }
 
-impl Change<pb::Tenant> for TenantFields {
+impl FieldFlags<pb::Tenant> for TenantFields {
     /// A policy is replaced as a whole.
     fn needs_current(&self) -> bool {
         self.policy.are_given()
     }
 
-    fn apply(&self, tenant: &mut pb::Tenant, mask: &mut Mask) {
+    fn apply(&self, tenant: &mut pb::Tenant, mask: &mut MaskBuilder) {
         let lifetime = self.access_token_lifetime.map(Some);
         mask.set("display_name", self.display_name.as_ref(), &mut tenant.display_name);
         mask.set("default_audience", self.default_audience.as_ref(), &mut tenant.default_audience);
@@ -61,8 +61,8 @@ pub(in crate::cli) struct TenantUpdate {
     disabled: Option<bool>,
 }
 
-impl Change<pb::Tenant> for TenantUpdate {
-    fn apply(&self, tenant: &mut pb::Tenant, mask: &mut Mask) {
+impl FieldFlags<pb::Tenant> for TenantUpdate {
+    fn apply(&self, tenant: &mut pb::Tenant, mask: &mut MaskBuilder) {
         mask.set("disabled", self.disabled.as_ref(), &mut tenant.disabled);
     }
 }

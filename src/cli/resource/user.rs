@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Change, Deleted, InTenant, Made, Mask, NoFlags, Resource, Words, calls};
+use super::{Deleted, FieldFlags, InTenant, Made, MaskBuilder, NoFlags, Resource, Words, calls};
 use crate::cli::names::{self, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::proto::admin as pb;
@@ -20,8 +20,8 @@ pub(in crate::cli) struct UserFields {
     role: Vec<String>,
 }
 
-impl Change<pb::User> for UserFields {
-    fn apply(&self, user: &mut pb::User, mask: &mut Mask) {
+impl FieldFlags<pb::User> for UserFields {
+    fn apply(&self, user: &mut pb::User, mask: &mut MaskBuilder) {
         mask.set("display_name", self.display_name.as_ref(), &mut user.display_name);
         mask.words("roles", &names::roles(&self.role), &mut user.roles);
     }
@@ -38,8 +38,8 @@ pub(in crate::cli) struct UserUpdate {
     allow_missing: bool,
 }
 
-impl Change<pb::User> for UserUpdate {
-    fn apply(&self, user: &mut pb::User, mask: &mut Mask) {
+impl FieldFlags<pb::User> for UserUpdate {
+    fn apply(&self, user: &mut pb::User, mask: &mut MaskBuilder) {
         mask.set("disabled", self.disabled.as_ref(), &mut user.disabled);
     }
 }

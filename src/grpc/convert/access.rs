@@ -12,15 +12,13 @@ use crate::proto::access::check_access_response::Outcome as OutcomeMessage;
 use crate::proto::access::limit_status::{Counted as CountedMessage, Level as LevelMessage};
 use crate::secrets::Secret;
 
-const MAX_QUESTIONS: usize = 100;
-const MAX_SCOPES: usize = 200;
-
 /// The requests of a batch.
 pub(in crate::grpc) fn questions(
     request: pb::BatchCheckAccessRequest,
 ) -> Result<Vec<(Secret, AccessQuestion)>> {
-    if request.requests.len() > MAX_QUESTIONS {
-        let fault = Fault::new(format!("must have at most {MAX_QUESTIONS} elements"));
+    const MAX: usize = AccessQuestion::MAX_BATCH;
+    if request.requests.len() > MAX {
+        let fault = Fault::new(format!("must have at most {MAX} elements"));
         return Err(fault.of("requests"));
     }
     let each = request.requests.into_iter().enumerate();
@@ -74,8 +72,9 @@ fn needed(
     field: &str,
     message: &pb::RequiredScopes,
 ) -> Option<Requirement> {
-    if message.all_of.len() + message.any_of.len() > MAX_SCOPES {
-        fields.fault(field, format!("must have at most {MAX_SCOPES} scopes"));
+    const MAX: usize = AccessQuestion::MAX_SCOPES;
+    if message.all_of.len() + message.any_of.len() > MAX {
+        fields.fault(field, format!("must have at most {MAX} scopes"));
         return None;
     }
     let all_of = fields.read_each(&format!("{field}.all_of"), &message.all_of, ScopeName::parse);

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{Mask, known, limits, moment, required, role, timestamp};
+use super::{Mask, known, limits, moment, required, required_moment, role, timestamp};
 use crate::domain::fields::request_id;
 use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
-    ApplicationPatch, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName, ScopeSet,
-    State, TenantId, UsageDay,
+    ApplicationPatch, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName, State,
+    TenantId, UsageDay,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -29,43 +29,38 @@ const CHANGEABLE: &[&str] = &[
     "protected",
 ];
 
-const MAX_SCOPES: usize = 200;
-const MAX_NAMES: usize = 100;
-
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let id = match request.application_id.as_str() {
-        "" => Some(None),
-        id => fields.read("application_id", ApplicationId::parse(id)).map(Some),
+        "" => None,
+        id => fields.read("application_id", ApplicationId::parse(id)),
     };
     let request_id = fields.read("request_id", request_id(&request.request_id));
     let message = required(&mut fields, "application", request.application.as_ref());
-    let rest = message.and_then(|message| {
+    let rest = message.map(|message| {
         let owner = owner(&mut fields, "application.owner", tenant.as_ref(), &message.owner);
         let patch = patch(&mut fields, tenant.as_ref(), message, &Mask::all());
-        Some((owner?, ApplicationPatch { protected: Some(message.protected), ..patch }))
+        (owner, ApplicationPatch { protected: Some(message.protected), ..patch })
     });
     let whole = (|| {
         let (owner, patch) = rest?;
-        let (tenant, id) = (tenant?, id?);
-        Some(NewApplication { tenant, id, owner, patch, request_id: request_id? })
+        Some(NewApplication { tenant: tenant?, id, owner, patch, request_id: request_id? })
     })();
     fields.finish(whole)
 }
 
-/// The owner of an application. `Some(None)` if the request names none.
-#[expect(clippy::option_option, reason = "`None` for a fault, `Some(None)` for no owner")]
+/// The owner of an application, if the request names one.
 fn owner(
     fields: &mut FieldErrors,
     field: &str,
     tenant: Option<&TenantId>,
     value: &str,
-) -> Option<Option<Owner>> {
+) -> Option<Owner> {
     if value.is_empty() {
-        return Some(None);
+        return None;
     }
-    fields.read(field, Owner::parse(value, tenant?)).map(Some)
+    fields.read(field, Owner::parse(value, tenant?))
 }
 
 pub(in crate::grpc) fn list(
@@ -75,7 +70,7 @@ pub(in crate::grpc) fn list(
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
     let one = owner(&mut fields, "owner", tenant.as_ref(), &request.owner);
     let ownership = fields.read("ownership", known(request.ownership)).unwrap_or_default();
-    let ownership = match (ownership, one.flatten()) {
+    let ownership = match (ownership, one) {
         (OwnershipMessage::Unspecified, None) => Ownership::Viewable,
         (OwnershipMessage::Unspecified, Some(owner)) => Ownership::Of(owner),
         (OwnershipMessage::Mine, None) => Ownership::Mine,
@@ -117,8 +112,8 @@ pub(in crate::grpc) fn batch(
 ) -> Result<Vec<ApplicationName>> {
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    if !(1..=MAX_NAMES).contains(&request.names.len()) {
-        fields.fault("names", format!("must have 1 to {MAX_NAMES} entries"));
+    if !(1..=Application::MAX_BATCH).contains(&request.names.len()) {
+        fields.fault("names", format!("must have 1 to {} entries", Application::MAX_BATCH));
     }
     let names = fields.read_each("names", &request.names, |name| {
         let name = ApplicationName::parse(name)?;
@@ -193,25 +188,21 @@ fn patch(
         contact_email: mask.then("contact_email", || {
             fields.read("application.contact_email", email(&application.contact_email))
         }),
-        scopes: mask.then("scopes", || scopes(fields, &application.scopes)),
-        expires_at: mask.then("expire_time", || {
-            fields.read("application.expire_time", moment(application.expire_time.as_ref()))
+        scopes: mask.then("scopes", || {
+            let (scopes, max) = (&application.scopes, Application::MAX_SCOPES);
+            fields.read_list("application.scopes", scopes, max, ScopeName::parse)
+        }),
+        expires_at: mask.patch("expire_time", application.expire_time.as_ref(), |time| {
+            fields.read("application.expire_time", required_moment(time))
         }),
         disabled: mask.then("disabled", || Some(application.disabled)),
         roles: mask
             .then("roles", || role::ids(fields, "application.roles", tenant, &application.roles)),
-        limits: mask.then("limits", || {
-            limits::limits(fields, "application.limits", application.limits.as_ref())
+        limits: mask.patch("limits", application.limits.as_ref(), |limits| {
+            limits::limits(fields, "application.limits", limits)
         }),
         protected: mask.names("protected").then_some(application.protected),
     }
-}
-
-fn scopes(fields: &mut FieldErrors, values: &[String]) -> Option<ScopeSet> {
-    if values.len() > MAX_SCOPES {
-        fields.fault("application.scopes", format!("must have at most {MAX_SCOPES} entries"));
-    }
-    fields.read_each("application.scopes", values, ScopeName::parse)
 }
 
 /// The visible part of an application after a change.

@@ -10,19 +10,17 @@ use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
 
-/// More than the length of any resource name.
-const MAX_CHARACTERS: usize = 512;
-
 pub(in crate::grpc) fn list(
     request: &pb::ListAuditEventsRequest,
 ) -> Result<(TenantId, AuditFilter)> {
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
-    let resource = fields.read("resource", search_text(&request.resource, MAX_CHARACTERS));
-    let actor = fields.read("actor", search_text(&request.actor, MAX_CHARACTERS));
+    let resource =
+        fields.read("resource", search_text(&request.resource, AuditFilter::MAX_CHARACTERS));
+    let actor = fields.read("actor", search_text(&request.actor, AuditFilter::MAX_CHARACTERS));
     let action = match request.action.as_str() {
-        "" => Some(None),
-        action => fields.read("action", self::action(action)).map(Some),
+        "" => None,
+        action => fields.read("action", self::action(action)),
     };
     let start = fields.read("start_time", moment(request.start_time.as_ref()));
     let end = fields.read("end_time", moment(request.end_time.as_ref()));
@@ -31,7 +29,7 @@ pub(in crate::grpc) fn list(
         let filter = AuditFilter {
             resource: resource.filter(|name| !name.is_empty()),
             actor: actor.filter(|name| !name.is_empty()),
-            action: action?,
+            action,
             start: start?,
             end: end?,
             oldest_first: oldest_first?,
@@ -42,7 +40,7 @@ pub(in crate::grpc) fn list(
 }
 
 fn action(name: &str) -> Result<Action, Fault> {
-    Action::parse(name)
+    name.parse()
         .map_err(|_| Fault::new("must be the name of an RPC that changes something, as DeleteUser"))
 }
 

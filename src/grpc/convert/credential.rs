@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Mask, known, limits, moment, required, span, timestamp};
+use super::{Mask, known, limits, moment, required, required_moment, span, timestamp};
 use crate::domain::fields::request_id;
 use crate::domain::text::text;
 use crate::domain::{
@@ -103,12 +103,12 @@ fn patch(
         display_name: mask.then("display_name", || {
             fields.read("credential.display_name", text(&credential.display_name, 0, 128))
         }),
-        expires_at: mask.then("expire_time", || {
-            fields.read("credential.expire_time", moment(credential.expire_time.as_ref()))
+        expires_at: mask.patch("expire_time", credential.expire_time.as_ref(), |time| {
+            fields.read("credential.expire_time", required_moment(time))
         }),
         disabled: mask.then("disabled", || Some(credential.disabled)),
-        limits: mask.then("limits", || {
-            limits::limits(fields, "credential.limits", credential.limits.as_ref())
+        limits: mask.patch("limits", credential.limits.as_ref(), |limits| {
+            limits::limits(fields, "credential.limits", limits)
         }),
     }
 }

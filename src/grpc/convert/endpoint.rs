@@ -10,9 +10,6 @@ use crate::domain::{
 };
 use crate::proto::admin as pb;
 
-const MAX_ENDPOINTS: usize = 500;
-const MAX_SCOPES: usize = 20;
-
 /// A set of endpoint rules, which may use the scopes of this catalogue. `field` is the path of the
 /// list.
 pub(super) fn endpoints(
@@ -21,8 +18,8 @@ pub(super) fn endpoints(
     set: &pb::EndpointSet,
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,
 ) -> Endpoints {
-    if set.endpoints.len() > MAX_ENDPOINTS {
-        fields.fault(field, format!("must have at most {MAX_ENDPOINTS} entries"));
+    if set.endpoints.len() > Endpoints::MAX {
+        fields.fault(field, format!("must have at most {} entries", Endpoints::MAX));
     }
     let mut endpoints = Endpoints::default();
     for (n, message) in set.endpoints.iter().enumerate() {
@@ -45,7 +42,8 @@ fn endpoint(
     let path = fields.read(at("path"), PathTemplate::parse(&message.path));
     let all_of = scopes(fields, &at("all_of"), &message.all_of, catalogue);
     let any_of = scopes(fields, &at("any_of"), &message.any_of, catalogue);
-    let limits = limits::limits(fields, &at("limits"), message.limits.as_ref());
+    let limits =
+        message.limits.as_ref().and_then(|message| limits::limits(fields, &at("limits"), message));
     if message.limits.is_some_and(|limits| limits.tokens > 0) {
         fields.fault(at("limits.tokens"), "must be 0: no tokens are issued at an endpoint");
     }
@@ -54,7 +52,7 @@ fn endpoint(
         method: method?,
         path: path?,
         needs: NeededScopes { all_of: all_of?, any_of: any_of? },
-        limits: limits?,
+        limits,
         description: description?,
     })
 }
@@ -65,10 +63,7 @@ fn scopes(
     values: &[String],
     catalogue: &BTreeMap<ScopeName, ScopeSettings>,
 ) -> Option<ScopeSet> {
-    if values.len() > MAX_SCOPES {
-        fields.fault(field, format!("must have at most {MAX_SCOPES} entries"));
-    }
-    fields.read_each(field, values, |value| {
+    fields.read_list(field, values, Endpoint::MAX_SCOPES, |value| {
         let scope = ScopeName::parse(value)?;
         if catalogue.contains_key(&scope) {
             Ok(scope)

@@ -4,16 +4,12 @@ use super::required_span;
 use crate::domain::{FieldErrors, Limits, Rate};
 use crate::proto::admin as pb;
 
-/// Limits from an optional message. `field` is the path of the message.
-#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for none")]
+/// Limits from a message. `field` is its path.
 pub(super) fn limits(
     fields: &mut FieldErrors,
     field: &str,
-    message: Option<&pb::Limits>,
-) -> Option<Option<Limits>> {
-    let Some(message) = message else {
-        return Some(None);
-    };
+    message: &pb::Limits,
+) -> Option<Limits> {
     let at = |name: &str| format!("{field}.{name}");
     let requests = fields.read(at("requests"), Limits::number(message.requests));
     let request_window = window(fields, at("request_window"), message.request_window.as_ref());
@@ -21,12 +17,12 @@ pub(super) fn limits(
     let tokens = fields.read(at("tokens"), Limits::number(message.tokens));
     let token_window = window(fields, at("token_window"), message.token_window.as_ref());
     let rate = |max: Option<i64>, window_seconds| max.map(|max| Rate { max, window_seconds });
-    Some(Some(Limits {
+    Some(Limits {
         requests: rate(requests?, request_window?),
         tokens: rate(tokens?, token_window?),
         items_per_request: items?,
         observe_only: message.observe_only,
-    }))
+    })
 }
 
 fn window(

@@ -20,7 +20,7 @@ use std::time::Duration;
 use prost::Message;
 use prost_types::FieldMask;
 
-use crate::domain::{Fault, FieldErrors, Moment};
+use crate::domain::{Fault, FieldErrors, FieldPatch, Moment};
 use crate::error::Result;
 use crate::service::{List, ListRequest};
 
@@ -65,10 +65,29 @@ impl<'a> Mask<'a> {
         self.paths.is_some_and(|paths| paths.iter().any(|path| path == field))
     }
 
+    fn contains(&self, field: &str) -> bool {
+        self.paths.is_none_or(|paths| paths.iter().any(|path| path == field))
+    }
+
     /// `value()` if the mask contains this field.
     fn then<T>(&self, field: &str, value: impl FnOnce() -> Option<T>) -> Option<T> {
-        let is_set = self.paths.is_none_or(|paths| paths.iter().any(|path| path == field));
-        is_set.then(value).flatten()
+        self.contains(field).then(value).flatten()
+    }
+
+    /// The change to a field that can be empty. `read` returns `None` for a value that it recorded
+    /// as a fault.
+    fn patch<M, T>(
+        &self,
+        field: &str,
+        value: Option<M>,
+        read: impl FnOnce(M) -> Option<T>,
+    ) -> FieldPatch<T> {
+        match value {
+            _ if !self.contains(field) => FieldPatch::Keep,
+            None => FieldPatch::Clear,
+            // Nothing is changed after a fault: the request is refused.
+            Some(value) => read(value).map_or(FieldPatch::Keep, FieldPatch::Set),
+        }
     }
 }
 
@@ -120,7 +139,11 @@ fn known<E: TryFrom<i32>>(number: i32) -> Result<E, Fault> {
 
 /// An optional time, in microseconds.
 fn moment(message: Option<&prost_types::Timestamp>) -> Result<Option<Moment>, Fault> {
-    message.map(|message| Moment::new(message.seconds, message.nanos)).transpose()
+    message.map(required_moment).transpose()
+}
+
+fn required_moment(message: &prost_types::Timestamp) -> Result<Moment, Fault> {
+    Moment::new(message.seconds, message.nanos)
 }
 
 /// A duration that is not negative.
@@ -145,8 +168,8 @@ fn required_span(message: &prost_types::Duration) -> Result<i64, Fault> {
 }
 
 pub(super) fn timestamp(moment: impl Into<Moment>) -> prost_types::Timestamp {
-    let moment = moment.into();
-    prost_types::Timestamp { seconds: moment.as_second(), nanos: moment.subsec_nanos() }
+    let moment: Moment = moment.into();
+    moment.into()
 }
 
 /// A duration without its fraction of a second.

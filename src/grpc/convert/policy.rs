@@ -1,6 +1,7 @@
 //! Policies.
 
 use super::{known, limits, required_span, seconds};
+use crate::domain::fields::one_of;
 use crate::domain::{Fault, Field, FieldErrors, Lifetime, OwnerKind, Policy, UserDeletion};
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -27,17 +28,19 @@ pub(super) fn policy(
     let owners: Vec<_> = owners.collect();
     let allowed_owners: Option<_> = owners.into_iter().collect();
     let deletion = fields.read(at("user_deletion"), known(message.user_deletion));
-    let fixed_fields = fields.read_each(&at("fixed_fields"), &message.fixed_fields, Field::parse);
+    let fixed_fields =
+        fields.read_each(&at("fixed_fields"), &message.fixed_fields, one_of::<Field>);
     let lifetime = message
         .max_credential_lifetime
         .as_ref()
         .map(|span| required_span(span).and_then(Lifetime::from_seconds));
     let lifetime = fields.read(at("max_credential_lifetime"), lifetime.transpose());
-    let default_limits = &message.default_limits;
-    let default_limits = limits::limits(fields, &at("default_limits"), default_limits.as_ref());
-    let tenant_limits = &message.tenant_limits;
-    let tenant_limits = limits::limits(fields, &at("tenant_limits"), tenant_limits.as_ref());
-    let max_limits = limits::limits(fields, &at("max_limits"), message.max_limits.as_ref());
+    let mut limits = |name: &str, message: Option<&pb::Limits>| {
+        message.and_then(|message| limits::limits(fields, &at(name), message))
+    };
+    let default_limits = limits("default_limits", message.default_limits.as_ref());
+    let tenant_limits = limits("tenant_limits", message.tenant_limits.as_ref());
+    let max_limits = limits("max_limits", message.max_limits.as_ref());
     if message.max_limits.is_some_and(|limits| limits.observe_only) {
         fields.fault(at("max_limits.observe_only"), "must be false: a maximum refuses");
     }
@@ -50,9 +53,9 @@ pub(super) fn policy(
         secrets_viewable: message.secrets_viewable,
         fixed_fields: fixed_fields?,
         max_credential_lifetime: lifetime?,
-        default_limits: default_limits?,
-        tenant_limits: tenant_limits?,
-        max_limits: max_limits?,
+        default_limits,
+        tenant_limits,
+        max_limits,
         user_deletion: match deletion? {
             DeletionMessage::Unspecified | DeletionMessage::Refuse => UserDeletion::Refuse,
             DeletionMessage::HandOver => UserDeletion::HandOver,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{Mask, endpoint, policy, required, role, scope, tenant};
 use crate::domain::text::text;
 use crate::domain::{
-    ApplicationId, ApplicationName, Change, DefaultApplication, Fault, FieldErrors, Profile,
-    RoleId, RoleName, RoleSettings, ScopeId, ScopeName, ScopeSettings, TenantId, TenantPatch,
+    ApplicationId, ApplicationName, Audience, Change, DefaultApplication, Fault, FieldErrors,
+    FieldPatch, Profile, RoleId, RoleName, RoleSettings, ScopeId, ScopeName, ScopeSettings,
+    TenantId, TenantPatch,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -26,11 +27,12 @@ pub(in crate::grpc) fn profile(request: &pb::ApplyProfileRequest) -> Result<(Ten
                 display_name: Some(&profile.display_name)
                     .filter(|name| !name.is_empty())
                     .and_then(|name| fields.read("profile.display_name", text(name, 1, 128))),
-                default_audience: Some(audience).filter(|value| !value.is_empty()).and_then(
-                    |value| {
-                        tenant::default_audience(&mut fields, "profile.default_audience", value)
-                    },
-                ),
+                default_audience: Some(audience)
+                    .filter(|value| !value.is_empty())
+                    .and_then(|value| {
+                        fields.read("profile.default_audience", Audience::parse(value))
+                    })
+                    .map_or(FieldPatch::Keep, FieldPatch::Set),
                 access_token_lifetime: tenant::lifetime(
                     &mut fields,
                     "profile.access_token_lifetime",

@@ -3,7 +3,8 @@
 use super::{precise, timestamp};
 use crate::domain::text::{long_text, text};
 use crate::domain::{
-    ApplicationName, CredentialName, Fault, FieldErrors, Revocation, Subject, TenantId, UserName,
+    ApplicationName, CredentialName, Fault, FieldErrors, NewRevocation, Revocation, Subject,
+    TenantId, UserName,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
@@ -12,19 +13,16 @@ use crate::proto::token::RevokeTokensRequest;
 use crate::revocation::Cursor;
 use crate::service::{News, Revoked};
 
-const MAX_REASON: usize = 256;
-const MAX_TOKEN_ID: usize = 64;
-
 /// The tokens to revoke, and the reason.
 pub(in crate::grpc) fn revoked(request: &RevokeTokensRequest) -> Result<(Revoked, &str)> {
     let mut fields = FieldErrors::default();
     let whose = fields.read("name", whose(&request.name));
-    fields.read("reason", long_text(&request.reason, MAX_REASON));
+    fields.read("reason", long_text(&request.reason, NewRevocation::MAX_REASON));
     let revoked = match (whose, request.token_id.as_str()) {
         (whose, "") => whose,
-        (Some(Revoked::Credential(name)), id) => {
-            fields.read("token_id", text(id, 1, MAX_TOKEN_ID)).map(|id| Revoked::Token(name, id))
-        }
+        (Some(Revoked::Credential(name)), id) => fields
+            .read("token_id", text(id, 1, Subject::MAX_TOKEN_ID))
+            .map(|id| Revoked::Token(name, id)),
         (Some(_), _) => {
             fields.fault("name", "must be that of a credential, if there is a token_id");
             None

@@ -12,9 +12,6 @@ use crate::proto::admin as pb;
 
 const CHANGEABLE: &[&str] = &["display_name", "description", "permissions", "scopes", "all_scopes"];
 
-const MAX_ROLES: usize = 50;
-const MAX_SCOPES: usize = 200;
-
 pub(in crate::grpc) fn create(request: &pb::CreateRoleRequest) -> Result<(RoleName, RolePatch)> {
     let mut fields = FieldErrors::default();
     let tenant = fields.read("parent", TenantId::from_name(&request.parent));
@@ -58,10 +55,7 @@ pub(super) fn patch(
         }),
         scopes: mask.then("scopes", || {
             let field = format!("{field}.scopes");
-            if role.scopes.len() > MAX_SCOPES {
-                fields.fault(&field, format!("must have at most {MAX_SCOPES} entries"));
-            }
-            fields.read_each(&field, &role.scopes, ScopeName::parse)
+            fields.read_list(&field, &role.scopes, Role::MAX_SCOPES, ScopeName::parse)
         }),
         all_scopes: mask.then("all_scopes", || Some(role.all_scopes)),
     }
@@ -74,10 +68,7 @@ pub(super) fn ids(
     tenant: Option<&TenantId>,
     values: &[String],
 ) -> Option<BTreeSet<RoleId>> {
-    if values.len() > MAX_ROLES {
-        fields.fault(field, format!("must have at most {MAX_ROLES} entries"));
-    }
-    fields.read_each(field, values, |value| id(tenant, value))
+    fields.read_list(field, values, Role::MAX_OF_HOLDER, |value| id(tenant, value))
 }
 
 /// The id of a role, given as such or by a resource name of this tenant.

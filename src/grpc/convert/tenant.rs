@@ -2,7 +2,9 @@
 
 use super::{Mask, policy, required, required_span, seconds, timestamp};
 use crate::domain::text::text;
-use crate::domain::{Audience, FieldErrors, Policy, Tenant, TenantId, TenantPatch, TokenLifetime};
+use crate::domain::{
+    Audience, FieldErrors, Policy, Tenant, TenantId, TenantPatch, TenantSettings, TokenLifetime,
+};
 use crate::error::Result;
 use crate::proto::admin as pb;
 
@@ -14,8 +16,6 @@ const CHANGEABLE: &[&str] = &[
     "disabled",
     "policy",
 ];
-
-const MAX_AUDIENCES: usize = 64;
 
 pub(in crate::grpc) fn create(
     request: &pb::CreateTenantRequest,
@@ -45,11 +45,15 @@ fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> Tena
         display_name: mask.then("display_name", || {
             fields.read("tenant.display_name", text(&tenant.display_name, 0, 128))
         }),
-        default_audience: mask.then("default_audience", || {
-            default_audience(fields, "tenant.default_audience", &tenant.default_audience)
-        }),
+        default_audience: {
+            let value = Some(&tenant.default_audience).filter(|value| !value.is_empty());
+            mask.patch("default_audience", value, |value| {
+                fields.read("tenant.default_audience", Audience::parse(value))
+            })
+        },
         additional_audiences: mask.then("additional_audiences", || {
-            additional_audiences(fields, &tenant.additional_audiences)
+            let (audiences, max) = (&tenant.additional_audiences, TenantSettings::MAX_AUDIENCES);
+            fields.read_list("tenant.additional_audiences", audiences, max, Audience::parse)
         }),
         access_token_lifetime: mask.then("access_token_lifetime", || {
             let message = tenant.access_token_lifetime.as_ref();
@@ -62,27 +66,6 @@ fn patch(fields: &mut FieldErrors, tenant: &pb::Tenant, mask: &Mask<'_>) -> Tena
             Some(message) => policy::policy(fields, "tenant.policy", message),
         }),
     }
-}
-
-/// `Some(None)` if the field is empty and the default applies.
-#[expect(clippy::option_option, reason = "absent for a fault, and in it absent for the default")]
-pub(super) fn default_audience(
-    fields: &mut FieldErrors,
-    field: &str,
-    value: &str,
-) -> Option<Option<Audience>> {
-    if value.is_empty() {
-        return Some(None);
-    }
-    fields.read(field, Audience::parse(value)).map(Some)
-}
-
-fn additional_audiences(fields: &mut FieldErrors, values: &[String]) -> Option<Vec<Audience>> {
-    if values.len() > MAX_AUDIENCES {
-        let too_many = format!("must have at most {MAX_AUDIENCES} entries");
-        fields.fault("tenant.additional_audiences", too_many);
-    }
-    fields.read_each("tenant.additional_audiences", values, Audience::parse)
 }
 
 pub(super) fn lifetime(

@@ -42,10 +42,10 @@ pub(in crate::grpc) fn delete(
     let mut fields = FieldErrors::default();
     let name = fields.read("name", UserName::parse(&request.name));
     let heir = match request.hand_over_to.as_str() {
-        "" => Some(None),
-        heir => fields.read("hand_over_to", UserName::parse(heir)).map(Some),
+        "" => None,
+        heir => fields.read("hand_over_to", UserName::parse(heir)),
     };
-    fields.finish(name.zip(heir))
+    fields.finish(name.map(|name| (name, heir)))
 }
 
 fn patch(

@@ -10,8 +10,8 @@ use super::updates::ApplicationChange;
 use super::updates::Shown;
 use crate::domain::{
     Action, Application, ApplicationCall, ApplicationFilter, ApplicationId, ApplicationName,
-    ApplicationPatch, ApplicationSettings, Authority, Call, FieldChange, Owner, OwnerKind, Owners,
-    Policy, Record, ScopeSet, Subject, TenantId,
+    ApplicationPatch, ApplicationSettings, Authority, Call, FieldChange, FieldPatch, Owner,
+    OwnerKind, Owners, Policy, Record, ScopeSet, Subject, TenantId,
 };
 use crate::error::{Error, Need, Result};
 use crate::secrets::random;
@@ -23,13 +23,11 @@ use crate::store::{Session, Tx};
 /// What an application is created from.
 #[derive(Clone, Debug)]
 pub struct NewApplication {
-    /// Its tenant.
     pub tenant: TenantId,
-    /// Its id; `None`: a new one.
+    /// `None`: the id is generated.
     pub id: Option<ApplicationId>,
-    /// Its owner; `None`: the acting user if the policy allows it, else the account.
+    /// `None`: the acting user if the policy allows it, otherwise the account.
     pub owner: Option<Owner>,
-    /// Its settings.
     pub patch: ApplicationPatch,
     /// The name of the request (AIP-155).
     pub request_id: Option<String>,
@@ -38,19 +36,18 @@ pub struct NewApplication {
 /// Whose applications a list shows.
 #[derive(Clone, Debug, Default)]
 pub enum Ownership {
-    /// All that the caller may view.
+    /// All applications that the caller may view.
     #[default]
     Viewable,
-    /// Those of the acting user.
+    /// Applications of the acting user.
     Mine,
-    /// Those of any user.
+    /// Applications of all users.
     Users,
-    /// Those of this owner.
+    /// Applications of this owner.
     Of(Owner),
 }
 
 impl Admin {
-    /// Creates an application.
     pub async fn create_application(
         &self,
         caller: &Caller,
@@ -74,8 +71,8 @@ impl Admin {
                 let owner = new.owner.unwrap_or_else(|| default_owner(policy, &authority));
                 authority.require_of(Call::CreateApplication, &owner)?;
                 let mut settings = ApplicationSettings::default().with(new.patch);
-                let case = ApplicationCall::of(&name, &owner);
-                authority.require_state(Call::CreateApplication, policy, &case)?;
+                let details = ApplicationCall::of(&name, &owner);
+                authority.require_state(Call::CreateApplication, policy, &details)?;
                 settings.limits_lifted =
                     policy.lifts(&authority, Call::CreateApplication, None, settings.limits)?;
                 if settings.protected {
@@ -100,7 +97,7 @@ impl Admin {
             .await
     }
 
-    /// An application as it is before it is written.
+    /// A new application, which is not written yet.
     pub(super) fn fresh_application(
         &self,
         name: ApplicationName,
@@ -120,8 +117,6 @@ impl Admin {
             record: Record::new(self.clock.now()),
         }
     }
-
-    /// Reads an application.
     pub async fn application(
         &self,
         caller: &Caller,
@@ -171,8 +166,8 @@ impl Admin {
                     self.sessions.open(&attempt).await?;
                 let before = reached(&mut work, &authority, CALL, name).await?;
                 check_etag(&before.record, etag, name)?;
-                if let Some(expires_at) = patch.expires_at {
-                    check_expiry(expires_at, now, "application.expire_time")?;
+                if let FieldPatch::Set(end) = patch.expires_at {
+                    check_expiry(Some(end), now, "application.expire_time")?;
                 }
                 let policy = &tenant.settings.policy;
                 let ApplicationChange { after, unchanged, grants, changed, revives } =
@@ -190,13 +185,13 @@ impl Admin {
                 } else {
                     None
                 };
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     protected: protected && after.protected,
                     changed: &changed,
                     given: given.as_ref(),
                     ..ApplicationCall::of(name, &before.owner)
                 };
-                authority.require_state(CALL, &tenant.settings.policy, &case)?;
+                authority.require_state(CALL, &tenant.settings.policy, &details)?;
                 check_grants(&mut work, &authority, &name.tenant, grants).await?;
                 if unchanged {
                     return Ok(Shown::new(before, name, may_view));

@@ -28,11 +28,9 @@ const SCOPES: [(&str, &str); 3] = [
 /// A credential that may manage. Its secret is shown once.
 #[derive(Clone, Debug)]
 pub struct FirstCredential {
-    /// Its client id.
     pub client_id: String,
-    /// Its secret.
     pub client_secret: Secret,
-    /// When it ends.
+    /// `None`: it does not expire.
     pub expires_at: Option<Moment>,
 }
 
@@ -101,7 +99,7 @@ impl Admin {
         let end = self.credential_lifetime.map(|lifetime| later(self.clock.now(), lifetime));
         CredentialPatch {
             display_name: Some("made by keyward itself".to_owned()),
-            expires_at: Some(end.map(Moment::from)),
+            expires_at: end.map(Moment::from).into(),
             ..CredentialPatch::default()
         }
     }
@@ -130,7 +128,7 @@ impl Admin {
         Ok(true)
     }
 
-    /// The admin application, working.
+    /// The admin application. It is created again if it is missing or does not work.
     async fn ensure_admin(&self) -> Result<ApplicationName> {
         let now = self.clock.now();
         let name = admin()?;

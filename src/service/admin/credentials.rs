@@ -22,11 +22,8 @@ use crate::store::{Session, Tx};
 /// What a credential is created from.
 #[derive(Clone, Debug)]
 pub struct NewCredential {
-    /// Its application.
     pub application: ApplicationName,
-    /// How it will authenticate.
     pub kind: CredentialKind,
-    /// Its other settings.
     pub patch: CredentialPatch,
     /// The name of the request (AIP-155).
     pub request_id: Option<String>,
@@ -35,9 +32,7 @@ pub struct NewCredential {
 /// A credential with its secret, which is shown once.
 #[derive(Clone, Debug)]
 pub struct WithSecret {
-    /// The credential.
     pub credential: Credential,
-    /// Its newest secret.
     pub secret: Secret,
 }
 
@@ -152,7 +147,7 @@ impl Admin {
                 let may_view = authority.may_view(&application.owner);
                 check_etag(&before.record, etag, name)?;
                 let policy = &tenant.settings.policy;
-                let new_end = patch.expires_at.is_some();
+                let new_end = patch.expires_at.is_named();
                 let (wanted, may_revive) = (patch.disabled, patch.may_revive());
                 let mut fields = patch.fields();
                 let mut after = before.settings.with(patch);
@@ -181,7 +176,7 @@ impl Admin {
                 } else {
                     None
                 };
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     credential: Some(name),
                     protected: application.settings.protected,
                     changed: &fields,
@@ -189,7 +184,7 @@ impl Admin {
                     given: given.as_ref(),
                     ..ApplicationCall::of(&name.application, &application.owner)
                 };
-                authority.require_state(CALL, policy, &case)?;
+                authority.require_state(CALL, policy, &details)?;
                 if unchanged {
                     return Ok(Shown::new(before, name, may_view));
                 }
@@ -212,7 +207,6 @@ impl Admin {
             .await
     }
 
-    /// Deletes a credential.
     pub async fn delete_credential(
         &self,
         caller: &Caller,
@@ -229,11 +223,11 @@ impl Admin {
                 let ReachedCredential { credential, application } =
                     reach(&mut work, &authority, call, name).await?;
                 check_etag(&credential.record, etag, name)?;
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     protected: application.settings.protected,
                     ..ApplicationCall::of(&name.application, &application.owner)
                 };
-                authority.require_state(call, &tenant.settings.policy, &case)?;
+                authority.require_state(call, &tenant.settings.policy, &details)?;
                 work.delete_credential(&name.credential).await?;
                 let epoch = credential.epoch;
                 work.raise(Subject::Credential(name.clone()), epoch, epoch + 1);
@@ -247,9 +241,7 @@ impl Admin {
 
 /// A credential that the caller may do something with.
 pub(super) struct ReachedCredential {
-    /// The credential.
     pub(super) credential: Credential,
-    /// Its application.
     pub(super) application: Application,
 }
 
@@ -294,14 +286,14 @@ async fn check_new(
         Some(_) => session.count_credentials(&name.tenant).await?,
         None => 0,
     };
-    let case = ApplicationCall {
+    let details = ApplicationCall {
         protected,
         credentials,
         end: Some(end),
         given: Some(&given),
         ..ApplicationCall::of(name, &application.owner)
     };
-    authority.require_state(call, policy, &case)?;
+    authority.require_state(call, policy, &details)?;
     require_unexpired(name, application.settings.expires_at, end.1)
 }
 
@@ -315,7 +307,7 @@ pub(super) async fn insert(
     if !work.insert_credential(credential, request_id).await? {
         return Err(already_there(work, name, request_id).await?);
     }
-    let kind = Some(credential.kind.as_str().to_owned());
+    let kind = Some(credential.kind.into_str().to_owned());
     let mut changes = vec![FieldChange::new("kind", None, kind)];
     changes.extend(FieldChange::of_new(&credential.settings));
     work.note(Action::CreateCredential, name, changes).await

@@ -25,13 +25,10 @@ impl Admin {
     }
 }
 
-/// Adds a rule.
 pub(super) async fn add(work: &mut UnitOfWork, tenant: &TenantId, rule: &Endpoint) -> Result<()> {
     work.write_endpoint(tenant, rule).await?;
     work.note(Action::CreateEndpoint, rule.name(tenant), FieldChange::of_new(rule)).await
 }
-
-/// Changes a rule.
 pub(super) async fn write(
     work: &mut UnitOfWork,
     tenant: &TenantId,
@@ -42,8 +39,6 @@ pub(super) async fn write(
     let changes = FieldChange::between(before, after);
     work.note(Action::UpdateEndpoint, after.name(tenant), changes).await
 }
-
-/// Removes a rule.
 pub(super) async fn remove(
     work: &mut UnitOfWork,
     tenant: &TenantId,

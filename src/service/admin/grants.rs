@@ -13,11 +13,8 @@ use crate::store::{Session, Tx};
 /// What a new application gets, or what an update adds to one. All that an application has is its
 /// [`GivenAccess`].
 pub(super) struct AddedAccess<'a> {
-    /// Its owner.
     pub(super) owner: &'a Owner,
-    /// The scopes.
     pub(super) scopes: ScopeSet,
-    /// The roles.
     pub(super) roles: BTreeSet<RoleId>,
 }
 
@@ -66,7 +63,7 @@ pub(super) async fn given_to(
     given(session, tenant, settings.scopes.clone(), &settings.roles).await
 }
 
-/// The same of all applications that a user owns.
+/// Everything that any application of a user was given; see [`given_to`].
 pub(super) async fn given_to_all_of(
     session: &mut Session,
     authority: &Authority,

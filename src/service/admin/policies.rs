@@ -5,14 +5,14 @@ use crate::error::Result;
 use crate::service::audit::UnitOfWork;
 use crate::store::FoundResources;
 
-/// Rows that a policy does not allow.
+/// Resources that exist and that a policy does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyViolation {
     /// The field of the policy.
     pub rule: &'static str,
-    /// What it does not allow.
+    /// What the field does not allow.
     pub description: String,
-    /// How many, and the first few.
+    /// The resources: their number, and the first few names.
     pub found: FoundResources,
 }
 

@@ -16,9 +16,8 @@ use crate::service::auth::Caller;
 /// A difference, and how many resources lose something by it.
 #[derive(Clone, Debug)]
 pub struct AppliedChange {
-    /// The difference.
     pub change: Change,
-    /// How many lose a scope or a role by it, or name it.
+    /// The number of resources that lose a scope or a role by it, or that name it.
     pub affected: i64,
 }
 

@@ -17,15 +17,15 @@ const CALL: Call = Call::RevokeTokens;
 /// Whose tokens are to be revoked.
 #[derive(Clone, Debug)]
 pub enum Revoked {
-    /// All of a tenant.
+    /// All tokens of a tenant.
     Tenant(TenantId),
-    /// Those of the applications that a user owns.
+    /// Tokens of the applications that a user owns.
     User(UserName),
-    /// Those of an application.
+    /// Tokens of an application.
     Application(ApplicationName),
-    /// Those made with a credential.
+    /// Tokens issued for a credential.
     Credential(CredentialName),
-    /// One made with a credential, by its id.
+    /// One token of a credential, by its id.
     Token(CredentialName, String),
 }
 

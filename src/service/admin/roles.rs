@@ -12,7 +12,6 @@ use crate::service::lists::{List, ListRequest};
 use crate::store::{Affected, Session, Tx};
 
 impl Admin {
-    /// Creates a role.
     pub async fn create_role(
         &self,
         caller: &Caller,
@@ -55,8 +54,6 @@ impl Admin {
         reading.check_tenant(tenant, &roles).await?;
         Ok(self.pages.list(&call, roles))
     }
-
-    /// Changes a role.
     pub async fn update_role(
         &self,
         caller: &Caller,

@@ -57,8 +57,6 @@ impl Admin {
         reading.check_tenant(tenant, &scopes).await?;
         Ok(self.pages.list(&call, scopes))
     }
-
-    /// Changes a scope.
     pub async fn update_scope(
         &self,
         caller: &Caller,

@@ -91,12 +91,12 @@ impl Admin {
                 let (call, policy) = (Call::RevealCredential, &tenant.settings.policy);
                 let reached = reach(&mut work, &authority, call, name).await?;
                 let given = given_to(&mut work, &authority, &reached.application).await?;
-                let case = ApplicationCall {
+                let details = ApplicationCall {
                     credential: Some(name),
                     given: Some(&given),
                     ..ApplicationCall::of(&name.application, &reached.application.owner)
                 };
-                authority.require_state(call, policy, &case)?;
+                authority.require_state(call, policy, &details)?;
                 reached.require_unexpired(policy, self.clock.now())?;
                 let credential = reached.credential;
                 let hidden = |why| Error::NotViewable(name.to_string(), why);
@@ -127,7 +127,7 @@ impl Admin {
         }
     }
 
-    /// What is stored of the first secret of a credential.
+    /// The stored form of the first secret of a credential.
     pub(super) async fn record_of(&self, caller: &Caller, secret: &Secret) -> Result<SecretRecord> {
         Ok(SecretRecord {
             version: 1,
@@ -156,7 +156,7 @@ impl Admin {
     }
 }
 
-/// Which credential is to be rotated, and when.
+/// A rotation: the credential, and the time.
 #[derive(Clone, Copy)]
 struct Rotation<'a> {
     name: &'a CredentialName,
@@ -176,14 +176,14 @@ async fn rotatable(
     check_etag(&reached.credential.record, etag, name)?;
     let application = &reached.application;
     let given = given_to(session, authority, application).await?;
-    let case = ApplicationCall {
+    let details = ApplicationCall {
         credential: Some(name),
         protected: application.settings.protected,
         changed: &[Field::Secrets],
         given: Some(&given),
         ..ApplicationCall::of(&name.application, &application.owner)
     };
-    authority.require_state(call, policy, &case)?;
+    authority.require_state(call, policy, &details)?;
     reached.require_unexpired(policy, now)?;
     Ok(reached)
 }

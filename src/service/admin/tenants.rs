@@ -15,7 +15,6 @@ use crate::service::lists::{List, ListRequest};
 const LIST: &str = "tenants";
 
 impl Admin {
-    /// Creates a tenant.
     pub async fn create_tenant(
         &self,
         caller: &Caller,

@@ -11,7 +11,7 @@ use crate::error::Result;
 /// What a caller sees of a resource that it changed.
 #[derive(Clone, Debug)]
 pub enum Shown<T> {
-    /// All of it.
+    /// The whole resource.
     Whole(Box<T>),
     /// Only the resource name: the caller may change it, but not view it.
     Name(String),
@@ -27,7 +27,7 @@ impl<T> Shown<T> {
 pub(super) struct ApplicationChange<'a> {
     pub(super) after: ApplicationSettings,
     pub(super) unchanged: bool,
-    /// What it is given.
+    /// The scopes and roles that the update adds.
     pub(super) grants: AddedAccess<'a>,
     pub(super) changed: Vec<Field>,
     /// Whether it may make secrets work again.
@@ -47,7 +47,7 @@ impl<'a> ApplicationChange<'a> {
         let may_view = authority.may_view(&before.owner);
         let (named, may_revive) = (patch.fields(), patch.may_revive());
         let (scopes, roles) = (patch.scopes.is_some(), patch.roles.is_some());
-        let (wanted, limits) = (patch.disabled, patch.limits.is_some());
+        let (wanted, limits) = (patch.disabled, patch.limits.is_named());
         let mut after = settings.with(patch);
         if limits {
             let had = settings.limits.filter(|_| may_view);

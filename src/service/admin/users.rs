@@ -33,7 +33,6 @@ impl DeletedUser {
 }
 
 impl Admin {
-    /// Creates a user.
     pub async fn create_user(
         &self,
         caller: &Caller,

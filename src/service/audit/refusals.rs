@@ -26,7 +26,6 @@ const MAX_CALLERS: usize = 1024;
 /// How many counts wait while the database does not answer.
 const MAX_WAITING: usize = MAX_KINDS + MAX_CALLERS;
 
-/// A refused attempt.
 #[derive(Clone, Debug)]
 pub(super) struct RefusedAttempt {
     pub(super) kind: RefusalKey,
@@ -79,11 +78,12 @@ struct Spent {
 #[derive(Debug)]
 pub(super) struct First {
     pub(super) event: AuditEvent,
-    pub(super) counted: Counted,
+    pub(super) counted: CountedPlace,
 }
 
+/// Where an attempt is counted: among those of its kind, or beyond the budget of its caller.
 #[derive(Debug)]
-pub(super) enum Counted {
+pub(super) enum CountedPlace {
     AsKind(RefusalKey),
     Beyond(BudgetOwner),
 }
@@ -117,7 +117,7 @@ impl RefusedAttempt {
         Self { kind, address: actor.address, unknown_user, at }
     }
 
-    fn origin(&self) -> BudgetOwner {
+    fn budget_owner(&self) -> BudgetOwner {
         let RefusalKey { tenant, service, user, .. } = &self.kind;
         BudgetOwner {
             tenant: tenant.clone(),
@@ -212,17 +212,17 @@ impl RefusalTable {
             }
             self.end_kind(&refusal.kind);
         }
-        let origin = refusal.origin();
-        if self.budget(&origin, refusal.at).kinds < MAX_KINDS_OF_CALLER {
+        let owner = refusal.budget_owner();
+        if self.budget(&owner, refusal.at).kinds < MAX_KINDS_OF_CALLER {
             if let Some(kind) = oldest(&self.kinds, MAX_KINDS, |count| count.since) {
                 self.end_kind(&kind);
             }
-            self.budget(&origin, refusal.at).kinds += 1;
+            self.budget(&owner, refusal.at).kinds += 1;
             self.kinds.insert(refusal.kind.clone(), Count::first(refusal));
             let event = refusal.event(refusal.kind.reason.clone());
-            return Some(First { event, counted: Counted::AsKind(refusal.kind.clone()) });
+            return Some(First { event, counted: CountedPlace::AsKind(refusal.kind.clone()) });
         }
-        let spent = self.budget(&origin, refusal.at);
+        let spent = self.budget(&owner, refusal.at);
         if let Some((last, count)) = &mut spent.beyond {
             *last = refusal.kind.clone();
             count.add(refusal);
@@ -234,29 +234,29 @@ impl RefusalTable {
             "{}; more refused attempts of this caller are only counted until {end:.0}",
             refusal.kind.reason
         );
-        Some(First { event: refusal.event(detail), counted: Counted::Beyond(origin) })
+        Some(First { event: refusal.event(detail), counted: CountedPlace::Beyond(owner) })
     }
 
     /// The budget of a caller, which begins with the first refused attempt.
-    fn budget(&mut self, origin: &BudgetOwner, now: Timestamp) -> &mut Spent {
-        let known = self.callers.get(origin);
+    fn budget(&mut self, owner: &BudgetOwner, now: Timestamp) -> &mut Spent {
+        let known = self.callers.get(owner);
         if known.is_some_and(|spent| is_over(spent.since, now, BUDGET_TIME)) {
-            self.end_caller(origin);
+            self.end_caller(owner);
         } else if known.is_none()
             && let Some(oldest) = oldest(&self.callers, MAX_CALLERS, |spent| spent.since)
         {
             self.end_caller(&oldest);
         }
         let new = || Spent { since: now, kinds: 0, beyond: None };
-        self.callers.entry(origin.clone()).or_insert_with(new)
+        self.callers.entry(owner.clone()).or_insert_with(new)
     }
 
     /// An event was written: its attempt needs to be counted no more.
-    pub(super) fn written(&mut self, counted: &Counted) {
+    pub(super) fn written(&mut self, counted: &CountedPlace) {
         let count = match counted {
-            Counted::AsKind(kind) => self.kinds.get_mut(kind),
-            Counted::Beyond(origin) => {
-                let spent = self.callers.get_mut(origin);
+            CountedPlace::AsKind(kind) => self.kinds.get_mut(kind),
+            CountedPlace::Beyond(owner) => {
+                let spent = self.callers.get_mut(owner);
                 spent.and_then(|spent| spent.beyond.as_mut()).map(|(_, count)| count)
             }
         };
@@ -270,8 +270,8 @@ impl RefusalTable {
         self.wait(count);
     }
 
-    fn end_caller(&mut self, origin: &BudgetOwner) {
-        let count = self.callers.remove(origin).and_then(Spent::count);
+    fn end_caller(&mut self, owner: &BudgetOwner) {
+        let count = self.callers.remove(owner).and_then(Spent::count);
         self.wait(count);
     }
 

@@ -65,7 +65,7 @@ impl UnitOfWork {
         self.note_with(action, resource, changes, String::new()).await
     }
 
-    /// The same, with a detail.
+    /// Like [`note`](Self::note), with a detail.
     pub(in crate::service) async fn note_with(
         &mut self,
         action: Action,

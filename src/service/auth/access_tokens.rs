@@ -25,13 +25,13 @@ pub(in crate::service) struct TokenVerifier {
 /// The state of a token.
 #[derive(Debug)]
 pub(in crate::service) enum TokenState {
-    /// It is accepted now: the token and its client.
+    /// The token is accepted now.
     Live(Arc<VerifiedToken>, Arc<Client>),
-    /// It has ended by itself.
+    /// The token has expired.
     Expired,
-    /// It was revoked.
+    /// The token was revoked.
     Revoked,
-    /// It is not a token of ours, or its client may do nothing now.
+    /// The token is not from this server, or its client may do nothing now.
     Invalid,
 }
 

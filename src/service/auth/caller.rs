@@ -33,7 +33,7 @@ enum Identity {
 #[derive(Clone, Debug)]
 pub(in crate::service) struct ClientState {
     client: Arc<Client>,
-    /// What it authenticated with, unless that was a secret.
+    /// The token that it authenticated with. `None`: a secret.
     token: Option<Arc<VerifiedToken>>,
 }
 

@@ -29,7 +29,7 @@ impl LockOuts {
         }
     }
 
-    /// Takes one that waits.
+    /// Takes a lock-out that waits.
     pub(in crate::service) fn take(&self) -> Option<LockOut> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }

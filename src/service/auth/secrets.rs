@@ -21,12 +21,7 @@ use crate::store::Store;
 #[derive(Clone, Debug)]
 pub enum ClientCredential {
     /// A client id and a secret.
-    ClientSecret {
-        /// The client id.
-        client_id: String,
-        /// The secret.
-        secret: Secret,
-    },
+    ClientSecret { client_id: String, secret: Secret },
     /// A string that is both.
     ApiKey(Secret),
 }

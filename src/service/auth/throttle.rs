@@ -45,16 +45,14 @@ struct SourceBudget {
 /// Counts a wrong secret for the source that presented it.
 #[derive(Clone, Debug)]
 pub(super) struct Blame(Option<(Arc<SourceBudget>, Source)>);
-
-/// The client, and the source.
 type Whose = (CredentialId, Source);
 
 /// Guesses of one client from one source.
 #[derive(Debug, Default)]
 struct Guesses {
-    /// Those that hold a place or wait for one.
+    /// Guesses that hold a place or wait for one.
     present: usize,
-    /// Those that hold one.
+    /// Guesses that hold a place.
     placed: u64,
     ended: Arc<Notify>,
 }
@@ -85,7 +83,7 @@ impl Throttle {
         Self { limiter, budget, max_wait, under_way: Mutex::default(), of_source: None }
     }
 
-    /// The same with a budget for all clients from one source.
+    /// Adds a budget for all clients from one source.
     pub(in crate::service) fn with_budget_of_source(
         self,
         budget: Option<WindowRate>,
@@ -190,7 +188,7 @@ impl SourceBudget {
 }
 
 impl Blame {
-    /// The secret was wrong.
+    /// Counts a wrong secret.
     pub(super) fn count(self) {
         if let Self(Some((budget, source))) = self {
             budget.counts.take_here(&source.to_string(), &[budget.demand()]);
@@ -242,7 +240,7 @@ impl Drop for CountedGuess<'_> {
 }
 
 impl Guess<'_> {
-    /// It was wrong.
+    /// Counts the guess as wrong.
     pub(super) async fn failed(self) {
         if let Some(CountedGuess { whose: (id, _), demand, .. }) = &self.counted {
             let demand = std::slice::from_ref(demand);

@@ -2,7 +2,6 @@
 //! cursor and no messages: one that is not read costs nothing more.
 
 use std::cmp::Ordering;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::keys::Jwks;
 use crate::revocation::{Cursor, Live};
 use crate::service::auth::{Caller, ClientState};
+use crate::service::context::RequestContext;
 use crate::service::signing::Signing;
 
 /// How often a stream has a message at least.
@@ -91,9 +91,13 @@ impl Feeds {
 
     /// Starts a stream of the key set, which is public. Callers that may verify tokens have places
     /// of their own; all others share those of their source.
-    pub fn watch_jwks(&self, caller: Option<&Caller>, source: Option<IpAddr>) -> Result<JwksWatch> {
+    pub fn watch_jwks(
+        &self,
+        context: &RequestContext<'_>,
+        caller: Option<&Caller>,
+    ) -> Result<JwksWatch> {
         Ok(JwksWatch {
-            _permit: self.watchers.jwks(caller, source)?,
+            _permit: self.watchers.jwks(caller, context.address())?,
             signing: Arc::clone(&self.signing),
             revocations: Arc::clone(&self.revocations),
             clock: self.clock.clone(),

@@ -27,7 +27,7 @@ pub struct TokenInfo {
     pub issuer: String,
     /// When it was issued; `None` for an API key.
     pub issued_at: Option<Timestamp>,
-    /// When it ends.
+    /// The expiry.
     pub expires_at: Option<Moment>,
     /// Its id; `None` for an API key.
     pub token_id: Option<String>,

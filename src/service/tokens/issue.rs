@@ -38,7 +38,6 @@ pub struct IssuedToken {
     pub access_token: Secret,
     /// Its lifetime: whole seconds, at least one.
     pub expires_in: Duration,
-    /// Its scopes.
     pub scopes: ScopeSet,
     /// The state of the limits of issuance, with this token counted.
     pub limits: Vec<LimitStatus>,
@@ -55,7 +54,7 @@ impl Tokens {
         self.issue_to(&client, request.grant, context.address()).await
     }
 
-    /// The same for a client that is authenticated.
+    /// Like [`issue`](Self::issue), for a client that is authenticated already.
     pub async fn issue_to(
         &self,
         client: &Client,

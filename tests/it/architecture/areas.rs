@@ -1,6 +1,8 @@
-//! The areas inside `service/`: their one direction, and no circles between files.
+//! The areas inside `service/` and their one direction, and no circles between the files of any
+//! module.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use super::{code, rust_files, source};
 
@@ -18,43 +20,51 @@ const AREAS: &[(&str, &[&str])] = &[
     ("tokens", &["audit", "auth", "clients", "context", "limits", "signing", "usage"]),
     ("access", &["auth", "clients", "limits", "usage"]),
     ("admin", &["audit", "auth", "lists"]),
-    ("feeds", &["auth", "lists", "signing"]),
+    ("feeds", &["auth", "context", "lists", "signing"]),
 ];
 
-/// A path below `service`, as `["auth", "caller"]`; the composition root is empty.
+/// Top-level modules that still have files which import each other. A module that has none any more
+/// leaves this list.
+const WITH_CIRCLES: &[&str] = &["cli", "config", "domain", "server"];
+
+/// A path below a top-level module, as `["auth", "caller"]`; its root is empty.
 type Module = Vec<String>;
 
-/// The files of `service/` as modules, with their code.
-struct Tree(BTreeMap<Module, String>);
+/// The files of a top-level module, with their code.
+struct Tree {
+    room: String,
+    files: BTreeMap<Module, String>,
+}
 
 impl Tree {
-    fn read() -> Self {
-        let root = source().join("service");
+    fn read(room: &str) -> Self {
+        let folder = source().join(room);
         let module = |path: &std::path::Path| -> Module {
-            let path = path.strip_prefix(&root).unwrap().with_extension("");
+            let path = path.strip_prefix(&folder).unwrap().with_extension("");
             let parts = path.iter().map(|part| part.to_str().unwrap().to_owned());
             parts.filter(|part| part != "mod").collect()
         };
-        Self(rust_files(&root).iter().map(|path| (module(path), code(path))).collect())
+        let files = rust_files(&folder).iter().map(|path| (module(path), code(path))).collect();
+        Self { room: room.to_owned(), files }
     }
 
     /// The modules that a module imports. A name that a folder only exports again counts as an
     /// import of the file that has it.
     fn imports(&self, of: &Module) -> BTreeSet<Module> {
-        let uses = statements(&self.0[of]).into_iter().filter(|(public, _)| !public);
+        let uses = statements(&self.files[of]).into_iter().filter(|(public, _)| !public);
         let paths = uses.flat_map(|(_, tree)| expand(&tree));
         let found = paths.filter_map(|path| self.resolve(&self.absolute(of, &path)?));
         found.filter(|module| module != of).collect()
     }
 
-    /// The path below `service` that an import means, if it is one.
+    /// The path below the top-level module that an import means, if it is one.
     fn absolute(&self, of: &Module, path: &[String]) -> Option<Module> {
         let mut path = path.iter().map(String::as_str).peekable();
         let mut base = of.clone();
         match path.peek().copied()? {
             "crate" => {
                 path.next();
-                (path.next()? == "service").then_some(())?;
+                (path.next()? == self.room).then_some(())?;
                 base.clear();
             }
             "super" => {
@@ -64,7 +74,7 @@ impl Tree {
             }
             child => {
                 let child = [of.as_slice(), &[child.to_owned()]].concat();
-                self.0.contains_key(&child).then_some(())?;
+                self.files.contains_key(&child).then_some(())?;
             }
         }
         base.extend(path.map(str::to_owned));
@@ -72,10 +82,11 @@ impl Tree {
     }
 
     fn resolve(&self, path: &[String]) -> Option<Module> {
-        let depth = (0..=path.len()).rev().find(|depth| self.0.contains_key(&path[..*depth]))?;
+        let depth =
+            (0..=path.len()).rev().find(|depth| self.files.contains_key(&path[..*depth]))?;
         let (module, rest) = (path[..depth].to_vec(), &path[depth..]);
         let Some(name) = rest.first() else { return Some(module) };
-        let exported = statements(&self.0[&module]).into_iter().filter(|(public, _)| *public);
+        let exported = statements(&self.files[&module]).into_iter().filter(|(public, _)| *public);
         let exported = exported.flat_map(|(_, tree)| expand(&tree));
         match exported.into_iter().find(|path| path.last() == Some(name)) {
             Some(path) => self.resolve(&self.absolute(&module, &path)?),
@@ -125,9 +136,9 @@ fn expand(tree: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn areas_of_service_import_in_one_direction() {
-    let tree = Tree::read();
+    let tree = Tree::read("service");
     let mut wrong = Vec::new();
-    for module in tree.0.keys() {
+    for module in tree.files.keys() {
         let Some(area) = module.first() else { continue };
         let place = AREAS.iter().position(|(known, _)| known == area);
         let place = place.unwrap_or_else(|| panic!("{area} is not in the plan of service/"));
@@ -148,12 +159,11 @@ fn areas_of_service_import_in_one_direction() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn files_of_service_have_no_circles() {
-    let tree = Tree::read();
+/// The files that import each other, directly or by way of others.
+fn circle(tree: &Tree) -> Vec<String> {
+    let modules = tree.files.keys();
     let mut left: BTreeMap<_, _> =
-        tree.0.keys().map(|module| (module.clone(), tree.imports(module))).collect();
-    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 50, "imports are found");
+        modules.map(|module| (module.clone(), tree.imports(module))).collect();
     // A file that imports none of the rest, or is imported by none of it, is in no circle.
     loop {
         let known: BTreeSet<_> = left.keys().cloned().collect();
@@ -166,6 +176,23 @@ fn files_of_service_have_no_circles() {
             break;
         }
     }
-    let circle: Vec<_> = left.keys().map(|module| module.join("::")).collect();
-    assert!(circle.is_empty(), "these files import each other: {}", circle.join(", "));
+    left.keys().map(|module| format!("{}::{}", tree.room, module.join("::"))).collect()
+}
+
+#[test]
+fn files_of_a_module_have_no_circles() {
+    let entries = fs::read_dir(source()).unwrap().map(|entry| entry.unwrap().path());
+    let rooms = entries.filter(|path| path.is_dir());
+    let trees: Vec<_> =
+        rooms.map(|path| Tree::read(path.file_name().unwrap().to_str().unwrap())).collect();
+    let imports = trees.iter().flat_map(|tree| tree.files.keys().map(|file| tree.imports(file)));
+    assert!(imports.map(|found| found.len()).sum::<usize>() > 300, "imports are found");
+    for tree in &trees {
+        let circle = circle(tree);
+        if WITH_CIRCLES.contains(&tree.room.as_str()) {
+            assert!(!circle.is_empty(), "{} has no circles: take it off the list", tree.room);
+        } else {
+            assert!(circle.is_empty(), "these files import each other: {circle:#?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use keyward::internals::domain::Call;
 use keyward::internals::domain::rights::{Needs, Secrets};
+use strum::VariantArray;
 
 const BEGIN: &str = "<!-- rights: begin; a test compares this table with the code -->\n";
 const END: &str = "<!-- rights: end -->";
@@ -14,7 +15,7 @@ fn needs(needs: Needs) -> String {
         Needs::Membership => "to be a user of the tenant".to_owned(),
         Needs::Permission(permission) => format!("`{permission}`"),
         Needs::PermissionOrSelf(permission) => format!("`{permission}`; none for oneself"),
-        Needs::Applications(verb) => format!("`applications.{}`", verb.as_str()),
+        Needs::Applications(verb) => format!("`applications.{verb}`"),
         Needs::Platform => "the platform only".to_owned(),
     }
 }
@@ -30,7 +31,7 @@ fn table() -> String {
          | limits beyond the policy's | refused by the policy | refused if protected | refused if the platform disabled it |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
-    for call in Call::ALL {
+    for call in Call::VARIANTS {
         let rule = call.rule();
         let policy: Vec<_> = rule.policy.iter().map(|field| format!("`{field}`")).collect();
         let secrets = match rule.secrets {

@@ -7,6 +7,7 @@ use keyward::internals::domain::{Call, Permission};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token as tokens;
+use strum::VariantArray;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -573,7 +574,7 @@ fn table_has_a_row_for_every_call() {
     let of_applications = rows.iter().map(|row| row.call.split('-').next().unwrap());
     let named: BTreeSet<_> =
         of_applications.chain(others.keys().copied()).chain(["RevokeToken"]).collect();
-    let known: BTreeSet<_> = Call::ALL.iter().map(|call| call.as_str()).collect();
+    let known: BTreeSet<_> = Call::VARIANTS.iter().map(Into::into).collect();
     assert_eq!(named, known);
     let served: BTreeSet<_> = crate::grpc::raw::all_methods()
         .into_iter()
