@@ -125,7 +125,8 @@ fn queries_use_metrics_and_labels_that_exist() {
         wrong.extend(unknown.map(|label| format!("no label {label}: {query}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let families: BTreeSet<_> = metrics.keys().filter(|name| !name.contains("_duration_")).collect();
+    let families: BTreeSet<_> =
+        metrics.keys().filter(|name| !name.contains("_duration_")).collect();
     let unseen: Vec<_> = families.into_iter().filter(|name| !used.contains(*name)).collect();
     assert!(unseen.is_empty(), "neither the dashboard nor an alert shows {unseen:?}");
 }

@@ -12,10 +12,11 @@ use crate::architecture::rust_files;
 use crate::harness::{Keyward, RedisServer};
 
 /// All documents.
-pub(crate) const DOCUMENTS: [&str; 8] = [
+pub(crate) const DOCUMENTS: [&str; 9] = [
     "README.md",
     "proto/README.md",
     "deploy/README.md",
+    "deploy/SIZING.md",
     "tests/README.md",
     "benches/README.md",
     "migrations/README.md",
