@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+#[cfg(target_os = "linux")]
+use super::access_list;
 use super::random;
 use crate::domain::Fault;
 use crate::error::{Error, Result};
@@ -43,7 +45,8 @@ impl MasterKey {
         let fault = |what: &dyn fmt::Display| Fault::new(format!("{}: {what}", path.display()));
         let mut file = File::open(path).map_err(|error| fault(&error))?;
         let metadata = file.metadata().map_err(|error| fault(&error))?;
-        check_mode(metadata.permissions().mode(), metadata.gid()).map_err(|what| fault(&what))?;
+        let mode = effective_mode(&file, metadata.permissions().mode()).map_err(|w| fault(&w))?;
+        check_mode(mode, metadata.gid()).map_err(|what| fault(&what))?;
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(|error| fault(&error))?;
         Self::parse(&text).map_err(|wrong| fault(&wrong.0))
@@ -98,6 +101,19 @@ fn check_mode(mode: u32, group: u32) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// The mode of a file, with what its group may really do.
+#[cfg(target_os = "linux")]
+fn effective_mode(file: &File, mode: u32) -> Result<u32, String> {
+    let user = rustix::process::geteuid().as_raw();
+    access_list::effective_mode(file, mode, &access_list::Reader { user, has_group: &is_own_group })
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn effective_mode(_file: &File, mode: u32) -> Result<u32, String> {
+    Ok(mode)
 }
 
 /// Whether the process has this effective or supplementary group.

@@ -3,6 +3,8 @@
 //! [`Secret`] is the only type that holds a secret in plain text. It does not print itself, and it
 //! wipes its memory. A secret leaves the server in one response field only.
 
+#[cfg(all(feature = "server", target_os = "linux"))]
+mod access_list;
 #[cfg(feature = "server")]
 pub mod authenticator;
 pub mod format;

@@ -12,10 +12,11 @@ use crate::architecture::rust_files;
 use crate::harness::{Keyward, RedisServer};
 
 /// All documents.
-pub(crate) const DOCUMENTS: [&str; 8] = [
+pub(crate) const DOCUMENTS: [&str; 9] = [
     "README.md",
     "proto/README.md",
     "deploy/README.md",
+    "deploy/SIZING.md",
     "tests/README.md",
     "benches/README.md",
     "migrations/README.md",
@@ -25,11 +26,11 @@ pub(crate) const DOCUMENTS: [&str; 8] = [
 
 const README_WORDS: usize = 1_500;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -48,7 +49,7 @@ pub(crate) fn code(text: &str) -> Vec<String> {
 }
 
 /// The rows of the tables in a section, as their cells.
-fn rows(text: &str, section: &str) -> Vec<Vec<String>> {
+pub(crate) fn rows(text: &str, section: &str) -> Vec<Vec<String>> {
     let (_, rest) = text.split_once(&format!("\n## {section}\n")).expect("the section is there");
     let section = rest.split("\n## ").next().unwrap();
     let lines = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
@@ -56,7 +57,7 @@ fn rows(text: &str, section: &str) -> Vec<Vec<String>> {
 }
 
 /// What stands between the first backticks of a cell.
-fn word(cell: &str) -> Option<&str> {
+pub(crate) fn word(cell: &str) -> Option<&str> {
     cell.split('`').nth(1)
 }
 

@@ -14,6 +14,7 @@
 
 mod architecture;
 mod database;
+mod deployment;
 mod documents;
 mod edge;
 mod grpc;
