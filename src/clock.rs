@@ -1,12 +1,13 @@
 //! Injected time. This is the only module that reads the system's time; all others get a [`Clock`],
 //! so that tests can control time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// A source of the current time. Clones share it.
 #[derive(Clone, Debug)]
@@ -24,7 +25,9 @@ struct Manual {
     /// The time that the clock shows.
     time: AtomicI64,
     /// The time that was advanced. Setting the clock does not change it.
-    running: watch::Sender<i64>,
+    running: AtomicI64,
+    /// Wakes those who sleep.
+    advanced: Notify,
 }
 
 impl Clock {
@@ -36,7 +39,8 @@ impl Clock {
     /// A clock that stays at `start` until [`Clock::advance`] is called.
     pub fn manual(start: Timestamp) -> Self {
         let time = AtomicI64::new(start.as_microsecond());
-        Self(TimeSource::Manual(Arc::new(Manual { time, running: watch::Sender::new(0) })))
+        let running = AtomicI64::new(0);
+        Self(TimeSource::Manual(Arc::new(Manual { time, running, advanced: Notify::new() })))
     }
 
     /// The current time, truncated to microseconds, the precision of the databases.
@@ -73,11 +77,10 @@ impl Clock {
         match &self.0 {
             TimeSource::System => slept.await,
             TimeSource::Manual(manual) => {
-                let mut running = manual.running.subscribe();
-                let end = running.borrow_and_update().saturating_add(micros(span));
+                let end = manual.running().saturating_add(micros(span));
                 tokio::select! {
                     () = slept => {}
-                    _ = running.wait_for(|now| *now >= end) => {}
+                    () = manual.reaches(end) => {}
                 }
             }
         }
@@ -87,7 +90,8 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
-            manual.running.send_modify(|running| *running += micros(by));
+            manual.running.fetch_add(micros(by), Ordering::SeqCst);
+            manual.advanced.notify_waiters();
         }
     }
 
@@ -108,7 +112,20 @@ impl Clock {
 
 impl Manual {
     fn running(&self) -> i64 {
-        *self.running.borrow()
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Waits until this much time was advanced.
+    async fn reaches(&self, end: i64) {
+        loop {
+            // Registered before the look, so that no advance is missed.
+            let mut advanced = pin!(self.advanced.notified());
+            advanced.as_mut().enable();
+            if self.running() >= end {
+                return;
+            }
+            advanced.await;
+        }
     }
 }
 
