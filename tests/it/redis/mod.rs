@@ -51,7 +51,7 @@ async fn receives_eventually(subscription: &mut Subscription, expected: &Subscri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn call_without_link_fails_immediately() {
+async fn call_without_link_fails_and_sends_nothing() {
     let redis = link_to(&unreachable_url());
     let failed = works(&redis, "key").await.unwrap_err();
     assert!(matches!(failed, Error::Unavailable(_)), "{failed:?}");
@@ -101,7 +101,7 @@ async fn hanging_server_costs_one_timeout_for_all_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_link_ends_waiting_calls_immediately() {
+async fn lost_link_ends_waiting_calls() {
     let server = RedisServer::start();
     let url = RedisUrl::parse(&server.url()).unwrap();
     let response = Duration::from_secs(1);

@@ -104,7 +104,7 @@ async fn database_crash_loses_no_revocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_database_is_not_waited_for() {
+async fn hanging_database_makes_replicas_unavailable() {
     let postgres = private_server().await;
     let redis = RedisServer::start();
     let database = postgres.fresh_database().await;

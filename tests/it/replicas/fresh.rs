@@ -38,7 +38,7 @@ async fn new_token_is_accepted_on_other_replicas_immediately() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ended_client_is_refused_on_other_replicas_in_time() {
+async fn ended_client_is_refused_on_other_replicas() {
     for (what, reported) in ENDS {
         let [a, c] = Keyward::replicas(None, &[]).await;
         let mut owned = Owned::new(&a).await;
@@ -53,7 +53,7 @@ async fn ended_client_is_refused_on_other_replicas_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn additions_reach_cached_clients_on_other_replicas_in_time() {
+async fn additions_reach_cached_clients_on_other_replicas() {
     let bound = [("revocations.poll_interval", "50ms"), ("revocations.max_staleness", "200ms")];
     let [a, c] = Keyward::replicas(None, &bound).await;
     let mut admin = a.admin().await;
