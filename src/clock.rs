@@ -1,11 +1,13 @@
 //! Injected time. This is the only module that reads the system's time; all others get a [`Clock`],
 //! so that tests can control time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 /// A source of the current time. Clones share it.
 #[derive(Clone, Debug)]
@@ -22,8 +24,10 @@ enum TimeSource {
 struct Manual {
     /// The time that the clock shows.
     time: AtomicI64,
-    /// The time that has passed. Setting the clock does not change it.
+    /// The time that was advanced. Setting the clock does not change it.
     running: AtomicI64,
+    /// Wakes those who sleep.
+    advanced: Notify,
 }
 
 impl Clock {
@@ -35,7 +39,8 @@ impl Clock {
     /// A clock that stays at `start` until [`Clock::advance`] is called.
     pub fn manual(start: Timestamp) -> Self {
         let time = AtomicI64::new(start.as_microsecond());
-        Self(TimeSource::Manual(Arc::new(Manual { time, running: AtomicI64::new(0) })))
+        let running = AtomicI64::new(0);
+        Self(TimeSource::Manual(Arc::new(Manual { time, running, advanced: Notify::new() })))
     }
 
     /// The current time, truncated to microseconds, the precision of the databases.
@@ -56,11 +61,37 @@ impl Clock {
         }
     }
 
+    /// The time that passes from now on, by the monotonic clock.
+    pub fn uptime(&self) -> Uptime {
+        let manual = match &self.0 {
+            TimeSource::System => None,
+            TimeSource::Manual(manual) => Some(Arc::clone(manual)),
+        };
+        let skipped = manual.as_ref().map_or(0, |manual| manual.running());
+        Uptime { stopwatch: Stopwatch::start(), manual, skipped }
+    }
+
+    /// Waits until this time has passed, or a manual clock was advanced by it.
+    pub async fn sleep(&self, span: Duration) {
+        let slept = tokio::time::sleep(span);
+        match &self.0 {
+            TimeSource::System => slept.await,
+            TimeSource::Manual(manual) => {
+                let end = manual.running().saturating_add(micros(span));
+                tokio::select! {
+                    () = slept => {}
+                    () = manual.reaches(end) => {}
+                }
+            }
+        }
+    }
+
     /// Advances a manual clock. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
         if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
             manual.running.fetch_add(micros(by), Ordering::SeqCst);
+            manual.advanced.notify_waiters();
         }
     }
 
@@ -76,6 +107,44 @@ impl Clock {
         if let TimeSource::Manual(manual) = &self.0 {
             manual.time.fetch_add(micros(by), Ordering::SeqCst);
         }
+    }
+}
+
+impl Manual {
+    fn running(&self) -> i64 {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Waits until this much time was advanced.
+    async fn reaches(&self, end: i64) {
+        loop {
+            // Registered before the look, so that no advance is missed.
+            let mut advanced = pin!(self.advanced.notified());
+            advanced.as_mut().enable();
+            if self.running() >= end {
+                return;
+            }
+            advanced.await;
+        }
+    }
+}
+
+/// The time since it was made, by the monotonic clock: setting the clock does not change it. With a
+/// manual clock, the time that a test advances is added, so that ages can be tested without waiting.
+#[derive(Debug)]
+pub struct Uptime {
+    stopwatch: Stopwatch,
+    manual: Option<Arc<Manual>>,
+    /// How far the manual clock had been advanced before.
+    skipped: i64,
+}
+
+impl Uptime {
+    /// The time since the start.
+    pub fn elapsed(&self) -> Duration {
+        let advanced = self.manual.as_ref().map_or(0, |manual| manual.running() - self.skipped);
+        let advanced = Duration::from_micros(u64::try_from(advanced).unwrap_or_default());
+        self.stopwatch.elapsed() + advanced
     }
 }
 
@@ -107,7 +176,7 @@ impl SteadyTime {
     pub fn now(&self) -> Timestamp {
         let running = match &self.clock.0 {
             TimeSource::System => micros(self.since.elapsed()),
-            TimeSource::Manual(manual) => manual.running.load(Ordering::SeqCst),
+            TimeSource::Manual(manual) => manual.running(),
         };
         let shown = self.clock.now().as_microsecond();
         let ahead = shown - running;
@@ -120,7 +189,8 @@ fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Measures elapsed time with the monotonic clock. Tests cannot control it.
+/// Measures how long something takes. Tests cannot control it: what is decided by an age uses
+/// [`Uptime`].
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
@@ -154,6 +224,26 @@ pub fn later(moment: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn uptime_and_sleep_follow_advanced_time_but_not_a_clock_that_is_set() {
+        const HOUR: Duration = Duration::from_hours(1);
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        clock.advance(HOUR);
+        let uptime = clock.uptime();
+        clock.set_ahead(HOUR);
+        assert!(uptime.elapsed() < HOUR, "what passed before does not count");
+        let asleep = clock.clone();
+        let slept = tokio::spawn(async move { asleep.sleep(HOUR).await });
+        tokio::task::yield_now().await;
+        clock.set_ahead(HOUR);
+        clock.advance(HOUR / 2);
+        tokio::task::yield_now().await;
+        assert!(!slept.is_finished());
+        clock.advance(HOUR / 2);
+        slept.await.unwrap();
+        assert!(uptime.elapsed() >= HOUR);
+    }
 
     #[test]
     fn steady_time_follows_passing_time_but_not_a_clock_set_ahead() {

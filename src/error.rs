@@ -2,6 +2,9 @@
 //! are for callers, and contain neither secrets nor driver texts. The causes of
 //! [`Error::Unavailable`] and [`Error::Internal`] are only logged.
 
+#[cfg(test)]
+pub(crate) mod samples;
+
 use std::fmt::{self, Display};
 use std::time::Duration;
 

@@ -16,9 +16,12 @@ mod postgres;
 mod process;
 #[path = "../../tests/it/harness/redis/mod.rs"]
 mod redis;
+#[path = "../../tests/it/harness/wait.rs"]
+mod wait;
 
 pub(crate) use self::actors::{Admin, Authorized, Credential, bearer, connect, question, reason};
 pub(crate) use self::postgres::PostgresServer;
 pub(crate) use self::process::{free_port, signal, spawn};
 pub(crate) use self::redis::RedisServer;
+pub(crate) use self::wait::{becomes_true, until_blocking};
 use crate::keyward::Keyward;

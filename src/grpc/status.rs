@@ -214,3 +214,51 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         _ => HashMap::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::error::samples::samples;
+
+    /// A status as clients see it, a line for each detail.
+    fn shown(status: &Status) -> String {
+        let mut text = format!("{:?}: {}\n", status.code(), status.message());
+        let details = status.get_error_details();
+        if let Some(info) = details.error_info() {
+            writeln!(text, "  info: {} {} {:?}", info.domain, info.reason, info.metadata).unwrap();
+        }
+        for violation in details.bad_request().iter().flat_map(|d| &d.field_violations) {
+            writeln!(text, "  field: {}: {}", violation.field, violation.description).unwrap();
+        }
+        for violation in details.precondition_failure().iter().flat_map(|d| &d.violations) {
+            let (kind, subject) = (&violation.r#type, &violation.subject);
+            writeln!(text, "  precondition: {kind} {subject}: {}", violation.description).unwrap();
+        }
+        for violation in details.quota_failure().iter().flat_map(|d| &d.violations) {
+            writeln!(text, "  quota: {}: {}", violation.subject, violation.description).unwrap();
+        }
+        if let Some(resource) = details.resource_info() {
+            writeln!(text, "  resource: {}", resource.resource_name).unwrap();
+        }
+        if let Some(retry) = details.retry_info() {
+            writeln!(text, "  retry after: {:?}", retry.retry_delay.unwrap_or_default()).unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn status_of_every_error_matches_snapshot() {
+        let statuses = samples().into_iter().map(|error| shown(&Status::from(error)));
+        insta::assert_snapshot!("errors", statuses.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn every_documented_reason_has_an_error() {
+        let reasons: BTreeSet<_> = samples().iter().map(|error| reason(error) as i32).collect();
+        let documented = (1..100).filter(|number| ErrorReason::try_from(*number).is_ok());
+        assert_eq!(reasons, documented.collect());
+    }
+}

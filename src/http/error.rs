@@ -160,3 +160,26 @@ pub(super) fn json(
         Err(error) => OAuthError::from(Error::Internal(Box::new(error))).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::error::samples::samples;
+
+    #[tokio::test]
+    async fn answer_of_every_error_matches_snapshot() {
+        let mut text = String::new();
+        for error in samples() {
+            let response = OAuthError::from(error).into_response();
+            writeln!(text, "{}", response.status()).unwrap();
+            for (name, value) in response.headers() {
+                writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
+            }
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            writeln!(text, "{}\n", String::from_utf8_lossy(&body)).unwrap();
+        }
+        insta::assert_snapshot!("errors", text);
+    }
+}

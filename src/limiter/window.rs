@@ -196,6 +196,9 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const MINUTE: i64 = 60_000_000;
@@ -276,5 +279,52 @@ mod tests {
         assert_eq!(window.used(MINUTE, rate), MAX_COUNT);
         assert!(!window.fits(MINUTE, rate, MAX_COUNT, MAX_COUNT));
         assert!(window.wait(MINUTE, rate, 1).is_some_and(|wait| wait > 0));
+    }
+
+    /// The time to the next request, in thousandths of a window: bursts, a stream, or silence.
+    fn gap() -> impl Strategy<Value = i64> {
+        prop_oneof![4 => Just(0_i64), 4 => 0_i64..60, 1 => 0_i64..300, 1 => 900_i64..2200]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(512)
+        })]
+
+        #[test]
+        fn no_window_exceeds_the_limit_and_no_count_stays_longer_than_a_bucket(
+            max in 1_u64..20,
+            micros in 1_u64..100_000,
+            requests in vec((gap(), 1_i64..4), 1..120),
+        ) {
+            let rate = WindowRate::new(max, Duration::from_micros(micros));
+            let (mut window, mut now) = (Window::default(), 1_000_000);
+            let mut admitted: Vec<(i64, i64)> = Vec::new();
+            for (gap, cost) in requests {
+                now += gap * rate.window / 1000;
+                let since = |start: i64| {
+                    let inside = admitted.iter().filter(|(at, _)| *at > start);
+                    inside.map(|(_, cost)| cost).sum::<i64>()
+                };
+                let (exact, longest) =
+                    (since(now - rate.window), since(now - rate.window - rate.bucket()));
+                if window.fits(now, rate, cost, 0) {
+                    prop_assert!(exact + cost <= rate.max, "{exact} + {cost} in a window");
+                    prop_assert_eq!(window.wait(now, rate, cost), Some(0));
+                    window.count(now, rate, cost);
+                    admitted.push((now, cost));
+                } else {
+                    prop_assert!(longest + cost > rate.max, "{longest} + {cost} are refused");
+                    // A caller that waits that long is admitted, and no earlier.
+                    if let Some(wait) = window.wait(now, rate, cost) {
+                        prop_assert!(window.fits(now + wait, rate, cost, 0));
+                        prop_assert!(!window.fits(now + wait - 1, rate, cost, 0));
+                    } else {
+                        prop_assert!(cost > rate.max);
+                    }
+                }
+            }
+        }
     }
 }

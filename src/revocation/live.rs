@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::database::{DECLARE, older, read_after, within};
 use super::projection::{Marker, Projection, UpdateResult};
 use super::{Cursor, Index};
-use crate::clock::{SteadyTime, Stopwatch};
+use crate::clock::{Clock, SteadyTime, Uptime};
 use crate::domain::{Revocation, RevocationKeys};
 use crate::error::{Error, FailureLog, Result};
 use crate::redis::{Redis, Subscription, SubscriptionEvent};
@@ -40,8 +40,9 @@ pub struct Live {
     store: Store,
     options: Options,
     index: Arc<Index>,
+    clock: Clock,
     /// The reference point of the times below.
-    since: Stopwatch,
+    since: Uptime,
     /// When the index was last confirmed to be complete, in nanoseconds.
     confirmed: AtomicU64,
     /// When the database itself last confirmed it.
@@ -77,6 +78,7 @@ impl Live {
         store: Store,
         redis: Option<Redis>,
         master_key: &MasterKey,
+        clock: Clock,
         options: Options,
     ) -> Result<Self> {
         let codes = Authenticator::new(master_key, "list of revocations in Redis")?;
@@ -84,7 +86,8 @@ impl Live {
             store,
             options,
             index: Arc::default(),
-            since: Stopwatch::start(),
+            since: clock.uptime(),
+            clock,
             confirmed: AtomicU64::new(0),
             confirmed_by_database: AtomicU64::new(0),
             projection: redis.map(|redis| Projection::new(redis, codes)),
@@ -194,7 +197,7 @@ impl Live {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = message => {}
-                () = tokio::time::sleep(self.options.poll_interval) => {}
+                () = self.clock.sleep(self.options.poll_interval) => {}
             }
             reading.note(
                 &self.catch_up().await,
@@ -230,7 +233,7 @@ impl Live {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = news.changed() => {}
-                () = tokio::time::sleep(self.options.poll_interval) => {}
+                () = self.clock.sleep(self.options.poll_interval) => {}
             }
             updates.note(
                 &self.update_projection(projection, &mut seen).await,

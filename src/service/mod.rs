@@ -282,10 +282,12 @@ struct SharedParts {
 impl SharedParts {
     async fn load(parts: &ServiceParts, sealer: &Arc<Sealer>) -> Result<Self> {
         let ServiceParts { store, master_key, clock, redis, .. } = parts;
-        let live = Live::load(store.clone(), redis.clone(), master_key, parts.revocations).await?;
+        let live =
+            Live::load(store.clone(), redis.clone(), master_key, clock.clone(), parts.revocations)
+                .await?;
         let (revocations, incidents) = (Arc::new(live), Arc::<Incidents>::default());
         let max_age = parts.revocations.max_staleness;
-        let clients = ClientCache::new(store.clone(), Arc::clone(&revocations), max_age);
+        let clients = ClientCache::new(store.clone(), Arc::clone(&revocations), clock, max_age);
         let limits = RateLimits::load(
             parts.limiter.clone(),
             store.clone(),

@@ -156,6 +156,7 @@ fn moment(timestamp: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::domain::{Epochs, RevocationKeys};
 
     fn at(seconds: i64) -> prost_types::Timestamp {
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn snapshot_takes_effect_when_complete_and_drops_nothing_in_force() {
-        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty(&Clock::system()));
         take(&mut place, &knowledge, message(true, vec![entry(1, "old")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         assert!(revokes(&knowledge, "old"));
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn changes_have_no_gap_except_after_a_snapshot() {
-        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty(&Clock::system()));
         take(&mut place, &knowledge, message(true, vec![entry(1, "a"), entry(5, "b")])).unwrap();
         take(&mut place, &knowledge, message(false, vec![])).unwrap();
         take(&mut place, &knowledge, message(false, vec![entry(8, "c")])).unwrap();
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn invalid_message_is_an_error() {
-        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty(&Clock::system()));
         let nameless = pb::Revocation { revoked: None, ..entry(1, "a") };
         let endless = pb::Revocation { expire_time: None, ..entry(1, "a") };
         for bad in [nameless, endless, entry(1, "No Tenant"), entry(0, "a")] {
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn message_without_staleness_confirms_nothing() {
-        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty(&Clock::system()));
         let mut take = |message| {
             place.take(message, &knowledge, Duration::from_secs(1), Timestamp::UNIX_EPOCH).unwrap();
             knowledge.lag()
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn entry_is_dropped_an_hour_after_its_end() {
-        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty());
+        let (mut place, knowledge) = (FeedPosition::default(), Knowledge::empty(&Clock::system()));
         take(&mut place, &knowledge, message(true, vec![entry(1, "a")])).unwrap();
         for (second, held) in [(7199, true), (7200, false)] {
             let now = Timestamp::from_second(second).unwrap();

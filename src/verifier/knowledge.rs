@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Uptime};
 use crate::domain::Revocation;
 use crate::keys::VerifyingKey;
 use crate::revocation::Index;
@@ -19,7 +19,7 @@ pub(super) struct Knowledge {
     pub(super) index: Index,
     keys: RwLock<Arc<Keys>>,
     /// The reference point of the times below.
-    since: Stopwatch,
+    since: Uptime,
     /// The time as of which the list is complete; 0 before it was read.
     confirmed: AtomicTime,
     /// Whether key changes are streamed.
@@ -87,11 +87,11 @@ impl Keys {
 }
 
 impl Knowledge {
-    pub(super) fn empty() -> Self {
+    pub(super) fn empty(clock: &Clock) -> Self {
         Self {
             index: Index::default(),
             keys: RwLock::default(),
-            since: Stopwatch::start(),
+            since: clock.uptime(),
             confirmed: AtomicTime::default(),
             keys_followed: AtomicBool::new(false),
             keys_confirmed: AtomicTime::default(),
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn keys_expire_unless_they_are_confirmed() {
-        let knowledge = Knowledge::empty();
+        let knowledge = Knowledge::empty(&Clock::system());
         let set = |max_age| Keys { keys: Vec::new(), max_age };
         knowledge.take_keys(set(Duration::ZERO));
         let (at_once, later) = (set(Duration::ZERO), set(Duration::from_mins(5)));
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn lag_is_measured_from_the_last_complete_moment() {
-        let knowledge = Knowledge::empty();
+        let knowledge = Knowledge::empty(&Clock::system());
         assert_eq!(knowledge.lag(), None);
         knowledge.confirm(Duration::ZERO);
         assert!(knowledge.lag().is_some());

@@ -3,14 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
 use super::VerifierCredential;
 use super::trouble::FollowError;
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Uptime};
 use crate::domain::{Audience, ScopeName};
 use crate::proto::access::key_service_client::KeyServiceClient;
 use crate::proto::access::revocation_service_client::RevocationServiceClient;
@@ -38,6 +38,8 @@ pub(super) struct ServerLink(GrpcChannel);
 #[derive(Debug)]
 pub(super) struct BearerSource {
     credential: VerifierCredential,
+    clock: Clock,
+    uptime: Uptime,
     token: Mutex<Option<HeldToken>>,
     /// Held during a token request, because both streams need a token at the same time.
     exchange: tokio::sync::Mutex<()>,
@@ -46,8 +48,8 @@ pub(super) struct BearerSource {
 #[derive(Clone, Debug)]
 struct HeldToken {
     secret: Secret,
-    asked: Stopwatch,
-    lifetime: Duration,
+    /// The uptime at which it should be renewed, well before it expires.
+    renew_at: Duration,
 }
 
 impl ServerLink {
@@ -113,8 +115,10 @@ async fn with_timeout<T>(
 }
 
 impl BearerSource {
-    pub(super) fn new(credential: VerifierCredential) -> Self {
-        Self { credential, token: Mutex::default(), exchange: tokio::sync::Mutex::default() }
+    pub(super) fn new(credential: VerifierCredential, clock: Clock) -> Self {
+        let uptime = clock.uptime();
+        let (token, exchange) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { credential, clock, uptime, token, exchange }
     }
 
     /// The current bearer token. Requests a new one if necessary.
@@ -126,10 +130,10 @@ impl BearerSource {
             }
         };
         let _turn = self.exchange.lock().await;
-        if let Some(token) = self.token().filter(|token| !token.left().is_zero()) {
+        if let Some(token) = self.token().filter(|token| !self.left(token).is_zero()) {
             return Ok(token.secret);
         }
-        let asked = Stopwatch::start();
+        let asked = self.uptime.elapsed();
         let request = IssueTokenRequest {
             credential: Some(Credential::ClientSecret(ClientSecret {
                 client_id: client_id.clone(),
@@ -144,8 +148,7 @@ impl BearerSource {
         let lifetime = issued.expires_in.and_then(|span| Duration::try_from(span).ok());
         let token = HeldToken {
             secret: Secret::new(issued.access_token),
-            asked,
-            lifetime: lifetime.unwrap_or_default(),
+            renew_at: asked + lifetime.unwrap_or_default() * 4 / 5,
         };
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
         Ok(token.secret)
@@ -164,8 +167,8 @@ impl BearerSource {
         match &self.credential {
             VerifierCredential::ApiKey(_) => std::future::pending().await,
             VerifierCredential::ClientSecret { .. } => {
-                let left = self.token().map_or(Duration::ZERO, |token| token.left());
-                sleep(if left.is_zero() { NO_TOKEN_PAUSE } else { left }).await;
+                let left = self.token().map_or(Duration::ZERO, |token| self.left(&token));
+                self.clock.sleep(if left.is_zero() { NO_TOKEN_PAUSE } else { left }).await;
             }
         }
     }
@@ -179,11 +182,9 @@ impl BearerSource {
     fn token(&self) -> Option<HeldToken> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-impl HeldToken {
-    /// The time until the token should be renewed, well before it expires.
-    fn left(&self) -> Duration {
-        (self.lifetime * 4 / 5).saturating_sub(self.asked.elapsed())
+    /// The time until the token should be renewed.
+    fn left(&self, token: &HeldToken) -> Duration {
+        token.renew_at.saturating_sub(self.uptime.elapsed())
     }
 }

@@ -147,11 +147,11 @@ impl Verifier {
         let endpoint = settings.check()?;
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let (oldest, stop) = (settings.oldest(), CancellationToken::new());
-        let knowledge = Arc::new(Knowledge::empty());
+        let knowledge = Arc::new(Knowledge::empty(&settings.clock));
         let (sender, progress) = watch::channel(Progress::default());
         let follower = Follower {
             endpoint,
-            authorization: BearerSource::new(settings.credential),
+            authorization: BearerSource::new(settings.credential, settings.clock.clone()),
             knowledge: Arc::clone(&knowledge),
             progress: sender,
             // Setting the clock ahead must not remove revocations.

@@ -2,6 +2,7 @@
 
 mod areas;
 mod type_names;
+mod waits;
 
 use std::fs;
 use std::path::{Path, PathBuf};

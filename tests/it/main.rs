@@ -23,6 +23,7 @@ mod limiter;
 mod oauth2;
 mod platforms;
 mod process;
+mod properties;
 mod redis;
 mod replicas;
 mod rights;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::change_history::{ChangeHistory, ChangePosition};
 use super::read_time::ReadTime;
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Uptime};
 use crate::domain::{
     Client, CredentialId, CredentialName, Endpoints, RoleId, ScopeSet, SecretMark, Tenant, TenantId,
 };
@@ -56,6 +56,7 @@ struct CachedData {
     endpoints: Cache<TenantId, CachedEndpoints>,
     scope_sets: Cache<ScopeSet, ScopeSet>,
     local_changes: LocalChanges,
+    uptime: Uptime,
     max_age: Duration,
 }
 
@@ -65,7 +66,7 @@ struct CachedClient {
     history: Arc<ChangeHistory>,
     /// The number of the tenant's last change when the client was read.
     last_change: i64,
-    since: Stopwatch,
+    read_at: Duration,
     weight: u32,
 }
 
@@ -102,7 +103,7 @@ impl LocalChanges {
 }
 
 impl CachedData {
-    fn new(max_age: Duration) -> Self {
+    fn new(clock: &Clock, max_age: Duration) -> Self {
         let last = (0..TENANT_SLOTS).map(|_| AtomicU64::new(0)).collect();
         Self {
             clients: Cache::with_weighter(EXPECTED_CLIENTS, MAX_BYTES, ClientWeighter),
@@ -110,6 +111,7 @@ impl CachedData {
             endpoints: Cache::new(MAX_TENANTS),
             scope_sets: Cache::new(MAX_SCOPE_SETS),
             local_changes: LocalChanges { count: AtomicU64::new(0), last },
+            uptime: clock.uptime(),
             max_age,
         }
     }
@@ -120,12 +122,18 @@ impl CachedData {
     }
 
     fn read_time(&self) -> ReadTime {
-        ReadTime::now(self.local_changes.count.load(Ordering::Acquire))
+        let local_changes = self.local_changes.count.load(Ordering::Acquire);
+        ReadTime { at: self.uptime.elapsed(), local_changes }
+    }
+
+    /// The time since data was read.
+    fn age(&self, read_at: Duration) -> Duration {
+        self.uptime.elapsed().saturating_sub(read_at)
     }
 
     /// Whether data of the tenant that was read at this time can be used without a read.
     fn is_fresh(&self, tenant: &TenantId, read_time: ReadTime) -> bool {
-        read_time.since.elapsed() <= self.max_age
+        self.age(read_time.at) <= self.max_age
             && self.local_changes.slot(tenant).load(Ordering::Acquire) <= read_time.local_changes
     }
 
@@ -168,7 +176,7 @@ impl CachedData {
             client: Arc::clone(&client),
             history,
             last_change: last.number,
-            since: read_time.since,
+            read_at: read_time.at,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
         };
         self.clients.insert(*id, cached);
@@ -200,8 +208,13 @@ pub(in crate::service) struct ClientCache {
 
 impl ClientCache {
     /// An empty cache. Its data is used for `max_age` before the database is asked again.
-    pub(in crate::service) fn new(store: Store, revocations: Arc<Live>, max_age: Duration) -> Self {
-        Self { store, revocations, cached: CachedData::new(max_age) }
+    pub(in crate::service) fn new(
+        store: Store,
+        revocations: Arc<Live>,
+        clock: &Clock,
+        max_age: Duration,
+    ) -> Self {
+        Self { store, revocations, cached: CachedData::new(clock, max_age) }
     }
 
     /// This server changed the tenant: its change feed must be read before cached data of the
@@ -228,12 +241,12 @@ impl ClientCache {
         let Some(cached) = self.cached.clients.get(id) else {
             return self.load_client(id).await;
         };
-        let CachedClient { client, history, last_change, since, .. } = cached;
+        let CachedClient { client, history, last_change, read_at, .. } = cached;
         if !self.cached.is_fresh(&history.tenant, history.read_time()) {
             Box::pin(self.read_changes(&history)).await?;
         }
         if history.is_current(&client.name.application.application, last_change)
-            && since.elapsed() <= MAX_CLIENT_AGE.max(self.cached.max_age)
+            && self.cached.age(read_at) <= MAX_CLIENT_AGE.max(self.cached.max_age)
             && !self.is_revoked(&client)
         {
             return Ok(Some(client));
@@ -374,7 +387,7 @@ mod tests {
 
     #[test]
     fn change_makes_older_data_of_its_tenant_stale() {
-        let cached = CachedData::new(Duration::from_mins(1));
+        let cached = CachedData::new(&Clock::system(), Duration::from_mins(1));
         let (acme, other) = (TenantId::parse("acme").unwrap(), TenantId::parse("other").unwrap());
         let before = cached.read_time();
         assert!(cached.is_fresh(&acme, before));
@@ -386,7 +399,7 @@ mod tests {
 
     #[test]
     fn data_older_than_max_age_is_stale() {
-        let cached = CachedData::new(Duration::ZERO);
+        let cached = CachedData::new(&Clock::system(), Duration::ZERO);
         let read_time = cached.read_time();
         assert!(!cached.is_fresh(&TenantId::parse("acme").unwrap(), read_time));
     }

@@ -157,6 +157,8 @@ fn changed_application(tenant: &TenantId, resource: &str) -> Option<ApplicationI
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn id(application: &str) -> ApplicationId {
@@ -169,7 +171,11 @@ mod tests {
 
     fn history(last: i64) -> ChangeHistory {
         let last = ChangePosition { number: last, at: last * 10 };
-        ChangeHistory::new(TenantId::parse("acme").unwrap(), ReadTime::now(0), last)
+        ChangeHistory::new(
+            TenantId::parse("acme").unwrap(),
+            ReadTime { at: Duration::ZERO, local_changes: 0 },
+            last,
+        )
     }
 
     #[test]
@@ -181,7 +187,8 @@ mod tests {
             "changes before the first known one may be missing"
         );
         let credential = format!("tenants/acme/applications/crm/credentials/{}", "0".repeat(32));
-        history.apply(&[change(5, "tenants/acme"), change(6, &credential)], Some(ReadTime::now(1)));
+        let read_time = ReadTime { at: Duration::ZERO, local_changes: 1 };
+        history.apply(&[change(5, "tenants/acme"), change(6, &credential)], Some(read_time));
         assert!(!history.is_current(&id("crm"), 5));
         assert!(history.is_current(&id("crm"), 6));
         assert!(history.is_current(&id("erp"), 5), "another application changed");

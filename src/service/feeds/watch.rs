@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::base::Feeds;
 use super::places::Permit;
@@ -120,7 +119,10 @@ impl RevocationWatch {
             // What was revoked since the last message is sent at once.
             self.news.borrow_and_update();
             if live.index().last() == self.place.number {
-                timeout(HEARTBEAT, self.news.changed()).await.ok();
+                tokio::select! {
+                    _ = self.news.changed() => {}
+                    () = self.clock.sleep(HEARTBEAT) => {}
+                }
                 live.ensure_fresh().await?;
             }
         }
@@ -185,7 +187,7 @@ impl JwksWatch {
                 return Ok(jwks);
             }
             // Keys are published and withdrawn by the clock too, and seldom.
-            tokio::time::sleep(HEARTBEAT).await;
+            self.clock.sleep(HEARTBEAT).await;
         }
     }
 }

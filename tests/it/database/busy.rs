@@ -7,10 +7,9 @@ use keyward::proto::admin::ListApplicationsRequest;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::RevokeTokenRequest;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{sleep, timeout};
 use tonic::{Code, Request};
 
-use crate::harness::{Keyward, fresh_database, reason};
+use crate::harness::{Keyward, fresh_database, reason, until};
 
 /// A transaction that locks a table until it is dropped.
 async fn locked(url: &str, lock: &'static str) -> PgConnection {
@@ -49,12 +48,7 @@ async fn waiting_searches_do_not_block_checks_tokens_and_revocations() {
         }
     });
     let searches = tokio::spawn(join_all(searches.collect::<Vec<_>>()));
-    let begun = async {
-        while waiting(&mut observer).await == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), begun).await.expect("some wait for the lock");
+    until("some wait for the lock", async || waiting(&mut observer).await > 0).await;
 
     // A client that is not cached is loaded and gets a token, and a token is revoked.
     assert!(!cold.token(&kw.grpc()).await.is_empty());
@@ -64,29 +58,20 @@ async fn waiting_searches_do_not_block_checks_tokens_and_revocations() {
         assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable));
     }
     // The lock is still held. No statement waits for it after its caller has left.
-    let no_longer_waiting = async {
-        while waiting(&mut observer).await > 0 {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), no_longer_waiting)
-        .await
-        .expect("statements end with their requests");
+    until("statements end with their requests", async || waiting(&mut observer).await == 0).await;
     drop(holder);
     let request =
         ListApplicationsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
-    let found = async {
-        while admin.applications.list_applications(request.clone()).await.is_err() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), found).await.expect("searches work again");
+    until("searches work again", async || {
+        admin.applications.list_applications(request.clone()).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lock_timeout_is_unavailable() {
     let url = fresh_database().await;
-    let kw = Keyward::start(Some(url.clone()), &[("database.acquire_timeout", "500ms")]).await;
+    let kw = Keyward::start(Some(url.clone()), &[("database.acquire_timeout", "3s")]).await;
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let token = crm.token(&kw.grpc()).await;
@@ -95,11 +80,6 @@ async fn lock_timeout_is_unavailable() {
     let status = admin.tokens.revoke_token(revoke.clone()).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
     drop(holder);
-    let works = async {
-        while admin.tokens.revoke_token(revoke.clone()).await.is_err() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), works).await.expect("it works again");
+    until("it works again", async || admin.tokens.revoke_token(revoke.clone()).await.is_ok()).await;
     assert!(!admin.is_active(&token).await);
 }

@@ -1,13 +1,10 @@
 //! PostgreSQL is read-only for a while.
 
-use std::time::Duration;
-
 use keyward::proto::token::RevokeTokenRequest;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{sleep, timeout};
 use tonic::Code;
 
-use crate::harness::{Keyward, PostgresServer, reason};
+use crate::harness::{Keyward, PostgresServer, reason, until};
 
 async fn ready(kw: &Keyward) -> (u16, String) {
     let answer = reqwest::get(format!("http://{}/readyz", kw.server().ops)).await.unwrap();
@@ -29,17 +26,13 @@ async fn read_only(url: &str, on: bool) {
     }
 }
 
-async fn wait_for_readiness(kw: &Keyward, status: u16) -> String {
-    let there = async {
-        loop {
-            let (now, body) = ready(kw).await;
-            if now == status {
-                return body;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), there).await.expect("readiness follows the database")
+/// Waits for a status and words of the body: a loaded server can be not ready for another reason.
+async fn wait_for_readiness(kw: &Keyward, status: u16, says: &str) {
+    until(format!("readiness is {status}, {says}"), async || {
+        let (now, body) = ready(kw).await;
+        now == status && body.contains(says)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,8 +45,7 @@ async fn read_only_database_only_refuses_writes() {
     let token = crm.token(&kw.grpc()).await;
     for _ in 0..2 {
         read_only(&url, true).await;
-        let body = wait_for_readiness(&kw, 503).await;
-        assert!(body.contains("database: the server is read-only"), "{body}");
+        wait_for_readiness(&kw, 503, "database: the server is read-only").await;
         let revoke = RevokeTokenRequest { token: token.clone() };
         let status = admin.tokens.revoke_token(revoke).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
@@ -62,7 +54,7 @@ async fn read_only_database_only_refuses_writes() {
         assert!(admin.is_active(&token).await);
 
         read_only(&url, false).await;
-        assert!(wait_for_readiness(&kw, 200).await.starts_with("ok\n"));
+        wait_for_readiness(&kw, 200, "ok\n").await;
         admin.application("acme", &format!("a{}", kw.now().as_second()), &["a"]).await;
         kw.advance(1);
     }

@@ -2,10 +2,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::connect_from;
 use super::served::Served;
-use super::{PATIENCE, connect_from, until};
+use crate::harness::{in_time, until};
 
 /// Together with the cost per request, this is more than a source may hold.
 const REQUESTS: usize = 120;
@@ -41,7 +41,7 @@ async fn source_over_body_budget_is_refused_others_are_served() {
         })
     });
     let first = futures_util::future::select_all(answers.by_ref());
-    let (answer, ..) = timeout(PATIENCE, first).await.expect("some are refused");
+    let (answer, ..) = in_time("some are refused", first).await;
     assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
     assert!(answer.contains("temporarily_unavailable"), "{answer}");
     assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");

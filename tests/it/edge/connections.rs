@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::connect_from;
 use super::served::Served;
-use super::{connect_from, until};
+use crate::harness::until;
 
 /// A connection on which a request was answered, if the server accepts it.
 async fn answered(source: &str, server: SocketAddr) -> Option<TcpStream> {

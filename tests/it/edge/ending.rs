@@ -7,13 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{PATIENCE, until};
-use crate::harness::{Backend, Keyward, connect};
+use crate::harness::{Backend, Keyward, connect, in_time, until};
 
 const REQUEST: &[u8] = b"GET /oauth2/jwks HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -23,8 +21,8 @@ async fn ask(stream: &mut TcpStream) -> bool {
     stream.write_all(REQUEST).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"}") {
-        let read = timeout(PATIENCE, stream.read_buf(&mut answer)).await;
-        let count = read.expect("a request is answered").expect("and not reset");
+        let read = in_time("a request is answered", stream.read_buf(&mut answer)).await;
+        let count = read.expect("and not reset");
         assert_ne!(count, 0, "a request is lost: {}", String::from_utf8_lossy(&answer));
     }
     let answer = String::from_utf8(answer).unwrap();
@@ -102,9 +100,9 @@ async fn assert_nothing_is_lost(kw: Keyward) {
         .map(|_| tokio::spawn(keep_asking(kw.server().http, Arc::clone(&answered))))
         .collect();
     until("they are busy", async || answered.load(Ordering::Relaxed) > 2_000).await;
-    timeout(PATIENCE, kw.stop()).await.expect("it stops");
+    in_time("it stops", kw.stop()).await;
     for client in clients {
-        timeout(PATIENCE, client).await.expect("there is no server").unwrap();
+        in_time("there is no server", client).await.unwrap();
     }
 }
 

@@ -2,10 +2,9 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::served::Served;
+use crate::harness::in_time;
 
 /// Far more than any client sends, and than the kernel buffers.
 const MANY: usize = 3_000_000;
@@ -48,8 +47,8 @@ async fn flood_of_control_frames_ends_the_connection() {
             let mut answer = Vec::new();
             let ended =
                 async { while reader.read_buf(&mut answer).await.is_ok_and(|count| count > 0) {} };
-            assert!(timeout(PATIENCE, ended).await.is_ok(), "the connection ends: {name}");
-            assert!(timeout(PATIENCE, writing).await.unwrap().unwrap(), "it ends early: {name}");
+            in_time(format!("the connection ends: {name}"), ended).await;
+            assert!(in_time(name, writing).await.unwrap(), "it ends early: {name}");
         }
     }
     assert_eq!(server.refused("control_frames").await, 10);
@@ -67,7 +66,7 @@ async fn flooding_client_reads_enhance_your_calm() {
     begin.extend(frame(2, 0, 1, &[0, 0, 0, 0, 1]).repeat(500));
     stream.write_all(&begin).await.unwrap();
     let mut answer = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends").unwrap();
+    in_time("it ends", stream.read_to_end(&mut answer)).await.unwrap();
     let goaway = frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 0xb]);
     assert!(answer.ends_with(&goaway), "{answer:?}");
 }

@@ -4,18 +4,16 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::tenant_service_client::TenantServiceClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::served::Served;
-use crate::harness::bearer;
+use crate::harness::{bearer, in_time};
 
 /// Connections with half a request each.
 async fn flood(server: std::net::SocketAddr, words: &[u8], count: usize) -> Vec<TcpStream> {
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
-        let connected = timeout(PATIENCE, TcpStream::connect(server)).await;
-        let mut stream = connected.expect("a connection is accepted or refused").unwrap();
+        let connected = in_time("a connection is accepted or refused", TcpStream::connect(server));
+        let mut stream = connected.await.unwrap();
         // The oldest connections are closed to make room, and then this fails.
         stream.write_all(words).await.ok();
         held.push(stream);
@@ -37,15 +35,14 @@ async fn half_requests_do_not_block_others_at_1024_descriptors() {
     let _http = flood(server.http, b"POST /oauth2/token HTTP/1.1\r\nHo", 900).await;
     let _grpc = flood(server.grpc, b"PRI * HTTP/2.0\r\n", 700).await;
 
-    let ready = timeout(PATIENCE, server.readiness()).await;
-    assert_eq!(ready.expect("operations have places of their own"), 200);
+    assert_eq!(in_time("operations have places of their own", server.readiness()).await, 200);
     let listed = established.list_tenants(pb::ListTenantsRequest::default());
-    timeout(PATIENCE, listed).await.expect("an established call is answered").unwrap();
+    in_time("an established call is answered", listed).await.unwrap();
     let url = server.grpc_url();
-    let fresh = timeout(PATIENCE, server.admin.exchange(&url, &[], &["keyward"]));
-    fresh.await.expect("a new connection is served").unwrap();
+    let fresh = server.admin.exchange(&url, &[], &["keyward"]);
+    in_time("a new connection is served", fresh).await.unwrap();
     let jwks = reqwest::get(format!("http://{}/oauth2/jwks", server.http));
-    assert_eq!(timeout(PATIENCE, jwks).await.unwrap().unwrap().status(), 200);
+    assert_eq!(in_time("the keys are served", jwks).await.unwrap().status(), 200);
 
     let log = server.log();
     assert!(log.contains("limit of open files"), "what cannot be met is logged: {log}");
@@ -53,7 +50,7 @@ async fn half_requests_do_not_block_others_at_1024_descriptors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_without_complete_request_is_closed_in_time() {
+async fn connection_without_complete_request_is_closed() {
     let server = Served::start("true", &[("KEYWARD_LIMITS_FIRST_REQUEST_TIMEOUT", "1s")]);
     for (address, words) in [
         (server.http, &b""[..]),
@@ -74,10 +71,7 @@ async fn connection_without_complete_request_is_closed_in_time() {
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
         let reported = String::from_utf8_lossy(words);
-        timeout(PATIENCE, end)
-            .await
-            .unwrap_or_else(|_| panic!("the connection is not closed: {reported}"))
-            .ok();
+        in_time(format!("the connection is closed: {reported}"), end).await.ok();
     }
 }
 

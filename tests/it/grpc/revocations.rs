@@ -13,7 +13,7 @@ use keyward::proto::token::{RevokeTokenRequest, RevokeTokensRequest};
 use tonic::{Code, Status, Streaming};
 
 use crate::harness::{
-    Admin, Backend, Credential, Keyward, connect, mask, on_both_databases, reason,
+    Admin, Backend, Credential, Keyward, connect, mask, on_both_databases, reason, until,
 };
 
 on_both_databases!(
@@ -628,12 +628,7 @@ async fn slow_reader_is_dropped_with_too_slow() {
     let many: Vec<_> = (0..4000).map(|n| NewRevocation::older_than(long(n), 0, kw.now())).collect();
     revoke_beside(&kw, &many).await;
     // The place of the stream is free after the server ends it.
-    let dropped = async {
-        while kw.server().service.feeds.watching() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_mins(1), dropped).await.unwrap();
+    until("the stream ends", async || kw.server().service.feeds.watching() == 0).await;
     let mut read = 0;
     let status = loop {
         match next(&mut watcher).await {

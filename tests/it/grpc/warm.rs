@@ -17,7 +17,7 @@ on_both_databases!(
     similar_secret_is_not_taken_from_the_cache,
     every_way_to_end_a_client_applies_to_cached_ones,
     cached_client_gets_additions_immediately,
-    cached_client_expires_in_time,
+    ended_secret_of_a_cached_client_is_refused,
     change_of_an_application_keeps_others_cached,
 );
 
@@ -259,7 +259,7 @@ async fn cached_client_gets_additions_immediately(backend: Backend) {
     assert_eq!(token.expires_in.unwrap().seconds, 77);
 }
 
-async fn cached_client_expires_in_time(backend: Backend) {
+async fn ended_secret_of_a_cached_client_is_refused(backend: Backend) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
     let (made, old) = admin.acme().await;

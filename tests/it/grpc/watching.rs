@@ -1,16 +1,14 @@
 //! Many concurrent writers of revocations, and one client whose stream breaks repeatedly: it misses
 //! nothing, and receives everything in order.
 
-use std::time::Duration;
-
 use keyward::internals::domain::{NewRevocation, Subject};
 use keyward::internals::store::{Database, PoolOptions, Store};
 use keyward::proto::access::{WatchRevocationsRequest, WatchRevocationsResponse};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::Streaming;
 
-use crate::harness::{Admin, Backend, Dice, Keyward, on_both_databases};
+use crate::harness::{Admin, Backend, Dice, Keyward, PATIENCE, on_both_databases, pause};
 
 on_both_databases!(watcher_misses_no_revocation_of_sixty_four_writers);
 
@@ -22,8 +20,6 @@ const PAUSE: u64 = 40_000;
 const HELD: u64 = 4_000;
 /// The maximum time in microseconds that a stream is kept.
 const KEPT: u64 = 60_000;
-/// The time limit for background work on a machine that runs many tests.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The database, with enough connections for all writers.
 async fn store(kw: &Keyward, backend: Backend) -> Store {
@@ -40,14 +36,14 @@ async fn store(kw: &Keyward, backend: Backend) -> Store {
 async fn write(store: Store, now: jiff::Timestamp, writer: u64, mut dice: Dice) -> i64 {
     let mut committed = 0;
     for n in 0..EACH {
-        sleep(dice.micros(PAUSE)).await;
+        pause(dice.micros(PAUSE)).await;
         let mut tx = store.begin().await.unwrap();
         let token = |part| Subject::Token(format!("{writer}-{n}-{part}"));
         let many = i64::try_from(1 + dice.roll(2)).unwrap();
         let new: Vec<_> =
             (0..many).map(|part| NewRevocation::older_than(token(part), 0, now)).collect();
         tx.insert_revocations(&new, now).await.unwrap();
-        sleep(dice.micros(HELD)).await;
+        pause(dice.micros(HELD)).await;
         if dice.roll(5) > 0 {
             tx.commit().await.unwrap();
             committed += many;

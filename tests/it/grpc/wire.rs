@@ -1,7 +1,5 @@
 //! The protocol: health, reflection, deadlines, sizes, and requests that are not RPCs.
 
-use std::time::Duration;
-
 use keyward::proto::token::IssueTokenRequest;
 use prost::Message;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +10,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use super::raw::call;
-use crate::harness::{Backend, Keyward, connect, reason};
+use crate::harness::{Backend, Keyward, connect, in_time, reason};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_says_serving() {
@@ -55,8 +53,7 @@ async fn server_stops_despite_open_streams_and_idle_connections() {
     let mut watch = client.watch(request).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     let _silent = tokio::net::TcpStream::connect(kw.server().grpc).await.unwrap();
-    let stopped = tokio::time::timeout(Duration::from_mins(1), kw.stop()).await;
-    assert!(stopped.is_ok(), "it waits for neither");
+    in_time("it waits for neither", kw.stop()).await;
 }
 
 /// Defines a test for one version of reflection.
@@ -315,7 +312,7 @@ async fn garbage_ends_only_its_own_connection() {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         let end = stream.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(5), end).await.expect("the connection ends").ok();
+        in_time("the connection ends", end).await.ok();
     }
     assert!(!kw.admin_credential().token(&kw.grpc()).await.is_empty());
 }

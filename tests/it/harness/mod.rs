@@ -11,6 +11,7 @@ mod process;
 mod proxy;
 pub(crate) mod redis;
 mod server;
+mod wait;
 
 pub(crate) use self::process::free_port;
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
@@ -22,6 +23,7 @@ pub(crate) use postgres::{PostgresServer, fresh_database};
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::RedisServer;
 pub(crate) use server::{Backend, Keyward, secret_free};
+pub(crate) use wait::{PATIENCE, becomes_true, in_time, pause, until, until_blocking, until_some};
 
 /// Defines two tests for each function, one for each database.
 macro_rules! on_both_databases {

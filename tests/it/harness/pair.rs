@@ -3,16 +3,11 @@
 
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use sqlx::{Executor, PgConnection};
 use tokio::task::block_in_place;
-use tokio::time::{sleep, timeout};
 
 use super::{PostgresServer, Proxy};
-
-/// The time limit for what the servers do by themselves.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Both servers. A commit on the primary waits until the standby has written it. (Tests disable
 /// `fsync`.)
@@ -164,10 +159,8 @@ fn address(server: &PostgresServer) -> SocketAddr {
 
 /// Waits until a query returns true.
 async fn until(admin: &mut PgConnection, question: &'static str, what: &str) {
-    let yes = async {
-        while !sqlx::query_scalar::<_, bool>(question).fetch_one(&mut *admin).await.unwrap() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, yes).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+    super::until(what, async || {
+        sqlx::query_scalar::<_, bool>(question).fetch_one(&mut *admin).await.unwrap()
+    })
+    .await;
 }

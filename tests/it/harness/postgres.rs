@@ -10,13 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::process::{free_port, signal, spawn};
-use super::redis::wait_until;
+use super::wait::becomes_true;
 
 /// The URL of a new database for one test.
 pub(crate) async fn fresh_database() -> String {
@@ -123,7 +121,7 @@ impl PostgresServer {
     /// Starts it again after a stop, on the same port with the same data.
     pub(crate) fn start_again(&mut self) {
         // Another test may use the port for a moment.
-        assert!(wait_until(|| self.launch()), "it does not start again:\n{}", self.log());
+        assert!(becomes_true(|| self.launch()), "it does not start again:\n{}", self.log());
     }
 
     /// Suspends it. Existing connections stay open, and new ones are accepted by the kernel.
@@ -208,17 +206,20 @@ fn watch(folder: &Path, data: &Path, port: u16) -> Child {
 
 /// Waits until the server answers. Returns false if it ends, for example because its port is taken.
 pub(super) fn is_ready(watcher: &mut Child, port: u16) -> bool {
-    while watcher.try_wait().unwrap().is_none() {
+    let mut ready = false;
+    let decided = becomes_true(|| {
+        if watcher.try_wait().unwrap().is_some() {
+            return true;
+        }
         let asked = Command::new(binary("pg_isready"))
             .args(["--quiet", "--timeout=10", "--host=127.0.0.1", "--username=keyward"])
             .arg(format!("--port={port}"))
             .status();
-        if asked.unwrap().success() {
-            return true;
-        }
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    false
+        ready = asked.unwrap().success();
+        ready
+    });
+    assert!(decided, "the server on port {port} neither ends nor answers");
+    ready
 }
 
 /// The path of a PostgreSQL program. Debian does not add them to the PATH.

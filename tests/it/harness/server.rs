@@ -9,7 +9,7 @@ use keyward::internals::server::{Server, ServerError};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
-use super::{Admin, Credential, fresh_database};
+use super::{Admin, Credential, fresh_database, until_some};
 
 /// The database of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,16 @@ fn config(
     Config::read(layers).unwrap()
 }
 
+/// Starts a server. Tests of faults have a `database.acquire_timeout` of a second, in which a machine
+/// that runs many tests may not open the first connection: then it is tried again.
+async fn started(config: &Config, clock: &Clock) -> Result<Server, ServerError> {
+    until_some("a server starts", async || match Server::start(config, clock.clone()).await {
+        Err(error) if error.to_string().contains("pool timed out") => None,
+        outcome => Some(outcome),
+    })
+    .await
+}
+
 impl Keyward {
     /// A server on the database of this URL, or on SQLite.
     pub(crate) async fn start(database: Option<String>, settings: &[(&'static str, &str)]) -> Self {
@@ -74,7 +84,7 @@ impl Keyward {
         let settings: Vec<_> =
             settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         let config = config(folder.path(), database.as_deref(), &settings);
-        let server = Server::start(&config, clock.clone()).await.unwrap();
+        let server = started(&config, &clock).await.unwrap();
         let first = server.first_credential.clone().unwrap();
         Self {
             server: Some(server),
@@ -163,7 +173,7 @@ impl Keyward {
         settings.extend(own.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let config = config(folder.path(), self.database.as_deref(), &settings);
         Ok(Self {
-            server: Some(Server::start(&config, clock.clone()).await?),
+            server: Some(started(&config, &clock).await?),
             clock,
             folder,
             database: self.database.clone(),
@@ -250,7 +260,7 @@ impl Keyward {
     pub(crate) async fn restart_with(&mut self, settings: &[(&'static str, String)]) {
         self.server.take().unwrap().shutdown().await;
         let config = config(self.folder.path(), self.database.as_deref(), settings);
-        self.server = Some(Server::start(&config, self.clock.clone()).await.unwrap());
+        self.server = Some(started(&config, &self.clock).await.unwrap());
     }
 }
 

@@ -6,8 +6,7 @@ use keyward::internals::clock::Clock;
 use keyward::internals::limiter::Limiter;
 
 use super::{MINUTE, Place, noon, one};
-use crate::harness::RedisServer;
-use crate::harness::redis::eventually;
+use crate::harness::{RedisServer, until};
 
 #[tokio::test]
 async fn empty_windows_in_memory_are_dropped() {
@@ -30,7 +29,7 @@ async fn empty_windows_in_redis_expire() {
     let window = Duration::from_millis(300);
     let taken = limiter.take("acme", &[one("app", 5, window), one("tenant", 5, window)]).await;
     assert!(taken.admitted && server.keys() == 2);
-    eventually(move || server.keys() == 0).await;
+    until("the windows expire", async || server.keys() == 0).await;
     assert_eq!(limiter.fallbacks().get(), 0);
 }
 

@@ -1,23 +1,19 @@
 //! Malformed HTTP/1.1 requests: an error in JSON, and no side effects.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::harness::Backend;
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::harness::{Backend, in_time};
 
 /// The bytes that the server sends until it closes the connection.
 async fn answer(server: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-    read.expect("the connection ends").expect("it is closed, and not reset");
+    let read = in_time("the connection ends", stream.read_to_end(&mut answer)).await;
+    read.expect("it is closed, and not reset");
     String::from_utf8(answer).unwrap()
 }
 
@@ -101,7 +97,7 @@ async fn answer_arrives_although_the_body_is_not_read() {
     let (mut read, mut write) = stream.split();
     let mut answer = Vec::new();
     let send = async { write.write_all(&request).await.is_ok() };
-    let (_, got) = tokio::join!(send, timeout(PATIENCE, read.read_to_end(&mut answer)));
-    got.expect("the connection ends").ok();
+    let (_, got) = tokio::join!(send, in_time("the answer ends", read.read_to_end(&mut answer)));
+    got.ok();
     assert!(answer.starts_with(b"HTTP/1.1 415 "), "{}", String::from_utf8_lossy(&answer));
 }

@@ -5,7 +5,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyward::internals::clock::Clock;
@@ -22,12 +21,11 @@ use keyward::proto::token::RevokeTokenRequest;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use super::binary::{Finished, Serving, exported, keyward};
 use crate::harness::{
-    Admin, Credential, Dice, RedisServer, fresh_database, mask, question, reason,
+    Admin, Credential, Dice, RedisServer, fresh_database, mask, pause, question, reason, until,
 };
 
 const ISSUER: &str = "https://keyward.test";
@@ -36,8 +34,6 @@ const ISSUER: &str = "https://keyward.test";
 const SOON: u64 = 80_000;
 /// The same for every third round.
 const LATER: u64 = 200_000;
-/// How long the surviving replica may accept what was revoked at the other one.
-const BOUND: Duration = Duration::from_secs(5);
 
 /// Issues tokens like the servers, without the cost of a secret hash.
 struct Mint {
@@ -238,9 +234,7 @@ impl Worker {
             2 | 5 => done.rotations > 0 && done.deletions > 0,
             _ => done.tokens > 0,
         };
-        while !there(self.acknowledged().since_start) {
-            sleep(Duration::from_millis(1)).await;
-        }
+        until("the round is under way", async || there(self.acknowledged().since_start)).await;
     }
 }
 
@@ -401,7 +395,7 @@ impl World {
             let after = dice.micros(if round % 3 < 2 { SOON } else { LATER });
             let point = async {
                 worker.reached(round).await;
-                sleep(after).await;
+                pause(after).await;
             };
             tokio::select! {
                 () = point => {}
@@ -413,12 +407,8 @@ impl World {
 
             let new = std::mem::take(&mut worker.acknowledged().refused);
             if let Some(surviving) = &mut surviving {
-                let all_refused = async {
-                    while allowed(surviving, &new).await > 0 {
-                        sleep(Duration::from_millis(5)).await;
-                    }
-                };
-                timeout(BOUND, all_refused).await.expect("the other replica applies it");
+                until("the other replica applies it", async || allowed(surviving, &new).await == 0)
+                    .await;
             }
             server = self.start().await;
             admin = Admin::with_token(&server.grpc, &token).await;

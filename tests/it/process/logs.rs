@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
-use crate::harness::{Admin, Credential};
+use crate::harness::{Admin, Credential, until_blocking};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -113,10 +113,10 @@ fn unwritable_log_does_not_stop_server() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut child = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
     let written = folder.path().join("admin.env");
-    while !written.exists() {
+    until_blocking("the server shows its credential", || {
         assert!(child.try_wait().unwrap().is_none(), "the server stopped");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+        written.exists()
+    });
     child.kill().unwrap();
     child.wait().unwrap();
 }

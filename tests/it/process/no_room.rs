@@ -1,7 +1,6 @@
 //! A temporarily full disk: writes are refused, and work again as soon as there is space.
 
 use std::process::Command;
-use std::time::Duration;
 
 use keyward::proto::admin as pb;
 use keyward::proto::token::RevokeTokenRequest;
@@ -10,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tonic::{Code, Status};
 
 use super::binary::{Serving, exported};
-use crate::harness::{Admin, Credential};
+use crate::harness::{Admin, Credential, until};
 
 /// Limits the size of files, or removes the limit.
 fn limit_files(serving: &Serving, size: &str) {
@@ -69,12 +68,7 @@ async fn full_disk_refuses_writes_until_space_is_free() {
         let revoke = RevokeTokenRequest { token: first.clone() };
         unavailable(&admin.tokens.revoke_token(revoke.clone()).await.unwrap_err());
         // Readiness reuses the last successful write for a second.
-        let noticed = async {
-            while ready(&serving).await.0 != 503 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), noticed).await.expect("it is not ready");
+        until("it is not ready", async || ready(&serving).await.0 == 503).await;
         let (_, body) = ready(&serving).await;
         assert!(body.starts_with("not ready\ndatabase: "), "{body}");
         // Requests that write nothing still work.

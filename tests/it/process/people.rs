@@ -1,15 +1,13 @@
 //! The commands for people, policies, the audit log and use, against a real server.
 
 use std::fs;
-use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::binary::Finished;
 use super::commands::Desk;
-use crate::harness::fresh_database;
+use crate::harness::{fresh_database, until_blocking};
 
 #[test]
 fn tenant_administration_works_on_sqlite() {
@@ -473,16 +471,15 @@ fn usage_is_counted(desk: &Desk) {
     let token = desk.run_as(&used, &secret, "token").worked();
     desk.run(&format!("introspect {}", token.trim())).worked();
     // The server writes counts every few seconds, and may write these two separately.
-    let mut tries = (0..200).map(|_| {
-        thread::park_timeout(Duration::from_millis(50));
-        desk.run("usage used/a --since 30d -o json").json()
-    });
     let sum = |days: &Value, of: &str| {
         let each = days.as_array().unwrap().iter().map(|day| day[of].as_i64().unwrap());
         each.sum::<i64>()
     };
-    let days = tries.find(|days| sum(days, "exchanges") + sum(days, "checks") == 2);
-    let days = days.expect("usage is written");
+    let mut days = Value::Null;
+    until_blocking("usage is written", || {
+        days = desk.run("usage used/a --since 30d -o json").json();
+        sum(&days, "exchanges") + sum(&days, "checks") == 2
+    });
     assert_eq!((sum(&days, "exchanges"), sum(&days, "checks")), (1, 1));
     let name = format!("tenants/used/applications/a/credentials/{used}");
     assert_eq!(days[0]["credential"], name);

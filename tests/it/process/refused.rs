@@ -5,6 +5,7 @@ use keyward::internals::secrets::{Prefixes, random};
 use serde_json::Value;
 
 use super::commands::Desk;
+use crate::harness::until_some;
 
 /// The lines of a module, as their fields.
 fn lines(log: &str, target: &str) -> Vec<Value> {
@@ -117,14 +118,10 @@ async fn lockout_is_recorded_in_tenant_audit_log() {
         ask(&desk, id, &wrong_secret(id)).await;
     }
     let list = "audit list acme --action LockOut -o json";
-    let events = loop {
-        // A background task writes it.
-        let events = desk.run(list).json();
-        if events != serde_json::json!([]) {
-            break events;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
+    let events = until_some("a background task writes the event", async || {
+        Some(desk.run(list).json()).filter(|events| *events != serde_json::json!([]))
+    })
+    .await;
     assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
     let event = &events[0];
     assert_eq!(event["resource"], format!("tenants/acme/applications/crm/credentials/{id}"));

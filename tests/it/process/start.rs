@@ -11,8 +11,7 @@ use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
-use crate::harness::redis::wait_until;
-use crate::harness::{RedisServer, fresh_database};
+use crate::harness::{RedisServer, fresh_database, until_blocking};
 
 /// A data directory that a server has used.
 fn used() -> TempDir {
@@ -237,7 +236,7 @@ fn redis_permission_loss_is_logged_only_once() {
     let serving = Serving::start(&["--data-dir", &path, "--config", &config]);
     let kept_up = || {
         let before = checked();
-        assert!(wait_until(|| checked() != before), "the list is updated");
+        until_blocking("the list is updated", || checked() != before);
     };
     let refusals = || {
         let log = redis.cli(&["acl", "log"]);
@@ -247,7 +246,7 @@ fn redis_permission_loss_is_logged_only_once() {
     };
     kept_up();
     redis.cli(&["acl", "setuser", "default", "-hmget"]);
-    assert!(wait_until(|| refusals() > 5), "the server keeps retrying");
+    until_blocking("the server keeps retrying", || refusals() > 5);
     redis.cli(&["acl", "setuser", "default", "+hmget"]);
     kept_up();
     let log = serving.stop_with_log("-TERM");

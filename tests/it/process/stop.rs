@@ -5,7 +5,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::binary::{FREE_PORTS, Serving, keyward};
-use crate::harness::redis::wait_until;
+use crate::harness::until_blocking;
 
 /// A server with a drain time and a shutdown grace of an hour.
 fn patient(folder: &TempDir) -> Serving {
@@ -29,7 +29,7 @@ fn sigterm_drains_and_second_sigterm_stops_immediately() {
     assert_eq!((status(&ready), status(&jwks)), (200, 200));
     let pid = serving.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(wait_until(|| status(&ready) == 503), "the server is not ready");
+    until_blocking("the server is not ready", || status(&ready) == 503);
     assert_eq!(status(&jwks), 200, "a draining server answers requests");
     // An incomplete request delays the shutdown until the second signal.
     let mut held =

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::binary::Finished;
 use super::commands::Desk;
-use crate::harness::free_port;
+use crate::harness::{free_port, until_blocking};
 
 /// A server that speaks TLS and HTTP/2, with a certificate for `keyward.test`.
 struct TlsServer {
@@ -41,10 +41,10 @@ impl TlsServer {
             format!("s_server -accept 127.0.0.1:{port} -cert cert.pem -key key.pem -alpn h2");
         let child = openssl(&serve).stdin(Stdio::piped()).spawn().unwrap();
         let mut server = Self { child, port, folder };
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        until_blocking("openssl s_server listens", || {
             assert!(server.child.try_wait().unwrap().is_none(), "openssl s_server ended");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         server
     }
 }

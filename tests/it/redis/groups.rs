@@ -5,9 +5,9 @@ use std::time::Duration;
 use keyward::internals::clock::Clock;
 use keyward::internals::limiter::{Demand, Limiter, WindowRate};
 use keyward::internals::redis::{LinkError, SubscriptionEvent};
-use tokio::time::timeout;
 
 use super::{down, receives, receives_eventually, unfit, up, works};
+use crate::harness::in_time;
 use crate::harness::redis::{RedisCluster, Watched, keep, link_to};
 
 fn demands() -> [Demand; 2] {
@@ -83,7 +83,7 @@ async fn former_primary_is_abandoned() {
             works(&redis, "key").await.ok();
         }
     };
-    timeout(Duration::from_secs(20), used).await.unwrap();
+    in_time("the new primary is used", used).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
 
+use super::faults_postgres::unknown;
 use super::load::Load;
-use super::scene::{Scene, Word, ask, assert_no_gap, claims, now};
-use crate::harness::{Keyward, Pair, RedisServer};
+use super::scene::{STEPS, Scene, Word, ask, assert_no_gap, claims, now};
+use crate::harness::{Keyward, Pair, RedisServer, until};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("secrets.hash_wait", "1m"),
@@ -20,8 +20,6 @@ const SETTINGS: [(&str, &str); 4] = [
     ("database.acquire_timeout", "1s"),
 ];
 const BOUND: Duration = Duration::from_secs(2);
-/// The time limit for background work.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a primary is lost.
 #[derive(Clone, Copy, Debug)]
@@ -56,15 +54,10 @@ fn tell(what: &str, took: Duration) {
 
 /// Waits until every replica reports that it can write, or cannot.
 async fn readiness(replicas: &[Keyward], status: u16) {
-    let seen = async {
-        for replica in replicas {
-            while replica.ops("/readyz").await != status {
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-    };
-    let seen = timeout(PATIENCE, seen).await;
-    seen.unwrap_or_else(|_| panic!("the readiness does not become {status}"));
+    for replica in replicas {
+        until(format!("readiness is {status}"), async || replica.ops("/readyz").await == status)
+            .await;
+    }
 }
 
 /// How many of these tokens are in a database's revocation list.
@@ -138,13 +131,7 @@ async fn refused(database: &str) -> String {
 /// No replica allows or writes anything, and all errors say that the service is unavailable.
 async fn assert_nothing_is_done(scene: &mut Scene) {
     for at in 0..scene.replicas.len() {
-        let live = scene.live.clone();
-        let unknown = async {
-            while ask(&mut scene.admins[at], &live).await != Word::Unknown {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(PATIENCE, unknown).await.expect("a standby does not say what is revoked");
+        unknown(scene, at).await;
         let token = scene.stock.last().unwrap().clone();
         scene.try_revoke(at).await.unwrap_err();
         scene.stock.push(token);
@@ -194,15 +181,14 @@ async fn lagging_standby_does_not_revive_tokens() {
     scene.revoke(1).await;
     pair.lead_to_standby().await;
     readiness(&scene.replicas, 503).await;
-    let began = now();
     let revoked: Vec<_> = scene.revoked.lock().unwrap().clone();
-    while began.elapsed() < BOUND * 2 {
+    for _ in 0..STEPS {
         for (token, _) in &revoked {
             for admin in &mut scene.admins {
                 assert_ne!(ask(admin, token).await, Word::Allowed);
             }
         }
-        sleep(Duration::from_millis(50)).await;
+        scene.step();
     }
     pair.resume_replay().await;
     pair.lead_to_primary().await;

@@ -13,20 +13,16 @@ use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use keyward::proto::token::{IntrospectTokenRequest, IssueTokenRequest, RevokeTokenRequest};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::scene::{Revoked, Scene, documented, now};
-use crate::harness::{Admin, Credential, connect, question, reason};
+use crate::harness::{Admin, Credential, PATIENCE, connect, question, reason, until};
 
 const CALL_EVERY: Duration = Duration::from_millis(5);
 const REVOKE_EVERY: Duration = Duration::from_millis(200);
-/// The maximum duration of a call: by default one and a half times the server's request timeout.
-const LONGEST_CALL: Duration = Duration::from_secs(45);
-/// The time limit until writes work again, automatically.
-const RECOVERY: Duration = Duration::from_mins(1);
 
 /// The load, until it is ended.
 pub(super) struct Load {
@@ -144,13 +140,10 @@ impl Load {
     /// Retries a revocation at each replica until it works. Returns the time since `since`.
     pub(super) async fn writes_again(&self, since: Instant) -> Duration {
         let each = (0..self.state.callers.len()).map(async |at| {
-            while !self.state.revoke(at).await {
-                sleep(Duration::from_millis(20)).await;
-            }
+            until("writes work again without a hand", async || self.state.revoke(at).await).await;
             since.elapsed()
         });
-        let each = timeout(RECOVERY, join_all(each)).await;
-        each.expect("writes work again without a hand").into_iter().max().unwrap()
+        join_all(each).await.into_iter().max().unwrap()
     }
 
     /// The summary so far.
@@ -337,7 +330,7 @@ impl Tally {
 /// The answer to a call, within the time limit.
 async fn answered<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let late = |_| Err(Status::unknown("no answer"));
-    timeout(LONGEST_CALL, call).await.unwrap_or_else(late)
+    timeout(PATIENCE, call).await.unwrap_or_else(late)
 }
 
 /// Judges a failed call: documented as temporary, or wrong.

@@ -3,21 +3,17 @@
 //! declares it authoritative.
 
 use std::process::Command;
-use std::time::Duration;
 
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::verifier::{Refusal, Settings, Verifier, VerifierCredential};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::time::{sleep, timeout};
 
 use super::faults_postgres::{BOUND, SETTINGS, unknown, wired};
-use super::scene::{Scene, Word, ask, claims, now};
-use crate::harness::redis::eventually;
-use crate::harness::{Credential, Keyward, Proxy, RedisServer, fresh_database};
+use super::scene::{STEPS, Scene, Word, ask, claims};
+use crate::harness::{Credential, Keyward, PATIENCE, Proxy, RedisServer, fresh_database, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const MARKER: &str = "keyward:revocations:{list}:coded:marker";
 const ROWS: &str = "keyward:revocations:{list}:coded:rows";
 
@@ -64,21 +60,16 @@ impl Copies {
         let (server, name) = self.direct.rsplit_once('/').unwrap();
         let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
         for statement in statements {
-            let done = async {
-                loop {
-                    let end = format!(
-                        "select pg_terminate_backend(pid) from pg_stat_activity \
-                         where datname in ('{name}', '{name}_copy', '{name}_other')"
-                    );
-                    sqlx::raw_sql(AssertSqlSafe(end)).execute(&mut admin).await.unwrap();
-                    let statement = sqlx::raw_sql(AssertSqlSafe(statement.clone()));
-                    if statement.execute(&mut admin).await.is_ok() {
-                        return;
-                    }
-                    sleep(Duration::from_millis(10)).await;
-                }
-            };
-            timeout(PATIENCE, done).await.unwrap_or_else(|_| panic!("{statement}"));
+            until(statement, async || {
+                let end = format!(
+                    "select pg_terminate_backend(pid) from pg_stat_activity \
+                     where datname in ('{name}', '{name}_copy', '{name}_other')"
+                );
+                sqlx::raw_sql(AssertSqlSafe(end)).execute(&mut admin).await.unwrap();
+                let statement = sqlx::raw_sql(AssertSqlSafe(statement.clone()));
+                statement.execute(&mut admin).await.is_ok()
+            })
+            .await;
         }
         self.proxy.mend().await;
     }
@@ -108,17 +99,6 @@ async fn verifier(server: &Keyward, gateway: &Credential) -> Verifier {
         ..Settings::new(server.grpc(), credential, "https://keyward.test", "tenants/acme")
     };
     Verifier::connect(settings).await.unwrap()
-}
-
-async fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let came = async {
-        while !there() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, came)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: the condition was not met in time"));
 }
 
 /// Two replicas with a database and a copy of it, from before a token was revoked at each replica
@@ -158,15 +138,11 @@ async fn changed_after_a_copy() -> Changed {
     let request = pb::DeleteCredentialRequest { name: key.name, ..Default::default() };
     scene.admins[0].credentials.delete_credential(request).await.unwrap();
     for admin in &mut scene.admins {
-        let refused = async {
-            while ask(admin, &deleted_key).await == Word::Allowed {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, refused).await.expect("a deleted key is refused");
+        until("a deleted key is refused", async || ask(admin, &deleted_key).await != Word::Allowed)
+            .await;
     }
     for token in &tokens {
-        until("the verifier knows", || verifier.verify(token) == Err(Refusal::Revoked)).await;
+        until("the verifier knows", async || verifier.verify(token) == Err(Refusal::Revoked)).await;
     }
     projected(&redis, 4).await;
     Changed { copies, redis, scene, gateway, verifier, tokens, deleted_key }
@@ -174,28 +150,26 @@ async fn changed_after_a_copy() -> Changed {
 
 /// Waits until the projection is as long as the list.
 async fn projected(redis: &RedisServer, last: i64) {
-    let port = redis.port;
     let last = last.to_string();
-    eventually(move || {
-        RedisServer::cli_of(port, &["hget", MARKER, "last"]).is_some_and(|there| there == last)
+    until("the list is in Redis", async || {
+        redis.try_cli(&["hget", MARKER, "last"]).is_some_and(|there| there == last)
     })
     .await;
 }
 
 impl Changed {
-    /// Checks for a while that nothing is revived.
+    /// Checks that nothing is revived while twice the bound passes.
     async fn assert_nothing_is_revived(&mut self) {
-        let began = now();
-        while began.elapsed() < BOUND * 2 {
+        for _ in 0..STEPS {
             for admin in &mut self.scene.admins {
                 for bad in self.tokens.iter().chain([&self.deleted_key]) {
-                    assert_ne!(ask(admin, bad).await, Word::Allowed, "{:?}", began.elapsed());
+                    assert_ne!(ask(admin, bad).await, Word::Allowed);
                 }
             }
             for token in &self.tokens {
                 assert!(self.verifier.verify(token).is_err());
             }
-            sleep(Duration::from_millis(10)).await;
+            self.scene.step();
         }
     }
 }
@@ -223,7 +197,7 @@ async fn older_database_revives_nothing() {
     it.scene.recovered().await;
     it.scene.assert_nothing_forgotten().await;
     let (verifier, live) = (&it.verifier, &it.scene.live);
-    until("the verifier takes what is good", || verifier.verify(live).is_ok()).await;
+    until("the verifier takes what is good", async || verifier.verify(live).is_ok()).await;
     assert!(it.scene.replicas[0].server().service.revocations().trouble().is_none());
     it.scene.revoke(1).await;
     traffic.end().await;
@@ -247,7 +221,7 @@ async fn accepted_backup_is_used_by_all_and_old_tokens_are_refused() {
     let old = it.scene.live.clone();
     for at in [0, 1] {
         let live = it.scene.replicas[at].server().service.revocations();
-        until("it takes the list over", || live.index().feed() == list).await;
+        until("it takes the list over", async || live.index().feed() == list).await;
         it.scene.admins[at] = it.scene.replicas[at].admin().await;
     }
     it.scene.live = it.scene.crm.token(&it.scene.replicas[0].grpc()).await;
@@ -259,14 +233,12 @@ async fn accepted_backup_is_used_by_all_and_old_tokens_are_refused() {
         assert_eq!(ask(admin, &it.deleted_key).await, Word::Allowed);
     }
     let (verifier, live) = (&it.verifier, &it.scene.live);
-    until("the verifier takes what is new", || verifier.verify(live).is_ok()).await;
+    until("the verifier takes what is new", async || verifier.verify(live).is_ok()).await;
     for token in it.tokens.iter().chain([&old]) {
         assert_eq!(verifier.verify(token), Err(Refusal::Revoked));
     }
-    let port = it.redis.port;
-    let wanted = list.clone();
-    eventually(move || {
-        RedisServer::cli_of(port, &["hget", MARKER, "feed"]).is_some_and(|feed| feed == wanted)
+    until("the declared list is in Redis", async || {
+        it.redis.try_cli(&["hget", MARKER, "feed"]).is_some_and(|feed| feed == list)
     })
     .await;
     // New servers refuse it, too.
@@ -289,7 +261,7 @@ async fn accepted_backup_is_used_by_all_and_old_tokens_are_refused() {
     let list = again["list"].as_str().unwrap();
     for at in [0, 1, 2] {
         let live = it.scene.replicas[at].server().service.revocations();
-        until("it takes the list over", || live.index().feed() == list).await;
+        until("it takes the list over", async || live.index().feed() == list).await;
         it.scene.admins[at] = it.scene.replicas[at].admin().await;
     }
     assert!(!it.scene.admins[2].is_active(&it.scene.live).await);
@@ -373,19 +345,18 @@ return now";
     let (start, _) = row.rsplit_once(' ').unwrap();
     let forged = format!("{start} {jti}").replacen(" 1 token", " 2 token", 1);
     let forged = forged.strip_prefix("1 ").map_or(forged.clone(), |rest| format!("2 {rest}"));
-    let began = now();
-    let mut known = [true; 2];
-    while began.elapsed() < BOUND * 3 {
+    until("nothing confirms what they know", async || {
         redis.cli(&["eval", FORGE, "2", MARKER, ROWS, "2", &forged]);
-        for (replica, known) in scene.replicas.iter().zip(&mut known) {
+        let mut unknown = true;
+        for replica in &scene.replicas {
             let live = replica.server().service.revocations();
             let answer = live.revokes(&claims(&scene.live).revocation_keys()).await;
             assert!(answer.as_ref().is_ok_and(|revoked| !revoked) || answer.is_err(), "{answer:?}");
-            *known = answer.is_ok();
+            unknown &= answer.is_err();
         }
-        sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(known, [false; 2], "nothing confirms what they know");
+        unknown
+    })
+    .await;
     proxy.mend().await;
     scene.recovered().await;
     scene.revoke(1).await;

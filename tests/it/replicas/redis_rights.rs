@@ -10,15 +10,12 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::RevokeTokenRequest;
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
 
-use crate::harness::redis::{RedisCluster, link_to, wait_until};
-use crate::harness::{Admin, Keyward, RedisServer, mask};
+use crate::harness::redis::{RedisCluster, link_to};
+use crate::harness::{Admin, Keyward, RedisServer, mask, until};
 
 const MARKER: &str = "keyward:revocations:{list}:coded:marker";
 const ROWS: &str = "keyward:revocations:{list}:coded:rows";
-/// The time limit for background work on a machine that runs many tests.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The documented line for Redis' ACL file, after the user's name.
 fn documented() -> Vec<&'static str> {
@@ -66,7 +63,7 @@ async fn documented_redis_rights_are_enough() {
     limit(&mut at_a, 40).await;
     for server in [&a, &b] {
         let limiter = server.server().service.limiter().clone();
-        assert!(wait_until(|| limiter.replicas() == 2), "they know of each other");
+        until("they know of each other", async || limiter.replicas() == 2).await;
     }
 
     // In the second round the list is written again, and is not empty.
@@ -74,14 +71,12 @@ async fn documented_redis_rights_are_enough() {
         let token = crm.token(&a.grpc()).await;
         assert!(at_b.check(&token, &["a"]).await.allowed);
         at_a.tokens.revoke_token(RevokeTokenRequest { token: token.clone() }).await.unwrap();
-        let refused = async {
-            while at_b.check(&token, &["a"]).await.outcome() != Outcome::Revoked {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, refused).await.expect("it arrives through Redis");
+        until("the revocation arrives through Redis", async || {
+            at_b.check(&token, &["a"]).await.outcome() == Outcome::Revoked
+        })
+        .await;
         let rows = || redis.cli(&["zcard", ROWS]);
-        assert!(wait_until(|| rows() == round.to_string()), "{}", rows());
+        until("the list is in Redis", async || rows() == round.to_string()).await;
         assert_eq!(redis.cli(&["hget", MARKER, "last"]), round.to_string());
         redis.cli(&["flushall"]);
     }
@@ -151,7 +146,7 @@ async fn documented_redis_rights_are_enough_in_a_cluster() {
     admin.tokens.revoke_token(RevokeTokenRequest { token }).await.unwrap();
     let rows =
         || cluster.nodes.iter().any(|node| node.try_cli(&["zcard", ROWS]) == Some("1".to_owned()));
-    assert!(wait_until(rows), "the list is there");
+    until("the list is in Redis", async || rows()).await;
     let redis = link_to(&url);
     redis.check_once().await.unwrap();
     let limiter = Limiter::over(redis, Clock::system());

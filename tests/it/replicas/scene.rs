@@ -13,18 +13,14 @@ use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::{IntrospectTokenRequest, RevokeTokenRequest, RevokeTokensRequest};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::{Admin, Credential, Keyward, mask, question, reason};
+use crate::harness::{Admin, Credential, Keyward, in_time, mask, pause, question, reason, until};
 
-/// The maximum duration of an answer during faults: half of `limits.request_timeout`, because all
-/// tests share the cores.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The time limit for automatic recovery.
-const RECOVERY: Duration = Duration::from_secs(30);
+/// How many steps are twice the bound.
+pub(super) const STEPS: u32 = 40;
 /// How many requests the application `limited` may make in a minute.
 pub(super) const LIMIT: usize = 42;
 
@@ -122,27 +118,30 @@ impl Scene {
     pub(super) async fn try_revoke(&mut self, at: usize) -> Result<String, Status> {
         let token = self.stock.pop().expect("a token is left to be revoked");
         let request = RevokeTokenRequest { token: token.clone() };
-        let began = now();
-        let outcome = self.admins[at].tokens.revoke_token(request).await;
-        assert!(began.elapsed() < PATIENCE * 2, "{:?}", began.elapsed());
+        let outcome = in_time("an answer", self.admins[at].tokens.revoke_token(request)).await;
         outcome.inspect_err(documented)?;
         self.revoked.lock().unwrap().push((token.clone(), now()));
         Ok(token)
     }
 
     /// Revokes a token at a replica and waits until all refuse it. Returns how long that took.
-    /// Fails if it does not work.
+    /// Fails if it does not work, or if a replica that is asked after the bound allows the token.
     pub(super) async fn revoke(&mut self, at: usize) -> Duration {
         let token = self.try_revoke(at).await.unwrap();
         let acknowledged = now();
         let who_acknowledged = ask(&mut self.admins[at], &token).await;
         assert_eq!(who_acknowledged, Word::Refused(Outcome::Revoked), "where it was revoked");
+        let bound = self.bound;
         let refused = self.admins.iter_mut().map(async |admin| {
-            while ask(admin, &token).await == Word::Allowed {
-                sleep(Duration::from_millis(2)).await;
-            }
+            until("a revoked token is refused", async || {
+                let late = acknowledged.elapsed() > bound;
+                let word = ask(admin, &token).await;
+                assert!(word != Word::Allowed || !late, "allowed after the bound");
+                word != Word::Allowed
+            })
+            .await;
         });
-        timeout(self.bound, join_all(refused)).await.expect("the bound is never passed");
+        join_all(refused).await;
         acknowledged.elapsed()
     }
 
@@ -191,12 +190,7 @@ impl Scene {
     pub(super) async fn recovered(&mut self) -> Duration {
         let began = now();
         for replica in &self.replicas {
-            let ready = async {
-                while replica.ops("/readyz").await != 200 {
-                    sleep(Duration::from_millis(20)).await;
-                }
-            };
-            timeout(RECOVERY, ready).await.expect("it is ready without a hand");
+            until("it is ready without a hand", async || replica.ops("/readyz").await == 200).await;
         }
         self.reads_go_on().await;
         began.elapsed()
@@ -206,15 +200,12 @@ impl Scene {
     /// writes.
     pub(super) async fn reads_go_on(&mut self) {
         for (replica, admin) in self.replicas.iter().zip(&mut self.admins) {
-            let all_well = async {
-                while ask(admin, &self.live).await != Word::Allowed
-                    || ask(admin, &self.key).await != Word::Allowed
-                    || exchange(replica, &self.crm).await.is_none()
-                {
-                    sleep(Duration::from_millis(20)).await;
-                }
-            };
-            timeout(RECOVERY, all_well).await.expect("it recovers without a hand");
+            until("it recovers without a hand", async || {
+                ask(admin, &self.live).await == Word::Allowed
+                    && ask(admin, &self.key).await == Word::Allowed
+                    && exchange(replica, &self.crm).await.is_some()
+            })
+            .await;
         }
     }
 
@@ -240,17 +231,17 @@ impl Scene {
         self.replicas[0].advance(61);
     }
 
+    /// Lets a part of twice the bound pass for the servers.
+    pub(super) fn step(&self) {
+        self.replicas[0].clock().advance(self.bound * 2 / STEPS);
+    }
+
     /// Waits until every replica knows how many replicas there are.
     pub(super) async fn acquainted(&self) {
         let count = self.replicas.len();
         for replica in &self.replicas {
             let limiter = replica.server().service.limiter();
-            let reported = async {
-                while limiter.replicas() != count {
-                    sleep(Duration::from_millis(20)).await;
-                }
-            };
-            timeout(RECOVERY, reported).await.expect("the replicas know each other");
+            until("the replicas know each other", async || limiter.replicas() == count).await;
         }
     }
 
@@ -258,12 +249,7 @@ impl Scene {
     pub(super) async fn redis_is(&self, up: bool) {
         for replica in &self.replicas {
             let redis = replica.server().redis().unwrap();
-            let there = async {
-                while redis.is_up() != up {
-                    sleep(Duration::from_millis(10)).await;
-                }
-            };
-            timeout(RECOVERY, there).await.expect("the link is as Redis is");
+            until("the link is as Redis is", async || redis.is_up() == up).await;
             assert_eq!(replica.metric::<u8>("keyward_redis_up").await, u8::from(up));
         }
     }
@@ -278,9 +264,7 @@ impl Scene {
 
 /// The state of a token or key at a replica. Fails at undocumented answers.
 pub(super) async fn ask(admin: &mut Admin, token: &str) -> Word {
-    let began = now();
-    let answer = admin.access.check_access(question(token, &["a"])).await;
-    assert!(began.elapsed() < PATIENCE, "an answer took {:?}", began.elapsed());
+    let answer = in_time("an answer", admin.access.check_access(question(token, &["a"]))).await;
     match answer {
         Ok(answer) => match answer.into_inner().outcome() {
             Outcome::Allowed => Word::Allowed,
@@ -370,7 +354,7 @@ impl Asking {
                     }
                 }
             }
-            if stop.run_until_cancelled(sleep(Duration::from_millis(50))).await.is_none() {
+            if stop.run_until_cancelled(pause(Duration::from_millis(50))).await.is_none() {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use keyward::internals::domain::{ApplicationName, NewRevocation, Revocation, Sub
 use keyward::internals::store::{Affected, Store};
 
 use super::{acme, fresh, now, scope};
-use crate::harness::{Backend, on_both_databases};
+use crate::harness::{Backend, on_both_databases, pause};
 
 on_both_databases!(
     revocations_are_numbered_without_gaps,
@@ -161,7 +161,7 @@ async fn reader_sees_every_revocation_of_concurrent_writers(backend: Backend) {
                 let mut tx = store.begin().await.unwrap();
                 let subject = tenant(&format!("t{writer}-{n}"));
                 tx.insert_revocations(&[revocation(subject, 1, now())], now()).await.unwrap();
-                tokio::time::sleep(Duration::from_micros(dice % 3000)).await;
+                pause(Duration::from_micros(dice % 3000)).await;
                 if dice % 5 != 0 {
                     tx.commit().await.unwrap();
                     committed += 1;

@@ -3,12 +3,7 @@
 mod secrets;
 mod streams;
 
-use std::time::Duration;
-
 use tonic::Request;
-
-/// The time limit on a machine that runs many tests.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// With this setting, a test chooses its source with `x-forwarded-for`.
 const BEHIND_PROXY: (&str, &str) = ("trusted_proxies", "127.0.0.1");

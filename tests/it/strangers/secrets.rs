@@ -15,14 +15,13 @@ use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use keyward::proto::token::{IntrospectTokenRequest, IssueTokenRequest, IssueTokenResponse};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use super::{BEHIND_PROXY, PATIENCE, from};
+use super::{BEHIND_PROXY, from};
 use crate::harness::{
-    Admin, Backend, Credential, Keyward, bearer, connect, on_both_databases, reason,
+    Admin, Backend, Credential, Keyward, bearer, connect, on_both_databases, pause, reason, until,
 };
 
 on_both_databases!(
@@ -83,7 +82,7 @@ impl Flood {
                 while !stop.load(Ordering::Relaxed) {
                     if guess(number).await {
                         turned_away.fetch_add(1, Ordering::Relaxed);
-                        sleep(PAUSE).await;
+                        pause(PAUSE).await;
                     }
                 }
             });
@@ -93,12 +92,7 @@ impl Flood {
 
     /// Waits until the queue is full.
     async fn is_felt(&self) {
-        let full = async {
-            while self.turned_away.load(Ordering::Relaxed) < 10 {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, full).await.expect("the queue is full");
+        until("the queue is full", async || self.turned_away.load(Ordering::Relaxed) >= 10).await;
     }
 
     async fn end(mut self) {

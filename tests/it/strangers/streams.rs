@@ -8,8 +8,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::{BEHIND_PROXY, PATIENCE, from};
-use crate::harness::{Backend, Keyward, connect, reason};
+use super::{BEHIND_PROXY, from};
+use crate::harness::{Backend, Keyward, PATIENCE, connect, in_time, reason, until};
 
 /// The number of streams per connection.
 const EACH: usize = 100;
@@ -79,12 +79,10 @@ async fn anonymous_streams_of_one_source_do_not_block_others() {
     assert!(other.message().await.unwrap().is_some());
     // Places are given back.
     drop(held);
-    let again = async {
-        while watch(&channel, Request::new(WatchJwksRequest {})).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, again).await.expect("places are given back");
+    until("places are given back", async || {
+        watch(&channel, Request::new(WatchJwksRequest {})).await.is_ok()
+    })
+    .await;
     drop(verifier);
 }
 
@@ -125,7 +123,7 @@ async fn stream_ends_when_callers_credential_is_deleted() {
         ..Default::default()
     };
     admin.credentials.delete_credential(request).await.unwrap();
-    let ended = tokio::time::timeout(PATIENCE, known.message()).await.expect("it ends");
+    let ended = in_time("it ends", known.message()).await;
     assert_eq!(ended.unwrap_err().code(), Code::Unauthenticated);
     let status = watch(&channel, with_bearer(&key.secret)).await.unwrap_err();
     assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "UNAUTHENTICATED"));

@@ -16,8 +16,8 @@ use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 
-use super::{ACME, gateway, is_lost, refused, revoke, settings, until};
-use crate::harness::{Backend, Credential, Keyward, Proxy, bearer, connect, reason};
+use super::{ACME, gateway, is_lost, refused, revoke, settings};
+use crate::harness::{Backend, Credential, Keyward, Proxy, bearer, connect, reason, until};
 
 /// A service that returns the token's application.
 struct EchoService;
@@ -140,7 +140,7 @@ async fn interceptor_requires_a_valid_token_with_scopes() {
     assert_eq!(status.get_details_error_info().unwrap().metadata["scope"], "a");
 
     guarded.proxy.cut().await;
-    until("it is lost", || is_lost(&guarded.verifier, &good)).await;
+    until("it is lost", async || is_lost(&guarded.verifier, &good)).await;
     let status = guarded.call(&good).await.unwrap_err();
     let reported = (status.code(), reason(&status));
     assert_eq!(reported, (Code::Unavailable, "UNAVAILABLE".to_owned()));
@@ -191,12 +191,12 @@ async fn layer_requires_a_valid_token_with_scopes() {
 
     let good = guarded.token(&[]).await;
     guarded.proxy.cut().await;
-    until("it is lost", || is_lost(&guarded.verifier, &good)).await;
+    until("it is lost", async || is_lost(&guarded.verifier, &good)).await;
     let answer = guarded.get("/any", Some(&good)).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.error(), "temporarily_unavailable");
     assert_eq!((answer.header("retry-after"), answer.header("www-authenticate")), ("1", ""));
     guarded.proxy.mend().await;
-    until("it is found again", || guarded.verifier.verify(&good).is_ok()).await;
+    until("it is found again", async || guarded.verifier.verify(&good).is_ok()).await;
     assert_eq!(guarded.get("/any", Some(&good)).await.status, 200);
 }

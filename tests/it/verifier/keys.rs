@@ -20,8 +20,8 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use super::{gateway, settings, until, verifier_credential};
-use crate::harness::{Backend, Credential, Keyward, connect};
+use super::{gateway, settings, verifier_credential};
+use crate::harness::{Backend, Credential, Keyward, connect, until};
 
 /// A proxy in front of the real server that answers key requests itself.
 #[derive(Clone)]
@@ -162,11 +162,14 @@ async fn verifier_polls_keys_if_the_stream_is_refused() {
             // It keeps requesting keys, because they expire after a second, and keeps trying to
             // stream them.
             let before = scene.answers.asked.load(Ordering::Relaxed);
-            until("it asks again", || scene.answers.asked.load(Ordering::Relaxed) >= before + 2)
-                .await;
+            until("it asks again", async || {
+                scene.answers.asked.load(Ordering::Relaxed) >= before + 2
+            })
+            .await;
             *scene.answers.watch.lock().unwrap() = None;
             let before = scene.answers.watched.load(Ordering::Relaxed);
-            until("it watches", || scene.answers.watched.load(Ordering::Relaxed) > before).await;
+            until("it watches", async || scene.answers.watched.load(Ordering::Relaxed) > before)
+                .await;
             assert!(verifier.verify(&scene.crm.token(&scene.kw.grpc()).await).is_ok());
         }
     }

@@ -6,22 +6,18 @@ mod lost;
 mod refusals;
 mod soak;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::token::RevokeTokensRequest;
 use keyward::verifier::{Refusal, Settings, Verified, Verifier, VerifierCredential};
-use tokio::time::{sleep, timeout};
 
-use crate::harness::{Admin, Credential, Keyward};
+use crate::harness::{Admin, Credential, Keyward, PATIENCE, until, until_some};
 
 const ISSUER: &str = "https://keyward.test";
 const ACME: &str = "tenants/acme";
 
-/// The time limit for background work on a machine that runs many tests.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-#[expect(clippy::disallowed_methods, reason = "how long it takes is what is asked")]
+#[expect(clippy::disallowed_methods, reason = "the pauses of a client are not simulated")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -53,30 +49,14 @@ async fn verifier(kw: &Keyward, gateway: &Credential) -> Verifier {
     Verifier::connect(settings(kw, &kw.grpc(), gateway)).await.unwrap()
 }
 
-/// Waits for background work.
-async fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let came = async {
-        while !there() {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, came)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: the condition was not met in time"));
-}
-
-/// Waits until a token is refused for a reason. Returns how long that took.
-async fn refused(verifier: &Verifier, token: &str, why: &Refusal) -> Duration {
-    let began = now();
-    let what = format!("{why:?}");
-    until(&what, || verifier.verify(token).as_ref().err() == Some(why)).await;
-    began.elapsed()
+/// Waits until a token is refused for a reason.
+async fn refused(verifier: &Verifier, token: &str, why: &Refusal) {
+    until(format!("{why:?}"), async || verifier.verify(token).as_ref().err() == Some(why)).await;
 }
 
 /// Waits until a token is accepted.
 async fn taken(verifier: &Verifier, token: &str) -> Verified {
-    until("a good token", || verifier.verify(token).is_ok()).await;
-    verifier.verify(token).unwrap()
+    until_some("a good token is accepted", async || verifier.verify(token).ok()).await
 }
 
 fn is_lost(verifier: &Verifier, token: &str) -> bool {

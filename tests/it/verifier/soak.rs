@@ -5,10 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use keyward::proto::admin::credential::Kind;
 use keyward::verifier::{Refusal, Settings, Verifier};
-use tokio::time::sleep;
 
-use super::{gateway, refused, revoke, settings, until};
-use crate::harness::{Admin, Keyward, Proxy, RedisServer};
+use super::{gateway, refused, revoke, settings};
+use crate::harness::{Admin, Keyward, Proxy, RedisServer, pause, until};
 
 const WRITERS: usize = 64;
 const EACH: usize = 12;
@@ -28,7 +27,7 @@ async fn write(kw: &Keyward, admin: &mut Admin, writer: usize) -> Vec<String> {
             _ => revoke(admin, &application.name, "").await,
         }
         revoked.push(token);
-        sleep(Duration::from_millis(10 * ((writer + n) % 7) as u64)).await;
+        pause(Duration::from_millis(10 * ((writer + n) % 7) as u64)).await;
     }
     revoked
 }
@@ -63,7 +62,7 @@ async fn verifier_misses_no_revocation_over_breaking_connections() {
     let revoked = loop {
         tokio::select! {
             revoked = &mut writing => break revoked.concat(),
-            () = sleep(Duration::from_millis(40 + breaks * 37 % 150)) => {}
+            () = pause(Duration::from_millis(40 + breaks * 37 % 150)) => {}
         }
         // Alternates between replicas: one may not know yet what the other sent.
         breaks += 1;
@@ -76,7 +75,7 @@ async fn verifier_misses_no_revocation_over_breaking_connections() {
         refused(&verifier, token, &Refusal::Revoked).await;
     }
     let held = replicas[0].server().service.revocations().index().len();
-    until("as many as the server holds", || verifier.revocations() == held).await;
+    until("as many as the server holds", async || verifier.revocations() == held).await;
     assert_eq!(held, WRITERS * EACH);
     tell(breaks, held);
 }

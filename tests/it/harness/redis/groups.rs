@@ -1,7 +1,8 @@
 //! Groups of servers: a primary with a replica and a sentinel, and a cluster.
 
 use super::super::process::free_port;
-use super::{RedisServer, wait_until};
+use super::RedisServer;
+use crate::harness::{becomes_true, until_blocking};
 
 /// A replica is synchronised immediately. By default, the primary waits five seconds for other
 /// replicas.
@@ -75,7 +76,7 @@ impl Watched {
 
     /// Waits until the sentinel sees the replica in sync, and notes which server has which role.
     fn agree(&mut self) {
-        let agreed = wait_until(|| {
+        let agreed = becomes_true(|| {
             if self.is_named(self.replica.port) {
                 std::mem::swap(&mut self.primary, &mut self.replica);
             }
@@ -98,14 +99,14 @@ impl Watched {
     /// Crashes the primary. The sentinel promotes the replica.
     pub(crate) fn crash(&mut self) {
         self.primary.stop();
-        let taken = wait_until(|| self.is_named(self.replica.port));
+        let taken = becomes_true(|| self.is_named(self.replica.port));
         assert!(taken, "the replica does not take over:\n{}", self.sentinel.log());
         std::mem::swap(&mut self.primary, &mut self.replica);
     }
 
     /// Requests a failover from the sentinel. The old primary keeps running and becomes a replica.
     pub(crate) fn switch_over(&mut self) {
-        let taken = wait_until(|| {
+        let taken = becomes_true(|| {
             let reported = self.sentinel.cli(&["sentinel", "master", "main"]);
             let named = self.is_named(self.replica.port);
             if !named && !reported.contains("failover_in_progress") {
@@ -135,7 +136,9 @@ impl Watched {
             let line = info.lines().find(|line| line.starts_with("master_repl_offset:"));
             line.unwrap().trim().to_owned()
         };
-        assert!(wait_until(|| offset(&self.primary) == offset(&self.replica)));
+        until_blocking("the replica has all data", || {
+            offset(&self.primary) == offset(&self.replica)
+        });
     }
 
     pub(crate) fn url(&self) -> String {
@@ -172,7 +175,7 @@ impl RedisCluster {
         }
         let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
         let cluster = Self { nodes };
-        assert!(wait_until(|| cluster.is_whole()), "the cluster does not meet");
+        until_blocking("the cluster meets", || cluster.is_whole());
         cluster
     }
 

@@ -7,13 +7,13 @@ mod tls;
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keyward::internals::redis::{Redis, RedisUrl, Timeouts};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::becomes_true;
 use super::process::{self, free_port, spawn};
 pub(crate) use groups::{RedisCluster, Watched};
 pub(crate) use tls::TlsServer;
@@ -68,7 +68,7 @@ impl RedisServer {
         // The server of another test may use the port.
         let ours = format!("process_id:{}", process.id());
         let mut up = false;
-        let decided = wait_until(|| {
+        let decided = becomes_true(|| {
             up = self.try_cli(&["info", "server"]).is_some_and(|info| info.contains(&ours));
             up || process.try_wait().unwrap().is_some()
         });
@@ -98,12 +98,7 @@ impl RedisServer {
     }
 
     pub(crate) fn try_cli(&self, arguments: &[&str]) -> Option<String> {
-        Self::cli_of(self.port, arguments)
-    }
-
-    /// The answer of the server on a port, if it is running.
-    pub(crate) fn cli_of(port: u16, arguments: &[&str]) -> Option<String> {
-        cli(port, arguments)
+        cli(self.port, arguments)
     }
 
     pub(crate) fn keys(&self) -> usize {
@@ -133,7 +128,7 @@ impl RedisServer {
     /// Starts it again after a stop, empty and on the same port.
     pub(crate) fn start_again(&mut self) {
         // Another test may use the port for a moment.
-        let launched = wait_until(|| {
+        let launched = becomes_true(|| {
             self.stop();
             self.launch()
         });
@@ -164,25 +159,6 @@ pub(crate) fn keep(redis: &Redis) -> DropGuard {
 /// The URL of a server that does not exist.
 pub(crate) fn unreachable_url() -> String {
     format!("redis://127.0.0.1:{}", free_port())
-}
-
-/// Waits until a condition is true. It is expected soon.
-pub(crate) fn wait_until(mut there: impl FnMut() -> bool) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "how long a test waits is not simulated")]
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(20) {
-        if there() {
-            return true;
-        }
-        thread::park_timeout(Duration::from_millis(5));
-    }
-    false
-}
-
-/// Like [`wait_until`], for conditions that need the runtime.
-pub(crate) async fn eventually(there: impl FnMut() -> bool + Send + 'static) {
-    let came = tokio::task::spawn_blocking(|| wait_until(there)).await.unwrap();
-    assert!(came, "the condition was not met in time");
 }
 
 fn cli(port: u16, arguments: &[&str]) -> Option<String> {

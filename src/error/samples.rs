@@ -1,0 +1,78 @@
+//! One error of each kind, for tests of the interfaces.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Error, FieldViolation, Need};
+
+const CRM: &str = "tenants/acme/applications/crm";
+
+pub(crate) fn samples() -> Vec<Error> {
+    let name = || CRM.to_owned();
+    let field = |field: &str, description: &str| FieldViolation {
+        field: field.to_owned(),
+        description: description.to_owned(),
+    };
+    let needs = [
+        Need::Scope("keyward.verify"),
+        Need::Platform,
+        Need::ActingUser,
+        Need::EnabledUser("tenants/acme/users/sam".to_owned()),
+        Need::Permission("applications.edit.own".to_owned()),
+        Need::AllScopes,
+        Need::AllScopesFor("tenants/acme/roles/owner".to_owned()),
+        Need::Role("tenants/acme/roles/member".to_owned()),
+        Need::AllThatWasGiven,
+        Need::Unseen(vec!["users.view".to_owned(), "users.edit".to_owned()], name()),
+        Need::RolesOf("tenants/acme/users/sam".to_owned()),
+        Need::OtherId(name()),
+        Need::PlatformToEnable(name()),
+    ];
+    let others = [
+        Error::InvalidFields(vec![
+            field("application.display_name", "must not be empty"),
+            field("application.scopes[2]", "must be in the catalogue"),
+        ]),
+        Error::ScopeNotAllowed(vec!["calls.read".to_owned(), "users.read".to_owned()]),
+        Error::TokenTooLong(6144),
+        Error::AudienceNotAllowed("https://api.example".to_owned()),
+        Error::InvalidPageToken,
+        Error::Unauthenticated("the caller is missing"),
+        Error::InvalidClient,
+        Error::Policy { rule: "max_lifetime", message: "a lifetime of 90 days".to_owned() },
+        Error::QuotaExceeded { limit: 20 },
+        Error::Protected(name()),
+        Error::Expired { name: name(), what_to_do: "extend its expiry" },
+        Error::NotViewable(name(), "only its hash is stored"),
+        Error::NotYourToken,
+        Error::UnsupportedTokenType,
+        Error::NotFound(name()),
+        Error::AlreadyExists(name()),
+        Error::EtagMismatch(name()),
+        Error::BuiltIn("tenants/system".to_owned()),
+        Error::InUse {
+            resource: "tenants/acme/scopes/calls.read".to_owned(),
+            by: vec![name()],
+            total: 3,
+            remedy: "take it from them first",
+        },
+        Error::RotationInProgress { older_ends: Timestamp::UNIX_EPOCH },
+        Error::Overloaded { what: "secrets to hash", retry_after: Duration::from_millis(1500) },
+        Error::RequestTooLarge { max_bytes: 65_536, form: " when it is decompressed" },
+        Error::RateLimited {
+            policy: "application",
+            name: format!("{CRM} requests"),
+            limit: 40,
+            window: Duration::from_mins(1),
+            retry_after: Duration::from_secs(7),
+        },
+        Error::CursorTooOld,
+        Error::TooSlow,
+        Error::Stopping,
+        Error::DeadlineExceeded,
+        Error::Unavailable("a text of the driver".into()),
+        Error::Internal("a text of the driver".into()),
+    ];
+    needs.into_iter().map(Error::PermissionDenied).chain(others).collect()
+}
