@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 use super::Adapter;
 use super::methods::Callers;
 use crate::admission::RequestPermit;
-use crate::domain::{Authorization, UserName};
+use crate::domain::{Authorization, ClientCertificate, UserName};
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
 use crate::service::{Caller, CallerCredential, RequestContext};
@@ -43,9 +43,11 @@ impl Adapter {
         access: Callers,
         headers: &HeaderMap,
         permit: Option<&RequestPermit>,
+        certificate: Option<&ClientCertificate>,
     ) -> Result<Arc<Caller>> {
         let user = acting_user(headers)?;
-        let context = RequestContext { user, ..RequestContext::new(permit, self.service.now()) };
+        let context = RequestContext::new(permit, self.service.now()).with_certificate(certificate);
+        let context = RequestContext { user, ..context };
         let credential = CallerCredential::Bearer(bearer(headers)?);
         let caller = self.service.auth.caller(&context, credential).await?;
         if access == Callers::Manager {
@@ -57,6 +59,7 @@ impl Adapter {
     /// The context of a request that acts for no user.
     pub(super) fn context<'a>(&self, extensions: &'a Extensions) -> RequestContext<'a> {
         RequestContext::new(permit(extensions).map(Arc::as_ref), self.service.now())
+            .with_certificate(certificate(extensions))
     }
 }
 
@@ -67,6 +70,11 @@ pub(super) fn source<T>(request: &Request<T>) -> Option<IpAddr> {
 
 /// The permit of a request, which the server adds to its extensions.
 pub(super) fn permit(extensions: &Extensions) -> Option<&Arc<RequestPermit>> {
+    extensions.get()
+}
+
+/// The client certificate of the connection, which the server adds to the extensions.
+pub(super) fn certificate(extensions: &Extensions) -> Option<&ClientCertificate> {
     extensions.get()
 }
 

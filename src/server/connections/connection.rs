@@ -17,15 +17,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{End, Ending, Stopping};
 use super::frames::FrameMeter;
+use super::opening::{self, Opened, Protocol};
 use super::stream::{BoundedIo, Http1, Http1Phase, Http2, ProtocolBounds};
-use super::{Handler, ListenerLimits, Protocol, protocol, source};
+use super::{Handler, ListenerLimits, source};
 use crate::admission::{ConnectionPermit, RequestPermit, SourceGate};
 use crate::domain::Source;
+use crate::server::tls::TlsClient;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -71,23 +73,28 @@ impl Connection {
     {
         let Self { stream, peer, permit, mut cut } = self;
         let first_request_by = sleep(limits.first_request_timeout).deadline();
-        let detected = async {
-            tokio::select! {
-                detected = timeout_at(first_request_by, protocol(&stream)) => detected.ok()?,
-                Ok(()) = &mut cut => None,
-                // Waits a moment, since the first request may be in transit.
-                () = stopping.stopped() => None,
-            }
+        let client = TlsClient { address: peer.address, deadline: first_request_by };
+        let opened = tokio::select! {
+            opened = opening::open(stream, client, limits.tls.as_deref()) => opened,
+            Ok(()) = &mut cut => None,
+            // Waits a moment, since the first request may be in transit.
+            () = stopping.stopped() => None,
         };
-        let protocol = match detected.await {
-            Some(Protocol::Http1) if limits.http2_only => return,
-            Some(protocol) => protocol,
-            None => return,
-        };
-        // Nagle's algorithm would delay small answers.
-        if stream.set_nodelay(true).is_err() {
+        let Some(Opened { transport, protocol, certificate }) = opened else { return };
+        if limits.http2_only && protocol == Protocol::Http1 {
             return;
         }
+        // Nagle's algorithm would delay small answers.
+        if transport.set_nodelay().is_err() {
+            return;
+        }
+        let is_tls = transport.is_tls();
+        // The negotiated protocol, whatever the first bytes are: its bounds apply.
+        let builder = match protocol {
+            Protocol::Http1 if is_tls => builder.http1_only(),
+            Protocol::Http2 if is_tls && !limits.http2_only => builder.http2_only(),
+            _ => builder,
+        };
         let (bounds, phase) = match protocol {
             Protocol::Http1 => {
                 let phase = Http1Phase::new();
@@ -118,6 +125,9 @@ impl Connection {
             let phase = phase.clone().inspect(|phase| phase.request());
             let held = Arc::new(request_limits.request(&peer, request.headers()));
             request.extensions_mut().insert(Arc::clone(&held));
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             handler(request).map(move |mut answer| {
                 if let Some(phase) = phase {
                     phase.answered();
@@ -128,7 +138,7 @@ impl Connection {
                 Ok::<_, Infallible>(answer.map(|body| BodyWithPermit { body, _permit: held }))
             })
         });
-        let io = TokioIo::new(BoundedIo::new(stream, bounds));
+        let io = TokioIo::new(BoundedIo::new(transport, bounds));
         let mut connection = pin!(builder.serve_connection(io, service));
         // A separate task waits for the end: everything in the `select!` below is polled with every
         // request.
@@ -154,7 +164,14 @@ impl Connection {
         };
         let outcome = match ended {
             Ok(outcome) => outcome,
-            Err(Ok(End::AtOnce)) => return,
+            Err(Ok(End::AtOnce)) => {
+                if is_tls {
+                    // Best effort: the client learns that nothing is missing.
+                    connection.as_mut().graceful_shutdown();
+                    connection.now_or_never();
+                }
+                return;
+            }
             Err(_) => {
                 connection.as_mut().graceful_shutdown();
                 timeout(request_timeout, connection).await.unwrap_or(Ok(()))
