@@ -43,7 +43,8 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// Opens a connection, unless its client sends nothing or something else in time.
+/// Opens a connection, unless its client sends nothing or something else in time. A client that
+/// closes its connection without a byte, as TCP probes do, is not noted.
 pub(super) async fn open(
     stream: TcpStream,
     client: TlsClient,
@@ -68,7 +69,13 @@ pub(super) async fn open(
     }
     // The flights of a handshake are small.
     stream.set_nodelay(true).ok()?;
-    let done = tls.handshake(stream, client).await?;
+    let done = match tls.handshake(stream, client).await {
+        Ok(done) => done,
+        Err(stream) => {
+            linger(stream?).await;
+            return None;
+        }
+    };
     Some(Opened {
         transport: Transport::Tls(Box::new(done.stream)),
         protocol: if done.is_http2 { Protocol::Http2 } else { Protocol::Http1 },
@@ -83,15 +90,21 @@ async fn refuse_plaintext(mut stream: TcpStream, first: &[u8]) {
         [letter, ..] if letter.is_ascii_uppercase() => heads::needs_tls(),
         _ => return,
     };
-    // Closing while the client still sends would reset the connection, and lose the answer.
-    let told = async {
-        stream.write_all(&answer).await?;
+    if timeout(LINGER, stream.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
+        linger(stream).await;
+    }
+}
+
+/// Closes a connection whose client has something to read. Closing while the client still sends
+/// would reset the connection, and lose that.
+async fn linger(mut stream: TcpStream) {
+    let closed = async {
         stream.shutdown().await?;
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    timeout(LINGER, told).await.ok();
+    timeout(LINGER, closed).await.ok();
 }
 
 /// Detects the protocol from the first bytes, without consuming them. An HTTP/2 client starts with

@@ -80,41 +80,42 @@ impl FailureKind {
 }
 
 impl ListenerTls {
-    /// Does the handshake within its deadline. A client that closes its connection without a byte,
-    /// as TCP probes do, is not noted.
+    /// Does the handshake within its deadline. If it fails earlier, the stream is returned: the
+    /// client has not read the alert yet.
     pub(in crate::server) async fn handshake(
         &self,
         stream: TcpStream,
         client: TlsClient,
-    ) -> Option<Handshaken> {
+    ) -> Result<Handshaken, Option<TcpStream>> {
         let active = self.active();
         let acceptor = TlsAcceptor::from(Arc::clone(&active.config));
-        let stream = match timeout_at(client.deadline, acceptor.accept(stream)).await {
+        let accept = acceptor.accept(stream).into_fallible();
+        let stream = match timeout_at(client.deadline, accept).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
                 self.failed(FailureKind::of(&error), client, &error.to_string());
-                return None;
+                return Err(Some(stream));
             }
             Err(_) => {
                 self.failed(FailureKind::Timeout, client, "the handshake was not finished in time");
-                return None;
+                return Err(None);
             }
         };
         let (_, session) = stream.get_ref();
         if let Err(error) = self.verify_resumed(&active, session) {
             self.failed(FailureKind::ClientCertificate, client, &error.to_string());
-            return None;
+            return Err(None);
         }
         let is_http2 = session.alpn_protocol() == Some(b"h2");
         if self.offered == Offered::Http2 && !is_http2 {
             let says = "the client does not offer HTTP/2 (ALPN h2), which gRPC needs";
             self.failed(FailureKind::Incompatible, client, says);
-            return None;
+            return Err(None);
         }
         self.metrics.handshake(self.face, "ok", version(session));
         let leaf = session.peer_certificates().and_then(<[_]>::first);
         let certificate = leaf.map(|leaf| ClientCertificate::verified(leaf));
-        Some(Handshaken { stream, is_http2, certificate })
+        Ok(Handshaken { stream, is_http2, certificate })
     }
 
     /// Verifies the client certificate of a resumed session again. A ticket lives for hours, and the
