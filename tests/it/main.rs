@@ -28,4 +28,5 @@ mod rights;
 mod settings;
 mod store;
 mod strangers;
+mod tls;
 mod verifier;
