@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ pub(crate) use client_tls::{ClientTls, exposes_secrets};
 
 const ENDED: &str =
     "the server ended the TLS handshake, so it probably does not use TLS: try http://";
+/// With TLS 1.3, a server refuses a client certificate only after the client has finished its
+/// handshake, and the alert that says so can be lost with the connection.
+const UNANSWERED: &str = "the server ended the connection right after the TLS handshake; it \
+     probably requires a client certificate that it accepts: name its file and the file of its key \
+     (--client-certificate and --client-key)";
 /// The time limit for finding out which protocol a server uses.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,6 +41,8 @@ pub(crate) struct GrpcChannel {
     channel: Channel,
     uri: Uri,
     probe: ProtocolProbe,
+    /// Whether the server has answered a call. Clones share it.
+    has_answered: Arc<AtomicBool>,
 }
 
 /// The protocol that a server uses instead of gRPC. Determined once, so that reconnecting clients
@@ -50,7 +58,10 @@ impl GrpcChannel {
     ) -> Result<Self, String> {
         let uri = endpoint.uri().clone();
         match endpoint.connect().await {
-            Ok(channel) => Ok(Self { channel, uri, probe: probe.clone() }),
+            Ok(channel) => {
+                let has_answered = Arc::default();
+                Ok(Self { channel, uri, probe: probe.clone(), has_answered })
+            }
             Err(error) => Err(explain(&error, &uri)),
         }
     }
@@ -68,15 +79,24 @@ impl Service<Request<Body>> for GrpcChannel {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let answer = self.channel.call(request);
         let (uri, probe) = (self.uri.clone(), self.probe.clone());
+        let has_answered = Arc::clone(&self.has_answered);
         Box::pin(async move {
             match answer.await {
-                Ok(response) if is_grpc(&response) => Ok(response),
+                Ok(response) if is_grpc(&response) => {
+                    has_answered.store(true, Ordering::Relaxed);
+                    Ok(response)
+                }
                 Ok(response) => Err(Status::unavailable(not_grpc(&response, &uri)).into()),
                 Err(error) => {
-                    // With TLS 1.3, a server refuses a client certificate only after the client
-                    // has finished its handshake.
-                    let explained = match advice(&innermost(&error), &uri) {
+                    let cause = innermost(&error);
+                    let explained = match advice(&cause, &uri) {
                         Some(words) => Some(words),
+                        None if is_https(&uri)
+                            && !has_answered.load(Ordering::Relaxed)
+                            && !is_away(&error) =>
+                        {
+                            Some(format!("{UNANSWERED} ({cause})"))
+                        }
                         None => probe.explain(&error, &uri).await,
                     };
                     match explained {
@@ -87,6 +107,10 @@ impl Service<Request<Body>> for GrpcChannel {
             }
         })
     }
+}
+
+fn is_https(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
 }
 
 fn is_grpc<B>(response: &Response<B>) -> bool {
@@ -117,7 +141,7 @@ fn explain(error: &dyn Error, uri: &Uri) -> String {
     let cause = innermost(error);
     let ended = ["eof", "reset", "roken pipe", "closed"];
     // Servers without TLS close the connection when they receive a handshake.
-    if uri.scheme_str() == Some("https") && ended.iter().any(|sign| cause.contains(sign)) {
+    if is_https(uri) && ended.iter().any(|sign| cause.contains(sign)) {
         return format!("{ENDED} ({cause})");
     }
     advice(&cause, uri).unwrap_or(cause)
@@ -125,7 +149,7 @@ fn explain(error: &dyn Error, uri: &Uri) -> String {
 
 /// Advice for an error of TLS.
 fn advice(cause: &str, uri: &Uri) -> Option<String> {
-    if uri.scheme_str() != Some("https") {
+    if !is_https(uri) {
         return None;
     }
     if let Some((_, alert)) = cause.split_once("received fatal alert: ") {
