@@ -114,7 +114,7 @@ async fn negotiated_http_1_1_cannot_become_http_2() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plaintext_client_learns_that_port_uses_tls() {
     let (kw, _authority, _files) = everywhere().await;
-    let told = async |server: SocketAddr, request: &[u8]| {
+    let answer_to = async |server: SocketAddr, request: &[u8]| {
         let mut stream = TcpStream::connect(server).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
@@ -123,10 +123,10 @@ async fn plaintext_client_learns_that_port_uses_tls() {
         String::from_utf8_lossy(&answer).into_owned()
     };
     for server in [kw.server().grpc, kw.server().http, kw.server().ops] {
-        let answer = told(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let answer = answer_to(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
         assert!(answer.contains("use https://"), "{answer}");
-        let answer = told(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        let answer = answer_to(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         assert!(answer.ends_with("this port uses TLS: use https"), "{answer}");
     }
 }
