@@ -1,5 +1,6 @@
 //! TLS of clients: the command line and the verifier.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use http::Uri;
@@ -72,14 +73,13 @@ pub(crate) fn exposes_secrets(uri: &Uri) -> bool {
         return false;
     }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    match host.parse::<std::net::IpAddr>().map(|address| address.to_canonical()) {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        let address = address.to_canonical();
         // The unspecified address connects to this machine.
-        Ok(address) => !address.is_loopback() && !address.is_unspecified(),
-        Err(_) => {
-            let host = host.trim_end_matches('.').to_ascii_lowercase();
-            host != "localhost" && !host.ends_with(".localhost")
-        }
+        return !address.is_loopback() && !address.is_unspecified();
     }
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host != "localhost" && !host.ends_with(".localhost")
 }
 
 #[cfg(test)]

@@ -95,25 +95,10 @@ impl Connection {
             Protocol::Http2 if is_tls && !limits.http2_only => builder.http2_only(),
             _ => builder,
         };
-        let (bounds, phase) = match protocol {
-            Protocol::Http1 => {
-                let phase = Http1Phase::new();
-                if stopping.drain.is_cancelled() {
-                    phase.close_after_next();
-                }
-                let http1 = Http1::new(&phase, limits.first_request_timeout);
-                (ProtocolBounds::Http1(http1), Some(phase))
-            }
-            Protocol::Http2 => {
-                permit.quiet();
-                let bounds = Http2 {
-                    meter: FrameMeter::new(),
-                    admission: limits.admission.clone(),
-                    source: peer.gate.source(),
-                };
-                (ProtocolBounds::Http2(Box::new(bounds)), None)
-            }
-        };
+        if protocol == Protocol::Http2 {
+            permit.quiet();
+        }
+        let (bounds, phase) = limits.bounds(protocol, &peer, &stopping);
         let established = Arc::new(Notify::new());
         let first_request = Arc::clone(&established);
         let request_limits = limits.clone();
@@ -184,6 +169,33 @@ impl Connection {
 }
 
 impl ListenerLimits {
+    /// The bounds of a protocol and, for HTTP/1.1, the state of the connection.
+    fn bounds(
+        &self,
+        protocol: Protocol,
+        peer: &Peer,
+        stopping: &Stopping,
+    ) -> (ProtocolBounds, Option<Arc<Http1Phase>>) {
+        match protocol {
+            Protocol::Http1 => {
+                let phase = Http1Phase::new();
+                if stopping.drain.is_cancelled() {
+                    phase.close_after_next();
+                }
+                let http1 = Http1::new(&phase, self.first_request_timeout);
+                (ProtocolBounds::Http1(http1), Some(phase))
+            }
+            Protocol::Http2 => {
+                let bounds = Http2 {
+                    meter: FrameMeter::new(),
+                    admission: self.admission.clone(),
+                    source: peer.gate.source(),
+                };
+                (ProtocolBounds::Http2(Box::new(bounds)), None)
+            }
+        }
+    }
+
     /// The resources that a request holds until it is answered. A request from a trusted proxy
     /// counts for the client that the proxy names.
     fn request(&self, peer: &Peer, headers: &HeaderMap) -> RequestPermit {

@@ -55,13 +55,11 @@ pub(super) async fn open(
         return Some(Opened { transport: Transport::Plain(stream), protocol, certificate: None });
     };
     let mut first = [0; 4];
-    let count = match timeout_at(client.deadline, stream.peek(&mut first)).await {
-        Ok(peeked) => peeked.ok().filter(|count| *count > 0)?,
-        Err(_) => {
-            tls.note_silent(client);
-            return None;
-        }
+    let Ok(peeked) = timeout_at(client.deadline, stream.peek(&mut first)).await else {
+        tls.note_silent(client);
+        return None;
     };
+    let count = peeked.ok().filter(|count| *count > 0)?;
     if first[0] != TLS_HANDSHAKE {
         tls.note_plaintext(client);
         refuse_plaintext(stream, &first[..count]).await;
