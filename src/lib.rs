@@ -42,7 +42,7 @@
 //! | [`cli`] | the commands; those that manage talk gRPC like any client |
 //! | [`config`], [`telemetry`], [`incidents`] | settings in three layers; logs, traces and metrics; what was refused, grouped for the log |
 //! | `backoff` | pauses between attempts to connect |
-//! | `transport` | gRPC channels of the command line and the verifier |
+//! | `transport` | gRPC channels and TLS of the command line and the verifier |
 //! | [`verifier`] | a client for services that verify tokens themselves; the server does not import it |
 //! | [`proto`] | the generated messages and stubs |
 //!
@@ -118,8 +118,9 @@
 //! A client sends `POST /oauth2/token`, or calls `TokenService.IssueToken`.
 //!
 //! 1. *Connection.* [`server`] accepts it. [`admission`] gives it a place in the budget of its
-//!    source, or closes it. hyper reads it under explicit bounds: streams, headers, windows, the
-//!    time until the first request.
+//!    source, or closes it. With TLS, the handshake follows, with a deadline; a client certificate
+//!    that it verified goes with each request. hyper reads the connection under explicit bounds:
+//!    streams, headers, windows, the time until the first request.
 //! 2. *Observation.* [`telemetry`] counts the request as in progress and starts a span under the
 //!    caller's `traceparent`.
 //! 3. *Interface.* [`grpc`] looks the method up by its path: who may call it, how large it may be.

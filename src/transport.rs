@@ -1,10 +1,13 @@
 //! gRPC channels, and explanations of connection errors. The underlying libraries report what they
 //! saw ("invalid compression flag: 123"), not the cause.
 
+mod client_tls;
+
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,8 +22,16 @@ use tonic::transport::{Channel, Endpoint};
 use tower::BoxError;
 use tower::Service;
 
+pub use client_tls::CertificateFiles;
+pub(crate) use client_tls::{ClientTls, exposes_secrets};
+
 const ENDED: &str =
     "the server ended the TLS handshake, so it probably does not use TLS: try http://";
+/// With TLS 1.3, a server refuses a client certificate only after the client has finished its
+/// handshake, and the alert that says so can be lost with the connection.
+const UNANSWERED: &str = "the server ended the connection right after the TLS handshake; it \
+     probably requires a client certificate that it accepts: name its file and the file of its key \
+     (--client-certificate and --client-key)";
 /// The time limit for finding out which protocol a server uses.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -30,6 +41,8 @@ pub(crate) struct GrpcChannel {
     channel: Channel,
     uri: Uri,
     probe: ProtocolProbe,
+    /// Whether the server has answered a call. Clones share it.
+    has_answered: Arc<AtomicBool>,
 }
 
 /// The protocol that a server uses instead of gRPC. Determined once, so that reconnecting clients
@@ -45,7 +58,10 @@ impl GrpcChannel {
     ) -> Result<Self, String> {
         let uri = endpoint.uri().clone();
         match endpoint.connect().await {
-            Ok(channel) => Ok(Self { channel, uri, probe: probe.clone() }),
+            Ok(channel) => {
+                let has_answered = Arc::default();
+                Ok(Self { channel, uri, probe: probe.clone(), has_answered })
+            }
             Err(error) => Err(explain(&error, &uri)),
         }
     }
@@ -63,17 +79,38 @@ impl Service<Request<Body>> for GrpcChannel {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let answer = self.channel.call(request);
         let (uri, probe) = (self.uri.clone(), self.probe.clone());
+        let has_answered = Arc::clone(&self.has_answered);
         Box::pin(async move {
             match answer.await {
-                Ok(response) if is_grpc(&response) => Ok(response),
+                Ok(response) if is_grpc(&response) => {
+                    has_answered.store(true, Ordering::Relaxed);
+                    Ok(response)
+                }
                 Ok(response) => Err(Status::unavailable(not_grpc(&response, &uri)).into()),
-                Err(error) => match probe.explain(&error, &uri).await {
-                    Some(words) => Err(Status::unavailable(words).into()),
-                    None => Err(error.into()),
-                },
+                Err(error) => {
+                    let cause = innermost(&error);
+                    let explained = match advice(&cause, &uri) {
+                        Some(words) => Some(words),
+                        None if is_https(&uri)
+                            && !has_answered.load(Ordering::Relaxed)
+                            && !is_away(&error) =>
+                        {
+                            Some(format!("{UNANSWERED} ({cause})"))
+                        }
+                        None => probe.explain(&error, &uri).await,
+                    };
+                    match explained {
+                        Some(words) => Err(Status::unavailable(words).into()),
+                        None => Err(error.into()),
+                    }
+                }
             }
         })
     }
+}
+
+fn is_https(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
 }
 
 fn is_grpc<B>(response: &Response<B>) -> bool {
@@ -102,8 +139,21 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
 /// The cause and advice.
 fn explain(error: &dyn Error, uri: &Uri) -> String {
     let cause = innermost(error);
-    if uri.scheme_str() != Some("https") {
-        return cause;
+    let ended = ["eof", "reset", "roken pipe", "closed"];
+    // Servers without TLS close the connection when they receive a handshake.
+    if is_https(uri) && ended.iter().any(|sign| cause.contains(sign)) {
+        return format!("{ENDED} ({cause})");
+    }
+    advice(&cause, uri).unwrap_or(cause)
+}
+
+/// Advice for an error of TLS.
+fn advice(cause: &str, uri: &Uri) -> Option<String> {
+    if !is_https(uri) {
+        return None;
+    }
+    if let Some((_, alert)) = cause.split_once("received fatal alert: ") {
+        return Some(format!("{} ({cause})", refused(alert)));
     }
     let host = uri.host().unwrap_or_default();
     let other_name =
@@ -111,8 +161,8 @@ fn explain(error: &dyn Error, uri: &Uri) -> String {
     let advice = [
         (
             "UnknownIssuer",
-            "the certificate's issuer is not trusted on this machine; \
-           SSL_CERT_FILE can name a file with additional authorities",
+            "the certificate's issuer is not trusted on this machine; name a file with its \
+           authorities (--ca, or SSL_CERT_FILE)",
         ),
         ("NotValidForName", other_name.as_str()),
         ("not valid for name", other_name.as_str()),
@@ -123,15 +173,37 @@ fn explain(error: &dyn Error, uri: &Uri) -> String {
             "HTTP/2 was not negotiated",
             "the server uses TLS but does not offer HTTP/2, which gRPC needs",
         ),
-        // Servers without TLS close the connection when they receive a handshake.
-        ("eof", ENDED),
-        ("reset", ENDED),
-        ("roken pipe", ENDED),
-        ("closed", ENDED),
     ];
-    match advice.into_iter().find(|(sign, _)| cause.contains(sign)) {
-        Some((_, advice)) => format!("{advice} ({cause})"),
-        None => cause,
+    let (_, advice) = advice.into_iter().find(|(sign, _)| cause.contains(sign))?;
+    Some(format!("{advice} ({cause})"))
+}
+
+/// Why a server refuses a handshake, by the name of its alert (RFC 8446, section 6.2).
+fn refused(alert: &str) -> &'static str {
+    match alert.trim() {
+        "CertificateRequired" => {
+            "the server requires a client certificate: name its file and the file of its key \
+             (--client-certificate and --client-key)"
+        }
+        "CertificateExpired" => "the server refuses the client certificate: it has expired",
+        "UnknownCA"
+        | "BadCertificate"
+        | "CertificateUnknown"
+        | "UnsupportedCertificate"
+        | "CertificateRevoked"
+        | "DecryptError"
+        | "AccessDenied" => {
+            "the server refuses the client certificate: its authority is not one that the server \
+             accepts"
+        }
+        "NoApplicationProtocol" => {
+            "the server uses TLS but does not offer HTTP/2: use the address of grpc.listen \
+             (default port 50051)"
+        }
+        "ProtocolVersion" | "HandshakeFailure" => {
+            "the server offers no common version or cipher suite of TLS"
+        }
+        _ => "the server refuses the TLS handshake",
     }
 }
 

@@ -30,10 +30,19 @@ pub(crate) struct AsksForTokens {
 
 impl AsksForTokens {
     pub(crate) async fn connect(grpc: &str, shape: Shape, clients: &[Credential]) -> Vec<Self> {
+        let mut channels = Vec::with_capacity(shape.connections);
+        for _ in 0..shape.connections {
+            channels.push(connect(grpc).await);
+        }
+        Self::over(&channels, shape, clients)
+    }
+
+    /// The same, on connections that exist.
+    pub(crate) fn over(channels: &[Channel], shape: Shape, clients: &[Credential]) -> Vec<Self> {
         let requests: Arc<[_]> = clients.iter().map(issue_request).collect();
         let mut callers = Vec::with_capacity(shape.callers());
-        for _ in 0..shape.connections {
-            let client = TokenServiceClient::new(connect(grpc).await);
+        for channel in channels {
+            let client = TokenServiceClient::new(channel.clone());
             for _ in 0..shape.in_flight {
                 let (client, requests) = (client.clone(), Arc::clone(&requests));
                 callers.push(Self { client, requests, next: callers.len() });

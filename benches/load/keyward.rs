@@ -81,6 +81,16 @@ impl Keyward {
         watch.elapsed()
     }
 
+    /// Stops it, and starts it again with more environment variables.
+    pub(crate) async fn restart_with<const N: usize>(
+        &mut self,
+        settings: [(&'static str, String); N],
+    ) {
+        self.stop();
+        self.settings.extend(settings);
+        self.start_again().await;
+    }
+
     /// What it prints at the first start, shortly after it is ready.
     async fn first_credential(&self) -> String {
         let watch = Stopwatch::start();

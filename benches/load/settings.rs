@@ -105,6 +105,8 @@ pub(crate) enum Part {
     Growth,
     /// A flood of wrong secrets, and its effect on others
     Attack,
+    /// Tokens over TLS beside plaintext, and new handshakes
+    Tls,
     /// This build beside the one of --other, in turns
     Builds,
 }
@@ -128,6 +130,7 @@ impl Part {
             Self::Warm => "warm",
             Self::Growth => "growth",
             Self::Attack => "attack",
+            Self::Tls => "tls",
             Self::Builds => "builds",
         }
     }

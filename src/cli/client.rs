@@ -9,17 +9,18 @@ use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
 use super::output::Output;
 use super::servers::{self, SavedServer};
+use super::tls::{ConnectionSecurity, TlsFlags};
 use super::{Failure, names, secret, suggest};
 use crate::domain::{self, Audience};
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
-use crate::transport::{GrpcChannel, ProtocolProbe};
+use crate::transport::{GrpcChannel, ProtocolProbe, exposes_secrets};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,6 +88,8 @@ pub(super) struct ServerConnection {
     )]
     pub(super) as_user: Option<String>,
     #[command(flatten)]
+    pub(super) tls: TlsFlags,
+    #[command(flatten)]
     pub(super) output: Output,
 }
 
@@ -118,7 +121,8 @@ impl Interceptor for Bearer {
 impl ServerConnection {
     /// A channel without authentication.
     pub(super) async fn channel(&self) -> Result<GrpcChannel, Failure> {
-        connect(&self.url()?).await
+        let saved = self.saved()?.map(|saved| saved.tls).unwrap_or_default();
+        connect(&self.url()?, &self.tls.with_saved(saved)?).await
     }
 
     /// Runs calls as the caller. If a resource or scope does not exist, the failure suggests a
@@ -241,15 +245,23 @@ fn no_credential() -> Failure {
     )
 }
 
-pub(super) async fn connect(url: &str) -> Result<GrpcChannel, Failure> {
-    let mut endpoint = Endpoint::from_shared(url.to_owned())
+/// Connects to a server. Refuses to send secrets to another machine without TLS, unless that is
+/// permitted.
+pub(super) async fn connect(
+    url: &str,
+    security: &ConnectionSecurity,
+) -> Result<GrpcChannel, Failure> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Failure::usage(format!("--server {url}: {error}")))?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT);
-    if url.starts_with("https:") {
-        let tls = ClientTlsConfig::new().with_native_roots();
-        endpoint = endpoint.tls_config(tls).map_err(Failure::new)?;
+    if exposes_secrets(endpoint.uri()) && !security.plaintext {
+        return Err(Failure::usage(format!(
+            "{url} does not use TLS, so others on the network could read the secrets: use \
+             https://, or --plaintext (KEYWARD_PLAINTEXT=true) if the network itself is protected"
+        )));
     }
+    let endpoint = security.tls.apply(endpoint).map_err(Failure::usage)?;
     GrpcChannel::connect(&endpoint, &ProtocolProbe::default()).await.map_err(|cause| {
         Failure::unreachable(format!(
             "{url} cannot be used: {cause}; start a server with `keyward serve`, or set --server"

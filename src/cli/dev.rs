@@ -58,8 +58,14 @@ impl Dev {
         };
         let config = match &folder {
             Some(folder) => self.options.read_temporary(folder.path())?,
-            None => self.options.read()?,
+            None => self.options.read_for_trial()?,
         };
+        if config.tls.grpc.is_some() || config.tls.http.is_some() || config.tls.ops.is_some() {
+            return Err(Failure::usage(
+                "the configuration has certificates, and `keyward dev` serves without TLS: use \
+                 `keyward serve`",
+            ));
+        }
         let telemetry = Telemetry::start(&config.telemetry).map_err(Failure::usage)?;
         let mut stop = StopSignal::new()?;
         raise_limit();

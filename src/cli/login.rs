@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::{Column, Tabular, listed};
-use super::servers::{SavedServer, SavedServers};
+use super::servers::{SavedServer, SavedServers, SavedTls};
 use super::{Failure, ServerConnection, client, secret};
 use crate::domain::Audience;
 use crate::proto::token::ClientSecret;
@@ -26,6 +26,7 @@ the user may have rights to that file (mode 600): it has the secrets.";
 Examples:
   keyward login prod --server https://keyward.example.com:50051
   keyward login prod --server https://… --client-id ID --client-secret-file - < secret.txt
+  keyward login prod --server https://… --ca ca.pem
   keyward tenant list --server prod"))]
 pub(super) struct LoginArgs {
     /// A name for the server: prod
@@ -97,22 +98,29 @@ impl LoginArgs {
             ));
         }
         let mut servers = SavedServers::read()?;
-        let saved = servers.servers.get(&name).map(|saved| saved.url.clone());
+        let saved = servers.servers.get(&name).cloned();
+        let mut saved_tls = SavedTls::default();
         let url = match (&connection.server, saved) {
             (Some(_), _) => connection.url()?,
-            (None, Some(url)) => url,
+            (None, Some(saved)) => {
+                saved_tls = saved.tls;
+                saved.url
+            }
             (None, None) => {
                 return Err(Failure::usage("the server's address is missing: use --server URL"));
             }
         };
         let credential = credential(&connection)?;
-        let channel = client::connect(&url).await?;
+        let security = connection.tls.with_saved(saved_tls)?;
+        let channel = client::connect(&url, &security).await?;
         let audiences = vec![Audience::KEYWARD.to_owned()];
         client::exchange(&channel, credential.clone(), Vec::new(), audiences).await?;
         if default || servers.default.is_none() {
             servers.default = Some(name.clone());
         }
-        servers.servers.insert(name.clone(), SavedServer::new(url.clone(), credential));
+        servers
+            .servers
+            .insert(name.clone(), SavedServer::new(url.clone(), credential, security.saved()));
         servers.write()?;
         connection.output.done(&format!("{url} is saved as {name}"));
         Ok(())

@@ -26,6 +26,7 @@ mod serve;
 mod servers;
 mod suggest;
 mod table;
+mod tls;
 mod token;
 mod usage;
 

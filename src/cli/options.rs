@@ -39,11 +39,20 @@ pub(super) struct ServerOptions {
 impl ServerOptions {
     /// Reads the effective configuration.
     pub(super) fn read(&self) -> Result<Config, Failure> {
+        self.with_flags(self.layers()?)
+    }
+
+    fn layers(&self) -> Result<Layers, Failure> {
         let layers = match &self.config {
             Some(path) => Layers::default().with_file(path)?,
             None => Layers::default(),
         };
-        self.with_flags(layers.with_environment(std::env::vars_os()))
+        Ok(layers.with_environment(std::env::vars_os()))
+    }
+
+    /// Like [`read`](Self::read), for a trial: its listeners need no TLS, whatever their addresses.
+    pub(super) fn read_for_trial(&self) -> Result<Config, Failure> {
+        self.with_flags(without_tls(self.layers()?))
     }
 
     /// Reads a configuration with only defaults and flags, in a temporary directory. It ignores the
@@ -54,7 +63,8 @@ impl ServerOptions {
                 "--database-url and --config require --data-dir: without it, all data is temporary",
             ));
         }
-        self.with_flags(Layers::default().with_flag("data_dir", "", Some(folder.display())))
+        let layers = Layers::default().with_flag("data_dir", "", Some(folder.display()));
+        self.with_flags(without_tls(layers))
     }
 
     fn with_flags(&self, layers: Layers) -> Result<Config, Failure> {
@@ -68,4 +78,10 @@ impl ServerOptions {
             .with_flag("telemetry.log", "--log", self.log.as_ref());
         Ok(Config::read(layers)?)
     }
+}
+
+fn without_tls(layers: Layers) -> Layers {
+    ["grpc.plaintext", "http.plaintext", "ops.plaintext"]
+        .into_iter()
+        .fold(layers, |layers, key| layers.with_flag(key, "keyward dev", Some(true)))
 }

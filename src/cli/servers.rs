@@ -38,17 +38,33 @@ pub(super) struct SavedServer {
     client_secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
+    #[serde(flatten)]
+    pub(super) tls: SavedTls,
+}
+
+/// How to connect to a saved server.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct SavedTls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_certificate: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_key: Option<PathBuf>,
+    /// Permits `http://` to another machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) plaintext: bool,
 }
 
 impl SavedServer {
-    pub(super) fn new(url: String, credential: Credential) -> Self {
+    pub(super) fn new(url: String, credential: Credential, tls: SavedTls) -> Self {
         let (client_id, client_secret, api_key) = match credential {
             Credential::ClientSecret(ClientSecret { client_id, client_secret }) => {
                 (Some(client_id), Some(client_secret), None)
             }
             Credential::ApiKey(key) => (None, None, Some(key)),
         };
-        Self { url, client_id, client_secret, api_key }
+        Self { url, client_id, client_secret, api_key, tls }
     }
 
     pub(super) fn into_credential(self) -> Option<Credential> {

@@ -4,6 +4,7 @@
 mod layers;
 mod sampling;
 mod sources;
+mod tls;
 mod values;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use layers::{Faults, Layers, Setting};
 pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
+pub use tls::{ClientAuth, SettingFile, TlsConfig, TlsFiles};
 pub use values::duration;
 
 use crate::keys::SigningAlgorithm;
@@ -36,6 +38,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub master_key: MasterKeySource,
     pub listen: Listen,
+    pub tls: TlsConfig,
     /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: TrustedProxies,
     pub database: DatabaseConfig,
@@ -158,14 +161,16 @@ impl Config {
         let issuer = r.optional("issuer", issuer);
         let data_dir = r.get("data_dir", "keyward-data", path);
         let (failure_budget, source_failure_budget) = failure_budgets(r);
+        let listen = Listen {
+            grpc: r.get("grpc.listen", "127.0.0.1:50051", listen),
+            http: r.get("http.listen", "127.0.0.1:8080", listen),
+            ops: r.get("ops.listen", "127.0.0.1:9464", listen),
+        };
         let config = Self {
             issuer,
             master_key: master_key(r, &data_dir),
-            listen: Listen {
-                grpc: r.get("grpc.listen", "127.0.0.1:50051", listen),
-                http: r.get("http.listen", "127.0.0.1:8080", listen),
-                ops: r.get("ops.listen", "127.0.0.1:9464", listen),
-            },
+            tls: TlsConfig::read(r, &listen),
+            listen,
             trusted_proxies: r.get("trusted_proxies", "", TrustedProxies::parse),
             database: DatabaseConfig {
                 url: database(r, &data_dir),

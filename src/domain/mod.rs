@@ -8,6 +8,8 @@ pub mod audit;
 pub mod authority;
 pub mod characters;
 pub mod client;
+#[cfg(feature = "server")]
+pub mod client_certificate;
 pub mod credential;
 #[cfg(feature = "server")]
 pub mod endpoint;
@@ -53,6 +55,8 @@ pub use audit::{Action, Actor, AuditEvent, AuditFilter, FieldChange, Outcome};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
+#[cfg(feature = "server")]
+pub use client_certificate::ClientCertificate;
 pub use credential::{
     Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
 };

@@ -9,7 +9,7 @@ use tonic::{Request, Status};
 use super::Adapter;
 use super::methods::Callers;
 use crate::admission::RequestPermit;
-use crate::domain::{Authorization, UserName};
+use crate::domain::{Authorization, ClientCertificate, UserName};
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
 use crate::service::{Caller, CallerCredential, RequestContext};
@@ -42,9 +42,11 @@ impl Adapter {
         callers: Callers,
         headers: &HeaderMap,
         permit: Option<&RequestPermit>,
+        certificate: Option<&ClientCertificate>,
     ) -> Result<Arc<Caller>> {
         let user = acting_user(headers)?;
-        let context = RequestContext { user, ..RequestContext::new(permit, self.service.now()) };
+        let context = RequestContext::new(permit, self.service.now()).with_certificate(certificate);
+        let context = RequestContext { user, ..context };
         let credential = CallerCredential::Bearer(bearer(headers)?);
         let caller = self.service.auth.caller(&context, credential).await?;
         if callers == Callers::Manager {
@@ -56,11 +58,17 @@ impl Adapter {
     /// The context of a request that acts for no user.
     pub(super) fn context<'a>(&self, extensions: &'a Extensions) -> RequestContext<'a> {
         RequestContext::new(permit(extensions).map(Arc::as_ref), self.service.now())
+            .with_certificate(certificate(extensions))
     }
 }
 
 /// The permit of a request, which the server adds to its extensions.
 pub(super) fn permit(extensions: &Extensions) -> Option<&Arc<RequestPermit>> {
+    extensions.get()
+}
+
+/// The client certificate of the connection, which the server adds to the extensions.
+pub(super) fn certificate(extensions: &Extensions) -> Option<&ClientCertificate> {
     extensions.get()
 }
 

@@ -205,8 +205,10 @@ impl GrpcInner {
         let this = Arc::clone(self);
         Box::pin(async move {
             let permit = auth::permit(request.extensions()).cloned();
+            let certificate = auth::certificate(request.extensions()).cloned();
+            let (headers, certificate) = (request.headers(), certificate.as_ref());
             let admitted =
-                this.adapter.admit(method.callers, request.headers(), permit.as_deref()).await;
+                this.adapter.admit(method.callers, headers, permit.as_deref(), certificate).await;
             match admitted {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);

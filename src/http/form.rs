@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 
 use super::error::OAuthError;
 use crate::admission::RequestPermit;
+use crate::domain::ClientCertificate;
 use crate::error::Error;
 use crate::service::{RequestContext, Service};
 
@@ -29,6 +30,7 @@ const NEVER_IN_URI: [&str; 4] = ["client_id", "client_secret", "client_assertion
 pub(super) struct Form {
     pub(super) headers: HeaderMap,
     permit: Option<Arc<RequestPermit>>,
+    certificate: Option<ClientCertificate>,
     parameters: Vec<(String, String)>,
 }
 
@@ -46,6 +48,7 @@ impl Form {
 
     pub(super) fn context(&self, service: &Service) -> RequestContext<'_> {
         RequestContext::new(self.permit.as_deref(), service.now())
+            .with_certificate(self.certificate.as_ref())
     }
 
     /// The value of a required parameter.
@@ -64,9 +67,10 @@ impl<S: Sync> FromRequest<S> for Form {
         require_form(&parts.headers)?;
         refuse_encoded(&parts.headers)?;
         let permit = parts.extensions.get::<Arc<RequestPermit>>().cloned();
+        let certificate = parts.extensions.get::<ClientCertificate>().cloned();
         let body = read(body, permit.as_deref()).await?;
         let parameters = parameters(&body)?;
-        Ok(Self { headers: parts.headers, permit, parameters })
+        Ok(Self { headers: parts.headers, permit, certificate, parameters })
     }
 }
 

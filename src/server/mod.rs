@@ -8,6 +8,7 @@ mod ops;
 mod redis_rights;
 mod replicas;
 mod shutdown;
+mod tls;
 
 use std::fs::File;
 use std::io;
@@ -43,6 +44,7 @@ use crate::telemetry::{Observed, Reports};
 use connections::Stopping;
 pub use descriptors::raise_limit;
 pub use files::write_private;
+use tls::ListenerTls;
 
 /// How often signing keys are read again. A new key is published long before its first use, so this
 /// is often enough.
@@ -108,6 +110,9 @@ pub enum ServerError {
         /// Why.
         error: io::Error,
     },
+    /// The certificate files of a listener cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// An internal error.
     #[error("{0}")]
     Internal(String),
@@ -189,11 +194,15 @@ impl Server {
         let ops = listen(config.listen.ops, "ops.listen").await?;
         let (grpc_at, http_at, ops_at) = (address(&grpc)?, address(&http)?, address(&ops)?);
 
+        let tls = tls::Listeners::load(&config.tls, &clock)
+            .map_err(|error| ServerError::Tls(error.to_string()))?;
+
         let issuer = config.issuer.clone().unwrap_or_else(|| {
             if !http_at.ip().is_loopback() {
                 tracing::warn!("issuer is not set: tokens contain the address of the listener");
             }
-            format!("http://{http_at}")
+            let scheme = if tls.http.is_some() { "https" } else { "http" };
+            format!("{scheme}://{http_at}")
         });
         let store = open_store(config).await?;
         let alone = match &config.database.url {
@@ -212,7 +221,9 @@ impl Server {
             .map_err(|error| unusable(config, error, ServerError::Internal))?;
 
         let admission = Admission::new(config.limits.request_memory);
-        let metrics = Arc::new(ops::metrics(&service, redis.as_ref(), &admission));
+        let mut metrics = ops::metrics(&service, redis.as_ref(), &admission);
+        tls.register(&mut metrics);
+        let metrics = Arc::new(metrics);
         let (is_ready, health) = watch::channel(true);
         let stopping = Stopping::default();
         let stop = stopping.stop.clone();
@@ -237,8 +248,9 @@ impl Server {
             service,
         };
         let places = descriptors::ListenerPlaces::of(config);
-        let limits = |places: ConnectionLimits| {
-            connections::ListenerLimits::new(config, &admission, admission.connections(places))
+        let limits = |places: ConnectionLimits, tls: &Option<Arc<ListenerTls>>| {
+            let places = admission.connections(places);
+            connections::ListenerLimits::new(config, &admission, places).with_tls(tls.as_ref())
         };
         let methods = grpc::methods().map_err(|error| ServerError::Internal(error.to_string()))?;
         let reports = Reports {
@@ -249,15 +261,16 @@ impl Server {
         };
         let observed = Observed::grpc(methods, reports.clone());
         let grpc_handler = move |request| observed.begin(&request).of(grpc_handler.answer(request));
-        server.serve(grpc, grpc_handler, limits(places.public).for_grpc());
+        server.serve(grpc, grpc_handler, limits(places.public, &tls.grpc).for_grpc());
         let observed = Observed::http(reports);
         let answer = from_fn(move |request, next| {
             observed.begin(&request).of(http::answer(request, next, timeout))
         });
-        server.serve(http, routed(http_router.layer(answer)), limits(places.public));
+        server.serve(http, routed(http_router.layer(answer)), limits(places.public, &tls.http));
         let drain = server.stopping.drain.clone();
         let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
-        server.serve(ops, routed(ops_router), limits(places.operations));
+        server.serve(ops, routed(ops_router), limits(places.operations, &tls.ops));
+        server.tasks.spawn(tls.keep_current(server.stopping.stop.clone()));
         server.start_background_tasks();
         Ok(server)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::admission::RequestPermit;
-use crate::domain::{Client, UserName};
+use crate::domain::{Client, ClientCertificate, UserName};
 
 /// A request, as the interface that received it describes it.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct RequestContext<'a> {
     /// The memory that the request holds, and the address of its sender. `None` where no listener
     /// received it.
     pub permit: Option<&'a RequestPermit>,
+    /// The certificate that the client proved to have in its TLS handshake. Never from a header.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The user that the caller says it acts for.
     pub user: Option<UserName>,
     /// When the request was received. Work that has waited since then reads the clock again.
@@ -23,7 +25,13 @@ pub struct RequestContext<'a> {
 impl<'a> RequestContext<'a> {
     /// A request that acts for no user.
     pub fn new(permit: Option<&'a RequestPermit>, now: Timestamp) -> Self {
-        Self { permit, user: None, now }
+        Self { permit, certificate: None, user: None, now }
+    }
+
+    /// The same request, from a client with this certificate.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<&'a ClientCertificate>) -> Self {
+        Self { certificate, ..self }
     }
 
     /// The address of the sender, if that is known.
@@ -35,6 +43,13 @@ impl<'a> RequestContext<'a> {
     pub(super) fn identified(&self, client: &Arc<Client>) {
         if let Some(permit) = self.permit {
             permit.identified(client);
+        }
+        if let Some(certificate) = self.certificate {
+            tracing::debug!(
+                client_id = client.name.credential.as_str(),
+                certificate = certificate.thumbprint(),
+                "a client with a certificate"
+            );
         }
     }
 }

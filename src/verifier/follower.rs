@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
+use super::connector::Connector;
 use super::feed::FeedPosition;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{BearerSource, ServerLink};
@@ -43,7 +43,7 @@ pub(super) struct Progress {
 /// The task that keeps the data up to date.
 #[derive(Debug)]
 pub(super) struct Follower {
-    pub(super) endpoint: Endpoint,
+    pub(super) connector: Connector,
     pub(super) authorization: BearerSource,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) progress: watch::Sender<Progress>,
@@ -85,7 +85,7 @@ impl Follower {
 
     /// Runs until the connection fails.
     async fn session(&self, probe: &ProtocolProbe) -> Result<Infallible, FollowError> {
-        let link = ServerLink::open(&self.endpoint, probe).await?;
+        let link = ServerLink::open(&self.connector, probe).await?;
         tokio::select! {
             trouble = self.follow_revocations(&link) => trouble,
             never = Box::pin(self.follow_keys(&link)) => match never {},

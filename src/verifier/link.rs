@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
 
 use super::VerifierCredential;
+use super::connector::Connector;
 use super::trouble::FollowError;
 use crate::clock::{Clock, Uptime};
 use crate::domain::{Audience, ScopeName};
@@ -55,10 +55,11 @@ struct HeldToken {
 impl ServerLink {
     /// Opens a new connection, so that each attempt may reach another server behind the name.
     pub(super) async fn open(
-        endpoint: &Endpoint,
+        connector: &Connector,
         probe: &ProtocolProbe,
     ) -> Result<Self, FollowError> {
-        match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(endpoint, probe)).await {
+        let endpoint = connector.endpoint().map_err(FollowError::Away)?;
+        match timeout(2 * CALL_TIMEOUT, GrpcChannel::connect(&endpoint, probe)).await {
             Ok(channel) => channel.map(Self).map_err(FollowError::Away),
             Err(_) => Err(FollowError::away("the server does not accept a connection in time")),
         }

@@ -5,6 +5,12 @@
 //! The verifier is an ordinary client of Keyward. It does not depend on server modules, and server
 //! modules do not depend on it.
 //!
+//! # TLS
+//!
+//! An `https://` address uses the certificates that this machine trusts, or the file
+//! [`Settings::ca`]; [`Settings::client_certificate`] is for servers that require one. An `http://`
+//! address of another machine is refused, unless [`Settings::allow_plaintext`] is set.
+//!
 //! # With tonic
 //!
 //! ```no_run
@@ -80,6 +86,7 @@
 
 #![warn(missing_docs)]
 
+mod connector;
 mod feed;
 mod follower;
 mod gate;
@@ -108,6 +115,7 @@ pub use verified::{InsufficientScope, Refusal, Verified};
 use crate::clock::{Clock, SteadyTime};
 use crate::keys::{Rejection, jwt};
 use crate::secrets::Prefixes;
+pub use crate::transport::CertificateFiles;
 use follower::{Follower, Progress};
 use knowledge::{Keys, Knowledge};
 use link::BearerSource;
@@ -144,13 +152,13 @@ impl Verifier {
     /// Starts to connect without waiting. Every token is refused until the verifier is ready. For
     /// services that must start even if Keyward is down.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let endpoint = settings.check()?;
+        let connector = settings.check()?;
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let (oldest, stop) = (settings.oldest(), CancellationToken::new());
         let knowledge = Arc::new(Knowledge::empty(&settings.clock));
         let (sender, progress) = watch::channel(Progress::default());
         let follower = Follower {
-            endpoint,
+            connector,
             authorization: BearerSource::new(settings.credential, settings.clock.clone()),
             knowledge: Arc::clone(&knowledge),
             progress: sender,

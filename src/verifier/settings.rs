@@ -1,13 +1,15 @@
 //! The settings of a verifier.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 
+use super::connector::Connector;
 use crate::clock::Clock;
 use crate::domain::{Audience, Fault};
 use crate::secrets::{Prefixes, Secret};
-use crate::transport::innermost;
+use crate::transport::{CertificateFiles, ClientTls, exposes_secrets, innermost};
 
 /// Replicas without Redis poll their database each second, so the server's staleness is up to two
 /// seconds including the interval of messages. A lower bound would refuse valid tokens.
@@ -20,6 +22,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Keyward's gRPC address.
     pub server: ServerAddress,
+    /// A file with the authorities (PEM) of the server's certificate. Default: those that this
+    /// machine trusts. Read for each connection, like [`Self::client_certificate`].
+    pub ca: Option<PathBuf>,
+    /// The verifier's certificate, for servers that require one.
+    pub client_certificate: Option<CertificateFiles>,
+    /// Permits an `http://` address of another machine. The credential and the list of revocations
+    /// are then sent without encryption, so the network itself must be protected. Default: false.
+    pub allow_plaintext: bool,
     /// The verifier's credential. Its application must be in the tenant `system` and have the scope
     /// `keyward.verify`.
     pub credential: VerifierCredential,
@@ -147,6 +157,9 @@ impl Settings {
     ) -> Self {
         Self {
             server: server.into(),
+            ca: None,
+            client_certificate: None,
+            allow_plaintext: false,
             credential,
             issuer: issuer.into(),
             audience: audience.into(),
@@ -166,8 +179,8 @@ impl Settings {
         }
     }
 
-    /// Validates the settings, and returns the endpoint to connect to.
-    pub(super) fn check(&self) -> Result<Endpoint, StartError> {
+    /// Validates the settings, and returns how to connect.
+    pub(super) fn check(&self) -> Result<Connector, StartError> {
         let wrong = |setting, fault: &str| StartError::Setting { setting, fault: fault.to_owned() };
         if self.issuer.is_empty() {
             return Err(wrong("issuer", "must not be empty"));
@@ -179,21 +192,39 @@ impl Settings {
         if self.api_key_prefix.is_empty() {
             return Err(wrong("api_key_prefix", "must not be empty"));
         }
-        self.endpoint().map_err(|error| StartError::Setting {
-            setting: "server",
-            fault: format!("is invalid: {}", innermost(&error)),
-        })
+        let connector = self.connector()?;
+        if exposes_secrets(connector.endpoint.uri()) && !self.allow_plaintext {
+            return Err(wrong(
+                "server",
+                "does not use TLS, so others on the network could read the credential: use \
+                 https://, or set allow_plaintext if the network itself is protected",
+            ));
+        }
+        // Bad files are an error now, and not at the first connection.
+        connector.endpoint().map_err(|fault| wrong("server", &format!("has no TLS: {fault}")))?;
+        Ok(connector)
     }
 
-    fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
+    fn connector(&self) -> Result<Connector, StartError> {
+        let wrong = |setting, fault: String| StartError::Setting { setting, fault };
+        let identity = self.client_certificate.clone();
         match &self.server {
-            ServerAddress::Endpoint(endpoint) => Ok(endpoint.as_ref().clone()),
+            ServerAddress::Endpoint(_) if self.ca.is_some() || identity.is_some() => {
+                let setting = if self.ca.is_some() { "ca" } else { "client_certificate" };
+                let fault = "cannot be combined with an endpoint, which has its own TLS: use a URL";
+                Err(wrong(setting, fault.to_owned()))
+            }
+            ServerAddress::Endpoint(endpoint) => {
+                Ok(Connector { endpoint: endpoint.as_ref().clone(), tls: None })
+            }
             ServerAddress::Url(url) => {
-                let endpoint = Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT_TIMEOUT);
-                if url.starts_with("https:") {
-                    return endpoint.tls_config(ClientTlsConfig::new().with_native_roots());
-                }
-                Ok(endpoint)
+                let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| {
+                    wrong("server", format!("is invalid: {}", innermost(&error)))
+                })?;
+                Ok(Connector {
+                    endpoint: endpoint.connect_timeout(CONNECT_TIMEOUT),
+                    tls: Some(ClientTls { ca: self.ca.clone(), identity }),
+                })
             }
         }
     }

@@ -30,4 +30,5 @@ mod rights;
 mod settings;
 mod store;
 mod strangers;
+mod tls;
 mod verifier;

@@ -10,6 +10,7 @@ mod one_source;
 mod replicas;
 mod revocations;
 mod secrets;
+mod tls;
 mod tokens;
 mod warm;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
             Part::Memory => memory::measure().await,
             Part::Warm => warm::measure(&settings).await,
             Part::Growth => growth::measure(&settings).await,
+            Part::Tls => tls::measure(&settings).await,
             Part::Builds => builds::measure(&settings).await,
             Part::Attack => [attack::measure().await, one_source::measure().await].concat(),
         }

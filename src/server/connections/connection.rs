@@ -17,15 +17,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{End, Ending, Stopping};
 use super::frames::FrameMeter;
+use super::opening::{self, Opened, Protocol};
 use super::stream::{BoundedIo, Http1, Http1Phase, Http2, ProtocolBounds};
-use super::{Handler, ListenerLimits, Protocol, protocol, source};
+use super::{Handler, ListenerLimits, source};
 use crate::admission::{ConnectionPermit, RequestPermit, SourceGate};
 use crate::domain::Source;
+use crate::server::tls::TlsClient;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -71,42 +73,32 @@ impl Connection {
     {
         let Self { stream, peer, permit, mut cut } = self;
         let first_request_by = sleep(limits.first_request_timeout).deadline();
-        let detected = async {
-            tokio::select! {
-                detected = timeout_at(first_request_by, protocol(&stream)) => detected.ok()?,
-                Ok(()) = &mut cut => None,
-                // Waits a moment, since the first request may be in transit.
-                () = stopping.stopped() => None,
-            }
+        let client = TlsClient { address: peer.address, deadline: first_request_by };
+        let opened = tokio::select! {
+            opened = opening::open(stream, client, limits.tls.as_deref()) => opened,
+            Ok(()) = &mut cut => None,
+            // Waits a moment, since the first request may be in transit.
+            () = stopping.stopped() => None,
         };
-        let protocol = match detected.await {
-            Some(Protocol::Http1) if limits.http2_only => return,
-            Some(protocol) => protocol,
-            None => return,
-        };
-        // Nagle's algorithm would delay small answers.
-        if stream.set_nodelay(true).is_err() {
+        let Some(Opened { transport, protocol, certificate }) = opened else { return };
+        if limits.http2_only && protocol == Protocol::Http1 {
             return;
         }
-        let (bounds, phase) = match protocol {
-            Protocol::Http1 => {
-                let phase = Http1Phase::new();
-                if stopping.drain.is_cancelled() {
-                    phase.close_after_next();
-                }
-                let http1 = Http1::new(&phase, limits.first_request_timeout);
-                (ProtocolBounds::Http1(http1), Some(phase))
-            }
-            Protocol::Http2 => {
-                permit.quiet();
-                let bounds = Http2 {
-                    meter: FrameMeter::new(),
-                    admission: limits.admission.clone(),
-                    source: peer.gate.source(),
-                };
-                (ProtocolBounds::Http2(Box::new(bounds)), None)
-            }
+        // Nagle's algorithm would delay small answers.
+        if transport.set_nodelay().is_err() {
+            return;
+        }
+        let is_tls = transport.is_tls();
+        // The negotiated protocol, whatever the first bytes are: its bounds apply.
+        let builder = match protocol {
+            Protocol::Http1 if is_tls => builder.http1_only(),
+            Protocol::Http2 if is_tls && !limits.http2_only => builder.http2_only(),
+            _ => builder,
         };
+        if protocol == Protocol::Http2 {
+            permit.quiet();
+        }
+        let (bounds, phase) = limits.bounds(protocol, &peer, &stopping);
         let established = Arc::new(Notify::new());
         let first_request = Arc::clone(&established);
         let request_limits = limits.clone();
@@ -118,6 +110,9 @@ impl Connection {
             let phase = phase.clone().inspect(|phase| phase.request());
             let held = Arc::new(request_limits.request(&peer, request.headers()));
             request.extensions_mut().insert(Arc::clone(&held));
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             handler(request).map(move |mut answer| {
                 if let Some(phase) = phase {
                     phase.answered();
@@ -128,7 +123,7 @@ impl Connection {
                 Ok::<_, Infallible>(answer.map(|body| BodyWithPermit { body, _permit: held }))
             })
         });
-        let io = TokioIo::new(BoundedIo::new(stream, bounds));
+        let io = TokioIo::new(BoundedIo::new(transport, bounds));
         let mut connection = pin!(builder.serve_connection(io, service));
         // A separate task waits for the end: everything in the `select!` below is polled with every
         // request.
@@ -154,7 +149,14 @@ impl Connection {
         };
         let outcome = match ended {
             Ok(outcome) => outcome,
-            Err(Ok(End::AtOnce)) => return,
+            Err(Ok(End::AtOnce)) => {
+                if is_tls {
+                    // Best effort: the client learns that nothing is missing.
+                    connection.as_mut().graceful_shutdown();
+                    connection.now_or_never();
+                }
+                return;
+            }
             Err(_) => {
                 connection.as_mut().graceful_shutdown();
                 timeout(request_timeout, connection).await.unwrap_or(Ok(()))
@@ -167,6 +169,33 @@ impl Connection {
 }
 
 impl ListenerLimits {
+    /// The bounds of a protocol and, for HTTP/1.1, the state of the connection.
+    fn bounds(
+        &self,
+        protocol: Protocol,
+        peer: &Peer,
+        stopping: &Stopping,
+    ) -> (ProtocolBounds, Option<Arc<Http1Phase>>) {
+        match protocol {
+            Protocol::Http1 => {
+                let phase = Http1Phase::new();
+                if stopping.drain.is_cancelled() {
+                    phase.close_after_next();
+                }
+                let http1 = Http1::new(&phase, self.first_request_timeout);
+                (ProtocolBounds::Http1(http1), Some(phase))
+            }
+            Protocol::Http2 => {
+                let bounds = Http2 {
+                    meter: FrameMeter::new(),
+                    admission: self.admission.clone(),
+                    source: peer.gate.source(),
+                };
+                (ProtocolBounds::Http2(Box::new(bounds)), None)
+            }
+        }
+    }
+
     /// The resources that a request holds until it is answered. A request from a trusted proxy
     /// counts for the client that the proxy names.
     fn request(&self, peer: &Peer, headers: &HeaderMap) -> RequestPermit {

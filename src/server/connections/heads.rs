@@ -79,6 +79,11 @@ pub(super) fn ambiguous() -> Vec<u8> {
     answer("400 Bad Request", "a request has a Content-Length or a Transfer-Encoding, not both")
 }
 
+/// The answer to a request without TLS on a listener that uses TLS.
+pub(super) fn needs_tls() -> Vec<u8> {
+    answer("400 Bad Request", "this port uses TLS: use https://")
+}
+
 fn answer(status: &str, says: &str) -> Vec<u8> {
     let body = format!("{{\"error\":\"invalid_request\",\"error_description\":\"{says}\"}}");
     let length = body.len();

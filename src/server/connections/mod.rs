@@ -6,6 +6,7 @@ mod connection;
 mod ending;
 mod frames;
 mod heads;
+mod opening;
 mod stream;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::admission::{Admission, Connections, ThrottledLog};
 use crate::config::{self, TrustedProxies};
 use crate::domain::Source;
 use crate::secrets::random;
+use crate::server::tls::ListenerTls;
 use connection::Connection;
 
 const MAX_CONCURRENT_STREAMS: u32 = 100;
@@ -55,6 +57,8 @@ pub(super) struct ListenerLimits {
     pub(super) places: Arc<Connections>,
     pub(super) trusted: Arc<TrustedProxies>,
     pub(super) http2_only: bool,
+    /// `None`: the listener does not use TLS.
+    pub(super) tls: Option<Arc<ListenerTls>>,
     pub(super) connection_age: Duration,
     pub(super) request_timeout: Duration,
     pub(super) first_request_timeout: Duration,
@@ -72,6 +76,7 @@ impl ListenerLimits {
             places,
             trusted: Arc::new(config.trusted_proxies.clone()),
             http2_only: false,
+            tls: None,
             connection_age: config.limits.connection_age,
             request_timeout: config.limits.request_timeout,
             first_request_timeout: config.limits.first_request_timeout,
@@ -81,6 +86,11 @@ impl ListenerLimits {
     /// The same, for HTTP/2 only.
     pub(super) fn for_grpc(self) -> Self {
         Self { http2_only: true, ..self }
+    }
+
+    /// The same, with TLS if there is one.
+    pub(super) fn with_tls(self, tls: Option<&Arc<ListenerTls>>) -> Self {
+        Self { tls: tls.cloned(), ..self }
     }
 
     fn builder(&self) -> Builder<TokioExecutor> {
@@ -176,34 +186,6 @@ async fn next(
     match stopping.stop.run_until_cancelled(listener.accept()).await {
         Some(next) => Some(next),
         None => listener.accept().now_or_never().filter(Result::is_ok),
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// Detects the protocol from the first bytes, without consuming them. An HTTP/2 client starts with
-/// a fixed preface (RFC 9113, section 3.4).
-async fn protocol(stream: &TcpStream) -> Option<Protocol> {
-    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    const MAX_PAUSE: Duration = Duration::from_millis(640);
-    let mut first = [0; PREFACE.len()];
-    let mut pause = Duration::from_millis(20);
-    loop {
-        match stream.peek(&mut first).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) if first[..n] != PREFACE[..n] => return Some(Protocol::Http1),
-            Ok(n) if n == PREFACE.len() => return Some(Protocol::Http2),
-            // Only a part of the preface. Peeking again returns immediately with the same bytes, so
-            // this sleeps.
-            Ok(_) => {
-                tokio::time::sleep(pause).await;
-                pause = MAX_PAUSE.min(2 * pause);
-            }
-        }
     }
 }
 

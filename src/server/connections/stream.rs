@@ -9,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::frames::FrameMeter;
 use super::heads::{self, HeadScanner};
+use super::opening::Transport;
 use crate::admission::{Admission, RefusalKind};
 use crate::domain::Source;
 
@@ -22,7 +22,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// A connection's stream with limits.
 pub(super) struct BoundedIo {
-    stream: TcpStream,
+    stream: Transport,
     bounds: ProtocolBounds,
 }
 
@@ -88,7 +88,7 @@ impl Http1 {
 
     fn poll_answer(
         &mut self,
-        mut stream: Pin<&mut TcpStream>,
+        mut stream: Pin<&mut Transport>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.answer.is_empty() {
@@ -103,7 +103,7 @@ impl Http1 {
     /// 9.6).
     fn poll_shutdown(
         &mut self,
-        mut stream: Pin<&mut TcpStream>,
+        mut stream: Pin<&mut Transport>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         const PART: usize = 4096;
@@ -190,7 +190,7 @@ impl Http1Phase {
 }
 
 impl BoundedIo {
-    pub(super) fn new(stream: TcpStream, bounds: ProtocolBounds) -> Self {
+    pub(super) fn new(stream: Transport, bounds: ProtocolBounds) -> Self {
         Self { stream, bounds }
     }
 

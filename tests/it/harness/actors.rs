@@ -154,6 +154,17 @@ impl Admin {
         Self::on(&connect(&grpc).await, token, None)
     }
 
+    /// The same, on a connection that exists.
+    pub(crate) async fn over(channel: &Channel, credential: &Credential) -> Self {
+        let request = tokens::IssueTokenRequest {
+            credential: credential.proof(),
+            scopes: Vec::new(),
+            audiences: vec!["keyward".to_owned()],
+        };
+        let issued = TokenServiceClient::new(channel.clone()).issue_token(request).await;
+        Self::on(channel, issued.unwrap().into_inner().access_token, None)
+    }
+
     /// The caller with this token.
     pub(crate) async fn with_token(grpc: &str, token: &str) -> Self {
         Self::on(&connect(grpc).await, token.to_owned(), None)

@@ -8,6 +8,7 @@ use keyward::internals::config::{Config, Layers};
 use keyward::internals::server::{Server, ServerError};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
 use super::{Admin, Credential, fresh_database, until_some};
 
@@ -209,6 +210,11 @@ impl Keyward {
     /// The administrator, newly authenticated.
     pub(crate) async fn admin(&self) -> Admin {
         Admin::new(self.grpc(), &self.admin).await
+    }
+
+    /// The administrator on this connection.
+    pub(crate) async fn admin_on(&self, channel: Channel) -> Admin {
+        Admin::over(&channel, &self.admin).await
     }
 
     /// The administrator's own credential.
