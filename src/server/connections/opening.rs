@@ -22,7 +22,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// be first, and a GOAWAY frame with `INADEQUATE_SECURITY` (RFC 9113, sections 6.8 and 7). Clients
 /// show its text.
 const NEEDS_TLS: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
-    \0\0\x24\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0cthis port uses TLS: use https";
+    \0\0\x25\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0cthis port uses TLS: use https";
 
 /// The bytes of a connection.
 pub(super) enum Transport {
