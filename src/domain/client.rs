@@ -138,6 +138,7 @@ impl Client {
             application: &self.subject,
             credential: self.name.credential.as_str(),
             token: None,
+            signing_key: None,
             epochs: self.epochs,
         }
     }
