@@ -48,6 +48,13 @@ words!(
         RevokeToken = "RevokeToken",
         /// Revokes all tokens of a resource, or one token by its id.
         RevokeTokens = "RevokeTokens",
+        /// A signing key was made, or signs earlier than planned. Mostly by Keyward itself.
+        RotateSigningKey = "RotateSigningKey",
+        RetireSigningKey = "RetireSigningKey",
+        /// Every token that a signing key signed is refused.
+        RevokeSigningKey = "RevokeSigningKey",
+        /// A private key was erased, or a public key is no longer published. By Keyward itself.
+        RemoveSigningKey = "RemoveSigningKey",
         /// A client was locked out after too many wrong secrets from one source.
         LockOut = "LockOut",
         /// An operator declared the current database state to be authoritative.

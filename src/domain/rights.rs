@@ -62,6 +62,10 @@ words!(
         RevealCredential = "RevealCredential",
         RevokeToken = "RevokeToken",
         RevokeTokens = "RevokeTokens",
+        ListSigningKeys = "ListSigningKeys",
+        RotateSigningKey = "RotateSigningKey",
+        RetireSigningKey = "RetireSigningKey",
+        RevokeSigningKey = "RevokeSigningKey",
     }
 );
 
@@ -180,9 +184,14 @@ impl Call {
             MaxCredentials, MaxLimits, SecretsViewable,
         };
         match self {
-            Self::CreateTenant | Self::ListTenants | Self::DeleteTenant | Self::ApplyProfile => {
-                Rule::new(Needs::Platform)
-            }
+            Self::CreateTenant
+            | Self::ListTenants
+            | Self::DeleteTenant
+            | Self::ApplyProfile
+            | Self::ListSigningKeys
+            | Self::RotateSigningKey
+            | Self::RetireSigningKey
+            | Self::RevokeSigningKey => Rule::new(Needs::Platform),
             Self::GetTenant
             | Self::GetScope
             | Self::ListScopes
