@@ -18,6 +18,7 @@ mod documents;
 mod edge;
 mod grpc;
 mod harness;
+mod keys;
 mod limiter;
 mod oauth2;
 mod platforms;

@@ -9,6 +9,7 @@ mod forms;
 mod full_disk;
 mod help;
 mod hints;
+mod keys;
 mod killed;
 mod login;
 mod logs;
