@@ -6,6 +6,7 @@ pub mod application;
 #[cfg(feature = "server")]
 pub mod audit;
 pub mod authority;
+pub mod call;
 pub mod characters;
 pub mod client;
 pub mod credential;
@@ -50,6 +51,7 @@ pub use application::{
 #[cfg(feature = "server")]
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, FieldChange, Outcome};
 pub use authority::{Authority, GivenAccess, Owners};
+pub use call::Call;
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 pub use credential::{
@@ -75,7 +77,7 @@ pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use profile::{Change, DefaultApplication, Profile};
 pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
-pub use rights::{ApplicationCall, Call};
+pub use rights::ApplicationCall;
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use signing_key::SigningKeyName;

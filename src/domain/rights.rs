@@ -11,6 +11,7 @@ use std::fmt::{self, Display};
 use jiff::Timestamp;
 
 use super::authority::GivenAccess;
+use super::call::Call;
 use super::fields::Fault;
 use super::policy::words;
 use super::{
@@ -18,56 +19,6 @@ use super::{
     UserDeletion, UserId, Verb,
 };
 use crate::error::{Error, Need, Result};
-
-words!(
-    /// A call that a user can make, named after its RPC.
-    #[allow(dead_code, reason = "the calls of the platform are refused before any rule is asked")]
-    Call {
-        CreateTenant = "CreateTenant",
-        GetTenant = "GetTenant",
-        ListTenants = "ListTenants",
-        UpdateTenant = "UpdateTenant",
-        DeleteTenant = "DeleteTenant",
-        ApplyProfile = "ApplyProfile",
-        CreateScope = "CreateScope",
-        GetScope = "GetScope",
-        ListScopes = "ListScopes",
-        UpdateScope = "UpdateScope",
-        DeleteScope = "DeleteScope",
-        CreateRole = "CreateRole",
-        GetRole = "GetRole",
-        ListRoles = "ListRoles",
-        UpdateRole = "UpdateRole",
-        DeleteRole = "DeleteRole",
-        CreateUser = "CreateUser",
-        GetUser = "GetUser",
-        ListUsers = "ListUsers",
-        UpdateUser = "UpdateUser",
-        DeleteUser = "DeleteUser",
-        ListEndpoints = "ListEndpoints",
-        ListAuditEvents = "ListAuditEvents",
-        CreateApplication = "CreateApplication",
-        GetApplication = "GetApplication",
-        ListApplications = "ListApplications",
-        UpdateApplication = "UpdateApplication",
-        DeleteApplication = "DeleteApplication",
-        BatchDeleteApplications = "BatchDeleteApplications",
-        ListApplicationUsage = "ListApplicationUsage",
-        CreateCredential = "CreateCredential",
-        GetCredential = "GetCredential",
-        ListCredentials = "ListCredentials",
-        UpdateCredential = "UpdateCredential",
-        DeleteCredential = "DeleteCredential",
-        RotateCredential = "RotateCredential",
-        RevealCredential = "RevealCredential",
-        RevokeToken = "RevokeToken",
-        RevokeTokens = "RevokeTokens",
-        ListSigningKeys = "ListSigningKeys",
-        RotateSigningKey = "RotateSigningKey",
-        RetireSigningKey = "RetireSigningKey",
-        RevokeSigningKey = "RevokeSigningKey",
-    }
-);
 
 /// What a call requires of the acting user. The platform, which acts for no user, needs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub fn kept() -> Duration {
 /// How long a private key is kept after it stopped signing: clocks of servers differ by less.
 const ERASED_AFTER: Duration = Duration::from_mins(2);
 /// The next key of a rotation by schedule is published a day before it signs, for verifiers that
-/// cache longer than they are told to.
+/// cache longer than `max-age` allows.
 const AHEAD: Duration = Duration::from_hours(24);
 
 /// What the database says of a signing key, without the key itself.

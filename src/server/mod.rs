@@ -33,11 +33,10 @@ use crate::domain::Fault;
 use crate::error::Error;
 use crate::grpc::{self, Grpc, Streaming};
 use crate::http;
-use crate::keys::schedule::RELOAD_INTERVAL;
 use crate::limiter::Limiter;
 use crate::redis::Redis;
 use crate::secrets::MasterKey;
-use crate::service::{FirstCredential, Service, ServiceParts};
+use crate::service::{FirstCredential, Service, ServiceParts, Signing};
 use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
@@ -293,7 +292,7 @@ impl Server {
     /// Starts the background tasks.
     fn start_background_tasks(&self) {
         // A new key is published long before its first use, so this is often enough.
-        self.every(RELOAD_INTERVAL, |service| async move {
+        self.every(Signing::RELOAD_INTERVAL, |service| async move {
             service.admin.maintain_signing_keys().await
         });
         self.every(WRITE_INTERVAL, |service| async move { service.usage.write().await });

@@ -4,18 +4,24 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio_util::sync::CancellationToken;
 
-use super::rotation::RotationLabels;
 use super::sealed;
 use crate::clock::Clock;
 use crate::error::{Error, FailureLog, Result};
-use crate::keys::{Jwks, KeyRing, KeyState, SigningAlgorithm};
+use crate::keys::{Jwks, KeyRing, KeyState, SigningAlgorithm, schedule};
 use crate::revocation::Live;
 use crate::secrets::Sealer;
 use crate::store::Store;
+
+/// The result of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RotationLabels {
+    result: &'static str,
+}
 
 /// The signing keys of this server.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub struct Signing {
     pub(super) algorithm: SigningAlgorithm,
     /// How long a key signs; `None`: until it is rotated by hand.
     pub(super) period: Option<Duration>,
-    pub(super) rotations: Family<RotationLabels, Counter>,
+    rotations: Family<RotationLabels, Counter>,
     revocations: Arc<Live>,
     /// Replaced whole when keys change; never held across an await.
     keys: RwLock<Arc<KeyRing>>,
@@ -47,6 +53,9 @@ pub struct KeyCounts {
 }
 
 impl Signing {
+    /// How often a server reads the keys again, and does what is due.
+    pub const RELOAD_INTERVAL: Duration = schedule::RELOAD_INTERVAL;
+
     /// Reads the keys, which proves the master key, and makes the first one if there is none.
     pub(in crate::service) async fn load(
         store: Store,
@@ -187,6 +196,11 @@ impl Signing {
             by_state: [KeyState::Next, KeyState::Active, KeyState::Retiring, KeyState::Revoked]
                 .map(count),
         }
+    }
+
+    /// Counts a rotation.
+    pub(in crate::service) fn count_rotation(&self, result: &'static str) {
+        self.rotations.get_or_create(&RotationLabels { result }).inc();
     }
 
     /// Counts rotations by their result.

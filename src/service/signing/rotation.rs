@@ -4,7 +4,6 @@
 //! take the lock; against them, generations are unique.
 
 use jiff::Timestamp;
-use prometheus_client::encoding::EncodeLabelSet;
 
 use super::{Signing, sealed};
 use crate::clock::later;
@@ -13,12 +12,6 @@ use crate::keys::schedule::NOTICE;
 use crate::keys::signing::generate;
 use crate::keys::{KeyRecord, KeyState, Schedule, SigningKey};
 use crate::store::{SealedSigningKey, Session, StoredSigningKey, Tx};
-
-/// The result of a rotation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RotationLabels {
-    result: &'static str,
-}
 
 /// A change that was made to a key.
 #[derive(Clone, Debug)]
@@ -297,11 +290,6 @@ impl Signing {
         let public = signer.map(|signer| sealed::seal_public(&self.sealer, &signer.public));
         let row = StoredSigningKey { sealed_public_key: public.transpose()?, ..key.clone() };
         tx.record_signing_key(&row).await.map(drop)
-    }
-
-    /// Counts a rotation.
-    pub(in crate::service) fn count_rotation(&self, result: &'static str) {
-        self.rotations.get_or_create(&RotationLabels { result }).inc();
     }
 }
 
