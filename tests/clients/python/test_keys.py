@@ -8,7 +8,6 @@ import jwt
 import pytest
 import requests
 from keyward.admin.v1.signing_key_pb2 import (
-    ListSigningKeysRequest,
     RevokeSigningKeyRequest,
     RotateSigningKeyRequest,
 )
@@ -63,17 +62,20 @@ def test_default_client_has_the_next_key_before_it_signs(
     verify(exchange(own), client)
 
 
-def test_default_client_follows_the_revocation_of_the_active_key(
+def test_next_key_replaces_a_revoked_one_without_another_fetch(
     own: Server, keys: SigningKeyServiceStub
 ) -> None:
-    client = jwt.PyJWKClient(f"{own.http}/oauth2/jwks")
+    # The client reads the set again at an unknown kid, but not within 30 s.
     old = exchange(own)
+    keys.RotateSigningKey(RotateSigningKeyRequest(), metadata=caller(old))
+    client = jwt.PyJWKClient(f"{own.http}/oauth2/jwks")
     verify(old, client)
-    listed = keys.ListSigningKeys(ListSigningKeysRequest(), metadata=caller(old))
+    kid = jwt.get_unverified_header(old)["kid"]
     keys.RevokeSigningKey(
-        RevokeSigningKeyRequest(name=listed.signing_keys[0].name), metadata=caller(old)
+        RevokeSigningKeyRequest(name=f"signingKeys/{kid}"), metadata=caller(old)
     )
-    # Its cache is five minutes old at most; an unknown kid makes it read the set again.
-    verify(exchange(own), client)
+    new = exchange(own)
+    assert jwt.get_unverified_header(new)["kid"] != kid
+    verify(new, client)
     with pytest.raises(jwt.PyJWKClientError):
-        verify(old, client)
+        verify(old, jwt.PyJWKClient(f"{own.http}/oauth2/jwks"))
