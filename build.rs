@@ -13,6 +13,7 @@ const PROTOS: &[&str] = &[
     "keyward/admin/v1/policy.proto",
     "keyward/admin/v1/role.proto",
     "keyward/admin/v1/scope.proto",
+    "keyward/admin/v1/signing_key.proto",
     "keyward/admin/v1/tenant.proto",
     "keyward/admin/v1/user.proto",
     "keyward/errors/v1/error_reason.proto",

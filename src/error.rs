@@ -119,6 +119,33 @@ pub enum Error {
         /// When the older secret ends.
         older_ends: Timestamp,
     },
+    /// The next signing key waits already, and cannot sign earlier.
+    #[error(
+        "{key} waits already and signs from {signs_at} on; that is as early as every verifier and \
+         server knows it"
+    )]
+    RotationPending {
+        /// The next key.
+        key: String,
+        /// When it starts to sign.
+        signs_at: Timestamp,
+    },
+    /// No other key can sign in place of this one yet.
+    #[error("{key} signs, and no next key is ready to take over: {}", ready(*.ready_at))]
+    NoSuccessor {
+        /// The active key.
+        key: String,
+        /// When the next key is ready; `None`: there is none.
+        ready_at: Option<Timestamp>,
+    },
+    /// The signing key no longer signs.
+    #[error("{key} is {state}: only a next or active key can be retired")]
+    KeyEnded {
+        /// The key.
+        key: String,
+        /// Its state.
+        state: &'static str,
+    },
     /// A bounded queue is full.
     #[error("too many {what} at once, try again in {} s", whole_seconds(*.retry_after))]
     Overloaded {
@@ -316,6 +343,9 @@ impl Error {
             | Self::EtagMismatch(_)
             | Self::RotationInProgress { .. }
             | Self::Expired { .. }
+            | Self::RotationPending { .. }
+            | Self::NoSuccessor { .. }
+            | Self::KeyEnded { .. }
             | Self::Overloaded { .. }
             | Self::RateLimited { .. }
             | Self::RequestTooLarge { .. }
@@ -353,6 +383,16 @@ impl FailureLog {
             _ => {}
         }
         self.failing = outcome.is_err();
+    }
+}
+
+/// What to do until the next key can take over.
+fn ready(ready_at: Option<Timestamp>) -> String {
+    match ready_at {
+        Some(at) => format!("retire this one after {at}"),
+        None => "rotate first, and retire this one when the next key has been published for ten \
+                 minutes"
+            .to_owned(),
     }
 }
 

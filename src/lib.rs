@@ -54,7 +54,7 @@
 //! | `tokens` | one file for each grant, with the phases that all grants share; introspect, revoke |
 //! | `access` | `CheckAccess` |
 //! | `admin` | one file for each resource |
-//! | `signing` | keys: schedule, JWKS |
+//! | `signing` | keys: schedule, rotation, JWKS |
 //!
 //! They share the cache of clients, the unit of work (transaction, audit event, revocations), the
 //! limits, and the count of uses. The lists and streams that verifiers follow are beside them.

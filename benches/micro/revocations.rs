@@ -9,6 +9,7 @@ use keyward::internals::revocation::Index;
 
 pub(super) fn measure(criterion: &mut Criterion) {
     let revocation_keys = RevocationKeys {
+        signing_key: Some("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"),
         tenant: "acme",
         application: "tenants/acme/applications/crm",
         credential: "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",

@@ -12,6 +12,7 @@ mod confirm;
 mod dev;
 mod endpoint;
 mod exit;
+mod keys;
 mod login;
 mod migrate;
 mod names;
@@ -81,6 +82,7 @@ enum Command {
     Check(check::Check),
     /// Print the server's published keys
     Jwks(token::JwksArgs),
+    Keys(keys::KeysArgs),
     /// Manage tenants: the customers of the platform
     Tenant(Manage<pb::Tenant>),
     /// Manage applications: what gets access
@@ -154,6 +156,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Revocations(command) => Box::pin(command.run()).await,
         Command::Check(command) => command.run().await,
         Command::Jwks(command) => command.run().await,
+        Command::Keys(command) => command.run().await,
         Command::Tenant(command) => command.run().await,
         Command::Application(command) => command.run().await,
         Command::Credential(command) => command.run().await,
@@ -198,6 +201,7 @@ mod tests {
             "apply",
             "verify",
             "usage",
+            "keys",
             "endpoint",
         ] {
             let command = cli.find_subcommand(name).unwrap();

@@ -143,6 +143,7 @@ fn kind_and_name(revocation: &pb::Revocation) -> (&'static str, &str) {
         Some(Revoked::ClientId(id)) => ("credential", id),
         Some(Revoked::Subject(name)) => ("application", name),
         Some(Revoked::Tenant(id)) => ("tenant", id),
+        Some(Revoked::KeyId(id)) => ("signing_key", id),
         None => ("unknown", ""),
     }
 }

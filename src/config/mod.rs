@@ -26,7 +26,8 @@ use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
 use values::{
     acquire_timeout, admin_lifetime, failure_window, http_url, issuer, key_prefix, listen,
-    log_directives, log_format, path, positive, prefix, request_memory, span, switch, within,
+    log_directives, log_format, path, positive, prefix, request_memory, rotation_period, span,
+    switch, within,
 };
 
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Config {
     /// The format and hashing of secrets.
     pub secrets: SecretsConfig,
     pub signing_algorithm: SigningAlgorithm,
+    /// How long a signing key signs. `None`: until it is rotated by hand.
+    pub rotation_period: Option<Duration>,
     /// How the revocation list is synchronised.
     pub revocations: revocation::Options,
     /// Limits of requests and connections.
@@ -202,6 +205,7 @@ impl Config {
                 admin_lifetime: r.get("secrets.admin_credential_lifetime", "30d", admin_lifetime),
             },
             signing_algorithm: r.get("tokens.signing_algorithm", "ES256", SigningAlgorithm::parse),
+            rotation_period: r.get("keys.rotation_period", "30d", rotation_period),
             revocations: revocation::Options {
                 poll_interval: r.get("revocations.poll_interval", "1s", positive),
                 max_staleness: r.get("revocations.max_staleness", "5s", positive),

@@ -80,6 +80,17 @@ pub(super) fn admin_lifetime(value: &str) -> Result<Option<Duration>, Fault> {
     }
 }
 
+/// How long a signing key signs: long enough that the next key is published well before.
+pub(super) fn rotation_period(value: &str) -> Result<Option<Duration>, Fault> {
+    if value == "never" || value == "0" {
+        return Ok(None);
+    }
+    match span(value) {
+        Ok(span) if span >= Duration::from_hours(1) => Ok(Some(span)),
+        _ => Err(Fault::new("must be never, or a duration from 1h to 366d")),
+    }
+}
+
 pub(super) fn path(value: &str) -> Result<PathBuf, Fault> {
     if value.is_empty() || value.contains(char::is_control) {
         return Err(Fault::new("must be a path without control characters"));

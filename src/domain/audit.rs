@@ -50,6 +50,13 @@ pub enum Action {
     RevokeToken,
     /// Revokes all tokens of a resource, or one token by its id.
     RevokeTokens,
+    /// A signing key was made, or signs earlier than planned. Mostly by Keyward itself.
+    RotateSigningKey,
+    RetireSigningKey,
+    /// Every token that a signing key signed is refused.
+    RevokeSigningKey,
+    /// A private key was erased, or a public key is no longer published. By Keyward itself.
+    RemoveSigningKey,
     /// A client was locked out after too many wrong secrets from one source.
     LockOut,
     /// An operator declared the current database state to be authoritative.

@@ -157,6 +157,7 @@ impl Client {
             application: &self.subject,
             credential: self.name.credential.as_str(),
             token: None,
+            signing_key: None,
             epochs: self.epochs,
         }
     }

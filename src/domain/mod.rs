@@ -35,6 +35,7 @@ pub mod revocation;
 pub mod rights;
 pub mod role;
 pub mod scope;
+pub mod signing_key;
 pub mod source;
 pub mod tenant;
 #[cfg(feature = "server")]
@@ -85,6 +86,7 @@ pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, 
 pub use rights::Call;
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
+pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
 pub use usage::{LastUse, Life, UsageDay, UseKind};

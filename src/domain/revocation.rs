@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    ApplicationName, CredentialId, CredentialName, Epochs, Fault, TenantId, TokenLifetime,
+    ApplicationName, CredentialId, CredentialName, Epochs, Fault, SigningKeyName, TenantId,
+    TokenLifetime,
 };
 use crate::clock::later;
 use crate::error::Result;
@@ -27,6 +28,8 @@ pub enum Subject {
     Application(ApplicationName),
     /// All tokens of a tenant.
     Tenant(TenantId),
+    /// All tokens that a signing key signed, by its `kid`.
+    SigningKey(SigningKeyName),
 }
 
 impl Subject {
@@ -40,7 +43,8 @@ impl Subject {
             "credential" => CredentialName::parse(name).map(Self::Credential),
             "application" => ApplicationName::parse(name).map(Self::Application),
             "tenant" => TenantId::from_name(name).map(Self::Tenant),
-            _ => Err(Fault::new("must be token, credential, application or tenant")),
+            "signing_key" => SigningKeyName::parse(name).map(Self::SigningKey),
+            _ => Err(Fault::new("must be token, credential, application, tenant or signing_key")),
         }
     }
 
@@ -51,6 +55,7 @@ impl Subject {
             Self::Credential(_) | Self::Client(_) => "credential",
             Self::Application(_) => "application",
             Self::Tenant(_) => "tenant",
+            Self::SigningKey(_) => "signing_key",
         }
     }
 
@@ -62,6 +67,7 @@ impl Subject {
             Self::Client(id) => id.to_string(),
             Self::Application(name) => name.to_string(),
             Self::Tenant(id) => id.name(),
+            Self::SigningKey(name) => name.to_string(),
         }
     }
 }
@@ -70,7 +76,7 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRevocation {
     pub subject: Subject,
-    /// Revokes tokens whose epoch of the subject is lower. 0 for a single token.
+    /// Revokes tokens whose epoch of the subject is lower. 0 for a single token or a signing key.
     pub epoch: i64,
     /// By this time all affected tokens have expired.
     pub expires_at: Timestamp,
@@ -98,7 +104,7 @@ pub struct Revocation {
     /// The position in the list, starting at 1, without gaps, in commit order.
     pub number: i64,
     pub subject: Subject,
-    /// Revokes tokens whose epoch of the subject is lower. 0 for a single token.
+    /// Revokes tokens whose epoch of the subject is lower. 0 for a single token or a signing key.
     pub epoch: i64,
     pub revoked_at: Timestamp,
     /// By this time all affected tokens have expired, so the entry can be removed.
@@ -115,8 +121,18 @@ pub struct RevocationKeys<'a> {
     pub credential: &'a str,
     /// The token's `jti`. `None` for an API key.
     pub token: Option<&'a str>,
+    /// The `kid` of the key that signed the token. `None` for an API key.
+    pub signing_key: Option<&'a str>,
     /// The epochs at the time of issue.
     pub epochs: Epochs,
+}
+
+impl<'a> RevocationKeys<'a> {
+    /// The same, for a token that this key signed.
+    #[must_use]
+    pub fn signed_by(self, kid: &'a str) -> Self {
+        Self { signing_key: Some(kid), ..self }
+    }
 }
 
 #[cfg(test)]
@@ -132,11 +148,13 @@ mod tests {
             ("credential", credential),
             ("application", "tenants/acme/applications/crm"),
             ("tenant", "tenants/acme"),
+            ("signing_key", "signingKeys/NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"),
         ] {
             let subject = Subject::parse(kind, name).unwrap();
             assert_eq!((subject.kind(), subject.name().as_str()), (kind, name));
         }
         assert!(Subject::parse("user", "tenants/acme/users/ann").is_err());
         assert!(Subject::parse("tenant", "acme").is_err());
+        assert!(Subject::parse("signing_key", "acme").is_err());
     }
 }

@@ -55,6 +55,10 @@ pub enum Call {
     RevealCredential,
     RevokeToken,
     RevokeTokens,
+    ListSigningKeys,
+    RotateSigningKey,
+    RetireSigningKey,
+    RevokeSigningKey,
 }
 
 /// What a call requires of the acting user: a column of the table of rights. The platform, which
@@ -173,9 +177,14 @@ impl Call {
             MaxCredentials, MaxLimits, SecretsViewable,
         };
         match self {
-            Self::CreateTenant | Self::ListTenants | Self::DeleteTenant | Self::ApplyProfile => {
-                Rule::new(Needs::Platform)
-            }
+            Self::CreateTenant
+            | Self::ListTenants
+            | Self::DeleteTenant
+            | Self::ApplyProfile
+            | Self::ListSigningKeys
+            | Self::RotateSigningKey
+            | Self::RetireSigningKey
+            | Self::RevokeSigningKey => Rule::new(Needs::Platform),
             Self::GetTenant
             | Self::GetScope
             | Self::ListScopes

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::streams::{MessageSource, Messages};
 use super::{Adapter, convert};
 use crate::error::{Error, Result};
-use crate::keys::{Jwks, KeyRing};
+use crate::keys::{Jwks, schedule};
 use crate::proto::access::key_service_server::KeyService;
 use crate::proto::access::{GetJwksRequest, GetJwksResponse, WatchJwksRequest, WatchJwksResponse};
 use crate::service::JwksWatch;
@@ -53,5 +53,5 @@ fn encode(jwks: &Jwks) -> Result<String> {
 
 #[expect(clippy::unnecessary_wraps, reason = "as the messages have it")]
 fn max_age() -> Option<prost_types::Duration> {
-    Some(convert::seconds(KeyRing::JWKS_MAX_AGE))
+    Some(convert::seconds(schedule::JWKS_MAX_AGE))
 }

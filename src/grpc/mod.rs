@@ -20,6 +20,7 @@ mod revocations;
 mod roles;
 mod scopes;
 mod shapes;
+mod signing_keys;
 mod status;
 mod streams;
 mod tenants;
@@ -54,6 +55,7 @@ use crate::proto::admin::credential_service_server::CredentialServiceServer;
 use crate::proto::admin::endpoint_service_server::EndpointServiceServer;
 use crate::proto::admin::role_service_server::RoleServiceServer;
 use crate::proto::admin::scope_service_server::ScopeServiceServer;
+use crate::proto::admin::signing_key_service_server::SigningKeyServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::proto::admin::user_service_server::UserServiceServer;
 use crate::proto::token::token_service_server::TokenServiceServer;
@@ -140,6 +142,7 @@ impl Grpc {
             .add_service(server!(RoleServiceServer))
             .add_service(server!(EndpointServiceServer))
             .add_service(server!(AuditServiceServer))
+            .add_service(server!(SigningKeyServiceServer))
             .add_service(server!(KeyServiceServer))
             .add_service(server!(RevocationServiceServer))
             .into_axum_router()

@@ -108,6 +108,9 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::RotationInProgress { .. } => {
             (Code::FailedPrecondition, ErrorReason::RotationInProgress)
         }
+        Error::RotationPending { .. } => (Code::FailedPrecondition, ErrorReason::RotationPending),
+        Error::NoSuccessor { .. } => (Code::FailedPrecondition, ErrorReason::NoSuccessor),
+        Error::KeyEnded { .. } => (Code::FailedPrecondition, ErrorReason::KeyEnded),
         Error::Overloaded { .. } => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::RequestTooLarge { .. } => (Code::ResourceExhausted, ErrorReason::RequestTooLarge),
@@ -164,6 +167,15 @@ fn details(error: &Error) -> ErrorDetails {
         }
         Error::RotationInProgress { .. } => {
             ErrorDetails::with_precondition_failure_violation("ROTATION_IN_PROGRESS", "", message)
+        }
+        Error::RotationPending { key, .. } => {
+            ErrorDetails::with_precondition_failure_violation("ROTATION_PENDING", key, message)
+        }
+        Error::NoSuccessor { key, .. } => {
+            ErrorDetails::with_precondition_failure_violation("NO_SUCCESSOR", key, message)
+        }
+        Error::KeyEnded { key, .. } => {
+            ErrorDetails::with_precondition_failure_violation("KEY_ENDED", key, message)
         }
         Error::Overloaded { what, retry_after } => {
             let mut details = ErrorDetails::with_retry_info(Some(*retry_after));

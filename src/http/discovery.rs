@@ -18,7 +18,7 @@ pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
 /// The path in `OpenID` Connect Discovery. Many libraries support only this one.
 pub(super) const OPENID_PATH: &str = "/.well-known/openid-configuration";
 
-/// The five minutes of `KeyRing::JWKS_MAX_AGE`.
+/// The five minutes of `keys::schedule::JWKS_MAX_AGE`.
 const CACHE: &str = "public, max-age=300";
 
 /// The metadata of RFC 8414.

@@ -119,6 +119,9 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         | Error::CursorTooOld
         | Error::TooSlow
         | Error::RotationInProgress { .. }
+        | Error::RotationPending { .. }
+        | Error::NoSuccessor { .. }
+        | Error::KeyEnded { .. }
         | Error::Expired { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }

@@ -56,7 +56,8 @@ impl Claims {
         Ok(())
     }
 
-    /// The values that revocations are matched against.
+    /// The values that revocations are matched against. The claims do not contain the key that
+    /// signed them: add it with [`RevocationKeys::signed_by`].
     pub fn revocation_keys(&self) -> RevocationKeys<'_> {
         let [tenant, application, credential] = self.epochs;
         RevocationKeys {
@@ -64,6 +65,7 @@ impl Claims {
             application: &self.sub,
             credential: &self.client_id,
             token: Some(&self.jti),
+            signing_key: None,
             epochs: Epochs { tenant, application, credential },
         }
     }

@@ -5,10 +5,12 @@ pub mod algorithm;
 pub mod jwk;
 pub mod jwt;
 pub mod ring;
+pub mod schedule;
 pub mod signing;
 
 pub use algorithm::SigningAlgorithm;
 pub use jwk::{Jwks, VerifyingKey};
 pub use jwt::{Claims, Rejection};
 pub use ring::KeyRing;
+pub use schedule::{KeyRecord, KeyState, Schedule};
 pub use signing::SigningKey;

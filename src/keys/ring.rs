@@ -1,66 +1,128 @@
-//! All signing keys in the order of their creation, and the schedule that determines the use of
-//! each. The schedule depends only on times that every replica reads from the same rows, so
-//! replicas agree without communicating.
+//! All signing keys in the order of their creation: which one signs, and which are published. When
+//! that changes is decided by the [schedule](super::schedule).
 
-use std::time::Duration;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
+use super::schedule::{KeyState, Schedule};
 use super::{Jwks, SigningAlgorithm, SigningKey, VerifyingKey};
 use crate::clock::later;
 use crate::domain::TokenLifetime;
 
-/// The signing keys. Each key signs from its `activates_at` until the next key's, and is published
-/// from its creation until every token that it signed has expired.
+/// The signing keys as they were read.
 #[derive(Debug, Default)]
 pub struct KeyRing {
-    keys: Vec<SigningKey>,
+    schedule: Schedule,
+    /// The private keys, by generation. Keys that no longer sign have none.
+    signers: Vec<SigningKey>,
+    /// The public keys with the last time at which they are published; `None`: no end is known.
+    published: Vec<(VerifyingKey, Option<Timestamp>)>,
     /// Keys that are no longer in the database, each until its last token has expired. They stay
     /// published, so that an outdated database (a restored backup) does not invalidate valid
     /// tokens.
     missing: Vec<(VerifyingKey, Timestamp)>,
+    /// The ids of revoked keys, which are never published or used again, whatever the database has.
+    revoked: HashSet<String>,
 }
 
 impl KeyRing {
-    /// How long verifiers may cache the key set.
-    pub const JWKS_MAX_AGE: Duration = Duration::from_mins(5);
-    /// How long a key is published before its first use: two cache lifetimes, so that every
-    /// verifier knows the key when it receives the first token.
-    pub const NOTICE: Duration = Duration::from_secs(2 * Self::JWKS_MAX_AGE.as_secs());
-
-    pub fn new(mut keys: Vec<SigningKey>) -> Self {
-        keys.sort_by_key(|key| key.generation);
-        Self { keys, missing: Vec::new() }
+    /// A ring of keys that are neither retired nor revoked.
+    #[cfg(test)]
+    pub fn new(keys: Vec<SigningKey>) -> Self {
+        let record = |key: &SigningKey| super::schedule::KeyRecord {
+            generation: key.generation,
+            kid: key.public.jwk.kid.clone(),
+            algorithm: key.public.algorithm.to_string(),
+            created_at: key.activates_at,
+            activates_at: key.activates_at,
+            retired_at: None,
+            revoked_at: None,
+        };
+        let public = keys.iter().map(|key| key.public.clone()).collect();
+        Self::of(Schedule::new(keys.iter().map(record).collect()), keys, public)
     }
 
-    /// Takes over the keys that `known` had until `now` and that are missing in this ring.
+    /// A ring of the keys of this schedule, as far as they are still needed.
+    pub fn of(schedule: Schedule, mut signers: Vec<SigningKey>, public: Vec<VerifyingKey>) -> Self {
+        signers.sort_by_key(|key| key.generation);
+        let revoked: HashSet<_> = schedule
+            .records()
+            .iter()
+            .filter(|record| record.revoked_at.is_some())
+            .map(|record| record.kid.clone())
+            .collect();
+        let published = public.into_iter().filter_map(|key| {
+            let until = schedule.published_until(schedule.find(&key.jwk.kid)?);
+            Some((key, until))
+        });
+        let mut ring = Self {
+            published: published.collect(),
+            schedule,
+            signers,
+            missing: Vec::new(),
+            revoked: HashSet::new(),
+        };
+        ring.revoke(revoked);
+        let withdrawn = |key: &SigningKey| {
+            let record = ring.schedule.find(&key.public.jwk.kid);
+            record.is_none_or(|record| record.retired_at.is_some())
+        };
+        ring.signers.retain(|key| !withdrawn(key));
+        ring
+    }
+
+    /// Removes keys for ever, by their ids.
+    pub fn revoke(&mut self, kids: impl IntoIterator<Item = String>) {
+        self.revoked.extend(kids);
+        let revoked = &self.revoked;
+        self.signers.retain(|key| !revoked.contains(&key.public.jwk.kid));
+        self.published.retain(|(key, _)| !revoked.contains(&key.jwk.kid));
+        self.missing.retain(|(key, _)| !revoked.contains(&key.jwk.kid));
+    }
+
+    /// Takes over the keys that `known` had until `now` and that are missing in this ring, and what
+    /// it knew as revoked.
     #[must_use]
     pub fn following(mut self, known: &Self, now: Timestamp) -> Self {
         let until = later(now, TokenLifetime::MAX.duration());
         let ours = known.published_of_ours(now).map(|key| (key, until));
         let missing = known.missing.iter().map(|(key, until)| (key, *until));
         for (key, until) in ours.chain(missing) {
-            let there = self.keys.iter().any(|own| own.public.jwk.kid == key.jwk.kid);
+            let there = self.schedule.find(&key.jwk.kid).is_some();
             if !there && now <= until {
                 self.missing.push((key.clone(), until));
             }
         }
+        self.revoke(known.revoked.iter().cloned());
         self
     }
 
-    /// The key that signs at `now`.
+    /// The key that signs at `now`. If none is active by this clock, which may be behind, it is the
+    /// first that will be: its predecessor is gone, so other servers use it.
     pub fn signer(&self, now: Timestamp) -> Option<&SigningKey> {
-        self.keys.iter().rev().find(|key| key.activates_at <= now)
+        let active = self.signers.iter().rev().find(|key| key.activates_at <= now);
+        active.or(self.signers.first())
+    }
+
+    /// The schedule of the keys.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The state of each key that is still needed, or was revoked.
+    pub fn states(&self, now: Timestamp) -> impl Iterator<Item = KeyState> {
+        self.schedule.records().iter().map(move |record| self.schedule.state(record, now))
     }
 
     /// The algorithm of the newest key, whether or not it is active yet.
     pub fn newest_algorithm(&self) -> Option<SigningAlgorithm> {
-        self.keys.last().map(|key| key.public.algorithm)
+        self.signers.last().map(|key| key.public.algorithm)
     }
 
-    /// The generation of the newest key, or 0 if there is none.
-    pub fn newest_generation(&self) -> i64 {
-        self.keys.last().map_or(0, |key| key.generation)
+    /// Whether no key was ever made.
+    pub fn is_empty(&self) -> bool {
+        self.schedule.records().is_empty()
     }
 
     /// The keys that verifiers need at `now`.
@@ -70,14 +132,10 @@ impl KeyRing {
     }
 
     fn published_of_ours(&self, now: Timestamp) -> impl Iterator<Item = &VerifyingKey> + Clone {
-        let successors = self.keys.iter().skip(1).map(|key| Some(key.activates_at));
-        self.keys
-            .iter()
-            .zip(successors.chain([None]))
-            .filter(move |(_, succeeded_at)| {
-                succeeded_at.is_none_or(|at| now <= later(at, TokenLifetime::MAX.duration()))
-            })
-            .map(|(key, _)| &key.public)
+        let published = self.published.iter();
+        published
+            .filter(move |(_, until)| until.is_none_or(|until| now <= until))
+            .map(|(key, _)| key)
     }
 
     /// The published key with this id.
@@ -111,11 +169,12 @@ mod tests {
         let ring = KeyRing::new(vec![key(2, 10_000), key(1, 0)]);
         let signer = |second| ring.signer(at(second)).map(|key| key.generation);
         let published = |second| ring.published(at(second)).count();
-        assert_eq!((signer(-1), signer(0)), (None, Some(1)));
+        assert_eq!(signer(0), Some(1));
+        assert_eq!(signer(-1), Some(1), "a clock that is behind");
         assert_eq!((signer(9_999), published(9_999)), (Some(1), 2), "published, not yet used");
         assert_eq!((signer(10_000), published(10_000)), (Some(2), 2));
-        assert_eq!(published(13_600), 2, "a token signed just before may still live");
-        assert_eq!(published(13_601), 1);
+        assert_eq!(published(14_200), 2, "a token signed just before may still live");
+        assert_eq!(published(14_201), 1);
     }
 
     #[test]
@@ -127,11 +186,24 @@ mod tests {
         let restored = database().following(&known, at(20_000));
         assert!(restored.find(&kid, at(20_000)).is_some());
         assert_eq!(restored.signer(at(20_000)).map(|key| key.generation), Some(3));
-        assert_eq!(restored.newest_generation(), 3);
         // Reading the keys again does not extend the time.
         let again = database().following(&restored, at(21_000));
         assert!(again.find(&kid, at(23_600)).is_some() && again.find(&kid, at(23_601)).is_none());
         let later = database().following(&again, at(24_000));
         assert!(later.missing.iter().all(|(key, _)| key.jwk.kid != kid), "the key is dropped");
+    }
+
+    #[test]
+    fn revoked_key_never_returns() {
+        let (old, new) = (key(1, 0), key(2, 10_000));
+        let kid = old.public.jwk.kid.clone();
+        let mut known = KeyRing::new(vec![old, new]);
+        known.revoke([kid.clone()]);
+        assert!(known.find(&kid, at(5_000)).is_none());
+        assert_eq!(known.signer(at(5_000)).map(|key| key.generation), Some(2));
+        // Neither as a key that the database lacks, nor from a restored database that has it.
+        let lacking = KeyRing::new(vec![key(3, 0)]).following(&known, at(20_000));
+        assert!(lacking.find(&kid, at(20_000)).is_none());
+        assert!(lacking.revoked.contains(&kid));
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct InForce {
     applications: HashMap<String, Raised>,
     /// By tenant id.
     tenants: HashMap<String, Raised>,
+    /// By `kid`: the end of the revocation.
+    signing_keys: HashMap<String, Timestamp>,
 }
 
 /// The epochs below which a subject's tokens are revoked, each with its end. A lower epoch is kept
@@ -49,12 +51,18 @@ impl InForce {
             || below(&self.applications, revocation_keys.application, application)
             || below(&self.credentials, revocation_keys.credential, credential)
             || revocation_keys.token.is_some_and(|id| self.tokens.contains_key(id))
+            || revocation_keys.signing_key.is_some_and(|kid| self.revokes_key(kid))
+    }
+
+    /// Whether all tokens of a signing key are revoked.
+    pub(super) fn revokes_key(&self, kid: &str) -> bool {
+        self.signing_keys.contains_key(kid)
     }
 
     /// The epoch below which the subject's tokens are revoked, or 0.
     pub(super) fn epoch(&self, subject: &Subject) -> i64 {
         let raised = match subject {
-            Subject::Token(_) => None,
+            Subject::Token(_) | Subject::SigningKey(_) => None,
             Subject::Credential(name) => self.credentials.get(name.credential.as_str()),
             Subject::Client(id) => self.credentials.get(id.as_str()),
             Subject::Application(name) => self.applications.get(&name.to_string()),
@@ -73,7 +81,8 @@ impl InForce {
             }
             return;
         }
-        let end = self.tokens.entry(row.subject.name()).or_insert(row.expires_at);
+        let (ends, key) = self.ends(&row.subject);
+        let end = ends.entry(key).or_insert(row.expires_at);
         *end = row.expires_at.max(*end);
     }
 
@@ -90,16 +99,25 @@ impl InForce {
             }
             return;
         }
-        let id = row.subject.name();
-        if self.tokens.get(&id).is_some_and(|lasts| *lasts <= end) {
-            self.tokens.remove(&id);
+        let (ends, key) = self.ends(&row.subject);
+        if ends.get(&key).is_some_and(|lasts| *lasts <= end) {
+            ends.remove(&key);
         }
     }
 
-    /// The map of the subject's kind, and the subject's key in it. `None` for a token.
+    /// The map of a subject without an epoch, and the subject's key in it.
+    fn ends(&mut self, subject: &Subject) -> (&mut HashMap<String, Timestamp>, String) {
+        match subject {
+            Subject::SigningKey(name) => (&mut self.signing_keys, name.kid().to_owned()),
+            other => (&mut self.tokens, other.name()),
+        }
+    }
+
+    /// The map of the subject's kind, and the subject's key in it. `None` for a token or a signing
+    /// key, which have no epoch.
     fn epochs(&mut self, subject: &Subject) -> Option<(&mut HashMap<String, Raised>, String)> {
         match subject {
-            Subject::Token(_) => None,
+            Subject::Token(_) | Subject::SigningKey(_) => None,
             Subject::Credential(name) => Some((&mut self.credentials, name.credential.to_string())),
             Subject::Client(id) => Some((&mut self.credentials, id.to_string())),
             Subject::Application(name) => Some((&mut self.applications, name.to_string())),

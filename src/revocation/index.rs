@@ -65,6 +65,11 @@ impl Index {
         self.read().in_force.revokes(revocation_keys)
     }
 
+    /// Whether all tokens of the signing key with this `kid` are revoked.
+    pub fn revokes_key(&self, kid: &str) -> bool {
+        self.read().in_force.revokes_key(kid)
+    }
+
     /// The epoch below which the subject's tokens are revoked, or 0.
     pub fn epoch(&self, subject: &Subject) -> i64 {
         self.read().in_force.epoch(subject)
@@ -325,6 +330,7 @@ mod tests {
             application: "tenants/acme/applications/crm",
             credential: CREDENTIAL,
             token: Some("jti"),
+            signing_key: Some("kid"),
             epochs: Epochs { tenant, application, credential },
         }
     }
@@ -368,6 +374,13 @@ mod tests {
             };
             assert!(!index.revokes(&foreign), "{row:?}");
         }
+        let key = index(vec![row(1, "signing_key", "signingKeys/kid", 0)]);
+        assert!(key.revokes(&revocation_keys(9, 9, 9)) && key.revokes_key("kid"));
+        assert!(!key.revokes(&revocation_keys(0, 0, 0).signed_by("other")));
+        let api_key = RevocationKeys { signing_key: None, ..revocation_keys(0, 0, 0) };
+        assert!(!key.revokes(&api_key));
+        key.forget(Timestamp::from_second(1001).unwrap());
+        assert!(!key.revokes_key("kid"), "it has ended");
         let one = index(vec![row(1, "token", "jti", 0)]);
         assert!(one.revokes(&revocation_keys(9, 9, 9)));
         assert!(!one.revokes(&RevocationKeys { token: Some("other"), ..revocation_keys(0, 0, 0) }));

@@ -125,6 +125,12 @@ impl Live {
         self.age_of(&self.confirmed)
     }
 
+    /// The age of the index up to which answers rest on it: the longest time until every server
+    /// refuses what was revoked.
+    pub fn max_staleness(&self) -> Duration {
+        self.options.max_staleness
+    }
+
     /// Why the index cannot be confirmed; `None` if the last attempt succeeded.
     pub fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()

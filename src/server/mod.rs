@@ -37,7 +37,7 @@ use crate::http;
 use crate::limiter::Limiter;
 use crate::redis::Redis;
 use crate::secrets::MasterKey;
-use crate::service::{FirstCredential, Service, ServiceParts};
+use crate::service::{FirstCredential, Service, ServiceParts, Signing};
 use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
@@ -46,9 +46,6 @@ pub use descriptors::raise_limit;
 pub use files::write_private;
 use tls::ListenerTls;
 
-/// How often signing keys are read again. A new key is published long before its first use, so this
-/// is often enough.
-const KEY_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the gRPC health service checks readiness.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -177,6 +174,7 @@ pub async fn build_service(
         clock,
         issuer,
         signing_algorithm: config.signing_algorithm,
+        rotation_period: config.rotation_period,
         prefixes: config.secrets.prefixes.clone(),
         hash_queue: config.secrets.hash_queue,
         revocations: config.revocations,
@@ -213,12 +211,17 @@ impl Server {
         let redis = replicas::connect(config).await?;
         let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
         let service = Arc::new(service);
-        Box::pin(service.signing.follow_algorithm())
-            .await
-            .map_err(|error| unusable(config, error, ServerError::SigningKeys))?;
         let first_credential = Box::pin(service.admin.bootstrap_if_new())
             .await
             .map_err(|error| unusable(config, error, ServerError::Internal))?;
+        // After that, because the events of keys are in the audit log of the built-in tenant.
+        Box::pin(service.admin.follow_signing_algorithm())
+            .await
+            .map_err(|error| unusable(config, error, ServerError::SigningKeys))?;
+        if let Err(error) = Box::pin(service.admin.maintain_signing_keys()).await {
+            // It is tried again, and the keys that there are can be used meanwhile.
+            tracing::warn!(cause = cause(error), "signing keys cannot be rotated now");
+        }
 
         let admission = Admission::new(config.limits.request_memory);
         let mut metrics = ops::metrics(&service, redis.as_ref(), &admission);
@@ -301,7 +304,10 @@ impl Server {
 
     /// Starts the background tasks.
     fn start_background_tasks(&self) {
-        self.every(KEY_INTERVAL, |service| async move { service.signing.refresh().await });
+        // A new key is published long before its first use, so this is often enough.
+        self.every(Signing::RELOAD_INTERVAL, |service| async move {
+            service.admin.maintain_signing_keys().await
+        });
         self.every(WRITE_INTERVAL, |service| async move { service.usage.write().await });
         self.every(WRITE_INTERVAL, |service| async move { service.refusals.write().await });
         self.every(WRITE_INTERVAL, |service| async move { service.limits.save().await });
@@ -320,6 +326,8 @@ impl Server {
         self.tasks.spawn(async move { live.follow(stopped).await });
         let (live, stopped) = (Arc::clone(self.service.revocations()), stop.clone());
         self.tasks.spawn(async move { live.publish_changes(stopped).await });
+        let (signing, stopped) = (Arc::clone(&self.service.signing), stop.clone());
+        self.tasks.spawn(async move { signing.follow_revocations(stopped).await });
         if let Some(redis) = self.redis.clone() {
             let limiter = self.service.limiter().clone();
             self.tasks.spawn(replicas::announce(redis.clone(), limiter, stop.clone()));

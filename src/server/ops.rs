@@ -59,6 +59,8 @@ async fn encode(State((metrics, service)): State<(Arc<Metrics>, Arc<Service>)>) 
     for (what, kept) in service.cached() {
         metrics.set_cache_entries(what, kept);
     }
+    let keys = service.signing.counts();
+    metrics.set_signing_keys(keys.age, keys.by_state.map(|(state, count)| (state.as_str(), count)));
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -78,6 +80,11 @@ pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admi
         "admission_refused",
         "Connections and requests refused or ended because a budget was used up",
         admission.refused().clone(),
+    );
+    metrics.add(
+        "signing_key_rotations",
+        "Signing keys made, by what caused it, and attempts that failed or came second",
+        service.signing.rotations().clone(),
     );
     if let Some(redis) = redis {
         metrics.add("redis_commands", "Commands sent to Redis", redis.commands().clone());

@@ -33,7 +33,7 @@ use prometheus_client::metrics::family::Family;
 pub use access::AccessChecks;
 pub use admin::{
     Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
-    NewCredential, Ownership, PolicyViolation, Revoked, Shown,
+    NewCredential, Ownership, PolicyViolation, Revoked, RevokedKey, Shown, SigningKeyInfo,
 };
 pub use audit::RefusalWriter;
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
@@ -75,6 +75,8 @@ pub struct ServiceParts {
     pub issuer: String,
     /// The algorithm of new signing keys.
     pub signing_algorithm: SigningAlgorithm,
+    /// How long a signing key signs; `None`: until it is rotated by hand.
+    pub rotation_period: Option<Duration>,
     /// The prefixes of secrets.
     pub prefixes: Prefixes,
     /// The bounds of the queue of hashes.
@@ -173,6 +175,7 @@ impl Service {
                 hasher: Arc::clone(&hasher),
                 sealer,
                 pages: pages.clone(),
+                signing: Arc::clone(&signing),
                 sessions,
                 credential_lifetime: parts.admin_lifetime,
             },
@@ -239,7 +242,7 @@ impl Service {
     /// Forgets limits and budgets that no longer refuse anything. To be called now and then.
     pub fn sweep(&self) {
         self.limits.limiter().sweep();
-        self.auth.sweep();
+        self.auth.sweep(self.now());
         self.incidents.sweep(self.now());
     }
 
@@ -295,8 +298,13 @@ impl SharedParts {
             Arc::clone(&incidents),
             redis.is_some(),
         );
-        let algorithm = parts.signing_algorithm;
-        let signing = Signing::load(store.clone(), clock.clone(), Arc::clone(sealer), algorithm);
+        let signing = Signing::load(
+            store.clone(),
+            clock.clone(),
+            Arc::clone(sealer),
+            (parts.signing_algorithm, parts.rotation_period),
+            Arc::clone(&revocations),
+        );
         Ok(Self {
             clients: Arc::new(clients),
             hasher: Arc::new(Hasher::new(master_key, parts.hash_queue)?),

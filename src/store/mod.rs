@@ -39,7 +39,7 @@ pub use pool_options::PoolOptions;
 pub use pools::Store;
 pub use revocations::RevocationFeed;
 pub use session::{Session, Tx};
-pub use signing_keys::SealedSigningKey;
+pub use signing_keys::{SealedSigningKey, StoredSigningKey};
 pub use url::{Database, Pooler};
 pub use usage::CredentialUse;
 

@@ -23,6 +23,13 @@ pub struct Metrics {
     revocations: Gauge,
     watchers: Gauge,
     cache_entries: Family<CacheLabels, Gauge>,
+    signing_key_age: Gauge<f64, AtomicU64>,
+    signing_keys: Family<KeyStateLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyStateLabels {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +85,14 @@ impl Default for Metrics {
         registry.register("watchers", "Open streams of revocations", watchers.clone());
         let cache_entries = Family::default();
         registry.register("cache_entries", "Entries in caches", cache_entries.clone());
+        let signing_key_age = Gauge::default();
+        registry.register(
+            "signing_key_age_seconds",
+            "How long the active signing key has been in use",
+            signing_key_age.clone(),
+        );
+        let signing_keys = Family::default();
+        registry.register("signing_keys", "Signing keys, by state", signing_keys.clone());
         if let Some(suppressed_lines) = logs::suppressed_lines() {
             let help = "Log lines that were suppressed because there were too many similar ones";
             registry.register("log_lines_left_out", help, suppressed_lines);
@@ -93,6 +108,8 @@ impl Default for Metrics {
             revocations,
             watchers,
             cache_entries,
+            signing_key_age,
+            signing_keys,
         }
     }
 }
@@ -108,6 +125,14 @@ impl Metrics {
         self.staleness.set(staleness.as_secs_f64());
         self.revocations.set(whole(held));
         self.watchers.set(whole(watchers));
+    }
+
+    /// Updates the gauges of signing keys.
+    pub fn set_signing_keys(&self, age: Duration, by_state: [(&'static str, usize); 4]) {
+        self.signing_key_age.set(age.as_secs_f64());
+        for (state, count) in by_state {
+            self.signing_keys.get_or_create(&KeyStateLabels { state }).set(whole(count));
+        }
     }
 
     /// Updates the gauge of a cache.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::knowledge::Knowledge;
-use crate::domain::{ApplicationName, CredentialId, Fault, Revocation, Subject, TenantId};
+use crate::domain::{
+    ApplicationName, CredentialId, Fault, Revocation, SigningKeyName, Subject, TenantId,
+};
 use crate::proto::access as pb;
 use crate::proto::access::revocation::Revoked;
 
@@ -133,6 +135,9 @@ fn revocation(message: pb::Revocation) -> Result<Revocation, InvalidMessage> {
             named("subject", ApplicationName::parse(&name).map(Subject::Application))?
         }
         Some(Revoked::Tenant(id)) => named("tenant", TenantId::parse(&id).map(Subject::Tenant))?,
+        Some(Revoked::KeyId(id)) => {
+            named("key_id", SigningKeyName::of(&id).map(Subject::SigningKey))?
+        }
         // A newer server revokes something that this version cannot represent.
         None => return Err(broken("unknown kind of subject")),
     };
@@ -189,6 +194,7 @@ mod tests {
             application: "",
             credential: "",
             token: None,
+            signing_key: None,
             epochs,
         })
     }

@@ -73,7 +73,12 @@
 //! Keys are streamed over the same connection. While the server refuses that (too many streams, a
 //! proxy without support for streams), they are requested about twice per cache lifetime, and the
 //! verifier keeps trying to stream them. Keys are published ten minutes before their first use, so
-//! no valid token is refused meanwhile.
+//! no valid token is refused meanwhile. The exception is a key that replaces a revoked one: it signs
+//! at once, and its tokens are refused with [`Refusal::UnknownKey`] until the stream brings it, which
+//! takes a second at most.
+//!
+//! A key set replaces the one before as a whole. A revoked key is on the revocation list too, so that
+//! its tokens are refused even if the key set is old.
 //!
 //! # Limitations
 //!
@@ -210,8 +215,8 @@ impl Verifier {
         }
         let keys = knowledge.keys();
         self.require_keys(&keys)?;
-        let claims = match jwt::verify(token, keys.iter(), issuer, clock.now()) {
-            Ok((claims, _)) => claims,
+        let (claims, key) = match jwt::verify(token, keys.iter(), issuer, clock.now()) {
+            Ok(verified) => verified,
             // The key may have been published since the last update.
             Err(Rejection::UnknownKey) => return Err(self.unknown_key()),
             Err(rejection) => return Err(rejection.into()),
@@ -219,15 +224,20 @@ impl Verifier {
         if !claims.aud.as_slice().contains(audience) {
             return Err(Refusal::WrongAudience);
         }
-        let token = Verified::new(claims);
+        let token = Verified::new(claims, &key.jwk.kid);
         self.require_unrevoked(&token)?;
         Ok(token)
     }
 
     /// Checks the expiry and revocation of a verified token again, for long requests such as
-    /// streams.
+    /// streams, and that its key is still published.
     pub fn recheck(&self, token: &Verified) -> Result<(), Refusal> {
         token.check_time(self.0.clock.now())?;
+        let keys = self.0.knowledge.keys();
+        self.require_keys(&keys)?;
+        if !keys.iter().any(|key| key.jwk.kid == token.kid()) {
+            return Err(self.unknown_key());
+        }
         self.require_unrevoked(token)
     }
 

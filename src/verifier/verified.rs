@@ -10,7 +10,14 @@ use crate::keys::{Claims, Rejection};
 
 /// The claims of a verified token. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified(Arc<Claims>);
+pub struct Verified(Arc<SignedClaims>);
+
+/// Claims, and the id of the key that signed them.
+#[derive(Debug, PartialEq, Eq)]
+struct SignedClaims {
+    claims: Claims,
+    kid: String,
+}
 
 /// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,53 +98,58 @@ impl From<Rejection> for Refusal {
 }
 
 impl Verified {
-    pub(super) fn new(claims: Claims) -> Self {
-        Self(Arc::new(claims))
+    pub(super) fn new(claims: Claims, kid: &str) -> Self {
+        Self(Arc::new(SignedClaims { claims, kid: kid.to_owned() }))
+    }
+
+    /// The id of the key that signed the token.
+    pub(super) fn kid(&self) -> &str {
+        &self.0.kid
     }
 
     /// Returns an error if the token has expired, or was issued in the future.
     pub(super) fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
-        Ok(self.0.check_time(now)?)
+        Ok(self.0.claims.check_time(now)?)
     }
 
     /// The tenant's id.
     pub fn tenant(&self) -> &str {
-        &self.0.tenant
+        &self.0.claims.tenant
     }
 
     /// The application's resource name, `tenants/{tenant}/applications/{application}`.
     pub fn application(&self) -> &str {
-        &self.0.sub
+        &self.0.claims.sub
     }
 
     /// The client id of the credential that the token was issued for.
     pub fn client_id(&self) -> &str {
-        &self.0.client_id
+        &self.0.claims.client_id
     }
 
     /// The ids of the application's roles.
     pub fn roles(&self) -> &[String] {
-        &self.0.roles
+        &self.0.claims.roles
     }
 
     /// The audiences of the token. They include the verifier's.
     pub fn audiences(&self) -> &[String] {
-        self.0.aud.as_slice()
+        self.0.claims.aud.as_slice()
     }
 
     /// The token's id, its `jti`.
     pub fn token_id(&self) -> &str {
-        &self.0.jti
+        &self.0.claims.jti
     }
 
     /// When the token expires. A stream that continues with it should end then.
     pub fn expires_at(&self) -> Timestamp {
-        Timestamp::from_second(self.0.exp).unwrap_or(Timestamp::MAX)
+        Timestamp::from_second(self.0.claims.exp).unwrap_or(Timestamp::MAX)
     }
 
     /// The scopes of the token.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.0.scope.split(' ').filter(|scope| !scope.is_empty())
+        self.0.claims.scope.split(' ').filter(|scope| !scope.is_empty())
     }
 
     /// Whether the token has this scope.
@@ -151,7 +163,7 @@ impl Verified {
     }
 
     pub(super) fn revocation_keys(&self) -> RevocationKeys<'_> {
-        self.0.revocation_keys()
+        self.0.claims.revocation_keys().signed_by(&self.0.kid)
     }
 
     pub(super) fn require_all<'a>(

@@ -19,6 +19,7 @@ mod documents;
 mod edge;
 mod grpc;
 mod harness;
+mod keys;
 mod limiter;
 mod oauth2;
 mod platforms;

@@ -11,6 +11,7 @@ pub(super) mod profile;
 pub(super) mod revocation;
 pub(super) mod role;
 pub(super) mod scope;
+pub(super) mod signing_key;
 pub(super) mod tenant;
 pub(super) mod token;
 pub(super) mod user;

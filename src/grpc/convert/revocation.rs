@@ -60,6 +60,7 @@ pub(in crate::grpc) fn message(revocation: &Revocation) -> pb::Revocation {
             Subject::Client(id) => RevokedMessage::ClientId(id.to_string()),
             Subject::Application(name) => RevokedMessage::Subject(name.to_string()),
             Subject::Tenant(id) => RevokedMessage::Tenant(id.to_string()),
+            Subject::SigningKey(name) => RevokedMessage::KeyId(name.kid().to_owned()),
         }),
         epoch: revocation.epoch,
         revoke_time: Some(timestamp(revocation.revoked_at)),

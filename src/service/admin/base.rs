@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::secrets::{Hasher, Prefixes, Sealer};
 use crate::service::audit::TenantSessions;
 use crate::service::lists::Pages;
+use crate::service::signing::Signing;
 use crate::store::Store;
 
 /// Manages tenants and everything that they have.
@@ -18,6 +19,7 @@ pub struct Admin {
     pub(in crate::service) hasher: Arc<Hasher>,
     pub(in crate::service) sealer: Arc<Sealer>,
     pub(in crate::service) pages: Pages,
+    pub(in crate::service) signing: Arc<Signing>,
     pub(in crate::service) sessions: Arc<TenantSessions>,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub(in crate::service) credential_lifetime: Option<Duration>,

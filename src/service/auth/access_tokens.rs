@@ -50,6 +50,11 @@ impl TokenVerifier {
         self.cache.len()
     }
 
+    /// Removes cached tokens of keys that are no longer published.
+    pub(in crate::service) fn sweep(&self, now: Timestamp) {
+        self.cache.sweep(&self.signing.keys(), now);
+    }
+
     /// The state of a token: by itself, and by everything that it depends on.
     pub(in crate::service) async fn state(
         &self,
@@ -79,7 +84,7 @@ impl TokenVerifier {
         token: Arc<VerifiedToken>,
         now: Timestamp,
     ) -> Result<TokenState> {
-        let revocation_keys = token.claims.revocation_keys();
+        let revocation_keys = token.revocation_keys();
         if self.revocations.revokes(&revocation_keys).await? {
             return Ok(TokenState::Revoked);
         }

@@ -45,7 +45,7 @@ impl ClientState {
     /// Refuses a client whose right to call has ended.
     pub(in crate::service) fn require(&self, index: &Index, now: Timestamp) -> Result<()> {
         let (revocation_keys, ended) = match &self.token {
-            Some(token) => (token.claims.revocation_keys(), token.claims.check_time(now).is_err()),
+            Some(token) => (token.revocation_keys(), token.claims.check_time(now).is_err()),
             None => (
                 self.client.revocation_keys(),
                 self.client.expires_at().is_some_and(|end| end <= now),

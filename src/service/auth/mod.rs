@@ -171,9 +171,10 @@ impl Auth {
         &self.tokens
     }
 
-    /// Forgets budgets that no longer refuse anything.
-    pub(super) fn sweep(&self) {
+    /// Forgets budgets that no longer refuse anything, and tokens of keys that are gone.
+    pub(super) fn sweep(&self, now: Timestamp) {
         self.secrets.throttle.sweep();
+        self.tokens.sweep(now);
     }
 
     /// How many verified secrets are cached.

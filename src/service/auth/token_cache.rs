@@ -1,15 +1,15 @@
 //! A cache of verified tokens: a signature that was right stays right, so that it is not verified
 //! each time. Whether the token is accepted now is decided every time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::domain::{CredentialId, RoleId, ScopeSet};
+use crate::domain::{CredentialId, RevocationKeys, RoleId, ScopeSet};
 use crate::keys::{Claims, KeyRing, Rejection, jwt};
 
 /// How much memory the cache may take.
@@ -46,6 +46,11 @@ impl VerifiedToken {
             claims,
         })
     }
+
+    /// The values that revocations are matched against, with the key.
+    pub(in crate::service) fn revocation_keys(&self) -> RevocationKeys<'_> {
+        self.claims.revocation_keys().signed_by(&self.key)
+    }
 }
 
 /// Verified tokens by the SHA-256 of the whole token. A token is cached when it is seen for the
@@ -58,6 +63,8 @@ pub(super) struct VerifiedTokenCache {
     /// `hash[8..16]`; a collision overwrites.
     seen_once: Box<[AtomicU64]>,
     scope_sets: Cache<String, ScopeSet>,
+    /// The published keys when tokens of other keys were last removed.
+    swept_for: Mutex<Vec<String>>,
 }
 
 type Hash = [u8; 32];
@@ -78,6 +85,7 @@ impl VerifiedTokenCache {
             cached: Cache::with_weighter(TOKENS, MAX_BYTES, Weights),
             seen_once: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             scope_sets: Cache::new(SCOPE_SETS),
+            swept_for: Mutex::default(),
         }
     }
 
@@ -115,6 +123,17 @@ impl VerifiedTokenCache {
             self.cached.insert(hash, Arc::clone(&verified));
         }
         Ok(verified)
+    }
+
+    /// Removes tokens whose keys are no longer published. When a token is looked up, its key is
+    /// checked in any case: this frees the memory.
+    pub(super) fn sweep(&self, keys: &KeyRing, now: Timestamp) {
+        let published: Vec<_> = keys.published(now).map(|key| key.jwk.kid.clone()).collect();
+        let mut swept = self.swept_for.lock().unwrap_or_else(PoisonError::into_inner);
+        if *swept != published {
+            self.cached.retain(|_, token| published.contains(&token.key));
+            *swept = published;
+        }
     }
 
     /// Notes a token whose signature was verified, and returns whether it was noted before.
@@ -193,5 +212,9 @@ mod tests {
             assert_eq!(refused, Rejection::BadSignature);
         }
         assert_eq!(tokens.len(), 1);
+        tokens.sweep(&ring, now);
+        assert_eq!(tokens.len(), 1, "its key is published");
+        tokens.sweep(&KeyRing::default(), now);
+        assert_eq!(tokens.len(), 0, "its key is gone");
     }
 }

@@ -99,7 +99,7 @@ impl Tokens {
             roles: client.role_ids(),
             epochs: [epochs.tenant, epochs.application, epochs.credential],
         };
-        let keys = self.signing.keys();
+        let keys = self.signing.keys_for_signing(now).await?;
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
         let unsigned = Unsigned::new(key, &claims)?;
         if unsigned.length() > jwt::MAX_LENGTH {

@@ -19,7 +19,7 @@ const AREAS: &[(&str, &[&str])] = &[
     ("audit", &["auth", "clients"]),
     ("tokens", &["audit", "auth", "clients", "context", "limits", "signing", "usage"]),
     ("access", &["auth", "clients", "limits", "usage"]),
-    ("admin", &["audit", "auth", "lists"]),
+    ("admin", &["audit", "auth", "lists", "signing"]),
     ("feeds", &["auth", "context", "lists", "signing"]),
 ];
 

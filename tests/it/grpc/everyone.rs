@@ -31,6 +31,9 @@ pub(crate) enum Needs {
     Platform,
 }
 
+/// The ids of keys are made by the server. Here the platform learns that there is no such key.
+const NO_KEY: &str = "signingKeys/none";
+
 /// A valid request of every method of `keyward.admin.v1`, about acme.
 pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     use Needs::{Permission, Platform, View};
@@ -40,7 +43,7 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     let scope = || "tenants/acme/scopes/c".to_owned();
     let role = || "tenants/acme/roles/spare".to_owned();
     let user = || "tenants/acme/users/spare".to_owned();
-    let rows: [(&str, Vec<u8>, Needs); 36] = [
+    let rows: [(&str, Vec<u8>, Needs); 40] = [
         (
             "TenantService/CreateTenant",
             pb::CreateTenantRequest { tenant_id: "fresh".to_owned(), tenant: None }.encode_to_vec(),
@@ -259,6 +262,19 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
             pb::ListAuditEventsRequest { parent: acme(), ..Default::default() }.encode_to_vec(),
             Permission("audit.view"),
         ),
+        ("SigningKeyService/ListSigningKeys", Vec::new(), Platform),
+        ("SigningKeyService/RotateSigningKey", Vec::new(), Platform),
+        (
+            "SigningKeyService/RetireSigningKey",
+            pb::RetireSigningKeyRequest { name: NO_KEY.to_owned() }.encode_to_vec(),
+            Platform,
+        ),
+        (
+            "SigningKeyService/RevokeSigningKey",
+            pb::RevokeSigningKeyRequest { name: NO_KEY.to_owned(), ..Default::default() }
+                .encode_to_vec(),
+            Platform,
+        ),
     ];
     rows.into_iter()
         .map(|(name, bytes, needs)| (format!("/keyward.admin.v1.{name}"), (bytes, needs)))
@@ -408,6 +424,8 @@ async fn administrator_can_do_everything(backend: Backend) {
         let outcome = world.call(path, Some(&world.admin.token), "").await;
         if path.ends_with("RevealCredential") {
             assert_eq!(reason(&outcome.unwrap_err()), "NOT_VIEWABLE");
+        } else if path.ends_with("RetireSigningKey") || path.ends_with("RevokeSigningKey") {
+            assert_eq!(reason(&outcome.unwrap_err()), "NOT_FOUND", "{path}");
         } else {
             assert!(outcome.is_ok(), "{path}: {outcome:?}");
         }

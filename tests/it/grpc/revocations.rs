@@ -676,8 +676,9 @@ async fn key_stream_announces_a_new_key_before_it_signs() {
     let mut client = KeyServiceClient::new(connect(&kw.grpc()).await);
     let mut keys = client.watch_jwks(access::WatchJwksRequest {}).await.unwrap().into_inner();
     assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 2);
-    // The old key signs for another ten minutes, and its last token expires an hour later.
-    kw.advance(600 + 3600 + 1);
+    // The old key signs for another ten minutes, and its last token expires an hour later. Then it
+    // is published for ten minutes more.
+    kw.advance(600 + 3600 + 600 + 1);
     assert_eq!(count(&keys.message().await.unwrap().unwrap().jwks), 1, "the old key has expired");
 }
 

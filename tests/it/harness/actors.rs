@@ -13,6 +13,7 @@ use keyward::proto::admin::credential_service_client::CredentialServiceClient;
 use keyward::proto::admin::endpoint_service_client::EndpointServiceClient;
 use keyward::proto::admin::role_service_client::RoleServiceClient;
 use keyward::proto::admin::scope_service_client::ScopeServiceClient;
+use keyward::proto::admin::signing_key_service_client::SigningKeyServiceClient;
 use keyward::proto::admin::tenant_service_client::TenantServiceClient;
 use keyward::proto::admin::user_service_client::UserServiceClient;
 use keyward::proto::token as tokens;
@@ -84,6 +85,7 @@ pub(crate) struct Clients {
     pub(crate) scopes: ScopeServiceClient<Authorized>,
     pub(crate) applications: ApplicationServiceClient<Authorized>,
     pub(crate) credentials: CredentialServiceClient<Authorized>,
+    pub(crate) keys: SigningKeyServiceClient<Authorized>,
     pub(crate) endpoints: EndpointServiceClient<Authorized>,
     pub(crate) tokens: TokenServiceClient<Authorized>,
     pub(crate) revocations: RevocationServiceClient<Authorized>,
@@ -180,6 +182,7 @@ impl Admin {
             scopes: ScopeServiceClient::new(authorized()),
             applications: ApplicationServiceClient::new(authorized()),
             credentials: CredentialServiceClient::new(authorized()),
+            keys: SigningKeyServiceClient::new(authorized()),
             endpoints: EndpointServiceClient::new(authorized()),
             tokens: TokenServiceClient::new(authorized()),
             revocations: RevocationServiceClient::new(authorized()),

@@ -10,6 +10,7 @@ mod full_disk;
 mod help;
 mod hints;
 mod json;
+mod keys;
 mod killed;
 mod login;
 mod logs;

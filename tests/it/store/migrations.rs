@@ -24,6 +24,7 @@ on_both_databases!(
     migration_derives_lives_and_lifted_limits_from_log,
     names_of_older_versions_are_folded,
     trigram_index_has_names_of_previous_version,
+    signing_keys_of_previous_version_are_kept_and_changed_by_it,
 );
 
 /// An empty database, and its URL.
@@ -487,4 +488,31 @@ async fn previous_version_can_search_on_new_postgres_schema() {
     run(&database, &url, &queries.concat()).await;
     drop(migrated(&database).await);
     run(&database, &url, &queries.concat()).await;
+}
+
+async fn signing_keys_of_previous_version_are_kept_and_changed_by_it(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let insert = |generation: i64, id: &str| {
+        format!(
+            "insert into signing_keys (generation, id, algorithm, sealed_private_key, created_at, \
+             activates_at) values ({generation}, '{id}', 'ES256', 'sealed', 5, 7); "
+        )
+    };
+    at_version(&database, &url, 14, &insert(1, "old")).await;
+    let store = migrated(&database).await;
+    // A server of the previous version still runs, and makes another key.
+    run(&database, &url, &insert(2, "new")).await;
+    let mut session = store.read().await.unwrap();
+    for keys in [
+        session.list_needed_signing_keys().await.unwrap(),
+        session.list_stored_signing_keys().await.unwrap(),
+    ] {
+        let seen: Vec<_> = keys.iter().map(|key| (key.generation, key.id.as_str())).collect();
+        assert_eq!(seen, [(1, "old"), (2, "new")]);
+        for key in keys {
+            assert_eq!(key.activates_at.as_microsecond(), 7);
+            assert_eq!(key.sealed_private_key.as_deref(), Some("sealed"));
+            assert!(!key.is_recorded && key.sealed_public_key.is_none());
+        }
+    }
 }

@@ -1,0 +1,40 @@
+//! `keyward keys`
+
+use serde_json::Value;
+
+use super::binary::Finished;
+use super::commands::Desk;
+
+/// What a command that must have failed wrote on standard error.
+fn refused(finished: Finished, code: i32) -> String {
+    assert_eq!(finished.code, Some(code), "{finished:?}");
+    finished.stderr
+}
+
+#[test]
+fn keys_are_listed_rotated_and_revoked_on_the_command_line() {
+    let desk = Desk::new(&[]);
+    let keys = |line: &str| -> Value { desk.run(line).json() };
+    let listed = keys("keys list -o json");
+    let [first] = listed.as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!(first["state"], "active");
+    let kid = first["key"].as_str().unwrap();
+    assert_eq!(desk.run("signing-key list -o name").worked().trim(), format!("signingKeys/{kid}"));
+
+    let rotated = keys("keys rotate -o json");
+    assert_eq!(rotated["state"], "next");
+    let error = refused(desk.run("keys rotate"), 1);
+    assert!(error.contains("waits already"), "{error}");
+    let error = refused(desk.run(&format!("keys retire {kid}")), 1);
+    assert!(error.contains("no next key is ready"), "{error}");
+
+    let asked = refused(desk.run(&format!("keys revoke {kid}")), 2);
+    assert!(asked.contains("--yes"), "{asked}");
+    let said = desk.run(&format!("keys revoke {kid} --yes --reason stolen")).worked();
+    assert!(said.contains("all others do within 5 s"), "{said}");
+    let listed = keys("keys list -o json --columns state,name");
+    let states: Vec<_> = listed.as_array().unwrap().iter().map(|key| &key["state"]).collect();
+    assert_eq!(states, ["active", "revoked"]);
+    assert_eq!(listed[0]["name"], rotated["name"], "the next key took over");
+    refused(desk.run("keys revoke unknown --yes"), 3);
+}
