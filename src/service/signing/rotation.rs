@@ -122,7 +122,7 @@ impl Signing {
             matches!(schedule.state(key, now), KeyState::Next | KeyState::Active)
         };
         let newest = schedule.records().iter().rev().find(usable);
-        if newest.is_some_and(|key| key.algorithm == self.algorithm.as_str()) {
+        if newest.is_some_and(|key| key.algorithm == self.algorithm.into_str()) {
             return Ok(None);
         }
         self.make_next(tx, &schedule, now, later(now, NOTICE)).await

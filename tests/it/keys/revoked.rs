@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::signing_key::State::{Active, Next, Revoked};
-use keyward::verifier::{Access, Refusal, Settings, Verifier};
+use keyward::verifier::{Refusal, Settings, Verifier, VerifierCredential};
 use tokio::time::{sleep, timeout};
 
 use super::{events, jwks, kid, list, maintain, name, revoke, rotate, signer, states};
@@ -86,7 +86,7 @@ async fn revoked_key_is_refused_at_once_by_its_server(backend: Backend) {
 async fn gateway(kw: &Keyward, admin: &mut Admin) -> Verifier {
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
     let credential = admin.credential(&application.name, Kind::ClientSecret).await.1;
-    let access = Access::client_secret(credential.client_id, credential.secret);
+    let access = VerifierCredential::client_secret(credential.client_id, credential.secret);
     let settings = Settings {
         clock: kw.clock(),
         ready_within: PATIENCE,
