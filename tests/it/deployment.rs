@@ -173,12 +173,9 @@ fn variables_of_deployments_are_settings() {
     }
     // Variables of the scripts of compose, not of Keyward.
     let of_scripts = ["KEYWARD_DATABASE_PASSWORD", "KEYWARD_HOSTS"];
-    // A server without settings of TLS ignores them, and its listeners are plaintext.
-    let of_tls = |name: &str| name.contains("_TLS_") || name.ends_with("_PLAINTEXT");
     let unknown: Vec<_> = variables(&text)
         .into_iter()
         .filter(|name| !known.contains(name) && !of_scripts.contains(&name.as_str()))
-        .filter(|name| !of_tls(name))
         .collect();
     assert!(unknown.is_empty(), "no such settings: {unknown:?}");
 }
