@@ -52,6 +52,8 @@ words!(
         LockOut = "LockOut",
         /// An operator declared the current database state to be authoritative.
         AcceptDatabase = "AcceptDatabase",
+        /// Old events were deleted (`audit.retention`).
+        PurgeAuditEvents = "PurgeAuditEvents",
     }
 );
 

@@ -85,6 +85,20 @@ words!(
 );
 
 words!(
+    /// A policy field that can refuse a call.
+    PolicyRule {
+        ApiCredentialsDisabled = "api_credentials_disabled",
+        AllowedOwners = "allowed_owners",
+        FixedFields = "fixed_fields",
+        MaxCredentials = "max_credentials",
+        MaxCredentialLifetime = "max_credential_lifetime",
+        MaxLimits = "max_limits",
+        SecretsViewable = "secrets_viewable",
+        UserDeletion = "user_deletion",
+    }
+);
+
+words!(
     /// A field of an application or a credential that a policy can fix.
     Field {
         DisplayName = "display_name",

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::authority::GivenAccess;
 use super::fields::Fault;
+pub use super::policy::PolicyRule;
 use super::policy::words;
 use super::{
     ApplicationName, Authority, CredentialName, Field, Moment, Owner, Permission, Policy, Reach,
@@ -46,6 +47,9 @@ words!(
         DeleteUser = "DeleteUser",
         ListEndpoints = "ListEndpoints",
         ListAuditEvents = "ListAuditEvents",
+        WatchAuditEvents = "WatchAuditEvents",
+        GetAuditLog = "GetAuditLog",
+        ListAuditLogs = "ListAuditLogs",
         CreateApplication = "CreateApplication",
         GetApplication = "GetApplication",
         ListApplications = "ListApplications",
@@ -91,20 +95,6 @@ pub enum Secrets {
     /// The call may let secrets work again, by enabling them or by a later expiry.
     Revived,
 }
-
-words!(
-    /// A policy field that can refuse a call.
-    PolicyRule {
-        ApiCredentialsDisabled = "api_credentials_disabled",
-        AllowedOwners = "allowed_owners",
-        FixedFields = "fixed_fields",
-        MaxCredentials = "max_credentials",
-        MaxCredentialLifetime = "max_credential_lifetime",
-        MaxLimits = "max_limits",
-        SecretsViewable = "secrets_viewable",
-        UserDeletion = "user_deletion",
-    }
-);
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,9 +170,11 @@ impl Call {
             MaxCredentials, MaxLimits, SecretsViewable,
         };
         match self {
-            Self::CreateTenant | Self::ListTenants | Self::DeleteTenant | Self::ApplyProfile => {
-                Rule::new(Needs::Platform)
-            }
+            Self::CreateTenant
+            | Self::ListTenants
+            | Self::DeleteTenant
+            | Self::ApplyProfile
+            | Self::ListAuditLogs => Rule::new(Needs::Platform),
             Self::GetTenant
             | Self::GetScope
             | Self::ListScopes
@@ -207,7 +199,9 @@ impl Call {
                 .secrets(Secrets::HandedOut)
                 .policy(&[PolicyRule::UserDeletion])
                 .not_if_platforms(),
-            Self::ListAuditEvents => Rule::with(AuditView),
+            Self::ListAuditEvents | Self::WatchAuditEvents | Self::GetAuditLog => {
+                Rule::with(AuditView)
+            }
             Self::GetApplication
             | Self::ListApplications
             | Self::ListApplicationUsage

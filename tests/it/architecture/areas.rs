@@ -18,7 +18,7 @@ const AREAS: &[(&str, &[&str])] = &[
     ("tokens", &["audit", "auth", "clients", "context", "limits", "signing", "usage"]),
     ("access", &["auth", "clients", "limits", "usage"]),
     ("admin", &["audit", "auth", "lists"]),
-    ("feeds", &["auth", "lists", "signing"]),
+    ("feeds", &["audit", "auth", "lists", "signing"]),
 ];
 
 /// A path below `service`, as `["auth", "caller"]`; the composition root is empty.
