@@ -13,5 +13,7 @@ grant select, insert, update, delete on all tables in schema public to keyward_s
 alter default privileges in schema public
   grant select, insert, update, delete on tables to keyward_server;
 
-revoke update, delete on audit_events from keyward_server;
+revoke update, delete on audit_events, audit_chain from keyward_server;
+-- With the setting audit.retention, the server deletes old events. Triggers refuse to delete others:
+--   grant delete on audit_events, audit_chain to keyward_server;
 revoke insert, update, delete on _sqlx_migrations from keyward_server;

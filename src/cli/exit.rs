@@ -74,6 +74,11 @@ impl Failure {
         }))
     }
 
+    /// An audit log does not verify: each kind of fault has its own code.
+    pub(super) fn audit(code: u8, reason: &str, message: impl fmt::Display) -> Self {
+        Self::with_code(code, reason, message)
+    }
+
     /// A failure without a code of its own.
     pub(super) fn new(message: impl fmt::Display) -> Self {
         Self::with_code(FAILED, "FAILED", message)

@@ -97,7 +97,7 @@ enum Command {
     User(Manage<pb::User>),
     /// Manage roles: what the users of a tenant may do, and which scopes they may grant
     Role(Manage<pb::Role>),
-    /// Read a tenant's audit log: who did what, from where, and what was refused
+    /// Read, export and verify audit logs: who did what, from where, and what was refused
     Audit(audit::Audit),
     Login(login::LoginArgs),
     Logout(login::Logout),

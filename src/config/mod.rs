@@ -25,9 +25,9 @@ use crate::secrets::{HashQueue, MasterKey, Prefixes};
 use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
 use values::{
-    acquire_timeout, admin_lifetime, failure_window, http_url, issuer, key_prefix, listen,
-    log_directives, log_format, path, positive, prefix, request_memory, rotation_period, span,
-    switch, within,
+    acquire_timeout, admin_lifetime, audit_retention, failure_window, http_url, issuer, key_prefix,
+    listen, log_directives, log_format, path, positive, prefix, request_memory, rotation_period,
+    span, switch, within,
 };
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub struct Config {
     /// Limits of requests and connections.
     pub limits: ServerLimits,
     pub telemetry: TelemetryConfig,
+    /// How long audit events are kept. `None`: for ever.
+    pub audit_retention: Option<Duration>,
     /// Every setting with its value (secrets are masked) and its source.
     pub settings: Vec<Setting>,
 }
@@ -229,6 +231,7 @@ impl Config {
                 otlp_endpoint: r.optional("telemetry.otlp_endpoint", http_url),
                 trace_sampling: r.get("telemetry.trace_sampling", "always", TraceSampling::parse),
             },
+            audit_retention: r.get("audit.retention", "unlimited", audit_retention),
             data_dir,
             settings: Vec::new(),
         };

@@ -91,6 +91,19 @@ pub(super) fn rotation_period(value: &str) -> Result<Option<Duration>, Fault> {
     }
 }
 
+/// How long audit events are kept. At least a week, so that a mistake can still be noticed.
+pub(super) fn audit_retention(value: &str) -> Result<Option<Duration>, Fault> {
+    const MIN: Duration = Duration::from_hours(7 * 24);
+    const MAX: Duration = Duration::from_hours(100 * 366 * 24);
+    if value == "unlimited" {
+        return Ok(None);
+    }
+    match duration(value) {
+        Ok(span) if (MIN..=MAX).contains(&span) => Ok(Some(span)),
+        _ => Err(Fault::new("must be unlimited, or a duration from 7d to 36600d")),
+    }
+}
+
 pub(super) fn path(value: &str) -> Result<PathBuf, Fault> {
     if value.is_empty() || value.contains(char::is_control) {
         return Err(Fault::new("must be a path without control characters"));

@@ -61,6 +61,8 @@ pub enum Action {
     LockOut,
     /// An operator declared the current database state to be authoritative.
     AcceptDatabase,
+    /// Old events were deleted (`audit.retention`).
+    PurgeAuditEvents,
 }
 
 /// Who acts.

@@ -5,6 +5,10 @@ pub mod access;
 pub mod application;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod audit_chain;
+#[cfg(feature = "server")]
+pub mod audit_check;
 pub mod authority;
 pub mod characters;
 pub mod client;
@@ -53,6 +57,10 @@ pub use application::{
 };
 #[cfg(feature = "server")]
 pub use audit::{Action, Actor, AuditEvent, AuditFilter, FieldChange, Outcome};
+#[cfg(feature = "server")]
+pub use audit_chain::{AuditCursor, AuditLog, ChainHash, PlaceKind, SignedPlace, StoredEvent};
+#[cfg(feature = "server")]
+pub use audit_check::{ChainCheck, ChainFault, ChainedRecord};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};

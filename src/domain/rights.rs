@@ -39,6 +39,9 @@ pub enum Call {
     DeleteUser,
     ListEndpoints,
     ListAuditEvents,
+    WatchAuditEvents,
+    GetAuditLog,
+    ListAuditLogs,
     CreateApplication,
     GetApplication,
     ListApplications,
@@ -181,6 +184,7 @@ impl Call {
             | Self::ListTenants
             | Self::DeleteTenant
             | Self::ApplyProfile
+            | Self::ListAuditLogs
             | Self::ListSigningKeys
             | Self::RotateSigningKey
             | Self::RetireSigningKey
@@ -209,7 +213,9 @@ impl Call {
                 .secrets(Secrets::HandedOut)
                 .policy(&[PolicyRule::UserDeletion])
                 .not_if_platforms(),
-            Self::ListAuditEvents => Rule::with(AuditView),
+            Self::ListAuditEvents | Self::WatchAuditEvents | Self::GetAuditLog => {
+                Rule::with(AuditView)
+            }
             Self::GetApplication
             | Self::ListApplications
             | Self::ListApplicationUsage

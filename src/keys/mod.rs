@@ -2,6 +2,8 @@
 //! validated. Storing keys is the task of other modules.
 
 pub mod algorithm;
+#[cfg(feature = "server")]
+pub mod audit;
 pub mod jwk;
 pub mod jwt;
 pub mod ring;
@@ -9,6 +11,8 @@ pub mod schedule;
 pub mod signing;
 
 pub use algorithm::SigningAlgorithm;
+#[cfg(feature = "server")]
+pub use audit::AuditKey;
 pub use jwk::{Jwks, VerifyingKey};
 pub use jwt::{Claims, Rejection};
 pub use ring::KeyRing;

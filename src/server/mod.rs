@@ -49,6 +49,8 @@ use tls::ListenerTls;
 /// How often the gRPC health service checks readiness.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often new audit events are added to the hash chain.
+const SEAL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often names from an earlier version are case-folded.
 const FOLD_INTERVAL: Duration = Duration::from_secs(10);
 /// How often revocations of expired tokens are deleted.
@@ -138,6 +140,7 @@ pub struct Server {
     tasks: TaskTracker,
     drain_time: Duration,
     grace: Duration,
+    audit_retention: Option<Duration>,
 }
 
 /// Opens the configured database. Creates the directory of a SQLite file if necessary.
@@ -248,6 +251,7 @@ impl Server {
             tasks: TaskTracker::new(),
             drain_time: config.limits.drain_time,
             grace: config.limits.shutdown_grace,
+            audit_retention: config.audit_retention,
             service,
         };
         let places = descriptors::ListenerPlaces::of(config);
@@ -315,6 +319,12 @@ impl Server {
             FOLD_INTERVAL,
             |service| async move { service.admin.fold_names().await.map(drop) },
         );
+        self.every(SEAL_INTERVAL, |service| async move { service.audit.seal().await.map(drop) });
+        if let Some(retention) = self.audit_retention {
+            self.every(PURGE_INTERVAL, move |service| async move {
+                service.audit.purge(retention).await.map(drop)
+            });
+        }
         self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
         self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
         self.every(SWEEP_INTERVAL, |service| async move {

@@ -86,6 +86,11 @@ pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admi
         "Signing keys made, by what caused it, and attempts that failed or came second",
         service.signing.rotations().clone(),
     );
+    metrics.add(
+        "audit_chain_lag_seconds",
+        "Age of the oldest audit event that is not in the hash chain",
+        service.audit.lag().clone(),
+    );
     if let Some(redis) = redis {
         metrics.add("redis_commands", "Commands sent to Redis", redis.commands().clone());
         metrics.add("redis_up", "Whether Redis is reachable", redis.up().clone());

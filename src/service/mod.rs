@@ -35,10 +35,10 @@ pub use admin::{
     Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
     NewCredential, Ownership, PolicyViolation, Revoked, RevokedKey, Shown, SigningKeyInfo,
 };
-pub use audit::RefusalWriter;
+pub use audit::{AuditChain, RefusalWriter};
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
 pub use context::RequestContext;
-pub use feeds::{Feeds, JwksWatch, News, RevocationWatch};
+pub use feeds::{AuditNews, AuditWatch, Feeds, JwksWatch, News, RevocationWatch};
 pub use limits::{ExceededLabels, RateLimits};
 pub use lists::{List, ListRequest};
 pub use readiness::Readiness;
@@ -116,6 +116,8 @@ pub struct Service {
     pub usage: Arc<UsageCounter>,
     /// Refused attempts, on their way to the audit log.
     pub refusals: Arc<RefusalWriter>,
+    /// The hash chains of the audit log.
+    pub audit: Arc<AuditChain>,
     issuer: String,
     clock: Clock,
     revocations: Arc<Live>,
@@ -141,6 +143,7 @@ impl Service {
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
+        let audit = AuditChain::new(store.clone(), clock.clone(), &parts.master_key)?;
         let sessions = Arc::new(TenantSessions {
             store: store.clone(),
             clock: clock.clone(),
@@ -176,7 +179,7 @@ impl Service {
                 sealer,
                 pages: pages.clone(),
                 signing: Arc::clone(&signing),
-                sessions,
+                sessions: Arc::clone(&sessions),
                 credential_lifetime: parts.admin_lifetime,
             },
             feeds: Feeds::new(
@@ -185,6 +188,7 @@ impl Service {
                 Arc::clone(&revocations),
                 Arc::clone(&signing),
                 pages,
+                (sessions, Arc::clone(&audit)),
             ),
             probe: ReadinessProbe {
                 store,
@@ -200,6 +204,7 @@ impl Service {
             limits,
             usage,
             refusals,
+            audit,
             issuer,
             clock,
             revocations,

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::row::{RowRef, micros};
-use super::{Session, Tx, execute, list_rows};
+use super::{Session, Tx, execute, find_row, list_rows};
 use crate::clock::from_microsecond;
 use crate::domain::{
     Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, TenantId, UserName,
@@ -60,36 +60,27 @@ impl Session {
     ) -> Result<Page<AuditEvent>> {
         let after = page.after.as_deref().map(str::parse).transpose();
         let after: Option<i64> = after.map_err(|_| Error::InvalidPageToken)?;
-        let (beyond, order, start) =
-            if filter.oldest_first { (">", "asc", 0) } else { ("<", "desc", i64::MAX) };
         let resource = filter.resource.as_deref().unwrap_or_default();
         let parent = parent(resource);
-        // A condition without a value is left out, so that the database can use the index of
-        // another. Its parameters must still occur in the statement.
-        let conditions = [
-            (
-                !resource.is_empty(),
-                "(resource in ($3, $4, $5) or (resource >= $6 and resource < $7))",
-                "$3 = $3 and $4 = $4 and $5 = $5 and $6 = $6 and $7 = $7",
-            ),
-            (filter.actor.is_some(), "(service = $8 or user_name = $8)", "$8 = $8"),
-            (filter.action.is_some(), "action = $9", "$9 = $9"),
-            (filter.start.is_some(), "at >= $10", "$10 is null"),
-            (filter.end.is_some(), "at < $11", "$11 is null"),
-        ]
-        .map(|(is_set, condition, otherwise)| if is_set { condition } else { otherwise })
-        .join(" and ");
-        let sql = format!(
-            "select tenant_id, number, at, service, user_name, source_address, action, resource, \
-               refused, detail, changes from audit_events \
-             where tenant_id = $1 and number {beyond} $2 and number >= $13 and {conditions} \
-             order by number {order} limit $12"
-        );
+        // One bound on each side: SQLite would use any of several for its index.
+        let (first, last) = self.numbers_of_times(tenant, filter).await?;
+        let (low, high) = match after {
+            Some(after) if filter.oldest_first => (after.saturating_add(1), last),
+            Some(after) => (0, last.min(after)),
+            None => (0, last),
+        };
+        let low = low.max(since).max(first);
+        let is_postgres = self.is_postgres();
+        let sealed: Option<(i64,)> = find_row!(
+            self,
+            "select number from audit_heads where tenant_id = $1",
+            tenant.as_str()
+        )?;
         let rows: Vec<AuditEventRow> = list_rows!(
             self,
-            AssertSqlSafe(sql),
+            AssertSqlSafe(search(is_postgres, tenant, filter)),
             tenant.as_str(),
-            after.unwrap_or(start),
+            low,
             resource,
             parent,
             self::parent(parent),
@@ -101,11 +92,148 @@ impl Session {
             micros(filter.start),
             micros(filter.end),
             page.limit(),
-            since
+            high,
+            // The first event that is not in the chain.
+            low.max(sealed.map_or(1, |(number,)| number.saturating_add(1)))
         )?;
         let events = rows.into_iter().map(AuditEventRow::event).collect::<Result<_>>()?;
         Ok(page.page(events, |event| event.number.to_string()))
     }
+
+    /// The first and the last number that events of the filter's times can have. Events are in the
+    /// order of their times, except that the clocks of servers differ.
+    async fn numbers_of_times(
+        &mut self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+    ) -> Result<(i64, i64)> {
+        let (mut first, mut last) = (0, i64::MAX);
+        if let Some(start) = filter.start {
+            let start = start.as_microsecond().saturating_sub(MAX_CLOCK_DIFFERENCE);
+            first = self.first_number_at(tenant, start).await?;
+        }
+        if let Some(end) = filter.end {
+            let end = end.as_microsecond().saturating_add(MAX_CLOCK_DIFFERENCE);
+            last = self.first_number_at(tenant, end).await?;
+        }
+        Ok((first, last))
+    }
+
+    /// The number of the first event from this time on, by bisection; the next number if there is
+    /// none.
+    async fn first_number_at(&mut self, tenant: &TenantId, at: i64) -> Result<i64> {
+        const ENDS: &str = "select coalesce(min(number), 0), coalesce(max(number), 0) \
+            from audit_events where tenant_id = $1";
+        const NEXT: &str = "select number, at from audit_events \
+            where tenant_id = $1 and number >= $2 order by number limit 1";
+        let ends: Option<(i64, i64)> = find_row!(self, ENDS, tenant.as_str())?;
+        let (mut low, mut high) = ends.map_or((0, 0), |(min, max)| (min, max + 1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let next: Option<(i64, i64)> = find_row!(self, NEXT, tenant.as_str(), middle)?;
+            match next {
+                Some((number, time)) if time < at => low = number + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// By how much the times of events can differ from their order, in microseconds. A server whose
+/// clock is wrong by more issues no tokens that others accept.
+const MAX_CLOCK_DIFFERENCE: i64 = 60 * 60 * 1_000_000;
+
+/// The statement for a page of events. Each branch follows one index in the order of the numbers,
+/// and stops at the size of the page, so that the time does not depend on the length of the log.
+fn search(is_postgres: bool, tenant: &TenantId, filter: &AuditFilter) -> String {
+    let order = if filter.oldest_first { "asc" } else { "desc" };
+    let resource = filter.resource.as_deref().unwrap_or_default();
+    // Written so that no index fits them: SQLite, which has no statistics, would otherwise prefer one
+    // of those to the index of the branch.
+    let conditions = [
+        (
+            !resource.is_empty(),
+            "((e.resource || '') in ($3, $4, $5) \
+              or ((e.resource || '') >= $6 and (e.resource || '') < $7))",
+        ),
+        (filter.actor.is_some(), "((e.service || '') = $8 or (e.user_name || '') = $8)"),
+        (filter.action.is_some(), "(e.action || '') = $9"),
+        (filter.start.is_some(), "e.at + 0 >= $10"),
+        (filter.end.is_some(), "e.at + 0 < $11"),
+    ];
+    let mut filters = String::new();
+    for (_, condition) in conditions.into_iter().filter(|(is_set, _)| *is_set) {
+        filters.push_str(" and ");
+        filters.push_str(condition);
+    }
+    let branch = |from: &str, table: &str, by: &str| {
+        format!(
+            "select number from (select {table}.number from {from} where {table}.tenant_id = $1 \
+               and {table}.number < $13 and {by}{filters} \
+             order by {table}.number {order} limit $12) x"
+        )
+    };
+    // SQLite has no statistics, and would use the primary key.
+    let hint = |index: &str| {
+        if is_postgres { String::new() } else { format!(" indexed by {index}") }
+    };
+    let by_number = |by: &str| branch("audit_events e", "e", by);
+    let by_event = |index: &str, by: &str| {
+        let from = format!("audit_events e{}", hint(index));
+        branch(&from, "e", &format!("{by} and e.number >= $2"))
+    };
+    let by_resource = |by: &str| by_event("audit_events_by_resource", by);
+    // The chain has the columns that the table of events has no index for.
+    let by_chain = |index: &str, by: &str| {
+        // SQLite follows the order of a cross join.
+        let from = format!("audit_chain c{} cross join audit_events e", hint(index));
+        let joined = "e.tenant_id = c.tenant_id and e.number = c.number and c.number >= $2";
+        branch(&from, "c", &format!("{by} and {joined}"))
+    };
+    let unsealed = "e.number >= $14";
+    let depth = resource.split('/').count();
+    let branches = if resource == tenant.name() {
+        // Nearly all events of a tenant match, so that the log itself is the best index.
+        vec![by_number("e.number >= $2")]
+    } else if depth.is_multiple_of(2) && depth > 2 && !resource.contains("/scopes/") {
+        // Below these there is one level at most: the credentials of an application. Names of scopes
+        // can have slashes.
+        vec![
+            by_resource("e.resource = $3"),
+            by_resource("e.resource = $4"),
+            by_resource("e.resource = $5"),
+            by_chain("audit_chain_by_parent", "c.parent = $3"),
+            by_number(unsealed),
+        ]
+    } else if !resource.is_empty() {
+        vec![
+            by_resource("e.resource = $3"),
+            by_resource("e.resource = $4"),
+            by_resource("e.resource = $5"),
+            by_resource("e.resource >= $6 and e.resource < $7"),
+        ]
+    } else if filter.actor.is_some() {
+        vec![
+            by_event("audit_events_by_service", "e.service = $8"),
+            by_event("audit_events_by_user", "e.user_name = $8"),
+        ]
+    } else if filter.action.is_some() {
+        vec![by_chain("audit_chain_by_action", "c.action = $9"), by_number(unsealed)]
+    } else {
+        vec![by_number("e.number >= $2")]
+    };
+    // All parameters must occur in the statement.
+    format!(
+        "select tenant_id, number, at, service, user_name, source_address, action, resource, \
+           refused, detail, changes from audit_events \
+         where tenant_id = $1 and number in ({}) \
+           and $3 = $3 and $4 = $4 and $5 = $5 and $6 = $6 and $7 = $7 and $8 = $8 and $9 = $9 \
+           and coalesce($10, $2) = coalesce($10, $2) \
+           and coalesce($11, $14) = coalesce($11, $14) \
+         order by number {order} limit $12",
+        branches.join(" union ")
+    )
 }
 
 /// The parent of a resource: the application of a credential, the tenant of an application.

@@ -9,6 +9,7 @@ mod application_lists;
 mod application_pages;
 mod applications;
 mod audit;
+mod audit_chain;
 mod changes;
 mod connect;
 mod credentials;
@@ -34,6 +35,7 @@ mod windows;
 
 pub use affected::Affected;
 pub use application_lists::OwnedResources;
+pub use audit_chain::ChainedEvent;
 pub use changes::TenantChange;
 pub use pool_options::PoolOptions;
 pub use pools::Store;

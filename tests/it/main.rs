@@ -13,6 +13,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod database;
 mod deployment;
 mod documents;

@@ -1,14 +1,17 @@
 //! Audit events.
 
 use super::{moment, timestamp};
+use crate::clock::from_microsecond;
 use crate::domain::listing::direction;
 use crate::domain::text::search_text;
 use crate::domain::{
-    Action, AuditEvent, AuditFilter, Fault, FieldChange, FieldErrors, Outcome, TenantId,
+    Action, Actor, AuditCursor, AuditEvent, AuditFilter, AuditLog, Fault, FieldChange, FieldErrors,
+    Outcome, SignedPlace, StoredEvent, TenantId, UserName,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::{Change, Outcome as OutcomeMessage};
+use crate::service::AuditNews;
 
 pub(in crate::grpc) fn list(
     request: &pb::ListAuditEventsRequest,
@@ -77,4 +80,83 @@ fn change(change: FieldChange) -> Change {
         before: change.before.unwrap_or_default(),
         after: change.after.unwrap_or_default(),
     }
+}
+
+/// The tenant to watch, and where to continue.
+pub(in crate::grpc) fn watch(
+    request: &pb::WatchAuditEventsRequest,
+) -> Result<(TenantId, Option<AuditCursor>)> {
+    let mut fields = FieldErrors::default();
+    let tenant = fields.read("parent", TenantId::from_name(&request.parent));
+    let cursor = match request.cursor.as_str() {
+        "" => Some(None),
+        cursor => fields.read("cursor", cursor.parse()).map(Some),
+    };
+    fields.finish(tenant.zip(cursor))
+}
+
+/// The tenant of a log's name.
+pub(in crate::grpc) fn log_name(name: &str) -> Result<TenantId> {
+    let wrong = || Fault::new("must be tenants/{tenant}/auditLog");
+    let parent = name.strip_suffix("/auditLog").ok_or_else(wrong);
+    let tenant = parent.and_then(|parent| TenantId::from_name(parent).map_err(|_| wrong()));
+    tenant.map_err(|fault| fault.of("name"))
+}
+
+pub(in crate::grpc) fn log(log: AuditLog) -> pb::AuditLog {
+    pb::AuditLog {
+        name: format!("{}/auditLog", log.tenant.name()),
+        tenant_exists: log.tenant_exists,
+        last_number: log.last_number,
+        head: log.head.map(place),
+        checkpoint: log.checkpoint.map(place),
+    }
+}
+
+fn place(place: SignedPlace) -> pb::AuditHead {
+    pb::AuditHead {
+        tenant: place.tenant.to_string(),
+        number: place.number,
+        hash: place.hash.0.to_vec(),
+        time: Some(timestamp(place.at)),
+        public_key: place.public_key,
+        signature: place.signature,
+    }
+}
+
+pub(in crate::grpc) fn news(news: AuditNews) -> Result<pb::WatchAuditEventsResponse> {
+    let records = news.events.into_iter().map(|chained| {
+        let record = chained.event.record()?;
+        let hash = chained.hash.map(|hash| hash.0.to_vec()).unwrap_or_default();
+        Ok(pb::AuditRecord { event: event(chained.event).map(message), record, hash })
+    });
+    Ok(pb::WatchAuditEventsResponse {
+        records: records.collect::<Result<_>>()?,
+        cursor: news.cursor.to_string(),
+        head: news.head.map(place),
+        start: news.start.map(|start| pb::AuditStart {
+            number: start.number,
+            hash: start.hash.0.to_vec(),
+            checkpoint: start.checkpoint.map(place),
+        }),
+    })
+}
+
+/// The event, if its stored values are valid. Those of a manipulated event need not be.
+fn event(stored: StoredEvent) -> Option<AuditEvent> {
+    Some(AuditEvent {
+        tenant: TenantId::parse(&stored.tenant).ok()?,
+        number: stored.number,
+        at: from_microsecond(stored.at),
+        actor: Actor {
+            service: stored.service,
+            user: stored.user.as_deref().map(UserName::parse).transpose().ok()?,
+            address: stored.address,
+        },
+        action: stored.action,
+        resource: stored.resource,
+        outcome: if stored.refused { Outcome::Refused } else { Outcome::Done },
+        detail: stored.detail,
+        changes: serde_json::from_str(&stored.changes).ok()?,
+    })
 }

@@ -1,8 +1,8 @@
 //! The audit log: it can only be read.
 
 use super::base::Admin;
-use crate::domain::{AuditEvent, AuditFilter, Call, TenantId};
-use crate::error::Result;
+use crate::domain::{AuditEvent, AuditFilter, AuditLog, Call, TenantId};
+use crate::error::{Error, Result};
 use crate::service::auth::Caller;
 use crate::service::lists::{List, ListRequest};
 
@@ -27,5 +27,29 @@ impl Admin {
         let events = reading.session.list_audit_events(tenant, since, filter, &page).await?;
         reading.check_tenant(tenant, &events).await?;
         Ok(self.pages.list(&call, events))
+    }
+
+    /// The state of a tenant's log.
+    pub async fn get_audit_log(&self, caller: &Caller, tenant: &TenantId) -> Result<AuditLog> {
+        let mut reading = self.sessions.read(caller, tenant).await?;
+        reading.authority.require(Call::GetAuditLog)?;
+        let log = reading.session.audit_log(tenant).await?;
+        if !log.tenant_exists && log.last_number == 0 && log.head.is_none() {
+            return Err(Error::NotFound(tenant.name()));
+        }
+        Ok(log)
+    }
+
+    /// Lists the logs of all tenants, including deleted ones.
+    pub async fn list_audit_logs(
+        &self,
+        caller: &Caller,
+        request: &ListRequest,
+    ) -> Result<List<AuditLog>> {
+        const CALL: &str = "audit logs";
+        caller.require_platform()?;
+        let page = self.pages.request(CALL, request)?;
+        let logs = self.store.read_list().await?.list_audit_logs(&page).await?;
+        Ok(self.pages.list(CALL, logs))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::watchers::Watchers;
 use crate::clock::{Clock, SteadyTime};
 use crate::revocation::Live;
+use crate::service::audit::{AuditChain, TenantSessions};
 use crate::service::lists::Pages;
 use crate::service::signing::Signing;
 use crate::store::Store;
@@ -19,6 +20,8 @@ pub struct Feeds {
     pub(super) revocations: Arc<Live>,
     pub(super) signing: Arc<Signing>,
     pub(super) pages: Pages,
+    pub(super) sessions: Arc<TenantSessions>,
+    pub(super) chain: Arc<AuditChain>,
     pub(super) watchers: Watchers,
 }
 
@@ -29,8 +32,10 @@ impl Feeds {
         revocations: Arc<Live>,
         signing: Arc<Signing>,
         pages: Pages,
+        audit: (Arc<TenantSessions>, Arc<AuditChain>),
     ) -> Self {
+        let (sessions, chain) = audit;
         let (steady, watchers) = (SteadyTime::new(clock.clone()), Watchers::default());
-        Self { store, clock, steady, revocations, signing, pages, watchers }
+        Self { store, clock, steady, revocations, signing, pages, sessions, chain, watchers }
     }
 }

@@ -19,7 +19,7 @@ use crate::service::context::RequestContext;
 use crate::service::signing::Signing;
 
 /// How often a stream has a message at least.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How many revocations one message has at most.
 const MAX_IN_MESSAGE: usize = 500;
 

@@ -20,7 +20,7 @@ const AREAS: &[(&str, &[&str])] = &[
     ("tokens", &["audit", "auth", "clients", "context", "limits", "signing", "usage"]),
     ("access", &["auth", "clients", "limits", "usage"]),
     ("admin", &["audit", "auth", "lists", "signing"]),
-    ("feeds", &["auth", "context", "lists", "signing"]),
+    ("feeds", &["audit", "auth", "context", "lists", "signing"]),
 ];
 
 /// Top-level modules that still have files which import each other. A module that has none any more

@@ -388,6 +388,17 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             vec!["parent", "action", "start_time", "order_by"],
         ),
         (
+            "/keyward.admin.v1.AuditService/WatchAuditEvents",
+            pb::WatchAuditEventsRequest { parent: "acme".to_owned(), cursor: "x".to_owned() }
+                .encode_to_vec(),
+            vec!["parent", "cursor"],
+        ),
+        (
+            "/keyward.admin.v1.AuditService/GetAuditLog",
+            pb::GetAuditLogRequest { name: "tenants/acme".to_owned() }.encode_to_vec(),
+            vec!["name"],
+        ),
+        (
             "/keyward.token.v1.TokenService/IssueToken",
             keyward::proto::token::IssueTokenRequest {
                 credential: None,

@@ -43,7 +43,7 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     let scope = || "tenants/acme/scopes/c".to_owned();
     let role = || "tenants/acme/roles/spare".to_owned();
     let user = || "tenants/acme/users/spare".to_owned();
-    let rows: [(&str, Vec<u8>, Needs); 40] = [
+    let rows: [(&str, Vec<u8>, Needs); 43] = [
         (
             "TenantService/CreateTenant",
             pb::CreateTenantRequest { tenant_id: "fresh".to_owned(), tenant: None }.encode_to_vec(),
@@ -273,6 +273,21 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
             "SigningKeyService/RevokeSigningKey",
             pb::RevokeSigningKeyRequest { name: NO_KEY.to_owned(), ..Default::default() }
                 .encode_to_vec(),
+            Platform,
+        ),
+        (
+            "AuditService/WatchAuditEvents",
+            pb::WatchAuditEventsRequest { parent: acme(), ..Default::default() }.encode_to_vec(),
+            Permission("audit.view"),
+        ),
+        (
+            "AuditService/GetAuditLog",
+            pb::GetAuditLogRequest { name: format!("{}/auditLog", acme()) }.encode_to_vec(),
+            Permission("audit.view"),
+        ),
+        (
+            "AuditService/ListAuditLogs",
+            pb::ListAuditLogsRequest::default().encode_to_vec(),
             Platform,
         ),
     ];

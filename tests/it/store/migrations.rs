@@ -25,6 +25,7 @@ on_both_databases!(
     names_of_older_versions_are_folded,
     trigram_index_has_names_of_previous_version,
     signing_keys_of_previous_version_are_kept_and_changed_by_it,
+    events_of_previous_version_await_sealing,
 );
 
 /// An empty database, and its URL.
@@ -515,4 +516,28 @@ async fn signing_keys_of_previous_version_are_kept_and_changed_by_it(backend: Ba
             assert!(!key.is_recorded && key.sealed_public_key.is_none());
         }
     }
+}
+
+async fn events_of_previous_version_await_sealing(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let mut sql = String::new();
+    for tenant in ["a", "deleted", "z"] {
+        for number in 1..=3 {
+            write!(
+                sql,
+                "insert into audit_events (tenant_id, number, at, service, action, resource, \
+                 refused, detail, changes) values ('{tenant}', {number}, {number}0, 'keyward', \
+                 'UpdateTenant', 'tenants/{tenant}', {no}, '', '[]'); "
+            )
+            .unwrap();
+        }
+    }
+    at_version(&database, &url, 14, &sql).await;
+    let store = migrated(&database).await;
+    let mut session = store.read_list().await.unwrap();
+    let waiting = session.unsealed_tenants("", 100).await.unwrap();
+    let names: Vec<_> = waiting.iter().map(TenantId::as_str).collect();
+    assert_eq!(names, ["a", "deleted", "z"]);
+    assert_eq!(session.unsealed_since().await.unwrap(), Some(10));
 }

@@ -1,5 +1,12 @@
 //! `keyward audit`
 
+mod export;
+mod file;
+mod follow;
+mod head;
+mod lines;
+mod verify;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -11,7 +18,7 @@ use crate::proto::admin as pb;
 use crate::proto::admin::audit_event::Outcome;
 use crate::proto::admin::audit_service_client::AuditServiceClient;
 
-/// Read a tenant's audit log: who did what, from where, and what was refused.
+/// Read, export and verify audit logs: who did what, from where, and what was refused.
 #[derive(Debug, Args)]
 pub(super) struct Audit {
     #[command(subcommand)]
@@ -36,6 +43,9 @@ Examples:
         #[command(flatten)]
         limit: Limit,
     },
+    Export(export::Export),
+    Verify(verify::Verify),
+    Head(head::Head),
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +149,12 @@ fn or_quotes(value: &str) -> &str {
 
 impl Audit {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let AuditCommand::List { tenant, conditions, limit } = self.command;
+        let (tenant, conditions, limit) = match self.command {
+            AuditCommand::List { tenant, conditions, limit } => (tenant, conditions, limit),
+            AuditCommand::Export(export) => return Box::pin(export.run(&self.connection)).await,
+            AuditCommand::Verify(verify) => return Box::pin(verify.run(&self.connection)).await,
+            AuditCommand::Head(head) => return Box::pin(head.run(&self.connection)).await,
+        };
         let (parent, conditions) = (&names::tenant(&tenant), &conditions);
         let work = async |channel: Authorized| {
             all_pages(limit, async |page_size, page_token| {
