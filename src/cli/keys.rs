@@ -15,7 +15,7 @@ use crate::proto::admin::signing_key_service_client::SigningKeyServiceClient;
 
 /// Manage the keys that sign access tokens: list, rotate, retire, revoke after a compromise
 ///
-/// Keys rotate by themselves (setting keys.rotation_period). A key is published ten minutes or more
+/// Keys rotate by themselves (setting `keys.rotation_period`). A key is published ten minutes or more
 /// before it signs, and until its last token has expired. Only administrators of the platform may
 /// use these commands.
 #[derive(Debug, Args)]

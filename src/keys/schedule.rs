@@ -110,7 +110,7 @@ pub struct Schedule(Vec<KeyRecord>);
 
 impl Schedule {
     pub fn new(mut records: Vec<KeyRecord>) -> Self {
-        records.sort_by(|a, b| (a.generation, a.created_at).cmp(&(b.generation, b.created_at)));
+        records.sort_by_key(|record| (record.generation, record.created_at));
         Self(records)
     }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::sealed;
 use crate::clock::Clock;
 use crate::error::{Error, FailureLog, Result};
-use crate::keys::{Jwks, KeyRing, KeyState, SigningAlgorithm, schedule};
+use crate::keys::{Jwks, KeyRecord, KeyRing, KeyState, SigningAlgorithm, schedule};
 use crate::revocation::Live;
 use crate::secrets::Sealer;
 use crate::store::Store;
@@ -188,7 +188,7 @@ impl Signing {
     /// The age of the active key, and how many keys there are.
     pub fn counts(&self) -> KeyCounts {
         let (now, keys) = (self.clock.now(), self.keys());
-        let since = keys.schedule().active(now).map_or(now, |key| key.in_use_since());
+        let since = keys.schedule().active(now).map_or(now, KeyRecord::in_use_since);
         let states: Vec<_> = keys.states(now).collect();
         let count = |state| (state, states.iter().filter(|other| **other == state).count());
         KeyCounts {

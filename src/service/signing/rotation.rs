@@ -206,12 +206,11 @@ impl Signing {
             return Ok((true, None));
         }
         // Compromise is the exception to the notice: no other key may sign.
-        let replacement = match after.next(now) {
-            Some(next) => self.bring_forward(tx, next, now).await?,
-            None => {
-                let made = self.make_next(tx, &after, now, now).await?;
-                made.ok_or_else(|| Error::Unavailable("another server rotates the keys".into()))?
-            }
+        let replacement = if let Some(next) = after.next(now) {
+            self.bring_forward(tx, next, now).await?
+        } else {
+            let made = self.make_next(tx, &after, now, now).await?;
+            made.ok_or_else(|| Error::Unavailable("another server rotates the keys".into()))?
         };
         Ok((true, Some(replacement)))
     }

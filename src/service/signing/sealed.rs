@@ -30,8 +30,8 @@ pub(super) fn ring(sealer: &Sealer, stored: &[StoredSigningKey]) -> Result<KeyRi
         if let Some(signer) = signing_key(sealer, key)? {
             public.push(signer.public.clone());
             signers.push(signer);
-        } else if let Some(sealed) = &key.sealed_public_key {
-            public.push(open_public(sealer, &key.id, sealed)?);
+        } else if let Some(text) = &key.sealed_public_key {
+            public.push(open_public(sealer, &key.id, text)?);
         }
     }
     Ok(KeyRing::of(schedule(stored), signers, public))
@@ -39,10 +39,10 @@ pub(super) fn ring(sealer: &Sealer, stored: &[StoredSigningKey]) -> Result<KeyRi
 
 /// The private key; `None` if it was erased.
 pub(super) fn signing_key(sealer: &Sealer, key: &StoredSigningKey) -> Result<Option<SigningKey>> {
-    let Some(sealed) = &key.sealed_private_key else { return Ok(None) };
+    let Some(private) = &key.sealed_private_key else { return Ok(None) };
     let algorithm = SigningAlgorithm::parse(&key.algorithm)
         .map_err(|fault| Error::internal(format!("algorithm of {} {}", key.id, fault.0)))?;
-    let pkcs8 = sealer.open(&private_name(&key.id), sealed)?;
+    let pkcs8 = sealer.open(&private_name(&key.id), private)?;
     SigningKey::from_pkcs8(algorithm, &pkcs8, key.generation, key.activates_at).map(Some)
 }
 
@@ -56,8 +56,8 @@ pub(super) fn seal_public(sealer: &Sealer, key: &VerifyingKey) -> Result<String>
     sealer.seal(&public_name(&key.jwk.kid), &jwk)
 }
 
-fn open_public(sealer: &Sealer, kid: &str, sealed: &str) -> Result<VerifyingKey> {
-    let jwk = sealer.open(&public_name(kid), sealed)?;
+fn open_public(sealer: &Sealer, kid: &str, public: &str) -> Result<VerifyingKey> {
+    let jwk = sealer.open(&public_name(kid), public)?;
     let jwk: PublicJwk =
         serde_json::from_slice(&jwk).map_err(|error| Error::Internal(Box::new(error)))?;
     VerifyingKey::from_jwk(jwk)
