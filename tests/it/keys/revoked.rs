@@ -102,12 +102,12 @@ async fn verifier_refuses_revoked_key_and_accepts_the_new_one(backend: Backend) 
     let (_, crm) = admin.acme().await;
     let verifier = gateway(&kw, &mut admin).await;
     let token = crm.token(&kw.grpc()).await;
-    let verified = verifier.verify(&token).unwrap();
+    let accepted = verifier.verify(&token).unwrap();
     revoke(&mut admin, &kid(&token)).await;
     until("the verifier refuses", async || verifier.verify(&token).is_err()).await;
     until("the list has the key", async || {
-        verifier.recheck(&verified) == Err(Refusal::Revoked)
-            || verifier.recheck(&verified) == Err(Refusal::UnknownKey)
+        verifier.recheck(&accepted) == Err(Refusal::Revoked)
+            || verifier.recheck(&accepted) == Err(Refusal::UnknownKey)
     })
     .await;
     let fresh = crm.token(&kw.grpc()).await;

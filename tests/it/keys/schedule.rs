@@ -65,18 +65,13 @@ async fn key_goes_through_every_state_by_schedule(backend: Backend) {
 /// The number of private keys in the database.
 async fn private_keys(kw: &Keyward) -> i64 {
     const SQL: &str = "select count(*) from signing_keys";
-    match kw.database_url() {
-        Some(url) => {
-            let mut connection = PgConnection::connect(url).await.unwrap();
-            sqlx::query_scalar(SQL).fetch_one(&mut connection).await.unwrap()
-        }
-        None => {
-            let file = kw.folder().join("keyward.db");
-            let mut connection =
-                sqlx::SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
-            sqlx::query_scalar(SQL).fetch_one(&mut connection).await.unwrap()
-        }
+    if let Some(url) = kw.database_url() {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        return sqlx::query_scalar(SQL).fetch_one(&mut connection).await.unwrap();
     }
+    let file = kw.folder().join("keyward.db");
+    let mut connection = sqlx::SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
+    sqlx::query_scalar(SQL).fetch_one(&mut connection).await.unwrap()
 }
 
 async fn key_that_is_overdue_is_replaced_after_its_notice(backend: Backend) {
