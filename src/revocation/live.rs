@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{DECLARE, older, read_after, within};
 use super::projection::{Marker, Projection, UpdateResult};
+use super::remembered::CODES;
 use super::{Cursor, Index};
 use crate::clock::{SteadyTime, Stopwatch};
 use crate::domain::{Revocation, RevocationKeys};
@@ -79,7 +80,7 @@ impl Live {
         master_key: &MasterKey,
         options: Options,
     ) -> Result<Self> {
-        let codes = Authenticator::new(master_key, "list of revocations in Redis")?;
+        let codes = Authenticator::new(master_key, CODES)?;
         let live = Self {
             store,
             options,

@@ -2,6 +2,7 @@
 //! interfaces on one service, listens, and shuts down gracefully.
 
 mod connections;
+mod declaration;
 mod descriptors;
 mod files;
 mod ops;
@@ -41,6 +42,7 @@ use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
 use connections::Stopping;
+pub use declaration::accept_database;
 pub use descriptors::raise_limit;
 pub use files::write_private;
 
