@@ -1,6 +1,7 @@
 //! The composition root of the process: opens the configured database and Redis, builds the
 //! interfaces on one service, listens, and shuts down gracefully.
 
+mod backup;
 mod connections;
 mod declaration;
 mod descriptors;
@@ -41,6 +42,7 @@ use crate::service::{FirstCredential, Service, ServiceParts};
 use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
+pub use backup::{Backup, Manifest, Restore, Restored};
 use connections::Stopping;
 pub use declaration::accept_database;
 pub use descriptors::raise_limit;
@@ -110,6 +112,9 @@ pub enum ServerError {
         /// Why.
         error: io::Error,
     },
+    /// A backup cannot be made or restored.
+    #[error("{0}")]
+    Backup(String),
     /// An internal error.
     #[error("{0}")]
     Internal(String),

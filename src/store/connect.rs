@@ -75,6 +75,11 @@ impl Store {
     }
 }
 
+/// The newest schema that this version knows.
+pub(super) fn newest_sqlite_schema() -> i64 {
+    SQLITE.iter().map(|m| m.version).max().unwrap_or_default()
+}
+
 async fn open_sqlite(path: &Path, database: &Database, options: PoolOptions) -> Result<Pools> {
     let pool = |max_connections| sqlite_pool(path, PoolOptions { max_connections, ..options });
     let changes = pool(1).await?;

@@ -9,6 +9,7 @@ mod application_lists;
 mod application_pages;
 mod applications;
 mod audit;
+mod backup;
 mod changes;
 mod connect;
 mod credentials;
@@ -33,6 +34,7 @@ mod windows;
 
 pub use affected::Affected;
 pub use application_lists::OwnedResources;
+pub use backup::{copy_database, newest_schema, snapshot_contents};
 pub use changes::TenantChange;
 pub use connect::PoolOptions;
 pub use pools::Store;

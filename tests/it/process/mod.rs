@@ -1,5 +1,6 @@
 //! The binary, as an operator runs it.
 
+mod backup;
 mod binary;
 mod commands;
 mod configuration;
