@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod confirm;
 mod dev;
+mod doctor;
 mod endpoint;
 mod exit;
 mod login;
@@ -44,7 +45,7 @@ Names are paths: the role admin of the tenant acme is acme/admin, a credential o
 application crm is acme/crm/ID. Full resource names (tenants/acme/roles/admin) work too.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
-4 not authenticated or not permitted; 5 the server cannot be reached;
+4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings.
 
 With -o json an error is an object on standard error: reason, message, violations (each a field
 and its description), metadata and exit_code.
@@ -67,6 +68,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Bootstrap(bootstrap::Bootstrap),
     Config(config::ShowConfig),
+    Doctor(doctor::Doctor),
     Backup(backup::Backup),
     Restore(backup::Restore),
     Apply(apply::Apply),
@@ -146,6 +148,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Migrate(command) => command.run().await,
         Command::Bootstrap(command) => Box::pin(command.run()).await,
         Command::Config(command) => command.run(),
+        Command::Doctor(command) => Box::pin(command.run()).await,
         Command::Backup(command) => command.run().await,
         Command::Restore(command) => command.run().await,
         Command::Apply(command) => command.run().await,
@@ -198,6 +201,7 @@ mod tests {
             "migrate",
             "bootstrap",
             "config",
+            "doctor",
             "backup",
             "restore",
             "apply",

@@ -8,6 +8,7 @@
 
 mod checks;
 mod connect;
+mod facts;
 mod fault;
 mod keeper;
 mod script;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
+pub use facts::RedisFacts;
 pub use keeper::LinkError;
 pub use script::Script;
 pub use subscription::{Subscription, SubscriptionEvent};

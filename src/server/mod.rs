@@ -5,6 +5,7 @@ mod backup;
 mod connections;
 mod declaration;
 mod descriptors;
+mod doctor;
 mod files;
 mod ops;
 mod replicas;
@@ -46,6 +47,7 @@ pub use backup::{Backup, Manifest, Restore, Restored};
 use connections::Stopping;
 pub use declaration::accept_database;
 pub use descriptors::raise_limit;
+pub use doctor::{Finding, Level, examine};
 pub use files::write_private;
 
 /// How often signing keys are read again. A new key is published long before its first use, so this

@@ -5,6 +5,7 @@ mod binary;
 mod commands;
 mod configuration;
 mod dev;
+mod doctor;
 mod files;
 mod forms;
 mod full_disk;
