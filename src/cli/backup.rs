@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{Column, Output, Tabular, listed};
-use super::{Failure, ServerOptions};
+use super::{Failure, ServerOptions, revocation::note_redis_trouble};
 use crate::server::{self, Restored};
 
 /// Back up the SQLite database to a file, while the server runs
@@ -86,11 +86,11 @@ impl Tabular for Restored {
     const COLUMNS: &'static [Column<Self>] = &[
         listed(1, "database", |report| json!(report.database.display().to_string())),
         listed(2, "backup_created_at", |report| json!(report.manifest.created_at)),
-        listed(3, "list_before", |report| json!(report.declared.before)),
-        listed(4, "revocations_before", |report| json!(report.declared.revocations)),
-        listed(5, "list", |report| json!(report.declared.after)),
-        listed(6, "revocations_put_back", |report| json!(report.declared.put_back)),
-        listed(7, "tenants_revoked", |report| json!(report.declared.tenants)),
+        listed(3, "list_before", |report| json!(report.accepted.declared.before)),
+        listed(4, "revocations_before", |report| json!(report.accepted.declared.revocations)),
+        listed(5, "list", |report| json!(report.accepted.declared.after)),
+        listed(6, "revocations_put_back", |report| json!(report.accepted.declared.put_back)),
+        listed(7, "tenants_revoked", |report| json!(report.accepted.declared.tenants)),
         listed(8, "kept", |report| {
             json!(report.kept.as_ref().map(|path| path.display().to_string()))
         }),
@@ -113,6 +113,7 @@ impl Restore {
         let config = self.options.read()?;
         let Self { file, force, dry_run, output, .. } = self;
         let restored = Box::pin(server::Restore { file, force, dry_run }.run(&config)).await?;
+        restored.accepted.redis_trouble.as_deref().into_iter().for_each(note_redis_trouble);
         output.one(&restored)?;
         output.done(if dry_run {
             "this was a dry run: the backup can be restored, and nothing was changed"

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::{Authorized, Limit, all_pages};
 use super::confirm::Confirm;
-use super::output::{Column, Output, Tabular, listed};
+use super::output::{Column, Output, Tabular, listed, note};
 use super::{Failure, ServerConnection, ServerOptions, names};
 use crate::domain;
 use crate::proto::access as pb;
@@ -13,8 +13,7 @@ use crate::proto::access::revocation::Revoked;
 use crate::proto::access::revocation_service_client::RevocationServiceClient;
 use crate::proto::token::RevokeTokensRequest;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::server::accept_database;
-use crate::service::Declared;
+use crate::server::{Accepted, accept_database};
 
 /// Revoke all access tokens of a tenant, an application or a credential
 ///
@@ -109,17 +108,17 @@ struct Accept {
 /// The result of `revocations accept`.
 struct AcceptReport {
     database: String,
-    declared: Declared,
+    accepted: Accepted,
 }
 
 impl Tabular for AcceptReport {
     const COLUMNS: &'static [Column<Self>] = &[
         listed(1, "database", |report| json!(report.database)),
-        listed(2, "list_before", |report| json!(report.declared.before)),
-        listed(3, "revocations_before", |report| json!(report.declared.revocations)),
-        listed(4, "list", |report| json!(report.declared.after)),
-        listed(5, "tenants_revoked", |report| json!(report.declared.tenants)),
-        listed(6, "revocations_put_back", |report| json!(report.declared.put_back)),
+        listed(2, "list_before", |report| json!(report.accepted.declared.before)),
+        listed(3, "revocations_before", |report| json!(report.accepted.declared.revocations)),
+        listed(4, "list", |report| json!(report.accepted.declared.after)),
+        listed(5, "tenants_revoked", |report| json!(report.accepted.declared.tenants)),
+        listed(6, "revocations_put_back", |report| json!(report.accepted.declared.put_back)),
     ];
 }
 
@@ -205,8 +204,9 @@ impl Accept {
             "Make all servers accept the database {}?{tokens}",
             config.database.url
         ))?;
-        let declared = Box::pin(accept_database(&config, self.keep_tokens)).await?;
-        output.one(&AcceptReport { database: config.database.url.to_string(), declared })?;
+        let accepted = Box::pin(accept_database(&config, self.keep_tokens)).await?;
+        accepted.redis_trouble.as_deref().into_iter().for_each(note_redis_trouble);
+        output.one(&AcceptReport { database: config.database.url.to_string(), accepted })?;
         let tokens = if self.keep_tokens {
             "older access tokens still work"
         } else {
@@ -215,6 +215,13 @@ impl Accept {
         output.done(&format!("servers accept this database from now on; {tokens}"));
         Ok(())
     }
+}
+
+/// Says on standard error that Redis could not be read.
+pub(super) fn note_redis_trouble(why: &str) {
+    note(&format!(
+        "warning: Redis cannot be read ({why}): revocations that only Redis knows are not put back"
+    ));
 }
 
 async fn list(client: RevocationServiceClient<Authorized>, output: &Output) -> Result<(), Failure> {

@@ -45,7 +45,7 @@ use crate::telemetry::{Observed, Reports};
 
 pub use backup::{Backup, Manifest, Restore, Restored};
 use connections::Stopping;
-pub use declaration::accept_database;
+pub use declaration::{Accepted, accept_database};
 pub use descriptors::raise_limit;
 pub use doctor::{Finding, Level, examine};
 pub use files::write_private;

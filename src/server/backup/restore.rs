@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use super::manifest::Manifest;
 use super::{create, folder_of, private_folder, sqlite_file, sync_folder};
 use crate::config::{Config, DatabaseConfig};
-use crate::server::declaration::declare;
+use crate::server::declaration::{Accepted, declare};
 use crate::server::{ServerError, cause, files, open_store, replicas};
-use crate::service::Declared;
 use crate::store::{Database, newest_schema, snapshot_contents};
 
 /// A backup to restore.
@@ -32,7 +31,7 @@ pub struct Restored {
     /// The database that was replaced, under its new name.
     pub kept: Option<PathBuf>,
     /// What made revocations and tokens from after the backup harmless.
-    pub declared: Declared,
+    pub accepted: Accepted,
 }
 
 impl Restore {
@@ -66,16 +65,16 @@ impl Restore {
         let mut file = create(&copy).map_err(failed)?;
         io::copy(&mut backup.take(manifest.bytes), &mut file).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        let declared = prepare(config, &copy).await?;
+        let accepted = prepare(config, &copy).await?;
         if self.dry_run {
-            return Ok(Restored { manifest, database: database.to_owned(), kept, declared });
+            return Ok(Restored { manifest, database: database.to_owned(), kept, accepted });
         }
         if let Some(kept) = &kept {
             keep(database, kept).map_err(failed)?;
         }
         fs::rename(&copy, database).map_err(failed)?;
         sync_folder(database).map_err(failed)?;
-        Ok(Restored { manifest, database: database.to_owned(), kept, declared })
+        Ok(Restored { manifest, database: database.to_owned(), kept, accepted })
     }
 
     /// The new name of the existing database, if there is one. Refuses if that is not permitted.
@@ -130,22 +129,22 @@ impl Restore {
 
 /// Checks and migrates the copy, and declares it as valid: a new list of revocations, and epochs
 /// and revisions that were never used.
-async fn prepare(config: &Config, copy: &Path) -> Result<Declared, ServerError> {
+async fn prepare(config: &Config, copy: &Path) -> Result<Accepted, ServerError> {
     snapshot_contents(copy).await.map_err(|error| refused(cause(error)))?;
     let url = Database::Sqlite(copy.to_owned());
     let database = DatabaseConfig { url, ..config.database.clone() };
     let config = Config { database, ..config.clone() };
     let store = open_store(&config).await?;
-    let declared = declare(&config, &store, false).await;
+    let accepted = declare(&config, &store, false).await;
     // Closing the last connection moves the write-ahead log into the file.
     store.close().await;
-    let declared = declared?;
+    let accepted = accepted?;
     let log = beside(copy, "-wal");
     if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
         return Err(ServerError::Internal(format!("{} was not written back", log.display())));
     }
     File::open(copy).and_then(|file| file.sync_all()).map_err(|error| failed(copy, &error))?;
-    Ok(declared)
+    Ok(accepted)
 }
 
 /// Gives the existing database another name, with its write-ahead log, which a killed server

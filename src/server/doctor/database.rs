@@ -28,7 +28,7 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         let found = format!("{database} cannot be used: {why}");
         Finding::error(CHECK, found, "start it, or correct database.url")
     };
-    let (store, advice) = match Store::inspect(database, config.database.pool).await {
+    let (store, advice) = match Box::pin(Store::inspect(database, config.database.pool)).await {
         Ok(opened) => opened,
         Err(error) => return vec![unusable(cause(error))],
     };
