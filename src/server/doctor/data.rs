@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Finding;
-use crate::clock::{Clock, later};
+use crate::clock::{Clock, from_microsecond, later};
 use crate::config::{Config, MasterKeySource};
 use crate::error::Result;
 use crate::secrets::{MasterKey, Sealer};
@@ -19,9 +19,6 @@ const OLD_KEY: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// The maximum number of credentials that are counted, and of those that are named.
 const MAX_COUNTED: i64 = 1000;
 const MAX_NAMED: usize = 3;
-
-/// `Moment` and `Timestamp` have the same order.
-type Ends = Option<Timestamp>;
 
 pub(super) async fn findings(config: &Config, session: &mut Session) -> Result<Vec<Finding>> {
     let now = Clock::system().now();
@@ -86,15 +83,15 @@ fn signing_key(config: &Config, keys: &[SealedSigningKey], now: Timestamp) -> Op
     })
 }
 
-fn ends(credential: &CredentialEnd) -> Ends {
-    credential.at.map(|at| crate::clock::from_microsecond(at.as_microsecond()))
+fn end(credential: &CredentialEnd) -> Option<Timestamp> {
+    credential.at.map(|at| from_microsecond(at.as_microsecond()))
 }
 
 fn admins(credentials: &[CredentialEnd], now: Timestamp) -> Finding {
     const CHECK: &str = "admin_credentials";
     let soon = later(now, SOON);
     let usable: Vec<_> =
-        credentials.iter().map(ends).filter(|at| at.is_none_or(|at| at > now)).collect();
+        credentials.iter().map(end).filter(|at| at.is_none_or(|at| at > now)).collect();
     let last = usable.iter().flatten().max();
     if usable.is_empty() {
         let found = "no admin credential is enabled and has not ended";

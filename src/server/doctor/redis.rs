@@ -64,7 +64,7 @@ fn describe(facts: &RedisFacts) -> Vec<Finding> {
             all.push(Finding::warning(
                 "redis_replication",
                 format!(
-                    "the replica {} is {}, last heard {} s ago",
+                    "the replica {} is {}, and acknowledged nothing for {} s",
                     replica.address, replica.state, replica.lag
                 ),
                 "find out what slows it down: a failover to it forgets counted limits",

@@ -249,6 +249,8 @@ async fn restored_backup_revives_nothing() {
     let mut admin = Admin::new(serving.grpc.clone(), &house.admin).await;
     let new = crm.token(&serving.grpc).await;
     until("new tokens are accepted", || verifier.verify(&new).is_ok()).await;
+    assert_eq!(verifier.verify(&lost), Err(Refusal::Revoked), "it was never forgotten");
+    until("the verifier starts over", || verifier.verify(&live) == Err(Refusal::Revoked)).await;
     for token in [&early, &lost, &live, &late] {
         assert!(!admin.is_active(token).await, "the server refuses it");
         assert_eq!(verifier.verify(token), Err(Refusal::Revoked));
@@ -498,6 +500,8 @@ async fn restored_postgres_dump_revives_nothing_after_accept() {
     let mut admin = Admin::new(serving.grpc.clone(), &house.admin).await;
     let new = crm.token(&serving.grpc).await;
     until("new tokens are accepted", || verifier.verify(&new).is_ok()).await;
+    assert_eq!(verifier.verify(&lost), Err(Refusal::Revoked), "it was never forgotten");
+    until("the verifier starts over", || verifier.verify(&live) == Err(Refusal::Revoked)).await;
     for token in [&lost, &live] {
         assert!(!admin.is_active(token).await);
         assert_eq!(verifier.verify(token), Err(Refusal::Revoked));
