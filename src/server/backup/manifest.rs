@@ -1,6 +1,7 @@
 //! The file of a backup: a SQLite database, and after it one line of JSON, the manifest. SQLite
 //! ignores what follows the last page, so that the file can also be opened as a database.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -99,5 +100,10 @@ pub(super) fn sha256(from: &mut impl Read) -> io::Result<String> {
         hash.update(&buffer[..count]);
     }
     let hash = hash.finish();
-    Ok(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::new();
+    for byte in hash.as_ref() {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    Ok(text)
 }

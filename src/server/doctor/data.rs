@@ -23,8 +23,7 @@ const MAX_NAMED: usize = 3;
 pub(super) async fn findings(config: &Config, session: &mut Session) -> Result<Vec<Finding>> {
     let now = Clock::system().now();
     let keys = session.list_signing_keys().await?;
-    let mut all = vec![master_key(config, &keys)];
-    all.extend(signing_key(config, &keys, now));
+    let mut all = vec![master_key(config, &keys), signing_key(config, &keys, now)];
     all.push(admins(&session.admin_credentials().await?, now));
     let soon = later(now, SOON);
     all.push(ending(&session.credentials_that_end(now, soon, MAX_COUNTED).await?));
@@ -58,29 +57,29 @@ fn open_all(master: &MasterKey, keys: &[SealedSigningKey]) -> Result<String> {
     master.id()
 }
 
-fn signing_key(config: &Config, keys: &[SealedSigningKey], now: Timestamp) -> Option<Finding> {
+fn signing_key(config: &Config, keys: &[SealedSigningKey], now: Timestamp) -> Finding {
     const CHECK: &str = "signing_key";
     let Some(newest) = keys.last() else {
-        return Some(Finding::warning(CHECK, "there is none", "the next start creates one"));
+        return Finding::warning(CHECK, "there is none", "the next start creates one");
     };
     let wanted = config.signing_algorithm.to_string();
     if newest.algorithm != wanted {
-        return Some(Finding::warning(
+        return Finding::warning(
             CHECK,
             format!(
                 "the newest key is for {}, but tokens.signing_algorithm is {wanted}",
                 newest.algorithm
             ),
             "the next start creates a key, which signs ten minutes later",
-        ));
+        );
     }
     let days = now.duration_since(newest.created_at).as_hours() / 24;
     let found = format!("{} ({}), {days} days old", newest.id, newest.algorithm);
-    Some(if now.duration_since(newest.created_at) > OLD_KEY {
+    if now.duration_since(newest.created_at) > OLD_KEY {
         Finding::warning(CHECK, found, "rotate the signing key")
     } else {
         Finding::ok(CHECK, found)
-    })
+    }
 }
 
 fn end(credential: &CredentialEnd) -> Option<Timestamp> {
@@ -164,7 +163,7 @@ mod tests {
         };
         let level = |days: i64| {
             let now = created + SignedDuration::from_hours(days * 24);
-            signing_key(&config, std::slice::from_ref(&key), now).unwrap().level
+            signing_key(&config, std::slice::from_ref(&key), now).level
         };
         assert_eq!((level(90), level(91)), (Level::Ok, Level::Warning));
     }
