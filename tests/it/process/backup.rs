@@ -27,7 +27,7 @@ use crate::harness::{
 };
 
 const ISSUER: &str = "https://keyward.test";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A data folder, and the settings of everything that uses it.
 struct House {
