@@ -38,7 +38,7 @@
 //! | [`revocation`] | the list of revocations in memory, kept up to date with the database, and its copy in Redis |
 //! | [`service`] | the use cases: all business logic. The areas are below |
 //! | [`grpc`], [`http`](mod@http) | the interfaces: parse, call one method of the service, convert the result |
-//! | [`server`] | the composition root: listeners, connections, background tasks, shutdown |
+//! | [`server`] | the composition root: listeners, connections, background tasks, shutdown; backups and `keyward doctor` |
 //! | [`cli`] | the commands; those that manage talk gRPC like any client |
 //! | [`config`], [`telemetry`], [`incidents`] | settings in three layers; logs, traces and metrics; what was refused, grouped for the log |
 //! | `backoff` | pauses between attempts to connect |

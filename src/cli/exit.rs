@@ -60,6 +60,7 @@ const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 const NOT_PERMITTED: u8 = 4;
 const UNREACHABLE: u8 = 5;
+const WARNINGS: u8 = 6;
 
 impl Failure {
     fn with_code(code: u8, reason: &str, message: impl fmt::Display) -> Self {
@@ -97,6 +98,11 @@ impl Failure {
     /// The server cannot be reached.
     pub(super) fn unreachable(message: impl fmt::Display) -> Self {
         Self::with_code(UNREACHABLE, "UNREACHABLE", message)
+    }
+
+    /// `doctor` found nothing worse than warnings.
+    pub(super) fn warnings(message: impl fmt::Display) -> Self {
+        Self::with_code(WARNINGS, "WARNINGS", message)
     }
 
     /// A part of a request failed with this reason of the server.

@@ -4,12 +4,14 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod bootstrap;
 mod check;
 mod client;
 mod config;
 mod confirm;
 mod dev;
+mod doctor;
 mod endpoint;
 mod exit;
 mod keys;
@@ -46,7 +48,7 @@ Names are paths: the role admin of the tenant acme is acme/admin, a credential o
 application crm is acme/crm/ID. Full resource names (tenants/acme/roles/admin) work too.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
-4 not authenticated or not permitted; 5 the server cannot be reached.
+4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings.
 
 With -o json an error is an object on standard error: reason, message, violations (each a field
 and its description), metadata and exit_code.
@@ -69,6 +71,9 @@ enum Command {
     Migrate(migrate::Migrate),
     Bootstrap(bootstrap::Bootstrap),
     Config(config::ShowConfig),
+    Doctor(doctor::Doctor),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Apply(apply::Apply),
     /// Exchange a credential for an access token
     Token(token::Token),
@@ -147,6 +152,9 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Migrate(command) => command.run().await,
         Command::Bootstrap(command) => Box::pin(command.run()).await,
         Command::Config(command) => command.run(),
+        Command::Doctor(command) => Box::pin(command.run()).await,
+        Command::Backup(command) => command.run().await,
+        Command::Restore(command) => command.run().await,
         Command::Apply(command) => command.run().await,
         Command::Token(command) => command.run().await,
         Command::Verify(command) => command.run().await,
@@ -198,6 +206,9 @@ mod tests {
             "migrate",
             "bootstrap",
             "config",
+            "doctor",
+            "backup",
+            "restore",
             "apply",
             "verify",
             "usage",

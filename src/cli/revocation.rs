@@ -6,16 +6,15 @@ use serde_json::json;
 use super::client::{Authorized, Limit, all_pages};
 use super::confirm::Confirm;
 use super::output::{Column, Output, Tabular, listed};
+use super::print::note;
 use super::{Failure, ServerConnection, ServerOptions, names};
-use crate::clock::Clock;
 use crate::domain;
 use crate::proto::access as pb;
 use crate::proto::access::revocation::Revoked;
 use crate::proto::access::revocation_service_client::RevocationServiceClient;
 use crate::proto::token::RevokeTokensRequest;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::server::{build_service, open_store};
-use crate::service::Declared;
+use crate::server::{Accepted, accept_database};
 
 /// Revoke all access tokens of a tenant, an application or a credential
 ///
@@ -86,7 +85,8 @@ enum RevocationsCommand {
 /// again. Applications get new tokens with their credentials. With --keep-tokens, older tokens
 /// still work, except those that running servers and verifiers know as revoked. These stay refused
 /// until the revocation lapses, an hour or two after it was made, and so do applications and keys
-/// whose tokens were revoked after the backup. Changes after the backup are lost either way: an API
+/// whose tokens were revoked after the backup. Revocations that Redis knows are put back into the
+/// database. Etags from after the backup match nothing. Changes after the backup are lost either way: an API
 /// key that was deleted since then exists again, and must be deleted again.
 ///
 /// It works on the database itself: run it where the server runs, with the same settings. Servers
@@ -109,16 +109,17 @@ struct Accept {
 /// The result of `revocations accept`.
 struct AcceptReport {
     database: String,
-    declared: Declared,
+    accepted: Accepted,
 }
 
 impl Tabular for AcceptReport {
     const COLUMNS: &'static [Column<Self>] = &[
         listed(1, "database", |report| json!(report.database)),
-        listed(2, "list_before", |report| json!(report.declared.before)),
-        listed(3, "revocations_before", |report| json!(report.declared.revocations)),
-        listed(4, "list", |report| json!(report.declared.after)),
-        listed(5, "tenants_revoked", |report| json!(report.declared.tenants)),
+        listed(2, "list_before", |report| json!(report.accepted.declared.before)),
+        listed(3, "revocations_before", |report| json!(report.accepted.declared.revocations)),
+        listed(4, "list", |report| json!(report.accepted.declared.after)),
+        listed(5, "tenants_revoked", |report| json!(report.accepted.declared.tenants)),
+        listed(6, "revocations_put_back", |report| json!(report.accepted.declared.put_back)),
     ];
 }
 
@@ -205,14 +206,9 @@ impl Accept {
             "Make all servers accept the database {}?{tokens}",
             config.database.url
         ))?;
-        let store = open_store(&config).await?;
-        // This command issues no tokens, so the issuer does not matter. It does not use Redis,
-        // which can have newer revocations than this database.
-        let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
-        let declared =
-            service.admin.accept_database(self.keep_tokens).await.map_err(Failure::new)?;
-        store.close().await;
-        output.one(&AcceptReport { database: config.database.url.to_string(), declared })?;
+        let accepted = Box::pin(accept_database(&config, self.keep_tokens)).await?;
+        accepted.redis_trouble.as_deref().into_iter().for_each(note_redis_trouble);
+        output.one(&AcceptReport { database: config.database.url.to_string(), accepted })?;
         let tokens = if self.keep_tokens {
             "older access tokens still work"
         } else {
@@ -221,6 +217,13 @@ impl Accept {
         output.done(&format!("servers accept this database from now on; {tokens}"));
         Ok(())
     }
+}
+
+/// Says on standard error that Redis could not be read.
+pub(super) fn note_redis_trouble(why: &str) {
+    note(&format!(
+        "warning: Redis cannot be read ({why}): revocations that only Redis knows are not put back"
+    ));
 }
 
 async fn list(client: RevocationServiceClient<Authorized>, output: &Output) -> Result<(), Failure> {

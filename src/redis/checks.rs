@@ -48,7 +48,7 @@ pub(super) fn check_mode(info: &str, clustered: bool) -> Result<(), LinkError> {
 }
 
 /// The value of an INFO field.
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(found, _)| *found == name)

@@ -59,7 +59,7 @@ impl RedisConnection {
     }
 
     /// The replies of all primaries to a command about themselves.
-    async fn ask(&mut self, question: &Cmd) -> RedisResult<Vec<String>> {
+    pub(super) async fn ask(&mut self, question: &Cmd) -> RedisResult<Vec<String>> {
         match self {
             Self::One { connection, .. } => Ok(vec![question.query_async(connection).await?]),
             Self::Cluster(connection) => {

@@ -8,6 +8,7 @@
 
 mod checks;
 mod connect;
+mod facts;
 mod fault;
 mod keeper;
 mod script;
@@ -25,6 +26,7 @@ use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
 pub use connect::Timeouts;
+pub use facts::RedisFacts;
 pub use fault::LinkError;
 pub use script::Script;
 pub use subscription::{Subscription, SubscriptionEvent};

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{DECLARE, older, read_after, within};
 use super::projection::{Marker, Projection, UpdateResult};
+use super::remembered::CODES;
 use super::{Cursor, Index};
 use crate::clock::{Clock, SteadyTime, Uptime};
 use crate::domain::{Revocation, RevocationKeys};
@@ -81,7 +82,7 @@ impl Live {
         clock: Clock,
         options: Options,
     ) -> Result<Self> {
-        let codes = Authenticator::new(master_key, "list of revocations in Redis")?;
+        let codes = Authenticator::new(master_key, CODES)?;
         let live = Self {
             store,
             options,

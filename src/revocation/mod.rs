@@ -10,8 +10,12 @@ pub mod index;
 mod live;
 #[cfg(feature = "server")]
 mod projection;
+#[cfg(feature = "server")]
+mod remembered;
 
 pub use cursor::Cursor;
 pub use index::Index;
 #[cfg(feature = "server")]
 pub use live::{Live, Options};
+#[cfg(feature = "server")]
+pub use remembered::RememberedList;

@@ -118,6 +118,13 @@ impl Projection {
         self.look().await.map(|marker| self.verified(&marker))
     }
 
+    /// All rows, with the name of their list. `None` if there is no authentic projection.
+    pub(super) async fn everything(&self) -> Result<Option<(String, Vec<Revocation>)>> {
+        let Some(place) = self.place().await? else { return Ok(None) };
+        let fetched = self.fetch(&place.feed, 1).await?;
+        Ok(Some((place.feed, fetched.rows)))
+    }
+
     async fn look(&self) -> Result<Marker> {
         let keys = [self.marker.clone()];
         let (feed, last, code) =

@@ -31,22 +31,18 @@ pub(super) struct ListenerPlaces {
 impl ListenerPlaces {
     /// The configured limits, reduced if the process may not open enough files. Logs a reduction.
     pub(super) fn of(config: &Config) -> Self {
-        let wanted = config.limits.max_connections;
-        let places = Self::within(config, limit());
-        let max = places.public.max;
-        if max < wanted {
-            let needed = needed(config) + 2 * public_limits(config, wanted).descriptors();
+        if let Some(Shortage { limit, needed, max }) = shortage(config) {
             tracing::warn!(
-                limit = limit(),
+                limit,
                 needed,
                 connections = max,
-                wanted,
+                wanted = config.limits.max_connections,
                 "the limit of open files (ulimit -n) is too low for limits.max_connections: the gRPC \
                  and the HTTP listener hold fewer connections each; raise the hard limit, or lower \
                  the setting"
             );
         }
-        places
+        Self::within(config, limit())
     }
 
     fn within(config: &Config, limit: Option<usize>) -> Self {
@@ -58,6 +54,23 @@ impl ListenerPlaces {
         });
         Self { public: public_limits(config, max), operations: OPERATIONS }
     }
+}
+
+/// Too few descriptors for the settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shortage {
+    pub(super) limit: usize,
+    pub(super) needed: usize,
+    /// How many connections a listener holds instead.
+    pub(super) max: usize,
+}
+
+/// Whether the process may open too few files for the settings.
+pub(super) fn shortage(config: &Config) -> Option<Shortage> {
+    let (limit, wanted) = (limit()?, config.limits.max_connections);
+    let max = ListenerPlaces::within(config, Some(limit)).public.max;
+    let needed = needed(config) + 2 * public_limits(config, wanted).descriptors();
+    (max < wanted).then_some(Shortage { limit, needed, max })
 }
 
 fn public_limits(config: &Config, max: usize) -> ConnectionLimits {

@@ -1,8 +1,11 @@
 //! The composition root of the process: opens the configured database and Redis, builds the
 //! interfaces on one service, listens, and shuts down gracefully.
 
+mod backup;
 mod connections;
+mod declaration;
 mod descriptors;
+mod doctor;
 mod files;
 mod ops;
 mod redis_rights;
@@ -41,8 +44,11 @@ use crate::service::{FirstCredential, Service, ServiceParts, Signing};
 use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
+pub use backup::{Backup, Manifest, Restore, Restored};
 use connections::Stopping;
+pub use declaration::{Accepted, accept_database};
 pub use descriptors::raise_limit;
+pub use doctor::{Finding, Level, examine};
 pub use files::write_private;
 use tls::ListenerTls;
 
@@ -112,6 +118,9 @@ pub enum ServerError {
     /// The certificate files of a listener cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// A backup cannot be made or restored.
+    #[error("{0}")]
+    Backup(String),
     /// An internal error.
     #[error("{0}")]
     Internal(String),

@@ -46,6 +46,8 @@ pub use signing::Signing;
 pub use tokens::{GrantType, IssuedToken, TokenInfo, TokenRequest, Tokens};
 pub use usage::UsageCounter;
 
+pub use crate::revocation::RememberedList;
+
 use audit::TenantSessions;
 use auth::{LockOuts, SecretCache, SecretVerifier, Throttle, TokenVerifier};
 use clients::ClientCache;

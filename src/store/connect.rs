@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Executor, PgConnection, SqlitePool};
 
@@ -13,7 +14,7 @@ use super::driver_error::driver_error;
 use super::pool_options::PoolOptions;
 use super::pools::{Pools, PostgresPools, PurposePool};
 use super::postgres::{self, SessionSettings};
-use super::url::{Database, PostgresServers};
+use super::url::{Database, PostgresServers, host};
 use crate::error::{Error, Result};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -47,6 +48,45 @@ impl Store {
         };
         Ok(Self { pools })
     }
+
+    /// Opens the database as it is, without creating, migrating or changing it. Also returns what
+    /// its server's settings should be.
+    pub async fn inspect(database: &Database, options: PoolOptions) -> Result<(Self, Vec<String>)> {
+        let (pools, advice) = match database {
+            Database::Sqlite(path) => {
+                // A connection that can write removes the log again that it creates. If there is a
+                // log, it belongs to a server, or has changes of a killed one.
+                let mut log = path.as_os_str().to_owned();
+                log.push("-wal");
+                let file = SqliteConnectOptions::new()
+                    .filename(path)
+                    .read_only(Path::new(&log).exists())
+                    .busy_timeout(options.acquire_timeout);
+                let pool = open_pool(file, PoolOptions { max_connections: 1, ..options }).await?;
+                check_sqlite(&pool).await?;
+                let (checks, lists, changes) = (pool.clone(), pool.clone(), pool);
+                (Pools::Sqlite { checks, lists, changes }, Vec::new())
+            }
+            Database::Postgres(servers) => {
+                let found = postgres::find_primary(servers, options.acquire_timeout).await?;
+                let (pools, advice, connection) = check_postgres(servers, found, options).await?;
+                connection.close().await.ok();
+                (Pools::Postgres(Arc::new(pools)), advice)
+            }
+        };
+        Ok((Self { pools }, advice))
+    }
+}
+
+/// The versions and checksums of the migrations that this version has.
+pub(super) fn known_migrations(postgres: bool) -> AppliedMigrations {
+    let migrator = if postgres { &POSTGRES } else { &SQLITE };
+    migrator.iter().map(|m| (m.version, m.checksum.to_vec())).collect()
+}
+
+/// The newest schema that this version knows.
+pub(super) fn newest_sqlite_schema() -> i64 {
+    SQLITE.iter().map(|m| m.version).max().unwrap_or_default()
 }
 
 async fn open_sqlite(path: &Path, database: &Database, options: PoolOptions) -> Result<Pools> {
@@ -65,9 +105,25 @@ async fn open_postgres(
     database: &Database,
     options: PoolOptions,
 ) -> Result<PostgresPools> {
+    let found = postgres::wait_for_primary(servers, options.acquire_timeout).await?;
+    let name = host(&found.0);
+    let (pools, advice, mut connection) = check_postgres(servers, found, options).await?;
+    for advice in advice {
+        tracing::warn!(server = name, "{advice}");
+    }
+    migrate_postgres(&mut connection, database, servers.pooled).await?;
+    connection.close().await.ok();
+    Ok(pools)
+}
+
+/// Checks a server, and makes the pools. Also returns what its settings should be.
+async fn check_postgres(
+    servers: &PostgresServers,
+    (server, mut connection): (PgConnectOptions, PgConnection),
+    options: PoolOptions,
+) -> Result<(PostgresPools, Vec<String>, PgConnection)> {
     let acquire_timeout = options.acquire_timeout;
-    let (server, mut connection) = postgres::wait_for_primary(servers, acquire_timeout).await?;
-    postgres::check_server(&mut connection, &server, options).await?;
+    let advice = postgres::check_server(&mut connection, options).await?;
     let settings = SessionSettings {
         acquire_timeout,
         detects_disconnects: postgres::detects_disconnects(&mut connection).await?,
@@ -76,10 +132,8 @@ async fn open_postgres(
     if !servers.pooled {
         postgres::check_pooler(&mut connection, &server).await?;
     }
-    migrate_postgres(&mut connection, database, servers.pooled).await?;
-    connection.close().await.ok();
     let pool = |max, writes| PurposePool::new(postgres::pool(&server, max, settings, writes));
-    Ok(PostgresPools {
+    let pools = PostgresPools {
         checks: pool(options.checks(), false),
         lists: pool(options.lists(), false),
         changes: pool(options.changes(), true),
@@ -87,7 +141,8 @@ async fn open_postgres(
         servers: servers.clone(),
         settings,
         primary_lock: tokio::sync::Mutex::default(),
-    })
+    };
+    Ok((pools, advice, connection))
 }
 
 /// Migrates the schema. With a pooler, all migrations run in one transaction, which stays on one
@@ -162,6 +217,10 @@ async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
         // Deleted secrets do not remain in free pages.
         .pragma("secure_delete", "on")
         .busy_timeout(options.acquire_timeout);
+    open_pool(file, options).await
+}
+
+async fn open_pool(file: SqliteConnectOptions, options: PoolOptions) -> Result<SqlitePool> {
     SqlitePoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.acquire_timeout)

@@ -19,6 +19,12 @@ macro_rules! raise {
     };
 }
 
+macro_rules! revise {
+    ($table:literal) => {
+        concat!("update ", $table, " set revision = revision + 1000000")
+    };
+}
+
 impl Tx {
     /// Raises all epochs above those of tokens that were issued after the backup. `$1` is the time,
     /// so that a second declaration raises them again. Until the commit, no other transaction can
@@ -31,6 +37,23 @@ impl Tx {
         execute!(self, TENANTS, now.as_millisecond(), now.as_microsecond())?;
         execute!(self, APPLICATIONS, now.as_millisecond())?;
         execute!(self, CREDENTIALS, now.as_millisecond()).map(drop)
+    }
+
+    /// Raises all revisions by far more than they can have increased since the backup. An etag from
+    /// after the backup then matches nothing.
+    pub async fn raise_all_revisions(&mut self) -> Result<()> {
+        const TABLES: [&str; 6] = [
+            revise!("tenants"),
+            revise!("scopes"),
+            revise!("roles"),
+            revise!("users"),
+            revise!("applications"),
+            revise!("credentials"),
+        ];
+        for sql in TABLES {
+            execute!(self, sql)?;
+        }
+        Ok(())
     }
 
     /// Changes the id of the revocation feed.

@@ -130,12 +130,12 @@ pub(super) async fn wait_for_primary(
     }
 }
 
-/// Checks at startup what does not change while the server runs.
+/// Checks what does not change while the server runs. Returns an error if Keyward cannot use it, and
+/// otherwise what its settings should be.
 pub(super) async fn check_server(
     connection: &mut PgConnection,
-    options: &PgConnectOptions,
     pool: PoolOptions,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let version = number(connection, "server_version_num").await? / 10_000;
     if version < OLDEST_VERSION {
         return Err(Error::internal(format!(
@@ -148,24 +148,22 @@ pub(super) async fn check_server(
             "its encoding is {encoding}: create the database with encoding 'UTF8'"
         )));
     }
+    let mut advice = Vec::new();
     for durable in ["fsync", "full_page_writes"] {
         if setting(connection, durable).await? == "off" {
-            tracing::warn!(
-                server = host(options),
-                "{durable} is off: committed data can be lost if the machine fails"
-            );
+            advice
+                .push(format!("{durable} is off: committed data can be lost if the machine fails"));
         }
     }
     let available = number(connection, "max_connections").await?;
     let ours = pool.max_connections.saturating_add(1);
     if i64::from(available) < i64::from(ours) {
-        tracing::warn!(
-            server = host(options),
+        advice.push(format!(
             "PostgreSQL allows {available} connections (max_connections), but this server may open \
              {ours} (database.max_connections and one more)"
-        );
+        ));
     }
-    Ok(())
+    Ok(advice)
 }
 
 /// Checks before a migration that the extension `pg_trgm` exists or can be created.

@@ -14,7 +14,7 @@ use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
 use crate::harness::{Admin, Credential, reason};
 
 /// `keyward` with a limit on the size of its files. To the server this is a full disk.
-fn on_full_disk(limit: u64, arguments: &[&str]) -> Command {
+pub(super) fn on_full_disk(limit: u64, arguments: &[&str]) -> Command {
     let script = "trap '' XFSZ; limit=$1; shift; exec prlimit --fsize=\"$limit\":unlimited \"$@\"";
     let binary = keyward(arguments.iter().copied());
     let mut command = Command::new("sh");

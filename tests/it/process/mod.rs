@@ -1,9 +1,11 @@
 //! The binary, as an operator runs it.
 
+mod backup;
 mod binary;
 mod commands;
 mod configuration;
 mod dev;
+mod doctor;
 mod files;
 mod forms;
 mod full_disk;

@@ -1,0 +1,181 @@
+//! The data of the database: the master key fits, keys and credentials are not about to end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Finding;
+use crate::clock::{Clock, from_microsecond, later};
+use crate::config::{Config, MasterKeySource};
+use crate::error::Result;
+use crate::secrets::{MasterKey, Sealer};
+use crate::server::cause;
+use crate::store::{CredentialEnd, SealedSigningKey, Session};
+
+/// Credentials that end within this time are reported.
+const SOON: Duration = Duration::from_hours(7 * 24);
+/// A signing key that is older should be replaced, if keys are not rotated by a schedule.
+const OLD_KEY: Duration = Duration::from_hours(90 * 24);
+/// How much older than `keys.rotation_period` the newest key may be.
+const LATE_ROTATION: Duration = Duration::from_hours(24);
+/// The maximum number of credentials that are counted, and of those that are named.
+const MAX_COUNTED: i64 = 1000;
+const MAX_NAMED: usize = 3;
+
+pub(super) async fn findings(config: &Config, session: &mut Session) -> Result<Vec<Finding>> {
+    let now = Clock::system().now();
+    let keys = session.list_signing_keys().await?;
+    let mut all = vec![master_key(config, &keys), signing_key(config, &keys, now)];
+    all.push(admins(&session.admin_credentials().await?, now));
+    let soon = later(now, SOON);
+    all.push(ending(&session.credentials_that_end(now, soon, MAX_COUNTED).await?));
+    Ok(all)
+}
+
+fn master_key(config: &Config, keys: &[SealedSigningKey]) -> Finding {
+    const CHECK: &str = "master_key";
+    let key = match &config.master_key {
+        MasterKeySource::Given(key) => Ok(key.clone()),
+        MasterKeySource::File { path, .. } => MasterKey::from_file(path).map_err(|fault| fault.0),
+    };
+    let opened = key.and_then(|key| open_all(&key, keys).map_err(cause));
+    match opened {
+        Ok(id) => Finding::ok(CHECK, format!("master key {id} opens all {} keys", keys.len())),
+        Err(why) => Finding::error(
+            CHECK,
+            why,
+            "bring back the master key that belongs to this database, or restore the backup that \
+             belongs to this key",
+        ),
+    }
+}
+
+/// Opens all signing keys. Returns the id of the master key.
+fn open_all(master: &MasterKey, keys: &[SealedSigningKey]) -> Result<String> {
+    let sealer = Sealer::new(master)?;
+    for key in keys {
+        sealer.open(&format!("signingKeys/{}", key.id), &key.sealed_private_key)?;
+    }
+    master.id()
+}
+
+fn signing_key(config: &Config, keys: &[SealedSigningKey], now: Timestamp) -> Finding {
+    const CHECK: &str = "signing_key";
+    let Some(newest) = keys.last() else {
+        return Finding::warning(CHECK, "there is none", "the next start creates one");
+    };
+    let wanted = config.signing_algorithm.to_string();
+    if newest.algorithm != wanted {
+        return Finding::warning(
+            CHECK,
+            format!(
+                "the newest key is for {}, but tokens.signing_algorithm is {wanted}",
+                newest.algorithm
+            ),
+            "the next start creates a key, which signs ten minutes later",
+        );
+    }
+    let days = now.duration_since(newest.created_at).as_hours() / 24;
+    let found = format!("{} ({}), {days} days old", newest.id, newest.algorithm);
+    let (oldest, advice) = match config.rotation_period {
+        Some(period) => (
+            period + LATE_ROTATION,
+            "the next key should exist by now: look for failures of rotation in the server's log",
+        ),
+        None => (OLD_KEY, "run `keyward keys rotate`"),
+    };
+    if now > later(newest.created_at, oldest) {
+        Finding::warning(CHECK, found, advice)
+    } else {
+        Finding::ok(CHECK, found)
+    }
+}
+
+fn end(credential: &CredentialEnd) -> Option<Timestamp> {
+    credential.at.map(|at| from_microsecond(at.as_microsecond()))
+}
+
+fn admins(credentials: &[CredentialEnd], now: Timestamp) -> Finding {
+    const CHECK: &str = "admin_credentials";
+    let soon = later(now, SOON);
+    let usable: Vec<_> =
+        credentials.iter().map(end).filter(|at| at.is_none_or(|at| at > now)).collect();
+    let last = usable.iter().flatten().max();
+    if usable.is_empty() {
+        let found = "no admin credential is enabled and has not ended";
+        return Finding::error(CHECK, found, "create one with `keyward bootstrap`");
+    }
+    match last {
+        Some(last) if usable.iter().all(|at| at.is_some_and(|at| at <= soon)) => Finding::warning(
+            CHECK,
+            format!("the last of {} ends at {last:.0}", usable.len()),
+            "create another one now, with the present one or `keyward bootstrap`",
+        ),
+        _ => Finding::ok(CHECK, format!("{} can be used", usable.len())),
+    }
+}
+
+fn ending(credentials: &[CredentialEnd]) -> Finding {
+    const CHECK: &str = "credentials";
+    if credentials.is_empty() {
+        return Finding::ok(CHECK, "none ends within 7 days");
+    }
+    let named: Vec<_> = credentials
+        .iter()
+        .take(MAX_NAMED)
+        .filter_map(|credential| Some(format!("{} ({:.0})", credential.name, credential.at?)))
+        .collect();
+    let more = if credentials.len() > named.len() { ", …" } else { "" };
+    Finding::warning(
+        CHECK,
+        format!("{} end within 7 days: {}{more}", credentials.len(), named.join(", ")),
+        "tell their owners to rotate or extend them",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::domain::Moment;
+    use crate::server::doctor::Level;
+
+    #[test]
+    fn admins_that_all_end_soon_are_a_warning() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let of = |days: &[Option<i64>]| {
+            let each = days.iter().map(|days| CredentialEnd {
+                name: "x".to_owned(),
+                at: days.map(|days| {
+                    Moment::from_microsecond(now.as_microsecond() + days * 86_400_000_000)
+                }),
+            });
+            admins(&each.collect::<Vec<_>>(), now).level
+        };
+        assert_eq!(of(&[]), Level::Error);
+        assert_eq!(of(&[Some(-1)]), Level::Error);
+        assert_eq!(of(&[Some(3), Some(-1)]), Level::Warning);
+        assert_eq!(of(&[Some(3), Some(30)]), Level::Ok);
+        assert_eq!(of(&[Some(3), None]), Level::Ok);
+    }
+
+    #[test]
+    fn old_signing_key_is_a_warning() {
+        let config = Config::read(crate::config::Layers::default()).unwrap();
+        let created = Timestamp::from_second(1_800_000_000).unwrap();
+        let key = SealedSigningKey {
+            generation: 1,
+            id: "kid".to_owned(),
+            algorithm: "ES256".to_owned(),
+            sealed_private_key: String::new(),
+            created_at: created,
+            activates_at: created,
+        };
+        let level = |days: i64| {
+            let now = created + SignedDuration::from_hours(days * 24);
+            signing_key(&config, std::slice::from_ref(&key), now).level
+        };
+        assert_eq!((level(31), level(32)), (Level::Ok, Level::Warning));
+    }
+}
