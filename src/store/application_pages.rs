@@ -33,6 +33,9 @@ const FIRST_WALK_NAMES: usize = 10_000;
 /// The number of rows of the first walk if each row needs a lookup in another table, which costs
 /// about ten times as much.
 const FIRST_WALK_ROWS: usize = 4_000;
+/// The number of rows of the first walk in the order of last use, if the trigram index can find the
+/// matches afterwards. It fills a page if one row in 20 matches.
+const FIRST_WALK_USES: usize = 1_000;
 /// The number of rows from an index that are sorted, at 2 to 4 microseconds each. A walk of a
 /// million names takes about as long as sorting 50,000 rows.
 const MAX_FOUND: i64 = 50_000;
@@ -80,12 +83,14 @@ impl PagePosition {
 struct IndexCondition {
     from: &'static str,
     by: &'static str,
+    /// Whether the rows also match the searched text, so that it need not be compared again.
+    is_search: bool,
 }
 
 impl IndexCondition {
     /// The SQL that selects up to `$13` of the names.
     fn names(self) -> String {
-        let Self { from, by } = self;
+        let Self { from, by, is_search: _ } = self;
         format!(
             "select n.application_id, n.search_name, n.created_at from {from} where {by} limit $13"
         )
@@ -98,6 +103,7 @@ macro_rules! rows_by {
         IndexCondition {
             from: concat!("(", $rows, " limit $13) f cross join application_names n"),
             by: "n.tenant_id = $2 and n.application_id = f.id",
+            is_search: false,
         }
     };
 }
@@ -117,12 +123,13 @@ const DISABLED: IndexCondition = rows_by!(
          and a.tenant_id = u.tenant_id and a.owner_user_id = u.id"
 );
 /// The trigram index of SQLite. The numbers of a tenant are one range, so the index skips matches
-/// of other tenants.
+/// of other tenants. It finds names that have all trigrams of the text, in any order.
 const BY_NAME_IN_SQLITE: IndexCondition = IndexCondition {
     from: "tenants t cross join application_search s cross join application_names n",
     by: "t.id = $2 and s.application_search match $12 \
          and s.rowid between t.number << 32 and (t.number << 32) + 4294967295 \
          and n.number = s.rowid and n.tenant_id = $2",
+    is_search: false,
 };
 /// The trigram index of PostgreSQL. The result of a function has the collation of the database, so
 /// the collation of the columns is set again.
@@ -131,6 +138,7 @@ const BY_NAME_IN_POSTGRES: IndexCondition = IndexCondition {
              search_name collate \"C\" as search_name, created_at \
              from names_like($2, $12, $13)) n",
     by: "true",
+    is_search: true,
 };
 
 /// Runs a statement with the parameters of a list query, `$1` to `$13`.
@@ -167,9 +175,12 @@ impl Session {
         if !list.has_search() && !list.has_conditions() {
             return self.walk_order(list, None).await;
         }
-        let names_decide = !list.has_conditions() && !list.is_by_use();
-        let first =
-            if names_decide { FIRST_WALK_NAMES } else { FIRST_WALK_ROWS }.max(2 * list.limit);
+        let first = match (list.is_by_use(), list.has_conditions()) {
+            (false, false) => FIRST_WALK_NAMES,
+            (true, false) if self.has_trigram(&list.filter.search) => FIRST_WALK_USES,
+            _ => FIRST_WALK_ROWS,
+        };
+        let first = first.max(2 * list.limit);
         let rows = self.walk_order(list, Some(first)).await?;
         if rows.len() == list.limit || !self.has_more_than(list, first).await? {
             return Ok(rows);
@@ -277,24 +288,31 @@ impl Session {
     ) -> Result<Vec<ApplicationRow>> {
         let with = format!("with found as materialized ({}) ", found.names());
         let Order { after, by } = list.order(true);
-        let (matches, limit) = (self.matches(list, false), list.limit);
-        let uses = if list.is_by_use() {
-            "cross join application_uses l where l.tenant_id = $2 \
-               and l.application_id = n.application_id"
+        let (_, id) = list.order_table();
+        let search = if list.has_search() && !found.is_search { self.contains() } else { "true" };
+        let conditions = list.conditions(id);
+        let from = if list.is_by_use() {
+            // With an array, PostgreSQL looks all ids up in one scan of the index.
+            let (before, after) = self.for_database(("in (", ")"), ("= any(array(", "))"));
+            format!(
+                "application_uses l where l.tenant_id = $2 and l.application_id {before}\
+                 select n.application_id from found n where {search}{after}"
+            )
         } else {
-            "where true"
+            format!("found n where {search}")
         };
         // With a limit of 0 the database reads no rows.
-        let limit_if = |are_few: &str| {
+        let limit = |are_few: &str| {
+            let limit = list.limit;
             format!("case when (select count(*) from found) {are_few} $13 then {limit} else 0 end")
         };
         let mut ids = format!(
-            "select id from (select n.application_id as id from found n {uses} \
-               and {after} and {matches} order by {by} limit {}) x",
-            limit_if("<")
+            "select id from (select {id} as id from {from} and {after} and {conditions} \
+               order by {by} limit {}) x",
+            limit("<")
         );
         if walks {
-            let walk = self.walk_sql(list, limit_if(">="));
+            let walk = self.walk_sql(list, limit(">="));
             ids = format!("{ids} union all select id from ({walk}) y");
         }
         self.load_rows(list, &with, &ids).await
@@ -336,12 +354,7 @@ impl Session {
                 contains.to_owned()
             });
         }
-        if list.has_conditions() {
-            // A subselect, because the planner may turn a join into one with all applications.
-            all.push(format!(
-                "(select {CONDITIONS} from applications a where a.tenant_id = $2 and a.id = {id})"
-            ));
-        }
+        all.push(list.conditions(id));
         all.join(" and ")
     }
 

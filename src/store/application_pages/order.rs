@@ -1,6 +1,6 @@
 //! The SQL for the order of a list, and the table with its index.
 
-use super::ListQuery;
+use super::{CONDITIONS, ListQuery};
 use crate::domain::{ApplicationFilter, ApplicationKey};
 
 /// The SQL for an order.
@@ -20,6 +20,15 @@ impl ListQuery<'_> {
     pub(super) fn has_conditions(self) -> bool {
         let ApplicationFilter { owners, search: _, state, expire_before, order: _ } = self.filter;
         !(owners.account && owners.users) || state.is_some() || expire_before.is_some()
+    }
+
+    /// The SQL condition for the filters on the application with this id.
+    pub(super) fn conditions(self, id: &str) -> String {
+        if !self.has_conditions() {
+            return "true".to_owned();
+        }
+        // A subselect, because the planner may turn a join into one with all applications.
+        format!("(select {CONDITIONS} from applications a where a.tenant_id = $2 and a.id = {id})")
     }
 
     pub(super) fn is_by_use(self) -> bool {
