@@ -20,7 +20,7 @@ use crate::server::{self, Restored};
 Examples:
   keyward backup /backups/keyward-$(date +%F).db
   keyward backup --data-dir /var/lib/keyward /backups/latest.db --force")]
-pub(super) struct Backup {
+pub(super) struct BackupCommand {
     /// The file to write
     file: PathBuf,
     /// Replace an existing file
@@ -47,7 +47,7 @@ pub(super) struct Backup {
 Examples:
   keyward restore /backups/latest.db --dry-run
   keyward restore /backups/latest.db --data-dir /var/lib/keyward --force")]
-pub(super) struct Restore {
+pub(super) struct RestoreCommand {
     /// A file that `keyward backup` wrote
     file: PathBuf,
     /// Replace an existing database, and keep it as keyward.db.before
@@ -97,7 +97,7 @@ impl Tabular for Restored {
     ];
 }
 
-impl Backup {
+impl BackupCommand {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let backup = server::Backup { file: self.file.clone(), force: self.force };
@@ -108,7 +108,7 @@ impl Backup {
     }
 }
 
-impl Restore {
+impl RestoreCommand {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let Self { file, force, dry_run, output, .. } = self;

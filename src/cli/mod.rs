@@ -72,8 +72,8 @@ enum Command {
     Bootstrap(bootstrap::Bootstrap),
     Config(config::ShowConfig),
     Doctor(doctor::Doctor),
-    Backup(backup::Backup),
-    Restore(backup::Restore),
+    Backup(backup::BackupCommand),
+    Restore(backup::RestoreCommand),
     Apply(apply::Apply),
     /// Exchange a credential for an access token
     Token(token::Token),

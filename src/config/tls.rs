@@ -54,7 +54,7 @@ enum ClientAuthSetting {
 }
 
 /// The keys of one group of settings.
-struct Keys {
+struct TlsKeys {
     certificate: &'static str,
     key: &'static str,
     client_ca: &'static str,
@@ -65,12 +65,12 @@ struct Keys {
 struct ListenerKeys {
     listen: &'static str,
     plaintext: &'static str,
-    tls: Keys,
+    tls: TlsKeys,
 }
 
 macro_rules! keys {
     ($prefix:literal) => {
-        Keys {
+        TlsKeys {
             certificate: concat!($prefix, "tls.certificate"),
             key: concat!($prefix, "tls.key"),
             client_ca: concat!($prefix, "tls.client_ca"),
@@ -131,7 +131,7 @@ fn is_loopback(address: SocketAddr) -> bool {
 }
 
 impl Group {
-    fn read(r: &mut Reader, keys: &Keys) -> Self {
+    fn read(r: &mut Reader, keys: &TlsKeys) -> Self {
         let mut file =
             |setting| r.optional(setting, path).map(|path| SettingFile { setting, path });
         let (certificate, key) = (file(keys.certificate), file(keys.key));
@@ -161,7 +161,7 @@ impl Group {
         }
     }
 
-    fn resolve(self, r: &mut Reader, keys: &Keys) -> Option<TlsFiles> {
+    fn resolve(self, r: &mut Reader, keys: &TlsKeys) -> Option<TlsFiles> {
         let Self { pair, client_ca, client_auth } = self;
         let asks = client_auth.filter(|(_, auth)| *auth != ClientAuthSetting::Off);
         let Some((certificate, key)) = pair else {

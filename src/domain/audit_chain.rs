@@ -94,7 +94,7 @@ pub struct StoredEvent {
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
+struct EventRecord<'a> {
     tenant: &'a str,
     number: i64,
     at: i64,
@@ -110,7 +110,7 @@ struct Record<'a> {
 impl StoredEvent {
     /// The JSON that is hashed and exported. Different stored values have different records.
     pub fn record(&self) -> Result<String> {
-        let record = Record {
+        let record = EventRecord {
             tenant: &self.tenant,
             number: self.number,
             at: self.at,

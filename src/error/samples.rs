@@ -29,6 +29,7 @@ pub(crate) fn samples() -> Vec<Error> {
         Need::OtherId(name()),
         Need::PlatformToEnable(name()),
     ];
+    let key = || "signingKeys/k1".to_owned();
     let others = [
         Error::InvalidFields(vec![
             field("application.display_name", "must not be empty"),
@@ -58,6 +59,10 @@ pub(crate) fn samples() -> Vec<Error> {
             remedy: "take it from them first",
         },
         Error::RotationInProgress { older_ends: Timestamp::UNIX_EPOCH },
+        Error::RotationPending { key: key(), signs_at: Timestamp::UNIX_EPOCH },
+        Error::NoSuccessor { key: key(), ready_at: Some(Timestamp::UNIX_EPOCH) },
+        Error::NoSuccessor { key: key(), ready_at: None },
+        Error::KeyEnded { key: key(), state: "revoked" },
         Error::Overloaded { what: "secrets to hash", retry_after: Duration::from_millis(1500) },
         Error::RequestTooLarge { max_bytes: 65_536, form: " when it is decompressed" },
         Error::RateLimited {

@@ -17,14 +17,18 @@ const NAMED_GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 
 /// Who reads a file: this process.
-pub(super) struct Reader<'a> {
+pub(super) struct AccessListReader<'a> {
     pub(super) user: u32,
     pub(super) has_group: &'a dyn Fn(u32) -> bool,
 }
 
 /// The mode of a file, with what its group may do according to its list. An error if the list gives
 /// other users anything.
-pub(super) fn effective_mode(file: &File, mode: u32, reader: &Reader<'_>) -> Result<u32, String> {
+pub(super) fn effective_mode(
+    file: &File,
+    mode: u32,
+    reader: &AccessListReader<'_>,
+) -> Result<u32, String> {
     let mut bytes = [0_u8; MAX_BYTES];
     match rustix::fs::fgetxattr(file, ATTRIBUTE, &mut bytes[..]) {
         Ok(length) => with_list(bytes.get(..length).unwrap_or_default(), mode, reader),
@@ -34,7 +38,7 @@ pub(super) fn effective_mode(file: &File, mode: u32, reader: &Reader<'_>) -> Res
     }
 }
 
-fn with_list(list: &[u8], mode: u32, reader: &Reader<'_>) -> Result<u32, String> {
+fn with_list(list: &[u8], mode: u32, reader: &AccessListReader<'_>) -> Result<u32, String> {
     let entries = list.strip_prefix(&VERSION).and_then(entries);
     let entries = entries.ok_or("its access control list has an unknown format")?;
     let mask = entries.iter().find(|(tag, ..)| *tag == MASK).map_or(7, |(_, bits, _)| *bits);
@@ -85,7 +89,11 @@ mod tests {
 
     /// As a process of user 10001 with the group 10002.
     fn read(list: &[u8]) -> Result<u32, String> {
-        with_list(list, 0o440, &Reader { user: 10_001, has_group: &|group| group == 10_002 })
+        with_list(
+            list,
+            0o440,
+            &AccessListReader { user: 10_001, has_group: &|group| group == 10_002 },
+        )
     }
 
     #[test]
@@ -122,7 +130,7 @@ mod tests {
     fn list_of_a_real_file_is_read() {
         let file = tempfile::tempfile().unwrap();
         file.set_permissions(std::fs::Permissions::from_mode(0o400)).unwrap();
-        let reader = Reader { user: 10_001, has_group: &|_| false };
+        let reader = AccessListReader { user: 10_001, has_group: &|_| false };
         let mode = || file.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(effective_mode(&file, mode(), &reader), Ok(0o400));
         let credential = list(&[(NAMED_USER, 4, 10_001), (GROUP, 0, NO_ID), (MASK, 4, NO_ID)]);
@@ -130,7 +138,7 @@ mod tests {
         rustix::fs::fsetxattr(&file, ATTRIBUTE, &credential, flags).unwrap();
         assert_eq!(mode(), 0o440, "as systemd's credentials");
         assert_eq!(effective_mode(&file, mode(), &reader), Ok(0o400));
-        let other = Reader { user: 10_009, has_group: &|_| false };
+        let other = AccessListReader { user: 10_009, has_group: &|_| false };
         assert!(effective_mode(&file, mode(), &other).is_err());
     }
 }

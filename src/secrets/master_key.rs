@@ -107,7 +107,11 @@ fn check_mode(mode: u32, group: u32) -> Result<(), String> {
 #[cfg(target_os = "linux")]
 fn effective_mode(file: &File, mode: u32) -> Result<u32, String> {
     let user = rustix::process::geteuid().as_raw();
-    access_list::effective_mode(file, mode, &access_list::Reader { user, has_group: &is_own_group })
+    access_list::effective_mode(
+        file,
+        mode,
+        &access_list::AccessListReader { user, has_group: &is_own_group },
+    )
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -37,7 +37,7 @@ pub struct Standby {
 
 /// The connections of a PostgreSQL server.
 #[derive(Clone, Copy, Debug, FromRow)]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// How many it permits, without those that are reserved for superusers.
     pub permitted: i64,
     /// How many are open, those of this command included.
@@ -110,14 +110,14 @@ impl Session {
     }
 
     /// The connections of the server. `None` for SQLite.
-    pub async fn connections(&mut self) -> Result<Option<Connections>> {
+    pub async fn connections(&mut self) -> Result<Option<ConnectionCounts>> {
         const SQL: &str = "select current_setting('max_connections')::bigint \
               - current_setting('superuser_reserved_connections')::bigint as permitted, \
             (select count(*) from pg_stat_activity where datname is not null) as open";
         if !self.is_postgres() {
             return Ok(None);
         }
-        let rows: Vec<Connections> = list_rows!(self, SQL)?;
+        let rows: Vec<ConnectionCounts> = list_rows!(self, SQL)?;
         Ok(rows.into_iter().next())
     }
 

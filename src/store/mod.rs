@@ -40,7 +40,7 @@ pub use application_lists::OwnedResources;
 pub use audit_chain::ChainedEvent;
 pub use backup::{copy_database, newest_schema, snapshot_contents};
 pub use changes::TenantChange;
-pub use inspection::{Connections, CredentialEnd, SchemaState, Standby};
+pub use inspection::{ConnectionCounts, CredentialEnd, SchemaState, Standby};
 pub use pool_options::PoolOptions;
 pub use pools::Store;
 pub use revocations::RevocationFeed;

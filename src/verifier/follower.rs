@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 
-use super::connector::Connector;
+use super::connector::ServerConnector;
 use super::feed::FeedPosition;
 use super::knowledge::{Keys, Knowledge};
 use super::link::{BearerSource, ServerLink};
@@ -43,7 +43,7 @@ pub(super) struct Progress {
 /// The task that keeps the data up to date.
 #[derive(Debug)]
 pub(super) struct Follower {
-    pub(super) connector: Connector,
+    pub(super) connector: ServerConnector,
     pub(super) authorization: BearerSource,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) progress: watch::Sender<Progress>,

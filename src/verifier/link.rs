@@ -8,7 +8,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status, Streaming};
 
 use super::VerifierCredential;
-use super::connector::Connector;
+use super::connector::ServerConnector;
 use super::trouble::FollowError;
 use crate::clock::{Clock, Uptime};
 use crate::domain::{Audience, ScopeName};
@@ -55,7 +55,7 @@ struct HeldToken {
 impl ServerLink {
     /// Opens a new connection, so that each attempt may reach another server behind the name.
     pub(super) async fn open(
-        connector: &Connector,
+        connector: &ServerConnector,
         probe: &ProtocolProbe,
     ) -> Result<Self, FollowError> {
         let endpoint = connector.endpoint().map_err(FollowError::Away)?;

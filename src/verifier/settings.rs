@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::transport::Endpoint;
 
-use super::connector::Connector;
+use super::connector::ServerConnector;
 use crate::clock::Clock;
 use crate::domain::{Audience, Fault};
 use crate::secrets::{Prefixes, Secret};
@@ -180,7 +180,7 @@ impl Settings {
     }
 
     /// Validates the settings, and returns how to connect.
-    pub(super) fn check(&self) -> Result<Connector, StartError> {
+    pub(super) fn check(&self) -> Result<ServerConnector, StartError> {
         let wrong = |setting, fault: &str| StartError::Setting { setting, fault: fault.to_owned() };
         if self.issuer.is_empty() {
             return Err(wrong("issuer", "must not be empty"));
@@ -205,7 +205,7 @@ impl Settings {
         Ok(connector)
     }
 
-    fn connector(&self) -> Result<Connector, StartError> {
+    fn connector(&self) -> Result<ServerConnector, StartError> {
         let wrong = |setting, fault: String| StartError::Setting { setting, fault };
         let identity = self.client_certificate.clone();
         match &self.server {
@@ -215,13 +215,13 @@ impl Settings {
                 Err(wrong(setting, fault.to_owned()))
             }
             ServerAddress::Endpoint(endpoint) => {
-                Ok(Connector { endpoint: endpoint.as_ref().clone(), tls: None })
+                Ok(ServerConnector { endpoint: endpoint.as_ref().clone(), tls: None })
             }
             ServerAddress::Url(url) => {
                 let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| {
                     wrong("server", format!("is invalid: {}", innermost(&error)))
                 })?;
-                Ok(Connector {
+                Ok(ServerConnector {
                     endpoint: endpoint.connect_timeout(CONNECT_TIMEOUT),
                     tls: Some(ClientTls { ca: self.ca.clone(), identity }),
                 })

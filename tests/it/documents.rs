@@ -125,8 +125,13 @@ fn settings_that_are_named_exist() {
 }
 
 /// Names that belong to PostgreSQL, PgBouncer, buf and protoc, and occur in no code of ours.
-const NAMES_OF_OTHERS: [&str; 4] =
-    ["go_package_prefix", "grpc_python_out", "ignore_startup_parameters", "pg_cancel_backend"];
+const NAMES_OF_OTHERS: [&str; 5] = [
+    "go_package_prefix",
+    "grpc_python_out",
+    "ignore_startup_parameters",
+    "kube_deployment_status_replicas_unavailable",
+    "pg_cancel_backend",
+];
 
 /// The names in a piece of code.
 fn names(code: &str) -> impl Iterator<Item = &str> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::lines::{ExportLine, key_text};
-use super::verify::{Stop, Trust, each_line};
+use super::verify::{Trust, VerificationStop, each_line};
 use crate::cli::Failure;
 use crate::cli::print::note;
 use crate::domain::{ChainCheck, ChainFault, ChainHash, PlaceKind, SignedPlace, TenantId};
@@ -25,8 +25,8 @@ pub(super) fn verify_file(
         let line = ExportLine::parse(line).map_err(|what| at(&what))?;
         match reading.line(line) {
             Ok(()) => Ok(()),
-            Err(Stop::Failure(failure)) => Err(at(&failure.into_parts().1)),
-            Err(Stop::Fault(fault)) => {
+            Err(VerificationStop::Failure(failure)) => Err(at(&failure.into_parts().1)),
+            Err(VerificationStop::Fault(fault)) => {
                 reading.fault = Some(fault);
                 Ok(())
             }
@@ -66,7 +66,7 @@ struct FileCheck<'a> {
 }
 
 impl FileCheck<'_> {
-    fn line(&mut self, line: ExportLine) -> Result<(), Stop> {
+    fn line(&mut self, line: ExportLine) -> Result<(), VerificationStop> {
         let tenant = match &line {
             ExportLine::Start { tenant, .. } | ExportLine::Event { tenant, .. } => tenant,
             ExportLine::Signed(place) => &place.tenant,
@@ -114,7 +114,7 @@ impl FileCheck<'_> {
         }
     }
 
-    fn head(&mut self, place: SignedPlace) -> Result<(), Stop> {
+    fn head(&mut self, place: SignedPlace) -> Result<(), VerificationStop> {
         if let Some(check) = &mut self.check {
             check.expect(place.clone())?;
         }
@@ -122,7 +122,7 @@ impl FileCheck<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, number: i64, hash: ChainHash) -> Result<(), Stop> {
+    fn begin(&mut self, number: i64, hash: ChainHash) -> Result<(), VerificationStop> {
         let mut check = ChainCheck::after(number, hash);
         let tenant = self.tenant.as_ref().map(ToString::to_string).unwrap_or_default();
         for head in self.trust.heads.get(&tenant).into_iter().flatten() {

@@ -44,7 +44,7 @@ Examples:
         limit: Limit,
     },
     Export(export::Export),
-    Verify(verify::Verify),
+    Verify(verify::VerifyAudit),
     Head(head::Head),
 }
 

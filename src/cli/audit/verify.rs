@@ -43,7 +43,7 @@ Examples:
   keyward audit verify acme
   keyward audit verify --head heads-2027-01-31.jsonl
   keyward audit verify --file acme.jsonl --key PUBLIC_KEY")]
-pub(super) struct Verify {
+pub(super) struct VerifyAudit {
     /// The tenants: acme [default: all]
     tenants: Vec<String>,
     /// A file with heads that were kept outside of Keyward, or an earlier export
@@ -100,24 +100,24 @@ fn code(fault: &ChainFault) -> (u8, &'static str) {
 }
 
 /// Why a log was not verified.
-pub(super) enum Stop {
+pub(super) enum VerificationStop {
     Fault(ChainFault),
     Failure(Failure),
 }
 
-impl From<ChainFault> for Stop {
+impl From<ChainFault> for VerificationStop {
     fn from(fault: ChainFault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for VerificationStop {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
 }
 
-impl Verify {
+impl VerifyAudit {
     pub(super) async fn run(self, connection: &ServerConnection) -> Result<(), Failure> {
         let trust = Trust::new(self.head.as_deref(), self.key)?;
         if let Some(file) = &self.file {
@@ -131,8 +131,8 @@ impl Verify {
             left.remove(&tenant);
             let checked = match verify_log(connection, &tenant, &log, &trust).await {
                 Ok(check) => Ok(check),
-                Err(Stop::Fault(fault)) => Err(fault),
-                Err(Stop::Failure(failure)) => return Err(failure),
+                Err(VerificationStop::Fault(fault)) => Err(fault),
+                Err(VerificationStop::Failure(failure)) => return Err(failure),
             };
             results.push((tenant, checked));
         }
@@ -222,7 +222,7 @@ async fn verify_log(
     tenant: &str,
     log: &pb::AuditLog,
     trust: &Trust,
-) -> Result<ChainCheck, Stop> {
+) -> Result<ChainCheck, VerificationStop> {
     let outside = trust.heads.get(tenant).into_iter().flatten();
     let highest = outside.clone().map(|head| head.number).max();
     if log.head.is_none() && (log.last_number == 0 || highest.is_some()) {
@@ -230,7 +230,7 @@ async fn verify_log(
     }
     let mut check = None;
     let (mut fault, mut shown) = (None, 0);
-    let mut receive = |message: pb::WatchAuditEventsResponse| -> Result<(), Stop> {
+    let mut receive = |message: pb::WatchAuditEventsResponse| -> Result<(), VerificationStop> {
         if let Some(start) = &message.start
             && check.is_none()
         {
@@ -261,8 +261,8 @@ async fn verify_log(
     let parent = names::tenant(tenant);
     let followed = follow(connection, &parent, String::new(), |message| {
         receive(message).map_err(|stop| match stop {
-            Stop::Failure(failure) => failure,
-            Stop::Fault(found) => {
+            VerificationStop::Failure(failure) => failure,
+            VerificationStop::Fault(found) => {
                 fault = Some(found);
                 Failure::new("the log does not verify")
             }
@@ -285,7 +285,7 @@ fn begin(
     tenant: &str,
     start: &pb::AuditStart,
     trust: &Trust,
-) -> Result<ChainCheck, Stop> {
+) -> Result<ChainCheck, VerificationStop> {
     if start.number == 0 {
         return Ok(ChainCheck::after(0, ChainHash::START));
     }

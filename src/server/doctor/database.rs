@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::server::cause;
-use crate::store::{Connections, Database, SchemaState, Session, Standby, Store};
+use crate::store::{ConnectionCounts, Database, SchemaState, Session, Standby, Store};
 
 /// A standby that is this far behind loses much in a failover.
 const MAX_LAG_SECONDS: i64 = 10;
@@ -62,7 +62,7 @@ async fn read(config: &Config, store: &Store) -> Result<Vec<Finding>> {
     Ok(all)
 }
 
-fn pool(config: &Config, Connections { permitted, open }: Connections) -> Finding {
+fn pool(config: &Config, ConnectionCounts { permitted, open }: ConnectionCounts) -> Finding {
     const CHECK: &str = "connections";
     // One more reads the list of revocations.
     let ours = i64::from(config.database.pool.max_connections) + 1;

@@ -50,7 +50,7 @@ enum FailureKind {
 
 /// Log lines of failed handshakes, at a bounded rate for each kind.
 #[derive(Debug, Default)]
-pub(super) struct FailureLog(HashMap<FailureKind, ThrottledLog>);
+pub(super) struct HandshakeFailureLog(HashMap<FailureKind, ThrottledLog>);
 
 impl FailureKind {
     fn name(self) -> &'static str {

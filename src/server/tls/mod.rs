@@ -29,7 +29,7 @@ pub(super) use listeners::Listeners;
 use crate::clock::Clock;
 use crate::config::{ClientAuth, TlsFiles};
 use bundle::{Bundle, Expiries, FileContents, Fingerprint, TlsFileError};
-use handshake::FailureLog;
+use handshake::HandshakeFailureLog;
 use metrics::TlsMetrics;
 
 /// The protocols that a listener offers (ALPN, RFC 7301).
@@ -50,7 +50,7 @@ pub(super) struct ListenerTls {
     clock: Clock,
     metrics: TlsMetrics,
     active: RwLock<Arc<ActiveTls>>,
-    failures: Mutex<FailureLog>,
+    failures: Mutex<HandshakeFailureLog>,
 }
 
 /// What new handshakes use.

@@ -227,7 +227,7 @@ async fn each_manipulation_has_its_own_message_and_code(backend: Backend) {
     }
     // All logs: the first fault is the result, and the others are listed too.
     let ran = audit(&kw, &["verify", head[0], head[1], "-o", "json"]).await;
-    assert_eq!(ran.code, 14, "{ran:?}");
+    assert_eq!(ran.code, 16, "{ran:?}");
     let all: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     let of = |tenant: &str| {
         let all = all.as_array().unwrap();

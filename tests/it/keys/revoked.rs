@@ -6,10 +6,9 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::signing_key::State::{Active, Next, Revoked};
 use keyward::verifier::{Refusal, Settings, Verifier, VerifierCredential};
-use tokio::time::{sleep, timeout};
 
 use super::{events, jwks, kid, list, maintain, name, revoke, rotate, signer, states};
-use crate::harness::{Admin, Backend, Keyward, RedisServer, on_both_databases, reason};
+use crate::harness::{Admin, Backend, Keyward, RedisServer, on_both_databases, reason, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -20,16 +19,6 @@ on_both_databases!(
     revoked_next_key_is_withdrawn,
     revoking_twice_changes_nothing,
 );
-
-/// Waits for background work.
-async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
-    let came = async {
-        while !there().await {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}"));
-}
 
 async fn revoked_key_is_refused_at_once_by_its_server(backend: Backend) {
     let mut kw = backend.start().await;

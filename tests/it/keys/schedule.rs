@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use keyward::proto::admin::signing_key::State::{Active, Next, Removed, Retiring};
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Duration, sleep, timeout};
 
 use super::{DAY, KEPT, NOTICE, events, jwks, maintain, signer, states};
-use crate::harness::{Backend, Keyward, on_both_databases};
+use crate::harness::{Backend, Keyward, on_both_databases, until};
 
 on_both_databases!(
     key_goes_through_every_state_by_schedule,
@@ -184,14 +183,9 @@ async fn waits_for_lock(kw: &Keyward) {
     const SQL: &str = "select count(*) from pg_stat_activity \
         where datname = current_database() and wait_event_type = 'Lock'";
     let mut connection = PgConnection::connect(kw.database_url().unwrap()).await.unwrap();
-    let waiting = async {
-        loop {
-            let count: i64 = sqlx::query_scalar(SQL).fetch_one(&mut connection).await.unwrap();
-            if count > 0 {
-                return;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), waiting).await.unwrap();
+    until("a statement waits", async || {
+        let count: i64 = sqlx::query_scalar(SQL).fetch_one(&mut connection).await.unwrap();
+        count > 0
+    })
+    .await;
 }

@@ -18,12 +18,11 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
-use tokio::time::{sleep, timeout};
 
 use super::binary::{FREE_PORTS, Finished, Serving, exported, keyward};
 use super::full_disk::on_full_disk;
 use crate::harness::{
-    Admin, Credential, Proxy, RedisServer, free_port, fresh_database, mask, reason,
+    Admin, Credential, Proxy, RedisServer, free_port, fresh_database, mask, reason, until,
 };
 
 const ISSUER: &str = "https://keyward.test";
@@ -145,15 +144,6 @@ fn stop(serving: Serving) {
     block_in_place(|| serving.stop("-TERM"));
 }
 
-async fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let came = async {
-        while !there() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, came).await.unwrap_or_else(|_| panic!("{what}: not in time"));
-}
-
 async fn revoke(admin: &mut Admin, token: &str) {
     let request = RevokeTokenRequest { token: token.to_owned() };
     admin.tokens.revoke_token(request).await.unwrap();
@@ -223,8 +213,8 @@ async fn restored_backup_revives_nothing() {
     let changed = admin.applications.update_application(update("later", "")).await.unwrap();
     let etag = changed.into_inner().application.unwrap().etag;
     let old_cursor = cursor(&mut admin).await;
-    until("the verifier follows", || verifier.verify(&lost) == Err(Refusal::Revoked)).await;
-    until("Redis has the list", || {
+    until("the verifier follows", async || verifier.verify(&lost) == Err(Refusal::Revoked)).await;
+    until("Redis has the list", async || {
         let marker = "keyward:revocations:{list}:coded:marker";
         redis.cli(&["hget", marker, "last"]) == "2"
     })
@@ -249,9 +239,10 @@ async fn restored_backup_revives_nothing() {
     proxy.lead_to(address(&serving.grpc)).await;
     let mut admin = Admin::new(serving.grpc.clone(), &house.admin).await;
     let new = crm.token(&serving.grpc).await;
-    until("new tokens are accepted", || verifier.verify(&new).is_ok()).await;
+    until("new tokens are accepted", async || verifier.verify(&new).is_ok()).await;
     assert_eq!(verifier.verify(&lost), Err(Refusal::Revoked), "it was never forgotten");
-    until("the verifier starts over", || verifier.verify(&live) == Err(Refusal::Revoked)).await;
+    until("the verifier starts over", async || verifier.verify(&live) == Err(Refusal::Revoked))
+        .await;
     for token in [&early, &lost, &live, &late] {
         assert!(!admin.is_active(token).await, "the server refuses it");
         assert_eq!(verifier.verify(token), Err(Refusal::Revoked));
@@ -298,7 +289,7 @@ async fn backup_under_load_is_one_consistent_state() {
         let before = written.load(Ordering::Relaxed);
         let name = format!("backup-{number}.db");
         let manifest = house.backup(&name);
-        until("the load goes on", || written.load(Ordering::Relaxed) > before).await;
+        until("the load goes on", async || written.load(Ordering::Relaxed) > before).await;
         let file = house.file(&name);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let key = fs::read(house.data().join("master.key")).unwrap();
@@ -480,8 +471,8 @@ async fn restored_postgres_dump_revives_nothing_after_accept() {
     let script = "exec pg_dump --format=custom --file=\"$2\" \"$1\"";
     postgres("sh", &["-c", script, "sh"]);
     revoke(&mut admin, &lost).await;
-    until("the verifier follows", || verifier.verify(&lost) == Err(Refusal::Revoked)).await;
-    until("Redis has the list", || {
+    until("the verifier follows", async || verifier.verify(&lost) == Err(Refusal::Revoked)).await;
+    until("Redis has the list", async || {
         redis.cli(&["hget", "keyward:revocations:{list}:coded:marker", "last"]) == "1"
     })
     .await;
@@ -500,9 +491,10 @@ async fn restored_postgres_dump_revives_nothing_after_accept() {
     proxy.lead_to(address(&serving.grpc)).await;
     let mut admin = Admin::new(serving.grpc.clone(), &house.admin).await;
     let new = crm.token(&serving.grpc).await;
-    until("new tokens are accepted", || verifier.verify(&new).is_ok()).await;
+    until("new tokens are accepted", async || verifier.verify(&new).is_ok()).await;
     assert_eq!(verifier.verify(&lost), Err(Refusal::Revoked), "it was never forgotten");
-    until("the verifier starts over", || verifier.verify(&live) == Err(Refusal::Revoked)).await;
+    until("the verifier starts over", async || verifier.verify(&live) == Err(Refusal::Revoked))
+        .await;
     for token in [&lost, &live] {
         assert!(!admin.is_active(token).await);
         assert_eq!(verifier.verify(token), Err(Refusal::Revoked));
@@ -523,7 +515,7 @@ async fn revocation_that_only_redis_knows_is_put_back() {
     let vacuum = format!("vacuum into '{}'", copy.display());
     change(&house.data().join("keyward.db"), &vacuum).await;
     revoke(&mut admin, &lost).await;
-    until("Redis has the list", || {
+    until("Redis has the list", async || {
         redis.cli(&["hget", "keyward:revocations:{list}:coded:marker", "last"]) == "1"
     })
     .await;

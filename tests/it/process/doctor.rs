@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::task::block_in_place;
 
 use super::binary::{FREE_PORTS, Finished, Serving, keyward};
-use crate::harness::{Pair, RedisServer, free_port, fresh_database};
+use crate::harness::{Pair, RedisServer, free_port, fresh_database, until};
 
 /// A data folder that `keyward bootstrap` has used.
 struct House(TempDir);
@@ -290,9 +290,10 @@ async fn states_of_standbys_are_found() {
     admin.execute("alter system set synchronous_standby_names = ''").await.unwrap();
     admin.execute("select pg_reload_conf()").await.unwrap();
     let asynchronous = "select exists (select from pg_stat_replication where sync_state = 'async')";
-    while !sqlx::query_scalar::<_, bool>(asynchronous).fetch_one(&mut admin).await.unwrap() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("the standby is asynchronous", async || {
+        sqlx::query_scalar::<_, bool>(asynchronous).fetch_one(&mut admin).await.unwrap()
+    })
+    .await;
     doctor().has("replication", "warning", "no standby is synchronous");
     drop(admin);
     pair.lead_to_standby().await;

@@ -7,10 +7,10 @@ use keyward::verifier::{CertificateFiles, Settings, StartError, Verifier, Verifi
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
+use super::PATIENCE;
 use super::certificates::{Authority, Files, Pair};
 use super::start::keyward;
-use super::{PATIENCE, until};
-use crate::harness::{Backend, Credential, Keyward};
+use crate::harness::{Backend, Credential, Keyward, until};
 
 /// A server whose gRPC listener requires client certificates.
 struct MutualGrpc {

@@ -15,8 +15,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::certificates::{Authority, Files};
 use super::client::{HTTP1, HTTP2, TlsTestClient, VERSIONS, connect, get};
-use super::{PATIENCE, TlsKeyward, until};
-use crate::harness::{Backend, Keyward};
+use super::{PATIENCE, TlsKeyward};
+use crate::harness::{Backend, Keyward, until};
 
 const OK: &str = "HTTP/1.1 200 OK";
 

@@ -14,24 +14,12 @@ mod tickets;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use crate::harness::{Backend, Keyward};
+use crate::harness::{Backend, Keyward, until};
 use certificates::{Authority, Files, Pair};
 use client::{HTTP1, TlsTestClient, get};
 
 /// Long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Polls a condition until it is true.
-async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !there().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("in vain: {what}"));
-}
 
 /// A server whose HTTP listener has TLS, with its authority and files.
 struct TlsKeyward {

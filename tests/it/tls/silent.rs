@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{PATIENCE, TlsKeyward, until};
+use super::{PATIENCE, TlsKeyward};
+use crate::harness::{pause, until};
 
 const TIMEOUTS: &str =
     "keyward_tls_handshakes_total{face=\"http\",result=\"timeout\",version=\"none\"}";
@@ -39,7 +40,7 @@ async fn unfinished_handshakes_end_at_their_deadline_and_are_counted() {
     let drip = async {
         let mut bytes = b"\x16\x03\x01\x02\x00\x01".iter().cycle();
         while slow.write_all(&[*bytes.next().unwrap()]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            pause(Duration::from_millis(50)).await;
         }
     };
     timeout(PATIENCE, drip).await.expect("a byte at a time does not prolong it");
