@@ -142,6 +142,8 @@ async fn settings_that_do_not_fit_are_found() {
     let found = house.doctor(&[
         ("KEYWARD_ISSUER", "http://127.0.0.1:8080"),
         ("KEYWARD_HTTP_LISTEN", "0.0.0.0:8080"),
+        ("KEYWARD_HTTP_PLAINTEXT", "true"),
+        ("KEYWARD_OPS_PLAINTEXT", "true"),
         ("KEYWARD_OPS_LISTEN", "0.0.0.0:9464"),
         ("KEYWARD_SECRETS_HASH_QUEUE", "100000"),
         ("KEYWARD_LIMITS_REQUEST_MEMORY", "68000000000"),
