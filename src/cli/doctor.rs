@@ -65,13 +65,21 @@ impl Doctor {
         let count = |level| findings.iter().filter(|finding| finding.level == level).count();
         let (errors, warnings) = (count(Level::Error), count(Level::Warning));
         if errors > 0 {
-            return Err(Failure::new(format!("{errors} errors, {warnings} warnings")));
+            return Err(Failure::new(format!(
+                "{}, {}",
+                counted(errors, "error"),
+                counted(warnings, "warning")
+            )));
         }
         if warnings > 0 && !self.allow_warnings {
-            return Err(Failure::warnings(format!("{warnings} warnings")));
+            return Err(Failure::warnings(counted(warnings, "warning")));
         }
         Ok(())
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Asks a running server for its health.
