@@ -239,10 +239,10 @@ fn renumbered(record: &str, from: i64, to: i64) -> Option<String> {
 /// The tenant and the number of a record.
 pub fn identity(record: &str) -> Option<(TenantId, i64)> {
     #[derive(serde::Deserialize)]
-    struct Identity {
+    struct RecordIdentity {
         tenant: String,
         number: i64,
     }
-    let Identity { tenant, number } = serde_json::from_str(record).ok()?;
+    let RecordIdentity { tenant, number } = serde_json::from_str(record).ok()?;
     Some((TenantId::parse(&tenant).ok()?, number))
 }

@@ -10,11 +10,12 @@ use super::commands::Desk;
 use crate::documents::{DOCUMENTS, code};
 
 /// Commands with subcommands.
-const GROUPS: [&str; 9] = [
+const GROUPS: [&str; 10] = [
     "application",
     "audit",
     "credential",
     "endpoint",
+    "keys",
     "revocations",
     "role",
     "scope",
