@@ -65,7 +65,7 @@ pub enum Call {
 }
 
 /// What a call requires of the acting user: a column of the table of rights. The platform, which
-/// acts for no user, needs nothing. What a refused caller lacks is a [`Need`].
+/// acts for no user, needs nothing. What a refused caller lacks is a [`Need`](crate::error::Need).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// An enabled user of the tenant.
