@@ -57,7 +57,8 @@
 //! | `signing` | keys: schedule, rotation, JWKS |
 //!
 //! They share the cache of clients, the unit of work (transaction, audit event, revocations), the
-//! limits, and the count of uses. The lists and streams that verifiers follow are beside them.
+//! limits, and the count of uses. Beside them are the lists and streams that verifiers follow, and
+//! the background task that adds audit events to the hash chain.
 //!
 //! # What always holds
 //!
