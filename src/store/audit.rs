@@ -109,16 +109,10 @@ impl Session {
             Some(after) => (0, last.min(after)),
             None => (0, last),
         };
-        let mut numbers = Numbers { low: low.max(since).max(first), high };
+        let numbers = Numbers { low: low.max(since).max(first), high };
         let sealing = self.sealing(tenant).await?;
         let search = AuditSearch { is_postgres: self.is_postgres(), tenant, filter };
-        let (path, end) = self.audit_path(&search, numbers, sealing).await?;
-        match end {
-            Some(end) if filter.oldest_first => numbers.high = end.saturating_add(1),
-            Some(end) => numbers.low = end,
-            None => {}
-        }
-        let sql = search.page(path);
+        let (sql, end) = self.audit_page(&search, numbers, sealing).await?;
         let rows: Vec<AuditEventRow> =
             run_search!(list_rows, self, sql, search, numbers, sealing, page.limit())?;
         let events = rows.into_iter().map(AuditEventRow::event).collect::<Result<_>>()?;
@@ -127,22 +121,22 @@ impl Session {
         Ok(page)
     }
 
-    /// The path for a page. With the number at which the page ends, if it must end before the log
-    /// does.
-    async fn audit_path(
+    /// The statement for a page. With the number of the last event that it compares, if the page
+    /// ends there even if it is not full.
+    async fn audit_page(
         &mut self,
         search: &AuditSearch<'_>,
         numbers: Numbers,
         sealing: Sealing,
-    ) -> Result<(Path, Option<i64>)> {
+    ) -> Result<(String, Option<i64>)> {
         let paths = search.paths();
         let has_many_unsealed =
             sealing.unsealed >= MAX_SCANNED && paths.iter().any(|path| search.has_unsealed(*path));
         if let [path] = paths[..]
-            && !search.compares_times()
+            && search.is_decided_by(path)
             && !has_many_unsealed
         {
-            return Ok((path, None));
+            return Ok((search.page_of_path(path), None));
         }
         let mut furthest: Option<(Path, i64)> = None;
         for path in paths {
@@ -151,7 +145,7 @@ impl Session {
                 run_search!(find_row, self, sql, search, numbers, sealing, MAX_SCANNED)?;
             let (count, last) = extent.unwrap_or_default();
             if count < MAX_SCANNED {
-                return Ok((path, None));
+                return Ok((search.page_of_scan(path), None));
             }
             let is_further = furthest.is_none_or(|(_, before)| {
                 if search.filter.oldest_first { last > before } else { last < before }
@@ -160,7 +154,8 @@ impl Session {
                 furthest = Some((path, last));
             }
         }
-        Ok(furthest.map_or((Path::Number, None), |(path, last)| (path, Some(last))))
+        let (path, end) = furthest.map_or((Path::Number, None), |(path, last)| (path, Some(last)));
+        Ok((search.page_of_scan(path), end))
     }
 
     /// How far the chain of a tenant is behind its log.

@@ -1,10 +1,9 @@
 //! The SQL of searches in the audit log. A page must be fast in a log with ten million events.
 //!
-//! Each condition with an index (resource, actor, action) is a *path* through the log: it follows the
-//! index in the order of the numbers, and the other conditions are compared with the events that it
-//! finds. One path alone stops as soon as the page is full. With several conditions, a page follows
-//! the path with few events. If all have many, the page ends after [`MAX_SCANNED`] of them, even if
-//! it is not full.
+//! Each condition with an index (resource, actor, action) is a *path* through the log: the numbers of
+//! its events, in their order. One path alone stops as soon as the page is full. With several
+//! conditions, a page compares the events of the path with the fewest. If all paths are long, the
+//! page ends after [`MAX_SCANNED`] events, even if it is not full.
 
 use crate::domain::{AuditFilter, TenantId};
 
@@ -51,9 +50,11 @@ impl AuditSearch<'_> {
         if paths.is_empty() { vec![Path::Number] } else { paths }
     }
 
-    /// Whether the path compares many events that do not match.
-    pub(super) fn compares_times(&self) -> bool {
-        self.filter.start.is_some() || self.filter.end.is_some()
+    /// Whether all events of this path match, if they are in the chain.
+    pub(super) fn is_decided_by(&self, path: Path) -> bool {
+        let has_times = self.filter.start.is_some() || self.filter.end.is_some();
+        let has_tenant = self.resource() == self.tenant.name() && path != Path::Number;
+        !has_times && !has_tenant && self.paths() == [path]
     }
 
     /// Whether the path has all events that are not in the chain yet.
@@ -72,33 +73,50 @@ impl AuditSearch<'_> {
         depth.is_multiple_of(2) && depth > 2 && !self.resource().contains("/scopes/")
     }
 
-    /// The statement for the first events of a path, at most `$12`.
-    pub(super) fn page(&self, path: Path) -> String {
+    /// The statement for a page of up to `$12` events, all of which are on this path.
+    pub(super) fn page_of_path(&self, path: Path) -> String {
         let order = self.order();
-        let numbers = self.numbers(path, &self.conditions());
+        let numbers = self.numbers(path, "$12", &self.conditions());
         format!(
-            "select tenant_id, number, at, service, user_name, source_address, action, resource, \
-               refused, detail, changes from audit_events \
+            "select {COLUMNS} from audit_events e \
              where tenant_id = $1 and number in ({numbers}) and {ALL_PARAMETERS} \
              order by number {order} limit $12"
         )
     }
 
-    /// The statement for the number of events on a path without the other conditions, and the last
-    /// of them. It counts up to `$12`.
-    pub(super) fn extent(&self, path: Path) -> String {
-        let order = self.order();
-        let last = if self.filter.oldest_first { "max" } else { "min" };
-        let numbers = self.numbers(path, "");
+    /// The statement for a page of up to `$12` of the first [`MAX_SCANNED`] events of a path.
+    pub(super) fn page_of_scan(&self, path: Path) -> String {
+        let (order, conditions) = (self.order(), self.conditions());
+        let numbers = self.scanned(path);
+        // With an array, PostgreSQL looks all numbers up in one scan of the index.
+        let (before, after) = if self.is_postgres { ("= any(array(", "))") } else { ("in (", ")") };
         format!(
-            "select count(*), coalesce({last}(number), 0) from \
-               (select number from ({numbers}) x order by number {order} limit $12) y \
-             where {ALL_PARAMETERS}"
+            "select {COLUMNS} from audit_events e \
+             where tenant_id = $1 and number {before}{numbers}{after} and {ALL_PARAMETERS}\
+               {conditions} \
+             order by number {order} limit $12"
         )
     }
 
-    /// The conditions of the filter. They are written so that no index fits them: SQLite, which has
-    /// no statistics, would otherwise prefer one of those to the index of the path.
+    /// The statement for the number of events on a path, up to [`MAX_SCANNED`], and the last of
+    /// them.
+    pub(super) fn extent(&self, path: Path) -> String {
+        let last = if self.filter.oldest_first { "max" } else { "min" };
+        let numbers = self.scanned(path);
+        format!(
+            "select count(*), coalesce({last}(number), 0) from ({numbers}) y \
+             where {ALL_PARAMETERS} and $12 = $12"
+        )
+    }
+
+    fn scanned(&self, path: Path) -> String {
+        let order = self.order();
+        let numbers = self.numbers(path, &MAX_SCANNED.to_string(), "");
+        format!("select number from ({numbers}) x order by number {order} limit {MAX_SCANNED}")
+    }
+
+    /// The conditions of the filter. They are written so that no index fits them, and
+    /// the database follows the path.
     fn conditions(&self) -> String {
         let conditions = [
             (
@@ -116,63 +134,57 @@ impl AuditSearch<'_> {
     }
 
     /// The numbers of a path: a union of branches, each of which follows one index in the order of
-    /// the numbers.
-    fn numbers(&self, path: Path, conditions: &str) -> String {
+    /// the numbers. Events of all resources, and those that are not in the chain yet, are compared
+    /// with the conditions.
+    fn numbers(&self, path: Path, limit: &str, conditions: &str) -> String {
         let order = self.order();
-        let branch = |from: &str, table: &str, by: &str| {
-            format!(
-                "select number from (select {table}.number from {from} \
-                   where {table}.tenant_id = $1 and {table}.number < $13 and {by}{conditions} \
-                 order by {table}.number {order} limit $12) x"
-            )
-        };
         // SQLite has no statistics, and would use the primary key.
         let hint = |index: &str| {
             if self.is_postgres { String::new() } else { format!(" indexed by {index}") }
         };
-        let by_number = |by: &str| branch("audit_events e", "e", by);
-        let by_event = |index: &str, by: &str| {
-            let from = format!("audit_events e{}", hint(index));
-            branch(&from, "e", &format!("{by} and e.number >= $2"))
+        let branch = |from: &str, by: &str| {
+            format!(
+                "select number from (select number from {from} \
+                   where tenant_id = $1 and number >= $2 and number < $13 and {by} \
+                 order by number {order} limit {limit}) x"
+            )
         };
+        let by_event =
+            |index: &str, by: &str| branch(&format!("audit_events e{}", hint(index)), by);
         let by_resource = |by: &str| by_event("audit_events_by_resource", by);
         // The chain has the columns that the table of events has no index for.
-        let by_chain = |index: &str, by: &str| {
-            // SQLite follows the order of a cross join.
-            let from = format!("audit_chain c{} cross join audit_events e", hint(index));
-            let joined = "e.tenant_id = c.tenant_id and e.number = c.number and c.number >= $2";
-            branch(&from, "c", &format!("{by} and {joined}"))
-        };
-        let unsealed = "e.number >= $14";
+        let by_chain = |index: &str, by: &str| branch(&format!("audit_chain{}", hint(index)), by);
+        let unsealed = || branch("audit_events e", &format!("number >= $14{conditions}"));
         let branches = match path {
-            Path::Number => vec![by_number("e.number >= $2")],
+            Path::Number => vec![branch("audit_events e", &format!("true{conditions}"))],
             Path::Resource => {
                 let mut branches = vec![
-                    by_resource("e.resource = $3"),
-                    by_resource("e.resource = $4"),
-                    by_resource("e.resource = $5"),
+                    by_resource("resource = $3"),
+                    by_resource("resource = $4"),
+                    by_resource("resource = $5"),
                 ];
                 if self.has_one_level() {
-                    branches.push(by_chain("audit_chain_by_parent", "c.parent = $3"));
-                    branches.push(by_number(unsealed));
+                    branches.push(by_chain("audit_chain_by_parent", "parent = $3"));
+                    branches.push(unsealed());
                 } else {
-                    branches.push(by_resource("e.resource >= $6 and e.resource < $7"));
+                    branches.push(by_resource("resource >= $6 and resource < $7"));
                 }
                 branches
             }
             Path::Actor => vec![
-                by_event("audit_events_by_service", "e.service = $8"),
-                by_event("audit_events_by_user", "e.user_name = $8"),
+                by_event("audit_events_by_service", "service = $8"),
+                by_event("audit_events_by_user", "user_name = $8"),
             ],
-            Path::Action => {
-                vec![by_chain("audit_chain_by_action", "c.action = $9"), by_number(unsealed)]
-            }
+            Path::Action => vec![by_chain("audit_chain_by_action", "action = $9"), unsealed()],
         };
         branches.join(" union ")
     }
 }
 
+const COLUMNS: &str = "tenant_id, number, at, service, user_name, source_address, action, \
+     resource, refused, detail, changes";
+
 /// PostgreSQL requires that all parameters occur in a statement.
-const ALL_PARAMETERS: &str = "$3 = $3 and $4 = $4 and $5 = $5 and $6 = $6 and $7 = $7 and $8 = $8 \
-     and $9 = $9 and coalesce($10, $2) = coalesce($10, $2) \
+const ALL_PARAMETERS: &str = "$2 = $2 and $3 = $3 and $4 = $4 and $5 = $5 and $6 = $6 and $7 = $7 \
+     and $8 = $8 and $9 = $9 and $13 = $13 and coalesce($10, $2) = coalesce($10, $2) \
      and coalesce($11, $14) = coalesce($11, $14)";
