@@ -7,8 +7,8 @@
 
 use crate::domain::{AuditFilter, TenantId};
 
-/// How many events one page looks at, if there is no path with fewer. They take some 30 ms.
-pub(super) const MAX_SCANNED: i64 = 10_000;
+/// How many events one page compares, if there is no path with fewer. They take some 20 ms.
+pub(super) const MAX_SCANNED: i64 = 5_000;
 
 /// A way to find the events of a search in the order of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +88,12 @@ impl AuditSearch<'_> {
     pub(super) fn page_of_scan(&self, path: Path) -> String {
         let (order, conditions) = (self.order(), self.conditions());
         let numbers = self.scanned(path);
-        // With an array, PostgreSQL looks all numbers up in one scan of the index.
-        let (before, after) = if self.is_postgres { ("= any(array(", "))") } else { ("in (", ")") };
+        // The rows come in the order of the numbers, so that PostgreSQL stops when the page is full.
         format!(
-            "select {COLUMNS} from audit_events e \
-             where tenant_id = $1 and number {before}{numbers}{after} and {ALL_PARAMETERS}\
-               {conditions} \
-             order by number {order} limit $12"
+            "select {COLUMNS} from (select number as scanned from ({numbers}) y) s \
+               cross join audit_events e \
+             where e.tenant_id = $1 and e.number = s.scanned{conditions} and {ALL_PARAMETERS} \
+             order by s.scanned {order} limit $12"
         )
     }
 
