@@ -42,7 +42,9 @@ impl PageRequest {
     pub fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let more = items.len() > usize::from(self.size);
         items.truncate(usize::from(self.size));
-        Page { keys: items.iter().map(key).collect(), items, more }
+        let keys: Vec<_> = items.iter().map(key).collect();
+        let next = keys.last().filter(|_| more).cloned();
+        Page { items, keys, next }
     }
 }
 
@@ -52,15 +54,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The key of each item. The page can be shortened after any of them.
     pub keys: Vec<String>,
-    /// Whether more items follow.
-    pub more: bool,
-}
-
-impl<T> Page<T> {
     /// The key after which the next page starts. `None` on the last page.
-    pub fn next(&self) -> Option<String> {
-        self.keys.last().filter(|_| self.more).cloned()
-    }
+    pub next: Option<String>,
 }
 
 #[cfg(test)]
@@ -71,9 +66,9 @@ mod tests {
     fn page_detects_whether_more_items_follow() {
         let request = PageRequest::new(2, None).unwrap();
         let page = request.page(vec![1, 2, 3], ToString::to_string);
-        assert_eq!((&page.items[..], page.next()), (&[1, 2][..], Some("2".to_owned())));
+        assert_eq!((&page.items[..], page.next), (&[1, 2][..], Some("2".to_owned())));
         let page = request.page(vec![1, 2], ToString::to_string);
-        assert_eq!((&page.items[..], page.next()), (&[1, 2][..], None));
+        assert_eq!((&page.items[..], page.next), (&[1, 2][..], None));
     }
 
     #[test]

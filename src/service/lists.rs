@@ -29,15 +29,18 @@ pub struct Rest {
     call: String,
     tokens: Arc<PageTokens>,
     keys: Vec<String>,
-    more: bool,
+    next: Option<String>,
 }
 
 impl Rest {
     /// The token of the part after the first `count` items; empty if there is none.
     pub fn token_after(&self, count: usize) -> String {
-        let key = count.checked_sub(1).and_then(|last| self.keys.get(last));
-        let is_end = count >= self.keys.len() && !self.more;
-        key.filter(|_| !is_end).map_or_else(String::new, |key| self.tokens.seal(&self.call, key))
+        let key = if count < self.keys.len() {
+            count.checked_sub(1).and_then(|last| self.keys.get(last))
+        } else {
+            self.next.as_ref()
+        };
+        key.map_or_else(String::new, |key| self.tokens.seal(&self.call, key))
     }
 }
 
@@ -60,8 +63,8 @@ impl Pages {
 
     /// A page as its caller gets it.
     pub(super) fn list<T>(&self, call: &str, page: Page<T>) -> List<T> {
-        let Page { items, keys, more } = page;
+        let Page { items, keys, next } = page;
         let tokens = Arc::clone(&self.0);
-        List { items, rest: Rest { call: call.to_owned(), tokens, keys, more } }
+        List { items, rest: Rest { call: call.to_owned(), tokens, keys, next } }
     }
 }

@@ -30,7 +30,7 @@ impl Session {
         let rows = page.page(rows, |row| row.cursor(filter.order.key));
         let items =
             rows.items.into_iter().map(ApplicationRow::application).collect::<Result<_>>()?;
-        Ok(Page { items, keys: rows.keys, more: rows.more })
+        Ok(Page { items, keys: rows.keys, next: rows.next })
     }
 
     /// The applications and credentials that a user owns: the number of each, and the first names.

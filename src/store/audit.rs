@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, FromRow};
 
+use super::audit_search::{AuditSearch, MAX_SCANNED, Path};
 use super::row::{RowRef, micros};
 use super::{Session, Tx, execute, find_row, list_rows};
 use crate::clock::from_microsecond;
@@ -49,38 +50,29 @@ impl AuditEventRow {
     }
 }
 
-impl Session {
-    /// A page of a tenant's events with numbers from `since` on.
-    pub async fn list_audit_events(
-        &mut self,
-        tenant: &TenantId,
-        since: i64,
-        filter: &AuditFilter,
-        page: &PageRequest,
-    ) -> Result<Page<AuditEvent>> {
-        let after = page.after.as_deref().map(str::parse).transpose();
-        let after: Option<i64> = after.map_err(|_| Error::InvalidPageToken)?;
-        let resource = filter.resource.as_deref().unwrap_or_default();
+/// The numbers that a page can have: from `low` on, below `high`.
+#[derive(Clone, Copy)]
+struct Numbers {
+    low: i64,
+    high: i64,
+}
+
+#[derive(Clone, Copy)]
+struct Sealing {
+    first_unsealed: i64,
+    unsealed: i64,
+}
+
+/// Runs a statement of a search with its parameters.
+macro_rules! run_search {
+    ($run:ident, $session:expr, $sql:expr, $search:expr, $numbers:expr, $sealing:expr, $limit:expr) => {{
+        let (filter, resource) = ($search.filter, $search.resource());
         let parent = parent(resource);
-        // One bound on each side: SQLite would use any of several for its index.
-        let (first, last) = self.numbers_of_times(tenant, filter).await?;
-        let (low, high) = match after {
-            Some(after) if filter.oldest_first => (after.saturating_add(1), last),
-            Some(after) => (0, last.min(after)),
-            None => (0, last),
-        };
-        let low = low.max(since).max(first);
-        let is_postgres = self.is_postgres();
-        let sealed: Option<(i64,)> = find_row!(
-            self,
-            "select number from audit_heads where tenant_id = $1",
-            tenant.as_str()
-        )?;
-        let rows: Vec<AuditEventRow> = list_rows!(
-            self,
-            AssertSqlSafe(search(is_postgres, tenant, filter)),
-            tenant.as_str(),
-            low,
+        $run!(
+            $session,
+            AssertSqlSafe($sql),
+            $search.tenant.as_str(),
+            $numbers.low,
             resource,
             parent,
             self::parent(parent),
@@ -91,13 +83,88 @@ impl Session {
             filter.action.map_or("", |action| action.into_str()),
             micros(filter.start),
             micros(filter.end),
-            page.limit(),
-            high,
-            // The first event that is not in the chain.
-            low.max(sealed.map_or(1, |(number,)| number.saturating_add(1)))
-        )?;
+            $limit,
+            $numbers.high,
+            $numbers.low.max($sealing.first_unsealed)
+        )
+    }};
+}
+
+impl Session {
+    /// A page of a tenant's events with numbers from `since` on. If no index has few enough events
+    /// for the filter, the page ends after a part of the log, and can have fewer events than asked
+    /// for.
+    pub async fn list_audit_events(
+        &mut self,
+        tenant: &TenantId,
+        since: i64,
+        filter: &AuditFilter,
+        page: &PageRequest,
+    ) -> Result<Page<AuditEvent>> {
+        let after = page.after.as_deref().map(str::parse).transpose();
+        let after: Option<i64> = after.map_err(|_| Error::InvalidPageToken)?;
+        let (first, last) = self.numbers_of_times(tenant, filter).await?;
+        let (low, high) = match after {
+            Some(after) if filter.oldest_first => (after.saturating_add(1), last),
+            Some(after) => (0, last.min(after)),
+            None => (0, last),
+        };
+        let numbers = Numbers { low: low.max(since).max(first), high };
+        let sealing = self.sealing(tenant).await?;
+        let search = AuditSearch { is_postgres: self.is_postgres(), tenant, filter };
+        let (sql, end) = self.audit_page(&search, numbers, sealing).await?;
+        let rows: Vec<AuditEventRow> =
+            run_search!(list_rows, self, sql, search, numbers, sealing, page.limit())?;
         let events = rows.into_iter().map(AuditEventRow::event).collect::<Result<_>>()?;
-        Ok(page.page(events, |event| event.number.to_string()))
+        let mut page = page.page(events, |event: &AuditEvent| event.number.to_string());
+        page.next = page.next.or_else(|| end.map(|end| end.to_string()));
+        Ok(page)
+    }
+
+    /// The statement for a page. With the number of the last event that it compares, if the page
+    /// ends there even if it is not full.
+    async fn audit_page(
+        &mut self,
+        search: &AuditSearch<'_>,
+        numbers: Numbers,
+        sealing: Sealing,
+    ) -> Result<(String, Option<i64>)> {
+        let paths = search.paths();
+        let has_many_unsealed =
+            sealing.unsealed >= MAX_SCANNED && paths.iter().any(|path| search.has_unsealed(*path));
+        if let [path] = paths[..]
+            && search.is_decided_by(path)
+            && !has_many_unsealed
+        {
+            return Ok((search.page_of_path(path), None));
+        }
+        let mut furthest: Option<(Path, i64)> = None;
+        for path in paths {
+            let sql = search.extent(path);
+            let extent: Option<(i64, i64)> =
+                run_search!(find_row, self, sql, search, numbers, sealing, MAX_SCANNED)?;
+            let (count, last) = extent.unwrap_or_default();
+            if count < MAX_SCANNED {
+                return Ok((search.page_of_scan(path), None));
+            }
+            let is_further = furthest.is_none_or(|(_, before)| {
+                if search.filter.oldest_first { last > before } else { last < before }
+            });
+            if is_further {
+                furthest = Some((path, last));
+            }
+        }
+        let (path, end) = furthest.map_or((Path::Number, None), |(path, last)| (path, Some(last)));
+        Ok((search.page_of_scan(path), end))
+    }
+
+    /// How far the chain of a tenant is behind its log.
+    async fn sealing(&mut self, tenant: &TenantId) -> Result<Sealing> {
+        const SQL: &str = "select coalesce((select number from audit_heads where tenant_id = $1), 0), \
+            coalesce((select max(number) from audit_events where tenant_id = $1), 0)";
+        let row: Option<(i64, i64)> = find_row!(self, SQL, tenant.as_str())?;
+        let (sealed, last) = row.unwrap_or_default();
+        Ok(Sealing { first_unsealed: sealed.saturating_add(1), unsealed: last - sealed })
     }
 
     /// The first and the last number that events of the filter's times can have. Events are in the
@@ -143,98 +210,6 @@ impl Session {
 /// By how much the times of events can differ from their order, in microseconds. A server whose
 /// clock is wrong by more issues no tokens that others accept.
 const MAX_CLOCK_DIFFERENCE: i64 = 60 * 60 * 1_000_000;
-
-/// The statement for a page of events. Each branch follows one index in the order of the numbers,
-/// and stops at the size of the page, so that the time does not depend on the length of the log.
-fn search(is_postgres: bool, tenant: &TenantId, filter: &AuditFilter) -> String {
-    let order = if filter.oldest_first { "asc" } else { "desc" };
-    let resource = filter.resource.as_deref().unwrap_or_default();
-    // Written so that no index fits them: SQLite, which has no statistics, would otherwise prefer one
-    // of those to the index of the branch.
-    let conditions = [
-        (
-            !resource.is_empty(),
-            "((e.resource || '') in ($3, $4, $5) \
-              or ((e.resource || '') >= $6 and (e.resource || '') < $7))",
-        ),
-        (filter.actor.is_some(), "((e.service || '') = $8 or (e.user_name || '') = $8)"),
-        (filter.action.is_some(), "(e.action || '') = $9"),
-        (filter.start.is_some(), "e.at + 0 >= $10"),
-        (filter.end.is_some(), "e.at + 0 < $11"),
-    ];
-    let mut filters = String::new();
-    for (_, condition) in conditions.into_iter().filter(|(is_set, _)| *is_set) {
-        filters.push_str(" and ");
-        filters.push_str(condition);
-    }
-    let branch = |from: &str, table: &str, by: &str| {
-        format!(
-            "select number from (select {table}.number from {from} where {table}.tenant_id = $1 \
-               and {table}.number < $13 and {by}{filters} \
-             order by {table}.number {order} limit $12) x"
-        )
-    };
-    // SQLite has no statistics, and would use the primary key.
-    let hint = |index: &str| {
-        if is_postgres { String::new() } else { format!(" indexed by {index}") }
-    };
-    let by_number = |by: &str| branch("audit_events e", "e", by);
-    let by_event = |index: &str, by: &str| {
-        let from = format!("audit_events e{}", hint(index));
-        branch(&from, "e", &format!("{by} and e.number >= $2"))
-    };
-    let by_resource = |by: &str| by_event("audit_events_by_resource", by);
-    // The chain has the columns that the table of events has no index for.
-    let by_chain = |index: &str, by: &str| {
-        // SQLite follows the order of a cross join.
-        let from = format!("audit_chain c{} cross join audit_events e", hint(index));
-        let joined = "e.tenant_id = c.tenant_id and e.number = c.number and c.number >= $2";
-        branch(&from, "c", &format!("{by} and {joined}"))
-    };
-    let unsealed = "e.number >= $14";
-    let depth = resource.split('/').count();
-    let branches = if resource == tenant.name() {
-        // Nearly all events of a tenant match, so that the log itself is the best index.
-        vec![by_number("e.number >= $2")]
-    } else if depth.is_multiple_of(2) && depth > 2 && !resource.contains("/scopes/") {
-        // Below these there is one level at most: the credentials of an application. Names of scopes
-        // can have slashes.
-        vec![
-            by_resource("e.resource = $3"),
-            by_resource("e.resource = $4"),
-            by_resource("e.resource = $5"),
-            by_chain("audit_chain_by_parent", "c.parent = $3"),
-            by_number(unsealed),
-        ]
-    } else if !resource.is_empty() {
-        vec![
-            by_resource("e.resource = $3"),
-            by_resource("e.resource = $4"),
-            by_resource("e.resource = $5"),
-            by_resource("e.resource >= $6 and e.resource < $7"),
-        ]
-    } else if filter.actor.is_some() {
-        vec![
-            by_event("audit_events_by_service", "e.service = $8"),
-            by_event("audit_events_by_user", "e.user_name = $8"),
-        ]
-    } else if filter.action.is_some() {
-        vec![by_chain("audit_chain_by_action", "c.action = $9"), by_number(unsealed)]
-    } else {
-        vec![by_number("e.number >= $2")]
-    };
-    // All parameters must occur in the statement.
-    format!(
-        "select tenant_id, number, at, service, user_name, source_address, action, resource, \
-           refused, detail, changes from audit_events \
-         where tenant_id = $1 and number in ({}) \
-           and $3 = $3 and $4 = $4 and $5 = $5 and $6 = $6 and $7 = $7 and $8 = $8 and $9 = $9 \
-           and coalesce($10, $2) = coalesce($10, $2) \
-           and coalesce($11, $14) = coalesce($11, $14) \
-         order by number {order} limit $12",
-        branches.join(" union ")
-    )
-}
 
 /// The parent of a resource: the application of a credential, the tenant of an application.
 fn parent(resource: &str) -> &str {

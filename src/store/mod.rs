@@ -10,6 +10,7 @@ mod application_pages;
 mod applications;
 mod audit;
 mod audit_chain;
+mod audit_search;
 mod backup;
 mod changes;
 mod connect;

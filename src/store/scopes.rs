@@ -101,7 +101,7 @@ impl Session {
         let mut after = None;
         loop {
             let page = self.list_scopes(tenant, &PageRequest::largest(after)).await?;
-            after = page.next();
+            after = page.next;
             scopes.extend(page.items);
             if after.is_none() {
                 return Ok(scopes);

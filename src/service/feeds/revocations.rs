@@ -40,8 +40,9 @@ impl Feeds {
         let index = self.revocations.index();
         let part = index.held(after, page.size());
         let cursor = (!part.more).then_some(Cursor { feed: part.feed, number: part.last });
-        let keys = part.revocations.iter().map(|row| row.number.to_string()).collect();
-        let page = Page { items: part.revocations, keys, more: part.more };
+        let keys: Vec<_> = part.revocations.iter().map(|row| row.number.to_string()).collect();
+        let next = keys.last().filter(|_| part.more).cloned();
+        let page = Page { items: part.revocations, keys, next };
         let list = self.pages.list(CALL, page);
         Ok(RevocationList { list, cursor })
     }

@@ -8,23 +8,27 @@ use keyward::internals::store::Store;
 use super::{event, seal, store, tamper, write};
 use crate::harness::{Backend, Dice, on_both_databases};
 
-on_both_databases!(filters_find_what_a_scan_finds);
+on_both_databases!(filters_find_what_a_scan_finds, page_ends_early_if_few_of_many_events_match);
 
 const EVENTS: i64 = 3000;
 
-async fn all(store: &Store, filter: &AuditFilter, size: i32) -> Vec<AuditEvent> {
+async fn pages(store: &Store, filter: &AuditFilter, size: i32) -> Vec<Vec<AuditEvent>> {
     let tenant = TenantId::parse("acme").unwrap();
-    let (mut events, mut after) = (Vec::new(), None);
+    let (mut pages, mut after) = (Vec::new(), None);
     loop {
         let page = PageRequest::new(size, after).unwrap();
         let mut session = store.read_list().await.unwrap();
         let page = session.list_audit_events(&tenant, 0, filter, &page).await.unwrap();
-        after = page.next();
-        events.extend(page.items);
+        after = page.next;
+        pages.push(page.items);
         if after.is_none() {
-            return events;
+            return pages;
         }
     }
+}
+
+async fn all(store: &Store, filter: &AuditFilter, size: i32) -> Vec<AuditEvent> {
+    pages(store, filter, size).await.concat()
 }
 
 /// The documented meaning of a filter.
@@ -148,6 +152,53 @@ async fn filters_find_what_a_scan_finds(backend: Backend) {
                 events.iter().map(|event| event.number).collect()
             };
             assert_eq!(numbers(&found), numbers(&expected), "{seed}: {filter:?}");
+        }
+    }
+}
+
+/// Many events have the resource, many have the action, and three have both.
+async fn page_ends_early_if_few_of_many_events_match(backend: Backend) {
+    const EVENTS: i64 = 30_000;
+    let kw = backend.start().await;
+    kw.admin().await.acme().await;
+    let store = store(&kw, backend).await;
+    seal(&kw).await;
+    let sql = format!(
+        "begin; \
+         insert into audit_events (tenant_id, number, at, service, action, resource, refused, \
+           detail, changes) \
+         with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < {EVENTS}) \
+         select 'acme', 1000 + n, 1000000000000000 + n, 'one', \
+           case when n % 2 = 0 or n % 10000 = 5001 then 'DeleteCredential' else 'UpdateTenant' end, \
+           case when n % 2 = 1 then 'tenants/acme/applications/hot' else 'tenants/acme/users/u' end, \
+           n < 0, '', '[]' from numbers; \
+         insert into audit_chain (tenant_id, number, hash, parent, action) \
+         select e.tenant_id, e.number, h.hash, 'tenants/acme', e.action from audit_events e \
+           cross join audit_heads h where h.tenant_id = 'acme' and e.tenant_id = 'acme' \
+             and e.number > 1000; \
+         update audit_heads set number = {} where tenant_id = 'acme'; \
+         delete from audit_unsealed; \
+         commit",
+        1000 + EVENTS
+    );
+    tamper(&kw, &sql).await;
+    for (action, unsealed) in [(Action::DeleteCredential, false), (Action::DeleteScope, true)] {
+        if unsealed {
+            tamper(&kw, "update audit_heads set number = 1000 where tenant_id = 'acme'").await;
+        }
+        for oldest_first in [false, true] {
+            let filter = AuditFilter {
+                resource: (!unsealed).then(|| "tenants/acme/applications/hot".to_owned()),
+                action: Some(action),
+                oldest_first,
+                ..Default::default()
+            };
+            let pages = pages(&store, &filter, 2).await;
+            let mut found: Vec<_> = pages.concat().iter().map(|event| event.number).collect();
+            found.sort_unstable();
+            assert_eq!(found, if unsealed { vec![] } else { vec![6001, 16001, 26001] });
+            // Each page compares 5,000 events at most: of 15,000 by the action, or of all 30,000.
+            assert!((4..=8).contains(&pages.len()), "{} pages", pages.len());
         }
     }
 }

@@ -104,7 +104,7 @@ proptest! {
             let page = request.page(read.collect(), ToString::to_string);
             prop_assert!(page.items.len() <= request.size());
             seen.extend(page.items.iter().copied());
-            after = page.next();
+            after = page.next;
             if after.is_none() {
                 break;
             }

@@ -215,7 +215,7 @@ async fn names_are_paged_in_byte_order(backend: Backend) {
         let page = session.list_scopes(&tenant("acme").id, &page).await.unwrap();
         assert!(page.items.len() <= 3);
         seen.extend(page.items.iter().map(|scope| scope.id.scope.to_string()));
-        after = page.next();
+        after = page.next;
         if after.is_none() {
             break;
         }

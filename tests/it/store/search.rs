@@ -151,7 +151,7 @@ async fn listed(
     loop {
         let page = PageRequest::new(size, after.clone()).unwrap();
         let page = session.list_applications(&tenant, filter, &page, now()).await.unwrap();
-        let next = page.next();
+        let next = page.next;
         all.extend(page.items);
         assert!(next.is_none() || next != after, "each page moves the cursor");
         assert!(all.len() < 100_000, "the pages end");
@@ -296,7 +296,7 @@ async fn common_text_is_found_after_many_other_names(backend: Backend) {
             for _ in 0..2 {
                 let page = PageRequest::new(1, after).unwrap();
                 let page = session.list_applications(&tenant, &filter, &page, now()).await.unwrap();
-                after = page.next();
+                after = page.next;
                 first.extend(page.items);
             }
             let expected = if order.descending {
