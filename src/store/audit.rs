@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::audit_search::{AuditSearch, MAX_SCANNED, Path};
 use super::row::{RowRef, micros};
-use super::{Session, Tx, execute, find_row, list_rows};
+use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
     Actor, AuditEvent, AuditFilter, Outcome, Page, PageRequest, TenantId, UserName,
@@ -111,7 +111,13 @@ impl Session {
         };
         let numbers = Numbers { low: low.max(since).max(first), high };
         let sealing = self.sealing(tenant).await?;
-        let search = AuditSearch { is_postgres: self.is_postgres(), tenant, filter };
+        let is_postgres = self.is_postgres();
+        let mut search = AuditSearch { is_postgres, tenant, filter, has_many_below: false };
+        if search.has_range() {
+            let sql = search.count_below();
+            let below: i64 = run_search!(one_value, self, sql, search, numbers, sealing, 0_i64)?;
+            search.has_many_below = below >= MAX_SCANNED;
+        }
         let (sql, end) = self.audit_page(&search, numbers, sealing).await?;
         let rows: Vec<AuditEventRow> =
             run_search!(list_rows, self, sql, search, numbers, sealing, page.limit())?;
@@ -189,8 +195,10 @@ impl Session {
     /// The number of the first event from this time on, by bisection; the next number if there is
     /// none.
     async fn first_number_at(&mut self, tenant: &TenantId, at: i64) -> Result<i64> {
-        const ENDS: &str = "select coalesce(min(number), 0), coalesce(max(number), 0) \
-            from audit_events where tenant_id = $1";
+        // SQLite would read all numbers for both ends at once.
+        const ENDS: &str = "select \
+            coalesce((select min(number) from audit_events where tenant_id = $1), 0), \
+            coalesce((select max(number) from audit_events where tenant_id = $1), 0)";
         const NEXT: &str = "select number, at from audit_events \
             where tenant_id = $1 and number >= $2 order by number limit 1";
         let ends: Option<(i64, i64)> = find_row!(self, ENDS, tenant.as_str())?;

@@ -25,6 +25,9 @@ pub(super) struct AuditSearch<'a> {
     pub(super) is_postgres: bool,
     pub(super) tenant: &'a TenantId,
     pub(super) filter: &'a AuditFilter,
+    /// Whether the resource has so many events below it that they are not a path: their index is in
+    /// the order of names.
+    pub(super) has_many_below: bool,
 }
 
 impl AuditSearch<'_> {
@@ -39,7 +42,8 @@ impl AuditSearch<'_> {
     /// The paths of the search, at least one.
     pub(super) fn paths(&self) -> Vec<Path> {
         // Nearly all events match their tenant, so that the log itself is the best index.
-        let by_resource = !self.resource().is_empty() && self.resource() != self.tenant.name();
+        let by_resource =
+            !self.resource().is_empty() && !self.is_of_tenant() && !self.has_many_below;
         let indexed = [
             (by_resource, Path::Resource),
             (self.filter.actor.is_some(), Path::Actor),
@@ -50,11 +54,17 @@ impl AuditSearch<'_> {
         if paths.is_empty() { vec![Path::Number] } else { paths }
     }
 
-    /// Whether all events of this path match, if they are in the chain.
+    fn is_of_tenant(&self) -> bool {
+        self.resource() == self.tenant.name()
+    }
+
+    /// Whether all events of this path match, or nearly all.
     pub(super) fn is_decided_by(&self, path: Path) -> bool {
         let has_times = self.filter.start.is_some() || self.filter.end.is_some();
-        let has_tenant = self.resource() == self.tenant.name() && path != Path::Number;
-        !has_times && !has_tenant && self.paths() == [path]
+        let has_resource = !self.resource().is_empty();
+        let decides_resource =
+            path == Path::Resource || (path == Path::Number && self.is_of_tenant());
+        !has_times && (!has_resource || decides_resource) && self.paths() == [path]
     }
 
     /// Whether the path has all events that are not in the chain yet.
@@ -64,6 +74,20 @@ impl AuditSearch<'_> {
             Path::Resource => self.has_one_level(),
             Path::Action => true,
         }
+    }
+
+    /// Whether the path of the resource has events in the order of names.
+    pub(super) fn has_range(&self) -> bool {
+        self.paths().contains(&Path::Resource) && !self.has_one_level()
+    }
+
+    /// The statement for the number of events below the resource. It counts up to [`MAX_SCANNED`].
+    pub(super) fn count_below(&self) -> String {
+        format!(
+            "select count(*) from (select 1 from audit_events \
+               where tenant_id = $1 and resource >= $6 and resource < $7 limit {MAX_SCANNED}) x \
+             where {ALL_PARAMETERS} and $12 = $12"
+        )
     }
 
     /// Whether there is one level at most below the resource: the credentials of an application.
@@ -141,19 +165,21 @@ impl AuditSearch<'_> {
         let hint = |index: &str| {
             if self.is_postgres { String::new() } else { format!(" indexed by {index}") }
         };
-        let branch = |from: &str, by: &str| {
+        // One lower bound: SQLite would use any of several for its index.
+        let from_number = |low: &str, from: &str, by: &str| {
             format!(
                 "select number from (select number from {from} \
-                   where tenant_id = $1 and number >= $2 and number < $13 and {by} \
+                   where tenant_id = $1 and number >= {low} and number < $13 and {by} \
                  order by number {order} limit {limit}) x"
             )
         };
+        let branch = |from: &str, by: &str| from_number("$2", from, by);
         let by_event =
             |index: &str, by: &str| branch(&format!("audit_events e{}", hint(index)), by);
         let by_resource = |by: &str| by_event("audit_events_by_resource", by);
         // The chain has the columns that the table of events has no index for.
         let by_chain = |index: &str, by: &str| branch(&format!("audit_chain{}", hint(index)), by);
-        let unsealed = || branch("audit_events e", &format!("number >= $14{conditions}"));
+        let unsealed = || from_number("$14", "audit_events e", &format!("true{conditions}"));
         let branches = match path {
             Path::Number => vec![branch("audit_events e", &format!("true{conditions}"))],
             Path::Resource => {

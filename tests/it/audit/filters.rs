@@ -182,6 +182,12 @@ async fn page_ends_early_if_few_of_many_events_match(backend: Backend) {
         1000 + EVENTS
     );
     tamper(&kw, &sql).await;
+    let below = AuditFilter {
+        resource: Some("tenants/acme/applications".to_owned()),
+        ..Default::default()
+    };
+    let all_below = all(&store, &below, 1000).await;
+    assert_eq!(all_below.iter().filter(|event| event.number > 1000).count(), 15_000);
     for (action, unsealed) in [(Action::DeleteCredential, false), (Action::DeleteScope, true)] {
         if unsealed {
             tamper(&kw, "update audit_heads set number = 1000 where tenant_id = 'acme'").await;
