@@ -12,8 +12,8 @@ At the end of its input it writes its figures as a line of JSON.
 Keyward publishes a key for ten minutes before it signs: twice the time for which verifiers may cache the
 set. So the real interval of rotations is ten minutes (`--unprepared`). For another key each second, the
 keys are made before: through the interface, on a server whose next key is made active each time, by its
-row in the database. Then, with the server stopped, their times are set in the database: all were created eleven
-minutes ago, and they activate one second after the other. That is all that differs. The set therefore
+row in the database. Then, with the server stopped, the times of all are set there: they were created
+eleven minutes ago, and activate one second after the other. That is all that differs. The set therefore
 has one key for each second of the drill, where it otherwise has ten at most.
 """
 
