@@ -95,6 +95,8 @@ pub(crate) enum Part {
     Replicas,
     /// How long it takes until another replica refuses a revoked token
     Revocations,
+    /// How long it takes until the tokens of a revoked signing key are refused
+    Keys,
     /// The first use of secrets, and its effect on others
     Secrets,
     /// Idle memory and start time
@@ -125,6 +127,7 @@ impl Part {
             Self::Checks => "checks",
             Self::Replicas => "replicas",
             Self::Revocations => "revocations",
+            Self::Keys => "keys",
             Self::Secrets => "secrets",
             Self::Memory => "memory",
             Self::Warm => "warm",

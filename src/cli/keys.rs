@@ -15,9 +15,9 @@ use crate::proto::admin::signing_key_service_client::SigningKeyServiceClient;
 
 /// Manage the keys that sign access tokens: list, rotate, retire, revoke after a compromise
 ///
-/// Keys rotate by themselves (setting `keys.rotation_period`). A key is published ten minutes or more
-/// before it signs, and until its last token has expired. Only administrators of the platform may
-/// use these commands.
+/// Keys rotate by themselves (setting `keys.rotation_period`). There is always a next key. It is
+/// published ten minutes or more before it signs, and until its last token has expired. Only
+/// administrators of the platform may use these commands.
 #[derive(Debug, Args)]
 #[command(visible_alias = "signing-key", alias = "key")]
 pub(super) struct KeysArgs {
@@ -38,21 +38,22 @@ Examples:
         #[command(flatten)]
         limit: Limit,
     },
-    /// Rotate now: make the next key, or let it sign earlier
+    /// Rotate now: let the next key sign in a minute
     #[command(after_help = "\
 Example:
   keyward keys rotate
 
-A new key is published for ten minutes before it signs, so that no verifier refuses its tokens.
-After a compromise use `keyward keys revoke`, which does not wait.")]
+A key is published for ten minutes before it signs, so that no verifier refuses its tokens: soon
+after another rotation, the next key signs when it has been. After a compromise use
+`keyward keys revoke`, which does not wait.")]
     Rotate,
     /// Let the next key take over from this one; its tokens stay valid
     #[command(after_help = "\
 Example:
   keyward keys retire KID
 
-An active key needs a next key that has been published for ten minutes: `keyward keys rotate`
-makes one. A next key is withdrawn, and never signs.")]
+An active key needs a next key that has been published for ten minutes. A next key is withdrawn,
+never signs, and is replaced by another one.")]
     Retire {
         /// The key id (`kid`), as `keyward keys list` shows it
         kid: String,
@@ -63,8 +64,8 @@ Examples:
   keyward keys revoke KID --reason 'a backup was stolen'
   keyward keys revoke KID --yes --output json
 
-If the key signs tokens, another one signs from now on. Clients get new tokens with their
-credentials.")]
+If the key signs tokens, the next one signs from now on. Clients get new tokens with their
+credentials. If the next key was stolen too, revoke it first: another one takes its place.")]
     Revoke {
         /// The key id (`kid`), as `keyward keys list` shows it
         kid: String,
@@ -205,8 +206,11 @@ async fn revoke(
     let report = RevokeReport(connection.call(Some(&name), work).await?);
     connection.output.one(&report)?;
     let bound = report.bound();
+    let since = report.0.replacement.as_ref().and_then(|key| moment(key.create_time.as_ref()));
+    let replaced = since.map(|since| format!("; the key that signs now was published at {since}"));
     connection.output.done(&format!(
-        "this server refuses its tokens from now on; all others do within {bound} s"
+        "this server refuses its tokens from now on; all others do within {bound} s{}",
+        replaced.unwrap_or_default()
     ));
     Ok(())
 }

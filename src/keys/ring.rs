@@ -53,8 +53,8 @@ impl KeyRing {
             .map(|record| record.kid.clone())
             .collect();
         let published = public.into_iter().filter_map(|key| {
-            let until = schedule.published_until(schedule.find(&key.jwk.kid)?);
-            Some((key, until))
+            let record = schedule.find(&key.jwk.kid)?;
+            record.withdrawn_unused().is_none().then(|| (key, schedule.published_until(record)))
         });
         let mut ring = Self {
             published: published.collect(),

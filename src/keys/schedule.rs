@@ -6,6 +6,9 @@
 //!    |--- next ---|-------- active --------|------- retiring --------|--- removed
 //!    |<- published (JWKS) ----------------------------------------->|
 //! ```
+//!
+//! There is always a next key, made when the one before it starts to sign. So a rotation by hand,
+//! and the revocation of the active key, promote a key that every verifier has in its cache.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,9 +35,10 @@ pub fn kept() -> Duration {
 
 /// How long a private key is kept after it stopped signing: clocks of servers differ by less.
 const ERASED_AFTER: Duration = Duration::from_mins(2);
-/// The next key of a rotation by schedule is published a day before it signs, for verifiers that
-/// cache longer than `max-age` allows.
+/// The time of a rotation by schedule is set a day ahead, where operators see it.
 const AHEAD: Duration = Duration::from_hours(24);
+/// The time of activation of a next key for which none is set yet: 9999-01-01.
+pub const UNPLANNED: Timestamp = Timestamp::constant(253_370_764_800, 0);
 
 /// What the database says of a signing key, without the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub struct KeyRecord {
     /// The name of its JWS algorithm.
     pub algorithm: String,
     pub created_at: Timestamp,
-    /// The key signs from this time on, until a newer one does.
+    /// The key signs from this time on, until a newer one does. [`UNPLANNED`]: no time is set.
     pub activates_at: Timestamp,
     /// When the key was withdrawn before it signed.
     pub retired_at: Option<Timestamp>,
@@ -93,6 +97,17 @@ impl KeyRecord {
         ends.min().is_none_or(|end| self.activates_at < end)
     }
 
+    /// When the key activates; `None`: no time is set.
+    pub fn planned(&self) -> Option<Timestamp> {
+        (self.activates_at < UNPLANNED).then_some(self.activates_at)
+    }
+
+    /// When the key was withdrawn, if no server can have signed with it: it was withdrawn before a
+    /// server that had not read that yet would have used it.
+    pub fn withdrawn_unused(&self) -> Option<Timestamp> {
+        self.retired_at.filter(|at| later(*at, AGREED) < self.activates_at)
+    }
+
     /// Since when the key can sign. The first key of a database activates at the epoch.
     pub fn in_use_since(&self) -> Timestamp {
         self.activates_at.max(self.created_at)
@@ -102,6 +117,15 @@ impl KeyRecord {
     pub fn known_from(&self) -> Timestamp {
         later(self.created_at, NOTICE)
     }
+}
+
+/// What is due so that a key can take over from the active one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuccessorDue {
+    /// There is no next key: make one, which activates at this time.
+    Make(Timestamp),
+    /// The next key must activate at this time, earlier than is set.
+    Plan(Timestamp),
 }
 
 /// The records of keys, and what follows from them.
@@ -127,15 +151,13 @@ impl Schedule {
     pub fn signs_until(&self, of: &KeyRecord) -> Option<Timestamp> {
         let newer = self.0.iter().filter(|key| key.generation > of.generation && key.signs());
         let ends = [of.retired_at, of.revoked_at].into_iter().flatten();
-        newer.map(|key| key.activates_at).chain(ends).min()
+        newer.filter_map(KeyRecord::planned).chain(ends).min()
     }
 
     /// The last time at which a key is published. `None`: no end is known.
     pub fn published_until(&self, of: &KeyRecord) -> Option<Timestamp> {
-        if of.revoked_at.is_some() {
-            return of.revoked_at;
-        }
-        self.signs_until(of).map(|end| later(end, kept()))
+        let unused = of.revoked_at.or(of.withdrawn_unused());
+        unused.or_else(|| self.signs_until(of).map(|end| later(end, kept())))
     }
 
     pub fn state(&self, of: &KeyRecord, now: Timestamp) -> KeyState {
@@ -143,6 +165,7 @@ impl Schedule {
             return KeyState::Revoked;
         }
         match self.signs_until(of) {
+            Some(end) if end <= now && of.withdrawn_unused().is_some() => KeyState::Removed,
             Some(end) if end <= now && now <= later(end, kept()) => KeyState::Retiring,
             Some(end) if end <= now => KeyState::Removed,
             _ if of.activates_at <= now => KeyState::Active,
@@ -170,20 +193,25 @@ impl Schedule {
         of.revoked_at.is_some() || end.is_some_and(|end| later(end, ERASED_AFTER) <= now)
     }
 
-    /// When the next key must sign, if it must be made now. `period` is how long a key signs;
-    /// `None`: without end.
-    pub fn successor_due(&self, now: Timestamp, period: Option<Duration>) -> Option<Timestamp> {
-        if self.next(now).is_some() {
-            return None;
-        }
+    /// What is due so that a key can take over. `period` is how long a key signs; `None`: without
+    /// end.
+    pub fn successor_due(&self, now: Timestamp, period: Option<Duration>) -> Option<SuccessorDue> {
+        let next = self.next(now);
         let Some(active) = self.active(now) else {
             // The servers cannot sign at all.
-            return Some(now);
+            let Some(next) = next else { return Some(SuccessorDue::Make(now)) };
+            return next.planned().is_none().then_some(SuccessorDue::Plan(now));
         };
-        let period = period?;
-        let due = later(active.in_use_since(), period);
-        let ahead = AHEAD.min(period / 2).max(NOTICE);
-        (due <= later(now, ahead)).then(|| due.max(later(now, NOTICE)))
+        let due = period.and_then(|period| {
+            let due = later(active.in_use_since(), period);
+            (due <= later(now, AHEAD.min(period / 2).max(NOTICE))).then_some(due)
+        });
+        let Some(next) = next else {
+            let at = due.map_or(UNPLANNED, |due| due.max(later(now, NOTICE)));
+            return Some(SuccessorDue::Make(at));
+        };
+        let at = due?.max(Self::earliest(next, now));
+        (at < next.activates_at).then_some(SuccessorDue::Plan(at))
     }
 
     /// The earliest time at which the next key can sign: every verifier knows it, and every server
@@ -236,10 +264,14 @@ mod tests {
 
     #[test]
     fn withdrawn_next_key_never_signs() {
-        let withdrawn = KeyRecord { retired_at: Some(at(9_500)), ..key(2, 9_000, 10_000) };
-        let schedule = Schedule::new(vec![key(1, 0, 0), withdrawn]);
-        assert_eq!(states(&schedule, 20_000), ["active", "removed"]);
-        assert_eq!(states(&schedule, 9_600), ["active", "retiring"]);
+        let withdrawn =
+            |at_second| KeyRecord { retired_at: Some(at(at_second)), ..key(2, 9_000, 10_000) };
+        let late = Schedule::new(vec![key(1, 0, 0), withdrawn(9_940)]);
+        assert_eq!(states(&late, 9_941), ["active", "retiring"], "another server may use it");
+        assert_eq!(states(&late, 20_000), ["active", "removed"]);
+        let early = Schedule::new(vec![key(1, 0, 0), withdrawn(9_939)]);
+        assert_eq!(states(&early, 9_939), ["active", "removed"]);
+        assert_eq!(early.published_until(&early.records()[1]), Some(at(9_939)));
     }
 
     #[test]
@@ -256,18 +288,41 @@ mod tests {
     }
 
     #[test]
-    fn successor_is_made_a_day_ahead_and_never_signs_without_notice() {
+    fn next_key_is_made_at_once_and_planned_a_day_ahead() {
         let month = Some(Duration::from_hours(24 * 30));
-        let schedule = Schedule::new(vec![key(1, 0, 0)]);
-        let due = |now, period| schedule.successor_due(at(now), period).map(Timestamp::as_second);
-        assert_eq!(due(29 * DAY - 1, month), None);
-        assert_eq!(due(29 * DAY, month), Some(30 * DAY));
-        assert_eq!(due(99 * DAY, month), Some(99 * DAY + 600), "overdue");
-        assert_eq!(due(99 * DAY, None), None, "never");
         let hour = Some(Duration::from_hours(1));
-        assert_eq!((due(1_799, hour), due(1_800, hour)), (None, Some(3_600)));
-        let waiting = Schedule::new(vec![key(1, 0, 0), key(2, 10, 100 * DAY)]);
-        assert_eq!(waiting.successor_due(at(99 * DAY), month), None, "one waits already");
-        assert_eq!(Schedule::default().successor_due(at(7), None), Some(at(7)), "none signs");
+        let make = |second| Some(SuccessorDue::Make(at(second)));
+        let plan = |second| Some(SuccessorDue::Plan(at(second)));
+        let due = |schedule: &Schedule, now, period| schedule.successor_due(at(now), period);
+
+        let alone = Schedule::new(vec![key(1, 0, 0)]);
+        assert_eq!(due(&alone, 1, month), Some(SuccessorDue::Make(UNPLANNED)));
+        assert_eq!(due(&alone, 99 * DAY, None), Some(SuccessorDue::Make(UNPLANNED)));
+        assert_eq!(due(&alone, 29 * DAY, month), make(30 * DAY));
+        assert_eq!(due(&alone, 99 * DAY, month), make(99 * DAY + 600), "not without notice");
+
+        let waiting = KeyRecord { activates_at: UNPLANNED, ..key(2, 0, 0) };
+        let waiting = Schedule::new(vec![key(1, 0, 0), waiting]);
+        assert_eq!(states(&waiting, 99 * DAY), ["active", "next"]);
+        assert_eq!(waiting.signs_until(&waiting.records()[0]), None);
+        assert_eq!(due(&waiting, 29 * DAY - 1, month), None);
+        assert_eq!(due(&waiting, 29 * DAY, month), plan(30 * DAY));
+        assert_eq!(due(&waiting, 99 * DAY, month), plan(99 * DAY + 60), "when all servers know");
+        assert_eq!((due(&waiting, 1_799, hour), due(&waiting, 1_800, hour)), (None, plan(3_600)));
+        assert_eq!(due(&waiting, 99 * DAY, None), None, "never");
+
+        let planned = Schedule::new(vec![key(1, 0, 0), key(2, 10, 100 * DAY)]);
+        assert_eq!(due(&planned, 100 * DAY - 60, month), None);
+        assert_eq!(due(&planned, 29 * DAY, month), plan(30 * DAY), "the period is shorter now");
+        let soon = Schedule::new(vec![key(1, 0, 0), key(2, 10, 50)]);
+        assert_eq!(due(&soon, 20, month), None, "brought forward by hand");
+    }
+
+    #[test]
+    fn without_an_active_key_the_next_one_signs_at_once() {
+        let due = |keys| Schedule::new(keys).successor_due(at(7), None);
+        assert_eq!(due(vec![]), Some(SuccessorDue::Make(at(7))));
+        let waiting = KeyRecord { activates_at: UNPLANNED, ..key(2, 0, 0) };
+        assert_eq!(due(vec![waiting]), Some(SuccessorDue::Plan(at(7))));
     }
 }

@@ -5,6 +5,7 @@ mod builds;
 mod checks;
 mod growth;
 mod http;
+mod keys;
 mod memory;
 mod one_source;
 mod replicas;
@@ -30,6 +31,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
             Part::Http => http::measure(&settings).await,
             Part::Replicas => replicas::measure(&settings).await,
             Part::Revocations => revocations::measure().await,
+            Part::Keys => keys::measure().await,
             Part::Secrets => secrets::measure(&settings).await,
             Part::Memory => memory::measure().await,
             Part::Warm => warm::measure(&settings).await,

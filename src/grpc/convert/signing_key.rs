@@ -23,12 +23,13 @@ pub(in crate::grpc) fn revoked(
 
 pub(in crate::grpc) fn message(key: SigningKeyInfo) -> pb::SigningKey {
     let record = key.record;
+    let planned = record.planned();
     pb::SigningKey {
         name: format!("signingKeys/{}", record.kid),
         algorithm: record.algorithm,
         state: state(key.state).into(),
         create_time: Some(timestamp(record.created_at)),
-        activate_time: Some(timestamp(record.activates_at)),
+        activate_time: planned.map(timestamp),
         retire_time: key.signs_until.map(timestamp),
         remove_time: key.published_until.map(timestamp),
         revoke_time: record.revoked_at.map(timestamp),

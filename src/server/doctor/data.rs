@@ -16,7 +16,7 @@ use crate::store::{CredentialEnd, SealedSigningKey, Session};
 const SOON: Duration = Duration::from_hours(7 * 24);
 /// A signing key that is older should be replaced, if keys are not rotated by a schedule.
 const OLD_KEY: Duration = Duration::from_hours(90 * 24);
-/// How much older than `keys.rotation_period` the newest key may be.
+/// How much longer than `keys.rotation_period` a key may sign.
 const LATE_ROTATION: Duration = Duration::from_hours(24);
 /// The maximum number of credentials that are counted, and of those that are named.
 const MAX_COUNTED: i64 = 1000;
@@ -75,16 +75,19 @@ fn signing_key(config: &Config, keys: &[SealedSigningKey], now: Timestamp) -> Fi
             "the next start creates a key, which signs ten minutes later",
         );
     }
-    let days = now.duration_since(newest.created_at).as_hours() / 24;
-    let found = format!("{} ({}), {days} days old", newest.id, newest.algorithm);
-    let (oldest, advice) = match config.rotation_period {
+    let active = keys.iter().rev().find(|key| key.activates_at <= now).unwrap_or(newest);
+    // The first key of a database activates at the epoch.
+    let since = active.activates_at.max(active.created_at);
+    let days = now.duration_since(since).as_hours() / 24;
+    let found = format!("{} ({}) has signed for {days} days", active.id, active.algorithm);
+    let (longest, advice) = match config.rotation_period {
         Some(period) => (
             period + LATE_ROTATION,
-            "the next key should exist by now: look for failures of rotation in the server's log",
+            "the next key should sign by now: look for failures of rotation in the server's log",
         ),
         None => (OLD_KEY, "run `keyward keys rotate`"),
     };
-    if now > later(newest.created_at, oldest) {
+    if now > later(since, longest) {
         Finding::warning(CHECK, found, advice)
     } else {
         Finding::ok(CHECK, found)

@@ -76,7 +76,7 @@ impl Admin {
         Ok(self.pages.list(LIST, page.page(keys, |key| key.record.kid.clone())))
     }
 
-    /// Makes the next key, or brings it forward. Returns the next key.
+    /// Lets the next key take over early. Returns the next key.
     pub async fn rotate_signing_key(&self, caller: &Caller) -> Result<SigningKeyInfo> {
         let system = TenantId::system();
         let attempt = Attempt::new(caller, Action::RotateSigningKey, &system, LIST);
@@ -212,13 +212,14 @@ impl Admin {
         for step in &steps {
             let action = match step.kind {
                 StepKind::Erased | StepKind::Removed => Action::RemoveSigningKey,
+                StepKind::Withdrawn => Action::RetireSigningKey,
                 _ => Action::RotateSigningKey,
             };
             self.note_step(&mut work, action, step, "").await?;
         }
         work.commit().await?;
         steps.iter().for_each(log_step);
-        if steps.iter().any(|step| matches!(step.kind, StepKind::Made(_))) {
+        if steps.iter().any(|step| step.kind.is_rotation()) {
             self.signing.count_rotation("scheduled");
         }
         self.signing.refresh().await
@@ -242,10 +243,10 @@ impl Admin {
         work.note_with(action, name(&step.kid), Vec::new(), detail).await
     }
 
-    /// Reads the keys after a change. The change is made: a server that cannot read it uses the list
-    /// of revocations until it can.
+    /// Reads the keys after a change, and makes a next key if there is none left. The change is made:
+    /// a server that cannot read it uses the list of revocations until it can.
     async fn keys_changed(&self) {
-        if let Err(error) = self.signing.refresh().await {
+        if let Err(error) = self.maintain_signing_keys().await {
             error.log_fault();
         }
     }

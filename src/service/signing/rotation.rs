@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Signing, sealed};
 use crate::clock::later;
 use crate::error::{Error, Result};
-use crate::keys::schedule::NOTICE;
+use crate::keys::schedule::{NOTICE, SuccessorDue, UNPLANNED, kept};
 use crate::keys::signing::generate;
 use crate::keys::{KeyRecord, KeyState, Schedule, SigningKey};
 use crate::store::{SealedSigningKey, Session, StoredSigningKey, Tx};
@@ -27,8 +27,10 @@ pub(in crate::service) enum StepKind {
     Recorded,
     /// The next key was made, and signs from this time on.
     Made(Timestamp),
-    /// The next key signs from this time on, earlier than planned.
-    Moved(Timestamp),
+    /// The next key signs from this time on.
+    Planned(Timestamp),
+    /// The next key was withdrawn: the configured algorithm is another one.
+    Withdrawn,
     /// The private key was erased.
     Erased,
     /// The public key is no longer published.
@@ -36,12 +38,19 @@ pub(in crate::service) enum StepKind {
 }
 
 impl StepKind {
+    /// Whether another key will sign because of this step.
+    pub(in crate::service) fn is_rotation(&self) -> bool {
+        matches!(self, Self::Made(at) | Self::Planned(at) if *at < UNPLANNED)
+    }
+
     /// What happened, for the audit log and the log.
     pub(in crate::service) fn words(&self) -> String {
         match self {
             Self::Recorded => "it was made by an older version".to_owned(),
-            Self::Made(at) => format!("it was made, and signs from {at} on"),
-            Self::Moved(at) => format!("it signs from {at} on, earlier than planned"),
+            Self::Made(at) if *at < UNPLANNED => format!("it was made, and signs from {at} on"),
+            Self::Made(_) => "it was made, and is published as the next key".to_owned(),
+            Self::Planned(at) => format!("it signs from {at} on"),
+            Self::Withdrawn => "it was withdrawn: another algorithm is configured".to_owned(),
             Self::Erased => "its private key was erased: it no longer signs".to_owned(),
             Self::Removed => "it is no longer published: its tokens have expired".to_owned(),
         }
@@ -73,7 +82,7 @@ impl Signing {
         Ok(stored.iter().any(is_due) || schedule.successor_due(now, self.period).is_some())
     }
 
-    /// Does what is due: records keys of older servers, makes the next key, erases private keys that
+    /// Does what is due: records keys of older servers, makes or plans the next key, erases private keys that
     /// no longer sign, and public keys that are no longer published. Can be interrupted after any
     /// step, and repeated.
     pub(in crate::service) async fn maintain(
@@ -89,10 +98,14 @@ impl Signing {
             self.record(tx, key).await?;
             steps.push(step(key, StepKind::Recorded));
         }
-        if let Some(activates_at) = schedule.successor_due(now, self.period)
-            && let Some(made) = self.make_next(tx, &schedule, now, activates_at).await?
-        {
-            steps.push(made);
+        match (schedule.successor_due(now, self.period), schedule.next(now)) {
+            (Some(SuccessorDue::Make(at)), _) => {
+                steps.extend(self.make_next(tx, &schedule, now, at).await?);
+            }
+            (Some(SuccessorDue::Plan(at)), Some(next)) => {
+                steps.push(self.bring_forward(tx, next, at).await?);
+            }
+            (Some(SuccessorDue::Plan(_)), None) | (None, _) => {}
         }
         for key in &stored {
             let Some(record) = schedule.find(&key.id) else { continue };
@@ -111,21 +124,31 @@ impl Signing {
         Ok(steps)
     }
 
-    /// Makes a key of the configured algorithm if the newest one has another.
+    /// Makes a key of the configured algorithm if the newest one has another. It takes the place of
+    /// the next key.
     pub(in crate::service) async fn follow_algorithm(
         &self,
         tx: &mut Tx,
         now: Timestamp,
-    ) -> Result<Option<KeyStep>> {
+    ) -> Result<Vec<KeyStep>> {
         let schedule = self.schedule_in(tx).await?;
         let usable = |key: &&KeyRecord| {
             matches!(schedule.state(key, now), KeyState::Next | KeyState::Active)
         };
         let newest = schedule.records().iter().rev().find(usable);
         if newest.is_some_and(|key| key.algorithm == self.algorithm.into_str()) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        self.make_next(tx, &schedule, now, later(now, NOTICE)).await
+        let Some(made) = self.make_next(tx, &schedule, now, later(now, NOTICE)).await? else {
+            // A server of an older version made one meanwhile.
+            return Ok(Vec::new());
+        };
+        let mut steps = vec![made];
+        if let Some(next) = schedule.next(now) {
+            self.withdraw(tx, &next.kid, now).await?;
+            steps.push(KeyStep { kid: next.kid.clone(), kind: StepKind::Withdrawn });
+        }
+        Ok(steps)
     }
 
     /// Whether the newest key has another algorithm than the configured one.
@@ -133,7 +156,7 @@ impl Signing {
         self.keys().newest_algorithm() != Some(self.algorithm)
     }
 
-    /// Makes the next key, or brings it forward. Never before verifiers know it.
+    /// Lets the next key take over as early as verifiers know it. Makes one if there is none.
     pub(in crate::service) async fn rotate(&self, tx: &mut Tx, now: Timestamp) -> Result<KeyStep> {
         let schedule = self.schedule_in(tx).await?;
         let Some(next) = schedule.next(now) else {
@@ -164,12 +187,7 @@ impl Signing {
         let schedule = self.schedule_in(tx).await?;
         let key = schedule.find(kid).ok_or_else(|| Error::NotFound(name.clone()))?;
         match schedule.state(key, now) {
-            KeyState::Next => {
-                self.ensure_recorded(tx, kid).await?;
-                tx.retire_signing_key(kid, now).await?;
-                tx.erase_signing_key(kid).await?;
-                Ok(None)
-            }
+            KeyState::Next => self.withdraw(tx, kid, now).await.map(|()| None),
             KeyState::Active => {
                 let next = schedule.next(now);
                 let earliest = next.map(|next| (next, Schedule::earliest(next, now)));
@@ -205,7 +223,8 @@ impl Signing {
         if after.active(now).is_some() {
             return Ok((true, None));
         }
-        // Compromise is the exception to the notice: no other key may sign.
+        // Compromise is the exception to the notice: no other key may sign. As a rule the next key
+        // has been published for long.
         let replacement = if let Some(next) = after.next(now) {
             self.bring_forward(tx, next, now).await?
         } else {
@@ -267,12 +286,19 @@ impl Signing {
         Ok(Some(KeyStep { kid: id, kind: StepKind::Made(activates_at) }))
     }
 
+    /// Withdraws the next key: it never signs.
+    async fn withdraw(&self, tx: &mut Tx, kid: &str, now: Timestamp) -> Result<()> {
+        self.ensure_recorded(tx, kid).await?;
+        tx.retire_signing_key(kid, now).await?;
+        tx.erase_signing_key(kid).await.map(drop)
+    }
+
     async fn bring_forward(&self, tx: &mut Tx, next: &KeyRecord, to: Timestamp) -> Result<KeyStep> {
         self.ensure_recorded(tx, &next.kid).await?;
         if !tx.move_signing_key(&next.kid, next.activates_at, to).await? {
             return Err(Error::Unavailable("another server changes the keys".into()));
         }
-        Ok(KeyStep { kid: next.kid.clone(), kind: StepKind::Moved(to) })
+        Ok(KeyStep { kid: next.kid.clone(), kind: StepKind::Planned(to) })
     }
 
     /// Records a key that a server of an older version made.
@@ -299,7 +325,10 @@ fn is_ended(
     (private, public): (bool, bool),
     now: Timestamp,
 ) -> bool {
+    // A server that has not read yet that a key was withdrawn must find it: it would publish a key
+    // that is missing in the database.
+    let is_read = record.retired_at.is_none_or(|at| later(at, kept()) < now);
     let is_removed =
-        || matches!(schedule.state(record, now), KeyState::Removed | KeyState::Revoked);
+        || is_read && matches!(schedule.state(record, now), KeyState::Removed | KeyState::Revoked);
     (private && schedule.may_erase(record, now)) || (public && is_removed())
 }

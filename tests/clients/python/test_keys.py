@@ -67,7 +67,6 @@ def test_next_key_replaces_a_revoked_one_without_another_fetch(
 ) -> None:
     # The client reads the set again at an unknown kid, but not within 30 s.
     old = exchange(own)
-    keys.RotateSigningKey(RotateSigningKeyRequest(), metadata=caller(old))
     client = jwt.PyJWKClient(f"{own.http}/oauth2/jwks")
     verify(old, client)
     kid = jwt.get_unverified_header(old)["kid"]

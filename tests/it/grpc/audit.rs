@@ -430,6 +430,8 @@ async fn first_start_is_recorded(backend: Backend) {
         "CreateScope",
         "CreateApplication",
         "CreateCredential",
+        // The next key.
+        "RotateSigningKey",
     ]
     .map(by_keyward);
     assert_eq!(reported, expected);

@@ -670,7 +670,7 @@ async fn key_stream_announces_a_new_key_before_it_signs() {
     let count = |jwks: &str| {
         serde_json::from_str::<serde_json::Value>(jwks).unwrap()["keys"].as_array().unwrap().len()
     };
-    assert_eq!(count(&first.jwks), 1);
+    assert_eq!(count(&first.jwks), 2, "the active key, and the next one");
     let eddsa = [("tokens.signing_algorithm", "EdDSA".to_owned())];
     kw.restart_with(&eddsa).await;
     let mut client = KeyServiceClient::new(connect(&kw.grpc()).await);
@@ -700,7 +700,7 @@ async fn key_of_another_server_is_announced_before_it_signs() {
     };
     let old = kids(&first);
     let new: Vec<_> = kids(&second).into_iter().filter(|kid| !old.contains(kid)).collect();
-    assert_eq!((old.len(), new.len()), (1, 1));
+    assert_eq!((old.len(), new.len()), (2, 1));
     let signers = async || {
         let mut signers = Vec::new();
         for server in [&kw, &other] {

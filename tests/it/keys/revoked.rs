@@ -7,8 +7,12 @@ use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::signing_key::State::{Active, Next, Revoked};
 use keyward::verifier::{Refusal, Settings, Verifier, VerifierCredential};
 
-use super::{events, jwks, kid, list, maintain, name, revoke, rotate, signer, states};
-use crate::harness::{Admin, Backend, Keyward, RedisServer, on_both_databases, reason, until};
+use super::{
+    NOTICE, events, jwks, kid, list, maintain, name, retire, revoke, rotate, signer, states,
+};
+use crate::harness::{
+    Admin, Backend, Keyward, RedisServer, on_both_databases, question, reason, until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -16,6 +20,7 @@ on_both_databases!(
     revoked_key_is_refused_at_once_by_its_server,
     verifier_refuses_revoked_key_and_accepts_the_new_one,
     next_key_takes_over_from_a_revoked_one,
+    replacement_of_a_revoked_key_was_always_published,
     revoked_next_key_is_withdrawn,
     revoking_twice_changes_nothing,
 );
@@ -34,7 +39,11 @@ async fn revoked_key_is_refused_at_once_by_its_server(backend: Backend) {
     assert_eq!(answer.signing_key.as_ref().unwrap().state(), Revoked);
     assert_eq!(answer.revocation_bound.unwrap().seconds, 5);
     let new = answer.replacement.unwrap();
-    assert_eq!((new.state(), jwks(&kw).await), (Active, vec![new.name[12..].to_owned()]));
+    let published = jwks(&kw).await;
+    assert_eq!(
+        (new.state(), &published[0], published.len()),
+        (Active, &new.name[12..].to_owned(), 2)
+    );
 
     let status =
         admin.keys.list_signing_keys(pb::ListSigningKeysRequest::default()).await.unwrap_err();
@@ -57,9 +66,11 @@ async fn revoked_key_is_refused_at_once_by_its_server(backend: Backend) {
     }
     assert!(admin.check(&fresh, &["a"]).await.allowed);
     let events = events(&mut admin).await;
-    assert_eq!(events[0].0, "RotateSigningKey");
     let detail = "all tokens that it signed were revoked: stolen";
-    assert_eq!(events[1], ("RevokeSigningKey".to_owned(), detail.to_owned()));
+    let expected = ["RotateSigningKey", "RotateSigningKey", "RevokeSigningKey"];
+    assert_eq!(events[..3].iter().map(|(action, _)| action).collect::<Vec<_>>(), expected);
+    assert!(events[0].1.contains("published as the next key"), "{}", events[0].1);
+    assert_eq!(events[2].1, detail);
 
     kw.restart().await;
     let mut admin = kw.admin().await;
@@ -69,20 +80,23 @@ async fn revoked_key_is_refused_at_once_by_its_server(backend: Backend) {
     kw.advance(10 * 86_400);
     maintain(&kw).await;
     kw.restart().await;
-    assert_eq!((states(&kw).await, jwks(&kw).await.len()), (vec![Active, Revoked], 1));
+    assert_eq!((states(&kw).await, jwks(&kw).await.len()), (vec![Next, Active, Revoked], 2));
 }
 
 async fn gateway(kw: &Keyward, admin: &mut Admin) -> Verifier {
+    Verifier::connect(gateway_settings(kw, admin).await).await.unwrap()
+}
+
+async fn gateway_settings(kw: &Keyward, admin: &mut Admin) -> Settings {
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
     let credential = admin.credential(&application.name, Kind::ClientSecret).await.1;
     let access = VerifierCredential::client_secret(credential.client_id, credential.secret);
-    let settings = Settings {
+    Settings {
         clock: kw.clock(),
         ready_within: PATIENCE,
         max_lag: PATIENCE,
         ..Settings::new(kw.grpc(), access, "https://keyward.test", "tenants/acme")
-    };
-    Verifier::connect(settings).await.unwrap()
+    }
 }
 
 async fn verifier_refuses_revoked_key_and_accepts_the_new_one(backend: Backend) {
@@ -113,7 +127,39 @@ async fn next_key_takes_over_from_a_revoked_one(backend: Backend) {
     let answer = revoke(&mut admin, &first).await;
     assert_eq!(answer.replacement.unwrap().name, next, "verifiers know it already");
     assert_eq!(name(&signer(&kw, &crm).await), next);
-    assert_eq!(states(&kw).await, [Active, Revoked]);
+    assert_eq!(states(&kw).await, [Next, Active, Revoked]);
+}
+
+/// Whatever happened before, a key signs after a revocation that was published before it.
+async fn replacement_of_a_revoked_key_was_always_published(backend: Backend) {
+    let mut kw = backend.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    for step in ["new", "restarted", "rotated", "next key revoked", "next key retired"] {
+        match step {
+            "restarted" => kw.restart().await,
+            "rotated" => {
+                kw.advance(NOTICE);
+                rotate(&mut kw.admin().await).await.unwrap();
+                // A second more: a key that is revoked at the moment when it would begin to sign
+                // has not signed, and the one before it goes on.
+                kw.advance(61);
+                maintain(&kw).await;
+            }
+            "next key revoked" => {
+                revoke(&mut kw.admin().await, jwks(&kw).await.last().unwrap()).await;
+            }
+            "next key retired" => {
+                retire(&mut kw.admin().await, jwks(&kw).await.last().unwrap()).await.unwrap();
+            }
+            _ => {}
+        }
+        // What a verifier has that reads the set now, and not again.
+        let seen = jwks(&kw).await;
+        let answer = revoke(&mut kw.admin().await, &signer(&kw, &crm).await).await;
+        let new = answer.replacement.unwrap().name;
+        assert_eq!(name(&signer(&kw, &crm).await), new, "{step}");
+        assert!(seen.iter().any(|kid| name(kid) == new), "{step}: no verifier knows {new}");
+    }
 }
 
 async fn revoked_next_key_is_withdrawn(backend: Backend) {
@@ -126,7 +172,10 @@ async fn revoked_next_key_is_withdrawn(backend: Backend) {
     let answer = revoke(&mut admin, &next.name[12..]).await;
     assert!(answer.replacement.is_none());
     kw.advance(3600);
-    assert_eq!((signer(&kw, &crm).await, jwks(&kw).await), (first.clone(), vec![first]));
+    assert_eq!(signer(&kw, &crm).await, first);
+    let published = jwks(&kw).await;
+    assert_eq!((published.len(), &published[0]), (2, &first));
+    assert!(!next.name.ends_with(&published[1]), "another one is the next key");
 }
 
 async fn revoking_twice_changes_nothing(backend: Backend) {
@@ -168,10 +217,52 @@ async fn replica_follows(redis: Option<&str>) {
     let mut other = Admin::new(replicas[1].grpc(), caller).await;
     assert_eq!(name(&kid(&other.token)), new, "it signs with the new key");
     assert!(!other.check(&token, &["a"]).await.allowed);
-    until("its key set is the new one", async || jwks(&replicas[1]).await == [&new[12..]]).await;
+    until("its key set is the new one", async || {
+        jwks(&replicas[1]).await.first().is_some_and(|kid| *kid == new[12..])
+    })
+    .await;
     until("the verifier refuses", async || verifier.verify(&token).is_err()).await;
     let fresh = crm.token(&replicas[1].grpc()).await;
     until("the verifier accepts", async || verifier.verify(&fresh).is_ok()).await;
+}
+
+/// When the promised bound has passed since the revocation, no cache accepts a token of the key: not
+/// the server's own, not another replica's, not a verifier's.
+async fn nowhere_accepted_after_the_bound(redis: Option<&str>) {
+    let replicas: [Keyward; 2] = Keyward::replicas(redis, &[]).await;
+    let mut admin = replicas[0].admin().await;
+    let (_, crm) = admin.acme().await;
+    let token = crm.token(&replicas[0].grpc()).await;
+    let mut other = Admin::new(replicas[1].grpc(), replicas[1].admin_credential()).await;
+    let settings = gateway_settings(&replicas[1], &mut admin).await;
+    let max_lag = Settings::new("", settings.credential.clone(), "", "").max_lag;
+    let verifier = Verifier::connect(Settings { max_lag, ..settings }).await.unwrap();
+    for _ in 0..3 {
+        assert!(admin.check(&token, &["a"]).await.allowed);
+        assert!(other.check(&token, &["a"]).await.allowed);
+        until("the verifier accepts", async || verifier.verify(&token).is_ok()).await;
+    }
+    let bound = revoke(&mut admin, &kid(&token)).await.revocation_bound.unwrap();
+    assert_eq!(bound.seconds, 5);
+    replicas[0].advance(5);
+    let refused = verifier.verify(&token);
+    assert!(refused.is_err(), "{refused:?}");
+    for caller in [&mut admin, &mut other] {
+        let question = question(&token, &["a"]);
+        let answer = caller.access.check_access(question).await;
+        assert!(answer.as_ref().is_ok_and(|answer| !answer.get_ref().allowed) || answer.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_key_is_accepted_nowhere_after_the_bound_without_redis() {
+    nowhere_accepted_after_the_bound(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_key_is_accepted_nowhere_after_the_bound_with_redis() {
+    let redis = RedisServer::start();
+    nowhere_accepted_after_the_bound(Some(&redis.url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

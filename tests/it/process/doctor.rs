@@ -211,7 +211,7 @@ async fn credentials_that_end_are_found() {
     house.sql("update credentials set expires_at = null, disabled = 1").await;
     house.doctor(&[]).has("admin_credentials", "error", "no admin credential");
     house.sql("update signing_keys set created_at = 1").await;
-    house.doctor(&[]).has("signing_key", "warning", "days old");
+    house.doctor(&[]).has("signing_key", "warning", "has signed for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

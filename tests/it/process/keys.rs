@@ -16,13 +16,15 @@ fn keys_are_listed_rotated_and_revoked_on_the_command_line() {
     let desk = Desk::new(&[]);
     let keys = |line: &str| -> Value { desk.run(line).json() };
     let listed = keys("keys list -o json");
-    let [first] = listed.as_array().unwrap().as_slice() else { panic!("{listed}") };
-    assert_eq!(first["state"], "active");
+    let [next, first] = listed.as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!((&next["state"], &first["state"]), (&"next".into(), &"active".into()));
+    assert_eq!(next["activate_time"], Value::Null, "no time is set");
     let kid = first["key"].as_str().unwrap();
-    assert_eq!(desk.run("signing-key list -o name").worked().trim(), format!("signingKeys/{kid}"));
+    let names = desk.run("signing-key list -o name").worked();
+    assert!(names.ends_with(&format!("\nsigningKeys/{kid}\n")), "{names}");
 
     let rotated = keys("keys rotate -o json");
-    assert_eq!(rotated["state"], "next");
+    assert_eq!((&rotated["state"], &rotated["name"]), (&"next".into(), &next["name"]));
     let error = refused(desk.run("keys rotate"), 1);
     assert!(error.contains("waits already"), "{error}");
     let error = refused(desk.run(&format!("keys retire {kid}")), 1);
@@ -34,7 +36,7 @@ fn keys_are_listed_rotated_and_revoked_on_the_command_line() {
     assert!(said.contains("all others do within 5 s"), "{said}");
     let listed = keys("keys list -o json --columns state,name");
     let states: Vec<_> = listed.as_array().unwrap().iter().map(|key| &key["state"]).collect();
-    assert_eq!(states, ["active", "revoked"]);
-    assert_eq!(listed[0]["name"], rotated["name"], "the next key took over");
+    assert_eq!(states, ["next", "active", "revoked"]);
+    assert_eq!(listed[1]["name"], rotated["name"], "the next key took over");
     refused(desk.run("keys revoke unknown --yes"), 3);
 }
