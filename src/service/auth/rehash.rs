@@ -1,0 +1,120 @@
+//! Moves hashes of secrets to the pepper of the primary master key, in the background. That needs the
+//! secret, so a hash moves after its secret was used. One hash is computed at a time, only for
+//! secrets that were right, and only when all servers write with the same key.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::secrets::SecretVerifier;
+use crate::domain::{Client, CredentialId, TenantId};
+use crate::error::{FailureLog, Result};
+use crate::secrets::{Lane, PresentedSecret, Secret};
+
+/// How many secrets wait at most.
+const CAPACITY: usize = 10_000;
+/// How long a secret whose hash could not be moved is cached: then it is looked at again.
+pub(super) const RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// The secrets whose hashes are to move.
+#[derive(Debug)]
+pub(in crate::service) struct RehashQueue {
+    added: mpsc::Sender<OutdatedSecret>,
+    waiting: Mutex<mpsc::Receiver<OutdatedSecret>>,
+    moved: Counter,
+}
+
+/// A secret that was right, and whose hash has another pepper.
+#[derive(Debug)]
+struct OutdatedSecret {
+    tenant: TenantId,
+    credential: CredentialId,
+    version: i64,
+    secret: Secret,
+}
+
+impl Default for RehashQueue {
+    fn default() -> Self {
+        let (added, waiting) = mpsc::channel(CAPACITY);
+        Self { added, waiting: Mutex::new(waiting), moved: Counter::default() }
+    }
+}
+
+impl RehashQueue {
+    /// Adds a secret that was right; `false` if there is no room.
+    fn add(&self, client: &Client, version: i64, secret: &Secret) -> bool {
+        let outdated = OutdatedSecret {
+            tenant: client.tenant.id.clone(),
+            credential: client.name.credential,
+            version,
+            secret: secret.clone(),
+        };
+        self.added.try_send(outdated).is_ok()
+    }
+
+    /// Counts the hashes that were moved.
+    pub(super) fn moved(&self) -> &Counter {
+        &self.moved
+    }
+}
+
+impl SecretVerifier {
+    /// Notes that a secret is right and its hash has another pepper. Until it has moved, the secret
+    /// is cached for a shorter time.
+    pub(super) fn note_outdated(
+        &self,
+        client: &Client,
+        version: i64,
+        secret: &Secret,
+    ) -> Result<()> {
+        if self.keys.is_agreed() && self.rehash.add(client, version, secret) {
+            return Ok(());
+        }
+        self.verified.keep_for(client, version, secret, RETRY_AFTER)
+    }
+
+    /// Moves hashes until `stop` is cancelled.
+    pub(super) async fn move_hashes(&self, stop: &CancellationToken) {
+        let mut waiting = self.rehash.waiting.lock().await;
+        let mut moving = FailureLog::default();
+        while let Some(Some(outdated)) = stop.run_until_cancelled(waiting.recv()).await {
+            let Some(moved) = stop.run_until_cancelled(self.move_hash(&outdated)).await else {
+                return;
+            };
+            moving.note(
+                &moved,
+                "hashes of secrets cannot be moved to the new master key; each is tried again when \
+                 its secret is used later",
+                "hashes of secrets are moved to the new master key again",
+            );
+        }
+    }
+
+    async fn move_hash(&self, outdated: &OutdatedSecret) -> Result<()> {
+        let OutdatedSecret { tenant, credential, version, secret } = outdated;
+        let read = self.store.read().await?.find_secret_hash(credential, *version).await?;
+        let Some(old) = read else { return Ok(()) };
+        if !self.hasher.is_current(&old) {
+            // A cached tag proved the secret. What is written rests on the hash itself.
+            let turn = self.hasher.turn(self.hasher.reserve(Lane::Rehash)?).await?;
+            if !self.hasher.verify(turn, secret.clone(), Some(old.clone()), || {}).await? {
+                return Ok(());
+            }
+            let new = self.hasher.hash(Lane::Rehash, secret.clone()).await?;
+            if !self.keys.is_agreed() {
+                return Ok(());
+            }
+            let mut tx = self.store.begin().await?;
+            let moved = tx.replace_secret_hash(credential, *version, &old, &new).await?;
+            tx.commit().await?;
+            if !moved {
+                return Ok(());
+            }
+            self.rehash.moved().inc();
+        }
+        let presented = PresentedSecret { tenant, credential, version: *version, secret };
+        self.verified.share_presented(&presented).await
+    }
+}
