@@ -144,7 +144,7 @@ impl Session {
              v.{sealed} as sealed, {names} from {table} v {join} \
              where v.{sealed} is not null and substr(v.{sealed}, 1, 9) <> $1 \
                and (v.{id_column} > $2 or (v.{id_column} = $2 and {version_of} > $3)) \
-             order by v.{id_column}, {version_of} limit $4"
+             order by 1, 2 limit $4"
         );
         let prefix = format!("{not_by}.");
         let rows: Vec<SealedRow> = list_rows!(self, AssertSqlSafe(sql), prefix, id, version, max)?;

@@ -4,6 +4,7 @@ mod access_tokens;
 mod caller;
 mod lock_outs;
 mod rehash;
+mod rehash_queue;
 mod secret_cache;
 mod secrets;
 mod single_flight;
@@ -30,7 +31,7 @@ pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
-pub(in crate::service) use rehash::RehashQueue;
+pub(in crate::service) use rehash_queue::RehashQueue;
 pub(in crate::service) use secret_cache::SecretCache;
 pub use secrets::ClientCredential;
 pub(in crate::service) use secrets::SecretVerifier;
@@ -189,7 +190,7 @@ impl Auth {
 
     /// Counts the hashes that were moved to the primary master key.
     pub(super) fn moved_hashes(&self) -> &Counter {
-        self.secrets.rehash.moved()
+        &self.secrets.rehash.moved
     }
 
     /// How many verified secrets are cached.

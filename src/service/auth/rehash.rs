@@ -4,61 +4,16 @@
 
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::rehash_queue::OutdatedSecret;
 use super::secrets::SecretVerifier;
-use crate::domain::{Client, CredentialId, TenantId};
+use crate::domain::Client;
 use crate::error::{FailureLog, Result};
 use crate::secrets::{Lane, PresentedSecret, Secret};
 
-/// How many secrets wait at most.
-const CAPACITY: usize = 10_000;
 /// How long a secret whose hash could not be moved is cached: then it is looked at again.
-pub(super) const RETRY_AFTER: Duration = Duration::from_hours(1);
-
-/// The secrets whose hashes are to move.
-#[derive(Debug)]
-pub(in crate::service) struct RehashQueue {
-    added: mpsc::Sender<OutdatedSecret>,
-    waiting: Mutex<mpsc::Receiver<OutdatedSecret>>,
-    moved: Counter,
-}
-
-/// A secret that was right, and whose hash has another pepper.
-#[derive(Debug)]
-struct OutdatedSecret {
-    tenant: TenantId,
-    credential: CredentialId,
-    version: i64,
-    secret: Secret,
-}
-
-impl Default for RehashQueue {
-    fn default() -> Self {
-        let (added, waiting) = mpsc::channel(CAPACITY);
-        Self { added, waiting: Mutex::new(waiting), moved: Counter::default() }
-    }
-}
-
-impl RehashQueue {
-    /// Adds a secret that was right; `false` if there is no room.
-    fn add(&self, client: &Client, version: i64, secret: &Secret) -> bool {
-        let outdated = OutdatedSecret {
-            tenant: client.tenant.id.clone(),
-            credential: client.name.credential,
-            version,
-            secret: secret.clone(),
-        };
-        self.added.try_send(outdated).is_ok()
-    }
-
-    /// Counts the hashes that were moved.
-    pub(super) fn moved(&self) -> &Counter {
-        &self.moved
-    }
-}
+const RETRY_AFTER: Duration = Duration::from_hours(1);
 
 impl SecretVerifier {
     /// Notes that a secret is right and its hash has another pepper. Until it has moved, the secret
@@ -112,7 +67,7 @@ impl SecretVerifier {
             if !moved {
                 return Ok(());
             }
-            self.rehash.moved().inc();
+            self.rehash.moved.inc();
         }
         let presented = PresentedSecret { tenant, credential, version: *version, secret };
         self.verified.share_presented(&presented).await

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::caller::Caller;
 use super::lock_outs::{LockOut, LockOuts};
-use super::rehash::RehashQueue;
+use super::rehash_queue::RehashQueue;
 use super::secret_cache::{SecretCache, SharedProof};
 use super::throttle::{Blame, Throttle};
 use crate::clock::Clock;

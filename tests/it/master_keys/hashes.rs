@@ -38,6 +38,7 @@ async fn hash_moves_when_its_secret_is_used(backend: Backend) {
     crm.token(&kw.grpc()).await;
     until("the hash has moved", async || hash(&store, &crm).await != before).await;
     assert_eq!(uses(&mut admin, NEW).await.secret_hashes, 2);
+    super::rewrap_all(&mut admin).await;
     kw.restart_with(&keys.settings(NEW, None)).await;
     crm.token(&kw.grpc()).await;
 }
@@ -141,6 +142,7 @@ async fn hash_moves_although_redis_knows_the_secret() {
     crm.token(&kw.grpc()).await;
     until("the hash has moved", async || hash(&store, &crm).await != before).await;
     let moved = hash(&store, &crm).await;
+    super::rewrap_all(&mut kw.admin().await).await;
     kw.restart_with(&with(NEW, None)).await;
     crm.token(&kw.grpc()).await;
     assert_eq!(hash(&store, &crm).await, moved);

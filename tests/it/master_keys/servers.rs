@@ -52,11 +52,11 @@ async fn killed_server_counts_for_half_a_minute() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_server_does_not_count() {
     let keys = KeyFiles::new();
-    let [first, second] = replicas(&keys, (OLD, Some(NEW)), (OLD, None)).await;
+    let [first, second] = replicas(&keys, (OLD, None), (OLD, Some(NEW))).await;
     let own = keys.settings(NEW, Some(OLD));
-    first.refused_to_join_with(&borrowed(&own)).await;
-    second.stop().await;
-    first.join_with(&borrowed(&own)).await;
+    second.refused_to_join_with(&borrowed(&own)).await;
+    first.stop().await;
+    second.join_with(&borrowed(&own)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
