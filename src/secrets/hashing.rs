@@ -156,14 +156,12 @@ impl Peppers {
         let params = Params::try_from(&parsed).map_err(fault)?;
         let id = params.keyid();
         let mut all = iter::once(&self.primary).chain(&self.additional);
-        match all.find(|pepper| id.is_empty() || pepper.id.as_bytes() == id) {
-            Some(pepper) => pepper.verify(secret, hash, memory),
-            None => {
-                self.log_unknown(&String::from_utf8_lossy(id));
-                self.primary.verify(secret, hash, memory)?;
-                Ok(false)
-            }
-        }
+        let Some(pepper) = all.find(|pepper| id.is_empty() || pepper.id.as_bytes() == id) else {
+            self.log_unknown(&String::from_utf8_lossy(id));
+            self.primary.verify(secret, hash, memory)?;
+            return Ok(false);
+        };
+        pepper.verify(secret, hash, memory)
     }
 
     fn log_unknown(&self, id: &str) {

@@ -12,7 +12,7 @@ async fn log_verifies_over_a_change_of_the_key(backend: Backend) {
     let keys = KeyFiles::new();
     let mut kw = keys.start(backend, OLD, None).await;
     let mut admin = kw.admin().await;
-    viewable_acme(&mut admin).await;
+    let (_, crm) = viewable_acme(&mut admin).await;
     // Its log gets no new events.
     admin.tenant("quiet", &["a"]).await;
     seal(&kw).await;
@@ -30,6 +30,7 @@ async fn log_verifies_over_a_change_of_the_key(backend: Backend) {
     kw.restart_with(&keys.settings(NEW, Some(OLD))).await;
     let mut admin = kw.admin().await;
     admin.application("acme", "later", &["a"]).await;
+    crm.token(&kw.grpc()).await;
     seal(&kw).await;
     expect(&kw, &["verify"], 0, "verified").await;
     rewrap_all(&mut admin).await;
