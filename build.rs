@@ -10,6 +10,7 @@ const PROTOS: &[&str] = &[
     "keyward/admin/v1/audit.proto",
     "keyward/admin/v1/credential.proto",
     "keyward/admin/v1/endpoint.proto",
+    "keyward/admin/v1/master_key.proto",
     "keyward/admin/v1/policy.proto",
     "keyward/admin/v1/role.proto",
     "keyward/admin/v1/scope.proto",

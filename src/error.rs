@@ -146,6 +146,14 @@ pub enum Error {
         /// Its state.
         state: &'static str,
     },
+    /// Another server has other master keys.
+    #[error("the server {server} {difference}")]
+    MasterKeysDiffer {
+        /// The name of the other server.
+        server: String,
+        /// How it differs, and what to do.
+        difference: String,
+    },
     /// A bounded queue is full.
     #[error("too many {what} at once, try again in {} s", whole_seconds(*.retry_after))]
     Overloaded {
@@ -346,6 +354,7 @@ impl Error {
             | Self::RotationPending { .. }
             | Self::NoSuccessor { .. }
             | Self::KeyEnded { .. }
+            | Self::MasterKeysDiffer { .. }
             | Self::Overloaded { .. }
             | Self::RateLimited { .. }
             | Self::RequestTooLarge { .. }

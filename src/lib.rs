@@ -56,7 +56,7 @@
 //! | `admin` | one file for each resource |
 //! | `signing` | keys: schedule, rotation, JWKS |
 //!
-//! They share the cache of clients, the unit of work (transaction, audit event, revocations), the
+//! They share the announcements of master keys, the cache of clients, the unit of work (transaction, audit event, revocations), the
 //! limits, and the count of uses. Beside them are the lists and streams that verifiers follow, and
 //! the background task that adds audit events to the hash chain.
 //!
@@ -90,7 +90,12 @@
 //!
 //! **Architecture Invariant:** the database is the truth of what is revoked. Redis passes on news
 //! and counts; what it lacks or has lost proves nothing, and what it has must carry a MAC (HMAC)
-//! made with the master key.
+//! made with a master key of this server.
+//!
+//! **Architecture Invariant:** nothing is written with a master key that a running server lacks.
+//! Servers announce the ids of their keys in the database before they write. A server has one
+//! primary key, which writes, and can have another, which only opens and verifies. A stored value
+//! names its key, and is moved to another one only where it is still the value that was read.
 //!
 //! **Architecture Invariant:** the list of revocations in memory never moves back by itself. A
 //! database that knows less than was known confirms nothing. Without confirmation for

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Column, Output, Tabular, listed};
+use super::output::{Column, Output, Tabular, listed, member};
 use super::{Failure, ServerOptions, revocation::note_redis_trouble};
 use crate::server::{self, Restored};
 
@@ -77,6 +77,7 @@ impl Tabular for BackupReport {
         listed(5, "list", |report| json!(report.manifest.list)),
         listed(6, "last_revocation", |report| json!(report.manifest.last_revocation)),
         listed(7, "master_key", |report| json!(report.manifest.master_key)),
+        member("master_keys", |report| json!(report.manifest.master_keys)),
         listed(8, "bytes", |report| json!(report.manifest.bytes)),
         listed(9, "sha256", |report| json!(report.manifest.sha256)),
     ];

@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::print::note;
 use super::{Failure, ServerOptions, serve};
-use crate::clock::Clock;
 use crate::server::{build_service, open_store};
 
 /// Create an admin credential in the database itself, if the first one is lost
@@ -24,8 +23,7 @@ impl Bootstrap {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.options.read()?;
         let store = open_store(&config).await?;
-        // This command issues no tokens, so the issuer does not matter.
-        let service = build_service(&config, &store, Clock::system(), String::new(), None).await?;
+        let service = build_service(&config, &store).await?;
         let credential = service.admin.bootstrap().await.map_err(Failure::new)?;
         store.close().await;
         let database = &config.database.url;

@@ -61,6 +61,7 @@ const NOT_FOUND: u8 = 3;
 const NOT_PERMITTED: u8 = 4;
 const UNREACHABLE: u8 = 5;
 const WARNINGS: u8 = 6;
+const WRONG_MASTER_KEY: u8 = 7;
 
 impl Failure {
     fn with_code(code: u8, reason: &str, message: impl fmt::Display) -> Self {
@@ -202,6 +203,11 @@ impl From<Faults> for Failure {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        Self::new(error)
+        match error {
+            ServerError::WrongMasterKey(_) => {
+                Self::with_code(WRONG_MASTER_KEY, "WRONG_MASTER_KEY", error)
+            }
+            error => Self::new(error),
+        }
     }
 }

@@ -7,17 +7,18 @@ use super::client::{Authorized, Limit, all_pages};
 use super::confirm::Confirm;
 use super::names::moment;
 use super::output::{Column, Tabular, listed, member};
-use super::{Failure, ServerConnection};
+use super::{Failure, ServerConnection, master_keys};
 use crate::domain;
 use crate::proto::admin as pb;
 use crate::proto::admin::signing_key::State;
 use crate::proto::admin::signing_key_service_client::SigningKeyServiceClient;
 
-/// Manage the keys that sign access tokens: list, rotate, retire, revoke after a compromise
+/// Manage the keys that sign access tokens, and change the master key
 ///
 /// Keys rotate by themselves (setting `keys.rotation_period`). There is always a next key. It is
-/// published ten minutes or more before it signs, and until its last token has expired. Only
-/// administrators of the platform may use these commands.
+/// published ten minutes or more before it signs, and until its last token has expired. `status` and
+/// `rewrap` are for a change of the master key. Only administrators of the platform may use these
+/// commands.
 #[derive(Debug, Args)]
 #[command(visible_alias = "signing-key", alias = "key")]
 pub(super) struct KeysArgs {
@@ -75,6 +76,25 @@ credentials. If the next key was stolen too, revoke it first: another one takes 
         #[command(flatten)]
         confirm: Confirm,
     },
+    /// Show which master keys stored values need, and which ones the servers have
+    #[command(after_help = "\
+Examples:
+  keyward keys status
+  keyward keys status --output json
+
+A key is primary if the server writes with it, additional if the server only opens with it
+(additional_master_key), and missing if the server does not have it.")]
+    Status,
+    /// Seal stored values again with the primary master key
+    #[command(after_help = "\
+Example:
+  keyward keys rewrap
+
+For a change of the master key: every server must have the new key as master_key and the old one
+as additional_master_key. The command can be stopped and repeated, and runs beside everything
+else. Hashes of secrets move when the secrets are used: remaining_hashes counts those that have
+not moved. Exit codes: 0 done, even if hashes remain; 1 values remain, or a server has other keys.")]
+    Rewrap,
 }
 
 impl Tabular for pb::SigningKey {
@@ -172,6 +192,8 @@ impl KeysArgs {
             KeysCommand::Revoke { kid, reason, confirm } => {
                 revoke(&connection, &kid, reason, &confirm).await
             }
+            KeysCommand::Status => master_keys::status(&connection).await,
+            KeysCommand::Rewrap => master_keys::rewrap(&connection).await,
         }
     }
 }

@@ -16,6 +16,7 @@ mod endpoint;
 mod exit;
 mod keys;
 mod login;
+mod master_keys;
 mod migrate;
 mod names;
 mod options;
@@ -48,7 +49,8 @@ Names are paths: the role admin of the tenant acme is acme/admin, a credential o
 application crm is acme/crm/ID. Full resource names (tenants/acme/roles/admin) work too.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
-4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings.
+4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings;
+7 the master key does not fit the database or the other servers.
 
 With -o json an error is an object on standard error: reason, message, violations (each a field
 and its description), metadata and exit_code.

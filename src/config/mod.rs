@@ -2,6 +2,7 @@
 //! layers take precedence. All errors are found before anything is started.
 
 mod layers;
+mod master_key;
 mod sampling;
 mod sources;
 mod tls;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use layers::{Faults, Layers, Setting};
+pub use master_key::{KeyCommand, MasterKeySource};
 pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
 pub use tls::{ClientAuth, SettingFile, TlsConfig, TlsFiles};
@@ -21,7 +23,7 @@ use crate::keys::SigningAlgorithm;
 use crate::limiter::WindowRate;
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
-use crate::secrets::{HashQueue, MasterKey, Prefixes};
+use crate::secrets::{HashQueue, Prefixes};
 use crate::store::{Database, PoolOptions, Pooler};
 use layers::Reader;
 use values::{
@@ -37,7 +39,10 @@ pub struct Config {
     pub issuer: Option<String>,
     /// The default folder of the SQLite file and the master key.
     pub data_dir: PathBuf,
+    /// The master key that writes.
     pub master_key: MasterKeySource,
+    /// Another master key, which only opens.
+    pub additional_master_key: Option<MasterKeySource>,
     pub listen: Listen,
     pub tls: TlsConfig,
     /// The proxies whose `X-Forwarded-For` header is trusted.
@@ -59,19 +64,6 @@ pub struct Config {
     pub audit_retention: Option<Duration>,
     /// Every setting with its value (secrets are masked) and its source.
     pub settings: Vec<Setting>,
-}
-
-/// The source of the master key.
-#[derive(Clone, Debug)]
-pub enum MasterKeySource {
-    /// The key itself.
-    Given(MasterKey),
-    File {
-        path: PathBuf,
-        /// Whether the file was configured explicitly. If so, it must exist; otherwise it is
-        /// created at the first start.
-        named: bool,
-    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +157,7 @@ impl Config {
         let r = &mut reader;
         let issuer = r.optional("issuer", issuer);
         let data_dir = r.get("data_dir", "keyward-data", path);
+        let (master_key, additional_master_key) = master_key::sources(r, &data_dir);
         let (failure_budget, source_failure_budget) = failure_budgets(r);
         let listen = Listen {
             grpc: r.get("grpc.listen", "127.0.0.1:50051", listen),
@@ -173,7 +166,8 @@ impl Config {
         };
         let config = Self {
             issuer,
-            master_key: master_key(r, &data_dir),
+            master_key,
+            additional_master_key,
             tls: TlsConfig::read(r, &listen),
             listen,
             trusted_proxies: r.get("trusted_proxies", "", TrustedProxies::parse),
@@ -243,20 +237,6 @@ impl Config {
         }
         let settings = reader.finish()?;
         Ok(Self { settings, ..config })
-    }
-}
-
-fn master_key(r: &mut Reader, data_dir: &std::path::Path) -> MasterKeySource {
-    let given = r.secret("master_key", MasterKey::parse);
-    let file = r.optional("master_key_file", path);
-    match (given, file) {
-        (Some(key), None) => MasterKeySource::Given(key),
-        (None, Some(path)) => MasterKeySource::File { path, named: true },
-        (None, None) => MasterKeySource::File { path: data_dir.join("master.key"), named: false },
-        (Some(key), Some(_)) => {
-            r.fault("master_key_file", "and master_key are both set; set only one of them");
-            MasterKeySource::Given(key)
-        }
     }
 }
 

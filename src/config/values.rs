@@ -69,6 +69,16 @@ pub(super) fn acquire_timeout(value: &str) -> Result<Duration, Fault> {
     }
 }
 
+/// How long a command may take that prints a master key.
+pub(super) fn command_timeout(value: &str) -> Result<Duration, Fault> {
+    match span(value) {
+        Ok(span) if (Duration::from_millis(100)..=Duration::from_mins(5)).contains(&span) => {
+            Ok(span)
+        }
+        _ => Err(Fault::new("must be a duration from 100ms to 5m")),
+    }
+}
+
 /// The lifetime of an admin credential.
 pub(super) fn admin_lifetime(value: &str) -> Result<Option<Duration>, Fault> {
     if value == "never" {

@@ -57,6 +57,8 @@ pub enum Action {
     RevokeSigningKey,
     /// A private key was erased, or a public key is no longer published. By Keyward itself.
     RemoveSigningKey,
+    /// Stored values are sealed again, after a change of the master key.
+    RewrapValues,
     /// A client was locked out after too many wrong secrets from one source.
     LockOut,
     /// An operator declared the current database state to be authoritative.

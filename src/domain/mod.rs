@@ -39,6 +39,8 @@ pub mod revocation;
 pub mod rights;
 pub mod role;
 pub mod scope;
+#[cfg(feature = "server")]
+pub mod server_keys;
 pub mod signing_key;
 pub mod source;
 pub mod tenant;
@@ -94,6 +96,8 @@ pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, 
 pub use rights::Call;
 pub use role::{Role, RolePatch, RoleSettings};
 pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
+#[cfg(feature = "server")]
+pub use server_keys::ServerKeys;
 pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};

@@ -62,6 +62,8 @@ pub enum Call {
     RotateSigningKey,
     RetireSigningKey,
     RevokeSigningKey,
+    GetMasterKeyStatus,
+    RewrapValues,
 }
 
 /// What a call requires of the acting user: a column of the table of rights. The platform, which
@@ -188,7 +190,9 @@ impl Call {
             | Self::ListSigningKeys
             | Self::RotateSigningKey
             | Self::RetireSigningKey
-            | Self::RevokeSigningKey => Rule::new(Needs::Platform),
+            | Self::RevokeSigningKey
+            | Self::GetMasterKeyStatus
+            | Self::RewrapValues => Rule::new(Needs::Platform),
             Self::GetTenant
             | Self::GetScope
             | Self::ListScopes

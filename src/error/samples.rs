@@ -63,6 +63,11 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::NoSuccessor { key: key(), ready_at: Some(Timestamp::UNIX_EPOCH) },
         Error::NoSuccessor { key: key(), ready_at: None },
         Error::KeyEnded { key: key(), state: "revoked" },
+        Error::MasterKeysDiffer {
+            server: "keyward-0 (10.0.0.7:50051)".to_owned(),
+            difference: "does not have master key 1f2e3d4c, which this server writes with"
+                .to_owned(),
+        },
         Error::Overloaded { what: "secrets to hash", retry_after: Duration::from_millis(1500) },
         Error::RequestTooLarge { max_bytes: 65_536, form: " when it is decompressed" },
         Error::RateLimited {

@@ -14,6 +14,7 @@ mod endpoints;
 mod gzip;
 mod health;
 mod keys;
+mod master_keys;
 mod methods;
 mod protocol;
 mod revocations;
@@ -53,6 +54,7 @@ use crate::proto::admin::application_service_server::ApplicationServiceServer;
 use crate::proto::admin::audit_service_server::AuditServiceServer;
 use crate::proto::admin::credential_service_server::CredentialServiceServer;
 use crate::proto::admin::endpoint_service_server::EndpointServiceServer;
+use crate::proto::admin::master_key_service_server::MasterKeyServiceServer;
 use crate::proto::admin::role_service_server::RoleServiceServer;
 use crate::proto::admin::scope_service_server::ScopeServiceServer;
 use crate::proto::admin::signing_key_service_server::SigningKeyServiceServer;
@@ -143,6 +145,7 @@ impl Grpc {
             .add_service(server!(EndpointServiceServer))
             .add_service(server!(AuditServiceServer))
             .add_service(server!(SigningKeyServiceServer))
+            .add_service(server!(MasterKeyServiceServer))
             .add_service(server!(KeyServiceServer))
             .add_service(server!(RevocationServiceServer))
             .into_axum_router()

@@ -111,6 +111,7 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::RotationPending { .. } => (Code::FailedPrecondition, ErrorReason::RotationPending),
         Error::NoSuccessor { .. } => (Code::FailedPrecondition, ErrorReason::NoSuccessor),
         Error::KeyEnded { .. } => (Code::FailedPrecondition, ErrorReason::KeyEnded),
+        Error::MasterKeysDiffer { .. } => (Code::FailedPrecondition, ErrorReason::MasterKeysDiffer),
         Error::Overloaded { .. } => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Error::RateLimited { .. } => (Code::ResourceExhausted, ErrorReason::RateLimited),
         Error::RequestTooLarge { .. } => (Code::ResourceExhausted, ErrorReason::RequestTooLarge),
@@ -176,6 +177,9 @@ fn details(error: &Error) -> ErrorDetails {
         }
         Error::KeyEnded { key, .. } => {
             ErrorDetails::with_precondition_failure_violation("KEY_ENDED", key, message)
+        }
+        Error::MasterKeysDiffer { server, .. } => {
+            ErrorDetails::with_precondition_failure_violation("MASTER_KEYS_DIFFER", server, message)
         }
         Error::Overloaded { what, retry_after } => {
             let mut details = ErrorDetails::with_retry_info(Some(*retry_after));

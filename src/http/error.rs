@@ -122,6 +122,7 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         | Error::RotationPending { .. }
         | Error::NoSuccessor { .. }
         | Error::KeyEnded { .. }
+        | Error::MasterKeysDiffer { .. }
         | Error::Expired { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }

@@ -24,7 +24,7 @@ use crate::clock::{Clock, SteadyTime, Uptime};
 use crate::domain::{Revocation, RevocationKeys};
 use crate::error::{Error, FailureLog, Result};
 use crate::redis::{Redis, Subscription, SubscriptionEvent};
-use crate::secrets::{Authenticator, MasterKey};
+use crate::secrets::{Authenticator, MasterKeys};
 use crate::store::{RevocationFeed, Session, Store};
 
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +78,11 @@ impl Live {
     pub async fn load(
         store: Store,
         redis: Option<Redis>,
-        master_key: &MasterKey,
+        master_keys: &MasterKeys,
         clock: Clock,
         options: Options,
     ) -> Result<Self> {
-        let codes = Authenticator::new(master_key, CODES)?;
+        let codes = Authenticator::new(master_keys, CODES)?;
         let live = Self {
             store,
             options,
@@ -249,6 +249,19 @@ impl Live {
                 "the revocation list in Redis is updated again",
             );
         }
+    }
+
+    /// Writes the copy in Redis again, with codes by the primary master key only.
+    pub async fn rewrite_projection(&self) -> Result<()> {
+        let Some(projection) = &self.projection else { return Ok(()) };
+        for _ in 0..2 {
+            self.catch_up().await?;
+            match projection.rewrite(&self.index).await? {
+                UpdateResult::Updated(_) => return Ok(()),
+                UpdateResult::Ahead(place) => self.note_remote(place),
+            }
+        }
+        Err(Error::Unavailable("the revocation list in Redis is ahead of the database".into()))
     }
 
     async fn update_projection(

@@ -188,6 +188,24 @@ impl Projection {
         Err(Error::Unavailable("other replicas keep changing the revocation list in Redis".into()))
     }
 
+    /// Writes the whole projection again, with codes by the primary master key only, unless it is
+    /// ahead of the index.
+    pub(super) async fn rewrite(&self, index: &Index) -> Result<UpdateResult> {
+        for _ in 0..MAX_CONFLICTS {
+            let marker = self.look().await?;
+            let here = index.place().ok_or_else(|| Error::internal("no list was read"))?;
+            if let Some(place) = self.verified(&marker)
+                && place.compare(&here) == Some(Ordering::Greater)
+            {
+                return Ok(UpdateResult::Ahead(place));
+            }
+            if let Step::Done(_, updated) = self.rebuild(index, &marker).await? {
+                return Ok(UpdateResult::Updated(updated));
+            }
+        }
+        Err(Error::Unavailable("other replicas keep changing the revocation list in Redis".into()))
+    }
+
     /// Appends the index's rows after `number`, the last one in the projection.
     async fn extend(&self, index: &Index, from: &Marker, number: i64) -> Result<Step> {
         let Some(part) = index.after(number, BATCH) else { return Ok(Step::Rewrite) };
@@ -200,7 +218,10 @@ impl Projection {
         let before = before.first().filter(|row| row.number == number);
         let mut args = vec![self.channel.clone(), place.to_string()];
         args.extend([&from.feed, &from.last, &from.code, &to.last, &to.code].map(String::clone));
-        args.push(before.map(|row| self.written(&place.feed, row)).unwrap_or_default());
+        // A replica whose master keys have other roles may have written it.
+        let mut forms = before.map(|row| self.forms(&place.feed, row)).unwrap_or_default();
+        forms.resize(2, forms.first().cloned().unwrap_or_default());
+        args.extend(forms);
         for row in &part.revocations {
             args.extend([row.number.to_string(), self.written(&place.feed, row)]);
         }
@@ -302,6 +323,13 @@ impl Projection {
     fn written(&self, feed: &str, row: &Revocation) -> String {
         let text = written(row);
         format!("{} {text}", self.codes.code(&["row", feed, &text]))
+    }
+
+    /// The stored forms of a row that are accepted, one for each master key.
+    fn forms(&self, feed: &str, row: &Revocation) -> Vec<String> {
+        let text = written(row);
+        let codes = self.codes.codes(&["row", feed, &text]);
+        codes.into_iter().map(|code| format!("{code} {text}")).collect()
     }
 
     /// Parses a row, if it belongs to this list and its code is valid.

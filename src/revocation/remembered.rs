@@ -6,7 +6,7 @@ use super::projection::Projection;
 use crate::domain::Revocation;
 use crate::error::Result;
 use crate::redis::Redis;
-use crate::secrets::{Authenticator, MasterKey};
+use crate::secrets::{Authenticator, MasterKeys};
 
 /// The purpose of the key for authentication codes in Redis.
 pub(super) const CODES: &str = "list of revocations in Redis";
@@ -20,8 +20,8 @@ pub struct RememberedList {
 
 impl RememberedList {
     /// Reads the list from Redis. It is empty if Redis has no authentic list.
-    pub async fn read(redis: Redis, master_key: &MasterKey) -> Result<Self> {
-        let codes = Authenticator::new(master_key, CODES)?;
+    pub async fn read(redis: Redis, master_keys: &MasterKeys) -> Result<Self> {
+        let codes = Authenticator::new(master_keys, CODES)?;
         let found = Projection::new(redis, codes).everything().await?;
         Ok(found.map(|(feed, rows)| Self { feed, rows }).unwrap_or_default())
     }

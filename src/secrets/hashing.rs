@@ -3,7 +3,9 @@
 //! dedicated threads, one per core. A bounded number of jobs waits for a bounded time, in a lane
 //! for each caller and source ([`Lane`]). When the queue is full, jobs are refused immediately.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::iter;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -14,12 +16,14 @@ use prometheus_client::metrics::counter::Counter;
 use zeroize::Zeroizing;
 
 use super::workers::{HashMemory, Slot, Turn, Workers};
-use super::{Lane, MasterKey, Secret, random};
+use super::{Lane, MasterKey, MasterKeys, Secret, random};
 use crate::error::{Error, Result};
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const PARALLELISM: u32 = 1;
+/// How many unknown keys are logged at most.
+const MAX_LOGGED: usize = 16;
 /// The error when the queue is full.
 const OVERLOADED: Error =
     Error::Overloaded { what: "secret hashes", retry_after: Duration::from_secs(1) };
@@ -36,13 +40,23 @@ pub struct HashQueue {
 /// Hashes and verifies secrets.
 #[derive(Debug)]
 pub struct Hasher {
-    pepper: Arc<Pepper>,
+    peppers: Arc<Peppers>,
     longest_wait: Duration,
     workers: Arc<Workers>,
     /// The number of hashes that were started.
     computed: Counter,
     /// A hash that no secret matches, used for clients that do not exist.
     decoy: String,
+}
+
+/// The peppers of all master keys. A hash names the id of its master key (`keyid` of the PHC
+/// string).
+#[derive(Debug)]
+struct Peppers {
+    primary: Pepper,
+    additional: Vec<Pepper>,
+    /// Ids of other keys that hashes had, each logged once.
+    unknown: Mutex<BTreeSet<String>>,
 }
 
 struct Pepper {
@@ -57,14 +71,15 @@ impl std::fmt::Debug for Pepper {
 }
 
 impl Hasher {
-    /// A hasher with a pepper derived from the master key.
-    pub fn new(master: &MasterKey, queue: HashQueue) -> Result<Self> {
-        let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
-        let pepper = Pepper { key: master.derive("pepper")?, id };
+    /// A hasher with peppers derived from the master keys.
+    pub fn new(master_keys: &MasterKeys, queue: HashQueue) -> Result<Self> {
+        let mut peppers = master_keys.each(Pepper::of)?;
+        let primary = peppers.remove(0);
         let cores = available_parallelism().map_or(1, usize::from);
-        let decoy = pepper.decoy()?;
+        let decoy = primary.decoy()?;
+        let unknown = Mutex::default();
         Ok(Self {
-            pepper: Arc::new(pepper),
+            peppers: Arc::new(Peppers { primary, additional: peppers, unknown }),
             longest_wait: queue.longest_wait,
             workers: Arc::new(Workers::new(cores, queue.length)?),
             computed: Counter::default(),
@@ -89,7 +104,12 @@ impl Hasher {
     /// Hashes a secret into a PHC string.
     pub async fn hash(&self, lane: Lane, secret: Secret) -> Result<String> {
         let turn = self.turn(self.reserve(lane)?).await?;
-        self.run(turn, move |pepper, memory| pepper.hash(&secret, memory)).await?
+        self.run(turn, move |peppers, memory| peppers.primary.hash(&secret, memory)).await?
+    }
+
+    /// Whether the hash has the pepper of the primary master key. A hash that names no key has.
+    pub fn is_current(&self, hash: &str) -> bool {
+        key_id_of(hash).is_none_or(|id| id.as_bytes() == self.peppers.primary.id.as_bytes())
     }
 
     /// Whether the secret matches the hash. Without a hash (an unknown client, or a secret that
@@ -104,8 +124,8 @@ impl Hasher {
     ) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());
-        self.run(turn, move |pepper, memory| {
-            let right = pepper.verify(&secret, &hash, memory)? && known;
+        self.run(turn, move |peppers, memory| {
+            let right = peppers.verify(&secret, &hash, memory)? && known;
             if !right {
                 wrong();
             }
@@ -117,18 +137,51 @@ impl Hasher {
     async fn run<T: Send + 'static>(
         &self,
         turn: Turn,
-        work: impl FnOnce(&Pepper, &mut HashMemory) -> T + Send + 'static,
+        work: impl FnOnce(&Peppers, &mut HashMemory) -> T + Send + 'static,
     ) -> Result<T> {
-        let (pepper, computed) = (Arc::clone(&self.pepper), self.computed.clone());
+        let (peppers, computed) = (Arc::clone(&self.peppers), self.computed.clone());
         turn.run(move |memory: &mut HashMemory| {
             computed.inc();
-            work(&pepper, memory)
+            work(&peppers, memory)
         })
         .await
     }
 }
 
+impl Peppers {
+    /// Verifies with the pepper that the hash names. A hash of an unknown key matches no secret, at
+    /// the same cost, so that callers learn nothing from it.
+    fn verify(&self, secret: &Secret, hash: &str, memory: &mut HashMemory) -> Result<bool> {
+        let parsed = PasswordHash::new(hash).map_err(fault)?;
+        let params = Params::try_from(&parsed).map_err(fault)?;
+        let id = params.keyid();
+        let mut all = iter::once(&self.primary).chain(&self.additional);
+        let Some(pepper) = all.find(|pepper| id.is_empty() || pepper.id.as_bytes() == id) else {
+            self.log_unknown(&String::from_utf8_lossy(id));
+            self.primary.verify(secret, hash, memory)?;
+            return Ok(false);
+        };
+        pepper.verify(secret, hash, memory)
+    }
+
+    fn log_unknown(&self, id: &str) {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() < MAX_LOGGED && unknown.insert(id.to_owned()) {
+            tracing::error!(
+                key = id,
+                "a secret was refused because its hash was made with another master key: set that \
+                 key as additional_master_key, or rotate the secret"
+            );
+        }
+    }
+}
+
 impl Pepper {
+    fn of(master: &MasterKey) -> Result<Self> {
+        let id = KeyId::new(master.id()?.as_bytes()).map_err(fault)?;
+        Ok(Self { key: master.derive("pepper")?, id })
+    }
+
     fn hash(&self, secret: &Secret, memory: &mut HashMemory) -> Result<String> {
         let mut salt = [0; Salt::RECOMMENDED_LENGTH];
         random::fill(&mut salt)?;
@@ -192,6 +245,14 @@ impl Pepper {
     }
 }
 
+/// The id of the master key that a hash names.
+fn key_id_of(hash: &str) -> Option<String> {
+    let parsed = PasswordHash::new(hash).ok()?;
+    let params = Params::try_from(&parsed).ok()?;
+    let id = params.keyid();
+    (!id.is_empty()).then(|| String::from_utf8_lossy(id).into_owned())
+}
+
 /// Formats a hash as a PHC string.
 fn phc(params: &Params, salt: &[u8], output: &[u8]) -> Result<String> {
     let hash = PasswordHash {
@@ -210,6 +271,9 @@ fn fault(error: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn pepper(key: u8) -> Pepper {
@@ -231,6 +295,25 @@ mod tests {
         let decoy = pepper(1).decoy().unwrap();
         assert_eq!(decoy.len(), hash.len());
         assert!(!matches(pepper(1), "", &decoy));
+    }
+
+    #[test]
+    fn hash_is_verified_with_the_pepper_that_it_names() {
+        let master = |byte: u8| MasterKey::parse(&STANDARD.encode([byte; 32])).unwrap();
+        let queue = HashQueue { length: 1, longest_wait: Duration::from_secs(1) };
+        let keys = MasterKeys::new(master(2), Some(master(1))).unwrap();
+        let both = Hasher::new(&keys, queue).unwrap();
+        let mut memory = HashMemory::new();
+        let secret = Secret::new("kws_0123");
+        let mut of = |byte| {
+            let hash = Pepper::of(&master(byte)).unwrap().hash(&secret, &mut memory).unwrap();
+            let right = both.peppers.verify(&secret, &hash, &mut memory).unwrap();
+            let wrong = both.peppers.verify(&Secret::new("kws_012"), &hash, &mut memory).unwrap();
+            (right, wrong, both.is_current(&hash))
+        };
+        assert_eq!(of(2), (true, false, true));
+        assert_eq!(of(1), (true, false, false), "the additional key");
+        assert_eq!(of(3), (false, false, false), "an unknown key");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Lane {
     AskedBy(String),
     /// The origin of the secret is unknown.
     Unknown,
+    /// This server itself, which hashes a secret again after a change of the master key.
+    Rehash,
 }
 
 impl Lane {

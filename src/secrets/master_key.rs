@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 const LENGTH: usize = 32;
 
 /// The key from which all others are derived (HKDF-SHA-256).
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct MasterKey([u8; LENGTH]);
 
 impl fmt::Debug for MasterKey {

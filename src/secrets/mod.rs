@@ -15,6 +15,8 @@ pub mod lanes;
 #[cfg(feature = "server")]
 pub mod master_key;
 #[cfg(feature = "server")]
+pub mod master_keys;
+#[cfg(feature = "server")]
 pub mod page_token;
 pub mod random;
 #[cfg(feature = "server")]
@@ -33,6 +35,8 @@ pub use hashing::{HashQueue, Hasher};
 pub use lanes::Lane;
 #[cfg(feature = "server")]
 pub use master_key::MasterKey;
+#[cfg(feature = "server")]
+pub use master_keys::MasterKeys;
 #[cfg(feature = "server")]
 pub use page_token::PageTokens;
 #[cfg(feature = "server")]

@@ -5,20 +5,29 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::MasterKey;
+use super::MasterKeys;
 use crate::error::{Error, Result};
 
 const TAG_LENGTH: usize = 32;
 
 /// Creates and reads page tokens.
 #[derive(Debug)]
-pub struct PageTokens(hmac::Key);
+pub struct PageTokens {
+    /// The key of new tokens.
+    primary: hmac::Key,
+    /// All keys of tokens that are accepted.
+    accepted: Vec<hmac::Key>,
+}
 
 impl PageTokens {
-    /// Derives the key from the master key, so that all replicas accept the same tokens.
-    pub fn new(master: &MasterKey) -> Result<Self> {
-        let key = master.derive("page tokens")?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice())))
+    /// Derives the keys from the master keys, so that all replicas accept the same tokens.
+    pub fn new(master_keys: &MasterKeys) -> Result<Self> {
+        let accepted = master_keys.each(|master| {
+            let key = master.derive("page tokens")?;
+            Ok(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()))
+        })?;
+        let primary = accepted.first().ok_or_else(|| Error::internal("no master key"))?.clone();
+        Ok(Self { primary, accepted })
     }
 
     /// The token that continues after `cursor` in the list identified by `call`.
@@ -36,12 +45,13 @@ impl PageTokens {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Error::InvalidPageToken)?;
         let (tag, cursor) = bytes.split_at_checked(TAG_LENGTH).ok_or(Error::InvalidPageToken)?;
         let cursor = std::str::from_utf8(cursor).map_err(|_| Error::InvalidPageToken)?;
-        hmac::verify(&self.0, &message(call, cursor), tag).map_err(|_| Error::InvalidPageToken)?;
-        Ok(Some(cursor.to_owned()))
+        let message = message(call, cursor);
+        let is_ours = self.accepted.iter().any(|key| hmac::verify(key, &message, tag).is_ok());
+        is_ours.then(|| Some(cursor.to_owned())).ok_or(Error::InvalidPageToken)
     }
 
     fn tag(&self, call: &str, cursor: &str) -> hmac::Tag {
-        hmac::sign(&self.0, &message(call, cursor))
+        hmac::sign(&self.primary, &message(call, cursor))
     }
 }
 
@@ -58,11 +68,26 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
+    use crate::secrets::MasterKey;
+
+    fn key(byte: u8) -> MasterKey {
+        MasterKey::parse(&STANDARD.encode([byte; 32])).unwrap()
+    }
+
+    #[test]
+    fn page_token_of_an_additional_key_is_accepted() {
+        let both = MasterKeys::new(key(2), Some(key(1))).unwrap();
+        let both = PageTokens::new(&both).unwrap();
+        let [old, new] = [1, 2].map(|byte| PageTokens::new(&key(byte).into()).unwrap());
+        assert!(both.open("scopes", &old.seal("scopes", "b")).unwrap().is_some());
+        let token = both.seal("scopes", "b");
+        assert!(new.open("scopes", &token).unwrap().is_some(), "the primary key signs");
+        assert!(old.open("scopes", &token).is_err());
+    }
 
     #[test]
     fn page_token_is_accepted_only_by_its_own_call() {
-        let master = MasterKey::parse(&STANDARD.encode([7; 32])).unwrap();
-        let tokens = PageTokens::new(&master).unwrap();
+        let tokens = PageTokens::new(&key(7).into()).unwrap();
         let token = tokens.seal("scopes of tenants/acme", "b");
         assert_eq!(tokens.open("scopes of tenants/acme", &token).unwrap().as_deref(), Some("b"));
         assert!(tokens.open("scopes of tenants/evil", &token).is_err());

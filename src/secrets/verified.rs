@@ -46,7 +46,7 @@ pub struct Tagger(hmac::Key);
 pub struct VerifiedSecrets {
     tagger: Tagger,
     since: Stopwatch,
-    /// Each value is the second in which the entry was added.
+    /// Each value is the second in which the entry ends.
     tags: Cache<Tag, u32>,
 }
 
@@ -103,13 +103,18 @@ impl VerifiedSecrets {
     pub fn knows(&self, presented: &PresentedSecret<'_>) -> Result<bool> {
         let tag = self.tag(presented)?;
         let now = self.second();
-        let kept = self.tags.get(&tag);
-        Ok(kept.is_some_and(|kept| u64::from(now.saturating_sub(kept)) < MAX_AGE.as_secs()))
+        Ok(self.tags.get(&tag).is_some_and(|end| now < end))
     }
 
     /// Adds a verified secret.
     pub fn keep(&self, presented: &PresentedSecret<'_>) -> Result<()> {
-        self.tags.insert(self.tag(presented)?, self.second());
+        self.keep_for(presented, MAX_AGE)
+    }
+
+    /// Adds a verified secret, for this time.
+    pub fn keep_for(&self, presented: &PresentedSecret<'_>, life: Duration) -> Result<()> {
+        let life = u32::try_from(life.as_secs()).unwrap_or(u32::MAX);
+        self.tags.insert(self.tag(presented)?, self.second().saturating_add(life));
         Ok(())
     }
 
@@ -168,6 +173,17 @@ mod tests {
         ] {
             assert!(!knows(&other));
         }
+    }
+
+    #[test]
+    fn secret_is_known_until_its_time_ends() {
+        let verified = VerifiedSecrets::new().unwrap();
+        let parts = Parts { tenant: "acme", credential: 'a', version: 1, secret: "kws_0123" };
+        let knows = || with(&parts, |presented| verified.knows(presented).unwrap());
+        with(&parts, |presented| verified.keep_for(presented, Duration::from_hours(1)).unwrap());
+        assert!(knows());
+        with(&parts, |presented| verified.keep_for(presented, Duration::ZERO).unwrap());
+        assert!(!knows());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Declares the database as valid, after it was restored from a backup.
 
-use super::{ServerError, build_service, cause, master_key, open_store, unusable};
-use crate::clock::Clock;
+use super::parts::{build_service, unusable};
+use super::{ServerError, cause, master_keys, open_store};
 use crate::config::Config;
 use crate::error::Error;
 use crate::redis::{LinkError, Redis};
@@ -37,7 +37,7 @@ pub(super) async fn declare(
     };
     // This issues no tokens, so the issuer does not matter. The service is built without Redis,
     // which can have newer revocations than this database.
-    let service = build_service(config, store, Clock::system(), String::new(), None).await?;
+    let service = build_service(config, store).await?;
     let declared = Box::pin(service.admin.accept_database(keep_tokens, &remembered)).await;
     let declared = declared.map_err(|error| unusable(config, error, ServerError::Internal))?;
     Ok(Accepted { declared, redis_trouble })
@@ -52,8 +52,8 @@ async fn remembered(
     let redis = Redis::new(url.clone(), &config.redis.key_prefix, config.redis.timeouts);
     match redis.check_once().await {
         Ok(()) => {
-            let master_key = master_key(config, store).await?;
-            Ok(RememberedList::read(redis, &master_key).await)
+            let master_keys = master_keys::load(config, store).await?;
+            Ok(RememberedList::read(redis, &master_keys).await)
         }
         Err(LinkError::Unfit(why)) => Err(ServerError::Redis(why)),
         Err(LinkError::Away(why)) => Ok(Err(Error::Unavailable(why))),

@@ -7,7 +7,9 @@ mod declaration;
 mod descriptors;
 mod doctor;
 mod files;
+mod master_keys;
 mod ops;
+mod parts;
 mod redis_rights;
 mod replicas;
 mod shutdown;
@@ -32,15 +34,12 @@ use tower::ServiceExt;
 
 use crate::admission::{Admission, ConnectionLimits};
 use crate::clock::Clock;
-use crate::config::{Config, MasterKeySource};
-use crate::domain::Fault;
+use crate::config::Config;
 use crate::error::Error;
 use crate::grpc::{self, Grpc, Streaming};
 use crate::http;
-use crate::limiter::Limiter;
 use crate::redis::Redis;
-use crate::secrets::MasterKey;
-use crate::service::{FirstCredential, Service, ServiceParts, Signing};
+use crate::service::{FirstCredential, KeyAnnouncements, Service, Signing};
 use crate::store::{Database, Store};
 use crate::telemetry::{Observed, Reports};
 
@@ -50,6 +49,8 @@ pub use declaration::{Accepted, accept_database};
 pub use descriptors::raise_limit;
 pub use doctor::{Finding, Level, examine};
 pub use files::write_private;
+pub use parts::build_service;
+use parts::{ServerParts, unusable};
 use tls::ListenerTls;
 
 /// How often the gRPC health service checks readiness.
@@ -81,6 +82,9 @@ pub enum ServerError {
     /// The master key cannot be read.
     #[error("the master key cannot be read: {0}")]
     MasterKey(String),
+    /// The master keys do not open what is stored, or another server has other ones.
+    #[error("the master key does not fit this database: {0}")]
+    WrongMasterKey(String),
     /// The database cannot be opened.
     #[error("the database {database} cannot be used: {cause}")]
     Database {
@@ -102,7 +106,7 @@ pub enum ServerError {
     /// Redis answers, but its version, configuration or permissions are unsuitable.
     #[error("the Redis of redis.url cannot be used: {0}")]
     Redis(String),
-    /// The stored signing keys are sealed with another master key, or are corrupt.
+    /// The stored signing keys cannot be read or are corrupt.
     #[error("the signing keys cannot be used: {0}")]
     SigningKeys(String),
     /// The server cannot listen on an address.
@@ -164,37 +168,6 @@ pub async fn open_store(config: &Config) -> Result<Store, ServerError> {
     })
 }
 
-/// Builds the service from the configuration and an open database.
-pub async fn build_service(
-    config: &Config,
-    store: &Store,
-    clock: Clock,
-    issuer: String,
-    redis: Option<Redis>,
-) -> Result<Service, ServerError> {
-    let parts = ServiceParts {
-        limiter: match &redis {
-            Some(redis) => Limiter::over(redis.clone(), clock.clone()),
-            None => Limiter::in_memory(clock.clone()),
-        },
-        failure_budget: config.secrets.failure_budget,
-        source_failure_budget: config.secrets.source_failure_budget,
-        admin_lifetime: config.secrets.admin_lifetime,
-        redis,
-        store: store.clone(),
-        master_key: master_key(config, store).await?,
-        clock,
-        issuer,
-        signing_algorithm: config.signing_algorithm,
-        rotation_period: config.rotation_period,
-        prefixes: config.secrets.prefixes.clone(),
-        hash_queue: config.secrets.hash_queue,
-        revocations: config.revocations,
-    };
-    let service = Box::pin(Service::new(parts)).await;
-    service.map_err(|error| unusable(config, error, ServerError::SigningKeys))
-}
-
 impl Server {
     /// Starts a server. Binds the listeners first, so that a port in use leaves the database
     /// unchanged.
@@ -221,8 +194,10 @@ impl Server {
         };
         files::warn_if_readable(&config.data_dir);
         let redis = replicas::connect(config).await?;
-        let service = build_service(config, &store, clock.clone(), issuer, redis.clone()).await?;
-        let service = Arc::new(service);
+        let parts =
+            ServerParts { name: format!("{} ({grpc_at})", master_keys::host_name()), issuer };
+        let (own_clock, redis_link) = (clock.clone(), redis.clone());
+        let service = Arc::new(parts.service(config, &store, own_clock, redis_link).await?);
         let first_credential = Box::pin(service.admin.bootstrap_if_new())
             .await
             .map_err(|error| unusable(config, error, ServerError::Internal))?;
@@ -336,6 +311,11 @@ impl Server {
         }
         self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
         self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
+        self.every(KeyAnnouncements::INTERVAL, |service| async move {
+            service.master_keys.renew().await
+        });
+        let (auth, stopped) = (Arc::clone(&self.service.auth), self.stopping.stop.clone());
+        self.tasks.spawn(async move { auth.move_hashes(stopped).await });
         self.every(SWEEP_INTERVAL, |service| async move {
             service.sweep();
             Ok(())
@@ -401,46 +381,6 @@ async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListene
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
     listener.local_addr().map_err(|error| ServerError::Internal(error.to_string()))
-}
-
-/// Reads the master key. Creates the default file only at the first start: a new key could not
-/// decrypt existing secrets.
-async fn master_key(config: &Config, store: &Store) -> Result<MasterKey, ServerError> {
-    let refused = |fault: Fault| ServerError::MasterKey(fault.0);
-    match &config.master_key {
-        MasterKeySource::Given(key) => Ok(key.clone()),
-        MasterKeySource::File { path, named } => {
-            if *named || path.exists() {
-                return MasterKey::from_file(path).map_err(refused);
-            }
-            if has_signing_keys(store).await? {
-                return Err(ServerError::MasterKey(format!(
-                    "{} is missing, and the database {} holds what was sealed with it; bring it \
-                     back, or set master_key or master_key_file",
-                    path.display(),
-                    config.database.url
-                )));
-            }
-            files::create_directory(&config.data_dir)?;
-            MasterKey::create_file(path).map_err(refused)
-        }
-    }
-}
-
-async fn has_signing_keys(store: &Store) -> Result<bool, ServerError> {
-    let keys = async { store.read().await?.list_signing_keys().await }.await;
-    keys.map(|keys| !keys.is_empty()).map_err(|error| ServerError::SigningKeys(cause(error)))
-}
-
-/// The error of a failed start. It names a database that cannot be read or written.
-fn unusable(config: &Config, error: Error, otherwise: fn(String) -> ServerError) -> ServerError {
-    match error {
-        Error::Unavailable(cause) => ServerError::Database {
-            database: config.database.url.to_string(),
-            cause: cause.to_string(),
-        },
-        error => otherwise(cause(error)),
-    }
 }
 
 /// The cause for an operator. The text of an [`Error`] is for callers.

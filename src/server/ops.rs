@@ -72,6 +72,11 @@ pub(super) fn metrics(service: &Service, redis: Option<&Redis>, admission: &Admi
     let mut metrics = Metrics::default();
     metrics.add("secret_hashes", "Hashes of secrets computed", service.hashes().clone());
     metrics.add(
+        "secrets_rehashed",
+        "Hashes of secrets moved to the primary master key after a use",
+        service.moved_hashes().clone(),
+    );
+    metrics.add(
         "limits_exceeded",
         "Requests and tokens that exceeded a limit, refused or only observed",
         service.exceeded().clone(),

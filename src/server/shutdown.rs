@@ -51,6 +51,12 @@ impl Server {
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.refusals.write_all()).await, Ok(Ok(()))) {
             tracing::warn!("the last counts of refused attempts were not written");
         }
+        if !matches!(timeout(CLOSE_TIMEOUT, self.service.master_keys.leave()).await, Ok(Ok(()))) {
+            tracing::warn!(
+                "this server could not withdraw the announcement of its master keys: it counts as \
+                 running for 30 s"
+            );
+        }
         if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("the database connections did not close in time");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::{Page, PageRequest};
 use crate::error::{Error, Result};
-use crate::secrets::{MasterKey, PageTokens};
+use crate::secrets::{MasterKeys, PageTokens};
 
 /// The part of a list that a caller asks for.
 #[derive(Clone, Debug, Default)]
@@ -49,9 +49,9 @@ impl Rest {
 pub(super) struct Pages(Arc<PageTokens>);
 
 impl Pages {
-    /// Tokens that are sealed with a key derived from the master key.
-    pub(super) fn new(master: &MasterKey) -> Result<Self> {
-        Ok(Self(Arc::new(PageTokens::new(master)?)))
+    /// Tokens that are sealed with a key derived from the primary master key.
+    pub(super) fn new(master_keys: &MasterKeys) -> Result<Self> {
+        Ok(Self(Arc::new(PageTokens::new(master_keys)?)))
     }
 
     /// The page that is asked for of the list that `call` names.
@@ -59,6 +59,16 @@ impl Pages {
         let after = self.0.open(call, &request.page_token)?;
         PageRequest::new(request.page_size, after)
             .ok_or_else(|| Error::invalid("page_size", "must not be negative"))
+    }
+
+    /// The cursor in a token of `call`; `None` if the token is empty.
+    pub(super) fn cursor(&self, call: &str, token: &str) -> Result<Option<String>> {
+        self.0.open(call, token)
+    }
+
+    /// The token for a cursor of `call`.
+    pub(super) fn token(&self, call: &str, cursor: &str) -> String {
+        self.0.seal(call, cursor)
     }
 
     /// A page as its caller gets it.

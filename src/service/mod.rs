@@ -4,7 +4,7 @@
 //! Each area owns its state. Imports go one way, from right to left:
 //!
 //! ```text
-//! context, lists, clients, signing, limits, usage <- auth <- audit <- tokens | access | admin | feeds
+//! context, lists, clients, master_keys, signing, limits, usage <- auth <- audit <- tokens | access | admin | feeds
 //! ```
 //!
 //! This file is the composition root: it builds the areas, and no area imports it.
@@ -18,6 +18,7 @@ mod context;
 mod feeds;
 mod limits;
 mod lists;
+mod master_keys;
 mod readiness;
 mod signing;
 mod tokens;
@@ -32,8 +33,9 @@ use prometheus_client::metrics::family::Family;
 
 pub use access::AccessChecks;
 pub use admin::{
-    Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, NewApplication,
-    NewCredential, Ownership, PolicyViolation, Revoked, RevokedKey, Shown, SigningKeyInfo,
+    Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, MasterKeyStatus,
+    MasterKeyUse, NewApplication, NewCredential, Ownership, PolicyViolation, Revoked, RevokedKey,
+    Rewrapped, Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
@@ -41,6 +43,7 @@ pub use context::RequestContext;
 pub use feeds::{AuditNews, AuditWatch, Feeds, JwksWatch, News, RevocationWatch};
 pub use limits::{ExceededLabels, RateLimits};
 pub use lists::{List, ListRequest};
+pub use master_keys::KeyAnnouncements;
 pub use readiness::Readiness;
 pub use signing::Signing;
 pub use tokens::{GrantType, IssuedToken, TokenInfo, TokenRequest, Tokens};
@@ -49,7 +52,7 @@ pub use usage::UsageCounter;
 pub use crate::revocation::RememberedList;
 
 use audit::TenantSessions;
-use auth::{LockOuts, SecretCache, SecretVerifier, Throttle, TokenVerifier};
+use auth::{LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle, TokenVerifier};
 use clients::ClientCache;
 use lists::Pages;
 use readiness::{ReadinessProbe, Writable};
@@ -61,7 +64,7 @@ use crate::keys::SigningAlgorithm;
 use crate::limiter::{Limiter, WindowRate};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
-use crate::secrets::{HashQueue, Hasher, MasterKey, Prefixes, Sealer};
+use crate::secrets::{HashQueue, Hasher, MasterKeys, Prefixes, Sealer};
 use crate::store::Store;
 
 /// What a service is made of.
@@ -69,8 +72,10 @@ use crate::store::Store;
 pub struct ServiceParts {
     /// The database.
     pub store: Store,
-    /// The key that all others are derived from.
-    pub master_key: MasterKey,
+    /// The keys that all others are derived from.
+    pub master_keys: MasterKeys,
+    /// The keys of this server and of others.
+    pub key_announcements: Arc<KeyAnnouncements>,
     /// The time.
     pub clock: Clock,
     /// The `iss` of tokens.
@@ -120,6 +125,8 @@ pub struct Service {
     pub refusals: Arc<RefusalWriter>,
     /// The hash chains of the audit log.
     pub audit: Arc<AuditChain>,
+    /// The master keys of this server and of others.
+    pub master_keys: Arc<KeyAnnouncements>,
     issuer: String,
     clock: Clock,
     revocations: Arc<Live>,
@@ -133,8 +140,8 @@ impl Service {
     /// Builds the areas from these parts. Reads what is revoked, and the signing keys, which
     /// proves the master key; makes the first key if there is none.
     pub async fn new(parts: ServiceParts) -> Result<Self> {
-        let sealer = Arc::new(Sealer::new(&parts.master_key)?);
-        let pages = Pages::new(&parts.master_key)?;
+        let sealer = Arc::new(Sealer::new(&parts.master_keys)?);
+        let pages = Pages::new(&parts.master_keys)?;
         let shared = SharedParts::load(&parts, &sealer).await?;
         let lock_outs = Arc::<LockOuts>::default();
         let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs))?);
@@ -145,7 +152,7 @@ impl Service {
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
-        let audit = AuditChain::new(store.clone(), clock.clone(), &parts.master_key)?;
+        let audit = AuditChain::new(store.clone(), clock.clone(), &parts.master_keys)?;
         let sessions = Arc::new(TenantSessions {
             store: store.clone(),
             clock: clock.clone(),
@@ -182,6 +189,8 @@ impl Service {
                 pages: pages.clone(),
                 signing: Arc::clone(&signing),
                 sessions: Arc::clone(&sessions),
+                keys: Arc::clone(&parts.key_announcements),
+                audit: Arc::clone(&audit),
                 credential_lifetime: parts.admin_lifetime,
             },
             feeds: Feeds::new(
@@ -207,6 +216,7 @@ impl Service {
             usage,
             refusals,
             audit,
+            master_keys: parts.key_announcements,
             issuer,
             clock,
             revocations,
@@ -268,6 +278,11 @@ impl Service {
         self.hasher.computed()
     }
 
+    /// Counts the hashes that were moved to the primary master key.
+    pub fn moved_hashes(&self) -> &Counter {
+        self.auth.moved_hashes()
+    }
+
     /// The sizes of the caches, by name: clients, verified secrets, verified tokens.
     pub fn cached(&self) -> [(&'static str, usize); 3] {
         [
@@ -291,9 +306,9 @@ struct SharedParts {
 
 impl SharedParts {
     async fn load(parts: &ServiceParts, sealer: &Arc<Sealer>) -> Result<Self> {
-        let ServiceParts { store, master_key, clock, redis, .. } = parts;
+        let ServiceParts { store, master_keys, clock, redis, .. } = parts;
         let live =
-            Live::load(store.clone(), redis.clone(), master_key, clock.clone(), parts.revocations)
+            Live::load(store.clone(), redis.clone(), master_keys, clock.clone(), parts.revocations)
                 .await?;
         let (revocations, incidents) = (Arc::new(live), Arc::<Incidents>::default());
         let max_age = parts.revocations.max_staleness;
@@ -314,7 +329,7 @@ impl SharedParts {
         );
         Ok(Self {
             clients: Arc::new(clients),
-            hasher: Arc::new(Hasher::new(master_key, parts.hash_queue)?),
+            hasher: Arc::new(Hasher::new(master_keys, parts.hash_queue)?),
             limits: Arc::new(limits.await?),
             signing: Arc::new(signing.await?),
             usage: Arc::new(UsageCounter::new(store.clone(), clock.clone())),
@@ -333,10 +348,12 @@ impl SharedParts {
             clients: Arc::clone(&self.clients),
             prefixes: parts.prefixes.clone(),
             hasher: Arc::clone(&self.hasher),
-            verified: SecretCache::new(&parts.master_key, parts.redis.clone())?,
+            verified: SecretCache::new(&parts.master_keys, parts.redis.clone())?,
             throttle,
             incidents: Arc::clone(&self.incidents),
             lock_outs,
+            keys: Arc::clone(&parts.key_announcements),
+            rehash: RehashQueue::default(),
         };
         let tokens = TokenVerifier::new(
             parts.issuer.clone(),

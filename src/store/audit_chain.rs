@@ -188,6 +188,34 @@ impl Session {
         ids.into_iter().map(tenant).collect()
     }
 
+    /// Up to `max` tenants after this id whose head or checkpoint is signed with another key.
+    pub async fn tenants_signed_by_others(
+        &mut self,
+        key: &[u8],
+        after: &str,
+        max: i64,
+    ) -> Result<Vec<TenantId>> {
+        const SQL: &str = "select tenant_id from (\
+              select tenant_id from audit_heads where public_key <> $1 and tenant_id > $2 \
+              union select tenant_id from audit_checkpoints \
+                where public_key <> $1 and tenant_id > $2) x \
+            order by tenant_id limit $3";
+        let ids: Vec<(String,)> = list_rows!(self, SQL, key, after, max)?;
+        let tenant = |(id,): (String,)| {
+            let at = RowRef { table: "audit_heads", key: &id };
+            at.column("tenant_id", TenantId::parse(&id))
+        };
+        ids.into_iter().map(tenant).collect()
+    }
+
+    /// How many heads and checkpoints each public key signed.
+    pub async fn count_signed_places(&mut self) -> Result<Vec<(Vec<u8>, i64)>> {
+        const SQL: &str = "select public_key, count(*) from (\
+              select public_key from audit_heads \
+              union all select public_key from audit_checkpoints) x group by 1";
+        list_rows!(self, SQL)
+    }
+
     /// The time in microseconds of the oldest event that is not in a chain; `None`: all are.
     pub async fn unsealed_since(&mut self) -> Result<Option<i64>> {
         one_value!(self, "select min(since) from audit_unsealed")

@@ -1,13 +1,16 @@
 //! Snapshots of a SQLite database, for backups.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection, FromRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow};
+use strum::VariantArray;
 
 use super::connect::newest_sqlite_schema;
 use super::driver_error::driver_error;
+use super::sealed::{SealedColumn, key_id_of_hash};
 use crate::error::{Error, Result};
 
 /// How long to wait for another process that holds the database.
@@ -61,6 +64,40 @@ pub async fn snapshot_contents(file: &Path) -> Result<SnapshotContents> {
         (sound, contents) if sound == "ok" => Ok(contents),
         (fault, _) => Err(Error::internal(format!("the database is damaged: {fault}"))),
     }
+}
+
+/// The ids of all master keys that something in a copy of a database needs.
+pub async fn snapshot_master_keys(file: &Path) -> Result<Vec<String>> {
+    const HASHES: &str = "select distinct substr(hash, instr(hash, 'keyid=') + 6, 11) \
+        from secrets where instr(hash, 'keyid=') > 0";
+    let mut connection = open(file).await?;
+    let read = async {
+        let mut ids = BTreeSet::new();
+        for column in SealedColumn::VARIANTS {
+            let (table, sealed) = column.place();
+            // A backup can be of an older schema.
+            let columns: i64 =
+                sqlx::query_scalar("select count(*) from pragma_table_info($1) where name = $2")
+                    .bind(table)
+                    .bind(sealed)
+                    .fetch_one(&mut connection)
+                    .await?;
+            if columns > 0 {
+                let sql = format!(
+                    "select distinct substr({sealed}, 1, 8) from {table} where {sealed} is not null"
+                );
+                let found: Vec<String> =
+                    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await?;
+                ids.extend(found);
+            }
+        }
+        let hashes: Vec<String> = sqlx::query_scalar(HASHES).fetch_all(&mut connection).await?;
+        ids.extend(hashes.iter().filter_map(|id| key_id_of_hash(id)));
+        Ok(ids.into_iter().collect())
+    };
+    let read = read.await.map_err(driver_error);
+    connection.close().await.ok();
+    read
 }
 
 /// The newest schema that this version knows.

@@ -342,6 +342,19 @@ impl Tx {
         self.insert_secret(credential, secret).await
     }
 
+    /// Replaces the hash of a secret, if it is still `old`; `false` if it is not.
+    pub async fn replace_secret_hash(
+        &mut self,
+        credential: &CredentialId,
+        version: i64,
+        old: &str,
+        new: &str,
+    ) -> Result<bool> {
+        const SQL: &str = "update secrets set hash = $4 \
+            where credential_id = $1 and version = $2 and hash = $3";
+        execute!(self, SQL, credential.as_str(), version, old, new).map(|rows| rows == 1)
+    }
+
     /// Deletes the sealed copies of a tenant's secrets, and returns how many.
     pub async fn destroy_sealed_secrets(&mut self, tenant: &TenantId) -> Result<u64> {
         const SQL: &str = "update secrets set sealed = null where sealed is not null \

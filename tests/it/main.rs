@@ -22,6 +22,7 @@ mod grpc;
 mod harness;
 mod keys;
 mod limiter;
+mod master_keys;
 mod oauth2;
 mod platforms;
 mod process;

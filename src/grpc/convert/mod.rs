@@ -6,6 +6,7 @@ pub(super) mod audit;
 pub(super) mod credential;
 pub(super) mod endpoint;
 pub(super) mod limits;
+pub(super) mod master_key;
 pub(super) mod policy;
 pub(super) mod profile;
 pub(super) mod revocation;

@@ -34,6 +34,10 @@ pub struct Manifest {
     pub last_revocation: i64,
     /// The id of the master key that the data is sealed with. The key itself is not in the backup.
     pub master_key: Option<String>,
+    /// The ids of all master keys that something in it needs: sealed values and hashes of secrets.
+    /// Backups of older versions do not have this.
+    #[serde(default)]
+    pub master_keys: Vec<String>,
     /// The length of the database.
     pub bytes: u64,
     /// The SHA-256 of the database, in hexadecimal.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{ServerError, cause, files};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{Database, copy_database, snapshot_contents};
+use crate::store::{Database, copy_database, snapshot_contents, snapshot_master_keys};
 
 pub use manifest::Manifest;
 pub use restore::{Restore, Restored};
@@ -48,6 +48,8 @@ impl Backup {
         copy_database(database, &copy).await.map_err(|error| self.failed(&cause(error)))?;
         let contents =
             snapshot_contents(&copy).await.map_err(|error| self.failed(&cause(error)))?;
+        let master_keys =
+            snapshot_master_keys(&copy).await.map_err(|error| self.failed(&cause(error)))?;
         let mut file = OpenOptions::new().read(true).append(true).open(&copy).map_err(failed)?;
         file.rewind().map_err(failed)?;
         let manifest = Manifest {
@@ -58,6 +60,7 @@ impl Backup {
             list: contents.list,
             last_revocation: contents.last_revocation,
             master_key: contents.master_key,
+            master_keys,
             bytes: file.metadata().map_err(failed)?.len(),
             sha256: manifest::sha256(&mut file).map_err(failed)?,
         };

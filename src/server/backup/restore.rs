@@ -5,12 +5,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::manifest::Manifest;
 use super::{create, folder_of, private_folder, sqlite_file, sync_folder};
 use crate::config::{Config, DatabaseConfig};
 use crate::server::declaration::{Accepted, declare};
 use crate::server::{ServerError, cause, files, open_store, replicas};
-use crate::store::{Database, newest_schema, snapshot_contents};
+use crate::store::{Database, Store, newest_schema, snapshot_contents};
 
 /// A backup to restore.
 #[derive(Clone, Debug)]
@@ -135,6 +137,7 @@ async fn prepare(config: &Config, copy: &Path) -> Result<Accepted, ServerError> 
     let database = DatabaseConfig { url, ..config.database.clone() };
     let config = Config { database, ..config.clone() };
     let store = open_store(&config).await?;
+    forget_servers(&store).await.map_err(|error| refused(cause(error)))?;
     let accepted = declare(&config, &store, false).await;
     // Closing the last connection moves the write-ahead log into the file.
     store.close().await;
@@ -145,6 +148,13 @@ async fn prepare(config: &Config, copy: &Path) -> Result<Accepted, ServerError> 
     }
     File::open(copy).and_then(|file| file.sync_all()).map_err(|error| failed(copy, &error))?;
     Ok(accepted)
+}
+
+/// Removes the announcements of servers that ran when the backup was made.
+async fn forget_servers(store: &Store) -> crate::error::Result<()> {
+    let mut tx = store.begin().await?;
+    tx.delete_server_keys_before(Timestamp::MAX).await?;
+    tx.commit().await
 }
 
 /// Gives the existing database another name, with its write-ahead log, which a killed server

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use super::Finding;
 use crate::clock::{Clock, from_microsecond, later};
-use crate::config::{Config, MasterKeySource};
+use crate::config::Config;
 use crate::error::Result;
-use crate::secrets::{MasterKey, Sealer};
-use crate::server::cause;
+use crate::secrets::{MasterKeys, Sealer};
+use crate::server::{cause, master_keys};
+use crate::service::{MasterKeyUse, held_master_keys, master_key_uses};
 use crate::store::{CredentialEnd, SealedSigningKey, Session};
 
 /// Credentials that end within this time are reported.
@@ -25,19 +26,17 @@ const MAX_NAMED: usize = 3;
 pub(super) async fn findings(config: &Config, session: &mut Session) -> Result<Vec<Finding>> {
     let now = Clock::system().now();
     let keys = session.list_signing_keys().await?;
-    let mut all = vec![master_key(config, &keys), signing_key(config, &keys, now)];
+    let mut all = vec![master_key(config, &keys).await, signing_key(config, &keys, now)];
+    all.push(master_key_change(config, session, now).await?);
     all.push(admins(&session.admin_credentials().await?, now));
     let soon = later(now, SOON);
     all.push(ending(&session.credentials_that_end(now, soon, MAX_COUNTED).await?));
     Ok(all)
 }
 
-fn master_key(config: &Config, keys: &[SealedSigningKey]) -> Finding {
+async fn master_key(config: &Config, keys: &[SealedSigningKey]) -> Finding {
     const CHECK: &str = "master_key";
-    let key = match &config.master_key {
-        MasterKeySource::Given(key) => Ok(key.clone()),
-        MasterKeySource::File { path, .. } => MasterKey::from_file(path).map_err(|fault| fault.0),
-    };
+    let key = master_keys::read(config).await.map_err(|fault| fault.0);
     let opened = key.and_then(|key| open_all(&key, keys).map_err(cause));
     match opened {
         Ok(id) => Finding::ok(CHECK, format!("master key {id} opens all {} keys", keys.len())),
@@ -50,13 +49,60 @@ fn master_key(config: &Config, keys: &[SealedSigningKey]) -> Finding {
     }
 }
 
+/// Whether everything that is stored needs the primary master key only.
+async fn master_key_change(
+    config: &Config,
+    session: &mut Session,
+    now: Timestamp,
+) -> Result<Finding> {
+    const CHECK: &str = "master_key_change";
+    let Ok(keys) = master_keys::read(config).await else {
+        let found = "not known, because the master key cannot be read";
+        return Ok(Finding::warning(CHECK, found, "see master_key"));
+    };
+    let held = held_master_keys(&keys)?;
+    Ok(match master_key_uses(session, &held, now).await {
+        Ok(uses) => judge_uses(CHECK, &uses),
+        // The schema of an older version lacks some of the tables.
+        Err(error) => Finding::warning(CHECK, cause(error), "see schema and database"),
+    })
+}
+
+fn judge_uses(check: &'static str, uses: &[MasterKeyUse]) -> Finding {
+    let needed = |found: &&MasterKeyUse| !found.is_primary && !found.is_removable;
+    let words = |found: &MasterKeyUse| {
+        let name = if found.id.is_empty() { "an unknown key" } else { &found.id };
+        let values = found.sealed_values + found.audit_signatures;
+        format!("{values} values and {} hashes need master key {name}", found.secret_hashes)
+    };
+    if let Some(found) = uses.iter().filter(needed).find(|found| !found.is_held) {
+        return Finding::error(check, words(found), "set that key as additional_master_key");
+    }
+    if let Some(found) = uses.iter().find(needed) {
+        let advice = if found.sealed_values + found.audit_signatures > 0 {
+            "run `keyward keys rewrap`"
+        } else {
+            "keep it until these secrets were used or rotated: see `keyward keys status`"
+        };
+        return Finding::warning(check, words(found), advice);
+    }
+    match uses.iter().find(|found| found.is_held && !found.is_primary) {
+        Some(found) => Finding::warning(
+            check,
+            format!("nothing stored needs the additional master key {}", found.id),
+            "remove additional_master_key, if every server writes with the primary key",
+        ),
+        None => Finding::ok(check, "everything stored needs the master key only"),
+    }
+}
+
 /// Opens all signing keys. Returns the id of the master key.
-fn open_all(master: &MasterKey, keys: &[SealedSigningKey]) -> Result<String> {
+fn open_all(master: &MasterKeys, keys: &[SealedSigningKey]) -> Result<String> {
     let sealer = Sealer::new(master)?;
     for key in keys {
         sealer.open(&format!("signingKeys/{}", key.id), &key.sealed_private_key)?;
     }
-    master.id()
+    master.primary().id()
 }
 
 fn signing_key(config: &Config, keys: &[SealedSigningKey], now: Timestamp) -> Finding {

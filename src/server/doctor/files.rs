@@ -33,8 +33,10 @@ fn permissions(config: &Config) -> Finding {
         }
     };
     look(&config.data_dir, 0o077, "700");
-    if let MasterKeySource::File { path, .. } = &config.master_key {
-        look(path, 0o037, "600");
+    for source in [Some(&config.master_key), config.additional_master_key.as_ref()] {
+        if let Some(MasterKeySource::File { path, .. }) = source {
+            look(path, 0o037, "600");
+        }
     }
     if let Database::Sqlite(file) = &config.database.url {
         for suffix in ["", "-wal", "-shm", ".before"] {

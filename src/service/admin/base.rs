@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::secrets::{Hasher, Prefixes, Sealer};
-use crate::service::audit::TenantSessions;
+use crate::service::audit::{AuditChain, TenantSessions};
 use crate::service::lists::Pages;
+use crate::service::master_keys::KeyAnnouncements;
 use crate::service::signing::Signing;
 use crate::store::Store;
 
@@ -21,6 +22,8 @@ pub struct Admin {
     pub(in crate::service) pages: Pages,
     pub(in crate::service) signing: Arc<Signing>,
     pub(in crate::service) sessions: Arc<TenantSessions>,
+    pub(in crate::service) keys: Arc<KeyAnnouncements>,
+    pub(in crate::service) audit: Arc<AuditChain>,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub(in crate::service) credential_lifetime: Option<Duration>,
 }

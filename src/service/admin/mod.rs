@@ -10,6 +10,7 @@ mod declaration;
 mod endpoints;
 mod folding;
 mod grants;
+mod master_keys;
 mod policies;
 mod profiles;
 mod revocations;
@@ -27,6 +28,9 @@ pub use base::Admin;
 pub use bootstrap::FirstCredential;
 pub use credentials::NewCredential;
 pub use declaration::Declared;
+pub use master_keys::{
+    MasterKeyStatus, MasterKeyUse, Rewrapped, held_master_keys, master_key_uses,
+};
 pub use policies::PolicyViolation;
 pub use profiles::AppliedChange;
 pub use revocations::Revoked;

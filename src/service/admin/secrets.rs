@@ -189,6 +189,6 @@ async fn rotatable(
 }
 
 /// The name that a copy of a secret is sealed under: it opens in place of no other.
-fn sealed_name(name: &CredentialName, version: i64) -> String {
+pub(super) fn sealed_name(name: &CredentialName, version: i64) -> String {
     format!("{name}#{version}")
 }

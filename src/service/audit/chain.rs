@@ -19,7 +19,7 @@ use crate::domain::{ChainHash, PlaceKind, SignedPlace, TenantId};
 use crate::error::{Error, Result};
 use crate::keys::AuditKey;
 use crate::keys::audit::is_signed;
-use crate::secrets::MasterKey;
+use crate::secrets::{MasterKey, MasterKeys};
 use crate::store::Store;
 
 /// How many events one transaction adds to a chain.
@@ -36,7 +36,10 @@ const TENANTS: i64 = 200;
 pub struct AuditChain {
     pub(super) store: Store,
     pub(super) clock: Clock,
+    /// The key that signs.
     pub(super) key: AuditKey,
+    /// The public keys by which a head is accepted.
+    pub(super) accepted: Vec<Vec<u8>>,
     /// The tenant whose turn is next, if a round ended before it.
     turn: Mutex<String>,
     /// Tenants whose chains cannot go on, which is logged once.
@@ -50,11 +53,18 @@ impl AuditChain {
     pub(in crate::service) fn new(
         store: Store,
         clock: Clock,
-        master: &MasterKey,
+        master_keys: &MasterKeys,
     ) -> Result<Arc<Self>> {
-        let key = AuditKey::from_seed(&*master.derive("audit heads")?)?;
+        let mut keys = master_keys.each(Self::key_of)?;
+        let accepted = keys.iter().map(|key| key.public().to_vec()).collect();
         let (turn, lag, rounds) = (Mutex::default(), Gauge::default(), watch::Sender::new(0));
-        Ok(Arc::new(Self { store, clock, key, turn, broken: Mutex::default(), lag, rounds }))
+        let (key, broken) = (keys.remove(0), Mutex::default());
+        Ok(Arc::new(Self { store, clock, key, accepted, turn, broken, lag, rounds }))
+    }
+
+    /// The key that a master key signs with.
+    pub(in crate::service) fn key_of(master: &MasterKey) -> Result<AuditKey> {
+        AuditKey::from_seed(&*master.derive("audit heads")?)
     }
 
     /// The age in seconds of the oldest event that is not in a chain.
@@ -112,14 +122,15 @@ impl AuditChain {
         Ok(complete)
     }
 
-    /// The number and hash of a place that this server's key signed; the start if there is none.
+    /// The number and hash of a place that one of this server's keys signed; the start if there is
+    /// none.
     pub(super) fn own(&self, place: Option<SignedPlace>) -> Result<(i64, ChainHash)> {
         let Some(place) = place else { return Ok((0, ChainHash::START)) };
-        if place.public_key == self.key.public() && is_signed(&place) {
+        if self.accepted.contains(&place.public_key) && is_signed(&place) {
             return Ok((place.number, place.hash));
         }
         Err(Error::internal(format!(
-            "the {} of the audit log of {} is not signed with the key of this server: it was \
+            "the {} of the audit log of {} is not signed with a key of this server: it was \
              changed, or the master key was; run `keyward audit verify {}`",
             place.kind.as_str(),
             place.tenant,

@@ -8,6 +8,7 @@ mod refusal_writer;
 mod refusals;
 mod retention;
 mod sessions;
+mod sign_again;
 mod unit_of_work;
 
 pub(in crate::service) use attempt::Attempt;

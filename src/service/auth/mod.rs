@@ -3,6 +3,8 @@
 mod access_tokens;
 mod caller;
 mod lock_outs;
+mod rehash;
+mod rehash_queue;
 mod secret_cache;
 mod secrets;
 mod single_flight;
@@ -13,6 +15,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Audience, Client, CredentialId, UseKind};
 use crate::error::{Error, Result};
@@ -27,6 +31,7 @@ pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
+pub(in crate::service) use rehash_queue::RehashQueue;
 pub(in crate::service) use secret_cache::SecretCache;
 pub use secrets::ClientCredential;
 pub(in crate::service) use secrets::SecretVerifier;
@@ -175,6 +180,17 @@ impl Auth {
     pub(super) fn sweep(&self, now: Timestamp) {
         self.secrets.throttle.sweep();
         self.tokens.sweep(now);
+    }
+
+    /// Moves hashes of secrets to the primary master key as they are used, until `stop` is
+    /// cancelled.
+    pub async fn move_hashes(&self, stop: CancellationToken) {
+        self.secrets.move_hashes(&stop).await;
+    }
+
+    /// Counts the hashes that were moved to the primary master key.
+    pub(super) fn moved_hashes(&self) -> &Counter {
+        &self.secrets.rehash.moved
     }
 
     /// How many verified secrets are cached.

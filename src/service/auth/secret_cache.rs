@@ -10,7 +10,7 @@ use crate::domain::{Client, CredentialId};
 use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
-use crate::secrets::{MasterKey, PresentedSecret, Secret, Tagger, VerifiedSecrets};
+use crate::secrets::{MasterKeys, PresentedSecret, Secret, Tagger, VerifiedSecrets};
 
 /// How long Redis keeps a tag that no replica asks for: longer than a replica keeps its own.
 const SHARED_LIFE: Duration = Duration::from_hours(24);
@@ -23,20 +23,36 @@ pub(in crate::service) struct SecretCache {
     under_way: SingleFlight,
 }
 
-/// The tags that all replicas share. They are made with a key derived from the master key, so that
+/// What Redis knows of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SharedProof {
+    None,
+    /// A server verified the secret, and its hash has the pepper of the primary master key.
+    Current,
+    /// A server verified the secret when it wrote with another master key. The hash may have the
+    /// pepper of that key.
+    ByOtherKey,
+}
+
+/// The tags that all replicas share. They are made with keys derived from the master keys, so that
 /// they are of no use to a reader of Redis.
 #[derive(Debug)]
 struct RedisProofs {
     redis: Redis,
+    /// Makes new tags.
     tagger: Tagger,
+    /// Makes tags as servers do that write with another key.
+    others: Vec<Tagger>,
     reports: Mutex<FailureLog>,
 }
 
 impl SecretCache {
-    pub(in crate::service) fn new(master: &MasterKey, redis: Option<Redis>) -> Result<Self> {
+    pub(in crate::service) fn new(keys: &MasterKeys, redis: Option<Redis>) -> Result<Self> {
         let shared = redis.map(|redis| {
-            let tagger = Tagger::new(&master.derive("verified secrets")?);
-            Ok(RedisProofs { redis, tagger, reports: Mutex::default() })
+            let mut others =
+                keys.each(|master| Ok(Tagger::new(&master.derive("verified secrets")?)))?;
+            let tagger = others.remove(0);
+            Ok(RedisProofs { redis, tagger, others, reports: Mutex::default() })
         });
         let under_way = SingleFlight::default();
         Ok(Self { local: VerifiedSecrets::new()?, shared: shared.transpose()?, under_way })
@@ -54,25 +70,32 @@ impl SecretCache {
 
     /// Whether another replica has verified it, or this one before a restart. Redis is asked the
     /// same way if there is no such client or secret.
-    pub(super) async fn is_shared(
+    pub(super) async fn shared_proof(
         &self,
         id: &CredentialId,
         wanted: Option<(&Client, i64)>,
         secret: &Secret,
-    ) -> Result<bool> {
+    ) -> Result<SharedProof> {
         let Some(shared) = &self.shared else {
-            return Ok(false);
+            return Ok(SharedProof::None);
         };
         let key = shared.key(id, wanted.map_or(0, |(_, version)| version));
         let kept = shared.redis.find_for(&key, SHARED_LIFE).await;
         // Without an answer from Redis, the hash decides.
         let kept = shared.answer(kept).flatten();
-        match (kept, wanted) {
-            (Some(kept), Some((client, version))) => {
-                Ok(same(&kept, &shared.tagger.tag(&presented(client, version, secret))?))
-            }
-            _ => Ok(false),
+        let (Some(kept), Some((client, version))) = (kept, wanted) else {
+            return Ok(SharedProof::None);
+        };
+        let presented = presented(client, version, secret);
+        if same(&kept, &shared.tagger.tag(&presented)?) {
+            return Ok(SharedProof::Current);
         }
+        for tagger in &shared.others {
+            if same(&kept, &tagger.tag(&presented)?) {
+                return Ok(SharedProof::ByOtherKey);
+            }
+        }
+        Ok(SharedProof::None)
     }
 
     /// Whether this secret of the client is right, by `compute`. Concurrent calls for the same
@@ -95,13 +118,28 @@ impl SecretCache {
         Ok(right)
     }
 
+    /// Keeps a secret of the client that was verified, for this time.
+    pub(super) fn keep_for(
+        &self,
+        client: &Client,
+        version: i64,
+        secret: &Secret,
+        life: Duration,
+    ) -> Result<()> {
+        self.local.keep_for(&presented(client, version, secret), life)
+    }
+
     /// Shares with other replicas that this secret of the client is right.
     pub(super) async fn share(&self, client: &Client, version: i64, secret: &Secret) -> Result<()> {
+        self.share_presented(&presented(client, version, secret)).await
+    }
+
+    pub(super) async fn share_presented(&self, presented: &PresentedSecret<'_>) -> Result<()> {
         let Some(shared) = &self.shared else {
             return Ok(());
         };
-        let key = shared.key(&client.name.credential, version);
-        let tag = shared.tagger.tag(&presented(client, version, secret))?;
+        let key = shared.key(presented.credential, presented.version);
+        let tag = shared.tagger.tag(presented)?;
         let outcome = shared.redis.keep_for(&key, &tag, SHARED_LIFE).await;
         shared.answer(outcome);
         Ok(())

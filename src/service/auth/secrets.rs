@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
 use super::caller::Caller;
 use super::lock_outs::{LockOut, LockOuts};
-use super::secret_cache::SecretCache;
+use super::rehash_queue::RehashQueue;
+use super::secret_cache::{SecretCache, SharedProof};
 use super::throttle::{Blame, Throttle};
 use crate::clock::Clock;
 use crate::domain::{Client, CredentialId, CredentialKind, Source};
@@ -15,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::secrets::{Hasher, Lane, Prefixes, Secret, Turn};
 use crate::service::clients::ClientCache;
+use crate::service::master_keys::KeyAnnouncements;
 use crate::store::Store;
 
 /// What a client authenticates with.
@@ -71,6 +74,8 @@ pub(in crate::service) struct SecretVerifier {
     pub(in crate::service) throttle: Throttle,
     pub(in crate::service) incidents: Arc<Incidents>,
     pub(in crate::service) lock_outs: Arc<LockOuts>,
+    pub(in crate::service) keys: Arc<KeyAnnouncements>,
+    pub(in crate::service) rehash: RehashQueue,
 }
 
 impl SecretVerifier {
@@ -177,22 +182,31 @@ impl SecretVerifier {
         wanted: Option<(&Client, i64)>,
         secret: &Secret,
     ) -> Result<bool> {
+        let is_outdated = AtomicBool::new(false);
         // Boxed: each future that holds it would grow by its size.
         let compute = Box::pin(async {
-            if self.verified.is_shared(id, wanted, secret).await? {
+            let shared = self.verified.shared_proof(id, wanted, secret).await?;
+            if shared != SharedProof::None {
+                is_outdated.store(shared == SharedProof::ByOtherKey, Ordering::Relaxed);
                 return Ok(true);
             }
             let hash = self.hash_of(id, wanted.map(|(_, version)| version)).await?;
+            let is_current = hash.as_deref().is_none_or(|hash| self.hasher.is_current(hash));
             let matches = self.hasher.verify(turn, secret.clone(), hash, || blame.count()).await?;
             if let (true, Some((client, version))) = (matches, wanted) {
-                self.verified.share(client, version, secret).await?;
+                is_outdated.store(!is_current, Ordering::Relaxed);
+                if is_current {
+                    self.verified.share(client, version, secret).await?;
+                }
             }
             Ok(matches)
         });
-        match wanted {
-            Some((client, version)) => self.verified.verify(client, version, secret, compute).await,
-            None => compute.await,
+        let Some((client, version)) = wanted else { return compute.await };
+        let is_right = self.verified.verify(client, version, secret, compute).await?;
+        if is_right && is_outdated.load(Ordering::Relaxed) {
+            self.note_outdated(client, version, secret)?;
         }
+        Ok(is_right)
     }
 
     /// The hash that a secret has to match. The statement is the same if there is none.

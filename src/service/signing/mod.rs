@@ -8,3 +8,4 @@ mod sealed;
 
 pub use keys::Signing;
 pub(in crate::service) use rotation::{KeyStep, StepKind};
+pub(in crate::service) use sealed::{private_name, public_name};

@@ -64,10 +64,10 @@ fn open_public(sealer: &Sealer, kid: &str, public: &str) -> Result<VerifyingKey>
 }
 
 /// The name that a private key is sealed under: it opens in place of no other.
-fn private_name(kid: &str) -> String {
+pub(in crate::service) fn private_name(kid: &str) -> String {
     format!("signingKeys/{kid}")
 }
 
-fn public_name(kid: &str) -> String {
+pub(in crate::service) fn public_name(kid: &str) -> String {
     format!("signingKeys/{kid}/public")
 }

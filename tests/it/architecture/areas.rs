@@ -10,16 +10,17 @@ use super::{code, rust_files, source};
 const AREAS: &[(&str, &[&str])] = &[
     ("context", &[]),
     ("lists", &[]),
+    ("master_keys", &[]),
     ("clients", &[]),
     ("signing", &[]),
     ("limits", &[]),
     ("usage", &[]),
     ("readiness", &["clients", "signing"]),
-    ("auth", &["clients", "context", "signing", "usage"]),
+    ("auth", &["clients", "context", "master_keys", "signing", "usage"]),
     ("audit", &["auth", "clients"]),
     ("tokens", &["audit", "auth", "clients", "context", "limits", "signing", "usage"]),
     ("access", &["auth", "clients", "limits", "usage"]),
-    ("admin", &["audit", "auth", "lists", "signing"]),
+    ("admin", &["audit", "auth", "lists", "master_keys", "signing"]),
     ("feeds", &["audit", "auth", "context", "lists", "signing"]),
 ];
 

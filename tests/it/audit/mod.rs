@@ -68,7 +68,7 @@ async fn write_events(kw: &Keyward, store: &Store, tenant: &str, count: usize) {
 }
 
 /// Adds all events to the chains.
-async fn seal(kw: &Keyward) {
+pub(crate) async fn seal(kw: &Keyward) {
     while !kw.server().service.audit.seal().await.unwrap() {}
     // The server's own task may have had the lock.
     loop {
@@ -83,7 +83,7 @@ async fn seal(kw: &Keyward) {
     }
 }
 
-async fn logs(admin: &mut Admin) -> Vec<pb::AuditLog> {
+pub(crate) async fn logs(admin: &mut Admin) -> Vec<pb::AuditLog> {
     let request = pb::ListAuditLogsRequest { page_size: 1000, page_token: String::new() };
     admin.audit.list_audit_logs(request).await.unwrap().into_inner().logs
 }
@@ -107,14 +107,14 @@ async fn tamper(kw: &Keyward, sql: &str) {
 
 /// A finished command.
 #[derive(Debug)]
-struct Ran {
+pub(crate) struct Ran {
     code: i32,
-    out: String,
+    pub(crate) out: String,
     err: String,
 }
 
 /// Runs `keyward audit` as the administrator.
-async fn audit(kw: &Keyward, arguments: &[&str]) -> Ran {
+pub(crate) async fn audit(kw: &Keyward, arguments: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command
         .arg("audit")
@@ -131,7 +131,7 @@ async fn audit(kw: &Keyward, arguments: &[&str]) -> Ran {
 }
 
 /// Runs it, and expects this exit code and text.
-async fn expect(kw: &Keyward, arguments: &[&str], code: i32, text: &str) {
+pub(crate) async fn expect(kw: &Keyward, arguments: &[&str], code: i32, text: &str) {
     let ran = audit(kw, arguments).await;
     assert_eq!(ran.code, code, "{arguments:?}: {ran:?}");
     assert!(ran.out.contains(text) || ran.err.contains(text), "{arguments:?}: {text}: {ran:?}");

@@ -43,7 +43,7 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
     let scope = || "tenants/acme/scopes/c".to_owned();
     let role = || "tenants/acme/roles/spare".to_owned();
     let user = || "tenants/acme/users/spare".to_owned();
-    let rows: [(&str, Vec<u8>, Needs); 43] = [
+    let rows: [(&str, Vec<u8>, Needs); 45] = [
         (
             "TenantService/CreateTenant",
             pb::CreateTenantRequest { tenant_id: "fresh".to_owned(), tenant: None }.encode_to_vec(),
@@ -275,6 +275,8 @@ pub(crate) fn requests(credential: &str) -> BTreeMap<String, (Vec<u8>, Needs)> {
                 .encode_to_vec(),
             Platform,
         ),
+        ("MasterKeyService/GetMasterKeyStatus", Vec::new(), Platform),
+        ("MasterKeyService/RewrapValues", Vec::new(), Platform),
         (
             "AuditService/WatchAuditEvents",
             pb::WatchAuditEventsRequest { parent: acme(), ..Default::default() }.encode_to_vec(),

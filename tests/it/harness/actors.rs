@@ -11,6 +11,7 @@ use keyward::proto::admin::audit_service_client::AuditServiceClient;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::credential_service_client::CredentialServiceClient;
 use keyward::proto::admin::endpoint_service_client::EndpointServiceClient;
+use keyward::proto::admin::master_key_service_client::MasterKeyServiceClient;
 use keyward::proto::admin::role_service_client::RoleServiceClient;
 use keyward::proto::admin::scope_service_client::ScopeServiceClient;
 use keyward::proto::admin::signing_key_service_client::SigningKeyServiceClient;
@@ -86,6 +87,7 @@ pub(crate) struct Clients {
     pub(crate) applications: ApplicationServiceClient<Authorized>,
     pub(crate) credentials: CredentialServiceClient<Authorized>,
     pub(crate) keys: SigningKeyServiceClient<Authorized>,
+    pub(crate) master_keys: MasterKeyServiceClient<Authorized>,
     pub(crate) endpoints: EndpointServiceClient<Authorized>,
     pub(crate) tokens: TokenServiceClient<Authorized>,
     pub(crate) revocations: RevocationServiceClient<Authorized>,
@@ -183,6 +185,7 @@ impl Admin {
             applications: ApplicationServiceClient::new(authorized()),
             credentials: CredentialServiceClient::new(authorized()),
             keys: SigningKeyServiceClient::new(authorized()),
+            master_keys: MasterKeyServiceClient::new(authorized()),
             endpoints: EndpointServiceClient::new(authorized()),
             tokens: TokenServiceClient::new(authorized()),
             revocations: RevocationServiceClient::new(authorized()),

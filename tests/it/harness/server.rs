@@ -162,6 +162,14 @@ impl Keyward {
         }
     }
 
+    /// Like [`refused_to_join`](Self::refused_to_join), with changed settings.
+    pub(crate) async fn refused_to_join_with(&self, own: &[(&'static str, &str)]) -> ServerError {
+        match self.try_join(own, self.clock.clone()).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error,
+        }
+    }
+
     async fn try_join(
         &self,
         own: &[(&'static str, &str)],

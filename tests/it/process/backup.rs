@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use keyward::proto::access::WatchRevocationsRequest;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -90,8 +92,9 @@ impl House {
 
     fn refusal(&self, name: &str, flags: &[&str]) -> String {
         let finished = self.restore(name, flags);
-        assert_eq!(finished.code, Some(1), "{finished:?}");
         let error: Value = serde_json::from_str(&finished.stderr).expect(&finished.stderr);
+        let code = if error["reason"] == "WRONG_MASTER_KEY" { 7 } else { 1 };
+        assert_eq!(finished.code, Some(code), "{finished:?}");
         error["message"].as_str().unwrap().to_owned()
     }
 
@@ -383,6 +386,27 @@ async fn backup_of_another_master_key_is_refused() {
     other.restore("backup.db", &[]).worked();
     let serving = other.serve();
     Admin::new(serving.grpc.clone(), &house.admin).await.acme().await;
+    stop(serving);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_from_before_a_change_of_the_master_key_is_restored() {
+    let mut house = House::new(&[]);
+    let manifest = house.backup("backup.db");
+    assert_eq!(manifest["master_keys"], serde_json::json!([manifest["master_key"]]));
+    let key = house.data().join("master.key");
+    let old = house.file("old.key");
+    fs::copy(&key, &old).unwrap();
+    fs::write(&key, STANDARD.encode([7; 32])).unwrap();
+    let why = house.refused("backup.db", &["--force"]);
+    assert!(why.contains("was sealed with master key"), "{why}");
+    let old = old.display().to_string();
+    house.settings.push(("KEYWARD_ADDITIONAL_MASTER_KEY_FILE", old));
+    house.restore("backup.db", &["--force"]).worked();
+    let serving = house.serve();
+    Admin::new(serving.grpc.clone(), &house.admin).await.acme().await;
+    let manifest = house.backup("later.db");
+    assert_eq!(manifest["master_keys"].as_array().unwrap().len(), 2, "{manifest}");
     stop(serving);
 }
 

@@ -197,6 +197,26 @@ async fn unsuitable_data_and_files_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn master_keys_that_are_needed_are_found() {
+    const CHECK: &str = "master_key_change";
+    let house = House::new();
+    house.doctor(&[]).has(CHECK, "ok", "needs the master key only");
+    let old = fs::read_to_string(house.data().join("master.key")).unwrap();
+    let new = STANDARD.encode([7; 32]);
+    let (old, new) = (old.trim(), new.as_str());
+    let (key, other) = ("KEYWARD_MASTER_KEY", "KEYWARD_ADDITIONAL_MASTER_KEY");
+    let found = house.doctor(&[(key, old), (other, new)]);
+    found.has(CHECK, "warning", "nothing stored needs the additional master key");
+    let found = house.doctor(&[(key, new), (other, old)]);
+    found.has(CHECK, "warning", "2 values and 1 hashes need master key");
+    house.doctor(&[(key, new)]).has(CHECK, "error", "need master key");
+    house.sql("delete from signing_keys").await;
+    house.sql("delete from signing_key_history").await;
+    let found = house.doctor(&[(key, new), (other, old)]);
+    found.has(CHECK, "warning", "0 values and 1 hashes need master key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_end_are_found() {
     let house = House::new();
     let soon = "(cast(strftime('%s', 'now') as integer) + 86400) * 1000000";

@@ -12,6 +12,26 @@ fn refused(finished: Finished, code: i32) -> String {
 }
 
 #[test]
+fn master_keys_are_shown_and_values_rewrapped_on_the_command_line() {
+    let desk = Desk::new(&[]);
+    let keys: Value = desk.run("keys status -o json").json();
+    let [key] = keys.as_array().unwrap().as_slice() else { panic!("{keys}") };
+    assert_eq!(key["role"], "primary");
+    assert_eq!(key["removable"], false);
+    assert_eq!(key["secret_hashes"], 1, "{key}");
+    let server = key["written_by"][0].as_str().unwrap();
+    let address = desk.serving().grpc.trim_start_matches("http://");
+    assert!(server.ends_with(&format!("({address})")), "{server}");
+    let report: Value = desk.run("keys rewrap -o json").json();
+    let nothing = serde_json::json!({
+        "rewrapped": 0, "skipped": 0, "remaining_values": 0, "remaining_hashes": 0
+    });
+    assert_eq!(report, nothing);
+    let shown = desk.run("keys status").worked();
+    assert!(shown.contains("primary"), "{shown}");
+}
+
+#[test]
 fn keys_are_listed_rotated_and_revoked_on_the_command_line() {
     let desk = Desk::new(&[]);
     let keys = |line: &str| -> Value { desk.run(line).json() };

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::join_all;
-use keyward::internals::clock::Clock;
 use keyward::internals::config::{Config, Layers};
 use keyward::internals::domain::{Client, CredentialId, GrantRequest, ScopeSet};
 use keyward::internals::server::{build_service, open_store};
@@ -287,8 +286,7 @@ impl World {
             .with_flag("database.url", "test", self.database.as_deref());
         let config = Config::read(layers).unwrap();
         let store = open_store(&config).await.unwrap();
-        let clock = Clock::system();
-        let service = build_service(&config, &store, clock, ISSUER.to_owned(), None).await;
+        let service = build_service(&config, &store).await;
         Mint { service: service.unwrap(), store }
     }
 

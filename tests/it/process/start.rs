@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyward::internals::secrets::MasterKey;
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
@@ -102,6 +103,29 @@ fn unusable_master_key_is_refused() {
     fs::write(&key, good).unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(Serving::start(&["--data-dir", path]).stop("-TERM"), "");
+}
+
+#[test]
+fn wrong_master_key_has_its_own_exit_code_and_changes_nothing() {
+    let folder = used();
+    let path = folder.path().to_str().unwrap();
+    let key = folder.path().join("master.key");
+    let id = |text: &str| MasterKey::parse(text).unwrap().id().unwrap();
+    let (right, wrong) = (fs::read_to_string(&key).unwrap(), STANDARD.encode([7; 32]));
+    fs::write(&key, &wrong).unwrap();
+    let database = || fs::read(folder.path().join("keyward.db")).unwrap();
+    let before = database();
+    for command in ["serve", "bootstrap"] {
+        let listeners: &[&str] = if command == "serve" { &FREE_PORTS } else { &[] };
+        let arguments = [&[command, "--data-dir", path][..], listeners].concat();
+        let finished = Finished::of(&mut keyward(arguments));
+        assert_eq!(finished.code, Some(7), "{finished:?}");
+        for id in [id(&right), id(&wrong)] {
+            assert!(finished.stderr.contains(&id), "{finished:?}");
+        }
+        assert_eq!(finished.stdout, "");
+        assert!(database() == before, "{command} changes nothing");
+    }
 }
 
 #[test]

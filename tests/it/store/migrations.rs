@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyward::internals::clock::Clock;
 use keyward::internals::domain::{
     Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder,
-    CredentialName, Limits, Owners, PageRequest, TenantId, UserName,
+    CredentialName, Limits, Owners, PageRequest, ServerKeys, TenantId, UserName,
 };
 use keyward::internals::store::{Database, PoolOptions, Session, Store};
 use sqlx::migrate::Migrator;
@@ -26,6 +26,7 @@ on_both_databases!(
     trigram_index_has_names_of_previous_version,
     signing_keys_of_previous_version_are_kept_and_changed_by_it,
     events_of_previous_version_await_sealing,
+    servers_announce_master_keys_after_migration,
 );
 
 /// An empty database, and its URL.
@@ -516,6 +517,30 @@ async fn signing_keys_of_previous_version_are_kept_and_changed_by_it(backend: Ba
             assert!(!key.is_recorded && key.sealed_public_key.is_none());
         }
     }
+}
+
+async fn servers_announce_master_keys_after_migration(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    at_version(&database, &url, 16, "select 1").await;
+    let store = migrated(&database).await;
+    let announced = |id: &str, additional: Option<&str>| ServerKeys {
+        id: id.to_owned(),
+        name: format!("host ({id})"),
+        primary: "0a1b2c3d".to_owned(),
+        additional: additional.map(str::to_owned),
+        seen_at: "2026-06-01T12:00:00.000001Z".parse().unwrap(),
+    };
+    let (one, other) = (announced("a", None), announced("b", Some("4e5f6a7b")));
+    let mut tx = store.begin().await.unwrap();
+    for keys in [&other, &one, &one] {
+        tx.set_server_keys(keys).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut session = store.read().await.unwrap();
+    let listed = session.list_server_keys(one.seen_at).await.unwrap();
+    assert_eq!(listed, [one.clone(), other]);
+    let later = one.seen_at + Duration::from_micros(1);
+    assert!(session.list_server_keys(later).await.unwrap().is_empty());
 }
 
 async fn events_of_previous_version_await_sealing(backend: Backend) {

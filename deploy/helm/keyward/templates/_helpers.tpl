@@ -114,7 +114,7 @@ What a rendering needs. It ends with a sentence that says what to set; nothing i
 {{- end -}}
 {{- end -}}
 {{- range $name := $names -}}
-{{- if has $name (list "issuer" "data_dir" "master_key" "master_key_file" "trusted_proxies" "database.url" "redis.url" "grpc.listen" "http.listen" "ops.listen" "grpc.tls" "http.tls" "ops.tls" "grpc.plaintext" "http.plaintext" "ops.plaintext" "limits.drain_time" "limits.shutdown_grace") -}}
+{{- if has $name (list "issuer" "data_dir" "master_key" "master_key_file" "master_key_command" "additional_master_key" "additional_master_key_file" "additional_master_key_command" "trusted_proxies" "database.url" "redis.url" "grpc.listen" "http.listen" "ops.listen" "grpc.tls" "http.tls" "ops.tls" "grpc.plaintext" "http.plaintext" "ops.plaintext" "limits.drain_time" "limits.shutdown_grace") -}}
 {{- fail (printf "settings: %s has a value of its own in this chart; set that one (see values.yaml)" $name) -}}
 {{- end -}}
 {{- end -}}
@@ -131,6 +131,10 @@ What a rendering needs. It ends with a sentence that says what to set; nothing i
   value: {{ .Values.issuer | quote }}
 - name: KEYWARD_MASTER_KEY_FILE
   value: /etc/keyward/master-key/master.key
+{{- if .Values.masterKey.additional.existingSecret }}
+- name: KEYWARD_ADDITIONAL_MASTER_KEY_FILE
+  value: /etc/keyward/additional-master-key/master.key
+{{- end }}
 - name: KEYWARD_DATABASE_URL
   valueFrom:
     secretKeyRef:
