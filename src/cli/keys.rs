@@ -57,6 +57,8 @@ An active key needs a next key that has been published for ten minutes. A next k
 never signs, and is replaced by another one.")]
     Retire {
         /// The key id (`kid`), as `keyward keys list` shows it
+        // An id can begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
     /// Refuse every token that this key signed, at once, after a compromise
@@ -69,6 +71,8 @@ If the key signs tokens, the next one signs from now on. Clients get new tokens 
 credentials. If the next key was stolen too, revoke it first: another one takes its place.")]
     Revoke {
         /// The key id (`kid`), as `keyward keys list` shows it
+        // An id can begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Why, for the audit log
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
