@@ -61,6 +61,8 @@ const NOT_FOUND: u8 = 3;
 const NOT_PERMITTED: u8 = 4;
 const UNREACHABLE: u8 = 5;
 const WARNINGS: u8 = 6;
+const SCHEMA_BEHIND: u8 = 7;
+const SCHEMA_UNSUPPORTED: u8 = 8;
 
 impl Failure {
     fn with_code(code: u8, reason: &str, message: impl fmt::Display) -> Self {
@@ -103,6 +105,11 @@ impl Failure {
     /// `doctor` found nothing worse than warnings.
     pub(super) fn warnings(message: impl fmt::Display) -> Self {
         Self::with_code(WARNINGS, "WARNINGS", message)
+    }
+
+    /// Migrations are missing.
+    pub(super) fn schema_behind(message: impl fmt::Display) -> Self {
+        Self::with_code(SCHEMA_BEHIND, "SCHEMA_BEHIND", message)
     }
 
     /// A part of a request failed with this reason of the server.
@@ -202,6 +209,11 @@ impl From<Faults> for Failure {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        Self::new(error)
+        match error {
+            ServerError::Schema { .. } => {
+                Self::with_code(SCHEMA_UNSUPPORTED, "SCHEMA_UNSUPPORTED", error)
+            }
+            error => Self::new(error),
+        }
     }
 }
