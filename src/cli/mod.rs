@@ -48,8 +48,8 @@ Names are paths: the role admin of the tenant acme is acme/admin, a credential o
 application crm is acme/crm/ID. Full resource names (tenants/acme/roles/admin) work too.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
-4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings; 7 `migrate --check` found migrations
-that are missing; 8 the schema is too new for this version, or not that of a released version.
+4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings;
+7 `migrate --check` found missing migrations; 8 this version cannot use the schema of the database.
 
 With -o json an error is an object on standard error: reason, message, violations (each a field
 and its description), metadata and exit_code.
