@@ -49,8 +49,8 @@ impl<'a> Source<'a> {
     }
 
     fn has_mark(&self, mark: &str) -> bool {
-        let reasons = self.text.lines().filter_map(|line| line.trim().strip_prefix(mark));
-        reasons.into_iter().any(|reason| reason.split_whitespace().count() >= 3)
+        let mut reasons = self.text.lines().filter_map(|line| line.trim().strip_prefix(mark));
+        reasons.any(|reason| reason.split_whitespace().count() >= 3)
     }
 
     fn creates(&self, table: &str) -> bool {

@@ -26,6 +26,13 @@ fn served_on(stream: &Stream) -> Vec<u8> {
 /// How often the certificate is replaced under load.
 const REPLACEMENTS: i64 = 20;
 
+#[expect(clippy::print_stdout, reason = "the figures are what an operator wants to know")]
+fn report(exchanges: usize, handshakes: usize, failed: usize) {
+    println!(
+        "{REPLACEMENTS} certificates, {exchanges} exchanges, {handshakes} handshakes, {failed} failed"
+    );
+}
+
 /// Exchanges a client secret for a token on a connection that stays open. Returns the status line.
 async fn exchange(stream: &mut Stream, client: &Credential) -> std::io::Result<String> {
     let Credential { client_id, secret } = client;
@@ -93,12 +100,7 @@ async fn renewed_certificate_is_used_and_no_call_is_lost() {
     for client in clients {
         failed.extend(client.await.unwrap());
     }
-    println!(
-        "{REPLACEMENTS} certificates, {} exchanges, {} handshakes, {} failed",
-        answered.load(Ordering::Relaxed),
-        handshakes.load(Ordering::Relaxed),
-        failed.len()
-    );
+    report(answered.load(Ordering::Relaxed), handshakes.load(Ordering::Relaxed), failed.len());
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(tls.reloads("applied").await >= REPLACEMENTS);
 }

@@ -169,11 +169,7 @@ impl Worker {
 
     /// An exchange on a new connection; checks, a creation and a revocation on a kept one.
     async fn calls(&mut self, grpc: &str, round: usize) {
-        if !self.admins.contains_key(grpc) {
-            let admin = Admin::new(grpc.to_owned(), &self.credential).await;
-            self.admins.insert(grpc.to_owned(), admin);
-        }
-        let admin = self.admins.get_mut(grpc).unwrap();
+        let mut admin = self.admin(grpc).await;
         let exchanged = self.crm.exchange(grpc, &["a"], &[]).await;
         let Some(issued) = self.tally.add("exchange", exchanged) else { return };
         let token = issued.access_token;
@@ -205,5 +201,14 @@ impl Worker {
                 }
             });
         self.tally.add("check of a revoked token", checked);
+    }
+
+    async fn admin(&mut self, grpc: &str) -> Admin {
+        if let Some(admin) = self.admins.get(grpc) {
+            return admin.clone();
+        }
+        let admin = Admin::new(grpc.to_owned(), &self.credential).await;
+        self.admins.insert(grpc.to_owned(), admin.clone());
+        admin
     }
 }

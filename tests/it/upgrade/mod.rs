@@ -105,16 +105,15 @@ impl TestDatabase {
 
     /// A number from the database.
     async fn number(&self, sql: &str) -> i64 {
-        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        let sql = AssertSqlSafe(sql.to_owned());
         match self.database {
             Database::Sqlite(_) => {
                 let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
-                query.fetch_one(&mut connection).await.unwrap()
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
             }
-            Database::Postgres(_) => sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
-                .fetch_one(&mut self.connect().await)
-                .await
-                .unwrap(),
+            Database::Postgres(_) => {
+                sqlx::query_scalar(sql).fetch_one(&mut self.connect().await).await.unwrap()
+            }
         }
     }
 

@@ -25,7 +25,8 @@ fn serve(database: &TestDatabase, redis: &RedisServer, folder: &TempDir) -> Serv
     serving.unwrap_or_else(|log| panic!("the server starts: {log}"))
 }
 
-fn none_failed((calls, failed): (usize, BTreeMap<String, usize>)) {
+#[expect(clippy::print_stdout, reason = "how many calls there were is worth knowing")]
+fn none_failed(calls: usize, failed: &BTreeMap<String, usize>) {
     println!("{calls} calls, {} failed", failed.values().sum::<usize>());
     assert!(failed.is_empty(), "of {calls} calls failed: {failed:#?}");
 }
@@ -50,7 +51,8 @@ async fn newer_migrations_under_load_fail_no_call_of_older_servers() {
     let other = serve(&database, &redis, &folder);
     load.add(&other).await;
     load.goes_on().await;
-    none_failed(load.stop().await);
+    let (calls, failed) = load.stop().await;
+    none_failed(calls, &failed);
     let notes = "select count(*) from applications where later_note = 'x'";
     assert!(database.number(notes).await > 0, "the older version writes on the newer schema");
     for server in [one, other] {
@@ -76,7 +78,8 @@ async fn replicas_are_replaced_under_load_without_failed_call() {
         servers.push(new);
     }
     load.goes_on().await;
-    none_failed(load.stop().await);
+    let (calls, failed) = load.stop().await;
+    none_failed(calls, &failed);
     for server in servers {
         block_in_place(|| server.stop("-TERM"));
     }

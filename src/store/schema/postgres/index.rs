@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::store::postgres::BEGIN;
 
 /// The index that a migration builds.
-pub(super) struct ConcurrentIndex<'a> {
-    name: &'a str,
+pub(super) struct ConcurrentIndex {
+    name: String,
     /// The oldest program that can use the schema. Such a migration has no other statement, so it
     /// says this in a comment.
     oldest_program: i64,
@@ -23,10 +23,10 @@ pub(super) struct ConcurrentIndex<'a> {
 /// Begins the comment.
 const OLDEST_PROGRAM: &str = "-- oldest-program: ";
 
-impl<'a> ConcurrentIndex<'a> {
+impl ConcurrentIndex {
     /// `None` if the migration runs in a transaction. Otherwise it must be one statement `create
     /// index concurrently`.
-    pub(super) fn of(migration: &'a Migration) -> Result<Option<Self>> {
+    pub(super) fn of(migration: &Migration) -> Result<Option<Self>> {
         if !migration.no_tx {
             return Ok(None);
         }
@@ -78,7 +78,7 @@ impl<'a> ConcurrentIndex<'a> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await?;
         let started = Stopwatch::start();
         let pid = one::<i32>(connection, "select pg_backend_pid()".to_owned()).await?;
-        let name = self.name;
+        let name = &self.name;
         if self.is_valid(connection).await? == Some(false) {
             observer
                 .progress
@@ -108,25 +108,23 @@ impl<'a> ConcurrentIndex<'a> {
     async fn is_valid(&self, connection: &mut PgConnection) -> Result<Option<bool>, sqlx::Error> {
         const SQL: &str = "select i.indisvalid from pg_index i \
             where i.indexrelid = to_regclass($1)";
-        sqlx::query_scalar(SQL).bind(self.name).persistent(false).fetch_optional(connection).await
+        sqlx::query_scalar(SQL).bind(&self.name).persistent(false).fetch_optional(connection).await
     }
 }
 
 /// The name in `create [unique] index concurrently NAME on …`, if that is the only statement.
-fn index_name(sql: &str) -> Option<&str> {
-    let code = sql.lines().find(|line| !line.trim_start().starts_with("--"))?;
-    let at = code.as_ptr() as usize - sql.as_ptr() as usize;
-    let statement = sql.get(at..)?;
-    let mut statements = statement.split(';');
+fn index_name(sql: &str) -> Option<String> {
+    let code: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let code = code.join(" ");
+    let mut statements = code.split(';').filter(|statement| !statement.trim().is_empty());
     let only = statements.next()?;
-    if !statements.all(|rest| rest.trim().is_empty()) {
+    if statements.next().is_some() || !only.trim_start().starts_with("create ") {
         return None;
     }
-    let mut words = only.split_whitespace().skip_while(|word| *word != "concurrently");
-    let is_index = only.trim_start().starts_with("create") && words.next().is_some();
-    let name = words.next().filter(|_| is_index)?;
+    let mut words = only.split_whitespace().skip_while(|word| *word != "concurrently").skip(1);
+    let name = words.next()?;
     let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    (is_name && words.next() == Some("on")).then_some(name)
+    (is_name && words.next() == Some("on")).then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -135,11 +133,11 @@ mod tests {
 
     #[test]
     fn name_is_read_from_a_single_statement() {
-        let name = |sql| index_name(sql);
+        let name = |sql: &str| index_name(sql);
         let comment = "-- no-transaction\n-- Why.\n";
         let sql = format!("{comment}create index concurrently a_by_b on a (b);\n");
-        assert_eq!(name(&sql), Some("a_by_b"));
-        assert_eq!(name("create unique index concurrently x\n  on a (b)"), Some("x"));
+        assert_eq!(name(&sql).as_deref(), Some("a_by_b"));
+        assert_eq!(name("create unique index concurrently x\n  on a (b)").as_deref(), Some("x"));
         for sql in [
             "create index x on a (b)",
             "create index concurrently if not exists x on a (b)",
