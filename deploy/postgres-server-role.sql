@@ -4,7 +4,8 @@
 --
 --   psql "$OWNER_URL" -f deploy/postgres-server-role.sql -c '\password keyward_server'
 --
--- From then on, run `keyward migrate` as the owner before a new version is started.
+-- From then on, run `keyward migrate` as the owner before a new version is started. With
+-- `database.migrate = "wait"`, servers of the new version can start before it.
 
 create role keyward_server login;
 
@@ -16,4 +17,4 @@ alter default privileges in schema public
 revoke update, delete on audit_events, audit_chain from keyward_server;
 -- With the setting audit.retention, the server deletes old events. Triggers refuse to delete others:
 --   grant delete on audit_events, audit_chain to keyward_server;
-revoke insert, update, delete on _sqlx_migrations from keyward_server;
+revoke insert, update, delete on _sqlx_migrations, schema_compatibility from keyward_server;

@@ -77,6 +77,10 @@
 //! written once and expanded for both drivers; errors of drivers become an [`error::Error`] in
 //! [`store`] and go no further. One contract suite runs on both.
 //!
+//! **Architecture Invariant:** a server serves on its own schema and on that of the next release.
+//! Migrations expand before they contract, queries name their columns, and the schema says which
+//! programs it supports. The rules are in `migrations/README.md`, and a test checks them.
+//!
 //! **Architecture Invariant:** a change is one unit of work. It reads what the caller may do,
 //! changes rows, writes its audit event and its revocations in one transaction, which cannot commit
 //! without an event. Side effects (caches, Redis, watchers) follow the commit.

@@ -62,6 +62,8 @@ const NOT_PERMITTED: u8 = 4;
 const UNREACHABLE: u8 = 5;
 const WARNINGS: u8 = 6;
 const WRONG_MASTER_KEY: u8 = 7;
+const SCHEMA_UNSUPPORTED: u8 = 8;
+const SCHEMA_BEHIND: u8 = 9;
 
 impl Failure {
     fn with_code(code: u8, reason: &str, message: impl fmt::Display) -> Self {
@@ -104,6 +106,11 @@ impl Failure {
     /// `doctor` found nothing worse than warnings.
     pub(super) fn warnings(message: impl fmt::Display) -> Self {
         Self::with_code(WARNINGS, "WARNINGS", message)
+    }
+
+    /// Migrations are missing.
+    pub(super) fn schema_behind(message: impl fmt::Display) -> Self {
+        Self::with_code(SCHEMA_BEHIND, "SCHEMA_BEHIND", message)
     }
 
     /// A part of a request failed with this reason of the server.
@@ -206,6 +213,9 @@ impl From<ServerError> for Failure {
         match error {
             ServerError::WrongMasterKey(_) => {
                 Self::with_code(WRONG_MASTER_KEY, "WRONG_MASTER_KEY", error)
+            }
+            ServerError::Schema { .. } => {
+                Self::with_code(SCHEMA_UNSUPPORTED, "SCHEMA_UNSUPPORTED", error)
             }
             error => Self::new(error),
         }

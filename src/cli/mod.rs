@@ -50,7 +50,8 @@ application crm is acme/crm/ID. Full resource names (tenants/acme/roles/admin) w
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not found;
 4 not authenticated or not permitted; 5 the server cannot be reached; 6 `doctor` found warnings;
-7 the master key does not fit the database or the other servers.
+7 the master key does not fit the database or the other servers; 8 this version cannot use the
+schema of the database; 9 `migrate --check` found missing migrations.
 
 With -o json an error is an object on standard error: reason, message, violations (each a field
 and its description), metadata and exit_code.

@@ -24,7 +24,7 @@ use crate::limiter::WindowRate;
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
 use crate::secrets::{HashQueue, Prefixes};
-use crate::store::{Database, PoolOptions, Pooler};
+use crate::store::{Database, MigrationMode, PoolOptions, Pooler, SchemaOptions};
 use layers::Reader;
 use values::{
     acquire_timeout, admin_lifetime, audit_retention, failure_window, http_url, issuer, key_prefix,
@@ -79,6 +79,8 @@ pub struct DatabaseConfig {
     pub url: Database,
     /// How its connections are pooled.
     pub pool: PoolOptions,
+    /// How its schema is brought up to date.
+    pub schema: SchemaOptions,
 }
 
 /// The Redis settings.
@@ -177,6 +179,10 @@ impl Config {
                     max_connections: r
                         .get("database.max_connections", "16", |v| within(v, 3, 1000)),
                     acquire_timeout: r.get("database.acquire_timeout", "10s", acquire_timeout),
+                },
+                schema: SchemaOptions {
+                    mode: r.get("database.migrate", "auto", MigrationMode::parse),
+                    max_wait: r.get("database.migrate_timeout", "10m", positive),
                 },
             },
             redis: RedisConfig {

@@ -12,19 +12,21 @@ mod ops;
 mod parts;
 mod redis_rights;
 mod replicas;
+mod schema;
 mod shutdown;
+mod starting;
 mod tls;
 
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::Router;
+use axum::body::Body;
 use axum::middleware::from_fn;
-use axum::{BoxError, Router};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,17 +42,20 @@ use crate::grpc::{self, Grpc, Streaming};
 use crate::http;
 use crate::redis::Redis;
 use crate::service::{FirstCredential, KeyAnnouncements, Service, Signing};
-use crate::store::{Database, Store};
+use crate::store::{Database, SchemaProgress, Store};
 use crate::telemetry::{Observed, Reports};
 
 pub use backup::{Backup, Manifest, Restore, Restored};
-use connections::Stopping;
+use connections::{AcceptLoops, Stopping};
 pub use declaration::{Accepted, accept_database};
 pub use descriptors::raise_limit;
 pub use doctor::{Finding, Level, examine};
 pub use files::write_private;
 pub use parts::build_service;
 use parts::{ServerParts, unusable};
+use schema::open_store_with;
+pub use schema::{check_schema, migrate, open_store};
+use starting::OpsRouter;
 use tls::ListenerTls;
 
 /// How often the gRPC health service checks readiness.
@@ -88,6 +93,14 @@ pub enum ServerError {
     /// The database cannot be opened.
     #[error("the database {database} cannot be used: {cause}")]
     Database {
+        /// Which one.
+        database: String,
+        /// Why.
+        cause: String,
+    },
+    /// This version of Keyward cannot use the schema of the database.
+    #[error("the database {database} cannot be used: {cause}")]
+    Schema {
         /// Which one.
         database: String,
         /// Why.
@@ -156,18 +169,6 @@ pub struct Server {
     audit_retention: Option<Duration>,
 }
 
-/// Opens the configured database. Creates the directory of a SQLite file if necessary.
-pub async fn open_store(config: &Config) -> Result<Store, ServerError> {
-    if let Database::Sqlite(file) = &config.database.url {
-        files::create_directory(file.parent().unwrap_or(Path::new("")))?;
-        files::prepare_database(file);
-    }
-    let database = &config.database.url;
-    Box::pin(Store::open(database, config.database.pool)).await.map_err(|error| {
-        ServerError::Database { database: database.to_string(), cause: cause(error) }
-    })
-}
-
 impl Server {
     /// Starts a server. Binds the listeners first, so that a port in use leaves the database
     /// unchanged.
@@ -187,7 +188,21 @@ impl Server {
             let scheme = if tls.http.is_some() { "https" } else { "http" };
             format!("{scheme}://{http_at}")
         });
-        let store = open_store(config).await?;
+        let admission = Admission::new(config.limits.request_memory);
+        let places = descriptors::ListenerPlaces::of(config);
+        let limits = |places: ConnectionLimits, tls: &Option<Arc<ListenerTls>>| {
+            let places = admission.connections(places);
+            connections::ListenerLimits::new(config, &admission, places).with_tls(tls.as_ref())
+        };
+        let (stopping, tasks) = (Stopping::default(), TaskTracker::new());
+        let serving = AcceptLoops { stopping: stopping.clone(), tasks: tasks.clone() };
+        // Closes the listener if the start fails.
+        let failed_start = stopping.stop.clone().drop_guard();
+        let progress = SchemaProgress::default();
+        let ops_router = OpsRouter::new(progress.clone());
+        serving.serve(ops, ops_router.clone().handler(), limits(places.operations, &tls.ops));
+
+        let store = open_store_with(config, &progress).await?;
         let alone = match &config.database.url {
             Database::Sqlite(file) => Some(replicas::lock_database(file)?),
             Database::Postgres(_) => None,
@@ -210,12 +225,10 @@ impl Server {
             tracing::warn!(cause = cause(error), "signing keys cannot be rotated now");
         }
 
-        let admission = Admission::new(config.limits.request_memory);
         let mut metrics = ops::metrics(&service, redis.as_ref(), &admission);
         tls.register(&mut metrics);
         let metrics = Arc::new(metrics);
         let (is_ready, health) = watch::channel(true);
-        let stopping = Stopping::default();
         let stop = stopping.stop.clone();
         let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
@@ -232,16 +245,11 @@ impl Server {
             _alone: alone,
             is_ready,
             stopping,
-            tasks: TaskTracker::new(),
+            tasks,
             drain_time: config.limits.drain_time,
             grace: config.limits.shutdown_grace,
             audit_retention: config.audit_retention,
             service,
-        };
-        let places = descriptors::ListenerPlaces::of(config);
-        let limits = |places: ConnectionLimits, tls: &Option<Arc<ListenerTls>>| {
-            let places = admission.connections(places);
-            connections::ListenerLimits::new(config, &admission, places).with_tls(tls.as_ref())
         };
         let methods = grpc::methods().map_err(|error| ServerError::Internal(error.to_string()))?;
         let reports = Reports {
@@ -252,17 +260,17 @@ impl Server {
         };
         let observed = Observed::grpc(methods, reports.clone());
         let grpc_handler = move |request| observed.begin(&request).of(grpc_handler.answer(request));
-        server.serve(grpc, grpc_handler, limits(places.public, &tls.grpc).for_grpc());
+        serving.serve(grpc, grpc_handler, limits(places.public, &tls.grpc).for_grpc());
         let observed = Observed::http(reports);
         let answer = from_fn(move |request, next| {
             observed.begin(&request).of(http::answer(request, next, timeout))
         });
-        server.serve(http, routed(http_router.layer(answer)), limits(places.public, &tls.http));
+        serving.serve(http, routed(http_router.layer(answer)), limits(places.public, &tls.http));
         let drain = server.stopping.drain.clone();
-        let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
-        server.serve(ops, routed(ops_router), limits(places.operations, &tls.ops));
+        ops_router.start(ops::router(Arc::clone(&server.service), metrics, drain));
         server.tasks.spawn(tls.keep_current(server.stopping.stop.clone()));
         server.start_background_tasks();
+        failed_start.disarm();
         Ok(server)
     }
 
@@ -270,24 +278,6 @@ impl Server {
     #[cfg(feature = "internals")]
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
-    }
-
-    fn serve<B>(
-        &self,
-        listener: TcpListener,
-        handler: impl connections::Handler<B>,
-        limits: connections::ListenerLimits,
-    ) where
-        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
-    {
-        let accept = connections::accept(
-            listener,
-            handler,
-            limits,
-            self.stopping.clone(),
-            self.tasks.clone(),
-        );
-        self.tasks.spawn(accept);
     }
 
     /// Starts the background tasks.

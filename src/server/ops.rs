@@ -45,7 +45,7 @@ async fn ready(State((service, drain)): State<(Arc<Service>, CancellationToken)>
 }
 
 /// Refuses an HTTP/1.1 request without a `Host`, as the HTTP interface does.
-async fn require_host(request: Request, next: Next) -> Response {
+pub(super) async fn require_host(request: Request, next: Next) -> Response {
     if names_one_host(&request) {
         return next.run(request).await;
     }

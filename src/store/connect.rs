@@ -1,49 +1,75 @@
 //! Opens the database and migrates its schema.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Executor, PgConnection, SqlitePool};
+use sqlx::{Connection, PgConnection, SqlitePool};
 
 use super::Store;
 use super::driver_error::driver_error;
 use super::pool_options::PoolOptions;
 use super::pools::{Pools, PostgresPools, PurposePool};
 use super::postgres::{self, SessionSettings};
+use super::schema::{
+    PostgresMigrator, SchemaOptions, SchemaProgress, SqliteMigrator, newest, postgres_migrations,
+    sqlite_migrations,
+};
 use super::url::{Database, PostgresServers, host};
 use crate::error::{Error, Result};
-
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The oldest supported SQLite. The write-ahead log of older versions can lose committed data.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
-const APPLIED: &str =
-    "select version, checksum from _sqlx_migrations where success order by version";
-
-/// The versions and checksums of the applied migrations.
-type AppliedMigrations = Vec<(i64, Vec<u8>)>;
-
-/// Whether all migrations are applied. Then the migrator does not run, because it needs the rights
-/// of the schema's owner.
-fn is_current(migrator: &Migrator, applied: AppliedMigrations) -> bool {
-    let ours = migrator.iter().map(|m| (m.version, m.checksum.to_vec()));
-    applied.into_iter().eq(ours)
-}
-
 impl Store {
-    /// Opens the database and migrates its schema. Refuses the schema of a newer version, and does
-    /// not change it.
+    /// Opens the database and migrates its schema, or waits until another process has. Refuses a
+    /// schema that this version cannot use, and does not change it.
+    pub async fn open_with(
+        database: &Database,
+        options: PoolOptions,
+        schema: SchemaOptions,
+        progress: &SchemaProgress,
+    ) -> Result<Self> {
+        let migrations = match database {
+            Database::Sqlite(_) => sqlite_migrations(),
+            Database::Postgres(_) => postgres_migrations(),
+        };
+        let task = SchemaTask { migrations, options: schema, progress };
+        Self::open_as(database, options, task).await
+    }
+
+    /// Opens the database and migrates its schema.
+    #[cfg(any(test, feature = "internals"))]
     pub async fn open(database: &Database, options: PoolOptions) -> Result<Self> {
+        let max_wait = std::time::Duration::from_mins(10);
+        let schema = SchemaOptions { mode: super::MigrationMode::Auto, max_wait };
+        Self::open_with(database, options, schema, &SchemaProgress::default()).await
+    }
+
+    /// Like [`Store::open`], as a version of Keyward with these migrations.
+    #[cfg(feature = "internals")]
+    pub async fn open_as_version(
+        database: &Database,
+        options: PoolOptions,
+        schema: SchemaOptions,
+        progress: &SchemaProgress,
+        migrations: &[Migration],
+    ) -> Result<Self> {
+        let task = SchemaTask { migrations, options: schema, progress };
+        Self::open_as(database, options, task).await
+    }
+
+    async fn open_as(
+        database: &Database,
+        options: PoolOptions,
+        task: SchemaTask<'_>,
+    ) -> Result<Self> {
         let pools = match database {
-            Database::Sqlite(path) => open_sqlite(path, database, options).await?,
+            Database::Sqlite(path) => open_sqlite(path, options, task).await?,
             Database::Postgres(servers) => {
-                Pools::Postgres(Arc::new(open_postgres(servers, database, options).await?))
+                Pools::Postgres(Arc::new(open_postgres(servers, options, task).await?))
             }
         };
         Ok(Self { pools })
@@ -78,40 +104,50 @@ impl Store {
     }
 }
 
-/// The versions and checksums of the migrations that this version has.
-pub(super) fn known_migrations(postgres: bool) -> AppliedMigrations {
-    let migrator = if postgres { &POSTGRES } else { &SQLITE };
-    migrator.iter().map(|m| (m.version, m.checksum.to_vec())).collect()
-}
-
 /// The newest schema that this version knows.
 pub(super) fn newest_sqlite_schema() -> i64 {
-    SQLITE.iter().map(|m| m.version).max().unwrap_or_default()
+    newest(sqlite_migrations())
 }
 
-async fn open_sqlite(path: &Path, database: &Database, options: PoolOptions) -> Result<Pools> {
+/// What to do about the schema.
+#[derive(Clone, Copy)]
+struct SchemaTask<'a> {
+    migrations: &'a [Migration],
+    options: SchemaOptions,
+    progress: &'a SchemaProgress,
+}
+
+async fn open_sqlite(path: &Path, options: PoolOptions, task: SchemaTask<'_>) -> Result<Pools> {
     let pool = |max_connections| sqlite_pool(path, PoolOptions { max_connections, ..options });
     let changes = pool(1).await?;
     check_sqlite(&changes).await?;
-    if !is_current(&SQLITE, applied_sqlite(&changes).await?) {
-        migration_result(SQLITE.run(&changes).await, database)?;
-    }
+    let SchemaTask { migrations, options: schema, progress } = task;
+    SqliteMigrator { pool: &changes, migrations, options: schema, progress }.run().await?;
     let checks = options.checks() + options.changes();
     Ok(Pools::Sqlite { checks: pool(checks).await?, lists: pool(options.lists()).await?, changes })
 }
 
 async fn open_postgres(
     servers: &PostgresServers,
-    database: &Database,
     options: PoolOptions,
+    task: SchemaTask<'_>,
 ) -> Result<PostgresPools> {
     let found = postgres::wait_for_primary(servers, options.acquire_timeout).await?;
-    let name = host(&found.0);
+    let (server, name) = (found.0.clone(), host(&found.0));
     let (pools, advice, mut connection) = check_postgres(servers, found, options).await?;
     for advice in advice {
         tracing::warn!(server = name, "{advice}");
     }
-    migrate_postgres(&mut connection, database, servers.pooled).await?;
+    let SchemaTask { migrations, options: schema, progress } = task;
+    let migrator = PostgresMigrator {
+        connection: &mut connection,
+        server: &server,
+        pooled: servers.pooled,
+        migrations,
+        options: schema,
+        progress,
+    };
+    migrator.run().await?;
     connection.close().await.ok();
     Ok(pools)
 }
@@ -140,70 +176,10 @@ async fn check_postgres(
         feed: pool(1, false),
         servers: servers.clone(),
         settings,
+        outdated: Arc::default(),
         primary_lock: tokio::sync::Mutex::default(),
     };
     Ok((pools, advice, connection))
-}
-
-/// Migrates the schema. With a pooler, all migrations run in one transaction, which stays on one
-/// connection of the server. Otherwise the migrator's lock and prepared statements could be on
-/// different connections.
-async fn migrate_postgres(
-    connection: &mut PgConnection,
-    database: &Database,
-    pooled: bool,
-) -> Result<()> {
-    // A pooled connection can have timeouts of other sessions, which must not end a migration.
-    const NO_TIMEOUTS: &str = "set local statement_timeout = 0; set local lock_timeout = 0";
-    // The number is arbitrary. Only this lock uses it.
-    const LOCK: &str = "select pg_advisory_xact_lock(7391265880217)";
-    if !pooled {
-        if !is_current(&POSTGRES, applied_postgres(connection).await?) {
-            connection
-                .execute("set statement_timeout = 0; set lock_timeout = 0")
-                .await
-                .map_err(driver_error)?;
-            postgres::check_trigrams(connection).await?;
-            migration_result(POSTGRES.run(&mut *connection).await, database)?;
-        }
-        return Ok(());
-    }
-    let mut tx = connection.begin().await.map_err(driver_error)?;
-    for sql in [NO_TIMEOUTS, LOCK, "deallocate all"] {
-        tx.execute(sql).await.map_err(driver_error)?;
-    }
-    if !is_current(&POSTGRES, applied_postgres(&mut tx).await?) {
-        postgres::check_trigrams(&mut tx).await?;
-        let migrations = Cow::Borrowed(&*POSTGRES.migrations);
-        let without_lock = Migrator { locking: false, migrations, ..Migrator::DEFAULT };
-        migration_result(without_lock.run(&mut *tx).await, database)?;
-        tx.execute("deallocate all").await.map_err(driver_error)?;
-    }
-    tx.commit().await.map_err(driver_error)
-}
-
-/// Empty if the database has no migrations yet. It is an error if the table cannot be read.
-async fn applied_sqlite(pool: &SqlitePool) -> Result<AppliedMigrations> {
-    const TABLE_EXISTS: &str = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
-    let count: i64 =
-        sqlx::query_scalar(TABLE_EXISTS).fetch_one(pool).await.map_err(driver_error)?;
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    sqlx::query_as(APPLIED).fetch_all(pool).await.map_err(driver_error)
-}
-
-async fn applied_postgres(connection: &mut PgConnection) -> Result<AppliedMigrations> {
-    const TABLE_EXISTS: &str = "select to_regclass('_sqlx_migrations') is not null";
-    let exists: bool = sqlx::query_scalar(TABLE_EXISTS)
-        .persistent(false)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(driver_error)?;
-    if !exists {
-        return Ok(Vec::new());
-    }
-    sqlx::query_as(APPLIED).persistent(false).fetch_all(connection).await.map_err(driver_error)
 }
 
 async fn sqlite_pool(path: &Path, options: PoolOptions) -> Result<SqlitePool> {
@@ -252,23 +228,4 @@ async fn check_sqlite(pool: &SqlitePool) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-fn migration_result(outcome: Result<(), MigrateError>, database: &Database) -> Result<()> {
-    outcome.map_err(|error| match error {
-        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-            Error::internal(format!(
-                "{database} has schema version {version}, which this version of keyward does not \
-                 know: a newer version has migrated it; nothing was changed"
-            ))
-        }
-        MigrateError::VersionMismatch(version) => Error::internal(format!(
-            "schema version {version} of {database} differs from that of this keyward; nothing \
-             was changed"
-        )),
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            driver_error(error)
-        }
-        error => Error::Internal(Box::new(error)),
-    })
 }

@@ -1,5 +1,7 @@
 //! Converts errors of the database drivers.
 
+use sqlx::postgres::PgDatabaseError;
+
 use crate::error::Error;
 
 /// Converts a driver's error. It is `Unavailable` if the database cannot be reached, is read-only,
@@ -15,7 +17,9 @@ pub(super) fn driver_error(error: sqlx::Error) -> Error {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| is_transient(&code)),
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| is_transient(&code)) || is_outdated_statement(&error)
+        }
         _ => false,
     };
     match &error {
@@ -34,6 +38,16 @@ pub(super) const POOLER_ADVICE: &str = "the address leads to a pooler in transac
 /// Whether the prepared statements of the connection are not those that the driver prepared.
 fn is_lost_statement(code: Option<&str>) -> bool {
     matches!(code, Some("42P05" | "26000"))
+}
+
+/// Whether a statement was prepared before a migration changed the type of a column that it
+/// returns. It has the code of all features that are not supported (0A000), and the text depends on
+/// the language of the server, so the function of PostgreSQL that reports it decides.
+pub(super) fn is_outdated_statement(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
+    error.is_some_and(|error| {
+        error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery")
+    })
 }
 
 /// Whether the cause is the state of the database, and not the statement.

@@ -25,11 +25,16 @@ const POSTGRES: &str = "char_length(display_name) <> octet_length(display_name) 
 impl Session {
     /// Whether an application has a name that is not folded.
     pub async fn has_unfolded_names(&mut self) -> Result<bool> {
+        Ok(self.count_unfolded_names(1).await? > 0)
+    }
+
+    /// How many applications have a name that is not folded, up to `max`.
+    pub async fn count_unfolded_names(&mut self, max: i64) -> Result<i64> {
         let unfolded = if self.is_postgres() { POSTGRES } else { SQLITE };
-        let sql =
-            format!("select count(*) from (select 1 from applications where {unfolded} limit 1) x");
-        let count: i64 = one_value!(self, sqlx::AssertSqlSafe(sql))?;
-        Ok(count > 0)
+        let sql = format!(
+            "select count(*) from (select 1 from applications where {unfolded} limit $1) x"
+        );
+        one_value!(self, sqlx::AssertSqlSafe(sql), max)
     }
 }
 

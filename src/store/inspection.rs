@@ -3,26 +3,11 @@
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::connect::known_migrations;
 use super::row::moment;
+use super::schema::{Applied, SchemaReport, postgres_migrations, sqlite_migrations};
 use super::{Session, list_rows, one_value};
 use crate::domain::Moment;
 use crate::error::Result;
-
-/// The schema of a database, compared with the one of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchemaState {
-    /// There is none yet.
-    Empty,
-    /// It has this version, which is the newest one.
-    Current(i64),
-    /// It has this version, and migrations are missing.
-    Behind { version: i64, missing: usize },
-    /// A newer version of Keyward has migrated it to this version.
-    Newer(i64),
-    /// The migration of this version differs from the one that this version of Keyward has.
-    Different(i64),
-}
 
 /// A standby of the database server.
 #[derive(Clone, Debug, FromRow)]
@@ -82,18 +67,28 @@ impl Session {
     }
 
     /// Compares the schema with that of this version.
-    pub async fn schema_state(&mut self) -> Result<SchemaState> {
-        const POSTGRES: &str = "select count(to_regclass('_sqlx_migrations')) from (select 1) one";
-        const SQLITE: &str = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
-        const APPLIED: &str =
+    pub async fn schema_report(&mut self) -> Result<SchemaReport> {
+        const MIGRATIONS: &str =
             "select version, checksum from _sqlx_migrations where success order by version";
-        let table_exists = if self.is_postgres() { POSTGRES } else { SQLITE };
-        let exists: i64 = one_value!(self, table_exists)?;
-        if exists == 0 {
-            return Ok(SchemaState::Empty);
+        const COMPATIBILITY: &str =
+            "select migration, oldest_program from schema_compatibility order by migration";
+        let mut applied = Applied::default();
+        if self.has_table("_sqlx_migrations").await? {
+            applied.migrations = list_rows!(self, MIGRATIONS)?;
         }
-        let applied: Vec<(i64, Vec<u8>)> = list_rows!(self, APPLIED)?;
-        Ok(compare(&applied, &known_migrations(self.is_postgres())))
+        if self.has_table("schema_compatibility").await? {
+            applied.compatibility = list_rows!(self, COMPATIBILITY)?;
+        }
+        let ours = if self.is_postgres() { postgres_migrations() } else { sqlite_migrations() };
+        Ok(SchemaReport::new(&applied, ours))
+    }
+
+    async fn has_table(&mut self, name: &str) -> Result<bool> {
+        const POSTGRES: &str = "select count(to_regclass($1)) from (select 1) one";
+        const SQLITE: &str = "select count(*) from sqlite_master where name = $1";
+        let sql = if self.is_postgres() { POSTGRES } else { SQLITE };
+        let count: i64 = one_value!(self, sql, name)?;
+        Ok(count > 0)
     }
 
     /// The standbys that are connected. Empty for SQLite.
@@ -149,37 +144,5 @@ impl Session {
         let (from, until) = (from.as_microsecond(), until.as_microsecond());
         let rows: Vec<CredentialEndRow> = list_rows!(self, SQL, from, until, max)?;
         Ok(rows.into_iter().map(Into::into).collect())
-    }
-}
-
-fn compare(applied: &[(i64, Vec<u8>)], known: &[(i64, Vec<u8>)]) -> SchemaState {
-    let newest = known.last().map_or(0, |(version, _)| *version);
-    for (version, checksum) in applied {
-        match known.iter().find(|(ours, _)| ours == version) {
-            Some((_, ours)) if ours == checksum => {}
-            None if *version > newest => return SchemaState::Newer(*version),
-            _ => return SchemaState::Different(*version),
-        }
-    }
-    let version = applied.last().map_or(0, |(version, _)| *version);
-    match known.len() - applied.len() {
-        0 => SchemaState::Current(version),
-        missing => SchemaState::Behind { version, missing },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schema_is_compared_by_version_and_checksum() {
-        let known = [(1, vec![1]), (2, vec![2])];
-        let of = |applied: &[(i64, Vec<u8>)]| compare(applied, &known);
-        assert_eq!(of(&known), SchemaState::Current(2));
-        assert_eq!(of(&known[..1]), SchemaState::Behind { version: 1, missing: 1 });
-        assert_eq!(of(&[(1, vec![9])]), SchemaState::Different(1));
-        let newer = [known.to_vec(), vec![(3, vec![3])]].concat();
-        assert_eq!(of(&newer), SchemaState::Newer(3));
     }
 }

@@ -27,6 +27,7 @@ mod postgres;
 mod revocations;
 mod roles;
 mod row;
+mod schema;
 mod scopes;
 mod sealed;
 mod server_keys;
@@ -43,10 +44,13 @@ pub use application_lists::OwnedResources;
 pub use audit_chain::ChainedEvent;
 pub use backup::{copy_database, newest_schema, snapshot_contents, snapshot_master_keys};
 pub use changes::TenantChange;
-pub use inspection::{ConnectionCounts, CredentialEnd, SchemaState, Standby};
+pub use inspection::{ConnectionCounts, CredentialEnd, Standby};
 pub use pool_options::PoolOptions;
 pub use pools::Store;
 pub use revocations::RevocationFeed;
+pub use schema::{
+    MigrationMode, SchemaOptions, SchemaProgress, SchemaReport, SchemaState, UnsupportedSchema,
+};
 pub use sealed::{KeyUse, SealedColumn, SealedItem, SealedValue};
 pub use session::{Session, Tx};
 pub use signing_keys::{SealedSigningKey, StoredSigningKey};
@@ -56,20 +60,37 @@ pub use usage::CredentialUse;
 use session::SessionConnection;
 
 /// Runs one statement with the driver of the session. The values of `$1`, `$2` … follow the
-/// statement. The macros below differ in what they return.
+/// statement. The macros below differ in what they return. A statement that PostgreSQL refuses
+/// because a migration has changed its columns is prepared again, and run once more.
 macro_rules! run_statement {
-    ($session:expr, $query:ident($sql:expr $(, $value:expr)*), $fetch:ident) => {{
-        let named = $session.named_statements();
-        let outcome = match $session.start_statement() {
-            Ok($crate::store::SessionConnection::Sqlite(connection)) => {
-                sqlx::$query($sql)$(.bind($value))*.$fetch(connection).await
+    ($session:expr, $query:ident($sql:expr $(, $value:expr)*), $fetch:ident) => {
+        $crate::store::run_statement!(
+            $session, $query($sql $(, $value)*), $fetch, std::convert::identity
+        )
+    };
+    ($session:expr, $query:ident($sql:expr $(, $value:expr)*), $fetch:ident, $result:expr) => {{
+        let sql = sqlx::SqlSafeStr::into_sql_str($sql);
+        let mut is_repeated = false;
+        loop {
+            let named = $session.named_statements();
+            let outcome = match $session.start_statement() {
+                Ok($crate::store::SessionConnection::Sqlite(connection)) => {
+                    sqlx::$query(sql.clone())$(.bind(&$value))*.$fetch(connection).await
+                        .map($result)
+                }
+                Ok($crate::store::SessionConnection::Postgres(connection)) => {
+                    sqlx::$query(sql.clone())$(.bind(&$value))*.persistent(named).$fetch(connection)
+                        .await.map($result)
+                }
+                Err(error) => Err(error),
+            };
+            let is_outdated =
+                outcome.as_ref().is_err_and($crate::store::driver_error::is_outdated_statement);
+            if !is_outdated || is_repeated || !$session.prepare_again().await {
+                break $session.finish_statement(outcome);
             }
-            Ok($crate::store::SessionConnection::Postgres(connection)) => {
-                sqlx::$query($sql)$(.bind($value))*.persistent(named).$fetch(connection).await
-            }
-            Err(error) => Err(error),
-        };
-        $session.finish_statement(outcome)
+            is_repeated = true;
+        }
     }};
 }
 use run_statement;
@@ -108,21 +129,11 @@ use one_value;
 
 /// Returns the number of written rows.
 macro_rules! execute {
-    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {{
-        let named = $session.named_statements();
-        let outcome = match $session.start_statement() {
-            Ok($crate::store::SessionConnection::Sqlite(connection)) => {
-                sqlx::query($sql)$(.bind($value))*.execute(connection).await
-                    .map(|done| done.rows_affected())
-            }
-            Ok($crate::store::SessionConnection::Postgres(connection)) => {
-                sqlx::query($sql)$(.bind($value))*.persistent(named).execute(connection).await
-                    .map(|done| done.rows_affected())
-            }
-            Err(error) => Err(error),
-        };
-        $session.finish_statement(outcome)
-    }};
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::run_statement!($session, query($sql $(, $value)*), execute, |done| {
+            done.rows_affected()
+        })
+    };
 }
 use execute;
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::driver_error::driver_error;
 use super::postgres::{self, ServerRole, SessionSettings};
-use super::session::{OwnedConnection, Session, Tx};
+use super::session::{OutdatedStatements, OwnedConnection, Session, Tx};
 use super::url::{PostgresServers, host};
 use super::{execute, one_value};
 use crate::clock::{Stopwatch, from_microsecond};
@@ -47,6 +47,7 @@ pub(super) struct PostgresPools {
     pub(super) feed: PurposePool,
     pub(super) servers: PostgresServers,
     pub(super) settings: SessionSettings,
+    pub(super) outdated: Arc<OutdatedStatements>,
     /// Held while a request searches for the primary.
     pub(super) primary_lock: tokio::sync::Mutex<()>,
 }
@@ -235,7 +236,8 @@ impl PostgresPools {
 
     async fn connect(&self, pool: &PgPool) -> Result<Session> {
         let connection = acquire(pool, self.servers.connect_timeout).await?;
-        Ok(Session::new(OwnedConnection::Postgres(connection), !self.servers.pooled))
+        let session = Session::new(OwnedConnection::Postgres(connection), !self.servers.pooled);
+        session.without_outdated_statements(&self.outdated).await
     }
 
     /// Changes the pools to the server that is the primary now. Returns whether it is a different

@@ -2,14 +2,18 @@
 //! is in flight, or if a statement failed because of the state of the database.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConnection,
+};
 use tokio::runtime::Handle;
 
 use super::driver_error::driver_error;
+use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 
 /// A connection that reads.
@@ -23,6 +27,27 @@ pub struct Session {
     state: ConnectionState,
     /// Set to interrupt a running statement of SQLite.
     interrupt: Option<Arc<AtomicBool>>,
+    /// What the sessions of PostgreSQL know about prepared statements.
+    outdated: Option<Arc<OutdatedStatements>>,
+}
+
+/// When a prepared statement was last found to be outdated. Then those of other connections are, too.
+#[derive(Debug, Default)]
+pub(super) struct OutdatedStatements(Mutex<Option<Stopwatch>>);
+
+impl OutdatedStatements {
+    /// How long connections that are taken from a pool prepare their statements again. A migration
+    /// changes a few tables in this time.
+    const SPAN: Duration = Duration::from_mins(1);
+
+    fn found(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
+    }
+
+    fn were_found(&self) -> bool {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.is_some_and(|since| since.elapsed() < Self::SPAN)
+    }
 }
 
 /// Whether a connection can return to its pool.
@@ -60,6 +85,37 @@ impl Session {
             in_transaction: false,
             state,
             interrupt,
+            outdated: None,
+        }
+    }
+
+    /// The same, with knowledge of outdated statements. In a transaction, a statement cannot be
+    /// repeated, so they are removed before.
+    pub(super) async fn without_outdated_statements(
+        mut self,
+        outdated: &Arc<OutdatedStatements>,
+    ) -> Result<Self> {
+        self.outdated = Some(Arc::clone(outdated));
+        if outdated.were_found()
+            && let Some(OwnedConnection::Postgres(connection)) = &mut self.connection
+        {
+            connection.clear_cached_statements().await.map_err(driver_error)?;
+        }
+        Ok(self)
+    }
+
+    /// Forgets prepared statements after one of them was outdated. Returns whether it can be
+    /// repeated: in a transaction it cannot, because PostgreSQL has ended the transaction.
+    pub(super) async fn prepare_again(&mut self) -> bool {
+        if let Some(outdated) = &self.outdated {
+            outdated.found();
+        }
+        tracing::info!("a migration has changed tables: statements are prepared again");
+        match &mut self.connection {
+            Some(OwnedConnection::Postgres(connection)) if !self.in_transaction => {
+                connection.clear_cached_statements().await.is_ok()
+            }
+            _ => false,
         }
     }
 

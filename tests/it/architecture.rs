@@ -1,6 +1,8 @@
 //! The structure of the code: which modules may import which, and how long a file may be.
 
 mod areas;
+mod migrations;
+mod queries;
 mod type_names;
 mod waits;
 

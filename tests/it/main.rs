@@ -34,4 +34,5 @@ mod settings;
 mod store;
 mod strangers;
 mod tls;
+mod upgrade;
 mod verifier;

@@ -50,6 +50,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) use ending::Stopping;
 
+/// What the accept loops of the listeners share.
+pub(super) struct AcceptLoops {
+    pub(super) stopping: Stopping,
+    pub(super) tasks: TaskTracker,
+}
+
+impl AcceptLoops {
+    /// Starts the accept loop of a listener.
+    pub(super) fn serve<B>(
+        &self,
+        listener: TcpListener,
+        handler: impl Handler<B>,
+        limits: ListenerLimits,
+    ) where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let (stopping, tasks) = (self.stopping.clone(), self.tasks.clone());
+        self.tasks.spawn(accept(listener, handler, limits, stopping, tasks));
+    }
+}
+
 /// The bounds of a listener.
 #[derive(Clone, Debug)]
 pub(super) struct ListenerLimits {

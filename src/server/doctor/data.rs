@@ -19,6 +19,10 @@ const SOON: Duration = Duration::from_hours(7 * 24);
 const OLD_KEY: Duration = Duration::from_hours(90 * 24);
 /// How much longer than `keys.rotation_period` a key may sign.
 const LATE_ROTATION: Duration = Duration::from_hours(24);
+/// Events are in the hash chain within seconds, unless many are from before an upgrade.
+const LATE_SEALING: Duration = Duration::from_mins(1);
+/// The maximum number of names that are counted.
+const MAX_UNFOLDED: i64 = 100_000;
 /// The maximum number of credentials that are counted, and of those that are named.
 const MAX_COUNTED: i64 = 1000;
 const MAX_NAMED: usize = 3;
@@ -31,7 +35,31 @@ pub(super) async fn findings(config: &Config, session: &mut Session) -> Result<V
     all.push(admins(&session.admin_credentials().await?, now));
     let soon = later(now, SOON);
     all.push(ending(&session.credentials_that_end(now, soon, MAX_COUNTED).await?));
+    let names = session.count_unfolded_names(MAX_UNFOLDED).await?;
+    all.push(backfill(names, session.unsealed_since().await?.map(from_microsecond), now));
     Ok(all)
+}
+
+/// What servers fill in after an upgrade, in batches.
+fn backfill(names: i64, unsealed_since: Option<Timestamp>, now: Timestamp) -> Finding {
+    const CHECK: &str = "backfill";
+    let mut left = Vec::new();
+    match names {
+        0 => {}
+        MAX_UNFOLDED => left.push(format!("{names} or more names of applications are not folded")),
+        _ => left.push(format!("{names} names of applications are not folded")),
+    }
+    if let Some(since) = unsealed_since.filter(|since| later(*since, LATE_SEALING) < now) {
+        left.push(format!("audit events since {since:.0} are not in the hash chain"));
+    }
+    if left.is_empty() {
+        return Finding::ok(CHECK, "nothing is left to fill in");
+    }
+    Finding::warning(
+        CHECK,
+        left.join("; "),
+        "servers do this in the background: keep one of this version running, and ask again",
+    )
 }
 
 async fn master_key(config: &Config, keys: &[SealedSigningKey]) -> Finding {
@@ -189,6 +217,22 @@ mod tests {
     use super::*;
     use crate::domain::Moment;
     use crate::server::doctor::Level;
+
+    #[test]
+    fn rows_that_are_not_filled_in_are_counted() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let found = |names, seconds: Option<i64>| {
+            let since = seconds.map(|seconds| now - SignedDuration::from_secs(seconds));
+            let finding = backfill(names, since, now);
+            (finding.level, finding.found)
+        };
+        assert_eq!(found(0, None).0, Level::Ok);
+        assert_eq!(found(0, Some(10)).0, Level::Ok);
+        let (level, text) = found(7, Some(90));
+        assert_eq!(level, Level::Warning);
+        assert!(text.starts_with("7 names of applications are not folded; audit events since "));
+        assert!(found(MAX_UNFOLDED, None).1.starts_with("100000 or more names"));
+    }
 
     #[test]
     fn admins_that_all_end_soon_are_a_warning() {

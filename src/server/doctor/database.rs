@@ -54,9 +54,9 @@ async fn read(config: &Config, store: &Store) -> Result<Vec<Finding>> {
         all.extend(replication(&session.standbys().await?));
     }
     all.extend(clock(&mut session).await?);
-    let schema = session.schema_state().await?;
+    let schema = session.schema_report().await?.state;
     all.push(describe(schema));
-    if matches!(schema, SchemaState::Current(_)) {
+    if matches!(schema, SchemaState::Current(_) | SchemaState::Ahead { .. }) {
         all.extend(data::findings(config, &mut session).await?);
     }
     Ok(all)
@@ -117,26 +117,31 @@ async fn clock(session: &mut Session) -> Result<Option<Finding>> {
 fn describe(schema: SchemaState) -> Finding {
     const CHECK: &str = "schema";
     match schema {
-        SchemaState::Current(version) => Finding::ok(CHECK, format!("version {version}")),
+        SchemaState::Current(_) => Finding::ok(CHECK, schema.to_string()),
         SchemaState::Empty => Finding::warning(
             CHECK,
             "the database is empty",
             "the first start creates the schema, or `keyward migrate`",
         ),
-        SchemaState::Behind { version, missing } => Finding::warning(
+        SchemaState::Behind { .. } => Finding::warning(
             CHECK,
-            format!("version {version}: {missing} migrations of this keyward are missing"),
+            schema.to_string(),
             "the next start applies them, or `keyward migrate`; back up before",
         ),
-        SchemaState::Newer(version) => Finding::error(
+        SchemaState::Ahead { .. } => Finding::warning(
             CHECK,
-            format!("version {version} is newer than this keyward knows"),
-            "use the version of keyward that migrated it, or restore a backup",
+            schema.to_string(),
+            "finish the upgrade: start the newer version here too",
         ),
-        SchemaState::Different(version) => Finding::error(
+        SchemaState::TooNew { .. } => Finding::error(
             CHECK,
-            format!("version {version} differs from the one of this keyward"),
-            "use a released version of keyward",
+            schema.to_string(),
+            "no server of this version starts: use the version of keyward that migrated it",
+        ),
+        SchemaState::Different(_) => Finding::error(
+            CHECK,
+            schema.to_string(),
+            "no server of this version starts: use a released version of keyward",
         ),
     }
 }
@@ -169,7 +174,10 @@ mod tests {
         assert_eq!(describe(SchemaState::Empty).level, Level::Warning);
         let behind = SchemaState::Behind { version: 8, missing: 1 };
         assert_eq!(describe(behind).level, Level::Warning);
-        assert_eq!(describe(SchemaState::Newer(99)).level, Level::Error);
+        let ahead = SchemaState::Ahead { version: 10, known: 9 };
+        assert_eq!(describe(ahead).level, Level::Warning);
+        let too_new = SchemaState::TooNew { version: 99, known: 9, oldest: None };
+        assert_eq!(describe(too_new).level, Level::Error);
         assert_eq!(describe(SchemaState::Different(3)).level, Level::Error);
     }
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use serde_json::Value;
 
 /// `keyward` with these arguments, without the environment of the tests.
-pub(super) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+pub(crate) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
         command.env_remove(name);
@@ -20,10 +20,10 @@ pub(super) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Comma
 
 /// The exit code and the output of a finished command.
 #[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) code: Option<i32>,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Finished {
@@ -37,54 +37,54 @@ impl From<Output> for Finished {
 }
 
 impl Finished {
-    pub(super) fn of(command: &mut Command) -> Self {
+    pub(crate) fn of(command: &mut Command) -> Self {
         command.output().unwrap().into()
     }
 
     /// The output of a command that must have succeeded.
-    pub(super) fn worked(self) -> String {
+    pub(crate) fn worked(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
-    pub(super) fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let text = self.worked();
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     }
 }
 
 /// Arguments for listeners on free ports.
-pub(super) const FREE_PORTS: [&str; 6] =
+pub(crate) const FREE_PORTS: [&str; 6] =
     ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0"];
 
 /// A running `keyward serve`.
-pub(super) struct Serving {
+pub(crate) struct Serving {
     child: Child,
     stdout: Option<ChildStdout>,
     /// Reads the log, so that the server never waits for space in the pipe.
     log: Option<JoinHandle<String>>,
     /// The log lines up to the one that says "serving".
-    pub(super) log_of_start: String,
-    pub(super) grpc: String,
-    pub(super) http: String,
-    pub(super) ops: String,
+    pub(crate) log_of_start: String,
+    pub(crate) grpc: String,
+    pub(crate) http: String,
+    pub(crate) ops: String,
 }
 
 impl Serving {
     /// Starts a server and waits until it serves.
-    pub(super) fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])
     }
 
     /// The same, with more environment variables.
-    pub(super) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = ["serve"].iter().chain(&FREE_PORTS).chain(arguments).copied();
         let started = Self::try_start(keyward(arguments).envs(variables.iter().copied()));
         started.unwrap_or_else(|log| panic!("the server starts: {log}"))
     }
 
     /// The same with a given command. Returns the log if the server does not start.
-    pub(super) fn try_start(command: &mut Command) -> Result<Self, String> {
+    pub(crate) fn try_start(command: &mut Command) -> Result<Self, String> {
         const DRAIN_TIME: &str = "KEYWARD_LIMITS_DRAIN_TIME";
         if command.get_envs().all(|(name, _)| name != DRAIN_TIME) {
             // No load balancer has to notice the shutdown.
@@ -123,24 +123,24 @@ impl Serving {
     }
 
     /// The id of the process.
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills the server without a shutdown. Returns its standard output.
-    pub(super) fn kill(mut self) -> String {
+    pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::io::read_to_string(self.stdout.take().unwrap()).unwrap()
     }
 
     /// Sends a signal and waits for the end. Returns the standard output.
-    pub(super) fn stop(self, signal: &str) -> String {
+    pub(crate) fn stop(self, signal: &str) -> String {
         self.ended(signal).0
     }
 
     /// The same, but returns what the server logged after its start.
-    pub(super) fn stop_with_log(self, signal: &str) -> String {
+    pub(crate) fn stop_with_log(self, signal: &str) -> String {
         self.ended(signal).1
     }
 
@@ -163,7 +163,7 @@ impl Drop for Serving {
 }
 
 /// The value of `export NAME=VALUE` in an output.
-pub(super) fn exported<'a>(printed: &'a str, name: &str) -> &'a str {
+pub(crate) fn exported<'a>(printed: &'a str, name: &str) -> &'a str {
     let line = format!("export {name}=");
     let value = printed.lines().find_map(|printed| printed.strip_prefix(&line));
     value.unwrap_or_else(|| panic!("no {name} in {printed}"))

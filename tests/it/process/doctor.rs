@@ -238,7 +238,7 @@ async fn credentials_that_end_are_found() {
 async fn schema_of_another_version_is_found() {
     let house = House::new();
     house.sql("delete from _sqlx_migrations where version = 14").await;
-    house.doctor(&[]).has("schema", "warning", "1 migrations of this keyward are missing");
+    house.doctor(&[]).has("schema", "warning", "1 migration of this version of keyward is missing");
     house
         .sql(
             "insert into _sqlx_migrations (version, description, success, checksum, \
@@ -246,7 +246,7 @@ async fn schema_of_another_version_is_found() {
         )
         .await;
     let found = house.doctor(&[]);
-    found.has("schema", "error", "version 9999 is newer");
+    found.has("schema", "error", "version 9999 is from a newer version");
     assert_eq!(found.code, Some(1));
     house.sql("update _sqlx_migrations set checksum = x'00' where version = 1").await;
     house.doctor(&[]).has("schema", "error", "version 1 differs");

@@ -1,7 +1,7 @@
 //! The binary, as an operator runs it.
 
 mod backup;
-mod binary;
+pub(crate) mod binary;
 mod commands;
 mod configuration;
 mod dev;

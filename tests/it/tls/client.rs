@@ -86,6 +86,11 @@ pub(super) async fn connect(config: Arc<ClientConfig>, server: SocketAddr) -> io
 pub(super) async fn get(stream: &mut Stream) -> io::Result<String> {
     let path = "/.well-known/oauth-authorization-server";
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await?;
+    answer(stream).await
+}
+
+/// The status line of the answer to a request, whose body is a JSON object.
+pub(super) async fn answer(stream: &mut Stream) -> io::Result<String> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"}") {
         let read = timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("an answer");

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::certificates::{Authority, Files};
-use super::client::{HTTP1, Stream, get};
+use super::client::{HTTP1, Stream, answer, get};
 use super::{TlsKeyward, until};
-use crate::harness::Backend;
+use crate::harness::{Backend, Credential};
 
 const EXPIRY: &str = "keyward_certificate_expiry_timestamp_seconds";
 
@@ -23,29 +23,72 @@ fn served_on(stream: &Stream) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
+/// How often the certificate is replaced under load.
+const REPLACEMENTS: i64 = 20;
+
+#[expect(clippy::print_stdout, reason = "the figures are what an operator wants to know")]
+fn report(exchanges: usize, handshakes: usize, failed: usize) {
+    println!(
+        "{REPLACEMENTS} certificates, {exchanges} exchanges, {handshakes} handshakes, {failed} failed"
+    );
+}
+
+/// Exchanges a client secret for a token on a connection that stays open. Returns the status line.
+async fn exchange(stream: &mut Stream, client: &Credential) -> std::io::Result<String> {
+    let Credential { client_id, secret } = client;
+    let body =
+        format!("grant_type=client_credentials&client_id={client_id}&client_secret={secret}");
+    let head = format!(
+        "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    answer(stream).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn renewed_certificate_is_used_and_no_call_is_lost() {
     let tls = TlsKeyward::start(None, &[]).await;
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let handshakes = Arc::new(AtomicUsize::new(0));
     let config = tls.client().alpn(HTTP1).config();
     let server = tls.http();
+    let mut admin = tls.kw.admin().await;
+    let (_, crm) = admin.acme().await;
     // One keeps its connection, one opens a new one for each request.
     let clients = [true, false].map(|keeps| {
         let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-        let config = Arc::clone(&config);
+        let (config, handshakes) = (Arc::clone(&config), Arc::clone(&handshakes));
+        let crm = crm.clone();
         tokio::spawn(async move {
-            let connect = || super::client::connect(Arc::clone(&config), server);
+            let connect = async || {
+                let stream = super::client::connect(Arc::clone(&config), server).await;
+                handshakes.fetch_add(1, Ordering::Relaxed);
+                stream
+            };
+            let mut failed = Vec::new();
             let mut stream = connect().await.unwrap();
             while !stop.load(Ordering::Relaxed) {
                 if !keeps {
-                    stream = connect().await.unwrap();
+                    match connect().await {
+                        Ok(new) => stream = new,
+                        Err(error) => {
+                            failed.push(error.to_string());
+                            continue;
+                        }
+                    }
                 }
-                assert_eq!(get(&mut stream).await.unwrap(), "HTTP/1.1 200 OK");
+                match exchange(&mut stream, &crm).await {
+                    Ok(status) if status == "HTTP/1.1 200 OK" => {}
+                    outcome => failed.push(format!("{outcome:?}")),
+                }
                 answered.fetch_add(1, Ordering::Relaxed);
             }
+            failed
         })
     });
-    for _ in 0..5 {
+    for _ in 0..REPLACEMENTS {
         let before = answered.load(Ordering::Relaxed);
         let renewed = tls.authority.server();
         tls.files.put(&renewed);
@@ -53,10 +96,13 @@ async fn renewed_certificate_is_used_and_no_call_is_lost() {
         until("calls go on", async || answered.load(Ordering::Relaxed) > before + 20).await;
     }
     stop.store(true, Ordering::Relaxed);
+    let mut failed = Vec::new();
     for client in clients {
-        client.await.unwrap();
+        failed.extend(client.await.unwrap());
     }
-    assert!(tls.reloads("applied").await >= 5);
+    report(answered.load(Ordering::Relaxed), handshakes.load(Ordering::Relaxed), failed.len());
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(tls.reloads("applied").await >= REPLACEMENTS);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -178,6 +178,11 @@ What a rendering needs. It ends with a sentence that says what to set; nothing i
 - name: KEYWARD_TELEMETRY_LOG_FORMAT
   value: json
 {{- end }}
+{{- if and .Values.migration.job (not (hasKey (default dict .Values.settings.database) "migrate")) }}
+# The job migrates. A server that starts before it has finished waits, and is not ready.
+- name: KEYWARD_DATABASE_MIGRATE
+  value: wait
+{{- end }}
 {{- range $section, $settings := .Values.settings }}
 {{- if kindIs "map" $settings }}
 {{- range $name, $value := $settings }}
