@@ -16,6 +16,8 @@ pub mod lanes;
 pub mod master_key;
 #[cfg(feature = "server")]
 pub mod page_token;
+#[cfg(feature = "server")]
+pub mod queue_metrics;
 pub mod random;
 #[cfg(feature = "server")]
 pub mod sealing;

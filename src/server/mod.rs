@@ -7,9 +7,12 @@ mod declaration;
 mod descriptors;
 mod doctor;
 mod files;
+mod listening;
+mod metrics_push;
 mod ops;
 mod redis_rights;
 mod replicas;
+mod scrape;
 mod shutdown;
 mod tls;
 
@@ -20,15 +23,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::BoxError;
+use axum::body::{Bytes, HttpBody};
 use axum::middleware::from_fn;
-use axum::{BoxError, Router};
-use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
 use crate::admission::{Admission, ConnectionLimits};
 use crate::clock::Clock;
@@ -50,6 +51,8 @@ pub use declaration::{Accepted, accept_database};
 pub use descriptors::raise_limit;
 pub use doctor::{Finding, Level, examine};
 pub use files::write_private;
+use listening::{address, listen, routed};
+use scrape::Scrape;
 use tls::ListenerTls;
 
 /// How often the gRPC health service checks readiness.
@@ -64,6 +67,8 @@ const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How often credential usage is written, and on SQLite the limit counters. A crash loses this
 /// interval and the duration of a write, at most 5 s.
 const WRITE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often credentials that expire soon are counted.
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 /// How often expired limit counters are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -118,6 +123,9 @@ pub enum ServerError {
     /// The certificate files of a listener cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// Metrics cannot be sent to the collector.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}")]
+    Otlp(String),
     /// A backup cannot be made or restored.
     #[error("{0}")]
     Backup(String),
@@ -236,9 +244,10 @@ impl Server {
         }
 
         let admission = Admission::new(config.limits.request_memory);
-        let mut metrics = ops::metrics(&service, redis.as_ref(), &admission);
-        tls.register(&mut metrics);
-        let metrics = Arc::new(metrics);
+        let scrape = Scrape::new(&service, &store, (redis.as_ref(), &admission), |metrics| {
+            tls.register(metrics);
+            metrics_push::register(config, metrics);
+        });
         let (is_ready, health) = watch::channel(true);
         let stopping = Stopping::default();
         let stop = stopping.stop.clone();
@@ -270,9 +279,9 @@ impl Server {
         };
         let methods = grpc::methods().map_err(|error| ServerError::Internal(error.to_string()))?;
         let reports = Reports {
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(scrape.metrics()),
             incidents: Arc::clone(server.service.incidents()),
-            clock,
+            clock: clock.clone(),
             access_log: config.telemetry.access_log,
         };
         let observed = Observed::grpc(methods, reports.clone());
@@ -284,10 +293,14 @@ impl Server {
         });
         server.serve(http, routed(http_router.layer(answer)), limits(places.public, &tls.http));
         let drain = server.stopping.drain.clone();
-        let ops_router = ops::router(Arc::clone(&server.service), metrics, drain);
+        let ops_router = ops::router(&server.service, scrape.clone(), drain);
         server.serve(ops, routed(ops_router), limits(places.operations, &tls.ops));
         server.tasks.spawn(tls.keep_current(server.stopping.stop.clone()));
         server.start_background_tasks();
+        let stop = server.stopping.stop.clone();
+        if let Some(push) = metrics_push::start(config, scrape, clock, stop)? {
+            server.tasks.spawn(push);
+        }
         Ok(server)
     }
 
@@ -336,6 +349,7 @@ impl Server {
         }
         self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
         self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
+        self.every(EXPIRY_INTERVAL, |service| async move { service.expiry.refresh().await });
         self.every(SWEEP_INTERVAL, |service| async move {
             service.sweep();
             Ok(())
@@ -384,23 +398,6 @@ impl Server {
             }
         });
     }
-}
-
-/// A router as a [`connections::Handler`].
-fn routed(router: Router) -> impl connections::Handler<Body> {
-    move |request| router.clone().oneshot(request).map(|Ok(response)| response)
-}
-
-async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|error| ServerError::Listen {
-        address,
-        setting,
-        error,
-    })
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|error| ServerError::Internal(error.to_string()))
 }
 
 /// Reads the master key. Creates the default file only at the first start: a new key could not

@@ -12,6 +12,7 @@ use sqlx::{Connection, Executor, PgConnection, SqlitePool};
 use super::Store;
 use super::driver_error::driver_error;
 use super::pool_options::PoolOptions;
+use super::pool_states::PoolWaits;
 use super::pools::{Pools, PostgresPools, PurposePool};
 use super::postgres::{self, SessionSettings};
 use super::url::{Database, PostgresServers, host};
@@ -46,7 +47,7 @@ impl Store {
                 Pools::Postgres(Arc::new(open_postgres(servers, database, options).await?))
             }
         };
-        Ok(Self { pools })
+        Ok(Self { pools, waits: PoolWaits::default() })
     }
 
     /// Opens the database as it is, without creating, migrating or changing it. Also returns what
@@ -74,7 +75,7 @@ impl Store {
                 (Pools::Postgres(Arc::new(pools)), advice)
             }
         };
-        Ok((Self { pools }, advice))
+        Ok((Self { pools, waits: PoolWaits::default() }, advice))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::secrets::{Prefixes, Secret};
 use crate::service::context::RequestContext;
+use crate::service::lookups::CacheLookups;
 use crate::service::usage::UsageCounter;
 use caller::REFUSED;
 use secrets::SecretOrigin;
@@ -175,6 +176,11 @@ impl Auth {
     pub(super) fn sweep(&self, now: Timestamp) {
         self.secrets.throttle.sweep();
         self.tokens.sweep(now);
+    }
+
+    /// The lookups of verified secrets in this process, and in Redis.
+    pub(super) fn secret_lookups(&self) -> [&CacheLookups; 2] {
+        self.secrets.verified.lookups()
     }
 
     /// How many verified secrets are cached.

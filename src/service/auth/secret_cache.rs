@@ -11,6 +11,7 @@ use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
 use crate::secrets::{MasterKey, PresentedSecret, Secret, Tagger, VerifiedSecrets};
+use crate::service::lookups::CacheLookups;
 
 /// How long Redis keeps a tag that no replica asks for: longer than a replica keeps its own.
 const SHARED_LIFE: Duration = Duration::from_hours(24);
@@ -21,6 +22,8 @@ pub(in crate::service) struct SecretCache {
     local: VerifiedSecrets,
     shared: Option<RedisProofs>,
     under_way: SingleFlight,
+    lookups: CacheLookups,
+    shared_lookups: CacheLookups,
 }
 
 /// The tags that all replicas share. They are made with a key derived from the master key, so that
@@ -38,8 +41,13 @@ impl SecretCache {
             let tagger = Tagger::new(&master.derive("verified secrets")?);
             Ok(RedisProofs { redis, tagger, reports: Mutex::default() })
         });
-        let under_way = SingleFlight::default();
-        Ok(Self { local: VerifiedSecrets::new()?, shared: shared.transpose()?, under_way })
+        Ok(Self {
+            local: VerifiedSecrets::new()?,
+            shared: shared.transpose()?,
+            under_way: SingleFlight::default(),
+            lookups: CacheLookups::default(),
+            shared_lookups: CacheLookups::default(),
+        })
     }
 
     /// How many secrets this process has cached.
@@ -47,9 +55,19 @@ impl SecretCache {
         self.local.len()
     }
 
+    /// The lookups in this process, and in Redis.
+    pub(super) fn lookups(&self) -> [&CacheLookups; 2] {
+        [&self.lookups, &self.shared_lookups]
+    }
+
+    /// Counts a lookup of a secret whose client is not cached, so the secret is not either.
+    pub(super) fn count_miss(&self) {
+        self.lookups.count(false);
+    }
+
     /// Whether this process has verified the secret of the client.
     pub(super) fn contains(&self, client: &Client, version: i64, secret: &Secret) -> Result<bool> {
-        self.local.knows(&presented(client, version, secret))
+        Ok(self.lookups.count(self.local.knows(&presented(client, version, secret))?))
     }
 
     /// Whether another replica has verified it, or this one before a restart. Redis is asked the
@@ -67,12 +85,13 @@ impl SecretCache {
         let kept = shared.redis.find_for(&key, SHARED_LIFE).await;
         // Without an answer from Redis, the hash decides.
         let kept = shared.answer(kept).flatten();
-        match (kept, wanted) {
+        let is_right = match (kept, wanted) {
             (Some(kept), Some((client, version))) => {
-                Ok(same(&kept, &shared.tagger.tag(&presented(client, version, secret))?))
+                same(&kept, &shared.tagger.tag(&presented(client, version, secret))?)
             }
-            _ => Ok(false),
-        }
+            _ => false,
+        };
+        Ok(self.shared_lookups.count(is_right))
     }
 
     /// Whether this secret of the client is right, by `compute`. Concurrent calls for the same
