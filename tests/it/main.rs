@@ -22,6 +22,7 @@ mod grpc;
 mod harness;
 mod keys;
 mod limiter;
+mod metrics_table;
 mod oauth2;
 mod platforms;
 mod process;
