@@ -21,7 +21,22 @@ const PROTOS: &[&str] = &[
     "keyward/token/v1/token.proto",
 ];
 
+/// What `keyward_build_info` says of the build: the compiler, and the commit if `SOURCE_COMMIT` has
+/// it.
+fn describe_build() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-env-changed=SOURCE_COMMIT");
+    let commit = std::env::var("SOURCE_COMMIT").unwrap_or_default();
+    let commit = if commit.is_empty() { "unknown" } else { commit.as_str() };
+    println!("cargo::rustc-env=KEYWARD_BUILD_COMMIT={commit}");
+    let output = std::process::Command::new(std::env::var("RUSTC")?).arg("--version").output()?;
+    let version = String::from_utf8(output.stdout)?;
+    let version = version.split_whitespace().nth(1).unwrap_or("unknown");
+    println!("cargo::rustc-env=KEYWARD_BUILD_RUSTC={version}");
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    describe_build()?;
     println!("cargo::rerun-if-changed=proto");
     // sqlx embeds the migrations and notices a changed file, but not a new one.
     println!("cargo::rerun-if-changed=migrations");

@@ -373,6 +373,11 @@ impl Error {
     }
 }
 
+/// Why an answer is an error, as a label of metrics: a reason of gRPC, or a code of OAuth. The
+/// interfaces attach it to their responses. The set of values is fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerReason(pub &'static str);
+
 /// Reports a repeated operation: logs when it starts to fail and when it works again, and not each
 /// time.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::otlp::{STANDARD_VARIABLES, standard_value};
 use crate::domain::Fault;
 
 /// The sources of settings.
@@ -65,7 +66,8 @@ impl Layers {
     ) -> Self {
         for (name, value) in variables {
             let Ok(name) = name.into_string() else { continue };
-            if !name.starts_with("KEYWARD_") {
+            let is_standard = STANDARD_VARIABLES.iter().any(|(_, variable)| *variable == name);
+            if !name.starts_with("KEYWARD_") && !is_standard {
                 continue;
             }
             match value.into_string() {
@@ -219,6 +221,21 @@ impl Reader {
         if let Some(value) = self.layers.environment.get(&variable) {
             return Some((value.clone(), variable));
         }
+        self.find_standard(key).or_else(|| self.find_in_file(key))
+    }
+
+    /// The value of the standard variable of a setting, which is for all programs of a machine.
+    fn find_standard(&mut self, key: &str) -> Option<(String, String)> {
+        let (_, variable) = STANDARD_VARIABLES.iter().find(|(setting, _)| *setting == key)?;
+        if self.layers.unreadable.contains(*variable) {
+            self.faults.push(format!("{key} is not UTF-8 ({variable})"));
+            return None;
+        }
+        let value = standard_value(variable, self.layers.environment.get(*variable)?)?;
+        Some((value, (*variable).to_owned()))
+    }
+
+    fn find_in_file(&mut self, key: &str) -> Option<(String, String)> {
         let (path, table) = self.layers.file.as_ref()?;
         let source = path.display().to_string();
         match lookup(table, key)? {

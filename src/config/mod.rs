@@ -3,6 +3,7 @@
 
 mod layers;
 mod master_key;
+mod otlp;
 mod sampling;
 mod sources;
 mod tls;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use layers::{Faults, Layers, Setting};
 pub use master_key::{KeyCommand, MasterKeySource};
+pub use otlp::{OtlpConfig, OtlpProtocol};
 pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
 pub use tls::{ClientAuth, SettingFile, TlsConfig, TlsFiles};
@@ -27,9 +29,9 @@ use crate::secrets::{HashQueue, Prefixes};
 use crate::store::{Database, MigrationMode, PoolOptions, Pooler, SchemaOptions};
 use layers::Reader;
 use values::{
-    acquire_timeout, admin_lifetime, audit_retention, failure_window, http_url, issuer, key_prefix,
-    listen, log_directives, log_format, path, positive, prefix, request_memory, rotation_period,
-    span, switch, within,
+    acquire_timeout, admin_lifetime, audit_retention, failure_window, issuer, key_prefix, listen,
+    log_directives, log_format, path, positive, prefix, request_memory, rotation_period, span,
+    switch, within,
 };
 
 #[derive(Clone, Debug)]
@@ -138,8 +140,8 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// If true, each request is logged.
     pub access_log: bool,
-    /// The OTLP/gRPC endpoint for traces. `None`: no traces.
-    pub otlp_endpoint: Option<String>,
+    /// The collector of traces and metrics. `None`: no traces.
+    pub otlp: Option<OtlpConfig>,
     pub trace_sampling: TraceSampling,
 }
 
@@ -228,7 +230,7 @@ impl Config {
                 log: r.get("telemetry.log", "info", log_directives),
                 log_format: r.get("telemetry.log_format", "text", log_format),
                 access_log: r.get("telemetry.access_log", "false", switch),
-                otlp_endpoint: r.optional("telemetry.otlp_endpoint", http_url),
+                otlp: OtlpConfig::read(r),
                 trace_sampling: r.get("telemetry.trace_sampling", "always", TraceSampling::parse),
             },
             audit_retention: r.get("audit.retention", "unlimited", audit_retention),

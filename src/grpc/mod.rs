@@ -36,6 +36,7 @@ use std::time::Duration;
 use axum::body::{Bytes, HttpBody};
 use axum::http::{Request, Response};
 use axum::{BoxError, Router};
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
@@ -164,7 +165,7 @@ impl Grpc {
             Ok((method, limit)) => (limit, self.0.call(method, request)),
             Err(refusal) => (self.0.timeout, refused(*refusal)),
         };
-        deadline::enforce(limit, infallible(answer))
+        deadline::enforce(limit, infallible(answer)).map(status::with_reason)
     }
 }
 

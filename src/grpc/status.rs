@@ -4,15 +4,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use axum::http::Response;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::ScopeName;
-use crate::error::{Error, Need};
+use crate::error::{AnswerReason, Error, Need};
 use crate::proto::errors::ErrorReason;
 
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "keyward";
+
+/// What the names of reasons begin with in the proto.
+const PREFIX: &str = "ERROR_REASON_";
 
 /// The maximum size of the percent-encoded message, and of the details before base64. Both are sent
 /// in headers, and several clients accept at most 8 KiB of headers.
@@ -26,9 +30,8 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         error.log_fault();
         let (code, reason) = table(&error);
-        let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
         let with_info = |mut details: ErrorDetails| {
-            details.set_error_info(reason, DOMAIN, metadata(&error));
+            details.set_error_info(name(reason), DOMAIN, metadata(&error));
             details
         };
         let message = truncated(error.to_string());
@@ -41,6 +44,24 @@ impl From<Error> for Status {
         let few = with_info(first_violations(&error));
         Status::with_error_details(code, message, few)
     }
+}
+
+/// Attaches the reason of an error to the response, for metrics. An error of a library has none.
+pub(super) fn with_reason<B>(mut response: Response<B>) -> Response<B> {
+    let is_error =
+        response.headers().get("grpc-status").is_some_and(|status| status.as_bytes() != b"0");
+    if is_error
+        && let Some(status) = Status::from_header_map(response.headers())
+        && let Some(info) = status.get_details_error_info()
+        && let Some(reason) = ErrorReason::from_str_name(&format!("{PREFIX}{}", info.reason))
+    {
+        response.extensions_mut().insert(AnswerReason(name(reason)));
+    }
+    response
+}
+
+fn name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches(PREFIX)
 }
 
 /// Truncates a message so that it fits in a header.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::rate_limit::ReachedLimit;
 use crate::domain::error_description;
-use crate::error::{Error, whole_seconds};
+use crate::error::{AnswerReason, Error, whole_seconds};
 
 const INVALID_TOKEN: &str = "invalid_token";
 
@@ -130,6 +130,7 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let mut response = json(self.status, "no-store", &self.body);
+        response.extensions_mut().insert(AnswerReason(self.body.error));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = if self.body.error == INVALID_TOKEN { BEARER } else { BASIC };

@@ -197,6 +197,11 @@ impl Limiter {
         &self.0.fallbacks
     }
 
+    /// Whether the last decision was made in this process because Redis did not answer.
+    pub fn is_alone(&self) -> bool {
+        self.0.fallen_back.load(Ordering::Relaxed)
+    }
+
     /// The number of windows in this process.
     pub fn windows(&self) -> usize {
         self.0.memory.len()

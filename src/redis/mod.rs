@@ -46,7 +46,24 @@ struct RedisInner {
     /// Why there is no link; `None` while there is one.
     trouble: RwLock<Option<String>>,
     commands: Counter,
+    in_flight: Gauge,
     up: Gauge,
+}
+
+/// Counts a command as in flight until it is dropped.
+struct InFlightCommand<'a>(&'a Gauge);
+
+impl<'a> InFlightCommand<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlightCommand<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// A connection that works.
@@ -67,6 +84,7 @@ impl Redis {
             link: RwLock::new(None),
             trouble: RwLock::new(None),
             commands: Counter::default(),
+            in_flight: Gauge::default(),
             up: Gauge::default(),
         }))
     }
@@ -94,6 +112,11 @@ impl Redis {
     /// The number of commands for callers. Health checks of the link are not counted.
     pub fn commands(&self) -> &Counter {
         &self.0.commands
+    }
+
+    /// The number of commands that wait for an answer.
+    pub fn in_flight(&self) -> &Gauge {
+        &self.0.in_flight
     }
 
     /// The full name of a key or channel. In a cluster, the text between the first braces in `rest`
@@ -131,6 +154,7 @@ impl Redis {
         let away = || Error::Unavailable("Redis cannot be reached".into());
         let link = self.link().ok_or_else(away)?;
         self.0.commands.inc();
+        let _in_flight = InFlightCommand::new(&self.0.in_flight);
         let mut connection = link.connection.clone();
         let answer = tokio::select! {
             biased;

@@ -15,8 +15,10 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use prometheus_client::metrics::counter::Counter;
 use zeroize::Zeroizing;
 
-use super::workers::{HashMemory, Slot, Turn, Workers};
+use super::queue_metrics::HashQueueMetrics;
+use super::workers::{HashMemory, NoTurn, Slot, Turn, Workers};
 use super::{Lane, MasterKey, MasterKeys, Secret, random};
+use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 
 const MEMORY_KIB: u32 = 19_456;
@@ -45,6 +47,7 @@ pub struct Hasher {
     workers: Arc<Workers>,
     /// The number of hashes that were started.
     computed: Counter,
+    metrics: HashQueueMetrics,
     /// A hash that no secret matches, used for clients that do not exist.
     decoy: String,
 }
@@ -83,6 +86,7 @@ impl Hasher {
             longest_wait: queue.longest_wait,
             workers: Arc::new(Workers::new(cores, queue.length)?),
             computed: Counter::default(),
+            metrics: HashQueueMetrics::default(),
             decoy,
         })
     }
@@ -91,14 +95,36 @@ impl Hasher {
         &self.computed
     }
 
+    /// What happens to jobs in the queue.
+    pub fn queue_metrics(&self) -> &HashQueueMetrics {
+        &self.metrics
+    }
+
+    /// The number of jobs in the queue that do not run yet.
+    pub fn waiting(&self) -> usize {
+        self.workers.waiting()
+    }
+
     /// Reserves a place in the queue, or returns [`Error::Overloaded`].
     pub fn reserve(&self, lane: Lane) -> Result<Slot> {
-        self.workers.reserve(lane).ok_or(OVERLOADED)
+        self.workers.reserve(lane).ok_or_else(|| {
+            self.metrics.full.inc();
+            OVERLOADED
+        })
     }
 
     /// Waits for a turn. Callers should read the stored hash only after that.
     pub async fn turn(&self, slot: Slot) -> Result<Turn> {
-        slot.turn(self.longest_wait).await.ok_or(OVERLOADED)
+        let since = Stopwatch::start();
+        let turn = slot.turn(self.longest_wait).await;
+        self.metrics.waited.observe(since.elapsed().as_secs_f64());
+        turn.map_err(|cause| {
+            match cause {
+                NoTurn::TimedOut => self.metrics.timed_out.inc(),
+                NoTurn::Displaced => self.metrics.displaced.inc(),
+            };
+            OVERLOADED
+        })
     }
 
     /// Hashes a secret into a PHC string.

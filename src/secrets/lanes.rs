@@ -103,6 +103,11 @@ impl<J> Lanes<J> {
         Some(Ticket { lane, number })
     }
 
+    /// The number of places that are taken, without those of running jobs.
+    pub(super) fn waiting(&self) -> usize {
+        self.callers.held + self.guesses.held
+    }
+
     /// Submits the job of a place. Returns false if the place was given to another lane.
     pub(super) fn enqueue(&mut self, ticket: &Ticket, job: J) -> bool {
         self.class(&ticket.lane).change(&ticket.lane, |line| {

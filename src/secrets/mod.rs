@@ -18,6 +18,8 @@ pub mod master_key;
 pub mod master_keys;
 #[cfg(feature = "server")]
 pub mod page_token;
+#[cfg(feature = "server")]
+pub mod queue_metrics;
 pub mod random;
 #[cfg(feature = "server")]
 pub mod sealing;

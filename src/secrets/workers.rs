@@ -58,6 +58,15 @@ pub struct Slot {
     ticket: Ticket,
 }
 
+/// Why a job got no turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTurn {
+    /// It waited for the maximum time.
+    TimedOut,
+    /// Its place was given to a shorter lane.
+    Displaced,
+}
+
 /// Permission to compute a hash now. It ends on drop.
 #[derive(Debug)]
 pub struct Turn {
@@ -89,6 +98,11 @@ impl Workers {
     pub(super) fn reserve(self: &Arc<Self>, lane: Lane) -> Option<Slot> {
         let ticket = self.shared.lanes().reserve(lane)?;
         Some(Slot { workers: Arc::clone(self), ticket })
+    }
+
+    /// The number of jobs that have a place and do not run yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.lanes().waiting()
     }
 }
 
@@ -132,17 +146,17 @@ impl std::fmt::Debug for HashQueueState {
 }
 
 impl Slot {
-    /// Waits for a turn. `None` if it does not come in time, or the place was taken.
-    pub(super) async fn turn(self, longest_wait: Duration) -> Option<Turn> {
+    /// Waits for a turn.
+    pub(super) async fn turn(self, longest_wait: Duration) -> Result<Turn, NoTurn> {
         let (waiting, mut turn) = oneshot::channel();
         if !self.lanes().enqueue(&self.ticket, waiting) {
-            return None;
+            return Err(NoTurn::Displaced);
         }
         self.workers.dispatcher.unpark();
         match timeout(longest_wait, &mut turn).await {
-            Ok(turn) => turn.ok(),
-            Err(_) if self.lanes().leave(&self.ticket) => None,
-            Err(_) => turn.await.ok(),
+            Ok(turn) => turn.map_err(|_| NoTurn::Displaced),
+            Err(_) if self.lanes().leave(&self.ticket) => Err(NoTurn::TimedOut),
+            Err(_) => turn.await.map_err(|_| NoTurn::Displaced),
         }
     }
 
@@ -273,13 +287,14 @@ mod tests {
         for _ in 0..TURNS_EACH {
             held.push(turn(&workers).await);
         }
-        assert!(reserve(&workers).turn(Duration::from_millis(1)).await.is_none());
+        let late = reserve(&workers).turn(Duration::from_millis(1)).await;
+        assert_eq!(late.unwrap_err(), NoTurn::TimedOut);
         let mut gone = Box::pin(reserve(&workers).turn(LONG));
         let mut next = Box::pin(reserve(&workers).turn(LONG));
         assert!(poll!(&mut gone).is_pending() && poll!(&mut next).is_pending());
         drop(gone);
         held.pop();
-        assert!(next.await.is_some());
+        assert!(next.await.is_ok());
     }
 
     #[tokio::test]

@@ -7,12 +7,15 @@ mod declaration;
 mod descriptors;
 mod doctor;
 mod files;
+mod listening;
 mod master_keys;
+mod metrics_push;
 mod ops;
 mod parts;
 mod redis_rights;
 mod replicas;
 mod schema;
+mod scrape;
 mod shutdown;
 mod starting;
 mod tls;
@@ -24,15 +27,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Bytes, HttpBody};
 use axum::middleware::from_fn;
-use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
 use crate::admission::{Admission, ConnectionLimits};
 use crate::clock::Clock;
@@ -51,10 +52,12 @@ pub use declaration::{Accepted, accept_database};
 pub use descriptors::raise_limit;
 pub use doctor::{Finding, Level, examine};
 pub use files::write_private;
+use listening::{address, listen, routed};
 pub use parts::build_service;
 use parts::{ServerParts, unusable};
 use schema::open_store_with;
 pub use schema::{check_schema, migrate, open_store};
+use scrape::Scrape;
 use starting::OpsRouter;
 use tls::ListenerTls;
 
@@ -70,6 +73,8 @@ const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How often credential usage is written, and on SQLite the limit counters. A crash loses this
 /// interval and the duration of a write, at most 5 s.
 const WRITE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often credentials that expire soon are counted.
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 /// How often expired limit counters are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -135,6 +140,9 @@ pub enum ServerError {
     /// The certificate files of a listener cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// Metrics cannot be sent to the collector.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}")]
+    Otlp(String),
     /// A backup cannot be made or restored.
     #[error("{0}")]
     Backup(String),
@@ -225,9 +233,10 @@ impl Server {
             tracing::warn!(cause = cause(error), "signing keys cannot be rotated now");
         }
 
-        let mut metrics = ops::metrics(&service, redis.as_ref(), &admission);
-        tls.register(&mut metrics);
-        let metrics = Arc::new(metrics);
+        let scrape = Scrape::new(&service, &store, (redis.as_ref(), &admission), |metrics| {
+            tls.register(metrics);
+            metrics_push::register(config, metrics);
+        });
         let (is_ready, health) = watch::channel(true);
         let stop = stopping.stop.clone();
         let streaming = Streaming { patience: config.limits.watch_patience, stop };
@@ -253,9 +262,9 @@ impl Server {
         };
         let methods = grpc::methods().map_err(|error| ServerError::Internal(error.to_string()))?;
         let reports = Reports {
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(scrape.metrics()),
             incidents: Arc::clone(server.service.incidents()),
-            clock,
+            clock: clock.clone(),
             access_log: config.telemetry.access_log,
         };
         let observed = Observed::grpc(methods, reports.clone());
@@ -267,9 +276,13 @@ impl Server {
         });
         serving.serve(http, routed(http_router.layer(answer)), limits(places.public, &tls.http));
         let drain = server.stopping.drain.clone();
-        ops_router.start(ops::router(Arc::clone(&server.service), metrics, drain));
+        ops_router.start(ops::router(&server.service, scrape.clone(), drain));
         server.tasks.spawn(tls.keep_current(server.stopping.stop.clone()));
         server.start_background_tasks();
+        let stop = server.stopping.stop.clone();
+        if let Some(push) = metrics_push::start(config, scrape, clock, stop)? {
+            server.tasks.spawn(push);
+        }
         failed_start.disarm();
         Ok(server)
     }
@@ -306,6 +319,7 @@ impl Server {
         });
         let (auth, stopped) = (Arc::clone(&self.service.auth), self.stopping.stop.clone());
         self.tasks.spawn(async move { auth.move_hashes(stopped).await });
+        self.every(EXPIRY_INTERVAL, |service| async move { service.expiry.refresh().await });
         self.every(SWEEP_INTERVAL, |service| async move {
             service.sweep();
             Ok(())
@@ -354,23 +368,6 @@ impl Server {
             }
         });
     }
-}
-
-/// A router as a [`connections::Handler`].
-fn routed(router: Router) -> impl connections::Handler<Body> {
-    move |request| router.clone().oneshot(request).map(|Ok(response)| response)
-}
-
-async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|error| ServerError::Listen {
-        address,
-        setting,
-        error,
-    })
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|error| ServerError::Internal(error.to_string()))
 }
 
 /// The cause for an operator. The text of an [`Error`] is for callers.

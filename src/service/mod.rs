@@ -4,7 +4,7 @@
 //! Each area owns its state. Imports go one way, from right to left:
 //!
 //! ```text
-//! context, lists, clients, master_keys, signing, limits, usage <- auth <- audit <- tokens | access | admin | feeds
+//! context, lists, lookups, expiry, clients, master_keys, signing, limits, usage <- auth <- audit <- tokens | access | admin | feeds
 //! ```
 //!
 //! This file is the composition root: it builds the areas, and no area imports it.
@@ -15,9 +15,11 @@ mod audit;
 mod auth;
 mod clients;
 mod context;
+mod expiry;
 mod feeds;
 mod limits;
 mod lists;
+mod lookups;
 mod master_keys;
 mod readiness;
 mod signing;
@@ -39,14 +41,17 @@ pub use admin::{
 };
 pub use audit::{AuditChain, RefusalWriter};
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
+pub use clients::FeedReads;
 pub use context::RequestContext;
+pub use expiry::CredentialExpiry;
 pub use feeds::{AuditNews, AuditWatch, Feeds, JwksWatch, News, RevocationWatch};
 pub use limits::{ExceededLabels, RateLimits};
 pub use lists::{List, ListRequest};
+pub use lookups::CacheLookups;
 pub use master_keys::KeyAnnouncements;
 pub use readiness::Readiness;
 pub use signing::Signing;
-pub use tokens::{GrantType, IssuedToken, TokenInfo, TokenRequest, Tokens};
+pub use tokens::{GrantType, IssuedToken, IssuedTokens, TokenInfo, TokenRequest, Tokens};
 pub use usage::UsageCounter;
 
 pub use crate::revocation::RememberedList;
@@ -121,6 +126,8 @@ pub struct Service {
     pub limits: Arc<RateLimits>,
     /// The use of credentials.
     pub usage: Arc<UsageCounter>,
+    /// How many credentials expire soon.
+    pub expiry: CredentialExpiry,
     /// Refused attempts, on their way to the audit log.
     pub refusals: Arc<RefusalWriter>,
     /// The hash chains of the audit log.
@@ -172,6 +179,7 @@ impl Service {
                 sessions: Arc::clone(&sessions),
                 signing: Arc::clone(&signing),
                 usage: Arc::clone(&usage),
+                issued: IssuedTokens::default(),
             },
             access: AccessChecks {
                 clock: clock.clone(),
@@ -201,6 +209,7 @@ impl Service {
                 pages,
                 (sessions, Arc::clone(&audit)),
             ),
+            expiry: CredentialExpiry::new(store.clone(), clock.clone()),
             probe: ReadinessProbe {
                 store,
                 clock: clock.clone(),
@@ -281,6 +290,29 @@ impl Service {
     /// Counts the hashes that were moved to the primary master key.
     pub fn moved_hashes(&self) -> &Counter {
         self.auth.moved_hashes()
+    }
+
+    /// Hashes secrets, in a queue.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// How reads of the change feeds of tenants ended.
+    pub fn feed_reads(&self) -> &FeedReads {
+        self.clients.feed_reads()
+    }
+
+    /// The lookups in caches, by name. `shared_secrets` is in Redis.
+    pub fn cache_lookups(&self) -> [(&'static str, &CacheLookups); 5] {
+        let [clients, endpoints] = self.clients.lookups();
+        let [secrets, shared_secrets] = self.auth.secret_lookups();
+        [
+            ("clients", clients),
+            ("endpoints", endpoints),
+            ("secrets", secrets),
+            ("shared_secrets", shared_secrets),
+            ("tokens", self.auth.tokens().lookups()),
+        ]
     }
 
     /// The sizes of the caches, by name: clients, verified secrets, verified tokens.

@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection, SqlitePool};
 use super::Store;
 use super::driver_error::driver_error;
 use super::pool_options::PoolOptions;
+use super::pool_states::PoolWaits;
 use super::pools::{Pools, PostgresPools, PurposePool};
 use super::postgres::{self, SessionSettings};
 use super::schema::{
@@ -72,7 +73,7 @@ impl Store {
                 Pools::Postgres(Arc::new(open_postgres(servers, options, task).await?))
             }
         };
-        Ok(Self { pools })
+        Ok(Self { pools, waits: PoolWaits::default() })
     }
 
     /// Opens the database as it is, without creating, migrating or changing it. Also returns what
@@ -100,7 +101,7 @@ impl Store {
                 (Pools::Postgres(Arc::new(pools)), advice)
             }
         };
-        Ok((Self { pools }, advice))
+        Ok((Self { pools, waits: PoolWaits::default() }, advice))
     }
 }
 

@@ -10,6 +10,7 @@ use sqlx::{PgPool, Pool, Postgres, SqlitePool};
 use tokio::time::timeout;
 
 use super::driver_error::driver_error;
+use super::pool_states::PoolWaits;
 use super::postgres::{self, ServerRole, SessionSettings};
 use super::session::{OutdatedStatements, OwnedConnection, Session, Tx};
 use super::url::{PostgresServers, host};
@@ -24,6 +25,7 @@ const FAILURE_BACKOFF: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) pools: Pools,
+    pub(super) waits: PoolWaits,
 }
 
 #[derive(Clone, Debug)]
@@ -87,7 +89,7 @@ impl PurposePool {
 
 /// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Checks,
     Lists,
     Changes,
@@ -117,6 +119,7 @@ impl Store {
 
     /// Begins a transaction that writes.
     pub async fn begin(&self) -> Result<Tx> {
+        let _waiting = self.waits.begin(Purpose::Changes);
         match &self.pools {
             Pools::Sqlite { changes, .. } => {
                 let connection =
@@ -135,6 +138,7 @@ impl Store {
     }
 
     async fn session(&self, purpose: Purpose) -> Result<Session> {
+        let _waiting = self.waits.begin(purpose);
         match &self.pools {
             Pools::Sqlite { checks, lists, .. } => {
                 let is_list = purpose == Purpose::Lists;
@@ -184,6 +188,10 @@ impl Store {
 }
 
 impl PostgresPools {
+    pub(super) fn connections(&self, purpose: Purpose) -> &PgPool {
+        &self.pool(purpose).pool
+    }
+
     fn pool(&self, purpose: Purpose) -> &PurposePool {
         match purpose {
             Purpose::Checks => &self.checks,

@@ -12,10 +12,10 @@ use crate::domain::Client;
 /// The maximum length of a client-chosen id in a line.
 const MAX_ID: usize = 64;
 
-/// Ids sent by the client, which connect a line to lines of other systems.
+/// Ids sent by the client, which connect a line to lines of other systems. Its trace id is written
+/// as on all lines of the request.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    trace: Option<String>,
     request: Option<String>,
 }
 
@@ -33,11 +33,7 @@ pub(super) struct AccessLine<'a> {
 impl Ids {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).map(HeaderValue::to_str)?.ok();
-        // W3C Trace Context: version, trace id, parent id, flags.
-        let trace = text("traceparent").and_then(|parent| parent.split('-').nth(1));
-        let trace = trace.filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()));
-        let request = text("x-request-id").map(|id| id.chars().take(MAX_ID).collect());
-        Self { trace: trace.map(str::to_owned), request }
+        Self { request: text("x-request-id").map(|id| id.chars().take(MAX_ID).collect()) }
     }
 }
 
@@ -53,7 +49,6 @@ impl AccessLine<'_> {
             client_id = client.map(|client| client.name.credential.as_str()),
             source = source.map(tracing::field::display),
             ms = took.as_secs_f64() * 1000.0,
-            trace_id = ids.trace,
             request_id = ids.request,
             "request"
         );

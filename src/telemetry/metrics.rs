@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::counter_set::{CounterSet, FixedLabels};
 use super::logs;
 
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     pub(super) requests: Family<RequestLabels, Counter>,
-    pub(super) durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    pub(super) errors: Family<ErrorLabels, Counter>,
+    pub(super) durations: Family<DurationLabels, Durations, fn() -> Durations>,
     pub(super) in_flight: Family<FaceLabels, Gauge>,
     staleness: Gauge<f64, AtomicU64>,
     revocations: Gauge,
@@ -34,7 +36,23 @@ struct KeyStateLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CacheLabels {
-    what: &'static str,
+    cache: &'static str,
+}
+
+/// Durations of requests. Its buckets name the last trace that was sampled.
+pub(super) type Durations = HistogramWithExemplars<TraceLabels>;
+
+/// The trace of a request, as an exemplar. Short enough for `OpenMetrics` (128 characters).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TraceLabels {
+    pub(super) trace_id: String,
+    pub(super) span_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ErrorLabels {
+    pub(super) face: &'static str,
+    pub(super) reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,7 +82,13 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("keyward");
         let requests = Family::default();
         registry.register("requests", "Requests answered, by outcome", requests.clone());
-        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let errors = Family::default();
+        registry.register(
+            "request_errors",
+            "Requests answered with an error, by reason",
+            errors.clone(),
+        );
+        let histogram: fn() -> Durations = || Durations::new(BUCKETS.into_iter());
         let durations = Family::new_with_constructor(histogram);
         registry.register(
             "request_duration_seconds",
@@ -97,11 +121,10 @@ impl Default for Metrics {
             let help = "Log lines that were suppressed because there were too many similar ones";
             registry.register("log_lines_left_out", help, suppressed_lines);
         }
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running version", build);
         Self {
             registry,
             requests,
+            errors,
             durations,
             in_flight,
             staleness,
@@ -120,6 +143,24 @@ impl Metrics {
         self.registry.register(name, help, metric);
     }
 
+    /// Registers counters of other modules as one metric. All are served from the start, so that an
+    /// alert on an increase sees the first.
+    pub fn add_counters(&mut self, name: &str, help: &str, counters: Vec<(FixedLabels, Counter)>) {
+        self.add(name, help, CounterSet(counters));
+    }
+
+    /// Registers the versions of what runs: the newest schema that it knows, and what it was built
+    /// from.
+    pub fn add_build(&mut self, schema: i64) {
+        let build = Info::new([
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit", env!("KEYWARD_BUILD_COMMIT").to_owned()),
+            ("rustc", env!("KEYWARD_BUILD_RUSTC").to_owned()),
+            ("schema", schema.to_string()),
+        ]);
+        self.add("build", "What runs: versions of the program, its compiler and its schema", build);
+    }
+
     /// Updates the gauges of revocations.
     pub fn set_revocations(&self, staleness: Duration, held: usize, watchers: usize) {
         self.staleness.set(staleness.as_secs_f64());
@@ -136,8 +177,8 @@ impl Metrics {
     }
 
     /// Updates the gauge of a cache.
-    pub fn set_cache_entries(&self, what: &'static str, kept: usize) {
-        self.cache_entries.get_or_create(&CacheLabels { what }).set(whole(kept));
+    pub fn set_cache_entries(&self, cache: &'static str, kept: usize) {
+        self.cache_entries.get_or_create(&CacheLabels { cache }).set(whole(kept));
     }
 
     /// All metrics in the `OpenMetrics` text format.

@@ -3,30 +3,36 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::MatchedPath;
 use axum::http::{HeaderValue, Request, Response};
+use jiff::Timestamp;
 use opentelemetry::Value;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::access::{AccessLine, Ids};
-use super::metrics::{DurationLabels, FaceLabels, Metrics, RequestLabels};
+use super::metrics::{
+    DurationLabels, Durations, ErrorLabels, FaceLabels, Metrics, RequestLabels, TraceLabels,
+};
+use super::trace_ids::{self, TraceIds};
 use super::traces;
 use crate::admission::RequestPermit;
 use crate::clock::{Clock, Stopwatch};
+use crate::error::AnswerReason;
 use crate::incidents::{Incident, IncidentKind, Incidents};
 
 /// The metrics of one method. Looked up once, not for every request.
 #[derive(Debug)]
 struct MethodMetrics {
     name: String,
-    duration: Histogram,
+    duration: Durations,
     succeeded: Counter,
+    /// By code.
+    failed: RwLock<HashMap<String, Counter>>,
     in_flight: Gauge,
 }
 
@@ -110,6 +116,7 @@ impl ObservedInterface {
             name: method.clone(),
             duration: self.reports.metrics.durations.get_or_create_owned(&duration),
             succeeded: self.reports.metrics.requests.get_or_create_owned(&succeeded),
+            failed: RwLock::default(),
             in_flight: self
                 .reports
                 .metrics
@@ -138,8 +145,14 @@ impl ObservedInterface {
             if code == self.success { self.success.into() } else { Value::from(code.to_owned()) };
         span.set_attribute("code", of_trace);
         tracing::debug!(parent: span, called = called.name, code, "answered");
-        called.duration.observe(took.as_secs_f64());
+        let trace = trace_ids::sampled(span).map(|ids| TraceLabels {
+            trace_id: ids.trace.to_string(),
+            span_id: ids.span.to_string(),
+        });
+        let at = trace.is_some().then(|| system_time(self.reports.clock.now()));
+        called.duration.observe(took.as_secs_f64(), trace, at);
         self.count(called, code);
+        self.count_error(code, response);
         let client = asked.permit.as_ref().and_then(|permit| permit.client());
         let source = asked.permit.as_ref().map(|permit| permit.address());
         if code == self.denied {
@@ -150,19 +163,45 @@ impl ObservedInterface {
         }
         if let Some(ids) = asked.ids {
             let (face, method, client) = (self.name, &called.name, client.map(Arc::as_ref));
-            AccessLine { face, method, status: code, client, source, took, ids: *ids }.log();
+            let line = AccessLine { face, method, status: code, client, source, took, ids: *ids };
+            // In the span, for its trace id.
+            span.in_scope(|| line.log());
         }
     }
 
     fn count(&self, called: &MethodMetrics, code: &str) {
         if code == self.success {
             called.succeeded.inc();
-        } else {
-            let method = called.name.clone();
-            let labels = RequestLabels { face: self.name, method, code: code.to_owned() };
-            self.reports.metrics.requests.get_or_create(&labels).inc();
+            return;
         }
+        if let Some(known) = called.failed.read().unwrap_or_else(PoisonError::into_inner).get(code)
+        {
+            known.inc();
+            return;
+        }
+        let (method, code) = (called.name.clone(), code.to_owned());
+        let labels = RequestLabels { face: self.name, method, code: code.clone() };
+        let counter = self.reports.metrics.requests.get_or_create_owned(&labels);
+        counter.inc();
+        called.failed.write().unwrap_or_else(PoisonError::into_inner).insert(code, counter);
     }
+
+    /// Counts an error by its reason. A library's own error, such as of an unknown method, has none.
+    fn count_error<B>(&self, code: &str, response: &Response<B>) {
+        let status = response.status();
+        let is_error = code != self.success && (self.name == "grpc" || status.as_u16() >= 400);
+        if !is_error {
+            return;
+        }
+        let reason = response.extensions().get::<AnswerReason>().map_or("other", |reason| reason.0);
+        let labels = ErrorLabels { face: self.name, reason };
+        self.reports.metrics.errors.get_or_create(&labels).inc();
+    }
+}
+
+fn system_time(moment: Timestamp) -> SystemTime {
+    let nanos = u64::try_from(moment.as_nanosecond()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
 }
 
 /// Counts a request as in flight until it is dropped.
@@ -189,14 +228,20 @@ impl Observed {
         let face = Arc::clone(&self.0);
         let called = face.called(request);
         let span = tracing::info_span!(
+            target: trace_ids::REQUESTS,
             "request",
             otel.kind = "server",
             otel.name = called.name,
             face = face.name,
         );
-        if let Some(parent) = traces::parent(request.headers()) {
+        let parent = traces::parent(request.headers());
+        let callers = parent.as_ref().and_then(TraceIds::of);
+        if let Some(parent) = parent {
             // This fails if traces are not collected, and then there is no parent to set.
             span.set_parent(parent).ok();
+        }
+        if let Some(ids) = trace_ids::sampled(&span).or(callers) {
+            ids.keep(&span);
         }
         let asked = CallerInfo {
             permit: request.extensions().get().cloned(),

@@ -6,26 +6,26 @@ use axum::http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
     Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample,
 };
 
 use super::TelemetryError;
-use crate::config::TraceSampling;
+use super::otlp::{Collector, CollectorSpans, OtlpProcess};
+use crate::config::{OtlpConfig, TraceSampling};
 
 /// The maximum length of trace headers: the length of `tracestate` that W3C Trace Context requires
 /// participants to propagate.
 const MAX_HEADER: usize = 512;
 
 pub(super) fn provider(
-    endpoint: &str,
+    config: &OtlpConfig,
+    process: &OtlpProcess,
     sampling: TraceSampling,
 ) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    let resource = Resource::builder().with_service_name("keyward").build();
+    let collector = Collector::new(config, process).map_err(TelemetryError::Otlp)?;
+    let exporter = CollectorSpans::new(collector);
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter);
     let provider = match sampling {
         TraceSampling::Always => provider.with_sampler(Sampler::AlwaysOn),
@@ -34,7 +34,7 @@ pub(super) fn provider(
             provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
         }
     };
-    Ok(provider.with_resource(resource).build())
+    Ok(provider.with_resource(process.resource()).build())
 }
 
 /// Samples a share of the traces. The SDK's sampler decides by the trace id, which clients choose.

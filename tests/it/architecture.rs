@@ -73,7 +73,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("http", &["admission", "clock", "error", "domain", "secrets", "keys", "service"]),
     ("config", &["domain", "keys", "limiter", "redis", "revocation", "secrets", "store"]),
-    ("telemetry", &["admission", "clock", "config", "domain", "incidents"]),
+    ("telemetry", &["admission", "backoff", "clock", "config", "domain", "error", "incidents"]),
     (
         "server",
         &[

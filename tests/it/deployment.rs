@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyward::internals::config::{Config, Layers};
 use serde_json::Value;
 
-use crate::documents::{read, rows};
+use crate::documents::read;
+use crate::metrics_table;
 
 const ALERTS: &str = "deploy/prometheus/alerts.yaml";
 const DASHBOARD: &str = "deploy/grafana/keyward.json";
@@ -15,25 +16,12 @@ const DASHBOARD: &str = "deploy/grafana/keyward.json";
 const LABELS_OF_TARGETS: [&str; 3] = ["job", "instance", "le"];
 
 /// The metrics of deploy/README.md with their labels, under each name that a query can use.
-/// `every_metric_is_documented` compares that table with a server.
+/// `table_of_metrics_is_what_servers_export` compares that table with servers.
 fn metrics() -> BTreeMap<String, BTreeSet<String>> {
-    let spans = |cell: &str| -> Vec<String> {
-        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    };
     let mut metrics = BTreeMap::new();
-    for row in rows(&read("deploy/README.md"), "Metrics") {
-        let [name, labels, meaning] = row.as_slice() else { continue };
-        let Some(name) = spans(name).into_iter().find(|name| name.starts_with("keyward_")) else {
-            continue;
-        };
-        let labels: BTreeSet<_> = spans(labels).into_iter().collect();
-        if meaning.contains("histogram") {
-            for suffix in ["bucket", "sum", "count"] {
-                metrics.insert(format!("{name}_{suffix}"), labels.clone());
-            }
-        } else {
-            metrics.insert(name, labels);
-        }
+    for row in metrics_table::rows() {
+        let labels: BTreeSet<_> = row.labels.iter().map(|(label, _)| label.clone()).collect();
+        metrics.extend(row.queried().into_iter().map(|name| (name, labels.clone())));
     }
     metrics
 }
@@ -123,6 +111,58 @@ fn queries_use_metrics_and_labels_that_exist() {
         wrong.extend(unknown.map(|label| format!("no label {label}: {query}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A query without the selection at the top of the dashboard.
+fn without_selection(query: &str) -> String {
+    let mut text = query.to_owned();
+    for variable in ["job", "instance", "face"] {
+        let selector = format!("{variable}=~\"${variable}\"");
+        for (before, after) in [("{", ", "), (", ", ""), ("{", "")] {
+            let kept = if before == ", " { "" } else { before };
+            text = text.replace(&format!("{before}{selector}{after}"), kept);
+        }
+    }
+    text.replace("{}", "")
+}
+
+/// The section "Panels" of deploy/README.md: titles, descriptions and queries, in the order of the
+/// dashboard.
+#[test]
+fn panels_of_the_dashboard_are_described_with_their_queries() {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let page = read("deploy/README.md");
+    let (_, section) = page.split_once("\n### Panels\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let mut described = section.split("\n- *").map(|entry| {
+        let entry = entry.split("\n\n").next().unwrap();
+        entry.split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    // The introduction.
+    described.next();
+    let mut shown = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        if panel["type"] == "row" {
+            let title = panel["title"].as_str().unwrap();
+            assert!(section.contains(&format!("\n**{title}**\n")), "no row {title}");
+            continue;
+        }
+        let mut text = format!("{}*", panel["title"].as_str().unwrap());
+        let description = panel["description"].as_str().unwrap_or_default();
+        if !description.is_empty() {
+            text += &format!(": {description}");
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            let query = without_selection(target["expr"].as_str().unwrap());
+            text += &format!(" `{query}`");
+        }
+        shown.push(text);
+    }
+    let described: Vec<_> = described.collect();
+    for (described, shown) in described.iter().zip(&shown) {
+        assert_eq!(described, shown);
+    }
+    assert_eq!(described.len(), shown.len());
 }
 
 #[test]

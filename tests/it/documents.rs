@@ -9,7 +9,6 @@ use keyward::internals::domain::Permission;
 use keyward::proto::errors::ErrorReason;
 
 use crate::architecture::rust_files;
-use crate::harness::{Keyward, RedisServer};
 
 /// All documents.
 pub(crate) const DOCUMENTS: [&str; 9] = [
@@ -124,8 +123,9 @@ fn settings_that_are_named_exist() {
     assert!(unknown.is_empty(), "no such setting:\n{}", unknown.join("\n"));
 }
 
-/// Names that belong to PostgreSQL, PgBouncer, buf and protoc, and occur in no code of ours.
-const NAMES_OF_OTHERS: [&str; 5] = [
+/// Names that belong to Grafana, PostgreSQL, PgBouncer, buf and protoc, and occur in no code of ours.
+const NAMES_OF_OTHERS: [&str; 6] = [
+    "__rate_interval",
     "go_package_prefix",
     "grpc_python_out",
     "ignore_startup_parameters",
@@ -244,37 +244,4 @@ fn every_error_reason_is_documented_with_its_code_and_an_example() {
         assert!(!row[3].is_empty(), "{name} has no example");
     }
     assert_eq!(rows.len(), reasons.len() + 2, "a row for each, and two of the header");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_metric_is_documented() {
-    let page = read("deploy/README.md");
-    let rows = rows(&page, "Metrics");
-    let documented: BTreeSet<_> = rows.iter().filter_map(|row| word(&row[0])).collect();
-    let documented: BTreeSet<_> =
-        documented.into_iter().filter(|name| name.starts_with("keyward_")).collect();
-    let base = |name: &str| {
-        let name = name.strip_prefix("keyward_").unwrap();
-        let name =
-            name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
-        name.to_owned()
-    };
-
-    let redis = RedisServer::start();
-    let url = format!("redis://127.0.0.1:{}", redis.port);
-    let [kw] = Keyward::replicas(Some(&url), &[]).await;
-    kw.admin().await.acme().await;
-    let metrics = reqwest::get(format!("http://{}/metrics", kw.server().ops)).await.unwrap();
-    let metrics = metrics.text().await.unwrap();
-    let served = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    let served: BTreeSet<_> = served.map(&base).collect();
-    let bases: BTreeSet<_> = documented.iter().map(|name| base(name)).collect();
-    let missing: Vec<_> = served.difference(&bases).collect();
-    assert!(missing.is_empty(), "not in the table of deploy/README.md: {missing:?}");
-
-    // Those without a value are not served yet: they are registered somewhere.
-    let source: String = rust_files(&root().join("src")).iter().map(read).collect();
-    let gone: Vec<_> =
-        bases.iter().filter(|name| !source.contains(&format!("\"{name}\""))).collect();
-    assert!(gone.is_empty(), "no such metric: {gone:?}");
 }

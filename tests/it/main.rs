@@ -23,6 +23,7 @@ mod harness;
 mod keys;
 mod limiter;
 mod master_keys;
+mod metrics_table;
 mod oauth2;
 mod platforms;
 mod process;

@@ -83,7 +83,7 @@ async fn metrics_count_durations_caches_and_redis_commands() {
     assert!(sum > 0.0 && sum < Duration::from_mins(5).as_secs_f64(), "{sum}");
 
     for kind in ["clients", "secrets", "tokens"] {
-        let name = format!(r#"keyward_cache_entries{{what="{kind}"}}"#);
+        let name = format!(r#"keyward_cache_entries{{cache="{kind}"}}"#);
         assert!(metric(&after, &name) >= 1.0, "{kind}: {after}");
     }
     let commands = "keyward_redis_commands_total";

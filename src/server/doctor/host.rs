@@ -38,7 +38,7 @@ impl Host {
 /// Whether the collector of traces accepts connections. `None` without one.
 pub(super) async fn trace_endpoint(config: &Config) -> Option<Finding> {
     const CHECK: &str = "traces";
-    let endpoint = config.telemetry.otlp_endpoint.as_deref()?;
+    let endpoint = config.telemetry.otlp.as_ref()?.endpoint.as_str();
     let uri: http::Uri = endpoint.parse().ok()?;
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();

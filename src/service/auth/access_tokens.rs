@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::keys::Rejection;
 use crate::revocation::Live;
 use crate::service::clients::ClientCache;
+use crate::service::lookups::CacheLookups;
 use crate::service::signing::Signing;
 
 /// Verifies access tokens: their signature, and everything that they depend on.
@@ -43,6 +44,10 @@ impl TokenVerifier {
         revocations: Arc<Live>,
     ) -> Self {
         Self { issuer, signing, clients, revocations, cache: VerifiedTokenCache::new() }
+    }
+
+    pub(in crate::service) fn lookups(&self) -> &CacheLookups {
+        self.cache.lookups()
     }
 
     /// How many tokens are cached.

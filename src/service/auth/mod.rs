@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::secrets::{Prefixes, Secret};
 use crate::service::context::RequestContext;
+use crate::service::lookups::CacheLookups;
 use crate::service::usage::UsageCounter;
 use caller::REFUSED;
 use secrets::SecretOrigin;
@@ -191,6 +192,9 @@ impl Auth {
     /// Counts the hashes that were moved to the primary master key.
     pub(super) fn moved_hashes(&self) -> &Counter {
         &self.secrets.rehash.moved
+    /// The lookups of verified secrets in this process, and in Redis.
+    pub(super) fn secret_lookups(&self) -> [&CacheLookups; 2] {
+        self.secrets.verified.lookups()
     }
 
     /// How many verified secrets are cached.

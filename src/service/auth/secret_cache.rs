@@ -11,6 +11,7 @@ use crate::error::{FailureLog, Result};
 use crate::redis::Redis;
 use crate::secrets::verified::Tag;
 use crate::secrets::{MasterKeys, PresentedSecret, Secret, Tagger, VerifiedSecrets};
+use crate::service::lookups::CacheLookups;
 
 /// How long Redis keeps a tag that no replica asks for: longer than a replica keeps its own.
 const SHARED_LIFE: Duration = Duration::from_hours(24);
@@ -21,6 +22,8 @@ pub(in crate::service) struct SecretCache {
     local: VerifiedSecrets,
     shared: Option<RedisProofs>,
     under_way: SingleFlight,
+    lookups: CacheLookups,
+    shared_lookups: CacheLookups,
 }
 
 /// What Redis knows of a secret.
@@ -54,8 +57,13 @@ impl SecretCache {
             let tagger = others.remove(0);
             Ok(RedisProofs { redis, tagger, others, reports: Mutex::default() })
         });
-        let under_way = SingleFlight::default();
-        Ok(Self { local: VerifiedSecrets::new()?, shared: shared.transpose()?, under_way })
+        Ok(Self {
+            local: VerifiedSecrets::new()?,
+            shared: shared.transpose()?,
+            under_way: SingleFlight::default(),
+            lookups: CacheLookups::default(),
+            shared_lookups: CacheLookups::default(),
+        })
     }
 
     /// How many secrets this process has cached.
@@ -63,9 +71,19 @@ impl SecretCache {
         self.local.len()
     }
 
+    /// The lookups in this process, and in Redis.
+    pub(super) fn lookups(&self) -> [&CacheLookups; 2] {
+        [&self.lookups, &self.shared_lookups]
+    }
+
+    /// Counts a lookup of a secret whose client is not cached, so the secret is not either.
+    pub(super) fn count_miss(&self) {
+        self.lookups.count(false);
+    }
+
     /// Whether this process has verified the secret of the client.
     pub(super) fn contains(&self, client: &Client, version: i64, secret: &Secret) -> Result<bool> {
-        self.local.knows(&presented(client, version, secret))
+        Ok(self.lookups.count(self.local.knows(&presented(client, version, secret))?))
     }
 
     /// Whether another replica has verified it, or this one before a restart. Redis is asked the
@@ -83,19 +101,14 @@ impl SecretCache {
         let kept = shared.redis.find_for(&key, SHARED_LIFE).await;
         // Without an answer from Redis, the hash decides.
         let kept = shared.answer(kept).flatten();
-        let (Some(kept), Some((client, version))) = (kept, wanted) else {
-            return Ok(SharedProof::None);
-        };
-        let presented = presented(client, version, secret);
-        if same(&kept, &shared.tagger.tag(&presented)?) {
-            return Ok(SharedProof::Current);
-        }
-        for tagger in &shared.others {
-            if same(&kept, &tagger.tag(&presented)?) {
-                return Ok(SharedProof::ByOtherKey);
+        let proof = match (kept, wanted) {
+            (Some(kept), Some((client, version))) => {
+                shared.proof(&kept, &presented(client, version, secret))?
             }
-        }
-        Ok(SharedProof::None)
+            _ => SharedProof::None,
+        };
+        self.shared_lookups.count(proof != SharedProof::None);
+        Ok(proof)
     }
 
     /// Whether this secret of the client is right, by `compute`. Concurrent calls for the same
@@ -147,6 +160,19 @@ impl SecretCache {
 }
 
 impl RedisProofs {
+    /// What a tag in Redis proves about a presented secret.
+    fn proof(&self, kept: &[u8], presented: &PresentedSecret<'_>) -> Result<SharedProof> {
+        if same(kept, &self.tagger.tag(presented)?) {
+            return Ok(SharedProof::Current);
+        }
+        for tagger in &self.others {
+            if same(kept, &tagger.tag(presented)?) {
+                return Ok(SharedProof::ByOtherKey);
+            }
+        }
+        Ok(SharedProof::None)
+    }
+
     fn key(&self, credential: &CredentialId, version: i64) -> String {
         self.redis.key("verified", &format!("{credential}:{version}"))
     }

@@ -138,6 +138,7 @@ impl SecretVerifier {
     ) -> Result<Option<Arc<Client>>> {
         // For a guess, nothing is read before its turn.
         if !self.clients.contains(id) {
+            self.verified.count_miss();
             return Ok(None);
         }
         let Some(client) = self.clients.current_client(id).await? else {

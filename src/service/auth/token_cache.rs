@@ -11,6 +11,7 @@ use quick_cache::sync::Cache;
 
 use crate::domain::{CredentialId, RevocationKeys, RoleId, ScopeSet};
 use crate::keys::{Claims, KeyRing, Rejection, jwt};
+use crate::service::lookups::CacheLookups;
 
 /// How much memory the cache may take.
 const MAX_BYTES: u64 = 48 * 1024 * 1024;
@@ -65,6 +66,7 @@ pub(super) struct VerifiedTokenCache {
     scope_sets: Cache<String, ScopeSet>,
     /// The published keys when tokens of other keys were last removed.
     swept_for: Mutex<Vec<String>>,
+    lookups: CacheLookups,
 }
 
 type Hash = [u8; 32];
@@ -86,6 +88,7 @@ impl VerifiedTokenCache {
             seen_once: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             scope_sets: Cache::new(SCOPE_SETS),
             swept_for: Mutex::default(),
+            lookups: CacheLookups::default(),
         }
     }
 
@@ -104,7 +107,9 @@ impl VerifiedTokenCache {
             .as_ref()
             .try_into()
             .map_err(|_| Rejection::Malformed)?;
-        if let Some(verified) = self.cached.get(&hash) {
+        let cached = self.cached.get(&hash);
+        self.lookups.count(cached.is_some());
+        if let Some(verified) = cached {
             if keys.find(&verified.key, now).is_none() {
                 self.cached.remove(&hash);
                 return Err(Rejection::UnknownKey);
@@ -155,6 +160,10 @@ impl VerifiedTokenCache {
         let scopes = ScopeSet::parse(scope).ok()?;
         self.scope_sets.insert(scope.to_owned(), scopes.clone());
         Some(scopes)
+    }
+
+    pub(super) fn lookups(&self) -> &CacheLookups {
+        &self.lookups
     }
 
     /// How many tokens are cached.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::timeout;
@@ -23,6 +24,7 @@ use crate::domain::{
 };
 use crate::error::{Error, Result};
 use crate::revocation::Live;
+use crate::service::lookups::CacheLookups;
 use crate::store::Store;
 
 /// The memory for cached clients. A client takes about 800 bytes.
@@ -204,6 +206,18 @@ pub(in crate::service) struct ClientCache {
     store: Store,
     revocations: Arc<Live>,
     cached: CachedData,
+    lookups: CacheLookups,
+    endpoint_lookups: CacheLookups,
+    feed_reads: FeedReads,
+}
+
+/// How reads of the change feeds of tenants ended.
+#[derive(Clone, Debug, Default)]
+pub struct FeedReads {
+    pub read: Counter,
+    /// The feed lacks rows that were purged or rolled back: cached clients are loaded again.
+    pub gap: Counter,
+    pub failed: Counter,
 }
 
 impl ClientCache {
@@ -214,7 +228,14 @@ impl ClientCache {
         clock: &Clock,
         max_age: Duration,
     ) -> Self {
-        Self { store, revocations, cached: CachedData::new(clock, max_age) }
+        Self {
+            store,
+            revocations,
+            cached: CachedData::new(clock, max_age),
+            lookups: CacheLookups::default(),
+            endpoint_lookups: CacheLookups::default(),
+            feed_reads: FeedReads::default(),
+        }
     }
 
     /// This server changed the tenant: its change feed must be read before cached data of the
@@ -223,14 +244,28 @@ impl ClientCache {
         self.cached.mark_changed(tenant);
     }
 
-    /// Whether a client with this id is cached, fresh or stale.
+    /// Whether a client with this id is cached, fresh or stale. If not, this counts as a lookup.
     pub(in crate::service) fn contains(&self, id: &CredentialId) -> bool {
-        self.cached.clients.contains_key(id)
+        let is_cached = self.cached.clients.contains_key(id);
+        if !is_cached {
+            self.lookups.count(false);
+        }
+        is_cached
     }
 
     /// The number of cached clients.
     pub(in crate::service) fn len(&self) -> usize {
         self.cached.clients.len()
+    }
+
+    /// The lookups of clients, and of endpoint rules.
+    pub(in crate::service) fn lookups(&self) -> [&CacheLookups; 2] {
+        [&self.lookups, &self.endpoint_lookups]
+    }
+
+    /// How reads of change feeds ended.
+    pub(in crate::service) fn feed_reads(&self) -> &FeedReads {
+        &self.feed_reads
     }
 
     /// The client with this id, from the cache if it is not stale.
@@ -239,16 +274,17 @@ impl ClientCache {
         id: &CredentialId,
     ) -> Result<Option<Arc<Client>>> {
         let Some(cached) = self.cached.clients.get(id) else {
+            self.lookups.count(false);
             return self.load_client(id).await;
         };
         let CachedClient { client, history, last_change, read_at, .. } = cached;
         if !self.cached.is_fresh(&history.tenant, history.read_time()) {
             Box::pin(self.read_changes(&history)).await?;
         }
-        if history.is_current(&client.name.application.application, last_change)
+        let is_current = history.is_current(&client.name.application.application, last_change)
             && self.cached.age(read_at) <= MAX_CLIENT_AGE.max(self.cached.max_age)
-            && !self.is_revoked(&client)
-        {
+            && !self.is_revoked(&client);
+        if self.lookups.count(is_current) {
             return Ok(Some(client));
         }
         self.load_client(id).await
@@ -314,7 +350,7 @@ impl ClientCache {
             return Ok(());
         }
         let read_time = self.cached.read_time();
-        self.with_read_timeout(async {
+        let read = self.with_read_timeout(async {
             let mut session = self.store.read().await?;
             loop {
                 let last = history.last();
@@ -326,8 +362,14 @@ impl ClientCache {
                     return Ok(());
                 }
             }
-        })
-        .await
+        });
+        let outcome = read.await;
+        match outcome {
+            Ok(()) if history.has_gap() => self.feed_reads.gap.inc(),
+            Ok(()) => self.feed_reads.read.inc(),
+            Err(_) => self.feed_reads.failed.inc(),
+        };
+        outcome
     }
 
     /// A tenant's endpoint rules, from the cache if they are fresh.
@@ -337,8 +379,10 @@ impl ClientCache {
             && rules.life == of.life
             && cached.is_fresh(tenant, rules.read_time)
         {
+            self.endpoint_lookups.count(true);
             return Ok(rules.endpoints);
         }
+        self.endpoint_lookups.count(false);
         let read_time = cached.read_time();
         let rules =
             self.with_read_timeout(async { self.store.read().await?.endpoints(tenant).await });

@@ -5,3 +5,4 @@ mod change_history;
 mod read_time;
 
 pub(in crate::service) use cache::ClientCache;
+pub use cache::FeedReads;

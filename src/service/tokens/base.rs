@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -26,6 +27,13 @@ pub struct Tokens {
     pub(in crate::service) sessions: Arc<TenantSessions>,
     pub(in crate::service) signing: Arc<Signing>,
     pub(in crate::service) usage: Arc<UsageCounter>,
+    pub(in crate::service) issued: IssuedTokens,
+}
+
+/// Counts tokens that were issued, by grant. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub struct IssuedTokens {
+    pub client_credentials: Counter,
 }
 
 /// A time from a claim.

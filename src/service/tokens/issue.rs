@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::base::Tokens;
+use super::base::{IssuedTokens, Tokens};
 use super::client_credentials;
 use crate::domain::{Client, Grant, GrantRequest, LimitStatus, ScopeSet, UseKind};
 use crate::error::{Error, Result};
@@ -44,6 +44,11 @@ pub struct IssuedToken {
 }
 
 impl Tokens {
+    /// Counts tokens that were issued.
+    pub fn issued(&self) -> &IssuedTokens {
+        &self.issued
+    }
+
     /// Authenticates the client, decides what it is permitted, and issues the token.
     pub async fn issue(
         &self,
@@ -63,12 +68,15 @@ impl Tokens {
     ) -> Result<IssuedToken> {
         // Authentication may have waited for a hash, so the time of the request is too old.
         let now = self.clock.now();
-        let grant = match grant {
+        let (grant, issued) = match grant {
             GrantType::ClientCredentials(request) => {
-                client_credentials::permit(client, request, now)?
+                let grant = client_credentials::permit(client, request, now)?;
+                (grant, &self.issued.client_credentials)
             }
         };
-        self.sign(client, grant, now, address).await
+        let token = self.sign(client, grant, now, address).await?;
+        issued.inc();
+        Ok(token)
     }
 
     /// Signs what a client is permitted, within the limits. Only [`Client::grant`] makes a [`Grant`].

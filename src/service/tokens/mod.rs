@@ -7,6 +7,6 @@ mod introspect;
 mod issue;
 mod revoke;
 
-pub use base::Tokens;
+pub use base::{IssuedTokens, Tokens};
 pub use introspect::TokenInfo;
 pub use issue::{GrantType, IssuedToken, TokenRequest};

@@ -9,7 +9,8 @@ use serde_json::Value;
 /// `keyward` with these arguments, without the environment of the tests.
 pub(crate) fn keyward<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
+    let is_setting = |name: &str| name.starts_with("KEYWARD_") || name.starts_with("OTEL_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);
     }
     // Hides servers that the user of the tests has saved.

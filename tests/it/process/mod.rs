@@ -17,6 +17,7 @@ mod killed;
 mod login;
 mod logs;
 mod no_room;
+mod observability;
 mod output;
 mod pasted;
 mod people;

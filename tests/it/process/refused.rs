@@ -152,7 +152,6 @@ async fn enabled_access_log_has_a_line_per_request() {
             ("tenant", "system"),
             ("client_id", &id),
             ("source", "127.0.0.1"),
-            ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
             ("request_id", "r-17"),
         ];
         for (field, value) in fields {

@@ -27,6 +27,7 @@ on_both_databases!(
     signing_keys_of_previous_version_are_kept_and_changed_by_it,
     events_of_previous_version_await_sealing,
     servers_announce_master_keys_after_migration,
+    credentials_of_previous_version_are_found_by_their_end,
 );
 
 /// An empty database, and its URL.
@@ -565,4 +566,55 @@ async fn events_of_previous_version_await_sealing(backend: Backend) {
     let names: Vec<_> = waiting.iter().map(TenantId::as_str).collect();
     assert_eq!(names, ["a", "deleted", "z"]);
     assert_eq!(session.unsealed_since().await.unwrap(), Some(10));
+}
+
+/// Also that the index has them: otherwise counting them would read all credentials.
+async fn credentials_of_previous_version_are_found_by_their_end(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let [no, yes] = if backend == Backend::Sqlite { ["0", "1"] } else { ["false", "true"] };
+    let mut sql = tenant(no);
+    sql += &format!(
+        "insert into applications (tenant_id, id, display_name, search_name, description, \
+           contact_email, disabled, epoch, revision, created_at, updated_at) \
+           values ('acme', 'crm', '', '', '', '', {no}, 0, 1, 0, 0); "
+    );
+    let ends = [("null", no), ("10", no), ("20", no), ("25", yes), ("30", no)];
+    for (n, (end, disabled)) in ends.into_iter().enumerate() {
+        write!(
+            sql,
+            "insert into credentials (id, tenant_id, application_id, kind, display_name, \
+               expires_at, disabled, epoch, revision, created_at, updated_at) \
+               values ('{n:032x}', 'acme', 'crm', 'api_key', '', {end}, {disabled}, 0, 1, 0, 0); "
+        )
+        .unwrap();
+    }
+    at_version(&database, &url, 16, &sql).await;
+    let store = migrated(&database).await;
+    let mut session = store.read().await.unwrap();
+    let moment = |micros| jiff::Timestamp::from_microsecond(micros).unwrap();
+    for (from, to, max, expected) in [(10, 30, 9, 2), (10, 31, 9, 3), (11, 20, 9, 0), (0, 99, 2, 2)]
+    {
+        let found = session.count_expiring(moment(from), moment(to), max).await.unwrap();
+        assert_eq!(found, expected, "from {from} to {to}, at most {max}");
+    }
+
+    let select = "select 1 from credentials where expires_at is not null and not disabled \
+        and expires_at >= 1 and expires_at < 2 limit 3";
+    let plan: Vec<String> = match backend {
+        Backend::Sqlite => {
+            let mut connection = SqliteConnection::connect(&url).await.unwrap();
+            let sql = AssertSqlSafe(format!("explain query plan {select}"));
+            let rows: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap();
+            rows.into_iter().map(|row| row.3).collect()
+        }
+        Backend::Postgres => {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            // The table is small.
+            sqlx::query("set enable_seqscan = off").execute(&mut connection).await.unwrap();
+            let sql = AssertSqlSafe(format!("explain {select}"));
+            sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+        }
+    };
+    assert!(plan.iter().any(|line| line.contains("credentials_by_end")), "{plan:?}");
 }

@@ -1,0 +1,89 @@
+//! The state of the connection pools, for metrics.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::gauge::Gauge;
+use sqlx::{Database, Pool};
+
+use super::pools::{Pools, Purpose, Store};
+
+/// The state of the pool for one purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// The purpose: `checks`, `lists`, `changes` or `feed`.
+    pub pool: &'static str,
+    /// Connections in use.
+    pub used: usize,
+    pub idle: usize,
+    /// The maximum number of connections.
+    pub max: u32,
+    /// Requests that wait for a connection.
+    pub waiting: i64,
+}
+
+/// How many requests wait for a connection, for each purpose. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PoolWaits(Arc<[Gauge; 4]>);
+
+/// Counts a request as waiting until it is dropped.
+#[derive(Debug)]
+pub(super) struct PoolWait<'a>(&'a Gauge);
+
+impl PoolWaits {
+    pub(super) fn begin(&self, purpose: Purpose) -> PoolWait<'_> {
+        let gauge = self.of(purpose);
+        gauge.inc();
+        PoolWait(gauge)
+    }
+
+    fn of(&self, purpose: Purpose) -> &Gauge {
+        let [checks, lists, changes, feed] = &*self.0;
+        match purpose {
+            Purpose::Checks => checks,
+            Purpose::Lists => lists,
+            Purpose::Changes => changes,
+            Purpose::Revocations => feed,
+        }
+    }
+}
+
+impl Drop for PoolWait<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Store {
+    /// The state of each pool. SQLite has none for the revocation feed.
+    pub fn pool_states(&self) -> Vec<PoolState> {
+        match &self.pools {
+            Pools::Sqlite { checks, lists, changes } => vec![
+                self.pool_state(Purpose::Checks, checks),
+                self.pool_state(Purpose::Lists, lists),
+                self.pool_state(Purpose::Changes, changes),
+            ],
+            Pools::Postgres(pools) => {
+                [Purpose::Checks, Purpose::Lists, Purpose::Changes, Purpose::Revocations]
+                    .map(|purpose| self.pool_state(purpose, pools.connections(purpose)))
+                    .to_vec()
+            }
+        }
+    }
+
+    fn pool_state<D: Database>(&self, purpose: Purpose, pool: &Pool<D>) -> PoolState {
+        let idle = pool.num_idle();
+        let size = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+        PoolState {
+            pool: match purpose {
+                Purpose::Checks => "checks",
+                Purpose::Lists => "lists",
+                Purpose::Changes => "changes",
+                Purpose::Revocations => "feed",
+            },
+            used: size.saturating_sub(idle),
+            idle,
+            max: pool.options().get_max_connections(),
+            waiting: self.waits.of(purpose).get(),
+        }
+    }
+}
