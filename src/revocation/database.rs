@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::Cursor;
+use super::{Cursor, NewList};
 use crate::domain::Revocation;
 use crate::error::{Error, Result};
 use crate::store::Session;
 
 /// The number of rows per query.
 const BATCH: i64 = 1000;
+/// The same when the whole list is read.
+const CHUNK: i64 = 10_000;
 /// How long a query may take before the database counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -56,6 +58,23 @@ pub(super) async fn read_after(
         rows.extend(batch);
     }
     Ok(rows)
+}
+
+/// All rows up to a number.
+pub(super) async fn read_list(session: &mut Session, last: i64) -> Result<NewList> {
+    let mut list = NewList::default();
+    let mut after = 0;
+    while after < last {
+        let chunk = within(session.read_revocations(after, last, CHUNK)).await?;
+        let Some(chunk) = chunk else { break };
+        for token in chunk.tokens() {
+            let token = token?;
+            list.add_token(token.number, token.jti, token.revoked_at, token.expires_at);
+        }
+        chunk.others.into_iter().for_each(|row| list.add(row));
+        after = chunk.last;
+    }
+    Ok(list)
 }
 
 /// Limits the time of a database query.

@@ -43,7 +43,7 @@ pub use changes::TenantChange;
 pub use inspection::{ConnectionCounts, CredentialEnd, SchemaState, Standby};
 pub use pool_options::PoolOptions;
 pub use pools::Store;
-pub use revocations::RevocationFeed;
+pub use revocations::{RevocationChunk, RevocationFeed};
 pub use session::{Session, Tx};
 pub use signing_keys::{SealedSigningKey, StoredSigningKey};
 pub use url::{Database, Pooler};
@@ -77,6 +77,14 @@ macro_rules! find_row {
     };
 }
 use find_row;
+
+/// Returns the only row.
+macro_rules! one_row {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::run_statement!($session, query_as($sql $(, $value)*), fetch_one)
+    };
+}
+use one_row;
 
 /// Returns all rows.
 macro_rules! list_rows {
