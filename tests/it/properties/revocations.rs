@@ -92,6 +92,8 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     lists: u32,
+    /// The number before the first row.
+    first: i64,
     last: i64,
     forgotten: i64,
     rows: BTreeMap<i64, Revocation>,
@@ -187,7 +189,7 @@ fn take(step: Step, index: &Index, model: &mut Model) {
             let mut last = model.last;
             if let Some(other) = &other {
                 model.lists += 1;
-                last = rows.last().map_or(0, |row| row.number);
+                last = rows.last().map_or(model.first, |row| row.number);
                 rows.extend((last + 1..).zip(other).map(|(n, row)| row.numbered(n)));
                 last += i64::try_from(other.len()).unwrap();
             }
@@ -240,7 +242,7 @@ fn compare(index: &Index, model: &Model) {
             }
         }
     }
-    let some: Vec<_> = (0..model.last + 3).map(|number| format!("{number:032x}")).collect();
+    let some: Vec<_> = (model.first..model.last + 3).map(|number| format!("{number:032x}")).collect();
     for id in TOKENS.iter().copied().chain(some.iter().map(String::as_str)) {
         let revoked = index.revokes(&token(id));
         assert!(revoked || !live.contains(id), "{id} is revoked");
@@ -253,7 +255,8 @@ fn compare(index: &Index, model: &Model) {
     }
 
     let rows = |number: i64, max| model.rows.range(number + 1..).take(max).map(|(_, row)| row);
-    for number in [0, 1, model.last / 2, model.last - 1, model.last, model.last + 1] {
+    let middle = i64::midpoint(model.first, model.last);
+    for number in [0, model.first + 1, middle, model.last - 1, model.last, model.last + 1] {
         let part = index.held(number, 700);
         assert!(part.revocations.iter().eq(rows(number, 700)), "after {number}");
         let more = rows(number, 701).count() > 700;
@@ -266,13 +269,47 @@ fn compare(index: &Index, model: &Model) {
     }
 }
 
+#[test]
+fn tokens_with_numbers_far_apart_are_revoked() {
+    let far = i64::from(u32::MAX);
+    let numbers = [1, 2, far, far + 1, far + 2, 3 * far, i64::MAX - 1];
+    let id = |number: i64| format!("{number:032x}");
+    let row = |number: i64| Revocation {
+        number,
+        subject: Subject::Token(id(number)),
+        // The first one ends first.
+        expires_at: Timestamp::from_second(if number == 1 { 10 } else { 20 }).unwrap(),
+        ..many(1)
+    };
+    for backwards in [false, true] {
+        let mut rows = numbers.map(row);
+        if backwards {
+            rows.reverse();
+        }
+        let index = Index::default();
+        index.replace("list", i64::MAX - 1, 0, NewList::from_iter(rows));
+        let held = || index.held(0, 100).revocations.iter().map(|r| r.number).collect::<Vec<_>>();
+        assert_eq!(held(), numbers);
+        assert!(numbers.iter().all(|number| index.revokes(&token(&id(*number)))));
+        index.forget(Timestamp::from_second(10).unwrap());
+        assert_eq!(held(), numbers[1..]);
+        for number in numbers {
+            assert_eq!(index.revokes(&token(&id(number))), number != 1, "{number}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(48))]
 
     #[test]
-    fn index_does_what_a_plain_list_does(steps in prop::collection::vec(step(), 1..24)) {
-        let (index, mut model) = (Index::default(), Model::default());
-        index.replace(&model.feed(), 0, 0, NewList::default());
+    fn index_does_what_a_plain_list_does(
+        first in prop_oneof![Just(0), Just(i64::from(u32::MAX) - 700)],
+        steps in prop::collection::vec(step(), 1..24),
+    ) {
+        let index = Index::default();
+        let mut model = Model { first, last: first, ..Model::default() };
+        index.replace(&model.feed(), first, 0, NewList::default());
         for step in steps {
             take(step, &index, &mut model);
             compare(&index, &model);
