@@ -16,6 +16,8 @@ use crate::domain::{Revocation, RevocationKeys, Subject};
 
 /// The maximum number of rows that are removed under one lock.
 const MAX_REMOVED: usize = 1000;
+/// The room of a new list is limited, because it is only expected that all rows are of tokens.
+const MAX_CAPACITY: usize = 1_000_000;
 
 /// The revocation list, and what it revokes.
 #[derive(Debug, Default)]
@@ -72,6 +74,12 @@ struct CarriedOver {
 }
 
 impl NewList {
+    /// A list with room for this many revocations of single tokens.
+    pub fn with_capacity(tokens: usize) -> Self {
+        let rows = Rows::with_capacity(tokens.min(MAX_CAPACITY));
+        Self { rows, in_force: InForce::default() }
+    }
+
     /// Adds a row.
     pub fn add(&mut self, row: Revocation) {
         self.rows.insert(row, &mut self.in_force);

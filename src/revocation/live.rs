@@ -377,7 +377,7 @@ impl Live {
     }
 
     async fn read_all(&self, session: &mut Session, feed: &RevocationFeed) -> Result<Read> {
-        let list = read_list(session, feed.last_number).await?;
+        let list = read_list(session, feed).await?;
         // Read after the rows, so that rows purged meanwhile are accounted for.
         let after = within(session.revocation_feed()).await?;
         if after.id != feed.id {

@@ -19,6 +19,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    pub(super) fn with_capacity(tokens: usize) -> Self {
+        Self { tokens: TokenTable::with_capacity(tokens), ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tokens.len() + self.others.len()
     }

@@ -61,7 +61,8 @@ impl TokenId {
     /// `None`: the `jti` has another form.
     pub(super) fn parse(jti: &str) -> Option<Self> {
         const INVALID: u8 = 0x80;
-        const DIGITS: [u8; 256] = {
+        // By reference: each use of an array would copy it.
+        const DIGITS: &[u8; 256] = &{
             let mut digits = [INVALID; 256];
             let mut value = 0;
             while value < 16 {
@@ -118,6 +119,11 @@ impl TokenRow {
 }
 
 impl TokenTable {
+    /// A table with room for this many rows in the hash table.
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        Self { slots: HashTable::with_capacity(rows), ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -180,13 +186,20 @@ impl TokenTable {
     }
 
     fn insert_in_order(&mut self, row: TokenRow) -> bool {
-        let Some(mut index) = self.chunk_of(row.number).or((!self.is_empty()).then_some(0)) else {
+        let Some(last) = self.last() else {
             self.chunks.push_back(Chunk::new(row));
             return true;
         };
+        // Rows usually come in order.
+        let is_last = last.number < row.number;
+        let mut index = if is_last {
+            self.chunks.len() - 1
+        } else {
+            self.chunk_of(row.number).unwrap_or_default()
+        };
         let Err(mut at) = self.chunks[index].position(row.number) else { return false };
         if self.chunks[index].rows.len() == CHUNK {
-            // Rows usually come in order, so the chunk stays full.
+            // The chunk stays full.
             if at == CHUNK {
                 self.chunks.insert(index + 1, Chunk::new(row));
                 return true;

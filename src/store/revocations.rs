@@ -88,7 +88,8 @@ impl RevocationChunk {
             }
             // The `jti` has a fixed length, because it can contain any character.
             let Some((token, rest)) = TokenRevocation::parse(left) else {
-                let error = Error::internal(format!("invalid list of revoked tokens at {left:.80}"));
+                let error =
+                    Error::internal(format!("invalid list of revoked tokens at {left:.80}"));
                 left = "";
                 return Some(Err(error));
             };

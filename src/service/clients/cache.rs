@@ -124,11 +124,7 @@ impl CachedData {
         Self {
             clients: Cache::with_weighter(EXPECTED_CLIENTS, MAX_BYTES, ClientWeighter),
             histories: Cache::new(MAX_TENANTS),
-            endpoints: Cache::with_weighter(
-                EXPECTED_RULE_SETS,
-                MAX_RULE_BYTES,
-                EndpointsWeighter,
-            ),
+            endpoints: Cache::with_weighter(EXPECTED_RULE_SETS, MAX_RULE_BYTES, EndpointsWeighter),
             scope_sets: Cache::new(MAX_SCOPE_SETS),
             local_changes: LocalChanges { count: AtomicU64::new(0), last },
             uptime: clock.uptime(),
@@ -367,8 +363,7 @@ impl ClientCache {
             .map_err(|fault| Error::internal(format!("a rule of {tenant} {}", fault.0)))?;
         let (memory, life) = (rules.memory(), of.life);
         let endpoints = Arc::new(rules);
-        let rules =
-            CachedEndpoints { endpoints: Arc::clone(&endpoints), read_time, memory, life };
+        let rules = CachedEndpoints { endpoints: Arc::clone(&endpoints), read_time, memory, life };
         cached.endpoints.insert(tenant.clone(), rules);
         Ok(endpoints)
     }

@@ -30,7 +30,10 @@ enum Step {
     Forget(i64),
     /// The list is read again, in another order, without some of its last rows. Then another list
     /// can have other rows.
-    Replace { lost: usize, other: Option<Vec<Row>> },
+    Replace {
+        lost: usize,
+        other: Option<Vec<Row>>,
+    },
     Pass(i64),
 }
 
@@ -242,7 +245,8 @@ fn compare(index: &Index, model: &Model) {
             }
         }
     }
-    let some: Vec<_> = (model.first..model.last + 3).map(|number| format!("{number:032x}")).collect();
+    let some: Vec<_> =
+        (model.first..model.last + 3).map(|number| format!("{number:032x}")).collect();
     for id in TOKENS.iter().copied().chain(some.iter().map(String::as_str)) {
         let revoked = index.revokes(&token(id));
         assert!(revoked || !live.contains(id), "{id} is revoked");
