@@ -6,17 +6,21 @@
 //! same secret with the same pepper.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, Version};
+use futures_util::{StreamExt, stream};
 use keyward::internals::clock::Stopwatch;
 use keyward::internals::secrets::MasterKey;
+use keyward::proto::access::CheckAccessRequest;
+use keyward::proto::access::access_service_client::AccessServiceClient;
 use keyward::proto::admin::credential::Kind as CredentialKind;
 
 use super::{CLIENTS, SCOPES, application, first_uses};
-use crate::callers::AsksForTokens;
+use crate::callers::{AsksForTokens, Checks};
 use crate::database::Database;
-use crate::harness::Credential;
+use crate::harness::{Credential, bearer};
 use crate::keyward::Keyward;
 use crate::load::Shape;
 
@@ -29,6 +33,9 @@ pub(crate) struct Copied {
     gateway: Credential,
     size: u32,
 }
+
+/// The number of checks at once when each is asked for the first time.
+const FIRST_CHECKS: usize = 4;
 
 /// A table, the condition for copied rows, and the columns that differ in the copies.
 type Copy = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -190,9 +197,22 @@ impl Copied {
         tokens
     }
 
-    /// An access token of a caller that may check tokens.
-    pub(crate) async fn verifier(&self) -> String {
-        self.gateway.exchange(&self.keyward.grpc(), &[], &["keyward"]).await.unwrap().access_token
+    /// Callers that ask these questions, after each was asked once: what the server reads for the
+    /// first answer is not measured.
+    pub(crate) async fn checks(&self, questions: &Arc<[CheckAccessRequest]>) -> Vec<Checks> {
+        let grpc = self.keyward.grpc();
+        let verifier = self.gateway.exchange(&grpc, &[], &["keyward"]).await.unwrap().access_token;
+        let client = AccessServiceClient::new(bearer(&grpc, &verifier).await);
+        stream::iter(questions.iter().cloned())
+            .for_each_concurrent(FIRST_CHECKS, |question| {
+                let mut client = client.clone();
+                async move {
+                    let answer = client.check_access(question).await.unwrap().into_inner();
+                    assert!(answer.allowed, "what is good is allowed: {answer:?}");
+                }
+            })
+            .await;
+        Checks::connect(&grpc, &verifier, Shape::MANY, questions, false).await
     }
 
     pub(crate) async fn database(&self) -> Database {

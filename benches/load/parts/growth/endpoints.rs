@@ -6,9 +6,8 @@ use keyward::proto::access::check_access_request::Requirement;
 use keyward::proto::access::{CheckAccessRequest, RequestedEndpoint};
 
 use super::{Grown, up_to};
-use crate::callers::Checks;
 use crate::curve::Curve;
-use crate::load::{Measured, Shape};
+use crate::load::Measured;
 use crate::report::{Figure, Target};
 use crate::rounds::{Side, each, in_turns};
 use crate::scene::SCOPES;
@@ -28,8 +27,8 @@ pub(super) async fn measure(settings: &Settings) -> Grown {
         add_rules(&mut many, last + 1, size).await;
         last = size;
         let sides = [
-            Side::new(many.keyward.process(), connect(&many, &asks(&many, size).await).await),
-            Side::new(one.keyward.process(), connect(&one, &asks_one).await),
+            Side::new(many.keyward.process(), many.checks(&asks(&many, size).await).await),
+            Side::new(one.keyward.process(), one.checks(&asks_one).await),
         ];
         let [many, one] = in_turns(settings, settings.rounds(), sides).await;
         let name = format!("{size} endpoint rules: checks");
@@ -83,9 +82,4 @@ async fn asks(copied: &Copied, size: u32) -> Arc<[CheckAccessRequest]> {
         }
     };
     (1..=size).map(question).collect()
-}
-
-async fn connect(copied: &Copied, questions: &Arc<[CheckAccessRequest]>) -> Vec<Checks> {
-    let verifier = copied.verifier().await;
-    Checks::connect(&copied.keyward.grpc(), &verifier, Shape::MANY, questions, false).await
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use keyward::proto::access::CheckAccessRequest;
 
 use super::{Grown, up_to};
-use crate::callers::Checks;
 use crate::curve::Curve;
 use crate::harness::question;
-use crate::load::{Measured, Shape};
+use crate::load::Measured;
 use crate::report::{Figure, Target};
 use crate::rounds::{Side, each, in_turns};
 use crate::scene::SCOPES;
@@ -32,8 +31,8 @@ pub(super) async fn measure(settings: &Settings) -> Grown {
         many.grow_to_tenants(size).await;
         let of_many = questions(&many, size).await;
         let sides = [
-            Side::new(many.keyward.process(), connect(&many, &of_many).await),
-            Side::new(one.keyward.process(), connect(&one, &of_one).await),
+            Side::new(many.keyward.process(), many.checks(&of_many).await),
+            Side::new(one.keyward.process(), one.checks(&of_one).await),
         ];
         let [checks, beside] = in_turns(settings, settings.rounds(), sides).await;
         let name = |what: &str| format!("{size} tenants: {what}");
@@ -58,9 +57,4 @@ async fn questions(copied: &Copied, size: u32) -> Arc<[CheckAccessRequest]> {
     let clients: Vec<_> = copied.clients(size).into_iter().step_by(every).collect();
     let tokens = copied.tokens(&clients).await;
     tokens.iter().map(|token| question(token, &SCOPES[..1])).collect()
-}
-
-async fn connect(copied: &Copied, questions: &Arc<[CheckAccessRequest]>) -> Vec<Checks> {
-    let verifier = copied.verifier().await;
-    Checks::connect(&copied.keyward.grpc(), &verifier, Shape::MANY, questions, false).await
 }
