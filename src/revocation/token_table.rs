@@ -35,7 +35,7 @@ pub(super) struct TokenId([u8; 16]);
 pub(super) struct TokenTable {
     chunks: VecDeque<Chunk>,
     /// Where the rows of a token are. A token that was revoked twice has two rows.
-    slots: HashTable<Slot>,
+    slots: HashTable<TokenSlot>,
     /// Ids of tokens come from callers, so the hashes have a secret key.
     hasher: RandomState,
     /// The earliest expiry of a row or, after removals, an earlier time.
@@ -52,7 +52,7 @@ struct Chunk {
 
 /// A row: a part of its token's hash, and the last 32 bits of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
+struct TokenSlot {
     fingerprint: u32,
     number: u32,
 }
@@ -135,7 +135,7 @@ impl TokenTable {
             return false;
         }
         let fingerprint = self.fingerprint(token);
-        let same = |slot: &Slot| {
+        let same = |slot: &TokenSlot| {
             slot.fingerprint == fingerprint
                 && self.get(self.number_of(*slot)).is_some_and(|row| row.token == token)
         };
@@ -181,7 +181,7 @@ impl TokenTable {
             return false;
         }
         let fingerprint = self.fingerprint(row.token);
-        let slot = Slot { fingerprint, number: low_bits(row.number) };
+        let slot = TokenSlot { fingerprint, number: low_bits(row.number) };
         self.slots.insert_unique(spread(fingerprint), slot, |slot| spread(slot.fingerprint));
         true
     }
@@ -276,14 +276,14 @@ impl TokenTable {
     }
 
     /// The number of a slot's row. All numbers are less than 2^32 after the first one.
-    fn number_of(&self, slot: Slot) -> i64 {
+    fn number_of(&self, slot: TokenSlot) -> i64 {
         let first = self.first_number().unwrap_or_default();
         first.wrapping_add(i64::from(slot.number.wrapping_sub(low_bits(first))))
     }
 
     fn remove_slot(&mut self, row: &TokenRow) {
         let fingerprint = self.fingerprint(row.token);
-        let slot = Slot { fingerprint, number: low_bits(row.number) };
+        let slot = TokenSlot { fingerprint, number: low_bits(row.number) };
         if let Ok(entry) = self.slots.find_entry(spread(fingerprint), |known| *known == slot) {
             entry.remove();
         }
