@@ -14,6 +14,8 @@
 
 mod baseline;
 mod callers;
+mod curve;
+mod database;
 mod harness;
 mod keyward;
 mod load;

@@ -83,6 +83,11 @@ impl Figure {
         })
     }
 
+    /// The median of the ratios, if there is a comparison; otherwise of the values.
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.values_or_ratios())
+    }
+
     fn row(&self) -> [String; 6] {
         let value = |samples: &[f64]| format!("{} {}", number(median(samples)), self.unit);
         let ratio = self.baseline.as_ref().map(|_| {

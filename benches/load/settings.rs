@@ -21,7 +21,7 @@ Examples:
   cargo bench                                             everything, some minutes
   cargo bench --bench load -- tokens checks               two parts
   cargo bench --bench load -- tokens --rounds 19          less noise
-  cargo bench --bench load -- growth --full               up to a million applications
+  cargo bench --bench load -- growth --full               up to the largest sizes
   cargo bench --bench load -- --compare old.json          with the change since then
   cargo bench --bench load -- builds --other ../old/keyward   beside another build
 
@@ -45,9 +45,18 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub(crate) warm: u32,
 
-    /// Let the part `growth` create up to a million applications
+    /// Let the part `growth` go up to the largest sizes: 1,000,000 revocations and applications,
+    /// 10,000,000 audit events, 100,000 tenants
     #[arg(long)]
     pub(crate) full: bool,
+
+    /// What grows in the part `growth`; everything, unless it is named
+    #[arg(long = "growing", value_name = "WHAT", value_enum)]
+    growing: Vec<Growing>,
+
+    /// Where to draw the curves of the part `growth`
+    #[arg(long, value_name = "FOLDER", default_value = "target/keyward-curves")]
+    pub(crate) curves: PathBuf,
 
     /// Where to write the figures, as JSON
     #[arg(long, value_name = "FILE", default_value = "target/keyward-bench.json")]
@@ -103,7 +112,7 @@ pub(crate) enum Part {
     Memory,
     /// Memory with many cached credentials
     Warm,
-    /// The effect of many applications
+    /// The effect of many revocations, watchers, audit events, tenants, rules and applications
     Growth,
     /// A flood of wrong secrets, and its effect on others
     Attack,
@@ -111,6 +120,23 @@ pub(crate) enum Part {
     Tls,
     /// This build beside the one of --other, in turns
     Builds,
+}
+
+/// What grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Growing {
+    /// Live revocations: memory and start
+    Revocations,
+    /// Watchers of revocations: time to the last of them
+    Watchers,
+    /// Audit events of a tenant: pages of each filter
+    Audit,
+    /// Tenants: access checks
+    Tenants,
+    /// Endpoint rules of a tenant: access checks
+    Endpoints,
+    /// Applications of a tenant: tokens, starts and pages of searches
+    Applications,
 }
 
 impl fmt::Display for Part {
@@ -147,6 +173,12 @@ impl Settings {
             self.parts.contains(part) || self.parts.is_empty() && unasked
         };
         Part::value_variants().iter().copied().filter(asked).collect()
+    }
+
+    /// What grows in the part `growth`.
+    pub(crate) fn growing(&self) -> Vec<Growing> {
+        let all = Growing::value_variants();
+        if self.growing.is_empty() { all.to_vec() } else { self.growing.clone() }
     }
 
     /// The number of rounds of a comparison.

@@ -183,7 +183,7 @@ impl Default for Endpoints {
 
 impl Endpoints {
     /// The maximum number of rules of a tenant.
-    pub const MAX: usize = 500;
+    pub const MAX: usize = 5_000;
 
     pub fn new(rules: impl IntoIterator<Item = Endpoint>) -> Result<Self, Fault> {
         let mut endpoints = Self::default();
@@ -226,6 +226,33 @@ impl Endpoints {
         by_method.insert(rule.method.as_str().to_owned(), self.rules.len());
         self.rules.push(rule);
         Ok(())
+    }
+
+    /// About how many bytes of memory the rules take.
+    pub fn memory(&self) -> usize {
+        // A map that is not empty has room for 11 entries.
+        let map = |is_empty: bool, entry: usize| if is_empty { 0 } else { 11 * entry + 16 };
+        let nodes = self.nodes.iter().map(|node| {
+            let alike = node.literals.iter().map(|(folded, alike)| {
+                let exact = alike.iter().map(|(literal, _)| literal.len() + 32).sum::<usize>();
+                folded.len() + exact + 4 * 32
+            });
+            size_of::<Node>()
+                + map(node.literals.is_empty(), 48)
+                + map(node.here.is_empty(), 32)
+                + map(node.rest.is_empty(), 32)
+                + alike.sum::<usize>()
+        });
+        let rules = self.rules.iter().map(|rule| {
+            let needs = [&rule.needs.all_of, &rule.needs.any_of];
+            let scopes = needs.into_iter().flat_map(|set| set.iter());
+            size_of::<Endpoint>()
+                + 2 * rule.path.text.len()
+                + rule.path.segments.len() * size_of::<Segment>()
+                + rule.description.len()
+                + scopes.map(|scope| 64 + scope.as_str().len()).sum::<usize>()
+        });
+        nodes.sum::<usize>() + rules.sum::<usize>()
     }
 
     /// The rules, in insertion order.

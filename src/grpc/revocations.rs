@@ -16,7 +16,7 @@ impl MessageSource for RevocationWatch {
     type Message = WatchRevocationsResponse;
 
     async fn next(&mut self) -> Result<Self::Message> {
-        RevocationWatch::next(self).await.map(|news| convert::revocation::news(&news))
+        RevocationWatch::next(self).await.map(convert::revocation::news)
     }
 }
 
@@ -30,8 +30,7 @@ impl RevocationService for Adapter {
         let request = request.into_inner();
         let page = convert::list_request(request.page_size, request.page_token);
         let list = self.service.feeds.list_revocations(&caller, &page).await?;
-        let (revocations, next_page_token) =
-            convert::list(list.list, |revocation| convert::revocation::message(&revocation));
+        let (revocations, next_page_token) = convert::list(list.list, convert::revocation::message);
         // Only the last page has the cursor.
         let cursor = list.cursor.filter(|_| next_page_token.is_empty());
         let cursor = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();

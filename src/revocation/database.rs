@@ -3,15 +3,20 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::Cursor;
+use super::{Cursor, NewList};
 use crate::domain::Revocation;
 use crate::error::{Error, Result};
-use crate::store::Session;
+use crate::store::{RevocationChunk, RevocationFeed, Session};
 
 /// The number of rows per query.
 const BATCH: i64 = 1000;
+/// The same when the whole list is read, and how many results wait while one is added to the list.
+const CHUNK: i64 = 2_000;
+const CHUNKS_AHEAD: usize = 2;
 /// How long a query may take before the database counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -56,6 +61,37 @@ pub(super) async fn read_after(
         rows.extend(batch);
     }
     Ok(rows)
+}
+
+/// All rows up to the last number of the feed.
+pub(super) async fn read_list(session: &mut Session, feed: &RevocationFeed) -> Result<NewList> {
+    let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+    // No number after these is missing.
+    let least = usize::try_from(feed.last_number - feed.purged_through).unwrap_or_default();
+    let list = spawn_blocking(move || collect(chunks, NewList::with_capacity(least)));
+    let mut after = 0;
+    while after < feed.last_number {
+        let chunk = within(session.read_revocations(after, feed.last_number, CHUNK)).await?;
+        let Some(chunk) = chunk else { break };
+        after = chunk.last;
+        // The receiver is gone if a chunk was invalid. It returns the error.
+        if sender.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    list.await.map_err(|error| Error::Internal(Box::new(error)))?
+}
+
+fn collect(mut chunks: mpsc::Receiver<RevocationChunk>, mut list: NewList) -> Result<NewList> {
+    while let Some(chunk) = chunks.blocking_recv() {
+        for token in chunk.tokens() {
+            let token = token?;
+            list.add_token(token.number, token.jti, token.revoked_at, token.expires_at);
+        }
+        chunk.others.into_iter().for_each(|row| list.add(row));
+    }
+    Ok(list)
 }
 
 /// Limits the time of a database query.

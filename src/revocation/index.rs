@@ -3,17 +3,21 @@
 //! The index never drops a revocation that is in force. If the list is replaced by another one,
 //! revocations that are missing in the new list stay in force until they expire.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 
 use super::Cursor;
 use super::in_force::InForce;
+use super::rows::Rows;
+use super::token_table::{TokenId, TokenRow};
+use crate::clock::from_microsecond;
 use crate::domain::{Revocation, RevocationKeys, Subject};
 
 /// The maximum number of rows that are removed under one lock.
 const MAX_REMOVED: usize = 1000;
+/// The room of a new list is limited, because it is only expected that all rows are of tokens.
+const MAX_CAPACITY: usize = 1_000_000;
 
 /// The revocation list, and what it revokes.
 #[derive(Debug, Default)]
@@ -29,11 +33,18 @@ pub struct IndexPart {
     /// The name of the list.
     pub feed: String,
     /// In order of their numbers.
-    pub revocations: Vec<Arc<Revocation>>,
+    pub revocations: Vec<Revocation>,
     /// The number after which the next part starts.
     pub last: i64,
     /// Whether more rows follow.
     pub more: bool,
+}
+
+/// A complete list that is collected row by row, before it replaces the list of an [`Index`].
+#[derive(Debug, Default)]
+pub struct NewList {
+    rows: Rows,
+    in_force: InForce,
 }
 
 #[derive(Debug, Default)]
@@ -44,25 +55,72 @@ struct IndexState {
     last: i64,
     /// Some rows up to this number have expired and were removed.
     forgotten: i64,
-    rows: BTreeMap<i64, Arc<Revocation>>,
-    /// The rows by expiry.
-    ends: BTreeSet<(Timestamp, i64)>,
+    rows: Rows,
     /// The row with the last number, even if it has expired. It is used to check whether the
     /// database has the same list.
-    newest: Option<Arc<Revocation>>,
+    newest: Option<Revocation>,
     /// Rows that this replica committed, while rows before them are still unknown.
-    ahead: BTreeMap<i64, Arc<Revocation>>,
-    /// Rows in force that are not in the current list, by expiry. The second part of the key makes
-    /// it unique.
-    carried_over: BTreeMap<(Timestamp, u64), Arc<Revocation>>,
-    next_stray: u64,
+    ahead: Rows,
+    carried_over: CarriedOver,
     in_force: InForce,
+}
+
+/// Rows in force that are not in the current list.
+#[derive(Debug, Default)]
+struct CarriedOver {
+    /// With numbers that are only unique here.
+    rows: Rows,
+    last: i64,
+}
+
+impl NewList {
+    /// A list with room for this many revocations of single tokens.
+    pub fn with_capacity(tokens: usize) -> Self {
+        let rows = Rows::with_capacity(tokens.min(MAX_CAPACITY));
+        Self { rows, in_force: InForce::default() }
+    }
+
+    /// Adds a row.
+    pub fn add(&mut self, row: Revocation) {
+        self.rows.insert(row, &mut self.in_force);
+    }
+
+    /// Adds a revocation of a single token, with times in microseconds since the epoch.
+    pub fn add_token(&mut self, number: i64, jti: &str, revoked_at: i64, expires_at: i64) {
+        if let Some(token) = TokenId::parse(jti) {
+            let row = TokenRow::new(number, token, revoked_at, expires_at);
+            return self.rows.insert_token(row, &mut self.in_force);
+        }
+        self.add(Revocation {
+            number,
+            subject: Subject::Token(jti.to_owned()),
+            epoch: 0,
+            revoked_at: from_microsecond(revoked_at),
+            expires_at: from_microsecond(expires_at),
+        });
+    }
+
+    /// The number of the last row. 0 if there is none.
+    pub fn last_number(&self) -> i64 {
+        self.rows.last_number().unwrap_or_default()
+    }
+}
+
+impl FromIterator<Revocation> for NewList {
+    fn from_iter<T: IntoIterator<Item = Revocation>>(rows: T) -> Self {
+        let mut list = Self::default();
+        rows.into_iter().for_each(|row| list.add(row));
+        list
+    }
 }
 
 impl Index {
     /// Whether a token is revoked.
     pub fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
-        self.read().in_force.revokes(revocation_keys)
+        let token = revocation_keys.token.and_then(TokenId::parse);
+        let state = self.read();
+        token.is_some_and(|token| state.revokes_token(token))
+            || state.in_force.revokes(revocation_keys)
     }
 
     /// Whether all tokens of the signing key with this `kid` are revoked.
@@ -92,7 +150,7 @@ impl Index {
 
     /// The last position that is known to exist. This replica may have committed it itself.
     pub fn furthest(&self) -> Option<Cursor> {
-        let ahead = self.read().ahead.last_key_value().map_or(0, |(number, _)| *number);
+        let ahead = self.read().ahead.last_number().unwrap_or_default();
         self.place().map(|place| Cursor { number: place.number.max(ahead), ..place })
     }
 
@@ -120,35 +178,33 @@ impl Index {
 
     /// Whether a complete list with the same name can be the current state of the known list: no
     /// row after `purged` is missing, and known rows are equal.
-    pub fn agrees(&self, rows: &[Revocation], last: i64, purged: i64) -> bool {
-        let state = self.read();
-        let there = rows.iter().filter(|row| row.number > purged).count();
+    pub fn agrees(&self, list: &NewList, last: i64, purged: i64) -> bool {
+        let there = list.rows.count_after(purged);
         let complete = i64::try_from(there).is_ok_and(|there| there == (last - purged).max(0));
-        complete && !rows.iter().any(|row| state.differs(row))
+        let state = self.read();
+        complete && !list.rows.missing_in(&state.rows).any(|row| state.differs(&row))
     }
 
     /// Replaces the list. Revocations that are missing in the new list stay in force until they
     /// expire.
-    pub fn replace(&self, feed: &str, last: i64, forgotten: i64, rows: Vec<Revocation>) {
+    pub fn replace(&self, feed: &str, last: i64, forgotten: i64, list: NewList) {
+        let NewList { rows, in_force } = list;
+        let feed = feed.to_owned();
         let mut state =
-            IndexState { feed: feed.to_owned(), last, forgotten, ..IndexState::default() };
-        for row in rows {
-            state.add(Arc::new(row));
-        }
+            IndexState { feed, last, forgotten, rows, in_force, ..IndexState::default() };
         // Readers continue meanwhile. This task is the only writer, except for rows that this
         // replica commits, which are added below.
-        let lacking: Vec<_> = {
+        {
             let held = self.read();
-            let lacking = held.rows.values().filter(|row| state.rows.get(&row.number) != Some(row));
-            lacking.chain(held.carried_over.values()).cloned().collect()
-        };
-        for row in lacking {
-            state.carry_over(row);
+            let earlier = held.carried_over.rows.after(0);
+            for row in held.rows.missing_in(&state.rows).chain(earlier) {
+                state.carried_over.add(row, &mut state.in_force);
+            }
         }
         state.note_newest();
         let mut held = self.write();
         let same_list = held.feed == state.feed;
-        for row in std::mem::take(&mut held.ahead).into_values() {
+        for row in std::mem::take(&mut held.ahead).after(0) {
             if same_list {
                 state.commit(row);
             } else {
@@ -189,7 +245,7 @@ impl Index {
             return Err(Gap);
         }
         for row in new {
-            state.add(Arc::new(row));
+            state.add(row);
         }
         state.last = next - 1;
         state.note_newest();
@@ -200,7 +256,7 @@ impl Index {
     pub fn apply(&self, rows: &[Revocation]) {
         let mut state = self.write();
         for row in rows {
-            state.commit(Arc::new(row.clone()));
+            state.commit(row.clone());
         }
     }
 
@@ -221,31 +277,22 @@ impl Index {
 }
 
 impl IndexState {
-    /// Removes at most `max` rows that expired by `end`. Returns whether there may be more.
+    fn revokes_token(&self, token: TokenId) -> bool {
+        [&self.rows, &self.ahead, &self.carried_over.rows].iter().any(|rows| rows.revokes(token))
+    }
+
+    /// Removes some rows that expired by `end`. Returns whether there may be more.
     fn forget(&mut self, end: Timestamp, max: usize) -> bool {
-        for _ in 0..max {
-            if let Some((ends, number)) = self.ends.first().copied().filter(|(at, _)| *at <= end) {
-                self.ends.remove(&(ends, number));
-                if let Some(row) = self.rows.remove(&number) {
-                    self.forgotten = self.forgotten.max(number);
-                    self.in_force.remove(&row);
-                }
-                continue;
-            }
-            match self.carried_over.first_entry() {
-                Some(carry_over) if carry_over.key().0 <= end => {
-                    let row = carry_over.remove();
-                    self.in_force.remove(&row);
-                }
-                _ => return false,
-            }
+        if let Some(number) = self.rows.forget(end, max, &mut self.in_force) {
+            self.forgotten = self.forgotten.max(number);
+            return true;
         }
-        true
+        self.carried_over.rows.forget(end, max, &mut self.in_force).is_some()
     }
 
     fn part(&self, number: i64, max: usize) -> IndexPart {
-        let mut rows = self.rows.range(number.saturating_add(1)..);
-        let revocations: Vec<_> = rows.by_ref().take(max).map(|(_, row)| Arc::clone(row)).collect();
+        let mut rows = self.rows.after(number);
+        let revocations: Vec<_> = rows.by_ref().take(max).collect();
         let more = rows.next().is_some();
         let last = match revocations.last() {
             Some(row) if more => row.number,
@@ -255,55 +302,58 @@ impl IndexState {
     }
 
     /// The row with this number, if it is known.
-    fn known(&self, number: i64) -> Option<&Revocation> {
-        let newest = self.newest.as_ref().filter(|row| row.number == number);
-        self.rows.get(&number).or(newest).map(|row| &**row)
+    fn known(&self, number: i64) -> Option<Revocation> {
+        let newest = || self.newest.clone().filter(|row| row.number == number);
+        self.rows.get(number).or_else(newest)
     }
 
     /// Whether a different row with the same number is known.
     fn differs(&self, row: &Revocation) -> bool {
-        self.known(row.number).is_some_and(|known| known != row)
+        self.known(row.number).is_some_and(|known| known != *row)
     }
 
     /// Adds a row of the list.
-    fn add(&mut self, row: Arc<Revocation>) {
-        if let Some(committed) = self.ahead.remove(&row.number)
+    fn add(&mut self, row: Revocation) {
+        if let Some(committed) = self.ahead.take(row.number)
             && committed != row
         {
             self.carry_over(committed);
         }
-        self.in_force.apply(&row);
-        self.ends.insert((row.expires_at, row.number));
-        self.rows.insert(row.number, row);
+        self.rows.insert(row, &mut self.in_force);
     }
 
     fn note_newest(&mut self) {
-        if let Some((number, row)) = self.rows.last_key_value()
-            && *number == self.last
-        {
-            self.newest = Some(Arc::clone(row));
+        if let Some(row) = self.rows.get(self.last) {
+            self.newest = Some(row);
         }
     }
 
     /// Adds a row that this replica committed.
-    fn commit(&mut self, row: Arc<Revocation>) {
+    fn commit(&mut self, row: Revocation) {
         match self.known(row.number) {
-            Some(known) if *known == *row => {}
+            Some(known) if known == row => {}
             None if row.number > self.last => {
-                self.in_force.apply(&row);
-                if let Some(other) = self.ahead.insert(row.number, row) {
+                if let Some(other) = self.ahead.take(row.number)
+                    && other != row
+                {
                     self.carry_over(other);
                 }
+                self.ahead.insert(row, &mut self.in_force);
             }
             _ => self.carry_over(row),
         }
     }
 
     /// Keeps a row in force that is not in the list.
-    fn carry_over(&mut self, row: Arc<Revocation>) {
-        self.in_force.apply(&row);
-        self.next_stray += 1;
-        self.carried_over.insert((row.expires_at, self.next_stray), row);
+    fn carry_over(&mut self, row: Revocation) {
+        self.carried_over.add(row, &mut self.in_force);
+    }
+}
+
+impl CarriedOver {
+    fn add(&mut self, row: Revocation, in_force: &mut InForce) {
+        self.last += 1;
+        self.rows.insert(Revocation { number: self.last, ..row }, in_force);
     }
 }
 
@@ -470,7 +520,7 @@ mod tests {
             Revocation { epoch: 3, expires_at: at(1002), ..row(1, "tenant", "tenants/acme", 3) },
             row(2, "tenant", "tenants/b", 1),
         ];
-        index.replace("declared", 2, 0, restored);
+        index.replace("declared", 2, 0, restored.into_iter().collect());
         assert_eq!((index.last(), index.len()), (2, 2));
         assert!(
             index.revokes(&revocation_keys(4, 9, 9)) && index.revokes(&revocation_keys(9, 1, 9))
@@ -488,7 +538,7 @@ mod tests {
     #[test]
     fn committed_row_stays_in_force_if_the_list_never_contains_it() {
         let index = index(vec![row(1, "tenant", "tenants/a", 1)]);
-        index.replace("list", 1, 0, vec![row(1, "tenant", "tenants/a", 1)]);
+        index.replace("list", 1, 0, NewList::from_iter([row(1, "tenant", "tenants/a", 1)]));
         index.apply(&[row(2, "token", "jti", 0)]);
         assert!(index.revokes(&revocation_keys(9, 9, 9)));
         assert_eq!(index.furthest().unwrap().number, 2);
@@ -504,12 +554,14 @@ mod tests {
         let rows = |numbers: &[i64]| -> Vec<_> {
             numbers.iter().map(|n| row(*n, "tenant", "tenants/acme", *n)).collect()
         };
+        let list = |numbers: &[i64]| rows(numbers).into_iter().collect::<NewList>();
+        let different = NewList::from_iter([row(3, "tenant", "tenants/b", 3)]);
         let index = index(rows(&[1, 2, 3]));
-        assert!(index.agrees(&rows(&[1, 2, 3]), 3, 0));
-        assert!(index.agrees(&rows(&[1, 3, 4]), 4, 2), "row 2 was purged");
-        assert!(!index.agrees(&rows(&[1, 3]), 3, 1), "row 2 is missing");
-        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "row 3 differs");
+        assert!(index.agrees(&list(&[1, 2, 3]), 3, 0));
+        assert!(index.agrees(&list(&[1, 3, 4]), 4, 2), "row 2 was purged");
+        assert!(!index.agrees(&list(&[1, 3]), 3, 1), "row 2 is missing");
+        assert!(!index.agrees(&different, 3, 2), "row 3 differs");
         index.forget(Timestamp::from_second(1003).unwrap());
-        assert!(!index.agrees(&[row(3, "tenant", "tenants/b", 3)], 3, 2), "an expired row counts");
+        assert!(!index.agrees(&different, 3, 2), "an expired row counts");
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::database::{DECLARE, older, read_after, within};
+use super::database::{DECLARE, older, read_after, read_list, within};
 use super::projection::{Marker, Projection, UpdateResult};
 use super::remembered::CODES;
 use super::{Cursor, Index};
@@ -390,7 +390,7 @@ impl Live {
     }
 
     async fn read_all(&self, session: &mut Session, feed: &RevocationFeed) -> Result<Read> {
-        let rows = read_after(session, 0, feed.last_number).await?;
+        let list = read_list(session, feed).await?;
         // Read after the rows, so that rows purged meanwhile are accounted for.
         let after = within(session.revocation_feed()).await?;
         if after.id != feed.id {
@@ -399,13 +399,13 @@ impl Live {
             ));
         }
         let purged = after.purged_through;
-        if feed.id == self.index.feed() && !self.index.agrees(&rows, feed.last_number, purged) {
+        if feed.id == self.index.feed() && !self.index.agrees(&list, feed.last_number, purged) {
             return Ok(Read::Older(format!(
                 "the database has other revocations than are known: it lost some, or it is \
                  in another state; {DECLARE}"
             )));
         }
-        self.index.replace(&feed.id, feed.last_number, purged, rows);
+        self.index.replace(&feed.id, feed.last_number, purged, list);
         Ok(Read::All)
     }
 }

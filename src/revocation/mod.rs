@@ -12,9 +12,11 @@ mod live;
 mod projection;
 #[cfg(feature = "server")]
 mod remembered;
+mod rows;
+mod token_table;
 
 pub use cursor::Cursor;
-pub use index::Index;
+pub use index::{Index, NewList};
 #[cfg(feature = "server")]
 pub use live::{Live, Options};
 #[cfg(feature = "server")]

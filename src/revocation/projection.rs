@@ -10,7 +10,6 @@
 //! ahead of the index, it is left unchanged and shows that the database is outdated.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Cursor, Index};
@@ -242,20 +241,31 @@ impl Projection {
     async fn rebuild(&self, index: &Index, seen: &Marker) -> Result<Step> {
         let mut beside = self.redis.key("revocations", "{list}:");
         random::push_base62(&mut beside, 16)?;
-        // Reads all rows at once, so that they belong to one list.
-        let whole = index.held(0, usize::MAX);
-        for rows in whole.revocations.chunks(BATCH) {
-            let row =
-                |row: &Arc<Revocation>| [row.number.to_string(), self.written(&whole.feed, row)];
-            let args: Vec<_> = rows.iter().flat_map(row).collect();
-            let keys = [beside.clone()];
-            self.redis.run::<i64>(&self.stage, &keys, &args).await?;
+        let mut count = 0;
+        let mut part = index.held(0, BATCH);
+        loop {
+            let row = |row: &Revocation| [row.number.to_string(), self.written(&part.feed, row)];
+            let args: Vec<_> = part.revocations.iter().flat_map(row).collect();
+            if !args.is_empty() {
+                let keys = [beside.clone()];
+                self.redis.run::<i64>(&self.stage, &keys, &args).await?;
+            }
+            count += part.revocations.len();
+            if !part.more {
+                break;
+            }
+            // A list with the same name continues the rows that were read.
+            let next = index.held(part.last, BATCH);
+            if next.feed != part.feed {
+                return Ok(Step::Changed);
+            }
+            part = next;
         }
         let [old_marker, old_rows] = self.old.clone();
         let keys = [self.marker.clone(), self.rows.clone(), beside, old_marker, old_rows];
-        let marker = self.marked(&whole.feed, whole.last);
-        let place = Cursor { feed: whole.feed, number: whole.last };
-        let count = whole.revocations.len().to_string();
+        let marker = self.marked(&part.feed, part.last);
+        let place = Cursor { feed: part.feed, number: part.last };
+        let count = count.to_string();
         let Marker { feed, last, code } = seen.clone();
         let new = marker.clone();
         let channel = self.channel.clone();

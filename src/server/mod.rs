@@ -27,10 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::BoxError;
-use axum::body::{Bytes, HttpBody};
 use axum::middleware::from_fn;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;

@@ -49,7 +49,7 @@ pub use changes::TenantChange;
 pub use inspection::{ConnectionCounts, CredentialEnd, Standby};
 pub use pool_options::PoolOptions;
 pub use pools::Store;
-pub use revocations::RevocationFeed;
+pub use revocations::{RevocationChunk, RevocationFeed};
 pub use schema::{
     MigrationMode, SchemaOptions, SchemaProgress, SchemaReport, SchemaState, UnsupportedSchema,
 };
@@ -104,6 +104,14 @@ macro_rules! find_row {
     };
 }
 use find_row;
+
+/// Returns the only row.
+macro_rules! one_row {
+    ($session:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::store::run_statement!($session, query_as($sql $(, $value)*), fetch_one)
+    };
+}
+use one_row;
 
 /// Returns all rows.
 macro_rules! list_rows {

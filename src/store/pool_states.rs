@@ -5,7 +5,14 @@ use std::sync::Arc;
 use prometheus_client::metrics::gauge::Gauge;
 use sqlx::{Database, Pool};
 
-use super::pools::{Pools, Purpose, Store};
+/// The purpose of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Checks,
+    Lists,
+    Changes,
+    Revocations,
+}
 
 /// The state of the pool for one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,24 @@ impl PoolWaits {
         PoolWait(gauge)
     }
 
+    /// The state of a pool.
+    pub(super) fn state<D: Database>(&self, purpose: Purpose, pool: &Pool<D>) -> PoolState {
+        let idle = pool.num_idle();
+        let size = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+        PoolState {
+            pool: match purpose {
+                Purpose::Checks => "checks",
+                Purpose::Lists => "lists",
+                Purpose::Changes => "changes",
+                Purpose::Revocations => "feed",
+            },
+            used: size.saturating_sub(idle),
+            idle,
+            max: pool.options().get_max_connections(),
+            waiting: self.of(purpose).get(),
+        }
+    }
+
     fn of(&self, purpose: Purpose) -> &Gauge {
         let [checks, lists, changes, feed] = &*self.0;
         match purpose {
@@ -50,40 +75,5 @@ impl PoolWaits {
 impl Drop for PoolWait<'_> {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-impl Store {
-    /// The state of each pool. SQLite has none for the revocation feed.
-    pub fn pool_states(&self) -> Vec<PoolState> {
-        match &self.pools {
-            Pools::Sqlite { checks, lists, changes } => vec![
-                self.pool_state(Purpose::Checks, checks),
-                self.pool_state(Purpose::Lists, lists),
-                self.pool_state(Purpose::Changes, changes),
-            ],
-            Pools::Postgres(pools) => {
-                [Purpose::Checks, Purpose::Lists, Purpose::Changes, Purpose::Revocations]
-                    .map(|purpose| self.pool_state(purpose, pools.connections(purpose)))
-                    .to_vec()
-            }
-        }
-    }
-
-    fn pool_state<D: Database>(&self, purpose: Purpose, pool: &Pool<D>) -> PoolState {
-        let idle = pool.num_idle();
-        let size = usize::try_from(pool.size()).unwrap_or(usize::MAX);
-        PoolState {
-            pool: match purpose {
-                Purpose::Checks => "checks",
-                Purpose::Lists => "lists",
-                Purpose::Changes => "changes",
-                Purpose::Revocations => "feed",
-            },
-            used: size.saturating_sub(idle),
-            idle,
-            max: pool.options().get_max_connections(),
-            waiting: self.waits.of(purpose).get(),
-        }
     }
 }

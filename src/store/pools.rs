@@ -10,7 +10,7 @@ use sqlx::{PgPool, Pool, Postgres, SqlitePool};
 use tokio::time::timeout;
 
 use super::driver_error::driver_error;
-use super::pool_states::PoolWaits;
+use super::pool_states::{PoolState, PoolWaits, Purpose};
 use super::postgres::{self, ServerRole, SessionSettings};
 use super::session::{OutdatedStatements, OwnedConnection, Session, Tx};
 use super::url::{PostgresServers, host};
@@ -85,15 +85,6 @@ impl PurposePool {
             _ => Ok(()),
         }
     }
-}
-
-/// The purpose of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Checks,
-    Lists,
-    Changes,
-    Revocations,
 }
 
 impl Store {
@@ -182,6 +173,24 @@ impl Store {
                 for pool in [&pools.feed, &pools.checks, &pools.lists, &pools.changes] {
                     pool.pool.close().await;
                 }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// The state of each pool. SQLite has none for the revocation feed.
+    pub fn pool_states(&self) -> Vec<PoolState> {
+        match &self.pools {
+            Pools::Sqlite { checks, lists, changes } => vec![
+                self.waits.state(Purpose::Checks, checks),
+                self.waits.state(Purpose::Lists, lists),
+                self.waits.state(Purpose::Changes, changes),
+            ],
+            Pools::Postgres(pools) => {
+                [Purpose::Checks, Purpose::Lists, Purpose::Changes, Purpose::Revocations]
+                    .map(|purpose| self.waits.state(purpose, pools.connections(purpose)))
+                    .to_vec()
             }
         }
     }

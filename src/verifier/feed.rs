@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use crate::proto::access as pb;
 use crate::proto::access::revocation::Revoked;
+use crate::revocation::NewList;
 
 /// How long an entry is kept after its end. A server that had not received the revocation can have
 /// issued tokens a little later, and clocks differ.
@@ -31,7 +32,7 @@ pub(super) struct FeedPosition {
 
 #[derive(Debug, Default)]
 struct PartialSnapshot {
-    list: Vec<Revocation>,
+    list: NewList,
     /// The time as of which the snapshot is complete.
     moment: Duration,
 }
@@ -75,7 +76,7 @@ impl FeedPosition {
         let moment = staleness.map(|staleness| sent.saturating_sub(staleness));
         if message.snapshot {
             let snapshot = self.snapshot.get_or_insert_default();
-            snapshot.list.extend(rows);
+            rows.into_iter().for_each(|row| snapshot.list.add(row));
             snapshot.moment = moment.unwrap_or_default();
             return Ok(());
         }

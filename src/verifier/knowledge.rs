@@ -9,9 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::clock::{Clock, Uptime};
-use crate::domain::Revocation;
 use crate::keys::VerifyingKey;
-use crate::revocation::Index;
+use crate::revocation::{Index, NewList};
 
 /// The keys and revocations, with their age.
 #[derive(Debug)]
@@ -129,10 +128,10 @@ impl Knowledge {
     /// Replaces the list by one that is complete as of `moment`. That can be an older list, if
     /// another server knows less. Revocations that are missing in it stay in force until they
     /// expire.
-    pub(super) fn replace(&self, rows: Vec<Revocation>, moment: Duration) {
+    pub(super) fn replace(&self, list: NewList, moment: Duration) {
         self.confirmed.lower(moment);
-        let last = rows.last().map_or(0, |row| row.number);
-        self.index.replace("", last, last, rows);
+        let last = list.last_number();
+        self.index.replace("", last, last, list);
         self.confirmed.raise(moment);
     }
 
@@ -204,7 +203,7 @@ mod tests {
         knowledge.confirm(Duration::from_secs(3));
         knowledge.confirm(Duration::from_secs(2));
         assert_eq!(knowledge.confirmed.get(), Some(Duration::from_secs(3)), "it never moves back");
-        knowledge.replace(Vec::new(), Duration::from_secs(1));
+        knowledge.replace(NewList::default(), Duration::from_secs(1));
         let confirmed = knowledge.confirmed.get();
         assert_eq!(confirmed, Some(Duration::from_secs(1)), "except for an older list");
     }

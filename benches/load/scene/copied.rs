@@ -5,29 +5,37 @@
 //! Real hashes would only slow the first uses down here, so the copied hash is a cheap one of the
 //! same secret with the same pepper.
 
-mod database;
-
-use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, KeyId, ParamsBuilder, PasswordHasher, Version};
+use futures_util::{StreamExt, stream};
 use keyward::internals::clock::Stopwatch;
 use keyward::internals::secrets::MasterKey;
+use keyward::proto::access::CheckAccessRequest;
+use keyward::proto::access::access_service_client::AccessServiceClient;
 use keyward::proto::admin::credential::Kind as CredentialKind;
 
-use self::database::Database;
-use super::{SCOPES, application};
-use crate::harness::Credential;
+use super::{CLIENTS, SCOPES, application, first_uses};
+use crate::callers::{AsksForTokens, Checks};
+use crate::database::Database;
+use crate::harness::{Credential, bearer};
 use crate::keyward::Keyward;
+use crate::load::Shape;
 
 pub(crate) struct Copied {
     pub(crate) keyward: Keyward,
     /// The URL of its database; `None`: SQLite in its folder.
     url: Option<String>,
     original: Credential,
+    /// A caller that may check tokens.
+    gateway: Credential,
     size: u32,
 }
+
+/// The number of checks at once when each is asked for the first time.
+const FIRST_CHECKS: usize = 4;
 
 /// A table, the condition for copied rows, and the columns that differ in the copies.
 type Copy = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -92,6 +100,33 @@ const COPIES: [Copy; 4] = [
     ),
 ];
 
+const TENANT: &str = concat!("'t-' || ", seven_digits!());
+/// The same for whole tenants.
+const TENANTS: [Copy; 7] = [
+    // A trigger sets the number.
+    ("tenants", "id = 'acme'", &[("id", TENANT), ("number", "null")]),
+    ("scopes", "tenant_id = 'acme'", &[("tenant_id", TENANT)]),
+    // Each tenant has the change of its creation.
+    ("tenant_changes", "tenant_id = 'acme' and number = 1", &[("tenant_id", TENANT)]),
+    ("applications", "tenant_id = 'acme' and id = 'original'", &[("tenant_id", TENANT)]),
+    (
+        "application_scopes",
+        "tenant_id = 'acme' and application_id = 'original'",
+        &[("tenant_id", TENANT)],
+    ),
+    (
+        "credentials",
+        "tenant_id = 'acme' and application_id = 'original'",
+        &[("id", CREDENTIAL), ("tenant_id", TENANT)],
+    ),
+    (
+        "secrets",
+        "credential_id = (select id from credentials \
+         where tenant_id = 'acme' and application_id = 'original')",
+        &[("credential_id", CREDENTIAL)],
+    ),
+];
+
 /// Gives all copies a last use, in the order of their creation.
 const USES: &str = "update application_uses set last_used_at = \
     (select n.created_at from application_names n \
@@ -108,11 +143,13 @@ impl Copied {
         admin.tenant("acme", &SCOPES).await;
         let name = application(&mut admin, "original", None).await;
         let (_, original) = admin.credential(&name, CredentialKind::ClientSecret).await;
+        let system = admin.application("system", "gateway", &["keyward.verify"]).await.name;
+        let (_, gateway) = admin.credential(&system, CredentialKind::ClientSecret).await;
         keyward.stop();
         let hash = cheap_hash(keyward.folder(), &original.secret);
         let id = &original.client_id;
         let cheaper = format!("update secrets set hash = '{hash}' where credential_id = '{id}'");
-        let mut copied = Self { keyward, url, original, size: 0 };
+        let mut copied = Self { keyward, url, original, gateway, size: 0 };
         assert_eq!(copied.database().await.execute(cheaper).await, 1);
         copied.keyward.start_again().await;
         copied
@@ -123,8 +160,8 @@ impl Copied {
         let watch = Stopwatch::start();
         self.keyward.stop();
         let mut database = self.database().await;
-        for copied in COPIES {
-            copy(&mut database, copied, self.size + 1..=size).await;
+        for (table, original, own) in COPIES {
+            database.copy(table, original, own, self.size + 1..=size).await;
         }
         database.execute(USES.to_owned()).await;
         database.tidy().await;
@@ -134,7 +171,51 @@ impl Copied {
         watch.elapsed()
     }
 
-    async fn database(&self) -> Database {
+    /// Creates tenants up to this number, each with a copy of the original.
+    pub(crate) async fn grow_to_tenants(&mut self, size: u32) {
+        self.keyward.stop();
+        let mut database = self.database().await;
+        for (table, original, own) in TENANTS {
+            database.copy(table, original, own, self.size + 1..=size).await;
+        }
+        database.tidy().await;
+        drop(database);
+        self.size = size;
+        self.keyward.start_again().await;
+    }
+
+    /// A token of each of these clients, which are used for the first time.
+    pub(crate) async fn tokens(&self, clients: &[Credential]) -> Vec<String> {
+        let grpc = self.keyward.grpc();
+        first_uses(&grpc, clients, CLIENTS).await;
+        let one = Shape { connections: 1, in_flight: 1 };
+        let mut asks = AsksForTokens::connect(&grpc, one, clients).await;
+        let mut tokens = Vec::with_capacity(clients.len());
+        for _ in clients {
+            tokens.push(asks[0].ask().await.unwrap().access_token);
+        }
+        tokens
+    }
+
+    /// Callers that ask these questions, after each was asked once: what the server reads for the
+    /// first answer is not measured.
+    pub(crate) async fn checks(&self, questions: &Arc<[CheckAccessRequest]>) -> Vec<Checks> {
+        let grpc = self.keyward.grpc();
+        let verifier = self.gateway.exchange(&grpc, &[], &["keyward"]).await.unwrap().access_token;
+        let client = AccessServiceClient::new(bearer(&grpc, &verifier).await);
+        stream::iter(questions.iter().cloned())
+            .for_each_concurrent(FIRST_CHECKS, |question| {
+                let mut client = client.clone();
+                async move {
+                    let answer = client.check_access(question).await.unwrap().into_inner();
+                    assert!(answer.allowed, "what is good is allowed: {answer:?}");
+                }
+            })
+            .await;
+        Checks::connect(&grpc, &verifier, Shape::MANY, questions, false).await
+    }
+
+    pub(crate) async fn database(&self) -> Database {
         Database::open(self.keyward.folder(), self.url.as_deref()).await
     }
 
@@ -146,27 +227,6 @@ impl Copied {
         };
         (1..=max.min(self.size)).map(client).collect()
     }
-}
-
-async fn copy(database: &mut Database, copied: Copy, numbers: RangeInclusive<u32>) {
-    let (table, original, own) = copied;
-    let columns = database.columns(table).await;
-    let value = |column: &String| {
-        let own = own.iter().find(|(name, _)| name == column);
-        own.map_or(column.clone(), |(_, value)| (*value).to_owned())
-    };
-    let values: Vec<_> = columns.iter().map(value).collect();
-    let (columns, values) = (columns.join(", "), values.join(", "));
-    let (first, last) = numbers.into_inner();
-    let wanted = u64::from(last - first + 1);
-    let sql = format!(
-        "with recursive numbers (n) as \
-         (select {first} union all select n + 1 from numbers where n < {last}) \
-         insert into {table} ({columns}) \
-         select {values} from numbers cross join (select * from {table} where {original}) x"
-    );
-    let copied = database.execute(sql).await;
-    assert!(copied >= wanted && copied % wanted == 0, "{copied} rows of {table} for {wanted}");
 }
 
 /// A hash that the server accepts because it uses the server's pepper.

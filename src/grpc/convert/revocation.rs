@@ -51,11 +51,11 @@ pub(in crate::grpc) fn cursor(cursor: &str) -> Result<Option<Cursor>> {
     Cursor::parse(cursor).map(Some).map_err(|fault| fault.of("cursor"))
 }
 
-pub(in crate::grpc) fn message(revocation: &Revocation) -> pb::Revocation {
+pub(in crate::grpc) fn message(revocation: Revocation) -> pb::Revocation {
     pb::Revocation {
         number: revocation.number,
-        revoked: Some(match &revocation.subject {
-            Subject::Token(id) => RevokedMessage::TokenId(id.clone()),
+        revoked: Some(match revocation.subject {
+            Subject::Token(id) => RevokedMessage::TokenId(id),
             Subject::Credential(name) => RevokedMessage::ClientId(name.credential.to_string()),
             Subject::Client(id) => RevokedMessage::ClientId(id.to_string()),
             Subject::Application(name) => RevokedMessage::Subject(name.to_string()),
@@ -68,9 +68,9 @@ pub(in crate::grpc) fn message(revocation: &Revocation) -> pb::Revocation {
     }
 }
 
-pub(in crate::grpc) fn news(news: &News) -> pb::WatchRevocationsResponse {
+pub(in crate::grpc) fn news(news: News) -> pb::WatchRevocationsResponse {
     pb::WatchRevocationsResponse {
-        revocations: news.revocations.iter().map(|row| message(row)).collect(),
+        revocations: news.revocations.into_iter().map(message).collect(),
         cursor: news.cursor.to_string(),
         snapshot: news.snapshot,
         staleness: news.staleness.map(precise),

@@ -192,6 +192,8 @@ impl Auth {
     /// Counts the hashes that were moved to the primary master key.
     pub(super) fn moved_hashes(&self) -> &Counter {
         &self.secrets.rehash.moved
+    }
+
     /// The lookups of verified secrets in this process, and in Redis.
     pub(super) fn secret_lookups(&self) -> [&CacheLookups; 2] {
         self.secrets.verified.lookups()

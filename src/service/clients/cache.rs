@@ -31,8 +31,13 @@ use crate::store::Store;
 const MAX_BYTES: u64 = 160 * 1024 * 1024;
 /// The number of clients that usually fit into [`MAX_BYTES`].
 const EXPECTED_CLIENTS: usize = 200_000;
-/// The number of tenants whose endpoint rules and change histories are cached.
-const MAX_TENANTS: usize = 10_000;
+/// The number of tenants whose change histories are cached. One takes about 800 bytes.
+const MAX_TENANTS: usize = 100_000;
+/// The memory for cached endpoint rules.
+const MAX_RULE_BYTES: u64 = 64 * 1024 * 1024;
+/// A cache that expects so few entries has 4 shards at most. So a large set of rules, which takes
+/// some megabytes, fits into one.
+const EXPECTED_RULE_SETS: usize = 128;
 /// The number of scope sets that clients can share.
 const MAX_SCOPE_SETS: usize = 1_000;
 /// The number of hash slots for tenants that this server changed. If two tenants share a slot, a
@@ -55,7 +60,7 @@ const MAX_CLIENT_AGE: Duration = Duration::from_mins(5);
 struct CachedData {
     clients: Cache<CredentialId, CachedClient, ClientWeighter>,
     histories: Cache<TenantId, Arc<ChangeHistory>>,
-    endpoints: Cache<TenantId, CachedEndpoints>,
+    endpoints: Cache<TenantId, CachedEndpoints, EndpointsWeighter>,
     scope_sets: Cache<ScopeSet, ScopeSet>,
     local_changes: LocalChanges,
     uptime: Uptime,
@@ -76,6 +81,8 @@ struct CachedClient {
 struct CachedEndpoints {
     endpoints: Arc<Endpoints>,
     read_time: ReadTime,
+    /// In bytes.
+    memory: usize,
     /// The life of the tenant: a deleted tenant can be created again with the same name.
     life: i64,
 }
@@ -86,6 +93,15 @@ struct ClientWeighter;
 impl Weighter<CredentialId, CachedClient> for ClientWeighter {
     fn weight(&self, _id: &CredentialId, cached: &CachedClient) -> u64 {
         cached.weight.into()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct EndpointsWeighter;
+
+impl Weighter<TenantId, CachedEndpoints> for EndpointsWeighter {
+    fn weight(&self, tenant: &TenantId, cached: &CachedEndpoints) -> u64 {
+        (cached.memory + tenant.as_str().len() + size_of::<CachedEndpoints>()) as u64
     }
 }
 
@@ -110,7 +126,7 @@ impl CachedData {
         Self {
             clients: Cache::with_weighter(EXPECTED_CLIENTS, MAX_BYTES, ClientWeighter),
             histories: Cache::new(MAX_TENANTS),
-            endpoints: Cache::new(MAX_TENANTS),
+            endpoints: Cache::with_weighter(EXPECTED_RULE_SETS, MAX_RULE_BYTES, EndpointsWeighter),
             scope_sets: Cache::new(MAX_SCOPE_SETS),
             local_changes: LocalChanges { count: AtomicU64::new(0), last },
             uptime: clock.uptime(),
@@ -389,8 +405,9 @@ impl ClientCache {
         // Boxed: each access check would grow by its size.
         let rules = Endpoints::new(Box::pin(rules).await?)
             .map_err(|fault| Error::internal(format!("a rule of {tenant} {}", fault.0)))?;
+        let (memory, life) = (rules.memory(), of.life);
         let endpoints = Arc::new(rules);
-        let rules = CachedEndpoints { endpoints: Arc::clone(&endpoints), read_time, life: of.life };
+        let rules = CachedEndpoints { endpoints: Arc::clone(&endpoints), read_time, memory, life };
         cached.endpoints.insert(tenant.clone(), rules);
         Ok(endpoints)
     }

@@ -1,7 +1,5 @@
 //! The list of revocations, for services that verify tokens themselves.
 
-use std::sync::Arc;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::base::Feeds;
@@ -19,7 +17,7 @@ const MARGIN: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     /// The page.
-    pub list: List<Arc<Revocation>>,
+    pub list: List<Revocation>,
     /// Where the list goes on; on the last page only.
     pub cursor: Option<Cursor>,
 }

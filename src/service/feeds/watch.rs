@@ -50,7 +50,7 @@ enum WatchPhase {
 #[derive(Clone, Debug)]
 pub struct News {
     /// What was revoked; empty in a heartbeat.
-    pub revocations: Vec<Arc<Revocation>>,
+    pub revocations: Vec<Revocation>,
     /// Where the stream goes on.
     pub cursor: Cursor,
     /// Whether this is part of the snapshot.

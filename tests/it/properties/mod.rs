@@ -6,6 +6,7 @@ mod limits;
 mod names;
 mod paths;
 mod positions;
+mod revocations;
 mod tokens;
 
 use proptest::prelude::ProptestConfig;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward::internals::clock::later;
+use keyward::internals::clock::{from_microsecond, later};
 use keyward::internals::domain::{ApplicationName, NewRevocation, Revocation, Subject, TenantId};
 use keyward::internals::store::{Affected, Store};
 
@@ -12,6 +12,7 @@ use crate::harness::{Backend, on_both_databases, pause};
 
 on_both_databases!(
     revocations_are_numbered_without_gaps,
+    chunks_have_the_same_revocations,
     uncommitted_revocation_takes_no_number,
     every_affected_application_gets_a_number,
     revocation_is_kept_until_it_expires,
@@ -58,6 +59,46 @@ async fn revocations_are_numbered_without_gaps(backend: Backend) {
     assert_eq!(session.revoked_epoch(&tenant("a")).await.unwrap(), 1);
     assert_eq!(session.revoked_epoch(&tenant("c")).await.unwrap(), 0);
     assert_eq!(session.list_revocations(1, 3, 1).await.unwrap()[0].number, 2);
+}
+
+async fn chunks_have_the_same_revocations(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let odd = format!("{:<32}", "1 2, 3");
+    let other = format!("é{:<30}", "has 32 bytes");
+    let tokens = [
+        "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",
+        "0199f5a0c3b97d2e8f4b6a1c5d3e7f91",
+        &odd,
+        "short",
+        &other,
+        "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",
+    ];
+    for token in tokens {
+        let token = Subject::Token(token.to_owned());
+        add(&fresh.store, &[revocation(token, 0, now()), revocation(tenant("a"), 1, now())]).await;
+    }
+    let expected = all(&fresh.store).await;
+    let mut session = fresh.store.read().await.unwrap();
+    for max in [1, 2, 3, 5, 100] {
+        let (mut read, mut after) = (Vec::new(), 0);
+        while let Some(chunk) = session.read_revocations(after, 11, max).await.unwrap() {
+            assert!(chunk.last > after && chunk.last - after <= max);
+            read.extend(chunk.tokens().map(|token| {
+                let token = token.unwrap();
+                Revocation {
+                    number: token.number,
+                    subject: Subject::Token(token.jti.to_owned()),
+                    epoch: 0,
+                    revoked_at: from_microsecond(token.revoked_at),
+                    expires_at: from_microsecond(token.expires_at),
+                }
+            }));
+            after = chunk.last;
+            read.extend(chunk.others);
+        }
+        read.sort_by_key(|row| row.number);
+        assert_eq!(read, expected[..11], "in chunks of {max}");
+    }
 }
 
 async fn uncommitted_revocation_takes_no_number(backend: Backend) {

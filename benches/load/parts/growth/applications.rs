@@ -3,8 +3,9 @@
 use keyward::internals::clock::Stopwatch;
 use keyward::proto::admin::ListApplicationsRequest;
 
+use super::{Grown, postgres, up_to};
 use crate::callers::AsksForTokens;
-use crate::harness::PostgresServer;
+use crate::curve::Curve;
 use crate::load::{Measured, Shape};
 use crate::report::{Figure, Target};
 use crate::rounds::{Side, each, in_turns};
@@ -13,7 +14,8 @@ use crate::scene::{CLIENTS, first_uses};
 use crate::settings::{Part, Settings};
 
 const FEW: u32 = 1_000;
-const SIZES: [u32; 2] = [100_000, 1_000_000];
+const SIZES: [u32; 3] = [10_000, 100_000, 1_000_000];
+const USUAL: u32 = 100_000;
 /// How often rare operations are repeated.
 const TIMES: usize = 5;
 /// The longest page, in milliseconds: of a search with up to 10,000 matches, and with more.
@@ -38,37 +40,53 @@ const SEARCHES: [(&str, &str, &str, f64); 13] = [
     ("one in 30, far on by last use", "omnichannel", "last_use_time", BROAD),
 ];
 
-pub(super) async fn measure(settings: &Settings) -> Vec<Figure> {
+pub(super) async fn measure(settings: &Settings) -> Grown {
+    let name = ["applications-tokens", "applications-pages"];
+    let title = ["Tokens, beside a tenant with 1,000 applications", "Pages of a list"];
+    let mut rates = Curve::new(name[0], title[0], "applications", "ratio", None);
+    let mut times = Curve::new(name[1], title[1], "applications", "ms", Some(NARROW));
     let mut few = Copied::start(None).await;
     few.grow_to(FEW).await;
     let mut many = Copied::start(None).await;
-    let sizes = if settings.full { &SIZES[..] } else { &SIZES[..1] };
+    let sizes = up_to(&SIZES, settings, USUAL);
     let mut figures = Vec::new();
-    for &size in sizes {
+    for &size in &sizes {
         let took = many.grow_to(size).await;
         let name = |what: &str| format!("{size} applications: {what}");
         let start =
             Figure::new(Part::Growth, name("start to ready"), "ms", starts(&mut many).await)
                 .beside("1000", starts(&mut few).await)
                 .note(format!("made in {:.0} s", took.as_secs_f64()));
-        figures.push(tokens(settings, size, &many, &few).await);
+        let tokens = tokens(settings, size, &many, &few).await;
+        rates.add("tokens", size, tokens.median());
+        figures.push(tokens);
         figures.push(start);
         let memory = |copied: &Copied| vec![copied.keyward.process().memory()];
         figures.push(
             Figure::new(Part::Growth, name("memory"), "MiB", memory(&many))
                 .beside("1000", memory(&few)),
         );
-        figures.extend(pages(&many, name).await);
+        let pages = pages(&many, name).await;
+        times.add("longest page, SQLite", size, longest(&pages));
+        figures.extend(pages);
     }
     drop(many);
-    let postgres = tokio::task::spawn_blocking(PostgresServer::start).await.expect("it starts");
-    let mut many = Copied::start(Some(postgres.fresh_database().await)).await;
-    for &size in sizes {
+    let (_server, url) = postgres().await;
+    let mut many = Copied::start(Some(url)).await;
+    for &size in &sizes {
         many.grow_to(size).await;
         let name = |what: &str| format!("{size} applications on PostgreSQL: {what}");
-        figures.extend(pages(&many, name).await);
+        let pages = pages(&many, name).await;
+        times.add("longest page, PostgreSQL", size, longest(&pages));
+        figures.extend(pages);
     }
-    figures
+    Grown { figures, curves: vec![rates, times] }
+}
+
+/// The longest page of a search with up to 10,000 matches.
+fn longest(pages: &[Figure]) -> f64 {
+    let narrow = SEARCHES.iter().zip(pages).filter(|((.., longest), _)| *longest == NARROW);
+    narrow.map(|(_, page)| page.median()).fold(0.0, f64::max)
 }
 
 /// The durations of pages of the list.
