@@ -78,12 +78,12 @@ impl Database {
 
     /// Removes the triggers of a table. Returns the statements that create them again.
     pub(crate) async fn drop_triggers(&mut self, table: &str) -> Vec<String> {
+        const SQL: &str =
+            "select name, sql from sqlite_master where type = 'trigger' and tbl_name = $1";
         let Self::Sqlite(on) = self else {
             self.execute(format!("alter table {table} disable trigger user")).await;
             return vec![format!("alter table {table} enable trigger user")];
         };
-        const SQL: &str =
-            "select name, sql from sqlite_master where type = 'trigger' and tbl_name = $1";
         let triggers: Vec<(String, String)> =
             query_as(SQL).bind(table).fetch_all(on).await.unwrap();
         for (name, _) in &triggers {

@@ -15,7 +15,7 @@ use crate::telemetry::Telemetry;
 /// log on standard error says which migration runs, how far it is, and what it waits for.
 ///
 /// Exit codes: 0 up to date; 1 failed, for example because another session held a lock for longer
-/// than database.migrate_timeout; 8 this version cannot use the schema, because it is too new or
+/// than `database.migrate_timeout`; 8 this version cannot use the schema, because it is too new or
 /// differs; nothing was changed; 9 migrations are missing (only with --check).
 #[derive(Debug, Args)]
 #[command(after_help = "\

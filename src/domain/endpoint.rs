@@ -245,7 +245,7 @@ impl Endpoints {
         });
         let rules = self.rules.iter().map(|rule| {
             let needs = [&rule.needs.all_of, &rule.needs.any_of];
-            let scopes = needs.into_iter().flat_map(|set| set.iter());
+            let scopes = needs.into_iter().flat_map(super::ScopeSet::iter);
             size_of::<Endpoint>()
                 + 2 * rule.path.text.len()
                 + rule.path.segments.len() * size_of::<Segment>()

@@ -178,17 +178,17 @@ impl Index {
 
     /// Whether a complete list with the same name can be the current state of the known list: no
     /// row after `purged` is missing, and known rows are equal.
-    pub fn agrees(&self, list: &NewList, last: i64, purged: i64) -> bool {
-        let there = list.rows.count_after(purged);
+    pub fn agrees(&self, newer: &NewList, last: i64, purged: i64) -> bool {
+        let there = newer.rows.count_after(purged);
         let complete = i64::try_from(there).is_ok_and(|there| there == (last - purged).max(0));
         let state = self.read();
-        complete && !list.rows.missing_in(&state.rows).any(|row| state.differs(&row))
+        complete && !newer.rows.missing_in(&state.rows).any(|row| state.differs(&row))
     }
 
     /// Replaces the list. Revocations that are missing in the new list stay in force until they
     /// expire.
-    pub fn replace(&self, feed: &str, last: i64, forgotten: i64, list: NewList) {
-        let NewList { rows, in_force } = list;
+    pub fn replace(&self, feed: &str, last: i64, forgotten: i64, newer: NewList) {
+        let NewList { rows, in_force } = newer;
         let feed = feed.to_owned();
         let mut state =
             IndexState { feed, last, forgotten, rows, in_force, ..IndexState::default() };

@@ -114,7 +114,7 @@ impl Session {
         let is_postgres = self.is_postgres();
         let mut search = AuditSearch { is_postgres, tenant, filter, has_many_below: false };
         if search.has_range() {
-            let sql = search.count_below();
+            let sql = AuditSearch::count_below();
             let below: i64 = run_search!(one_value, self, sql, search, numbers, sealing, 0_i64)?;
             search.has_many_below = below >= MAX_SCANNED;
         }

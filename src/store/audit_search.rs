@@ -82,7 +82,7 @@ impl AuditSearch<'_> {
     }
 
     /// The statement for the number of events below the resource. It counts up to [`MAX_SCANNED`].
-    pub(super) fn count_below(&self) -> String {
+    pub(super) fn count_below() -> String {
         format!(
             "select count(*) from (select 1 from audit_events \
                where tenant_id = $1 and resource >= $6 and resource < $7 limit {MAX_SCANNED}) x \
@@ -152,8 +152,12 @@ impl AuditSearch<'_> {
             (self.filter.start.is_some(), "e.at + 0 >= $10"),
             (self.filter.end.is_some(), "e.at + 0 < $11"),
         ];
-        let set = conditions.into_iter().filter(|(is_set, _)| *is_set);
-        set.map(|(_, condition)| format!(" and {condition}")).collect()
+        let mut all = String::new();
+        for (_, condition) in conditions.into_iter().filter(|(is_set, _)| *is_set) {
+            all.push_str(" and ");
+            all.push_str(condition);
+        }
+        all
     }
 
     /// The numbers of a path: a union of branches, each of which follows one index in the order of

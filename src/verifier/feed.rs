@@ -76,7 +76,9 @@ impl FeedPosition {
         let moment = staleness.map(|staleness| sent.saturating_sub(staleness));
         if message.snapshot {
             let snapshot = self.snapshot.get_or_insert_default();
-            rows.into_iter().for_each(|row| snapshot.list.add(row));
+            for row in rows {
+                snapshot.list.add(row);
+            }
             snapshot.moment = moment.unwrap_or_default();
             return Ok(());
         }

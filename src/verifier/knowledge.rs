@@ -128,10 +128,10 @@ impl Knowledge {
     /// Replaces the list by one that is complete as of `moment`. That can be an older list, if
     /// another server knows less. Revocations that are missing in it stay in force until they
     /// expire.
-    pub(super) fn replace(&self, list: NewList, moment: Duration) {
+    pub(super) fn replace(&self, newer: NewList, moment: Duration) {
         self.confirmed.lower(moment);
-        let last = list.last_number();
-        self.index.replace("", last, last, list);
+        let last = newer.last_number();
+        self.index.replace("", last, last, newer);
         self.confirmed.raise(moment);
     }
 

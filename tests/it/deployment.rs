@@ -150,11 +150,12 @@ fn panels_of_the_dashboard_are_described_with_their_queries() {
         let mut text = format!("{}*", panel["title"].as_str().unwrap());
         let description = panel["description"].as_str().unwrap_or_default();
         if !description.is_empty() {
-            text += &format!(": {description}");
+            text.push_str(": ");
+            text.push_str(description);
         }
         for target in panel["targets"].as_array().unwrap() {
             let query = without_selection(target["expr"].as_str().unwrap());
-            text += &format!(" `{query}`");
+            text.push_str(&[" `", &query, "`"].concat());
         }
         shown.push(text);
     }

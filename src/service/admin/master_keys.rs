@@ -169,16 +169,15 @@ impl Admin {
         let rewrapped = self.sessions.audited(&attempt, async {
             caller.require_platform()?;
             let cursor = self.pages.cursor(CALL, page_token)?;
-            let cursor = match cursor {
-                Some(text) => RewrapCursor::parse(&text).ok_or(Error::InvalidPageToken)?,
-                None => {
-                    self.keys.require_agreement().await?;
-                    let mut work = self.sessions.open(&attempt).await?.work;
-                    let detail = "stored values are sealed again with this master key".to_owned();
-                    work.note_with(Action::RewrapValues, &resource, Vec::new(), detail).await?;
-                    work.commit().await?;
-                    RewrapCursor::default()
-                }
+            let cursor = if let Some(text) = cursor {
+                RewrapCursor::parse(&text).ok_or(Error::InvalidPageToken)?
+            } else {
+                self.keys.require_agreement().await?;
+                let mut work = self.sessions.open(&attempt).await?.work;
+                let detail = "stored values are sealed again with this master key".to_owned();
+                work.note_with(Action::RewrapValues, &resource, Vec::new(), detail).await?;
+                work.commit().await?;
+                RewrapCursor::default()
             };
             Box::pin(self.rewrap_from(cursor)).await
         });

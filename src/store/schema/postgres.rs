@@ -76,7 +76,6 @@ impl PostgresMigrator<'_> {
             }
             let seen = Seen::default();
             match self.attempt(next, &seen).await {
-                Ok(Attempted::Applied) => {}
                 Ok(Attempted::OtherMigrates) => {
                     let what = format!("{state}: another process migrates");
                     let holder = observer::holder_of_lock(self.connection, LOCK).await?;
@@ -88,7 +87,7 @@ impl PostgresMigrator<'_> {
                 }
                 // An older version of Keyward uses another lock, and may have applied it meanwhile.
                 Err(error) if !self.is_applied(next.version).await => return Err(error),
-                Err(_) => {}
+                Ok(Attempted::Applied) | Err(_) => {}
             }
         }
     }
@@ -186,6 +185,6 @@ async fn apply(
 /// Whether a lock was not free in time, or the statement was chosen to end a deadlock. Both can
 /// succeed later.
 fn is_blocked(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("55P03" | "40P01"))
 }

@@ -140,7 +140,7 @@ struct CollectorInner {
 #[derive(Debug)]
 enum CollectorLink {
     Grpc(Box<GrpcLink>),
-    Http(HttpLink),
+    Http(Box<HttpLink>),
 }
 
 impl Collector {
@@ -148,7 +148,7 @@ impl Collector {
     pub(super) fn new(config: &OtlpConfig, process: &OtlpProcess) -> Result<Self, String> {
         let link = match config.protocol {
             OtlpProtocol::Grpc => CollectorLink::Grpc(Box::new(GrpcLink::new(config)?)),
-            OtlpProtocol::HttpProtobuf => CollectorLink::Http(HttpLink::new(config)?),
+            OtlpProtocol::HttpProtobuf => CollectorLink::Http(Box::new(HttpLink::new(config)?)),
         };
         Ok(Self(Arc::new(CollectorInner {
             link,
@@ -170,13 +170,11 @@ impl Collector {
 impl CollectorInner {
     async fn deliver(&self, export: &OtlpExport) -> Result<(), String> {
         let mut last = None;
-        let outcome = match timeout(self.timeout, self.attempts(export, &mut last)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let cause = last.unwrap_or_else(|| "no answer".to_owned());
-                Err(format!("{cause} (within {} ms)", self.timeout.as_millis()))
-            }
-        };
+        let outcome = timeout(self.timeout, self.attempts(export, &mut last)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            let cause = last.unwrap_or_else(|| "no answer".to_owned());
+            Err(format!("{cause} (within {} ms)", self.timeout.as_millis()))
+        });
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         let labels = ExportLabels { signal: export.signal(), result };
         self.exports.get_or_create(&labels).inc();

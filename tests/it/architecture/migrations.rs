@@ -206,7 +206,7 @@ fn compatibility(source: &Source<'_>, fault: &mut impl FnMut(String)) {
     if source.text.starts_with(OUTSIDE) {
         // It has one statement, so the migrator adds the row.
         let oldest = source.text.lines().find_map(|line| line.strip_prefix(OLDEST_PROGRAM));
-        if !oldest.is_some_and(|oldest| oldest.trim().parse::<u32>().is_ok()) {
+        if oldest.is_none_or(|oldest| oldest.trim().parse::<u32>().is_err()) {
             fault(format!(
                 "it does not say which programs can use the schema: `{OLDEST_PROGRAM}18`"
             ));

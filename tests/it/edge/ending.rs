@@ -109,5 +109,5 @@ async fn assert_nothing_is_lost(kw: Keyward) {
 #[tokio::test(flavor = "multi_thread")]
 async fn aging_connections_and_shutdown_lose_no_request() {
     let settings = [("limits.connection_age", "100ms"), ("limits.drain_time", "0s")];
-    assert_nothing_is_lost(Backend::Sqlite.start_with(&settings).await).await;
+    Box::pin(assert_nothing_is_lost(Backend::Sqlite.start_with(&settings).await)).await;
 }

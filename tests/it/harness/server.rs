@@ -70,9 +70,11 @@ fn config(
 /// Starts a server. Tests of faults have a `database.acquire_timeout` of a second, in which a machine
 /// that runs many tests may not open the first connection: then it is tried again.
 async fn started(config: &Config, clock: &Clock) -> Result<Server, ServerError> {
-    until_some("a server starts", async || match Server::start(config, clock.clone()).await {
-        Err(error) if error.to_string().contains("pool timed out") => None,
-        outcome => Some(outcome),
+    until_some("a server starts", async || {
+        match Box::pin(Server::start(config, clock.clone())).await {
+            Err(error) if error.to_string().contains("pool timed out") => None,
+            outcome => Some(outcome),
+        }
     })
     .await
 }

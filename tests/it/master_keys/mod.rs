@@ -81,8 +81,7 @@ async fn viewable_acme(admin: &mut Admin) -> (pb::Credential, Credential) {
     let tenant =
         pb::Tenant { name: "tenants/acme".to_owned(), policy: Some(policy), ..Default::default() };
     let update_mask = mask(&["policy"]);
-    let request =
-        pb::UpdateTenantRequest { tenant: Some(tenant), update_mask, ..Default::default() };
+    let request = pb::UpdateTenantRequest { tenant: Some(tenant), update_mask };
     admin.tenants.update_tenant(request).await.unwrap();
     admin.application("acme", "crm", &["a", "b"]).await;
     admin.credential(CRM, pb::credential::Kind::ClientSecret).await

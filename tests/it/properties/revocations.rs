@@ -198,8 +198,8 @@ fn take(step: Step, index: &Index, model: &mut Model) {
             }
             // Rows with odd numbers first: each of the others is then between two of them.
             rows.sort_by_key(|row| (row.number % 2 == 0, row.number));
-            let list = NewList::from_iter(rows.clone());
-            index.replace(&model.feed(), last, 0, list);
+            let newer = NewList::from_iter(rows.clone());
+            index.replace(&model.feed(), last, 0, newer);
             model.replace(other.is_none(), last, &rows);
         }
         Step::Pass(by) => {

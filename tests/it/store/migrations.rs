@@ -573,11 +573,13 @@ async fn credentials_of_previous_version_are_found_by_their_end(backend: Backend
     let (_folder, database, url) = empty(backend).await;
     let [no, yes] = if backend == Backend::Sqlite { ["0", "1"] } else { ["false", "true"] };
     let mut sql = tenant(no);
-    sql += &format!(
+    write!(
+        sql,
         "insert into applications (tenant_id, id, display_name, search_name, description, \
            contact_email, disabled, epoch, revision, created_at, updated_at) \
            values ('acme', 'crm', '', '', '', '', {no}, 0, 1, 0, 0); "
-    );
+    )
+    .unwrap();
     let ends = [("null", no), ("10", no), ("20", no), ("25", yes), ("30", no)];
     for (n, (end, disabled)) in ends.into_iter().enumerate() {
         write!(

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::harness::{Backend, fresh_database};
 
 const POOL: PoolOptions =
-    PoolOptions { max_connections: 3, acquire_timeout: Duration::from_secs(60) };
+    PoolOptions { max_connections: 3, acquire_timeout: Duration::from_mins(1) };
 
 /// A database of one test.
 struct TestDatabase {

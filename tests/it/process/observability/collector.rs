@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -26,6 +27,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -132,7 +134,7 @@ impl Collector {
         let body = body.collect().await.unwrap().to_bytes();
         let headers: &HeaderMap = &parts.headers;
         assert_eq!(headers["content-type"], "application/x-protobuf");
-        let key = headers.get("api-key").map(|key| key.as_bytes());
+        let key = headers.get("api-key").map(HeaderValue::as_bytes);
         let status = self.look(|taken| {
             if !taken.admit(key) {
                 return StatusCode::SERVICE_UNAVAILABLE;
@@ -148,7 +150,7 @@ impl Collector {
     }
 
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let key = request.metadata().get("api-key").map(|key| key.as_bytes());
+        let key = request.metadata().get("api-key").map(MetadataValue::as_bytes);
         let admitted = self.look(|taken| taken.admit(key));
         admitted.then_some(()).ok_or_else(|| Status::unavailable("retry"))
     }

@@ -1,13 +1,9 @@
 //! Lines of a request have the ids of its trace, and buckets of durations name one.
 
 use super::collector::Collector;
-use super::{Process, SPAN_ID, TRACE_ID, TRACEPARENT, lines};
+use super::{Process, SPAN_ID, TRACE_ID, TRACEPARENT, hex, lines};
 
 const ACCESS: (&str, &str) = ("KEYWARD_TELEMETRY_ACCESS_LOG", "true");
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_of_a_sampled_request_have_its_trace_and_span() {

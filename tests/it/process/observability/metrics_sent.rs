@@ -41,12 +41,12 @@ async fn metrics_are_sent_with_the_names_and_numbers_that_are_served() {
             (number(&sent, tokens, grant) == Some(3)).then_some(sent)
         })
         .await;
-        let served = server.metrics().await;
+        let scraped = server.metrics().await;
         let issued = r#"keyward_tokens_issued_total{grant="client_credentials"}"#;
-        assert_eq!(value(&served, issued), Some(3));
+        assert_eq!(value(&scraped, issued), Some(3));
 
         // Each metric that is served with a value is sent, under the name of its samples.
-        for sample in served.lines().filter(|line| !line.starts_with('#')) {
+        for sample in scraped.lines().filter(|line| !line.starts_with('#')) {
             let name = sample.split(['{', ' ']).next().unwrap();
             let of_histogram = ["_bucket", "_sum", "_count"];
             let name = of_histogram.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);

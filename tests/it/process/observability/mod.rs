@@ -7,6 +7,7 @@ mod metrics_sent;
 mod served;
 mod traces_sent;
 
+use std::fmt::Write;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -19,6 +20,13 @@ use crate::harness::Credential;
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN_ID: &str = "00f067aa0ba902b7";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
 
 /// A server as a process, with a client.
 struct Process {

@@ -33,7 +33,7 @@ fn add(text: &str, served: &mut BTreeMap<String, Served>) {
     let mut kind = String::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
-            kind = rest.split(' ').nth(1).unwrap().to_owned();
+            rest.split(' ').nth(1).unwrap().clone_into(&mut kind);
         }
         if line.starts_with('#') {
             continue;

@@ -3,12 +3,8 @@
 use tokio::net::TcpListener;
 
 use super::collector::{Collector, attribute};
-use super::{Process, SPAN_ID, TRACE_ID, TRACEPARENT, lines, value};
+use super::{Process, SPAN_ID, TRACE_ID, TRACEPARENT, hex, lines, value};
 use crate::harness::{in_time, until};
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_reach_the_collector_over_each_protocol() {
