@@ -37,7 +37,7 @@ pub use access::AccessChecks;
 pub use admin::{
     Admin, AppliedChange, Days, Declared, DeletedUser, FirstCredential, MasterKeyStatus,
     MasterKeyUse, NewApplication, NewCredential, Ownership, PolicyViolation, Revoked, RevokedKey,
-    Rewrapped, Shown, SigningKeyInfo, held_master_keys, master_key_uses,
+    Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
 pub use auth::{Auth, Caller, CallerCredential, ClientCredential};

@@ -53,7 +53,7 @@ pub use revocations::{RevocationChunk, RevocationFeed};
 pub use schema::{
     MigrationMode, SchemaOptions, SchemaProgress, SchemaReport, SchemaState, UnsupportedSchema,
 };
-pub use sealed::{KeyUse, SealedColumn, SealedItem, SealedValue};
+pub use sealed::{SealedColumn, SealedItem, SealedValue};
 pub use session::{Session, Tx};
 pub use signing_keys::{SealedSigningKey, StoredSigningKey};
 pub use url::{Database, Pooler};

@@ -87,7 +87,8 @@ pub(super) async fn find_primary(
 ) -> Result<(PgConnectOptions, PgConnection)> {
     let mut refusals = Vec::new();
     for options in &servers.each {
-        match primary(options, servers.connect_timeout.unwrap_or(max_wait)).await {
+        let max_wait = servers.connect_timeout.unwrap_or(max_wait);
+        match primary(options, servers.pooled, max_wait).await {
             Ok(connection) => return Ok((options.clone(), connection)),
             Err(Error::Unavailable(cause)) => refusals.push(format!("{}: {cause}", host(options))),
             Err(error) => return Err(error),
@@ -96,9 +97,17 @@ pub(super) async fn find_primary(
     Err(Error::Unavailable(refusals.join("; ").into()))
 }
 
-async fn primary(options: &PgConnectOptions, max_wait: Duration) -> Result<PgConnection> {
+async fn primary(
+    options: &PgConnectOptions,
+    pooled: bool,
+    max_wait: Duration,
+) -> Result<PgConnection> {
     let connected = async {
         let mut connection = options.connect().await?;
+        if !pooled {
+            // A default of the role or the database must not end a statement of the start.
+            connection.execute("set statement_timeout = 0; set lock_timeout = 0").await?;
+        }
         let role = ServerRole::ask(&mut connection, false).await?;
         Ok((connection, role))
     };

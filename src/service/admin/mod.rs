@@ -28,9 +28,7 @@ pub use base::Admin;
 pub use bootstrap::FirstCredential;
 pub use credentials::NewCredential;
 pub use declaration::Declared;
-pub use master_keys::{
-    MasterKeyStatus, MasterKeyUse, Rewrapped, held_master_keys, master_key_uses,
-};
+pub use master_keys::{MasterKeyStatus, MasterKeyUse, held_master_keys, master_key_uses};
 pub use policies::PolicyViolation;
 pub use profiles::AppliedChange;
 pub use revocations::Revoked;

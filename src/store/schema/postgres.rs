@@ -55,11 +55,6 @@ enum Attempted {
 impl PostgresMigrator<'_> {
     /// Brings the schema up to date, or waits until another process has.
     pub(in crate::store) async fn run(mut self) -> Result<()> {
-        if !self.pooled {
-            // A default of the role or the database must not end a statement of the migrator.
-            let no_timeout = self.connection.execute("set statement_timeout = 0").await;
-            no_timeout.map_err(driver_error)?;
-        }
         let mut wait = BoundedWait::new(self.options);
         loop {
             let applied = applied(self.connection).await?;

@@ -322,7 +322,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ),
         (
             "/keyward.admin.v1.TenantService/ApplyProfile",
-            endpoints(&(0..501).map(|n| rule("GET", &format!("/v1/{n}"))).collect::<Vec<_>>()),
+            endpoints(&(0..5001).map(|n| rule("GET", &format!("/v1/{n}"))).collect::<Vec<_>>()),
             vec!["profile.endpoint_set.endpoints"],
         ),
         (

@@ -33,11 +33,11 @@ async fn rewrap_moves_every_value_once(backend: Backend) {
     let (_keys, kw, made, crm) = in_step_b(backend).await;
     let mut admin = kw.admin().await;
     let before = uses(&mut admin, OLD).await;
-    assert_eq!(before.sealed_values, 3, "a secret, a signing key and its public key");
+    assert_eq!(before.sealed_values, 5, "a secret, two signing keys and their public keys");
     rewrap_all(&mut admin).await;
     let after = uses(&mut admin, OLD).await;
     assert_eq!((after.sealed_values, after.audit_signatures), (0, 0));
-    assert!(uses(&mut admin, NEW).await.sealed_values >= 3);
+    assert!(uses(&mut admin, NEW).await.sealed_values >= 5);
     assert_eq!(rewrap(&mut admin).await.unwrap(), (0, 0), "there is nothing left to do");
     assert_eq!(reveal(&mut admin, &made.name).await.unwrap(), crm.secret);
 }
