@@ -263,6 +263,7 @@ impl Server {
             incidents: Arc::clone(server.service.incidents()),
             clock: clock.clone(),
             access_log: config.telemetry.access_log,
+            traces: config.telemetry.otlp.is_some(),
         };
         let observed = Observed::grpc(methods, reports.clone());
         let grpc_handler = move |request| observed.begin(&request).of(grpc_handler.answer(request));

@@ -63,7 +63,7 @@ impl Telemetry {
             // The access log has its own setting, so it does not depend on the log level.
             filter = filter.add_directive(format!("{}=info", logs::ACCESS).parse()?);
         }
-        // The spans of requests are there at each level, because they have the trace ids.
+        // The spans of requests with a trace are there at each level, because they have its ids.
         filter = filter.add_directive(format!("{}=info", trace_ids::REQUESTS).parse()?);
         let is_terminal = std::io::stderr().is_terminal();
         let lines =

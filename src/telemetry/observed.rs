@@ -46,6 +46,8 @@ pub struct Reports {
     pub clock: Clock,
     /// Whether the access log is enabled.
     pub access_log: bool,
+    /// Whether traces are collected.
+    pub traces: bool,
 }
 
 /// An observed interface: gRPC or HTTP.
@@ -227,14 +229,24 @@ impl Observed {
     pub fn begin<Q>(&self, request: &Request<Q>) -> Observation {
         let face = Arc::clone(&self.0);
         let called = face.called(request);
-        let span = tracing::info_span!(
-            target: trace_ids::REQUESTS,
-            "request",
-            otel.kind = "server",
-            otel.name = called.name,
-            face = face.name,
-        );
         let parent = traces::parent(request.headers());
+        macro_rules! span {
+            ($target:expr) => {
+                tracing::info_span!(
+                    target: $target,
+                    "request",
+                    otel.kind = "server",
+                    otel.name = called.name,
+                    face = face.name,
+                )
+            };
+        }
+        // Without a trace there are no ids to log, and the span costs nothing at a stricter level.
+        let span = if parent.is_some() || face.reports.traces {
+            span!(trace_ids::REQUESTS)
+        } else {
+            span!(module_path!())
+        };
         let callers = parent.as_ref().and_then(TraceIds::of);
         if let Some(parent) = parent {
             // This fails if traces are not collected, and then there is no parent to set.

@@ -13,7 +13,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The target of the spans of requests. The log has it at each level, for the ids.
+/// The target of the spans of requests that can have a trace. The log has it at each level, for the
+/// ids.
 pub(super) const REQUESTS: &str = "keyward::request";
 
 /// The ids of a trace and of one of its spans.
