@@ -5,11 +5,14 @@ use super::{Process, SPAN_ID, TRACE_ID, TRACEPARENT, hex, lines};
 
 const ACCESS: (&str, &str) = ("KEYWARD_TELEMETRY_ACCESS_LOG", "true");
 
+/// A level at which requests without a trace have no span.
+const STRICT: (&str, &str) = ("KEYWARD_TELEMETRY_LOG", "warn,keyward::cli=info");
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_of_a_sampled_request_have_its_trace_and_span() {
     let collector = Collector::start("grpc").await;
     let endpoint = ("KEYWARD_TELEMETRY_OTLP_ENDPOINT", collector.endpoint.as_str());
-    let server = Process::start(&[endpoint, ACCESS]);
+    let server = Process::start(&[endpoint, ACCESS, STRICT]);
     server.get_token(None).await;
     server.get_token(Some(TRACEPARENT)).await;
     let log = server.stop().await;
@@ -26,7 +29,7 @@ async fn lines_of_a_sampled_request_have_its_trace_and_span() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_have_the_callers_ids_without_a_collector() {
-    let server = Process::start(&[ACCESS]);
+    let server = Process::start(&[ACCESS, STRICT]);
     server.get_token(Some(TRACEPARENT)).await;
     server.get_token(None).await;
     server.get_token(Some("00-00000000000000000000000000000000-00f067aa0ba902b7-01")).await;
