@@ -14,7 +14,7 @@
 //! ```text
 //! clock      error      proto      transport
 //! domain
-//! admission  incidents  keys       secrets     store
+//! admission  certificates  incidents  keys  secrets  store
 //! backoff
 //! redis
 //! limiter    revocation
@@ -32,6 +32,7 @@
 //! | [`admission`] | budgets of what one source, and all sources together, may use: connections, first requests, memory |
 //! | [`store`] | SQLite or PostgreSQL: rows in, domain values out; connections in pools by purpose |
 //! | [`secrets`] | generation, form, hashing and sealing of secrets; the only source of randomness |
+//! | [`certificates`] | client certificates: names, validity, the path to an authority, the rules of credentials |
 //! | [`keys`] | signing keys and their schedule; making and verifying JWTs |
 //! | [`redis`](mod@redis) | one link to Redis or Valkey: one server, Sentinels or a cluster |
 //! | [`limiter`] | sliding windows: arithmetic, over counters in this process or in Redis |
@@ -205,6 +206,8 @@
 #[cfg(feature = "server")]
 mod admission;
 mod backoff;
+#[cfg(feature = "server")]
+mod certificates;
 #[cfg(feature = "server")]
 mod cli;
 mod clock;

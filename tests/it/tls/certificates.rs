@@ -18,6 +18,8 @@ pub(super) struct Pair {
     pub(super) certificate: String,
     pub(super) key: String,
     pub(super) der: Vec<u8>,
+    /// What a client sends after its own certificate.
+    pub(super) intermediates: Vec<Vec<u8>>,
 }
 
 /// A day: year, month, day.
@@ -68,6 +70,7 @@ impl Authority {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             der: certificate.der().to_vec(),
+            intermediates: Vec::new(),
         }
     }
 }

@@ -38,7 +38,7 @@ impl Block<'_> {
 
 /// All certificates of a file, in their order, each with a name for errors. A file without one is
 /// an error.
-pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<(CertificateDer<'static>, String)>, String> {
+pub fn certificates(bytes: &[u8]) -> Result<Vec<(CertificateDer<'static>, String)>, String> {
     let mut certificates = Vec::new();
     for block in blocks(bytes)? {
         if BESIDE_CERTIFICATES.contains(&block.label) {
@@ -57,7 +57,7 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<(CertificateDer<'static>,
 }
 
 /// The private key of a file. Exactly one is required.
-pub(super) fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let mut key = None;
     for block in blocks(bytes)? {
         if BESIDE_KEYS.contains(&block.label) {
