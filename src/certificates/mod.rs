@@ -5,14 +5,14 @@
 //! authorities of that credential only, by their keys (RFC 5280, section 6); revocation lists and
 //! OCSP are not asked.
 
-pub mod name;
+mod expected_name;
+mod matcher;
+mod name;
 mod parsed;
 pub mod pem;
-mod rule;
 
-pub use name::DistinguishedName;
-pub use parsed::{ParsedCertificate, Validity};
-pub use rule::{
-    AuthorityRule, CertificateName, CertificateRule, MAX_ENTRIES, MAX_PEM_BYTES, Refusal,
-    SelfSignedRule, current, thumbprint,
+pub use matcher::{
+    CertificateMatcher, CertificateRefusal, RuleFault, current, first_end, first_thumbprint,
+    thumbprint,
 };
+pub use parsed::Validity;

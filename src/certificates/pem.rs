@@ -1,5 +1,7 @@
 //! Reads PEM files (RFC 7468) block by block, so that an error names the block.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject, SectionKind};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -77,6 +79,14 @@ pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         key = PrivateKeyDer::from_pem(kind, der);
     }
     key.ok_or_else(|| "has no PRIVATE KEY block; it must be in PEM format".to_owned())
+}
+
+/// A certificate in PEM.
+pub fn encode(certificate: &CertificateDer<'_>) -> String {
+    let base64 = STANDARD.encode(certificate);
+    let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let body: String = lines.flat_map(|line| [line, "\n".into()]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
 }
 
 /// Splits a file at its `BEGIN` lines.

@@ -15,7 +15,7 @@ pub(super) struct TlsFlags {
     /// machine trusts
     #[arg(global = true, long, value_name = "FILE", env = "KEYWARD_CA")]
     ca: Option<PathBuf>,
-    /// The client certificate (PEM), for servers that require one
+    /// The client certificate (PEM), for servers that require one, and in place of a secret
     #[arg(global = true, long, value_name = "FILE", env = "KEYWARD_CLIENT_CERTIFICATE")]
     client_certificate: Option<PathBuf>,
     /// The key of the client certificate (PEM)
@@ -39,6 +39,11 @@ pub(super) struct ConnectionSecurity {
 }
 
 impl TlsFlags {
+    /// Whether the flags or the environment give a client certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.client_certificate.is_some()
+    }
+
     /// The flags, and what was saved where a flag is not given.
     pub(super) fn with_saved(&self, saved: SavedTls) -> Result<ConnectionSecurity, Failure> {
         let Self { ca, client_certificate, client_key, plaintext } = self;

@@ -18,7 +18,8 @@ use crate::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse, Revok
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read")]
+  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read
+  keyward token --client-id ID --client-certificate app.crt --client-key app.key")]
 pub(super) struct Token {
     /// A scope to request; repeat it for more [default: all scopes of the application]
     #[arg(long, value_name = "SCOPE")]

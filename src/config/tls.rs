@@ -138,6 +138,19 @@ impl TlsConfig {
     }
 }
 
+impl TlsConfig {
+    /// The ways to authenticate with a certificate that the HTTP listener makes possible, as in
+    /// metadata (RFC 8705, section 2). A listener that verifies certificates against the operator's
+    /// authorities takes no self-signed ones.
+    pub fn http_methods(&self) -> &'static [&'static str] {
+        match self.http.as_ref().map(|files| &files.clients) {
+            None | Some(ClientCertificates::NotAsked) => &[],
+            Some(ClientCertificates::Verified(..)) => &["tls_client_auth"],
+            Some(ClientCertificates::Any) => &["tls_client_auth", "self_signed_tls_client_auth"],
+        }
+    }
+}
+
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

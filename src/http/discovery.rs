@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -21,15 +22,27 @@ pub(super) const OPENID_PATH: &str = "/.well-known/openid-configuration";
 /// The five minutes of `keys::schedule::JWKS_MAX_AGE`.
 const CACHE: &str = "public, max-age=300";
 
+/// What the metadata says of the listener.
+#[derive(Clone, Copy)]
+pub(super) struct Metadata {
+    pub(super) certificate_methods: &'static [&'static str],
+}
+
 /// The metadata of RFC 8414.
-pub(super) async fn oauth(State(service): State<Arc<Service>>) -> Response {
-    answer(StatusCode::OK, CACHE, &metadata(&service))
+pub(super) async fn oauth(
+    State(service): State<Arc<Service>>,
+    Extension(metadata): Extension<Metadata>,
+) -> Response {
+    answer(StatusCode::OK, CACHE, &metadata.of(&service))
 }
 
 /// The metadata for `OpenID` Connect libraries, with two members that they require. Keyward has no
 /// ID tokens and no user login, so it lists no endpoints for them.
-pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
-    let mut body = metadata(&service);
+pub(super) async fn openid(
+    State(service): State<Arc<Service>>,
+    Extension(metadata): Extension<Metadata>,
+) -> Response {
+    let mut body = metadata.of(&service);
     // Every client sees the same `sub`.
     body["subject_types_supported"] = json!(["public"]);
     // The algorithms of the published keys. Without this member, go-oidc accepts only RS256.
@@ -39,25 +52,34 @@ pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
     answer(StatusCode::OK, CACHE, &body)
 }
 
-/// The shared members. URLs start with the configured issuer, not with the host of the request.
-fn metadata(service: &Service) -> Value {
-    let issuer = service.issuer();
-    let base = issuer.trim_end_matches('/');
-    let methods = json!(["client_secret_basic", "client_secret_post"]);
-    json!({
-        "issuer": issuer,
-        "token_endpoint": format!("{base}/oauth2/token"),
-        "introspection_endpoint": format!("{base}/oauth2/introspect"),
-        "revocation_endpoint": format!("{base}/oauth2/revoke"),
-        "jwks_uri": format!("{base}/oauth2/jwks"),
-        "grant_types_supported": ["client_credentials"],
-        // Required and not empty (RFC 8414, sections 2 and 3.2). `none` is the only response type
-        // that fits a server without an authorization endpoint: it returns neither code nor token.
-        "response_types_supported": ["none"],
-        "token_endpoint_auth_methods_supported": methods,
-        "introspection_endpoint_auth_methods_supported": methods,
-        "revocation_endpoint_auth_methods_supported": methods,
-    })
+impl Metadata {
+    /// The shared members. URLs start with the configured issuer, not with the host of the request.
+    fn of(self, service: &Service) -> Value {
+        let issuer = service.issuer();
+        let base = issuer.trim_end_matches('/');
+        let secrets = ["client_secret_basic", "client_secret_post"];
+        let methods: Vec<_> = secrets.iter().chain(self.certificate_methods).collect();
+        let mut body = json!({
+            "issuer": issuer,
+            "token_endpoint": format!("{base}/oauth2/token"),
+            "introspection_endpoint": format!("{base}/oauth2/introspect"),
+            "revocation_endpoint": format!("{base}/oauth2/revoke"),
+            "jwks_uri": format!("{base}/oauth2/jwks"),
+            "grant_types_supported": ["client_credentials"],
+            // Required and not empty (RFC 8414, sections 2 and 3.2). `none` is the only response
+            // type that fits a server without an authorization endpoint: it returns neither code
+            // nor token.
+            "response_types_supported": ["none"],
+            "token_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_methods_supported": methods,
+        });
+        if !self.certificate_methods.is_empty() {
+            // RFC 8705, section 3.3.
+            body["tls_client_certificate_bound_access_tokens"] = json!(true);
+        }
+        body
+    }
 }
 
 pub(super) async fn jwks(State(service): State<Arc<Service>>) -> Response {

@@ -13,7 +13,7 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
@@ -24,13 +24,17 @@ use axum::routing::{MethodRouter, get, post};
 use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::Service;
+use discovery::Metadata;
 use error::{OAuthError, json};
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// All endpoints, at the root and below the issuer's path if it has one. The caller adds [`answer`]
-/// as a layer.
-pub fn router(service: Arc<Service>) -> Router {
+/// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
+/// listener makes possible.
+pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
+    let metadata = Metadata { certificate_methods };
+    let public = |methods| public(methods).layer(Extension(metadata));
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
         .route("/oauth2/token", only(post(token::token)))

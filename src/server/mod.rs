@@ -240,7 +240,7 @@ impl Server {
         let timeout = config.limits.request_timeout;
         let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| ServerError::Internal(error.to_string()))?;
-        let http_router = http::router(Arc::clone(&service));
+        let http_router = http::router(Arc::clone(&service), config.tls.http_methods());
         let server = Self {
             grpc: grpc_at,
             http: http_at,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::admission::RequestPermit;
+use crate::certificates;
 use crate::domain::{BindingFault, Client, ClientCertificate, Confirmation, Possession, UserName};
 
 /// A request, as the interface that received it describes it.
@@ -35,9 +36,16 @@ impl<'a> RequestContext<'a> {
     }
 
     /// What the sender proved to have besides a credential or a token.
-    pub(super) fn possession(&self) -> Possession {
-        let certificate = self.certificate.map(ClientCertificate::thumbprint);
-        Possession { key: None, certificate }
+    fn possession(&self) -> Possession {
+        Possession { key: None, certificate: self.certificate_thumbprint() }
+    }
+
+    /// The thumbprint of the sender's certificate. A connection can live for longer than its
+    /// certificate, which counts between its times only.
+    pub(super) fn certificate_thumbprint(&self) -> Option<String> {
+        let certificate = self.certificate?;
+        certificates::current(certificate, self.now).ok()?;
+        Some(certificate.thumbprint())
     }
 
     /// Refuses a sender that did not prove to have what its token is bound to.

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 
-use super::{InsufficientScope, Refusal, Verified, Verifier};
+use super::{InsufficientScope, SenderProof, Refusal, Verified, Verifier};
 use crate::domain::Authorization;
 
 /// Admits requests with a valid token that has all required scopes.
@@ -35,16 +35,28 @@ impl Gate {
     }
 
     /// Verifies the token of a request.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
-        let verdict = self.verify_request(headers);
+    pub(super) fn admit(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Verified, Denied> {
+        let verdict = self.verify_request(headers, extensions.get());
         if let Err(denied) = &verdict {
             tracing::debug!(cause = %denied, "request refused");
         }
         verdict
     }
 
-    fn verify_request(&self, headers: &HeaderMap) -> Result<Verified, Denied> {
-        let verified = self.verifier.verify(bearer(headers)?)?;
+    fn verify_request(
+        &self,
+        headers: &HeaderMap,
+        presented: Option<&SenderProof>,
+    ) -> Result<Verified, Denied> {
+        let token = bearer(headers)?;
+        let verified = match presented {
+            Some(presented) => self.verifier.verify_bound(token, presented)?,
+            None => self.verifier.verify(token)?,
+        };
         verified.require_all(self.scopes.iter().map(String::as_str))?;
         Ok(verified)
     }

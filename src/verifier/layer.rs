@@ -40,7 +40,8 @@ struct LayerState {
 
 impl Verifier {
     /// Admits requests whose token is valid and has all `scopes`; an empty list requires only a
-    /// valid token. Handlers find a [`Verified`](super::Verified) in the request's extensions.
+    /// valid token. Handlers find a [`Verified`](super::Verified) in the request's extensions. Bound
+    /// tokens need a [`SenderProof`](super::SenderProof) there.
     ///
     /// Preflight requests of browsers carry no token, so a CORS layer must be outside of this one.
     pub fn layer(&self, scopes: &[&str]) -> VerifierLayer {
@@ -90,7 +91,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.door.gate.admit(request.headers()) {
+        match self.door.gate.admit(request.headers(), request.extensions()) {
             Ok(verified) => {
                 request.extensions_mut().insert(verified);
                 Either::Right(self.inner.call(request))

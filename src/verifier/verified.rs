@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::RevocationKeys;
+use crate::domain::{BindingFault, RevocationKeys};
 use crate::keys::{Claims, Rejection};
 
 /// The claims of a verified token. Cheap to clone.
@@ -47,6 +47,16 @@ pub enum Refusal {
     /// The `aud` claim does not contain the required audience.
     #[error("the token is for another audience")]
     WrongAudience,
+    /// The token is bound to a client certificate, and none was presented with it: use
+    /// [`Verifier::verify_bound`](super::Verifier::verify_bound).
+    #[error("the token is bound to a client certificate, and none was presented with it")]
+    CertificateRequired,
+    /// The token is bound to another client certificate than the one that was presented.
+    #[error("the token is bound to another client certificate")]
+    OtherCertificate,
+    /// The token is bound to a key (`DPoP`), and no proof of it was presented.
+    #[error("the token is bound to a key, and no proof of it was presented")]
+    ProofRequired,
     /// The token has expired.
     #[error("the token has expired")]
     Expired,
@@ -80,6 +90,18 @@ impl Refusal {
     /// Whether the reason is the verifier's state and not the token.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::FeedLost { .. } | Self::NotReady)
+    }
+}
+
+impl From<BindingFault> for Refusal {
+    fn from(fault: BindingFault) -> Self {
+        match fault {
+            BindingFault::NoCertificate => Self::CertificateRequired,
+            BindingFault::OtherCertificate => Self::OtherCertificate,
+            BindingFault::NoProof | BindingFault::OtherKey | BindingFault::NotBoundToKey => {
+                Self::ProofRequired
+            }
+        }
     }
 }
 
@@ -150,6 +172,12 @@ impl Verified {
     /// The scopes of the token.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.0.claims.scope.split(' ').filter(|scope| !scope.is_empty())
+    }
+
+    /// The SHA-256 thumbprint of the client certificate that the token is bound to, in base64url
+    /// (RFC 8705, section 3.1).
+    pub fn certificate_thumbprint(&self) -> Option<&str> {
+        self.0.claims.cnf.as_ref().and_then(|bound| bound.certificate.as_deref())
     }
 
     /// Whether the token has this scope.

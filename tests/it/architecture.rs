@@ -64,6 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "grpc",
         &[
             "admission",
+            "certificates",
             "clock",
             "error",
             "domain",
@@ -115,6 +116,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "certificates",
             "clock",
             "config",
             "domain",

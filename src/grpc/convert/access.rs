@@ -1,6 +1,7 @@
 //! Access.
 
 use super::{precise, seconds, timestamp};
+use crate::certificates::thumbprint;
 use crate::domain::{
     AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, FieldErrors, LimitLevel,
     LimitStatus, NeededScopes, Possession, Principal, Requirement, ScopeName, parse_address,
@@ -56,10 +57,8 @@ pub(in crate::grpc) fn question(
     });
     let source = fields.read(at("source_address"), source);
     let possession = request.possession.unwrap_or_default();
-    let possession = Possession {
-        key: None,
-        certificate: Some(possession.certificate_thumbprint).filter(|text| !text.is_empty()),
-    };
+    let certificate = optional(&possession.certificate_thumbprint, thumbprint);
+    let certificate = fields.read(at("possession.certificate_thumbprint"), certificate);
     let whole = (|| {
         Some(AccessQuestion {
             requirement: requirement?,
@@ -67,7 +66,7 @@ pub(in crate::grpc) fn question(
             audience: audience?,
             source: source?,
             peek: request.peek,
-            possession,
+            possession: Possession { key: None, certificate: certificate? },
         })
     })();
     fields.finish(whole).map(|question| (token, question))

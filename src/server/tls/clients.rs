@@ -32,7 +32,7 @@ pub(super) enum Clients {
 /// Bounds what clients send, and requires a path to an authority, if there are authorities. That a
 /// client has the key of its certificate is always verified.
 #[derive(Debug)]
-struct Verifier {
+struct HandshakeVerifier {
     authorities: Option<Arc<dyn ClientCertVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -64,11 +64,11 @@ impl Clients {
             }
         };
         let algorithms = provider.signature_verification_algorithms;
-        Ok(Some(Arc::new(Verifier { authorities, algorithms })))
+        Ok(Some(Arc::new(HandshakeVerifier { authorities, algorithms })))
     }
 }
 
-impl ClientCertVerifier for Verifier {
+impl ClientCertVerifier for HandshakeVerifier {
     fn client_auth_mandatory(&self) -> bool {
         self.authorities.as_ref().is_some_and(|verifier| verifier.client_auth_mandatory())
     }

@@ -2,6 +2,7 @@
 
 mod access_tokens;
 mod caller;
+mod certificates;
 mod lock_outs;
 mod rehash;
 mod rehash_queue;
@@ -31,6 +32,7 @@ use secrets::SecretOrigin;
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
+pub(in crate::service) use certificates::CertificateVerifier;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
 pub(in crate::service) use rehash_queue::RehashQueue;
 pub(in crate::service) use secret_cache::SecretCache;
@@ -78,6 +80,7 @@ impl ClientCredential {
 #[derive(Debug)]
 pub struct Auth {
     secrets: SecretVerifier,
+    certificates: CertificateVerifier,
     tokens: TokenVerifier,
     prefixes: Prefixes,
     usage: Arc<UsageCounter>,
@@ -87,11 +90,12 @@ pub struct Auth {
 impl Auth {
     pub(super) fn new(
         secrets: SecretVerifier,
+        certificates: CertificateVerifier,
         tokens: TokenVerifier,
         usage: Arc<UsageCounter>,
     ) -> Self {
         let (prefixes, incidents) = (secrets.prefixes.clone(), Arc::clone(&secrets.incidents));
-        Self { secrets, tokens, prefixes, usage, incidents }
+        Self { secrets, certificates, tokens, prefixes, usage, incidents }
     }
 
     /// Authenticates the caller of a request. A caller that names a user must be one that may act
@@ -181,10 +185,12 @@ impl Auth {
                 let origin = SecretOrigin { source, asked_by: None, now };
                 self.secrets.authenticate(secret, origin).await
             }
-            // No credential of these kinds can be registered.
-            ClientCredential::Assertion { .. } | ClientCredential::Certificate { .. } => {
-                Err(Error::InvalidClient)
+            ClientCredential::Certificate { client_id } => {
+                let (secrets, certificate) = (&self.secrets, context.certificate);
+                self.certificates.authenticate(secrets, &client_id, certificate, source).await
             }
+            // No credential of this kind can be registered.
+            ClientCredential::Assertion { .. } => Err(Error::InvalidClient),
         }
     }
 

@@ -84,7 +84,7 @@ impl Tokens {
                 (grant, &self.issued.client_credentials)
             }
         };
-        let confirmation = binding::of_new_token(context, client);
+        let confirmation = binding::of_new_token(context, client)?;
         let holder = Holder { client, confirmation, address: context.address() };
         let token = self.sign(holder, grant, now).await?;
         issued.inc();

@@ -28,6 +28,7 @@ on_both_databases!(
     events_of_previous_version_await_sealing,
     servers_announce_master_keys_after_migration,
     credentials_of_previous_version_are_found_by_their_end,
+    credentials_of_previous_version_bind_no_tokens,
 );
 
 /// An empty database, and its URL.
@@ -619,4 +620,34 @@ async fn credentials_of_previous_version_are_found_by_their_end(backend: Backend
         }
     };
     assert!(plan.iter().any(|line| line.contains("credentials_by_end")), "{plan:?}");
+}
+
+async fn credentials_of_previous_version_bind_no_tokens(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let credential = |n: u8| {
+        format!(
+            "insert into credentials (id, tenant_id, application_id, kind, display_name, \
+               disabled, epoch, revision, created_at, updated_at) \
+               values ('{n:032x}', 'acme', 'crm', 'api_key', '', {no}, 0, 1, 0, 0); "
+        )
+    };
+    let application = format!(
+        "insert into applications (tenant_id, id, display_name, search_name, description, \
+           contact_email, disabled, epoch, revision, created_at, updated_at) \
+           values ('acme', 'crm', '', '', '', '', {no}, 0, 1, 0, 0); "
+    );
+    let sql = [tenant(no), application, credential(1)].concat();
+    at_version(&database, &url, 20, &sql).await;
+    let store = migrated(&database).await;
+    // A server of the version before writes on the new schema.
+    run(&database, &url, &credential(2)).await;
+    let mut session = store.read().await.unwrap();
+    for n in [1, 2] {
+        let name = format!("tenants/acme/applications/crm/credentials/{n:032x}");
+        let name = CredentialName::parse(&name).unwrap();
+        let read = session.find_credential(&name).await.unwrap().unwrap();
+        assert!(!read.settings.certificate_bound_tokens);
+        assert_eq!(read.settings.registration, None);
+    }
 }

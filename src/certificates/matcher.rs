@@ -1,8 +1,6 @@
-//! The rules of certificate credentials (RFC 8705, section 2): which certificates authenticate a
-//! client.
+//! Which certificates authenticate a client (RFC 8705, section 2): what a credential is registered
+//! with, parsed.
 
-use std::fmt::{self, Display};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,50 +10,47 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{self, CertificateError, RootCertStore};
 
-use super::name::DistinguishedName;
-use super::parsed::{AlternativeName, ParsedCertificate};
+use super::expected_name::{ExpectedName, field};
+use super::parsed::{ParsedCertificate, Validity};
 use super::pem;
-use crate::domain::{ClientCertificate, Fault};
+use crate::domain::{CertificateName, CertificateRule, ClientCertificate, Fault};
 
 /// The most certificates of authorities, and the most thumbprints, of one credential.
 pub const MAX_ENTRIES: usize = 8;
 /// The most bytes of PEM of one credential.
 pub const MAX_PEM_BYTES: usize = 64 * 1024;
-const MAX_SAN_BYTES: usize = 512;
 
-/// Which certificates authenticate a client.
+/// Which certificates authenticate a client: a [`CertificateRule`], parsed.
 #[derive(Clone, Debug)]
-pub enum CertificateRule {
-    Authority(AuthorityRule),
-    SelfSigned(SelfSignedRule),
+pub enum CertificateMatcher {
+    Authority(AuthorityMatcher),
+    SelfSigned(ThumbprintMatcher),
+}
+
+/// What is wrong with a [`CertificateRule`]. An empty field is the rule as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleFault {
+    pub field: &'static str,
+    pub fault: Fault,
 }
 
 /// `tls_client_auth`: a certificate of one of these authorities, with this name.
 #[derive(Clone, Debug)]
-pub struct AuthorityRule {
+pub struct AuthorityMatcher {
+    authorities: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
-    name: CertificateName,
+    name: ExpectedName,
 }
 
 /// `self_signed_tls_client_auth`: one of these certificates. Who signed it does not matter.
 #[derive(Clone, Debug)]
-pub struct SelfSignedRule {
+pub struct ThumbprintMatcher {
     thumbprints: Vec<String>,
-}
-
-/// The one name that a certificate of a client must have (RFC 8705, section 2.1.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CertificateName {
-    Subject(DistinguishedName),
-    SanDns(String),
-    SanUri(String),
-    SanIp(IpAddr),
-    SanEmail(String),
 }
 
 /// Why a certificate does not authenticate a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CertificateRefusal {
     #[error("the certificate cannot be read: it {0}")]
     Unreadable(String),
     #[error("the certificate is not valid before {0:.0}")]
@@ -70,9 +65,55 @@ pub enum Refusal {
     OtherCertificate,
 }
 
-impl CertificateRule {
+impl CertificateMatcher {
+    /// Parses a rule: authorities with one name, or thumbprints.
+    pub fn new(rule: &CertificateRule) -> Result<Self, RuleFault> {
+        let at = |field| move |fault| RuleFault { field, fault };
+        let wrong = |field, words: &str| Err(at(field)(Fault::new(words)));
+        match (rule.authorities.trim().is_empty(), &rule.name, rule.thumbprints.is_empty()) {
+            (true, _, true) => wrong("", "must have `authorities` and a name, or `thumbprints`"),
+            (false, _, false) => {
+                wrong("thumbprints", "must be empty if there are `authorities`: use one of them")
+            }
+            (true, Some(name), false) => {
+                wrong(field(name), "must not be set with `thumbprints`, which decide alone")
+            }
+            (false, None, true) => wrong(
+                "",
+                "must have a name with `authorities`: one of subject_dn, san_dns, san_uri, \
+                 san_ip and san_email",
+            ),
+            (true, None, false) => {
+                let thumbprints = rule.thumbprints.iter().map(String::as_str);
+                let matcher = ThumbprintMatcher::new(thumbprints).map_err(at("thumbprints"))?;
+                Ok(Self::SelfSigned(matcher))
+            }
+            (false, Some(name), true) => {
+                let name = ExpectedName::new(name).map_err(at(field(name)))?;
+                let matcher =
+                    AuthorityMatcher::new(&rule.authorities, name).map_err(at("authorities"))?;
+                Ok(Self::Authority(matcher))
+            }
+        }
+    }
+
+    /// The rule in the form that is stored: equal rules are equal texts, and what is no certificate
+    /// is left out.
+    pub fn into_rule(self) -> CertificateRule {
+        match self {
+            Self::Authority(AuthorityMatcher { authorities, name, .. }) => CertificateRule {
+                authorities: authorities.iter().map(pem::encode).collect(),
+                name: Some(name.into_domain()),
+                thumbprints: Vec::new(),
+            },
+            Self::SelfSigned(ThumbprintMatcher { thumbprints }) => {
+                CertificateRule { thumbprints, ..CertificateRule::default() }
+            }
+        }
+    }
+
     /// Whether this certificate authenticates the client at `now`.
-    pub fn check(&self, presented: &ClientCertificate, now: Timestamp) -> Result<(), Refusal> {
+    pub fn check(&self, presented: &ClientCertificate, now: Timestamp) -> Result<(), CertificateRefusal> {
         let certificate = current(presented, now)?;
         match self {
             Self::Authority(rule) => rule.check(presented, &certificate, now),
@@ -86,25 +127,25 @@ impl CertificateRule {
 pub fn current(
     presented: &ClientCertificate,
     now: Timestamp,
-) -> Result<ParsedCertificate, Refusal> {
+) -> Result<ParsedCertificate, CertificateRefusal> {
     let certificate =
-        ParsedCertificate::parse(presented.leaf()).map_err(|fault| Refusal::Unreadable(fault.0))?;
+        ParsedCertificate::parse(presented.leaf()).map_err(|fault| CertificateRefusal::Unreadable(fault.0))?;
     let validity = certificate.validity();
     if !validity.has_started(now) {
-        return Err(Refusal::NotYetValid(validity.starts_at));
+        return Err(CertificateRefusal::NotYetValid(validity.starts_at));
     }
     if validity.has_ended(now) {
-        return Err(Refusal::Expired(validity.ends_at));
+        return Err(CertificateRefusal::Expired(validity.ends_at));
     }
     Ok(certificate)
 }
 
-impl AuthorityRule {
+impl AuthorityMatcher {
     /// A rule for these authorities, in PEM. An authority is a name with a key: a renewed
     /// certificate of it changes nothing, and another key with the same name is another authority.
     /// When its own certificate ends does not matter (RFC 5280, section 6.1.1).
-    pub fn new(authorities: &str, name: CertificateName) -> Result<Self, Fault> {
-        let mut roots = RootCertStore::empty();
+    pub fn new(authorities: &str, name: ExpectedName) -> Result<Self, Fault> {
+        let (mut roots, mut stored) = (RootCertStore::empty(), Vec::new());
         for (der, at) in certificates(authorities)? {
             let wrong = |what: &str| Fault::new(format!("{at}{what}"));
             let certificate = ParsedCertificate::parse(&der).map_err(|fault| wrong(&fault.0))?;
@@ -114,13 +155,14 @@ impl AuthorityRule {
                      for the certificate of a client itself, use a thumbprint",
                 ));
             }
-            roots.add(der).map_err(|error| wrong(&format!("cannot be used: {error}")))?;
+            roots.add(der.clone()).map_err(|error| wrong(&format!("cannot be used: {error}")))?;
+            stored.push(der);
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| Fault::new(format!("cannot be used: {error}")))?;
-        Ok(Self { verifier, name })
+        Ok(Self { authorities: stored, verifier, name })
     }
 
     fn check(
@@ -128,9 +170,9 @@ impl AuthorityRule {
         presented: &ClientCertificate,
         certificate: &ParsedCertificate,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CertificateRefusal> {
         if !self.name.is_name_of(certificate) {
-            return Err(Refusal::OtherName);
+            return Err(CertificateRefusal::OtherName);
         }
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
@@ -139,14 +181,14 @@ impl AuthorityRule {
         match self.verifier.verify_client_cert(&leaf, &between, now) {
             Ok(_) => Ok(()),
             Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                Err(Refusal::UnknownAuthority("no path leads to one".to_owned()))
+                Err(CertificateRefusal::UnknownAuthority("no path leads to one".to_owned()))
             }
-            Err(error) => Err(Refusal::UnknownAuthority(error.to_string())),
+            Err(error) => Err(CertificateRefusal::UnknownAuthority(error.to_string())),
         }
     }
 }
 
-impl SelfSignedRule {
+impl ThumbprintMatcher {
     /// A rule for certificates with these SHA-256 hashes, in base64url or in hexadecimal.
     pub fn new<'a>(thumbprints: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
         let thumbprints = thumbprints.into_iter().map(thumbprint).collect::<Result<Vec<_>, _>>()?;
@@ -159,35 +201,39 @@ impl SelfSignedRule {
         Ok(Self { thumbprints })
     }
 
-    /// A rule for these certificates, in PEM.
-    pub fn of_certificates(text: &str) -> Result<Self, Fault> {
-        let mut thumbprints = Vec::new();
-        for (der, at) in certificates(text)? {
-            let parsed = ParsedCertificate::parse(&der);
-            let parsed = parsed.map_err(|fault| Fault::new(format!("{at}{}", fault.0)))?;
-            thumbprints.push(parsed.thumbprint().to_owned());
-        }
-        Ok(Self { thumbprints })
-    }
-
-    /// The SHA-256 hashes in base64url.
-    pub fn thumbprints(&self) -> &[String] {
-        &self.thumbprints
-    }
-
-    fn check(&self, certificate: &ParsedCertificate) -> Result<(), Refusal> {
+    fn check(&self, certificate: &ParsedCertificate) -> Result<(), CertificateRefusal> {
         if self.thumbprints.iter().any(|thumbprint| thumbprint == certificate.thumbprint()) {
             Ok(())
         } else {
-            Err(Refusal::OtherCertificate)
+            Err(CertificateRefusal::OtherCertificate)
         }
     }
+}
+
+/// When the first of these certificates ends. What was accepted before is still accepted until
+/// then, if the rule is the same.
+pub fn first_end(presented: &ClientCertificate) -> Timestamp {
+    let all = std::iter::once(presented.leaf()).chain(presented.intermediates());
+    let ends = all.filter_map(|der| Validity::of(&CertificateDer::from(der)).ok());
+    ends.map(|validity| validity.ends_at).min().unwrap_or(Timestamp::MIN)
+}
+
+/// The thumbprint of the first certificate of a text in PEM: the client's own. Others that follow
+/// it are those of its authorities.
+pub fn first_thumbprint(text: &str) -> Result<String, Fault> {
+    let (der, at) = certificates(text)?.swap_remove(0);
+    let parsed = ParsedCertificate::parse(&der);
+    let parsed = parsed.map_err(|fault| Fault::new(format!("{at}{}", fault.0)))?;
+    Ok(parsed.thumbprint().to_owned())
 }
 
 /// The certificates of a text in PEM, each with its place for errors.
 fn certificates(text: &str) -> Result<Vec<(CertificateDer<'static>, String)>, Fault> {
     if text.len() > MAX_PEM_BYTES {
         return Err(Fault::new(format!("must have at most {} KiB", MAX_PEM_BYTES / 1024)));
+    }
+    if text.contains("PRIVATE KEY") {
+        return Err(Fault::new("must have no private key: only its owner may have it"));
     }
     let certificates = pem::certificates(text.as_bytes()).map_err(Fault::new)?;
     if certificates.len() > MAX_ENTRIES {
@@ -211,95 +257,6 @@ pub fn thumbprint(text: &str) -> Result<String, Fault> {
         .or_else(|| super::name::hex(&text.replace(':', "")).filter(is_hash))
         .map(|hash| URL_SAFE_NO_PAD.encode(hash))
         .ok_or_else(|| Fault::new("must be a SHA-256 hash in base64url or in hexadecimal"))
-}
-
-impl CertificateName {
-    pub fn subject(text: &str) -> Result<Self, Fault> {
-        DistinguishedName::parse(text).map(Self::Subject)
-    }
-
-    /// A host name, without wildcards: a certificate can have many hosts, but a client is one.
-    pub fn san_dns(text: &str) -> Result<Self, Fault> {
-        let is_label = |label: &str| {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            (1..=63).contains(&label.len()) && label.bytes().all(allowed)
-        };
-        if text.len() > 253 || !text.split('.').all(is_label) {
-            return Err(Fault::new(
-                "must be a host name in ASCII without wildcards, such as app.example.com",
-            ));
-        }
-        Ok(Self::SanDns(text.to_owned()))
-    }
-
-    pub fn san_uri(text: &str) -> Result<Self, Fault> {
-        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
-        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        if !is_scheme || !is_san(text) {
-            return Err(Fault::new("must be a URI in ASCII, such as spiffe://example.com/app"));
-        }
-        Ok(Self::SanUri(text.to_owned()))
-    }
-
-    pub fn san_ip(text: &str) -> Result<Self, Fault> {
-        let address = text.parse();
-        address.map(Self::SanIp).map_err(|_| Fault::new("must be an IP address"))
-    }
-
-    pub fn san_email(text: &str) -> Result<Self, Fault> {
-        match text.rsplit_once('@') {
-            Some((local, host)) if !local.is_empty() && !host.is_empty() && is_san(text) => {
-                Ok(Self::SanEmail(text.to_owned()))
-            }
-            _ => Err(Fault::new("must be an email address in ASCII")),
-        }
-    }
-
-    fn is_name_of(&self, certificate: &ParsedCertificate) -> bool {
-        let mut names = certificate.alternative_names().iter();
-        match self {
-            Self::Subject(wanted) => wanted == certificate.subject(),
-            Self::SanDns(wanted) => names.any(
-                |name| matches!(name, AlternativeName::Dns(dns) if dns.eq_ignore_ascii_case(wanted)),
-            ),
-            Self::SanUri(wanted) => {
-                names.any(|name| matches!(name, AlternativeName::Uri(uri) if uri == wanted))
-            }
-            Self::SanIp(wanted) => {
-                names.any(|name| matches!(name, AlternativeName::Ip(ip) if ip == wanted))
-            }
-            Self::SanEmail(wanted) => names.any(
-                |name| matches!(name, AlternativeName::Email(email) if is_same_email(email, wanted)),
-            ),
-        }
-    }
-}
-
-/// Whether a text can be an `IA5String` that people see completely.
-fn is_san(text: &str) -> bool {
-    (1..=MAX_SAN_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Compares the part before the `@` exactly, and the host without regard to case (RFC 5280, section
-/// 7.5).
-fn is_same_email(one: &str, other: &str) -> bool {
-    match (one.rsplit_once('@'), other.rsplit_once('@')) {
-        (Some((one, one_host)), Some((other, other_host))) => {
-            one == other && one_host.eq_ignore_ascii_case(other_host)
-        }
-        _ => false,
-    }
-}
-
-impl Display for CertificateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Subject(name) => name.fmt(f),
-            Self::SanIp(address) => address.fmt(f),
-            Self::SanDns(text) | Self::SanUri(text) | Self::SanEmail(text) => f.write_str(text),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -341,20 +298,20 @@ mod tests {
         ClientCertificate::presented([&leaf.der()[..]]).unwrap()
     }
 
-    fn app() -> CertificateName {
-        CertificateName::subject("CN=app,O=Acme").unwrap()
+    fn app() -> ExpectedName {
+        ExpectedName::subject("CN=app,O=Acme").unwrap()
     }
 
-    fn rule(root: &Issuer, name: CertificateName) -> CertificateRule {
-        CertificateRule::Authority(AuthorityRule::new(&root.pem(), name).unwrap())
+    fn rule(root: &Issuer, name: ExpectedName) -> CertificateMatcher {
+        CertificateMatcher::Authority(AuthorityMatcher::new(&root.pem(), name).unwrap())
     }
 
     fn now() -> Timestamp {
         "2026-06-01T12:00:00Z".parse().unwrap()
     }
 
-    fn is_unknown_authority(checked: Result<(), Refusal>) -> bool {
-        matches!(checked, Err(Refusal::UnknownAuthority(_)))
+    fn is_unknown_authority(checked: Result<(), CertificateRefusal>) -> bool {
+        matches!(checked, Err(CertificateRefusal::UnknownAuthority(_)))
     }
 
     #[test]
@@ -371,7 +328,7 @@ mod tests {
         }
         // Both in one credential: each issues for itself.
         let both = [one.pem(), twin.pem()].concat();
-        let both = CertificateRule::Authority(AuthorityRule::new(&both, app()).unwrap());
+        let both = CertificateMatcher::Authority(AuthorityMatcher::new(&both, app()).unwrap());
         for issuer in [&one, &twin] {
             assert_eq!(both.check(&leaf(&params("app"), issuer), now()), Ok(()));
         }
@@ -427,17 +384,17 @@ mod tests {
             SanType::Rfc822Name("App@Acme.test".try_into().unwrap()),
         ];
         let full = leaf(&all, &root);
-        let accepted = |name: Result<CertificateName, Fault>, leaf: &ClientCertificate| match rule(
+        let accepted = |name: Result<ExpectedName, Fault>, leaf: &ClientCertificate| match rule(
             &root,
             name.unwrap(),
         )
         .check(leaf, now())
         {
             Ok(()) => true,
-            Err(Refusal::OtherName) => false,
+            Err(CertificateRefusal::OtherName) => false,
             Err(other) => panic!("{other}"),
         };
-        type Name = CertificateName;
+        type Name = ExpectedName;
         for (name, is_accepted) in [
             (Name::subject("cn=APP, o=acme"), true),
             (Name::subject("CN=app"), false),
@@ -474,16 +431,16 @@ mod tests {
         times.not_after = date_time_ymd(2027, 1, 1);
         let certificate = leaf(&times, &root);
         let own = ParsedCertificate::parse(certificate.leaf()).unwrap();
-        let own = SelfSignedRule::new([own.thumbprint()]).unwrap();
-        for rule in [rule(&root, app()), CertificateRule::SelfSigned(own)] {
+        let own = ThumbprintMatcher::new([own.thumbprint()]).unwrap();
+        for rule in [rule(&root, app()), CertificateMatcher::SelfSigned(own)] {
             let at = |time: &str| rule.check(&certificate, time.parse().unwrap());
             let (begin, end) = ("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z");
             let begin_at = begin.parse().unwrap();
-            assert_eq!(at("2025-12-31T23:59:59Z"), Err(Refusal::NotYetValid(begin_at)));
+            assert_eq!(at("2025-12-31T23:59:59Z"), Err(CertificateRefusal::NotYetValid(begin_at)));
             assert_eq!(at(begin), Ok(()));
             assert_eq!(at(end), Ok(()));
             let ended = at("2027-01-01T00:00:01Z");
-            assert_eq!(ended, Err(Refusal::Expired(end.parse().unwrap())));
+            assert_eq!(ended, Err(CertificateRefusal::Expired(end.parse().unwrap())));
         }
     }
 
@@ -514,18 +471,18 @@ mod tests {
             hash.iter().map(|byte| format!("{byte:02X}")).collect()
         };
         for rule in [
-            SelfSignedRule::new([&*hash]),
-            SelfSignedRule::new([&*hex.join(":")]),
-            SelfSignedRule::new([&*hex.concat()]),
-            SelfSignedRule::of_certificates(&one.pem()),
+            ThumbprintMatcher::new([&*hash]),
+            ThumbprintMatcher::new([&*hex.join(":")]),
+            ThumbprintMatcher::new([&*hex.concat()]),
+            ThumbprintMatcher::new([&*first_thumbprint(&[one.pem(), other.pem()].concat()).unwrap()]),
         ] {
             let rule = rule.unwrap();
-            assert_eq!(rule.thumbprints(), std::slice::from_ref(&hash));
-            let rule = CertificateRule::SelfSigned(rule);
+            assert_eq!(rule.thumbprints, [hash.clone()]);
+            let rule = CertificateMatcher::SelfSigned(rule);
             assert_eq!(rule.check(&presented(&one).unwrap(), now()), Ok(()));
             // The same names, another key.
             let refused = rule.check(&presented(&other).unwrap(), now());
-            assert_eq!(refused, Err(Refusal::OtherCertificate));
+            assert_eq!(refused, Err(CertificateRefusal::OtherCertificate));
         }
     }
 
@@ -547,27 +504,66 @@ mod tests {
             (" ".repeat(MAX_PEM_BYTES + 1), "at most 64 KiB"),
             (root.pem().replace("MII", "MIJ"), "is not a certificate"),
         ] {
-            let fault = AuthorityRule::new(&authorities, app()).unwrap_err();
+            let fault = AuthorityMatcher::new(&authorities, app()).unwrap_err();
             assert!(fault.0.contains(says), "{fault:?}");
         }
-        assert!(AuthorityRule::new(&root.pem().repeat(MAX_ENTRIES), app()).is_ok());
+        assert!(AuthorityMatcher::new(&root.pem().repeat(MAX_ENTRIES), app()).is_ok());
         let hash = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
         for wrong in ["", "abc", &hash[1..], &"zz".repeat(32), &format!("{hash}=")] {
             assert!(thumbprint(wrong).is_err(), "{wrong}");
         }
-        assert!(SelfSignedRule::new([]).is_err());
-        assert!(SelfSignedRule::new([hash; MAX_ENTRIES]).is_ok());
-        assert!(SelfSignedRule::new([hash; MAX_ENTRIES + 1]).is_err());
+        assert!(ThumbprintMatcher::new([]).is_err());
+        assert!(ThumbprintMatcher::new([hash; MAX_ENTRIES]).is_ok());
+        assert!(ThumbprintMatcher::new([hash; MAX_ENTRIES + 1]).is_err());
         for wrong in ["", "*.test", "a b", "a..b", ".", "a.", "é.test", &"a".repeat(64)] {
-            assert!(CertificateName::san_dns(wrong).is_err(), "{wrong}");
+            assert!(ExpectedName::san_dns(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "app", "//x", "1x:y", "spiffe://é", "a b:c"] {
-            assert!(CertificateName::san_uri(wrong).is_err(), "{wrong}");
+            assert!(ExpectedName::san_uri(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "@", "a@", "@b", "a b@c", "é@c"] {
-            assert!(CertificateName::san_email(wrong).is_err(), "{wrong}");
+            assert!(ExpectedName::san_email(wrong).is_err(), "{wrong}");
         }
-        assert!(CertificateName::san_ip("192.0.2.1/32").is_err());
+        assert!(ExpectedName::san_ip("192.0.2.1/32").is_err());
+    }
+
+    #[test]
+    fn rule_is_authorities_with_a_name_or_thumbprints() {
+        let root = root().pem();
+        let hash = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0".to_owned();
+        let name = Some(CertificateName::SubjectDn("cn = app".to_owned()));
+        let rule = |authorities: &str, name: &Option<CertificateName>, hashes: &[String]| {
+            let (authorities, name) = (authorities.to_owned(), name.clone());
+            CertificateMatcher::new(&CertificateRule {
+                authorities,
+                name,
+                thumbprints: hashes.to_vec(),
+            })
+        };
+        for (authorities, name, hashes, field) in [
+            ("", &None, &[][..], ""),
+            ("", &name, &[], ""),
+            (&root, &None, &[], ""),
+            (&root, &name, std::slice::from_ref(&hash), "thumbprints"),
+            ("", &name, std::slice::from_ref(&hash), "subject_dn"),
+            ("", &None, &["x".to_owned()], "thumbprints"),
+            ("x", &name, &[], "authorities"),
+            (&root, &Some(CertificateName::SanIp("x".to_owned())), &[], "san_ip"),
+            (&[&root, "-----BEGIN PRIVATE KEY-----"].concat(), &name, &[], "authorities"),
+        ] {
+            let fault = rule(authorities, name, hashes).unwrap_err();
+            assert_eq!(fault.field, field, "{fault:?}");
+        }
+        // What is stored reads back as the same, without comments and in one form.
+        let stored = rule(&format!("comment\n{root}\n"), &name, &[]).unwrap().into_rule();
+        assert_eq!(stored.authorities.replace("\r\n", "\n"), root.replace("\r\n", "\n"));
+        assert_eq!(stored.name, Some(CertificateName::SubjectDn("CN=app".to_owned())));
+        assert_eq!(CertificateMatcher::new(&stored).unwrap().into_rule(), stored);
+        let hex = super::super::name::hex(&"0f".repeat(32)).unwrap();
+        let stored = rule("", &None, &["0F:".repeat(31) + "0f"]).unwrap().into_rule();
+        use base64::Engine;
+        let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hex);
+        assert_eq!(stored.thumbprints, [hash]);
     }
 
     #[test]
@@ -577,7 +573,7 @@ mod tests {
         let rule = rule(&root, app());
         for length in [0, 1, 10, 100, leaf.leaf().len() - 1] {
             let cut = ClientCertificate::presented([&leaf.leaf()[..length]]).unwrap();
-            assert!(matches!(rule.check(&cut, now()), Err(Refusal::Unreadable(_))), "{length}");
+            assert!(matches!(rule.check(&cut, now()), Err(CertificateRefusal::Unreadable(_))), "{length}");
         }
     }
 }
