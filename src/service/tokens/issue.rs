@@ -46,7 +46,7 @@ pub struct IssuedToken {
 }
 
 /// Who gets a token.
-struct Holder<'a> {
+struct Recipient<'a> {
     client: &'a Client,
     /// What the token is bound to.
     confirmation: Option<Confirmation>,
@@ -85,7 +85,7 @@ impl Tokens {
             }
         };
         let confirmation = binding::of_new_token(context, client)?;
-        let holder = Holder { client, confirmation, address: context.address() };
+        let holder = Recipient { client, confirmation, address: context.address() };
         let token = self.sign(holder, grant, now).await?;
         issued.inc();
         Ok(token)
@@ -94,7 +94,7 @@ impl Tokens {
     /// Signs what a client is permitted, within the limits. Only [`Client::grant`] makes a [`Grant`].
     async fn sign(
         &self,
-        Holder { client, confirmation, address }: Holder<'_>,
+        Recipient { client, confirmation, address }: Recipient<'_>,
         grant: Grant,
         now: Timestamp,
     ) -> Result<IssuedToken> {
