@@ -127,4 +127,3 @@ fn is_same_email(one: &str, other: &str) -> bool {
         _ => false,
     }
 }
-

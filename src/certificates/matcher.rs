@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{self, CertificateError, RootCertStore};
 use super::expected_name::{ExpectedName, field};
 use super::parsed::{ParsedCertificate, Validity};
 use super::pem;
-use crate::domain::{CertificateName, CertificateRule, ClientCertificate, Fault};
+use crate::domain::{CertificateRule, ClientCertificate, Fault};
 
 /// The most certificates of authorities, and the most thumbprints, of one credential.
 pub const MAX_ENTRIES: usize = 8;
@@ -113,7 +113,11 @@ impl CertificateMatcher {
     }
 
     /// Whether this certificate authenticates the client at `now`.
-    pub fn check(&self, presented: &ClientCertificate, now: Timestamp) -> Result<(), CertificateRefusal> {
+    pub fn check(
+        &self,
+        presented: &ClientCertificate,
+        now: Timestamp,
+    ) -> Result<(), CertificateRefusal> {
         let certificate = current(presented, now)?;
         match self {
             Self::Authority(rule) => rule.check(presented, &certificate, now),
@@ -128,8 +132,8 @@ pub fn current(
     presented: &ClientCertificate,
     now: Timestamp,
 ) -> Result<ParsedCertificate, CertificateRefusal> {
-    let certificate =
-        ParsedCertificate::parse(presented.leaf()).map_err(|fault| CertificateRefusal::Unreadable(fault.0))?;
+    let certificate = ParsedCertificate::parse(presented.leaf())
+        .map_err(|fault| CertificateRefusal::Unreadable(fault.0))?;
     let validity = certificate.validity();
     if !validity.has_started(now) {
         return Err(CertificateRefusal::NotYetValid(validity.starts_at));
@@ -144,7 +148,7 @@ impl AuthorityMatcher {
     /// A rule for these authorities, in PEM. An authority is a name with a key: a renewed
     /// certificate of it changes nothing, and another key with the same name is another authority.
     /// When its own certificate ends does not matter (RFC 5280, section 6.1.1).
-    pub fn new(authorities: &str, name: ExpectedName) -> Result<Self, Fault> {
+    fn new(authorities: &str, name: ExpectedName) -> Result<Self, Fault> {
         let (mut roots, mut stored) = (RootCertStore::empty(), Vec::new());
         for (der, at) in certificates(authorities)? {
             let wrong = |what: &str| Fault::new(format!("{at}{what}"));
@@ -190,7 +194,7 @@ impl AuthorityMatcher {
 
 impl ThumbprintMatcher {
     /// A rule for certificates with these SHA-256 hashes, in base64url or in hexadecimal.
-    pub fn new<'a>(thumbprints: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
+    fn new<'a>(thumbprints: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
         let thumbprints = thumbprints.into_iter().map(thumbprint).collect::<Result<Vec<_>, _>>()?;
         if thumbprints.is_empty() {
             return Err(Fault::new("must not be empty"));
@@ -267,6 +271,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::domain::CertificateName;
 
     type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -474,7 +479,9 @@ mod tests {
             ThumbprintMatcher::new([&*hash]),
             ThumbprintMatcher::new([&*hex.join(":")]),
             ThumbprintMatcher::new([&*hex.concat()]),
-            ThumbprintMatcher::new([&*first_thumbprint(&[one.pem(), other.pem()].concat()).unwrap()]),
+            ThumbprintMatcher::new([
+                &*first_thumbprint(&[one.pem(), other.pem()].concat()).unwrap()
+            ]),
         ] {
             let rule = rule.unwrap();
             assert_eq!(rule.thumbprints, [hash.clone()]);
@@ -573,7 +580,10 @@ mod tests {
         let rule = rule(&root, app());
         for length in [0, 1, 10, 100, leaf.leaf().len() - 1] {
             let cut = ClientCertificate::presented([&leaf.leaf()[..length]]).unwrap();
-            assert!(matches!(rule.check(&cut, now()), Err(CertificateRefusal::Unreadable(_))), "{length}");
+            assert!(
+                matches!(rule.check(&cut, now()), Err(CertificateRefusal::Unreadable(_))),
+                "{length}"
+            );
         }
     }
 }

@@ -13,13 +13,13 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 
 use crate::admission::RequestPermit;
 use crate::error::Error;

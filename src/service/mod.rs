@@ -57,7 +57,10 @@ pub use usage::UsageCounter;
 pub use crate::revocation::RememberedList;
 
 use audit::TenantSessions;
-use auth::{CertificateVerifier, LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle, TokenVerifier};
+use auth::{
+    CertificateVerifier, LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle,
+    TokenVerifier,
+};
 use clients::ClientCache;
 use lists::Pages;
 use readiness::{ReadinessProbe, Writable};
@@ -393,8 +396,7 @@ impl SharedParts {
             Arc::clone(&self.clients),
             Arc::clone(&self.revocations),
         );
-        let certificates =
-            CertificateVerifier::new(parts.clock.clone(), Arc::clone(&self.clients));
+        let certificates = CertificateVerifier::new(parts.clock.clone(), Arc::clone(&self.clients));
         Ok(Auth::new(secrets, certificates, tokens, Arc::clone(&self.usage)))
     }
 }

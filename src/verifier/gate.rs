@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, header};
 
-use super::{InsufficientScope, SenderProof, Refusal, Verified, Verifier};
+use super::{InsufficientScope, Refusal, SenderProof, Verified, Verifier};
 use crate::domain::Authorization;
 
 /// Admits requests with a valid token that has all required scopes.

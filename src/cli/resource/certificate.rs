@@ -17,19 +17,49 @@ pub(super) struct CertificateFlags {
     #[arg(long, value_name = "FILE", value_parser = text, help_heading = "Certificate")]
     ca_file: Option<String>,
     /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`)
-    #[arg(long, value_name = "DN", requires = "ca_file", group = "certificate_name", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "DN",
+        requires = "ca_file",
+        group = "certificate_name",
+        help_heading = "Certificate"
+    )]
     subject: Option<String>,
     /// The name: a DNS name among its subject alternative names
-    #[arg(long, value_name = "HOST", requires = "ca_file", group = "certificate_name", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "HOST",
+        requires = "ca_file",
+        group = "certificate_name",
+        help_heading = "Certificate"
+    )]
     san_dns: Option<String>,
     /// The name: a URI among them, such as a SPIFFE id
-    #[arg(long, value_name = "URI", requires = "ca_file", group = "certificate_name", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "URI",
+        requires = "ca_file",
+        group = "certificate_name",
+        help_heading = "Certificate"
+    )]
     san_uri: Option<String>,
     /// The name: an IP address among them
-    #[arg(long, value_name = "ADDRESS", requires = "ca_file", group = "certificate_name", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "ca_file",
+        group = "certificate_name",
+        help_heading = "Certificate"
+    )]
     san_ip: Option<String>,
     /// The name: an email address among them
-    #[arg(long, value_name = "ADDRESS", requires = "ca_file", group = "certificate_name", help_heading = "Certificate")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "ca_file",
+        group = "certificate_name",
+        help_heading = "Certificate"
+    )]
     san_email: Option<String>,
     /// A file whose first certificate (PEM) is the client's own, without an authority; repeat it for
     /// more

@@ -190,9 +190,7 @@ impl Tabular for pb::Credential {
         listed(6, "expire_time", |credential| json!(moment(credential.expire_time.as_ref()))),
         member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
         member("certificate", |credential| certificate::view(credential)),
-        member("certificate_bound_tokens", |credential| {
-            json!(credential.certificate_bound_tokens)
-        }),
+        member("certificate_bound_tokens", |credential| json!(credential.certificate_bound_tokens)),
         listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),
         listed(8, "update_time", |credential| json!(moment(credential.update_time.as_ref()))),
         member("etag", |credential| json!(credential.etag)),

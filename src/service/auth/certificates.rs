@@ -75,7 +75,8 @@ impl CertificateVerifier {
         let (Some(id), Some(certificate)) = (id, certificate) else {
             let client = id.as_ref().map_or("", CredentialId::as_str);
             let detail = if certificate.is_none() { "no certificate" } else { "malformed" };
-            let incident = Incident { kind: IncidentKind::WrongCertificate, client, source, detail };
+            let incident =
+                Incident { kind: IncidentKind::WrongCertificate, client, source, detail };
             secrets.incidents.note(incident, self.clock.now());
             return Err(Error::InvalidClient);
         };

@@ -27,8 +27,7 @@ async fn certificate_of_an_authority_authenticates_on_both_interfaces(backend: B
     let mut admin = mtls.admin().await;
     admin.acme().await;
     let clients = Authority::new("clients");
-    let credential =
-        register(&mut admin, CRM, of_authority(&clients, "CN=crm")).await.unwrap();
+    let credential = register(&mut admin, CRM, of_authority(&clients, "CN=crm")).await.unwrap();
     let id = &credential.client_id;
     for pair in [clients.named("crm"), clients.named("CRM"), clients.through_intermediate("crm")] {
         let answer = mtls.token(Some(&pair), id).await;
@@ -118,10 +117,8 @@ async fn wrong_certificates_are_refused_alike() {
     ] {
         let answer = mtls.token(Some(pair), id).await;
         assert_eq!(answer, wanted, "{what}");
-        let channel = mtls.channel(Some(&Pair {
-            certificate: [&pair.certificate, ""].concat(),
-            ..pair.clone()
-        }));
+        let channel = mtls
+            .channel(Some(&Pair { certificate: [&pair.certificate, ""].concat(), ..pair.clone() }));
         let status = super::mtls::issue(&channel.await, id, &[]).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_CLIENT", "{what}");
     }
@@ -186,10 +183,8 @@ async fn each_kind_authenticates_in_its_own_way_only() {
                 let answer = mtls.post(Some(&own), path, &form).await;
                 assert_eq!(answer.status, 401, "{path} in the body {answer:?}");
             }
-            let proof = tokens::ClientSecret {
-                client_id: id.clone(),
-                client_secret: wrong.to_owned(),
-            };
+            let proof =
+                tokens::ClientSecret { client_id: id.clone(), client_secret: wrong.to_owned() };
             let request = tokens::IssueTokenRequest {
                 credential: Some(Proof::ClientSecret(proof)),
                 ..Default::default()
@@ -265,7 +260,11 @@ async fn certificate_that_ends_on_an_open_connection_is_refused() {
             statuses.push(answer.status);
         }
         // For the second rule it is late already.
-        assert!([[200, 200, 401], [401, 401, 401]].contains(&[statuses[0], statuses[1], statuses[2]]));
+        assert!([[200, 200, 401], [401, 401, 401]].contains(&[
+            statuses[0],
+            statuses[1],
+            statuses[2]
+        ]));
         assert_eq!(statuses[2], 401);
     }
 }
@@ -425,9 +424,12 @@ async fn curl_and_the_command_line_authenticate_with_a_certificate() {
         let id = made["client_id"].as_str().unwrap().to_owned();
 
         let mut command = keyward(&["token", "--client-id", &id]);
-        command
-            .args(["--server", &grpc, "--ca", &ca])
-            .args(["--client-certificate", &certificate, "--client-key", &key]);
+        command.args(["--server", &grpc, "--ca", &ca]).args([
+            "--client-certificate",
+            &certificate,
+            "--client-key",
+            &key,
+        ]);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(output.status.success(), "{output:?}");
         let token = String::from_utf8(output.stdout).unwrap();

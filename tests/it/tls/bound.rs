@@ -62,16 +62,13 @@ async fn keyward_itself_takes_a_bound_token_with_its_certificate_only() {
     let mtls = Mtls::start(Backend::Sqlite, &[]).await;
     let mut admin = mtls.admin().await;
     let clients = Authority::new("clients");
-    let until = |name| {
-        clients.custom(name, |params| params.not_after = rcgen::date_time_ymd(2026, 6, 2))
-    };
+    let until =
+        |name| clients.custom(name, |params| params.not_after = rcgen::date_time_ymd(2026, 6, 2));
     let (own, other) = (until("gateway"), clients.named("gateway"));
     let application = admin.application("system", "gateway", &["keyward.verify"]).await;
     let rule = of_authority(&clients, "CN=gateway");
     let id = register(&mut admin, &application.name, rule).await.unwrap().client_id;
-    let token = async || {
-        mtls.issue(Some(&own), &id, &["keyward"]).await.unwrap().access_token
-    };
+    let token = async || mtls.issue(Some(&own), &id, &["keyward"]).await.unwrap().access_token;
     let ask = async |channel: &tonic::transport::Channel, token: &str| {
         let about = tokens::IntrospectTokenRequest { token: token.to_owned() };
         let mut request = Request::new(about);
@@ -194,10 +191,7 @@ async fn credential_can_ask_that_its_tokens_are_bound(backend: Backend) {
     assert_eq!((refused.status, &refused.body["error"]), (400, &json!("invalid_request")));
     let says = refused.body["error_description"].as_str().unwrap();
     assert!(says.contains("client certificate"), "{says}");
-    let request = tokens::IssueTokenRequest {
-        credential: secret.proof(),
-        ..Default::default()
-    };
+    let request = tokens::IssueTokenRequest { credential: secret.proof(), ..Default::default() };
     let mut client = TokenServiceClient::new(mtls.channel(None).await);
     let status = client.issue_token(request).await.unwrap_err();
     assert_eq!((status.code(), &*reason(&status)), (Code::InvalidArgument, "INVALID_FIELD"));
