@@ -50,7 +50,7 @@ async fn check_of_a_bound_token_needs_the_thumbprint() {
         let answer = check(wrong.clone()).await.unwrap();
         assert!(!answer.allowed);
         assert_eq!(answer.outcome(), Outcome::NotPossessed, "{wrong:?}");
-        assert_eq!(answer.application, "", "nothing is said of its holder");
+        assert_eq!(answer.principal, None, "nothing is said of its holder");
     }
     let status = check(Some("x".to_owned())).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");

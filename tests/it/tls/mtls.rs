@@ -4,7 +4,7 @@ use std::io;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::certificate::Name;
 use keyward::proto::admin::credential::{Certificate, Kind, Registration};
@@ -57,7 +57,7 @@ impl Mtls {
         let ca = tonic::transport::Certificate::from_pem(self.authority.pem());
         let mut tls = ClientTlsConfig::new().ca_certificate(ca);
         if let Some(pair) = identity {
-            tls = tls.identity(Identity::from_pem(&pair.certificate, &pair.key));
+            tls = tls.identity(Identity::from_pem(chain(pair), &pair.key));
         }
         let url = format!("https://{}", self.kw.server().grpc);
         let endpoint = Channel::from_shared(url).unwrap().tls_config(tls).unwrap();
@@ -174,6 +174,16 @@ fn parsed(received: &[u8]) -> Option<HttpAnswer> {
         head: lines.collect::<Vec<_>>().join("\n"),
         body: serde_json::from_str(body).unwrap_or_default(),
     })
+}
+
+/// All certificates that a client sends, in PEM.
+fn chain(pair: &Pair) -> String {
+    let all = std::iter::once(&pair.der).chain(&pair.intermediates);
+    let block = |der| {
+        let base64 = STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
+    };
+    all.map(block).collect()
 }
 
 /// The `x5t#S256` of a certificate.
