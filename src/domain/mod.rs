@@ -35,6 +35,7 @@ pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod profile;
+pub mod registered_claims;
 pub mod registration;
 pub mod request_path;
 pub mod revocation;
@@ -48,6 +49,7 @@ pub mod source;
 pub mod tenant;
 #[cfg(feature = "server")]
 pub mod text;
+pub mod token_claims;
 pub mod usage;
 pub mod user;
 
@@ -108,6 +110,7 @@ pub use server_keys::ServerKeys;
 pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
+pub use token_claims::{ClaimValue, TokenClaims};
 pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 
