@@ -14,7 +14,7 @@
 //! ```text
 //! clock      error      proto      transport
 //! domain
-//! admission  incidents  keys       secrets     store
+//! admission  incidents  jose       keys        secrets    store
 //! backoff
 //! redis
 //! limiter    revocation
@@ -32,6 +32,7 @@
 //! | [`admission`] | budgets of what one source, and all sources together, may use: connections, first requests, memory |
 //! | [`store`] | SQLite or PostgreSQL: rows in, domain values out; connections in pools by purpose |
 //! | [`secrets`] | generation, form, hashing and sealing of secrets; the only source of randomness |
+//! | [`jose`] | JWTs that others signed, and the keys of the signers |
 //! | [`keys`] | signing keys and their schedule; making and verifying JWTs |
 //! | [`redis`](mod@redis) | one link to Redis or Valkey: one server, Sentinels or a cluster |
 //! | [`limiter`] | sliding windows: arithmetic, over counters in this process or in Redis |
@@ -220,6 +221,11 @@ mod http;
 mod incidents;
 #[cfg(feature = "internals")]
 pub mod internals;
+#[cfg_attr(
+    not(feature = "internals"),
+    allow(dead_code, unused_imports, reason = "no grant uses it yet")
+)]
+mod jose;
 mod keys;
 #[cfg(feature = "server")]
 mod limiter;

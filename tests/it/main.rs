@@ -20,6 +20,7 @@ mod documents;
 mod edge;
 mod grpc;
 mod harness;
+mod jose;
 mod keys;
 mod limiter;
 mod master_keys;
