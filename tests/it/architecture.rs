@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("backoff", &["secrets"]),
     ("redis", &["backoff", "clock", "error", "domain", "secrets"]),
     ("limiter", &["clock", "error", "domain", "redis"]),
+    ("outbound", &["clock", "error", "domain", "jose"]),
     (
         "service",
         &[
@@ -36,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secrets",
             "keys",
             "jose",
+            "outbound",
             "redis",
             "limiter",
             "revocation",
@@ -51,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "jose",
             "keys",
             "limiter",
+            "outbound",
             "redis",
             "revocation",
             "secrets",
@@ -77,7 +80,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["admission", "clock", "error", "domain", "secrets", "keys", "service"]),
     (
         "config",
-        &["domain", "keys", "limiter", "redis", "revocation", "secrets", "store"],
+        &["domain", "keys", "limiter", "outbound", "redis", "revocation", "secrets", "store"],
     ),
     ("telemetry", &["admission", "backoff", "clock", "config", "domain", "error", "incidents"]),
     (

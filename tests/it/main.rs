@@ -26,6 +26,7 @@ mod limiter;
 mod master_keys;
 mod metrics_table;
 mod oauth2;
+mod outbound;
 mod platforms;
 mod process;
 mod properties;
