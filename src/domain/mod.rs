@@ -26,6 +26,8 @@ pub mod limits;
 pub mod listing;
 pub mod moment;
 pub mod name;
+#[cfg(feature = "server")]
+pub mod networks;
 pub mod oauth;
 #[cfg(feature = "server")]
 pub mod page;
@@ -34,6 +36,7 @@ pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod profile;
+pub mod registered_claims;
 pub mod registration;
 pub mod request_path;
 pub mod revocation;
@@ -47,6 +50,7 @@ pub mod source;
 pub mod tenant;
 #[cfg(feature = "server")]
 pub mod text;
+pub mod token_claims;
 pub mod usage;
 pub mod user;
 
@@ -84,6 +88,8 @@ pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
     TenantId, UserId, UserName,
 };
+#[cfg(feature = "server")]
+pub use networks::Networks;
 pub use oauth::{Authorization, error_description};
 #[cfg(feature = "server")]
 pub use page::{Page, PageRequest};
@@ -106,6 +112,7 @@ pub use server_keys::ServerKeys;
 pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
+pub use token_claims::{ClaimValue, TokenClaims};
 pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 

@@ -35,17 +35,12 @@ impl<'a> RequestContext<'a> {
         Self { certificate, ..self }
     }
 
-    /// What the sender proved to have besides a credential or a token.
-    fn possession(&self) -> Possession {
-        Possession { key: None, certificate: self.certificate_thumbprint() }
-    }
-
-    /// The thumbprint of the sender's certificate. A connection can live for longer than its
-    /// certificate, which counts between its times only.
-    pub(super) fn certificate_thumbprint(&self) -> Option<String> {
-        let certificate = self.certificate?;
-        certificates::current(certificate, self.now).ok()?;
-        Some(certificate.thumbprint())
+    /// What the sender proved to have besides a credential or a token. A connection can live for
+    /// longer than its certificate, which counts between its times only.
+    pub(super) fn possession(&self) -> Possession {
+        let certificate = self.certificate;
+        let certificate = certificate.filter(|it| certificates::current(it, self.now).is_ok());
+        Possession { key: None, certificate: certificate.map(ClientCertificate::thumbprint) }
     }
 
     /// Refuses a sender that did not prove to have what its token is bound to.

@@ -121,7 +121,7 @@ impl Tokens {
         };
         let keys = self.signing.keys_for_signing(now).await?;
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
-        let unsigned = Unsigned::new(key, &claims)?;
+        let unsigned = Unsigned::new(key, &claims, &client.tenant.settings.policy.token_claims)?;
         if unsigned.length() > jwt::MAX_LENGTH {
             return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
         }
