@@ -135,8 +135,8 @@
 //! A client sends `POST /oauth2/token`, or calls `TokenService.IssueToken`.
 //!
 //! 1. *Connection.* [`server`] accepts it. [`admission`] gives it a place in the budget of its
-//!    source, or closes it. With TLS, the handshake follows, with a deadline; a client certificate
-//!    that it verified goes with each request. hyper reads the connection under explicit bounds:
+//!    source, or closes it. With TLS, the handshake follows, with a deadline; the certificates of
+//!    the client, whose key it proved to have, go with each request. hyper reads the connection under explicit bounds:
 //!    streams, headers, windows, the time until the first request.
 //! 2. *Observation.* [`telemetry`] counts the request as in progress and starts a span under the
 //!    caller's `traceparent`.

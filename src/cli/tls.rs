@@ -7,6 +7,7 @@ use clap::builder::FalseyValueParser;
 
 use super::Failure;
 use super::servers::SavedTls;
+use crate::certificates;
 use crate::transport::{CertificateFiles, ClientTls};
 
 #[derive(Clone, Debug, Default, Args)]
@@ -85,3 +86,14 @@ impl ConnectionSecurity {
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
+
+/// A flag's value: the thumbprint of the first certificate in a file (PEM).
+pub(super) fn thumbprint(path: &str) -> Result<Thumbprint, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let thumbprint = certificates::first_thumbprint(&text);
+    thumbprint.map(Thumbprint).map_err(|fault| format!("the file {}", fault.0))
+}
+
+/// The thumbprint of a certificate in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Thumbprint(pub(super) String);

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::MaskBuilder;
-use crate::certificates;
+use crate::cli::tls::{Thumbprint, thumbprint};
 use crate::proto::admin as pb;
 use crate::proto::admin::credential::certificate::Name;
 use crate::proto::admin::credential::{Certificate, Registration};
@@ -76,17 +76,8 @@ pub(super) struct CertificateFlags {
     certificate_bound_tokens: Option<bool>,
 }
 
-/// The thumbprint of the certificate in a file.
-#[derive(Clone, Debug)]
-struct Thumbprint(String);
-
 fn text(path: &str) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
-}
-
-fn thumbprint(path: &str) -> Result<Thumbprint, String> {
-    let thumbprint = certificates::first_thumbprint(&text(path)?);
-    thumbprint.map(Thumbprint).map_err(|fault| format!("the file {}", fault.0))
 }
 
 impl CertificateFlags {

@@ -196,3 +196,29 @@ async fn credential_can_ask_that_its_tokens_are_bound(backend: Backend) {
     let status = client.issue_token(request).await.unwrap_err();
     assert_eq!((status.code(), &*reason(&status)), (Code::InvalidArgument, "INVALID_FIELD"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_of_the_connection_meets_the_policy_of_bound_tokens() {
+    let mtls = Mtls::start(Backend::Sqlite, &[]).await;
+    let mut admin = mtls.admin().await;
+    let (_, secret) = admin.acme().await;
+    let tenant = pb::Tenant {
+        name: "tenants/acme".to_owned(),
+        policy: Some(pb::Policy { require_bound_tokens: true, ..Default::default() }),
+        ..Default::default()
+    };
+    let update_mask = mask(&["policy"]);
+    let request = pb::UpdateTenantRequest { tenant: Some(tenant), update_mask };
+    admin.tenants.update_tenant(request).await.unwrap();
+    let own = Authority::new("any").named("any");
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", &*secret.client_id),
+        ("client_secret", &*secret.secret),
+    ];
+    let bound = mtls.post(Some(&own), "/oauth2/token", &form).await;
+    let token = bound.body["access_token"].as_str().unwrap();
+    assert_eq!(claims(token)["cnf"], json!({ "x5t#S256": thumbprint(&own) }));
+    let refused = mtls.post(None, "/oauth2/token", &form).await;
+    assert_eq!((refused.status, &refused.body["error"]), (400, &json!("invalid_request")));
+}
