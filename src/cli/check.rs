@@ -143,9 +143,9 @@ impl Check {
             audience: self.audience,
             source_address: self.source_address,
             peek: self.peek,
-            possession: self
-                .certificate
-                .map(|Thumbprint(certificate_thumbprint)| pb::Possession { certificate_thumbprint }),
+            possession: self.certificate.map(|Thumbprint(certificate_thumbprint)| pb::Possession {
+                certificate_thumbprint,
+            }),
         };
         let mut client = AccessServiceClient::new(self.connection.authorized().await?);
         let answer = client.check_access(request).await?.into_inner();

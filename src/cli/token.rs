@@ -12,7 +12,9 @@ use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::proto::token::{Confirmation, IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest};
+use crate::proto::token::{
+    Confirmation, IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest,
+};
 
 /// Exchange a credential for an access token, and print it.
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::json as answer;
+use super::error::json as answer;
 use crate::service::Service;
 
 /// The path of the metadata in RFC 8414.
