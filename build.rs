@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".keyward.admin.v1.RevealCredentialResponse",
             ".keyward.admin.v1.RotateCredentialResponse",
             ".keyward.token.v1.ClientSecret",
+            ".keyward.token.v1.ClientAssertion",
             ".keyward.token.v1.IssueTokenRequest",
             ".keyward.token.v1.IssueTokenRequest.credential",
             ".keyward.token.v1.IssueTokenResponse",

@@ -69,6 +69,7 @@ redacted!(
     admin::CreateCredentialResponse,
     admin::RevealCredentialResponse,
     admin::RotateCredentialResponse,
+    token::ClientAssertion,
     token::ClientSecret,
     token::issue_token_request::Credential,
     token::IssueTokenRequest,

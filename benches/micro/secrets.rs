@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use keyward::internals::domain::{CredentialId, CredentialKind, TenantId};
+use keyward::internals::domain::{CredentialId, SecretKind, TenantId};
 use keyward::internals::secrets::{Prefixes, PresentedSecret, Tagger, VerifiedSecrets};
 use zeroize::Zeroizing;
 
@@ -14,7 +14,7 @@ pub(super) fn measure(criterion: &mut Criterion) {
     let id = CredentialId::parse("0199f5a0c3b97d2e8f4b6a1c5d3e7f90").unwrap();
     let mut group = criterion.benchmark_group("secrets");
     for (name, kind) in
-        [("a client secret", CredentialKind::ClientSecret), ("an API key", CredentialKind::ApiKey)]
+        [("a client secret", SecretKind::ClientSecret), ("an API key", SecretKind::ApiKey)]
     {
         let secret = prefixes.generate(kind, &id).unwrap();
         group.bench_function(format!("form of {name}"), |bencher| {
@@ -32,7 +32,7 @@ fn remembered(
 ) {
     const REMEMBERED: i64 = 100_000;
     let tenant = TenantId::parse("acme").unwrap();
-    let secret = prefixes.generate(CredentialKind::ClientSecret, credential).unwrap();
+    let secret = prefixes.generate(SecretKind::ClientSecret, credential).unwrap();
     let presented =
         |version| PresentedSecret { tenant: &tenant, credential, version, secret: &secret };
     let verified = VerifiedSecrets::new().unwrap();

@@ -63,5 +63,6 @@ fn claims(now: Timestamp) -> Claims {
         tenant: "acme".to_owned(),
         roles: Vec::new(),
         epochs: [0, 3, 1],
+        cnf: None,
     }
 }

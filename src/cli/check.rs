@@ -139,6 +139,7 @@ impl Check {
             audience: self.audience,
             source_address: self.source_address,
             peek: self.peek,
+            possession: None,
         };
         let mut client = AccessServiceClient::new(self.connection.authorized().await?);
         let answer = client.check_access(request).await?.into_inner();

@@ -144,7 +144,7 @@ impl ServerConnection {
         let channel = self.channel().await?;
         let bearer = match self.credential()? {
             Credential::ApiKey(key) => key,
-            credential @ Credential::ClientSecret(_) => {
+            credential => {
                 let audiences = vec![Audience::KEYWARD.to_owned()];
                 exchange(&channel, credential, Vec::new(), audiences).await?.access_token
             }

@@ -63,6 +63,8 @@ impl SavedServer {
                 (Some(client_id), Some(client_secret), None)
             }
             Credential::ApiKey(key) => (None, None, Some(key)),
+            // An assertion or a certificate is for one connection.
+            Credential::ClientAssertion(_) | Credential::ClientCertificate(_) => (None, None, None),
         };
         Self { url, client_id, client_secret, api_key, tls }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strum::{EnumString, IntoStaticStr};
 
-use super::{Audience, Client, CredentialName, Limits, Moment, Rate, RoleId, ScopeSet};
+use super::{Audience, Client, CredentialName, Limits, Moment, Possession, Rate, RoleId, ScopeSet};
 
 /// The scopes that a request to a service of the platform needs: all of `all_of`, and at least one
 /// of `any_of`. Calls of Keyward itself are in `domain::rights`.
@@ -56,6 +56,8 @@ pub struct AccessQuestion {
     pub source: Option<IpAddr>,
     /// If true, nothing is counted against the limits.
     pub peek: bool,
+    /// What the client proved besides having the token.
+    pub possession: Possession,
 }
 
 impl AccessQuestion {
@@ -90,6 +92,8 @@ pub enum AccessOutcome {
     TooManyFailures,
     /// The hash queue is full, so an unknown key cannot be verified now.
     Overloaded,
+    /// The token is bound, and the client did not prove to have what it is bound to.
+    NotPossessed,
 }
 
 /// Who sent the request, and what they may do.

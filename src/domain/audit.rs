@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr};
 
 use super::{
-    ApplicationSettings, CredentialSettings, Endpoint, Limits, Moment, Policy, RoleSettings,
-    ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
+    ApplicationSettings, CredentialSettings, Endpoint, Limits, Moment, Policy, Registration,
+    RoleSettings, ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
 };
 
 /// What was attempted. Most actions are named after an RPC.
@@ -305,6 +305,10 @@ impl AuditFields for CredentialSettings {
             ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
             ("disabled_by_platform", self.disabled_by_platform.to_string()),
+            (
+                "registration",
+                self.registration.as_ref().map(Registration::to_json).unwrap_or_default(),
+            ),
         ]
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Application, Audience, Credential, CredentialName, Life, Limits, Moment, RevocationKeys,
-    RoleId, ScopeSet, SecretRecord, Tenant,
+    Application, Audience, Credential, CredentialKind, CredentialName, Life, Limits, Moment,
+    Registration, RevocationKeys, RoleId, ScopeSet, SecretRecord, Tenant,
 };
 use crate::clock::later;
 use crate::error::{Error, Result};
@@ -26,6 +26,10 @@ pub struct Client {
     pub roles: Box<[RoleId]>,
     /// The current epochs.
     pub epochs: Epochs,
+    /// The kind of the credential.
+    pub kind: CredentialKind,
+    /// What the client is recognised by, if it has no secret.
+    pub registration: Option<Arc<Registration>>,
     /// Identifies the credential's secrets, newest first. Includes expired ones.
     pub secrets: Box<[SecretMark]>,
     /// Whether the credential, application, owner or tenant is disabled.
@@ -125,6 +129,8 @@ impl Client {
                 application: application.epoch,
                 credential: credential.epoch,
             },
+            kind: credential.kind,
+            registration: credential.settings.registration.clone().map(Arc::new),
             secrets: credential.secrets.iter().map(SecretMark::of).collect(),
             disabled: tenant.settings.disabled
                 || policy.api_credentials_disabled

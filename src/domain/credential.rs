@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use strum::{EnumString, IntoStaticStr};
 
 use super::{
-    CredentialName, Field, FieldPatch, LastUse, Limits, Moment, Policy, Record, State, ends_earlier,
+    CredentialName, Field, FieldPatch, LastUse, Limits, Moment, Policy, Record, Registration,
+    State, ends_earlier,
 };
 use crate::clock::later;
 use crate::error::{Error, Result};
@@ -20,6 +21,30 @@ pub enum CredentialKind {
     ClientSecret,
     /// A single string that contains both.
     ApiKey,
+    /// The client signs a JWT with its private key.
+    PublicKey,
+    /// The client proves to have a certificate in the TLS handshake.
+    Certificate,
+    /// The client presents a token of its platform.
+    Federated,
+}
+
+/// The kinds of secrets that a client and the server share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    ClientSecret,
+    ApiKey,
+}
+
+impl CredentialKind {
+    /// The kind of its secret; `None`: it has none.
+    pub const fn secret(self) -> Option<SecretKind> {
+        match self {
+            Self::ClientSecret => Some(SecretKind::ClientSecret),
+            Self::ApiKey => Some(SecretKind::ApiKey),
+            Self::PublicKey | Self::Certificate | Self::Federated => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +53,7 @@ pub struct Credential {
     pub name: CredentialName,
     pub kind: CredentialKind,
     pub settings: CredentialSettings,
-    /// The secrets, newest first. Includes expired ones.
+    /// The secrets, newest first. Includes expired ones. Empty if the kind has none.
     pub secrets: Vec<SecretRecord>,
     /// When the credential was last used; `None`: never.
     pub last_use: Option<LastUse>,
@@ -60,6 +85,8 @@ pub struct CredentialSettings {
     pub disabled_by_platform: bool,
     /// The credential's own limits, which apply in addition to the application's.
     pub limits: Option<Limits>,
+    /// What the client is recognised by, if the kind has no secret.
+    pub registration: Option<Registration>,
 }
 
 /// Changes to a credential. `None` and `Keep` leave a field as it is.
@@ -69,6 +96,7 @@ pub struct CredentialPatch {
     pub expires_at: FieldPatch<Moment>,
     pub disabled: Option<bool>,
     pub limits: FieldPatch<Limits>,
+    pub registration: Option<Registration>,
 }
 
 /// The stored form of a secret, which does not contain the secret itself.
@@ -103,6 +131,7 @@ impl CredentialSettings {
             disabled: patch.disabled.unwrap_or(self.disabled),
             disabled_by_platform: self.disabled_by_platform,
             limits: patch.limits.apply(self.limits),
+            registration: patch.registration.or_else(|| self.registration.clone()),
         }
     }
 
@@ -113,19 +142,29 @@ impl CredentialSettings {
             (Field::ExpireTime, self.expires_at != after.expires_at),
             (Field::Limits, self.limits != after.limits),
             (Field::Disabled, self.disabled != after.disabled),
+            // A key is to its client what a secret is.
+            (Field::Secrets, self.registration != after.registration),
         ]
         .into_iter()
         .filter_map(|(field, changed)| changed.then_some(field))
     }
 
-    /// Whether the change from `self` to `after` can let secrets work again.
+    /// Whether the change from `self` to `after` can let someone authenticate who cannot now.
     pub fn revives(&self, after: &Self) -> bool {
-        (self.disabled && !after.disabled) || ends_earlier(after.expires_at, self.expires_at)
+        (self.disabled && !after.disabled)
+            || ends_earlier(after.expires_at, self.expires_at)
+            || self.registration != after.registration
     }
 
     /// Whether the change from `self` to `after` must revoke existing tokens.
     pub fn revokes(&self, after: &Self) -> bool {
-        (after.disabled && !self.disabled) || ends_earlier(self.expires_at, after.expires_at)
+        let keeps = match (&self.registration, &after.registration) {
+            (Some(before), Some(after)) => after.keeps(before),
+            (before, after) => before == after,
+        };
+        (after.disabled && !self.disabled)
+            || ends_earlier(self.expires_at, after.expires_at)
+            || !keeps
     }
 }
 
@@ -137,13 +176,14 @@ impl CredentialPatch {
             (Field::ExpireTime, self.expires_at.is_named()),
             (Field::Limits, self.limits.is_named()),
             (Field::Disabled, self.disabled.is_some()),
+            (Field::Secrets, self.registration.is_some()),
         ];
         fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
     }
 
-    /// Whether this patch could let secrets work again.
+    /// Whether this patch could let someone authenticate who cannot now.
     pub fn may_revive(&self) -> bool {
-        self.disabled == Some(false) || self.expires_at.is_named()
+        self.disabled == Some(false) || self.expires_at.is_named() || self.registration.is_some()
     }
 }
 

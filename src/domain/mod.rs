@@ -14,6 +14,7 @@ pub mod characters;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod client_certificate;
+pub mod confirmation;
 pub mod credential;
 #[cfg(feature = "server")]
 pub mod endpoint;
@@ -34,6 +35,7 @@ pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod profile;
+pub mod registration;
 pub mod request_path;
 pub mod revocation;
 pub mod rights;
@@ -70,8 +72,9 @@ pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
 #[cfg(feature = "server")]
 pub use client_certificate::ClientCertificate;
+pub use confirmation::{BindingFault, Confirmation, Possession};
 pub use credential::{
-    Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretRecord,
+    Credential, CredentialKind, CredentialPatch, CredentialSettings, SecretKind, SecretRecord,
 };
 #[cfg(feature = "server")]
 pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
@@ -93,6 +96,10 @@ pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 #[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
+pub use registration::{
+    CertificateName, CertificateRule, ClaimCondition, ClaimRule, Federation, KeySource,
+    Registration,
+};
 pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
 pub use rights::Call;

@@ -12,6 +12,7 @@ use crate::proto::admin::{
     RotateCredentialRequest, RotateCredentialResponse, UpdateCredentialRequest,
     UpdateCredentialResponse,
 };
+use crate::secrets::Secret;
 
 #[tonic::async_trait]
 impl CredentialService for Adapter {
@@ -25,7 +26,7 @@ impl CredentialService for Adapter {
         let credential = convert::credential::message(made.credential, self.service.now());
         Ok(Response::new(CreateCredentialResponse {
             credential: Some(credential),
-            secret: made.secret.expose().to_owned(),
+            secret: made.secret.map(Secret::into_exposed).unwrap_or_default(),
         }))
     }
 

@@ -11,12 +11,12 @@ use crate::error::Error;
 use crate::secrets::Secret;
 use crate::service::{CallerCredential, ClientCredential};
 
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 /// The credential of a client, from the header or the body.
 pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
     if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
-        return Err(OAuthError::invalid_request(
-            "client assertions are not supported; use client_secret_basic or client_secret_post",
-        ));
+        return assertion(form);
     }
     match authorization(form)? {
         Some(Authorization::Basic(encoded)) => basic(form, encoded),
@@ -37,6 +37,23 @@ pub(super) fn caller(form: &Form) -> Result<CallerCredential, OAuthError> {
         Some(Authorization::Bearer(token)) => Ok(CallerCredential::Bearer(Secret::new(token))),
         _ => client(form).map(CallerCredential::Client),
     }
+}
+
+/// A JWT as client authentication (RFC 7521, section 4.2).
+fn assertion(form: &Form) -> Result<ClientCredential, OAuthError> {
+    if form.required("client_assertion_type")? != ASSERTION_TYPE {
+        return Err(OAuthError::invalid_request(format!(
+            "the only client_assertion_type here is {ASSERTION_TYPE}"
+        )));
+    }
+    let assertion = form.required("client_assertion")?;
+    if authorization(form)?.is_some() || form.get("client_secret").is_some() {
+        return Err(OAuthError::invalid_request(
+            "the client authenticates twice, with an assertion and with a secret; use one",
+        ));
+    }
+    let client_id = form.get("client_id").unwrap_or_default().to_owned();
+    Ok(ClientCredential::Assertion { client_id, assertion: Secret::new(assertion) })
 }
 
 fn basic(form: &Form, encoded: &str) -> Result<ClientCredential, OAuthError> {
@@ -60,17 +77,23 @@ fn basic(form: &Form, encoded: &str) -> Result<ClientCredential, OAuthError> {
         ));
     }
     let secret = Secret::new(form_decode(secret));
-    Ok(ClientCredential::ClientSecret { client_id, secret })
+    Ok(ClientCredential::client_secret(client_id, secret))
 }
 
 fn post(form: &Form) -> Result<ClientCredential, OAuthError> {
-    let (Some(id), Some(secret)) = (form.get("client_id"), form.get("client_secret")) else {
-        return Err(OAuthError::from(Error::InvalidClient).describe(
-            "no client authentication: send Basic, or client_id and client_secret in the body",
-        ));
-    };
-    let secret = Secret::new(secret);
-    Ok(ClientCredential::ClientSecret { client_id: id.to_owned(), secret })
+    match (form.get("client_id"), form.get("client_secret")) {
+        (Some(id), Some(secret)) => {
+            Ok(ClientCredential::client_secret(id.to_owned(), Secret::new(secret)))
+        }
+        // Without a secret, the certificate of the connection must prove it (RFC 8705, section 2).
+        (Some(id), None) if form.has_certificate() => {
+            Ok(ClientCredential::Certificate { client_id: id.to_owned() })
+        }
+        _ => Err(OAuthError::from(Error::InvalidClient).describe(
+            "no client authentication: send Basic, client_id and client_secret in the body, or a \
+             client_assertion",
+        )),
+    }
 }
 
 /// The `Authorization` header, if there is one.

@@ -51,6 +51,11 @@ impl Form {
             .with_certificate(self.certificate.as_ref())
     }
 
+    /// Whether the client proved to have a certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+
     /// The value of a required parameter.
     pub(super) fn required(&self, name: &str) -> Result<&str, OAuthError> {
         self.get(name)

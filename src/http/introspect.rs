@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{client_auth, json};
-use crate::domain::Moment;
+use crate::domain::{Confirmation, Moment};
 use crate::keys::jwt::Audiences;
 use crate::secrets::Secret;
 use crate::service::{Service, TokenInfo};
@@ -40,6 +40,8 @@ struct TokenMembers {
     tenant: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     roles: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
 }
 
 pub(super) async fn introspect(
@@ -59,7 +61,7 @@ impl From<TokenInfo> for TokenMembers {
         Self {
             scope: info.scopes.to_string(),
             client_id: info.client_id,
-            token_type: "Bearer",
+            token_type: Confirmation::token_type(info.confirmation.as_ref()),
             exp: info.expires_at.map(Moment::as_second),
             iat: info.issued_at.map(jiff::Timestamp::as_second),
             sub: info.subject,
@@ -68,6 +70,7 @@ impl From<TokenInfo> for TokenMembers {
             jti: info.token_id,
             tenant: info.tenant,
             roles: info.roles,
+            cnf: info.confirmation,
         }
     }
 }

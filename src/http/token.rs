@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{client_auth, json, rate_limit};
-use crate::domain::{Audience, Fault, GrantRequest, ScopeSet};
+use crate::domain::{Audience, Confirmation, Fault, GrantRequest, ScopeSet};
 use crate::service::{GrantType, Service, TokenRequest};
 
 /// A successful answer (RFC 6749, section 5.1). No member is optional.
@@ -39,7 +39,7 @@ pub(super) async fn token(
     let token = service.tokens.issue(&context, TokenRequest { credential, grant }).await?;
     let body = TokenResponse {
         access_token: token.access_token.expose(),
-        token_type: "Bearer",
+        token_type: Confirmation::token_type(token.confirmation.as_ref()),
         expires_in: token.expires_in.as_secs(),
         scope: token.scopes.to_string(),
     };

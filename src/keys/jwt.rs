@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
-use crate::domain::{Epochs, MAX_CLOCK_LEAD, RevocationKeys};
+use crate::domain::{Confirmation, Epochs, MAX_CLOCK_LEAD, RevocationKeys};
 use crate::error::{Error, Result};
 
 /// The maximum length of a token. Servers accept some 8 KiB of headers, and the token must fit into
 /// them. A longer token is refused before it is parsed.
 pub const MAX_LENGTH: usize = 6 * 1024;
 
-/// The claims of a token (RFC 9068, section 2.2). All claims except `roles` are required. A missing
+/// The claims of a token (RFC 9068, section 2.2). All claims except `roles` and `cnf` are required. A missing
 /// claim or a claim of the wrong type makes the token invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
@@ -41,6 +41,9 @@ pub struct Claims {
     /// The epochs of tenant, application and credential when the token was issued. If one of them
     /// has been raised since, the token is revoked.
     pub epochs: [i64; 3],
+    /// What the token is bound to (RFC 7800). Absent: the bearer may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Box<Confirmation>>,
 }
 
 impl Claims {
@@ -284,6 +287,7 @@ mod tests {
             tenant: "acme".to_owned(),
             roles: Vec::new(),
             epochs: [0, 1, 2],
+            cnf: None,
         }
     }
 

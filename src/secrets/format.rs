@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::random;
-use crate::domain::{CredentialId, CredentialKind, pasted};
+use crate::domain::{CredentialId, SecretKind, pasted};
 use crate::error::Result;
 
 const RANDOM_LENGTH: usize = 43;
@@ -70,7 +70,7 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    pub fn generate(&self, kind: CredentialKind, credential: &CredentialId) -> Result<Secret> {
+    pub fn generate(&self, kind: SecretKind, credential: &CredentialId) -> Result<Secret> {
         let mut text = self.beginning(kind, credential);
         // Reserves the full length, because a reallocation would leave parts of the secret in
         // memory.
@@ -85,12 +85,12 @@ impl Prefixes {
     pub fn is_plausible(
         &self,
         secret: &Secret,
-        kind: CredentialKind,
+        kind: SecretKind,
         credential: &CredentialId,
     ) -> bool {
         let rest = match kind {
-            CredentialKind::ClientSecret => after(&secret.0, &self.client_secret),
-            CredentialKind::ApiKey => {
+            SecretKind::ClientSecret => after(&secret.0, &self.client_secret),
+            SecretKind::ApiKey => {
                 after(&secret.0, &self.api_key).and_then(|rest| after(rest, credential.as_str()))
             }
         };
@@ -109,10 +109,10 @@ impl Prefixes {
         after(presented, &self.api_key).is_some()
     }
 
-    fn beginning(&self, kind: CredentialKind, credential: &CredentialId) -> String {
+    fn beginning(&self, kind: SecretKind, credential: &CredentialId) -> String {
         match kind {
-            CredentialKind::ClientSecret => format!("{}_", self.client_secret),
-            CredentialKind::ApiKey => format!("{}_{credential}_", self.api_key),
+            SecretKind::ClientSecret => format!("{}_", self.client_secret),
+            SecretKind::ApiKey => format!("{}_{credential}_", self.api_key),
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
-    const KINDS: [CredentialKind; 2] = [CredentialKind::ClientSecret, CredentialKind::ApiKey];
+    const KINDS: [SecretKind; 2] = [SecretKind::ClientSecret, SecretKind::ApiKey];
 
     fn id() -> CredentialId {
         CredentialId::parse(ID).unwrap()
@@ -173,19 +173,19 @@ mod tests {
     #[test]
     fn api_key_contains_its_credential_id() {
         let prefixes = Prefixes::default();
-        let key = prefixes.generate(CredentialKind::ApiKey, &id()).unwrap();
+        let key = prefixes.generate(SecretKind::ApiKey, &id()).unwrap();
         assert_eq!(prefixes.credential_of_api_key(key.expose()), Some(id()));
         let other = key.expose().replace("0123", "3210");
         assert_eq!(prefixes.credential_of_api_key(&other), None, "the checksum covers the id");
-        let secret = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
+        let secret = prefixes.generate(SecretKind::ClientSecret, &id()).unwrap();
         assert_eq!(prefixes.credential_of_api_key(secret.expose()), None);
     }
 
     #[test]
     fn secrets_are_unique_and_hidden_in_debug_output() {
         let prefixes = Prefixes::default();
-        let one = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
-        let two = prefixes.generate(CredentialKind::ClientSecret, &id()).unwrap();
+        let one = prefixes.generate(SecretKind::ClientSecret, &id()).unwrap();
+        let two = prefixes.generate(SecretKind::ClientSecret, &id()).unwrap();
         assert_ne!(one.expose(), two.expose());
         assert_eq!(format!("{one:?}"), "Secret(…)");
         assert!(one.expose().ends_with(&one.last_four()));

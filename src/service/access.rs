@@ -13,7 +13,8 @@ use super::usage::UsageCounter;
 use crate::clock::Clock;
 use crate::domain::{
     AccessAnswer, AccessOutcome as Outcome, AccessQuestion, AppliedLimits, Audience, Client,
-    Counted, Endpoint, LimitLevel, Moment, Principal, RequestPath, Requirement, UseKind, max_items,
+    Confirmation, Counted, Endpoint, LimitLevel, Moment, Principal, RequestPath, Requirement,
+    UseKind, max_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -153,7 +154,15 @@ impl AccessChecks {
             };
         }
         Ok(match self.auth.tokens().state(token.expose(), now).await? {
-            TokenState::Live(token, client) => Ok(Known::by_token(token, client)),
+            TokenState::Live(token, client) => {
+                match Confirmation::require(token.claims.cnf.as_deref(), &question.possession) {
+                    Ok(()) => Ok(Known::by_token(token, client)),
+                    Err(fault) => Err(AccessAnswer {
+                        detail: fault.into_str().to_owned(),
+                        ..unknown(Outcome::NotPossessed, MAX_AGE)
+                    }),
+                }
+            }
             TokenState::Expired => Err(unknown(Outcome::Expired, FINAL_AGE)),
             TokenState::Revoked => Err(unknown(Outcome::Revoked, FINAL_AGE)),
             TokenState::Invalid => Err(unknown(Outcome::InvalidToken, MAX_AGE)),

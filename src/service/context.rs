@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::admission::RequestPermit;
-use crate::domain::{Client, ClientCertificate, UserName};
+use crate::domain::{BindingFault, Client, ClientCertificate, Confirmation, Possession, UserName};
 
 /// A request, as the interface that received it describes it.
 #[derive(Clone, Debug)]
@@ -32,6 +32,22 @@ impl<'a> RequestContext<'a> {
     #[must_use]
     pub fn with_certificate(self, certificate: Option<&'a ClientCertificate>) -> Self {
         Self { certificate, ..self }
+    }
+
+    /// What the sender proved to have besides a credential or a token.
+    pub(super) fn possession(&self) -> Possession {
+        let certificate = self.certificate.map(ClientCertificate::thumbprint);
+        Possession { key: None, certificate }
+    }
+
+    /// Refuses a sender that did not prove to have what its token is bound to.
+    pub(super) fn require_possession(
+        &self,
+        bound: Option<&Confirmation>,
+    ) -> Result<(), BindingFault> {
+        // Most tokens are bound to nothing: then nothing is hashed.
+        let shown = if bound.is_some() { self.possession() } else { Possession::default() };
+        Confirmation::require(bound, &shown)
     }
 
     /// The address of the sender, if that is known.

@@ -11,7 +11,7 @@ use crate::clock::from_microsecond;
 use crate::domain::{
     ApplicationId, ApplicationName, Client, Credential, CredentialFilter, CredentialId,
     CredentialKind, CredentialName, CredentialSettings, Fault, Lifetime, Page, PageRequest,
-    SecretRecord, TenantId, UserId,
+    Registration, SecretRecord, TenantId, UserId,
 };
 use crate::error::Result;
 
@@ -26,6 +26,7 @@ struct CredentialRow {
     disabled: bool,
     disabled_by_platform: bool,
     limits: Option<String>,
+    registration: Option<String>,
     last_used_at: i64,
     last_used_address: Option<String>,
     epoch: i64,
@@ -50,7 +51,7 @@ struct SecretRow {
 macro_rules! columns {
     () => {
         "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \
-         c.disabled_by_platform, c.limits, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
+         c.disabled_by_platform, c.limits, c.registration, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
          c.updated_at"
     };
 }
@@ -67,6 +68,7 @@ impl CredentialRow {
         let kind = self.kind.parse::<CredentialKind>().map_err(|_| {
             Fault::new(format!("is {:?}, which is not a kind of credential", self.kind))
         });
+        let registration = self.registration.as_deref().map(Registration::from_json);
         Ok(Credential {
             name: CredentialName {
                 application: ApplicationName {
@@ -83,6 +85,7 @@ impl CredentialRow {
                 disabled: self.disabled,
                 disabled_by_platform: self.disabled && self.disabled_by_platform,
                 limits: limits(at, "limits", self.limits.as_deref())?,
+                registration: at.column("registration", registration.transpose())?,
             },
             secrets: secrets.into_iter().map(SecretRow::secret).collect(),
             last_use: last_use(self.last_used_at, self.last_used_address),
@@ -270,8 +273,8 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into credentials (id, tenant_id, application_id, kind, \
             display_name, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, limits, disabled_by_platform) \
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing";
+            updated_at, limits, disabled_by_platform, registration) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) on conflict do nothing";
         let (name, settings, record) = (&credential.name, &credential.settings, &credential.record);
         let inserted = execute!(
             self,
@@ -289,7 +292,8 @@ impl Tx {
             record.created_at.as_microsecond(),
             record.updated_at.as_microsecond(),
             limits_text(settings.limits),
-            settings.disabled_by_platform
+            settings.disabled_by_platform,
+            settings.registration.as_ref().map(Registration::to_json)
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -304,7 +308,7 @@ impl Tx {
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<bool> {
         const SQL: &str = "update credentials set display_name = $1, expires_at = $2, \
             disabled = $3, epoch = $4, revision = $5, updated_at = $6, limits = $8, \
-            disabled_by_platform = $9 \
+            disabled_by_platform = $9, registration = $10 \
             where id = $7 and revision = $5 - 1";
         let (settings, record) = (&credential.settings, &credential.record);
         execute!(
@@ -318,7 +322,8 @@ impl Tx {
             record.updated_at.as_microsecond(),
             credential.name.credential.as_str(),
             limits_text(settings.limits),
-            settings.disabled_by_platform
+            settings.disabled_by_platform,
+            settings.registration.as_ref().map(Registration::to_json)
         )
         .map(|rows| rows == 1)
     }

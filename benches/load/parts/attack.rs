@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::Prefixes;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use tokio::sync::Semaphore;
@@ -146,7 +146,7 @@ impl Flood {
             _ => format!("{number:032x}"),
         };
         let id = CredentialId::parse(&client_id).unwrap();
-        let secret = self.prefixes.generate(CredentialKind::ClientSecret, &id).unwrap();
+        let secret = self.prefixes.generate(SecretKind::ClientSecret, &id).unwrap();
         let wrong = Credential { client_id, secret: secret.expose().to_owned() };
         let mut request = Request::new(issue_request(&wrong));
         let from = Ipv4Addr::from_bits(0x0a00_0000 | u32::try_from(number % (1 << 20)).unwrap());

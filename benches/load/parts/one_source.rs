@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyward::internals::clock::Stopwatch;
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::{Prefixes, random};
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -161,6 +161,6 @@ impl Flood {
 fn stray() -> Credential {
     let id = random::id(jiff::Timestamp::UNIX_EPOCH).unwrap();
     let client = CredentialId::parse(&id).unwrap();
-    let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &client).unwrap();
+    let secret = Prefixes::default().generate(SecretKind::ClientSecret, &client).unwrap();
     Credential { client_id: id, secret: secret.expose().to_owned() }
 }

@@ -158,6 +158,9 @@ impl Tabular for pb::Credential {
             json!(match credential.kind() {
                 pb::credential::Kind::ClientSecret => "client_secret",
                 pb::credential::Kind::ApiKey => "api_key",
+                pb::credential::Kind::PublicKey => "public_key",
+                pb::credential::Kind::Certificate => "certificate",
+                pb::credential::Kind::Federated => "federated",
                 pb::credential::Kind::Unspecified => "unknown",
             })
         }),

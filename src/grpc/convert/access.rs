@@ -3,7 +3,7 @@
 use super::{precise, seconds, timestamp};
 use crate::domain::{
     AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, FieldErrors, LimitLevel,
-    LimitStatus, NeededScopes, Principal, Requirement, ScopeName, parse_address,
+    LimitStatus, NeededScopes, Possession, Principal, Requirement, ScopeName, parse_address,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
@@ -55,6 +55,11 @@ pub(in crate::grpc) fn question(
         parse_address(address).ok_or_else(|| Fault::new("must be an IP address"))
     });
     let source = fields.read(at("source_address"), source);
+    let possession = request.possession.unwrap_or_default();
+    let possession = Possession {
+        key: None,
+        certificate: Some(possession.certificate_thumbprint).filter(|text| !text.is_empty()),
+    };
     let whole = (|| {
         Some(AccessQuestion {
             requirement: requirement?,
@@ -62,6 +67,7 @@ pub(in crate::grpc) fn question(
             audience: audience?,
             source: source?,
             peek: request.peek,
+            possession,
         })
     })();
     fields.finish(whole).map(|question| (token, question))
@@ -131,6 +137,10 @@ fn outcome(outcome: AccessOutcome) -> (OutcomeMessage, &'static str) {
         AccessOutcome::Overloaded => {
             (OutcomeMessage::Overloaded, "too many unknown keys at once, try again")
         }
+        AccessOutcome::NotPossessed => (
+            OutcomeMessage::NotPossessed,
+            "the sender did not prove to have what the token is bound to",
+        ),
         AccessOutcome::TooManyFailures => {
             (OutcomeMessage::TooManyFailures, "too many wrong keys from this source")
         }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Mask, known, limits, moment, required, required_moment, span, timestamp};
+use super::{
+    Mask, known, limits, moment, registration, required, required_moment, span, timestamp,
+};
 use crate::domain::fields::request_id;
 use crate::domain::text::text;
 use crate::domain::{
@@ -16,7 +18,15 @@ use crate::proto::admin as pb;
 use crate::proto::admin::credential::{Kind, Secret as SecretMessage, State as StateMessage};
 use crate::service::{NewCredential, Shown};
 
-const CHANGEABLE: &[&str] = &["display_name", "expire_time", "disabled", "limits"];
+const CHANGEABLE: &[&str] = &[
+    "display_name",
+    "expire_time",
+    "disabled",
+    "limits",
+    "public_key",
+    "certificate",
+    "federated",
+];
 
 pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<NewCredential> {
     let mut fields = FieldErrors::default();
@@ -110,6 +120,7 @@ fn patch(
         limits: mask.patch("limits", credential.limits.as_ref(), |limits| {
             limits::limits(fields, "credential.limits", limits)
         }),
+        registration: registration::patch(fields, credential, mask),
     }
 }
 
@@ -117,7 +128,10 @@ fn kind(message: Kind) -> Result<CredentialKind, Fault> {
     match message {
         Kind::ClientSecret => Ok(CredentialKind::ClientSecret),
         Kind::ApiKey => Ok(CredentialKind::ApiKey),
-        Kind::Unspecified => Err(Fault::new("must be KIND_CLIENT_SECRET or KIND_API_KEY")),
+        Kind::PublicKey => Ok(CredentialKind::PublicKey),
+        Kind::Certificate => Ok(CredentialKind::Certificate),
+        Kind::Federated => Ok(CredentialKind::Federated),
+        Kind::Unspecified => Err(Fault::new("must be set, to KIND_CLIENT_SECRET for example")),
     }
 }
 
@@ -141,6 +155,9 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
     let kind = match credential.kind {
         CredentialKind::ClientSecret => Kind::ClientSecret,
         CredentialKind::ApiKey => Kind::ApiKey,
+        CredentialKind::PublicKey => Kind::PublicKey,
+        CredentialKind::Certificate => Kind::Certificate,
+        CredentialKind::Federated => Kind::Federated,
     };
     pb::Credential {
         name: credential.name.to_string(),
@@ -159,6 +176,7 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
         create_time: Some(timestamp(credential.record.created_at)),
         update_time: Some(timestamp(credential.record.updated_at)),
         etag: credential.record.etag(),
+        registration: credential.settings.registration.map(registration::message),
     }
 }
 

@@ -9,6 +9,7 @@ pub(super) mod limits;
 pub(super) mod master_key;
 pub(super) mod policy;
 pub(super) mod profile;
+mod registration;
 pub(super) mod revocation;
 pub(super) mod role;
 pub(super) mod scope;

@@ -1,7 +1,9 @@
 //! Tokens.
 
 use super::{required, seconds, timestamp};
-use crate::domain::{Audience, Fault, FieldErrors, GrantRequest, ScopeName, ScopeSet};
+use crate::domain::{
+    Audience, Confirmation, Fault, FieldErrors, GrantRequest, ScopeName, ScopeSet,
+};
 use crate::error::Result;
 use crate::proto::token as pb;
 use crate::proto::token::issue_token_request::Credential;
@@ -24,11 +26,18 @@ pub(in crate::grpc) fn issue(request: &pb::IssueTokenRequest) -> Result<TokenReq
 
 fn credential(credential: &Credential) -> ClientCredential {
     match credential {
-        Credential::ApiKey(key) => ClientCredential::ApiKey(Secret::new(key.as_str())),
-        Credential::ClientSecret(pair) => ClientCredential::ClientSecret {
-            client_id: pair.client_id.clone(),
-            secret: Secret::new(pair.client_secret.as_str()),
+        Credential::ApiKey(key) => ClientCredential::api_key(Secret::new(key.as_str())),
+        Credential::ClientSecret(pair) => ClientCredential::client_secret(
+            pair.client_id.clone(),
+            Secret::new(pair.client_secret.as_str()),
+        ),
+        Credential::ClientAssertion(message) => ClientCredential::Assertion {
+            client_id: message.client_id.clone(),
+            assertion: Secret::new(message.assertion.as_str()),
         },
+        Credential::ClientCertificate(message) => {
+            ClientCredential::Certificate { client_id: message.client_id.clone() }
+        }
     }
 }
 
@@ -44,7 +53,7 @@ pub(in crate::grpc) fn presented(token: String) -> Result<Secret> {
 pub(in crate::grpc) fn issued(token: IssuedToken) -> pb::IssueTokenResponse {
     pb::IssueTokenResponse {
         access_token: token.access_token.into_exposed(),
-        token_type: "Bearer".to_owned(),
+        token_type: Confirmation::token_type(token.confirmation.as_ref()).to_owned(),
         expires_in: Some(seconds(token.expires_in)),
         scopes: token.scopes.to_strings(),
     }
@@ -66,5 +75,13 @@ pub(in crate::grpc) fn info(info: Option<TokenInfo>) -> pb::IntrospectTokenRespo
         expire_time: info.expires_at.map(timestamp),
         roles: info.roles,
         token_id: info.token_id.unwrap_or_default(),
+        confirmation: info.confirmation.map(confirmation),
+    }
+}
+
+fn confirmation(bound: Confirmation) -> pb::Confirmation {
+    pb::Confirmation {
+        jkt: bound.key.unwrap_or_default(),
+        x5t_s256: bound.certificate.unwrap_or_default(),
     }
 }

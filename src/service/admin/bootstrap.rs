@@ -8,8 +8,8 @@ use crate::clock::later;
 use crate::domain::{
     Action, ApplicationId, ApplicationName, ApplicationSettings, Audience, Authority, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialPatch, CredentialSettings, Fault,
-    Moment, Owner, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, State, TenantId,
-    TenantSettings,
+    Moment, Owner, Record, ScopeId, ScopeName, ScopeSet, ScopeSettings, SecretKind, State,
+    TenantId, TenantSettings,
 };
 use crate::error::{Error, Result};
 use crate::secrets::{Secret, random};
@@ -45,8 +45,7 @@ impl Admin {
         let application = admin()?;
         let id = CredentialId::parse(&random::id(self.clock.now())?).map_err(own)?;
         let name = CredentialName { application: application.clone(), credential: id };
-        let kind = CredentialKind::ClientSecret;
-        let secret = self.prefixes.generate(kind, &id)?;
+        let secret = self.prefixes.generate(SecretKind::ClientSecret, &id)?;
         // The hash takes long, so it is computed before the transaction makes others wait.
         let caller = Caller::keyward();
         let record = self.record_of(&caller, &secret).await?;
@@ -57,7 +56,7 @@ impl Admin {
         self.insert_admin(&mut work, application).await?;
         let credential = Credential {
             name,
-            kind,
+            kind: CredentialKind::ClientSecret,
             settings: CredentialSettings::default().with(self.made_by_keyward()),
             secrets: vec![record],
             last_use: None,
@@ -90,7 +89,7 @@ impl Admin {
             .await?;
         Ok(FirstCredential {
             client_id: made.credential.name.credential.to_string(),
-            client_secret: made.secret,
+            client_secret: made.secret.ok_or_else(|| Error::internal("it has no secret"))?,
             expires_at: made.credential.settings.expires_at,
         })
     }

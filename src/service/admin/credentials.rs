@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::base::Admin;
 use super::checks::{check_etag, check_expiry, vanished};
 use super::grants::given_to;
+use super::registration;
 use super::updates::Shown;
 use crate::domain::credential::require_unexpired;
 use crate::domain::{
@@ -29,20 +30,20 @@ pub struct NewCredential {
     pub request_id: Option<String>,
 }
 
-/// A credential with its secret, which is shown once.
+/// A new credential with its secret, which is shown once. `None`: its kind has no secret.
 #[derive(Clone, Debug)]
-pub struct WithSecret {
+pub struct MadeCredential {
     pub credential: Credential,
-    pub secret: Secret,
+    pub secret: Option<Secret>,
 }
 
 impl Admin {
-    /// Creates a credential and returns its secret, only now.
+    /// Creates a credential and returns its secret, if it has one, only now.
     pub async fn create_credential(
         &self,
         caller: &Caller,
         new: NewCredential,
-    ) -> Result<WithSecret> {
+    ) -> Result<MadeCredential> {
         let now = self.clock.now();
         let id = CredentialId::parse(&random::id(now)?).map_err(|f| f.of("credential_id"))?;
         let name = CredentialName { application: new.application, credential: id };
@@ -53,6 +54,7 @@ impl Admin {
         self.sessions
             .audited(&attempt, async {
                 let mut settings = CredentialSettings::default().with(new.patch);
+                settings.registration = registration::of_new(new.kind, settings.registration)?;
                 // Checked before the hash is computed, and again under the lock.
                 let mut reading = self.sessions.read(caller, tenant).await?;
                 let seen = reading.tenant(tenant).await?.settings.policy;
@@ -62,8 +64,14 @@ impl Admin {
                 check_expiry(settings.expires_at, now, "credential.expire_time")?;
                 drop(reading);
 
-                let secret = self.prefixes.generate(new.kind, &name.credential)?;
-                let record = self.record_of(caller, &secret).await?;
+                let secret = match new.kind.secret() {
+                    None => None,
+                    Some(kind) => {
+                        let secret = self.prefixes.generate(kind, &name.credential)?;
+                        let record = self.record_of(caller, &secret).await?;
+                        Some((secret, record))
+                    }
+                };
                 let OpenTenant { mut work, tenant, authority } =
                     self.sessions.open(&attempt).await?;
                 let policy = &tenant.settings.policy;
@@ -71,8 +79,15 @@ impl Admin {
                 let expires_at = settings.expires_at.or_else(|| policy.latest_end(now));
                 let disabled = Some(settings.disabled);
                 settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
+                let (secret, record) = secret.unzip();
+                let record = match (&secret, record) {
+                    (Some(secret), Some(record)) => {
+                        Some(self.sealed(record, secret, &name, policy)?)
+                    }
+                    _ => None,
+                };
                 let credential = Credential {
-                    secrets: vec![self.sealed(record, &secret, &name, policy)?],
+                    secrets: record.into_iter().collect(),
                     name: name.clone(),
                     kind: new.kind,
                     settings: CredentialSettings { expires_at, ..settings },
@@ -83,7 +98,7 @@ impl Admin {
                 let request_id = new.request_id.map(|id| authority.request_key(&id));
                 insert(&mut work, &credential, request_id.as_deref()).await?;
                 work.commit().await?;
-                Ok(WithSecret { credential, secret })
+                Ok(MadeCredential { credential, secret })
             })
             .await
     }
@@ -149,6 +164,13 @@ impl Admin {
                 let policy = &tenant.settings.policy;
                 let new_end = patch.expires_at.is_named();
                 let (wanted, may_revive) = (patch.disabled, patch.may_revive());
+                let patch = CredentialPatch {
+                    registration: patch
+                        .registration
+                        .map(|new| registration::checked(before.kind, new))
+                        .transpose()?,
+                    ..patch
+                };
                 let mut fields = patch.fields();
                 let mut after = before.settings.with(patch);
                 let by_platform = before.settings.disabled_by_platform;

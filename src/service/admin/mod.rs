@@ -13,6 +13,7 @@ mod grants;
 mod master_keys;
 mod policies;
 mod profiles;
+mod registration;
 mod revocations;
 mod roles;
 mod scopes;

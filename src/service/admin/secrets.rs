@@ -99,6 +99,9 @@ impl Admin {
                 authority.require_state(call, policy, &details)?;
                 reached.require_unexpired(policy, self.clock.now())?;
                 let credential = reached.credential;
+                if credential.kind.secret().is_none() {
+                    return Err(Error::NotViewable(name.to_string(), "its kind has no secret"));
+                }
                 let hidden = |why| Error::NotViewable(name.to_string(), why);
                 let newest = credential.secrets.first();
                 let (record, sealed) = newest
@@ -118,8 +121,15 @@ impl Admin {
     /// A secret with other last four characters than those that the credential has: they decide
     /// which hash a secret is compared with.
     fn generate_unlike(&self, credential: &Credential) -> Result<Secret> {
+        let kind = credential.kind.secret().ok_or_else(|| {
+            Error::invalid(
+                "name",
+                "is a credential without a secret: change what it is registered with by \
+                 UpdateCredential",
+            )
+        })?;
         loop {
-            let secret = self.prefixes.generate(credential.kind, &credential.name.credential)?;
+            let secret = self.prefixes.generate(kind, &credential.name.credential)?;
             let end = secret.last_four();
             if credential.secrets.iter().all(|old| old.last_four != end) {
                 return Ok(secret);

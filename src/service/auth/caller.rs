@@ -33,7 +33,7 @@ enum Identity {
 #[derive(Clone, Debug)]
 pub(in crate::service) struct ClientState {
     client: Arc<Client>,
-    /// The token that it authenticated with. `None`: a secret.
+    /// The token that it authenticated with. `None`: its credential.
     token: Option<Arc<VerifiedToken>>,
 }
 
@@ -66,8 +66,8 @@ impl Caller {
         Self { identity: Identity::Keyward, user: None, address: None }
     }
 
-    /// A client that authenticated with a secret has all of its scopes.
-    pub(super) fn client_with_secret(client: Arc<Client>, address: Option<IpAddr>) -> Self {
+    /// A client that authenticated with its credential has all of its scopes.
+    pub(super) fn client_with_credential(client: Arc<Client>, address: Option<IpAddr>) -> Self {
         let scopes = client.scopes.clone();
         Self::application(scopes, ClientState { client, token: None }, address)
     }

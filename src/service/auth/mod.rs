@@ -36,8 +36,8 @@ pub(in crate::service) use lock_outs::{LockOut, LockOuts};
 pub(in crate::service) use rehash_queue::RehashQueue;
 pub use replay::{Replay, Spent};
 pub(in crate::service) use secret_cache::SecretCache;
-pub use secrets::ClientCredential;
 pub(in crate::service) use secrets::SecretVerifier;
+pub use secrets::SharedSecret;
 pub(in crate::service) use throttle::Throttle;
 pub(in crate::service) use token_cache::VerifiedToken;
 
@@ -48,6 +48,32 @@ pub enum CallerCredential {
     Bearer(Secret),
     /// The credential of a client.
     Client(ClientCredential),
+}
+
+/// What a client authenticates with.
+#[derive(Clone, Debug)]
+pub enum ClientCredential {
+    Secret(SharedSecret),
+    /// A JWT that the client signed, or that its platform gave it (RFC 7521).
+    Assertion {
+        /// Empty: the assertion names it.
+        client_id: String,
+        assertion: Secret,
+    },
+    /// The certificate of the connection (RFC 8705).
+    Certificate {
+        client_id: String,
+    },
+}
+
+impl ClientCredential {
+    pub fn client_secret(client_id: String, secret: Secret) -> Self {
+        Self::Secret(SharedSecret::ClientSecret { client_id, secret })
+    }
+
+    pub fn api_key(key: Secret) -> Self {
+        Self::Secret(SharedSecret::ApiKey(key))
+    }
 }
 
 /// Authenticates clients and callers.
@@ -82,7 +108,7 @@ impl Auth {
                 self.calling_client(context, credential).await?
             }
             CallerCredential::Bearer(key) if self.is_api_key(&key) => {
-                let key = ClientCredential::ApiKey(key);
+                let key = ClientCredential::api_key(key);
                 self.calling_client(context, key).await.map_err(|error| match error {
                     Error::InvalidClient => REFUSED,
                     error => error,
@@ -108,7 +134,7 @@ impl Auth {
         let address = context.address();
         let client = self.verified_client(context, credential).await?;
         self.usage.count(&client, UseKind::Check, context.now, address);
-        Ok(Caller::client_with_secret(client, address))
+        Ok(Caller::client_with_credential(client, address))
     }
 
     async fn token_bearer(&self, context: &RequestContext<'_>, token: &Secret) -> Result<Caller> {
@@ -124,6 +150,12 @@ impl Auth {
             return Err(Error::Unauthenticated(
                 "the access token is for another audience: ask for the audience `keyward`",
             ));
+        }
+        if let Err(fault) = context.require_possession(token.claims.cnf.as_deref()) {
+            let (kind, detail) = (IncidentKind::InvalidToken, "a bound token");
+            let incident = Incident { kind, client: "", source: address, detail };
+            self.incidents.note(incident, context.now);
+            return Err(Error::Unauthenticated(fault.into_str()));
         }
         self.usage.count(&client, UseKind::Check, context.now, address);
         Ok(Caller::client_with_token(client, token, address))
@@ -146,7 +178,16 @@ impl Auth {
         credential: ClientCredential,
     ) -> Result<Arc<Client>> {
         let (source, now) = (context.address(), context.now);
-        self.secrets.authenticate(credential, SecretOrigin { source, asked_by: None, now }).await
+        match credential {
+            ClientCredential::Secret(secret) => {
+                let origin = SecretOrigin { source, asked_by: None, now };
+                self.secrets.authenticate(secret, origin).await
+            }
+            // No credential of these kinds can be registered.
+            ClientCredential::Assertion { .. } | ClientCredential::Certificate { .. } => {
+                Err(Error::InvalidClient)
+            }
+        }
     }
 
     /// The client of an API key that a caller asks about, which was presented to the caller from
@@ -158,10 +199,8 @@ impl Auth {
         source: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Arc<Client>> {
-        let credential = ClientCredential::ApiKey(key.clone());
-        self.secrets
-            .authenticate(credential, SecretOrigin { source, asked_by: Some(caller), now })
-            .await
+        let origin = SecretOrigin { source, asked_by: Some(caller), now };
+        self.secrets.authenticate(SharedSecret::ApiKey(key.clone()), origin).await
     }
 
     /// Whether a bearer string claims to be an API key, well-formed or not.

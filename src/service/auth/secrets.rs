@@ -12,7 +12,7 @@ use super::rehash_queue::RehashQueue;
 use super::secret_cache::{SecretCache, SharedProof};
 use super::throttle::{Blame, Throttle};
 use crate::clock::Clock;
-use crate::domain::{Client, CredentialId, CredentialKind, Source};
+use crate::domain::{Client, CredentialId, SecretKind, Source};
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
 use crate::secrets::{Hasher, Lane, Prefixes, Secret, Turn};
@@ -20,16 +20,16 @@ use crate::service::clients::ClientCache;
 use crate::service::master_keys::KeyAnnouncements;
 use crate::store::Store;
 
-/// What a client authenticates with.
+/// A secret that a client shares with the server.
 #[derive(Clone, Debug)]
-pub enum ClientCredential {
+pub enum SharedSecret {
     /// A client id and a secret.
     ClientSecret { client_id: String, secret: Secret },
     /// A string that is both.
     ApiKey(Secret),
 }
 
-impl ClientCredential {
+impl SharedSecret {
     /// The client that it names, if that could be one.
     fn named(&self) -> Option<CredentialId> {
         match self {
@@ -86,7 +86,7 @@ impl SecretVerifier {
     /// costs no hash.
     pub(super) async fn authenticate(
         &self,
-        credential: ClientCredential,
+        credential: SharedSecret,
         origin: SecretOrigin<'_>,
     ) -> Result<Arc<Client>> {
         let named = credential.named();
@@ -218,15 +218,15 @@ impl SecretVerifier {
     }
 
     /// The id and secret, if the secret has the form of one of that client.
-    fn plausible(&self, credential: ClientCredential) -> Option<(CredentialId, Secret)> {
+    fn plausible(&self, credential: SharedSecret) -> Option<(CredentialId, Secret)> {
         match credential {
-            ClientCredential::ApiKey(key) => {
+            SharedSecret::ApiKey(key) => {
                 let id = self.prefixes.credential_of_api_key(key.expose())?;
                 Some((id, key))
             }
-            ClientCredential::ClientSecret { client_id, secret } => {
+            SharedSecret::ClientSecret { client_id, secret } => {
                 let id = CredentialId::parse(client_id.trim()).ok()?;
-                [CredentialKind::ClientSecret, CredentialKind::ApiKey]
+                [SecretKind::ClientSecret, SecretKind::ApiKey]
                     .into_iter()
                     .any(|kind| self.prefixes.is_plausible(&secret, kind, &id))
                     .then_some((id, secret))

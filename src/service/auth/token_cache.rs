@@ -200,6 +200,7 @@ mod tests {
                 tenant: "acme".to_owned(),
                 roles: Vec::new(),
                 epochs: [0, 1, 2],
+                cnf: None,
             };
             jwt::sign(ring.signer(now).unwrap(), &claims).unwrap()
         };

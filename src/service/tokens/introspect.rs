@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::base::{Tokens, second};
-use crate::domain::{Client, Moment, ScopeSet, UseKind};
+use crate::domain::{Client, Confirmation, Moment, ScopeSet, UseKind};
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
 use crate::service::auth::{Caller, TokenState, VerifiedToken};
@@ -31,6 +31,8 @@ pub struct TokenInfo {
     pub expires_at: Option<Moment>,
     /// Its id; `None` for an API key.
     pub token_id: Option<String>,
+    /// What it is bound to; the caller must check that its sender has it.
+    pub confirmation: Option<Confirmation>,
 }
 
 impl Tokens {
@@ -93,6 +95,7 @@ impl Tokens {
             issued_at: None,
             expires_at: client.expires_at(),
             token_id: None,
+            confirmation: None,
         }
     }
 }
@@ -110,5 +113,6 @@ fn info_of_token(token: &VerifiedToken) -> Result<TokenInfo> {
         issued_at: Some(second(claims.iat)?),
         expires_at: Some(second(claims.exp)?.into()),
         token_id: Some(claims.jti.clone()),
+        confirmation: claims.cnf.as_deref().cloned(),
     })
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::base::{IssuedTokens, Tokens};
-use super::client_credentials;
-use crate::domain::{Client, Grant, GrantRequest, LimitStatus, ScopeSet, UseKind};
+use super::{binding, client_credentials};
+use crate::domain::{Client, Confirmation, Grant, GrantRequest, LimitStatus, ScopeSet, UseKind};
 use crate::error::{Error, Result};
 use crate::keys::Claims;
 use crate::keys::jwt::{self, Audiences, Unsigned};
@@ -39,8 +39,18 @@ pub struct IssuedToken {
     /// Its lifetime: whole seconds, at least one.
     pub expires_in: Duration,
     pub scopes: ScopeSet,
+    /// What it is bound to.
+    pub confirmation: Option<Confirmation>,
     /// The state of the limits of issuance, with this token counted.
     pub limits: Vec<LimitStatus>,
+}
+
+/// Who gets a token.
+struct Recipient<'a> {
+    client: &'a Client,
+    /// What the token is bound to.
+    confirmation: Option<Confirmation>,
+    address: Option<IpAddr>,
 }
 
 impl Tokens {
@@ -56,15 +66,15 @@ impl Tokens {
         request: TokenRequest,
     ) -> Result<IssuedToken> {
         let client = self.auth.client(context, request.credential).await?;
-        self.issue_to(&client, request.grant, context.address()).await
+        self.issue_to(context, &client, request.grant).await
     }
 
     /// Like [`issue`](Self::issue), for a client that is authenticated already.
     pub async fn issue_to(
         &self,
+        context: &RequestContext<'_>,
         client: &Client,
         grant: GrantType,
-        address: Option<IpAddr>,
     ) -> Result<IssuedToken> {
         // Authentication may have waited for a hash, so the time of the request is too old.
         let now = self.clock.now();
@@ -74,7 +84,9 @@ impl Tokens {
                 (grant, &self.issued.client_credentials)
             }
         };
-        let token = self.sign(client, grant, now, address).await?;
+        let confirmation = binding::of_new_token(context, client);
+        let holder = Recipient { client, confirmation, address: context.address() };
+        let token = self.sign(holder, grant, now).await?;
         issued.inc();
         Ok(token)
     }
@@ -82,10 +94,9 @@ impl Tokens {
     /// Signs what a client is permitted, within the limits. Only [`Client::grant`] makes a [`Grant`].
     async fn sign(
         &self,
-        client: &Client,
+        Recipient { client, confirmation, address }: Recipient<'_>,
         grant: Grant,
         now: Timestamp,
-        address: Option<IpAddr>,
     ) -> Result<IssuedToken> {
         let (iat, exp) = (now.as_second(), grant.expires_at().as_second());
         // The last second of an application or credential is too short for a token.
@@ -106,6 +117,7 @@ impl Tokens {
             tenant: client.tenant.id.to_string(),
             roles: client.role_ids(),
             epochs: [epochs.tenant, epochs.application, epochs.credential],
+            cnf: confirmation.clone().map(Box::new),
         };
         let keys = self.signing.keys_for_signing(now).await?;
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
@@ -122,6 +134,7 @@ impl Tokens {
             access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),
             scopes: grant.into_scopes(),
+            confirmation,
             limits,
         })
     }

@@ -2,6 +2,7 @@
 //! what is permitted; [`Tokens::issue`] has the phases that all grants share.
 
 mod base;
+mod binding;
 mod client_credentials;
 mod introspect;
 mod issue;

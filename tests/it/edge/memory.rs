@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::Prefixes;
 use keyward::proto::{access, admin};
 use prost::Message;
@@ -32,7 +32,7 @@ fn batch() -> Vec<u8> {
 /// A well-formed API key that does not exist.
 fn random_key(number: usize) -> String {
     let id = CredentialId::parse(&format!("{number:032x}")).unwrap();
-    let key = Prefixes::default().generate(CredentialKind::ApiKey, &id).unwrap();
+    let key = Prefixes::default().generate(SecretKind::ApiKey, &id).unwrap();
     format!("Bearer {}", key.expose())
 }
 

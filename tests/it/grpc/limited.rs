@@ -1,6 +1,6 @@
 //! Enforcement of limits: on checked requests, on issued tokens, and on wrong secrets.
 
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::Prefixes;
 use keyward::proto::access as pb;
 use keyward::proto::access::check_access_request::Requirement;
@@ -348,7 +348,7 @@ async fn wrong_secrets_of_one_source_are_limited(backend: Backend) {
 /// A wrong key of the same credential with a correct checksum, as an attacker would guess.
 fn other_key(credential: &admin::Credential) -> String {
     let id = CredentialId::parse(&credential.client_id).unwrap();
-    Prefixes::default().generate(CredentialKind::ApiKey, &id).unwrap().expose().to_owned()
+    Prefixes::default().generate(SecretKind::ApiKey, &id).unwrap().expose().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

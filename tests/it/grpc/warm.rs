@@ -2,7 +2,7 @@
 //! same time as others.
 
 use futures_util::future::join_all;
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::Prefixes;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -64,7 +64,7 @@ async fn concurrent_first_uses_of_a_secret_share_one_hash(backend: Backend) {
 /// A well-formed secret that does not exist.
 fn unknown_secret() -> String {
     let id = CredentialId::parse(&"0".repeat(32)).unwrap();
-    let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
+    let secret = Prefixes::default().generate(SecretKind::ClientSecret, &id).unwrap();
     secret.expose().to_owned()
 }
 

@@ -73,8 +73,15 @@ async fn client_authentication_must_be_single_and_well_formed() {
     assert_error(&twice, 400, "invalid_request", "twice");
     let other = kw.token_for(&crm, &[("client_id", "another")]).await;
     assert_error(&other, 400, "invalid_request", "client_id");
-    let assertion = kw.token_for(&crm, &[("client_assertion", "x.y.z")]).await;
-    assert_error(&assertion, 400, "invalid_request", "client_secret_basic");
+    let assertion = ("client_assertion", "x.y.z");
+    let untyped = kw.token_for(&crm, &[assertion]).await;
+    assert_error(&untyped, 400, "invalid_request", "client_assertion_type is missing");
+    let saml = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
+    let saml = kw.token_for(&crm, &[assertion, ("client_assertion_type", saml)]).await;
+    assert_error(&saml, 400, "invalid_request", "jwt-bearer");
+    let jwt = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let beside_basic = kw.token_for(&crm, &[assertion, ("client_assertion_type", jwt)]).await;
+    assert_error(&beside_basic, 400, "invalid_request", "twice");
 
     let grant = ("grant_type", "client_credentials");
     for form in [&[grant][..], &[grant, id], &[grant, secret]] {

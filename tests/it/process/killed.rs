@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use keyward::internals::config::{Config, Layers};
 use keyward::internals::domain::{Client, CredentialId, GrantRequest, ScopeSet};
 use keyward::internals::server::{build_service, open_store};
-use keyward::internals::service::{GrantType, Service};
+use keyward::internals::service::{GrantType, RequestContext, Service};
 use keyward::internals::store::Store;
 use keyward::proto::access::BatchCheckAccessRequest;
 use keyward::proto::access::check_access_response::Outcome;
@@ -49,7 +49,8 @@ impl Mint {
     async fn token(&self, client: &Client) -> String {
         let request = GrantRequest { scopes: ScopeSet::default(), audiences: Vec::new() };
         let grant = GrantType::ClientCredentials(request);
-        let issued = self.service.tokens.issue_to(client, grant, None).await.unwrap();
+        let context = RequestContext::new(None, self.service.now());
+        let issued = self.service.tokens.issue_to(&context, client, grant).await.unwrap();
         issued.access_token.expose().to_owned()
     }
 }

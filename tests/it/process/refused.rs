@@ -1,6 +1,6 @@
 //! The log of refused requests: few lines, each with the client and the source.
 
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::{Prefixes, random};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn lines(log: &str, target: &str) -> Vec<Value> {
 /// A well-formed secret that is wrong.
 fn wrong_secret(id: &str) -> String {
     let id = CredentialId::parse(id).unwrap();
-    let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
+    let secret = Prefixes::default().generate(SecretKind::ClientSecret, &id).unwrap();
     secret.expose().to_owned()
 }
 

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use keyward::internals::domain::Confirmation;
 use keyward::internals::keys::jwt::{Audiences, MAX_LENGTH, sign, verify, verify_signed};
 use keyward::internals::keys::signing::generate;
 use keyward::internals::keys::{Claims, Rejection, SigningAlgorithm, SigningKey};
@@ -23,11 +24,13 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
 fn claims() -> impl Strategy<Value = Claims> {
     let texts = (any::<String>(), any::<String>(), any::<String>(), "[a-z ]{0,40}", "[a-z]{1,9}");
     let lists = (vec(any::<String>(), 0..3), vec("[a-z]{1,9}", 0..3), any::<[i64; 3]>());
-    (texts, lists, any::<i64>(), any::<i64>()).prop_map(|(texts, lists, iat, exp)| {
+    let bound = prop::option::of((prop::option::of(any::<String>()), any::<Option<String>>()));
+    (texts, lists, any::<(i64, i64)>(), bound).prop_map(|(texts, lists, (iat, exp), bound)| {
         let (sub, client_id, jti, scope, tenant) = texts;
         let (audiences, roles, epochs) = lists;
         let (iss, aud) = (ISSUER.to_owned(), Audiences::new(audiences));
-        Claims { iss, sub, aud, client_id, iat, exp, jti, scope, tenant, roles, epochs }
+        let cnf = bound.map(|(key, certificate)| Box::new(Confirmation { key, certificate }));
+        Claims { iss, sub, aud, client_id, iat, exp, jti, scope, tenant, roles, epochs, cnf }
     })
 }
 
@@ -52,6 +55,7 @@ fn some_claims() -> Claims {
         tenant: "acme".to_owned(),
         roles: Vec::new(),
         epochs: [0, 1, 2],
+        cnf: None,
     }
 }
 

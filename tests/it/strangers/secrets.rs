@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::{Prefixes, random};
 use keyward::proto::access::check_access_request::Requirement;
 use keyward::proto::access::check_access_response::Outcome;
@@ -40,12 +40,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 const ATTACKER: &str = "192.0.2.66";
 
 /// A well-formed secret of a client that does not exist.
-fn stray(kind: CredentialKind) -> Credential {
+fn stray(kind: SecretKind) -> Credential {
     let id = CredentialId::parse(&random::id(Timestamp::UNIX_EPOCH).unwrap()).unwrap();
     let secret = Prefixes::default().generate(kind, &id).unwrap().expose().to_owned();
     let client_id = match kind {
-        CredentialKind::ApiKey => String::new(),
-        CredentialKind::ClientSecret => id.to_string(),
+        SecretKind::ApiKey => String::new(),
+        SecretKind::ClientSecret => id.to_string(),
     };
     Credential { client_id, secret }
 }
@@ -154,7 +154,7 @@ async fn flood_of_one_source_does_not_block_other_callers(backend: Backend) {
     let flood = Flood::start(move |number| {
         let channel = channels[number % CONNECTIONS].clone();
         async move {
-            let status = exchange(&channel, ATTACKER, &stray(CredentialKind::ClientSecret)).await;
+            let status = exchange(&channel, ATTACKER, &stray(SecretKind::ClientSecret)).await;
             reason(&status.unwrap_err()) == "OVERLOADED"
         }
     });
@@ -191,7 +191,7 @@ async fn flood_of_introspected_keys_does_not_block_managers(backend: Backend) {
     let flood = Flood::start(move |number| {
         let mut tokens = TokenServiceClient::new(channels[number % CONNECTIONS].clone());
         async move {
-            let token = stray(CredentialKind::ApiKey).secret;
+            let token = stray(SecretKind::ApiKey).secret;
             let answer = tokens.introspect_token(IntrospectTokenRequest { token }).await;
             answer.is_err_and(|status| reason(&status) == "OVERLOADED")
         }
@@ -221,7 +221,7 @@ async fn source_with_many_wrong_secrets_is_refused_for_every_client(backend: Bac
     exchange(&channel, ATTACKER, &crm).await.expect("it costs the source nothing");
 
     for number in 0..6 {
-        let wrong = stray(CredentialKind::ClientSecret);
+        let wrong = stray(SecretKind::ClientSecret);
         if number % 2 == 0 {
             let status = exchange(&channel, ATTACKER, &wrong).await.unwrap_err();
             assert_eq!(reason(&status), "INVALID_CLIENT", "{number}");
@@ -235,7 +235,7 @@ async fn source_with_many_wrong_secrets_is_refused_for_every_client(backend: Bac
         }
     }
     let hashes = kw.server().service.hashes().get();
-    let unknown = exchange(&channel, ATTACKER, &stray(CredentialKind::ClientSecret)).await;
+    let unknown = exchange(&channel, ATTACKER, &stray(SecretKind::ClientSecret)).await;
     let unknown = unknown.unwrap_err();
     assert_eq!(reason(&unknown), "RATE_LIMITED");
     let wait = unknown.get_details_retry_info().unwrap().retry_delay.unwrap();
@@ -254,10 +254,10 @@ async fn source_with_many_wrong_secrets_is_refused_for_every_client(backend: Bac
 
     exchange(&channel, ATTACKER, &crm).await.expect("it was found right lately");
     exchange(&channel, "198.51.100.1", &unused).await.expect("another source");
-    let status = exchange(&channel, "198.51.100.1", &stray(CredentialKind::ClientSecret)).await;
+    let status = exchange(&channel, "198.51.100.1", &stray(SecretKind::ClientSecret)).await;
     assert_eq!(reason(&status.unwrap_err()), "INVALID_CLIENT");
     kw.advance(62);
-    let status = exchange(&channel, ATTACKER, &stray(CredentialKind::ClientSecret)).await;
+    let status = exchange(&channel, ATTACKER, &stray(SecretKind::ClientSecret)).await;
     assert_eq!(reason(&status.unwrap_err()), "INVALID_CLIENT", "the window has passed");
 }
 
@@ -276,7 +276,7 @@ async fn wrong_keys_behind_a_gateway_count_for_their_own_source(backend: Backend
         };
         admin.access.check_access(request).await.unwrap().into_inner().outcome()
     };
-    let stray = || stray(CredentialKind::ApiKey).secret;
+    let stray = || stray(SecretKind::ApiKey).secret;
     for _ in 0..3 {
         assert_eq!(check(&stray(), ATTACKER).await, Outcome::InvalidToken);
     }

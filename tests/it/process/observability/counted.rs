@@ -1,6 +1,6 @@
 //! What metrics count, on the real server.
 
-use keyward::internals::domain::{CredentialId, CredentialKind};
+use keyward::internals::domain::{CredentialId, SecretKind};
 use keyward::internals::secrets::Prefixes;
 use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
@@ -39,7 +39,7 @@ async fn sample(kw: &Keyward, name: &str) -> i64 {
 /// A credential of the same client with a well-formed secret that is wrong.
 fn with_wrong_secret(of: &Credential) -> Credential {
     let id = CredentialId::parse(&of.client_id).unwrap();
-    let secret = Prefixes::default().generate(CredentialKind::ClientSecret, &id).unwrap();
+    let secret = Prefixes::default().generate(SecretKind::ClientSecret, &id).unwrap();
     Credential { client_id: of.client_id.clone(), secret: secret.expose().to_owned() }
 }
 
