@@ -14,10 +14,10 @@
 //! ```text
 //! clock      error      proto      transport
 //! domain
-//! admission  incidents  keys       secrets     store
+//! admission  incidents  jose       keys        secrets    store
 //! backoff
 //! redis
-//! limiter    revocation
+//! limiter    outbound   revocation
 //! config     service    verifier
 //! grpc       http       telemetry
 //! server
@@ -32,9 +32,11 @@
 //! | [`admission`] | budgets of what one source, and all sources together, may use: connections, first requests, memory |
 //! | [`store`] | SQLite or PostgreSQL: rows in, domain values out; connections in pools by purpose |
 //! | [`secrets`] | generation, form, hashing and sealing of secrets; the only source of randomness |
+//! | [`jose`] | JWTs that others signed, and the keys of the signers |
 //! | [`keys`] | signing keys and their schedule; making and verifying JWTs |
 //! | [`redis`](mod@redis) | one link to Redis or Valkey: one server, Sentinels or a cluster |
 //! | [`limiter`] | sliding windows: arithmetic, over counters in this process or in Redis |
+//! | [`outbound`] | documents of other hosts, within bounds: key sets of those who sign for us |
 //! | [`revocation`] | the list of revocations in memory, kept up to date with the database, and its copy in Redis |
 //! | [`service`] | the use cases: all business logic. The areas are below |
 //! | [`grpc`], [`http`](mod@http) | the interfaces: parse, call one method of the service, convert the result |
@@ -70,8 +72,9 @@
 //! from [`secrets`]. `clippy.toml` forbids all other sources, so tests can move time.
 //!
 //! **Architecture Invariant:** nothing below the interfaces imports tonic, axum, prost or hyper,
-//! and [`grpc`] and [`http`](mod@http) do not import each other. Protobuf types are not the domain:
-//! fields that are wrong are found once, where messages become domain values.
+//! except [`outbound`], which is an HTTP client. [`grpc`] and [`http`](mod@http) do not import each
+//! other. Protobuf types are not the domain: fields that are wrong are found once, where messages
+//! become domain values.
 //!
 //! **Architecture Invariant:** there is no storage trait. There are two known databases. A query is
 //! written once and expanded for both drivers; errors of drivers become an [`error::Error`] in
@@ -119,6 +122,9 @@
 //!
 //! **Architecture Invariant:** no rule is for one platform. What tenants differ in is policy, roles
 //! and profiles: data.
+//!
+//! **Architecture Invariant:** an address that a tenant names is fetched by [`outbound`] alone. It
+//! checks where the name leads before it connects, and follows no redirect.
 //!
 //! **Architecture Invariant:** a failure is logged once, at the boundary where it is answered.
 //! Secrets, tokens and bodies are logged at no level.
@@ -220,9 +226,20 @@ mod http;
 mod incidents;
 #[cfg(feature = "internals")]
 pub mod internals;
+#[cfg_attr(
+    not(feature = "internals"),
+    allow(dead_code, unused_imports, reason = "no grant uses it yet")
+)]
+mod jose;
 mod keys;
 #[cfg(feature = "server")]
 mod limiter;
+#[cfg_attr(
+    not(feature = "internals"),
+    allow(dead_code, unused_imports, reason = "no grant uses it yet")
+)]
+#[cfg(feature = "server")]
+mod outbound;
 pub mod proto;
 #[cfg(feature = "server")]
 mod redis;

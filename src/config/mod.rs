@@ -21,8 +21,10 @@ pub use sources::TrustedProxies;
 pub use tls::{ClientAuth, SettingFile, TlsConfig, TlsFiles};
 pub use values::duration;
 
+use crate::domain::Networks;
 use crate::keys::SigningAlgorithm;
 use crate::limiter::WindowRate;
+use crate::outbound::{OutboundOptions, PlaintextHosts};
 use crate::redis::{RedisUrl, Timeouts};
 use crate::revocation;
 use crate::secrets::{HashQueue, Prefixes};
@@ -59,6 +61,8 @@ pub struct Config {
     pub rotation_period: Option<Duration>,
     /// How the revocation list is synchronised.
     pub revocations: revocation::Options,
+    /// Connections to other hosts, for the keys of those who sign tokens for us.
+    pub outbound: OutboundOptions,
     /// Limits of requests and connections.
     pub limits: ServerLimits,
     pub telemetry: TelemetryConfig,
@@ -213,6 +217,11 @@ impl Config {
             revocations: revocation::Options {
                 poll_interval: r.get("revocations.poll_interval", "1s", positive),
                 max_staleness: r.get("revocations.max_staleness", "5s", positive),
+            },
+            outbound: OutboundOptions {
+                allowed_networks: r.get("outbound.allowed_networks", "", Networks::parse),
+                plaintext_hosts: r.get("outbound.plaintext_hosts", "", PlaintextHosts::parse),
+                ca_file: r.optional("outbound.ca_file", path),
             },
             limits: ServerLimits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),

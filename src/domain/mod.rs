@@ -27,6 +27,8 @@ pub mod limits;
 pub mod listing;
 pub mod moment;
 pub mod name;
+#[cfg(feature = "server")]
+pub mod networks;
 pub mod oauth;
 #[cfg(feature = "server")]
 pub mod page;
@@ -88,6 +90,8 @@ pub use name::{
     ApplicationId, ApplicationName, CredentialId, CredentialName, RoleId, RoleName, ScopeId,
     TenantId, UserId, UserName,
 };
+#[cfg(feature = "server")]
+pub use networks::Networks;
 pub use oauth::{Authorization, error_description};
 #[cfg(feature = "server")]
 pub use page::{Page, PageRequest};

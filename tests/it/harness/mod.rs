@@ -11,6 +11,7 @@ mod process;
 mod proxy;
 pub(crate) mod redis;
 mod server;
+pub(crate) mod signer;
 mod wait;
 
 pub(crate) use self::process::free_port;

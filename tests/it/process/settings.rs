@@ -71,7 +71,8 @@ const ODD: [&str; 58] = [
 ];
 
 /// Settings that name a file or directory. Other tests cover them.
-const PLACES: [&str; 3] = ["data_dir", "master_key_file", "additional_master_key_file"];
+const PLACES: [&str; 4] =
+    ["data_dir", "master_key_file", "additional_master_key_file", "outbound.ca_file"];
 
 fn keys() -> Vec<&'static str> {
     let config = Config::read(Layers::default()).unwrap();

@@ -2,6 +2,7 @@
 //! is reduced to the smallest input that still fails.
 
 mod addresses;
+mod foreign_tokens;
 mod limits;
 mod names;
 mod paths;
@@ -12,6 +13,6 @@ mod tokens;
 use proptest::prelude::ProptestConfig;
 
 /// The number of generated inputs. A failure is kept in no file: it becomes a unit test.
-fn cases(cases: u32) -> ProptestConfig {
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
