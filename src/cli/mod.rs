@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod bootstrap;
 mod check;
+mod claims;
 mod client;
 mod config;
 mod confirm;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::claims;
 use super::resource::limits::LimitsEntry;
 use super::resource::policy::{DeletionWord, OwnerWord};
 use super::{Failure, names};
@@ -96,6 +97,9 @@ struct PolicyEntry {
     tenant_limits: Option<LimitsEntry>,
     max_limits: Option<LimitsEntry>,
     user_deletion: DeletionWord,
+    allowed_credential_kinds: Vec<String>,
+    require_bound_tokens: bool,
+    token_claims: serde_json::Map<String, serde_json::Value>,
 }
 
 impl ProfileFile {
@@ -183,6 +187,9 @@ impl PolicyEntry {
             tenant_limits: limits("policy.tenant_limits", self.tenant_limits)?,
             max_limits: limits("policy.max_limits", self.max_limits)?,
             user_deletion: UserDeletion::from(self.user_deletion).into(),
+            allowed_credential_kinds: self.allowed_credential_kinds,
+            require_bound_tokens: self.require_bound_tokens,
+            token_claims: claims::message(self.token_claims),
             // Output only.
             api_credentials_disabled_by_platform: false,
         })

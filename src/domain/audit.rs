@@ -8,7 +8,7 @@ use strum::{Display, EnumString, IntoStaticStr};
 
 use super::{
     ApplicationSettings, CredentialSettings, Endpoint, Limits, Moment, Policy, Registration,
-    RoleSettings, ScopeSettings, TenantId, TenantSettings, UserName, UserSettings,
+    RoleSettings, ScopeSettings, TenantId, TenantSettings, TokenClaims, UserName, UserSettings,
 };
 
 /// What was attempted. Most actions are named after an RPC.
@@ -196,6 +196,11 @@ fn in_words(limits: Option<Limits>) -> String {
     limits.map(|limits| limits.in_words()).unwrap_or_default()
 }
 
+/// No claims become an empty string.
+fn claims_in_words(claims: &TokenClaims) -> String {
+    if claims.is_empty() { String::new() } else { claims.to_json() }
+}
+
 impl AuditFields for TenantSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![
@@ -228,6 +233,9 @@ impl AuditFields for Policy {
             ("policy.tenant_limits", in_words(self.tenant_limits)),
             ("policy.max_limits", in_words(self.max_limits)),
             ("policy.user_deletion", self.user_deletion.into_str().to_owned()),
+            ("policy.allowed_credential_kinds", joined(&self.allowed_credential_kinds)),
+            ("policy.require_bound_tokens", self.require_bound_tokens.to_string()),
+            ("policy.token_claims", claims_in_words(&self.token_claims)),
         ]
     }
 }

@@ -1,10 +1,10 @@
 //! Credentials: how an application authenticates.
 
-use std::fmt::Display;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use strum::{EnumString, IntoStaticStr};
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use super::{
     CredentialName, Field, FieldPatch, LastUse, Limits, Moment, Policy, Record, Registration,
@@ -14,7 +14,19 @@ use crate::clock::later;
 use crate::error::{Error, Result};
 
 /// The kind of a credential, with its name in the database and on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Display,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum CredentialKind {
     /// A client id with a client secret.
@@ -64,7 +76,11 @@ pub struct Credential {
 
 /// Returns an error if the owner of a new secret has expired at `now`, since the secret could never
 /// work.
-pub fn require_unexpired(name: impl Display, end: Option<Moment>, now: Timestamp) -> Result<()> {
+pub fn require_unexpired(
+    name: impl fmt::Display,
+    end: Option<Moment>,
+    now: Timestamp,
+) -> Result<()> {
     if end.is_some_and(|end| end <= now) {
         return Err(Error::Expired {
             name: name.to_string(),

@@ -9,8 +9,8 @@ use strum::VariantArray;
 use super::authority::GivenAccess;
 use super::rights::{Needs, PolicyRule, Secrets};
 use super::{
-    ApplicationName, Authority, Call, CredentialName, Field, Moment, Owner, Permission, Policy,
-    Reach, UserDeletion, UserId, Verb,
+    ApplicationName, Authority, Call, CredentialKind, CredentialName, Field, Moment, Owner,
+    Permission, Policy, Reach, UserDeletion, UserId, Verb,
 };
 use crate::error::{Error, Need, Result};
 
@@ -29,6 +29,8 @@ pub struct ApplicationCall<'a> {
     pub changed: &'a [Field],
     /// The requested expiry of a credential, and the credential's creation time.
     pub end: Option<(Option<Moment>, Timestamp)>,
+    /// The kind of the credential that gets a secret or is created.
+    pub kind: Option<CredentialKind>,
     /// Everything that the application was given. `None` if the call neither returns nor revives a
     /// secret.
     pub given: Option<&'a GivenAccess>,
@@ -45,6 +47,7 @@ impl<'a> ApplicationCall<'a> {
             credentials: 0,
             changed: &[],
             end: None,
+            kind: None,
             given: None,
         }
     }
@@ -133,6 +136,11 @@ impl Authority {
         for field in rule.policy {
             match field {
                 PolicyRule::ApiCredentialsDisabled => policy.require_enabled()?,
+                PolicyRule::AllowedCredentialKinds => {
+                    if let Some(kind) = details.kind {
+                        policy.require_kind(kind)?;
+                    }
+                }
                 PolicyRule::AllowedOwners => policy.require_owner(details.owner)?,
                 PolicyRule::FixedFields => {
                     policy.require_changeable(details.changed.iter().copied())?;

@@ -37,6 +37,7 @@ pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod profile;
+pub mod registered_claims;
 pub mod registration;
 pub mod request_path;
 pub mod revocation;
@@ -52,6 +53,7 @@ pub mod spent_token;
 pub mod tenant;
 #[cfg(feature = "server")]
 pub mod text;
+pub mod token_claims;
 pub mod usage;
 pub mod user;
 
@@ -116,6 +118,7 @@ pub use source::{Source, parse_address};
 #[cfg(feature = "server")]
 pub use spent_token::{OneTimeKey, OneTimePurpose, SpentToken};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
+pub use token_claims::{ClaimValue, TokenClaims};
 pub use usage::{LastUse, Life, UsageDay, UseKind};
 pub use user::{User, UserPatch, UserSettings};
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use super::fields::Fault;
-use super::{Authority, Call, Limits, Moment, Owner, OwnerKind};
+use super::{Authority, Call, CredentialKind, Limits, Moment, Owner, OwnerKind, TokenClaims};
 use crate::clock::later;
 use crate::error::{Error, Result};
 
@@ -37,6 +37,12 @@ pub struct Policy {
     pub tenant_limits: Option<Limits>,
     /// What deleting a user does to the applications that they own.
     pub user_deletion: UserDeletion,
+    /// The kinds of new credentials. Empty: all kinds.
+    pub allowed_credential_kinds: BTreeSet<CredentialKind>,
+    /// If true, tokens must be bound to a key or a certificate of the client.
+    pub require_bound_tokens: bool,
+    /// Claims that each token of the tenant carries.
+    pub token_claims: TokenClaims,
 }
 
 /// What deleting a user does to the applications that they own.
@@ -131,6 +137,39 @@ impl Policy {
 
     pub fn allows_owner(&self, kind: OwnerKind) -> bool {
         self.allowed_owners.is_empty() || self.allowed_owners.contains(&kind)
+    }
+
+    /// Returns an error if credentials of this kind may not be created.
+    pub fn require_kind(&self, kind: CredentialKind) -> Result<()> {
+        if self.allows_kind(kind) {
+            return Ok(());
+        }
+        let allowed: Vec<_> =
+            self.allowed_credential_kinds.iter().map(|kind| kind.into_str()).collect();
+        Err(Error::Policy {
+            rule: "allowed_credential_kinds",
+            message: format!(
+                "credentials of the kind {} are not allowed here; allowed: {}",
+                kind.into_str(),
+                allowed.join(", ")
+            ),
+        })
+    }
+
+    pub fn allows_kind(&self, kind: CredentialKind) -> bool {
+        self.allowed_credential_kinds.is_empty() || self.allowed_credential_kinds.contains(&kind)
+    }
+
+    /// Returns an error if a token for a client that proved to have nothing would be refused.
+    pub fn require_binding(&self, bound: bool) -> Result<()> {
+        if bound || !self.require_bound_tokens {
+            return Ok(());
+        }
+        Err(Error::Policy {
+            rule: "require_bound_tokens",
+            message: "tokens must be bound: send a DPoP proof, or use a client certificate"
+                .to_owned(),
+        })
     }
 
     /// Returns an error if one of the changed fields is fixed.
@@ -253,7 +292,9 @@ impl Policy {
             (Some(before), Some(after)) => after < before,
             (_, None) => false,
         };
-        shorter || (after.api_credentials_disabled && !self.api_credentials_disabled)
+        shorter
+            || (after.api_credentials_disabled && !self.api_credentials_disabled)
+            || (after.require_bound_tokens && !self.require_bound_tokens)
     }
 }
 

@@ -99,6 +99,7 @@ pub enum Secrets {
 #[strum(serialize_all = "snake_case")]
 pub enum PolicyRule {
     ApiCredentialsDisabled,
+    AllowedCredentialKinds,
     AllowedOwners,
     FixedFields,
     MaxCredentials,
@@ -178,8 +179,8 @@ impl Call {
     pub const fn rule(self) -> Rule {
         use Permission::{AuditView, CatalogueEdit, PolicyEdit, RolesEdit, UsersEdit, UsersView};
         use PolicyRule::{
-            AllowedOwners, ApiCredentialsDisabled, FixedFields, MaxCredentialLifetime,
-            MaxCredentials, MaxLimits, SecretsViewable,
+            AllowedCredentialKinds, AllowedOwners, ApiCredentialsDisabled, FixedFields,
+            MaxCredentialLifetime, MaxCredentials, MaxLimits, SecretsViewable,
         };
         match self {
             Self::CreateTenant
@@ -244,6 +245,7 @@ impl Call {
                 .policy(&[
                     ApiCredentialsDisabled,
                     AllowedOwners,
+                    AllowedCredentialKinds,
                     MaxCredentials,
                     MaxCredentialLifetime,
                 ])
@@ -255,7 +257,7 @@ impl Call {
                 .not_if_platforms(),
             Self::RotateCredential => Rule::on(Verb::Edit)
                 .secrets(Secrets::HandedOut)
-                .policy(&[ApiCredentialsDisabled, FixedFields])
+                .policy(&[ApiCredentialsDisabled, AllowedCredentialKinds, FixedFields])
                 .not_if_protected(),
             Self::RevealCredential => Rule::on(Verb::Reveal)
                 .secrets(Secrets::HandedOut)

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{client_auth, json};
-use crate::domain::{Confirmation, Moment};
+use crate::domain::{Confirmation, Moment, TokenClaims};
 use crate::keys::jwt::Audiences;
 use crate::secrets::Secret;
 use crate::service::{Service, TokenInfo};
@@ -42,6 +42,8 @@ struct TokenMembers {
     roles: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Confirmation>,
+    #[serde(flatten)]
+    token_claims: TokenClaims,
 }
 
 pub(super) async fn introspect(
@@ -71,6 +73,7 @@ impl From<TokenInfo> for TokenMembers {
             tenant: info.tenant,
             roles: info.roles,
             cnf: info.confirmation,
+            token_claims: info.token_claims,
         }
     }
 }

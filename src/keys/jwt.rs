@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
-use crate::domain::{Confirmation, Epochs, MAX_CLOCK_LEAD, RevocationKeys};
+use crate::domain::{Confirmation, Epochs, MAX_CLOCK_LEAD, RevocationKeys, TokenClaims};
 use crate::error::{Error, Result};
 
 /// The maximum length of a token. Servers accept some 8 KiB of headers, and the token must fit into
@@ -141,10 +141,16 @@ pub struct Unsigned<'a> {
 }
 
 impl<'a> Unsigned<'a> {
-    /// Serializes the claims and selects the key.
-    pub fn new(key: &'a SigningKey, claims: &Claims) -> Result<Self> {
-        let claims =
+    /// Serializes the claims, and after them the tenant's own, and selects the key.
+    pub fn new(key: &'a SigningKey, claims: &Claims, own: &TokenClaims) -> Result<Self> {
+        let mut claims =
             serde_json::to_vec(claims).map_err(|error| Error::Internal(Box::new(error)))?;
+        if !own.is_empty() {
+            // Two objects become one. No name is in both: see `domain::registered_claims`.
+            claims.pop();
+            claims.push(b',');
+            claims.extend_from_slice(own.to_json().get(1..).unwrap_or("}").as_bytes());
+        }
         let signature = base64_length(key.public.algorithm.signature_length());
         let length = key.public.header.len() + base64_length(claims.len()) + signature + 2;
         let mut message = String::with_capacity(length);
@@ -177,7 +183,7 @@ fn base64_length(bytes: usize) -> usize {
 /// Tokens with any claims, for tests.
 #[cfg(any(test, feature = "internals"))]
 pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String> {
-    Unsigned::new(key, claims)?.sign()
+    Unsigned::new(key, claims, &TokenClaims::default())?.sign()
 }
 
 /// Validates everything that can be checked without a database: what [`verify_signed`] checks, and
@@ -224,6 +230,13 @@ pub fn verify_signed<'a>(
         return Err(Rejection::WrongIssuer);
     }
     Ok((claims, key))
+}
+
+/// The claims of a tenant in a token, whose signature was verified.
+pub fn own_claims(token: &str) -> TokenClaims {
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    let payload = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+    TokenClaims::in_token(&payload)
 }
 
 /// The issue time in an unverified token.

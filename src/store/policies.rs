@@ -1,7 +1,9 @@
 //! Resources of a tenant that a new policy would not allow.
 
+use std::collections::BTreeSet;
+
 use super::{FoundResources, Session, list_values, one_value};
-use crate::domain::{Lifetime, OwnerKind, TenantId};
+use crate::domain::{CredentialKind, Lifetime, OwnerKind, TenantId};
 use crate::error::Result;
 
 impl Session {
@@ -20,6 +22,26 @@ impl Session {
         Ok(FoundResources {
             count: one_value!(self, COUNT, tenant, max)?,
             first: list_values!(self, FIRST, tenant, max)?,
+        })
+    }
+
+    /// The credentials of a kind that is none of these.
+    pub async fn credentials_of_other_kinds(
+        &mut self,
+        tenant: &TenantId,
+        kinds: &BTreeSet<CredentialKind>,
+    ) -> Result<FoundResources> {
+        // A kind is part of no other, so that a search in the list finds only whole kinds.
+        const COUNT: &str = "select count(*) from credentials where tenant_id = $1 \
+            and replace($2, ' ' || kind || ' ', '') = $2";
+        const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || application_id \
+            || '/credentials/' || id from credentials where tenant_id = $1 \
+            and replace($2, ' ' || kind || ' ', '') = $2 order by id limit 10";
+        let list: String = kinds.iter().map(|kind| format!(" {kind} ")).collect();
+        let (tenant, list) = (tenant.as_str(), list.as_str());
+        Ok(FoundResources {
+            count: one_value!(self, COUNT, tenant, list)?,
+            first: list_values!(self, FIRST, tenant, list)?,
         })
     }
 

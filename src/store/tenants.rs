@@ -11,8 +11,8 @@ use super::row::{RowRef, limits, limits_text, record};
 use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::domain::fields::one_of;
 use crate::domain::{
-    Audience, CredentialId, Fault, Field, Lifetime, OwnerKind, Page, PageRequest, Policy, Tenant,
-    TenantId, TenantSettings, TokenLifetime, UserDeletion,
+    Audience, CredentialId, CredentialKind, Fault, Field, Lifetime, OwnerKind, Page, PageRequest,
+    Policy, Tenant, TenantId, TenantSettings, TokenClaims, TokenLifetime, UserDeletion,
 };
 use crate::error::Result;
 
@@ -36,6 +36,9 @@ struct TenantRow {
     tenant_limits: Option<String>,
     max_limits: Option<String>,
     user_deletion: String,
+    allowed_credential_kinds: String,
+    require_bound_tokens: bool,
+    token_claims: Option<String>,
     epoch: i64,
     life: i64,
     revision: i64,
@@ -51,7 +54,8 @@ macro_rules! columns {
          access_token_lifetime_seconds, disabled, api_credentials_disabled, max_credentials, \
          allowed_owners, secrets_viewable, fixed_fields, max_credential_lifetime_seconds, \
          default_limits, tenant_limits, max_limits, user_deletion, epoch, life, revision, \
-          created_at, updated_at, api_credentials_disabled_by_platform"
+          created_at, updated_at, api_credentials_disabled_by_platform, allowed_credential_kinds, \
+          require_bound_tokens, token_claims"
     };
 }
 
@@ -81,6 +85,7 @@ impl TenantRow {
     }
 
     fn policy(&self, at: RowRef<'_>) -> Result<Policy> {
+        let claims = self.token_claims.as_deref().map(TokenClaims::from_json);
         let lifetime = self.max_credential_lifetime_seconds.map(Lifetime::from_seconds);
         Ok(Policy {
             api_credentials_disabled: self.api_credentials_disabled,
@@ -98,6 +103,12 @@ impl TenantRow {
             max_limits: limits(at, "max_limits", self.max_limits.as_deref())?,
             user_deletion: at
                 .column("user_deletion", one_of::<UserDeletion>(&self.user_deletion))?,
+            allowed_credential_kinds: at.column(
+                "allowed_credential_kinds",
+                words::<CredentialKind>(&self.allowed_credential_kinds),
+            )?,
+            require_bound_tokens: self.require_bound_tokens,
+            token_claims: at.column("token_claims", claims.transpose())?.unwrap_or_default(),
         })
     }
 }
@@ -169,9 +180,10 @@ impl Tx {
             additional_audiences, access_token_lifetime_seconds, disabled, epoch, revision, \
             created_at, updated_at, api_credentials_disabled, max_credentials, allowed_owners, \
             secrets_viewable, fixed_fields, max_credential_lifetime_seconds, default_limits, \
-            tenant_limits, user_deletion, max_limits, api_credentials_disabled_by_platform) values \
+            tenant_limits, user_deletion, max_limits, api_credentials_disabled_by_platform, \
+            allowed_credential_kinds, require_bound_tokens, token_claims) values \
             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-            $20, $21) on conflict do nothing";
+            $20, $21, $22, $23, $24) on conflict do nothing";
         self.write_tenant(SQL, tenant).await
     }
 
@@ -190,7 +202,8 @@ impl Tx {
             api_credentials_disabled = $11, max_credentials = $12, allowed_owners = $13, \
             secrets_viewable = $14, fixed_fields = $15, max_credential_lifetime_seconds = $16, \
             default_limits = $17, tenant_limits = $18, user_deletion = $19, \
-            max_limits = $20, api_credentials_disabled_by_platform = $21 \
+            max_limits = $20, api_credentials_disabled_by_platform = $21, \
+            allowed_credential_kinds = $22, require_bound_tokens = $23, token_claims = $24 \
             where id = $1 and revision = $8 - 1";
         self.write_tenant(SQL, tenant).await
     }
@@ -222,7 +235,12 @@ impl Tx {
             limits_text(policy.tenant_limits),
             policy.user_deletion.into_str(),
             limits_text(policy.max_limits),
-            policy.api_credentials_disabled_by_platform
+            policy.api_credentials_disabled_by_platform,
+            joined(&policy.allowed_credential_kinds),
+            policy.require_bound_tokens,
+            Some(&policy.token_claims)
+                .filter(|claims| !claims.is_empty())
+                .map(TokenClaims::to_json)
         )
         .map(|rows| rows == 1)
     }

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{LimitsView, limit_flags};
+use crate::cli::claims;
 use crate::cli::names::{self, LifetimeArg};
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner, UserDeletion};
@@ -57,6 +58,18 @@ pub(in crate::cli) struct PolicyFlags {
     /// What deleting a user does to the user's applications
     #[arg(long, value_enum)]
     user_deletion: Option<DeletionWord>,
+    /// A kind of credential that can be created: client_secret, api_key, public_key, certificate or
+    /// federated; repeat it for more. It replaces the present ones ('': all kinds)
+    #[arg(long, value_name = "KIND")]
+    allowed_credential_kind: Vec<String>,
+    /// Whether each token must be bound to a key or a certificate of the client; true revokes the
+    /// tenant's tokens
+    #[arg(long, value_name = "BOOL")]
+    require_bound_tokens: Option<bool>,
+    /// A claim that each token carries: region=nz, or JSON as in tier=3 and sites='["akl","wlg"]';
+    /// repeat it for more. It replaces the present ones ('': none)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = claims::token_claim)]
+    token_claim: Vec<claims::ClaimArg>,
     #[command(flatten)]
     default_limits: DefaultLimitFlags,
     #[command(flatten)]
@@ -102,6 +115,9 @@ impl PolicyFlags {
             || !self.fixed_field.is_empty()
             || self.max_credential_lifetime.is_some()
             || self.user_deletion.is_some()
+            || !self.allowed_credential_kind.is_empty()
+            || self.require_bound_tokens.is_some()
+            || !self.token_claim.is_empty()
             || self.default_limits.given().is_any()
             || self.tenant_limits.given().is_any()
             || self.max_limits.given().is_any()
@@ -125,6 +141,7 @@ impl PolicyFlags {
                 .unwrap_or(before.api_credentials_disabled),
             max_credentials: self.max_credentials.unwrap_or(before.max_credentials),
             secrets_viewable: self.secrets_viewable.unwrap_or(before.secrets_viewable),
+            require_bound_tokens: self.require_bound_tokens.unwrap_or(before.require_bound_tokens),
             max_credential_lifetime: match self.max_credential_lifetime {
                 None => before.max_credential_lifetime,
                 Some(LifetimeArg::Unlimited) => None,
@@ -137,6 +154,12 @@ impl PolicyFlags {
         }
         if !self.fixed_field.is_empty() {
             policy.fixed_fields = names::given_words(&self.fixed_field);
+        }
+        if !self.allowed_credential_kind.is_empty() {
+            policy.allowed_credential_kinds = names::given_words(&self.allowed_credential_kind);
+        }
+        if !self.token_claim.is_empty() {
+            policy.token_claims = claims::token_claims(&self.token_claim);
         }
         if let Some(word) = self.user_deletion {
             policy.set_user_deletion(word.into());
@@ -178,6 +201,9 @@ pub(in crate::cli) struct PolicyView {
     tenant_limits: Option<LimitsView>,
     max_limits: Option<LimitsView>,
     user_deletion: DeletionWord,
+    allowed_credential_kinds: Vec<String>,
+    require_bound_tokens: bool,
+    token_claims: serde_json::Value,
 }
 
 impl From<pb::Policy> for PolicyView {
@@ -199,6 +225,9 @@ impl From<pb::Policy> for PolicyView {
             max_credentials: unless_zero(policy.max_credentials),
             secrets_viewable: policy.secrets_viewable,
             fixed_fields: policy.fixed_fields,
+            allowed_credential_kinds: policy.allowed_credential_kinds,
+            require_bound_tokens: policy.require_bound_tokens,
+            token_claims: claims::json(policy.token_claims.as_ref()),
             max_credential_lifetime: names::seconds(policy.max_credential_lifetime.as_ref()),
             default_limits: policy.default_limits.map(LimitsView::from),
             tenant_limits: policy.tenant_limits.map(LimitsView::from),

@@ -3,6 +3,7 @@
 pub(super) mod access;
 pub(super) mod application;
 pub(super) mod audit;
+mod claims;
 pub(super) mod credential;
 pub(super) mod endpoint;
 pub(super) mod limits;

@@ -1,8 +1,11 @@
 //! Policies.
 
-use super::{known, limits, required_span, seconds};
+use super::{claims, known, limits, required_span, seconds};
 use crate::domain::fields::one_of;
-use crate::domain::{Fault, Field, FieldErrors, Lifetime, OwnerKind, Policy, UserDeletion};
+use crate::domain::{
+    CredentialKind, Fault, Field, FieldErrors, Lifetime, OwnerKind, Policy, TokenClaims,
+    UserDeletion,
+};
 use crate::error::Result;
 use crate::proto::admin as pb;
 use crate::proto::admin::policy::{Owner as OwnerMessage, UserDeletion as DeletionMessage};
@@ -44,7 +47,20 @@ pub(super) fn policy(
     if message.max_limits.is_some_and(|limits| limits.observe_only) {
         fields.fault(at("max_limits.observe_only"), "must be false: a maximum refuses");
     }
+    let kinds = fields.read_each(
+        &at("allowed_credential_kinds"),
+        &message.allowed_credential_kinds,
+        one_of::<CredentialKind>,
+    );
+    let claims = message
+        .token_claims
+        .as_ref()
+        .map_or_else(|| Ok(TokenClaims::default()), claims::token_claims);
+    let token_claims = fields.read(at("token_claims"), claims);
     Some(Policy {
+        allowed_credential_kinds: kinds?,
+        require_bound_tokens: message.require_bound_tokens,
+        token_claims: token_claims?,
         api_credentials_disabled: message.api_credentials_disabled,
         // The service sets it from the caller.
         api_credentials_disabled_by_platform: false,
@@ -94,6 +110,13 @@ pub(super) fn message(policy: &Policy) -> pb::Policy {
         tenant_limits: policy.tenant_limits.map(limits::message),
         max_limits: policy.max_limits.map(limits::message),
         user_deletion: deletion.into(),
+        allowed_credential_kinds: policy
+            .allowed_credential_kinds
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        require_bound_tokens: policy.require_bound_tokens,
+        token_claims: claims::message(&policy.token_claims),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens.
 
-use super::{required, seconds, timestamp};
+use super::{claims, required, seconds, timestamp};
 use crate::domain::{
     Audience, Confirmation, Fault, FieldErrors, GrantRequest, ScopeName, ScopeSet,
 };
@@ -76,6 +76,7 @@ pub(in crate::grpc) fn info(info: Option<TokenInfo>) -> pb::IntrospectTokenRespo
         roles: info.roles,
         token_id: info.token_id.unwrap_or_default(),
         confirmation: info.confirmation.map(confirmation),
+        token_claims: claims::message(&info.token_claims),
     }
 }
 

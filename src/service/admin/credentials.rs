@@ -59,8 +59,14 @@ impl Admin {
                 let mut reading = self.sessions.read(caller, tenant).await?;
                 let seen = reading.tenant(tenant).await?.settings.policy;
                 let end = (settings.expires_at, now);
-                check_new(&mut reading.session, &reading.authority, application, &seen, end)
-                    .await?;
+                check_new(
+                    &mut reading.session,
+                    &reading.authority,
+                    application,
+                    &seen,
+                    (new.kind, end),
+                )
+                .await?;
                 check_expiry(settings.expires_at, now, "credential.expire_time")?;
                 drop(reading);
 
@@ -75,7 +81,7 @@ impl Admin {
                 let OpenTenant { mut work, tenant, authority } =
                     self.sessions.open(&attempt).await?;
                 let policy = &tenant.settings.policy;
-                check_new(&mut work, &authority, application, policy, end).await?;
+                check_new(&mut work, &authority, application, policy, (new.kind, end)).await?;
                 let expires_at = settings.expires_at.or_else(|| policy.latest_end(now));
                 let disabled = Some(settings.disabled);
                 settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
@@ -297,7 +303,7 @@ async fn check_new(
     authority: &Authority,
     name: &ApplicationName,
     policy: &Policy,
-    end: (Option<Moment>, Timestamp),
+    (kind, end): (CredentialKind, (Option<Moment>, Timestamp)),
 ) -> Result<()> {
     let call = Call::CreateCredential;
     let application = reached(session, authority, call, name).await?;
@@ -311,6 +317,7 @@ async fn check_new(
     let details = ApplicationCall {
         protected,
         credentials,
+        kind: Some(kind),
         end: Some(end),
         given: Some(&given),
         ..ApplicationCall::of(name, &application.owner)

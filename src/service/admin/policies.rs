@@ -48,6 +48,12 @@ pub(super) async fn violations(
         );
         violations.push(PolicyViolation { rule: "max_credential_lifetime", description, found });
     }
+    if !policy.allowed_credential_kinds.is_empty() {
+        let found =
+            work.credentials_of_other_kinds(tenant, &policy.allowed_credential_kinds).await?;
+        let description = "credentials of other kinds: they continue to work".to_owned();
+        violations.push(PolicyViolation { rule: "allowed_credential_kinds", description, found });
+    }
     violations.retain(|violation| violation.found.count > 0);
     Ok(violations)
 }

@@ -190,6 +190,7 @@ async fn rotatable(
         credential: Some(name),
         protected: application.settings.protected,
         changed: &[Field::Secrets],
+        kind: Some(reached.credential.kind),
         given: Some(&given),
         ..ApplicationCall::of(&name.application, &application.owner)
     };

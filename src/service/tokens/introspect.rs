@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::base::{Tokens, second};
-use crate::domain::{Client, Confirmation, Moment, ScopeSet, UseKind};
+use crate::domain::{Client, Confirmation, Moment, ScopeSet, TokenClaims, UseKind};
 use crate::error::{Error, Result};
+use crate::keys::jwt;
 use crate::secrets::Secret;
 use crate::service::auth::{Caller, TokenState, VerifiedToken};
 
@@ -33,6 +34,8 @@ pub struct TokenInfo {
     pub token_id: Option<String>,
     /// What it is bound to; the caller must check that its sender has it.
     pub confirmation: Option<Confirmation>,
+    /// The claims that it has by the policy of its tenant.
+    pub token_claims: TokenClaims,
 }
 
 impl Tokens {
@@ -56,12 +59,15 @@ impl Tokens {
             // The owner is checked before the state: the answer about another's token is the same
             // whatever its state is, and takes as long.
             let tokens = self.auth.tokens();
-            let Ok(token) = tokens.signed(token.expose(), now) else { return Ok(None) };
-            if !caller.may_introspect(&token.claims.sub) {
+            let Ok(verified) = tokens.signed(token.expose(), now) else { return Ok(None) };
+            if !caller.may_introspect(&verified.claims.sub) {
                 return Ok(None);
             }
-            match tokens.state_of(token, now).await? {
-                TokenState::Live(token, client) => (client, info_of_token(&token)?),
+            match tokens.state_of(verified, now).await? {
+                TokenState::Live(verified, client) => {
+                    let info = info_of_token(&verified)?;
+                    (client, TokenInfo { token_claims: jwt::own_claims(token.expose()), ..info })
+                }
                 TokenState::Expired | TokenState::Revoked | TokenState::Invalid => return Ok(None),
             }
         };
@@ -96,6 +102,7 @@ impl Tokens {
             expires_at: client.expires_at(),
             token_id: None,
             confirmation: None,
+            token_claims: TokenClaims::default(),
         }
     }
 }
@@ -114,5 +121,6 @@ fn info_of_token(token: &VerifiedToken) -> Result<TokenInfo> {
         expires_at: Some(second(claims.exp)?.into()),
         token_id: Some(claims.jti.clone()),
         confirmation: claims.cnf.as_deref().cloned(),
+        token_claims: TokenClaims::default(),
     })
 }

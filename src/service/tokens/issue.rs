@@ -84,7 +84,7 @@ impl Tokens {
                 (grant, &self.issued.client_credentials)
             }
         };
-        let confirmation = binding::of_new_token(context, client);
+        let confirmation = binding::of_new_token(context, client)?;
         let holder = Recipient { client, confirmation, address: context.address() };
         let token = self.sign(holder, grant, now).await?;
         issued.inc();
@@ -121,7 +121,7 @@ impl Tokens {
         };
         let keys = self.signing.keys_for_signing(now).await?;
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
-        let unsigned = Unsigned::new(key, &claims)?;
+        let unsigned = Unsigned::new(key, &claims, &client.tenant.settings.policy.token_claims)?;
         if unsigned.length() > jwt::MAX_LENGTH {
             return Err(Error::TokenTooLong(jwt::MAX_LENGTH));
         }

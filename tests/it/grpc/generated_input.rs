@@ -15,6 +15,8 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ReflectMessage, Value,
 };
+use prost_types::value::Kind as ValueKind;
+use prost_types::{ListValue, Struct, Value as StructValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -46,11 +48,12 @@ const TEXTS: [&str; 6] =
 const LONG_TEXTS: [&str; 2] = ["description", "reason"];
 /// All other strings: names, ids, tokens, words and addresses. Each has a form of its own, so a value
 /// of [`STRINGS`] can be right or wrong for it.
-const OTHER_STRINGS: [&str; 59] = [
+const OTHER_STRINGS: [&str; 60] = [
     "action",
     "actor",
     "additional_audiences",
     "all_of",
+    "allowed_credential_kinds",
     "any_of",
     "api_key",
     "application_id",
@@ -273,6 +276,7 @@ impl Trial<'_> {
                 "Timestamp" => moments(&kind),
                 "Duration" => spans(&kind),
                 "FieldMask" => masks(&kind),
+                "Struct" => structs(&kind),
                 other => panic!("{other} has no values"),
             },
             Kind::Bool => Vec::new(),
@@ -383,6 +387,46 @@ fn masks(kind: &MessageDescriptor) -> Vec<(Value, Verdict)> {
         (Value::Message(message), Refused)
     })
     .collect()
+}
+
+fn structs(kind: &MessageDescriptor) -> Vec<(Value, Verdict)> {
+    let text = |text: &str| StructValue { kind: Some(ValueKind::StringValue(text.to_owned())) };
+    let number = |number| StructValue { kind: Some(ValueKind::NumberValue(number)) };
+    let list = |values| StructValue { kind: Some(ValueKind::ListValue(ListValue { values })) };
+    let nested = Struct { fields: [("a".to_owned(), text("b"))].into() };
+    let nested = StructValue { kind: Some(ValueKind::StructValue(nested)) };
+    let cases = [
+        ("region", text("nz"), Fine),
+        ("tier", number(3.0), Fine),
+        ("sites", list(vec![text("akl"), text("")]), Fine),
+        ("tier", number(1.5), Refused),
+        ("tier", number(f64::NAN), Refused),
+        ("tier", number(1e300), Refused),
+        ("sites", list(vec![number(1.0)]), Refused),
+        ("sites", nested, Refused),
+        ("sites", StructValue { kind: None }, Refused),
+        ("sub", text("x"), Refused),
+        ("Cnf", text("x"), Refused),
+        ("act\u{0}", text("x"), Refused),
+        ("", text("x"), Refused),
+        ("long", text(&"x".repeat(2000)), Refused),
+    ];
+    let mut all: Vec<_> = cases
+        .into_iter()
+        .map(|(name, value, verdict)| {
+            let whole = Struct { fields: [(name.to_owned(), value)].into() };
+            (whole, verdict)
+        })
+        .collect();
+    let many = (0..17).map(|n| (format!("claim{n}"), number(1.0)));
+    all.push((Struct { fields: many.collect() }, Refused));
+    all.into_iter()
+        .map(|(whole, verdict)| {
+            let bytes = whole.encode_to_vec();
+            let message = DynamicMessage::decode(kind.clone(), bytes.as_slice()).unwrap();
+            (Value::Message(message), verdict)
+        })
+        .collect()
 }
 
 /// A valid request of each method, which deletes nothing that others need.

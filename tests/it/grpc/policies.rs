@@ -4,6 +4,7 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use keyward::proto::admin::delete_user_response::Outcome;
 use keyward::proto::admin::policy::{Owner, UserDeletion};
+use reqwest::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -24,6 +25,9 @@ on_both_databases!(
     hand_over_requires_rights_to_applications_and_heir,
     blocking_resources_are_named_only_to_viewers,
     built_in_tenant_policy_cannot_be_changed,
+    shared_secrets_can_be_forbidden,
+    unbound_tokens_can_be_forbidden,
+    tokens_carry_the_claims_of_the_policy,
 );
 
 async fn set(admin: &mut Admin, policy: pb::Policy) -> Vec<pb::PolicyViolation> {
@@ -770,4 +774,74 @@ async fn built_in_tenant_policy_cannot_be_changed(backend: Backend) {
     ] {
         assert_eq!(reason(&status), "NOT_FOUND");
     }
+}
+
+async fn shared_secrets_can_be_forbidden(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (made, credential) = admin.credential(&application, Kind::ClientSecret).await;
+    let kinds = ["public_key", "certificate", "federated"].map(str::to_owned).to_vec();
+    let policy = pb::Policy { allowed_credential_kinds: kinds, ..Default::default() };
+    let violations = set(&mut admin, policy).await;
+    assert_eq!(violations.len(), 1);
+    assert_eq!(violations[0].field, "allowed_credential_kinds");
+    assert_eq!((violations[0].count, &violations[0].resources), (1, &vec![made.name.clone()]));
+    let status = admin.credentials.create_credential(new_credential(&application)).await;
+    let status = status.unwrap_err();
+    assert_eq!(rule(&status), "allowed_credential_kinds");
+    assert!(status.message().contains("api_key"), "{}", status.message());
+    let rotate = pb::RotateCredentialRequest { name: made.name, ..Default::default() };
+    let status = admin.credentials.rotate_credential(rotate).await.unwrap_err();
+    assert_eq!(rule(&status), "allowed_credential_kinds");
+    assert!(credential.exchange(&kw.grpc(), &[], &[]).await.is_ok(), "it keeps working");
+    let only_keys = vec!["api_key".to_owned()];
+    let policy = pb::Policy { allowed_credential_kinds: only_keys, ..Default::default() };
+    assert_eq!(set(&mut admin, policy).await.len(), 1);
+    admin.credentials.create_credential(new_credential(&application)).await.unwrap();
+}
+
+async fn unbound_tokens_can_be_forbidden(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (_, credential) = admin.credential(&application, Kind::ClientSecret).await;
+    let before = credential.token(&kw.grpc()).await;
+    let policy = pb::Policy { require_bound_tokens: true, ..Default::default() };
+    set(&mut admin, policy).await;
+    assert!(!admin.is_active(&before).await, "it was issued unbound");
+    let status = credential.exchange(&kw.grpc(), &[], &[]).await.unwrap_err();
+    assert_eq!(rule(&status), "require_bound_tokens");
+    let answer = kw.token_for(&credential, &[]).await;
+    assert_eq!(
+        (answer.status, answer.error()),
+        (StatusCode::BAD_REQUEST, "invalid_request".to_owned())
+    );
+    set(&mut admin, pb::Policy::default()).await;
+    assert!(credential.exchange(&kw.grpc(), &[], &[]).await.is_ok());
+}
+
+async fn tokens_carry_the_claims_of_the_policy(backend: Backend) {
+    let (kw, mut admin) = acme(backend, pb::Policy::default()).await;
+    let application = admin.application("acme", "crm", &["a"]).await.name;
+    let (_, credential) = admin.credential(&application, Kind::ClientSecret).await;
+    let text = |text: &str| prost_types::Value {
+        kind: Some(prost_types::value::Kind::StringValue(text.to_owned())),
+    };
+    let name = "https://acme.example/tier";
+    let fields = [("region".to_owned(), text("nz")), (name.to_owned(), text("gold"))];
+    let claims = Some(prost_types::Struct { fields: fields.into() });
+    set(&mut admin, pb::Policy { token_claims: claims.clone(), ..Default::default() }).await;
+    let token = credential.token(&kw.grpc()).await;
+    let decoded = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(&token).unwrap();
+    assert_eq!(decoded.claims["region"], "nz");
+    assert_eq!(decoded.claims[name], "gold");
+    assert_eq!(decoded.claims["tenant"], "acme", "the others are as before");
+    let info = admin.introspect(&token).await;
+    assert!(info.active);
+    assert_eq!(info.token_claims, claims);
+    let answer = kw.post_as(&credential, "/oauth2/introspect", &[("token", &token)]).await;
+    assert_eq!(answer.json()["region"], "nz");
+    assert_eq!(answer.json()["client_id"], credential.client_id);
+    set(&mut admin, pb::Policy::default()).await;
+    let info = admin.introspect(&credential.token(&kw.grpc()).await).await;
+    assert!(info.active && info.token_claims.is_none(), "{info:?}");
 }

@@ -19,7 +19,8 @@ use crate::harness::{Admin, Backend, mask, reason};
 const TABLE: &str = include_str!("table.txt");
 const STATES: [&str; 7] =
     ["plain", "disabled", "platform", "protected", "beyond", "dormant", "role"];
-const POLICIES: [&str; 7] = ["none", "api_off", "owners", "fixed", "full", "lifetime", "once"];
+const POLICIES: [&str; 8] =
+    ["none", "api_off", "owners", "kinds", "fixed", "full", "lifetime", "once"];
 const REACHES: [&str; 3] = ["own", "account", "users"];
 const VERBS: [&str; 5] = ["view", "create", "edit", "delete", "reveal"];
 
@@ -226,6 +227,11 @@ impl World {
             api_credentials_disabled: on("api_off"),
             allowed_owners: if on("owners") { vec![other.into()] } else { Vec::new() },
             fixed_fields: if on("fixed") { fields.map(str::to_owned).to_vec() } else { Vec::new() },
+            allowed_credential_kinds: if on("kinds") {
+                vec!["client_secret".to_owned()]
+            } else {
+                Vec::new()
+            },
             max_credentials: i64::from(on("full")),
             max_credential_lifetime: on("lifetime")
                 .then_some(prost_types::Duration { seconds: 86_400, nanos: 0 }),
