@@ -36,6 +36,8 @@ pub mod patch;
 pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
+pub mod presented_proof;
+#[cfg(feature = "server")]
 pub mod profile;
 pub mod registered_claims;
 pub mod registration;
@@ -100,6 +102,8 @@ pub use page::{Page, PageRequest};
 pub use patch::FieldPatch;
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
+#[cfg(feature = "server")]
+pub use presented_proof::PresentedProof;
 #[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
 pub use registration::{

@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::json as answer;
-use crate::service::Service;
+use crate::service::{DPOP_ALGORITHMS, Service};
 
 /// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
@@ -55,6 +55,7 @@ fn metadata(service: &Service) -> Value {
         // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": methods,
+        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
     })

@@ -214,8 +214,12 @@ impl Server {
         };
         files::warn_if_readable(&config.data_dir);
         let redis = replicas::connect(config).await?;
-        let parts =
-            ServerParts { name: format!("{} ({grpc_at})", master_keys::host_name()), issuer };
+        let grpc_url = config.grpc_url.clone().unwrap_or_else(|| {
+            let scheme = if tls.grpc.is_some() { "https" } else { "http" };
+            format!("{scheme}://{grpc_at}")
+        });
+        let name = format!("{} ({grpc_at})", master_keys::host_name());
+        let parts = ServerParts { name, issuer, grpc_url };
         let (own_clock, redis_link) = (clock.clone(), redis.clone());
         let service = Arc::new(parts.service(config, &store, own_clock, redis_link).await?);
         let first_credential = Box::pin(service.admin.bootstrap_if_new())
