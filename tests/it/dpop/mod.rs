@@ -3,6 +3,7 @@
 mod callers;
 mod checks;
 mod nonces;
+mod offline;
 mod proofs;
 mod token_endpoint;
 
