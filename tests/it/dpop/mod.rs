@@ -2,6 +2,7 @@
 
 mod callers;
 mod checks;
+mod command_line;
 mod nonces;
 mod offline;
 mod proofs;
