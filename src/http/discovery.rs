@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{issuer_path, json as answer};
 use crate::domain::ScopeName;
-use crate::service::Service;
+use crate::service::{DPOP_ALGORITHMS, Service};
 
 /// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
@@ -50,6 +50,7 @@ pub(super) async fn resource(State(service): State<Arc<Service>>) -> Response {
         "resource_name": "Keyward",
         "authorization_servers": [issuer],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
         "scopes_supported": [ScopeName::ADMIN, ScopeName::MANAGE, ScopeName::VERIFY],
     });
     answer(StatusCode::OK, CACHE, &body)
@@ -84,6 +85,7 @@ fn metadata(service: &Service) -> Value {
         // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": methods,
+        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
         // Answers as JWTs (RFC 9701, section 7).

@@ -3,7 +3,8 @@
 use super::{precise, seconds, timestamp};
 use crate::domain::{
     AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, FieldErrors, LimitLevel,
-    LimitStatus, NeededScopes, Possession, Principal, Requirement, ScopeName, parse_address,
+    LimitStatus, NeededScopes, Possession, PresentedProof, Principal, Requirement, ScopeName,
+    parse_address,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
@@ -56,6 +57,7 @@ pub(in crate::grpc) fn question(
     });
     let source = fields.read(at("source_address"), source);
     let possession = request.possession.unwrap_or_default();
+    let proof = proof(&mut fields, &at("possession.dpop"), possession.dpop);
     let possession = Possession {
         key: None,
         certificate: Some(possession.certificate_thumbprint).filter(|text| !text.is_empty()),
@@ -68,9 +70,27 @@ pub(in crate::grpc) fn question(
             source: source?,
             peek: request.peek,
             possession,
+            proof: proof?,
         })
     })();
     fields.finish(whole).map(|question| (token, question))
+}
+
+/// The proof that came with a token, if one did.
+fn proof(
+    fields: &mut FieldErrors,
+    field: &str,
+    message: Option<pb::DpopProof>,
+) -> Option<Option<PresentedProof>> {
+    let Some(pb::DpopProof { proof, http_method, url }) = message else { return Some(None) };
+    let mut whole = true;
+    for (name, value) in [("proof", &proof), ("http_method", &http_method), ("url", &url)] {
+        if value.is_empty() {
+            fields.fault(format!("{field}.{name}"), "must not be empty");
+            whole = false;
+        }
+    }
+    whole.then_some(Some(PresentedProof { proof: Some(proof), method: http_method, url }))
 }
 
 fn needed(
@@ -109,6 +129,7 @@ pub(in crate::grpc) fn answer(access: AccessAnswer) -> pb::CheckAccessResponse {
         retry_after: access.retry_after.map(precise),
         max_age: Some(precise(access.max_age)),
         max_items: access.max_items.unwrap_or_default(),
+        dpop_nonce: access.nonce.unwrap_or_default(),
     }
 }
 
