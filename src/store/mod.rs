@@ -21,6 +21,7 @@ mod driver_error;
 mod endpoints;
 mod folding;
 mod inspection;
+mod last_uses;
 mod policies;
 mod pool_options;
 mod pool_states;
