@@ -9,6 +9,7 @@ mod credentials;
 mod declaration;
 mod endpoints;
 mod folding;
+mod last_uses;
 mod grants;
 mod master_keys;
 mod policies;
