@@ -105,6 +105,10 @@
 //! primary key, which writes, and can have another, which only opens and verifies. A stored value
 //! names its key, and is moved to another one only where it is still the value that was read.
 //!
+//! **Architecture Invariant:** a one-time token (a client assertion, a `DPoP` proof) is spent last, when
+//! all else about its request is known to be right, and by the database alone. A database that does
+//! not answer means `UNAVAILABLE`, never "used before", and never "accepted".
+//!
 //! **Architecture Invariant:** the list of revocations in memory never moves back by itself. A
 //! database that knows less than was known confirms nothing. Without confirmation for
 //! `revocations.max_staleness`, the answer is `UNAVAILABLE`, never "good".

@@ -145,6 +145,7 @@ impl Check {
             peek: self.peek,
             possession: self.certificate.map(|Thumbprint(certificate_thumbprint)| pb::Possession {
                 certificate_thumbprint,
+                dpop: None,
             }),
         };
         let mut client = AccessServiceClient::new(self.connection.authorized().await?);

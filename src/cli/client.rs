@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
 use super::output::Output;
+use super::proof_key::ProofKey;
 use super::servers::{self, SavedServer};
 use super::tls::{ConnectionSecurity, TlsFlags};
 use super::{Failure, names, secret, suggest};
@@ -173,6 +174,39 @@ impl ServerConnection {
     ) -> Result<IssueTokenResponse, Failure> {
         let channel = self.channel().await?;
         exchange(&channel, self.credential()?, scopes, audiences).await
+    }
+
+    /// Exchanges the caller's credential for a token that is bound to this key. Repeats the exchange
+    /// if the server asks for a nonce.
+    pub(super) async fn exchange_with_proof(
+        &self,
+        key: &ProofKey,
+        scopes: Vec<String>,
+        audiences: Vec<String>,
+    ) -> Result<IssueTokenResponse, Failure> {
+        const PATH: &str = "/keyward.token.v1.TokenService/IssueToken";
+        let url = format!("{}{PATH}", self.url()?.trim_end_matches('/'));
+        let credential = Some(self.credential()?);
+        let message = IssueTokenRequest { credential, scopes, audiences };
+        let mut client = TokenServiceClient::new(self.channel().await?);
+        let mut nonce: Option<String> = None;
+        loop {
+            let mut request = Request::new(message.clone());
+            let proof = key.proof(&url, nonce.as_deref())?;
+            let proof = proof.parse().map_err(|_| Failure::usage("the proof is not ASCII"))?;
+            request.metadata_mut().insert("dpop", proof);
+            match client.issue_token(request).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => {
+                    let asked = status.metadata().get("dpop-nonce");
+                    let asked = asked.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                    if asked.is_none() || nonce.is_some() {
+                        return Err(status.into());
+                    }
+                    nonce = asked;
+                }
+            }
+        }
     }
 
     /// The address of the server.

@@ -1,10 +1,13 @@
 //! `keyward token`, `verify`, `introspect`, `revoke` and `jwks`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::output::{Column, Tabular, listed, member};
 use super::print::{note, print_json};
+use super::proof_key::ProofKey;
 use super::secret::Presented;
 use super::{Failure, ServerConnection, names};
 use crate::clock::Clock;
@@ -19,8 +22,9 @@ use crate::proto::token::{
 /// Exchange a credential for an access token, and print it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read
+  keyward token --dpop-key key.pem      bound to the key
   keyward token --client-id ID --client-certificate app.crt --client-key app.key")]
 pub(super) struct Token {
     /// A scope to request; repeat it for more [default: all scopes of the application]
@@ -29,6 +33,10 @@ pub(super) struct Token {
     /// An audience to request; repeat it for more [default: the tenant's]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
+    /// A file with a private key, in PKCS #8 (PEM): EC on P-256, Ed25519 or RSA. The token is bound to
+    /// it, and is accepted only with DPoP proofs of this key (RFC 9449)
+    #[arg(long, value_name = "FILE")]
+    dpop_key: Option<PathBuf>,
     #[command(flatten)]
     connection: ServerConnection,
 }
@@ -122,7 +130,13 @@ impl Tabular for Inactive {
 
 impl Token {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = self.connection.exchange(self.scope, self.audience).await?;
+        let key = self.dpop_key.as_deref().map(ProofKey::read).transpose()?;
+        let token = match key {
+            Some(key) => {
+                self.connection.exchange_with_proof(&key, self.scope, self.audience).await?
+            }
+            None => self.connection.exchange(self.scope, self.audience).await?,
+        };
         self.connection.output.word(&token.access_token, || {
             json!({
                 "access_token": token.access_token,

@@ -35,6 +35,8 @@ pub mod patch;
 pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
+pub mod presented_proof;
+#[cfg(feature = "server")]
 pub mod profile;
 pub mod registered_claims;
 pub mod registration;
@@ -47,6 +49,8 @@ pub mod scope;
 pub mod server_keys;
 pub mod signing_key;
 pub mod source;
+#[cfg(feature = "server")]
+pub mod spent_token;
 pub mod tenant;
 #[cfg(feature = "server")]
 pub mod text;
@@ -97,6 +101,8 @@ pub use patch::FieldPatch;
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 #[cfg(feature = "server")]
+pub use presented_proof::PresentedProof;
+#[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
 pub use registration::{
     CertificateName, CertificateRule, ClaimCondition, ClaimRule, Federation, KeySource,
@@ -111,6 +117,8 @@ pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use server_keys::ServerKeys;
 pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
+#[cfg(feature = "server")]
+pub use spent_token::{OneTimeKey, OneTimePurpose, SpentToken};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
 pub use token_claims::{ClaimValue, TokenClaims};
 pub use usage::{LastUse, Life, UsageDay, UseKind};

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::status::DPOP_NONCE;
 use super::{Adapter, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
@@ -18,7 +19,12 @@ impl TokenService for Adapter {
         let wanted = convert::token::issue(request.get_ref())?;
         let context = self.context(request.extensions());
         let token = self.service.tokens.issue(&context, wanted).await?;
-        Ok(Response::new(convert::token::issued(token)))
+        let nonce = self.service.auth.next_dpop_nonce(&context);
+        let mut response = Response::new(convert::token::issued(token));
+        if let Some(nonce) = nonce.and_then(|nonce| nonce.parse().ok()) {
+            response.metadata_mut().insert(DPOP_NONCE, nonce);
+        }
+        Ok(response)
     }
 
     async fn introspect_token(

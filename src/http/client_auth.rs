@@ -4,12 +4,13 @@ use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::discovery;
 use super::error::OAuthError;
 use super::form::Form;
 use crate::domain::Authorization;
 use crate::error::Error;
 use crate::secrets::Secret;
-use crate::service::{CallerCredential, ClientCredential};
+use crate::service::{Caller, CallerCredential, ClientCredential, Service};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -20,12 +21,14 @@ pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
     }
     match authorization(form)? {
         Some(Authorization::Basic(encoded)) => basic(form, encoded),
-        Some(Authorization::Bearer(_)) => Err(OAuthError::invalid_request(
-            "a client authenticates here with Basic or in the body, not with Bearer",
-        )),
-        Some(Authorization::Other) => {
-            Err(OAuthError::invalid_request("the Authorization scheme must be Basic or Bearer"))
+        Some(Authorization::Bearer(_) | Authorization::Dpop(_)) => {
+            Err(OAuthError::invalid_request(
+                "a client authenticates here with Basic or in the body, not with a token",
+            ))
         }
+        Some(Authorization::Other) => Err(OAuthError::invalid_request(
+            "the Authorization scheme must be Basic, Bearer or DPoP",
+        )),
         None => post(form),
     }
 }
@@ -35,6 +38,7 @@ pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
 pub(super) fn caller(form: &Form) -> Result<CallerCredential, OAuthError> {
     match authorization(form)? {
         Some(Authorization::Bearer(token)) => Ok(CallerCredential::Bearer(Secret::new(token))),
+        Some(Authorization::Dpop(token)) => Ok(CallerCredential::Dpop(Secret::new(token))),
         _ => client(form).map(CallerCredential::Client),
     }
 }
@@ -54,6 +58,19 @@ fn assertion(form: &Form) -> Result<ClientCredential, OAuthError> {
     }
     let client_id = form.get("client_id").unwrap_or_default().to_owned();
     Ok(ClientCredential::Assertion { client_id, assertion: Secret::new(assertion) })
+}
+
+/// Authenticates a caller of introspection or revocation. The challenge of a refused access token
+/// says where the metadata of this resource is.
+pub(super) async fn authenticate(
+    service: &Service,
+    form: &Form,
+    credential: CallerCredential,
+) -> Result<Caller, OAuthError> {
+    let caller = service.auth.caller(&form.context(service), credential).await;
+    caller.map_err(|error| {
+        OAuthError::from(error).of_resource(&discovery::resource_metadata(service.issuer()))
+    })
 }
 
 fn basic(form: &Form, encoded: &str) -> Result<ClientCredential, OAuthError> {

@@ -24,7 +24,6 @@ use axum::{Extension, Router};
 use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::Service;
-use discovery::Metadata;
 use error::{OAuthError, json};
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -33,8 +32,8 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
 /// listener makes possible.
 pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
-    let metadata = Metadata { certificate_methods };
-    let public = |methods| public(methods).layer(Extension(metadata));
+    let methods = discovery::ListenerMethods(certificate_methods);
+    let public = |documents| public(documents).layer(Extension(methods));
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
         .route("/oauth2/token", only(post(token::token)))
@@ -42,6 +41,7 @@ pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str
         .route("/oauth2/revoke", only(post(revoke::revoke)))
         .route("/oauth2/jwks", public(get(discovery::jwks)))
         .route(discovery::OAUTH_PATH, public(get(discovery::oauth)))
+        .route(discovery::RESOURCE_PATH, public(get(discovery::resource)))
         .route(discovery::OPENID_PATH, public(get(discovery::openid)));
     let router = if path.is_empty() {
         endpoints
@@ -52,6 +52,7 @@ pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str
             .clone()
             .route(&format!("{}{path}", discovery::OAUTH_PATH), public(get(discovery::oauth)))
             .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
+            .route(&format!("{}{path}", discovery::RESOURCE_PATH), public(get(discovery::resource)))
             .nest(&path, endpoints)
     };
     router.fallback(unknown).with_state(service)

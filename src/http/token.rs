@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::error::OAuthError;
+use super::error::{DPOP_NONCE, OAuthError};
 use super::form::Form;
 use super::{client_auth, json, rate_limit};
 use crate::domain::{Audience, Confirmation, Fault, GrantRequest, ScopeSet};
@@ -33,6 +33,11 @@ pub(super) async fn token(
                 .describe("the only grant_type here is client_credentials"));
         }
     }
+    if form.get("authorization_details").is_some() {
+        // Ignoring it would give more than what was asked for.
+        return Err(OAuthError::new(StatusCode::BAD_REQUEST, "invalid_authorization_details")
+            .describe("authorization_details (RFC 9396) are not supported: use scope"));
+    }
     let credential = client_auth::client(&form)?;
     let grant = GrantType::ClientCredentials(wanted(&form)?);
     let context = form.context(&service);
@@ -45,6 +50,11 @@ pub(super) async fn token(
     };
     let mut response = json(StatusCode::OK, "no-store", &body);
     rate_limit::set_status(response.headers_mut(), &token.limits);
+    if let Some(nonce) = service.auth.next_dpop_nonce(&context)
+        && let Ok(nonce) = HeaderValue::try_from(nonce)
+    {
+        response.headers_mut().insert(DPOP_NONCE, nonce);
+    }
     Ok(response)
 }
 

@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 use super::gate::{Denied, Gate};
 use super::{Refusal, Verifier};
 use crate::domain::error_description;
+use crate::jose::JwsAlgorithm;
 
 /// Refuses requests without a valid token; created by [`Verifier::layer`]. 401: the token is
 /// missing or invalid. 403: scopes are missing. 503: revocations are unknown.
@@ -35,6 +36,7 @@ struct LayerState {
     gate: Gate,
     no_token: HeaderValue,
     invalid_token: HeaderValue,
+    dpop: HeaderValue,
     insufficient_scope: HeaderValue,
 }
 
@@ -55,6 +57,11 @@ impl Verifier {
                 "{realm}, error=\"insufficient_scope\", scope=\"{needed}\""
             )),
             no_token: challenge(&realm),
+            dpop: challenge(&format!(
+                "DPoP realm=\"{}\", error=\"invalid_token\", algs=\"{}\"",
+                escaped(&self.0.audience),
+                JwsAlgorithm::NAMES.join(" ")
+            )),
         }))
     }
 }
@@ -127,6 +134,12 @@ impl LayerState {
             Some(challenge) => headers.insert(header::WWW_AUTHENTICATE, challenge.clone()),
             None => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         };
+        if let Denied::Refused(refusal) = denied
+            && refusal.is_about_dpop()
+        {
+            // With a proof, the token may be accepted (RFC 9449, section 7.1).
+            headers.append(header::WWW_AUTHENTICATE, self.dpop.clone());
+        }
         response
     }
 }

@@ -82,10 +82,10 @@
 //!
 //! # Bound tokens
 //!
-//! A token with the claim `cnf` is bound to a client certificate (RFC 8705) or a key: alone it proves
-//! nothing. [`Verifier::verify`] refuses it. [`Verifier::verify_bound`] takes the certificate of the
-//! connection, and so do the layer and the interceptor, from a [`SenderProof`] among the extensions of
-//! the request.
+//! A token with the claim `cnf` is bound to a client certificate (RFC 8705) or a key (`DPoP`, RFC
+//! 9449): alone it proves nothing. [`Verifier::verify`] refuses it. [`Verifier::verify_bound`] takes
+//! the certificate of the connection and the proof of the key, and so do the layer and the
+//! interceptor, from a [`SenderProof`] among the extensions of the request.
 //!
 //! # Limitations
 //!
@@ -240,7 +240,7 @@ impl Verifier {
         if !claims.aud.as_slice().contains(audience) {
             return Err(Refusal::WrongAudience);
         }
-        presented.require(claims.cnf.as_deref())?;
+        presented.require(claims.cnf.as_deref(), token, clock.now())?;
         let token = Verified::new(claims, &key.jwk.kid);
         self.require_unrevoked(&token)?;
         Ok(token)

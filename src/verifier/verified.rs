@@ -54,9 +54,22 @@ pub enum Refusal {
     /// The token is bound to another client certificate than the one that was presented.
     #[error("the token is bound to another client certificate")]
     OtherCertificate,
-    /// The token is bound to a key (`DPoP`), and no proof of it was presented.
-    #[error("the token is bound to a key, and no proof of it was presented")]
+    /// The token is bound to a key (`DPoP`), and no proof of it was presented: use
+    /// [`Verifier::verify_bound`](super::Verifier::verify_bound).
+    #[error("the token is bound to a key, and no DPoP proof of it was presented")]
     ProofRequired,
+    /// The token is bound to another key than that of the `DPoP` proof.
+    #[error("the token is bound to another key than that of the DPoP proof")]
+    OtherKey,
+    /// A `DPoP` proof was presented with a token that is bound to no key.
+    #[error("a DPoP proof was presented with a token that is bound to no key")]
+    NotBoundToKey,
+    /// The `DPoP` proof is not for this token and request, or is wrong in itself.
+    #[error("{fault}")]
+    InvalidProof {
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The token has expired.
     #[error("the token has expired")]
     Expired,
@@ -91,6 +104,14 @@ impl Refusal {
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::FeedLost { .. } | Self::NotReady)
     }
+
+    /// Whether a right `DPoP` proof would have helped.
+    pub(super) fn is_about_dpop(&self) -> bool {
+        matches!(
+            self,
+            Self::ProofRequired | Self::OtherKey | Self::NotBoundToKey | Self::InvalidProof { .. }
+        )
+    }
 }
 
 impl From<BindingFault> for Refusal {
@@ -98,9 +119,9 @@ impl From<BindingFault> for Refusal {
         match fault {
             BindingFault::NoCertificate => Self::CertificateRequired,
             BindingFault::OtherCertificate => Self::OtherCertificate,
-            BindingFault::NoProof | BindingFault::OtherKey | BindingFault::NotBoundToKey => {
-                Self::ProofRequired
-            }
+            BindingFault::NoProof => Self::ProofRequired,
+            BindingFault::OtherKey => Self::OtherKey,
+            BindingFault::NotBoundToKey => Self::NotBoundToKey,
         }
     }
 }

@@ -132,6 +132,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "domain",
             "keys",
             "proto",
+            "secrets",
             "server",
             "service",
             "telemetry",

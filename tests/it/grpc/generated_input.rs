@@ -48,7 +48,7 @@ const TEXTS: [&str; 6] =
 const LONG_TEXTS: [&str; 2] = ["description", "reason"];
 /// All other strings: names, ids, tokens, words and addresses. Each has a form of its own, so a value
 /// of [`STRINGS`] can be right or wrong for it.
-const OTHER_STRINGS: [&str; 60] = [
+const OTHER_STRINGS: [&str; 63] = [
     "action",
     "actor",
     "additional_audiences",
@@ -72,6 +72,7 @@ const OTHER_STRINGS: [&str; 60] = [
     "etag",
     "fixed_fields",
     "hand_over_to",
+    "http_method",
     "issuer",
     "jwks",
     "jwks_uri",
@@ -89,6 +90,7 @@ const OTHER_STRINGS: [&str; 60] = [
     "pem",
     "permissions",
     "prefix",
+    "proof",
     "request_id",
     "resource",
     "role_id",
@@ -108,6 +110,7 @@ const OTHER_STRINGS: [&str; 60] = [
     "thumbprints",
     "token",
     "token_id",
+    "url",
     "user_id",
 ];
 

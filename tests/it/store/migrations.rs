@@ -32,7 +32,7 @@ on_both_databases!(
 );
 
 /// An empty database, and its URL.
-async fn empty(backend: Backend) -> (TempDir, Database, String) {
+pub(super) async fn empty(backend: Backend) -> (TempDir, Database, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.db");
     match backend {
@@ -48,13 +48,13 @@ async fn empty(backend: Backend) -> (TempDir, Database, String) {
 }
 
 /// The database with all migrations.
-async fn migrated(database: &Database) -> Store {
+pub(super) async fn migrated(database: &Database) -> Store {
     let options = PoolOptions { max_connections: 2, acquire_timeout: Duration::from_mins(1) };
     Store::open(database, options).await.unwrap()
 }
 
 /// Runs the migrations up to a version and then SQL, as a server of that version might have done.
-async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
+pub(super) async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
     let folder = match database {
         Database::Sqlite(_) => "sqlite",
         Database::Postgres(_) => "postgres",
@@ -78,7 +78,7 @@ async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
 }
 
 /// Runs SQL without a server.
-async fn run(database: &Database, url: &str, sql: &str) {
+pub(super) async fn run(database: &Database, url: &str, sql: &str) {
     let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
     match database {
         Database::Sqlite(_) => {
@@ -146,7 +146,7 @@ async fn migration_merges_limits_of_three_columns(backend: Backend) {
 }
 
 /// SQL that creates a tenant.
-fn tenant(no: &str) -> String {
+pub(super) fn tenant(no: &str) -> String {
     format!(
         "insert into tenants (id, display_name, default_audience, additional_audiences, \
            access_token_lifetime_seconds, disabled, epoch, revision, created_at, updated_at) \
@@ -155,7 +155,7 @@ fn tenant(no: &str) -> String {
 }
 
 /// The first page in an order.
-async fn first_page(
+pub(super) async fn first_page(
     session: &mut Session,
     search: &str,
     key: ApplicationKey,

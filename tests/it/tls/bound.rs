@@ -32,8 +32,8 @@ async fn check_of_a_bound_token_needs_the_thumbprint() {
     let (own, other) = (clients.named("crm"), clients.named("crm"));
     let token = bound_token(&mtls, &mut admin, &clients, &own).await;
     let mut check = async |thumbprint: Option<String>| {
-        let possession =
-            thumbprint.map(|certificate_thumbprint| Possession { certificate_thumbprint });
+        let possession = thumbprint
+            .map(|certificate_thumbprint| Possession { certificate_thumbprint, dpop: None });
         let request = CheckAccessRequest { possession, ..question(&token, &["a"]) };
         admin.access.check_access(request).await.map(tonic::Response::into_inner)
     };
