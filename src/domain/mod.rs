@@ -48,6 +48,8 @@ pub mod scope;
 pub mod server_keys;
 pub mod signing_key;
 pub mod source;
+#[cfg(feature = "server")]
+pub mod spent_token;
 pub mod tenant;
 #[cfg(feature = "server")]
 pub mod text;
@@ -113,6 +115,8 @@ pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use server_keys::ServerKeys;
 pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
+#[cfg(feature = "server")]
+pub use spent_token::{OneTimeKey, OneTimePurpose, SpentToken};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
 pub use token_claims::{ClaimValue, TokenClaims};
 pub use usage::{LastUse, Life, UsageDay, UseKind};

@@ -65,7 +65,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const SEAL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often names from an earlier version are case-folded.
 const FOLD_INTERVAL: Duration = Duration::from_secs(10);
-/// How often revocations of expired tokens are deleted.
+/// How often rows of tokens that have ended are deleted: revocations, changes, one-time tokens.
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How often credential usage is written, and on SQLite the limit counters. A crash loses this
 /// interval and the duration of a write, at most 5 s.
@@ -312,6 +312,7 @@ impl Server {
         }
         self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
         self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
+        self.every(PURGE_INTERVAL, |service| async move { service.replay.purge().await });
         self.every(KeyAnnouncements::INTERVAL, |service| async move {
             service.master_keys.renew().await
         });

@@ -40,7 +40,7 @@ pub use admin::{
     Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
-pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
+pub use auth::{Auth, Caller, CallerCredential, ClientCredential, Replay, Spent};
 pub use clients::FeedReads;
 pub use context::RequestContext;
 pub use expiry::CredentialExpiry;
@@ -134,6 +134,8 @@ pub struct Service {
     pub audit: Arc<AuditChain>,
     /// The master keys of this server and of others.
     pub master_keys: Arc<KeyAnnouncements>,
+    /// The one-time tokens that were accepted.
+    pub replay: Arc<Replay>,
     issuer: String,
     clock: Clock,
     revocations: Arc<Live>,
@@ -159,6 +161,7 @@ impl Service {
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
+        let replay = Arc::new(Replay::start(store.clone(), clock.clone()));
         let audit = AuditChain::new(store.clone(), clock.clone(), &parts.master_keys)?;
         let sessions = Arc::new(TenantSessions {
             store: store.clone(),
@@ -226,6 +229,7 @@ impl Service {
             refusals,
             audit,
             master_keys: parts.key_announcements,
+            replay,
             issuer,
             clock,
             revocations,

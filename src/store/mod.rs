@@ -35,6 +35,7 @@ mod sealed;
 mod server_keys;
 mod session;
 mod signing_keys;
+mod spent_tokens;
 mod tenants;
 mod url;
 mod usage;
