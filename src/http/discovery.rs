@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::json as answer;
-use crate::service::Service;
+use crate::service::{ASSERTION_ALGORITHMS, Service};
 
 /// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
@@ -43,7 +43,7 @@ pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
 fn metadata(service: &Service) -> Value {
     let issuer = service.issuer();
     let base = issuer.trim_end_matches('/');
-    let methods = json!(["client_secret_basic", "client_secret_post"]);
+    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
     json!({
         "issuer": issuer,
         "token_endpoint": format!("{base}/oauth2/token"),
@@ -55,8 +55,11 @@ fn metadata(service: &Service) -> Value {
         // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": methods,
+        "token_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
         "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
         "revocation_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
     })
 }
 

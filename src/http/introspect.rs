@@ -51,8 +51,9 @@ pub(super) async fn introspect(
     form: Form,
 ) -> Result<Response, OAuthError> {
     let credential = client_auth::caller(&form)?;
-    let caller = service.auth.caller(&form.context(&service), credential).await?;
+    // Before a one-time assertion is spent.
     let token = Secret::new(form.required("token")?);
+    let caller = service.auth.caller(&form.context(&service), credential).await?;
     let info = service.tokens.introspect(&caller, &token).await?;
     let body = Introspection { active: info.is_some(), token: info.map(TokenMembers::from) };
     Ok(json(StatusCode::OK, "no-store", &body))

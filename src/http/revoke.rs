@@ -22,8 +22,9 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<Response, OAuthError> {
     let credential = client_auth::caller(&form)?;
-    let caller = service.auth.caller(&form.context(&service), credential).await?;
+    // Before a one-time assertion is spent.
     let token = Secret::new(form.required("token")?);
+    let caller = service.auth.caller(&form.context(&service), credential).await?;
     service.tokens.revoke(&caller, &token).await?;
     Ok(answer(StatusCode::OK, "no-store", &json!({})))
 }

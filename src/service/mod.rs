@@ -40,7 +40,9 @@ pub use admin::{
     Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
-pub use auth::{Auth, Caller, CallerCredential, ClientCredential, Replay, Spent};
+pub use auth::{
+    ASSERTION_ALGORITHMS, Auth, Caller, CallerCredential, ClientCredential, Replay, Spent,
+};
 pub use clients::FeedReads;
 pub use context::RequestContext;
 pub use expiry::CredentialExpiry;
@@ -57,7 +59,9 @@ pub use usage::UsageCounter;
 pub use crate::revocation::RememberedList;
 
 use audit::TenantSessions;
-use auth::{LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle, TokenVerifier};
+use auth::{
+    AssertionVerifier, LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle, TokenVerifier,
+};
 use clients::ClientCache;
 use lists::Pages;
 use readiness::{ReadinessProbe, Writable};
@@ -67,6 +71,7 @@ use crate::error::Result;
 use crate::incidents::Incidents;
 use crate::keys::SigningAlgorithm;
 use crate::limiter::{Limiter, WindowRate};
+use crate::outbound::{JwksSource, OutboundMetrics};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
 use crate::secrets::{HashQueue, Hasher, MasterKeys, Prefixes, Sealer};
@@ -103,6 +108,8 @@ pub struct ServiceParts {
     pub failure_budget: Option<WindowRate>,
     /// How many wrong secrets of all clients may come from one source; `None`: no limit.
     pub source_failure_budget: Option<WindowRate>,
+    /// The key sets of clients and issuers at other hosts.
+    pub jwks: JwksSource,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub admin_lifetime: Option<Duration>,
 }
@@ -136,6 +143,8 @@ pub struct Service {
     pub master_keys: Arc<KeyAnnouncements>,
     /// The one-time tokens that were accepted.
     pub replay: Arc<Replay>,
+    /// Counts documents of other hosts.
+    pub outbound: OutboundMetrics,
     issuer: String,
     clock: Clock,
     revocations: Arc<Live>,
@@ -153,7 +162,8 @@ impl Service {
         let pages = Pages::new(&parts.master_keys)?;
         let shared = SharedParts::load(&parts, &sealer).await?;
         let lock_outs = Arc::<LockOuts>::default();
-        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs))?);
+        let replay = Arc::new(Replay::start(parts.store.clone(), parts.clock.clone()));
+        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs), &replay)?);
 
         let SharedParts { clients, hasher, incidents, limits, revocations, signing, usage } =
             shared;
@@ -161,7 +171,6 @@ impl Service {
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
-        let replay = Arc::new(Replay::start(store.clone(), clock.clone()));
         let audit = AuditChain::new(store.clone(), clock.clone(), &parts.master_keys)?;
         let sessions = Arc::new(TenantSessions {
             store: store.clone(),
@@ -202,6 +211,7 @@ impl Service {
                 sessions: Arc::clone(&sessions),
                 keys: Arc::clone(&parts.key_announcements),
                 audit: Arc::clone(&audit),
+                fetcher: parts.jwks.fetcher().clone(),
                 credential_lifetime: parts.admin_lifetime,
             },
             feeds: Feeds::new(
@@ -230,6 +240,7 @@ impl Service {
             audit,
             master_keys: parts.key_announcements,
             replay,
+            outbound: parts.jwks.fetcher().metrics().clone(),
             issuer,
             clock,
             revocations,
@@ -374,7 +385,12 @@ impl SharedParts {
         })
     }
 
-    fn auth(&self, parts: &ServiceParts, lock_outs: Arc<LockOuts>) -> Result<Auth> {
+    fn auth(
+        &self,
+        parts: &ServiceParts,
+        lock_outs: Arc<LockOuts>,
+        replay: &Arc<Replay>,
+    ) -> Result<Auth> {
         let max_wait = parts.hash_queue.longest_wait;
         let throttle = Throttle::new(parts.limiter.clone(), parts.failure_budget, max_wait)
             .with_budget_of_source(parts.source_failure_budget, parts.clock.clone());
@@ -397,6 +413,13 @@ impl SharedParts {
             Arc::clone(&self.clients),
             Arc::clone(&self.revocations),
         );
-        Ok(Auth::new(secrets, tokens, Arc::clone(&self.usage)))
+        let assertions = AssertionVerifier::new(
+            parts.issuer.clone(),
+            parts.clock.clone(),
+            Arc::clone(&self.clients),
+            parts.jwks.clone(),
+            Arc::clone(replay),
+        );
+        Ok(Auth::new(secrets, assertions, tokens, Arc::clone(&self.usage)))
     }
 }

@@ -1,10 +1,13 @@
 //! Checks what a client without a shared secret is registered with.
 
-use crate::domain::{CredentialKind, Fault, Registration};
+use crate::domain::{CredentialKind, Fault, KeySource, Registration};
 use crate::error::{Error, Result};
+use crate::jose::{KeySet, KeySetFaults};
+use crate::outbound::Fetcher;
 
 /// The registration of a new credential of this kind, in the form that is stored.
 pub(super) fn of_new(
+    fetcher: &Fetcher,
     kind: CredentialKind,
     registration: Option<Registration>,
 ) -> Result<Option<Registration>> {
@@ -14,12 +17,16 @@ pub(super) fn of_new(
             let field = format!("credential.{}", kind.into_str());
             Err(Fault::new("must be set for this kind of credential").of(&field))
         }
-        Some(registration) => checked(kind, registration).map(Some),
+        Some(registration) => checked(fetcher, kind, registration).map(Some),
     }
 }
 
 /// A registration for a credential of this kind, in the form that is stored.
-pub(super) fn checked(kind: CredentialKind, registration: Registration) -> Result<Registration> {
+pub(super) fn checked(
+    fetcher: &Fetcher,
+    kind: CredentialKind,
+    registration: Registration,
+) -> Result<Registration> {
     let field = format!("credential.{}", registration.field());
     if registration.kind() != kind {
         let fault =
@@ -27,8 +34,25 @@ pub(super) fn checked(kind: CredentialKind, registration: Registration) -> Resul
         return Err(fault.of(&field));
     }
     match registration {
-        Registration::PublicKey(_) | Registration::Certificate(_) | Registration::Federated(_) => {
+        Registration::PublicKey(keys) => public_key(fetcher, keys).map(Registration::PublicKey),
+        Registration::Certificate(_) | Registration::Federated(_) => {
             Err(Error::invalid(&field, "cannot be registered with this version"))
         }
+    }
+}
+
+/// The keys of a client as they are stored: as a JWK Set, or its address.
+fn public_key(fetcher: &Fetcher, keys: KeySource) -> Result<KeySource> {
+    let stored = |keys: Result<KeySet, KeySetFaults>, member: &str| match keys {
+        Ok(keys) => Ok(KeySource::Jwks(keys.to_jwks())),
+        Err(faults) => Err(faults.of(&format!("credential.public_key.{member}"))),
+    };
+    match keys {
+        KeySource::Jwks(jwks) => stored(KeySet::parse_jwks(jwks.as_bytes()), "jwks"),
+        KeySource::Pem(pem) => stored(KeySet::parse_pem(&pem), "pem"),
+        KeySource::JwksUri(url) => match fetcher.check_url(&url) {
+            Ok(()) => Ok(KeySource::JwksUri(url)),
+            Err(fault) => Err(fault.of("credential.public_key.jwks_uri")),
+        },
     }
 }
