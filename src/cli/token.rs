@@ -1,8 +1,12 @@
 //! `keyward token`, `verify`, `introspect`, `revoke` and `jwks`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::assertion::{AssertionClaims, AssertionKey};
+use super::client::exchange;
 use super::output::{Column, Tabular, listed, member};
 use super::print::{note, print_json};
 use super::secret::Presented;
@@ -11,14 +15,21 @@ use crate::clock::Clock;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
+use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest};
+use crate::proto::token::{
+    ClientAssertion, IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenResponse,
+    RevokeTokenRequest,
+};
 
 /// Exchange a credential for an access token, and print it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read")]
+Examples:
+  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read
+  keyward token --client-id ID --private-key crm.key.pem
+  keyward token --client-id ID --private-key crm.key.pem --key-id 2026 \\
+    --issuer https://id.example.com")]
 pub(super) struct Token {
     /// A scope to request; repeat it for more [default: all scopes of the application]
     #[arg(long, value_name = "SCOPE")]
@@ -26,6 +37,16 @@ pub(super) struct Token {
     /// An audience to request; repeat it for more [default: the tenant's]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
+    /// The private key of a credential of the kind public-key, to sign with in place of a secret: a
+    /// file in PEM (PKCS #8), or - for standard input. RSA keys sign PS256
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<PathBuf>,
+    /// The id of this key (kid), if the credential has it with one
+    #[arg(long, value_name = "KID", requires = "private_key")]
+    key_id: Option<String>,
+    /// The issuer of the server, for which the signature is [default: what the server says]
+    #[arg(long, value_name = "URL", requires = "private_key")]
+    issuer: Option<String>,
     #[command(flatten)]
     connection: ServerConnection,
 }
@@ -110,8 +131,13 @@ impl Tabular for Inactive {
 
 impl Token {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = self.connection.exchange(self.scope, self.audience).await?;
-        self.connection.output.word(&token.access_token, || {
+        let connection = self.connection.clone();
+        let token = if self.private_key.is_some() {
+            self.signed().await?
+        } else {
+            connection.exchange(self.scope, self.audience).await?
+        };
+        connection.output.word(&token.access_token, || {
             json!({
                 "access_token": token.access_token,
                 "token_type": token.token_type,
@@ -119,6 +145,33 @@ impl Token {
                 "scope": token.scopes.join(" "),
             })
         })
+    }
+}
+
+impl Token {
+    /// Exchanges an assertion that is signed here.
+    async fn signed(self) -> Result<IssueTokenResponse, Failure> {
+        let client_id = self.connection.client_id.clone().unwrap_or_default();
+        if client_id.is_empty() {
+            return Err(Failure::usage("--private-key needs --client-id, or KEYWARD_CLIENT_ID"));
+        }
+        let key = AssertionKey::read(&self.private_key.unwrap_or_default())?;
+        let channel = self.connection.channel().await?;
+        let issuer = match self.issuer {
+            Some(issuer) => issuer,
+            None => {
+                let mut client = KeyServiceClient::new(channel.clone());
+                client.get_jwks(GetJwksRequest {}).await?.into_inner().issuer
+            }
+        };
+        if issuer.is_empty() {
+            return Err(Failure::usage("the server does not say its issuer: use --issuer URL"));
+        }
+        let key_id = self.key_id.as_deref();
+        let claims = AssertionClaims { client_id: &client_id, issuer: &issuer, key_id };
+        let assertion = key.sign(&claims)?;
+        let credential = Credential::ClientAssertion(ClientAssertion { client_id, assertion });
+        exchange(&channel, credential, self.scope, self.audience).await
     }
 }
 

@@ -5,6 +5,7 @@ use prost_types::Duration;
 use serde_json::json;
 
 use super::limits::{LimitsView, limit_flags};
+use super::public_key::{self, PublicKeyFlags};
 use super::{
     Deleted, FieldFlags, Made, MaskBuilder, NoFlags, Place, Resource, ResourceCommand, Words,
     calls, full_name,
@@ -63,6 +64,14 @@ enum KindArg {
     ClientSecret,
     /// One string that is both
     ApiKey,
+    /// A private key of the client, which signs a JWT: see --jwks, --jwks-uri and --pem
+    PublicKey,
+}
+
+impl KindArg {
+    const fn has_secret(self) -> bool {
+        matches!(self, Self::ClientSecret | Self::ApiKey)
+    }
 }
 
 impl From<KindArg> for i32 {
@@ -70,6 +79,7 @@ impl From<KindArg> for i32 {
         match kind {
             KindArg::ClientSecret => pb::credential::Kind::ClientSecret.into(),
             KindArg::ApiKey => pb::credential::Kind::ApiKey.into(),
+            KindArg::PublicKey => pb::credential::Kind::PublicKey.into(),
         }
     }
 }
@@ -112,6 +122,8 @@ pub(in crate::cli) struct CredentialFields {
     expire_time: Option<Expiry>,
     #[command(flatten)]
     limits: CredentialLimits,
+    #[command(flatten)]
+    public_key: PublicKeyFlags,
 }
 
 impl FieldFlags<pb::Credential> for CredentialFields {
@@ -125,6 +137,7 @@ impl FieldFlags<pb::Credential> for CredentialFields {
         mask.set("display_name", self.display_name.as_ref(), &mut credential.display_name);
         mask.set("expire_time", expire_time.as_ref(), &mut credential.expire_time);
         self.limits.given().apply(&mut credential.limits, mask);
+        self.public_key.apply(credential, mask);
     }
 }
 
@@ -182,6 +195,7 @@ impl Tabular for pb::Credential {
         member("last_use_address", |credential| json!(credential.last_use_address)),
         listed(6, "expire_time", |credential| json!(moment(credential.expire_time.as_ref()))),
         member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
+        member("public_key", public_key::view),
         listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),
         listed(8, "update_time", |credential| json!(moment(credential.update_time.as_ref()))),
         member("etag", |credential| json!(credential.etag)),
@@ -199,7 +213,6 @@ fn masked(secret: &pb::credential::Secret) -> String {
 
 impl Resource for pb::Credential {
     const COLLECTIONS: &'static [&'static str] = &["tenants", "applications", "credentials"];
-    const HAS_SECRET: bool = true;
     const WORDS: Words = Words {
         name: "The credential: acme/crm/ID",
         new_name: "The application that gets it: acme/crm. The server makes the id",
@@ -209,12 +222,21 @@ impl Resource for pb::Credential {
         ),
         show: ("Show a credential, without its secret", &["acme/crm/ID"]),
         create: (
-            "Create a credential and print its secret once",
-            &["acme/crm", "acme/crm --kind api-key --expire-time 90d"],
+            "Create a credential and print its secret once, if its kind has one",
+            &[
+                "acme/crm",
+                "acme/crm --kind api-key --expire-time 90d",
+                "acme/crm --kind public-key --pem crm.pub.pem",
+                "acme/crm --kind public-key --jwks-uri https://crm.example.com/jwks.json",
+            ],
         ),
         update: (
             "Change the given fields of a credential",
-            &["acme/crm/ID --disabled true", "acme/crm/ID --limit-requests 10 --limit-window 1s"],
+            &[
+                "acme/crm/ID --disabled true",
+                "acme/crm/ID --limit-requests 10 --limit-window 1s",
+                "acme/crm/ID --jwks old-and-new-keys.json",
+            ],
         ),
         delete: ("Delete credentials. Their tokens are refused at once", &["acme/crm/ID"]),
     };
@@ -247,6 +269,10 @@ impl Resource for pb::Credential {
             => |_answer| Deleted::plain();
     }
 
+    fn has_secret(flags: &CredentialCreate) -> bool {
+        flags.kind.has_secret()
+    }
+
     /// The server makes the id.
     fn place(name: &str) -> Result<(String, String), Failure> {
         Ok((full_name::<pb::Application>(name)?, String::new()))
@@ -259,6 +285,9 @@ impl Resource for pb::Credential {
 
 fn with_secret(credential: Option<pb::Credential>, secret: String) -> Made<pb::Credential> {
     let resource = credential.unwrap_or_default();
+    if secret.is_empty() {
+        return Made { resource, secret: None };
+    }
     if !resource.viewable {
         note("The secret below is shown only once:");
     }
