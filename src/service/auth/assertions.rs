@@ -80,7 +80,7 @@ pub(in crate::service) struct AssertionVerifier {
 }
 
 /// Why an assertion does not authenticate.
-enum Refused {
+enum AssertionRefusal {
     /// It is wrong, with the cause for the log.
     Wrong(&'static str),
     /// Its form, its signature or its claims are wrong.
@@ -89,13 +89,13 @@ enum Refused {
     Undecided(Error),
 }
 
-impl From<JwtRefusal> for Refused {
+impl From<JwtRefusal> for AssertionRefusal {
     fn from(refusal: JwtRefusal) -> Self {
         Self::Jwt(refusal)
     }
 }
 
-impl From<Error> for Refused {
+impl From<Error> for AssertionRefusal {
     fn from(error: Error) -> Self {
         Self::Undecided(error)
     }
@@ -134,13 +134,13 @@ impl AssertionVerifier {
         let mut named = CredentialId::parse(presented.client_id.trim()).ok();
         let verified = match secrets.throttle.require_source(source) {
             Ok(blame) => Box::pin(self.verify(&presented, &mut named, blame)).await,
-            Err(error) => Err((Refused::Undecided(error), None)),
+            Err(error) => Err((AssertionRefusal::Undecided(error), None)),
         };
         verified.map_err(|(refused, blame)| {
             let (error, detail) = match refused {
-                Refused::Wrong(detail) => (Error::InvalidClient, detail.to_owned()),
-                Refused::Jwt(refusal) => (Error::InvalidClient, refusal.to_string()),
-                Refused::Undecided(error) => (error, String::new()),
+                AssertionRefusal::Wrong(detail) => (Error::InvalidClient, detail.to_owned()),
+                AssertionRefusal::Jwt(refusal) => (Error::InvalidClient, refusal.to_string()),
+                AssertionRefusal::Undecided(error) => (error, String::new()),
             };
             if let (Error::InvalidClient, Some(blame)) = (&error, blame) {
                 blame.count();
@@ -194,8 +194,8 @@ impl AssertionVerifier {
         presented: &PresentedAssertion,
         named: &mut Option<CredentialId>,
         blame: Blame,
-    ) -> Result<(Arc<Client>, UnspentAssertion), (Refused, Option<Blame>)> {
-        let verified: Result<_, Refused> = async {
+    ) -> Result<(Arc<Client>, UnspentAssertion), (AssertionRefusal, Option<Blame>)> {
+        let verified: Result<_, AssertionRefusal> = async {
             let jwt = SignedJwt::parse(presented.assertion.expose())?;
             let id = named_client(presented, &jwt)?;
             *named = Some(id);
@@ -241,7 +241,7 @@ impl AssertionVerifier {
         client: Option<Arc<Client>>,
         id: &CredentialId,
         jwt: &SignedJwt<'_>,
-    ) -> Result<Arc<Client>, Refused> {
+    ) -> Result<Arc<Client>, AssertionRefusal> {
         let found = self.registered(client, id, jwt);
         let (client, registration) = found.inspect_err(|_| self.decoys.verify(jwt))?;
         let Registration::PublicKey(source) = &*registration else {
@@ -257,7 +257,7 @@ impl AssertionVerifier {
                 return if *now == *registration {
                     Ok(client)
                 } else {
-                    Err(Refused::Wrong("its keys were replaced meanwhile"))
+                    Err(AssertionRefusal::Wrong("its keys were replaced meanwhile"))
                 };
             }
             KeySource::Jwks(jwks) => self.keys.stored(id, &registration, jwks)?,
@@ -275,19 +275,19 @@ impl AssertionVerifier {
         client: Option<Arc<Client>>,
         id: &CredentialId,
         jwt: &SignedJwt<'_>,
-    ) -> Result<(Arc<Client>, Arc<Registration>), Refused> {
-        let client = client.ok_or(Refused::Wrong("unknown client"))?;
+    ) -> Result<(Arc<Client>, Arc<Registration>), AssertionRefusal> {
+        let client = client.ok_or(AssertionRefusal::Wrong("unknown client"))?;
         let registration = match &client.registration {
             Some(registration) if client.kind == CredentialKind::PublicKey => registration,
-            _ => return Err(Refused::Wrong("another kind of credential")),
+            _ => return Err(AssertionRefusal::Wrong("another kind of credential")),
         };
         if !client.is_active(self.clock.now()) {
-            return Err(Refused::Wrong("disabled or expired"));
+            return Err(AssertionRefusal::Wrong("disabled or expired"));
         }
         let (claims, id) = (jwt.unverified_claims(), id.as_str());
         // RFC 7523, section 3: the client issues the assertion about itself.
         if claims.issuer()? != id || claims.subject()? != id {
-            return Err(Refused::Wrong("iss and sub are not the client id"));
+            return Err(AssertionRefusal::Wrong("iss and sub are not the client id"));
         }
         let registration = Arc::clone(registration);
         Ok((client, registration))
@@ -305,10 +305,10 @@ impl AssertionVerifier {
 fn named_client(
     presented: &PresentedAssertion,
     jwt: &SignedJwt<'_>,
-) -> Result<CredentialId, Refused> {
+) -> Result<CredentialId, AssertionRefusal> {
     let id = match presented.client_id.trim() {
         "" => jwt.unverified_claims().subject()?,
         id => id,
     };
-    CredentialId::parse(id).map_err(|_| Refused::Wrong("the client id is malformed"))
+    CredentialId::parse(id).map_err(|_| AssertionRefusal::Wrong("the client id is malformed"))
 }
