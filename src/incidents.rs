@@ -28,6 +28,8 @@ pub enum IncidentKind {
     WrongSecret,
     /// A client certificate is none of the credential's, or its client may do nothing now.
     WrongCertificate,
+    /// A client assertion is wrong or was used before, or its client may do nothing now.
+    WrongAssertion,
     /// A bearer token is invalid.
     InvalidToken,
     /// An authenticated caller lacks permission.

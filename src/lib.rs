@@ -125,6 +125,10 @@
 //! descriptors and log, and takes nothing from callers who are known. Over gRPC the caller is
 //! established from the headers, before a body is read.
 //!
+//! **Architecture Invariant:** a one-time token of a client is spent last. It is verified first, and
+//! everything else that can refuse its request comes before, so nothing but a right request uses it
+//! up. What the database does not confirm is `UNAVAILABLE`, never accepted and never a replay.
+//!
 //! **Architecture Invariant:** no rule is for one platform. What tenants differ in is policy, roles
 //! and profiles: data.
 //!
@@ -157,6 +161,8 @@
 //!    is read from [`store`], Redis is asked whether another server verified this secret, and if
 //!    not it is hashed (argon2id). An unknown client costs the same. After the hash the client is
 //!    read again, because the hash may have waited for seconds.
+//!    A client that signs an assertion instead is read by the id in it, and its keys verify the
+//!    signature, without a hash. The assertion is spent in step 8.
 //! 6. *Known source.* The interface tells [`admission`] that a client authenticated, so its source
 //!    is known for ten minutes.
 //! 7. *Grant* (area `tokens`). [`domain`] decides: the scopes that the application was given, that
@@ -166,6 +172,8 @@
 //! 8. *Limits.* All limits that apply are asked with one call of [`limiter`]. This is the last step
 //!    that can refuse, so a token that is refused for another reason is not counted; and it is
 //!    before the signature, so that a refused token costs none.
+//!    A one-time assertion is spent here, after the limits were asked and before the token counts,
+//!    so that a refused request does not use it up.
 //! 9. *Sign.* The key that [`keys`] has active now signs the claims. They include the epochs of
 //!    tenant, application and credential.
 //! 10. *Count.* The use is counted in memory, and written every two seconds for many credentials
@@ -233,18 +241,10 @@ mod http;
 mod incidents;
 #[cfg(feature = "internals")]
 pub mod internals;
-#[cfg_attr(
-    not(feature = "internals"),
-    allow(dead_code, unused_imports, reason = "no grant uses it yet")
-)]
 mod jose;
 mod keys;
 #[cfg(feature = "server")]
 mod limiter;
-#[cfg_attr(
-    not(feature = "internals"),
-    allow(dead_code, unused_imports, reason = "no grant uses it yet")
-)]
 #[cfg(feature = "server")]
 mod outbound;
 pub mod proto;

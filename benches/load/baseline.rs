@@ -23,6 +23,9 @@ use tokio::net::TcpListener;
 
 use crate::process::Process;
 
+/// The file with the key of clients.
+pub(crate) const CLIENT_KEY: &str = "client-key";
+
 /// What a baseline does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
@@ -32,6 +35,8 @@ pub(crate) enum Kind {
     Sign,
     /// Verifies the signature of the token in question
     Verify,
+    /// Verifies the client's assertion, and signs a token
+    VerifySign,
     /// Signs a token, over HTTP/1.1
     SignHttp,
 }
@@ -44,6 +49,8 @@ pub(crate) struct Templates {
     pub(crate) checked: CheckAccessResponse,
     /// The key that signs Keyward's tokens: an uncompressed point.
     pub(crate) public_key: Vec<u8>,
+    /// The key that signs assertions of clients, in the same form.
+    pub(crate) client_key: Option<Vec<u8>>,
 }
 
 impl Templates {
@@ -57,7 +64,7 @@ impl Templates {
         };
         let coordinate = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
         let public_key = [vec![4], coordinate(x), coordinate(y)].concat();
-        Self { issued, checked, public_key }
+        Self { issued, checked, public_key, client_key: None }
     }
 
     pub(crate) fn write(&self, folder: &Path) {
@@ -72,6 +79,7 @@ impl Templates {
             issued: IssueTokenResponse::decode(&*file("issued")).unwrap(),
             checked: CheckAccessResponse::decode(&*file("checked")).unwrap(),
             public_key: file("public-key"),
+            client_key: fs::read(folder.join(CLIENT_KEY)).ok(),
         }
     }
 }
@@ -115,7 +123,7 @@ pub(crate) async fn serve(kind: Kind, templates: &Path, redis: Option<&str>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     match kind {
-        Kind::Echo | Kind::Sign | Kind::Verify => {
+        Kind::Echo | Kind::Sign | Kind::Verify | Kind::VerifySign => {
             faces::serve(kind, listener, templates, redis).await;
         }
         Kind::SignHttp => http::serve(listener, templates).await,

@@ -67,6 +67,43 @@ impl Caller for AsksForTokens {
     }
 }
 
+/// Makes each of these requests for a token once.
+pub(crate) struct AsksOnce {
+    client: TokenServiceClient<Channel>,
+    requests: Arc<[IssueTokenRequest]>,
+    /// The next request, shared by all callers.
+    next: Arc<AtomicUsize>,
+}
+
+impl AsksOnce {
+    pub(crate) async fn connect(
+        grpc: &str,
+        shape: Shape,
+        requests: &Arc<[IssueTokenRequest]>,
+    ) -> Vec<Self> {
+        let mut callers = Vec::with_capacity(shape.callers());
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..shape.connections {
+            let client = TokenServiceClient::new(connect(grpc).await);
+            for _ in 0..shape.in_flight {
+                let (client, requests) = (client.clone(), Arc::clone(requests));
+                callers.push(Self { client, requests, next: Arc::clone(&next) });
+            }
+        }
+        callers
+    }
+}
+
+impl Caller for AsksOnce {
+    async fn call(&mut self) -> bool {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(request) = self.requests.get(next).cloned() else { return false };
+        let answer = self.client.issue_token(request).await.expect("a token").into_inner();
+        assert!(!answer.access_token.is_empty(), "a token is in the answer");
+        true
+    }
+}
+
 /// The exchange of a credential with all defaults.
 pub(crate) fn issue_request(client: &Credential) -> IssueTokenRequest {
     IssueTokenRequest { credential: client.proof(), scopes: Vec::new(), audiences: Vec::new() }

@@ -15,7 +15,7 @@ use keyward::proto::admin::credential::Kind as CredentialKind;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use tempfile::TempDir;
 
-use crate::baseline::{Baseline, Kind, Templates};
+use crate::baseline::{Baseline, CLIENT_KEY, Kind, Templates};
 use crate::callers::issue_request;
 use crate::harness::{Admin, Credential, connect, question};
 use crate::keyward::Keyward;
@@ -80,6 +80,12 @@ impl Scene {
 
     pub(crate) fn baseline(&self, kind: Kind) -> Baseline {
         Baseline::start(kind, self.templates.path(), None)
+    }
+
+    /// A baseline that verifies assertions of clients with this key, an uncompressed point.
+    pub(crate) fn verifying_baseline(&self, kind: Kind, key: impl AsRef<[u8]>) -> Baseline {
+        std::fs::write(self.templates.path().join(CLIENT_KEY), key).unwrap();
+        self.baseline(kind)
     }
 
     /// `sign` with a Redis script per token.

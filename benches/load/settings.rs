@@ -96,6 +96,8 @@ pub(crate) struct Settings {
 pub(crate) enum Part {
     /// Tokens over gRPC for known clients
     Tokens,
+    /// Tokens over gRPC for clients that sign an assertion
+    Assertions,
     /// Tokens over HTTP for known clients
     Http,
     /// Access checks: of known tokens and keys, and of new tokens
@@ -149,6 +151,7 @@ impl Part {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
+            Self::Assertions => "assertions",
             Self::Http => "http",
             Self::Checks => "checks",
             Self::Replicas => "replicas",

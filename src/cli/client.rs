@@ -166,28 +166,28 @@ impl ServerConnection {
         user.map_err(|_| Failure::usage("--as-user has invalid characters"))
     }
 
-    /// Exchanges the caller's credential for an access token.
-    pub(super) async fn exchange(
+    /// Exchanges a credential for an access token.
+    pub(super) async fn exchange_for(
         &self,
+        credential: Credential,
         scopes: Vec<String>,
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
-        let channel = self.channel().await?;
-        exchange(&channel, self.credential()?, scopes, audiences).await
+        exchange(&self.channel().await?, credential, scopes, audiences).await
     }
 
-    /// Exchanges the caller's credential for a token that is bound to this key. Repeats the exchange
+    /// Exchanges a credential for a token that is bound to this key. Repeats the exchange
     /// if the server asks for a nonce.
     pub(super) async fn exchange_with_proof(
         &self,
         key: &ProofKey,
+        credential: Credential,
         scopes: Vec<String>,
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
         const PATH: &str = "/keyward.token.v1.TokenService/IssueToken";
         let url = format!("{}{PATH}", self.url()?.trim_end_matches('/'));
-        let credential = Some(self.credential()?);
-        let message = IssueTokenRequest { credential, scopes, audiences };
+        let message = IssueTokenRequest { credential: Some(credential), scopes, audiences };
         let mut client = TokenServiceClient::new(self.channel().await?);
         let mut nonce: Option<String> = None;
         loop {
@@ -239,7 +239,7 @@ impl ServerConnection {
     }
 
     /// The caller's credential: from flags and the environment, or else the saved one.
-    fn credential(&self) -> Result<Credential, Failure> {
+    pub(super) fn credential(&self) -> Result<Credential, Failure> {
         if self.has_credential() {
             return self.given_credential()?.ok_or_else(no_credential);
         }

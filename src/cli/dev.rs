@@ -112,7 +112,7 @@ async fn show(
         client_secret: Some(sample.client_secret.clone()),
         ..connection
     };
-    let fresh = as_sample.exchange(Vec::new(), Vec::new()).await?;
+    let fresh = as_sample.exchange_for(as_sample.credential()?, Vec::new(), Vec::new()).await?;
     let issuer = server.service.issuer();
     let claims = token::verify(&as_sample, &fresh.access_token, Some(issuer)).await?;
 

@@ -3,6 +3,7 @@
 //! form (`resource`).
 
 mod apply;
+mod assertion;
 mod audit;
 mod backup;
 mod bootstrap;

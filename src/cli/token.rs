@@ -1,10 +1,11 @@
 //! `keyward token`, `verify`, `introspect`, `revoke` and `jwks`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::assertion::{AssertionClaims, AssertionKey};
 use super::output::{Column, Tabular, listed, member};
 use super::print::{note, print_json};
 use super::proof_key::ProofKey;
@@ -14,9 +15,11 @@ use crate::clock::Clock;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
+use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
 use crate::proto::token::{
-    Confirmation, IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest,
+    ClientAssertion, Confirmation, IntrospectTokenRequest, IntrospectTokenResponse,
+    RevokeTokenRequest,
 };
 
 /// Exchange a credential for an access token, and print it.
@@ -25,7 +28,10 @@ use crate::proto::token::{
 Examples:
   KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read
   keyward token --dpop-key key.pem      bound to the key
-  keyward token --client-id ID --client-certificate app.crt --client-key app.key")]
+  keyward token --client-id ID --client-certificate app.crt --client-key app.key
+  keyward token --client-id ID --private-key crm.key.pem
+  keyward token --client-id ID --private-key crm.key.pem --key-id 2026 \\
+    --issuer https://id.example.com")]
 pub(super) struct Token {
     /// A scope to request; repeat it for more [default: all scopes of the application]
     #[arg(long, value_name = "SCOPE")]
@@ -37,6 +43,16 @@ pub(super) struct Token {
     /// it, and is accepted only with DPoP proofs of this key (RFC 9449)
     #[arg(long, value_name = "FILE")]
     dpop_key: Option<PathBuf>,
+    /// The private key of a credential of the kind public-key, to sign with in place of a secret: a
+    /// file in PEM (PKCS #8), or - for standard input. RSA keys sign PS256
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<PathBuf>,
+    /// The id of this key (kid), if the credential has it with one
+    #[arg(long, value_name = "KID", requires = "private_key")]
+    key_id: Option<String>,
+    /// The issuer of the server, for which the signature is [default: what the server says]
+    #[arg(long, value_name = "URL", requires = "private_key")]
+    issuer: Option<String>,
     #[command(flatten)]
     connection: ServerConnection,
 }
@@ -130,14 +146,18 @@ impl Tabular for Inactive {
 
 impl Token {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let key = self.dpop_key.as_deref().map(ProofKey::read).transpose()?;
-        let token = match key {
-            Some(key) => {
-                self.connection.exchange_with_proof(&key, self.scope, self.audience).await?
-            }
-            None => self.connection.exchange(self.scope, self.audience).await?,
+        let connection = self.connection.clone();
+        let proof_key = self.dpop_key.as_deref().map(ProofKey::read).transpose()?;
+        let (scope, audience) = (self.scope.clone(), self.audience.clone());
+        let credential = match &self.private_key {
+            Some(key) => self.signed(key).await?,
+            None => connection.credential()?,
         };
-        self.connection.output.word(&token.access_token, || {
+        let token = match proof_key {
+            Some(key) => connection.exchange_with_proof(&key, credential, scope, audience).await?,
+            None => connection.exchange_for(credential, scope, audience).await?,
+        };
+        connection.output.word(&token.access_token, || {
             json!({
                 "access_token": token.access_token,
                 "token_type": token.token_type,
@@ -145,6 +165,31 @@ impl Token {
                 "scope": token.scopes.join(" "),
             })
         })
+    }
+}
+
+impl Token {
+    /// An assertion that is signed here.
+    async fn signed(&self, key: &Path) -> Result<Credential, Failure> {
+        let client_id = self.connection.client_id.clone().unwrap_or_default();
+        if client_id.is_empty() {
+            return Err(Failure::usage("--private-key needs --client-id, or KEYWARD_CLIENT_ID"));
+        }
+        let key = AssertionKey::read(key)?;
+        let issuer = match &self.issuer {
+            Some(issuer) => issuer.clone(),
+            None => {
+                let mut client = KeyServiceClient::new(self.connection.channel().await?);
+                client.get_jwks(GetJwksRequest {}).await?.into_inner().issuer
+            }
+        };
+        if issuer.is_empty() {
+            return Err(Failure::usage("the server does not say its issuer: use --issuer URL"));
+        }
+        let key_id = self.key_id.as_deref();
+        let claims = AssertionClaims { client_id: &client_id, issuer: &issuer, key_id };
+        let assertion = key.sign(&claims)?;
+        Ok(Credential::ClientAssertion(ClientAssertion { client_id, assertion }))
     }
 }
 

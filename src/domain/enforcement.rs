@@ -29,7 +29,7 @@ pub struct ApplicationCall<'a> {
     pub changed: &'a [Field],
     /// The requested expiry of a credential, and the credential's creation time.
     pub end: Option<(Option<Moment>, Timestamp)>,
-    /// The kind of the credential that gets a secret or is created.
+    /// The kind of the credential that is created, or gets a secret or other keys.
     pub kind: Option<CredentialKind>,
     /// Everything that the application was given. `None` if the call neither returns nor revives a
     /// secret.

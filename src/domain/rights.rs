@@ -252,7 +252,12 @@ impl Call {
                 .not_if_protected(),
             Self::UpdateCredential => Rule::on(Verb::Edit)
                 .secrets(Secrets::Revived)
-                .policy(&[ApiCredentialsDisabled, FixedFields, MaxCredentialLifetime])
+                .policy(&[
+                    ApiCredentialsDisabled,
+                    AllowedCredentialKinds,
+                    FixedFields,
+                    MaxCredentialLifetime,
+                ])
                 .not_if_protected()
                 .not_if_platforms(),
             Self::RotateCredential => Rule::on(Verb::Edit)

@@ -26,7 +26,8 @@ impl KeyService for Adapter {
         _request: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
         let jwks = encode(&self.service.signing.jwks())?;
-        Ok(Response::new(GetJwksResponse { jwks, max_age: max_age() }))
+        let issuer = self.service.issuer().to_owned();
+        Ok(Response::new(GetJwksResponse { jwks, max_age: max_age(), issuer }))
     }
 
     type WatchJwksStream = Messages<WatchJwksResponse>;

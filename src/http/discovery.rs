@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::error::json as answer;
 use super::issuer_path;
 use crate::domain::ScopeName;
-use crate::service::{DPOP_ALGORITHMS, Service};
+use crate::service::{ASSERTION_ALGORITHMS, DPOP_ALGORITHMS, Service};
 
 /// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
@@ -85,8 +85,8 @@ fn algorithms(service: &Service) -> BTreeSet<String> {
 fn metadata(service: &Service, listener: ListenerMethods) -> Value {
     let issuer = service.issuer();
     let base = issuer.trim_end_matches('/');
-    let secrets = ["client_secret_basic", "client_secret_post"];
-    let methods: Vec<_> = secrets.iter().chain(listener.0).collect();
+    let usual = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let methods: Vec<_> = usual.iter().chain(listener.0).collect();
     let mut body = json!({
         "issuer": issuer,
         "token_endpoint": format!("{base}/oauth2/token"),
@@ -99,8 +99,11 @@ fn metadata(service: &Service, listener: ListenerMethods) -> Value {
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": methods,
         "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
+        "token_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
         "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
         "revocation_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
         // Answers as JWTs (RFC 9701, section 7).
         "introspection_signing_alg_values_supported": algorithms(service),
         // RFC 9728, section 4.

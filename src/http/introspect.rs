@@ -54,8 +54,9 @@ pub(super) async fn introspect(
     form: Form,
 ) -> Result<Response, OAuthError> {
     let credential = client_auth::caller(&form)?;
-    let caller = client_auth::authenticate(&service, &form, credential).await?;
+    // Before a one-time assertion is spent.
     let token = Secret::new(form.required("token")?);
+    let caller = client_auth::authenticate(&service, &form, credential).await?;
     let info = service.tokens.introspect(&caller, &token).await?;
     let body = Introspection { active: info.is_some(), token: info.map(TokenMembers::from) };
     if !accepts_jwt(&form.headers) {

@@ -22,8 +22,9 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<Response, OAuthError> {
     let credential = client_auth::caller(&form)?;
-    let caller = client_auth::authenticate(&service, &form, credential).await?;
+    // Before a one-time assertion is spent.
     let token = Secret::new(form.required("token")?);
+    let caller = client_auth::authenticate(&service, &form, credential).await?;
     service.tokens.revoke(&caller, &token).await?;
     Ok(answer(StatusCode::OK, "no-store", &json!({})))
 }

@@ -142,6 +142,9 @@ pub enum ServerError {
     /// Metrics cannot be sent to the collector.
     #[error("telemetry.otlp_endpoint cannot be used: {0}")]
     Otlp(String),
+    /// The settings of connections to other hosts cannot be used.
+    #[error("{0}")]
+    Outbound(String),
     /// A backup cannot be made or restored.
     #[error("{0}")]
     Backup(String),

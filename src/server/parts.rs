@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::limiter::Limiter;
+use crate::outbound::{Fetcher, JwksSource, OutboundMetrics};
 use crate::redis::Redis;
 use crate::secrets::MasterKeys;
 use crate::service::{KeyAnnouncements, Service, ServiceParts};
@@ -78,7 +79,10 @@ impl ServerParts {
         dependencies: Dependencies,
     ) -> Result<Service, ServerError> {
         let Dependencies { clock, redis, keys, announcements } = dependencies;
+        let fetcher = Fetcher::new(config.outbound.clone(), OutboundMetrics::default())
+            .map_err(ServerError::Outbound)?;
         let parts = ServiceParts {
+            jwks: JwksSource::new(fetcher, &clock),
             limiter: match &redis {
                 Some(redis) => Limiter::over(redis.clone(), clock.clone()),
                 None => Limiter::in_memory(clock.clone()),

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::admission::Admission;
+use crate::outbound::OutboundMetrics;
 use crate::redis::Redis;
 use crate::service::Service;
 use crate::store::{Store, newest_schema};
@@ -207,6 +208,7 @@ fn add_service(metrics: &mut Metrics, service: &Service) {
         "Reads of the change feeds of tenants, by result",
         reads.map(|(result, count)| (vec![("result", result)], count.clone())).to_vec(),
     );
+    add_outbound(metrics, &service.outbound);
     metrics.add(
         "limits_exceeded",
         "Requests and tokens that exceeded a limit, refused or only observed",
@@ -231,6 +233,25 @@ fn add_service(metrics: &mut Metrics, service: &Service) {
         "credentials_expired",
         "Enabled credentials that have expired",
         service.expiry.expired().clone(),
+    );
+}
+
+fn add_outbound(metrics: &mut Metrics, outbound: &OutboundMetrics) {
+    let fetches = outbound.fetches();
+    metrics.add_counters(
+        "outbound_fetches",
+        "Documents that were asked of other hosts, by result",
+        fetches.map(|(result, count)| (vec![("result", result)], count.clone())).to_vec(),
+    );
+    metrics.add(
+        "outbound_skipped_keys",
+        "Keys in key sets of other hosts that are not used",
+        outbound.skipped_keys.clone(),
+    );
+    metrics.add(
+        "outbound_stale_key_sets",
+        "Uses of a key set that could not be fetched again in time",
+        outbound.stale_answers.clone(),
     );
 }
 

@@ -195,12 +195,24 @@ impl RateLimits {
 
     /// Counts a token that is about to be issued; refuses where a limit is reached.
     pub(super) async fn count_token(&self, client: &Client) -> Result<Vec<LimitStatus>> {
+        self.ask_for_token(Act::Count, client).await
+    }
+
+    /// Refuses a token where a limit is reached, and counts none.
+    pub(super) async fn require_room(&self, client: &Client) -> Result<()> {
+        self.ask_for_token(Act::Peek, client).await.map(drop)
+    }
+
+    async fn ask_for_token(&self, act: Act, client: &Client) -> Result<Vec<LimitStatus>> {
         let counted = [Counted::Tokens];
         let limits = client.limits();
-        let asked = self.ask(Act::Count, &client.tenant, &limits, &counted).await;
+        let asked = self.ask(act, &client.tenant, &limits, &counted).await;
         let Limited { admitted, retry_after, limits } = asked;
         if admitted {
             return Ok(limits);
+        }
+        if act == Act::Peek {
+            limits.iter().filter(|limit| limit.exceeded).for_each(|limit| self.note(limit));
         }
         let refusing = limits.into_iter().filter(|limit| limit.exceeded && !limit.observe_only);
         let Some(limit) = refusing.max_by_key(|limit| limit.reset) else {

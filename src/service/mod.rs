@@ -40,7 +40,10 @@ pub use admin::{
     Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
-pub use auth::{Auth, Caller, CallerCredential, ClientCredential, DPOP_ALGORITHMS, Replay, Spent};
+pub use auth::{
+    ASSERTION_ALGORITHMS, Auth, Caller, CallerCredential, ClientCredential, DPOP_ALGORITHMS,
+    Replay, Spent,
+};
 pub use clients::FeedReads;
 pub use context::RequestContext;
 pub use expiry::CredentialExpiry;
@@ -58,8 +61,8 @@ pub use crate::revocation::RememberedList;
 
 use audit::TenantSessions;
 use auth::{
-    CertificateVerifier, DpopNonces, DpopVerifier, LockOuts, RehashQueue, SecretCache,
-    SecretVerifier, Throttle, TokenVerifier,
+    AssertionVerifier, CertificateVerifier, DpopNonces, DpopVerifier, LockOuts, RehashQueue,
+    SecretCache, SecretVerifier, Throttle, TokenVerifier,
 };
 use clients::ClientCache;
 use lists::Pages;
@@ -70,6 +73,7 @@ use crate::error::Result;
 use crate::incidents::Incidents;
 use crate::keys::SigningAlgorithm;
 use crate::limiter::{Limiter, WindowRate};
+use crate::outbound::{JwksSource, OutboundMetrics};
 use crate::redis::Redis;
 use crate::revocation::{self, Live};
 use crate::secrets::{HashQueue, Hasher, MasterKeys, Prefixes, Sealer};
@@ -110,6 +114,8 @@ pub struct ServiceParts {
     pub failure_budget: Option<WindowRate>,
     /// How many wrong secrets of all clients may come from one source; `None`: no limit.
     pub source_failure_budget: Option<WindowRate>,
+    /// The key sets of clients and issuers at other hosts.
+    pub jwks: JwksSource,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub admin_lifetime: Option<Duration>,
 }
@@ -143,6 +149,8 @@ pub struct Service {
     pub master_keys: Arc<KeyAnnouncements>,
     /// The one-time tokens that were accepted.
     pub replay: Arc<Replay>,
+    /// Counts documents of other hosts.
+    pub outbound: OutboundMetrics,
     issuer: String,
     grpc_url: String,
     clock: Clock,
@@ -166,7 +174,7 @@ impl Service {
             nonces: DpopNonces::new(&parts.master_keys, parts.dpop_nonces)?,
             replay: Arc::clone(&replay),
         };
-        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs), dpop)?);
+        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs), dpop, &replay)?);
 
         let SharedParts { clients, hasher, incidents, limits, revocations, signing, usage } =
             shared;
@@ -214,6 +222,7 @@ impl Service {
                 sessions: Arc::clone(&sessions),
                 keys: Arc::clone(&parts.key_announcements),
                 audit: Arc::clone(&audit),
+                fetcher: parts.jwks.fetcher().clone(),
                 credential_lifetime: parts.admin_lifetime,
             },
             feeds: Feeds::new(
@@ -242,6 +251,7 @@ impl Service {
             audit,
             master_keys: parts.key_announcements,
             replay,
+            outbound: parts.jwks.fetcher().metrics().clone(),
             issuer,
             grpc_url,
             clock,
@@ -397,6 +407,7 @@ impl SharedParts {
         parts: &ServiceParts,
         lock_outs: Arc<LockOuts>,
         dpop: DpopVerifier,
+        replay: &Arc<Replay>,
     ) -> Result<Auth> {
         let max_wait = parts.hash_queue.longest_wait;
         let throttle = Throttle::new(parts.limiter.clone(), parts.failure_budget, max_wait)
@@ -421,6 +432,13 @@ impl SharedParts {
             Arc::clone(&self.revocations),
         );
         let certificates = CertificateVerifier::new(parts.clock.clone(), Arc::clone(&self.clients));
-        Ok(Auth::new(secrets, certificates, tokens, dpop, Arc::clone(&self.usage)))
+        let assertions = AssertionVerifier::new(
+            parts.issuer.clone(),
+            parts.clock.clone(),
+            Arc::clone(&self.clients),
+            parts.jwks.clone(),
+            Arc::clone(replay),
+        );
+        Ok(Auth::new(secrets, assertions, certificates, tokens, dpop, Arc::clone(&self.usage)))
     }
 }

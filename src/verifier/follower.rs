@@ -238,7 +238,7 @@ impl Follower {
 
     /// Requests the keys once. Returns how long they may be cached.
     async fn request_keys(&self, link: &ServerLink) -> Result<Duration, FollowError> {
-        let GetJwksResponse { jwks, max_age } = link.keys(self.authorization.held()).await?;
+        let GetJwksResponse { jwks, max_age, .. } = link.keys(self.authorization.held()).await?;
         let max_age = self.take_keys(&jwks, max_age)?;
         self.knowledge.lose_keys();
         self.report();

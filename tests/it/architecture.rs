@@ -99,6 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secrets",
             "redis",
             "limiter",
+            "outbound",
             "service",
             "grpc",
             "http",

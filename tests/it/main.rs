@@ -13,6 +13,7 @@
 )]
 
 mod architecture;
+mod assertions;
 mod audit;
 mod database;
 mod deployment;

@@ -14,6 +14,7 @@ use keyward::proto::access::access_service_server::{AccessService, AccessService
 use keyward::proto::access::{
     BatchCheckAccessRequest, BatchCheckAccessResponse, CheckAccessRequest, CheckAccessResponse,
 };
+use keyward::proto::token::issue_token_request::Credential as Proof;
 use keyward::proto::token::token_service_server::{TokenService, TokenServiceServer};
 use keyward::proto::token::{
     IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
@@ -41,8 +42,11 @@ pub(super) async fn serve(
     let face = Face {
         templates: Arc::new(templates.clone()),
         counter,
-        signer: (kind == Kind::Sign).then(|| Arc::new(Signer::new(&templates))),
-        verifier: (kind == Kind::Verify).then(|| Arc::new(Verifier::new(&templates))),
+        signer: matches!(kind, Kind::Sign | Kind::VerifySign)
+            .then(|| Arc::new(Signer::new(&templates))),
+        verifier: (kind == Kind::Verify).then(|| Arc::new(Verifier::new(&templates.public_key))),
+        assertions: (kind == Kind::VerifySign)
+            .then(|| Arc::new(Verifier::new(templates.client_key.as_ref().unwrap()))),
     };
     Server::builder()
         .add_service(TokenServiceServer::new(face.clone()))
@@ -58,14 +62,22 @@ struct Face {
     counter: Option<Counter>,
     signer: Option<Arc<Signer>>,
     verifier: Option<Arc<Verifier>>,
+    assertions: Option<Arc<Verifier>>,
 }
 
 #[tonic::async_trait]
 impl TokenService for Face {
     async fn issue_token(
         &self,
-        _: Request<IssueTokenRequest>,
+        request: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
+        if let Some(verifier) = &self.assertions {
+            let verified = match &request.get_ref().credential {
+                Some(Proof::ClientAssertion(message)) => verifier.verifies(&message.assertion),
+                _ => None,
+            };
+            verified.ok_or_else(|| Status::unauthenticated("the signature is wrong"))?;
+        }
         if let Some(counter) = &self.counter {
             counter.count().await;
         }
@@ -159,12 +171,12 @@ impl Signer {
     }
 }
 
-/// Verifies Keyward's signatures.
+/// Verifies signatures of one key.
 struct Verifier(ParsedPublicKey);
 
 impl Verifier {
-    fn new(templates: &Templates) -> Self {
-        Self(ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &templates.public_key).unwrap())
+    fn new(public_key: &[u8]) -> Self {
+        Self(ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public_key).unwrap())
     }
 
     fn verifies(&self, token: &str) -> Option<()> {

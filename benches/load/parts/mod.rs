@@ -1,5 +1,6 @@
 //! The measured parts.
 
+mod assertions;
 mod attack;
 mod builds;
 mod checks;
@@ -27,6 +28,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
     task.spawn(async move {
         match part {
             Part::Tokens => tokens::measure(&settings).await,
+            Part::Assertions => assertions::measure(&settings).await,
             Part::Checks => checks::measure(&settings).await,
             Part::Http => http::measure(&settings).await,
             Part::Replicas => replicas::measure(&settings).await,

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::certificate::{self, CertificateFlags};
 use super::limits::{LimitsView, limit_flags};
+use super::public_key::{self, PublicKeyFlags};
 use super::{
     Deleted, FieldFlags, Made, MaskBuilder, NoFlags, Place, Resource, ResourceCommand, Words,
     calls, full_name,
@@ -66,6 +67,14 @@ enum KindArg {
     ApiKey,
     /// A certificate of the client (mTLS): see --ca-file and --certificate
     Certificate,
+    /// A private key of the client, which signs a JWT: see --jwks, --jwks-uri and --pem
+    PublicKey,
+}
+
+impl KindArg {
+    const fn has_secret(self) -> bool {
+        matches!(self, Self::ClientSecret | Self::ApiKey)
+    }
 }
 
 impl From<KindArg> for i32 {
@@ -74,6 +83,7 @@ impl From<KindArg> for i32 {
             KindArg::ClientSecret => pb::credential::Kind::ClientSecret.into(),
             KindArg::ApiKey => pb::credential::Kind::ApiKey.into(),
             KindArg::Certificate => pb::credential::Kind::Certificate.into(),
+            KindArg::PublicKey => pb::credential::Kind::PublicKey.into(),
         }
     }
 }
@@ -118,6 +128,8 @@ pub(in crate::cli) struct CredentialFields {
     limits: CredentialLimits,
     #[command(flatten)]
     certificate: CertificateFlags,
+    #[command(flatten)]
+    public_key: PublicKeyFlags,
 }
 
 impl FieldFlags<pb::Credential> for CredentialFields {
@@ -132,6 +144,7 @@ impl FieldFlags<pb::Credential> for CredentialFields {
         mask.set("expire_time", expire_time.as_ref(), &mut credential.expire_time);
         self.limits.given().apply(&mut credential.limits, mask);
         self.certificate.apply(credential, mask);
+        self.public_key.apply(credential, mask);
     }
 }
 
@@ -191,6 +204,7 @@ impl Tabular for pb::Credential {
         member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
         member("certificate", |credential| certificate::view(credential)),
         member("certificate_bound_tokens", |credential| json!(credential.certificate_bound_tokens)),
+        member("public_key", public_key::view),
         listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),
         listed(8, "update_time", |credential| json!(moment(credential.update_time.as_ref()))),
         member("etag", |credential| json!(credential.etag)),
@@ -208,7 +222,6 @@ fn masked(secret: &pb::credential::Secret) -> String {
 
 impl Resource for pb::Credential {
     const COLLECTIONS: &'static [&'static str] = &["tenants", "applications", "credentials"];
-    const HAS_SECRET: bool = true;
     const WORDS: Words = Words {
         name: "The credential: acme/crm/ID",
         new_name: "The application that gets it: acme/crm. The server makes the id",
@@ -223,11 +236,17 @@ impl Resource for pb::Credential {
                 "acme/crm",
                 "acme/crm --kind api-key --expire-time 90d",
                 "acme/crm --kind certificate --ca-file ca.pem --subject CN=crm,O=Acme",
+                "acme/crm --kind public-key --pem crm.pub.pem",
+                "acme/crm --kind public-key --jwks-uri https://crm.example.com/jwks.json",
             ],
         ),
         update: (
             "Change the given fields of a credential",
-            &["acme/crm/ID --disabled true", "acme/crm/ID --limit-requests 10 --limit-window 1s"],
+            &[
+                "acme/crm/ID --disabled true",
+                "acme/crm/ID --limit-requests 10 --limit-window 1s",
+                "acme/crm/ID --jwks old-and-new-keys.json",
+            ],
         ),
         delete: ("Delete credentials. Their tokens are refused at once", &["acme/crm/ID"]),
     };
@@ -258,6 +277,10 @@ impl Resource for pb::Credential {
         } => |answer| answer.credential;
         delete_credential(name, etag, _flags) pb::DeleteCredentialRequest { name, etag }
             => |_answer| Deleted::plain();
+    }
+
+    fn has_secret(flags: &CredentialCreate) -> bool {
+        flags.kind.has_secret()
     }
 
     /// The server makes the id.

@@ -8,6 +8,7 @@ mod credential;
 mod delete;
 pub(super) mod limits;
 pub(super) mod policy;
+mod public_key;
 mod role;
 mod scope;
 mod tenant;
@@ -33,8 +34,6 @@ pub(super) trait Resource: Tabular + Default + Debug {
     const WORDS: Words;
     /// The collections of its name, outermost first.
     const COLLECTIONS: &'static [&'static str];
-    /// Whether a new resource has a secret.
-    const HAS_SECRET: bool = false;
 
     /// The arguments for the parent of a list.
     type Place: Place;
@@ -68,6 +67,11 @@ pub(super) trait Resource: Tabular + Default + Debug {
     ) -> Result<(Vec<Self>, String), Status>;
 
     async fn get(channel: Authorized, name: String) -> Result<Self, Status>;
+
+    /// Whether a new resource has a secret.
+    fn has_secret(_flags: &Self::OnCreate) -> bool {
+        false
+    }
 
     async fn create(
         channel: Authorized,
@@ -342,7 +346,7 @@ impl<R: Resource> ResourceCommand<R> {
             }
             Self::Create(create) => {
                 let CreateArgs { name, fields, flags } = *create;
-                if R::HAS_SECRET {
+                if R::has_secret(&flags) {
                     output.check_secret()?;
                 }
                 let (parent, id) = R::place(&name)?;

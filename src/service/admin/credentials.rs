@@ -54,7 +54,8 @@ impl Admin {
         self.sessions
             .audited(&attempt, async {
                 let mut settings = CredentialSettings::default().with(new.patch);
-                settings.registration = registration::of_new(new.kind, settings.registration)?;
+                settings.registration =
+                    registration::of_new(&self.fetcher, new.kind, settings.registration)?;
                 // Checked before the hash is computed, and again under the lock.
                 let mut reading = self.sessions.read(caller, tenant).await?;
                 let seen = reading.tenant(tenant).await?.settings.policy;
@@ -170,10 +171,11 @@ impl Admin {
                 let policy = &tenant.settings.policy;
                 let new_end = patch.expires_at.is_named();
                 let (wanted, may_revive) = (patch.disabled, patch.may_revive());
+                let registers = patch.registration.is_some();
                 let patch = CredentialPatch {
                     registration: patch
                         .registration
-                        .map(|new| registration::checked(before.kind, new))
+                        .map(|new| registration::checked(&self.fetcher, before.kind, new))
                         .transpose()?,
                     ..patch
                 };
@@ -204,9 +206,12 @@ impl Admin {
                 } else {
                     None
                 };
+                let registers =
+                    registers && (!may_view || before.settings.registration != after.registration);
                 let details = ApplicationCall {
                     credential: Some(name),
                     protected: application.settings.protected,
+                    kind: registers.then_some(before.kind),
                     changed: &fields,
                     end,
                     given: given.as_ref(),

@@ -1,8 +1,10 @@
 //! Who calls. One file for each way to authenticate; [`Auth`] is the way in for every interface.
 
 mod access_tokens;
+mod assertions;
 mod caller;
 mod certificates;
+mod client_keys;
 mod dpop;
 mod dpop_nonces;
 mod lock_outs;
@@ -30,10 +32,13 @@ use crate::secrets::{Prefixes, Secret};
 use crate::service::context::RequestContext;
 use crate::service::lookups::CacheLookups;
 use crate::service::usage::UsageCounter;
+use assertions::PresentedAssertion;
 use caller::REFUSED;
 use secrets::SecretOrigin;
 
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
+pub use assertions::ASSERTION_ALGORITHMS;
+pub(in crate::service) use assertions::{AssertionVerifier, UnspentAssertion};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
 pub(in crate::service) use certificates::CertificateVerifier;
@@ -86,10 +91,21 @@ impl ClientCredential {
     }
 }
 
+/// A client that has authenticated.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::service) struct AuthenticatedClient {
+    pub(in crate::service) client: Arc<Client>,
+    /// What it authenticated with, if that can be used once: [`Auth::spend`] it last, before the
+    /// request has an effect.
+    pub(in crate::service) assertion: Option<UnspentAssertion>,
+}
+
 /// Authenticates clients and callers.
 #[derive(Debug)]
 pub struct Auth {
     secrets: SecretVerifier,
+    assertions: AssertionVerifier,
     certificates: CertificateVerifier,
     tokens: TokenVerifier,
     dpop: DpopVerifier,
@@ -101,13 +117,14 @@ pub struct Auth {
 impl Auth {
     pub(super) fn new(
         secrets: SecretVerifier,
+        assertions: AssertionVerifier,
         certificates: CertificateVerifier,
         tokens: TokenVerifier,
         dpop: DpopVerifier,
         usage: Arc<UsageCounter>,
     ) -> Self {
         let (prefixes, incidents) = (secrets.prefixes.clone(), Arc::clone(&secrets.incidents));
-        Self { secrets, certificates, tokens, dpop, prefixes, usage, incidents }
+        Self { secrets, assertions, certificates, tokens, dpop, prefixes, usage, incidents }
     }
 
     /// Authenticates the caller of a request. A caller that names a user must be one that may act
@@ -147,7 +164,11 @@ impl Auth {
         credential: ClientCredential,
     ) -> Result<Caller> {
         let address = context.address();
-        let client = self.verified_client(context, credential).await?;
+        let AuthenticatedClient { client, assertion } =
+            self.verified_client(context, credential).await?;
+        if let Some(assertion) = assertion {
+            self.spend(context, assertion).await?;
+        }
         self.usage.count(&client, UseKind::Check, context.now, address);
         Ok(Caller::client_with_credential(client, address))
     }
@@ -261,29 +282,51 @@ impl Auth {
         &self,
         context: &RequestContext<'_>,
         credential: ClientCredential,
-    ) -> Result<Arc<Client>> {
-        let client = self.verified_client(context, credential).await?;
+    ) -> Result<AuthenticatedClient> {
+        let authenticated = self.verified_client(context, credential).await?;
+        if authenticated.assertion.is_none() {
+            context.identified(&authenticated.client);
+        }
+        Ok(authenticated)
+    }
+
+    /// Spends the assertion that a client authenticated with, or refuses it if it was spent before.
+    pub(super) async fn spend(
+        &self,
+        context: &RequestContext<'_>,
+        assertion: UnspentAssertion,
+    ) -> Result<()> {
+        let client = self.assertions.spend(&self.secrets, assertion).await?;
         context.identified(&client);
-        Ok(client)
+        Ok(())
     }
 
     async fn verified_client(
         &self,
         context: &RequestContext<'_>,
         credential: ClientCredential,
-    ) -> Result<Arc<Client>> {
+    ) -> Result<AuthenticatedClient> {
         let (source, now) = (context.address(), context.now);
         match credential {
             ClientCredential::Secret(secret) => {
                 let origin = SecretOrigin { source, asked_by: None, now };
-                self.secrets.authenticate(secret, origin).await
+                let client = self.secrets.authenticate(secret, origin).await?;
+                Ok(AuthenticatedClient { client, assertion: None })
+            }
+            ClientCredential::Assertion { client_id, assertion } => {
+                let presented = PresentedAssertion { client_id, assertion, source };
+                let verified = self.assertions.authenticate(&self.secrets, presented).await;
+                let (client, assertion) = verified?;
+                Ok(AuthenticatedClient { client, assertion: Some(assertion) })
             }
             ClientCredential::Certificate { client_id } => {
                 let (secrets, certificate) = (&self.secrets, context.certificate);
-                self.certificates.authenticate(secrets, &client_id, certificate, source).await
+                let client = self
+                    .certificates
+                    .authenticate(secrets, &client_id, certificate, source)
+                    .await?;
+                Ok(AuthenticatedClient { client, assertion: None })
             }
-            // No credential of this kind can be registered.
-            ClientCredential::Assertion { .. } => Err(Error::InvalidClient),
         }
     }
 

@@ -104,7 +104,7 @@ impl Throttle {
         if decision.admitted {
             Ok(Blame(Some((Arc::clone(budget), source))))
         } else {
-            Err(refusal("wrong secrets from this address", budget.rate, &decision))
+            Err(refusal("wrong secrets and assertions from this address", budget.rate, &decision))
         }
     }
 

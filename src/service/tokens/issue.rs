@@ -1,6 +1,5 @@
 //! Issuing access tokens: the phases that all grants share.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::keys::Claims;
 use crate::keys::jwt::{self, Audiences, Unsigned};
 use crate::secrets::{Secret, random};
-use crate::service::auth::ClientCredential;
+use crate::service::auth::{AuthenticatedClient, ClientCredential, UnspentAssertion};
 use crate::service::context::RequestContext;
 
 /// A request for an access token (RFC 6749, section 3.2).
@@ -48,9 +47,10 @@ pub struct IssuedToken {
 /// Who gets a token.
 struct Recipient<'a> {
     client: &'a Client,
+    /// What it authenticated with, if that can be used once.
+    assertion: Option<UnspentAssertion>,
     /// What the token is bound to.
     confirmation: Option<Confirmation>,
-    address: Option<IpAddr>,
 }
 
 impl Tokens {
@@ -66,12 +66,14 @@ impl Tokens {
         request: TokenRequest,
     ) -> Result<IssuedToken> {
         let proof = self.auth.proof(context)?;
-        let client = self.auth.client(context, request.credential).await?;
+        let AuthenticatedClient { client, assertion } =
+            self.auth.client(context, request.credential).await?;
         let Some(proof) = proof else {
-            return self.issue_to(context, &client, request.grant).await;
+            return self.issue_once(context, &client, assertion, request.grant).await;
         };
         let key = self.auth.spend_proof(context, proof).await?;
-        self.issue_to(&context.clone().with_key(key), &client, request.grant).await
+        let context = context.clone().with_key(key);
+        self.issue_once(&context, &client, assertion, request.grant).await
     }
 
     /// Like [`issue`](Self::issue), for a client that is authenticated already.
@@ -79,6 +81,16 @@ impl Tokens {
         &self,
         context: &RequestContext<'_>,
         client: &Client,
+        grant: GrantType,
+    ) -> Result<IssuedToken> {
+        self.issue_once(context, client, None, grant).await
+    }
+
+    async fn issue_once(
+        &self,
+        context: &RequestContext<'_>,
+        client: &Client,
+        assertion: Option<UnspentAssertion>,
         grant: GrantType,
     ) -> Result<IssuedToken> {
         // Authentication may have waited for a hash, so the time of the request is too old.
@@ -90,8 +102,8 @@ impl Tokens {
             }
         };
         let confirmation = binding::of_new_token(context, client)?;
-        let holder = Recipient { client, confirmation, address: context.address() };
-        let token = self.sign(holder, grant, now).await?;
+        let recipient = Recipient { client, assertion, confirmation };
+        let token = self.sign(context, recipient, grant, now).await?;
         issued.inc();
         Ok(token)
     }
@@ -99,7 +111,8 @@ impl Tokens {
     /// Signs what a client is permitted, within the limits. Only [`Client::grant`] makes a [`Grant`].
     async fn sign(
         &self,
-        Recipient { client, confirmation, address }: Recipient<'_>,
+        context: &RequestContext<'_>,
+        Recipient { client, assertion, confirmation }: Recipient<'_>,
         grant: Grant,
         now: Timestamp,
     ) -> Result<IssuedToken> {
@@ -132,9 +145,15 @@ impl Tokens {
         }
         // After everything else that can refuse, so that only tokens that are issued are counted,
         // and before the signature, so that one beyond the limit costs none.
+        if let Some(assertion) = assertion {
+            // A client repeats a request that a limit refused. One that uses an assertion again
+            // must not count.
+            self.limits.require_room(client).await?;
+            self.auth.spend(context, assertion).await?;
+        }
         let limits = self.limits.count_token(client).await?;
         let token = unsigned.sign()?;
-        self.usage.count(client, UseKind::Exchange, now, address);
+        self.usage.count(client, UseKind::Exchange, now, context.address());
         Ok(IssuedToken {
             access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),

@@ -25,8 +25,14 @@ async fn metadata_uses_the_configured_issuer() {
     // RFC 8414 requires the member, and an empty list would be an empty claim.
     assert_eq!(body["response_types_supported"], json!(["none"]));
     assert_eq!(body["grant_types_supported"], json!(["client_credentials"]));
-    let methods = json!(["client_secret_basic", "client_secret_post"]);
-    assert_eq!(body["token_endpoint_auth_methods_supported"], methods);
+    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
+    let algorithms = json!(["ES256", "ES384", "EdDSA", "Ed25519", "PS256", "RS256"]);
+    for endpoint in ["token", "introspection", "revocation"] {
+        assert_eq!(body[format!("{endpoint}_endpoint_auth_methods_supported")], methods);
+        // RFC 8414 requires it with `private_key_jwt`.
+        let member = format!("{endpoint}_endpoint_auth_signing_alg_values_supported");
+        assert_eq!(body[member], algorithms);
+    }
     assert_eq!(body["introspection_signing_alg_values_supported"], json!(["ES256"]));
 }
 

@@ -2,7 +2,7 @@
 
 mod fetching;
 mod jwks;
-mod stub;
+pub(crate) mod stub;
 
 use keyward::internals::domain::Networks;
 use keyward::internals::outbound::{Fetcher, OutboundMetrics, OutboundOptions};

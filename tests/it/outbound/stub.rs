@@ -20,7 +20,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// What the host does with a request.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Writes these bytes and closes the connection.
     Bytes(Vec<u8>),
     /// Writes these bytes, then nothing more, and keeps the connection.
@@ -33,11 +33,11 @@ pub(super) enum Reply {
 
 impl Reply {
     /// JSON with the status 200 and more lines of the header.
-    pub(super) fn json(lines: &str, body: &str) -> Self {
+    pub(crate) fn json(lines: &str, body: &str) -> Self {
         Self::with("200 OK", &format!("content-type: application/json\r\n{lines}"), body)
     }
 
-    pub(super) fn with(status: &str, lines: &str, body: &str) -> Self {
+    pub(crate) fn with(status: &str, lines: &str, body: &str) -> Self {
         let length = body.len();
         Self::Bytes(
             format!("HTTP/1.1 {status}\r\n{lines}content-length: {length}\r\n\r\n{body}").into(),
@@ -48,7 +48,7 @@ impl Reply {
 /// Replies in their order; the last one is repeated.
 type Replies = Arc<Mutex<VecDeque<Reply>>>;
 
-pub(super) struct StubHost {
+pub(crate) struct StubHost {
     address: SocketAddr,
     scheme: &'static str,
     replies: Replies,
@@ -65,12 +65,12 @@ impl Drop for StubHost {
 }
 
 impl StubHost {
-    pub(super) async fn start(reply: Reply) -> Self {
+    pub(crate) async fn start(reply: Reply) -> Self {
         Self::listen("https", reply).await
     }
 
     /// Without TLS.
-    pub(super) async fn plaintext(reply: Reply) -> Self {
+    pub(crate) async fn plaintext(reply: Reply) -> Self {
         Self::listen("http", reply).await
     }
 
@@ -100,30 +100,30 @@ impl StubHost {
         Self { address, scheme, replies, connections, requests, folder, listening }
     }
 
-    pub(super) fn url(&self, host: &str) -> String {
+    pub(crate) fn url(&self, host: &str) -> String {
         format!("{}://{host}:{}/jwks?of=a", self.scheme, self.address.port())
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub(super) fn ca_file(&self) -> PathBuf {
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// The number of accepted connections.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// The number of requests.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
     /// From now on, the host answers so.
-    pub(super) fn answer(&self, reply: Reply) {
+    pub(crate) fn answer(&self, reply: Reply) {
         *self.replies.lock().unwrap() = [reply].into();
     }
 }

@@ -12,6 +12,7 @@ mod full_disk;
 mod help;
 mod hints;
 mod json;
+mod key_pairs;
 mod keys;
 mod killed;
 mod login;

@@ -29,7 +29,10 @@ impl KeyService for EchoService {
         request: Request<GetJwksRequest>,
     ) -> Result<Response<GetJwksResponse>, Status> {
         let token = request.extensions().get::<Verified>().expect("admitted requests have one");
-        Ok(Response::new(GetJwksResponse { jwks: token.tenant().to_owned(), max_age: None }))
+        Ok(Response::new(GetJwksResponse {
+            jwks: token.tenant().to_owned(),
+            ..GetJwksResponse::default()
+        }))
     }
 
     type WatchJwksStream = Empty<Result<WatchJwksResponse, Status>>;
