@@ -379,6 +379,7 @@ mod tests {
 
     #[test]
     fn certificate_must_have_exactly_the_name_of_the_credential() {
+        type Name = ExpectedName;
         let root = root();
         let mut all = params("app");
         all.subject_alt_names = vec![
@@ -399,7 +400,6 @@ mod tests {
             Err(CertificateRefusal::OtherName) => false,
             Err(other) => panic!("{other}"),
         };
-        type Name = ExpectedName;
         for (name, is_accepted) in [
             (Name::subject("cn=APP, o=acme"), true),
             (Name::subject("CN=app"), false),
@@ -451,6 +451,7 @@ mod tests {
 
     #[test]
     fn purpose_must_include_clients_if_there_is_one() {
+        use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
         let root = root();
         let rule = rule(&root, app());
         let with = |purposes: &[ExtendedKeyUsagePurpose]| {
@@ -458,7 +459,6 @@ mod tests {
             params.extended_key_usages = purposes.to_vec();
             rule.check(&leaf(&params, &root), now())
         };
-        use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
         assert_eq!(with(&[]), Ok(()));
         assert_eq!(with(&[ClientAuth]), Ok(()));
         assert_eq!(with(&[ServerAuth, ClientAuth]), Ok(()));
@@ -536,6 +536,7 @@ mod tests {
 
     #[test]
     fn rule_is_authorities_with_a_name_or_thumbprints() {
+        use base64::Engine;
         let root = root().pem();
         let hash = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0".to_owned();
         let name = Some(CertificateName::SubjectDn("cn = app".to_owned()));
@@ -568,7 +569,6 @@ mod tests {
         assert_eq!(CertificateMatcher::new(&stored).unwrap().into_rule(), stored);
         let hex = super::super::name::hex(&"0f".repeat(32)).unwrap();
         let stored = rule("", &None, &["0F:".repeat(31) + "0f"]).unwrap().into_rule();
-        use base64::Engine;
         let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hex);
         assert_eq!(stored.thumbprints, [hash]);
     }

@@ -30,11 +30,11 @@ pub(in crate::service) struct CertificateVerifier {
     clock: Clock,
     clients: Arc<ClientCache>,
     /// Certificates that were accepted before.
-    proofs: Cache<ProofKey, Proof, ProofWeighter>,
+    proofs: Cache<PresentedBy, Proof, ProofWeighter>,
 }
 
-/// A client, and a hash of all certificates that it sent.
-type ProofKey = (CredentialId, Vec<u8>);
+/// A client, and a hash of all certificates that it sent: what a [`Proof`] is found by.
+type PresentedBy = (CredentialId, Vec<u8>);
 
 /// Certificates that a rule has accepted.
 #[derive(Clone, Debug)]
@@ -47,8 +47,8 @@ struct Proof {
 #[derive(Clone, Debug)]
 struct ProofWeighter;
 
-impl Weighter<ProofKey, Proof> for ProofWeighter {
-    fn weight(&self, _key: &ProofKey, proof: &Proof) -> u64 {
+impl Weighter<PresentedBy, Proof> for ProofWeighter {
+    fn weight(&self, _key: &PresentedBy, proof: &Proof) -> u64 {
         const ENTRY: usize = 128;
         (ENTRY + proof.registration.memory()) as u64
     }
