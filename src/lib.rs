@@ -14,7 +14,7 @@
 //! ```text
 //! clock      error      proto      transport
 //! domain
-//! admission  incidents  jose       keys        secrets    store
+//! admission  certificates  incidents  jose  keys  secrets  store
 //! backoff
 //! redis
 //! limiter    outbound   revocation
@@ -32,6 +32,7 @@
 //! | [`admission`] | budgets of what one source, and all sources together, may use: connections, first requests, memory |
 //! | [`store`] | SQLite or PostgreSQL: rows in, domain values out; connections in pools by purpose |
 //! | [`secrets`] | generation, form, hashing and sealing of secrets; the only source of randomness |
+//! | [`certificates`] | client certificates: names, validity, the path to an authority, the rules of credentials |
 //! | [`jose`] | JWTs that others signed, and the keys of the signers |
 //! | [`keys`] | signing keys and their schedule; making and verifying JWTs |
 //! | [`redis`](mod@redis) | one link to Redis or Valkey: one server, Sentinels or a cluster |
@@ -138,8 +139,8 @@
 //! A client sends `POST /oauth2/token`, or calls `TokenService.IssueToken`.
 //!
 //! 1. *Connection.* [`server`] accepts it. [`admission`] gives it a place in the budget of its
-//!    source, or closes it. With TLS, the handshake follows, with a deadline; a client certificate
-//!    that it verified goes with each request. hyper reads the connection under explicit bounds:
+//!    source, or closes it. With TLS, the handshake follows, with a deadline; the certificates of
+//!    the client, whose key it proved to have, go with each request. hyper reads the connection under explicit bounds:
 //!    streams, headers, windows, the time until the first request.
 //! 2. *Observation.* [`telemetry`] counts the request as in progress and starts a span under the
 //!    caller's `traceparent`.
@@ -215,6 +216,8 @@
 #[cfg(feature = "server")]
 mod admission;
 mod backoff;
+#[cfg(feature = "server")]
+mod certificates;
 #[cfg(feature = "server")]
 mod cli;
 mod clock;

@@ -20,7 +20,7 @@ use super::{Failure, names, secret, suggest};
 use crate::domain::{self, Audience};
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
+use crate::proto::token::{ClientCertificate, ClientSecret, IssueTokenRequest, IssueTokenResponse};
 use crate::transport::{GrpcChannel, ProtocolProbe, exposes_secrets};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -251,10 +251,17 @@ impl ServerConnection {
         if let Some(key) = self.given_key()? {
             return Ok(Some(Credential::ApiKey(key)));
         }
-        let given = self.client_id.clone().zip(self.given_secret()?);
-        Ok(given.map(|(client_id, client_secret)| {
-            Credential::ClientSecret(ClientSecret { client_id, client_secret })
-        }))
+        let Some(client_id) = self.client_id.clone() else { return Ok(None) };
+        Ok(match self.given_secret()? {
+            Some(client_secret) => {
+                Some(Credential::ClientSecret(ClientSecret { client_id, client_secret }))
+            }
+            // The certificate of the connection proves it.
+            None if self.tls.has_certificate() => {
+                Some(Credential::ClientCertificate(ClientCertificate { client_id }))
+            }
+            None => None,
+        })
     }
 
     /// The API key from flags and the environment.

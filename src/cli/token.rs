@@ -15,14 +15,17 @@ use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest};
+use crate::proto::token::{
+    Confirmation, IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest,
+};
 
 /// Exchange a credential for an access token, and print it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read
-  keyward token --dpop-key key.pem      bound to the key")]
+  keyward token --dpop-key key.pem      bound to the key
+  keyward token --client-id ID --client-certificate app.crt --client-key app.key")]
 pub(super) struct Token {
     /// A scope to request; repeat it for more [default: all scopes of the application]
     #[arg(long, value_name = "SCOPE")]
@@ -107,7 +110,16 @@ impl Tabular for Info {
         member("issue_time", |info| json!(names::moment(info.0.issue_time.as_ref()))),
         listed(4, "expire_time", |info| json!(names::moment(info.0.expire_time.as_ref()))),
         member("token_id", |info| json!(info.0.token_id)),
+        member("confirmation", |info| confirmation(info.0.confirmation.as_ref())),
     ];
+}
+
+/// What a token is bound to, with the names of its claim `cnf`.
+fn confirmation(bound: Option<&Confirmation>) -> Value {
+    let Some(bound) = bound else { return Value::Null };
+    let all = [("jkt", &bound.jkt), ("x5t#S256", &bound.x5t_s256)];
+    let set = all.into_iter().filter(|(_, thumbprint)| !thumbprint.is_empty());
+    set.map(|(name, thumbprint)| (name.to_owned(), json!(thumbprint))).collect()
 }
 
 struct Inactive;
@@ -157,6 +169,9 @@ impl Verify {
         if self.audience.is_none() {
             let audiences = audiences.join(", ");
             unchecked.push(format!("the audience (--audience), which is {audiences} in the token"));
+        }
+        if claims.cnf.is_some() {
+            unchecked.push("whether its sender has what it is bound to (cnf)".to_owned());
         }
         unchecked.push("whether it was revoked (keyward introspect)".to_owned());
         note(&format!("not checked: {}", unchecked.join("; ")));

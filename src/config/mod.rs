@@ -18,7 +18,7 @@ pub use master_key::{KeyCommand, MasterKeySource};
 pub use otlp::{OtlpConfig, OtlpProtocol};
 pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
-pub use tls::{ClientAuth, SettingFile, TlsConfig, TlsFiles};
+pub use tls::{ClientAuth, ClientCertificates, SettingFile, TlsConfig, TlsFiles};
 pub use values::duration;
 
 use crate::domain::Networks;

@@ -12,7 +12,6 @@ pub mod audit_check;
 pub mod authority;
 pub mod characters;
 pub mod client;
-#[cfg(feature = "server")]
 pub mod client_certificate;
 pub mod confirmation;
 pub mod credential;
@@ -76,7 +75,6 @@ pub use audit_check::{ChainCheck, ChainFault, ChainedRecord};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
-#[cfg(feature = "server")]
 pub use client_certificate::ClientCertificate;
 pub use confirmation::{BindingFault, Confirmation, Possession};
 pub use credential::{

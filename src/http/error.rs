@@ -22,8 +22,6 @@ pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// The challenge of every 401 (RFC 9110, section 15.5.2), also for clients that authenticate in the
 /// body: some clients fail on a 401 without a challenge.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
-const BEARER: HeaderValue =
-    HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
 
 /// An OAuth error answer.
 #[derive(Clone, Debug)]
@@ -33,6 +31,7 @@ pub(super) struct OAuthError {
     retry_after: Option<Duration>,
     reached: Option<Box<ReachedLimit>>,
     accept_encoding: Option<&'static str>,
+    resource_metadata: Option<String>,
     /// A nonce for the next `DPoP` proof.
     dpop_nonce: Option<String>,
 }
@@ -51,6 +50,7 @@ impl OAuthError {
             retry_after: None,
             reached: None,
             accept_encoding: None,
+            resource_metadata: None,
             dpop_nonce: None,
         }
     }
@@ -63,6 +63,12 @@ impl OAuthError {
     /// Adds an `Accept-Encoding` header.
     pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.accept_encoding = Some(codings);
+        self
+    }
+
+    /// Adds the URL of the metadata of the resource that refused (RFC 9728, section 5.1).
+    pub(super) fn of_resource(mut self, metadata: &str) -> Self {
+        self.resource_metadata = Some(metadata.to_owned());
         self
     }
 
@@ -147,16 +153,22 @@ fn status_of_proof(with_token: bool) -> StatusCode {
     if with_token { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST }
 }
 
-/// The challenges of a 401. A client that sends a token can send it with a
-/// proof.
-fn challenges(error: &'static str) -> Vec<HeaderValue> {
+/// The challenges of a 401. A client that sends a token can send it with a proof. The challenge for
+/// a refused token says where the metadata of the resource is; its URL is the configured one.
+fn challenges(error: &'static str, metadata: Option<&str>) -> Vec<HeaderValue> {
+    let resource = metadata.map(|url| format!(", resource_metadata=\"{url}\"")).unwrap_or_default();
+    let bearer = || {
+        let text = format!("Bearer realm=\"keyward\", error=\"{error}\"{resource}");
+        HeaderValue::try_from(text).ok()
+    };
     let dpop = || {
         let algorithms = DPOP_ALGORITHMS.join(" ");
-        let text = format!("DPoP realm=\"keyward\", error=\"{error}\", algs=\"{algorithms}\"");
+        let text =
+            format!("DPoP realm=\"keyward\", error=\"{error}\", algs=\"{algorithms}\"{resource}");
         HeaderValue::try_from(text).ok()
     };
     let challenges = match error {
-        INVALID_TOKEN => [Some(BEARER), dpop()],
+        INVALID_TOKEN => [bearer(), dpop()],
         INVALID_DPOP_PROOF | USE_DPOP_NONCE => [None, dpop()],
         _ => [Some(BASIC), None],
     };
@@ -169,7 +181,7 @@ impl IntoResponse for OAuthError {
         response.extensions_mut().insert(AnswerReason(self.body.error));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
-            for challenge in challenges(self.body.error) {
+            for challenge in challenges(self.body.error, self.resource_metadata.as_deref()) {
                 headers.append(header::WWW_AUTHENTICATE, challenge);
             }
         }

@@ -13,13 +13,13 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 
 use crate::admission::RequestPermit;
 use crate::error::Error;
@@ -29,8 +29,11 @@ use error::{OAuthError, json};
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// All endpoints, at the root and below the issuer's path if it has one. The caller adds [`answer`]
-/// as a layer.
-pub fn router(service: Arc<Service>) -> Router {
+/// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
+/// listener makes possible.
+pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
+    let methods = discovery::ListenerMethods(certificate_methods);
+    let public = |documents| public(documents).layer(Extension(methods));
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
         .route("/oauth2/token", only(post(token::token)))
@@ -38,6 +41,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/oauth2/revoke", only(post(revoke::revoke)))
         .route("/oauth2/jwks", public(get(discovery::jwks)))
         .route(discovery::OAUTH_PATH, public(get(discovery::oauth)))
+        .route(discovery::RESOURCE_PATH, public(get(discovery::resource)))
         .route(discovery::OPENID_PATH, public(get(discovery::openid)));
     let router = if path.is_empty() {
         endpoints
@@ -48,6 +52,7 @@ pub fn router(service: Arc<Service>) -> Router {
             .clone()
             .route(&format!("{}{path}", discovery::OAUTH_PATH), public(get(discovery::oauth)))
             .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
+            .route(&format!("{}{path}", discovery::RESOURCE_PATH), public(get(discovery::resource)))
             .nest(&path, endpoints)
     };
     router.fallback(unknown).with_state(service)

@@ -33,6 +33,11 @@ pub(super) async fn token(
                 .describe("the only grant_type here is client_credentials"));
         }
     }
+    if form.get("authorization_details").is_some() {
+        // Ignoring it would give more than what was asked for.
+        return Err(OAuthError::new(StatusCode::BAD_REQUEST, "invalid_authorization_details")
+            .describe("authorization_details (RFC 9396) are not supported: use scope"));
+    }
     let credential = client_auth::client(&form)?;
     let grant = GrantType::ClientCredentials(wanted(&form)?);
     let context = form.context(&service);

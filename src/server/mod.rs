@@ -65,6 +65,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const SEAL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often names from an earlier version are case-folded.
 const FOLD_INTERVAL: Duration = Duration::from_secs(10);
+/// How often last uses from an earlier version are copied beside names.
+const COPY_INTERVAL: Duration = Duration::from_secs(10);
 /// How often rows of tokens that have ended are deleted: revocations, changes, one-time tokens.
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How often credential usage is written, and on SQLite the limit counters. A crash loses this
@@ -244,7 +246,7 @@ impl Server {
         let timeout = config.limits.request_timeout;
         let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| ServerError::Internal(error.to_string()))?;
-        let http_router = http::router(Arc::clone(&service));
+        let http_router = http::router(Arc::clone(&service), config.tls.http_methods());
         let server = Self {
             grpc: grpc_at,
             http: http_at,
@@ -308,6 +310,9 @@ impl Server {
             FOLD_INTERVAL,
             |service| async move { service.admin.fold_names().await.map(drop) },
         );
+        self.every(COPY_INTERVAL, |service| async move {
+            service.admin.copy_last_uses().await.map(drop)
+        });
         self.every(SEAL_INTERVAL, |service| async move { service.audit.seal().await.map(drop) });
         if let Some(retention) = self.audit_retention {
             self.every(PURGE_INTERVAL, move |service| async move {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::admission::RequestPermit;
+use crate::certificates;
 use crate::domain::{
     BindingFault, Client, ClientCertificate, Confirmation, Possession, PresentedProof, UserName,
 };
@@ -58,10 +59,15 @@ impl<'a> RequestContext<'a> {
         Self { key: Some(key), ..self }
     }
 
-    /// What the sender proved to have besides a credential or a token.
+    /// What the sender proved to have besides a credential or a token. A connection can live for
+    /// longer than its certificate, which counts between its times only.
     pub(super) fn possession(&self) -> Possession {
-        let certificate = self.certificate.map(ClientCertificate::thumbprint);
-        Possession { key: self.key.clone(), certificate }
+        let certificate = self.certificate;
+        let certificate = certificate.filter(|it| certificates::current(it, self.now).is_ok());
+        Possession {
+            key: self.key.clone(),
+            certificate: certificate.map(ClientCertificate::thumbprint),
+        }
     }
 
     /// Refuses a sender that did not prove to have what its token is bound to.

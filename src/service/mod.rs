@@ -58,8 +58,8 @@ pub use crate::revocation::RememberedList;
 
 use audit::TenantSessions;
 use auth::{
-    DpopNonces, DpopVerifier, LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle,
-    TokenVerifier,
+    CertificateVerifier, DpopNonces, DpopVerifier, LockOuts, RehashQueue, SecretCache,
+    SecretVerifier, Throttle, TokenVerifier,
 };
 use clients::ClientCache;
 use lists::Pages;
@@ -420,6 +420,7 @@ impl SharedParts {
             Arc::clone(&self.clients),
             Arc::clone(&self.revocations),
         );
-        Ok(Auth::new(secrets, tokens, dpop, Arc::clone(&self.usage)))
+        let certificates = CertificateVerifier::new(parts.clock.clone(), Arc::clone(&self.clients));
+        Ok(Auth::new(secrets, certificates, tokens, dpop, Arc::clone(&self.usage)))
     }
 }

@@ -21,11 +21,13 @@ mod driver_error;
 mod endpoints;
 mod folding;
 mod inspection;
+mod last_uses;
 mod policies;
 mod pool_options;
 mod pool_states;
 mod pools;
 mod postgres;
+mod revocation_chunk;
 mod revocations;
 mod roles;
 mod row;
@@ -50,7 +52,8 @@ pub use changes::TenantChange;
 pub use inspection::{ConnectionCounts, CredentialEnd, Standby};
 pub use pool_options::PoolOptions;
 pub use pools::Store;
-pub use revocations::{RevocationChunk, RevocationFeed};
+pub use revocation_chunk::{RevocationChunk, TokenRevocation};
+pub use revocations::RevocationFeed;
 pub use schema::{
     MigrationMode, SchemaOptions, SchemaProgress, SchemaReport, SchemaState, UnsupportedSchema,
 };

@@ -1,6 +1,7 @@
 //! Access.
 
 use super::{precise, seconds, timestamp};
+use crate::certificates::thumbprint;
 use crate::domain::{
     AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, FieldErrors, LimitLevel,
     LimitStatus, NeededScopes, Possession, PresentedProof, Principal, Requirement, ScopeName,
@@ -57,11 +58,9 @@ pub(in crate::grpc) fn question(
     });
     let source = fields.read(at("source_address"), source);
     let possession = request.possession.unwrap_or_default();
+    let certificate = optional(&possession.certificate_thumbprint, thumbprint);
+    let certificate = fields.read(at("possession.certificate_thumbprint"), certificate);
     let proof = proof(&mut fields, &at("possession.dpop"), possession.dpop);
-    let possession = Possession {
-        key: None,
-        certificate: Some(possession.certificate_thumbprint).filter(|text| !text.is_empty()),
-    };
     let whole = (|| {
         Some(AccessQuestion {
             requirement: requirement?,
@@ -69,7 +68,7 @@ pub(in crate::grpc) fn question(
             audience: audience?,
             source: source?,
             peek: request.peek,
-            possession,
+            possession: Possession { key: None, certificate: certificate? },
             proof: proof?,
         })
     })();

@@ -2,6 +2,7 @@
 
 mod access_tokens;
 mod caller;
+mod certificates;
 mod dpop;
 mod dpop_nonces;
 mod lock_outs;
@@ -35,6 +36,7 @@ use secrets::SecretOrigin;
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
+pub(in crate::service) use certificates::CertificateVerifier;
 pub use dpop::DPOP_ALGORITHMS;
 pub(in crate::service) use dpop::DpopVerifier;
 pub(in crate::service) use dpop_nonces::DpopNonces;
@@ -88,6 +90,7 @@ impl ClientCredential {
 #[derive(Debug)]
 pub struct Auth {
     secrets: SecretVerifier,
+    certificates: CertificateVerifier,
     tokens: TokenVerifier,
     dpop: DpopVerifier,
     prefixes: Prefixes,
@@ -98,12 +101,13 @@ pub struct Auth {
 impl Auth {
     pub(super) fn new(
         secrets: SecretVerifier,
+        certificates: CertificateVerifier,
         tokens: TokenVerifier,
         dpop: DpopVerifier,
         usage: Arc<UsageCounter>,
     ) -> Self {
         let (prefixes, incidents) = (secrets.prefixes.clone(), Arc::clone(&secrets.incidents));
-        Self { secrets, tokens, dpop, prefixes, usage, incidents }
+        Self { secrets, certificates, tokens, dpop, prefixes, usage, incidents }
     }
 
     /// Authenticates the caller of a request. A caller that names a user must be one that may act
@@ -274,10 +278,12 @@ impl Auth {
                 let origin = SecretOrigin { source, asked_by: None, now };
                 self.secrets.authenticate(secret, origin).await
             }
-            // No credential of these kinds can be registered.
-            ClientCredential::Assertion { .. } | ClientCredential::Certificate { .. } => {
-                Err(Error::InvalidClient)
+            ClientCredential::Certificate { client_id } => {
+                let (secrets, certificate) = (&self.secrets, context.certificate);
+                self.certificates.authenticate(secrets, &client_id, certificate, source).await
             }
+            // No credential of this kind can be registered.
+            ClientCredential::Assertion { .. } => Err(Error::InvalidClient),
         }
     }
 
