@@ -205,7 +205,7 @@ impl ServerConnection {
     }
 
     /// The caller's credential: from flags and the environment, or else the saved one.
-    fn credential(&self) -> Result<Credential, Failure> {
+    pub(super) fn credential(&self) -> Result<Credential, Failure> {
         if self.has_credential() {
             return self.given_credential()?.ok_or_else(no_credential);
         }

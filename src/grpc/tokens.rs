@@ -5,8 +5,9 @@ use tonic::{Request, Response, Status};
 use super::{Adapter, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
-    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
-    RevokeTokenRequest, RevokeTokenResponse, RevokeTokensRequest, RevokeTokensResponse,
+    ExchangeTokenRequest, ExchangeTokenResponse, IntrospectTokenRequest, IntrospectTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest, RevokeTokenResponse,
+    RevokeTokensRequest, RevokeTokensResponse,
 };
 
 #[tonic::async_trait]
@@ -19,6 +20,16 @@ impl TokenService for Adapter {
         let context = self.context(request.extensions());
         let token = self.service.tokens.issue(&context, wanted).await?;
         Ok(Response::new(convert::token::issued(token)))
+    }
+
+    async fn exchange_token(
+        &self,
+        request: Request<ExchangeTokenRequest>,
+    ) -> Result<Response<ExchangeTokenResponse>, Status> {
+        let wanted = convert::token::exchange(request.get_ref())?;
+        let context = self.context(request.extensions());
+        let token = self.service.tokens.issue(&context, wanted).await?;
+        Ok(Response::new(convert::token::exchanged(token)))
     }
 
     async fn introspect_token(

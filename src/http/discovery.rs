@@ -11,6 +11,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::json as answer;
+use super::token::GRANT_TYPES;
 use crate::service::Service;
 
 /// The path of the metadata in RFC 8414.
@@ -50,7 +51,7 @@ fn metadata(service: &Service) -> Value {
         "introspection_endpoint": format!("{base}/oauth2/introspect"),
         "revocation_endpoint": format!("{base}/oauth2/revoke"),
         "jwks_uri": format!("{base}/oauth2/jwks"),
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": GRANT_TYPES,
         // Required and not empty (RFC 8414, sections 2 and 3.2). `none` is the only response type
         // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],

@@ -1,5 +1,6 @@
 //! Who calls. One file for each way to authenticate; [`Auth`] is the way in for every interface.
 
+mod accepted_tokens;
 mod access_tokens;
 mod caller;
 mod lock_outs;
@@ -28,6 +29,7 @@ use crate::service::usage::UsageCounter;
 use caller::REFUSED;
 use secrets::SecretOrigin;
 
+pub(in crate::service) use accepted_tokens::AcceptedToken;
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
