@@ -21,7 +21,7 @@ pub const REGISTERED: &str = "\
     logo_uri authority_hints metadata_policy metadata_policy_crit trust_marks trust_mark_issuers \
     trust_mark_owners source_endpoint trust_anchor vct status status_list ttl";
 
-/// Names that Keyward uses or keeps for itself, and names that resource servers believe although
+/// Names that Keyward uses or keeps for itself, and names that resource servers act on although
 /// they are not registered.
 pub const OURS: &str = "\
     tenant epochs parents active token_type username permissions permission privileges authorities \

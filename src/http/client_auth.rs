@@ -4,12 +4,13 @@ use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::discovery;
 use super::error::OAuthError;
 use super::form::Form;
 use crate::domain::{Authorization, CredentialId};
 use crate::error::Error;
 use crate::secrets::Secret;
-use crate::service::{CallerCredential, ClientCredential};
+use crate::service::{Caller, CallerCredential, ClientCredential, Service};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -54,6 +55,19 @@ fn assertion(form: &Form) -> Result<ClientCredential, OAuthError> {
     }
     let client_id = form.get("client_id").unwrap_or_default().to_owned();
     Ok(ClientCredential::Assertion { client_id, assertion: Secret::new(assertion) })
+}
+
+/// Authenticates a caller of introspection or revocation. The challenge of a refused access token
+/// says where the metadata of this resource is.
+pub(super) async fn authenticate(
+    service: &Service,
+    form: &Form,
+    credential: CallerCredential,
+) -> Result<Caller, OAuthError> {
+    let caller = service.auth.caller(&form.context(service), credential).await;
+    caller.map_err(|error| {
+        OAuthError::from(error).of_resource(&discovery::resource_metadata(service.issuer()))
+    })
 }
 
 fn basic(form: &Form, encoded: &str) -> Result<ClientCredential, OAuthError> {

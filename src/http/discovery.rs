@@ -10,14 +10,18 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::json as answer;
 use super::token::GRANT_TYPES;
+use super::{issuer_path, json as answer};
+use crate::domain::ScopeName;
 use crate::service::Service;
 
 /// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
 /// The path in `OpenID` Connect Discovery. Many libraries support only this one.
 pub(super) const OPENID_PATH: &str = "/.well-known/openid-configuration";
+
+/// The path of the metadata of a protected resource (RFC 9728).
+pub(super) const RESOURCE_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// The five minutes of `keys::schedule::JWKS_MAX_AGE`.
 const CACHE: &str = "public, max-age=300";
@@ -34,10 +38,35 @@ pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
     // Every client sees the same `sub`.
     body["subject_types_supported"] = json!(["public"]);
     // The algorithms of the published keys. Without this member, go-oidc accepts only RS256.
-    let algorithms: BTreeSet<_> =
-        service.signing.jwks().keys.into_iter().map(|key| key.alg).collect();
-    body["id_token_signing_alg_values_supported"] = json!(algorithms);
+    body["id_token_signing_alg_values_supported"] = json!(algorithms(&service));
     answer(StatusCode::OK, CACHE, &body)
+}
+
+/// The metadata of Keyward as a protected resource (RFC 9728): introspection, revocation and gRPC
+/// accept access tokens for the audience `keyward`.
+pub(super) async fn resource(State(service): State<Arc<Service>>) -> Response {
+    let issuer = service.issuer();
+    let body = json!({
+        "resource": issuer,
+        "resource_name": "Keyward",
+        "authorization_servers": [issuer],
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": [ScopeName::ADMIN, ScopeName::MANAGE, ScopeName::VERIFY],
+    });
+    answer(StatusCode::OK, CACHE, &body)
+}
+
+/// The URL of the metadata of Keyward as a protected resource: the well-known part is inserted
+/// before the issuer's path.
+pub(super) fn resource_metadata(issuer: &str) -> String {
+    let path = issuer_path(issuer);
+    let host = issuer.trim_end_matches('/').strip_suffix(&path).unwrap_or(issuer);
+    format!("{host}{RESOURCE_PATH}{path}")
+}
+
+/// The algorithms of the published keys.
+fn algorithms(service: &Service) -> BTreeSet<String> {
+    service.signing.jwks().keys.into_iter().map(|key| key.alg).collect()
 }
 
 /// The shared members. URLs start with the configured issuer, not with the host of the request.
@@ -58,6 +87,10 @@ fn metadata(service: &Service) -> Value {
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
+        // Answers as JWTs (RFC 9701, section 7).
+        "introspection_signing_alg_values_supported": algorithms(service),
+        // RFC 9728, section 4.
+        "protected_resources": [issuer],
     })
 }
 

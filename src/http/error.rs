@@ -27,6 +27,7 @@ pub(super) struct OAuthError {
     retry_after: Option<Duration>,
     reached: Option<Box<ReachedLimit>>,
     accept_encoding: Option<&'static str>,
+    resource_metadata: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +44,7 @@ impl OAuthError {
             retry_after: None,
             reached: None,
             accept_encoding: None,
+            resource_metadata: None,
         }
     }
 
@@ -54,6 +56,12 @@ impl OAuthError {
     /// Adds an `Accept-Encoding` header.
     pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.accept_encoding = Some(codings);
+        self
+    }
+
+    /// Adds the URL of the metadata of the resource that refused (RFC 9728, section 5.1).
+    pub(super) fn of_resource(mut self, metadata: &str) -> Self {
+        self.resource_metadata = Some(metadata.to_owned());
         self
     }
 
@@ -131,13 +139,26 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
     }
 }
 
+/// The challenge for a refused access token, with the metadata of the resource. The URL is the
+/// configured one, so that it can be a header.
+fn bearer_challenge(metadata: &str) -> HeaderValue {
+    let challenge = format!(
+        "Bearer realm=\"keyward\", error=\"invalid_token\", resource_metadata=\"{metadata}\""
+    );
+    HeaderValue::try_from(challenge).unwrap_or(BEARER)
+}
+
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let mut response = json(self.status, "no-store", &self.body);
         response.extensions_mut().insert(AnswerReason(self.body.error));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = if self.body.error == INVALID_TOKEN { BEARER } else { BASIC };
+            let challenge = match self.resource_metadata {
+                _ if self.body.error != INVALID_TOKEN => BASIC,
+                Some(url) => bearer_challenge(&url),
+                None => BEARER,
+            };
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = self.retry_after {

@@ -1,10 +1,10 @@
-//! Token introspection (RFC 7662).
+//! Token introspection (RFC 7662), with answers as JSON or as signed JWTs (RFC 9701).
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::error::OAuthError;
@@ -14,6 +14,9 @@ use crate::domain::{Confirmation, Moment, TokenActor, TokenClaims};
 use crate::keys::jwt::Audiences;
 use crate::secrets::Secret;
 use crate::service::{Service, TokenInfo};
+
+/// The media type of signed answers.
+const JWT: &str = "application/token-introspection+jwt";
 
 /// The answer for an active token. For any other token it is exactly `{"active":false}`.
 #[derive(Serialize)]
@@ -53,11 +56,27 @@ pub(super) async fn introspect(
     form: Form,
 ) -> Result<Response, OAuthError> {
     let credential = client_auth::caller(&form)?;
-    let caller = service.auth.caller(&form.context(&service), credential).await?;
+    let caller = client_auth::authenticate(&service, &form, credential).await?;
     let token = Secret::new(form.required("token")?);
     let info = service.tokens.introspect(&caller, &token).await?;
     let body = Introspection { active: info.is_some(), token: info.map(TokenMembers::from) };
-    Ok(json(StatusCode::OK, "no-store", &body))
+    if !accepts_jwt(&form.headers) {
+        return Ok(json(StatusCode::OK, "no-store", &body));
+    }
+    let jwt = service.tokens.sign_introspection(&caller, &body).await?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(JWT)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, jwt.into_exposed()).into_response())
+}
+
+/// Whether the client names the media type of RFC 9701, section 4. A wildcard means JSON.
+fn accepts_jwt(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|list| list.split(','))
+        .any(|one| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JWT))
 }
 
 impl From<TokenInfo> for TokenMembers {

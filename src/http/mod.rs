@@ -38,6 +38,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/oauth2/revoke", only(post(revoke::revoke)))
         .route("/oauth2/jwks", public(get(discovery::jwks)))
         .route(discovery::OAUTH_PATH, public(get(discovery::oauth)))
+        .route(discovery::RESOURCE_PATH, public(get(discovery::resource)))
         .route(discovery::OPENID_PATH, public(get(discovery::openid)));
     let router = if path.is_empty() {
         endpoints
@@ -48,6 +49,7 @@ pub fn router(service: Arc<Service>) -> Router {
             .clone()
             .route(&format!("{}{path}", discovery::OAUTH_PATH), public(get(discovery::oauth)))
             .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
+            .route(&format!("{}{path}", discovery::RESOURCE_PATH), public(get(discovery::resource)))
             .nest(&path, endpoints)
     };
     router.fallback(unknown).with_state(service)

@@ -22,7 +22,7 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<Response, OAuthError> {
     let credential = client_auth::caller(&form)?;
-    let caller = service.auth.caller(&form.context(&service), credential).await?;
+    let caller = client_auth::authenticate(&service, &form, credential).await?;
     let token = Secret::new(form.required("token")?);
     service.tokens.revoke(&caller, &token).await?;
     Ok(answer(StatusCode::OK, "no-store", &json!({})))

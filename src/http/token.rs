@@ -40,6 +40,11 @@ pub(super) async fn token(
         return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
             .describe(format!("grant_type must be {}", GRANT_TYPES.join(" or "))));
     }
+    if form.get("authorization_details").is_some() {
+        // Ignoring it would give more than what was asked for.
+        return Err(OAuthError::new(StatusCode::BAD_REQUEST, "invalid_authorization_details")
+            .describe("authorization_details (RFC 9396) are not supported: use scope"));
+    }
     let credential = client_auth::client(&form)?;
     let grant = match grant_type {
         TOKEN_EXCHANGE => GrantType::TokenExchange(Box::new(exchange(&form)?)),

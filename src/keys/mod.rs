@@ -4,6 +4,8 @@
 pub mod algorithm;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod introspection;
 pub mod jwk;
 pub mod jwt;
 pub mod ring;

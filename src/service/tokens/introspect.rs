@@ -1,10 +1,12 @@
 //! Token introspection (RFC 7662).
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::base::{Tokens, second};
 use crate::domain::{Client, Confirmation, Moment, ScopeSet, TokenActor, TokenClaims, UseKind};
 use crate::error::{Error, Result};
+use crate::keys::introspection::{self, IntrospectionClaims};
 use crate::keys::jwt;
 use crate::secrets::Secret;
 use crate::service::auth::{Caller, TokenState, VerifiedToken};
@@ -77,6 +79,28 @@ impl Tokens {
         // The caller does not say from which address the credential is used.
         self.usage.count(&client, UseKind::Check, now, None);
         Ok(Some(info))
+    }
+
+    /// An introspection answer for this caller, as a signed JWT (RFC 9701). It is for this caller
+    /// alone, and no one takes it for an access token.
+    pub async fn sign_introspection(
+        &self,
+        caller: &Caller,
+        answer: &impl Serialize,
+    ) -> Result<Secret> {
+        let now = self.clock.now();
+        let client_id = caller.client().map(|client| client.name.credential.to_string());
+        let client_id =
+            client_id.ok_or_else(|| Error::internal("Keyward asks without a client"))?;
+        let keys = self.signing.keys_for_signing(now).await?;
+        let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
+        let claims = IntrospectionClaims {
+            iss: &self.issuer,
+            aud: &client_id,
+            iat: now.as_second(),
+            token_introspection: answer,
+        };
+        introspection::sign(key, &claims).map(Secret::new)
     }
 
     /// Whether an API key, right or wrong, is of a credential that the caller may ask about. Other

@@ -27,6 +27,7 @@ async fn metadata_uses_the_configured_issuer() {
     assert_eq!(body["grant_types_supported"], json!(["client_credentials"]));
     let methods = json!(["client_secret_basic", "client_secret_post"]);
     assert_eq!(body["token_endpoint_auth_methods_supported"], methods);
+    assert_eq!(body["introspection_signing_alg_values_supported"], json!(["ES256"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +48,32 @@ async fn issuer_with_a_path_has_two_metadata_addresses() {
     let credential = kw.admin_credential();
     let form = [("grant_type", "client_credentials")];
     assert_eq!(kw.post_as(credential, "/keyward/oauth2/token", &form).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keyward_describes_itself_as_a_protected_resource() {
+    let kw = Backend::Sqlite.start_with(&[("issuer", "https://id.test/keyward")]).await;
+    for path in [
+        "/.well-known/oauth-protected-resource/keyward",
+        "/.well-known/oauth-protected-resource",
+        "/keyward/.well-known/oauth-protected-resource",
+    ] {
+        let body = get(&kw, path).await.json();
+        assert_eq!(body["resource"], "https://id.test/keyward", "{path}");
+        assert_eq!(body["authorization_servers"], json!(["https://id.test/keyward"]));
+        assert_eq!(body["bearer_methods_supported"], json!(["header"]));
+    }
+    let server = get(&kw, "/.well-known/oauth-authorization-server").await.json();
+    assert_eq!(server["protected_resources"], json!(["https://id.test/keyward"]));
+    let metadata =
+        "resource_metadata=\"https://id.test/.well-known/oauth-protected-resource/keyward\"";
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        let request = kw.request(Method::POST, path).header("authorization", "Bearer x");
+        let answer = kw.send(request.form(&[("token", "y")])).await;
+        assert_eq!(answer.status, 401);
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with("Bearer ") && challenge.contains(metadata), "{challenge}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use keyward::proto::admin::DeleteCredentialRequest;
 use keyward::proto::admin::credential::Kind;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Answer, Backend, Credential, Keyward, on_both_databases};
 
@@ -13,6 +13,7 @@ on_both_databases!(
     introspection_requires_authentication,
     revoked_token_is_refused_immediately,
     bearer_token_can_introspect,
+    introspection_can_be_answered_with_a_signed_jwt,
 );
 
 const INACTIVE: &str = "{\"active\":false}";
@@ -124,4 +125,53 @@ async fn bearer_token_can_introspect(backend: Backend) {
     let answer = ask("wrong").await;
     assert_eq!((answer.status.as_u16(), answer.error().as_str()), (401, "invalid_token"));
     assert!(answer.header("www-authenticate").starts_with("Bearer "));
+}
+
+/// The header and claims of a JWT that one of the published keys signed.
+async fn signed(kw: &Keyward, jwt: &str) -> (jsonwebtoken::Header, Value) {
+    let keys = kw.send(kw.request(Method::GET, "/oauth2/jwks")).await.json();
+    let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(keys).unwrap();
+    let header = jsonwebtoken::decode_header(jwt).unwrap();
+    let key = keys.find(header.kid.as_deref().unwrap()).unwrap();
+    let key = jsonwebtoken::DecodingKey::from_jwk(key).unwrap();
+    let mut rules = jsonwebtoken::Validation::new(header.alg);
+    rules.set_required_spec_claims::<&str>(&[]);
+    rules.validate_aud = false;
+    rules.validate_exp = false;
+    let claims = jsonwebtoken::decode::<Value>(jwt, &key, &rules).unwrap().claims;
+    (header, claims)
+}
+
+async fn introspection_can_be_answered_with_a_signed_jwt(backend: Backend) {
+    const JWT: &str = "application/token-introspection+jwt";
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (credential, crm) = admin.acme().await;
+    let token = token(&kw, &crm).await;
+    let ask = async |token: &str, accept: &str| {
+        let request = kw.request(Method::POST, "/oauth2/introspect").header("accept", accept);
+        let request = request.basic_auth(&crm.client_id, Some(&crm.secret));
+        kw.send(request.form(&[("token", token)])).await
+    };
+    let plain = ask(&token, "application/json, */*").await;
+    assert_eq!(plain.header("content-type"), "application/json");
+    let answer = ask(&token, &format!("application/json;q=0.5, {JWT}")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, JWT));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let (header, claims) = signed(&kw, &answer.body).await;
+    assert_eq!(header.typ.as_deref(), Some("token-introspection+jwt"));
+    let expected = json!({
+        "iss": "https://keyward.test",
+        "aud": credential.client_id,
+        "iat": kw.now().as_second(),
+        "token_introspection": plain.json(),
+    });
+    assert_eq!(claims, expected);
+    let unknown = ask("x", JWT).await;
+    let (_, claims) = signed(&kw, &unknown.body).await;
+    assert_eq!(claims["token_introspection"], json!({ "active": false }));
+    // It has our signature, but is no access token.
+    assert!(!admin.is_active(&answer.body).await);
+    let request = kw.request(Method::POST, "/oauth2/introspect").bearer_auth(&answer.body);
+    assert_eq!(kw.send(request.form(&[("token", &token)])).await.status, 401);
 }

@@ -133,3 +133,13 @@ async fn failed_clients_get_identical_answers(backend: Backend) {
     seen.dedup();
     assert_eq!(seen.len(), 1, "{seen:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorization_details_are_refused_by_name() {
+    let kw = Backend::Sqlite.start().await;
+    let (_, crm) = kw.admin().await.acme().await;
+    let answer = kw.token_for(&crm, &[("authorization_details", "[{\"type\":\"x\"}]")]).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.error(), "invalid_authorization_details");
+    assert!(answer.body.contains("scope"), "{}", answer.body);
+}
