@@ -194,7 +194,8 @@ async fn exchanged_token_lives_no_longer_than_the_token(backend: Backend) {
     scene.kw.advance(299);
     assert!(scene.admin.is_active(&issued.access_token).await);
     scene.kw.advance(1);
-    assert!(!scene.admin.is_active(&issued.access_token).await);
+    let mut admin = scene.kw.admin().await;
+    assert!(!admin.is_active(&issued.access_token).await);
     assert_eq!(field(&scene.refused(exchange_of(&subject)).await).0, "subject_token");
 }
 
@@ -333,6 +334,11 @@ async fn unaccepted_subjects_get_identical_answers(backend: Backend) {
     let mut broken = key.secret.clone();
     broken.pop();
     let live = scene.crm.token(&grpc).await;
+    let request = scene.kw.request(reqwest::Method::POST, "/oauth2/introspect");
+    let request = request.header("accept", "application/token-introspection+jwt");
+    let request = request.basic_auth(&scene.crm.client_id, Some(&scene.crm.secret));
+    let introspection = scene.kw.send(request.form(&[("token", &live)])).await.body;
+    assert_eq!(introspection.split('.').count(), 3, "{introspection}");
     let hashes = scene.kw.server().service.hashes().get();
     let mut answers = Vec::new();
     for (token, declared) in [
@@ -341,6 +347,7 @@ async fn unaccepted_subjects_get_identical_answers(backend: Backend) {
         (&foreign, ACCESS_TOKEN),
         (&system, JWT),
         (&live[..live.len() - 1], JWT),
+        (&introspection, JWT),
         ("x", ACCESS_TOKEN),
         (&".".repeat(20_000), ACCESS_TOKEN),
         (&foreign_key.secret, API_KEY),
