@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::token::GRANT_TYPES;
+use super::grant_types::GRANT_TYPES;
 use super::{issuer_path, json as answer};
 use crate::domain::ScopeName;
 use crate::service::Service;

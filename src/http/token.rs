@@ -9,15 +9,11 @@ use serde::Serialize;
 
 use super::error::OAuthError;
 use super::form::Form;
+use super::grant_types::{GRANT_TYPES, TOKEN_EXCHANGE};
 use super::{client_auth, json, rate_limit};
 use crate::domain::{Audience, Confirmation, Fault, GrantRequest, ScopeSet, TokenType};
 use crate::secrets::Secret;
 use crate::service::{ExchangeRequest, GrantType, PresentedToken, Service, TokenRequest};
-
-const CLIENT_CREDENTIALS: &str = "client_credentials";
-const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-/// The grants of the token endpoint.
-pub(super) const GRANT_TYPES: [&str; 2] = [CLIENT_CREDENTIALS, TOKEN_EXCHANGE];
 
 /// A successful answer (RFC 6749, section 5.1).
 #[derive(Serialize)]
