@@ -54,6 +54,24 @@ pub enum Error {
     /// Client authentication failed. The reason is not revealed.
     #[error("client authentication failed")]
     InvalidClient,
+    /// The `DPoP` proof is not accepted.
+    #[error("{fault}")]
+    InvalidDpopProof {
+        /// What is wrong with it.
+        fault: String,
+        /// Whether it came with an access token. If not, it came to get one.
+        with_token: bool,
+    },
+    /// The `DPoP` proof needs a nonce of this server.
+    #[error(
+        "the DPoP proof needs a nonce of this server: make a new one with this nonce, and retry"
+    )]
+    UseDpopNonce {
+        /// The nonce.
+        nonce: String,
+        /// Whether the proof came with an access token.
+        with_token: bool,
+    },
     /// The caller, or the user on whose behalf it acts, lacks a permission.
     #[error("this needs {0}")]
     PermissionDenied(Need),
@@ -353,6 +371,8 @@ impl Error {
             | Self::InvalidPageToken
             | Self::Unauthenticated(_)
             | Self::InvalidClient
+            | Self::InvalidDpopProof { .. }
+            | Self::UseDpopNonce { .. }
             | Self::UnsupportedTokenType
             | Self::NotFound(_)
             | Self::AlreadyExists(_)

@@ -26,6 +26,8 @@ const MAX_NAME: usize = 160;
 pub enum IncidentKind {
     /// A client secret or an API key is wrong, or its client may do nothing now.
     WrongSecret,
+    /// A client certificate is none of the credential's, or its client may do nothing now.
+    WrongCertificate,
     /// A bearer token is invalid.
     InvalidToken,
     /// An authenticated caller lacks permission.

@@ -12,5 +12,5 @@ macro_rules! reexport {
 }
 
 reexport! {
-    clock, config, domain, error, jose, keys, limiter, outbound, redis, revocation, secrets, server, service, store,
+    certificates, clock, config, domain, error, jose, keys, limiter, outbound, redis, revocation, secrets, server, service, store,
 }

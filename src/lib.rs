@@ -14,7 +14,7 @@
 //! ```text
 //! clock      error      proto      transport
 //! domain
-//! admission  incidents  jose       keys        secrets    store
+//! admission  certificates  incidents  jose  keys  secrets  store
 //! backoff
 //! redis
 //! limiter    outbound   revocation
@@ -32,6 +32,7 @@
 //! | [`admission`] | budgets of what one source, and all sources together, may use: connections, first requests, memory |
 //! | [`store`] | SQLite or PostgreSQL: rows in, domain values out; connections in pools by purpose |
 //! | [`secrets`] | generation, form, hashing and sealing of secrets; the only source of randomness |
+//! | [`certificates`] | client certificates: names, validity, the path to an authority, the rules of credentials |
 //! | [`jose`] | JWTs that others signed, and the keys of the signers |
 //! | [`keys`] | signing keys and their schedule; making and verifying JWTs |
 //! | [`redis`](mod@redis) | one link to Redis or Valkey: one server, Sentinels or a cluster |
@@ -104,6 +105,10 @@
 //! primary key, which writes, and can have another, which only opens and verifies. A stored value
 //! names its key, and is moved to another one only where it is still the value that was read.
 //!
+//! **Architecture Invariant:** a one-time token (a client assertion, a `DPoP` proof) is spent last, when
+//! all else about its request is known to be right, and by the database alone. A database that does
+//! not answer means `UNAVAILABLE`, never "used before", and never "accepted".
+//!
 //! **Architecture Invariant:** the list of revocations in memory never moves back by itself. A
 //! database that knows less than was known confirms nothing. Without confirmation for
 //! `revocations.max_staleness`, the answer is `UNAVAILABLE`, never "good".
@@ -134,8 +139,8 @@
 //! A client sends `POST /oauth2/token`, or calls `TokenService.IssueToken`.
 //!
 //! 1. *Connection.* [`server`] accepts it. [`admission`] gives it a place in the budget of its
-//!    source, or closes it. With TLS, the handshake follows, with a deadline; a client certificate
-//!    that it verified goes with each request. hyper reads the connection under explicit bounds:
+//!    source, or closes it. With TLS, the handshake follows, with a deadline; the certificates of
+//!    the client, whose key it proved to have, go with each request. hyper reads the connection under explicit bounds:
 //!    streams, headers, windows, the time until the first request.
 //! 2. *Observation.* [`telemetry`] counts the request as in progress and starts a span under the
 //!    caller's `traceparent`.
@@ -211,6 +216,8 @@
 #[cfg(feature = "server")]
 mod admission;
 mod backoff;
+#[cfg(feature = "server")]
+mod certificates;
 #[cfg(feature = "server")]
 mod cli;
 mod clock;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::output::{Column, Tabular, listed, member};
 use super::secret::Presented;
+use super::tls::{Thumbprint, thumbprint};
 use super::{Failure, ServerConnection, names};
 use crate::proto::access as pb;
 use crate::proto::access::access_service_client::AccessServiceClient;
@@ -43,6 +44,9 @@ pub(super) struct Check {
     /// The address that the request came from
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     source_address: String,
+    /// A file with the client certificate (PEM) that came with the token, for a bound token
+    #[arg(long, value_name = "FILE", value_parser = thumbprint)]
+    certificate: Option<Thumbprint>,
     /// Report only; count nothing
     #[arg(long)]
     peek: bool,
@@ -139,7 +143,10 @@ impl Check {
             audience: self.audience,
             source_address: self.source_address,
             peek: self.peek,
-            possession: None,
+            possession: self.certificate.map(|Thumbprint(certificate_thumbprint)| pb::Possession {
+                certificate_thumbprint,
+                dpop: None,
+            }),
         };
         let mut client = AccessServiceClient::new(self.connection.authorized().await?);
         let answer = client.check_access(request).await?.into_inner();

@@ -13,13 +13,14 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
 use super::output::Output;
+use super::proof_key::ProofKey;
 use super::servers::{self, SavedServer};
 use super::tls::{ConnectionSecurity, TlsFlags};
 use super::{Failure, names, secret, suggest};
 use crate::domain::{self, Audience};
 use crate::proto::token::issue_token_request::Credential;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::proto::token::{ClientSecret, IssueTokenRequest, IssueTokenResponse};
+use crate::proto::token::{ClientCertificate, ClientSecret, IssueTokenRequest, IssueTokenResponse};
 use crate::transport::{GrpcChannel, ProtocolProbe, exposes_secrets};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,6 +176,39 @@ impl ServerConnection {
         exchange(&channel, self.credential()?, scopes, audiences).await
     }
 
+    /// Exchanges the caller's credential for a token that is bound to this key. Repeats the exchange
+    /// if the server asks for a nonce.
+    pub(super) async fn exchange_with_proof(
+        &self,
+        key: &ProofKey,
+        scopes: Vec<String>,
+        audiences: Vec<String>,
+    ) -> Result<IssueTokenResponse, Failure> {
+        const PATH: &str = "/keyward.token.v1.TokenService/IssueToken";
+        let url = format!("{}{PATH}", self.url()?.trim_end_matches('/'));
+        let credential = Some(self.credential()?);
+        let message = IssueTokenRequest { credential, scopes, audiences };
+        let mut client = TokenServiceClient::new(self.channel().await?);
+        let mut nonce: Option<String> = None;
+        loop {
+            let mut request = Request::new(message.clone());
+            let proof = key.proof(&url, nonce.as_deref())?;
+            let proof = proof.parse().map_err(|_| Failure::usage("the proof is not ASCII"))?;
+            request.metadata_mut().insert("dpop", proof);
+            match client.issue_token(request).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => {
+                    let asked = status.metadata().get("dpop-nonce");
+                    let asked = asked.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                    if asked.is_none() || nonce.is_some() {
+                        return Err(status.into());
+                    }
+                    nonce = asked;
+                }
+            }
+        }
+    }
+
     /// The address of the server.
     pub(super) fn url(&self) -> Result<String, Failure> {
         match &self.server {
@@ -217,10 +251,17 @@ impl ServerConnection {
         if let Some(key) = self.given_key()? {
             return Ok(Some(Credential::ApiKey(key)));
         }
-        let given = self.client_id.clone().zip(self.given_secret()?);
-        Ok(given.map(|(client_id, client_secret)| {
-            Credential::ClientSecret(ClientSecret { client_id, client_secret })
-        }))
+        let Some(client_id) = self.client_id.clone() else { return Ok(None) };
+        Ok(match self.given_secret()? {
+            Some(client_secret) => {
+                Some(Credential::ClientSecret(ClientSecret { client_id, client_secret }))
+            }
+            // The certificate of the connection proves it.
+            None if self.tls.has_certificate() => {
+                Some(Credential::ClientCertificate(ClientCertificate { client_id }))
+            }
+            None => None,
+        })
     }
 
     /// The API key from flags and the environment.

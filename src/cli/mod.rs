@@ -25,6 +25,7 @@ mod options;
 mod output;
 mod print;
 mod profile;
+mod proof_key;
 mod resource;
 mod revocation;
 mod secret;

@@ -7,6 +7,7 @@ use clap::builder::FalseyValueParser;
 
 use super::Failure;
 use super::servers::SavedTls;
+use crate::certificates;
 use crate::transport::{CertificateFiles, ClientTls};
 
 #[derive(Clone, Debug, Default, Args)]
@@ -15,7 +16,7 @@ pub(super) struct TlsFlags {
     /// machine trusts
     #[arg(global = true, long, value_name = "FILE", env = "KEYWARD_CA")]
     ca: Option<PathBuf>,
-    /// The client certificate (PEM), for servers that require one
+    /// The client certificate (PEM), for servers that require one, and in place of a secret
     #[arg(global = true, long, value_name = "FILE", env = "KEYWARD_CLIENT_CERTIFICATE")]
     client_certificate: Option<PathBuf>,
     /// The key of the client certificate (PEM)
@@ -39,6 +40,11 @@ pub(super) struct ConnectionSecurity {
 }
 
 impl TlsFlags {
+    /// Whether the flags or the environment give a client certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.client_certificate.is_some()
+    }
+
     /// The flags, and what was saved where a flag is not given.
     pub(super) fn with_saved(&self, saved: SavedTls) -> Result<ConnectionSecurity, Failure> {
         let Self { ca, client_certificate, client_key, plaintext } = self;
@@ -80,3 +86,14 @@ impl ConnectionSecurity {
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
+
+/// A flag's value: the thumbprint of the first certificate in a file (PEM).
+pub(super) fn thumbprint(path: &str) -> Result<Thumbprint, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let thumbprint = certificates::first_thumbprint(&text);
+    thumbprint.map(Thumbprint).map_err(|fault| format!("the file {}", fault.0))
+}
+
+/// The thumbprint of a certificate in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Thumbprint(pub(super) String);

@@ -1,10 +1,13 @@
 //! `keyward token`, `verify`, `introspect`, `revoke` and `jwks`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::output::{Column, Tabular, listed, member};
 use super::print::{note, print_json};
+use super::proof_key::ProofKey;
 use super::secret::Presented;
 use super::{Failure, ServerConnection, names};
 use crate::clock::Clock;
@@ -12,13 +15,17 @@ use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
 use crate::proto::access::key_service_client::KeyServiceClient;
 use crate::proto::token::token_service_client::TokenServiceClient;
-use crate::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest};
+use crate::proto::token::{
+    Confirmation, IntrospectTokenRequest, IntrospectTokenResponse, RevokeTokenRequest,
+};
 
 /// Exchange a credential for an access token, and print it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read")]
+Examples:
+  KEYWARD_CLIENT_ID=… KEYWARD_CLIENT_SECRET=… keyward token --scope campaigns.read
+  keyward token --dpop-key key.pem      bound to the key
+  keyward token --client-id ID --client-certificate app.crt --client-key app.key")]
 pub(super) struct Token {
     /// A scope to request; repeat it for more [default: all scopes of the application]
     #[arg(long, value_name = "SCOPE")]
@@ -26,6 +33,10 @@ pub(super) struct Token {
     /// An audience to request; repeat it for more [default: the tenant's]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
+    /// A file with a private key, in PKCS #8 (PEM): EC on P-256, Ed25519 or RSA. The token is bound to
+    /// it, and is accepted only with DPoP proofs of this key (RFC 9449)
+    #[arg(long, value_name = "FILE")]
+    dpop_key: Option<PathBuf>,
     #[command(flatten)]
     connection: ServerConnection,
 }
@@ -99,7 +110,16 @@ impl Tabular for Info {
         member("issue_time", |info| json!(names::moment(info.0.issue_time.as_ref()))),
         listed(4, "expire_time", |info| json!(names::moment(info.0.expire_time.as_ref()))),
         member("token_id", |info| json!(info.0.token_id)),
+        member("confirmation", |info| confirmation(info.0.confirmation.as_ref())),
     ];
+}
+
+/// What a token is bound to, with the names of its claim `cnf`.
+fn confirmation(bound: Option<&Confirmation>) -> Value {
+    let Some(bound) = bound else { return Value::Null };
+    let all = [("jkt", &bound.jkt), ("x5t#S256", &bound.x5t_s256)];
+    let set = all.into_iter().filter(|(_, thumbprint)| !thumbprint.is_empty());
+    set.map(|(name, thumbprint)| (name.to_owned(), json!(thumbprint))).collect()
 }
 
 struct Inactive;
@@ -110,7 +130,13 @@ impl Tabular for Inactive {
 
 impl Token {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let token = self.connection.exchange(self.scope, self.audience).await?;
+        let key = self.dpop_key.as_deref().map(ProofKey::read).transpose()?;
+        let token = match key {
+            Some(key) => {
+                self.connection.exchange_with_proof(&key, self.scope, self.audience).await?
+            }
+            None => self.connection.exchange(self.scope, self.audience).await?,
+        };
         self.connection.output.word(&token.access_token, || {
             json!({
                 "access_token": token.access_token,
@@ -143,6 +169,9 @@ impl Verify {
         if self.audience.is_none() {
             let audiences = audiences.join(", ");
             unchecked.push(format!("the audience (--audience), which is {audiences} in the token"));
+        }
+        if claims.cnf.is_some() {
+            unchecked.push("whether its sender has what it is bound to (cnf)".to_owned());
         }
         unchecked.push("whether it was revoked (keyward introspect)".to_owned());
         note(&format!("not checked: {}", unchecked.join("; ")));

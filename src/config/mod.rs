@@ -18,7 +18,7 @@ pub use master_key::{KeyCommand, MasterKeySource};
 pub use otlp::{OtlpConfig, OtlpProtocol};
 pub use sampling::TraceSampling;
 pub use sources::TrustedProxies;
-pub use tls::{ClientAuth, SettingFile, TlsConfig, TlsFiles};
+pub use tls::{ClientAuth, ClientCertificates, SettingFile, TlsConfig, TlsFiles};
 pub use values::duration;
 
 use crate::domain::Networks;
@@ -31,9 +31,9 @@ use crate::secrets::{HashQueue, Prefixes};
 use crate::store::{Database, MigrationMode, PoolOptions, Pooler, SchemaOptions};
 use layers::Reader;
 use values::{
-    acquire_timeout, admin_lifetime, audit_retention, failure_window, issuer, key_prefix, listen,
-    log_directives, log_format, path, positive, prefix, request_memory, rotation_period, span,
-    switch, within,
+    acquire_timeout, admin_lifetime, audit_retention, dpop_nonce, failure_window, grpc_url, issuer,
+    key_prefix, listen, log_directives, log_format, path, positive, prefix, request_memory,
+    rotation_period, span, switch, within,
 };
 
 #[derive(Clone, Debug)]
@@ -41,6 +41,10 @@ pub struct Config {
     /// The `iss` claim of tokens and the base of published URLs. `None`: the address of the HTTP
     /// listener.
     pub issuer: Option<String>,
+    /// The base of the URLs of gRPC methods. `None`: the address of the gRPC listener.
+    pub grpc_url: Option<String>,
+    /// Whether each `DPoP` proof needs a nonce.
+    pub dpop_nonces: bool,
     /// The default folder of the SQLite file and the master key.
     pub data_dir: PathBuf,
     /// The master key that writes.
@@ -164,6 +168,7 @@ impl Config {
         let mut reader = Reader::new(layers);
         let r = &mut reader;
         let issuer = r.optional("issuer", issuer);
+        let grpc_url = r.optional("grpc.public_url", grpc_url);
         let data_dir = r.get("data_dir", "keyward-data", path);
         let (master_key, additional_master_key) = master_key::sources(r, &data_dir);
         let (failure_budget, source_failure_budget) = failure_budgets(r);
@@ -174,6 +179,8 @@ impl Config {
         };
         let config = Self {
             issuer,
+            grpc_url,
+            dpop_nonces: r.get("dpop.nonce", "off", dpop_nonce),
             master_key,
             additional_master_key,
             tls: TlsConfig::read(r, &listen),

@@ -25,9 +25,19 @@ pub struct TlsConfig {
 pub struct TlsFiles {
     pub certificate: SettingFile,
     pub key: SettingFile,
-    /// The authorities of client certificates, and whether a client must have one. `None`: clients
-    /// are not asked for a certificate.
-    pub clients: Option<(SettingFile, ClientAuth)>,
+    pub clients: ClientCertificates,
+}
+
+/// Which certificates a listener takes from its clients. In each case, a client that sends one
+/// proves that it has the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Clients are not asked for a certificate.
+    NotAsked,
+    /// Those of the authorities in this file.
+    Verified(SettingFile, ClientAuth),
+    /// Any, or none. Whose certificate it is, each credential decides.
+    Any,
 }
 
 /// A file, and the setting that names it.
@@ -49,6 +59,8 @@ pub enum ClientAuth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientAuthSetting {
     Ask(ClientAuth),
+    /// Clients can have any certificate, even if there are authorities.
+    Any,
     /// Clients are not asked, even if there are authorities.
     Off,
 }
@@ -126,6 +138,19 @@ impl TlsConfig {
     }
 }
 
+impl TlsConfig {
+    /// The ways to authenticate with a certificate that the HTTP listener makes possible, as in
+    /// metadata (RFC 8705, section 2). A listener that verifies certificates against the operator's
+    /// authorities takes no self-signed ones.
+    pub fn http_methods(&self) -> &'static [&'static str] {
+        match self.http.as_ref().map(|files| &files.clients) {
+            None | Some(ClientCertificates::NotAsked) => &[],
+            Some(ClientCertificates::Verified(..)) => &["tls_client_auth"],
+            Some(ClientCertificates::Any) => &["tls_client_auth", "self_signed_tls_client_auth"],
+        }
+    }
+}
+
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
@@ -172,15 +197,16 @@ impl Group {
             }
             return None;
         };
-        let clients = match (client_ca, client_auth.map(|(_, auth)| auth)) {
-            (Some(_), Some(ClientAuthSetting::Off)) => None,
-            (Some(file), Some(ClientAuthSetting::Ask(auth))) => Some((file, auth)),
-            (Some(file), None) => Some((file, ClientAuth::Required)),
-            (None, _) => {
-                if let Some((setting, _)) = asks {
-                    r.fault(setting, &format!("needs the authorities: set {}", keys.client_ca));
-                }
-                None
+        let clients = match (client_ca, client_auth) {
+            (_, Some((_, ClientAuthSetting::Any))) => ClientCertificates::Any,
+            (_, Some((_, ClientAuthSetting::Off))) | (None, None) => ClientCertificates::NotAsked,
+            (Some(file), Some((_, ClientAuthSetting::Ask(auth)))) => {
+                ClientCertificates::Verified(file, auth)
+            }
+            (Some(file), None) => ClientCertificates::Verified(file, ClientAuth::Required),
+            (None, Some((setting, ClientAuthSetting::Ask(_)))) => {
+                r.fault(setting, &format!("needs the authorities: set {}", keys.client_ca));
+                ClientCertificates::NotAsked
             }
         };
         Some(TlsFiles { certificate, key, clients })
@@ -191,8 +217,9 @@ fn client_auth(value: &str) -> Result<ClientAuthSetting, Fault> {
     match value {
         "required" => Ok(ClientAuthSetting::Ask(ClientAuth::Required)),
         "optional" => Ok(ClientAuthSetting::Ask(ClientAuth::Optional)),
+        "any" => Ok(ClientAuthSetting::Any),
         "none" => Ok(ClientAuthSetting::Off),
-        _ => Err(Fault::new("must be required, optional or none")),
+        _ => Err(Fault::new("must be required, optional, any or none")),
     }
 }
 
@@ -244,9 +271,23 @@ mod tests {
         let (grpc, http, ops) = (tls.grpc.unwrap(), tls.http.unwrap(), tls.ops.unwrap());
         assert_eq!(grpc.certificate.path, PathBuf::from("grpc.pem"));
         assert_eq!(http.certificate.path, PathBuf::from("c.pem"));
-        assert_eq!(grpc.clients.unwrap().1, ClientAuth::Required);
-        assert_eq!(http.clients.unwrap().1, ClientAuth::Optional);
-        assert_eq!(ops.clients, None);
+        let verified = |auth| {
+            let (setting, path) = ("tls.client_ca", PathBuf::from("ca.pem"));
+            ClientCertificates::Verified(SettingFile { setting, path }, auth)
+        };
+        assert_eq!(grpc.clients, verified(ClientAuth::Required));
+        assert_eq!(http.clients, verified(ClientAuth::Optional));
+        assert_eq!(ops.clients, ClientCertificates::NotAsked);
+    }
+
+    #[test]
+    fn any_certificate_needs_no_authorities() {
+        for authorities in [&[][..], &[("tls.client_ca", "ca.pem")]] {
+            let any = [("http.tls.client_auth", "any")];
+            let tls = read(&[&PAIR[..], authorities, &any].concat()).unwrap().tls;
+            assert_eq!(tls.http.unwrap().clients, ClientCertificates::Any);
+            assert_ne!(tls.grpc.unwrap().clients, ClientCertificates::Any);
+        }
     }
 
     #[test]
@@ -258,6 +299,7 @@ mod tests {
             ("tls.certificate", "c.pem"),
             ("tls.client_ca", "ca.pem"),
             ("tls.client_auth", "required"),
+            ("tls.client_auth", "any"),
             ("tls.client_auth", "maybe"),
         ] {
             let refused = read(&[(key, value)]).unwrap_err();

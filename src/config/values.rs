@@ -211,6 +211,25 @@ pub(super) fn issuer(value: &str) -> Result<String, Fault> {
     }
 }
 
+/// The base of the URLs of gRPC methods: no path, because none can precede those of gRPC.
+pub(super) fn grpc_url(value: &str) -> Result<String, Fault> {
+    let (_, path) = parts_of_url(value)?;
+    if matches!(path, "" | "/") {
+        Ok(value.trim_end_matches('/').to_owned())
+    } else {
+        Err(Fault::new("must have no path: gRPC methods are at /"))
+    }
+}
+
+/// Whether nonces are required.
+pub(super) fn dpop_nonce(value: &str) -> Result<bool, Fault> {
+    match value {
+        "off" => Ok(false),
+        "required" => Ok(true),
+        _ => Err(Fault::new("must be off or required")),
+    }
+}
+
 pub(super) fn log_directives(value: &str) -> Result<String, Fault> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     // A word that is not a level would be a module name, which disables the log of all others.

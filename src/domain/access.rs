@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use strum::{EnumString, IntoStaticStr};
 
-use super::{Audience, Client, CredentialName, Limits, Moment, Possession, Rate, RoleId, ScopeSet};
+use super::{
+    Audience, Client, CredentialName, Limits, Moment, Possession, PresentedProof, Rate, RoleId,
+    ScopeSet,
+};
 
 /// The scopes that a request to a service of the platform needs: all of `all_of`, and at least one
 /// of `any_of`. Calls of Keyward itself are in `domain::rights`.
@@ -56,8 +59,10 @@ pub struct AccessQuestion {
     pub source: Option<IpAddr>,
     /// If true, nothing is counted against the limits.
     pub peek: bool,
-    /// What the client proved besides having the token.
+    /// What the client proved besides having the token. The proof of a key is in `proof`.
     pub possession: Possession,
+    /// The `DPoP` proof that came with the token.
+    pub proof: Option<PresentedProof>,
 }
 
 impl AccessQuestion {
@@ -129,6 +134,8 @@ pub struct AccessAnswer {
     pub retry_after: Option<Duration>,
     /// How long the caller may reuse the answer for the same question.
     pub max_age: Duration,
+    /// What the `DPoP` proof must have as its nonce.
+    pub nonce: Option<String>,
 }
 
 /// What a rate limit counts.

@@ -314,6 +314,7 @@ impl AuditFields for CredentialSettings {
             ("limits", in_words(self.limits)),
             ("disabled", self.disabled.to_string()),
             ("disabled_by_platform", self.disabled_by_platform.to_string()),
+            ("certificate_bound_tokens", self.certificate_bound_tokens.to_string()),
             (
                 "registration",
                 self.registration.as_ref().map(Registration::to_json).unwrap_or_default(),

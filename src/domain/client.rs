@@ -30,6 +30,8 @@ pub struct Client {
     pub kind: CredentialKind,
     /// What the client is recognised by, if it has no secret.
     pub registration: Option<Arc<Registration>>,
+    /// Whether each token is bound to the client certificate of the connection that asks for it.
+    pub certificate_bound_tokens: bool,
     /// Identifies the credential's secrets, newest first. Includes expired ones.
     pub secrets: Box<[SecretMark]>,
     /// Whether the credential, application, owner or tenant is disabled.
@@ -148,6 +150,8 @@ impl Client {
             },
             kind: credential.kind,
             registration: credential.settings.registration.clone().map(Arc::new),
+            certificate_bound_tokens: credential.settings.certificate_bound_tokens
+                || credential.kind == CredentialKind::Certificate,
             secrets: credential.secrets.iter().map(SecretMark::of).collect(),
             disabled: tenant.settings.disabled
                 || policy.api_credentials_disabled

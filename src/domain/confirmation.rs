@@ -36,9 +36,9 @@ pub enum BindingFault {
     OtherKey,
     #[strum(serialize = "a DPoP proof came with a token that is bound to no key")]
     NotBoundToKey,
-    #[strum(serialize = "the token is bound to a certificate, and the connection has none")]
+    #[strum(serialize = "the token is bound to a certificate, and none that is valid came with it")]
     NoCertificate,
-    #[strum(serialize = "the token is bound to another certificate than that of the connection")]
+    #[strum(serialize = "the token is bound to another certificate than the one that came with it")]
     OtherCertificate,
 }
 

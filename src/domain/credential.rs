@@ -103,6 +103,8 @@ pub struct CredentialSettings {
     pub limits: Option<Limits>,
     /// What the client is recognised by, if the kind has no secret.
     pub registration: Option<Registration>,
+    /// Whether each token is bound to the client certificate of the connection that asks for it.
+    pub certificate_bound_tokens: bool,
 }
 
 /// Changes to a credential. `None` and `Keep` leave a field as it is.
@@ -113,6 +115,7 @@ pub struct CredentialPatch {
     pub disabled: Option<bool>,
     pub limits: FieldPatch<Limits>,
     pub registration: Option<Registration>,
+    pub certificate_bound_tokens: Option<bool>,
 }
 
 /// The stored form of a secret, which does not contain the secret itself.
@@ -148,6 +151,9 @@ impl CredentialSettings {
             disabled_by_platform: self.disabled_by_platform,
             limits: patch.limits.apply(self.limits),
             registration: patch.registration.or_else(|| self.registration.clone()),
+            certificate_bound_tokens: patch
+                .certificate_bound_tokens
+                .unwrap_or(self.certificate_bound_tokens),
         }
     }
 
@@ -158,8 +164,13 @@ impl CredentialSettings {
             (Field::ExpireTime, self.expires_at != after.expires_at),
             (Field::Limits, self.limits != after.limits),
             (Field::Disabled, self.disabled != after.disabled),
-            // A key is to its client what a secret is.
-            (Field::Secrets, self.registration != after.registration),
+            // A key is to its client what a secret is, and so is the certificate that its tokens
+            // are bound to.
+            (
+                Field::Secrets,
+                self.registration != after.registration
+                    || self.certificate_bound_tokens != after.certificate_bound_tokens,
+            ),
         ]
         .into_iter()
         .filter_map(|(field, changed)| changed.then_some(field))
@@ -181,6 +192,8 @@ impl CredentialSettings {
         (after.disabled && !self.disabled)
             || ends_earlier(self.expires_at, after.expires_at)
             || !keeps
+            // Tokens that are bound to nothing would outlive the change.
+            || (after.certificate_bound_tokens && !self.certificate_bound_tokens)
     }
 }
 
@@ -192,7 +205,10 @@ impl CredentialPatch {
             (Field::ExpireTime, self.expires_at.is_named()),
             (Field::Limits, self.limits.is_named()),
             (Field::Disabled, self.disabled.is_some()),
-            (Field::Secrets, self.registration.is_some()),
+            (
+                Field::Secrets,
+                self.registration.is_some() || self.certificate_bound_tokens.is_some(),
+            ),
         ];
         fields.into_iter().filter_map(|(field, set)| set.then_some(field)).collect()
     }

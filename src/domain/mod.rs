@@ -12,7 +12,6 @@ pub mod audit_check;
 pub mod authority;
 pub mod characters;
 pub mod client;
-#[cfg(feature = "server")]
 pub mod client_certificate;
 pub mod confirmation;
 pub mod credential;
@@ -37,6 +36,8 @@ pub mod patch;
 pub mod permission;
 pub mod policy;
 #[cfg(feature = "server")]
+pub mod presented_proof;
+#[cfg(feature = "server")]
 pub mod profile;
 pub mod registered_claims;
 pub mod registration;
@@ -49,6 +50,8 @@ pub mod scope;
 pub mod server_keys;
 pub mod signing_key;
 pub mod source;
+#[cfg(feature = "server")]
+pub mod spent_token;
 pub mod tenant;
 #[cfg(feature = "server")]
 pub mod text;
@@ -73,7 +76,6 @@ pub use audit_check::{ChainCheck, ChainFault, ChainedRecord};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
 pub use client::{Client, Epochs, ExchangeCeiling, Grant, GrantRequest, SecretMark};
-#[cfg(feature = "server")]
 pub use client_certificate::ClientCertificate;
 pub use confirmation::{BindingFault, Confirmation, Possession};
 pub use credential::{
@@ -101,6 +103,8 @@ pub use patch::FieldPatch;
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
 #[cfg(feature = "server")]
+pub use presented_proof::PresentedProof;
+#[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
 pub use registration::{
     CertificateName, CertificateRule, ClaimCondition, ClaimRule, Federation, KeySource,
@@ -115,6 +119,8 @@ pub use scope::{Scope, ScopeName, ScopePatch, ScopeSet, ScopeSettings};
 pub use server_keys::ServerKeys;
 pub use signing_key::SigningKeyName;
 pub use source::{Source, parse_address};
+#[cfg(feature = "server")]
+pub use spent_token::{OneTimeKey, OneTimePurpose, SpentToken};
 pub use tenant::{Audience, Tenant, TenantPatch, TenantSettings, TokenLifetime};
 pub use token_claims::{ClaimValue, TokenClaims};
 pub use usage::{LastUse, Life, UsageDay, UseKind};

@@ -7,6 +7,8 @@ pub enum Authorization<'a> {
     Basic(&'a str),
     /// `Bearer`, with the token (RFC 6750).
     Bearer(&'a str),
+    /// `DPoP`, with the token (RFC 9449, section 7.1).
+    Dpop(&'a str),
     /// Another scheme.
     Other,
 }
@@ -20,6 +22,8 @@ impl<'a> Authorization<'a> {
             Self::Bearer(rest)
         } else if scheme.eq_ignore_ascii_case("basic") {
             Self::Basic(rest)
+        } else if scheme.eq_ignore_ascii_case("dpop") {
+            Self::Dpop(rest)
         } else {
             Self::Other
         })
@@ -46,7 +50,8 @@ mod tests {
     fn scheme_is_read_in_any_case_and_needs_credentials() {
         assert!(Authorization::parse("bearer  T ") == Some(Authorization::Bearer("T")));
         assert!(Authorization::parse("BASIC aWQ6") == Some(Authorization::Basic("aWQ6")));
-        assert!(Authorization::parse("DPoP T") == Some(Authorization::Other));
+        assert!(Authorization::parse("dpop T") == Some(Authorization::Dpop("T")));
+        assert!(Authorization::parse("Digest T") == Some(Authorization::Other));
         assert!(Authorization::parse("BearerT").is_none());
     }
 }

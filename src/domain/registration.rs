@@ -110,6 +110,31 @@ impl Registration {
         }
     }
 
+    /// The memory of its texts in bytes, roughly.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::PublicKey(keys) => keys.memory(),
+            Self::Certificate(rule) => {
+                let name = rule.name.as_ref().map_or(0, |_| 64);
+                let thumbprints: usize = rule.thumbprints.iter().map(|text| 24 + text.len()).sum();
+                rule.authorities.len() + name + thumbprints
+            }
+            Self::Federated(federation) => {
+                let keys = federation.keys.as_ref().map_or(0, KeySource::memory);
+                let audiences = federation.audiences.iter().map(|text| 24 + text.len());
+                let claims = federation.claims.iter().map(|rule| {
+                    let (ClaimCondition::Equals(value) | ClaimCondition::Prefix(value)) =
+                        &rule.condition;
+                    56 + rule.name.len() + value.len()
+                });
+                federation.issuer.len()
+                    + federation.subject.len()
+                    + keys
+                    + audiences.chain(claims).sum::<usize>()
+            }
+        }
+    }
+
     /// The form in the database.
     pub fn to_json(&self) -> String {
         // Serialising strings and lists of them cannot fail.
@@ -122,6 +147,11 @@ impl Registration {
 }
 
 impl KeySource {
+    fn memory(&self) -> usize {
+        let (Self::Jwks(text) | Self::JwksUri(text) | Self::Pem(text)) = self;
+        text.len()
+    }
+
     fn keeps(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Jwks(after), Self::Jwks(before)) => {

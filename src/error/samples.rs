@@ -30,6 +30,12 @@ pub(crate) fn samples() -> Vec<Error> {
         Need::PlatformToEnable(name()),
     ];
     let key = || "signingKeys/k1".to_owned();
+    let dpop_fault = |with_token| Error::InvalidDpopProof {
+        fault: "the claim htm of the DPoP proof must be POST".to_owned(),
+        with_token,
+    };
+    let use_nonce =
+        |with_token| Error::UseDpopNonce { nonce: "1780315200.nonce".to_owned(), with_token };
     let others = [
         Error::InvalidFields(vec![
             field("application.display_name", "must not be empty"),
@@ -43,6 +49,10 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::InvalidPageToken,
         Error::Unauthenticated("the caller is missing"),
         Error::InvalidClient,
+        dpop_fault(false),
+        dpop_fault(true),
+        use_nonce(false),
+        use_nonce(true),
         Error::Policy { rule: "max_lifetime", message: "a lifetime of 90 days".to_owned() },
         Error::QuotaExceeded { limit: 20 },
         Error::Protected(name()),

@@ -9,12 +9,13 @@ use tonic::{Request, Status};
 use super::Adapter;
 use super::methods::Callers;
 use crate::admission::RequestPermit;
-use crate::domain::{Authorization, ClientCertificate, UserName};
+use crate::domain::{Authorization, ClientCertificate, PresentedProof, UserName};
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
 use crate::service::{Caller, CallerCredential, RequestContext};
 
 const USER: &str = "keyward-user";
+const DPOP: &str = "dpop";
 
 impl Adapter {
     /// The caller, which must be a manager, and the request.
@@ -31,7 +32,7 @@ impl Adapter {
             return Ok(Arc::clone(caller));
         }
         let headers = request.metadata().clone().into_headers();
-        let credential = CallerCredential::Bearer(bearer(&headers)?);
+        let credential = credential(&headers)?;
         let context = self.context(request.extensions());
         Ok(Arc::new(self.service.auth.caller(&context, credential).await?))
     }
@@ -41,14 +42,10 @@ impl Adapter {
         &self,
         callers: Callers,
         headers: &HeaderMap,
-        permit: Option<&RequestPermit>,
-        certificate: Option<&ClientCertificate>,
+        extensions: &Extensions,
     ) -> Result<Arc<Caller>> {
-        let user = acting_user(headers)?;
-        let context = RequestContext::new(permit, self.service.now()).with_certificate(certificate);
-        let context = RequestContext { user, ..context };
-        let credential = CallerCredential::Bearer(bearer(headers)?);
-        let caller = self.service.auth.caller(&context, credential).await?;
+        let context = self.context(extensions).with_user(acting_user(headers)?);
+        let caller = self.service.auth.caller(&context, credential(headers)?).await?;
         if callers == Callers::Manager {
             caller.require_manager()?;
         }
@@ -59,6 +56,20 @@ impl Adapter {
     pub(super) fn context<'a>(&self, extensions: &'a Extensions) -> RequestContext<'a> {
         RequestContext::new(permit(extensions).map(Arc::as_ref), self.service.now())
             .with_certificate(certificate(extensions))
+            .with_proof(extensions.get())
+    }
+
+    /// The `DPoP` proof of a request to the method with this path, if it has one (RFC 9449). Its URL
+    /// is that of the settings, whatever address the request came to.
+    pub(super) fn proof(&self, headers: &HeaderMap, path: &str) -> Option<PresentedProof> {
+        let mut values = headers.get_all(DPOP).iter();
+        let first = values.next()?;
+        let only = values.next().is_none();
+        Some(PresentedProof {
+            proof: only.then(|| String::from_utf8_lossy(first.as_bytes()).into_owned()),
+            method: "POST".to_owned(),
+            url: format!("{}{path}", self.service.grpc_url().trim_end_matches('/')),
+        })
     }
 }
 
@@ -91,13 +102,14 @@ pub(super) fn refuse_user() -> Error {
     Error::invalid(USER, "is not taken here: this method answers services, and acts for no user")
 }
 
-/// The bearer string of `authorization: Bearer …` (RFC 6750).
-fn bearer(headers: &HeaderMap) -> Result<Secret> {
+/// What `authorization: Bearer …` (RFC 6750) or `authorization: DPoP …` (RFC 9449) has.
+fn credential(headers: &HeaderMap) -> Result<CallerCredential> {
     const MISSING: Error =
         Error::Unauthenticated("this needs the metadata `authorization: Bearer …`");
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match value.and_then(Authorization::parse) {
-        Some(Authorization::Bearer(token)) => Ok(Secret::new(token)),
+        Some(Authorization::Bearer(token)) => Ok(CallerCredential::Bearer(Secret::new(token))),
+        Some(Authorization::Dpop(token)) => Ok(CallerCredential::Dpop(Secret::new(token))),
         _ => Err(MISSING),
     }
 }

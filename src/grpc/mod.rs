@@ -206,16 +206,18 @@ impl GrpcInner {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError> + Send + 'static,
     {
+        if let Some(proof) = self.adapter.proof(request.headers(), request.uri().path()) {
+            request.extensions_mut().insert(proof);
+        }
         if method.callers == Callers::Anyone {
             return self.pass_on(method, request);
         }
         let this = Arc::clone(self);
         Box::pin(async move {
-            let permit = auth::permit(request.extensions()).cloned();
-            let certificate = auth::certificate(request.extensions()).cloned();
-            let (headers, certificate) = (request.headers(), certificate.as_ref());
+            let (head, body) = request.into_parts();
             let admitted =
-                this.adapter.admit(method.callers, headers, permit.as_deref(), certificate).await;
+                this.adapter.admit(method.callers, &head.headers, &head.extensions).await;
+            let mut request = Request::from_parts(head, body);
             match admitted {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);

@@ -18,6 +18,9 @@ const DOMAIN: &str = "keyward";
 /// What the names of reasons begin with in the proto.
 const PREFIX: &str = "ERROR_REASON_";
 
+/// The metadata with a nonce for the next `DPoP` proof, and its key in `ErrorInfo`.
+pub(super) const DPOP_NONCE: &str = "dpop-nonce";
+
 /// The maximum size of the percent-encoded message, and of the details before base64. Both are sent
 /// in headers, and several clients accept at most 8 KiB of headers.
 const MAX_MESSAGE: usize = 2 * 1024;
@@ -36,7 +39,12 @@ impl From<Error> for Status {
         };
         let message = truncated(error.to_string());
         let details = with_info(details(&error));
-        let status = Status::with_error_details(code, message.as_str(), details);
+        let mut status = Status::with_error_details(code, message.as_str(), details);
+        if let Error::UseDpopNonce { nonce, .. } = &error
+            && let Ok(nonce) = nonce.parse()
+        {
+            status.metadata_mut().insert(DPOP_NONCE, nonce);
+        }
         if status.details().len() <= MAX_DETAILS {
             return status;
         }
@@ -117,6 +125,13 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::UnsupportedTokenType => (Code::InvalidArgument, ErrorReason::UnsupportedTokenType),
         Error::Unauthenticated(_) => (Code::Unauthenticated, ErrorReason::Unauthenticated),
         Error::InvalidClient => (Code::Unauthenticated, ErrorReason::InvalidClient),
+        Error::InvalidDpopProof { with_token: false, .. } => {
+            (Code::InvalidArgument, ErrorReason::InvalidDpopProof)
+        }
+        Error::InvalidDpopProof { with_token: true, .. } => {
+            (Code::Unauthenticated, ErrorReason::InvalidDpopProof)
+        }
+        Error::UseDpopNonce { .. } => (Code::FailedPrecondition, ErrorReason::UseDpopNonce),
         Error::PermissionDenied(_) => (Code::PermissionDenied, ErrorReason::PermissionDenied),
         Error::Policy { .. } => (Code::FailedPrecondition, ErrorReason::Policy),
         Error::Protected(_) => (Code::FailedPrecondition, ErrorReason::Protected),
@@ -162,6 +177,10 @@ fn details(error: &Error) -> ErrorDetails {
         }
         Error::InvalidPageToken => ErrorDetails::with_bad_request_violation("page_token", message),
         Error::UnsupportedTokenType => ErrorDetails::with_bad_request_violation("token", message),
+        Error::InvalidDpopProof { .. } => ErrorDetails::with_bad_request_violation("dpop", message),
+        Error::UseDpopNonce { .. } => {
+            ErrorDetails::with_precondition_failure_violation("USE_DPOP_NONCE", "dpop", message)
+        }
         Error::NotFound(name) | Error::AlreadyExists(name) | Error::EtagMismatch(name) => {
             ErrorDetails::with_resource_info("", name, "", message)
         }
@@ -251,6 +270,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         Error::RequestTooLarge { max_bytes, .. } => {
             HashMap::from([("max_bytes".to_owned(), max_bytes.to_string())])
+        }
+        Error::UseDpopNonce { nonce, .. } => {
+            HashMap::from([(DPOP_NONCE.to_owned(), nonce.clone())])
         }
         _ => HashMap::new(),
     }

@@ -21,12 +21,14 @@ pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
     }
     match authorization(form)? {
         Some(Authorization::Basic(encoded)) => basic(form, encoded),
-        Some(Authorization::Bearer(_)) => Err(OAuthError::invalid_request(
-            "a client authenticates here with Basic or in the body, not with Bearer",
-        )),
-        Some(Authorization::Other) => {
-            Err(OAuthError::invalid_request("the Authorization scheme must be Basic or Bearer"))
+        Some(Authorization::Bearer(_) | Authorization::Dpop(_)) => {
+            Err(OAuthError::invalid_request(
+                "a client authenticates here with Basic or in the body, not with a token",
+            ))
         }
+        Some(Authorization::Other) => Err(OAuthError::invalid_request(
+            "the Authorization scheme must be Basic, Bearer or DPoP",
+        )),
         None => post(form),
     }
 }
@@ -36,6 +38,7 @@ pub(super) fn client(form: &Form) -> Result<ClientCredential, OAuthError> {
 pub(super) fn caller(form: &Form) -> Result<CallerCredential, OAuthError> {
     match authorization(form)? {
         Some(Authorization::Bearer(token)) => Ok(CallerCredential::Bearer(Secret::new(token))),
+        Some(Authorization::Dpop(token)) => Ok(CallerCredential::Dpop(Secret::new(token))),
         _ => client(form).map(CallerCredential::Client),
     }
 }

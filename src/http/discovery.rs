@@ -5,15 +5,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::error::json as answer;
 use super::grant_types::GRANT_TYPES;
-use super::{issuer_path, json as answer};
+use super::issuer_path;
 use crate::domain::ScopeName;
-use crate::service::Service;
+use crate::service::{DPOP_ALGORITHMS, Service};
 
 /// The path of the metadata in RFC 8414.
 pub(super) const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
@@ -26,15 +28,25 @@ pub(super) const RESOURCE_PATH: &str = "/.well-known/oauth-protected-resource";
 /// The five minutes of `keys::schedule::JWKS_MAX_AGE`.
 const CACHE: &str = "public, max-age=300";
 
+/// The ways to authenticate with a client certificate that the listener makes possible.
+#[derive(Clone, Copy)]
+pub(super) struct ListenerMethods(pub(super) &'static [&'static str]);
+
 /// The metadata of RFC 8414.
-pub(super) async fn oauth(State(service): State<Arc<Service>>) -> Response {
-    answer(StatusCode::OK, CACHE, &metadata(&service))
+pub(super) async fn oauth(
+    State(service): State<Arc<Service>>,
+    Extension(listener): Extension<ListenerMethods>,
+) -> Response {
+    answer(StatusCode::OK, CACHE, &metadata(&service, listener))
 }
 
 /// The metadata for `OpenID` Connect libraries, with two members that they require. Keyward has no
 /// ID tokens and no user login, so it lists no endpoints for them.
-pub(super) async fn openid(State(service): State<Arc<Service>>) -> Response {
-    let mut body = metadata(&service);
+pub(super) async fn openid(
+    State(service): State<Arc<Service>>,
+    Extension(listener): Extension<ListenerMethods>,
+) -> Response {
+    let mut body = metadata(&service, listener);
     // Every client sees the same `sub`.
     body["subject_types_supported"] = json!(["public"]);
     // The algorithms of the published keys. Without this member, go-oidc accepts only RS256.
@@ -51,6 +63,7 @@ pub(super) async fn resource(State(service): State<Arc<Service>>) -> Response {
         "resource_name": "Keyward",
         "authorization_servers": [issuer],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
         "scopes_supported": [ScopeName::ADMIN, ScopeName::MANAGE, ScopeName::VERIFY],
     });
     answer(StatusCode::OK, CACHE, &body)
@@ -70,11 +83,12 @@ fn algorithms(service: &Service) -> BTreeSet<String> {
 }
 
 /// The shared members. URLs start with the configured issuer, not with the host of the request.
-fn metadata(service: &Service) -> Value {
+fn metadata(service: &Service, listener: ListenerMethods) -> Value {
     let issuer = service.issuer();
     let base = issuer.trim_end_matches('/');
-    let methods = json!(["client_secret_basic", "client_secret_post"]);
-    json!({
+    let secrets = ["client_secret_basic", "client_secret_post"];
+    let methods: Vec<_> = secrets.iter().chain(listener.0).collect();
+    let mut body = json!({
         "issuer": issuer,
         "token_endpoint": format!("{base}/oauth2/token"),
         "introspection_endpoint": format!("{base}/oauth2/introspect"),
@@ -85,13 +99,19 @@ fn metadata(service: &Service) -> Value {
         // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": methods,
+        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
         // Answers as JWTs (RFC 9701, section 7).
         "introspection_signing_alg_values_supported": algorithms(service),
         // RFC 9728, section 4.
         "protected_resources": [issuer],
-    })
+    });
+    if !listener.0.is_empty() {
+        // RFC 8705, section 3.3.
+        body["tls_client_certificate_bound_access_tokens"] = json!(true);
+    }
+    body
 }
 
 pub(super) async fn jwks(State(service): State<Arc<Service>>) -> Response {

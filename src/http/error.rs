@@ -3,21 +3,25 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::rate_limit::ReachedLimit;
 use crate::domain::error_description;
 use crate::error::{AnswerReason, Error, whole_seconds};
+use crate::service::DPOP_ALGORITHMS;
 
 const INVALID_TOKEN: &str = "invalid_token";
+const INVALID_DPOP_PROOF: &str = "invalid_dpop_proof";
+const USE_DPOP_NONCE: &str = "use_dpop_nonce";
+
+/// The header with a nonce for the next `DPoP` proof (RFC 9449, section 8).
+pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// The challenge of every 401 (RFC 9110, section 15.5.2), also for clients that authenticate in the
 /// body: some clients fail on a 401 without a challenge.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
-const BEARER: HeaderValue =
-    HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
 
 /// An OAuth error answer.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub(super) struct OAuthError {
     reached: Option<Box<ReachedLimit>>,
     accept_encoding: Option<&'static str>,
     resource_metadata: Option<String>,
+    /// A nonce for the next `DPoP` proof.
+    dpop_nonce: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +51,7 @@ impl OAuthError {
             reached: None,
             accept_encoding: None,
             resource_metadata: None,
+            dpop_nonce: None,
         }
     }
 
@@ -88,6 +95,8 @@ impl From<Error> for OAuthError {
         };
         if let Error::RateLimited { policy, limit, window, retry_after, .. } = error {
             answer.reached = Some(Box::new(ReachedLimit { policy, limit, window, retry_after }));
+        } else if let Error::UseDpopNonce { nonce, .. } = error {
+            answer.dpop_nonce = Some(nonce);
         }
         answer
     }
@@ -98,6 +107,10 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
     match error {
         Error::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, INVALID_TOKEN),
+        Error::InvalidDpopProof { with_token, .. } => {
+            (status_of_proof(*with_token), INVALID_DPOP_PROOF)
+        }
+        Error::UseDpopNonce { with_token, .. } => (status_of_proof(*with_token), USE_DPOP_NONCE),
         Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
             (StatusCode::BAD_REQUEST, "invalid_scope")
         }
@@ -139,13 +152,31 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
     }
 }
 
-/// The challenge for a refused access token, with the metadata of the resource. The URL is the
-/// configured one, so that it can be a header.
-fn bearer_challenge(metadata: &str) -> HeaderValue {
-    let challenge = format!(
-        "Bearer realm=\"keyward\", error=\"invalid_token\", resource_metadata=\"{metadata}\""
-    );
-    HeaderValue::try_from(challenge).unwrap_or(BEARER)
+/// A wrong proof with a token is a failed authentication (RFC 9449, sections 5 and 7.1).
+fn status_of_proof(with_token: bool) -> StatusCode {
+    if with_token { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST }
+}
+
+/// The challenges of a 401. A client that sends a token can send it with a proof. The challenge for
+/// a refused token says where the metadata of the resource is; its URL is the configured one.
+fn challenges(error: &'static str, metadata: Option<&str>) -> Vec<HeaderValue> {
+    let resource = metadata.map(|url| format!(", resource_metadata=\"{url}\"")).unwrap_or_default();
+    let bearer = || {
+        let text = format!("Bearer realm=\"keyward\", error=\"{error}\"{resource}");
+        HeaderValue::try_from(text).ok()
+    };
+    let dpop = || {
+        let algorithms = DPOP_ALGORITHMS.join(" ");
+        let text =
+            format!("DPoP realm=\"keyward\", error=\"{error}\", algs=\"{algorithms}\"{resource}");
+        HeaderValue::try_from(text).ok()
+    };
+    let challenges = match error {
+        INVALID_TOKEN => [bearer(), dpop()],
+        INVALID_DPOP_PROOF | USE_DPOP_NONCE => [None, dpop()],
+        _ => [Some(BASIC), None],
+    };
+    challenges.into_iter().flatten().collect()
 }
 
 impl IntoResponse for OAuthError {
@@ -154,12 +185,12 @@ impl IntoResponse for OAuthError {
         response.extensions_mut().insert(AnswerReason(self.body.error));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = match self.resource_metadata {
-                _ if self.body.error != INVALID_TOKEN => BASIC,
-                Some(url) => bearer_challenge(&url),
-                None => BEARER,
-            };
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            for challenge in challenges(self.body.error, self.resource_metadata.as_deref()) {
+                headers.append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        if let Some(nonce) = self.dpop_nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
+            headers.insert(DPOP_NONCE, nonce);
         }
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));

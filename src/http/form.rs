@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::error::OAuthError;
 use crate::admission::RequestPermit;
-use crate::domain::ClientCertificate;
+use crate::domain::{ClientCertificate, PresentedProof};
 use crate::error::Error;
 use crate::service::{RequestContext, Service};
+
+/// The header with a `DPoP` proof (RFC 9449, section 4.1).
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// The maximum size of a body.
 const MAX_BODY: usize = 64 * 1024;
@@ -32,6 +36,7 @@ pub(super) struct Form {
     pub(super) headers: HeaderMap,
     permit: Option<Arc<RequestPermit>>,
     certificate: Option<ClientCertificate>,
+    proof: Option<PresentedProof>,
     parameters: Vec<(String, String)>,
 }
 
@@ -50,6 +55,7 @@ impl Form {
     pub(super) fn context(&self, service: &Service) -> RequestContext<'_> {
         RequestContext::new(self.permit.as_deref(), service.now())
             .with_certificate(self.certificate.as_ref())
+            .with_proof(self.proof.as_ref())
     }
 
     /// Whether the client proved to have a certificate.
@@ -64,20 +70,35 @@ impl Form {
     }
 }
 
-impl<S: Sync> FromRequest<S> for Form {
+impl FromRequest<Arc<Service>> for Form {
     type Rejection = OAuthError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, OAuthError> {
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, OAuthError> {
         let (parts, body) = request.into_parts();
         refuse_credentials_in_uri(parts.uri.query().unwrap_or_default())?;
         require_form(&parts.headers)?;
         refuse_encoded(&parts.headers)?;
         let permit = parts.extensions.get::<Arc<RequestPermit>>().cloned();
         let certificate = parts.extensions.get::<ClientCertificate>().cloned();
+        let proof = proof(&parts, service);
         let body = read(body, permit.as_deref()).await?;
         let parameters = parameters(&body)?;
-        Ok(Self { headers: parts.headers, permit, certificate, parameters })
+        Ok(Self { headers: parts.headers, permit, certificate, proof, parameters })
     }
+}
+
+/// The `DPoP` proof of a request, if it has one. Its URL is that of the metadata, whatever address the
+/// request came to.
+fn proof(parts: &Parts, service: &Service) -> Option<PresentedProof> {
+    let mut headers = parts.headers.get_all(DPOP).iter();
+    let first = headers.next()?;
+    let only = headers.next().is_none();
+    Some(PresentedProof {
+        proof: only.then(|| String::from_utf8_lossy(first.as_bytes()).into_owned()),
+        method: parts.method.to_string(),
+        // Without the path of the issuer, which the router has removed.
+        url: format!("{}{}", service.issuer().trim_end_matches('/'), parts.uri.path()),
+    })
 }
 
 /// Parses the parameters of a form. It stops at the limit, so that a form with many tiny parameters

@@ -14,13 +14,13 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 
 use crate::admission::RequestPermit;
 use crate::error::Error;
@@ -30,8 +30,11 @@ use error::{OAuthError, json};
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// All endpoints, at the root and below the issuer's path if it has one. The caller adds [`answer`]
-/// as a layer.
-pub fn router(service: Arc<Service>) -> Router {
+/// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
+/// listener makes possible.
+pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
+    let methods = discovery::ListenerMethods(certificate_methods);
+    let public = |documents| public(documents).layer(Extension(methods));
     let path = issuer_path(service.issuer());
     let endpoints = Router::new()
         .route("/oauth2/token", only(post(token::token)))

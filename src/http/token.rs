@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::error::OAuthError;
+use super::error::{DPOP_NONCE, OAuthError};
 use super::form::Form;
 use super::grant_types::{GRANT_TYPES, TOKEN_EXCHANGE};
 use super::{client_auth, json, rate_limit};
@@ -57,6 +57,11 @@ pub(super) async fn token(
     };
     let mut response = json(StatusCode::OK, "no-store", &body);
     rate_limit::set_status(response.headers_mut(), &token.limits);
+    if let Some(nonce) = service.auth.next_dpop_nonce(&context)
+        && let Ok(nonce) = HeaderValue::try_from(nonce)
+    {
+        response.headers_mut().insert(DPOP_NONCE, nonce);
+    }
     Ok(response)
 }
 

@@ -19,19 +19,23 @@
 
 mod algorithm;
 mod claims;
+mod dpop;
 mod key_set;
 mod members;
 #[cfg(feature = "server")]
 mod pem;
 mod public_key;
 mod refusal;
+mod request_url;
 mod times;
 mod token;
 
 pub use algorithm::JwsAlgorithm;
 pub use claims::JwtClaims;
+pub use dpop::{DpopProof, MAX_PROOF_AGE, MAX_PROOF_LENGTH, ProofFault, ProvenRequest};
 pub use key_set::{KeySet, KeySetFaults, LenientKeySet, MAX_KEY_SET_BYTES, MAX_KEYS};
 pub use public_key::{JwkFault, PublicKey};
 pub use refusal::JwtRefusal;
+pub use request_url::RequestUrl;
 pub use times::{MAX_AHEAD, TimeRule};
 pub use token::{JwtHeader, MAX_JWT_LENGTH, SignedJwt, VerifiedJwt};

@@ -78,7 +78,7 @@ impl SigningKey {
     }
 
     /// Signs a message.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let failed = |_| Error::internal("signing failed");
         match &self.pair {
             Pair::Ec(pair) => pair

@@ -7,10 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::token_table::{TokenId, TokenRow};
 use super::{Cursor, NewList};
-use crate::domain::Revocation;
+use crate::clock::from_microsecond;
+use crate::domain::{Revocation, Subject};
 use crate::error::{Error, Result};
-use crate::store::{RevocationChunk, RevocationFeed, Session};
+use crate::store::{RevocationChunk, RevocationFeed, Session, TokenRevocation};
 
 /// The number of rows per query.
 const BATCH: i64 = 1000;
@@ -84,11 +86,23 @@ pub(super) async fn read_list(session: &mut Session, feed: &RevocationFeed) -> R
 }
 
 fn collect(mut chunks: mpsc::Receiver<RevocationChunk>, mut list: NewList) -> Result<NewList> {
+    let mut rows = Vec::new();
     while let Some(chunk) = chunks.blocking_recv() {
+        rows.clear();
         for token in chunk.tokens() {
-            let token = token?;
-            list.add_token(token.number, token.jti, token.revoked_at, token.expires_at);
+            let TokenRevocation { number, jti, revoked_at, expires_at } = token?;
+            match TokenId::parse(jti) {
+                Some(token) => rows.push(TokenRow::new(number, token, revoked_at, expires_at)),
+                None => list.add(Revocation {
+                    number,
+                    subject: Subject::Token(jti.to_owned()),
+                    epoch: 0,
+                    revoked_at: from_microsecond(revoked_at),
+                    expires_at: from_microsecond(expires_at),
+                }),
+            }
         }
+        list.add_tokens(&rows);
         chunk.others.into_iter().for_each(|row| list.add(row));
     }
     Ok(list)

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use super::Cursor;
 use super::in_force::InForce;
 use super::rows::Rows;
-use super::token_table::{TokenId, TokenRow};
-use crate::clock::from_microsecond;
+use super::token_table::TokenId;
+#[cfg(feature = "server")]
+use super::token_table::TokenRow;
 use crate::domain::{Revocation, RevocationKeys, Subject};
 
 /// The maximum number of rows that are removed under one lock.
@@ -85,19 +86,10 @@ impl NewList {
         self.rows.insert(row, &mut self.in_force);
     }
 
-    /// Adds a revocation of a single token, with times in microseconds since the epoch.
-    pub fn add_token(&mut self, number: i64, jti: &str, revoked_at: i64, expires_at: i64) {
-        if let Some(token) = TokenId::parse(jti) {
-            let row = TokenRow::new(number, token, revoked_at, expires_at);
-            return self.rows.insert_token(row, &mut self.in_force);
-        }
-        self.add(Revocation {
-            number,
-            subject: Subject::Token(jti.to_owned()),
-            epoch: 0,
-            revoked_at: from_microsecond(revoked_at),
-            expires_at: from_microsecond(expires_at),
-        });
+    /// Adds revocations of single tokens.
+    #[cfg(feature = "server")]
+    pub(super) fn add_tokens(&mut self, rows: &[TokenRow]) {
+        self.rows.insert_tokens(rows, &mut self.in_force);
     }
 
     /// The number of the last row. 0 if there is none.

@@ -80,9 +80,10 @@ impl Rows {
         self.others.insert(row.number, row);
     }
 
-    /// Adds a row of the compact form.
-    pub(super) fn insert_token(&mut self, row: TokenRow, in_force: &mut InForce) {
-        if !self.tokens.insert(row) {
+    /// Adds rows of the compact form.
+    #[cfg(feature = "server")]
+    pub(super) fn insert_tokens(&mut self, rows: &[TokenRow], in_force: &mut InForce) {
+        for row in self.tokens.insert_all(rows) {
             self.insert(row.revocation(), in_force);
         }
     }

@@ -168,22 +168,48 @@ impl TokenTable {
     /// Adds a row. `false`: the table has a row with this number, or the numbers are too far apart
     /// for their last 32 bits to be unique. Then nothing changes.
     pub(super) fn insert(&mut self, row: TokenRow) -> bool {
+        let slot = self.insert_row(row);
+        slot.map(|slot| self.insert_slot(slot)).is_some()
+    }
+
+    /// Adds rows, and returns those for which [`insert`](Self::insert) is `false`. In a large table
+    /// each slot is a cache miss. The processor waits for several at once, because there is little
+    /// between them.
+    #[cfg(feature = "server")]
+    pub(super) fn insert_all(&mut self, rows: &[TokenRow]) -> Vec<TokenRow> {
+        let (mut slots, mut refused) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match self.insert_row(*row) {
+                Some(slot) => slots.push(slot),
+                None => refused.push(*row),
+            }
+        }
+        for slot in slots {
+            self.insert_slot(slot);
+        }
+        refused
+    }
+
+    fn insert_slot(&mut self, slot: TokenSlot) {
+        self.slots.insert_unique(spread(slot.fingerprint), slot, |slot| spread(slot.fingerprint));
+    }
+
+    /// Adds a row without its slot, which it returns.
+    fn insert_row(&mut self, row: TokenRow) -> Option<TokenSlot> {
         if let (Some(first), Some(last)) = (self.first_number(), self.last()) {
             let (first, last) = (first.min(row.number), last.number.max(row.number));
             if last.checked_sub(first).is_none_or(|span| span > i64::from(u32::MAX)) {
-                return false;
+                return None;
             }
         }
         if self.is_empty() || row.expires_at < self.earliest_end {
             self.earliest_end = row.expires_at;
         }
         if !self.insert_in_order(row) {
-            return false;
+            return None;
         }
         let fingerprint = self.fingerprint(row.token);
-        let slot = TokenSlot { fingerprint, number: low_bits(row.number) };
-        self.slots.insert_unique(spread(fingerprint), slot, |slot| spread(slot.fingerprint));
-        true
+        Some(TokenSlot { fingerprint, number: low_bits(row.number) })
     }
 
     fn insert_in_order(&mut self, row: TokenRow) -> bool {
@@ -341,4 +367,29 @@ fn spread(fingerprint: u32) -> u64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the last 32 bits")]
 fn low_bits(number: i64) -> u32 {
     number as u32
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_added_together_are_found_and_others_returned() {
+        let row = |number: i64, token: u128| {
+            TokenRow::new(number, TokenId(token.to_be_bytes()), number, number + 10)
+        };
+        let far = row(i64::from(u32::MAX) + 10, 7778);
+        let again = row(2, 7779);
+        let mut table = TokenTable::with_capacity(1);
+        // Over several chunks, with numbers missing and out of order.
+        let rows: Vec<_> = (1..2000).rev().map(|n: u32| row(2 * i64::from(n), n.into())).collect();
+        assert_eq!(table.insert_all(&rows), []);
+        assert_eq!(table.insert_all(&[again, row(1, 7777), far]), [again, far]);
+        assert_eq!(table.len(), rows.len() + 1);
+        assert!(rows.iter().all(|row| table.contains(row.token)));
+        assert!(table.contains(row(1, 7777).token));
+        assert!(!table.contains(far.token) && !table.contains(again.token));
+        assert_eq!(table.iter().count(), rows.len() + 1);
+        assert!(table.iter().is_sorted_by_key(|row| row.number));
+    }
 }

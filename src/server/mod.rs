@@ -65,7 +65,9 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const SEAL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often names from an earlier version are case-folded.
 const FOLD_INTERVAL: Duration = Duration::from_secs(10);
-/// How often revocations of expired tokens are deleted.
+/// How often last uses from an earlier version are copied beside names.
+const COPY_INTERVAL: Duration = Duration::from_secs(10);
+/// How often rows of tokens that have ended are deleted: revocations, changes, one-time tokens.
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How often credential usage is written, and on SQLite the limit counters. A crash loses this
 /// interval and the duration of a write, at most 5 s.
@@ -214,8 +216,12 @@ impl Server {
         };
         files::warn_if_readable(&config.data_dir);
         let redis = replicas::connect(config).await?;
-        let parts =
-            ServerParts { name: format!("{} ({grpc_at})", master_keys::host_name()), issuer };
+        let grpc_url = config.grpc_url.clone().unwrap_or_else(|| {
+            let scheme = if tls.grpc.is_some() { "https" } else { "http" };
+            format!("{scheme}://{grpc_at}")
+        });
+        let name = format!("{} ({grpc_at})", master_keys::host_name());
+        let parts = ServerParts { name, issuer, grpc_url };
         let (own_clock, redis_link) = (clock.clone(), redis.clone());
         let service = Arc::new(parts.service(config, &store, own_clock, redis_link).await?);
         let first_credential = Box::pin(service.admin.bootstrap_if_new())
@@ -240,7 +246,7 @@ impl Server {
         let timeout = config.limits.request_timeout;
         let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
             .map_err(|error| ServerError::Internal(error.to_string()))?;
-        let http_router = http::router(Arc::clone(&service));
+        let http_router = http::router(Arc::clone(&service), config.tls.http_methods());
         let server = Self {
             grpc: grpc_at,
             http: http_at,
@@ -304,6 +310,9 @@ impl Server {
             FOLD_INTERVAL,
             |service| async move { service.admin.fold_names().await.map(drop) },
         );
+        self.every(COPY_INTERVAL, |service| async move {
+            service.admin.copy_last_uses().await.map(drop)
+        });
         self.every(SEAL_INTERVAL, |service| async move { service.audit.seal().await.map(drop) });
         if let Some(retention) = self.audit_retention {
             self.every(PURGE_INTERVAL, move |service| async move {
@@ -312,6 +321,7 @@ impl Server {
         }
         self.every(PURGE_INTERVAL, |service| async move { service.feeds.purge().await });
         self.every(PURGE_INTERVAL, |service| async move { service.purge_changes().await });
+        self.every(PURGE_INTERVAL, |service| async move { service.replay.purge().await });
         self.every(KeyAnnouncements::INTERVAL, |service| async move {
             service.master_keys.renew().await
         });

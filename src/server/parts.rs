@@ -22,7 +22,7 @@ pub async fn build_service(config: &Config, store: &Store) -> Result<Service, Se
     let readable = announcements.require_readable().await;
     readable.map_err(|error| refused(config, error))?;
     let issuer = config.issuer.clone().unwrap_or_default();
-    let parts = ServerParts { name: String::new(), issuer };
+    let parts = ServerParts { name: String::new(), issuer, grpc_url: String::new() };
     parts.build(config, store, Dependencies { clock, redis: None, keys, announcements }).await
 }
 
@@ -30,6 +30,8 @@ pub async fn build_service(config: &Config, store: &Store) -> Result<Service, Se
 pub(super) struct ServerParts {
     pub(super) name: String,
     pub(super) issuer: String,
+    /// The base of the URLs of its gRPC methods.
+    pub(super) grpc_url: String,
 }
 
 struct Dependencies {
@@ -90,6 +92,8 @@ impl ServerParts {
             key_announcements: announcements,
             clock,
             issuer: self.issuer,
+            grpc_url: self.grpc_url,
+            dpop_nonces: config.dpop_nonces,
             signing_algorithm: config.signing_algorithm,
             rotation_period: config.rotation_period,
             prefixes: config.secrets.prefixes.clone(),

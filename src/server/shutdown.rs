@@ -42,6 +42,10 @@ impl Server {
             tracing::warn!("some requests did not finish in time and were aborted");
         }
         self.service.incidents().finish();
+        // After the requests: they wait for it.
+        if timeout(CLOSE_TIMEOUT, self.service.replay.close()).await.is_err() {
+            tracing::warn!("the last one-time tokens were not recorded, and were not accepted");
+        }
         if !matches!(timeout(CLOSE_TIMEOUT, self.service.usage.write()).await, Ok(Ok(()))) {
             tracing::warn!("the credential usage of the last seconds was not written");
         }

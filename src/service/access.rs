@@ -12,9 +12,9 @@ use super::limits::{Act, RateLimits};
 use super::usage::UsageCounter;
 use crate::clock::Clock;
 use crate::domain::{
-    AccessAnswer, AccessOutcome as Outcome, AccessQuestion, AppliedLimits, Audience, Client,
-    Confirmation, Counted, Endpoint, LimitLevel, Moment, Principal, RequestPath, Requirement,
-    UseKind, max_items,
+    AccessAnswer, AccessOutcome as Outcome, AccessQuestion, AppliedLimits, Audience, BindingFault,
+    Client, Confirmation, Counted, Endpoint, LimitLevel, Moment, Possession, Principal,
+    RequestPath, Requirement, UseKind, max_items,
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
@@ -118,8 +118,12 @@ impl AccessChecks {
         let retry_after = refusing.map(|limit| limit.reset).max();
         let outcome = if retry_after.is_some() { Outcome::RateLimited } else { Outcome::Allowed };
         let counts = asked.limits.iter().any(|limit| limit.counted == Counted::Requests);
-        let max_age =
-            if counts || question.peek { Duration::ZERO } else { known.max_age(self.clock.now()) };
+        let max_age = if counts || question.peek || question.proof.is_some() {
+            // The same proof is not accepted again.
+            Duration::ZERO
+        } else {
+            known.max_age(self.clock.now())
+        };
         Ok(AccessAnswer {
             limits: asked.limits,
             max_items,
@@ -127,6 +131,35 @@ impl AccessChecks {
             max_age,
             ..known.answer(outcome)
         })
+    }
+
+    /// The answer if the sender did not prove to have what the token is bound to. A proof is spent
+    /// when all else is right, and not by a peek.
+    async fn unproven(
+        &self,
+        token: &Secret,
+        bound: Option<&Confirmation>,
+        question: &AccessQuestion,
+        now: Timestamp,
+    ) -> Result<Option<AccessAnswer>> {
+        let dpop = self.auth.dpop();
+        let proof = question.proof.as_ref().map(|proof| dpop.check(proof, Some(token), now));
+        let proof = match proof.transpose() {
+            Ok(proof) => proof,
+            Err(error) => return refused_proof(error).map(Some),
+        };
+        let key = proof.as_ref().map(|proof| proof.key.clone());
+        let shown = Possession { key, ..question.possession.clone() };
+        if let Err(fault) = Confirmation::require(bound, &shown) {
+            return Ok(Some(not_possessed(fault.into_str())));
+        }
+        match proof.filter(|_| !question.peek) {
+            None => Ok(None),
+            Some(proof) => match dpop.spend(proof, true).await {
+                Ok(_) => Ok(None),
+                Err(error) => refused_proof(error).map(Some),
+            },
+        }
     }
 
     /// The holder of a token or key, or the answer if there is none.
@@ -138,6 +171,9 @@ impl AccessChecks {
         now: Timestamp,
     ) -> Result<Result<Known, AccessAnswer>> {
         if self.auth.is_api_key(token) {
+            if question.proof.is_some() {
+                return Ok(Err(not_possessed(BindingFault::NotBoundToKey.into_str())));
+            }
             return match self.auth.key(caller, token, question.source, now).await {
                 Ok(client) => Ok(Ok(Known::by_key(client))),
                 Err(Error::InvalidClient) => Ok(Err(unknown(Outcome::InvalidToken, MAX_AGE))),
@@ -153,14 +189,12 @@ impl AccessChecks {
                 Err(error) => Err(error),
             };
         }
-        Ok(match self.auth.tokens().state(token.expose(), now).await? {
+        let text = token;
+        Ok(match self.auth.tokens().state(text.expose(), now).await? {
             TokenState::Live(token, client) => {
-                match Confirmation::require(token.claims.cnf.as_deref(), &question.possession) {
-                    Ok(()) => Ok(Known::by_token(token, client)),
-                    Err(fault) => Err(AccessAnswer {
-                        detail: fault.into_str().to_owned(),
-                        ..unknown(Outcome::NotPossessed, MAX_AGE)
-                    }),
+                match self.unproven(text, token.claims.cnf.as_deref(), question, now).await? {
+                    None => Ok(Known::by_token(token, client)),
+                    Some(refused) => Err(refused),
                 }
             }
             TokenState::Expired => Err(unknown(Outcome::Expired, FINAL_AGE)),
@@ -168,6 +202,23 @@ impl AccessChecks {
             TokenState::Invalid => Err(unknown(Outcome::InvalidToken, MAX_AGE)),
         })
     }
+}
+
+/// The answer for a proof that is not accepted. What could not be decided stays an error.
+fn refused_proof(error: Error) -> Result<AccessAnswer> {
+    match error {
+        Error::InvalidDpopProof { fault, .. } => Ok(not_possessed(fault)),
+        Error::UseDpopNonce { nonce, .. } => {
+            let detail = "the DPoP proof needs the nonce in dpop_nonce";
+            Ok(AccessAnswer { nonce: Some(nonce), ..not_possessed(detail) })
+        }
+        error => Err(error),
+    }
+}
+
+/// The answer for a sender that did not prove to have what the token is bound to.
+fn not_possessed(detail: impl Into<String>) -> AccessAnswer {
+    AccessAnswer { detail: detail.into(), ..unknown(Outcome::NotPossessed, Duration::ZERO) }
 }
 
 impl Known {
@@ -241,5 +292,6 @@ fn unknown(outcome: Outcome, max_age: Duration) -> AccessAnswer {
         max_items: None,
         retry_after: None,
         max_age,
+        nonce: None,
     }
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::admission::RequestPermit;
-use crate::domain::{BindingFault, Client, ClientCertificate, Confirmation, Possession, UserName};
+use crate::certificates;
+use crate::domain::{
+    BindingFault, Client, ClientCertificate, Confirmation, Possession, PresentedProof, UserName,
+};
 
 /// A request, as the interface that received it describes it.
 #[derive(Clone, Debug)]
@@ -16,6 +19,10 @@ pub struct RequestContext<'a> {
     pub permit: Option<&'a RequestPermit>,
     /// The certificate that the client proved to have in its TLS handshake. Never from a header.
     pub certificate: Option<&'a ClientCertificate>,
+    /// The `DPoP` proof that came with the request.
+    pub proof: Option<&'a PresentedProof>,
+    /// The thumbprint of the key of that proof, once it is accepted.
+    key: Option<String>,
     /// The user that the caller says it acts for.
     pub user: Option<UserName>,
     /// When the request was received. Work that has waited since then reads the clock again.
@@ -25,7 +32,7 @@ pub struct RequestContext<'a> {
 impl<'a> RequestContext<'a> {
     /// A request that acts for no user.
     pub fn new(permit: Option<&'a RequestPermit>, now: Timestamp) -> Self {
-        Self { permit, certificate: None, user: None, now }
+        Self { permit, certificate: None, proof: None, key: None, user: None, now }
     }
 
     /// The same request, from a client with this certificate.
@@ -34,10 +41,33 @@ impl<'a> RequestContext<'a> {
         Self { certificate, ..self }
     }
 
-    /// What the sender proved to have besides a credential or a token.
+    /// The same request, for this user.
+    #[must_use]
+    pub fn with_user(self, user: Option<UserName>) -> Self {
+        Self { user, ..self }
+    }
+
+    /// The same request, with this `DPoP` proof.
+    #[must_use]
+    pub fn with_proof(self, proof: Option<&'a PresentedProof>) -> Self {
+        Self { proof, ..self }
+    }
+
+    /// The same request, whose proof was accepted and has the key with this thumbprint.
+    #[must_use]
+    pub(super) fn with_key(self, key: String) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// What the sender proved to have besides a credential or a token. A connection can live for
+    /// longer than its certificate, which counts between its times only.
     pub(super) fn possession(&self) -> Possession {
-        let certificate = self.certificate.map(ClientCertificate::thumbprint);
-        Possession { key: None, certificate }
+        let certificate = self.certificate;
+        let certificate = certificate.filter(|it| certificates::current(it, self.now).is_ok());
+        Possession {
+            key: self.key.clone(),
+            certificate: certificate.map(ClientCertificate::thumbprint),
+        }
     }
 
     /// Refuses a sender that did not prove to have what its token is bound to.

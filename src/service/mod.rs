@@ -40,7 +40,7 @@ pub use admin::{
     Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
-pub use auth::{Auth, Caller, CallerCredential, ClientCredential};
+pub use auth::{Auth, Caller, CallerCredential, ClientCredential, DPOP_ALGORITHMS, Replay, Spent};
 pub use clients::FeedReads;
 pub use context::RequestContext;
 pub use expiry::CredentialExpiry;
@@ -60,7 +60,10 @@ pub use usage::UsageCounter;
 pub use crate::revocation::RememberedList;
 
 use audit::TenantSessions;
-use auth::{LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle, TokenVerifier};
+use auth::{
+    CertificateVerifier, DpopNonces, DpopVerifier, LockOuts, RehashQueue, SecretCache,
+    SecretVerifier, Throttle, TokenVerifier,
+};
 use clients::ClientCache;
 use lists::Pages;
 use readiness::{ReadinessProbe, Writable};
@@ -88,6 +91,10 @@ pub struct ServiceParts {
     pub clock: Clock,
     /// The `iss` of tokens.
     pub issuer: String,
+    /// The base of the URLs of gRPC methods, as clients see it.
+    pub grpc_url: String,
+    /// Whether each `DPoP` proof needs a nonce.
+    pub dpop_nonces: bool,
     /// The algorithm of new signing keys.
     pub signing_algorithm: SigningAlgorithm,
     /// How long a signing key signs; `None`: until it is rotated by hand.
@@ -137,7 +144,10 @@ pub struct Service {
     pub audit: Arc<AuditChain>,
     /// The master keys of this server and of others.
     pub master_keys: Arc<KeyAnnouncements>,
+    /// The one-time tokens that were accepted.
+    pub replay: Arc<Replay>,
     issuer: String,
+    grpc_url: String,
     clock: Clock,
     revocations: Arc<Live>,
     clients: Arc<ClientCache>,
@@ -154,11 +164,16 @@ impl Service {
         let pages = Pages::new(&parts.master_keys)?;
         let shared = SharedParts::load(&parts, &sealer).await?;
         let lock_outs = Arc::<LockOuts>::default();
-        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs))?);
+        let replay = Arc::new(Replay::start(parts.store.clone(), parts.clock.clone()));
+        let dpop = DpopVerifier {
+            nonces: DpopNonces::new(&parts.master_keys, parts.dpop_nonces)?,
+            replay: Arc::clone(&replay),
+        };
+        let auth = Arc::new(shared.auth(&parts, Arc::clone(&lock_outs), dpop)?);
 
         let SharedParts { clients, hasher, incidents, limits, revocations, signing, usage } =
             shared;
-        let ServiceParts { store, clock, issuer, prefixes, redis, .. } = parts;
+        let ServiceParts { store, clock, issuer, grpc_url, prefixes, redis, .. } = parts;
         let refusals =
             RefusalWriter::new(store.clone(), clock.clone(), Arc::clone(&clients), lock_outs);
         let refusals = Arc::new(refusals);
@@ -229,7 +244,9 @@ impl Service {
             refusals,
             audit,
             master_keys: parts.key_announcements,
+            replay,
             issuer,
+            grpc_url,
             clock,
             revocations,
             clients,
@@ -241,6 +258,11 @@ impl Service {
     /// The `iss` of tokens: the base of the HTTP endpoints.
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// The base of the URLs of gRPC methods, as clients see it.
+    pub fn grpc_url(&self) -> &str {
+        &self.grpc_url
     }
 
     /// The present moment.
@@ -373,7 +395,12 @@ impl SharedParts {
         })
     }
 
-    fn auth(&self, parts: &ServiceParts, lock_outs: Arc<LockOuts>) -> Result<Auth> {
+    fn auth(
+        &self,
+        parts: &ServiceParts,
+        lock_outs: Arc<LockOuts>,
+        dpop: DpopVerifier,
+    ) -> Result<Auth> {
         let max_wait = parts.hash_queue.longest_wait;
         let throttle = Throttle::new(parts.limiter.clone(), parts.failure_budget, max_wait)
             .with_budget_of_source(parts.source_failure_budget, parts.clock.clone());
@@ -396,6 +423,7 @@ impl SharedParts {
             Arc::clone(&self.clients),
             Arc::clone(&self.revocations),
         );
-        Ok(Auth::new(secrets, tokens, Arc::clone(&self.usage)))
+        let certificates = CertificateVerifier::new(parts.clock.clone(), Arc::clone(&self.clients));
+        Ok(Auth::new(secrets, certificates, tokens, dpop, Arc::clone(&self.usage)))
     }
 }

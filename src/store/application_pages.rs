@@ -9,9 +9,10 @@
 //! 3. If too many rows match, or no index has the condition, walk the index of the order to its
 //!    end.
 //!
-//! The small rows of `application_names` have the names and orders, and those of `application_uses`
-//! the last use. The large rows of `applications` are read only for conditions that need them, and
-//! for the rows of the page.
+//! The small rows of `application_names` have the names and orders. The order of last use has its
+//! index in `application_uses`, and a copy of each last use beside the name, for the second step.
+//! The large rows of `applications` are read only for conditions that need them, and for the rows of
+//! the page.
 
 mod order;
 
@@ -20,7 +21,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
-use self::order::Order;
+use self::order::{NAME_ID, Order};
 use super::applications::{ApplicationRow, select};
 use super::folding::search_name;
 use super::row::micros;
@@ -92,7 +93,8 @@ impl IndexCondition {
     fn names(self) -> String {
         let Self { from, by, is_search: _ } = self;
         format!(
-            "select n.application_id, n.search_name, n.created_at from {from} where {by} limit $13"
+            "select n.application_id, n.search_name, n.created_at, n.last_used_at \
+               from {from} where {by} limit $13"
         )
     }
 }
@@ -135,8 +137,8 @@ const BY_NAME_IN_SQLITE: IndexCondition = IndexCondition {
 /// the collation of the columns is set again.
 const BY_NAME_IN_POSTGRES: IndexCondition = IndexCondition {
     from: "(select application_id collate \"C\" as application_id, \
-             search_name collate \"C\" as search_name, created_at \
-             from names_like($2, $12, $13)) n",
+             search_name collate \"C\" as search_name, created_at, last_used_at \
+             from names_and_uses_like($2, $12, $13)) n",
     by: "true",
     is_search: true,
 };
@@ -223,15 +225,15 @@ impl Session {
         rows: Option<usize>,
     ) -> Result<Vec<ApplicationRow>> {
         let Some(rows) = rows else {
-            let looks_up_names = list.is_by_use() && list.has_search();
+            let sorts_names = list.is_by_use() && list.has_search();
             let ids =
-                if looks_up_names { self.sort_sql(list) } else { self.walk_sql(list, list.limit) };
+                if sorts_names { self.sort_sql(list) } else { self.walk_sql(list, list.limit) };
             return self.load_rows(list, "", &ids).await;
         };
         let (table, id) = list.order_table();
         let (_, alias) = table.rsplit_once(' ').unwrap_or_default();
-        let Order { after, by } = list.order(false);
-        let (matches, limit) = (self.matches(list, list.is_by_use()), list.limit);
+        let Order { after, by } = list.order();
+        let (matches, limit) = (self.matches(list), list.limit);
         // The inner limit makes the planner use the index of the order.
         let ids = format!(
             "select {id} from (select * from {table} where tenant_id = $2 and {after} \
@@ -243,8 +245,8 @@ impl Session {
     /// The SQL for the ids of a page, with a walk of the index of the order to its end.
     fn walk_sql(&self, list: ListQuery<'_>, limit: impl Display) -> String {
         let (table, id) = list.order_table();
-        let Order { after, by } = list.order(false);
-        let matches = self.matches(list, list.is_by_use());
+        let Order { after, by } = list.order();
+        let matches = self.matches(list);
         format!(
             "select {id} as id from {table} where tenant_id = $2 and {after} and {matches} \
                order by {by} limit {limit}"
@@ -254,13 +256,13 @@ impl Session {
     /// The SQL for the ids of a page of a search, in the order of last use. It reads all names and
     /// sorts the matches. A walk that looks up the name of each use takes several times as long.
     fn sort_sql(&self, list: ListQuery<'_>) -> String {
-        let Order { after, by } = list.order(true);
-        let (matches, limit) = (self.matches(list, false), list.limit);
+        let Order { after, by } = list.sorted_names();
+        let contains = self.contains();
+        let conditions = list.conditions(NAME_ID);
+        let limit = list.limit;
         format!(
-            "select l.application_id as id \
-               from application_names n cross join application_uses l \
-               where n.tenant_id = $2 and l.tenant_id = $2 \
-                 and l.application_id = n.application_id and {matches} and {after} \
+            "select {NAME_ID} as id from application_names n \
+               where n.tenant_id = $2 and {contains} and {conditions} and {after} \
                order by {by} limit {limit}"
         )
     }
@@ -268,7 +270,7 @@ impl Session {
     /// Whether the order has more than this number of rows, without regard to the conditions.
     async fn has_more_than(&mut self, list: ListQuery<'_>, rows: usize) -> Result<bool> {
         let (table, _) = list.order_table();
-        let Order { after, by } = list.order(false);
+        let Order { after, by } = list.order();
         let sql = format!(
             "select count(*) from (select tenant_id from {table} \
              where tenant_id = $2 and {after} order by {by} limit 1 offset {rows}) x"
@@ -287,28 +289,17 @@ impl Session {
         walks: bool,
     ) -> Result<Vec<ApplicationRow>> {
         let with = format!("with found as materialized ({}) ", found.names());
-        let Order { after, by } = list.order(true);
-        let (_, id) = list.order_table();
+        let Order { after, by } = list.sorted_names();
         let search = if list.has_search() && !found.is_search { self.contains() } else { "true" };
-        let conditions = list.conditions(id);
-        let from = if list.is_by_use() {
-            // With an array, PostgreSQL looks all ids up in one scan of the index.
-            let (before, after) = self.for_database(("in (", ")"), ("= any(array(", "))"));
-            format!(
-                "application_uses l where l.tenant_id = $2 and l.application_id {before}\
-                 select n.application_id from found n where {search}{after}"
-            )
-        } else {
-            format!("found n where {search}")
-        };
+        let conditions = list.conditions(NAME_ID);
         // With a limit of 0 the database reads no rows.
         let limit = |are_few: &str| {
             let limit = list.limit;
             format!("case when (select count(*) from found) {are_few} $13 then {limit} else 0 end")
         };
         let mut ids = format!(
-            "select id from (select {id} as id from {from} and {after} and {conditions} \
-               order by {by} limit {}) x",
+            "select id from (select {NAME_ID} as id from found n \
+               where {search} and {after} and {conditions} order by {by} limit {}) x",
             limit("<")
         );
         if walks {
@@ -338,14 +329,14 @@ impl Session {
         run_list!(list_rows, self, sql, list)
     }
 
-    /// The SQL condition for the search and the filters on a row of the order. `looks_up_name` is
-    /// for rows without the name.
-    fn matches(&self, list: ListQuery<'_>, looks_up_name: bool) -> String {
+    /// The SQL condition for the search and the filters on a row of the order. Rows of uses have no
+    /// name, so it is looked up.
+    fn matches(&self, list: ListQuery<'_>) -> String {
         let (_, id) = list.order_table();
         let mut all = vec!["true".to_owned()];
         if list.has_search() {
             let contains = self.contains();
-            all.push(if looks_up_name {
+            all.push(if list.is_by_use() {
                 format!(
                     "(select {contains} from application_names n \
                        where n.tenant_id = $2 and n.application_id = {id})"

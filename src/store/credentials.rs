@@ -27,6 +27,7 @@ struct CredentialRow {
     disabled_by_platform: bool,
     limits: Option<String>,
     registration: Option<String>,
+    certificate_bound_tokens: bool,
     last_used_at: i64,
     last_used_address: Option<String>,
     epoch: i64,
@@ -51,8 +52,8 @@ struct SecretRow {
 macro_rules! columns {
     () => {
         "c.id, c.tenant_id, c.application_id, c.kind, c.display_name, c.expires_at, c.disabled, \
-         c.disabled_by_platform, c.limits, c.registration, c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, \
-         c.updated_at"
+         c.disabled_by_platform, c.limits, c.registration, c.certificate_bound_tokens, \
+         c.last_used_at, c.last_used_address, c.epoch, c.revision, c.created_at, c.updated_at"
     };
 }
 
@@ -86,6 +87,7 @@ impl CredentialRow {
                 disabled_by_platform: self.disabled && self.disabled_by_platform,
                 limits: limits(at, "limits", self.limits.as_deref())?,
                 registration: at.column("registration", registration.transpose())?,
+                certificate_bound_tokens: self.certificate_bound_tokens,
             },
             secrets: secrets.into_iter().map(SecretRow::secret).collect(),
             last_use: last_use(self.last_used_at, self.last_used_address),
@@ -273,8 +275,9 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "insert into credentials (id, tenant_id, application_id, kind, \
             display_name, expires_at, disabled, epoch, revision, request_id, created_at, \
-            updated_at, limits, disabled_by_platform, registration) \
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) on conflict do nothing";
+            updated_at, limits, disabled_by_platform, registration, certificate_bound_tokens) \
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+            on conflict do nothing";
         let (name, settings, record) = (&credential.name, &credential.settings, &credential.record);
         let inserted = execute!(
             self,
@@ -293,7 +296,8 @@ impl Tx {
             record.updated_at.as_microsecond(),
             limits_text(settings.limits),
             settings.disabled_by_platform,
-            settings.registration.as_ref().map(Registration::to_json)
+            settings.registration.as_ref().map(Registration::to_json),
+            settings.certificate_bound_tokens
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -308,7 +312,7 @@ impl Tx {
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<bool> {
         const SQL: &str = "update credentials set display_name = $1, expires_at = $2, \
             disabled = $3, epoch = $4, revision = $5, updated_at = $6, limits = $8, \
-            disabled_by_platform = $9, registration = $10 \
+            disabled_by_platform = $9, registration = $10, certificate_bound_tokens = $11 \
             where id = $7 and revision = $5 - 1";
         let (settings, record) = (&credential.settings, &credential.record);
         execute!(
@@ -323,7 +327,8 @@ impl Tx {
             credential.name.credential.as_str(),
             limits_text(settings.limits),
             settings.disabled_by_platform,
-            settings.registration.as_ref().map(Registration::to_json)
+            settings.registration.as_ref().map(Registration::to_json),
+            settings.certificate_bound_tokens
         )
         .map(|rows| rows == 1)
     }

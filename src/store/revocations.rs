@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::FromRow;
 
+use super::revocation_chunk::{RevocationChunk, TokenList, of_issued_token};
 use super::row::RowRef;
 use super::{Session, Tx, execute, find_row, list_rows, one_row, one_value};
 use crate::clock::{from_microsecond, later};
@@ -44,75 +45,6 @@ impl RevocationRow {
             revoked_at: from_microsecond(self.revoked_at),
             expires_at: from_microsecond(self.expires_at),
         })
-    }
-}
-
-/// Many revocations, read at once. Most are of single tokens, and the database writes those into
-/// one text: a million separate rows take seconds to receive.
-#[derive(Clone, Debug)]
-pub struct RevocationChunk {
-    tokens: String,
-    /// The revocations that are not in [`tokens`](Self::tokens), in order.
-    pub others: Vec<Revocation>,
-    /// The last number in this chunk.
-    pub last: i64,
-}
-
-/// A revocation of a single token in a [`RevocationChunk`], with times in microseconds since the
-/// epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenRevocation<'a> {
-    pub number: i64,
-    pub jti: &'a str,
-    pub revoked_at: i64,
-    pub expires_at: i64,
-}
-
-/// Revocations whose subject has [`JTI_BYTES`].
-macro_rules! of_issued_token {
-    () => {
-        "(kind = 'token' and epoch = 0 and octet_length(subject) = 32)"
-    };
-}
-
-/// The length of the `jti` that Keyward issues.
-const JTI_BYTES: usize = 32;
-
-impl RevocationChunk {
-    /// The revocations of tokens whose `jti` has 32 bytes.
-    pub fn tokens(&self) -> impl Iterator<Item = Result<TokenRevocation<'_>>> {
-        let mut left = self.tokens.as_str();
-        std::iter::from_fn(move || {
-            if left.is_empty() {
-                return None;
-            }
-            // The `jti` has a fixed length, because it can contain any character.
-            let Some((token, rest)) = TokenRevocation::parse(left) else {
-                let error =
-                    Error::internal(format!("invalid list of revoked tokens at {left:.80}"));
-                left = "";
-                return Some(Err(error));
-            };
-            left = rest;
-            Some(Ok(token))
-        })
-    }
-}
-
-impl<'a> TokenRevocation<'a> {
-    /// Parses the first one, and returns the rest of the text.
-    fn parse(text: &'a str) -> Option<(Self, &'a str)> {
-        let (jti, rest) = text.split_at_checked(JTI_BYTES)?;
-        let (number, rest) = rest.split_once(' ')?;
-        let (revoked_at, rest) = rest.split_once(' ')?;
-        let (expires_at, rest) = rest.split_once(',').unwrap_or((rest, ""));
-        let token = Self {
-            number: number.parse().ok()?,
-            jti,
-            revoked_at: revoked_at.parse().ok()?,
-            expires_at: expires_at.parse().ok()?,
-        };
-        Some((token, rest))
     }
 }
 
@@ -156,25 +88,20 @@ impl Session {
         last: i64,
         max: i64,
     ) -> Result<Option<RevocationChunk>> {
-        const LAST: &str = "select max(number) from (select number from revocations \
-            where number > $1 and number <= $2 order by number limit $3) chunk";
-        const TOKENS: &str = concat!(
-            "select coalesce(string_agg(subject || number || ' ' || revoked_at || ' ' \
-             || expires_at, ',') filter (where ",
-            of_issued_token!(),
-            "), ''), count(*) filter (where not ",
-            of_issued_token!(),
-            ") from revocations where number > $1 and number <= $2"
-        );
         const OTHERS: &str = concat!(
             "select number, kind, subject, epoch, revoked_at, expires_at from revocations \
              where number > $1 and number <= $2 and not ",
             of_issued_token!(),
             " order by number"
         );
-        let last: Option<i64> = one_value!(self, LAST, after, last, max)?;
+        let (last, tokens, others): (Option<i64>, _, i64) = if self.is_postgres() {
+            let row: (_, Vec<u8>, _) = one_row!(self, TokenList::POSTGRES, after, last, max)?;
+            (row.0, TokenList::Records(row.1), row.2)
+        } else {
+            let row: (_, String, _) = one_row!(self, TokenList::SQLITE, after, last, max)?;
+            (row.0, TokenList::Text(row.1), row.2)
+        };
         let Some(last) = last else { return Ok(None) };
-        let (tokens, others): (String, i64) = one_row!(self, TOKENS, after, last)?;
         let others: Vec<RevocationRow> =
             if others == 0 { Vec::new() } else { list_rows!(self, OTHERS, after, last)? };
         let others = others.into_iter().map(RevocationRow::revocation).collect::<Result<_>>()?;

@@ -25,7 +25,8 @@ pub struct VerifierInterceptor(Gate);
 
 impl Verifier {
     /// Admits calls whose token is valid and has all `scopes`; an empty list requires only a valid
-    /// token. Handlers find a [`Verified`](super::Verified) in the request's extensions.
+    /// token. Handlers find a [`Verified`](super::Verified) in the request's extensions. Bound
+    /// tokens need a [`SenderProof`](super::SenderProof) there.
     pub fn interceptor(&self, scopes: &[&str]) -> VerifierInterceptor {
         VerifierInterceptor(Gate::new(self, scopes))
     }
@@ -33,7 +34,7 @@ impl Verifier {
 
 impl Interceptor for VerifierInterceptor {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let verified = self.0.admit(request.metadata().as_ref())?;
+        let verified = self.0.admit(request.metadata().as_ref(), request.extensions())?;
         request.extensions_mut().insert(verified);
         Ok(request)
     }

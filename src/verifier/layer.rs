@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 use super::gate::{Denied, Gate};
 use super::{Refusal, Verifier};
 use crate::domain::error_description;
+use crate::jose::JwsAlgorithm;
 
 /// Refuses requests without a valid token; created by [`Verifier::layer`]. 401: the token is
 /// missing or invalid. 403: scopes are missing. 503: revocations are unknown.
@@ -35,12 +36,14 @@ struct LayerState {
     gate: Gate,
     no_token: HeaderValue,
     invalid_token: HeaderValue,
+    dpop: HeaderValue,
     insufficient_scope: HeaderValue,
 }
 
 impl Verifier {
     /// Admits requests whose token is valid and has all `scopes`; an empty list requires only a
-    /// valid token. Handlers find a [`Verified`](super::Verified) in the request's extensions.
+    /// valid token. Handlers find a [`Verified`](super::Verified) in the request's extensions. Bound
+    /// tokens need a [`SenderProof`](super::SenderProof) there.
     ///
     /// Preflight requests of browsers carry no token, so a CORS layer must be outside of this one.
     pub fn layer(&self, scopes: &[&str]) -> VerifierLayer {
@@ -54,6 +57,11 @@ impl Verifier {
                 "{realm}, error=\"insufficient_scope\", scope=\"{needed}\""
             )),
             no_token: challenge(&realm),
+            dpop: challenge(&format!(
+                "DPoP realm=\"{}\", error=\"invalid_token\", algs=\"{}\"",
+                escaped(&self.0.audience),
+                JwsAlgorithm::NAMES.join(" ")
+            )),
         }))
     }
 }
@@ -90,7 +98,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.door.gate.admit(request.headers()) {
+        match self.door.gate.admit(request.headers(), request.extensions()) {
             Ok(verified) => {
                 request.extensions_mut().insert(verified);
                 Either::Right(self.inner.call(request))
@@ -126,6 +134,12 @@ impl LayerState {
             Some(challenge) => headers.insert(header::WWW_AUTHENTICATE, challenge.clone()),
             None => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         };
+        if let Denied::Refused(refusal) = denied
+            && refusal.is_about_dpop()
+        {
+            // With a proof, the token may be accepted (RFC 9449, section 7.1).
+            headers.append(header::WWW_AUTHENTICATE, self.dpop.clone());
+        }
         response
     }
 }

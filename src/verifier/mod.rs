@@ -80,6 +80,13 @@
 //! A key set replaces the one before as a whole. A revoked key is on the revocation list too, so that
 //! its tokens are refused even if the key set is old.
 //!
+//! # Bound tokens
+//!
+//! A token with the claim `cnf` is bound to a client certificate (RFC 8705) or a key (`DPoP`, RFC
+//! 9449): alone it proves nothing. [`Verifier::verify`] refuses it. [`Verifier::verify_bound`] takes
+//! the certificate of the connection and the proof of the key, and so do the layer and the
+//! interceptor, from a [`SenderProof`] among the extensions of the request.
+//!
 //! # Limitations
 //!
 //! - *Limits.* Requests that are verified here do not count against limits, and do not update the
@@ -99,6 +106,7 @@ mod interceptor;
 mod knowledge;
 mod layer;
 mod link;
+mod sender_proof;
 mod settings;
 mod trouble;
 mod verified;
@@ -114,6 +122,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use interceptor::VerifierInterceptor;
 pub use layer::{VerifierLayer, VerifierService};
+pub use sender_proof::SenderProof;
 pub use settings::{ServerAddress, Settings, StartError, VerifierCredential, WhenLost};
 pub use verified::{InsufficientScope, Refusal, Verified};
 
@@ -207,8 +216,15 @@ impl Verifier {
     }
 
     /// Verifies an access token without I/O: its form and signature, its claims, and the
-    /// revocations.
+    /// revocations. Refuses a token that is bound to a certificate or a key: see
+    /// [`Self::verify_bound`].
     pub fn verify(&self, token: &str) -> Result<Verified, Refusal> {
+        self.verify_bound(token, &SenderProof::default())
+    }
+
+    /// Like [`Self::verify`], for a sender that proved to have this. A token that is bound to it is
+    /// accepted, and one that is bound to nothing is, too.
+    pub fn verify_bound(&self, token: &str, presented: &SenderProof) -> Result<Verified, Refusal> {
         let VerifierInner { knowledge, prefixes, issuer, audience, clock, .. } = &*self.0;
         if prefixes.looks_like_api_key(token) {
             return Err(Refusal::ApiKey);
@@ -224,6 +240,7 @@ impl Verifier {
         if !claims.aud.as_slice().contains(audience) {
             return Err(Refusal::WrongAudience);
         }
+        presented.require(claims.cnf.as_deref(), token, clock.now())?;
         let token = Verified::new(claims, &key.jwk.kid);
         self.require_unrevoked(&token)?;
         Ok(token)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::RevocationKeys;
+use crate::domain::{BindingFault, RevocationKeys};
 use crate::keys::{Claims, Rejection};
 
 /// The claims of a verified token. Cheap to clone.
@@ -47,6 +47,29 @@ pub enum Refusal {
     /// The `aud` claim does not contain the required audience.
     #[error("the token is for another audience")]
     WrongAudience,
+    /// The token is bound to a client certificate, and none was presented with it: use
+    /// [`Verifier::verify_bound`](super::Verifier::verify_bound).
+    #[error("the token is bound to a client certificate, and none was presented with it")]
+    CertificateRequired,
+    /// The token is bound to another client certificate than the one that was presented.
+    #[error("the token is bound to another client certificate")]
+    OtherCertificate,
+    /// The token is bound to a key (`DPoP`), and no proof of it was presented: use
+    /// [`Verifier::verify_bound`](super::Verifier::verify_bound).
+    #[error("the token is bound to a key, and no DPoP proof of it was presented")]
+    ProofRequired,
+    /// The token is bound to another key than that of the `DPoP` proof.
+    #[error("the token is bound to another key than that of the DPoP proof")]
+    OtherKey,
+    /// A `DPoP` proof was presented with a token that is bound to no key.
+    #[error("a DPoP proof was presented with a token that is bound to no key")]
+    NotBoundToKey,
+    /// The `DPoP` proof is not for this token and request, or is wrong in itself.
+    #[error("{fault}")]
+    InvalidProof {
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The token has expired.
     #[error("the token has expired")]
     Expired,
@@ -80,6 +103,26 @@ impl Refusal {
     /// Whether the reason is the verifier's state and not the token.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::FeedLost { .. } | Self::NotReady)
+    }
+
+    /// Whether a right `DPoP` proof would have helped.
+    pub(super) fn is_about_dpop(&self) -> bool {
+        matches!(
+            self,
+            Self::ProofRequired | Self::OtherKey | Self::NotBoundToKey | Self::InvalidProof { .. }
+        )
+    }
+}
+
+impl From<BindingFault> for Refusal {
+    fn from(fault: BindingFault) -> Self {
+        match fault {
+            BindingFault::NoCertificate => Self::CertificateRequired,
+            BindingFault::OtherCertificate => Self::OtherCertificate,
+            BindingFault::NoProof => Self::ProofRequired,
+            BindingFault::OtherKey => Self::OtherKey,
+            BindingFault::NotBoundToKey => Self::NotBoundToKey,
+        }
     }
 }
 
@@ -157,6 +200,12 @@ impl Verified {
     /// The scopes of the token.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.0.claims.scope.split(' ').filter(|scope| !scope.is_empty())
+    }
+
+    /// The SHA-256 thumbprint of the client certificate that the token is bound to, in base64url
+    /// (RFC 8705, section 3.1).
+    pub fn certificate_thumbprint(&self) -> Option<&str> {
+        self.0.claims.cnf.as_ref().and_then(|bound| bound.certificate.as_deref())
     }
 
     /// Whether the token has this scope.

@@ -17,6 +17,7 @@ mod audit;
 mod database;
 mod deployment;
 mod documents;
+mod dpop;
 mod edge;
 mod grpc;
 mod harness;

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use prost_types::Duration;
 use serde_json::json;
 
+use super::certificate::{self, CertificateFlags};
 use super::limits::{LimitsView, limit_flags};
 use super::{
     Deleted, FieldFlags, Made, MaskBuilder, NoFlags, Place, Resource, ResourceCommand, Words,
@@ -63,6 +64,8 @@ enum KindArg {
     ClientSecret,
     /// One string that is both
     ApiKey,
+    /// A certificate of the client (mTLS): see --ca-file and --certificate
+    Certificate,
 }
 
 impl From<KindArg> for i32 {
@@ -70,6 +73,7 @@ impl From<KindArg> for i32 {
         match kind {
             KindArg::ClientSecret => pb::credential::Kind::ClientSecret.into(),
             KindArg::ApiKey => pb::credential::Kind::ApiKey.into(),
+            KindArg::Certificate => pb::credential::Kind::Certificate.into(),
         }
     }
 }
@@ -112,6 +116,8 @@ pub(in crate::cli) struct CredentialFields {
     expire_time: Option<Expiry>,
     #[command(flatten)]
     limits: CredentialLimits,
+    #[command(flatten)]
+    certificate: CertificateFlags,
 }
 
 impl FieldFlags<pb::Credential> for CredentialFields {
@@ -125,6 +131,7 @@ impl FieldFlags<pb::Credential> for CredentialFields {
         mask.set("display_name", self.display_name.as_ref(), &mut credential.display_name);
         mask.set("expire_time", expire_time.as_ref(), &mut credential.expire_time);
         self.limits.given().apply(&mut credential.limits, mask);
+        self.certificate.apply(credential, mask);
     }
 }
 
@@ -182,6 +189,8 @@ impl Tabular for pb::Credential {
         member("last_use_address", |credential| json!(credential.last_use_address)),
         listed(6, "expire_time", |credential| json!(moment(credential.expire_time.as_ref()))),
         member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
+        member("certificate", |credential| certificate::view(credential)),
+        member("certificate_bound_tokens", |credential| json!(credential.certificate_bound_tokens)),
         listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),
         listed(8, "update_time", |credential| json!(moment(credential.update_time.as_ref()))),
         member("etag", |credential| json!(credential.etag)),
@@ -209,8 +218,12 @@ impl Resource for pb::Credential {
         ),
         show: ("Show a credential, without its secret", &["acme/crm/ID"]),
         create: (
-            "Create a credential and print its secret once",
-            &["acme/crm", "acme/crm --kind api-key --expire-time 90d"],
+            "Create a credential and print its secret once, if its kind has one",
+            &[
+                "acme/crm",
+                "acme/crm --kind api-key --expire-time 90d",
+                "acme/crm --kind certificate --ca-file ca.pem --subject CN=crm,O=Acme",
+            ],
         ),
         update: (
             "Change the given fields of a credential",
@@ -259,6 +272,9 @@ impl Resource for pb::Credential {
 
 fn with_secret(credential: Option<pb::Credential>, secret: String) -> Made<pb::Credential> {
     let resource = credential.unwrap_or_default();
+    if secret.is_empty() {
+        return Made { resource, secret: None };
+    }
     if !resource.viewable {
         note("The secret below is shown only once:");
     }

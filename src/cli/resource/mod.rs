@@ -2,6 +2,7 @@
 //! `update` and `delete`, with the same names, paging, etags, confirmations and output.
 
 mod application;
+mod certificate;
 mod change;
 mod credential;
 mod delete;

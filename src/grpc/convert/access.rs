@@ -1,9 +1,11 @@
 //! Access.
 
 use super::{precise, seconds, timestamp};
+use crate::certificates::thumbprint;
 use crate::domain::{
     AccessAnswer, AccessOutcome, AccessQuestion, Audience, Counted, Fault, FieldErrors, LimitLevel,
-    LimitStatus, NeededScopes, Possession, Principal, Requirement, ScopeName, parse_address,
+    LimitStatus, NeededScopes, Possession, PresentedProof, Principal, Requirement, ScopeName,
+    parse_address,
 };
 use crate::error::Result;
 use crate::proto::access as pb;
@@ -56,10 +58,9 @@ pub(in crate::grpc) fn question(
     });
     let source = fields.read(at("source_address"), source);
     let possession = request.possession.unwrap_or_default();
-    let possession = Possession {
-        key: None,
-        certificate: Some(possession.certificate_thumbprint).filter(|text| !text.is_empty()),
-    };
+    let certificate = optional(&possession.certificate_thumbprint, thumbprint);
+    let certificate = fields.read(at("possession.certificate_thumbprint"), certificate);
+    let proof = proof(&mut fields, &at("possession.dpop"), possession.dpop);
     let whole = (|| {
         Some(AccessQuestion {
             requirement: requirement?,
@@ -67,10 +68,28 @@ pub(in crate::grpc) fn question(
             audience: audience?,
             source: source?,
             peek: request.peek,
-            possession,
+            possession: Possession { key: None, certificate: certificate? },
+            proof: proof?,
         })
     })();
     fields.finish(whole).map(|question| (token, question))
+}
+
+/// The proof that came with a token, if one did.
+fn proof(
+    fields: &mut FieldErrors,
+    field: &str,
+    message: Option<pb::DpopProof>,
+) -> Option<Option<PresentedProof>> {
+    let Some(pb::DpopProof { proof, http_method, url }) = message else { return Some(None) };
+    let mut whole = true;
+    for (name, value) in [("proof", &proof), ("http_method", &http_method), ("url", &url)] {
+        if value.is_empty() {
+            fields.fault(format!("{field}.{name}"), "must not be empty");
+            whole = false;
+        }
+    }
+    whole.then_some(Some(PresentedProof { proof: Some(proof), method: http_method, url }))
 }
 
 fn needed(
@@ -109,6 +128,7 @@ pub(in crate::grpc) fn answer(access: AccessAnswer) -> pb::CheckAccessResponse {
         retry_after: access.retry_after.map(precise),
         max_age: Some(precise(access.max_age)),
         max_items: access.max_items.unwrap_or_default(),
+        dpop_nonce: access.nonce.unwrap_or_default(),
     }
 }
 

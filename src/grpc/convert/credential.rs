@@ -26,6 +26,7 @@ const CHANGEABLE: &[&str] = &[
     "public_key",
     "certificate",
     "federated",
+    "certificate_bound_tokens",
 ];
 
 pub(in crate::grpc) fn create(request: &pb::CreateCredentialRequest) -> Result<NewCredential> {
@@ -121,6 +122,9 @@ fn patch(
             limits::limits(fields, "credential.limits", limits)
         }),
         registration: registration::patch(fields, credential, mask),
+        certificate_bound_tokens: mask
+            .contains("certificate_bound_tokens")
+            .then_some(credential.certificate_bound_tokens),
     }
 }
 
@@ -177,6 +181,7 @@ pub(in crate::grpc) fn message(credential: Credential, now: Timestamp) -> pb::Cr
         update_time: Some(timestamp(credential.record.updated_at)),
         etag: credential.record.etag(),
         registration: credential.settings.registration.map(registration::message),
+        certificate_bound_tokens: credential.settings.certificate_bound_tokens,
     }
 }
 

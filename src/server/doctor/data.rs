@@ -21,8 +21,8 @@ const OLD_KEY: Duration = Duration::from_hours(90 * 24);
 const LATE_ROTATION: Duration = Duration::from_hours(24);
 /// Events are in the hash chain within seconds, unless many are from before an upgrade.
 const LATE_SEALING: Duration = Duration::from_mins(1);
-/// The maximum number of names that are counted.
-const MAX_UNFOLDED: i64 = 100_000;
+/// The maximum number of rows of an earlier version that are counted.
+const MAX_UNFILLED: i64 = 100_000;
 /// The maximum number of credentials that are counted, and of those that are named.
 const MAX_COUNTED: i64 = 1000;
 const MAX_NAMED: usize = 3;
@@ -35,19 +35,25 @@ pub(super) async fn findings(config: &Config, session: &mut Session) -> Result<V
     all.push(admins(&session.admin_credentials().await?, now));
     let soon = later(now, SOON);
     all.push(ending(&session.credentials_that_end(now, soon, MAX_COUNTED).await?));
-    let names = session.count_unfolded_names(MAX_UNFOLDED).await?;
-    all.push(backfill(names, session.unsealed_since().await?.map(from_microsecond), now));
+    let names = session.count_unfolded_names(MAX_UNFILLED).await?;
+    let uses = session.count_uncopied_last_uses(MAX_UNFILLED).await?;
+    all.push(backfill(names, uses, session.unsealed_since().await?.map(from_microsecond), now));
     Ok(all)
 }
 
 /// What servers fill in after an upgrade, in batches.
-fn backfill(names: i64, unsealed_since: Option<Timestamp>, now: Timestamp) -> Finding {
+fn backfill(names: i64, uses: i64, unsealed_since: Option<Timestamp>, now: Timestamp) -> Finding {
     const CHECK: &str = "backfill";
     let mut left = Vec::new();
-    match names {
-        0 => {}
-        MAX_UNFOLDED => left.push(format!("{names} or more names of applications are not folded")),
-        _ => left.push(format!("{names} names of applications are not folded")),
+    for (count, what) in [
+        (names, "names of applications are not folded"),
+        (uses, "last uses of applications are not copied for search"),
+    ] {
+        match count {
+            0 => {}
+            MAX_UNFILLED => left.push(format!("{count} or more {what}")),
+            _ => left.push(format!("{count} {what}")),
+        }
     }
     if let Some(since) = unsealed_since.filter(|since| later(*since, LATE_SEALING) < now) {
         left.push(format!("audit events since {since:.0} are not in the hash chain"));
@@ -221,17 +227,21 @@ mod tests {
     #[test]
     fn rows_that_are_not_filled_in_are_counted() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let found = |names, seconds: Option<i64>| {
+        let found = |names, uses, seconds: Option<i64>| {
             let since = seconds.map(|seconds| now - SignedDuration::from_secs(seconds));
-            let finding = backfill(names, since, now);
+            let finding = backfill(names, uses, since, now);
             (finding.level, finding.found)
         };
-        assert_eq!(found(0, None).0, Level::Ok);
-        assert_eq!(found(0, Some(10)).0, Level::Ok);
-        let (level, text) = found(7, Some(90));
+        assert_eq!(found(0, 0, None).0, Level::Ok);
+        assert_eq!(found(0, 0, Some(10)).0, Level::Ok);
+        let (level, text) = found(7, 0, Some(90));
         assert_eq!(level, Level::Warning);
         assert!(text.starts_with("7 names of applications are not folded; audit events since "));
-        assert!(found(MAX_UNFOLDED, None).1.starts_with("100000 or more names"));
+        assert!(found(MAX_UNFILLED, 0, None).1.starts_with("100000 or more names"));
+        let (level, text) = found(0, 8, None);
+        assert_eq!((level, text.as_str()), {
+            (Level::Warning, "8 last uses of applications are not copied for search")
+        });
     }
 
     #[test]

@@ -11,13 +11,11 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-use x509_cert::time::Time;
 use zeroize::Zeroizing;
 
-use super::pem;
-use crate::config::{ClientAuth, SettingFile, TlsFiles};
+use super::clients::Clients;
+use crate::certificates::{Validity, pem};
+use crate::config::{ClientCertificates, SettingFile, TlsFiles};
 
 /// A chain or a bundle of authorities is some kilobytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -45,7 +43,7 @@ pub(super) struct FileContents {
 /// A certificate with its key, and the authorities of client certificates.
 pub(super) struct Bundle {
     pub(super) identity: Arc<CertifiedKey>,
-    pub(super) clients: Option<(Arc<RootCertStore>, ClientAuth)>,
+    pub(super) clients: Clients,
     pub(super) expiries: Expiries,
     pub(super) fingerprint: Fingerprint,
     /// A hash of the client authorities alone.
@@ -81,7 +79,10 @@ impl FileContents {
         Ok(Self {
             certificate: read(&files.certificate)?,
             key: Zeroizing::new(read(&files.key)?),
-            client_ca: files.clients.as_ref().map(|(file, _)| read(file)).transpose()?,
+            client_ca: match &files.clients {
+                ClientCertificates::Verified(file, _) => Some(read(file)?),
+                ClientCertificates::NotAsked | ClientCertificates::Any => None,
+            },
         })
     }
 
@@ -103,12 +104,13 @@ impl FileContents {
         let chain = pem::certificates(&self.certificate).map_err(wrong)?;
         let mut ends = Vec::with_capacity(chain.len());
         for (certificate, name) in &chain {
-            let (starts_at, ends_at) =
-                validity(certificate).map_err(|cause| wrong(format!("{name}{cause}")))?;
-            if now > ends_at {
+            let validity =
+                Validity::of(certificate).map_err(|fault| wrong(format!("{name}{}", fault.0)))?;
+            let Validity { starts_at, ends_at } = validity;
+            if validity.has_ended(now) {
                 return Err(wrong(format!("{name}has expired at {ends_at:.0}")));
             }
-            if now < starts_at {
+            if !validity.has_started(now) {
                 let advice = "check the clock of this machine";
                 return Err(wrong(format!("{name}is not valid before {starts_at:.0}; {advice}")));
             }
@@ -118,14 +120,15 @@ impl FileContents {
             pem::private_key(&self.key).map_err(|cause| TlsFileError::new(&files.key, cause))?;
         let chain = chain.into_iter().map(|(certificate, _)| certificate).collect();
         let identity = identity(files, chain, key, provider)?;
-        let mut clients = None;
-        let mut client_ca = None;
-        if let (Some((file, auth)), Some(bytes)) = (&files.clients, &self.client_ca) {
-            let (roots, ends) =
-                authorities(bytes).map_err(|cause| TlsFileError::new(file, cause))?;
-            clients = Some((Arc::new(roots), *auth));
-            client_ca = Some(ends);
-        }
+        let (clients, client_ca) = match (&files.clients, &self.client_ca) {
+            (ClientCertificates::Verified(file, auth), Some(bytes)) => {
+                let (roots, ends) =
+                    authorities(bytes).map_err(|cause| TlsFileError::new(file, cause))?;
+                (Clients::Verified(Arc::new(roots), *auth), Some(ends))
+            }
+            (ClientCertificates::Any, _) => (Clients::Any, None),
+            _ => (Clients::NotAsked, None),
+        };
         let leaf = ends.remove(0);
         Ok(Bundle {
             identity: Arc::new(identity),
@@ -181,22 +184,9 @@ fn authorities(bytes: &[u8]) -> Result<(RootCertStore, Timestamp), String> {
     let mut roots = RootCertStore::empty();
     let mut first = Timestamp::MAX;
     for (certificate, name) in pem::certificates(bytes)? {
-        let (_, ends) = validity(&certificate).map_err(|cause| format!("{name}{cause}"))?;
-        first = first.min(ends);
+        let validity = Validity::of(&certificate).map_err(|fault| format!("{name}{}", fault.0))?;
+        first = first.min(validity.ends_at);
         roots.add(certificate).map_err(|error| format!("{name}cannot be used: {error}"))?;
     }
     Ok((roots, first))
-}
-
-/// The times between which a certificate is valid.
-fn validity(der: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), String> {
-    let certificate =
-        Certificate::from_der(der).map_err(|error| format!("is not a certificate: {error}"))?;
-    let validity = certificate.tbs_certificate().validity();
-    // The time of certificates that never expire is beyond the last timestamp.
-    let time = |time: Time| {
-        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
-    };
-    Ok((time(validity.not_before), time(validity.not_after)))
 }

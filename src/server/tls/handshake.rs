@@ -113,8 +113,8 @@ impl ListenerTls {
             return Err(None);
         }
         self.metrics.handshake(self.face, "ok", version(session));
-        let leaf = session.peer_certificates().and_then(<[_]>::first);
-        let certificate = leaf.map(|leaf| ClientCertificate::verified(leaf));
+        let certificates = session.peer_certificates().unwrap_or_default();
+        let certificate = ClientCertificate::presented(certificates.iter().map(AsRef::as_ref));
         Ok(Handshaken { stream, is_http2, certificate })
     }
 

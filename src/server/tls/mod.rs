@@ -5,10 +5,10 @@
 //! connections alone.
 
 mod bundle;
+mod clients;
 mod handshake;
 mod listeners;
 mod metrics;
-mod pem;
 mod reload;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
-use tokio_rustls::rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use tokio_rustls::rustls::server::{NoServerSessionStorage, ProducesTickets};
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
@@ -27,7 +27,7 @@ pub(super) use handshake::TlsClient;
 pub(super) use listeners::Listeners;
 
 use crate::clock::Clock;
-use crate::config::{ClientAuth, TlsFiles};
+use crate::config::TlsFiles;
 use bundle::{Bundle, Expiries, FileContents, Fingerprint, TlsFileError};
 use handshake::HandshakeFailureLog;
 use metrics::TlsMetrics;
@@ -142,16 +142,7 @@ fn activate(
     before: Option<&ActiveTls>,
 ) -> Result<ActiveTls, LoadError> {
     let Bundle { identity, clients, expiries, fingerprint, clients_fingerprint } = bundle;
-    let verifier = match clients {
-        Some((roots, auth)) => {
-            let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
-            Some(match auth {
-                ClientAuth::Required => builder.build()?,
-                ClientAuth::Optional => builder.allow_unauthenticated().build()?,
-            })
-        }
-        None => None,
-    };
+    let verifier = clients.verifier(provider)?;
     let time = Arc::new(RustlsTime(clock.clone()));
     let builder = ServerConfig::builder_with_details(Arc::clone(provider), time)
         .with_protocol_versions(&[&TLS13, &TLS12])?;

@@ -10,6 +10,7 @@ mod declaration;
 mod endpoints;
 mod folding;
 mod grants;
+mod last_uses;
 mod master_keys;
 mod policies;
 mod profiles;

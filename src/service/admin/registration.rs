@@ -1,6 +1,7 @@
 //! Checks what a client without a shared secret is registered with.
 
-use crate::domain::{CredentialKind, Fault, Registration};
+use crate::certificates::{CertificateMatcher, RuleFault};
+use crate::domain::{CertificateRule, CredentialKind, Fault, Registration};
 use crate::error::{Error, Result};
 
 /// The registration of a new credential of this kind, in the form that is stored.
@@ -27,8 +28,19 @@ pub(super) fn checked(kind: CredentialKind, registration: Registration) -> Resul
         return Err(fault.of(&field));
     }
     match registration {
-        Registration::PublicKey(_) | Registration::Certificate(_) | Registration::Federated(_) => {
+        Registration::Certificate(rule) => certificate(&rule),
+        Registration::PublicKey(_) | Registration::Federated(_) => {
             Err(Error::invalid(&field, "cannot be registered with this version"))
+        }
+    }
+}
+
+fn certificate(rule: &CertificateRule) -> Result<Registration> {
+    match CertificateMatcher::new(rule) {
+        Ok(matcher) => Ok(Registration::Certificate(matcher.into_rule())),
+        Err(RuleFault { field, fault }) => {
+            let separator = if field.is_empty() { "" } else { "." };
+            Err(fault.of(format!("credential.certificate{separator}{field}")))
         }
     }
 }

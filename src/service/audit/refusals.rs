@@ -67,7 +67,7 @@ struct Count {
 
 /// What a caller has used of the budget.
 #[derive(Clone, Debug)]
-struct Spent {
+struct SpentBudget {
     since: Timestamp,
     kinds: u32,
     /// What exceeded it, with the last kind that did.
@@ -92,7 +92,7 @@ pub(super) enum CountedPlace {
 #[derive(Debug, Default)]
 pub(super) struct RefusalTable {
     kinds: HashMap<RefusalKey, Count>,
-    callers: HashMap<BudgetOwner, Spent>,
+    callers: HashMap<BudgetOwner, SpentBudget>,
     /// Counts that are complete and not written yet.
     waiting: Vec<AuditEvent>,
 }
@@ -179,7 +179,7 @@ impl Count {
     }
 }
 
-impl Spent {
+impl SpentBudget {
     fn count(self) -> Option<AuditEvent> {
         let (kind, count) = self.beyond?;
         count.beyond(&kind)
@@ -238,7 +238,7 @@ impl RefusalTable {
     }
 
     /// The budget of a caller, which begins with the first refused attempt.
-    fn budget(&mut self, owner: &BudgetOwner, now: Timestamp) -> &mut Spent {
+    fn budget(&mut self, owner: &BudgetOwner, now: Timestamp) -> &mut SpentBudget {
         let known = self.callers.get(owner);
         if known.is_some_and(|spent| is_over(spent.since, now, BUDGET_TIME)) {
             self.end_caller(owner);
@@ -247,7 +247,7 @@ impl RefusalTable {
         {
             self.end_caller(&oldest);
         }
-        let new = || Spent { since: now, kinds: 0, beyond: None };
+        let new = || SpentBudget { since: now, kinds: 0, beyond: None };
         self.callers.entry(owner.clone()).or_insert_with(new)
     }
 
@@ -271,7 +271,7 @@ impl RefusalTable {
     }
 
     fn end_caller(&mut self, owner: &BudgetOwner) {
-        let count = self.callers.remove(owner).and_then(Spent::count);
+        let count = self.callers.remove(owner).and_then(SpentBudget::count);
         self.wait(count);
     }
 

@@ -3,9 +3,13 @@
 mod accepted_tokens;
 mod access_tokens;
 mod caller;
+mod certificates;
+mod dpop;
+mod dpop_nonces;
 mod lock_outs;
 mod rehash;
 mod rehash_queue;
+mod replay;
 mod secret_cache;
 mod secrets;
 mod single_flight;
@@ -19,9 +23,10 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Audience, Client, CredentialId, UseKind};
+use crate::domain::{Audience, BindingFault, Client, Confirmation, CredentialId, UseKind};
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind, Incidents};
+use crate::jose::DpopProof;
 use crate::secrets::{Prefixes, Secret};
 use crate::service::context::RequestContext;
 use crate::service::lookups::CacheLookups;
@@ -33,8 +38,13 @@ pub(in crate::service) use accepted_tokens::AcceptedToken;
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
+pub(in crate::service) use certificates::CertificateVerifier;
+pub use dpop::DPOP_ALGORITHMS;
+pub(in crate::service) use dpop::DpopVerifier;
+pub(in crate::service) use dpop_nonces::DpopNonces;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
 pub(in crate::service) use rehash_queue::RehashQueue;
+pub use replay::{Replay, Spent};
 pub(in crate::service) use secret_cache::SecretCache;
 pub(in crate::service) use secrets::SecretVerifier;
 pub use secrets::SharedSecret;
@@ -46,6 +56,8 @@ pub(in crate::service) use token_cache::VerifiedToken;
 pub enum CallerCredential {
     /// A bearer string: an API key, or an access token that is for Keyward itself.
     Bearer(Secret),
+    /// An access token that is for Keyward itself, with a `DPoP` proof.
+    Dpop(Secret),
     /// The credential of a client.
     Client(ClientCredential),
 }
@@ -80,7 +92,9 @@ impl ClientCredential {
 #[derive(Debug)]
 pub struct Auth {
     secrets: SecretVerifier,
+    certificates: CertificateVerifier,
     tokens: TokenVerifier,
+    dpop: DpopVerifier,
     prefixes: Prefixes,
     usage: Arc<UsageCounter>,
     incidents: Arc<Incidents>,
@@ -89,11 +103,13 @@ pub struct Auth {
 impl Auth {
     pub(super) fn new(
         secrets: SecretVerifier,
+        certificates: CertificateVerifier,
         tokens: TokenVerifier,
+        dpop: DpopVerifier,
         usage: Arc<UsageCounter>,
     ) -> Self {
         let (prefixes, incidents) = (secrets.prefixes.clone(), Arc::clone(&secrets.incidents));
-        Self { secrets, tokens, prefixes, usage, incidents }
+        Self { secrets, certificates, tokens, dpop, prefixes, usage, incidents }
     }
 
     /// Authenticates the caller of a request. A caller that names a user must be one that may act
@@ -115,6 +131,7 @@ impl Auth {
                 })?
             }
             CallerCredential::Bearer(token) => self.token_bearer(context, &token).await?,
+            CallerCredential::Dpop(token) => self.token_prover(context, &token).await?,
         };
         if let Some(client) = caller.client() {
             context.identified(client);
@@ -138,12 +155,70 @@ impl Auth {
     }
 
     async fn token_bearer(&self, context: &RequestContext<'_>, token: &Secret) -> Result<Caller> {
+        let (token, client) = self.live_token(context, token).await?;
+        if let Err(fault) = context.require_possession(token.claims.cnf.as_deref()) {
+            return Err(self.unbound(context, fault));
+        }
+        Ok(self.token_holder(context, token, client))
+    }
+
+    /// The holder of a token that came with a `DPoP` proof (RFC 9449, section 7.1).
+    async fn token_prover(&self, context: &RequestContext<'_>, token: &Secret) -> Result<Caller> {
+        if self.is_api_key(token) {
+            return Err(Error::Unauthenticated("an API key is bound to no key: send it as Bearer"));
+        }
+        let presented =
+            context.proof.ok_or(Error::Unauthenticated(BindingFault::NoProof.into_str()))?;
+        let proof = self.dpop.check(presented, Some(token), context.now);
+        let proof = proof.inspect_err(|error| self.note_proof(context, error))?;
+        let (token, client) = self.live_token(context, token).await?;
+        let shown = context.clone().with_key(proof.key.clone()).possession();
+        if let Err(fault) = Confirmation::require(token.claims.cnf.as_deref(), &shown) {
+            return Err(self.unbound(context, fault));
+        }
+        let spent = self.dpop.spend(proof, true).await;
+        spent.inspect_err(|error| self.note_proof(context, error))?;
+        Ok(self.token_holder(context, token, client))
+    }
+
+    fn token_holder(
+        &self,
+        context: &RequestContext<'_>,
+        token: Arc<VerifiedToken>,
+        client: Arc<Client>,
+    ) -> Caller {
         let address = context.address();
+        self.usage.count(&client, UseKind::Check, context.now, address);
+        Caller::client_with_token(client, token, address)
+    }
+
+    /// The error for a sender that did not prove to have what its token is bound to.
+    fn unbound(&self, context: &RequestContext<'_>, fault: BindingFault) -> Error {
+        self.note(context, "a bound token");
+        Error::Unauthenticated(fault.into_str())
+    }
+
+    fn note_proof(&self, context: &RequestContext<'_>, error: &Error) {
+        if matches!(error, Error::InvalidDpopProof { .. }) {
+            self.note(context, "a DPoP proof");
+        }
+    }
+
+    fn note(&self, context: &RequestContext<'_>, detail: &'static str) {
+        let (kind, source) = (IncidentKind::InvalidToken, context.address());
+        let incident = Incident { kind, client: "", source, detail };
+        self.incidents.note(incident, context.now);
+    }
+
+    /// A token that is accepted now and is for Keyward itself. What it is bound to is not checked.
+    async fn live_token(
+        &self,
+        context: &RequestContext<'_>,
+        token: &Secret,
+    ) -> Result<(Arc<VerifiedToken>, Arc<Client>)> {
         let state = self.tokens.state(token.expose(), context.now).await?;
         let TokenState::Live(token, client) = state else {
-            let (kind, detail) = (IncidentKind::InvalidToken, "a bearer token");
-            let incident = Incident { kind, client: "", source: address, detail };
-            self.incidents.note(incident, context.now);
+            self.note(context, "a bearer token");
             return Err(REFUSED);
         };
         if !token.claims.aud.as_slice().iter().any(|aud| aud == Audience::KEYWARD) {
@@ -151,14 +226,36 @@ impl Auth {
                 "the access token is for another audience: ask for the audience `keyward`",
             ));
         }
-        if let Err(fault) = context.require_possession(token.claims.cnf.as_deref()) {
-            let (kind, detail) = (IncidentKind::InvalidToken, "a bound token");
-            let incident = Incident { kind, client: "", source: address, detail };
-            self.incidents.note(incident, context.now);
-            return Err(Error::Unauthenticated(fault.into_str()));
-        }
-        self.usage.count(&client, UseKind::Check, context.now, address);
-        Ok(Caller::client_with_token(client, token, address))
+        Ok((token, client))
+    }
+
+    /// The `DPoP` proof of a request for a token, checked but not spent. Call it before anything of
+    /// the request is spent: a client repeats the request if its proof needs a nonce (RFC 9449,
+    /// section 8).
+    pub(super) fn proof(&self, context: &RequestContext<'_>) -> Result<Option<DpopProof>> {
+        let Some(presented) = context.proof else { return Ok(None) };
+        let proof = self.dpop.check(presented, None, context.now);
+        proof.inspect_err(|error| self.note_proof(context, error)).map(Some)
+    }
+
+    /// Spends the proof of a request for a token, and returns the thumbprint of its key.
+    pub(super) async fn spend_proof(
+        &self,
+        context: &RequestContext<'_>,
+        proof: DpopProof,
+    ) -> Result<String> {
+        let spent = self.dpop.spend(proof, false).await;
+        spent.inspect_err(|error| self.note_proof(context, error))
+    }
+
+    /// What checks `DPoP` proofs.
+    pub(super) fn dpop(&self) -> &DpopVerifier {
+        &self.dpop
+    }
+
+    /// The nonce for the next proof of a client that sent one, if this server asks for nonces.
+    pub fn next_dpop_nonce(&self, context: &RequestContext<'_>) -> Option<String> {
+        context.proof.and_then(|_| self.dpop.next_nonce(context.now))
     }
 
     /// Authenticates a client that asks for a token.
@@ -183,10 +280,12 @@ impl Auth {
                 let origin = SecretOrigin { source, asked_by: None, now };
                 self.secrets.authenticate(secret, origin).await
             }
-            // No credential of these kinds can be registered.
-            ClientCredential::Assertion { .. } | ClientCredential::Certificate { .. } => {
-                Err(Error::InvalidClient)
+            ClientCredential::Certificate { client_id } => {
+                let (secrets, certificate) = (&self.secrets, context.certificate);
+                self.certificates.authenticate(secrets, &client_id, certificate, source).await
             }
+            // No credential of this kind can be registered.
+            ClientCredential::Assertion { .. } => Err(Error::InvalidClient),
         }
     }
 

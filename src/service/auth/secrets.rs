@@ -102,19 +102,24 @@ impl SecretVerifier {
             None => Box::pin(self.verify(&id, &secret, origin)).await,
         };
         if let Err(error) = &proven {
-            self.note_failure(&id, origin, error);
+            let detail = if origin.asked_by.is_some() { "asked about by a service" } else { "" };
+            self.note_failure(&id, IncidentKind::WrongSecret, origin.source, error, detail);
         }
         proven
     }
 
     /// Notes a failure in the log of the server, and a lock-out for the tenant's audit log too.
-    fn note_failure(&self, id: &CredentialId, origin: SecretOrigin<'_>, error: &Error) {
-        let (client, source) = (id.as_str(), origin.source);
+    pub(super) fn note_failure(
+        &self,
+        id: &CredentialId,
+        kind: IncidentKind,
+        source: Option<IpAddr>,
+        error: &Error,
+        detail: &str,
+    ) {
+        let client = id.as_str();
         match error {
             Error::InvalidClient => {
-                let detail =
-                    if origin.asked_by.is_some() { "asked about by a service" } else { "" };
-                let kind = IncidentKind::WrongSecret;
                 self.incidents.note(Incident { kind, client, source, detail }, self.clock.now());
             }
             Error::RateLimited { name, limit, window, .. } => {

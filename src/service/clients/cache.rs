@@ -20,7 +20,8 @@ use super::change_history::{ChangeHistory, ChangePosition};
 use super::read_time::ReadTime;
 use crate::clock::{Clock, Uptime};
 use crate::domain::{
-    Client, CredentialId, CredentialName, Endpoints, RoleId, ScopeSet, SecretMark, Tenant, TenantId,
+    Client, CredentialId, CredentialName, Endpoints, Registration, RoleId, ScopeSet, SecretMark,
+    Tenant, TenantId,
 };
 use crate::error::{Error, Result};
 use crate::revocation::Live;
@@ -214,6 +215,7 @@ fn weight_of(client: &Client) -> usize {
         + client.name.application.application.as_str().len()
         + client.secrets.len() * size_of::<SecretMark>()
         + roles.sum::<usize>()
+        + client.registration.as_ref().map_or(0, |it| size_of::<Registration>() + it.memory())
 }
 
 /// The cache of clients and endpoint rules, filled from the database.

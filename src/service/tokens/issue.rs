@@ -101,8 +101,13 @@ impl Tokens {
         context: &RequestContext<'_>,
         request: TokenRequest,
     ) -> Result<IssuedToken> {
+        let proof = self.auth.proof(context)?;
         let client = self.auth.client(context, request.credential).await?;
-        self.issue_to(context, &client, request.grant).await
+        let Some(proof) = proof else {
+            return self.issue_to(context, &client, request.grant).await;
+        };
+        let key = self.auth.spend_proof(context, proof).await?;
+        self.issue_to(&context.clone().with_key(key), &client, request.grant).await
     }
 
     /// Like [`issue`](Self::issue), for a client that is authenticated already.

@@ -3,6 +3,9 @@
 use super::{CONDITIONS, ListQuery};
 use crate::domain::{ApplicationFilter, ApplicationKey};
 
+/// The id of an application in `application_names`.
+pub(super) const NAME_ID: &str = "n.application_id";
+
 /// The SQL for an order.
 pub(super) struct Order {
     /// The condition for rows after the cursor.
@@ -40,22 +43,41 @@ impl ListQuery<'_> {
         if self.is_by_use() {
             ("application_uses l", "l.application_id")
         } else {
-            ("application_names n", "n.application_id")
+            ("application_names n", NAME_ID)
         }
     }
 
-    /// The order by the columns of [`ListQuery::order_table`]. With `sorted` in a form that no
-    /// index can use, so that the planner sorts the rows instead of a walk of the index.
-    pub(super) fn order(self, sorted: bool) -> Order {
+    /// The order by the columns of [`ListQuery::order_table`], which its index has.
+    pub(super) fn order(self) -> Order {
         let (_, id) = self.order_table();
+        self.order_by(id, if self.is_by_use() { "l.last_used_at" } else { self.name_column() })
+    }
+
+    /// The order by the columns of the rows of names, for the sort of those that another index
+    /// finds.
+    pub(super) fn sorted_names(self) -> Order {
+        // Null: the last use is not copied yet.
+        const COPY: &str = "coalesce(n.last_used_at, (select l.last_used_at \
+            from application_uses l where l.tenant_id = $2 and l.application_id = n.application_id))";
+        self.order_by(NAME_ID, if self.is_by_use() { COPY } else { self.name_column() })
+    }
+
+    /// The column of `application_names` for an order that it has an index for.
+    fn name_column(self) -> &'static str {
+        match self.filter.order.key {
+            ApplicationKey::Name | ApplicationKey::LastUseTime => NAME_ID,
+            ApplicationKey::DisplayName => "n.search_name",
+            ApplicationKey::CreateTime => "n.created_at",
+        }
+    }
+
+    fn order_by(self, id: &str, column: &str) -> Order {
         let (beyond, direction) = self.direction();
         // The key of the cursor is bound as text.
-        let (column, kind) = match self.filter.order.key {
-            ApplicationKey::Name => (id, None),
-            ApplicationKey::DisplayName => ("n.search_name", Some("text")),
-            ApplicationKey::CreateTime => ("n.created_at", Some("bigint")),
-            ApplicationKey::LastUseTime if sorted => ("l.last_used_at + 0", Some("bigint")),
-            ApplicationKey::LastUseTime => ("l.last_used_at", Some("bigint")),
+        let kind = match self.filter.order.key {
+            ApplicationKey::Name => None,
+            ApplicationKey::DisplayName => Some("text"),
+            ApplicationKey::CreateTime | ApplicationKey::LastUseTime => Some("bigint"),
         };
         let after = match (self.after, kind) {
             (None, _) => "true".to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyward::internals::domain::{
-    Client, ClientCertificate, CredentialId, CredentialKind, GrantRequest, TokenType,
+    Client, ClientCertificate, CredentialId, GrantRequest, TokenType,
 };
 use keyward::internals::error::Error;
 use keyward::internals::service::{
@@ -22,6 +22,11 @@ async fn client(kw: &Keyward, credential: &Credential) -> Client {
     store.read().await.unwrap().find_client(&id).await.unwrap().unwrap()
 }
 
+fn certificate() -> ClientCertificate {
+    let made = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+    ClientCertificate::presented([&made.cert.der()[..]]).unwrap()
+}
+
 async fn issue(
     kw: &Keyward,
     client: &Arc<Client>,
@@ -38,12 +43,11 @@ async fn bound_token_is_exchanged_only_with_its_certificate() {
     let mut admin = kw.admin().await;
     let (_, crm) = admin.acme().await;
     let (_, gateway) = admin.exchanger("acme", "gateway", &["tenants/acme"]).await;
-    let (right, wrong) =
-        (ClientCertificate::verified(b"right"), ClientCertificate::verified(b"wrong"));
+    let (right, wrong) = (certificate(), certificate());
     let owner = client(&kw, &crm).await;
     let plain = Arc::new(owner.clone());
     let mut with_certificate = owner;
-    with_certificate.kind = CredentialKind::Certificate;
+    with_certificate.certificate_bound_tokens = true;
     let with_certificate = Arc::new(with_certificate);
     let gateway = Arc::new(client(&kw, &gateway).await);
     let own = || GrantType::ClientCredentials(GrantRequest::default());

@@ -48,7 +48,7 @@ const TEXTS: [&str; 6] =
 const LONG_TEXTS: [&str; 2] = ["description", "reason"];
 /// All other strings: names, ids, tokens, words and addresses. Each has a form of its own, so a value
 /// of [`STRINGS`] can be right or wrong for it.
-const OTHER_STRINGS: [&str; 66] = [
+const OTHER_STRINGS: [&str; 69] = [
     "action",
     "actor",
     "actor_token",
@@ -75,6 +75,7 @@ const OTHER_STRINGS: [&str; 66] = [
     "exchange_audiences",
     "fixed_fields",
     "hand_over_to",
+    "http_method",
     "issuer",
     "jwks",
     "jwks_uri",
@@ -92,6 +93,7 @@ const OTHER_STRINGS: [&str; 66] = [
     "pem",
     "permissions",
     "prefix",
+    "proof",
     "request_id",
     "requested_token_type",
     "resource",
@@ -114,6 +116,7 @@ const OTHER_STRINGS: [&str; 66] = [
     "thumbprints",
     "token",
     "token_id",
+    "url",
     "user_id",
 ];
 

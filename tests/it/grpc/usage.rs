@@ -4,7 +4,7 @@ use keyward::proto::admin as pb;
 use keyward::proto::admin::credential::Kind;
 use prost_types::Timestamp;
 
-use crate::harness::{Admin, Backend, Keyward, on_both_databases, reason};
+use crate::harness::{Admin, Backend, Keyward, on_both_databases, reason, until};
 
 on_both_databases!(
     exchanges_and_checks_are_counted_by_day,
@@ -15,6 +15,7 @@ on_both_databases!(
     applications_are_found_by_any_part_of_their_name,
     applications_are_filtered_by_state_and_expiry,
     pages_in_every_order_have_no_gaps,
+    server_copies_last_uses_of_older_versions,
 );
 
 async fn written(kw: &Keyward) {
@@ -357,4 +358,21 @@ async fn pages_in_every_order_have_no_gaps(backend: Backend) {
     };
     let status = admin.applications.list_applications(other).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_PAGE_TOKEN");
+}
+
+async fn server_copies_last_uses_of_older_versions(backend: Backend) {
+    /// As a migration leaves the copies, which searches sort by.
+    const NONE: &str = "update application_names set last_used_at = null; \
+        update copied_last_uses set tenant_id = '', application_id = '', finished = false; \
+        create table uncopied (n integer check (n = 0));";
+    const ALL: &str = "insert into uncopied \
+        select count(*) from application_names where last_used_at is null";
+    let kw = backend.start().await;
+    let mut admin = kw.admin().await;
+    let (_, secret) = admin.acme().await;
+    secret.token(&kw.grpc()).await;
+    written(&kw).await;
+    kw.sql(NONE, None).await.unwrap();
+    kw.advance(10);
+    until("last uses are copied", async || kw.sql(ALL, None).await.is_ok()).await;
 }

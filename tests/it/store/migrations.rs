@@ -28,10 +28,11 @@ on_both_databases!(
     events_of_previous_version_await_sealing,
     servers_announce_master_keys_after_migration,
     credentials_of_previous_version_are_found_by_their_end,
+    credentials_of_previous_version_bind_no_tokens,
 );
 
 /// An empty database, and its URL.
-async fn empty(backend: Backend) -> (TempDir, Database, String) {
+pub(super) async fn empty(backend: Backend) -> (TempDir, Database, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keyward.db");
     match backend {
@@ -47,13 +48,13 @@ async fn empty(backend: Backend) -> (TempDir, Database, String) {
 }
 
 /// The database with all migrations.
-async fn migrated(database: &Database) -> Store {
+pub(super) async fn migrated(database: &Database) -> Store {
     let options = PoolOptions { max_connections: 2, acquire_timeout: Duration::from_mins(1) };
     Store::open(database, options).await.unwrap()
 }
 
 /// Runs the migrations up to a version and then SQL, as a server of that version might have done.
-async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
+pub(super) async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
     let folder = match database {
         Database::Sqlite(_) => "sqlite",
         Database::Postgres(_) => "postgres",
@@ -77,7 +78,7 @@ async fn at_version(database: &Database, url: &str, version: i64, sql: &str) {
 }
 
 /// Runs SQL without a server.
-async fn run(database: &Database, url: &str, sql: &str) {
+pub(super) async fn run(database: &Database, url: &str, sql: &str) {
     let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
     match database {
         Database::Sqlite(_) => {
@@ -145,7 +146,7 @@ async fn migration_merges_limits_of_three_columns(backend: Backend) {
 }
 
 /// SQL that creates a tenant.
-fn tenant(no: &str) -> String {
+pub(super) fn tenant(no: &str) -> String {
     format!(
         "insert into tenants (id, display_name, default_audience, additional_audiences, \
            access_token_lifetime_seconds, disabled, epoch, revision, created_at, updated_at) \
@@ -154,7 +155,7 @@ fn tenant(no: &str) -> String {
 }
 
 /// The first page in an order.
-async fn first_page(
+pub(super) async fn first_page(
     session: &mut Session,
     search: &str,
     key: ApplicationKey,
@@ -619,4 +620,34 @@ async fn credentials_of_previous_version_are_found_by_their_end(backend: Backend
         }
     };
     assert!(plan.iter().any(|line| line.contains("credentials_by_end")), "{plan:?}");
+}
+
+async fn credentials_of_previous_version_bind_no_tokens(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let credential = |n: u8| {
+        format!(
+            "insert into credentials (id, tenant_id, application_id, kind, display_name, \
+               disabled, epoch, revision, created_at, updated_at) \
+               values ('{n:032x}', 'acme', 'crm', 'api_key', '', {no}, 0, 1, 0, 0); "
+        )
+    };
+    let application = format!(
+        "insert into applications (tenant_id, id, display_name, search_name, description, \
+           contact_email, disabled, epoch, revision, created_at, updated_at) \
+           values ('acme', 'crm', '', '', '', '', {no}, 0, 1, 0, 0); "
+    );
+    let sql = [tenant(no), application, credential(1)].concat();
+    at_version(&database, &url, 20, &sql).await;
+    let store = migrated(&database).await;
+    // A server of the version before writes on the new schema.
+    run(&database, &url, &credential(2)).await;
+    let mut session = store.read().await.unwrap();
+    for n in [1, 2] {
+        let name = format!("tenants/acme/applications/crm/credentials/{n:032x}");
+        let name = CredentialName::parse(&name).unwrap();
+        let read = session.find_credential(&name).await.unwrap().unwrap();
+        assert!(!read.settings.certificate_bound_tokens);
+        assert_eq!(read.settings.registration, None);
+    }
 }

@@ -20,8 +20,11 @@ use tempfile::TempDir;
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
 mod changes;
+mod last_uses;
 mod migrations;
+mod replay;
 mod search;
+mod spent_tokens;
 mod usage;
 
 on_both_databases!(
@@ -58,6 +61,16 @@ async fn fresh(backend: Backend) -> Fresh {
     };
     let options = PoolOptions { max_connections: 4, acquire_timeout: Duration::from_mins(1) };
     Fresh { store: Store::open(&database, options).await.unwrap(), url, folder }
+}
+
+/// Another replica's connections to the same database.
+async fn other_store(fresh: &Fresh) -> Store {
+    let database = match &fresh.url {
+        None => Database::Sqlite(fresh.folder.path().join("keyward.db")),
+        Some(url) => Database::parse(url).unwrap(),
+    };
+    let options = PoolOptions { max_connections: 4, acquire_timeout: Duration::from_mins(1) };
+    Store::open(&database, options).await.unwrap()
 }
 
 fn now() -> Timestamp {

@@ -86,7 +86,7 @@ const SEARCHES: [&str; 35] = [
 
 impl Fresh {
     /// Runs SQL without the store.
-    async fn sql(&self, sql: String) {
+    pub(super) async fn sql(&self, sql: String) {
         let sql = AssertSqlSafe(sql);
         if let Some(url) = &self.url {
             let mut connection = PgConnection::connect(url).await.unwrap();

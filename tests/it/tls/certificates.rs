@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -18,6 +18,8 @@ pub(super) struct Pair {
     pub(super) certificate: String,
     pub(super) key: String,
     pub(super) der: Vec<u8>,
+    /// What a client sends after its own certificate.
+    pub(super) intermediates: Vec<Vec<u8>>,
 }
 
 /// A day: year, month, day.
@@ -55,6 +57,41 @@ impl Authority {
         self.issue(Some((begin, end)))
     }
 
+    /// A certificate with this common name.
+    pub(super) fn named(&self, name: &str) -> Pair {
+        self.custom(name, |_| ())
+    }
+
+    /// A certificate with this common name that a test changes.
+    pub(super) fn custom(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
+        self.sign(&params)
+    }
+
+    /// A certificate with this common name, of an authority between this one and the client.
+    pub(super) fn through_intermediate(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let between = CertifiedIssuer::signed_by(params, key, &self.0).unwrap();
+        let (pem, der) = (between.pem(), between.der().to_vec());
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &between).unwrap();
+        Pair {
+            certificate: [certificate.pem(), pem].concat(),
+            key: key.serialize_pem(),
+            der: certificate.der().to_vec(),
+            intermediates: vec![der],
+        }
+    }
+
     fn issue(&self, times: Option<(Day, Day)>) -> Pair {
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
@@ -62,12 +99,17 @@ impl Authority {
             params.not_before = date_time_ymd(begin.0, begin.1, begin.2);
             params.not_after = date_time_ymd(end.0, end.1, end.2);
         }
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Pair {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             der: certificate.der().to_vec(),
+            intermediates: Vec::new(),
         }
     }
 }

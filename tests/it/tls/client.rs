@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
@@ -61,7 +62,12 @@ impl TlsTestClient {
         let mut config = match &self.identity {
             Some(pair) => {
                 let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![pair.der.clone().into()], key).unwrap()
+                let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).unwrap();
+                let chain = std::iter::once(&pair.der).chain(&pair.intermediates);
+                let chain = chain.map(|der| der.clone().into()).collect();
+                // Not checked: a test can have a certificate with the key of another.
+                let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+                builder.with_client_cert_resolver(Arc::new(resolver))
             }
             None => builder.with_no_client_auth(),
         };

@@ -1,10 +1,13 @@
 //! TLS on all listeners: handshakes, client certificates, reloads, and clients that must not send
 //! secrets in plaintext.
 
+mod authentication;
+mod bound;
 mod certificates;
 mod client;
 mod clients;
 mod handshakes;
+mod mtls;
 mod mutual;
 mod reload;
 mod silent;

@@ -56,3 +56,35 @@ async fn listener_without_client_auth_asks_for_no_certificate() {
     assert_eq!(outcomes(&tls, None).await, [OK, OK]);
     assert_eq!(outcomes(&tls, Some(&Authority::new("x").client())).await, [OK, OK]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_certificate_is_taken_from_a_client_that_has_its_key() {
+    let tls = TlsKeyward::start(None, &[("http.tls.client_auth", "any")]).await;
+    let (one, other) = (Authority::new("clients"), Authority::new("clients"));
+    let expired = one.between((2020, 1, 1), (2026, 5, 31));
+    assert_eq!(outcomes(&tls, None).await, [OK, OK], "without one");
+    for identity in [&one.client(), &other.client(), &expired] {
+        assert_eq!(outcomes(&tls, Some(identity)).await, [OK, OK]);
+    }
+    let stolen = Pair { key: other.client().key, ..one.client() };
+    assert_eq!(outcomes(&tls, Some(&stolen)).await, [REFUSED, REFUSED], "without its key");
+    let garbage = Pair { der: vec![0x30, 0], ..one.client() };
+    assert_eq!(outcomes(&tls, Some(&garbage)).await, [REFUSED, REFUSED], "no certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_certificates_are_bounded_in_number_and_size() {
+    let clients = Authority::new("clients");
+    for (authority, settings) in
+        [(None, &[("http.tls.client_auth", "any")][..]), (Some(&clients), &[])]
+    {
+        let tls = TlsKeyward::start(authority, settings).await;
+        let with = |count: usize, bytes: usize| Pair {
+            intermediates: vec![vec![0; bytes]; count],
+            ..clients.client()
+        };
+        assert_eq!(outcomes(&tls, Some(&with(8, 100))).await, [OK, OK]);
+        assert_eq!(outcomes(&tls, Some(&with(9, 100))).await, [REFUSED, REFUSED], "too many");
+        assert_eq!(outcomes(&tls, Some(&with(2, 17_000))).await, [REFUSED, REFUSED], "too large");
+    }
+}

@@ -1,5 +1,7 @@
 //! Reads PEM files (RFC 7468) block by block, so that an error names the block.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject, SectionKind};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -38,7 +40,7 @@ impl Block<'_> {
 
 /// All certificates of a file, in their order, each with a name for errors. A file without one is
 /// an error.
-pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<(CertificateDer<'static>, String)>, String> {
+pub fn certificates(bytes: &[u8]) -> Result<Vec<(CertificateDer<'static>, String)>, String> {
     let mut certificates = Vec::new();
     for block in blocks(bytes)? {
         if BESIDE_CERTIFICATES.contains(&block.label) {
@@ -57,7 +59,7 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<(CertificateDer<'static>,
 }
 
 /// The private key of a file. Exactly one is required.
-pub(super) fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let mut key = None;
     for block in blocks(bytes)? {
         if BESIDE_KEYS.contains(&block.label) {
@@ -77,6 +79,14 @@ pub(super) fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String
         key = PrivateKeyDer::from_pem(kind, der);
     }
     key.ok_or_else(|| "has no PRIVATE KEY block; it must be in PEM format".to_owned())
+}
+
+/// A certificate in PEM.
+pub fn encode(certificate: &CertificateDer<'_>) -> String {
+    let base64 = STANDARD.encode(certificate);
+    let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let body: String = lines.flat_map(|line| [line, "\n".into()]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
 }
 
 /// Splits a file at its `BEGIN` lines.

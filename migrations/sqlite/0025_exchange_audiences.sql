@@ -7,4 +7,4 @@
 
 alter table applications add column exchange_audiences text not null default '';
 
-insert into schema_compatibility (migration, oldest_program) values (23, 19);
+insert into schema_compatibility (migration, oldest_program) values (25, 19);
