@@ -59,6 +59,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".keyward.token.v1.IssueTokenRequest",
             ".keyward.token.v1.IssueTokenRequest.credential",
             ".keyward.token.v1.IssueTokenResponse",
+            ".keyward.token.v1.ExchangeTokenRequest",
+            ".keyward.token.v1.ExchangeTokenRequest.credential",
+            ".keyward.token.v1.ExchangeTokenResponse",
             ".keyward.token.v1.IntrospectTokenRequest",
             ".keyward.token.v1.RevokeTokenRequest",
         ])

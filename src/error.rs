@@ -39,6 +39,12 @@ pub enum Error {
     /// A requested audience is not one of the tenant's.
     #[error("audience not allowed: {0}")]
     AudienceNotAllowed(String),
+    /// The application may not exchange tokens.
+    #[error("the application may not exchange tokens: the platform sets its exchange_audiences")]
+    ExchangeNotAllowed,
+    /// An exchange names no audience, and the application may exchange for several.
+    #[error("name an audience: the application may exchange tokens for several")]
+    ExchangeTargetMissing,
     /// The page token was altered, or belongs to another call.
     #[error("page_token does not belong to this list: use the last next_page_token, or none")]
     InvalidPageToken,
@@ -355,11 +361,13 @@ impl Error {
             | Self::Protected(_)
             | Self::NotViewable(..)
             | Self::NotYourToken
+            | Self::ExchangeNotAllowed
             | Self::BuiltIn(_)
             | Self::InUse { .. } => true,
             Self::InvalidFields(_)
             | Self::TokenTooLong(_)
             | Self::AudienceNotAllowed(_)
+            | Self::ExchangeTargetMissing
             | Self::InvalidPageToken
             | Self::Unauthenticated(_)
             | Self::InvalidClient

@@ -17,6 +17,7 @@ pub(super) fn measure(criterion: &mut Criterion) {
         credential: "0199f5a0c3b97d2e8f4b6a1c5d3e7f90",
         token: Some("0199f5a0c3b97d2e8f4b6a1c5d3e7f91"),
         epochs: Epochs { tenant: 0, application: 3, credential: 1 },
+        parents: &[],
     };
     let mut group = criterion.benchmark_group("revocations");
     for held in [0, 100_000, 1_000_000] {

@@ -62,7 +62,9 @@ fn claims(now: Timestamp) -> Claims {
         scope: "calls.read campaigns.read campaigns.write users.read".to_owned(),
         tenant: "acme".to_owned(),
         roles: Vec::new(),
-        epochs: [0, 3, 1],
+        epochs: Some([0, 3, 1]),
         cnf: None,
+        act: None,
+        parents: None,
     }
 }

@@ -15,6 +15,7 @@ mod confirm;
 mod dev;
 mod doctor;
 mod endpoint;
+mod exchange;
 mod exit;
 mod keys;
 mod login;
@@ -83,6 +84,7 @@ enum Command {
     Apply(apply::Apply),
     /// Exchange a credential for an access token
     Token(token::Token),
+    Exchange(exchange::Exchange),
     Verify(token::Verify),
     /// Ask the server whether a token or API key is active
     Introspect(token::Introspect),
@@ -163,6 +165,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Restore(command) => command.run().await,
         Command::Apply(command) => command.run().await,
         Command::Token(command) => command.run().await,
+        Command::Exchange(command) => command.run().await,
         Command::Verify(command) => command.run().await,
         Command::Introspect(command) => command.run().await,
         Command::Revoke(command) => command.run().await,

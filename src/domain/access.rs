@@ -112,6 +112,8 @@ pub struct Principal {
     pub token_id: Option<String>,
     /// When the token or key expires.
     pub expires_at: Option<Moment>,
+    /// The credential that got the token by token exchange. `None`: `credential` itself.
+    pub exchanged_by: Option<String>,
 }
 
 /// The answer to an access check.

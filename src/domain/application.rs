@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use strum::{Display, EnumString, VariantNames};
 
 use super::{
-    ApplicationName, Fault, Field, FieldPatch, LastUse, Limits, Moment, Record, RoleId, ScopeSet,
-    State, TenantId, UserId, UserName, ends_earlier,
+    ApplicationName, Audience, Fault, Field, FieldPatch, LastUse, Limits, Moment, Record, RoleId,
+    ScopeSet, State, TenantId, UserId, UserName, ends_earlier,
 };
 use crate::error::Result;
 
@@ -150,6 +150,9 @@ pub struct ApplicationSettings {
     pub limits_lifted: bool,
     /// If true, the application cannot be edited or deleted.
     pub protected: bool,
+    /// The audiences for which it may exchange tokens (RFC 8693). Empty: it may not exchange any.
+    /// Only the platform sets it.
+    pub exchange_audiences: BTreeSet<Audience>,
 }
 
 /// Changes to an application. `None` and `Keep` leave a field as it is.
@@ -166,6 +169,8 @@ pub struct ApplicationPatch {
     /// Without own limits, the policy's default applies.
     pub limits: FieldPatch<Limits>,
     pub protected: Option<bool>,
+    /// Replaces all.
+    pub exchange_audiences: Option<BTreeSet<Audience>>,
 }
 
 impl ApplicationPatch {
@@ -193,6 +198,8 @@ impl ApplicationPatch {
 impl Application {
     /// The maximum number of scopes that it can be given.
     pub const MAX_SCOPES: usize = 200;
+    /// The maximum number of audiences for which it may exchange tokens.
+    pub const MAX_EXCHANGE_AUDIENCES: usize = 64;
     /// The maximum number of applications that one call deletes.
     pub const MAX_BATCH: usize = 100;
 
@@ -224,6 +231,9 @@ impl ApplicationSettings {
             limits: patch.limits.apply(self.limits),
             limits_lifted: self.limits_lifted,
             protected: patch.protected.unwrap_or(self.protected),
+            exchange_audiences: patch
+                .exchange_audiences
+                .unwrap_or_else(|| self.exchange_audiences.clone()),
         }
     }
 
@@ -258,6 +268,7 @@ impl ApplicationSettings {
             || ends_earlier(self.expires_at, after.expires_at)
             || !self.scopes.without(&after.scopes).is_empty()
             || !self.roles.is_subset(&after.roles)
+            || !self.exchange_audiences.is_subset(&after.exchange_audiences)
     }
 }
 
@@ -265,10 +276,19 @@ impl ApplicationSettings {
 mod tests {
     use super::*;
 
+    fn audiences(all: &[&str]) -> BTreeSet<Audience> {
+        all.iter().map(|one| Audience::parse(one).unwrap()).collect()
+    }
+
+    fn exchanging(all: &[&str]) -> ApplicationPatch {
+        ApplicationPatch { exchange_audiences: Some(audiences(all)), ..Default::default() }
+    }
+
     fn settings() -> ApplicationSettings {
         ApplicationSettings {
             scopes: ScopeSet::parse("a b").unwrap(),
             expires_at: Moment::new(1000, 0).ok(),
+            exchange_audiences: audiences(&["one", "two"]),
             ..Default::default()
         }
     }
@@ -289,6 +309,8 @@ mod tests {
             (ApplicationPatch { expires_at: at(999), ..Default::default() }, true),
             (ApplicationPatch { expires_at: at(1001), ..Default::default() }, false),
             (ApplicationPatch { expires_at: FieldPatch::Clear, ..Default::default() }, false),
+            (exchanging(&["one"]), true),
+            (exchanging(&["one", "two", "three"]), false),
             (ApplicationPatch { display_name: Some("x".to_owned()), ..Default::default() }, false),
         ];
         for (patch, revokes) in cases {

@@ -301,6 +301,7 @@ impl AuditFields for ApplicationSettings {
             ("disabled", self.disabled.to_string()),
             ("disabled_by_platform", self.disabled_by_platform.to_string()),
             ("protected", self.protected.to_string()),
+            ("exchange_audiences", joined(&self.exchange_audiences)),
         ]
     }
 }

@@ -43,6 +43,8 @@ pub struct Client {
     /// See [`Application::life`](super::Application::life).
     pub application_life: i64,
     pub(super) credential_limits: Option<Box<Limits>>,
+    /// The audiences for which it may exchange tokens. Empty: it may not exchange any.
+    exchange_audiences: Box<[Audience]>,
 }
 
 /// Identifies one secret of a credential without revealing it.
@@ -63,6 +65,12 @@ pub struct Epochs {
     pub credential: i64,
 }
 
+impl From<[i64; 3]> for Epochs {
+    fn from([tenant, application, credential]: [i64; 3]) -> Self {
+        Self { tenant, application, credential }
+    }
+}
+
 /// What a client asks for in a token request.
 #[derive(Clone, Debug, Default)]
 pub struct GrantRequest {
@@ -72,8 +80,17 @@ pub struct GrantRequest {
     pub audiences: Vec<Audience>,
 }
 
-/// What a token grants. A request is granted completely or refused. Only [`Client::grant`] makes
-/// one, so every token has the live ceiling and the lifetime that it decides.
+/// What an exchanged token cannot exceed: the token or API key that it is exchanged for.
+#[derive(Clone, Debug)]
+pub struct ExchangeCeiling<'a> {
+    pub scopes: &'a ScopeSet,
+    /// When the first of the presented tokens and keys ends. `None`: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a token grants. A request is granted completely or refused. Only [`Client::grant`] and
+/// [`Client::grant_exchange`] make one, so every token has the ceiling and the lifetime that they
+/// decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     scopes: ScopeSet,
@@ -147,6 +164,7 @@ impl Client {
                 .into(),
             application_life: application.life,
             credential_limits: credential.settings.limits.map(Box::new),
+            exchange_audiences: application.settings.exchange_audiences.into_iter().collect(),
             tenant: Arc::new(tenant),
         }
     }
@@ -169,6 +187,7 @@ impl Client {
             token: None,
             signing_key: None,
             epochs: self.epochs,
+            parents: &[],
         }
     }
 
@@ -193,30 +212,81 @@ impl Client {
     /// Grants a token request at `now`, completely or with an error.
     pub fn grant(&self, request: GrantRequest, now: Timestamp) -> Result<Grant> {
         let settings = &self.tenant.settings;
-        let effective = &self.scopes;
-        if !request.scopes.is_within(effective) || effective.is_empty() {
-            return Err(Error::ScopeNotAllowed(request.scopes.without(effective)));
-        }
-        if let Some(foreign) =
-            request.audiences.iter().find(|audience| !settings.allows_audience(audience))
-        {
+        let scopes = within(request.scopes, &self.scopes)?;
+        let foreign = request.audiences.iter().find(|audience| !settings.allows_audience(audience));
+        if let Some(foreign) = foreign {
             return Err(Error::AudienceNotAllowed(foreign.to_string()));
         }
-        let mut audiences = Vec::new();
-        for audience in request.audiences {
-            if !audiences.contains(&audience) {
-                audiences.push(audience);
-            }
+        let mut audiences = distinct(request.audiences);
+        if audiences.is_empty() {
+            audiences.push(settings.default_audience.clone());
         }
-        let end = later(now, settings.access_token_lifetime.duration());
+        Ok(Grant { scopes, audiences, expires_at: self.token_end(now) })
+    }
+
+    /// The audiences for which this client may exchange a token. Without a wanted one, the only one
+    /// that its application may exchange for.
+    pub fn exchange_targets(&self, wanted: Vec<Audience>) -> Result<Vec<Audience>> {
+        let settings = &self.tenant.settings;
+        let allowed = &self.exchange_audiences;
+        if allowed.is_empty() {
+            return Err(Error::ExchangeNotAllowed);
+        }
+        let targets = match (distinct(wanted), &**allowed) {
+            (wanted, [only]) if wanted.is_empty() => vec![only.clone()],
+            (wanted, _) if wanted.is_empty() => return Err(Error::ExchangeTargetMissing),
+            (wanted, _) => wanted,
+        };
+        let foreign = targets.iter().find(|target| {
+            !allowed.contains(target)
+                || !settings.allows_audience(target)
+                || target.as_str() == Audience::KEYWARD
+        });
+        match foreign {
+            Some(foreign) => Err(Error::AudienceNotAllowed(foreign.to_string())),
+            None => Ok(targets),
+        }
+    }
+
+    /// Grants an exchange for these [targets](Self::exchange_targets) at `now`, completely or with
+    /// an error. The scopes are those of the presented token, or fewer: the client's own play no
+    /// role, because it passes on the access of another.
+    pub fn grant_exchange(
+        &self,
+        targets: Vec<Audience>,
+        wanted: ScopeSet,
+        ceiling: &ExchangeCeiling<'_>,
+        now: Timestamp,
+    ) -> Result<Grant> {
+        let end = self.token_end(now);
         Ok(Grant {
-            scopes: if request.scopes.is_empty() { effective.clone() } else { request.scopes },
-            audiences: if audiences.is_empty() {
-                vec![settings.default_audience.clone()]
-            } else {
-                audiences
-            },
-            expires_at: self.expires_at().map_or(end, |limit| limit.timestamp().min(end)),
+            scopes: within(wanted, ceiling.scopes)?,
+            audiences: targets,
+            expires_at: ceiling.expires_at.map_or(end, |limit| limit.min(end)),
         })
     }
+
+    /// When a token that this client gets at `now` expires at the latest.
+    fn token_end(&self, now: Timestamp) -> Timestamp {
+        let end = later(now, self.tenant.settings.access_token_lifetime.duration());
+        self.expires_at().map_or(end, |limit| limit.timestamp().min(end))
+    }
+}
+
+/// The wanted scopes, or all if none is named.
+fn within(wanted: ScopeSet, allowed: &ScopeSet) -> Result<ScopeSet> {
+    if !wanted.is_within(allowed) || allowed.is_empty() {
+        return Err(Error::ScopeNotAllowed(wanted.without(allowed)));
+    }
+    Ok(if wanted.is_empty() { allowed.clone() } else { wanted })
+}
+
+fn distinct(all: Vec<Audience>) -> Vec<Audience> {
+    let mut distinct = Vec::with_capacity(all.len().max(1));
+    for audience in all {
+        if !distinct.contains(&audience) {
+            distinct.push(audience);
+        }
+    }
+    distinct
 }

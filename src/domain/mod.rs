@@ -18,6 +18,7 @@ pub mod credential;
 #[cfg(feature = "server")]
 pub mod endpoint;
 pub mod enforcement;
+mod exchange;
 pub mod fields;
 #[cfg(feature = "server")]
 pub mod folding;
@@ -74,7 +75,7 @@ pub use audit_chain::{AuditCursor, AuditLog, ChainHash, PlaceKind, SignedPlace, 
 pub use audit_check::{ChainCheck, ChainFault, ChainedRecord};
 pub use authority::{Authority, GivenAccess, Owners};
 pub use characters::{is_hidden, pasted};
-pub use client::{Client, Epochs, Grant, GrantRequest, SecretMark};
+pub use client::{Client, Epochs, ExchangeCeiling, Grant, GrantRequest, SecretMark};
 pub use client_certificate::ClientCertificate;
 pub use confirmation::{BindingFault, Confirmation, Possession};
 pub use credential::{
@@ -83,6 +84,7 @@ pub use credential::{
 #[cfg(feature = "server")]
 pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
 pub use enforcement::ApplicationCall;
+pub use exchange::{TokenActor, TokenParent, TokenType};
 pub use fields::{Fault, FieldErrors};
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]

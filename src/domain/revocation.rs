@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     ApplicationName, CredentialId, CredentialName, Epochs, Fault, SigningKeyName, TenantId,
-    TokenLifetime,
+    TokenLifetime, TokenParent,
 };
 use crate::clock::later;
 use crate::error::Result;
@@ -125,6 +125,8 @@ pub struct RevocationKeys<'a> {
     pub signing_key: Option<&'a str>,
     /// The epochs at the time of issue.
     pub epochs: Epochs,
+    /// What an exchanged token rests on besides. Empty for all others.
+    pub parents: &'a [TokenParent],
 }
 
 impl<'a> RevocationKeys<'a> {
@@ -132,6 +134,12 @@ impl<'a> RevocationKeys<'a> {
     #[must_use]
     pub fn signed_by(self, kid: &'a str) -> Self {
         Self { signing_key: Some(kid), ..self }
+    }
+
+    /// The same values of each parent.
+    pub fn of_parents(&self) -> impl Iterator<Item = RevocationKeys<'a>> + use<'a> {
+        let (tenant, parents) = (self.tenant, self.parents);
+        parents.iter().map(move |parent| parent.revocation_keys(tenant))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{FieldPatch, Policy, Record, TenantId};
 use crate::error::{Error, Result};
 
 /// The intended recipient of a token: the `aud` claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Audience(String);
 
 impl Audience {
@@ -21,6 +21,17 @@ impl Audience {
             return Err(Fault::new("must be 1 to 255 printable ASCII characters without spaces"));
         }
         Ok(Self(value.to_owned()))
+    }
+
+    /// The same, for which tokens can be exchanged: any but Keyward itself. What happens there is
+    /// attributed to the application that calls, which must be the one that acts.
+    pub fn parse_for_exchange(value: &str) -> Result<Self, Fault> {
+        match Self::parse(value)? {
+            audience if audience.0 == Self::KEYWARD => {
+                Err(Fault::new("must not be keyward: tokens for Keyward itself are not exchanged"))
+            }
+            audience => Ok(audience),
+        }
     }
 
     /// The audience of a tenant that configures none.

@@ -44,6 +44,8 @@ pub(crate) fn samples() -> Vec<Error> {
         Error::ScopeNotAllowed(vec!["calls.read".to_owned(), "users.read".to_owned()]),
         Error::TokenTooLong(6144),
         Error::AudienceNotAllowed("https://api.example".to_owned()),
+        Error::ExchangeNotAllowed,
+        Error::ExchangeTargetMissing,
         Error::InvalidPageToken,
         Error::Unauthenticated("the caller is missing"),
         Error::InvalidClient,

@@ -24,8 +24,9 @@ const MAX_SMALL_REQUEST: usize = 4 * 1024;
 
 /// Keyward's methods that need no authentication. `WatchJwks` authenticates a caller that sends
 /// credentials.
-const FOR_ANYONE: [&str; 3] = [
+const FOR_ANYONE: [&str; 4] = [
     "/keyward.token.v1.TokenService/IssueToken",
+    "/keyward.token.v1.TokenService/ExchangeToken",
     "/keyward.access.v1.KeyService/GetJwks",
     "/keyward.access.v1.KeyService/WatchJwks",
 ];

@@ -117,7 +117,10 @@ fn table(error: &Error) -> (Code, ErrorReason) {
         Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
             (Code::InvalidArgument, ErrorReason::ScopeNotAllowed)
         }
-        Error::AudienceNotAllowed(_) => (Code::InvalidArgument, ErrorReason::AudienceNotAllowed),
+        Error::AudienceNotAllowed(_) | Error::ExchangeTargetMissing => {
+            (Code::InvalidArgument, ErrorReason::AudienceNotAllowed)
+        }
+        Error::ExchangeNotAllowed => (Code::PermissionDenied, ErrorReason::ExchangeNotAllowed),
         Error::InvalidPageToken => (Code::InvalidArgument, ErrorReason::InvalidPageToken),
         Error::UnsupportedTokenType => (Code::InvalidArgument, ErrorReason::UnsupportedTokenType),
         Error::Unauthenticated(_) => (Code::Unauthenticated, ErrorReason::Unauthenticated),
@@ -169,7 +172,7 @@ fn details(error: &Error) -> ErrorDetails {
         Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
             ErrorDetails::with_bad_request_violation("scopes", message)
         }
-        Error::AudienceNotAllowed(_) => {
+        Error::AudienceNotAllowed(_) | Error::ExchangeTargetMissing => {
             ErrorDetails::with_bad_request_violation("audiences", message)
         }
         Error::InvalidPageToken => ErrorDetails::with_bad_request_violation("page_token", message),
@@ -238,6 +241,7 @@ fn details(error: &Error) -> ErrorDetails {
         | Error::InvalidClient
         | Error::PermissionDenied(_)
         | Error::NotYourToken
+        | Error::ExchangeNotAllowed
         | Error::RequestTooLarge { .. }
         | Error::CursorTooOld
         | Error::TooSlow

@@ -6,9 +6,11 @@ use super::status::DPOP_NONCE;
 use super::{Adapter, convert};
 use crate::proto::token::token_service_server::TokenService;
 use crate::proto::token::{
-    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
-    RevokeTokenRequest, RevokeTokenResponse, RevokeTokensRequest, RevokeTokensResponse,
+    ExchangeTokenRequest, ExchangeTokenResponse, IntrospectTokenRequest, IntrospectTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest, RevokeTokenResponse,
+    RevokeTokensRequest, RevokeTokensResponse,
 };
+use crate::service::RequestContext;
 
 #[tonic::async_trait]
 impl TokenService for Adapter {
@@ -19,12 +21,17 @@ impl TokenService for Adapter {
         let wanted = convert::token::issue(request.get_ref())?;
         let context = self.context(request.extensions());
         let token = self.service.tokens.issue(&context, wanted).await?;
-        let nonce = self.service.auth.next_dpop_nonce(&context);
-        let mut response = Response::new(convert::token::issued(token));
-        if let Some(nonce) = nonce.and_then(|nonce| nonce.parse().ok()) {
-            response.metadata_mut().insert(DPOP_NONCE, nonce);
-        }
-        Ok(response)
+        Ok(self.with_nonce(&context, convert::token::issued(token)))
+    }
+
+    async fn exchange_token(
+        &self,
+        request: Request<ExchangeTokenRequest>,
+    ) -> Result<Response<ExchangeTokenResponse>, Status> {
+        let wanted = convert::token::exchange(request.get_ref())?;
+        let context = self.context(request.extensions());
+        let token = self.service.tokens.issue(&context, wanted).await?;
+        Ok(self.with_nonce(&context, convert::token::exchanged(token)))
     }
 
     async fn introspect_token(
@@ -56,5 +63,17 @@ impl TokenService for Adapter {
         let applications = self.service.admin.revoke_tokens(&caller, &revoked, reason).await?;
         let applications = i64::try_from(applications).unwrap_or(i64::MAX);
         Ok(Response::new(RevokeTokensResponse { applications }))
+    }
+}
+
+impl Adapter {
+    /// An answer with the nonce for the next `DPoP` proof, if the client needs one.
+    fn with_nonce<T>(&self, context: &RequestContext<'_>, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        let nonce = self.service.auth.next_dpop_nonce(context);
+        if let Some(nonce) = nonce.and_then(|nonce| nonce.parse().ok()) {
+            response.metadata_mut().insert(DPOP_NONCE, nonce);
+        }
+        response
     }
 }

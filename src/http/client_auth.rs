@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::discovery;
 use super::error::OAuthError;
 use super::form::Form;
-use crate::domain::Authorization;
+use crate::domain::{Authorization, CredentialId};
 use crate::error::Error;
 use crate::secrets::Secret;
 use crate::service::{Caller, CallerCredential, ClientCredential, Service};
@@ -94,6 +94,10 @@ fn basic(form: &Form, encoded: &str) -> Result<ClientCredential, OAuthError> {
         ));
     }
     let secret = Secret::new(form_decode(secret));
+    // `curl -u KEY:`. No secret is empty, and no API key is a client id.
+    if secret.expose().is_empty() && CredentialId::parse(&client_id).is_err() {
+        return Ok(ClientCredential::api_key(Secret::new(client_id)));
+    }
     Ok(ClientCredential::client_secret(client_id, secret))
 }
 

@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::error::json as answer;
+use super::grant_types::GRANT_TYPES;
 use super::issuer_path;
 use crate::domain::ScopeName;
 use crate::service::{ASSERTION_ALGORITHMS, DPOP_ALGORITHMS, Service};
@@ -93,7 +94,7 @@ fn metadata(service: &Service, listener: ListenerMethods) -> Value {
         "introspection_endpoint": format!("{base}/oauth2/introspect"),
         "revocation_endpoint": format!("{base}/oauth2/revoke"),
         "jwks_uri": format!("{base}/oauth2/jwks"),
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": GRANT_TYPES,
         // Required and not empty (RFC 8414, sections 2 and 3.2). `none` is the only response type
         // that fits a server without an authorization endpoint: it returns neither code nor token.
         "response_types_supported": ["none"],

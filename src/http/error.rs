@@ -114,8 +114,12 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         Error::ScopeNotAllowed(_) | Error::TokenTooLong(_) => {
             (StatusCode::BAD_REQUEST, "invalid_scope")
         }
-        Error::AudienceNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_target"),
-        Error::NotYourToken => (StatusCode::BAD_REQUEST, "unauthorized_client"),
+        Error::AudienceNotAllowed(_) | Error::ExchangeTargetMissing => {
+            (StatusCode::BAD_REQUEST, "invalid_target")
+        }
+        Error::NotYourToken | Error::ExchangeNotAllowed => {
+            (StatusCode::BAD_REQUEST, "unauthorized_client")
+        }
         Error::UnsupportedTokenType => (StatusCode::BAD_REQUEST, "unsupported_token_type"),
         Error::PermissionDenied(_) => (StatusCode::FORBIDDEN, "access_denied"),
         Error::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "access_denied"),

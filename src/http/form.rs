@@ -27,7 +27,8 @@ const MAX_PARAMETERS: usize = 64;
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
 /// Parameters that must not be in a URI, since URIs appear in logs and caches.
-const NEVER_IN_URI: [&str; 4] = ["client_id", "client_secret", "client_assertion", "token"];
+const NEVER_IN_URI: [&str; 6] =
+    ["client_id", "client_secret", "client_assertion", "token", "subject_token", "actor_token"];
 
 /// The parameters of a form with the headers of its request. It has no `Debug`, since it holds
 /// secrets.

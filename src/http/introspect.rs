@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::OAuthError;
 use super::form::Form;
 use super::{client_auth, json};
-use crate::domain::{Confirmation, Moment, TokenClaims};
+use crate::domain::{Confirmation, Moment, TokenActor, TokenClaims};
 use crate::keys::jwt::Audiences;
 use crate::secrets::Secret;
 use crate::service::{Service, TokenInfo};
@@ -45,6 +45,8 @@ struct TokenMembers {
     roles: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Confirmation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<TokenActor>>,
     #[serde(flatten)]
     token_claims: TokenClaims,
 }
@@ -93,6 +95,7 @@ impl From<TokenInfo> for TokenMembers {
             tenant: info.tenant,
             roles: info.roles,
             cnf: info.confirmation,
+            act: info.actor,
             token_claims: info.token_claims,
         }
     }

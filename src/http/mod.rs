@@ -5,6 +5,7 @@ mod client_auth;
 mod discovery;
 mod error;
 mod form;
+mod grant_types;
 mod introspect;
 mod rate_limit;
 mod revoke;

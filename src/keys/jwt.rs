@@ -6,15 +6,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, VerifyingKey};
-use crate::domain::{Confirmation, Epochs, MAX_CLOCK_LEAD, RevocationKeys, TokenClaims};
+use crate::domain::{
+    Confirmation, Epochs, MAX_CLOCK_LEAD, RevocationKeys, TokenActor, TokenClaims, TokenParent,
+};
 use crate::error::{Error, Result};
 
 /// The maximum length of a token. Servers accept some 8 KiB of headers, and the token must fit into
 /// them. A longer token is refused before it is parsed.
 pub const MAX_LENGTH: usize = 6 * 1024;
 
-/// The claims of a token (RFC 9068, section 2.2). All claims except `roles` and `cnf` are required. A missing
-/// claim or a claim of the wrong type makes the token invalid.
+/// The claims of a token (RFC 9068, section 2.2). A missing claim or a claim of the
+/// wrong type makes the token invalid. Optional are `roles`, `cnf`, `act`, and one of `epochs` and
+/// `parents`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// The issuer.
@@ -39,11 +42,20 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// The epochs of tenant, application and credential when the token was issued. If one of them
-    /// has been raised since, the token is revoked.
-    pub epochs: [i64; 3],
+    /// has been raised since, the token is revoked. Absent in an exchanged token, which has
+    /// `parents`: so that a verifier of an older version, which knows no `parents` and requires
+    /// `epochs`, refuses it. It could not know that a parent was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<[i64; 3]>,
     /// What the token is bound to (RFC 7800). Absent: the bearer may use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Box<Confirmation>>,
+    /// Who acts for the subject (RFC 8693, section 4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<TokenActor>>,
+    /// What an exchanged token rests on. Absent in all other tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parents: Option<Box<[TokenParent]>>,
 }
 
 impl Claims {
@@ -62,14 +74,41 @@ impl Claims {
     /// The values that revocations are matched against. The claims do not contain the key that
     /// signed them: add it with [`RevocationKeys::signed_by`].
     pub fn revocation_keys(&self) -> RevocationKeys<'_> {
-        let [tenant, application, credential] = self.epochs;
-        RevocationKeys {
-            tenant: &self.tenant,
-            application: &self.sub,
-            credential: &self.client_id,
-            token: Some(&self.jti),
-            signing_key: None,
-            epochs: Epochs { tenant, application, credential },
+        let token = Some(self.jti.as_str());
+        match self.parents() {
+            [] => RevocationKeys {
+                tenant: &self.tenant,
+                application: &self.sub,
+                credential: &self.client_id,
+                token,
+                signing_key: None,
+                // Without epochs it would not have been verified.
+                epochs: Epochs::from(self.epochs.unwrap_or_default()),
+                parents: &[],
+            },
+            [parents @ .., holder] => {
+                RevocationKeys { token, parents, ..holder.revocation_keys(&self.tenant) }
+            }
+        }
+    }
+
+    /// What an exchanged token rests on; empty for all others.
+    pub fn parents(&self) -> &[TokenParent] {
+        self.parents.as_deref().unwrap_or_default()
+    }
+
+    /// The resource name of the application that the token was issued to: another one than `sub` in
+    /// an exchanged token.
+    pub fn holder(&self) -> &str {
+        self.parents().last().map_or(&self.sub, |holder| &holder.sub)
+    }
+
+    /// Whether the token says completely what it rests on.
+    fn is_complete(&self) -> bool {
+        match (&self.epochs, self.parents()) {
+            (Some(_), []) => self.parents.is_none(),
+            (None, [first, .., last]) => first.sub == self.sub && last.client_id == self.client_id,
+            _ => false,
         }
     }
 }
@@ -226,6 +265,9 @@ pub fn verify_signed<'a>(
     // with the injected clock.
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Rejection::Malformed)?;
     let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Rejection::Malformed)?;
+    if !claims.is_complete() {
+        return Err(Rejection::Malformed);
+    }
     if claims.iss != issuer {
         return Err(Rejection::WrongIssuer);
     }
@@ -299,8 +341,10 @@ mod tests {
             scope: "a b".to_owned(),
             tenant: "acme".to_owned(),
             roles: Vec::new(),
-            epochs: [0, 1, 2],
+            epochs: Some([0, 1, 2]),
             cnf: None,
+            act: None,
+            parents: None,
         }
     }
 
@@ -427,6 +471,95 @@ mod tests {
         let ahead = |iat| with(Claims { iat, exp: i64::MAX, ..claims() }).map(drop);
         assert_eq!((ahead(1560), ahead(1561)), (Ok(()), Err(Rejection::NotYetValid)));
         assert_eq!(ahead(i64::MAX), Err(Rejection::NotYetValid));
+    }
+
+    fn exchanged() -> Claims {
+        let parent = |sub: &str, client_id: &str| TokenParent {
+            sub: sub.to_owned(),
+            client_id: client_id.to_owned(),
+            epochs: [0, 1, 2],
+            jti: None,
+            kid: None,
+            actor: false,
+        };
+        let subject = TokenParent {
+            jti: Some("first".to_owned()),
+            kid: Some("key".to_owned()),
+            ..parent("tenants/acme/applications/crm", "s")
+        };
+        let holder = parent("tenants/acme/applications/gateway", "c");
+        Claims { epochs: None, parents: Some([subject, holder].into()), ..claims() }
+    }
+
+    #[test]
+    fn exchanged_token_says_completely_what_it_rests_on() {
+        let ring = ring(SigningAlgorithm::EdDsa);
+        let token = sign(ring.signer(at(1500)).unwrap(), &exchanged()).unwrap();
+        assert_eq!(check(&ring, &token), Ok(exchanged()));
+        let good = serde_json::to_value(exchanged()).unwrap();
+        let altered = |change: fn(&mut Value)| {
+            let mut claims = good.clone();
+            change(&mut claims);
+            check(&ring, &forged(&ring, &own_header(&ring), &claims)).map(drop)
+        };
+        assert_eq!(altered(|_| {}), Ok(()));
+        for change in [
+            (|claims| claims["epochs"] = json!([0, 1, 2])) as fn(&mut Value),
+            |claims| claims["parents"] = json!([]),
+            |claims| claims["parents"] = json!({}),
+            |claims| drop(claims["parents"].as_array_mut().unwrap().remove(0)),
+            |claims| drop(claims["parents"].as_array_mut().unwrap().pop()),
+            |claims| claims["parents"][0]["sub"] = json!("tenants/acme/applications/other"),
+            |claims| claims["parents"][1]["client_id"] = json!("s"),
+            |claims| claims["parents"][0]["later"] = json!("cannot be checked"),
+            |claims| claims["parents"][0]["epochs"] = json!([0, 1]),
+            |claims| claims["parents"][0]["jti"] = json!(1),
+            |claims| drop(claims.as_object_mut().unwrap().remove("parents")),
+        ] {
+            assert_eq!(altered(change), Err(Rejection::Malformed));
+        }
+        // An ordinary token rests on its client alone.
+        let empty = Claims { parents: Some([].into()), ..claims() };
+        let token = sign(ring.signer(at(1500)).unwrap(), &empty).unwrap();
+        assert_eq!(check(&ring, &token), Err(Rejection::Malformed));
+    }
+
+    /// Versions before token exchange require `epochs`, and know no `parents`.
+    #[test]
+    fn older_verifier_refuses_exchanged_token() {
+        #[derive(Deserialize)]
+        #[expect(dead_code, reason = "only the shape counts")]
+        struct OlderClaims {
+            iss: String,
+            sub: String,
+            aud: Audiences,
+            client_id: String,
+            iat: i64,
+            exp: i64,
+            jti: String,
+            scope: String,
+            tenant: String,
+            #[serde(default)]
+            roles: Vec<String>,
+            epochs: [i64; 3],
+        }
+        let older = |claims| {
+            serde_json::from_value::<OlderClaims>(serde_json::to_value(claims).unwrap()).is_ok()
+        };
+        assert!(older(claims()));
+        assert!(!older(exchanged()));
+    }
+
+    #[test]
+    fn parents_are_among_what_is_matched_against_revocations() {
+        let claims = exchanged();
+        let keys = claims.revocation_keys().signed_by("own");
+        assert_eq!((keys.token, keys.signing_key), (Some("j"), Some("own")));
+        assert_eq!(keys.application, "tenants/acme/applications/gateway");
+        let parents: Vec<_> = keys.of_parents().collect();
+        assert_eq!((parents.len(), parents[0].token), (1, Some("first")));
+        assert_eq!((parents[0].signing_key, parents[0].tenant), (Some("key"), "acme"));
+        assert_eq!(parents[0].application, "tenants/acme/applications/crm");
     }
 
     #[test]

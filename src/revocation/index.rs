@@ -107,12 +107,13 @@ impl FromIterator<Revocation> for NewList {
 }
 
 impl Index {
-    /// Whether a token is revoked.
+    /// Whether a token is revoked, or one of its parents.
     pub fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
         let token = revocation_keys.token.and_then(TokenId::parse);
         let state = self.read();
         token.is_some_and(|token| state.revokes_token(token))
             || state.in_force.revokes(revocation_keys)
+            || revocation_keys.of_parents().any(|parent| state.revokes(&parent))
     }
 
     /// Whether all tokens of the signing key with this `kid` are revoked.
@@ -269,6 +270,12 @@ impl Index {
 }
 
 impl IndexState {
+    fn revokes(&self, revocation_keys: &RevocationKeys<'_>) -> bool {
+        let token = revocation_keys.token.and_then(TokenId::parse);
+        token.is_some_and(|token| self.revokes_token(token))
+            || self.in_force.revokes(revocation_keys)
+    }
+
     fn revokes_token(&self, token: TokenId) -> bool {
         [&self.rows, &self.ahead, &self.carried_over.rows].iter().any(|rows| rows.revokes(token))
     }
@@ -374,6 +381,7 @@ mod tests {
             token: Some("jti"),
             signing_key: Some("kid"),
             epochs: Epochs { tenant, application, credential },
+            parents: &[],
         }
     }
 

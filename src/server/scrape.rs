@@ -190,7 +190,11 @@ fn add_service(metrics: &mut Metrics, service: &Service) {
         "Hashes of secrets that got no turn, by cause",
         refused.map(|(cause, count)| (vec![("cause", cause)], count)).to_vec(),
     );
-    let grants = [("client_credentials", &service.tokens.issued().client_credentials)];
+    let issued = service.tokens.issued();
+    let grants = [
+        ("client_credentials", &issued.client_credentials),
+        ("token_exchange", &issued.token_exchange),
+    ];
     metrics.add_counters(
         "tokens_issued",
         "Access tokens issued, by grant",

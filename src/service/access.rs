@@ -229,6 +229,7 @@ impl Known {
             scopes: client.scopes.clone(),
             token_id: None,
             expires_at: client.expires_at(),
+            exchanged_by: None,
         };
         Self { client, principal, token: None }
     }
@@ -240,6 +241,11 @@ impl Known {
             scopes: token.scopes.clone(),
             expires_at: Timestamp::from_second(token.claims.exp).ok().map(Moment::from),
             token_id: Some(token.claims.jti.clone()),
+            exchanged_by: token
+                .claims
+                .parents()
+                .last()
+                .map(|holder| format!("{}/credentials/{}", holder.sub, holder.client_id)),
         };
         Self { client, principal, token: Some(token) }
     }

@@ -54,7 +54,10 @@ pub use lookups::CacheLookups;
 pub use master_keys::KeyAnnouncements;
 pub use readiness::Readiness;
 pub use signing::Signing;
-pub use tokens::{GrantType, IssuedToken, IssuedTokens, TokenInfo, TokenRequest, Tokens};
+pub use tokens::{
+    ExchangeRequest, GrantType, IssuedToken, IssuedTokens, PresentedToken, TokenInfo, TokenRequest,
+    Tokens,
+};
 pub use usage::UsageCounter;
 
 pub use crate::revocation::RememberedList;

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::folding::{folded_from, search_name};
-use super::row::{RowRef, last_use, limits, limits_text, micros, moment, record};
+use super::row::{RowRef, joined, last_use, limits, limits_text, micros, moment, record};
 use super::{FoundResources, Session, Tx, execute, find_row, list_values, one_value};
 use crate::clock::from_microsecond;
 use crate::domain::{
-    Application, ApplicationId, ApplicationKey, ApplicationName, ApplicationSettings, CredentialId,
-    Fault, Owner, RoleId, ScopeSet, SecretEnd, TenantId, UserId, effective_scopes,
+    Application, ApplicationId, ApplicationKey, ApplicationName, ApplicationSettings, Audience,
+    CredentialId, Fault, Owner, RoleId, ScopeSet, SecretEnd, TenantId, UserId, effective_scopes,
 };
 use crate::error::Result;
 
@@ -37,6 +37,7 @@ pub(super) struct ApplicationRow {
     protected: bool,
     limits: Option<String>,
     limits_lifted: bool,
+    exchange_audiences: String,
     last_used_at: i64,
     last_used_address: Option<String>,
     search_name: String,
@@ -73,7 +74,7 @@ macro_rules! select {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
              a.contact_email, a.expires_at, a.disabled, a.disabled_by_platform, a.protected, \
-             a.limits, a.limits_lifted, a.search_name, a.epoch, a.life, a.revision, a.created_at, \
+             a.limits, a.limits_lifted, a.exchange_audiences, a.search_name, a.epoch, a.life, a.revision, a.created_at, \
              a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
@@ -137,6 +138,7 @@ impl ApplicationRow {
         };
         let roles: Result<_, Fault> =
             self.roles.iter().flat_map(|all| all.split(' ')).map(RoleId::parse).collect();
+        let exchange = self.exchange_audiences.split_whitespace().map(Audience::parse).collect();
         Ok(Application {
             name: ApplicationName {
                 tenant: at.column("tenant_id", TenantId::parse(&self.tenant_id))?,
@@ -157,6 +159,7 @@ impl ApplicationRow {
                 protected: self.protected,
                 limits: limits(at, "limits", self.limits.as_deref())?,
                 limits_lifted: self.limits_lifted,
+                exchange_audiences: at.column("exchange_audiences", exchange)?,
             },
             effective_scopes: effective_scopes(
                 at.column("enabled_scopes", scopes(self.enabled_scopes))?,
@@ -234,8 +237,9 @@ impl Tx {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
             updated_at, owner_user_id, protected, limits, search_name, limits_lifted, \
-            disabled_by_platform, folded_from) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-            $11, $12, $13, $14, $15, $16, $17, $18, $19) on conflict do nothing";
+            disabled_by_platform, folded_from, exchange_audiences) values ($1, $2, $3, $4, $5, \
+            $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+            on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
         let inserted = execute!(
             self,
@@ -258,7 +262,8 @@ impl Tx {
             search_name(&settings.display_name),
             settings.limits_lifted,
             settings.disabled_by_platform,
-            folded_from(&settings.display_name)
+            folded_from(&settings.display_name),
+            joined(&settings.exchange_audiences)
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -278,7 +283,8 @@ impl Tx {
         const SQL: &str = "update applications set display_name = $1, description = $2, \
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
             updated_at = $8, protected = $11, limits = $12, search_name = $13, \
-            limits_lifted = $14, disabled_by_platform = $15, folded_from = $16 \
+            limits_lifted = $14, disabled_by_platform = $15, folded_from = $16, \
+            exchange_audiences = $17 \
             where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
         let updated = execute!(
@@ -299,7 +305,8 @@ impl Tx {
             search_name(&settings.display_name),
             settings.limits_lifted,
             settings.disabled_by_platform,
-            folded_from(&settings.display_name)
+            folded_from(&settings.display_name),
+            joined(&settings.exchange_audiences)
         )
         .map(|rows| rows == 1)?;
         if updated && settings.scopes != before.scopes {

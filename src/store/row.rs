@@ -55,3 +55,9 @@ pub(super) fn limits(at: RowRef<'_>, column: &str, text: Option<&str>) -> Result
 pub(super) fn limits_text(limits: Option<Limits>) -> Option<String> {
     limits.map(|limits| limits.to_string())
 }
+
+/// Converts a list of words, which contain no spaces, to a column.
+pub(super) fn joined(words: impl IntoIterator<Item = impl ToString>) -> String {
+    let each: Vec<_> = words.into_iter().map(|word| word.to_string()).collect();
+    each.join(" ")
+}

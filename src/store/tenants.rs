@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::FromRow;
 use strum::VariantNames;
 
-use super::row::{RowRef, limits, limits_text, record};
+use super::row::{RowRef, joined, limits, limits_text, record};
 use super::{Session, Tx, execute, find_row, list_rows, one_value};
 use crate::domain::fields::one_of;
 use crate::domain::{
@@ -115,11 +115,6 @@ impl TenantRow {
 
 fn words<E: FromStr + VariantNames + Ord>(text: &str) -> Result<BTreeSet<E>, Fault> {
     text.split_whitespace().map(one_of).collect()
-}
-
-fn joined(words: impl IntoIterator<Item = impl ToString>) -> String {
-    let each: Vec<_> = words.into_iter().map(|word| word.to_string()).collect();
-    each.join(" ")
 }
 
 impl Session {

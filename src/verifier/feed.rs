@@ -199,6 +199,7 @@ mod tests {
             token: None,
             signing_key: None,
             epochs,
+            parents: &[],
         })
     }
 

@@ -165,9 +165,16 @@ impl Verified {
         &self.0.claims.sub
     }
 
-    /// The client id of the credential that the token was issued for.
+    /// The client id of the credential that the token was issued for. If the token was exchanged, it
+    /// is of another application than [`application`](Self::application), whose access it is.
     pub fn client_id(&self) -> &str {
         &self.0.claims.client_id
+    }
+
+    /// The application that acts for [`application`](Self::application), if the token was exchanged
+    /// with an `actor_token`: its claim `act` (RFC 8693, section 4.1).
+    pub fn actor(&self) -> Option<&str> {
+        self.0.claims.act.as_deref().map(|actor| actor.sub.as_str())
     }
 
     /// The ids of the application's roles.

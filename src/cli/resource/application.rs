@@ -39,6 +39,10 @@ pub(in crate::cli) struct ApplicationFields {
     /// the present ones ('': none)
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
+    /// An audience for which the application may exchange tokens of others; repeat it for more. On
+    /// update it replaces the present ones ('': none)
+    #[arg(long, value_name = "AUDIENCE")]
+    exchange_audience: Vec<String>,
     #[command(flatten)]
     limits: ApplicationLimits,
     /// When the application expires: 2027-01-31T00:00:00Z, a span like 90d, or never
@@ -59,6 +63,11 @@ impl FieldFlags<pb::Application> for ApplicationFields {
         mask.set("contact_email", self.contact_email.as_ref(), &mut application.contact_email);
         mask.words("scopes", &self.scope, &mut application.scopes);
         mask.words("roles", &names::roles(&self.role), &mut application.roles);
+        mask.words(
+            "exchange_audiences",
+            &self.exchange_audience,
+            &mut application.exchange_audiences,
+        );
         mask.set("expire_time", expire_time.as_ref(), &mut application.expire_time);
         self.limits.given().apply(&mut application.limits, mask);
     }
@@ -197,6 +206,7 @@ impl Tabular for pb::Application {
         listed(6, "expire_time", |app| json!(moment(app.expire_time.as_ref()))),
         listed(8, "scopes", |app| json!(app.scopes)),
         member("roles", |app| json!(app.roles)),
+        member("exchange_audiences", |app| json!(app.exchange_audiences)),
         member("effective_scopes", |app| json!(app.effective_scopes)),
         member("limits", |app| json!(app.limits.map(LimitsView::from))),
         member("limits_lifted", |app| json!(app.limits_lifted)),

@@ -177,6 +177,7 @@ fn principal(principal: Principal) -> pb::Principal {
         scopes: principal.scopes.to_strings(),
         token_id: principal.token_id.unwrap_or_default(),
         expire_time: principal.expires_at.map(timestamp),
+        exchanged_by: principal.exchanged_by.unwrap_or_default(),
     }
 }
 

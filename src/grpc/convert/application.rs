@@ -1,5 +1,7 @@
 //! Applications.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 
@@ -8,8 +10,8 @@ use crate::domain::fields::request_id;
 use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
     Application, ApplicationFilter, ApplicationId, ApplicationName, ApplicationOrder,
-    ApplicationPatch, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName, State,
-    TenantId, UsageDay,
+    ApplicationPatch, Audience, CredentialName, Fault, FieldErrors, Owner, RoleName, ScopeName,
+    State, TenantId, UsageDay,
 };
 use crate::error::Result;
 use crate::proto::admin as pb;
@@ -27,6 +29,7 @@ const CHANGEABLE: &[&str] = &[
     "roles",
     "limits",
     "protected",
+    "exchange_audiences",
 ];
 
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
@@ -41,7 +44,9 @@ pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<
     let rest = message.map(|message| {
         let owner = owner(&mut fields, "application.owner", tenant.as_ref(), &message.owner);
         let patch = patch(&mut fields, tenant.as_ref(), message, &Mask::all());
-        (owner, ApplicationPatch { protected: Some(message.protected), ..patch })
+        let exchange_audiences = exchange_audiences(&mut fields, message);
+        let protected = Some(message.protected);
+        (owner, ApplicationPatch { protected, exchange_audiences, ..patch })
     });
     let whole = (|| {
         let (owner, patch) = rest?;
@@ -201,8 +206,23 @@ fn patch(
         limits: mask.patch("limits", application.limits.as_ref(), |limits| {
             limits::limits(fields, "application.limits", limits)
         }),
+        // A mask of `*` does not mean what only the platform sets.
         protected: mask.names("protected").then_some(application.protected),
+        exchange_audiences: if mask.names("exchange_audiences") {
+            exchange_audiences(fields, application)
+        } else {
+            None
+        },
     }
+}
+
+fn exchange_audiences(
+    fields: &mut FieldErrors,
+    application: &pb::Application,
+) -> Option<BTreeSet<Audience>> {
+    let (audiences, max) = (&application.exchange_audiences, Application::MAX_EXCHANGE_AUDIENCES);
+    let field = "application.exchange_audiences";
+    fields.read_list(field, audiences, max, Audience::parse_for_exchange)
 }
 
 /// The visible part of an application after a change.
@@ -240,6 +260,7 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         limits: settings.limits.map(limits::message),
         limits_lifted: settings.limits_lifted,
         protected: settings.protected,
+        exchange_audiences: settings.exchange_audiences.iter().map(ToString::to_string).collect(),
         disabled_by_platform: settings.disabled_by_platform,
         effective_scopes: application.effective_scopes.to_strings(),
         masked_secrets,

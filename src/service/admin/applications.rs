@@ -75,7 +75,7 @@ impl Admin {
                 authority.require_state(Call::CreateApplication, policy, &details)?;
                 settings.limits_lifted =
                     policy.lifts(&authority, Call::CreateApplication, None, settings.limits)?;
-                if settings.protected {
+                if settings.protected || !settings.exchange_audiences.is_empty() {
                     authority.require_platform()?;
                 }
                 let disabled = Some(settings.disabled);
@@ -168,6 +168,9 @@ impl Admin {
                 check_etag(&before.record, etag, name)?;
                 if let FieldPatch::Set(end) = patch.expires_at {
                     check_expiry(Some(end), now, "application.expire_time")?;
+                }
+                if patch.exchange_audiences.is_some() {
+                    authority.require_platform()?;
                 }
                 let policy = &tenant.settings.policy;
                 let ApplicationChange { after, unchanged, grants, changed, revives } =

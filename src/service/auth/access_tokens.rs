@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::token_cache::{VerifiedToken, VerifiedTokenCache};
-use crate::domain::Client;
+use crate::domain::{Client, CredentialId};
 use crate::error::Result;
 use crate::keys::Rejection;
 use crate::revocation::Live;
@@ -26,7 +26,8 @@ pub(in crate::service) struct TokenVerifier {
 /// The state of a token.
 #[derive(Debug)]
 pub(in crate::service) enum TokenState {
-    /// The token is accepted now.
+    /// The token is accepted now. The client is the one whose access it is: not the one that
+    /// exchanged it.
     Live(Arc<VerifiedToken>, Arc<Client>),
     /// The token has expired.
     Expired,
@@ -93,30 +94,70 @@ impl TokenVerifier {
         if self.revocations.revokes(&revocation_keys).await? {
             return Ok(TokenState::Revoked);
         }
-        let mut client = self.clients.client(&token.credential).await?;
-        if !client.as_ref().is_some_and(|client| is_backed(&token, client, now)) {
-            // Another replica may have issued it to a client that is newer than the cached one.
-            client = self.clients.load_client(&token.credential).await?;
-        }
+        let client = self.backing_client(&token, now).await?;
         // The read may have taken longer than the list may be old: what counts is what is known
         // after it.
         if self.revocations.revokes(&revocation_keys).await? {
             return Ok(TokenState::Revoked);
         }
         Ok(match client {
-            Some(client) if is_backed(&token, &client, now) => TokenState::Live(token, client),
-            _ => TokenState::Invalid,
+            Some(client) => TokenState::Live(token, client),
+            None => TokenState::Invalid,
         })
+    }
+
+    /// The client whose access the token is, if all clients that it rests on back it: one, and more
+    /// for an exchanged token.
+    async fn backing_client(
+        &self,
+        token: &VerifiedToken,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Client>>> {
+        let claims = &token.claims;
+        let allows = |client: &Client| {
+            claims.tenant == client.tenant.id.as_str() && token.scopes.is_within(&client.scopes)
+        };
+        let Some((subject, others)) = claims.parents().split_first() else {
+            let epochs = claims.epochs.unwrap_or_default();
+            let backs = |client: &Client| backs(client, &claims.sub, epochs, now) && allows(client);
+            return self.client_that(&token.credential, backs).await;
+        };
+        // The clients that passed it on need not have its scopes.
+        for parent in others {
+            let backs = |client: &Client| {
+                backs(client, &parent.sub, parent.epochs, now)
+                    && claims.tenant == client.tenant.id.as_str()
+            };
+            let Ok(id) = CredentialId::parse(&parent.client_id) else { return Ok(None) };
+            if self.client_that(&id, backs).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        let Ok(id) = CredentialId::parse(&subject.client_id) else { return Ok(None) };
+        let backs =
+            |client: &Client| backs(client, &subject.sub, subject.epochs, now) && allows(client);
+        self.client_that(&id, backs).await
+    }
+
+    /// The client with this id, if it backs a token. It is read again if the cached one does not:
+    /// another replica may have issued the token to a client that is newer.
+    async fn client_that(
+        &self,
+        id: &CredentialId,
+        backs: impl Fn(&Client) -> bool,
+    ) -> Result<Option<Arc<Client>>> {
+        let client = self.clients.client(id).await?;
+        if client.as_ref().is_some_and(|client| backs(client)) {
+            return Ok(client);
+        }
+        Ok(self.clients.load_client(id).await?.filter(|client| backs(client)))
     }
 }
 
-/// Whether a token's client may act, no epoch was raised since the token was issued, and the
-/// application has every scope that the token carries.
-fn is_backed(token: &VerifiedToken, client: &Client, now: Timestamp) -> bool {
-    let (claims, epochs) = (&token.claims, client.epochs);
+/// Whether a client of this application may act, and no epoch was raised since a token was issued.
+fn backs(client: &Client, application: &str, issued: [i64; 3], now: Timestamp) -> bool {
+    let epochs = client.epochs;
     client.is_active(now)
-        && claims.epochs == [epochs.tenant, epochs.application, epochs.credential]
-        && claims.tenant == client.tenant.id.as_str()
-        && claims.sub == *client.subject
-        && token.scopes.is_within(&client.scopes)
+        && issued == [epochs.tenant, epochs.application, epochs.credential]
+        && application == &*client.subject
 }

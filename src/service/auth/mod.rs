@@ -1,5 +1,6 @@
 //! Who calls. One file for each way to authenticate; [`Auth`] is the way in for every interface.
 
+mod accepted_tokens;
 mod access_tokens;
 mod assertions;
 mod caller;
@@ -36,6 +37,7 @@ use assertions::PresentedAssertion;
 use caller::REFUSED;
 use secrets::SecretOrigin;
 
+pub(in crate::service) use accepted_tokens::AcceptedToken;
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use assertions::ASSERTION_ALGORITHMS;
 pub(in crate::service) use assertions::{AssertionVerifier, UnspentAssertion};

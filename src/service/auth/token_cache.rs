@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::domain::{CredentialId, RevocationKeys, RoleId, ScopeSet};
+use crate::domain::{CredentialId, RevocationKeys, RoleId, ScopeSet, TokenActor, TokenParent};
 use crate::keys::{Claims, KeyRing, Rejection, jwt};
 use crate::service::lookups::CacheLookups;
 
@@ -52,6 +52,13 @@ impl VerifiedToken {
     pub(in crate::service) fn revocation_keys(&self) -> RevocationKeys<'_> {
         self.claims.revocation_keys().signed_by(&self.key)
     }
+
+    /// What the token rests on, itself included, for a token that it is exchanged for.
+    pub(in crate::service) fn as_parents(&self) -> Vec<TokenParent> {
+        let own = TokenParent::client(&self.revocation_keys());
+        let before = self.claims.parents().iter().rev().skip(1).rev().cloned();
+        before.chain([own]).collect()
+    }
 }
 
 /// Verified tokens by the SHA-256 of the whole token. A token is cached when it is seen for the
@@ -77,8 +84,27 @@ struct Weights;
 impl Weighter<Hash, Arc<VerifiedToken>> for Weights {
     fn weight(&self, _hash: &Hash, token: &Arc<VerifiedToken>) -> u64 {
         let Claims { iss, sub, scope, tenant, jti, .. } = &token.claims;
-        (ENTRY + iss.len() + sub.len() + tenant.len() + jti.len() + scope.len()) as u64
+        let exchanged = token.claims.parents().iter().map(weight_of).sum::<usize>()
+            + token
+                .claims
+                .act
+                .iter()
+                .flat_map(|actor| actor.chain())
+                .map(weight_of_actor)
+                .sum::<usize>();
+        let texts = iss.len() + sub.len() + tenant.len() + jti.len() + scope.len();
+        (ENTRY + texts + exchanged) as u64
     }
+}
+
+fn weight_of(parent: &TokenParent) -> usize {
+    let TokenParent { sub, client_id, jti, kid, .. } = parent;
+    let optional = [jti, kid].into_iter().flatten().map(String::len).sum::<usize>();
+    size_of::<TokenParent>() + sub.len() + client_id.len() + optional
+}
+
+fn weight_of_actor(actor: &TokenActor) -> usize {
+    size_of::<TokenActor>() + actor.sub.len() + actor.client_id.len()
 }
 
 impl VerifiedTokenCache {
@@ -199,8 +225,10 @@ mod tests {
                 scope: "a b".to_owned(),
                 tenant: "acme".to_owned(),
                 roles: Vec::new(),
-                epochs: [0, 1, 2],
+                epochs: Some([0, 1, 2]),
                 cnf: None,
+                act: None,
+                parents: None,
             };
             jwt::sign(ring.signer(now).unwrap(), &claims).unwrap()
         };

@@ -34,6 +34,7 @@ pub struct Tokens {
 #[derive(Clone, Debug, Default)]
 pub struct IssuedTokens {
     pub client_credentials: Counter,
+    pub token_exchange: Counter,
 }
 
 /// A time from a claim.

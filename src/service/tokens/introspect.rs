@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::base::{Tokens, second};
-use crate::domain::{Client, Confirmation, Moment, ScopeSet, TokenClaims, UseKind};
+use crate::domain::{Client, Confirmation, Moment, ScopeSet, TokenActor, TokenClaims, UseKind};
 use crate::error::{Error, Result};
 use crate::keys::introspection::{self, IntrospectionClaims};
 use crate::keys::jwt;
@@ -38,6 +38,8 @@ pub struct TokenInfo {
     pub confirmation: Option<Confirmation>,
     /// The claims that it has by the policy of its tenant.
     pub token_claims: TokenClaims,
+    /// Who acts for the subject.
+    pub actor: Option<Box<TokenActor>>,
 }
 
 impl Tokens {
@@ -62,7 +64,8 @@ impl Tokens {
             // whatever its state is, and takes as long.
             let tokens = self.auth.tokens();
             let Ok(verified) = tokens.signed(token.expose(), now) else { return Ok(None) };
-            if !caller.may_introspect(&verified.claims.sub) {
+            let (sub, holder) = (&verified.claims.sub, verified.claims.holder());
+            if !caller.may_introspect(sub) && !caller.may_introspect(holder) {
                 return Ok(None);
             }
             match tokens.state_of(verified, now).await? {
@@ -127,6 +130,7 @@ impl Tokens {
             token_id: None,
             confirmation: None,
             token_claims: TokenClaims::default(),
+            actor: None,
         }
     }
 }
@@ -146,5 +150,6 @@ fn info_of_token(token: &VerifiedToken) -> Result<TokenInfo> {
         token_id: Some(claims.jti.clone()),
         confirmation: claims.cnf.as_deref().cloned(),
         token_claims: TokenClaims::default(),
+        actor: claims.act.clone(),
     })
 }

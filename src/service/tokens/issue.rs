@@ -1,12 +1,17 @@
 //! Issuing access tokens: the phases that all grants share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::base::{IssuedTokens, Tokens};
+use super::token_exchange::ExchangeRequest;
 use super::{binding, client_credentials};
-use crate::domain::{Client, Confirmation, Grant, GrantRequest, LimitStatus, ScopeSet, UseKind};
+use crate::domain::{
+    Client, Confirmation, Grant, GrantRequest, LimitStatus, ScopeSet, TokenActor, TokenParent,
+    TokenType, UseKind,
+};
 use crate::error::{Error, Result};
 use crate::keys::Claims;
 use crate::keys::jwt::{self, Audiences, Unsigned};
@@ -28,6 +33,8 @@ pub struct TokenRequest {
 pub enum GrantType {
     /// The client asks for itself.
     ClientCredentials(GrantRequest),
+    /// The client asks in exchange for another token (RFC 8693).
+    TokenExchange(Box<ExchangeRequest>),
 }
 
 /// An access token for the client that asked for it.
@@ -40,17 +47,45 @@ pub struct IssuedToken {
     pub scopes: ScopeSet,
     /// What it is bound to.
     pub confirmation: Option<Confirmation>,
+    /// Its type, as an exchange asked for it. `None` for other grants.
+    pub issued_type: Option<TokenType>,
     /// The state of the limits of issuance, with this token counted.
     pub limits: Vec<LimitStatus>,
 }
 
-/// Who gets a token.
-struct Recipient<'a> {
-    client: &'a Client,
-    /// What it authenticated with, if that can be used once.
-    assertion: Option<UnspentAssertion>,
+/// A token that a grant permits, before it is counted and signed.
+pub(super) struct TokenDraft {
+    pub(super) sub: String,
+    pub(super) roles: Vec<String>,
+    /// `None` if there are parents.
+    pub(super) epochs: Option<[i64; 3]>,
+    pub(super) grant: Grant,
     /// What the token is bound to.
-    confirmation: Option<Confirmation>,
+    pub(super) confirmation: Option<Confirmation>,
+    pub(super) act: Option<Box<TokenActor>>,
+    pub(super) parents: Option<Box<[TokenParent]>>,
+    /// Whose access it is, if it is not that of the client that gets it.
+    pub(super) subject: Option<Arc<Client>>,
+    /// The type that the client wants.
+    pub(super) requested: Option<TokenType>,
+}
+
+impl TokenDraft {
+    /// A token for the access of the client itself.
+    fn of(client: &Client, grant: Grant, confirmation: Option<Confirmation>) -> Self {
+        let epochs = client.epochs;
+        Self {
+            sub: client.subject.to_string(),
+            roles: client.role_ids(),
+            epochs: Some([epochs.tenant, epochs.application, epochs.credential]),
+            grant,
+            confirmation,
+            act: None,
+            parents: None,
+            subject: None,
+            requested: None,
+        }
+    }
 }
 
 impl Tokens {
@@ -80,7 +115,7 @@ impl Tokens {
     pub async fn issue_to(
         &self,
         context: &RequestContext<'_>,
-        client: &Client,
+        client: &Arc<Client>,
         grant: GrantType,
     ) -> Result<IssuedToken> {
         self.issue_once(context, client, None, grant).await
@@ -89,43 +124,48 @@ impl Tokens {
     async fn issue_once(
         &self,
         context: &RequestContext<'_>,
-        client: &Client,
+        client: &Arc<Client>,
         assertion: Option<UnspentAssertion>,
         grant: GrantType,
     ) -> Result<IssuedToken> {
         // Authentication may have waited for a hash, so the time of the request is too old.
         let now = self.clock.now();
-        let (grant, issued) = match grant {
+        let (draft, issued) = match grant {
             GrantType::ClientCredentials(request) => {
                 let grant = client_credentials::permit(client, request, now)?;
-                (grant, &self.issued.client_credentials)
+                let confirmation = binding::of_new_token(context, client, std::iter::empty())?;
+                (TokenDraft::of(client, grant, confirmation), &self.issued.client_credentials)
+            }
+            GrantType::TokenExchange(request) => {
+                // Boxed: each request for a token would grow by its size.
+                let draft = Box::pin(self.exchanged(context, client, *request, now)).await?;
+                (draft, &self.issued.token_exchange)
             }
         };
-        let confirmation = binding::of_new_token(context, client)?;
-        let recipient = Recipient { client, assertion, confirmation };
-        let token = self.sign(context, recipient, grant, now).await?;
+        let token = self.sign(context, (client, assertion), draft, now).await?;
         issued.inc();
         Ok(token)
     }
 
-    /// Signs what a client is permitted, within the limits. Only [`Client::grant`] makes a [`Grant`].
+    /// Signs what a client is permitted, within its limits. Only [`Client::grant`] and
+    /// [`Client::grant_exchange`] make a [`Grant`].
     async fn sign(
         &self,
         context: &RequestContext<'_>,
-        Recipient { client, assertion, confirmation }: Recipient<'_>,
-        grant: Grant,
+        (client, assertion): (&Client, Option<UnspentAssertion>),
+        draft: TokenDraft,
         now: Timestamp,
     ) -> Result<IssuedToken> {
+        let TokenDraft { grant, confirmation, subject, requested, .. } = draft;
         let (iat, exp) = (now.as_second(), grant.expires_at().as_second());
         // The last second of an application or credential is too short for a token.
         let lifetime = u64::try_from(exp - iat).unwrap_or_default();
         if lifetime == 0 {
             return Err(Error::InvalidClient);
         }
-        let epochs = client.epochs;
         let claims = Claims {
             iss: self.issuer.clone(),
-            sub: client.subject.to_string(),
+            sub: draft.sub,
             aud: Audiences::new(grant.audiences().iter().map(ToString::to_string).collect()),
             client_id: client.name.credential.to_string(),
             iat,
@@ -133,9 +173,11 @@ impl Tokens {
             jti: random::id(now)?,
             scope: grant.scopes().to_string(),
             tenant: client.tenant.id.to_string(),
-            roles: client.role_ids(),
-            epochs: [epochs.tenant, epochs.application, epochs.credential],
+            roles: draft.roles,
+            epochs: draft.epochs,
             cnf: confirmation.clone().map(Box::new),
+            act: draft.act,
+            parents: draft.parents,
         };
         let keys = self.signing.keys_for_signing(now).await?;
         let key = keys.signer(now).ok_or_else(|| Error::internal("no signing key is active"))?;
@@ -154,11 +196,16 @@ impl Tokens {
         let limits = self.limits.count_token(client).await?;
         let token = unsigned.sign()?;
         self.usage.count(client, UseKind::Exchange, now, context.address());
+        if let Some(subject) = subject {
+            // The client does not say from which address the presented token was used.
+            self.usage.count(&subject, UseKind::Check, now, None);
+        }
         Ok(IssuedToken {
             access_token: Secret::new(token),
             expires_in: Duration::from_secs(lifetime),
             scopes: grant.into_scopes(),
             confirmation,
+            issued_type: requested,
             limits,
         })
     }

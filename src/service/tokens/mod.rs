@@ -7,7 +7,9 @@ mod client_credentials;
 mod introspect;
 mod issue;
 mod revoke;
+mod token_exchange;
 
 pub use base::{IssuedTokens, Tokens};
 pub use introspect::TokenInfo;
 pub use issue::{GrantType, IssuedToken, TokenRequest};
+pub use token_exchange::{ExchangeRequest, PresentedToken};

@@ -26,19 +26,30 @@ impl Tokens {
         let tokens = self.auth.tokens();
         let Ok(token) = tokens.signed(token.expose(), at) else { return Ok(false) };
         let claims = &token.claims;
-        let application = ApplicationName::parse(&claims.sub).map_err(|f| Error::internal(f.0))?;
-        if !caller.may_know_of(&application, authority.is_some()) {
+        // The holder can revoke it, and whose access it is: the same, unless it was exchanged.
+        let parse = |name| ApplicationName::parse(name).map_err(|f| Error::internal(f.0));
+        let holder = parse(claims.holder())?;
+        if !caller.may_know_of(&holder, authority.is_some()) {
             return Ok(false);
         }
-        let name = format!("{application}/credentials/{}", claims.client_id);
-        let attempt = Attempt::new(caller, Action::RevokeToken, &application.tenant, &name);
+        let name = format!("{holder}/credentials/{}", claims.client_id);
+        let attempt = Attempt::new(caller, Action::RevokeToken, &holder.tenant, &name);
         self.sessions
             .audited(&attempt, async {
                 // Before its state, so that a caller that may not revoke it does not learn the state.
                 match &authority {
-                    Some(authority) => self.require_revoker(authority, &application).await?,
-                    None if !caller.may_revoke(&claims.sub) => return Err(Error::NotYourToken),
-                    None => {}
+                    Some(authority) if claims.sub == claims.holder() => {
+                        self.require_revoker(authority, &holder).await?;
+                    }
+                    Some(authority) => {
+                        // What is missing is said of the application whose access it is.
+                        if self.require_revoker(authority, &holder).await.is_err() {
+                            self.require_revoker(authority, &parse(&claims.sub)?).await?;
+                        }
+                    }
+                    None if caller.may_revoke(&claims.sub)
+                        || caller.may_revoke(claims.holder()) => {}
+                    None => return Err(Error::NotYourToken),
                 }
                 let state = tokens.state_of(Arc::clone(&token), at).await?;
                 let TokenState::Live(_, client) = state else { return Ok(false) };
@@ -51,7 +62,7 @@ impl Tokens {
                 let subject = Subject::Token(claims.jti.clone());
                 work.revoke(NewRevocation { subject, epoch: 0, expires_at });
                 let detail = format!("the token {} was revoked", claims.jti);
-                work.note_with(Action::RevokeToken, &*client.name, Vec::new(), detail).await?;
+                work.note_with(Action::RevokeToken, &name, Vec::new(), detail).await?;
                 work.commit().await?;
                 Ok(true)
             })

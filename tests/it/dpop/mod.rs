@@ -3,6 +3,7 @@
 mod callers;
 mod checks;
 mod command_line;
+mod exchange;
 mod nonces;
 mod offline;
 mod proofs;

@@ -48,6 +48,7 @@ async fn valid_token_or_key_is_allowed_with_its_principal(backend: Backend) {
         scopes: vec!["a".to_owned()],
         token_id: principal.token_id.clone(),
         expire_time: Some(prost_types::Timestamp { seconds: kw.now().as_second() + 900, nanos: 0 }),
+        exchanged_by: String::new(),
     };
     assert_eq!(principal, expected);
     assert_eq!(principal.token_id.len(), 32);

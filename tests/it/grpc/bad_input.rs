@@ -408,6 +408,30 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
             .encode_to_vec(),
             vec!["credential", "scopes[0]", "audiences[0]"],
         ),
+        (
+            "/keyward.token.v1.TokenService/ExchangeToken",
+            keyward::proto::token::ExchangeTokenRequest {
+                credential: None,
+                scopes: vec!["a b".to_owned()],
+                audiences: vec![String::new()],
+                subject_token: String::new(),
+                subject_token_type: "jwt".to_owned(),
+                actor_token: String::new(),
+                actor_token_type: "x".to_owned(),
+                requested_token_type: "x".to_owned(),
+            }
+            .encode_to_vec(),
+            vec![
+                "credential",
+                "scopes[0]",
+                "audiences[0]",
+                "subject_token",
+                "subject_token_type",
+                "actor_token",
+                "actor_token_type",
+                "requested_token_type",
+            ],
+        ),
     ]
 }
 

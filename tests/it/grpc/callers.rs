@@ -17,8 +17,9 @@ on_both_databases!(
 );
 
 /// Methods that need no authentication.
-const PUBLIC: [&str; 3] = [
+const PUBLIC: [&str; 4] = [
     "/keyward.token.v1.TokenService/IssueToken",
+    "/keyward.token.v1.TokenService/ExchangeToken",
     "/keyward.access.v1.KeyService/GetJwks",
     WATCH_JWKS,
 ];

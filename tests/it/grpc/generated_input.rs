@@ -48,9 +48,11 @@ const TEXTS: [&str; 6] =
 const LONG_TEXTS: [&str; 2] = ["description", "reason"];
 /// All other strings: names, ids, tokens, words and addresses. Each has a form of its own, so a value
 /// of [`STRINGS`] can be right or wrong for it.
-const OTHER_STRINGS: [&str; 63] = [
+const OTHER_STRINGS: [&str; 69] = [
     "action",
     "actor",
+    "actor_token",
+    "actor_token_type",
     "additional_audiences",
     "all_of",
     "allowed_credential_kinds",
@@ -70,6 +72,7 @@ const OTHER_STRINGS: [&str; 63] = [
     "end_date",
     "equals",
     "etag",
+    "exchange_audiences",
     "fixed_fields",
     "hand_over_to",
     "http_method",
@@ -92,6 +95,7 @@ const OTHER_STRINGS: [&str; 63] = [
     "prefix",
     "proof",
     "request_id",
+    "requested_token_type",
     "resource",
     "role_id",
     "roles",
@@ -106,6 +110,8 @@ const OTHER_STRINGS: [&str; 63] = [
     "start_date",
     "subject",
     "subject_dn",
+    "subject_token",
+    "subject_token_type",
     "tenant_id",
     "thumbprints",
     "token",
@@ -440,7 +446,7 @@ fn bases(credential: &str, token: &str) -> BTreeMap<String, Vec<u8>> {
         .collect();
     let other = || pb::Tenant { name: "tenants/other".to_owned(), ..Default::default() };
     let question = || question(token, &["a"]);
-    let rows: [(&str, Vec<u8>); 14] = [
+    let rows: [(&str, Vec<u8>); 15] = [
         (
             "admin.v1.TenantService/UpdateTenant",
             pb::UpdateTenantRequest { tenant: Some(other()), update_mask: mask(&["policy"]) }
@@ -481,6 +487,16 @@ fn bases(credential: &str, token: &str) -> BTreeMap<String, Vec<u8>> {
             tokens::IssueTokenRequest {
                 credential: Some(tokens::issue_token_request::Credential::ApiKey("x".to_owned())),
                 ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "token.v1.TokenService/ExchangeToken",
+            tokens::ExchangeTokenRequest {
+                credential: Some(tokens::exchange_token_request::Credential::ApiKey(
+                    "x".to_owned(),
+                )),
+                ..crate::harness::exchange_of("x")
             }
             .encode_to_vec(),
         ),

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod bad_input;
+mod bound_exchange;
 mod bounds;
 mod callers;
 mod ceiling;
@@ -10,6 +11,7 @@ mod changes;
 mod credentials;
 mod endpoints;
 pub(crate) mod everyone;
+mod exchange;
 mod foreign;
 mod future_tokens;
 mod generated_input;

@@ -4,6 +4,7 @@
 mod actors;
 mod bouncer;
 mod dice;
+mod exchange;
 mod http;
 mod pair;
 mod postgres;
@@ -18,6 +19,7 @@ pub(crate) use self::process::free_port;
 pub(crate) use actors::{Admin, Authorized, Credential, bearer, connect, mask, question, reason};
 pub(crate) use bouncer::{PgBouncer, connections_to};
 pub(crate) use dice::Dice;
+pub(crate) use exchange::{ACCESS_TOKEN, API_KEY, JWT, exchange_of};
 pub(crate) use http::Answer;
 pub(crate) use pair::Pair;
 pub(crate) use postgres::{PostgresServer, fresh_database};

@@ -24,7 +24,8 @@ async fn metadata_uses_the_configured_issuer() {
     assert_eq!(body["revocation_endpoint"], "https://keyward.test/oauth2/revoke");
     // RFC 8414 requires the member, and an empty list would be an empty claim.
     assert_eq!(body["response_types_supported"], json!(["none"]));
-    assert_eq!(body["grant_types_supported"], json!(["client_credentials"]));
+    let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+    assert_eq!(body["grant_types_supported"], json!(["client_credentials", exchange]));
     let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
     let algorithms = json!(["ES256", "ES384", "EdDSA", "Ed25519", "PS256", "RS256"]);
     for endpoint in ["token", "introspection", "revocation"] {

@@ -2,6 +2,7 @@
 
 mod discovery;
 mod errors;
+mod exchange;
 mod introspect;
 mod operations;
 mod token;

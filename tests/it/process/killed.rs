@@ -50,7 +50,8 @@ impl Mint {
         let request = GrantRequest { scopes: ScopeSet::default(), audiences: Vec::new() };
         let grant = GrantType::ClientCredentials(request);
         let context = RequestContext::new(None, self.service.now());
-        let issued = self.service.tokens.issue_to(&context, client, grant).await.unwrap();
+        let client = Arc::new(client.clone());
+        let issued = self.service.tokens.issue_to(&context, &client, grant).await.unwrap();
         issued.access_token.expose().to_owned()
     }
 }

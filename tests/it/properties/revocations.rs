@@ -221,6 +221,7 @@ fn token(id: &str) -> RevocationKeys<'_> {
         token: Some(id),
         signing_key: None,
         epochs,
+        parents: &[],
     }
 }
 

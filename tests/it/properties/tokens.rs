@@ -30,7 +30,22 @@ fn claims() -> impl Strategy<Value = Claims> {
         let (audiences, roles, epochs) = lists;
         let (iss, aud) = (ISSUER.to_owned(), Audiences::new(audiences));
         let cnf = bound.map(|(key, certificate)| Box::new(Confirmation { key, certificate }));
-        Claims { iss, sub, aud, client_id, iat, exp, jti, scope, tenant, roles, epochs, cnf }
+        Claims {
+            iss,
+            sub,
+            aud,
+            client_id,
+            iat,
+            exp,
+            jti,
+            scope,
+            tenant,
+            roles,
+            epochs: Some(epochs),
+            cnf,
+            act: None,
+            parents: None,
+        }
     })
 }
 
@@ -54,8 +69,10 @@ fn some_claims() -> Claims {
         scope: "a b".to_owned(),
         tenant: "acme".to_owned(),
         roles: Vec::new(),
-        epochs: [0, 1, 2],
+        epochs: Some([0, 1, 2]),
         cnf: None,
+        act: None,
+        parents: None,
     }
 }
 

@@ -133,6 +133,7 @@ async fn methods_for_services_refuse_keyward_user(backend: Backend) {
         [
             "BatchCheckAccess",
             "CheckAccess",
+            "ExchangeToken",
             "GetJwks",
             "IntrospectToken",
             "IssueToken",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyward::internals::clock::later;
 use keyward::internals::domain::{
-    Application, ApplicationId, ApplicationName, ApplicationSettings, Client, Credential,
+    Application, ApplicationId, ApplicationName, ApplicationSettings, Audience, Client, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialSettings, Endpoint, HttpMethod, Limits,
     NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
     ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
@@ -104,6 +104,9 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
             display_name: "Zoë's \"CRM\"".to_owned(),
             scopes: scopes.clone(),
             expires_at: Some(later(now(), Duration::from_mins(1)).into()),
+            exchange_audiences: ["https://a.example", "b"]
+                .map(|audience| Audience::parse(audience).unwrap())
+                .into(),
             ..Default::default()
         },
         effective_scopes: scopes,

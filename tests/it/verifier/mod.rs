@@ -1,5 +1,6 @@
 //! The offline verifier with real servers: accepted tokens, refused tokens, and lost connections.
 
+mod exchanged;
 mod gates;
 mod keys;
 mod lost;
