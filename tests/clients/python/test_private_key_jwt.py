@@ -1,8 +1,13 @@
-"""Clients with a key in place of a secret (`private_key_jwt`), by Authlib."""
+"""Clients with a key in place of a secret (`private_key_jwt`), by Authlib and PyJWT."""
+
+import time
+import uuid
 
 import authlib.integrations.requests_client as authlib_requests
 import grpc
+import jwt
 import pytest
+import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -17,6 +22,7 @@ from keyward.admin.v1.credential_pb2_grpc import CredentialServiceStub
 
 from harness import SCOPES, Client, Metadata
 
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 KEYS = {
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -65,7 +71,8 @@ class KeyClient:
         )
 
 
-@pytest.fixture(params=list(KEYS))
+# Authlib's PrivateKeyJWT reads RSA keys only.
+@pytest.fixture(params=["PS256", "RS256"])
 def key_client(
     request: pytest.FixtureRequest,
     channel: grpc.Channel,
@@ -107,10 +114,42 @@ def test_authlib_signs_for_a_token_and_revokes_it(
 def test_assertion_for_the_token_endpoint_is_refused(
     channel: grpc.Channel, admin: Metadata, client: Client, discovered: dict[str, str]
 ) -> None:
-    key_client = KeyClient("ES256", client.application, channel, admin)
+    key_client = KeyClient("RS256", client.application, channel, admin)
     with key_client.session(discovered["token_endpoint"]) as session:
         with pytest.raises(OAuthError) as refused:
             session.fetch_token(
                 discovered["token_endpoint"], grant_type="client_credentials"
             )
     assert refused.value.error == "invalid_client"
+
+
+@pytest.mark.parametrize("algorithm", list(KEYS))
+def test_assertion_of_pyjwt_is_accepted_once(
+    algorithm: str,
+    channel: grpc.Channel,
+    admin: Metadata,
+    client: Client,
+    discovered: dict[str, str],
+) -> None:
+    key_client = KeyClient(algorithm, client.application, channel, admin)
+    now = int(time.time())
+    claims = {
+        "iss": key_client.client_id,
+        "sub": key_client.client_id,
+        "aud": discovered["issuer"],
+        "iat": now,
+        "exp": now + 60,
+        "jti": uuid.uuid4().hex,
+    }
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": jwt.encode(claims, key_client.private, algorithm),
+    }
+    answers = [
+        requests.post(discovered["token_endpoint"], data=form, timeout=10)
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 401]
+    assert answers[0].json()["token_type"] == "Bearer"
+    assert answers[1].json()["error"] == "invalid_client"
