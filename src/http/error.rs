@@ -31,9 +31,9 @@ pub(super) struct OAuthError {
     retry_after: Option<Duration>,
     reached: Option<Box<ReachedLimit>>,
     accept_encoding: Option<&'static str>,
-    resource_metadata: Option<String>,
+    resource_metadata: Option<Box<str>>,
     /// A nonce for the next `DPoP` proof.
-    dpop_nonce: Option<String>,
+    dpop_nonce: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -68,7 +68,7 @@ impl OAuthError {
 
     /// Adds the URL of the metadata of the resource that refused (RFC 9728, section 5.1).
     pub(super) fn of_resource(mut self, metadata: &str) -> Self {
-        self.resource_metadata = Some(metadata.to_owned());
+        self.resource_metadata = Some(metadata.into());
         self
     }
 
@@ -96,7 +96,7 @@ impl From<Error> for OAuthError {
         if let Error::RateLimited { policy, limit, window, retry_after, .. } = error {
             answer.reached = Some(Box::new(ReachedLimit { policy, limit, window, retry_after }));
         } else if let Error::UseDpopNonce { nonce, .. } = error {
-            answer.dpop_nonce = Some(nonce);
+            answer.dpop_nonce = Some(nonce.into());
         }
         answer
     }
@@ -189,7 +189,7 @@ impl IntoResponse for OAuthError {
                 headers.append(header::WWW_AUTHENTICATE, challenge);
             }
         }
-        if let Some(nonce) = self.dpop_nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
+        if let Some(nonce) = self.dpop_nonce.and_then(|nonce| HeaderValue::from_str(&nonce).ok()) {
             headers.insert(DPOP_NONCE, nonce);
         }
         if let Some(wait) = self.retry_after {

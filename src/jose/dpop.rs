@@ -15,7 +15,7 @@ use super::{JwtRefusal, MAX_AHEAD, SignedJwt, TimeRule};
 /// The maximum length of a proof. The largest accepted key needs about half of it.
 pub const MAX_PROOF_LENGTH: usize = 8 * 1024;
 /// How old a proof may be: a minute, and as far as the clock of its sender may be behind.
-pub const MAX_PROOF_AGE: Duration = Duration::from_secs(60).saturating_add(MAX_AHEAD);
+pub const MAX_PROOF_AGE: Duration = Duration::from_mins(1).saturating_add(MAX_AHEAD);
 
 /// `exp` and `nbf` are no claims of proofs. If a proof has them, they count all the same.
 const TIMES: TimeRule =

@@ -195,8 +195,7 @@ impl Server {
             if !http_at.ip().is_loopback() {
                 tracing::warn!("issuer is not set: tokens contain the address of the listener");
             }
-            let scheme = if tls.http.is_some() { "https" } else { "http" };
-            format!("{scheme}://{http_at}")
+            listener_url(http_at, tls.http.is_some())
         });
         let admission = Admission::new(config.limits.request_memory);
         let places = descriptors::ListenerPlaces::of(config);
@@ -219,10 +218,7 @@ impl Server {
         };
         files::warn_if_readable(&config.data_dir);
         let redis = replicas::connect(config).await?;
-        let grpc_url = config.grpc_url.clone().unwrap_or_else(|| {
-            let scheme = if tls.grpc.is_some() { "https" } else { "http" };
-            format!("{scheme}://{grpc_at}")
-        });
+        let grpc_url = grpc_url(config, grpc_at, tls.grpc.is_some());
         let name = format!("{} ({grpc_at})", master_keys::host_name());
         let parts = ServerParts { name, issuer, grpc_url };
         let (own_clock, redis_link) = (clock.clone(), redis.clone());
@@ -379,6 +375,17 @@ impl Server {
             }
         });
     }
+}
+
+/// The URL of a listener, for servers that are configured with none.
+fn listener_url(at: SocketAddr, is_tls: bool) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{at}")
+}
+
+/// The base of the URLs of gRPC methods.
+fn grpc_url(config: &Config, at: SocketAddr, is_tls: bool) -> String {
+    config.grpc_url.clone().unwrap_or_else(|| listener_url(at, is_tls))
 }
 
 /// The cause for an operator. The text of an [`Error`] is for callers.

@@ -60,7 +60,7 @@ pub(in crate::grpc) fn question(
     let possession = request.possession.unwrap_or_default();
     let certificate = optional(&possession.certificate_thumbprint, thumbprint);
     let certificate = fields.read(at("possession.certificate_thumbprint"), certificate);
-    let proof = proof(&mut fields, &at("possession.dpop"), possession.dpop);
+    let proof = possession.dpop.and_then(|dpop| proof(&mut fields, &at("possession.dpop"), dpop));
     let whole = (|| {
         Some(AccessQuestion {
             requirement: requirement?,
@@ -69,19 +69,15 @@ pub(in crate::grpc) fn question(
             source: source?,
             peek: request.peek,
             possession: Possession { key: None, certificate: certificate? },
-            proof: proof?,
+            proof,
         })
     })();
     fields.finish(whole).map(|question| (token, question))
 }
 
-/// The proof that came with a token, if one did.
-fn proof(
-    fields: &mut FieldErrors,
-    field: &str,
-    message: Option<pb::DpopProof>,
-) -> Option<Option<PresentedProof>> {
-    let Some(pb::DpopProof { proof, http_method, url }) = message else { return Some(None) };
+/// The proof that came with a token. `None` if a field is missing, which is recorded.
+fn proof(fields: &mut FieldErrors, field: &str, message: pb::DpopProof) -> Option<PresentedProof> {
+    let pb::DpopProof { proof, http_method, url } = message;
     let mut whole = true;
     for (name, value) in [("proof", &proof), ("http_method", &http_method), ("url", &url)] {
         if value.is_empty() {
@@ -89,7 +85,7 @@ fn proof(
             whole = false;
         }
     }
-    whole.then_some(Some(PresentedProof { proof: Some(proof), method: http_method, url }))
+    whole.then_some(PresentedProof { proof: Some(proof), method: http_method, url })
 }
 
 fn needed(
