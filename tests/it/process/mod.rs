@@ -6,6 +6,7 @@ mod commands;
 mod configuration;
 mod dev;
 mod doctor;
+mod exchange;
 mod files;
 mod forms;
 mod full_disk;
