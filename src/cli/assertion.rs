@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::secrets::random;
 
 /// An assertion is used at once.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 /// The private key of a client.
 pub(super) struct AssertionKey {

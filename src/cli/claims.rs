@@ -18,15 +18,15 @@ pub(super) fn token_claim(text: &str) -> Result<ClaimArg, String> {
     Ok(ClaimArg(Some((name.to_owned(), to_message(value)))))
 }
 
-pub(super) fn token_claims(given: &[ClaimArg]) -> Option<Struct> {
+pub(super) fn token_claims(given: &[ClaimArg]) -> Struct {
     let fields = given.iter().filter_map(|claim| claim.0.clone());
-    Some(Struct { fields: fields.collect() })
+    Struct { fields: fields.collect() }
 }
 
 /// Claims of a file.
-pub(super) fn message(claims: Map<String, Json>) -> Option<Struct> {
+pub(super) fn message(claims: Map<String, Json>) -> Struct {
     let fields = claims.into_iter().map(|(name, value)| (name, to_message(value)));
-    Some(Struct { fields: fields.collect() })
+    Struct { fields: fields.collect() }
 }
 
 pub(super) fn json(claims: Option<&Struct>) -> Json {
@@ -43,7 +43,7 @@ fn to_message(value: Json) -> Value {
         Json::Array(values) => {
             Kind::ListValue(ListValue { values: values.into_iter().map(to_message).collect() })
         }
-        Json::Object(fields) => Kind::StructValue(message(fields).unwrap_or_default()),
+        Json::Object(fields) => Kind::StructValue(message(fields)),
     };
     Value { kind: Some(kind) }
 }

@@ -189,7 +189,7 @@ impl PolicyEntry {
             user_deletion: UserDeletion::from(self.user_deletion).into(),
             allowed_credential_kinds: self.allowed_credential_kinds,
             require_bound_tokens: self.require_bound_tokens,
-            token_claims: claims::message(self.token_claims),
+            token_claims: Some(claims::message(self.token_claims)),
             // Output only.
             api_credentials_disabled_by_platform: false,
         })

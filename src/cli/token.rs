@@ -176,12 +176,11 @@ impl Token {
             return Err(Failure::usage("--private-key needs --client-id, or KEYWARD_CLIENT_ID"));
         }
         let key = AssertionKey::read(key)?;
-        let issuer = match &self.issuer {
-            Some(issuer) => issuer.clone(),
-            None => {
-                let mut client = KeyServiceClient::new(self.connection.channel().await?);
-                client.get_jwks(GetJwksRequest {}).await?.into_inner().issuer
-            }
+        let issuer = if let Some(issuer) = &self.issuer {
+            issuer.clone()
+        } else {
+            let mut client = KeyServiceClient::new(self.connection.channel().await?);
+            client.get_jwks(GetJwksRequest {}).await?.into_inner().issuer
         };
         if issuer.is_empty() {
             return Err(Failure::usage("the server does not say its issuer: use --issuer URL"));

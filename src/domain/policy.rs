@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 /// The policy of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own, in any mixture")]
 pub struct Policy {
     /// If true, the tenant has no API credentials: existing ones are refused.
     pub api_credentials_disabled: bool,
@@ -145,7 +146,7 @@ impl Policy {
             return Ok(());
         }
         let allowed: Vec<_> =
-            self.allowed_credential_kinds.iter().map(|kind| kind.into_str()).collect();
+            self.allowed_credential_kinds.iter().map(CredentialKind::into_str).collect();
         Err(Error::Policy {
             rule: "allowed_credential_kinds",
             message: format!(

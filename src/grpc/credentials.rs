@@ -65,7 +65,8 @@ impl CredentialService for Adapter {
     ) -> Result<Response<UpdateCredentialResponse>, Status> {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::credential::update(&request)?;
-        let credential = self.service.admin.update_credential(&caller, &name, patch, etag).await?;
+        let credential =
+            Box::pin(self.service.admin.update_credential(&caller, &name, patch, etag)).await?;
         let credential = Some(convert::credential::shown(credential, self.service.now()));
         Ok(Response::new(UpdateCredentialResponse { credential }))
     }

@@ -79,9 +79,8 @@ impl KeySet {
         let set = members::object(bytes).ok_or_else(|| {
             KeySetFaults::one("", "must be a JSON object with unique members, a JWK set")
         })?;
-        let jwks = match set.get("keys") {
-            Some(Value::Array(jwks)) => jwks,
-            _ => return Err(KeySetFaults::one("keys", "must be an array of keys")),
+        let Some(Value::Array(jwks)) = set.get("keys") else {
+            return Err(KeySetFaults::one("keys", "must be an array of keys"));
         };
         // More keys are not read: their faults would only lengthen the error.
         if jwks.len() > MAX_KEYS {
@@ -118,13 +117,12 @@ impl KeySet {
                     );
                     faults.add(&place, JwkFault::new("kid", fault));
                 }
-                Some(_) => {}
                 None if earlier.iter().filter(|other| conflicts(other)).count() >= MAX_TRIES => {
                     let fault =
                         "is missing: at most 4 keys for the same algorithm can be without it";
                     faults.add(&place, JwkFault::new("kid", fault));
                 }
-                None => {}
+                _ => {}
             }
         }
         if faults.0.is_empty() { Ok(Self { keys }) } else { Err(faults) }

@@ -1,4 +1,4 @@
-//! JSON objects whose members are unique. serde_json keeps the last of two members with one name.
+//! JSON objects whose members are unique. `serde_json` keeps the last of two members with one name.
 //! Another reader can keep the first one, and see another token than we do.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
 /// Parses a JSON object. `None` if it is not one, or if an object in it names a member twice. The
-/// depth is limited by serde_json (128).
+/// depth is limited by `serde_json` (128).
 pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(UniqueMembers(Value::Object(members))) => Some(members),

@@ -229,7 +229,7 @@ impl Fetcher {
             }
             None => return Err(wrong()),
         };
-        Ok(Target { host, port, is_https, uri })
+        Ok(Target { uri, host, port, is_https })
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {

@@ -157,12 +157,12 @@ impl JwksSource {
         let (now, remote) = (self.now(), self.remote(url));
         let (asked_at, flight) = {
             let mut state = remote.state();
-            match state.asked_at.filter(|at| now.saturating_sub(*at) < UNKNOWN_KEY_PAUSE) {
-                Some(at) => (at, state.flight()),
-                None => {
-                    state.asked_at = Some(now);
-                    (now, Some(self.start(url, &remote, &mut state)))
-                }
+            let recent = |at: &Duration| now.saturating_sub(*at) < UNKNOWN_KEY_PAUSE;
+            if let Some(at) = state.asked_at.filter(recent) {
+                (at, state.flight())
+            } else {
+                state.asked_at = Some(now);
+                (now, Some(self.start(url, &remote, &mut state)))
             }
         };
         if let Some(flight) = flight {

@@ -37,7 +37,9 @@ impl Session {
         const FIRST: &str = "select 'tenants/' || tenant_id || '/applications/' || application_id \
             || '/credentials/' || id from credentials where tenant_id = $1 \
             and replace($2, ' ' || kind || ' ', '') = $2 order by id limit 10";
-        let list: String = kinds.iter().map(|kind| format!(" {kind} ")).collect();
+        let words: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+        // Two spaces between words, so that each has one of its own on both sides.
+        let list = format!(" {} ", words.join("  "));
         let (tenant, list) = (tenant.as_str(), list.as_str());
         Ok(FoundResources {
             count: one_value!(self, COUNT, tenant, list)?,

@@ -202,7 +202,7 @@ impl Tabular for pb::Credential {
         member("last_use_address", |credential| json!(credential.last_use_address)),
         listed(6, "expire_time", |credential| json!(moment(credential.expire_time.as_ref()))),
         member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
-        member("certificate", |credential| certificate::view(credential)),
+        member("certificate", certificate::view),
         member("certificate_bound_tokens", |credential| json!(credential.certificate_bound_tokens)),
         member("public_key", public_key::view),
         listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),

@@ -58,16 +58,16 @@ pub(in crate::cli) struct PolicyFlags {
     /// What deleting a user does to the user's applications
     #[arg(long, value_enum)]
     user_deletion: Option<DeletionWord>,
-    /// A kind of credential that can be created: client_secret, api_key, public_key, certificate or
-    /// federated; repeat it for more. It replaces the present ones ('': all kinds)
+    /// A kind of credential that can be created, with the name of `credential show`; repeat it for
+    /// more. It replaces the present ones ('': all kinds)
     #[arg(long, value_name = "KIND")]
     allowed_credential_kind: Vec<String>,
     /// Whether each token must be bound to a key or a certificate of the client; true revokes the
     /// tenant's tokens
     #[arg(long, value_name = "BOOL")]
     require_bound_tokens: Option<bool>,
-    /// A claim that each token carries: region=nz, or JSON as in tier=3 and sites='["akl","wlg"]';
-    /// repeat it for more. It replaces the present ones ('': none)
+    /// A claim that each token carries: region=nz, or with a value in JSON: tier=3, or a list of
+    /// strings; repeat it for more. It replaces the present ones ('': none)
     #[arg(long, value_name = "NAME=VALUE", value_parser = claims::token_claim)]
     token_claim: Vec<claims::ClaimArg>,
     #[command(flatten)]
@@ -159,7 +159,7 @@ impl PolicyFlags {
             policy.allowed_credential_kinds = names::given_words(&self.allowed_credential_kind);
         }
         if !self.token_claim.is_empty() {
-            policy.token_claims = claims::token_claims(&self.token_claim);
+            policy.token_claims = Some(claims::token_claims(&self.token_claim));
         }
         if let Some(word) = self.user_deletion {
             policy.set_user_deletion(word.into());
@@ -189,6 +189,7 @@ impl From<DeletionWord> for UserDeletion {
 
 /// A policy in the output. An absent member is unlimited.
 #[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the policy")]
 pub(in crate::cli) struct PolicyView {
     api_credentials_disabled: bool,
     api_credentials_disabled_by_platform: bool,

@@ -125,7 +125,7 @@ impl CertificateVerifier {
         let now = self.clock.now();
         match client.as_ref().map_or_else(
             || Err("unknown".to_owned()),
-            |client| self.check(client, certificate, now),
+            |client| Self::check(client, certificate, now),
         ) {
             Ok(proof) => {
                 if proof.ends_at >= now {
@@ -143,7 +143,6 @@ impl CertificateVerifier {
 
     /// Whether the client may authenticate with this certificate, or why not.
     fn check(
-        &self,
         client: &Client,
         certificate: &ClientCertificate,
         now: Timestamp,

@@ -81,8 +81,8 @@ mod tests {
             }
             let child = binding(shown.clone(), uses_certificate, bound.iter()).unwrap_or_default();
             assert!(parent.key.is_none() || child.key == parent.key, "{case}");
-            let same = child.certificate == parent.certificate;
-            assert!(parent.certificate.is_none() || same, "{case}");
+            let kept = child.certificate == parent.certificate;
+            assert!(parent.certificate.is_none() || kept, "{case}");
             assert_eq!(child.key, shown.key, "{case}: a proof binds the new token");
         }
     }

@@ -129,7 +129,7 @@ async fn faulty_keys_are_refused(backend: Backend) {
         let expected = format!("credential.public_key.{field}");
         let shown = format!("{keys:?}").chars().take(80).collect::<String>();
         let status = admin.credentials.create_credential(request(CRM, keys.clone())).await;
-        assert_eq!(fields(&status.unwrap_err()), [expected.clone()], "{shown}");
+        assert_eq!(fields(&status.unwrap_err()), [expected.as_str()], "{shown}");
         let change = pb::UpdateCredentialRequest {
             credential: Some(pb::Credential {
                 name: party.credential.name.clone(),

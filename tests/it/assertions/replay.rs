@@ -52,9 +52,9 @@ async fn assertion_is_accepted_once_at_any_endpoint(backend: Backend) {
 
 async fn forged_assertion_spends_nothing(backend: Backend) {
     let (kw, _, party) = start(backend, &[]).await;
-    let forger = Signer::new("ES256");
+    let stranger = Signer::new("ES256");
     let claims = party.claims(&kw);
-    let forged = forger.token(&json!({ "kid": party.kid }), &claims);
+    let forged = stranger.token(&json!({ "kid": party.kid }), &claims);
     refused(&kw, "forged", || forged.clone()).await;
     for (claim, value) in [("aud", json!("https://other.test")), ("exp", json!(1))] {
         let mut wrong = claims.clone();

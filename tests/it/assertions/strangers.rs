@@ -26,7 +26,7 @@ async fn source_with_many_wrong_assertions_is_refused(backend: Backend) {
     let settings = [BEHIND_PROXY, ("secrets.wrong_secrets_of_source", "6")];
     let (kw, mut admin, party) = start(backend, &settings).await;
     let other = Party::new(&mut admin, "EdDSA").await;
-    let forger = Signer::new("ES256");
+    let stranger = Signer::new("ES256");
     assert_eq!(from(&kw, ATTACKER, &party.assertion(&kw)).await.status, 200);
     let spent = party.assertion(&kw);
     assert_eq!(from(&kw, ATTACKER, &spent).await.status, 200);
@@ -36,7 +36,7 @@ async fn source_with_many_wrong_assertions_is_refused(backend: Backend) {
             0 => spent.clone(),
             1 => party.with(&kw, "sub", json!("0".repeat(32))),
             2 => "a.b.c".to_owned(),
-            _ => forger.token(&json!({ "kid": party.kid }), &party.claims(&kw)),
+            _ => stranger.token(&json!({ "kid": party.kid }), &party.claims(&kw)),
         };
         let answer = from(&kw, ATTACKER, &wrong).await;
         assert_eq!(answer.error(), "invalid_client", "{number}");
@@ -71,8 +71,8 @@ async fn every_refusal_is_the_same_answer() {
         claims["sub"] = json!(id);
         party.sign(&claims)
     };
-    let forger = Signer::new("ES256");
-    let forged = forger.token(&json!({ "kid": party.kid }), &party.claims(&kw));
+    let stranger = Signer::new("ES256");
+    let forged = stranger.token(&json!({ "kid": party.kid }), &party.claims(&kw));
     let spent = party.assertion(&kw);
     issue(&kw, &spent).await.unwrap();
     let mut seen = Vec::new();

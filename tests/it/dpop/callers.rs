@@ -13,6 +13,9 @@ on_both_databases!(bound_token_needs_a_proof_of_its_key_for_each_call);
 const INTROSPECT: &str = "https://keyward.test/oauth2/introspect";
 const INTROSPECT_RPC: &str = "/keyward.token.v1.TokenService/IntrospectToken";
 
+/// A name, the scheme, the token, the proofs over HTTP and over gRPC, and the error over HTTP.
+type Case<'a> = (&'a str, &'a str, &'a str, Vec<String>, Vec<String>, &'a str);
+
 /// Asks about a token over HTTP, with this `Authorization` and these proofs.
 async fn introspect(kw: &Keyward, scheme: &str, token: &str, proofs: &[&str]) -> Answer {
     let mut request = kw
@@ -80,7 +83,7 @@ async fn bound_token_needs_a_proof_of_its_key_for_each_call(backend: Backend) {
     };
     // The scheme, the token, the proofs over HTTP and over gRPC, the error over HTTP.
     let invalid = "invalid_token";
-    let cases: Vec<(&str, &str, &str, Vec<String>, Vec<String>, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("stolen", "Bearer", &bound, vec![], vec![], invalid),
         ("as bearer", "Bearer", &bound, vec![fresh()], vec![fresh_rpc()], invalid),
         ("no proof", "DPoP", &bound, vec![], vec![], invalid),

@@ -58,8 +58,8 @@ async fn bound_token_is_exchanged_only_with_its_certificate() {
     for (subject, actor) in
         [(&unbound, None), (&bound, None), (&unbound, Some(&bound)), (&bound, Some(&unbound))]
     {
-        let is_bound = [Some(subject), actor].into_iter().flatten();
-        let is_bound = is_bound.filter_map(|token| token.confirmation.as_ref()).next();
+        let mut presented = [Some(subject), actor].into_iter().flatten();
+        let is_bound = presented.find_map(|token| token.confirmation.as_ref());
         for shown in [None, Some(&right), Some(&wrong)] {
             let presented = |token: &IssuedToken| PresentedToken {
                 token: token.access_token.clone(),

@@ -139,7 +139,7 @@ async fn exchanged_token_is_narrower_and_names_both_clients(backend: Backend) {
     assert_eq!((info.audiences, info.scopes), (owned(&[BILLING]), owned(&["b"])));
     assert_eq!((info.roles, info.actors), (owned(&["agents"]), vec![]));
     let mut question = crate::harness::question(&issued.access_token, &["b"]);
-    question.audience = BILLING.to_owned();
+    BILLING.clone_into(&mut question.audience);
     let answer = scene.admin.access.check_access(question).await.unwrap().into_inner();
     assert_eq!(answer.outcome(), Outcome::Allowed);
     let principal = answer.principal.unwrap();

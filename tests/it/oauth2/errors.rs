@@ -76,9 +76,9 @@ async fn client_authentication_must_be_single_and_well_formed() {
     let assertion = ("client_assertion", "x.y.z");
     let untyped = kw.token_for(&crm, &[assertion]).await;
     assert_error(&untyped, 400, "invalid_request", "client_assertion_type is missing");
-    let saml = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
-    let saml = kw.token_for(&crm, &[assertion, ("client_assertion_type", saml)]).await;
-    assert_error(&saml, 400, "invalid_request", "jwt-bearer");
+    let other_type = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
+    let of_saml = kw.token_for(&crm, &[assertion, ("client_assertion_type", other_type)]).await;
+    assert_error(&of_saml, 400, "invalid_request", "jwt-bearer");
     let jwt = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let beside_basic = kw.token_for(&crm, &[assertion, ("client_assertion_type", jwt)]).await;
     assert_error(&beside_basic, 400, "invalid_request", "twice");

@@ -18,6 +18,8 @@ const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:tok
 const CRM: &str = "tenants/acme/applications/crm";
 
 /// Acme, its gateway that exchanges tokens for acme's own audience, and a token of `crm`.
+type Form<'a> = &'a [(&'a str, &'a str)];
+
 async fn scene(backend: Backend) -> (Keyward, Admin, Credential, String) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
@@ -77,7 +79,7 @@ async fn errors_have_the_codes_of_the_rfc(backend: Backend) {
     let subject = ("subject_token", token.as_str());
     let typed = ("subject_token_type", ACCESS_TOKEN);
     let id_token = "urn:ietf:params:oauth:token-type:id_token";
-    let cases: [(&[(&str, &str)], &str, &str); 14] = [
+    let cases: [(Form<'_>, &str, &str); 14] = [
         (&[typed], "invalid_request", "subject_token"),
         (&[subject], "invalid_request", "subject_token_type"),
         (&[subject, ("subject_token_type", id_token)], "invalid_request", "subject_token_type"),

@@ -20,13 +20,13 @@ on_both_databases!(
     only_ended_tokens_are_purged,
 );
 
-fn token(id: impl ToString, until: Timestamp) -> SpentToken {
+fn token(id: &(impl ToString + ?Sized), until: Timestamp) -> SpentToken {
     let key = OneTimeKey::new(OneTimePurpose::DpopProof, "owner", &id.to_string());
     SpentToken::new(key, until)
 }
 
 fn keys(ids: &[&str]) -> HashSet<OneTimeKey> {
-    ids.iter().map(|id| token(id, now()).key).collect()
+    ids.iter().map(|id| token(*id, now()).key).collect()
 }
 
 async fn spend(store: &Store, tokens: &[SpentToken]) -> HashSet<OneTimeKey> {
@@ -67,7 +67,7 @@ async fn equal_tokens_of_one_batch_are_spent_once(backend: Backend) {
 async fn replicas_that_spend_the_same_tokens_do_not_block_each_other(backend: Backend) {
     let fresh = fresh(backend).await;
     let other = other_store(&fresh).await;
-    let tokens: Vec<_> = (0..60).map(|id| token(id, now())).collect();
+    let tokens: Vec<_> = (0..60).map(|id: i32| token(&id, now())).collect();
     let writers = (0..24).map(|n| {
         let store = if n % 2 == 0 { fresh.store.clone() } else { other.clone() };
         let mut mine = tokens.clone();
@@ -92,7 +92,7 @@ async fn uncommitted_spend_is_no_spend(backend: Backend) {
 
 async fn only_ended_tokens_are_purged(backend: Backend) {
     let fresh = fresh(backend).await;
-    let ended: Vec<_> = (0..2_500).map(|id| token(id, now())).collect();
+    let ended: Vec<_> = (0..2_500).map(|id: i32| token(&id, now())).collect();
     for batch in ended.chunks(500) {
         assert_eq!(spend(&fresh.store, batch).await.len(), batch.len());
     }

@@ -139,8 +139,8 @@ async fn verifier_takes_a_bound_token_with_its_certificate_only() {
         verifier.verify_bound(&token, &proof)
     };
     assert_eq!(with(&other).map(drop), Err(Refusal::OtherCertificate));
-    let verified = with(&own).unwrap();
-    assert_eq!(verified.certificate_thumbprint(), Some(&*thumbprint(&own)));
+    let accepted = with(&own).unwrap();
+    assert_eq!(accepted.certificate_thumbprint(), Some(&*thumbprint(&own)));
 
     // The interceptor finds the certificate among the extensions.
     let request = |proof: Option<SenderProof>| {

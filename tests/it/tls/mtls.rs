@@ -133,8 +133,9 @@ pub(super) async fn post(
 ) -> HttpAnswer {
     let form: Vec<_> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let form = form.join("&");
-    let headers: String =
+    let headers: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{headers}\
          Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}",

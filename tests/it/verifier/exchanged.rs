@@ -210,8 +210,8 @@ async fn ended(
         assert!(there.check(&chain.last, &["a"]).await.allowed, "{way}");
     }
     taken(verifier, &chain.last).await;
-    let verified = verifier.verify(&chain.last).unwrap();
-    assert_eq!((verified.application(), verified.actor()), (CRM, Some(DESK)));
+    let accepted = verifier.verify(&chain.last).unwrap();
+    assert_eq!((accepted.application(), accepted.actor()), (CRM, Some(DESK)));
     end(admin, way, &actors, &chain).await;
     assert!(!admin.is_active(&chain.last).await, "{way}");
     assert_eq!(admin.check(&chain.last, &["a"]).await.outcome(), Outcome::Revoked, "{way}");
@@ -223,7 +223,7 @@ async fn ended(
     })
     .await;
     refused(verifier, &chain.last, &Refusal::Revoked).await;
-    assert!(verifier.recheck(&verified).is_err(), "{way}");
+    assert!(verifier.recheck(&accepted).is_err(), "{way}");
     if let Some(bystander) = bystander {
         assert!(admin.is_active(&bystander).await, "{way}");
         taken(verifier, &bystander).await;
