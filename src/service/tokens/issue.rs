@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::base::{IssuedTokens, Tokens};
+use super::draft::TokenDraft;
 use super::token_exchange::ExchangeRequest;
 use super::{binding, client_credentials};
 use crate::domain::{
-    Client, Confirmation, Grant, GrantRequest, LimitStatus, ScopeSet, TokenActor, TokenParent,
-    TokenType, UseKind,
+    Client, Confirmation, GrantRequest, LimitStatus, ScopeSet, TokenType, UseKind,
 };
 use crate::error::{Error, Result};
 use crate::keys::Claims;
@@ -51,41 +51,6 @@ pub struct IssuedToken {
     pub issued_type: Option<TokenType>,
     /// The state of the limits of issuance, with this token counted.
     pub limits: Vec<LimitStatus>,
-}
-
-/// A token that a grant permits, before it is counted and signed.
-pub(super) struct TokenDraft {
-    pub(super) sub: String,
-    pub(super) roles: Vec<String>,
-    /// `None` if there are parents.
-    pub(super) epochs: Option<[i64; 3]>,
-    pub(super) grant: Grant,
-    /// What the token is bound to.
-    pub(super) confirmation: Option<Confirmation>,
-    pub(super) act: Option<Box<TokenActor>>,
-    pub(super) parents: Option<Box<[TokenParent]>>,
-    /// Whose access it is, if it is not that of the client that gets it.
-    pub(super) subject: Option<Arc<Client>>,
-    /// The type that the client wants.
-    pub(super) requested: Option<TokenType>,
-}
-
-impl TokenDraft {
-    /// A token for the access of the client itself.
-    fn of(client: &Client, grant: Grant, confirmation: Option<Confirmation>) -> Self {
-        let epochs = client.epochs;
-        Self {
-            sub: client.subject.to_string(),
-            roles: client.role_ids(),
-            epochs: Some([epochs.tenant, epochs.application, epochs.credential]),
-            grant,
-            confirmation,
-            act: None,
-            parents: None,
-            subject: None,
-            requested: None,
-        }
-    }
 }
 
 impl Tokens {
@@ -148,7 +113,7 @@ impl Tokens {
     }
 
     /// Signs what a client is permitted, within its limits. Only [`Client::grant`] and
-    /// [`Client::grant_exchange`] make a [`Grant`].
+    /// [`Client::grant_exchange`] make the grant of a draft.
     async fn sign(
         &self,
         context: &RequestContext<'_>,

@@ -4,6 +4,7 @@
 mod base;
 mod binding;
 mod client_credentials;
+mod draft;
 mod introspect;
 mod issue;
 mod revoke;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::base::{Tokens, second};
 use super::binding;
-use super::issue::TokenDraft;
+use super::draft::TokenDraft;
 use crate::domain::{
     Client, Confirmation, ExchangeCeiling, Fault, GrantRequest, Moment, ScopeSet, TokenActor,
     TokenParent, TokenType,
