@@ -17,8 +17,9 @@ use keyward::proto::access::{
 use keyward::proto::token::issue_token_request::Credential as Proof;
 use keyward::proto::token::token_service_server::{TokenService, TokenServiceServer};
 use keyward::proto::token::{
-    IntrospectTokenRequest, IntrospectTokenResponse, IssueTokenRequest, IssueTokenResponse,
-    RevokeTokenRequest, RevokeTokenResponse, RevokeTokensRequest, RevokeTokensResponse,
+    ExchangeTokenRequest, ExchangeTokenResponse, IntrospectTokenRequest, IntrospectTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, RevokeTokenRequest, RevokeTokenResponse,
+    RevokeTokensRequest, RevokeTokensResponse,
 };
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -86,6 +87,13 @@ impl TokenService for Face {
             answer.access_token = signer.token();
         }
         Ok(Response::new(answer))
+    }
+
+    async fn exchange_token(
+        &self,
+        _: Request<ExchangeTokenRequest>,
+    ) -> Result<Response<ExchangeTokenResponse>, Status> {
+        Err(Status::unimplemented("a baseline"))
     }
 
     async fn introspect_token(
