@@ -58,8 +58,8 @@ pub(in crate::cli) struct PolicyFlags {
     /// What deleting a user does to the user's applications
     #[arg(long, value_enum)]
     user_deletion: Option<DeletionWord>,
-    /// A kind of credential that can be created, with the name of `credential show`; repeat it for
-    /// more. It replaces the present ones ('': all kinds)
+    /// A kind of credential that can be created: `client_secret`, `api_key`, `public_key`,
+    /// `certificate` or `federated`; repeat it for more. It replaces the present ones ('': all kinds)
     #[arg(long, value_name = "KIND")]
     allowed_credential_kind: Vec<String>,
     /// Whether each token must be bound to a key or a certificate of the client; true revokes the

@@ -155,7 +155,8 @@ async fn bound_token_needs_a_proof_of_its_key_for_each_call(backend: Backend) {
             .collect();
         let algorithms = "algs=\"ES256 ES384 EdDSA Ed25519 PS256 RS256\"";
         let challenge = format!("DPoP realm=\"keyward\", error=\"{error}\", {algorithms}");
-        assert!(challenges.contains(&challenge.as_str()), "{what}: {challenges:?}");
+        let named = challenges.iter().any(|one| one.starts_with(&challenge));
+        assert!(named, "{what}: {challenges:?}");
         let status = introspect_rpc(&kw, scheme, token, &over_grpc).await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated, "{what}: {status:?}");
         let expected = if error == invalid { "UNAUTHENTICATED" } else { "INVALID_DPOP_PROOF" };
