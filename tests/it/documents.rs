@@ -11,9 +11,10 @@ use keyward::proto::errors::ErrorReason;
 use crate::architecture::rust_files;
 
 /// All documents.
-pub(crate) const DOCUMENTS: [&str; 9] = [
+pub(crate) const DOCUMENTS: [&str; 10] = [
     "README.md",
     "proto/README.md",
+    "proto/CREDENTIALS.md",
     "deploy/README.md",
     "deploy/SIZING.md",
     "tests/README.md",
