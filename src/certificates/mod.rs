@@ -12,7 +12,6 @@ mod parsed;
 pub mod pem;
 
 pub use matcher::{
-    CertificateMatcher, CertificateRefusal, RuleFault, current, first_end, first_thumbprint,
-    thumbprint,
+    CertificateMatcher, RuleFault, current, first_end, first_thumbprint, thumbprint,
 };
 pub use parsed::Validity;

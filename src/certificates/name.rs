@@ -109,10 +109,6 @@ impl DistinguishedName {
         parts.reverse();
         Ok(Self { parts })
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
 }
 
 /// A part of a name, sorted. An attribute type can be in it once.

@@ -113,6 +113,7 @@ impl JwtClaims {
     }
 
     /// All claims, as they are in the token.
+    #[cfg(any(test, feature = "internals"))]
     pub fn members(&self) -> &Map<String, Value> {
         &self.members
     }

@@ -32,10 +32,19 @@ mod token;
 
 pub use algorithm::JwsAlgorithm;
 pub use claims::JwtClaims;
-pub use dpop::{DpopProof, MAX_PROOF_AGE, MAX_PROOF_LENGTH, ProofFault, ProvenRequest};
-pub use key_set::{KeySet, KeySetFaults, LenientKeySet, MAX_KEY_SET_BYTES, MAX_KEYS};
-pub use public_key::{JwkFault, PublicKey};
+pub use dpop::{DpopProof, ProofFault, ProvenRequest};
+#[cfg(feature = "internals")]
+pub use dpop::{MAX_PROOF_AGE, MAX_PROOF_LENGTH};
+pub use key_set::{KeySet, KeySetFaults};
+#[cfg(feature = "internals")]
+pub use key_set::{LenientKeySet, MAX_KEY_SET_BYTES, MAX_KEYS};
+#[cfg(feature = "internals")]
+pub use public_key::JwkFault;
+pub use public_key::PublicKey;
 pub use refusal::JwtRefusal;
+#[cfg(feature = "internals")]
 pub use request_url::RequestUrl;
 pub use times::{MAX_AHEAD, TimeRule};
-pub use token::{JwtHeader, MAX_JWT_LENGTH, SignedJwt, VerifiedJwt};
+pub use token::SignedJwt;
+#[cfg(feature = "internals")]
+pub use token::{JwtHeader, MAX_JWT_LENGTH, VerifiedJwt};

@@ -58,6 +58,7 @@ impl JwtHeader {
         Ok(Self { algorithm, typ, kid, jwk: members.remove("jwk") })
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub fn algorithm(&self) -> JwsAlgorithm {
         self.algorithm
     }
@@ -152,6 +153,7 @@ impl<'a> SignedJwt<'a> {
 }
 
 impl<'a> VerifiedJwt<'a> {
+    #[cfg(any(test, feature = "internals"))]
     pub fn header(&self) -> &'a JwtHeader {
         self.header
     }

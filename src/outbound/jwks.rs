@@ -117,10 +117,12 @@ impl JwksSource {
     }
 
     /// The number of sets in memory.
+    #[cfg(any(test, feature = "internals"))]
     pub fn len(&self) -> usize {
         self.0.sets.len()
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -15,7 +15,11 @@ mod options;
 mod tls;
 
 pub use addresses::is_public;
-pub use fetch::{FetchError, FetchedDocument, Fetcher, MAX_DOCUMENT};
-pub use jwks::{JwksSource, MAX_SOURCES};
+pub use fetch::{FetchError, Fetcher};
+#[cfg(feature = "internals")]
+pub use fetch::{FetchedDocument, MAX_DOCUMENT};
+pub use jwks::JwksSource;
+#[cfg(feature = "internals")]
+pub use jwks::MAX_SOURCES;
 pub use metrics::OutboundMetrics;
 pub use options::{OutboundOptions, PlaintextHosts};

@@ -40,9 +40,10 @@ pub use admin::{
     Shown, SigningKeyInfo, held_master_keys, master_key_uses,
 };
 pub use audit::{AuditChain, RefusalWriter};
+#[cfg(feature = "internals")]
+pub use auth::Spent;
 pub use auth::{
-    ASSERTION_ALGORITHMS, Auth, Caller, CallerCredential, ClientCredential, DPOP_ALGORITHMS,
-    Replay, Spent,
+    ASSERTION_ALGORITHMS, Auth, Caller, CallerCredential, ClientCredential, DPOP_ALGORITHMS, Replay,
 };
 pub use clients::FeedReads;
 pub use context::RequestContext;

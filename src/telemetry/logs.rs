@@ -31,6 +31,9 @@ const REFILL_OF_REFUSED: Duration = Duration::from_secs(1);
 pub(super) const ACCESS: &str = "keyward::access";
 const BURST_OF_ACCESS: u64 = 5000;
 const REFILL_OF_ACCESS: Duration = Duration::from_millis(1);
+/// Each migration has a line, and there are more of them than lines at once.
+const MIGRATIONS: &str = "keyward::store::schema::progress";
+const BURST_OF_MIGRATIONS: u64 = 500;
 /// The interval of reports about suppressed lines.
 const REPORT: Duration = Duration::from_mins(1);
 /// The target of these reports, which is not bounded.
@@ -73,6 +76,7 @@ impl LineBudget {
     fn of(target: &str) -> Self {
         match target {
             REFUSED => Self::new(BURST_OF_REFUSED, REFILL_OF_REFUSED),
+            MIGRATIONS => Self::new(BURST_OF_MIGRATIONS, REFILL),
             ACCESS => Self::new(BURST_OF_ACCESS, REFILL_OF_ACCESS),
             _ if target.starts_with("keyward") => Self::new(BURST, REFILL),
             _ => Self::new(OTHER_CRATES_BURST, REFILL),

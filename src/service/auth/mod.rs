@@ -49,7 +49,9 @@ pub(in crate::service) use dpop::DpopVerifier;
 pub(in crate::service) use dpop_nonces::DpopNonces;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
 pub(in crate::service) use rehash_queue::RehashQueue;
-pub use replay::{Replay, Spent};
+pub use replay::Replay;
+#[cfg(feature = "internals")]
+pub use replay::Spent;
 pub(in crate::service) use secret_cache::SecretCache;
 pub(in crate::service) use secrets::SecretVerifier;
 pub use secrets::SharedSecret;

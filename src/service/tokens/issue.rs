@@ -77,6 +77,7 @@ impl Tokens {
     }
 
     /// Like [`issue`](Self::issue), for a client that is authenticated already.
+    #[cfg(any(test, feature = "internals"))]
     pub async fn issue_to(
         &self,
         context: &RequestContext<'_>,

@@ -244,6 +244,9 @@ fn policy_is_set_field_by_field(desk: &Desk) {
         ]),
         "max_limits": limits_shown(&[("requests", 400.into())]),
         "user_deletion": "refuse",
+        "allowed_credential_kinds": [],
+        "require_bound_tokens": false,
+        "token_claims": {},
     });
     assert_eq!(updated.json()["policy"], policy);
     desk.fails("credential create rules/a", 1, "allowed_owners");
