@@ -35,7 +35,6 @@ pub mod page;
 pub mod patch;
 pub mod permission;
 pub mod policy;
-#[cfg(feature = "server")]
 pub mod presented_proof;
 #[cfg(feature = "server")]
 pub mod profile;
@@ -102,7 +101,6 @@ pub use page::{Page, PageRequest};
 pub use patch::FieldPatch;
 pub use permission::{Permission, Permissions, Reach, Verb};
 pub use policy::{Field, Lifetime, Policy, UserDeletion};
-#[cfg(feature = "server")]
 pub use presented_proof::PresentedProof;
 #[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};

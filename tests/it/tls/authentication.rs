@@ -337,7 +337,7 @@ async fn faults_of_a_registration_name_the_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_names_the_ways_that_the_listener_makes_possible() {
     let clients = Authority::new("clients");
-    let secrets = ["client_secret_basic", "client_secret_post"];
+    let secrets = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
     for (setting, certificates) in [
         ("any", &["tls_client_auth", "self_signed_tls_client_auth"][..]),
         ("optional", &["tls_client_auth"]),
