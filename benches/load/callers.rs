@@ -7,7 +7,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use keyward::proto::access::CheckAccessRequest;
@@ -15,8 +14,9 @@ use keyward::proto::access::access_service_client::AccessServiceClient;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use keyward::proto::token::{IssueTokenRequest, IssueTokenResponse};
 use tokio::net::TcpStream;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::harness::{Authorized, Credential, bearer, connect};
 use crate::load::{Caller, Shape};
@@ -67,10 +67,18 @@ impl Caller for AsksForTokens {
     }
 }
 
+/// A request for a token that is used once.
+#[derive(Clone)]
+pub(crate) struct FreshRequest {
+    pub(crate) message: IssueTokenRequest,
+    /// The `DPoP` proof, if it has one.
+    pub(crate) proof: Option<MetadataValue<Ascii>>,
+}
+
 /// Makes each of these requests for a token once.
 pub(crate) struct AsksOnce {
     client: TokenServiceClient<Channel>,
-    requests: Arc<[IssueTokenRequest]>,
+    requests: Arc<[FreshRequest]>,
     /// The next request, shared by all callers.
     next: Arc<AtomicUsize>,
 }
@@ -79,7 +87,7 @@ impl AsksOnce {
     pub(crate) async fn connect(
         grpc: &str,
         shape: Shape,
-        requests: &Arc<[IssueTokenRequest]>,
+        requests: &Arc<[FreshRequest]>,
     ) -> Vec<Self> {
         let mut callers = Vec::with_capacity(shape.callers());
         let next = Arc::new(AtomicUsize::new(0));
@@ -97,7 +105,13 @@ impl AsksOnce {
 impl Caller for AsksOnce {
     async fn call(&mut self) -> bool {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let Some(request) = self.requests.get(next).cloned() else { return false };
+        let Some(FreshRequest { message, proof }) = self.requests.get(next).cloned() else {
+            return false;
+        };
+        let mut request = Request::new(message);
+        if let Some(proof) = proof {
+            request.metadata_mut().insert("dpop", proof);
+        }
         let answer = self.client.issue_token(request).await.expect("a token").into_inner();
         assert!(!answer.access_token.is_empty(), "a token is in the answer");
         true
@@ -156,7 +170,7 @@ impl Caller for Checks {
 /// Requests tokens over HTTP/1.1, on its own connection.
 pub(crate) struct AsksOverHttp {
     sender: SendRequest<Full<Bytes>>,
-    requests: Arc<[Request<Full<Bytes>>]>,
+    requests: Arc<[hyper::Request<Full<Bytes>>]>,
     next: usize,
 }
 
@@ -184,9 +198,9 @@ impl Caller for AsksOverHttp {
     }
 }
 
-fn form_request(at: &str, client: &Credential) -> Request<Full<Bytes>> {
+fn form_request(at: &str, client: &Credential) -> hyper::Request<Full<Bytes>> {
     let basic = STANDARD.encode(format!("{}:{}", client.client_id, client.secret));
-    Request::post("/oauth2/token")
+    hyper::Request::post("/oauth2/token")
         .header("host", at)
         .header("authorization", format!("Basic {basic}"))
         .header("content-type", "application/x-www-form-urlencoded")
@@ -197,7 +211,7 @@ fn form_request(at: &str, client: &Credential) -> Request<Full<Bytes>> {
 /// The status of an HTTP answer, if there is one.
 pub(crate) async fn http_get(at: &str, path: &str) -> Option<u16> {
     let mut sender = http_connection(at).await?;
-    let request = Request::get(path).header("host", at).body(Full::default()).unwrap();
+    let request = hyper::Request::get(path).header("host", at).body(Full::default()).unwrap();
     Some(sender.send_request(request).await.ok()?.status().as_u16())
 }
 

@@ -145,6 +145,12 @@ async fn write(store: &Store, tokens: &[SpentToken]) -> Result<HashSet<OneTimeKe
         return Ok(HashSet::new());
     }
     let mut tx = store.begin().await?;
+    if tx.spend_new_tokens(tokens).await? {
+        tx.commit().await?;
+        return Ok(tokens.iter().map(|token| token.key).collect());
+    }
+    drop(tx);
+    let mut tx = store.begin().await?;
     let first = tx.spend_tokens(tokens).await?;
     tx.commit().await?;
     Ok(first)

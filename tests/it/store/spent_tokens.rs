@@ -17,6 +17,7 @@ on_both_databases!(
     equal_tokens_of_one_batch_are_spent_once,
     replicas_that_spend_the_same_tokens_do_not_block_each_other,
     uncommitted_spend_is_no_spend,
+    tokens_are_spent_together_only_if_all_are_new,
     only_ended_tokens_are_purged,
 );
 
@@ -88,6 +89,22 @@ async fn uncommitted_spend_is_no_spend(backend: Backend) {
     assert_eq!(tx.spend_tokens(&[token("a", now())]).await.unwrap(), keys(&["a"]));
     drop(tx);
     assert_eq!(spend(&fresh.store, &[token("a", now())]).await, keys(&["a"]));
+}
+
+async fn tokens_are_spent_together_only_if_all_are_new(backend: Backend) {
+    let fresh = fresh(backend).await;
+    let [a, b, c] = ["a", "b", "c"].map(|id| token(id, now()));
+    let spend_new = async |tokens: &[SpentToken]| {
+        let mut tx = fresh.store.begin().await.unwrap();
+        let all_new = tx.spend_new_tokens(tokens).await.unwrap();
+        if all_new {
+            tx.commit().await.unwrap();
+        }
+        all_new
+    };
+    assert!(spend_new(&[b, a, b]).await);
+    assert!(!spend_new(&[c, b]).await);
+    assert_eq!(spend(&fresh.store, &[a, b, c]).await, keys(&["c"]));
 }
 
 async fn only_ended_tokens_are_purged(backend: Backend) {
