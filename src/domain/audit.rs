@@ -289,6 +289,7 @@ impl AuditFields for UserSettings {
 
 impl AuditFields for ApplicationSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
+        let lifetime = self.access_token_lifetime.map(|own| format!("{}s", own.seconds()));
         vec![
             ("display_name", self.display_name.clone()),
             ("description", self.description.clone()),
@@ -302,6 +303,7 @@ impl AuditFields for ApplicationSettings {
             ("disabled_by_platform", self.disabled_by_platform.to_string()),
             ("protected", self.protected.to_string()),
             ("exchange_audiences", joined(&self.exchange_audiences)),
+            ("access_token_lifetime", or_empty(lifetime)),
         ]
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for Audience {
 }
 
 /// The lifetime of access tokens: 60 s to 3600 s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenLifetime(u32);
 
 impl TokenLifetime {

@@ -10,8 +10,8 @@ use super::base::{Tokens, second};
 use super::binding;
 use super::draft::TokenDraft;
 use crate::domain::{
-    Client, Confirmation, ExchangeCeiling, Fault, GrantRequest, Moment, ScopeSet, TokenActor,
-    TokenParent, TokenType,
+    Client, Confirmation, ExchangeCeiling, Fault, GrantRequest, ScopeSet, TokenActor, TokenParent,
+    TokenType,
 };
 use crate::error::Result;
 use crate::secrets::Secret;
@@ -167,7 +167,8 @@ impl Tokens {
                 client_id: client.name.credential.to_string(),
                 roles: client.role_ids(),
                 scopes: client.scopes.clone(),
-                expires_at: client.expires_at().map(Moment::timestamp),
+                // As long as a token that the key itself gets.
+                expires_at: Some(client.token_end(now)),
                 confirmation: None,
                 act: None,
                 parents: vec![TokenParent::client(&client.revocation_keys())],
