@@ -184,6 +184,24 @@ impl TenantSettings {
         (after.disabled && !self.disabled) || narrower || self.policy.revokes(&after.policy)
     }
 
+    /// Returns an error if an application may not get the right to exchange tokens for one of these
+    /// audiences, because no token of the tenant may have it.
+    pub fn require_exchange_audiences<'a>(
+        &self,
+        audiences: impl IntoIterator<Item = &'a Audience>,
+    ) -> Result<(), Error> {
+        match audiences.into_iter().find(|audience| !self.allows_audience(audience)) {
+            None => Ok(()),
+            Some(foreign) => Err(Error::invalid(
+                "application.exchange_audiences",
+                format!(
+                    "has {foreign}, which is not an audience of the tenant: add it to the tenant's \
+                     additional_audiences first"
+                ),
+            )),
+        }
+    }
+
     /// Whether tokens of the tenant may have this audience: one of its own, or Keyward, so that
     /// applications can ask about their own tokens.
     pub fn allows_audience(&self, audience: &Audience) -> bool {
