@@ -198,7 +198,7 @@ fn in_words(limits: Option<Limits>) -> String {
 
 /// No claims become an empty string.
 fn claims_in_words(claims: &TokenClaims) -> String {
-    if claims.is_empty() { String::new() } else { claims.to_json() }
+    if claims.is_empty() { String::new() } else { claims.json().to_owned() }
 }
 
 impl AuditFields for TenantSettings {

@@ -182,7 +182,7 @@ impl Tokens {
             }
         };
         // An exchange is a use: a stolen token must not become one that is not bound.
-        binding::require_parent(context.possession(), origin.confirmation.as_ref())
+        binding::require_parent(|| context.possession(), origin.confirmation.as_ref())
             .map_err(|fault| Fault::new(format!("is refused: {}", fault.into_str())))
             .map_err(|fault| fault.of(parameter.name()))?;
         Ok(origin)
