@@ -319,7 +319,7 @@ impl AuditFields for CredentialSettings {
             ("certificate_bound_tokens", self.certificate_bound_tokens.to_string()),
             (
                 "registration",
-                self.registration.as_ref().map(Registration::to_json).unwrap_or_default(),
+                self.registration.as_ref().map(Registration::digest).unwrap_or_default(),
             ),
         ]
     }
