@@ -254,6 +254,8 @@ pub enum Need {
     Role(String),
     /// Roles that allow everything that an application was given.
     AllThatWasGiven,
+    /// The platform, because the application may exchange tokens.
+    ExchangeRight,
     /// One of these permissions for the named resource, unless it does not exist.
     Unseen(Vec<String>, String),
     /// Roles that allow everything that this user's roles allow, unless the user does not exist.
@@ -289,6 +291,10 @@ impl Display for Need {
             Self::AllThatWasGiven => f.write_str(
                 "roles that allow everything that the application was given, including its disabled \
                   scopes and its roles",
+            ),
+            Self::ExchangeRight => f.write_str(
+                "the platform, without an acting user: the application may exchange tokens \
+                 (exchange_audiences), and only the platform gives that",
             ),
             Self::Unseen(permissions, name) => {
                 let permissions = permissions.join(" or ");

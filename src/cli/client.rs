@@ -10,7 +10,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use super::output::Output;
 use super::proof_key::ProofKey;
@@ -176,8 +176,7 @@ impl ServerConnection {
         exchange(&self.channel().await?, credential, scopes, audiences).await
     }
 
-    /// Exchanges a credential for a token that is bound to this key. Repeats the exchange
-    /// if the server asks for a nonce.
+    /// Exchanges a credential for a token that is bound to this key.
     pub(super) async fn exchange_with_proof(
         &self,
         key: &ProofKey,
@@ -185,17 +184,32 @@ impl ServerConnection {
         scopes: Vec<String>,
         audiences: Vec<String>,
     ) -> Result<IssueTokenResponse, Failure> {
-        const PATH: &str = "/keyward.token.v1.TokenService/IssueToken";
-        let url = format!("{}{PATH}", self.url()?.trim_end_matches('/'));
         let message = IssueTokenRequest { credential: Some(credential), scopes, audiences };
-        let mut client = TokenServiceClient::new(self.channel().await?);
+        let client = TokenServiceClient::new(self.channel().await?);
+        let send =
+            async |request: Request<IssueTokenRequest>| client.clone().issue_token(request).await;
+        self.with_proof(key, "IssueToken", &message, send).await
+    }
+
+    /// Sends a request to this method of `TokenService`, with a proof of the key. Repeats it if the
+    /// server asks for a nonce.
+    pub(super) async fn with_proof<M: Clone, R>(
+        &self,
+        key: &ProofKey,
+        method: &str,
+        message: &M,
+        send: impl AsyncFn(Request<M>) -> Result<Response<R>, Status>,
+    ) -> Result<R, Failure> {
+        let server = self.url()?;
+        let server = server.trim_end_matches('/');
+        let url = format!("{server}/keyward.token.v1.TokenService/{method}");
         let mut nonce: Option<String> = None;
         loop {
             let mut request = Request::new(message.clone());
             let proof = key.proof(&url, nonce.as_deref())?;
             let proof = proof.parse().map_err(|_| Failure::usage("the proof is not ASCII"))?;
             request.metadata_mut().insert("dpop", proof);
-            match client.issue_token(request).await {
+            match send(request).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => {
                     let asked = status.metadata().get("dpop-nonce");

@@ -2,18 +2,20 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tonic::{Code, Status};
 
 use super::print::{print_json, say};
 use super::profile::ProfileFile;
+use super::sample_key::SampleKey;
 use super::serve::StopSignal;
 use super::{Failure, ServerConnection, ServerOptions, token};
 use crate::clock::Clock;
 use crate::proto::admin as pb;
-use crate::proto::admin::credential::Kind;
+use crate::proto::admin::credential::public_key::Keys;
+use crate::proto::admin::credential::{Kind, PublicKey, Registration};
 use crate::server::{Server, raise_limit};
 use crate::service::FirstCredential;
 use crate::telemetry::Telemetry;
@@ -37,10 +39,13 @@ pub(super) struct Dev {
     options: ServerOptions,
 }
 
-/// The credential of the sample application.
+/// The credentials of the sample application.
 struct Sample {
     client_id: String,
     client_secret: String,
+    /// The client id of the credential with a key pair, and the file with its private key.
+    key_client_id: String,
+    key_file: PathBuf,
 }
 
 impl Dev {
@@ -106,7 +111,7 @@ async fn show(
         client_secret: Some(admin.client_secret.expose().to_owned()),
         ..ServerConnection::default()
     };
-    let sample = make_sample(&connection).await?;
+    let sample = make_sample(&connection, data_dir).await?;
     let as_sample = ServerConnection {
         client_id: Some(sample.client_id.clone()),
         client_secret: Some(sample.client_secret.clone()),
@@ -127,7 +132,7 @@ async fn show(
     Ok(())
 }
 
-async fn make_sample(connection: &ServerConnection) -> Result<Sample, Failure> {
+async fn make_sample(connection: &ServerConnection, folder: &Path) -> Result<Sample, Failure> {
     let authorized = connection.authorized().await?;
     let profile = ProfileFile::parse(PROFILE).map_err(Failure::new)?;
     pb::tenant_service_client::TenantServiceClient::new(authorized.clone())
@@ -147,20 +152,26 @@ async fn make_sample(connection: &ServerConnection) -> Result<Sample, Failure> {
         })
         .await;
     made.map(drop).or_else(ignore_existing)?;
-    let made = pb::credential_service_client::CredentialServiceClient::new(authorized)
-        .create_credential(pb::CreateCredentialRequest {
-            parent: format!("tenants/{TENANT}/applications/{APPLICATION}"),
-            credential: Some(pb::Credential {
-                kind: Kind::ClientSecret.into(),
-                ..pb::Credential::default()
-            }),
-            request_id: String::new(),
-        })
-        .await?
-        .into_inner();
+    let mut credentials = pb::credential_service_client::CredentialServiceClient::new(authorized);
+    let new = |kind: Kind, registration| pb::CreateCredentialRequest {
+        parent: format!("tenants/{TENANT}/applications/{APPLICATION}"),
+        credential: Some(pb::Credential {
+            kind: kind.into(),
+            registration,
+            ..pb::Credential::default()
+        }),
+        request_id: String::new(),
+    };
+    let made = credentials.create_credential(new(Kind::ClientSecret, None)).await?.into_inner();
+    let key = SampleKey::generate()?;
+    let public = PublicKey { keys: Some(Keys::Jwks(key.jwks()?)) };
+    let with_key = new(Kind::PublicKey, Some(Registration::PublicKey(public)));
+    let with_key = credentials.create_credential(with_key).await?.into_inner();
     Ok(Sample {
         client_id: made.credential.unwrap_or_default().client_id,
         client_secret: made.secret,
+        key_client_id: with_key.credential.unwrap_or_default().client_id,
+        key_file: key.write(folder)?,
     })
 }
 
@@ -170,7 +181,7 @@ fn ignore_existing(status: Status) -> Result<(), Status> {
 }
 
 fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
-    let Sample { client_id, client_secret } = sample;
+    let Sample { client_id, client_secret, key_client_id, key_file } = sample;
     let (grpc, http) = (server.grpc, server.http);
     say!("\nTry these commands in another terminal:\n");
     say!("# OAuth: a token for the sample application");
@@ -194,6 +205,10 @@ fn print_lines(server: &Server, admin: &FirstCredential, sample: &Sample) {
          keyward token)\" --scope {}",
         SCOPES[0]
     );
+    say!("# Without a shared secret: the server has only the public key (private_key_jwt)");
+    let key_file = key_file.display();
+    say!("keyward token --client-id {key_client_id} --private-key '{key_file}'");
+    say!("keyward credential show {TENANT}/{APPLICATION}/{key_client_id}");
     say!("keyward credential delete {TENANT}/{APPLICATION}/{client_id} --yes");
     say!("keyward audit list {TENANT} --resource {TENANT}/{APPLICATION}/{client_id}\n");
     say!("Ctrl-C stops the server.");

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use tonic::Request;
 
+use super::proof_key::ProofKey;
 use super::{Failure, ServerConnection, secret};
 use crate::domain::TokenType;
 use crate::proto::token::ExchangeTokenRequest;
@@ -19,9 +21,10 @@ use crate::proto::token::token_service_client::TokenServiceClient;
 /// `keyward application update --exchange-audience`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   keyward exchange --subject-token caller.txt --audience https://billing.example \\
-    --scope invoices.read")]
+    --scope invoices.read
+  keyward exchange --subject-token caller.txt --dpop-key key.pem      bound to the key")]
 pub(super) struct Exchange {
     /// A file with the token or API key to exchange, or - for standard input
     #[arg(long, value_name = "FILE")]
@@ -35,6 +38,10 @@ pub(super) struct Exchange {
     /// An audience to request; repeat it for more [default: the only one of the application]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Vec<String>,
+    /// A file with a private key, in PKCS #8 (PEM): EC on P-256, Ed25519 or RSA. The new token is
+    /// bound to it (DPoP, RFC 9449). A token that is bound to a key is exchanged only with that key
+    #[arg(long, value_name = "FILE")]
+    dpop_key: Option<PathBuf>,
     #[command(flatten)]
     connection: ServerConnection,
 }
@@ -44,6 +51,7 @@ impl Exchange {
         let (subject_token, subject_token_type) = presented(&self.subject_token)?;
         let actor = self.actor_token.as_deref().map(presented).transpose()?;
         let (actor_token, actor_token_type) = actor.unwrap_or_default();
+        let proof_key = self.dpop_key.as_deref().map(ProofKey::read).transpose()?;
         let channel = self.connection.channel().await?;
         let request = ExchangeTokenRequest {
             credential: Some(exchanging(self.connection.credential()?)),
@@ -55,7 +63,14 @@ impl Exchange {
             actor_token_type,
             requested_token_type: String::new(),
         };
-        let token = TokenServiceClient::new(channel).exchange_token(request).await?.into_inner();
+        let client = TokenServiceClient::new(channel);
+        let send = async |request: Request<ExchangeTokenRequest>| {
+            client.clone().exchange_token(request).await
+        };
+        let token = match proof_key {
+            Some(key) => self.connection.with_proof(&key, "ExchangeToken", &request, send).await?,
+            None => send(Request::new(request)).await?.into_inner(),
+        };
         self.connection.output.word(&token.access_token, || {
             json!({
                 "access_token": token.access_token,

@@ -14,11 +14,17 @@ const FILES: &str = "\
 The servers are in $XDG_CONFIG_HOME/keyward/servers.toml, or ~/.config/keyward/servers.toml. Only
 the user may have rights to that file (mode 600): it has the secrets.";
 
+/// The hint for clients that have a key or a certificate.
+const WITHOUT_SECRET: &str = ". A client without a secret is not saved: give what it has with each \
+    command, --client-id, --client-certificate and --client-key, or for a token --client-id and \
+    --private-key (keyward token)";
+
 /// Save a server and a credential for it under a name
 ///
 /// Exchanges the credential for a token first, and does not save one that fails. Without flags, it
 /// asks for the client id and the secret. The first saved server becomes the default. Flags and
-/// environment variables override saved values.
+/// environment variables override saved values. Only secrets and API keys are saved: a client with a
+/// key or a certificate gives it with each command.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 {FILES}
@@ -138,7 +144,10 @@ fn credential(connection: &ServerConnection) -> Result<Credential, Failure> {
     };
     let client_secret = match connection.given_secret()? {
         Some(secret) => secret,
-        None => secret::ask_hidden("client secret")?,
+        None => {
+            let asked = secret::ask_hidden("client secret");
+            asked.map_err(|failure| failure.with_hint(WITHOUT_SECRET))?
+        }
     };
     Ok(Credential::ClientSecret(ClientSecret { client_id, client_secret }))
 }

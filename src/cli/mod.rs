@@ -29,6 +29,7 @@ mod profile;
 mod proof_key;
 mod resource;
 mod revocation;
+mod sample_key;
 mod secret;
 mod serve;
 mod servers;

@@ -193,6 +193,32 @@ pub(super) enum LifetimeArg {
     Span(prost_types::Duration),
 }
 
+/// A duration, or `tenant`.
+pub(super) fn token_lifetime(text: &str) -> Result<TokenLifetimeArg, String> {
+    match text {
+        "tenant" => Ok(TokenLifetimeArg::OfTenant),
+        text => {
+            span(text).map(TokenLifetimeArg::Own).map_err(|fault| format!("{fault}, or tenant"))
+        }
+    }
+}
+
+/// How long the tokens of an application live.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TokenLifetimeArg {
+    OfTenant,
+    Own(prost_types::Duration),
+}
+
+impl TokenLifetimeArg {
+    pub(super) fn message(self) -> Option<prost_types::Duration> {
+        match self {
+            Self::OfTenant => None,
+            Self::Own(span) => Some(span),
+        }
+    }
+}
+
 /// A duration as a message.
 pub(super) fn span(text: &str) -> Result<prost_types::Duration, String> {
     let span = duration(text).map_err(|fault| fault.0)?;

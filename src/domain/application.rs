@@ -8,7 +8,7 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::{
     ApplicationName, Audience, Fault, Field, FieldPatch, LastUse, Limits, Moment, Record, RoleId,
-    ScopeSet, State, TenantId, UserId, UserName, ends_earlier,
+    ScopeSet, State, TenantId, TokenLifetime, UserId, UserName, ends_earlier,
 };
 use crate::error::Result;
 
@@ -153,6 +153,9 @@ pub struct ApplicationSettings {
     /// The audiences for which it may exchange tokens (RFC 8693). Empty: it may not exchange any.
     /// Only the platform sets it.
     pub exchange_audiences: BTreeSet<Audience>,
+    /// How long its access tokens live. The tenant's lifetime applies too: the shorter one wins.
+    /// `None`: only the tenant's.
+    pub access_token_lifetime: Option<TokenLifetime>,
 }
 
 /// Changes to an application. `None` and `Keep` leave a field as it is.
@@ -171,6 +174,7 @@ pub struct ApplicationPatch {
     pub protected: Option<bool>,
     /// Replaces all.
     pub exchange_audiences: Option<BTreeSet<Audience>>,
+    pub access_token_lifetime: FieldPatch<TokenLifetime>,
 }
 
 impl ApplicationPatch {
@@ -234,6 +238,7 @@ impl ApplicationSettings {
             exchange_audiences: patch
                 .exchange_audiences
                 .unwrap_or_else(|| self.exchange_audiences.clone()),
+            access_token_lifetime: patch.access_token_lifetime.apply(self.access_token_lifetime),
         }
     }
 

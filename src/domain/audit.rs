@@ -198,7 +198,7 @@ fn in_words(limits: Option<Limits>) -> String {
 
 /// No claims become an empty string.
 fn claims_in_words(claims: &TokenClaims) -> String {
-    if claims.is_empty() { String::new() } else { claims.to_json() }
+    if claims.is_empty() { String::new() } else { claims.json().to_owned() }
 }
 
 impl AuditFields for TenantSettings {
@@ -289,6 +289,7 @@ impl AuditFields for UserSettings {
 
 impl AuditFields for ApplicationSettings {
     fn fields(&self) -> Vec<(&'static str, String)> {
+        let lifetime = self.access_token_lifetime.map(|own| format!("{}s", own.seconds()));
         vec![
             ("display_name", self.display_name.clone()),
             ("description", self.description.clone()),
@@ -302,6 +303,7 @@ impl AuditFields for ApplicationSettings {
             ("disabled_by_platform", self.disabled_by_platform.to_string()),
             ("protected", self.protected.to_string()),
             ("exchange_audiences", joined(&self.exchange_audiences)),
+            ("access_token_lifetime", or_empty(lifetime)),
         ]
     }
 }
@@ -317,7 +319,7 @@ impl AuditFields for CredentialSettings {
             ("certificate_bound_tokens", self.certificate_bound_tokens.to_string()),
             (
                 "registration",
-                self.registration.as_ref().map(Registration::to_json).unwrap_or_default(),
+                self.registration.as_ref().map(Registration::digest).unwrap_or_default(),
             ),
         ]
     }

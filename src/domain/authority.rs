@@ -42,6 +42,8 @@ pub struct GivenAccess {
     pub scopes: ScopeSet,
     /// The roles, with their permissions and scopes.
     pub roles: Vec<(RoleId, RoleSettings)>,
+    /// Whether one of them may exchange tokens of others. Only the platform gives that.
+    pub exchanges: bool,
 }
 
 /// Selects applications by owner. The conditions are alternatives.
@@ -212,11 +214,20 @@ impl Authority {
     /// missing only if `may_view` is true.
     pub fn require_given(&self, given: &GivenAccess, may_view: bool) -> Result<()> {
         let scopes = self.require_scopes(&given.scopes);
-        let required = scopes.and_then(|()| self.require_giving(&given.roles));
+        let required = scopes
+            .and_then(|()| self.require_giving(&given.roles))
+            .and_then(|()| self.require_exchange(given.exchanges));
         if may_view {
             required
         } else {
             required.map_err(|_| Error::PermissionDenied(Need::AllThatWasGiven))
+        }
+    }
+
+    fn require_exchange(&self, given: bool) -> Result<()> {
+        match self {
+            Self::User { .. } if given => Err(Error::PermissionDenied(Need::ExchangeRight)),
+            _ => Ok(()),
         }
     }
 

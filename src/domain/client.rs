@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Application, Audience, Credential, CredentialKind, CredentialName, Life, Limits, Moment,
-    Registration, RevocationKeys, RoleId, ScopeSet, SecretRecord, Tenant,
+    Registration, RevocationKeys, RoleId, ScopeSet, SecretRecord, Tenant, TokenLifetime,
 };
 use crate::clock::later;
 use crate::error::{Error, Result};
@@ -45,6 +45,8 @@ pub struct Client {
     pub(super) credential_limits: Option<Box<Limits>>,
     /// The audiences for which it may exchange tokens. Empty: it may not exchange any.
     exchange_audiences: Box<[Audience]>,
+    /// The application's own lifetime of tokens, if it has one.
+    token_lifetime: Option<TokenLifetime>,
 }
 
 /// Identifies one secret of a credential without revealing it.
@@ -165,6 +167,7 @@ impl Client {
             application_life: application.life,
             credential_limits: credential.settings.limits.map(Box::new),
             exchange_audiences: application.settings.exchange_audiences.into_iter().collect(),
+            token_lifetime: application.settings.access_token_lifetime,
             tenant: Arc::new(tenant),
         }
     }
@@ -266,9 +269,11 @@ impl Client {
         })
     }
 
-    /// When a token that this client gets at `now` expires at the latest.
-    fn token_end(&self, now: Timestamp) -> Timestamp {
-        let end = later(now, self.tenant.settings.access_token_lifetime.duration());
+    /// When a token for the access of this client, issued at `now`, expires at the latest.
+    pub fn token_end(&self, now: Timestamp) -> Timestamp {
+        let of_tenant = self.tenant.settings.access_token_lifetime;
+        let lifetime = self.token_lifetime.map_or(of_tenant, |own| own.min(of_tenant));
+        let end = later(now, lifetime.duration());
         self.expires_at().map_or(end, |limit| limit.timestamp().min(end))
     }
 }

@@ -40,6 +40,8 @@ pub mod presented_proof;
 pub mod profile;
 pub mod registered_claims;
 pub mod registration;
+#[cfg(feature = "server")]
+mod registration_digest;
 pub mod request_path;
 pub mod revocation;
 pub mod rights;

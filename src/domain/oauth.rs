@@ -50,7 +50,14 @@ mod tests {
     fn scheme_is_read_in_any_case_and_needs_credentials() {
         assert!(Authorization::parse("bearer  T ") == Some(Authorization::Bearer("T")));
         assert!(Authorization::parse("BASIC aWQ6") == Some(Authorization::Basic("aWQ6")));
-        assert!(Authorization::parse("dpop T") == Some(Authorization::Dpop("T")));
+        for scheme in ["DPoP", "dpop", "DPOP", "dPoP"] {
+            let value = format!("{scheme} T");
+            assert!(Authorization::parse(&value) == Some(Authorization::Dpop("T")), "{scheme}");
+        }
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let value = format!("{scheme} T");
+            assert!(Authorization::parse(&value) == Some(Authorization::Bearer("T")), "{scheme}");
+        }
         assert!(Authorization::parse("Digest T") == Some(Authorization::Other));
         assert!(Authorization::parse("BearerT").is_none());
     }

@@ -51,7 +51,7 @@ impl fmt::Display for Audience {
 }
 
 /// The lifetime of access tokens: 60 s to 3600 s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenLifetime(u32);
 
 impl TokenLifetime {
@@ -182,6 +182,24 @@ impl TenantSettings {
         let audiences = self.additional_audiences.iter().chain([&self.default_audience]);
         let narrower = audiences.into_iter().any(|audience| !after.allows_audience(audience));
         (after.disabled && !self.disabled) || narrower || self.policy.revokes(&after.policy)
+    }
+
+    /// Returns an error if an application may not get the right to exchange tokens for one of these
+    /// audiences, because no token of the tenant may have it.
+    pub fn require_exchange_audiences<'a>(
+        &self,
+        audiences: impl IntoIterator<Item = &'a Audience>,
+    ) -> Result<(), Error> {
+        match audiences.into_iter().find(|audience| !self.allows_audience(audience)) {
+            None => Ok(()),
+            Some(foreign) => Err(Error::invalid(
+                "application.exchange_audiences",
+                format!(
+                    "has {foreign}, which is not an audience of the tenant: add it to the tenant's \
+                     additional_audiences first"
+                ),
+            )),
+        }
     }
 
     /// Whether tokens of the tenant may have this audience: one of its own, or Keyward, so that

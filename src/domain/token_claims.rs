@@ -1,6 +1,7 @@
 //! Claims that a tenant adds to all of its tokens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,12 @@ use super::registered_claims::is_reserved;
 /// Claims with fixed values, by name. They have been checked; the names mean nothing else in a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct TokenClaims(BTreeMap<String, ClaimValue>);
+pub struct TokenClaims {
+    all: BTreeMap<String, ClaimValue>,
+    /// The same as a JSON object, which each token gets. Empty if there are none.
+    #[serde(skip)]
+    json: Arc<str>,
+}
 
 /// The value of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,25 +54,33 @@ impl TokenClaims {
         if all.len() > Self::MAX_CLAIMS {
             return Err(Fault::new(format!("must have at most {} claims", Self::MAX_CLAIMS)));
         }
-        let claims = Self(all);
-        if claims.to_json().len() > Self::MAX_BYTES {
+        let claims = Self::of(all);
+        if claims.json().len() > Self::MAX_BYTES {
             return Err(Fault::new(format!("must be at most {} bytes as JSON", Self::MAX_BYTES)));
         }
         Ok(claims)
     }
 
+    fn of(all: BTreeMap<String, ClaimValue>) -> Self {
+        if all.is_empty() {
+            return Self::default();
+        }
+        // Texts, numbers and lists of texts can always be serialized.
+        let json = serde_json::to_string(&all).unwrap_or_default().into();
+        Self { all, json }
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.all.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The form in the database: a JSON object.
-    pub fn to_json(&self) -> String {
-        // Texts, numbers and lists of texts can always be serialized.
-        serde_json::to_string(self).unwrap_or_default()
+    /// The form in the database and in tokens: a JSON object.
+    pub fn json(&self) -> &str {
+        if self.is_empty() { "{}" } else { &self.json }
     }
 
     /// The claims in the payload of a token. Other claims are left out.
@@ -76,7 +90,7 @@ impl TokenClaims {
             Member::Own(value) if require_name(&name).is_ok() => Some((name, value)),
             _ => None,
         });
-        Self(own.collect())
+        Self::of(own.collect())
     }
 
     /// Reads the form in the database. Names that have got a meaning since they were stored are left
@@ -85,7 +99,7 @@ impl TokenClaims {
         let all: BTreeMap<String, ClaimValue> = serde_json::from_str(text)
             .map_err(|error| Fault::new(format!("is not readable: {error}")))?;
         let kept = all.into_iter().filter(|(name, _)| require_name(name).is_ok());
-        Ok(Self(kept.collect()))
+        Ok(Self::of(kept.collect()))
     }
 }
 
@@ -126,7 +140,7 @@ mod tests {
             assert!(named(name).is_err(), "{name}");
             let stored = format!("{{\"{name}\":\"x\",\"region\":\"nz\"}}");
             let read = TokenClaims::from_json(&stored).unwrap();
-            assert_eq!(read.to_json(), r#"{"region":"nz"}"#, "{name}");
+            assert_eq!(read.json(), r#"{"region":"nz"}"#, "{name}");
             count += 1;
         }
         assert!(count > 150, "{count}");
@@ -175,7 +189,7 @@ mod tests {
             ("texts".to_owned(), ClaimValue::Texts(vec!["a".to_owned(), String::new()])),
         ])
         .unwrap();
-        assert_eq!(TokenClaims::from_json(&claims.to_json()).unwrap(), claims);
+        assert_eq!(TokenClaims::from_json(claims.json()).unwrap(), claims);
         assert!(TokenClaims::from_json(r#"{"a":{"b":1}}"#).is_err());
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn samples() -> Vec<Error> {
         Need::AllScopesFor("tenants/acme/roles/owner".to_owned()),
         Need::Role("tenants/acme/roles/member".to_owned()),
         Need::AllThatWasGiven,
+        Need::ExchangeRight,
         Need::Unseen(vec!["users.view".to_owned(), "users.edit".to_owned()], name()),
         Need::RolesOf("tenants/acme/users/sam".to_owned()),
         Need::OtherId(name()),

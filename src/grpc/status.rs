@@ -255,7 +255,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::PermissionDenied(need) => {
             let (key, missing) = match need {
                 Need::Scope(scope) => ("scope", (*scope).to_owned()),
-                Need::Platform => ("scope", ScopeName::ADMIN.to_owned()),
+                Need::Platform | Need::ExchangeRight => ("scope", ScopeName::ADMIN.to_owned()),
                 Need::Permission(permission) => ("permission", permission.clone()),
                 Need::AllScopes | Need::AllScopesFor(_) => ("permission", "all_scopes".to_owned()),
                 Need::Unseen(permissions, _) => ("permission", permissions.join(" ")),

@@ -188,7 +188,7 @@ impl<'a> Unsigned<'a> {
             // Two objects become one. No name is in both: see `domain::registered_claims`.
             claims.pop();
             claims.push(b',');
-            claims.extend_from_slice(own.to_json().get(1..).unwrap_or("}").as_bytes());
+            claims.extend_from_slice(own.json().get(1..).unwrap_or("}").as_bytes());
         }
         let signature = base64_length(key.public.algorithm.signature_length());
         let length = key.public.header.len() + base64_length(claims.len()) + signature + 2;

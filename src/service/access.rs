@@ -156,7 +156,7 @@ impl AccessChecks {
         match proof.filter(|_| !question.peek) {
             None => Ok(None),
             Some(proof) => match dpop.spend(proof, true).await {
-                Ok(_) => Ok(None),
+                Ok(()) => Ok(None),
                 Err(error) => refused_proof(error).map(Some),
             },
         }

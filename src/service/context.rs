@@ -21,7 +21,7 @@ pub struct RequestContext<'a> {
     pub certificate: Option<&'a ClientCertificate>,
     /// The `DPoP` proof that came with the request.
     pub proof: Option<&'a PresentedProof>,
-    /// The thumbprint of the key of that proof, once it is accepted.
+    /// The thumbprint of the key of that proof, once it is checked.
     key: Option<String>,
     /// The user that the caller says it acts for.
     pub user: Option<UserName>,
@@ -53,21 +53,29 @@ impl<'a> RequestContext<'a> {
         Self { proof, ..self }
     }
 
-    /// The same request, whose proof was accepted and has the key with this thumbprint.
+    /// The same request, whose proof was checked and has the key with this thumbprint.
     #[must_use]
     pub(super) fn with_key(self, key: String) -> Self {
         Self { key: Some(key), ..self }
     }
 
-    /// What the sender proved to have besides a credential or a token. A connection can live for
-    /// longer than its certificate, which counts between its times only.
+    /// What the sender proved to have besides a credential or a token. Hashes the certificate.
     pub(super) fn possession(&self) -> Possession {
-        let certificate = self.certificate;
-        let certificate = certificate.filter(|it| certificates::current(it, self.now).is_ok());
         Possession {
             key: self.key.clone(),
-            certificate: certificate.map(ClientCertificate::thumbprint),
+            certificate: self.current_certificate().map(ClientCertificate::thumbprint),
         }
+    }
+
+    /// The thumbprint of the key of the proof, if one came.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The certificate of the connection. A connection can live for longer than its certificate,
+    /// which counts between its times only.
+    pub(super) fn current_certificate(&self) -> Option<&'a ClientCertificate> {
+        self.certificate.filter(|it| certificates::current(it, self.now).is_ok())
     }
 
     /// Refuses a sender that did not prove to have what its token is bound to.

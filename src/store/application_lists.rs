@@ -77,6 +77,18 @@ impl Session {
         Ok((at.column("scopes", scopes)?, at.column("roles", roles)?))
     }
 
+    /// Whether one of the applications of a user may exchange tokens.
+    pub async fn has_exchanging_application(
+        &mut self,
+        tenant: &TenantId,
+        owner: &UserId,
+    ) -> Result<bool> {
+        const SQL: &str = "select count(*) from applications \
+            where tenant_id = $1 and owner_user_id = $2 and exchange_audiences <> ''";
+        let found: i64 = one_value!(self, SQL, tenant.as_str(), owner.as_str())?;
+        Ok(found > 0)
+    }
+
     /// The names of all applications of a user.
     pub async fn applications_of(
         &mut self,

@@ -11,7 +11,8 @@ use super::{FoundResources, Session, Tx, execute, find_row, list_values, one_val
 use crate::clock::from_microsecond;
 use crate::domain::{
     Application, ApplicationId, ApplicationKey, ApplicationName, ApplicationSettings, Audience,
-    CredentialId, Fault, Owner, RoleId, ScopeSet, SecretEnd, TenantId, UserId, effective_scopes,
+    CredentialId, Fault, Owner, RoleId, ScopeSet, SecretEnd, TenantId, TokenLifetime, UserId,
+    effective_scopes,
 };
 use crate::error::Result;
 
@@ -38,6 +39,7 @@ pub(super) struct ApplicationRow {
     limits: Option<String>,
     limits_lifted: bool,
     exchange_audiences: String,
+    access_token_lifetime_seconds: Option<i64>,
     last_used_at: i64,
     last_used_address: Option<String>,
     search_name: String,
@@ -74,8 +76,8 @@ macro_rules! select {
         concat!(
             "select a.tenant_id, a.id, a.owner_user_id, a.display_name, a.description, \
              a.contact_email, a.expires_at, a.disabled, a.disabled_by_platform, a.protected, \
-             a.limits, a.limits_lifted, a.exchange_audiences, a.search_name, a.epoch, a.life, a.revision, a.created_at, \
-             a.updated_at, \
+             a.limits, a.limits_lifted, a.exchange_audiences, a.access_token_lifetime_seconds, \
+             a.search_name, a.epoch, a.life, a.revision, a.created_at, a.updated_at, \
                (select string_agg(h.scope, ' ') from application_scopes h \
                  where h.tenant_id = a.tenant_id and h.application_id = a.id) as scopes, \
                (select string_agg(h.scope, ' ') from application_scopes h \
@@ -138,6 +140,7 @@ impl ApplicationRow {
         };
         let roles: Result<_, Fault> =
             self.roles.iter().flat_map(|all| all.split(' ')).map(RoleId::parse).collect();
+        let lifetime = self.access_token_lifetime_seconds.map(TokenLifetime::from_seconds);
         let exchange = self.exchange_audiences.split_whitespace().map(Audience::parse).collect();
         Ok(Application {
             name: ApplicationName {
@@ -160,6 +163,8 @@ impl ApplicationRow {
                 limits: limits(at, "limits", self.limits.as_deref())?,
                 limits_lifted: self.limits_lifted,
                 exchange_audiences: at.column("exchange_audiences", exchange)?,
+                access_token_lifetime: at
+                    .column("access_token_lifetime_seconds", lifetime.transpose())?,
             },
             effective_scopes: effective_scopes(
                 at.column("enabled_scopes", scopes(self.enabled_scopes))?,
@@ -237,8 +242,9 @@ impl Tx {
         const SQL: &str = "insert into applications (tenant_id, id, display_name, description, \
             contact_email, expires_at, disabled, epoch, revision, request_id, created_at, \
             updated_at, owner_user_id, protected, limits, search_name, limits_lifted, \
-            disabled_by_platform, folded_from, exchange_audiences) values ($1, $2, $3, $4, $5, \
-            $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+            disabled_by_platform, folded_from, exchange_audiences, \
+            access_token_lifetime_seconds) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+            $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) \
             on conflict do nothing";
         let (settings, record) = (&application.settings, &application.record);
         let inserted = execute!(
@@ -263,7 +269,8 @@ impl Tx {
             settings.limits_lifted,
             settings.disabled_by_platform,
             folded_from(&settings.display_name),
-            joined(&settings.exchange_audiences)
+            joined(&settings.exchange_audiences),
+            settings.access_token_lifetime.map(TokenLifetime::seconds)
         )
         .map(|rows| rows == 1)?;
         if inserted {
@@ -284,7 +291,7 @@ impl Tx {
             contact_email = $3, expires_at = $4, disabled = $5, epoch = $6, revision = $7, \
             updated_at = $8, protected = $11, limits = $12, search_name = $13, \
             limits_lifted = $14, disabled_by_platform = $15, folded_from = $16, \
-            exchange_audiences = $17 \
+            exchange_audiences = $17, access_token_lifetime_seconds = $18 \
             where tenant_id = $9 and id = $10 and revision = $7 - 1";
         let (settings, record) = (&application.settings, &application.record);
         let updated = execute!(
@@ -306,7 +313,8 @@ impl Tx {
             settings.limits_lifted,
             settings.disabled_by_platform,
             folded_from(&settings.display_name),
-            joined(&settings.exchange_audiences)
+            joined(&settings.exchange_audiences),
+            settings.access_token_lifetime.map(TokenLifetime::seconds)
         )
         .map(|rows| rows == 1)?;
         if updated && settings.scopes != before.scopes {

@@ -233,9 +233,7 @@ impl Tx {
             policy.api_credentials_disabled_by_platform,
             joined(&policy.allowed_credential_kinds),
             policy.require_bound_tokens,
-            Some(&policy.token_claims)
-                .filter(|claims| !claims.is_empty())
-                .map(TokenClaims::to_json)
+            Some(&policy.token_claims).filter(|claims| !claims.is_empty()).map(TokenClaims::json)
         )
         .map(|rows| rows == 1)
     }

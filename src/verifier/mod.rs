@@ -93,6 +93,9 @@
 //!   last use of a credential. Endpoint rules are not evaluated.
 //! - *API keys.* Only Keyward can verify them ([`Refusal::ApiKey`]). A service that receives API
 //!   keys calls `AccessService.CheckAccess`, which also accepts tokens.
+//! - *Proofs.* A verifier keeps no memory of `DPoP` proofs, which the instances of a service could
+//!   not share: within 70 s, one can be used again for the same method, URL and token. A service
+//!   that must accept each once calls `AccessService.CheckAccess`.
 //! - *Additions.* A token contains what its application had when it was issued. Removing something
 //!   revokes the token; additions appear in the next token.
 

@@ -9,7 +9,7 @@ use super::{
     calls,
 };
 use crate::cli::client::Authorized;
-use crate::cli::names::{self, Expiry, moment};
+use crate::cli::names::{self, Expiry, TokenLifetimeArg, moment};
 use crate::cli::output::{Column, Tabular, listed, member};
 use crate::cli::{Failure, exit};
 use crate::domain::Moment;
@@ -43,6 +43,10 @@ pub(in crate::cli) struct ApplicationFields {
     /// update it replaces the present ones ('': none)
     #[arg(long, value_name = "AUDIENCE")]
     exchange_audience: Vec<String>,
+    /// How long its access tokens live, if shorter than the tenant's: 1m to 1h, or tenant (as long
+    /// as the tenant's)
+    #[arg(long, value_name = "SPAN", value_parser = names::token_lifetime)]
+    token_lifetime: Option<TokenLifetimeArg>,
     #[command(flatten)]
     limits: ApplicationLimits,
     /// When the application expires: 2027-01-31T00:00:00Z, a span like 90d, or never
@@ -58,6 +62,7 @@ impl FieldFlags<pb::Application> for ApplicationFields {
 
     fn apply(&self, application: &mut pb::Application, mask: &mut MaskBuilder) {
         let expire_time = self.expire_time.map(Expiry::message);
+        let token_lifetime = self.token_lifetime.map(TokenLifetimeArg::message);
         mask.set("display_name", self.display_name.as_ref(), &mut application.display_name);
         mask.set("description", self.description.as_ref(), &mut application.description);
         mask.set("contact_email", self.contact_email.as_ref(), &mut application.contact_email);
@@ -67,6 +72,11 @@ impl FieldFlags<pb::Application> for ApplicationFields {
             "exchange_audiences",
             &self.exchange_audience,
             &mut application.exchange_audiences,
+        );
+        mask.set(
+            "access_token_lifetime",
+            token_lifetime.as_ref(),
+            &mut application.access_token_lifetime,
         );
         mask.set("expire_time", expire_time.as_ref(), &mut application.expire_time);
         self.limits.given().apply(&mut application.limits, mask);
@@ -207,6 +217,9 @@ impl Tabular for pb::Application {
         listed(8, "scopes", |app| json!(app.scopes)),
         member("roles", |app| json!(app.roles)),
         member("exchange_audiences", |app| json!(app.exchange_audiences)),
+        member("access_token_lifetime", |app| {
+            json!(names::seconds(app.access_token_lifetime.as_ref()))
+        }),
         member("effective_scopes", |app| json!(app.effective_scopes)),
         member("limits", |app| json!(app.limits.map(LimitsView::from))),
         member("limits_lifted", |app| json!(app.limits_lifted)),
@@ -238,6 +251,7 @@ impl Resource for pb::Application {
             "Change the given fields of an application",
             &[
                 "acme/crm --scope campaigns.read --expire-time 90d",
+                "acme/crm --token-lifetime 5m",
                 "acme/crm --limit-requests 40 --limit-window 1m",
             ],
         ),

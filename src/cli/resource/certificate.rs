@@ -12,68 +12,55 @@ use crate::proto::admin::credential::{Certificate, Registration};
 /// How the certificate of a client is recognised: by an authority and a name, or by itself. An
 /// update replaces all of it.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Certificate")]
 pub(super) struct CertificateFlags {
     /// A file with the authorities (PEM) that may issue the client's certificate, with one name
-    #[arg(long, value_name = "FILE", value_parser = text, help_heading = "Certificate")]
+    #[arg(long, value_name = "FILE", value_parser = text)]
     ca_file: Option<String>,
-    /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`)
-    #[arg(
-        long,
-        value_name = "DN",
-        requires = "ca_file",
-        group = "certificate_name",
-        help_heading = "Certificate"
-    )]
-    subject: Option<String>,
-    /// The name: a DNS name among its subject alternative names
-    #[arg(
-        long,
-        value_name = "HOST",
-        requires = "ca_file",
-        group = "certificate_name",
-        help_heading = "Certificate"
-    )]
-    san_dns: Option<String>,
-    /// The name: a URI among them, such as a SPIFFE id
-    #[arg(
-        long,
-        value_name = "URI",
-        requires = "ca_file",
-        group = "certificate_name",
-        help_heading = "Certificate"
-    )]
-    san_uri: Option<String>,
-    /// The name: an IP address among them
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        requires = "ca_file",
-        group = "certificate_name",
-        help_heading = "Certificate"
-    )]
-    san_ip: Option<String>,
-    /// The name: an email address among them
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        requires = "ca_file",
-        group = "certificate_name",
-        help_heading = "Certificate"
-    )]
-    san_email: Option<String>,
+    #[command(flatten)]
+    name: CertificateNameFlags,
     /// A file whose first certificate (PEM) is the client's own, without an authority; repeat it for
     /// more
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_parser = thumbprint,
-        conflicts_with = "ca_file",
-        help_heading = "Certificate"
-    )]
+    #[arg(long, value_name = "FILE", value_parser = thumbprint, conflicts_with = "ca_file")]
     certificate: Vec<Thumbprint>,
     /// Whether each token is bound to the client certificate of the connection (RFC 8705)
-    #[arg(long, value_name = "BOOL", help_heading = "Certificate")]
+    #[arg(long, value_name = "BOOL")]
     certificate_bound_tokens: Option<bool>,
+}
+
+/// The name in a certificate that an authority issued: one of them.
+#[derive(Debug, Args)]
+#[group(id = "certificate_name", multiple = false, requires = "ca_file")]
+#[command(next_help_heading = "Certificate")]
+struct CertificateNameFlags {
+    /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`)
+    #[arg(long, value_name = "DN")]
+    subject: Option<String>,
+    /// The name: a DNS name among its subject alternative names
+    #[arg(long, value_name = "HOST")]
+    san_dns: Option<String>,
+    /// The name: a URI among them, such as a SPIFFE id
+    #[arg(long, value_name = "URI")]
+    san_uri: Option<String>,
+    /// The name: an IP address among them
+    #[arg(long, value_name = "ADDRESS")]
+    san_ip: Option<String>,
+    /// The name: an email address among them
+    #[arg(long, value_name = "ADDRESS")]
+    san_email: Option<String>,
+}
+
+impl CertificateNameFlags {
+    fn given(&self) -> Option<Name> {
+        let names = [
+            self.subject.clone().map(Name::SubjectDn),
+            self.san_dns.clone().map(Name::SanDns),
+            self.san_uri.clone().map(Name::SanUri),
+            self.san_ip.clone().map(Name::SanIp),
+            self.san_email.clone().map(Name::SanEmail),
+        ];
+        names.into_iter().flatten().next()
+    }
 }
 
 fn text(path: &str) -> Result<String, String> {
@@ -84,19 +71,12 @@ impl CertificateFlags {
     pub(super) fn apply(&self, credential: &mut pb::Credential, mask: &mut MaskBuilder) {
         let bound = self.certificate_bound_tokens.as_ref();
         mask.set("certificate_bound_tokens", bound, &mut credential.certificate_bound_tokens);
-        let names = [
-            self.subject.clone().map(Name::SubjectDn),
-            self.san_dns.clone().map(Name::SanDns),
-            self.san_uri.clone().map(Name::SanUri),
-            self.san_ip.clone().map(Name::SanIp),
-            self.san_email.clone().map(Name::SanEmail),
-        ];
         if self.ca_file.is_none() && self.certificate.is_empty() {
             return;
         }
         credential.registration = Some(Registration::Certificate(Certificate {
             authorities: self.ca_file.clone().unwrap_or_default(),
-            name: names.into_iter().flatten().next(),
+            name: self.name.given(),
             thumbprints: self.certificate.iter().map(|thumbprint| thumbprint.0.clone()).collect(),
         }));
         mask.add("certificate");

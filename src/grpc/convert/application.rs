@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{Mask, known, limits, moment, required, required_moment, role, timestamp};
+use super::{
+    Mask, known, limits, moment, required, required_moment, role, seconds, tenant, timestamp,
+};
 use crate::domain::fields::request_id;
 use crate::domain::text::{email, long_text, search_text, text};
 use crate::domain::{
@@ -30,6 +32,7 @@ const CHANGEABLE: &[&str] = &[
     "limits",
     "protected",
     "exchange_audiences",
+    "access_token_lifetime",
 ];
 
 pub(in crate::grpc) fn create(request: &pb::CreateApplicationRequest) -> Result<NewApplication> {
@@ -213,6 +216,12 @@ fn patch(
         } else {
             None
         },
+        access_token_lifetime: {
+            let value = application.access_token_lifetime.as_ref();
+            mask.patch("access_token_lifetime", value, |value| {
+                tenant::lifetime(fields, "application.access_token_lifetime", Some(value))
+            })
+        },
     }
 }
 
@@ -261,6 +270,9 @@ pub(in crate::grpc) fn message(application: Application, now: Timestamp) -> pb::
         limits_lifted: settings.limits_lifted,
         protected: settings.protected,
         exchange_audiences: settings.exchange_audiences.iter().map(ToString::to_string).collect(),
+        access_token_lifetime: settings
+            .access_token_lifetime
+            .map(|lifetime| seconds(lifetime.duration())),
         disabled_by_platform: settings.disabled_by_platform,
         effective_scopes: application.effective_scopes.to_strings(),
         masked_secrets,

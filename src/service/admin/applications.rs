@@ -78,6 +78,7 @@ impl Admin {
                 if settings.protected || !settings.exchange_audiences.is_empty() {
                     authority.require_platform()?;
                 }
+                tenant.settings.require_exchange_audiences(&settings.exchange_audiences)?;
                 let disabled = Some(settings.disabled);
                 settings.disabled_by_platform = authority.switch(&name, false, disabled)?;
                 check_expiry(settings.expires_at, now, "application.expire_time")?;
@@ -175,6 +176,9 @@ impl Admin {
                 let policy = &tenant.settings.policy;
                 let ApplicationChange { after, unchanged, grants, changed, revives } =
                     ApplicationChange::of(&authority, policy, &before, patch)?;
+                let (had, wanted) =
+                    (&before.settings.exchange_audiences, &after.exchange_audiences);
+                tenant.settings.require_exchange_audiences(wanted.difference(had))?;
                 let may_view = authority.may_view(&before.owner);
                 if unchanged && may_view {
                     return Ok(Shown::new(before, name, may_view));

@@ -60,7 +60,8 @@ pub(super) async fn given_to(
         return Ok(GivenAccess::default());
     }
     let (tenant, settings) = (&application.name.tenant, &application.settings);
-    given(session, tenant, settings.scopes.clone(), &settings.roles).await
+    let exchanges = !settings.exchange_audiences.is_empty();
+    given(session, tenant, settings.scopes.clone(), &settings.roles, exchanges).await
 }
 
 /// Everything that any application of a user was given; see [`given_to`].
@@ -73,7 +74,8 @@ pub(super) async fn given_to_all_of(
         return Ok(GivenAccess::default());
     }
     let (scopes, roles) = session.grants_to_applications_of(&owner.tenant, &owner.user).await?;
-    given(session, &owner.tenant, scopes, &roles).await
+    let exchanges = session.has_exchanging_application(&owner.tenant, &owner.user).await?;
+    given(session, &owner.tenant, scopes, &roles, exchanges).await
 }
 
 async fn given(
@@ -81,8 +83,9 @@ async fn given(
     tenant: &TenantId,
     scopes: ScopeSet,
     roles: &BTreeSet<RoleId>,
+    exchanges: bool,
 ) -> Result<GivenAccess> {
-    Ok(GivenAccess { scopes, roles: roles_by_id(session, tenant, roles).await? })
+    Ok(GivenAccess { scopes, roles: roles_by_id(session, tenant, roles).await?, exchanges })
 }
 
 /// The scopes that a user may grant.

@@ -48,15 +48,11 @@ impl DpopVerifier {
         Ok(proof)
     }
 
-    /// Spends a proof that was checked. Returns the thumbprint of its key.
-    pub(in crate::service) async fn spend(
-        &self,
-        proof: DpopProof,
-        with_token: bool,
-    ) -> Result<String> {
+    /// Spends a proof that was checked.
+    pub(in crate::service) async fn spend(&self, proof: DpopProof, with_token: bool) -> Result<()> {
         let DpopProof { key, id, until, .. } = proof;
         match self.replay.spend(OneTimePurpose::DpopProof, &key, &id, until).await? {
-            Spent::First => Ok(key),
+            Spent::First => Ok(()),
             Spent::Again => Err(refused(&ProofFault::Used, with_token)),
         }
     }

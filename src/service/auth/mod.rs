@@ -33,14 +33,14 @@ use crate::secrets::{Prefixes, Secret};
 use crate::service::context::RequestContext;
 use crate::service::lookups::CacheLookups;
 use crate::service::usage::UsageCounter;
-use assertions::PresentedAssertion;
+use assertions::{PresentedAssertion, UnspentAssertion};
 use caller::REFUSED;
 use secrets::SecretOrigin;
 
 pub(in crate::service) use accepted_tokens::AcceptedToken;
 pub(in crate::service) use access_tokens::{TokenState, TokenVerifier};
 pub use assertions::ASSERTION_ALGORITHMS;
-pub(in crate::service) use assertions::{AssertionVerifier, UnspentAssertion};
+pub(in crate::service) use assertions::AssertionVerifier;
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
 pub(in crate::service) use certificates::CertificateVerifier;
@@ -100,9 +100,23 @@ impl ClientCredential {
 #[must_use]
 pub(in crate::service) struct AuthenticatedClient {
     pub(in crate::service) client: Arc<Client>,
-    /// What it authenticated with, if that can be used once: [`Auth::spend`] it last, before the
-    /// request has an effect.
+    /// What it authenticated with, if that can be used once.
     pub(in crate::service) assertion: Option<UnspentAssertion>,
+}
+
+/// What came with a request for a token, was checked, and can be used once: [`Auth::spend`] it last,
+/// before the request has an effect.
+#[derive(Debug, Default)]
+#[must_use]
+pub(in crate::service) struct Unspent {
+    pub(in crate::service) assertion: Option<UnspentAssertion>,
+    pub(in crate::service) proof: Option<DpopProof>,
+}
+
+impl Unspent {
+    pub(in crate::service) fn is_empty(&self) -> bool {
+        self.assertion.is_none() && self.proof.is_none()
+    }
 }
 
 /// Authenticates clients and callers.
@@ -171,7 +185,7 @@ impl Auth {
         let AuthenticatedClient { client, assertion } =
             self.verified_client(context, credential).await?;
         if let Some(assertion) = assertion {
-            self.spend(context, assertion).await?;
+            self.spend_assertion(context, assertion).await?;
         }
         self.usage.count(&client, UseKind::Check, context.now, address);
         Ok(Caller::client_with_credential(client, address))
@@ -261,16 +275,6 @@ impl Auth {
         proof.inspect_err(|error| self.note_proof(context, error)).map(Some)
     }
 
-    /// Spends the proof of a request for a token, and returns the thumbprint of its key.
-    pub(super) async fn spend_proof(
-        &self,
-        context: &RequestContext<'_>,
-        proof: DpopProof,
-    ) -> Result<String> {
-        let spent = self.dpop.spend(proof, false).await;
-        spent.inspect_err(|error| self.note_proof(context, error))
-    }
-
     /// What checks `DPoP` proofs.
     pub(super) fn dpop(&self) -> &DpopVerifier {
         &self.dpop
@@ -294,8 +298,23 @@ impl Auth {
         Ok(authenticated)
     }
 
+    /// Spends what a request for a token can be made with once, or refuses it if some of it was
+    /// spent before. First the proof: a client that repeats a request with a new proof can send the
+    /// same assertion.
+    pub(super) async fn spend(&self, context: &RequestContext<'_>, unspent: Unspent) -> Result<()> {
+        let Unspent { assertion, proof } = unspent;
+        if let Some(proof) = proof {
+            let spent = self.dpop.spend(proof, false).await;
+            spent.inspect_err(|error| self.note_proof(context, error))?;
+        }
+        match assertion {
+            Some(assertion) => self.spend_assertion(context, assertion).await,
+            None => Ok(()),
+        }
+    }
+
     /// Spends the assertion that a client authenticated with, or refuses it if it was spent before.
-    pub(super) async fn spend(
+    async fn spend_assertion(
         &self,
         context: &RequestContext<'_>,
         assertion: UnspentAssertion,

@@ -1,6 +1,6 @@
 //! What new tokens are bound to.
 
-use crate::domain::{BindingFault, Client, Confirmation, Possession};
+use crate::domain::{BindingFault, Client, ClientCertificate, Confirmation, Possession};
 use crate::error::{Error, Result};
 use crate::service::context::RequestContext;
 
@@ -15,8 +15,8 @@ pub(super) fn of_new_token<'a>(
     parents: impl Iterator<Item = &'a Confirmation>,
 ) -> Result<Option<Confirmation>> {
     let policy = &client.tenant.settings.policy;
-    let shown = context.possession();
-    if client.certificate_bound_tokens && shown.certificate.is_none() {
+    let certificate = context.current_certificate();
+    if client.certificate_bound_tokens && certificate.is_none() {
         return Err(Error::invalid(
             "connection",
             "must have a client certificate that is valid now: the tokens of this credential are \
@@ -24,29 +24,34 @@ pub(super) fn of_new_token<'a>(
         ));
     }
     let uses_certificate =
-        client.certificate_bound_tokens || (policy.require_bound_tokens && shown.key.is_none());
-    let confirmation = binding(shown, uses_certificate, parents);
+        client.certificate_bound_tokens || (policy.require_bound_tokens && context.key().is_none());
+    let key = context.key().map(str::to_owned);
+    let certificate = || certificate.map(ClientCertificate::thumbprint);
+    let confirmation = binding(key, certificate, uses_certificate, parents);
     policy.require_binding(confirmation.is_some())?;
     Ok(confirmation)
 }
 
+/// `certificate` hashes the certificate, so it is called only if the token is bound to it.
 fn binding<'a>(
-    shown: Possession,
+    key: Option<String>,
+    certificate: impl FnOnce() -> Option<String>,
     uses_certificate: bool,
     mut parents: impl Iterator<Item = &'a Confirmation>,
 ) -> Option<Confirmation> {
     let uses_certificate = uses_certificate || parents.any(|parent| parent.certificate.is_some());
-    let certificate = shown.certificate.filter(|_| uses_certificate);
-    Confirmation::of(&Possession { key: shown.key, certificate })
+    let certificate = if uses_certificate { certificate() } else { None };
+    Confirmation::of(&Possession { key, certificate })
 }
 
 /// Refuses a client that did not prove to have what a token that it exchanges is bound to. A `DPoP`
 /// proof can be there for the new token alone.
 pub(super) fn require_parent(
-    mut shown: Possession,
+    shown: impl FnOnce() -> Possession,
     bound: Option<&Confirmation>,
 ) -> Result<(), BindingFault> {
     let Some(bound) = bound else { return Ok(()) };
+    let mut shown = shown();
     if bound.key.is_none() {
         shown.key = None;
     }
@@ -74,12 +79,14 @@ mod tests {
             let bound = Confirmation::of(&parent);
             let has_key = key.is_empty() || key == shown_key;
             let has_certificate = certificate.is_empty() || certificate == shown_certificate;
-            let allowed = require_parent(shown.clone(), bound.as_ref()).is_ok();
+            let allowed = require_parent(|| shown.clone(), bound.as_ref()).is_ok();
             assert_eq!(allowed, has_key && has_certificate, "{case}");
             if !allowed {
                 continue;
             }
-            let child = binding(shown.clone(), uses_certificate, bound.iter()).unwrap_or_default();
+            let (shown_key, certificate) = (shown.key.clone(), || shown.certificate.clone());
+            let child = binding(shown_key, certificate, uses_certificate, bound.iter());
+            let child = child.unwrap_or_default();
             assert!(parent.key.is_none() || child.key == parent.key, "{case}");
             let kept = child.certificate == parent.certificate;
             assert!(parent.certificate.is_none() || kept, "{case}");

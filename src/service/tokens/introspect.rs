@@ -7,7 +7,6 @@ use super::base::{Tokens, second};
 use crate::domain::{Client, Confirmation, Moment, ScopeSet, TokenActor, TokenClaims, UseKind};
 use crate::error::{Error, Result};
 use crate::keys::introspection::{self, IntrospectionClaims};
-use crate::keys::jwt;
 use crate::secrets::Secret;
 use crate::service::auth::{Caller, TokenState, VerifiedToken};
 
@@ -70,8 +69,8 @@ impl Tokens {
             }
             match tokens.state_of(verified, now).await? {
                 TokenState::Live(verified, client) => {
-                    let info = info_of_token(&verified)?;
-                    (client, TokenInfo { token_claims: jwt::own_claims(token.expose()), ..info })
+                    let token_claims = verified.own_claims(token.expose()).clone();
+                    (client, TokenInfo { token_claims, ..info_of_token(&verified)? })
                 }
                 TokenState::Expired | TokenState::Revoked | TokenState::Invalid => return Ok(None),
             }

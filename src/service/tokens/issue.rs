@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::keys::Claims;
 use crate::keys::jwt::{self, Audiences, Unsigned};
 use crate::secrets::{Secret, random};
-use crate::service::auth::{AuthenticatedClient, ClientCredential, UnspentAssertion};
+use crate::service::auth::{AuthenticatedClient, ClientCredential, Unspent};
 use crate::service::context::RequestContext;
 
 /// A request for an access token (RFC 6749, section 3.2).
@@ -68,12 +68,13 @@ impl Tokens {
         let proof = self.auth.proof(context)?;
         let AuthenticatedClient { client, assertion } =
             self.auth.client(context, request.credential).await?;
-        let Some(proof) = proof else {
-            return self.issue_once(context, &client, assertion, request.grant).await;
+        let key = proof.as_ref().map(|proof| proof.key.clone());
+        let unspent = Unspent { assertion, proof };
+        let Some(key) = key else {
+            return self.issue_once(context, &client, unspent, request.grant).await;
         };
-        let key = self.auth.spend_proof(context, proof).await?;
         let context = context.clone().with_key(key);
-        self.issue_once(&context, &client, assertion, request.grant).await
+        self.issue_once(&context, &client, unspent, request.grant).await
     }
 
     /// Like [`issue`](Self::issue), for a client that is authenticated already.
@@ -84,14 +85,14 @@ impl Tokens {
         client: &Arc<Client>,
         grant: GrantType,
     ) -> Result<IssuedToken> {
-        self.issue_once(context, client, None, grant).await
+        self.issue_once(context, client, Unspent::default(), grant).await
     }
 
     async fn issue_once(
         &self,
         context: &RequestContext<'_>,
         client: &Arc<Client>,
-        assertion: Option<UnspentAssertion>,
+        unspent: Unspent,
         grant: GrantType,
     ) -> Result<IssuedToken> {
         // Authentication may have waited for a hash, so the time of the request is too old.
@@ -108,7 +109,7 @@ impl Tokens {
                 (draft, &self.issued.token_exchange)
             }
         };
-        let token = self.sign(context, (client, assertion), draft, now).await?;
+        let token = self.sign(context, (client, unspent), draft, now).await?;
         issued.inc();
         Ok(token)
     }
@@ -118,7 +119,7 @@ impl Tokens {
     async fn sign(
         &self,
         context: &RequestContext<'_>,
-        (client, assertion): (&Client, Option<UnspentAssertion>),
+        (client, unspent): (&Client, Unspent),
         draft: TokenDraft,
         now: Timestamp,
     ) -> Result<IssuedToken> {
@@ -153,11 +154,11 @@ impl Tokens {
         }
         // After everything else that can refuse, so that only tokens that are issued are counted,
         // and before the signature, so that one beyond the limit costs none.
-        if let Some(assertion) = assertion {
-            // A client repeats a request that a limit refused. One that uses an assertion again
-            // must not count.
+        if !unspent.is_empty() {
+            // A client repeats a request that a limit refused. One that uses an assertion or a proof
+            // again must not count.
             self.limits.require_room(client).await?;
-            self.auth.spend(context, assertion).await?;
+            self.auth.spend(context, unspent).await?;
         }
         let limits = self.limits.count_token(client).await?;
         let token = unsigned.sign()?;

@@ -10,8 +10,8 @@ use super::base::{Tokens, second};
 use super::binding;
 use super::draft::TokenDraft;
 use crate::domain::{
-    Client, Confirmation, ExchangeCeiling, Fault, GrantRequest, Moment, ScopeSet, TokenActor,
-    TokenParent, TokenType,
+    Client, Confirmation, ExchangeCeiling, Fault, GrantRequest, ScopeSet, TokenActor, TokenParent,
+    TokenType,
 };
 use crate::error::Result;
 use crate::secrets::Secret;
@@ -167,7 +167,8 @@ impl Tokens {
                 client_id: client.name.credential.to_string(),
                 roles: client.role_ids(),
                 scopes: client.scopes.clone(),
-                expires_at: client.expires_at().map(Moment::timestamp),
+                // As long as a token that the key itself gets.
+                expires_at: Some(client.token_end(now)),
                 confirmation: None,
                 act: None,
                 parents: vec![TokenParent::client(&client.revocation_keys())],
@@ -181,7 +182,7 @@ impl Tokens {
             }
         };
         // An exchange is a use: a stolen token must not become one that is not bound.
-        binding::require_parent(context.possession(), origin.confirmation.as_ref())
+        binding::require_parent(|| context.possession(), origin.confirmation.as_ref())
             .map_err(|fault| Fault::new(format!("is refused: {}", fault.into_str())))
             .map_err(|fault| fault.of(parameter.name()))?;
         Ok(origin)

@@ -1,6 +1,8 @@
 //! Clients that sign a JWT in place of a shared secret (`private_key_jwt`, RFC 7523).
 
+mod ages;
 mod claims;
+mod exchange;
 mod kinds;
 mod registration;
 mod remote;

@@ -1,5 +1,7 @@
 //! Keyward's own interfaces with tokens that are bound to a key.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use keyward::proto::token::token_service_client::TokenServiceClient;
 use keyward::proto::token::{IntrospectTokenRequest, IntrospectTokenResponse};
 use reqwest::Method;
@@ -8,7 +10,10 @@ use tonic::{Code, Request, Status};
 use super::{GRPC_URL, PUBLIC, Prover};
 use crate::harness::{Answer, Backend, Keyward, connect, on_both_databases, reason};
 
-on_both_databases!(bound_token_needs_a_proof_of_its_key_for_each_call);
+on_both_databases!(
+    bound_token_needs_a_proof_of_its_key_for_each_call,
+    scheme_of_authorization_is_accepted_in_any_case,
+);
 
 const INTROSPECT: &str = "https://keyward.test/oauth2/introspect";
 const INTROSPECT_RPC: &str = "/keyward.token.v1.TokenService/IntrospectToken";
@@ -167,4 +172,42 @@ async fn bound_token_needs_a_proof_of_its_key_for_each_call(backend: Backend) {
     introspect_rpc(&kw, "DPoP", &bound, &[&fresh_rpc()]).await.unwrap();
     // A token that is bound to nothing is accepted as before.
     assert_eq!(introspect(&kw, "Bearer", &plain, &[]).await.status, 200);
+}
+
+/// RFC 9110, section 11.1. The FAPI conformance suite has a module for it
+/// (`AccessTokenTypeHeaderCaseSensitivity`).
+async fn scheme_of_authorization_is_accepted_in_any_case(backend: Backend) {
+    let kw = backend.start_with(&[PUBLIC]).await;
+    let mut admin = kw.admin().await;
+    let application = admin.application("system", "gateway", &["keyward.verify"]).await;
+    let kind = keyward::proto::admin::credential::Kind::ClientSecret;
+    let (_, client) = admin.credential(&application.name, kind).await;
+    let prover = Prover::new();
+    let bound = prover.token(&kw, &client, "keyward").await;
+    let plain = client.exchange(&kw.grpc(), &[], &["keyward"]).await.unwrap().access_token;
+    let rpc_url = format!("{GRPC_URL}{INTROSPECT_RPC}");
+    for scheme in ["DPoP", "dpop", "DPOP", "dPoP"] {
+        let proof = prover.with_token(&kw, ("POST", INTROSPECT), &bound);
+        let answer = introspect(&kw, scheme, &bound, &[&proof]).await;
+        assert_eq!(answer.status, 200, "{scheme}: {answer:?}");
+        let proof = prover.with_token(&kw, ("POST", &rpc_url), &bound);
+        introspect_rpc(&kw, scheme, &bound, &[&proof]).await.expect(scheme);
+    }
+    for scheme in ["Bearer", "bearer", "BEARER", "bEARER"] {
+        let answer = introspect(&kw, scheme, &plain, &[]).await;
+        assert_eq!(answer.status, 200, "{scheme}: {answer:?}");
+        introspect_rpc(&kw, scheme, &plain, &[]).await.expect(scheme);
+    }
+    let pair = STANDARD.encode(format!("{}:{}", client.client_id, client.secret));
+    for scheme in ["Basic", "basic", "BASIC"] {
+        let request = kw
+            .request(Method::POST, "/oauth2/token")
+            .header("Authorization", format!("{scheme} {pair}"))
+            .form(&[("grant_type", "client_credentials"), ("audience", "keyward")]);
+        let answer = kw.send(request).await;
+        assert_eq!(answer.status, 200, "{scheme}: {answer:?}");
+    }
+    // Another case of the scheme is no way around its rules.
+    assert_eq!(introspect(&kw, "bearer", &bound, &[]).await.status, 401);
+    assert_eq!(introspect(&kw, "dpop", &bound, &[]).await.status, 401);
 }

@@ -1,5 +1,6 @@
 //! DPoP (RFC 9449): proofs, tokens that are bound to a key, and where they are accepted.
 
+mod assertions;
 mod callers;
 mod checks;
 mod command_line;

@@ -11,11 +11,11 @@ use crate::harness::{Backend, Keyward, fresh_database, on_both_databases, reason
 
 on_both_databases!(challenge_spends_nothing_and_its_nonce_is_accepted);
 
-const REQUIRED: (&str, &str) = ("dpop.nonce", "required");
+pub(super) const REQUIRED: (&str, &str) = ("dpop.nonce", "required");
 
 impl Prover {
     /// A new proof with this nonce.
-    fn with_nonce(&self, kw: &Keyward, url: &str, nonce: &str) -> String {
+    pub(super) fn with_nonce(&self, kw: &Keyward, url: &str, nonce: &str) -> String {
         let mut claims = self.claims(kw, "POST", url);
         claims["nonce"] = nonce.into();
         self.sign(&claims)

@@ -74,11 +74,16 @@ async fn layer_takes_proofs_from_the_extensions() {
     let cases = [
         ("DPoP", &bound, true, StatusCode::OK),
         ("dpop", &bound, true, StatusCode::OK),
+        ("DPOP", &bound, true, StatusCode::OK),
+        ("dpop", &bound, false, StatusCode::UNAUTHORIZED),
         ("DPoP", &bound, false, StatusCode::UNAUTHORIZED),
         ("Bearer", &bound, true, StatusCode::UNAUTHORIZED),
         ("Bearer", &bound, false, StatusCode::UNAUTHORIZED),
         ("DPoP", &plain, true, StatusCode::UNAUTHORIZED),
         ("DPoP", &plain, false, StatusCode::UNAUTHORIZED),
+        ("bearer", &bound, true, StatusCode::UNAUTHORIZED),
+        ("bearer", &plain, true, StatusCode::OK),
+        ("BEARER", &plain, false, StatusCode::OK),
         ("Bearer", &plain, true, StatusCode::OK),
         ("Bearer", &plain, false, StatusCode::OK),
     ];

@@ -25,6 +25,7 @@ on_both_databases!(
     actors_are_named_in_order,
     limits_of_issuance_are_those_of_the_exchanger,
     only_the_platform_allows_exchange,
+    audience_of_exchanges_must_be_one_of_the_tenant,
     exchanged_token_can_be_revoked_by_both_applications,
 );
 
@@ -505,6 +506,7 @@ async fn only_the_platform_allows_exchange(backend: Backend) {
     let kept = ann.applications.update_application(request).await.unwrap().into_inner();
     assert_eq!(kept.application.unwrap().exchange_audiences, [BILLING]);
 
+    audiences(&mut scene.admin, &[BILLING, "a", "b"]).await;
     let set = scene.admin.allow_exchange(gateway, &["b", "a", "b"]).await.unwrap();
     assert_eq!(set.exchange_audiences, ["a", "b"]);
     let request = pb::ListAuditEventsRequest { parent: ACME.to_owned(), ..Default::default() };
@@ -520,6 +522,35 @@ async fn only_the_platform_allows_exchange(backend: Backend) {
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let status = scene.admin.allow_exchange(gateway, &many).await.unwrap_err();
     assert_eq!(field(&status).0, "application.exchange_audiences");
+}
+
+async fn audience_of_exchanges_must_be_one_of_the_tenant(backend: Backend) {
+    let mut scene = Scene::new(backend).await;
+    let gateway = "tenants/acme/applications/gateway";
+    let other = "https://other.example";
+    let status = scene.admin.allow_exchange(gateway, &[BILLING, other]).await.unwrap_err();
+    let (name, text) = field(&status);
+    assert_eq!(name, "application.exchange_audiences");
+    assert!(text.contains(other) && text.contains("additional_audiences"), "{text}");
+    let new = pb::CreateApplicationRequest {
+        parent: ACME.to_owned(),
+        application: Some(pb::Application {
+            display_name: "New".to_owned(),
+            exchange_audiences: owned(&[other]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let status = scene.admin.applications.create_application(new).await.unwrap_err();
+    assert_eq!(field(&status).0, "application.exchange_audiences");
+    audiences(&mut scene.admin, &[BILLING, other]).await;
+    scene.admin.allow_exchange(gateway, &[BILLING, other, ACME]).await.unwrap();
+    // One that the tenant has no longer can be kept, but not added again.
+    audiences(&mut scene.admin, &[BILLING]).await;
+    let kept = scene.admin.allow_exchange(gateway, &[BILLING, other]).await.unwrap();
+    assert_eq!(kept.exchange_audiences, [BILLING, other]);
+    scene.admin.allow_exchange(gateway, &[BILLING]).await.unwrap();
+    scene.admin.allow_exchange(gateway, &[BILLING, other]).await.unwrap_err();
 }
 
 async fn exchanged_token_can_be_revoked_by_both_applications(backend: Backend) {

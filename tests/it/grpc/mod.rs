@@ -29,6 +29,7 @@ pub(crate) mod raw;
 mod refusals;
 mod revocations;
 mod texts;
+mod token_lifetime;
 mod tokens;
 mod usage;
 pub(crate) mod warm;

@@ -33,6 +33,8 @@ fn dev_issues_token_and_prints_working_commands() {
 
     let environment = ["KEYWARD_SERVER", "KEYWARD_CLIENT_ID", "KEYWARD_CLIENT_SECRET"]
         .map(|name| (name, exported(&printed, name).to_owned()));
+    let with_key = printed.lines().find(|line| line.contains("--private-key")).unwrap();
+    assert!(with_key.starts_with("keyward token --client-id "), "{with_key}");
     let lines = printed.lines().skip_while(|line| !line.starts_with("export ")).skip(3);
     for line in lines.filter(|line| line.starts_with("keyward ")) {
         let path = PathBuf::from(env!("CARGO_BIN_EXE_keyward"));

@@ -1,6 +1,7 @@
 //! `keyward exchange`.
 
 use std::fs::write;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -38,6 +39,23 @@ fn token_and_key_of_another_application_are_exchanged() {
     assert_eq!(claims["parents"].as_array().unwrap().len(), 4);
     let wider = desk.run_as(id, secret, &format!("{exchange} --scope b"));
     assert!(wider.stderr.contains("scope not allowed: b"), "{wider:?}");
+    let dpop_key = folder.path().join("dpop.pem");
+    let algorithm = ["genpkey", "-algorithm", "ED25519", "-out"];
+    let made = Command::new("openssl").args(algorithm).arg(&dpop_key).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let dpop_key = dpop_key.display();
+    let with_proof = format!("exchange --subject-token {token_file} --dpop-key {dpop_key} -o json");
+    let bound = desk.run_as(id, secret, &with_proof).json();
+    assert_eq!(bound["token_type"], "DPoP");
+    let bound_file = file("bound", bound["access_token"].as_str().unwrap());
+    let from_bound = format!("exchange --subject-token {bound_file}");
+    let refused = desk.run_as(id, secret, &from_bound);
+    assert!(refused.stderr.contains("no DPoP proof came with it"), "{refused:?}");
+    let again = desk.run_as(id, secret, &format!("{from_bound} --dpop-key {dpop_key} -o json"));
+    assert_eq!(again.json()["token_type"], "DPoP");
+    let wrong = desk.run_as(id, secret, &format!("{from_bound} --dpop-key {token_file}"));
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    assert!(wrong.stderr.contains("--dpop-key"), "{wrong:?}");
     let (crm, secret) = (key["client_id"].as_str().unwrap(), key["secret"].as_str().unwrap());
     let refused = desk.run_as(crm, secret, &exchange);
     assert_eq!(refused.code, Some(4), "{refused:?}");

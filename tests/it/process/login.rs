@@ -112,6 +112,12 @@ fn invalid_credential_is_not_saved() {
     assert_eq!(missing.code, Some(2), "{missing:?}");
     assert!(missing.stderr.contains("client id"), "{missing:?}");
     assert_eq!(home.run("login prod").code, Some(2), "which server?");
+    // A client with a key or a certificate has no secret to save.
+    let keyed = home.run(&format!("login prod --server {server} --client-id {id}"));
+    assert_eq!(keyed.code, Some(2), "{keyed:?}");
+    for says in ["client secret", "--private-key", "--client-certificate"] {
+        assert!(keyed.stderr.contains(says), "{keyed:?}");
+    }
 }
 
 #[test]

@@ -30,5 +30,6 @@ mod start;
 mod stop;
 mod telemetry;
 mod terminal;
+mod token_lifetime;
 mod tour;
 mod wrong_server;

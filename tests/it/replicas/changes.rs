@@ -57,6 +57,27 @@ async fn replica_behind_purged_changes_misses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shorter_lifetime_of_tokens_reaches_other_replicas() {
+    let [a, c] = Keyward::replicas_on(fresh_database().await, None, &BOUND).await;
+    let mut admin = a.admin().await;
+    let (_, crm) = admin.acme().await;
+    let seconds =
+        async || crm.exchange(&c.grpc(), &[], &[]).await.unwrap().expires_in.unwrap().seconds;
+    assert_eq!(seconds().await, 900);
+    let application = pb::Application {
+        name: "tenants/acme/applications/crm".to_owned(),
+        access_token_lifetime: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..Default::default()
+    };
+    let request = pb::UpdateApplicationRequest {
+        application: Some(application),
+        update_mask: mask(&["access_token_lifetime"]),
+    };
+    admin.applications.update_application(request).await.unwrap();
+    until("the client is loaded again", async || seconds().await == 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn purge_keeps_clients_of_current_replica_cached() {
     let url = fresh_database().await;
     let [a, c] = Keyward::replicas_on(url.clone(), None, &BOUND).await;

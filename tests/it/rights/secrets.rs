@@ -6,8 +6,8 @@ use keyward::proto::admin::credential::Kind;
 use tonic::Status;
 
 use super::{
-    Acme, change, disable_application, disable_credential, disable_scope, disable_user,
-    new_application, new_credential, reveal, rotate,
+    Acme, application_name, change, disable_application, disable_credential, disable_scope,
+    disable_user, new_application, new_credential, reveal, rotate,
 };
 use crate::harness::{Admin, Backend, on_both_databases, reason};
 
@@ -20,6 +20,8 @@ on_both_databases!(
     user_cannot_enable_an_owner_beyond_their_rights,
     user_cannot_hand_over_applications_beyond_their_rights,
     secret_of_an_application_with_a_role_needs_the_right_to_give_the_role,
+    user_gains_no_right_to_exchange_by_a_credential,
+    user_gains_no_right_to_exchange_of_other_owners,
     other_fields_of_an_application_beyond_a_user_can_be_changed,
 );
 
@@ -211,6 +213,60 @@ async fn secret_of_an_application_with_a_role_needs_the_right_to_give_the_role(b
         .create_credential(new_credential("tenants/acme/applications/platform-admin"))
         .await
         .unwrap();
+}
+
+/// The error says that only the platform gives this right.
+#[track_caller]
+fn of_platform<T: std::fmt::Debug>(answer: Result<T, Status>) {
+    let status = answer.unwrap_err();
+    assert_eq!(reason(&status), "PERMISSION_DENIED", "{status:?}");
+    assert!(status.message().contains("exchange_audiences"), "{status:?}");
+}
+
+async fn user_gains_no_right_to_exchange_by_a_credential(backend: Backend) {
+    let mut acme = Acme::new(backend).await;
+    acme.set_policy(pb::Policy { secrets_viewable: true, ..Default::default() }).await;
+    let mut eve = acme.user("eve", &ACCOUNT, &["*"]).await;
+    acme.admin.exchanger("acme", "gateway", &["tenants/acme"]).await;
+    let gateway = application_name("gateway");
+    let (credential, _) = acme.admin.credential(&gateway, Kind::ApiKey).await;
+    let name = &credential.name;
+    of_platform(eve.credentials.create_credential(new_credential(&gateway)).await);
+    of_platform(eve.credentials.rotate_credential(rotate(name)).await);
+    of_platform(eve.credentials.reveal_credential(reveal(name)).await);
+    // Taking a right away stays possible, giving it back is not.
+    eve.credentials.update_credential(disable_credential(name, true)).await.unwrap();
+    of_platform(eve.credentials.update_credential(disable_credential(name, false)).await);
+    eve.applications.update_application(disable_application(&gateway, true)).await.unwrap();
+    of_platform(eve.applications.update_application(disable_application(&gateway, false)).await);
+    // The platform, and an application without the right.
+    acme.admin.credentials.rotate_credential(rotate(name)).await.unwrap();
+    acme.admin.applications.update_application(disable_application(&gateway, false)).await.unwrap();
+    acme.admin.allow_exchange(&gateway, &[]).await.unwrap();
+    eve.credentials.create_credential(new_credential(&gateway)).await.unwrap();
+}
+
+async fn user_gains_no_right_to_exchange_of_other_owners(backend: Backend) {
+    let mut acme = Acme::new(backend).await;
+    let policy = pb::Policy {
+        user_deletion: pb::policy::UserDeletion::HandOver.into(),
+        ..Default::default()
+    };
+    acme.set_policy(policy).await;
+    let (crm, _) = sams(&mut acme).await;
+    let mut eve = acme.user("eve", &USERS, &["*"]).await;
+    let sam = "tenants/acme/users/sam";
+    acme.admin.allow_exchange(&crm, &["tenants/acme"]).await.unwrap();
+    eve.users.update_user(disable_user(sam, true)).await.unwrap();
+    of_platform(eve.users.update_user(disable_user(sam, false)).await);
+    let hand_over = pb::DeleteUserRequest {
+        name: sam.to_owned(),
+        hand_over_to: "tenants/acme/users/eve".to_owned(),
+        ..Default::default()
+    };
+    of_platform(eve.users.delete_user(hand_over.clone()).await);
+    acme.admin.allow_exchange(&crm, &[]).await.unwrap();
+    eve.users.delete_user(hand_over).await.unwrap();
 }
 
 async fn other_fields_of_an_application_beyond_a_user_can_be_changed(backend: Backend) {

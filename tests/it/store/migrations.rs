@@ -29,6 +29,7 @@ on_both_databases!(
     servers_announce_master_keys_after_migration,
     credentials_of_previous_version_are_found_by_their_end,
     credentials_of_previous_version_bind_no_tokens,
+    applications_of_previous_version_have_no_lifetime_of_tokens,
 );
 
 /// An empty database, and its URL.
@@ -649,5 +650,28 @@ async fn credentials_of_previous_version_bind_no_tokens(backend: Backend) {
         let read = session.find_credential(&name).await.unwrap().unwrap();
         assert!(!read.settings.certificate_bound_tokens);
         assert_eq!(read.settings.registration, None);
+    }
+}
+
+async fn applications_of_previous_version_have_no_lifetime_of_tokens(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let application = |id: &str| {
+        format!(
+            "insert into applications (tenant_id, id, display_name, search_name, description, \
+               contact_email, disabled, epoch, revision, created_at, updated_at) \
+               values ('acme', '{id}', '', '', '', '', {no}, 0, 1, 0, 0); "
+        )
+    };
+    let sql = [tenant(no), application("crm")].concat();
+    at_version(&database, &url, 25, &sql).await;
+    let store = migrated(&database).await;
+    // A server of the version before writes on the new schema.
+    run(&database, &url, &application("erp")).await;
+    let mut session = store.read().await.unwrap();
+    for id in ["crm", "erp"] {
+        let name = ApplicationName::parse(&format!("tenants/acme/applications/{id}")).unwrap();
+        let read = session.find_application(&name).await.unwrap().unwrap();
+        assert_eq!(read.settings.access_token_lifetime, None, "{id}");
     }
 }

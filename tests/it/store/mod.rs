@@ -10,7 +10,7 @@ use keyward::internals::domain::{
     Application, ApplicationId, ApplicationName, ApplicationSettings, Audience, Client, Credential,
     CredentialId, CredentialKind, CredentialName, CredentialSettings, Endpoint, HttpMethod, Limits,
     NeededScopes, Owner, PageRequest, PathTemplate, Record, Scope, ScopeId, ScopeName, ScopeSet,
-    ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings,
+    ScopeSettings, SecretEnd, SecretRecord, Tenant, TenantId, TenantSettings, TokenLifetime,
 };
 use keyward::internals::store::{
     Affected, Database, FoundResources, PoolOptions, SealedSigningKey, Store,
@@ -107,6 +107,7 @@ fn application(tenant: &str, id: &str, scopes: &str) -> Application {
             exchange_audiences: ["https://a.example", "b"]
                 .map(|audience| Audience::parse(audience).unwrap())
                 .into(),
+            access_token_lifetime: TokenLifetime::from_seconds(120).ok(),
             ..Default::default()
         },
         effective_scopes: scopes,

@@ -6,6 +6,7 @@ mod bound;
 mod certificates;
 mod client;
 mod clients;
+mod exchange;
 mod handshakes;
 mod mtls;
 mod mutual;
