@@ -145,9 +145,13 @@ def issued(proof: str | None = None, **form: str) -> str:
     return answer.json()["access_token"]
 
 
-@functools.cache
 def nonce() -> str | None:
-    """A nonce of the server, if it demands one. It is good for longer than the run."""
+    """A nonce of the server, if it demands one. It accepts each for five minutes."""
+    return nonce_of_minute(int(time.time()) // 60)
+
+
+@functools.cache
+def nonce_of_minute(minute: int) -> str | None:
     headers: Headers = {"DPoP": proof(TOKEN, has_nonce=False)}
     client_secret_basic(headers, {})
     form = {"grant_type": "client_credentials"}
@@ -168,8 +172,8 @@ def proof(path: str, token: str | None = None, has_nonce: bool = True) -> str:
     if token:
         digest = hashlib.sha256(token.encode()).digest()
         claims["ath"] = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-    if has_nonce and nonce():
-        claims["nonce"] = nonce()
+    if has_nonce and (needed := nonce()):
+        claims["nonce"] = needed
     key = jwt.algorithms.ECAlgorithm.to_jwk(PROOF_KEY.public_key(), as_dict=True)
     return jwt.encode(
         claims, PROOF_KEY, "ES256", headers={"typ": "dpop+jwt", "jwk": key}
