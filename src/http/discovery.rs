@@ -26,7 +26,7 @@ pub(super) const OPENID_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const RESOURCE_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// The five minutes of `keys::schedule::JWKS_MAX_AGE`.
-const CACHE: &str = "public, max-age=300";
+pub(super) const CACHE: &str = "public, max-age=300";
 
 /// The ways to authenticate with a client certificate that the listener makes possible.
 #[derive(Clone, Copy)]

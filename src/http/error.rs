@@ -103,7 +103,7 @@ impl From<Error> for OAuthError {
 }
 
 /// The status and code of each error.
-fn table(error: &Error) -> (StatusCode, &'static str) {
+pub(super) fn table(error: &Error) -> (StatusCode, &'static str) {
     match error {
         Error::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, INVALID_TOKEN),

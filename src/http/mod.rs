@@ -7,6 +7,7 @@ mod error;
 mod form;
 mod grant_types;
 mod introspect;
+mod openapi;
 mod rate_limit;
 mod revoke;
 mod token;
@@ -14,6 +15,7 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, Version, header};
@@ -25,6 +27,7 @@ use axum::{Extension, Router};
 use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::Service;
+use discovery::ListenerMethods;
 use error::{OAuthError, json};
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -33,30 +36,41 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
 /// listener makes possible.
 pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
-    let methods = discovery::ListenerMethods(certificate_methods);
-    let public = |documents| public(documents).layer(Extension(methods));
+    let methods = ListenerMethods(certificate_methods);
+    let description = openapi::document(service.issuer());
+    let all = || endpoints(description.clone(), methods);
+    let router = |endpoints: Vec<HttpEndpoint>| {
+        endpoints.into_iter().fold(Router::new(), |router, (at, methods)| router.route(at, methods))
+    };
     let path = issuer_path(service.issuer());
-    let endpoints = Router::new()
-        .route("/oauth2/token", only(post(token::token)))
-        .route("/oauth2/introspect", only(post(introspect::introspect)))
-        .route("/oauth2/revoke", only(post(revoke::revoke)))
-        .route("/oauth2/jwks", public(get(discovery::jwks)))
-        .route(discovery::OAUTH_PATH, public(get(discovery::oauth)))
-        .route(discovery::RESOURCE_PATH, public(get(discovery::resource)))
-        .route(discovery::OPENID_PATH, public(get(discovery::openid)));
-    let router = if path.is_empty() {
-        endpoints
-    } else {
+    let mut served = router(all());
+    if !path.is_empty() {
         // RFC 8414 inserts the well-known part before the issuer's path; OpenID Connect and
         // older clients append it.
-        endpoints
-            .clone()
-            .route(&format!("{}{path}", discovery::OAUTH_PATH), public(get(discovery::oauth)))
-            .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
-            .route(&format!("{}{path}", discovery::RESOURCE_PATH), public(get(discovery::resource)))
-            .nest(&path, endpoints)
-    };
-    router.fallback(unknown).with_state(service)
+        served = served.nest(&path, router(all()));
+        for (at, methods) in all().into_iter().filter(|(at, _)| at.starts_with("/.well-known/")) {
+            served = served.route(&format!("{at}{path}"), methods);
+        }
+    }
+    served.fallback(unknown).with_state(service)
+}
+
+/// A path below the issuer, and what answers there.
+type HttpEndpoint = (&'static str, MethodRouter<Arc<Service>>);
+
+/// The endpoints. `proto/openapi/keyward.json` describes them.
+fn endpoints(description: Bytes, methods: ListenerMethods) -> Vec<HttpEndpoint> {
+    let public = |documents| public(documents).layer(Extension(methods));
+    vec![
+        ("/oauth2/token", only(post(token::token))),
+        ("/oauth2/introspect", only(post(introspect::introspect))),
+        ("/oauth2/revoke", only(post(revoke::revoke))),
+        ("/oauth2/jwks", public(get(discovery::jwks))),
+        (openapi::PATH, public(get(async move || openapi::answer(description.clone())))),
+        (discovery::OAUTH_PATH, public(get(discovery::oauth))),
+        (discovery::RESOURCE_PATH, public(get(discovery::resource))),
+        (discovery::OPENID_PATH, public(get(discovery::openid))),
+    ]
 }
 
 /// Refuses other HTTP methods with a JSON error.

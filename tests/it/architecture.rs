@@ -1,6 +1,7 @@
 //! The structure of the code: which modules may import which, and how long a file may be.
 
 mod areas;
+mod dependencies;
 mod migrations;
 mod queries;
 mod type_names;

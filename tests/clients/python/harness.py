@@ -47,14 +47,16 @@ class Client:
 
 
 @contextmanager
-def serving(binary: Path, folder: Path) -> Iterator[Server]:
-    """Runs a server on free ports, with its data in `folder`."""
+def serving(
+    binary: Path, folder: Path, settings: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Runs a server on free ports, with its data in `folder`, and these settings in its environment."""
     out, log = folder / "stdout", folder / "stderr"
     with out.open("wb") as stdout, log.open("wb") as stderr:
         listen = [f"--{face}=127.0.0.1:0" for face in ("grpc", "http", "ops")]
         process = subprocess.Popen(
             [binary, "serve", "--data-dir", folder / "data", *listen],
-            env=_environment(),
+            env=_environment() | (settings or {}),
             stdout=stdout,
             stderr=stderr,
         )
@@ -66,7 +68,7 @@ def serving(binary: Path, folder: Path) -> Iterator[Server]:
 
 
 def _environment() -> dict[str, str]:
-    """The only settings: a JSON log, which contains the ports, and no draining."""
+    """The settings of every server: a JSON log, which contains the ports, and no draining."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("KEYWARD_")}
     return ours | {
         "KEYWARD_TELEMETRY_LOG_FORMAT": "json",

@@ -4,6 +4,7 @@ mod discovery;
 mod errors;
 mod exchange;
 mod introspect;
+mod openapi;
 mod operations;
 mod token;
 mod transport;
