@@ -68,11 +68,12 @@ impl Exchange {
     }
 }
 
-/// The token in a file, and its type: an access token is a JWT, and an API key has no dots.
+/// The token in a file, and its type: an access token and the token of a workload are JWTs, and an API
+/// key has no dots.
 fn presented(file: &Path) -> Result<(String, String), Failure> {
     let token = secret::read(file)?;
     let is_jwt = token.split('.').count() == 3;
-    let declared = if is_jwt { TokenType::AccessToken } else { TokenType::ApiKey };
+    let declared = if is_jwt { TokenType::Jwt } else { TokenType::ApiKey };
     Ok((token, declared.uri().to_owned()))
 }
 

@@ -14,17 +14,24 @@ use crate::proto::admin::credential::{Certificate, Registration};
 #[derive(Debug, Args)]
 pub(super) struct CertificateFlags {
     /// A file with the authorities (PEM) that may issue the client's certificate, with one name
-    #[arg(long, value_name = "FILE", value_parser = text, help_heading = "Certificate")]
-    ca_file: Option<String>,
-    /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`)
     #[arg(
         long,
-        value_name = "DN",
-        requires = "ca_file",
+        value_name = "FILE",
+        value_parser = text,
+        group = "whose_subject",
+        help_heading = "Certificate"
+    )]
+    ca_file: Option<String>,
+    /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`). With
+    /// --issuer: the subject of the token (sub), which must be exactly this
+    #[arg(
+        long,
+        value_name = "DN|SUB",
+        requires = "whose_subject",
         group = "certificate_name",
         help_heading = "Certificate"
     )]
-    subject: Option<String>,
+    pub(super) subject: Option<String>,
     /// The name: a DNS name among its subject alternative names
     #[arg(
         long,
