@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::assertion_refusal::AssertionRefusal;
 use super::client_keys::ClientKeys;
 use super::federated::FederatedVerifier;
 use super::replay::{Replay, Spent};
@@ -79,29 +80,6 @@ pub(in crate::service) struct AssertionVerifier {
     federated: Arc<FederatedVerifier>,
     loads: Semaphore,
     replay: Arc<Replay>,
-}
-
-/// Why an assertion does not authenticate.
-#[derive(Debug)]
-pub(super) enum AssertionRefusal {
-    /// It is wrong, with the cause for the log.
-    Wrong(&'static str),
-    /// Its form, its signature or its claims are wrong.
-    Jwt(JwtRefusal),
-    /// It is not known whether it is right.
-    Undecided(Error),
-}
-
-impl From<JwtRefusal> for AssertionRefusal {
-    fn from(refusal: JwtRefusal) -> Self {
-        Self::Jwt(refusal)
-    }
-}
-
-impl From<Error> for AssertionRefusal {
-    fn from(error: Error) -> Self {
-        Self::Undecided(error)
-    }
 }
 
 impl AssertionVerifier {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::assertions::AssertionRefusal;
+use super::assertion_refusal::AssertionRefusal;
 use super::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::domain::{Client, Federation, KeySource, Registration};

@@ -2,6 +2,7 @@
 
 mod accepted_tokens;
 mod access_tokens;
+mod assertion_refusal;
 mod assertions;
 mod caller;
 mod certificates;
