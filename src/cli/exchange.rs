@@ -23,7 +23,8 @@ Example:
   keyward exchange --subject-token caller.txt --audience https://billing.example \\
     --scope invoices.read")]
 pub(super) struct Exchange {
-    /// A file with the token or API key to exchange, or - for standard input
+    /// A file with the token or API key to exchange, or with the token that the platform of its
+    /// application issued, or - for standard input
     #[arg(long, value_name = "FILE")]
     subject_token: PathBuf,
     /// A file with a token or API key of the application that acts for its subject

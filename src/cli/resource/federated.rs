@@ -21,7 +21,7 @@ pub(super) struct FederatedFlags {
         long,
         value_name = "URL",
         group = "whose_subject",
-        conflicts_with = "ca_file",
+        conflicts_with_all = ["ca_file", "certificate"],
         help_heading = "Federated"
     )]
     issuer: Option<String>,
