@@ -83,8 +83,8 @@ fn prefix(claim: &str, value: &str) -> Result<(), Fault> {
         ));
     }
     let parts = value.split(DELIMITERS).filter(|part| !part.is_empty()).count();
-    let is_subject = claim == "sub" || claim == "/sub";
-    if parts < if is_subject { 2 } else { 1 } {
+    let needed = if ["sub", "/sub"].contains(&claim) { 2 } else { 1 };
+    if parts < needed {
         return Err(Fault::new(
             "matches too much: add the next part of the name, as in repo:acme/ or spiffe://acme.example/",
         ));
@@ -101,8 +101,8 @@ fn claim_name(name: &str) -> Result<(), Fault> {
     if CHECKED_BY_ITSELF.contains(&first) {
         return Err(Fault::new(format!("must not be {first}, which is always checked")));
     }
-    let escapes = name.split('~').skip(1);
-    let has_wrong_escape = escapes.into_iter().any(|rest| !rest.starts_with(['0', '1']));
+    let mut escapes = name.split('~').skip(1);
+    let has_wrong_escape = escapes.any(|rest| !rest.starts_with(['0', '1']));
     if name.starts_with('/') && (name.split('/').skip(1).any(str::is_empty) || has_wrong_escape) {
         return Err(Fault::new(
             "must be the name of a claim, or a JSON Pointer such as /kubernetes.io/namespace",

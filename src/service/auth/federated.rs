@@ -67,7 +67,8 @@ impl FederatedVerifier {
         let id = &client.name.credential;
         let location = match &trust.keys {
             Some(KeySource::Jwks(jwks)) => {
-                jwt.verify_with(&*self.keys.stored(id, registration, jwks)?)?;
+                let keys = self.keys.stored(id, registration, jwks)?;
+                jwt.verify_with(&keys)?;
                 return Ok(Arc::clone(client));
             }
             Some(KeySource::JwksUri(url)) => KeyLocation::JwksUri(url.clone()),
