@@ -228,4 +228,22 @@ async fn policy_can_allow_only_federated_credentials(backend: Backend) {
         let answer = post_token(&kw, &platform.client_id, &platform.token(&kw)).await;
         assert_eq!(answer.error(), "invalid_request");
     }
+    // A DPoP proof binds it.
+    let prover = Signer::new("ES256");
+    let header = json!({ "typ": "dpop+jwt", "jwk": prover.jwk() });
+    let proof = json!({
+        "jti": "1", "htm": "POST", "htu": format!("{SERVER}/oauth2/token"),
+        "iat": kw.now().as_second(),
+    });
+    let token = other.token(&kw);
+    let form = [
+        GRANT,
+        ("client_assertion_type", super::ASSERTION_TYPE),
+        ("client_assertion", token.as_str()),
+        ("client_id", other.client_id.as_str()),
+    ];
+    let request = kw.request(Method::POST, "/oauth2/token").form(&form);
+    let answer = kw.send(request.header("DPoP", prover.token(&header, &proof))).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.json()["token_type"], "DPoP");
 }
