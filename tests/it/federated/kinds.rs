@@ -192,8 +192,8 @@ async fn narrower_trust_revokes_tokens_and_wider_one_does_not(backend: Backend) 
     let request =
         pb::ListAuditEventsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
     let events = admin.audit.list_audit_events(request).await.unwrap().into_inner().events;
-    let change = events.iter().flat_map(|event| &event.changes);
-    let change = change.filter(|change| change.field == "registration").next().unwrap();
+    let mut changes = events.iter().flat_map(|event| &event.changes);
+    let change = changes.find(|change| change.field == "registration").unwrap();
     assert!(change.after.contains(&format!("{ISSUER}/other")), "{change:?}");
 }
 

@@ -371,7 +371,7 @@ async fn google_service_account_is_accepted() {
         "email_verified": true,
         "google": {
             "compute_engine": {
-                "project_id": "acme-prod", "project_number": 739419398126_u64,
+                "project_id": "acme-prod", "project_number": 739_419_398_126_u64,
                 "zone": "us-west1-a", "instance_id": "152986662232938449",
                 "instance_name": "crm", "instance_creation_timestamp": 1_551_000_000,
             },
