@@ -17,7 +17,7 @@ const EXPECTED_SETS: usize = 20_000;
 
 /// The keys of clients: those that are registered, and those at an address.
 #[derive(Debug)]
-pub(super) struct ClientKeys {
+pub(in crate::service) struct ClientKeys {
     parsed: Cache<CredentialId, ParsedKeys, KeysWeighter>,
     remote: JwksSource,
     pub(super) decoys: Decoys,
@@ -44,7 +44,7 @@ impl Weighter<CredentialId, ParsedKeys> for KeysWeighter {
 }
 
 impl ClientKeys {
-    pub(super) fn new(remote: JwksSource) -> Self {
+    pub(in crate::service) fn new(remote: JwksSource) -> Self {
         let parsed = Cache::with_weighter(EXPECTED_SETS, MAX_BYTES, KeysWeighter);
         Self { parsed, remote, decoys: Decoys::default() }
     }
