@@ -162,7 +162,8 @@
 //!    not it is hashed (argon2id). An unknown client costs the same. After the hash the client is
 //!    read again, because the hash may have waited for seconds.
 //!    A client that signs an assertion instead is read by the id in it, and its keys verify the
-//!    signature, without a hash. The assertion is spent in step 8.
+//!    signature, without a hash. The assertion is spent in step 8. A token of the client's platform
+//!    is verified with the keys of its issuer, and is not spent.
 //! 6. *Known source.* The interface tells [`admission`] that a client authenticated, so its source
 //!    is known for ten minutes.
 //! 7. *Grant* (area `tokens`). [`domain`] decides: the scopes that the application was given, that

@@ -26,7 +26,8 @@ Examples:
     --scope invoices.read
   keyward exchange --subject-token caller.txt --dpop-key key.pem      bound to the key")]
 pub(super) struct Exchange {
-    /// A file with the token or API key to exchange, or - for standard input
+    /// A file with the token or API key to exchange, or with the token that the platform of its
+    /// application issued, or - for standard input
     #[arg(long, value_name = "FILE")]
     subject_token: PathBuf,
     /// A file with a token or API key of the application that acts for its subject
@@ -83,11 +84,12 @@ impl Exchange {
     }
 }
 
-/// The token in a file, and its type: an access token is a JWT, and an API key has no dots.
+/// The token in a file, and its type: an access token and the token of a workload are JWTs, and an API
+/// key has no dots.
 fn presented(file: &Path) -> Result<(String, String), Failure> {
     let token = secret::read(file)?;
     let is_jwt = token.split('.').count() == 3;
-    let declared = if is_jwt { TokenType::AccessToken } else { TokenType::ApiKey };
+    let declared = if is_jwt { TokenType::Jwt } else { TokenType::ApiKey };
     Ok((token, declared.uri().to_owned()))
 }
 

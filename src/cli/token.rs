@@ -10,7 +10,7 @@ use super::output::{Column, Tabular, listed, member};
 use super::print::{note, print_json};
 use super::proof_key::ProofKey;
 use super::secret::Presented;
-use super::{Failure, ServerConnection, names};
+use super::{Failure, ServerConnection, names, secret};
 use crate::clock::Clock;
 use crate::keys::{Claims, Jwks as KeySet, VerifyingKey, jwt};
 use crate::proto::access::GetJwksRequest;
@@ -30,6 +30,7 @@ Examples:
   keyward token --dpop-key key.pem      bound to the key
   keyward token --client-id ID --client-certificate app.crt --client-key app.key
   keyward token --client-id ID --private-key crm.key.pem
+  keyward token --client-id ID --federated /var/run/secrets/tokens/keyward
   keyward token --client-id ID --private-key crm.key.pem --key-id 2026 \\
     --issuer https://id.example.com")]
 pub(super) struct Token {
@@ -47,6 +48,10 @@ pub(super) struct Token {
     /// file in PEM (PKCS #8), or - for standard input. RSA keys sign PS256
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
+    /// The token that the platform gives to this workload, for a credential of the kind federated: a
+    /// file, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "private_key")]
+    federated: Option<PathBuf>,
     /// The id of this key (kid), if the credential has it with one
     #[arg(long, value_name = "KID", requires = "private_key")]
     key_id: Option<String>,
@@ -149,9 +154,10 @@ impl Token {
         let connection = self.connection.clone();
         let proof_key = self.dpop_key.as_deref().map(ProofKey::read).transpose()?;
         let (scope, audience) = (self.scope.clone(), self.audience.clone());
-        let credential = match &self.private_key {
-            Some(key) => self.signed(key).await?,
-            None => connection.credential()?,
+        let credential = match (&self.private_key, &self.federated) {
+            (Some(key), _) => self.signed(key).await?,
+            (None, Some(file)) => self.given_by_platform(file)?,
+            (None, None) => connection.credential()?,
         };
         let token = match proof_key {
             Some(key) => connection.exchange_with_proof(&key, credential, scope, audience).await?,
@@ -169,12 +175,25 @@ impl Token {
 }
 
 impl Token {
-    /// An assertion that is signed here.
-    async fn signed(&self, key: &Path) -> Result<Credential, Failure> {
+    /// The client id that this flag needs.
+    fn client_id(&self, flag: &str) -> Result<String, Failure> {
         let client_id = self.connection.client_id.clone().unwrap_or_default();
         if client_id.is_empty() {
-            return Err(Failure::usage("--private-key needs --client-id, or KEYWARD_CLIENT_ID"));
+            return Err(Failure::usage(format!("{flag} needs --client-id, or KEYWARD_CLIENT_ID")));
         }
+        Ok(client_id)
+    }
+
+    /// The token in a file, which the platform replaces before it ends.
+    fn given_by_platform(&self, file: &Path) -> Result<Credential, Failure> {
+        let client_id = self.client_id("--federated")?;
+        let assertion = secret::read(file)?;
+        Ok(Credential::ClientAssertion(ClientAssertion { client_id, assertion }))
+    }
+
+    /// An assertion that is signed here.
+    async fn signed(&self, key: &Path) -> Result<Credential, Failure> {
+        let client_id = self.client_id("--private-key")?;
         let key = AssertionKey::read(key)?;
         let issuer = if let Some(issuer) = &self.issuer {
             issuer.clone()

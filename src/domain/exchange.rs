@@ -107,25 +107,42 @@ impl TokenActor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenType {
     AccessToken,
-    /// Access tokens are JWTs.
+    /// Access tokens are JWTs, and so are those of workloads.
     Jwt,
+    /// What many platforms call the token of a workload.
+    IdToken,
     /// RFC 8693 has no type for API keys.
     ApiKey,
 }
 
+/// What a presented token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresentedKind {
+    /// A token of this server, or a text that is nothing else.
+    AccessToken,
+    ApiKey,
+    /// A JWT of another issuer.
+    Federated,
+}
+
 impl TokenType {
-    const ALL: [Self; 3] = [Self::AccessToken, Self::Jwt, Self::ApiKey];
+    const ALL: [Self; 4] = [Self::AccessToken, Self::Jwt, Self::IdToken, Self::ApiKey];
 
     /// Reads the type of a subject or actor token.
     pub fn parse(uri: &str) -> Result<Self, Fault> {
         let found = Self::ALL.into_iter().find(|known| known.uri() == uri);
-        found.ok_or_else(|| Fault::new(format!("must be {}", Self::ALL.map(Self::uri).join(", "))))
+        found.ok_or_else(|| {
+            Fault::new(format!(
+                "must be urn:ietf:params:oauth:token-type: with access_token, jwt or id_token, or {}",
+                Self::ApiKey.uri()
+            ))
+        })
     }
 
     /// Reads the type of the token that a client wants.
     pub fn parse_requested(uri: &str) -> Result<Self, Fault> {
         match Self::parse(uri) {
-            Ok(found) if found != Self::ApiKey => Ok(found),
+            Ok(found @ (Self::AccessToken | Self::Jwt)) => Ok(found),
             _ => Err(Fault::new(format!(
                 "must be {} or {}",
                 Self::AccessToken.uri(),
@@ -138,21 +155,25 @@ impl TokenType {
         match self {
             Self::AccessToken => "urn:ietf:params:oauth:token-type:access_token",
             Self::Jwt => "urn:ietf:params:oauth:token-type:jwt",
+            Self::IdToken => "urn:ietf:params:oauth:token-type:id_token",
             Self::ApiKey => "urn:keyward:params:oauth:token-type:api_key",
         }
     }
 
     /// Refuses a declared type that is not what the token is.
-    pub fn require(self, is_api_key: bool) -> Result<(), Fault> {
-        match (is_api_key, self) {
-            (true, Self::ApiKey) | (false, Self::AccessToken | Self::Jwt) => Ok(()),
-            (true, _) => Err(Fault::new(format!("must be {} for an API key", Self::ApiKey.uri()))),
-            (false, Self::ApiKey) => Err(Fault::new(format!(
-                "must be {} or {}: the token is not an API key",
-                Self::AccessToken.uri(),
-                Self::Jwt.uri()
-            ))),
+    pub fn require(self, kind: PresentedKind) -> Result<(), Fault> {
+        let (accepted, what) = match kind {
+            PresentedKind::AccessToken => (&[Self::AccessToken, Self::Jwt][..], "an access token"),
+            PresentedKind::ApiKey => (&[Self::ApiKey][..], "an API key"),
+            PresentedKind::Federated => {
+                (&[Self::Jwt, Self::IdToken][..], "a token of another issuer")
+            }
+        };
+        if accepted.contains(&self) {
+            return Ok(());
         }
+        let accepted: Vec<_> = accepted.iter().map(|one| one.uri()).collect();
+        Err(Fault::new(format!("must be {} for {what}", accepted.join(" or "))))
     }
 }
 
@@ -197,20 +218,24 @@ mod tests {
 
     #[test]
     fn only_the_declared_type_that_the_token_has_is_accepted() {
-        for (declared, as_token, as_key) in [
-            (TokenType::AccessToken, true, false),
-            (TokenType::Jwt, true, false),
-            (TokenType::ApiKey, false, true),
+        use PresentedKind::{AccessToken, ApiKey, Federated};
+        for (declared, of, wanted) in [
+            (TokenType::AccessToken, &[AccessToken][..], true),
+            (TokenType::Jwt, &[AccessToken, Federated], true),
+            (TokenType::IdToken, &[Federated], false),
+            (TokenType::ApiKey, &[ApiKey], false),
         ] {
             assert_eq!(TokenType::parse(declared.uri()), Ok(declared));
-            assert_eq!(declared.require(false).is_ok(), as_token, "{declared:?}");
-            assert_eq!(declared.require(true).is_ok(), as_key, "{declared:?}");
-            let wanted = TokenType::parse_requested(declared.uri());
-            assert_eq!(wanted.is_ok(), as_token, "{declared:?}");
+            for kind in [AccessToken, ApiKey, Federated] {
+                assert_eq!(declared.require(kind).is_ok(), of.contains(&kind), "{declared:?}");
+            }
+            let requested = TokenType::parse_requested(declared.uri());
+            assert_eq!(requested.is_ok(), wanted, "{declared:?}");
         }
-        for other in ["id_token", "refresh_token", "saml1", "saml2", "Access_token", ""] {
+        for other in ["refresh_token", "saml1", "saml2", "Access_token", ""] {
             let uri = format!("urn:ietf:params:oauth:token-type:{other}");
-            assert!(TokenType::parse(&uri).is_err(), "{uri}");
+            let fault = TokenType::parse(&uri).unwrap_err();
+            assert!(fault.0.len() <= 160, "{}", fault.0);
         }
     }
 }

@@ -19,6 +19,9 @@ pub mod credential;
 pub mod endpoint;
 pub mod enforcement;
 mod exchange;
+pub mod federation;
+#[cfg(feature = "server")]
+mod federation_check;
 pub mod fields;
 #[cfg(feature = "server")]
 pub mod folding;
@@ -85,7 +88,8 @@ pub use credential::{
 #[cfg(feature = "server")]
 pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
 pub use enforcement::ApplicationCall;
-pub use exchange::{TokenActor, TokenParent, TokenType};
+pub use exchange::{PresentedKind, TokenActor, TokenParent, TokenType};
+pub use federation::{ClaimCondition, ClaimRule, Federation};
 pub use fields::{Fault, FieldErrors};
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]
@@ -106,10 +110,7 @@ pub use policy::{Field, Lifetime, Policy, UserDeletion};
 pub use presented_proof::PresentedProof;
 #[cfg(feature = "server")]
 pub use profile::{Change, DefaultApplication, Profile};
-pub use registration::{
-    CertificateName, CertificateRule, ClaimCondition, ClaimRule, Federation, KeySource,
-    Registration,
-};
+pub use registration::{CertificateName, CertificateRule, KeySource, Registration};
 pub use request_path::RequestPath;
 pub use revocation::{MAX_CLOCK_LEAD, NewRevocation, Revocation, RevocationKeys, Subject};
 pub use rights::Call;

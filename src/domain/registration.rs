@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CredentialKind, Fault};
+use super::{CredentialKind, Fault, Federation};
 
 /// What a client without a shared secret is recognised by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,35 +49,6 @@ pub enum CertificateName {
     SanEmail(String),
 }
 
-/// The token of a workload that stands for a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Federation {
-    /// The `iss` claim.
-    pub issuer: String,
-    /// `None`: by discovery.
-    pub keys: Option<KeySource>,
-    /// The `sub` claim. Empty: only `claims` decide.
-    pub subject: String,
-    /// One of these is in the `aud` claim. Empty: the issuer of this server.
-    pub audiences: Vec<String>,
-    /// Conditions that must all be met.
-    pub claims: Vec<ClaimRule>,
-}
-
-/// A condition for a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimRule {
-    pub name: String,
-    pub condition: ClaimCondition,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimCondition {
-    Equals(String),
-    Prefix(String),
-}
-
 impl Registration {
     pub const fn kind(&self) -> CredentialKind {
         match self {
@@ -106,6 +77,7 @@ impl Registration {
                     && after.name == before.name
                     && before.thumbprints.iter().all(|one| after.thumbprints.contains(one))
             }
+            (Self::Federated(after), Self::Federated(before)) => after.keeps(before),
             (after, before) => after == before,
         }
     }
@@ -119,19 +91,7 @@ impl Registration {
                 let thumbprints: usize = rule.thumbprints.iter().map(|text| 24 + text.len()).sum();
                 rule.authorities.len() + name + thumbprints
             }
-            Self::Federated(federation) => {
-                let keys = federation.keys.as_ref().map_or(0, KeySource::memory);
-                let audiences = federation.audiences.iter().map(|text| 24 + text.len());
-                let claims = federation.claims.iter().map(|rule| {
-                    let (ClaimCondition::Equals(value) | ClaimCondition::Prefix(value)) =
-                        &rule.condition;
-                    56 + rule.name.len() + value.len()
-                });
-                federation.issuer.len()
-                    + federation.subject.len()
-                    + keys
-                    + audiences.chain(claims).sum::<usize>()
-            }
+            Self::Federated(federation) => federation.memory(),
         }
     }
 
@@ -147,12 +107,12 @@ impl Registration {
 }
 
 impl KeySource {
-    fn memory(&self) -> usize {
+    pub(super) fn memory(&self) -> usize {
         let (Self::Jwks(text) | Self::JwksUri(text) | Self::Pem(text)) = self;
         text.len()
     }
 
-    fn keeps(&self, before: &Self) -> bool {
+    pub(super) fn keeps(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Jwks(after), Self::Jwks(before)) => {
                 let (after, before) = (keys_of(after), keys_of(before));
@@ -172,6 +132,7 @@ fn keys_of(jwks: &str) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ClaimCondition, ClaimRule};
 
     fn keys(kids: &[&str]) -> Registration {
         let keys: Vec<_> = kids.iter().map(|kid| serde_json::json!({ "kid": kid })).collect();

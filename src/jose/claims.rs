@@ -113,7 +113,7 @@ impl JwtClaims {
     }
 
     /// All claims, as they are in the token.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(feature = "server")]
     pub fn members(&self) -> &Map<String, Value> {
         &self.members
     }

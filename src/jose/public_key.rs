@@ -225,7 +225,8 @@ impl KeyParameters {
 
 /// A key for encryption is not a key for signatures (RFC 7517, sections 4.2 and 4.3).
 fn check_usage(jwk: &Map<String, Value>) -> Result<(), JwkFault> {
-    if optional_text(jwk, "use")?.is_some_and(|usage| usage != "sig") {
+    // `jwt-svid` is what SPIFFE calls keys that sign tokens of workloads.
+    if optional_text(jwk, "use")?.is_some_and(|usage| !["sig", "jwt-svid"].contains(&usage)) {
         return Err(JwkFault::new("use", "must be sig, or absent"));
     }
     let verifies = match jwk.get("key_ops") {

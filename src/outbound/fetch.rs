@@ -158,6 +158,11 @@ impl Fetcher {
         }
     }
 
+    /// Checks the form of an address that is not fetched.
+    pub fn check_form(&self, url: &str) -> Result<(), Fault> {
+        self.target(url).map(drop)
+    }
+
     /// Fetches a JSON document, within fixed bounds of time and size.
     pub async fn get_json(&self, url: &str) -> Result<FetchedDocument, FetchError> {
         let outcome = match self.0.places.try_acquire() {

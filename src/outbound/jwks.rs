@@ -1,4 +1,4 @@
-//! Key sets of other parties, by their addresses (`jwks_uri`).
+//! Key sets of other parties, by their addresses (`jwks_uri`) or their issuers.
 //!
 //! A set is fresh for 5 minutes, or as long as its host says, within bounds. It is refreshed in the
 //! background before that ends, so that requests seldom wait. A set that cannot be refreshed is
@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
 use super::log_budget::LogBudget;
-use super::{FetchError, Fetcher};
+use super::{Fetcher, KeyLocation};
 use crate::clock::{Clock, Uptime};
 use crate::error::{Error, Result};
 use crate::jose::KeySet;
@@ -39,11 +39,11 @@ struct JwksSourceParts {
     fetcher: Fetcher,
     /// All times are measured from one start, by the monotonic clock.
     uptime: Uptime,
-    sets: Cache<String, Arc<RemoteSet>>,
+    sets: Cache<KeyLocation, Arc<RemoteSet>>,
     log: LogBudget,
 }
 
-/// The set of one address.
+/// The set at one location.
 #[derive(Debug, Default)]
 struct RemoteSet(Mutex<RemoteState>);
 
@@ -127,22 +127,22 @@ impl JwksSource {
         self.len() == 0
     }
 
-    /// The keys at an address. [`Error::Unavailable`]: they cannot be known now.
-    pub async fn keys(&self, url: &str) -> Result<Arc<KeySet>> {
-        let (now, remote) = (self.now(), self.remote(url));
+    /// The keys at a location. [`Error::Unavailable`]: they cannot be known now.
+    pub async fn keys(&self, at: &KeyLocation) -> Result<Arc<KeySet>> {
+        let (now, remote) = (self.now(), self.remote(at));
         let flight = {
             let mut state = remote.state();
             if let Some(set) = state.fresh(now) {
                 let (keys, is_due) = (Arc::clone(&set.keys), set.is_due(now));
                 if is_due && !state.failed_lately(now) {
-                    self.start(url, &remote, &mut state);
+                    self.start(at, &remote, &mut state);
                 }
                 return Ok(keys);
             }
             if state.failed_lately(now) && state.flight().is_none() {
                 return self.stale(&state, now);
             }
-            self.start(url, &remote, &mut state)
+            self.start(at, &remote, &mut state)
         };
         ended(flight).await;
         let (state, now) = (remote.state(), self.now());
@@ -152,11 +152,11 @@ impl JwksSource {
         }
     }
 
-    /// The keys at an address, for a token with a key id that [`Self::keys`] does not have: fetched
+    /// The keys at a location, for a token with a key id that [`Self::keys`] does not have: fetched
     /// again, unless that was done in the last 30 seconds. [`Error::Unavailable`]: newer keys could
     /// be there, but cannot be fetched, so the token can neither be accepted nor refused.
-    pub async fn newer_keys(&self, url: &str) -> Result<Arc<KeySet>> {
-        let (now, remote) = (self.now(), self.remote(url));
+    pub async fn newer_keys(&self, at: &KeyLocation) -> Result<Arc<KeySet>> {
+        let (now, remote) = (self.now(), self.remote(at));
         let (asked_at, flight) = {
             let mut state = remote.state();
             let recent = |at: &Duration| now.saturating_sub(*at) < UNKNOWN_KEY_PAUSE;
@@ -164,7 +164,7 @@ impl JwksSource {
                 (at, state.flight())
             } else {
                 state.asked_at = Some(now);
-                (now, Some(self.start(url, &remote, &mut state)))
+                (now, Some(self.start(at, &remote, &mut state)))
             }
         };
         if let Some(flight) = flight {
@@ -180,9 +180,9 @@ impl JwksSource {
         self.0.uptime.elapsed()
     }
 
-    fn remote(&self, url: &str) -> Arc<RemoteSet> {
+    fn remote(&self, at: &KeyLocation) -> Arc<RemoteSet> {
         let made: Result<_, std::convert::Infallible> =
-            self.0.sets.get_or_insert_with(url, || Ok(Arc::default()));
+            self.0.sets.get_or_insert_with(at, || Ok(Arc::default()));
         let Ok(remote) = made;
         remote
     }
@@ -196,7 +196,7 @@ impl JwksSource {
     /// Starts a fetch, unless one is under way. It does not end with those who wait for it.
     fn start(
         &self,
-        url: &str,
+        at: &KeyLocation,
         remote: &Arc<RemoteSet>,
         state: &mut RemoteState,
     ) -> watch::Receiver<()> {
@@ -205,20 +205,19 @@ impl JwksSource {
         }
         let (ends, flight) = watch::channel(());
         state.flight = Some(flight.clone());
-        let (source, url, remote) = (self.clone(), url.to_owned(), Arc::clone(remote));
+        let (source, at, remote) = (self.clone(), at.clone(), Arc::clone(remote));
         tokio::spawn(async move {
             // A set counts from when it was asked for: its host may have changed it since.
             let started = source.now();
-            let fetched = source.fetch(&url).await;
-            source.note(&url, &remote, started, fetched);
+            let fetched = source.fetch(&at).await;
+            source.note(&at, &remote, started, fetched);
             drop(ends);
         });
         flight
     }
 
-    async fn fetch(&self, url: &str) -> Result<(KeySet, Duration), String> {
-        let wrong = |error: FetchError| error.to_string();
-        let document = self.0.fetcher.get_json(url).await.map_err(wrong)?;
+    async fn fetch(&self, at: &KeyLocation) -> Result<(KeySet, Duration), String> {
+        let document = at.fetch(&self.0.fetcher).await?;
         let set = KeySet::parse_fetched(&document.body)
             .map_err(|fault| format!("the key set {}", fault.0))?;
         let skipped = u64::try_from(set.skipped).unwrap_or(u64::MAX);
@@ -229,7 +228,7 @@ impl JwksSource {
 
     fn note(
         &self,
-        url: &str,
+        at: &KeyLocation,
         remote: &RemoteSet,
         started: Duration,
         fetched: Result<(KeySet, Duration), String>,
@@ -243,15 +242,15 @@ impl JwksSource {
             Err(cause) => {
                 state.failed_at = Some(self.now());
                 drop(state);
-                self.log(url, &cause);
+                self.log(at, &cause);
             }
         }
     }
 
     /// Logs a failure, within a budget. The path and the query of an address can be secret.
-    fn log(&self, url: &str, cause: &str) {
+    fn log(&self, at: &KeyLocation, cause: &str) {
         let Some(suppressed) = self.0.log.take(self.now()) else { return };
-        let uri: Option<Uri> = url.parse().ok();
+        let uri: Option<Uri> = at.url().parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or("unknown");
         tracing::warn!(host, cause, suppressed, "a key set could not be fetched");
     }

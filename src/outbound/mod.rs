@@ -9,17 +9,19 @@
 mod addresses;
 mod fetch;
 mod jwks;
+mod location;
 mod log_budget;
 mod metrics;
 mod options;
 mod tls;
 
 pub use addresses::is_public;
-pub use fetch::{FetchError, Fetcher};
 #[cfg(feature = "internals")]
-pub use fetch::{FetchedDocument, MAX_DOCUMENT};
+pub use fetch::MAX_DOCUMENT;
+pub use fetch::{FetchError, FetchedDocument, Fetcher};
 pub use jwks::JwksSource;
 #[cfg(feature = "internals")]
 pub use jwks::MAX_SOURCES;
+pub use location::KeyLocation;
 pub use metrics::OutboundMetrics;
 pub use options::{OutboundOptions, PlaintextHosts};

@@ -63,10 +63,11 @@ pub use usage::UsageCounter;
 
 pub use crate::revocation::RememberedList;
 
+use admin::RegistrationRules;
 use audit::TenantSessions;
 use auth::{
-    AssertionVerifier, CertificateVerifier, DpopNonces, DpopVerifier, LockOuts, RehashQueue,
-    SecretCache, SecretVerifier, Throttle, TokenVerifier,
+    AssertionVerifier, CertificateVerifier, ClientKeys, DpopNonces, DpopVerifier,
+    FederatedVerifier, LockOuts, RehashQueue, SecretCache, SecretVerifier, Throttle, TokenVerifier,
 };
 use clients::ClientCache;
 use lists::Pages;
@@ -226,7 +227,10 @@ impl Service {
                 sessions: Arc::clone(&sessions),
                 keys: Arc::clone(&parts.key_announcements),
                 audit: Arc::clone(&audit),
-                fetcher: parts.jwks.fetcher().clone(),
+                registrations: RegistrationRules {
+                    issuer: issuer.clone(),
+                    fetcher: parts.jwks.fetcher().clone(),
+                },
                 credential_lifetime: parts.admin_lifetime,
             },
             feeds: Feeds::new(
@@ -436,13 +440,14 @@ impl SharedParts {
             Arc::clone(&self.revocations),
         );
         let certificates = CertificateVerifier::new(parts.clock.clone(), Arc::clone(&self.clients));
-        let assertions = AssertionVerifier::new(
-            parts.issuer.clone(),
-            parts.clock.clone(),
-            Arc::clone(&self.clients),
-            parts.jwks.clone(),
-            Arc::clone(replay),
-        );
+        let federated = FederatedVerifier {
+            issuer: parts.issuer.clone(),
+            clock: parts.clock.clone(),
+            store: parts.store.clone(),
+            clients: Arc::clone(&self.clients),
+            keys: Arc::new(ClientKeys::new(parts.jwks.clone())),
+        };
+        let assertions = AssertionVerifier::new(Arc::new(federated), Arc::clone(replay));
         Ok(Auth::new(secrets, assertions, certificates, tokens, dpop, Arc::clone(&self.usage)))
     }
 }

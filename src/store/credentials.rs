@@ -301,6 +301,7 @@ impl Tx {
         )
         .map(|rows| rows == 1)?;
         if inserted {
+            self.set_federated(credential).await?;
             for secret in &credential.secrets {
                 self.insert_secret(&name.credential, secret).await?;
             }
@@ -315,7 +316,7 @@ impl Tx {
             disabled_by_platform = $9, registration = $10, certificate_bound_tokens = $11 \
             where id = $7 and revision = $5 - 1";
         let (settings, record) = (&credential.settings, &credential.record);
-        execute!(
+        let updated = execute!(
             self,
             SQL,
             &settings.display_name,
@@ -330,7 +331,11 @@ impl Tx {
             settings.registration.as_ref().map(Registration::to_json),
             settings.certificate_bound_tokens
         )
-        .map(|rows| rows == 1)
+        .map(|rows| rows == 1)?;
+        if updated {
+            self.set_federated(credential).await?;
+        }
+        Ok(updated)
     }
 
     /// Adds a new secret. The older ones expire at `older_end` at the latest. Those that have

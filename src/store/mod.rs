@@ -19,6 +19,7 @@ mod credentials;
 mod declaration;
 mod driver_error;
 mod endpoints;
+mod federated_credentials;
 mod folding;
 mod inspection;
 mod last_uses;

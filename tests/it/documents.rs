@@ -11,10 +11,11 @@ use keyward::proto::errors::ErrorReason;
 use crate::architecture::rust_files;
 
 /// All documents.
-pub(crate) const DOCUMENTS: [&str; 10] = [
+pub(crate) const DOCUMENTS: [&str; 11] = [
     "README.md",
     "proto/README.md",
     "proto/CREDENTIALS.md",
+    "proto/FEDERATION.md",
     "deploy/README.md",
     "deploy/SIZING.md",
     "tests/README.md",

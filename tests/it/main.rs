@@ -20,6 +20,7 @@ mod deployment;
 mod documents;
 mod dpop;
 mod edge;
+mod federated;
 mod grpc;
 mod harness;
 mod jose;

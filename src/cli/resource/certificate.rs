@@ -15,7 +15,7 @@ use crate::proto::admin::credential::{Certificate, Registration};
 #[command(next_help_heading = "Certificate")]
 pub(super) struct CertificateFlags {
     /// A file with the authorities (PEM) that may issue the client's certificate, with one name
-    #[arg(long, value_name = "FILE", value_parser = text)]
+    #[arg(long, value_name = "FILE", value_parser = text, group = "whose_subject")]
     ca_file: Option<String>,
     #[command(flatten)]
     name: CertificateNameFlags,
@@ -30,11 +30,12 @@ pub(super) struct CertificateFlags {
 
 /// The name in a certificate that an authority issued: one of them.
 #[derive(Debug, Args)]
-#[group(id = "certificate_name", multiple = false, requires = "ca_file")]
+#[group(id = "certificate_name", multiple = false, requires = "whose_subject")]
 #[command(next_help_heading = "Certificate")]
 struct CertificateNameFlags {
-    /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`)
-    #[arg(long, value_name = "DN")]
+    /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`). With
+    /// --issuer: the subject of the token (sub), which must be exactly this
+    #[arg(long, value_name = "DN|SUB")]
     subject: Option<String>,
     /// The name: a DNS name among its subject alternative names
     #[arg(long, value_name = "HOST")]
@@ -68,6 +69,11 @@ fn text(path: &str) -> Result<String, String> {
 }
 
 impl CertificateFlags {
+    /// The subject, of a certificate or of a token.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.name.subject.as_deref()
+    }
+
     pub(super) fn apply(&self, credential: &mut pb::Credential, mask: &mut MaskBuilder) {
         let bound = self.certificate_bound_tokens.as_ref();
         mask.set("certificate_bound_tokens", bound, &mut credential.certificate_bound_tokens);

@@ -5,6 +5,7 @@ use prost_types::Duration;
 use serde_json::json;
 
 use super::certificate::{self, CertificateFlags};
+use super::federated::{self, FederatedFlags};
 use super::limits::{LimitsView, limit_flags};
 use super::public_key::{self, PublicKeyFlags};
 use super::{
@@ -67,6 +68,8 @@ enum KindArg {
     ApiKey,
     /// A certificate of the client (mTLS): see --ca-file and --certificate
     Certificate,
+    /// A token that the client's platform gives it, as in Kubernetes: see --issuer
+    Federated,
     /// A private key of the client, which signs a JWT: see --jwks, --jwks-uri and --pem
     PublicKey,
 }
@@ -83,6 +86,7 @@ impl From<KindArg> for i32 {
             KindArg::ClientSecret => pb::credential::Kind::ClientSecret.into(),
             KindArg::ApiKey => pb::credential::Kind::ApiKey.into(),
             KindArg::Certificate => pb::credential::Kind::Certificate.into(),
+            KindArg::Federated => pb::credential::Kind::Federated.into(),
             KindArg::PublicKey => pb::credential::Kind::PublicKey.into(),
         }
     }
@@ -130,6 +134,8 @@ pub(in crate::cli) struct CredentialFields {
     certificate: CertificateFlags,
     #[command(flatten)]
     public_key: PublicKeyFlags,
+    #[command(flatten)]
+    federated: FederatedFlags,
 }
 
 impl FieldFlags<pb::Credential> for CredentialFields {
@@ -144,7 +150,9 @@ impl FieldFlags<pb::Credential> for CredentialFields {
         mask.set("expire_time", expire_time.as_ref(), &mut credential.expire_time);
         self.limits.given().apply(&mut credential.limits, mask);
         self.certificate.apply(credential, mask);
-        self.public_key.apply(credential, mask);
+        if !self.federated.apply(&self.public_key, &self.certificate, credential, mask) {
+            self.public_key.apply(credential, mask);
+        }
     }
 }
 
@@ -204,6 +212,7 @@ impl Tabular for pb::Credential {
         member("limits", |credential| json!(credential.limits.map(LimitsView::from))),
         member("certificate", certificate::view),
         member("certificate_bound_tokens", |credential| json!(credential.certificate_bound_tokens)),
+        member("federated", federated::view),
         member("public_key", public_key::view),
         listed(9, "create_time", |credential| json!(moment(credential.create_time.as_ref()))),
         listed(8, "update_time", |credential| json!(moment(credential.update_time.as_ref()))),
@@ -238,6 +247,7 @@ impl Resource for pb::Credential {
                 "acme/crm --kind certificate --ca-file ca.pem --subject CN=crm,O=Acme",
                 "acme/crm --kind public-key --pem crm.pub.pem",
                 "acme/crm --kind public-key --jwks-uri https://crm.example.com/jwks.json",
+                "acme/crm --kind federated --issuer https://oidc.example.com --subject crm",
             ],
         ),
         update: (

@@ -6,6 +6,7 @@ mod certificate;
 mod change;
 mod credential;
 mod delete;
+mod federated;
 pub(super) mod limits;
 pub(super) mod policy;
 mod public_key;

@@ -8,7 +8,7 @@ use crate::proto::admin as pb;
 use crate::proto::admin::credential::public_key::Keys;
 use crate::proto::admin::credential::{PublicKey, Registration};
 
-/// The public keys of a client. An update replaces all of them.
+/// The public keys of a client, or of the issuer of its tokens. An update replaces all of them.
 #[derive(Debug, Args)]
 pub(super) struct PublicKeyFlags {
     /// A file with the public keys, as a JWK set
@@ -55,13 +55,18 @@ fn pem(path: &str) -> Result<String, String> {
 }
 
 impl PublicKeyFlags {
-    pub(super) fn apply(&self, credential: &mut pb::Credential, mask: &mut MaskBuilder) {
+    /// The keys that are given.
+    pub(super) fn keys(&self) -> Option<Keys> {
         let keys = [
             self.jwks.clone().map(Keys::Jwks),
             self.jwks_uri.clone().map(Keys::JwksUri),
             self.pem.clone().map(Keys::Pem),
         ];
-        let Some(keys) = keys.into_iter().flatten().next() else { return };
+        keys.into_iter().flatten().next()
+    }
+
+    pub(super) fn apply(&self, credential: &mut pb::Credential, mask: &mut MaskBuilder) {
+        let Some(keys) = self.keys() else { return };
         credential.registration = Some(Registration::PublicKey(PublicKey { keys: Some(keys) }));
         mask.add("public_key");
     }
@@ -73,6 +78,11 @@ pub(super) fn view(credential: &pb::Credential) -> Value {
     else {
         return Value::Null;
     };
+    view_of_keys(keys)
+}
+
+/// Keys, as JSON.
+pub(super) fn view_of_keys(keys: &Keys) -> Value {
     match keys {
         // As JSON, not as a text with JSON.
         Keys::Jwks(jwks) => json!({ "jwks": serde_json::from_str::<Value>(jwks).ok() }),

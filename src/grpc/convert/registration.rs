@@ -92,6 +92,7 @@ fn federation(fields: &mut FieldErrors, message: &messages::Federated) -> Option
         keys: message.keys.clone().map(|keys| match keys {
             Keys::Jwks(jwks) => KeySource::Jwks(jwks),
             Keys::JwksUri(url) => KeySource::JwksUri(url),
+            Keys::Pem(pem) => KeySource::Pem(pem),
         }),
         subject: message.subject.clone(),
         audiences: message.audiences.clone(),
@@ -141,11 +142,10 @@ fn federation_message(federation: Federation) -> messages::Federated {
     });
     messages::Federated {
         issuer: federation.issuer,
-        keys: federation.keys.and_then(|keys| match keys {
-            KeySource::Jwks(jwks) => Some(Keys::Jwks(jwks)),
-            KeySource::JwksUri(url) => Some(Keys::JwksUri(url)),
-            // Stored as a JWK Set.
-            KeySource::Pem(_) => None,
+        keys: federation.keys.map(|keys| match keys {
+            KeySource::Jwks(jwks) => Keys::Jwks(jwks),
+            KeySource::JwksUri(url) => Keys::JwksUri(url),
+            KeySource::Pem(pem) => Keys::Pem(pem),
         }),
         subject: federation.subject,
         audiences: federation.audiences,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::registration::RegistrationRules;
 use crate::clock::Clock;
-use crate::outbound::Fetcher;
 use crate::secrets::{Hasher, Prefixes, Sealer};
 use crate::service::audit::{AuditChain, TenantSessions};
 use crate::service::lists::Pages;
@@ -25,8 +25,7 @@ pub struct Admin {
     pub(in crate::service) sessions: Arc<TenantSessions>,
     pub(in crate::service) keys: Arc<KeyAnnouncements>,
     pub(in crate::service) audit: Arc<AuditChain>,
-    /// Checks addresses of key sets.
-    pub(in crate::service) fetcher: Fetcher,
+    pub(in crate::service) registrations: RegistrationRules,
     /// The lifetime of the admin credentials that Keyward creates itself; `None`: no end.
     pub(in crate::service) credential_lifetime: Option<Duration>,
 }

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use super::base::Admin;
 use super::checks::{check_etag, check_expiry, vanished};
 use super::grants::given_to;
-use super::registration;
 use super::updates::Shown;
 use crate::domain::credential::require_unexpired;
 use crate::domain::{
@@ -55,7 +54,7 @@ impl Admin {
             .audited(&attempt, async {
                 let mut settings = CredentialSettings::default().with(new.patch);
                 settings.registration =
-                    registration::of_new(&self.fetcher, new.kind, settings.registration)?;
+                    self.registrations.of_new(new.kind, settings.registration)?;
                 // Checked before the hash is computed, and again under the lock.
                 let mut reading = self.sessions.read(caller, tenant).await?;
                 let seen = reading.tenant(tenant).await?.settings.policy;
@@ -175,7 +174,7 @@ impl Admin {
                 let patch = CredentialPatch {
                     registration: patch
                         .registration
-                        .map(|new| registration::checked(&self.fetcher, before.kind, new))
+                        .map(|new| self.registrations.checked(before.kind, new))
                         .transpose()?,
                     ..patch
                 };

@@ -33,6 +33,7 @@ pub use declaration::Declared;
 pub use master_keys::{MasterKeyStatus, MasterKeyUse, held_master_keys, master_key_uses};
 pub use policies::PolicyViolation;
 pub use profiles::AppliedChange;
+pub(in crate::service) use registration::RegistrationRules;
 pub use revocations::Revoked;
 pub use signing_keys::{RevokedKey, SigningKeyInfo};
 pub use updates::Shown;

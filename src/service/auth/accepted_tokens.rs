@@ -5,11 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::access_tokens::TokenState;
+use super::federated::Workload;
 use super::token_cache::VerifiedToken;
 use super::{Auth, Caller};
-use crate::domain::Client;
+use crate::domain::{Client, PresentedKind};
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind};
+use crate::jose::SignedJwt;
 use crate::secrets::Secret;
 use crate::service::context::RequestContext;
 
@@ -18,9 +20,25 @@ use crate::service::context::RequestContext;
 pub(in crate::service) enum AcceptedToken {
     Token(Arc<VerifiedToken>, Arc<Client>),
     Key(Arc<Client>),
+    /// A token of a platform. It ends then.
+    Federated(Arc<Client>, Timestamp),
 }
 
 impl Auth {
+    /// What a presented token is. Its issuer decides, before anything of it is verified: a token that
+    /// names this server is checked as one of this server, whatever else it has.
+    pub(in crate::service) fn kind_of(&self, token: &Secret) -> PresentedKind {
+        if self.is_api_key(token) {
+            return PresentedKind::ApiKey;
+        }
+        let jwt = SignedJwt::parse(token.expose());
+        let issuer = jwt.as_ref().ok().and_then(|jwt| jwt.unverified_claims().issuer().ok());
+        match issuer {
+            Some(issuer) if issuer != self.federated.issuer => PresentedKind::Federated,
+            _ => PresentedKind::AccessToken,
+        }
+    }
+
     /// What `by` presents, if it is of its own tenant and accepted now. One of another tenant is
     /// answered like one that does not exist, and costs no more: only its signature, or nothing.
     pub(in crate::service) async fn presented(
@@ -30,10 +48,12 @@ impl Auth {
         token: &Secret,
         now: Timestamp,
     ) -> Result<Option<AcceptedToken>> {
-        let found = if self.is_api_key(token) {
-            self.presented_key(context, by, token, now).await?.map(AcceptedToken::Key)
-        } else {
-            self.presented_token(by, token, now).await?
+        let found = match self.kind_of(token) {
+            PresentedKind::ApiKey => {
+                self.presented_key(context, by, token, now).await?.map(AcceptedToken::Key)
+            }
+            PresentedKind::AccessToken => self.presented_token(by, token, now).await?,
+            PresentedKind::Federated => Box::pin(self.presented_workload(by, token)).await?,
         };
         if found.is_none() {
             let (kind, detail) = (IncidentKind::InvalidToken, "a token to exchange");
@@ -62,6 +82,17 @@ impl Auth {
             Ok(_) | Err(Error::InvalidClient) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn presented_workload(
+        &self,
+        by: &Arc<Client>,
+        token: &Secret,
+    ) -> Result<Option<AcceptedToken>> {
+        let Ok(jwt) = SignedJwt::parse(token.expose()) else { return Ok(None) };
+        let found = self.federated.workload(by, &jwt).await?;
+        Ok(found
+            .map(|Workload { client, expires_at }| AcceptedToken::Federated(client, expires_at)))
     }
 
     async fn presented_token(

@@ -1,9 +1,10 @@
 //! Client assertions, as a way to authenticate: JWTs that clients sign with a key of their own
-//! (`private_key_jwt`, RFC 7523, section 3).
+//! (`private_key_jwt`, RFC 7523, section 3), or that the platform of a workload signed (see
+//! [`super::federated`]). The kind of the credential decides which.
 //!
-//! An assertion is accepted once. It is spent last, when everything else about its request is known
-//! to be right: see [`UnspentAssertion`]. So a request that is refused can be sent again, and a
-//! forged assertion with the id of a right one spends nothing.
+//! An assertion of the first kind is accepted once. It is spent last, when everything else about its
+//! request is known to be right: see [`UnspentAssertion`]. So a request that is refused can be sent
+//! again, and a forged assertion with the id of a right one spends nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::client_keys::{ClientKeys, Decoys};
+use super::assertion_refusal::AssertionRefusal;
+use super::client_keys::ClientKeys;
+use super::federated::FederatedVerifier;
 use super::replay::{Replay, Spent};
 use super::secrets::SecretVerifier;
 use super::throttle::Blame;
@@ -24,7 +27,7 @@ use crate::domain::{
 use crate::error::{Error, Result};
 use crate::incidents::{Incident, IncidentKind};
 use crate::jose::{JwsAlgorithm, JwtRefusal, SignedJwt, TimeRule};
-use crate::outbound::JwksSource;
+use crate::outbound::KeyLocation;
 use crate::secrets::Secret;
 use crate::service::clients::ClientCache;
 
@@ -73,54 +76,33 @@ pub(in crate::service) struct AssertionVerifier {
     issuer: String,
     clock: Clock,
     clients: Arc<ClientCache>,
-    keys: ClientKeys,
-    decoys: Decoys,
+    keys: Arc<ClientKeys>,
+    federated: Arc<FederatedVerifier>,
     loads: Semaphore,
     replay: Arc<Replay>,
 }
 
-/// Why an assertion does not authenticate.
-enum AssertionRefusal {
-    /// It is wrong, with the cause for the log.
-    Wrong(&'static str),
-    /// Its form, its signature or its claims are wrong.
-    Jwt(JwtRefusal),
-    /// It is not known whether it is right.
-    Undecided(Error),
-}
-
-impl From<JwtRefusal> for AssertionRefusal {
-    fn from(refusal: JwtRefusal) -> Self {
-        Self::Jwt(refusal)
-    }
-}
-
-impl From<Error> for AssertionRefusal {
-    fn from(error: Error) -> Self {
-        Self::Undecided(error)
-    }
-}
-
 impl AssertionVerifier {
-    pub(in crate::service) fn new(
-        issuer: String,
-        clock: Clock,
-        clients: Arc<ClientCache>,
-        jwks: JwksSource,
-        replay: Arc<Replay>,
-    ) -> Self {
+    pub(in crate::service) fn new(federated: Arc<FederatedVerifier>, replay: Arc<Replay>) -> Self {
+        let FederatedVerifier { issuer, clock, clients, keys, .. } = &*federated;
         Self {
-            issuer,
-            clock,
-            clients,
-            keys: ClientKeys::new(jwks),
-            decoys: Decoys::default(),
+            issuer: issuer.clone(),
+            clock: clock.clone(),
+            clients: Arc::clone(clients),
+            keys: Arc::clone(keys),
+            federated,
             loads: Semaphore::new(LOADS),
             replay,
         }
     }
 
-    /// The client that signed this assertion, if it may do anything now. Unknown, another kind of
+    /// What verifies the tokens of workloads.
+    pub(super) fn federated(&self) -> &Arc<FederatedVerifier> {
+        &self.federated
+    }
+
+    /// The client that signed this assertion, or whose workload it is a token of, if it may do
+    /// anything now, with what is to be spent: nothing for a workload. Unknown, another kind of
     /// credential, wrong, disabled, expired: the error is the same, and so is the work. Wrong
     /// assertions count against the budget of their source. Signatures cannot be guessed, so this
     /// bounds the processor time that a source can use, and no budget is for one client: it would
@@ -129,7 +111,7 @@ impl AssertionVerifier {
         &self,
         secrets: &SecretVerifier,
         presented: PresentedAssertion,
-    ) -> Result<(Arc<Client>, UnspentAssertion)> {
+    ) -> Result<(Arc<Client>, Option<UnspentAssertion>)> {
         let source = presented.source;
         let mut named = CredentialId::parse(presented.client_id.trim()).ok();
         let verified = match secrets.throttle.require_source(source) {
@@ -194,12 +176,16 @@ impl AssertionVerifier {
         presented: &PresentedAssertion,
         named: &mut Option<CredentialId>,
         blame: Blame,
-    ) -> Result<(Arc<Client>, UnspentAssertion), (AssertionRefusal, Option<Blame>)> {
+    ) -> Result<(Arc<Client>, Option<UnspentAssertion>), (AssertionRefusal, Option<Blame>)> {
         let verified: Result<_, AssertionRefusal> = async {
             let jwt = SignedJwt::parse(presented.assertion.expose())?;
             let id = named_client(presented, &jwt)?;
             *named = Some(id);
             let client = self.client(&id).await?;
+            if let Some(client) = client.as_ref().filter(|it| it.kind == CredentialKind::Federated)
+            {
+                return Ok((self.workload(client, &jwt).await?, None));
+            }
             let client = self.signer(client, &id, &jwt).await?;
             let claims = jwt.unverified_claims();
             jwt.header().check_type(&TYPES, true)?;
@@ -207,14 +193,20 @@ impl AssertionVerifier {
             // Keys may have been fetched meanwhile.
             TIMES.check(claims, self.clock.now())?;
             let (id, until) = (claims.token_id()?.to_owned(), TIMES.passes_until(claims)?);
-            Ok((client, id, until))
+            Ok((client, Some((id, until))))
         }
         .await;
         match verified {
-            Ok((client, id, until)) => {
-                let source = presented.source;
-                let signer = Arc::clone(&client);
-                Ok((client, UnspentAssertion { client: signer, id, until, source, blame }))
+            Ok((client, once)) => {
+                let (source, signer) = (presented.source, Arc::clone(&client));
+                let unspent = once.map(|(id, until)| UnspentAssertion {
+                    client: signer,
+                    id,
+                    until,
+                    source,
+                    blame,
+                });
+                Ok((client, unspent))
             }
             Err(refused) => Err((refused, Some(blame))),
         }
@@ -235,6 +227,20 @@ impl AssertionVerifier {
         self.clients.current_client(id).await
     }
 
+    /// The client, if the token is one of its workload.
+    async fn workload(
+        &self,
+        client: &Arc<Client>,
+        jwt: &SignedJwt<'_>,
+    ) -> Result<Arc<Client>, AssertionRefusal> {
+        let verified = self.federated.verify(client, jwt).await;
+        verified.inspect_err(|refused| {
+            if !matches!(refused, AssertionRefusal::Jwt(JwtRefusal::Signature)) {
+                self.keys.decoys.verify(jwt);
+            }
+        })
+    }
+
     /// The client, if it signed the token.
     async fn signer(
         &self,
@@ -243,13 +249,14 @@ impl AssertionVerifier {
         jwt: &SignedJwt<'_>,
     ) -> Result<Arc<Client>, AssertionRefusal> {
         let found = self.registered(client, id, jwt);
-        let (client, registration) = found.inspect_err(|_| self.decoys.verify(jwt))?;
+        let (client, registration) = found.inspect_err(|_| self.keys.decoys.verify(jwt))?;
         let Registration::PublicKey(source) = &*registration else {
             return Err(Error::internal("a client of another kind signs").into());
         };
         let keys = match source {
             KeySource::JwksUri(url) => {
-                let verified = self.keys.verify_remote(url, jwt).await?;
+                let verified =
+                    self.keys.verify_remote(&KeyLocation::JwksUri(url.clone()), jwt).await?;
                 verified.inspect_err(|refusal| self.work_as_for_a_signature(*refusal, jwt))?;
                 // The fetch may have taken seconds.
                 let client = self.clients.current_client(id).await?;
@@ -296,7 +303,7 @@ impl AssertionVerifier {
     /// If no signature was checked, checks one, so that the time tells nothing about the client.
     fn work_as_for_a_signature(&self, refusal: JwtRefusal, jwt: &SignedJwt<'_>) {
         if refusal != JwtRefusal::Signature {
-            self.decoys.verify(jwt);
+            self.keys.decoys.verify(jwt);
         }
     }
 }

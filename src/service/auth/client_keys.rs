@@ -1,4 +1,4 @@
-//! The public keys of clients, parsed.
+//! The public keys of clients, and of the issuers that clients have tokens of.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use crate::domain::{CredentialId, Registration};
 use crate::error::Result;
 use crate::jose::{JwtRefusal, KeySet, SignedJwt};
-use crate::outbound::JwksSource;
+use crate::outbound::{JwksSource, KeyLocation};
 
 /// The memory for parsed keys.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -17,9 +17,10 @@ const EXPECTED_SETS: usize = 20_000;
 
 /// The keys of clients: those that are registered, and those at an address.
 #[derive(Debug)]
-pub(super) struct ClientKeys {
+pub(in crate::service) struct ClientKeys {
     parsed: Cache<CredentialId, ParsedKeys, KeysWeighter>,
     remote: JwksSource,
+    pub(super) decoys: Decoys,
 }
 
 /// The keys of one registration.
@@ -43,9 +44,9 @@ impl Weighter<CredentialId, ParsedKeys> for KeysWeighter {
 }
 
 impl ClientKeys {
-    pub(super) fn new(remote: JwksSource) -> Self {
+    pub(in crate::service) fn new(remote: JwksSource) -> Self {
         let parsed = Cache::with_weighter(EXPECTED_SETS, MAX_BYTES, KeysWeighter);
-        Self { parsed, remote }
+        Self { parsed, remote, decoys: Decoys::default() }
     }
 
     /// The keys of a client that are registered as `jwks`, parsed once.
@@ -67,18 +68,18 @@ impl ClientKeys {
         Ok(keys)
     }
 
-    /// Verifies a token with the keys at an address. If other keys could make it valid, they are
+    /// Verifies a token with the keys at a location. If other keys could make it valid, they are
     /// fetched again, at a bounded rate. An error: it is not known which keys are there.
     pub(super) async fn verify_remote(
         &self,
-        url: &str,
+        at: &KeyLocation,
         jwt: &SignedJwt<'_>,
     ) -> Result<Result<(), JwtRefusal>> {
-        let keys = self.remote.keys(url).await?;
+        let keys = self.remote.keys(at).await?;
         match jwt.verify_with(&keys) {
             Ok(_) => Ok(Ok(())),
             Err(refusal) if wants_newer_keys(refusal, jwt) => {
-                let newer = self.remote.newer_keys(url).await?;
+                let newer = self.remote.newer_keys(at).await?;
                 Ok(jwt.verify_with(&newer).map(drop))
             }
             Err(refusal) => Ok(Err(refusal)),

@@ -2,12 +2,14 @@
 
 mod accepted_tokens;
 mod access_tokens;
+mod assertion_refusal;
 mod assertions;
 mod caller;
 mod certificates;
 mod client_keys;
 mod dpop;
 mod dpop_nonces;
+mod federated;
 mod lock_outs;
 mod rehash;
 mod rehash_queue;
@@ -44,9 +46,11 @@ pub(in crate::service) use assertions::AssertionVerifier;
 pub use caller::Caller;
 pub(in crate::service) use caller::ClientState;
 pub(in crate::service) use certificates::CertificateVerifier;
+pub(in crate::service) use client_keys::ClientKeys;
 pub use dpop::DPOP_ALGORITHMS;
 pub(in crate::service) use dpop::DpopVerifier;
 pub(in crate::service) use dpop_nonces::DpopNonces;
+pub(in crate::service) use federated::FederatedVerifier;
 pub(in crate::service) use lock_outs::{LockOut, LockOuts};
 pub(in crate::service) use rehash_queue::RehashQueue;
 pub use replay::Replay;
@@ -124,6 +128,7 @@ impl Unspent {
 pub struct Auth {
     secrets: SecretVerifier,
     assertions: AssertionVerifier,
+    federated: Arc<FederatedVerifier>,
     certificates: CertificateVerifier,
     tokens: TokenVerifier,
     dpop: DpopVerifier,
@@ -142,7 +147,18 @@ impl Auth {
         usage: Arc<UsageCounter>,
     ) -> Self {
         let (prefixes, incidents) = (secrets.prefixes.clone(), Arc::clone(&secrets.incidents));
-        Self { secrets, assertions, certificates, tokens, dpop, prefixes, usage, incidents }
+        let federated = Arc::clone(assertions.federated());
+        Self {
+            secrets,
+            assertions,
+            federated,
+            certificates,
+            tokens,
+            dpop,
+            prefixes,
+            usage,
+            incidents,
+        }
     }
 
     /// Authenticates the caller of a request. A caller that names a user must be one that may act
@@ -340,7 +356,7 @@ impl Auth {
                 let presented = PresentedAssertion { client_id, assertion, source };
                 let verified = self.assertions.authenticate(&self.secrets, presented).await;
                 let (client, assertion) = verified?;
-                Ok(AuthenticatedClient { client, assertion: Some(assertion) })
+                Ok(AuthenticatedClient { client, assertion })
             }
             ClientCredential::Certificate { client_id } => {
                 let (secrets, certificate) = (&self.secrets, context.certificate);

@@ -1,6 +1,7 @@
-//! Token exchange (RFC 8693): an access token or API key of an application is exchanged by another
-//! application of its tenant for a token with fewer scopes, for other audiences, or with a shorter
-//! life. The new token never allows more than the presented one, and ends with it.
+//! Token exchange (RFC 8693): an access token or API key of an application, or the platform's token
+//! of its workload, is exchanged by an application of its tenant for a token with fewer scopes, for
+//! other audiences, or with a shorter life. The new token never allows more than the presented one,
+//! and ends with it.
 
 use std::sync::Arc;
 
@@ -58,6 +59,26 @@ struct TokenOrigin {
     act: Option<Box<TokenActor>>,
     /// What it rests on, itself included.
     parents: Vec<TokenParent>,
+}
+
+impl TokenOrigin {
+    /// The client's own access, with what the client authenticates with. That ends then, if the
+    /// client does not end before.
+    fn of(client: Arc<Client>, end: Option<Timestamp>, now: Timestamp) -> Self {
+        // As long as a token that the client itself gets.
+        let longest = client.token_end(now);
+        Self {
+            sub: client.subject.to_string(),
+            client_id: client.name.credential.to_string(),
+            roles: client.role_ids(),
+            scopes: client.scopes.clone(),
+            expires_at: Some(end.map_or(longest, |end| end.min(longest))),
+            confirmation: None,
+            act: None,
+            parents: vec![TokenParent::client(&client.revocation_keys())],
+            client,
+        }
+    }
 }
 
 impl ExchangeParameter {
@@ -142,10 +163,8 @@ impl Tokens {
         PresentedToken { token, declared }: PresentedToken,
         now: Timestamp,
     ) -> Result<TokenOrigin> {
-        // Tokens of other issuers (workload identities) will be recognised here, by their issuer,
-        // before they can be mistaken for a token of ours.
         declared
-            .require(self.auth.is_api_key(&token))
+            .require(self.auth.kind_of(&token))
             .map_err(|fault| fault.of(parameter.type_name()))?;
         let origin = match self.auth.presented(context, by, &token, now).await? {
             Some(AcceptedToken::Token(token, client)) => {
@@ -162,21 +181,12 @@ impl Tokens {
                     client,
                 }
             }
-            Some(AcceptedToken::Key(client)) => TokenOrigin {
-                sub: client.subject.to_string(),
-                client_id: client.name.credential.to_string(),
-                roles: client.role_ids(),
-                scopes: client.scopes.clone(),
-                // As long as a token that the key itself gets.
-                expires_at: Some(client.token_end(now)),
-                confirmation: None,
-                act: None,
-                parents: vec![TokenParent::client(&client.revocation_keys())],
-                client,
-            },
+            Some(AcceptedToken::Key(client)) => TokenOrigin::of(client, None, now),
+            Some(AcceptedToken::Federated(client, end)) => TokenOrigin::of(client, Some(end), now),
             None => {
                 let fault = Fault::new(
-                    "must be an access token or API key of the client's tenant that is accepted now",
+                    "must be an access token, API key or federated token of the client's tenant that \
+                     is accepted now",
                 );
                 return Err(fault.of(parameter.name()));
             }

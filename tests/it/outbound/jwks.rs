@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use keyward::internals::clock::Clock;
 use keyward::internals::error::{Error, Result};
 use keyward::internals::jose::KeySet;
-use keyward::internals::outbound::JwksSource;
+use keyward::internals::outbound::{JwksSource, KeyLocation};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -36,7 +36,7 @@ struct Case {
     host: StubHost,
     clock: Clock,
     source: JwksSource,
-    url: String,
+    location: KeyLocation,
 }
 
 impl Case {
@@ -44,17 +44,21 @@ impl Case {
         let host = StubHost::start(reply).await;
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         let source = JwksSource::new(fetcher(&host, LOOPBACK), &clock);
-        let url = host.url("localhost");
-        Self { host, clock, source, url }
+        let location = KeyLocation::JwksUri(host.url("localhost"));
+        Self { host, clock, source, location }
     }
 
     async fn keys(&self) -> Result<String> {
-        self.source.keys(&self.url).await.map(|keys| kid(&keys))
+        self.source.keys(&self.location).await.map(|keys| kid(&keys))
     }
 
     async fn newer(&self) -> Result<String> {
-        self.source.newer_keys(&self.url).await.map(|keys| kid(&keys))
+        self.source.newer_keys(&self.location).await.map(|keys| kid(&keys))
     }
+}
+
+fn jwks_uri(url: &str) -> KeyLocation {
+    KeyLocation::JwksUri(url.to_owned())
 }
 
 fn kid(keys: &KeySet) -> String {
@@ -183,7 +187,7 @@ async fn host_that_never_answered_is_unavailable() {
     case.clock.advance(Duration::from_secs(10));
     case.host.answer(jwks("a"));
     assert_eq!(case.keys().await.unwrap(), "a");
-    let refused = case.source.keys("https://127.0.0.1.evil.invalid/").await;
+    let refused = case.source.keys(&jwks_uri("https://127.0.0.1.evil.invalid/")).await;
     assert!(is_unavailable(&refused));
 }
 
@@ -208,7 +212,7 @@ async fn number_of_sets_in_memory_is_bounded() {
     let source = JwksSource::bounded(fetcher(&host, LOOPBACK), &clock, 16);
     for n in 0..200 {
         // Refused without a connection.
-        assert!(is_unavailable(&source.keys(&format!("https://10.0.0.1/{n}")).await));
+        assert!(is_unavailable(&source.keys(&jwks_uri(&format!("https://10.0.0.1/{n}"))).await));
     }
     assert!(source.len() <= 16, "{}", source.len());
 }

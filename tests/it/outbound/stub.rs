@@ -1,6 +1,6 @@
 //! A host that answers over TLS as a test says.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,11 +47,14 @@ impl Reply {
 
 /// Replies in their order; the last one is repeated.
 type Replies = Arc<Mutex<VecDeque<Reply>>>;
+/// Replies of other paths than the usual one.
+type Routes = Arc<Mutex<HashMap<String, Reply>>>;
 
 pub(crate) struct StubHost {
     address: SocketAddr,
     scheme: &'static str,
     replies: Replies,
+    routes: Routes,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     folder: TempDir,
@@ -80,28 +83,41 @@ impl StubHost {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let replies: Replies = Arc::new(Mutex::new([reply].into()));
+        let routes = Routes::default();
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let (answers, accepted) = (Arc::clone(&replies), Arc::clone(&connections));
+        let others = Arc::clone(&routes);
         let counted: Arc<AtomicUsize> = Arc::clone(&requests);
         let listening = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 accepted.fetch_add(1, Ordering::SeqCst);
                 let (answers, counted, tls) = (answers.clone(), counted.clone(), tls.clone());
+                let others = others.clone();
                 tokio::spawn(async move {
                     if scheme == "http" {
-                        serve(stream, &answers, &counted).await;
+                        serve(stream, (&answers, &others), &counted).await;
                     } else if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, &answers, &counted).await;
+                        serve(stream, (&answers, &others), &counted).await;
                     }
                 });
             }
         });
-        Self { address, scheme, replies, connections, requests, folder, listening }
+        Self { address, scheme, replies, routes, connections, requests, folder, listening }
     }
 
     pub(crate) fn url(&self, host: &str) -> String {
         format!("{}://{host}:{}/jwks?of=a", self.scheme, self.address.port())
+    }
+
+    /// The host as an issuer.
+    pub(crate) fn origin(&self, host: &str) -> String {
+        format!("{}://{host}:{}", self.scheme, self.address.port())
+    }
+
+    /// From now on, the host answers so for this path.
+    pub(crate) fn route(&self, path: &str, reply: Reply) {
+        self.routes.lock().unwrap().insert(path.to_owned(), reply);
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -130,7 +146,7 @@ impl StubHost {
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    replies: &Replies,
+    (replies, routes): (&Replies, &Routes),
     requests: &AtomicUsize,
 ) {
     let mut head = Vec::new();
@@ -140,9 +156,15 @@ async fn serve(
             Err(_) => return,
         }
     }
-    assert!(head.starts_with(b"GET /jwks?of=a HTTP/1.1\r\n"), "{}", head.escape_ascii());
     requests.fetch_add(1, Ordering::SeqCst);
-    let reply = {
+    let text = String::from_utf8_lossy(&head);
+    let path =
+        text.strip_prefix("GET ").and_then(|rest| rest.split_once(" HTTP/1.1\r\n")).unwrap().0;
+    let routed = routes.lock().unwrap().get(path).cloned();
+    let reply = if let Some(reply) = routed {
+        reply
+    } else {
+        assert_eq!(path, "/jwks?of=a");
         let mut replies = replies.lock().unwrap();
         if replies.len() > 1 { replies.pop_front().unwrap() } else { replies[0].clone() }
     };

@@ -7,6 +7,7 @@ mod configuration;
 mod dev;
 mod doctor;
 mod exchange;
+mod federated;
 mod files;
 mod forms;
 mod full_disk;

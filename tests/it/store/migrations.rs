@@ -7,7 +7,8 @@ use std::time::Duration;
 use keyward::internals::clock::Clock;
 use keyward::internals::domain::{
     Application, ApplicationFilter, ApplicationKey, ApplicationName, ApplicationOrder,
-    CredentialName, Limits, Owners, PageRequest, ServerKeys, TenantId, UserName,
+    CredentialName, Federation, Limits, Owners, PageRequest, Registration, ServerKeys, TenantId,
+    UserName,
 };
 use keyward::internals::store::{Database, PoolOptions, Session, Store};
 use sqlx::migrate::Migrator;
@@ -30,6 +31,7 @@ on_both_databases!(
     credentials_of_previous_version_are_found_by_their_end,
     credentials_of_previous_version_bind_no_tokens,
     applications_of_previous_version_have_no_lifetime_of_tokens,
+    credential_that_previous_version_deletes_is_found_no_more,
 );
 
 /// An empty database, and its URL.
@@ -674,4 +676,45 @@ async fn applications_of_previous_version_have_no_lifetime_of_tokens(backend: Ba
         let read = session.find_application(&name).await.unwrap().unwrap();
         assert_eq!(read.settings.access_token_lifetime, None, "{id}");
     }
+}
+
+async fn credential_that_previous_version_deletes_is_found_no_more(backend: Backend) {
+    let (_folder, database, url) = empty(backend).await;
+    let no = if backend == Backend::Sqlite { "0" } else { "false" };
+    let rows = format!(
+        "{} insert into applications (tenant_id, id, display_name, search_name, description, \
+           contact_email, disabled, epoch, revision, created_at, updated_at) \
+           values ('acme', 'crm', '', '', '', '', {no}, 0, 1, 0, 0); \
+         insert into credentials (id, tenant_id, application_id, kind, display_name, disabled, \
+           epoch, revision, created_at, updated_at, registration) \
+           values ('{:032x}', 'acme', 'crm', 'public_key', '', {no}, 0, 1, 0, 0, \
+             '{{\"public_key\":{{\"jwks_uri\":\"https://crm.example/jwks\"}}}}'); ",
+        tenant(no),
+        1
+    );
+    at_version(&database, &url, 25, &rows).await;
+    let store = migrated(&database).await;
+    let name = format!("tenants/acme/applications/crm/credentials/{:032x}", 1);
+    let name = CredentialName::parse(&name).unwrap();
+    let mut credential = store.read().await.unwrap().find_credential(&name).await.unwrap().unwrap();
+    credential.record.revision = 2;
+    credential.settings.registration = Some(Registration::Federated(Federation {
+        issuer: "https://issuer.example".to_owned(),
+        keys: None,
+        subject: "job".to_owned(),
+        audiences: Vec::new(),
+        claims: Vec::new(),
+    }));
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.update_credential(&credential).await.unwrap());
+    tx.commit().await.unwrap();
+    let count = async || {
+        let mut session = store.read().await.unwrap();
+        let (tenant, token) = (TenantId::parse("acme").unwrap(), ("https://issuer.example", "job"));
+        session.federated_credentials(&tenant, token, 9).await.unwrap().len()
+    };
+    assert_eq!(count().await, 1);
+    let delete = format!("delete from credentials where id = '{:032x}';", 1);
+    run(&database, &url, &delete).await;
+    assert_eq!(count().await, 0);
 }

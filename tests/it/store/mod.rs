@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::harness::{Backend, fresh_database, on_both_databases};
 
 mod changes;
+mod federated;
 mod last_uses;
 mod migrations;
 mod replay;
