@@ -5,13 +5,13 @@ import os
 import re
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-import requests
 
 START_SECONDS = 60
 # More than the server's shutdown grace.
@@ -20,6 +20,9 @@ POLL_SECONDS = 0.02
 
 # The catalogue of the tenant, and the scopes of every client.
 SCOPES = ["calls.read", "calls.write"]
+
+# A proxy of the environment is not for servers on this machine.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Metadata = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -47,14 +50,16 @@ class Client:
 
 
 @contextmanager
-def serving(binary: Path, folder: Path) -> Iterator[Server]:
-    """Runs a server on free ports, with its data in `folder`."""
+def serving(
+    binary: Path, folder: Path, settings: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Runs a server on free ports, with its data in `folder`, and with these settings as environment."""
     out, log = folder / "stdout", folder / "stderr"
     with out.open("wb") as stdout, log.open("wb") as stderr:
         listen = [f"--{face}=127.0.0.1:0" for face in ("grpc", "http", "ops")]
         process = subprocess.Popen(
             [binary, "serve", "--data-dir", folder / "data", *listen],
-            env=_environment(),
+            env=_environment() | (settings or {}),
             stdout=stdout,
             stderr=stderr,
         )
@@ -66,7 +71,7 @@ def serving(binary: Path, folder: Path) -> Iterator[Server]:
 
 
 def _environment() -> dict[str, str]:
-    """The only settings: a JSON log, which contains the ports, and no draining."""
+    """The settings of every server: a JSON log, which contains the ports, and no draining."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("KEYWARD_")}
     return ours | {
         "KEYWARD_TELEMETRY_LOG_FORMAT": "json",
@@ -108,10 +113,10 @@ def _serving_event(log: Path) -> dict[str, str] | None:
 
 def _ready(ops: str) -> bool | None:
     try:
-        answer = requests.get(f"http://{ops}/readyz", timeout=5)
-    except requests.ConnectionError:
+        with _DIRECT.open(f"http://{ops}/readyz", timeout=5):
+            return True
+    except (urllib.error.URLError, ConnectionError):
         return None
-    return answer.status_code == 200 or None
 
 
 def _stop(process: subprocess.Popen[bytes]) -> int:
