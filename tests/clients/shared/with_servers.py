@@ -97,7 +97,7 @@ class Desk:
         )
         if done.returncode != 0:
             raise RuntimeError(f"keyward {arguments[0]} {arguments[1]}: {done.stderr}")
-        return json.loads(done.stdout)
+        return json.loads(done.stdout or "{}")
 
 
 class Clients:

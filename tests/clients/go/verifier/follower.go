@@ -43,6 +43,8 @@ type follower struct {
 	// started is the wall clock at the start. Setting the clock ahead must not remove revocations.
 	started time.Time
 	forgot  time.Duration
+	// trouble is why revocations are not followed. Logged when it changes.
+	trouble codes.Code
 }
 
 // run follows until the context ends.
@@ -57,9 +59,12 @@ func (f *follower) run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
-		slog.WarnContext(ctx, "revocations are not followed", "cause", err)
 		// OutOfRange: CURSOR_TOO_OLD. InvalidArgument: the cursor is of something else.
 		code := status.Code(err)
+		if code != f.trouble {
+			slog.WarnContext(ctx, "revocations are not followed", "cause", err)
+		}
+		f.trouble = code
 		var broken *feedError
 		if code == codes.OutOfRange || code == codes.InvalidArgument || errors.As(err, &broken) {
 			f.verifier.feed.lose()
@@ -165,7 +170,7 @@ func (f *follower) follow(
 			if err := f.verifier.feed.take(next.message, sent); err != nil {
 				return err
 			}
-			heard, isFirst = now, false
+			heard, isFirst, f.trouble = now, false, codes.OK
 			quiet.Reset(silence)
 			f.forget(now)
 		}

@@ -54,6 +54,7 @@ class Follower:
         # revocations.
         self._started = time.time() - time.monotonic()
         self._forgot = 0.0
+        self._trouble = ""
         self._thread = threading.Thread(target=self._run, name="keyward-verifier", daemon=True)
 
     def start(self) -> None:
@@ -74,16 +75,22 @@ class Follower:
                 # OUT_OF_RANGE: CURSOR_TOO_OLD. INVALID_ARGUMENT: the cursor is of something else.
                 if error.code() in (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT):
                     self.feed.lose()
-                LOG.warning("revocations are not followed: %s: %s", error.code(), error.details())
+                self._note(error.code().name, error.details())
             except FeedError as error:
                 self.feed.lose()
-                LOG.warning("revocations are not followed: %s", error)
+                self._note("FEED", str(error))
             except TimeoutError as error:
-                LOG.warning("revocations are not followed: %s", error)
+                self._note("SILENCE", str(error))
             if time.monotonic() - began > 10:
                 pause = 0.0
             self._stopped.wait(pause * random.uniform(0.5, 1))
             pause = min(max(2 * pause, 0.05), MAX_PAUSE_SECONDS)
+
+    def _note(self, kind: str, cause: str) -> None:
+        """Logs that revocations are not followed, when it starts and when the cause changes."""
+        if kind != self._trouble:
+            LOG.warning("revocations are not followed: %s: %s", kind, cause)
+        self._trouble = kind
 
     @contextmanager
     def _channel(self) -> Iterator[grpc.Channel]:
@@ -153,6 +160,7 @@ class Follower:
                 has_keys = True
             elif isinstance(message, WatchRevocationsResponse):
                 take(self.feed, message, sent or now)
+                self._trouble = ""
                 self._forget()
                 heard, sent = now, None
             elif isinstance(message, grpc.RpcError):

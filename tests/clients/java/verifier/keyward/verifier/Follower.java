@@ -48,6 +48,7 @@ final class Follower implements Runnable {
   private final Instant started;
 
   private Duration forgot = Duration.ZERO;
+  private String trouble = "";
 
   Follower(Server server, Verifier verifier) {
     this.server = server;
@@ -71,12 +72,12 @@ final class Follower implements Runnable {
           if (code == Status.Code.OUT_OF_RANGE || code == Status.Code.INVALID_ARGUMENT) {
             verifier.feed.lose();
           }
-          LOG.log(System.Logger.Level.WARNING, "revocations are not followed: " + error.getStatus());
+          note(code.name(), error.getStatus().toString());
         } catch (Feed.FeedException error) {
           verifier.feed.lose();
-          LOG.log(System.Logger.Level.WARNING, "revocations are not followed: " + error.getMessage());
+          note("FEED", error.getMessage());
         } catch (Jose.Malformed error) {
-          LOG.log(System.Logger.Level.WARNING, "keys are not followed: " + error.getMessage());
+          note("KEYS", error.getMessage());
         }
         if (verifier.monotonic().minus(began).toSeconds() > 10) {
           pause = 50;
@@ -87,6 +88,14 @@ final class Follower implements Runnable {
     } catch (InterruptedException stopped) {
       Thread.currentThread().interrupt();
     }
+  }
+
+  /** Logs that revocations are not followed, when it starts and when the cause changes. */
+  private void note(String kind, String cause) {
+    if (!kind.equals(trouble)) {
+      LOG.log(System.Logger.Level.WARNING, "revocations are not followed: " + cause);
+    }
+    trouble = kind;
   }
 
   /** Returns when the access token should be renewed. */
@@ -154,6 +163,7 @@ final class Follower implements Runnable {
         verifier.feed.take(entries, isFirst ? asked : now);
         heard = now;
         isFirst = false;
+        trouble = "";
         forget(now);
       } else if (message instanceof Throwable error) {
         throw new StatusRuntimeException(Status.fromThrowable(error));
