@@ -117,6 +117,11 @@ class Clients:
         exchange = ["--exchange-audience", EXCHANGE_AUDIENCE]
         gateway = f"{TENANT}/gateway"
         self.desk.run("application", "create", gateway, "--display-name", "Gateway", *exchange)
+        role = ["--permission", "applications.create.own", "--permission", "applications.view.own"]
+        self.desk.run("role", "create", f"{TENANT}/member", "--display-name", "Member", *scopes, *role)
+        self.desk.run("user", "create", f"{TENANT}/sam", "--display-name", "Sam", "--role", "member")
+        manage = ["--display-name", "Console", "--scope", "keyward.manage"]
+        self.desk.run("application", "create", "system/console", *manage)
         verify = ["--scope", "keyward.verify"]
         verifier = "system/verifier"
         self.desk.run("application", "create", verifier, "--display-name", "Verifier", *verify)
@@ -130,6 +135,8 @@ class Clients:
             "certificate": self.certificate(),
             "gateway": self.secret(gateway) | {"audience": EXCHANGE_AUDIENCE},
             "verifier": self.secret(verifier),
+            "console": self.secret("system/console"),
+            "user": f"tenants/{TENANT}/users/sam",
         }
 
     def credential(self, application: str, kind: str, *options: str | Path) -> Answer:

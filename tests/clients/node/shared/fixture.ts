@@ -20,6 +20,8 @@ export interface Prepared {
   keys: Record<"ES256" | "ES384" | "EdDSA" | "RSA", { client_id: string; private_key: string }>;
   gateway: Secret & { audience: string };
   verifier: Secret;
+  console: Secret;
+  user: string;
 }
 
 const path = process.env["KEYWARD_FIXTURE"];
