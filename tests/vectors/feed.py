@@ -38,7 +38,7 @@ LOSE: Json = {"step": "lose"}
 
 
 def stories() -> list[Json]:
-    told = {
+    listed = {
         "nothing is known before the first message": [
             BEGIN, expect(kept="a", cursor="", complete_as_of=None)],
         "a snapshot counts when it is complete": [
@@ -96,4 +96,4 @@ def stories() -> list[Json]:
             BEGIN, snapshot(entry(1, "a"), entry(2, "b", END + 1)), message(now=END + 3599), expect("a b"),
             message(now=END + 3600), expect("b", kept="a")],
     }
-    return [{"name": name, "steps": steps} for name, steps in told.items()]
+    return [{"name": name, "steps": steps} for name, steps in listed.items()]

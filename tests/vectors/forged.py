@@ -1,4 +1,4 @@
-"""Tokens that nobody may accept: forged without a signing key, or signed with claims or a header that are
+"""Tokens that no verifier may accept: forged without a signing key, or signed with claims or a header that are
 not those of an access token."""
 
 import json

@@ -1,5 +1,5 @@
 """A client in Python from its first call to its last: a console acts for a user, an integration gets tokens, a
-service checks them. The same story is told in Go, Java and TypeScript. shared/with_servers.py starts it."""
+service checks them. The same story is written in Go, Java and TypeScript. shared/with_servers.py starts it."""
 
 import json
 import os
@@ -110,7 +110,7 @@ def check_until_limited(
 
 def read_errors(channel: grpc.Channel, console: Metadata, server: Json) -> None:
     """The reason of an error, and the wrong fields."""
-    wrong = Application(scopes=["no scope"], contact_email="nobody")
+    wrong = Application(scopes=["no scope"], contact_email="no address")
     request = CreateApplicationRequest(parent=server["tenant"], application=wrong)
     try:
         ApplicationServiceStub(channel).CreateApplication(request, metadata=console)

@@ -63,8 +63,8 @@ def message(content: dict[str, Any]) -> WatchRevocationsResponse:
 
 
 def stories() -> list[Any]:
-    told = json.loads((FOLDER / "feed.json").read_text())["stories"]
-    return [pytest.param(story["steps"], id=story["name"]) for story in told]
+    found = json.loads((FOLDER / "feed.json").read_text())["stories"]
+    return [pytest.param(story["steps"], id=story["name"]) for story in found]
 
 
 @pytest.mark.parametrize("steps", stories())

@@ -107,7 +107,7 @@ func billing(t *testing.T, prepared fixture.Fixture) string {
 }
 
 // grpc-go's STS client sends JSON, where RFC 8693, section 2.1, requires a form.
-func TestSTSOfGRPCGoIsToldThatItsBodyIsNoForm(t *testing.T) {
+func TestSTSOfGRPCGoIsRefusedBecauseItsBodyIsNoForm(t *testing.T) {
 	prepared := fixture.Read(t)
 	_, err := call(t, prepared, prepared.Plain.Issuer+"/oauth2/token")
 	if err == nil || !strings.Contains(err.Error(), "invalid_request") {

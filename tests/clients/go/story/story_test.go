@@ -1,5 +1,5 @@
 // Package story is a client in Go from its first call to its last: a console acts for a user, an integration gets
-// tokens, a service checks them. The same story is told in Java, Python and TypeScript.
+// tokens, a service checks them. The same story is written in Java, Python and TypeScript.
 package story
 
 import (
@@ -211,7 +211,7 @@ func checkUntilLimited(
 // would not retry (gRFC A6).
 func readErrors(t *testing.T, console context.Context, connection *grpc.ClientConn, server fixture.Server) {
 	var headers metadata.MD
-	wrong := &adminv1.Application{Scopes: []string{"no scope"}, ContactEmail: "nobody"}
+	wrong := &adminv1.Application{Scopes: []string{"no scope"}, ContactEmail: "no address"}
 	_, err := adminv1.NewApplicationServiceClient(connection).CreateApplication(console,
 		&adminv1.CreateApplicationRequest{Parent: server.Tenant, Application: wrong}, grpc.Header(&headers))
 	if status.Code(err) != codes.InvalidArgument || len(headers) != 0 {

@@ -135,7 +135,7 @@ func (f *follower) follow(
 	defer quiet.Stop()
 	defer noKeys.Stop()
 	// The first message is not older than its request, and no other is older than its arrival.
-	heard, isFirst := asked, true
+	arrived, isFirst := asked, true
 	for {
 		select {
 		case <-renew:
@@ -159,7 +159,7 @@ func (f *follower) follow(
 				return next.err
 			}
 			now := f.verifier.monotonic()
-			if now-heard > silence {
+			if now-arrived > silence {
 				// This process may have been suspended, and the message is as old as the pause.
 				return errors.New("the stream was not read for a while")
 			}
@@ -170,7 +170,7 @@ func (f *follower) follow(
 			if err := f.verifier.feed.take(next.message, sent); err != nil {
 				return err
 			}
-			heard, isFirst, f.trouble = now, false, codes.OK
+			arrived, isFirst, f.trouble = now, false, codes.OK
 			quiet.Reset(silence)
 			f.forget(now)
 		}

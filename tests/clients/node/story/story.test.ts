@@ -1,5 +1,5 @@
 // A client in TypeScript from its first call to its last, by grpc-js and by Connect: a console acts for a user, an
-// integration gets tokens, a service checks them. The same story is told in Go, Java and Python.
+// integration gets tokens, a service checks them. The same story is written in Go, Java and Python.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { exportSPKI, generateKeyPair } from "jose";
@@ -96,7 +96,7 @@ async function checkUntilLimited(
 
 /** The reason of an error, and the wrong fields. */
 async function readErrors(keyward: Keyward, console: Headers): Promise<void> {
-  const wrong = { scopes: ["no scope"], contactEmail: "nobody" };
+  const wrong = { scopes: ["no scope"], contactEmail: "no address" };
   const request = { parent: server.tenant, application: wrong };
   const refused = await keyward.call(ApplicationService.method.createApplication, request, console).then(
     () => assert.fail("the application was created"),

@@ -178,14 +178,14 @@ export class Follower {
         }),
       );
       // The first message is not older than its request, and no other is older than its arrival.
-      let [heard, sent]: [number, number | undefined] = [monotonic(), monotonic()];
+      let [received, sent]: [number, number | undefined] = [monotonic(), monotonic()];
       watched.on("data", (message: RevocationsMessage) =>
         guarded(() => {
           const now = monotonic();
           // This process may have been suspended, and the message is as old as the pause.
-          if ((now - heard) * 1000 > SILENCE_MS) throw new Error("the stream was not read for a while");
+          if ((now - received) * 1000 > SILENCE_MS) throw new Error("the stream was not read for a while");
           take(this.feed, message, sent ?? now);
-          [heard, sent] = [now, undefined];
+          [received, sent] = [now, undefined];
           silence.refresh();
           this.trouble = undefined;
           this.#forget();

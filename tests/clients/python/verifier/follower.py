@@ -145,14 +145,14 @@ class Follower:
 
     def _follow(self, messages: queue.SimpleQueue[object], asked: float, renew_at: float) -> None:
         # The first message is not older than its request, and no other is older than its arrival.
-        has_keys, heard, sent = False, asked, asked
+        has_keys, received, sent = False, asked, asked
         while (now := time.monotonic()) < renew_at and not self._stopped.is_set():
             try:
-                message = messages.get(timeout=max(0.0, heard + SILENCE_SECONDS - now))
+                message = messages.get(timeout=max(0.0, received + SILENCE_SECONDS - now))
             except queue.Empty:
                 raise TimeoutError("the server sends no messages") from None
             now = time.monotonic()
-            if now - heard > SILENCE_SECONDS:
+            if now - received > SILENCE_SECONDS:
                 # This process may have been suspended, and the message is as old as the pause.
                 raise TimeoutError("the stream was not read for a while")
             if isinstance(message, WatchJwksResponse):
@@ -162,7 +162,7 @@ class Follower:
                 take(self.feed, message, sent or now)
                 self._trouble = ""
                 self._forget()
-                heard, sent = now, None
+                received, sent = now, None
             elif isinstance(message, grpc.RpcError):
                 raise message
             else:

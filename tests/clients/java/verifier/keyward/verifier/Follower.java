@@ -142,17 +142,17 @@ final class Follower implements Runnable {
   private void follow(BlockingQueue<Object> messages, Duration asked, Duration renewAt)
       throws InterruptedException, Feed.FeedException, Jose.Malformed {
     // The first message is not older than its request, and no other is older than its arrival.
-    Duration heard = asked;
+    Duration received = asked;
     boolean isFirst = true;
     boolean hasKeys = false;
     for (Duration now = asked; now.compareTo(renewAt) < 0; now = verifier.monotonic()) {
-      long wait = heard.plus(SILENCE).minus(now).toMillis();
+      long wait = received.plus(SILENCE).minus(now).toMillis();
       Object message = messages.poll(Math.max(0, wait), TimeUnit.MILLISECONDS);
       now = verifier.monotonic();
       if (message == null) {
         throw away("the server sends no messages");
       }
-      if (now.minus(heard).compareTo(SILENCE) > 0) {
+      if (now.minus(received).compareTo(SILENCE) > 0) {
         // This process may have been suspended, and the message is as old as the pause.
         throw away("the stream was not read for a while");
       }
@@ -161,7 +161,7 @@ final class Follower implements Runnable {
         hasKeys = true;
       } else if (message instanceof WatchRevocationsResponse entries) {
         verifier.feed.take(entries, isFirst ? asked : now);
-        heard = now;
+        received = now;
         isFirst = false;
         trouble = "";
         forget(now);

@@ -61,7 +61,7 @@ import org.springframework.security.oauth2.core.ClientAuthenticationMethod;
 
 /**
  * A client in Java from its first call to its last: a console acts for a user, an integration gets tokens, a service
- * checks them. The same story is told in Go, Python and TypeScript.
+ * checks them. The same story is written in Go, Python and TypeScript.
  */
 class StoryTest {
   private static final Fixture.Server SERVER = Fixture.read().plain();
@@ -225,7 +225,7 @@ class StoryTest {
         ApplicationServiceGrpc.newBlockingStub(channel)
             .withInterceptors(console.toArray(ClientInterceptor[]::new))
             .withInterceptors(MetadataUtils.newCaptureMetadataInterceptor(headers, trailers));
-    var wrong = Application.newBuilder().addScopes("no scope").setContactEmail("nobody");
+    var wrong = Application.newBuilder().addScopes("no scope").setContactEmail("no address");
     var request =
         CreateApplicationRequest.newBuilder().setParent(SERVER.tenant()).setApplication(wrong);
     var error =
