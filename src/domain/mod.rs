@@ -22,6 +22,7 @@ mod exchange;
 pub mod fields;
 #[cfg(feature = "server")]
 pub mod folding;
+pub mod limit_headers;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod listing;
@@ -85,6 +86,7 @@ pub use endpoint::{Endpoint, Endpoints, HttpMethod, PathTemplate};
 pub use enforcement::ApplicationCall;
 pub use exchange::{TokenActor, TokenParent, TokenType};
 pub use fields::{Fault, FieldErrors};
+pub use limit_headers::LimitHeaders;
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};
