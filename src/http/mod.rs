@@ -1,10 +1,12 @@
-//! The HTTP interface: the OAuth 2.0 endpoints. Thin adapters, like those of the gRPC interface, on
+//! The HTTP interface: the OAuth 2.0 endpoints, and what gateways ask. Thin adapters, like those of the gRPC interface, on
 //! the same methods of the service.
 
+mod authzen;
 mod client_auth;
 mod discovery;
 mod error;
 mod form;
+mod gateway;
 mod grant_types;
 mod introspect;
 mod rate_limit;
@@ -24,6 +26,7 @@ use axum::{Extension, Router};
 
 use crate::admission::RequestPermit;
 use crate::error::Error;
+use crate::gateway::GatewayOptions;
 use crate::service::Service;
 use error::{OAuthError, json};
 
@@ -32,7 +35,11 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// All endpoints, at the root and below the issuer's path if it has one. The caller adds [`answer`]
 /// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
 /// listener makes possible.
-pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
+pub fn router(
+    service: Arc<Service>,
+    certificate_methods: &'static [&'static str],
+    gateways: &Arc<GatewayOptions>,
+) -> Router {
     let methods = discovery::ListenerMethods(certificate_methods);
     let public = |documents| public(documents).layer(Extension(methods));
     let path = issuer_path(service.issuer());
@@ -41,6 +48,9 @@ pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str
         .route("/oauth2/introspect", only(post(introspect::introspect)))
         .route("/oauth2/revoke", only(post(revoke::revoke)))
         .route("/oauth2/jwks", public(get(discovery::jwks)))
+        .route(authzen::EVALUATION_PATH, only(post(authzen::evaluation)))
+        .route(authzen::EVALUATIONS_PATH, only(post(authzen::evaluations)))
+        .route(authzen::METADATA_PATH, public(get(authzen::metadata)))
         .route(discovery::OAUTH_PATH, public(get(discovery::oauth)))
         .route(discovery::RESOURCE_PATH, public(get(discovery::resource)))
         .route(discovery::OPENID_PATH, public(get(discovery::openid)));
@@ -54,9 +64,11 @@ pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str
             .route(&format!("{}{path}", discovery::OAUTH_PATH), public(get(discovery::oauth)))
             .route(&format!("{}{path}", discovery::OPENID_PATH), public(get(discovery::openid)))
             .route(&format!("{}{path}", discovery::RESOURCE_PATH), public(get(discovery::resource)))
+            .route(&format!("{}{path}", authzen::METADATA_PATH), public(get(authzen::metadata)))
             .nest(&path, endpoints)
     };
-    router.fallback(unknown).with_state(service)
+    // Gateways know an address, and not the issuer.
+    router.merge(gateway::routes(gateways)).fallback(unknown).with_state(service)
 }
 
 /// Refuses other HTTP methods with a JSON error.
@@ -98,7 +110,9 @@ fn check(request: &Request) -> Result<(), OAuthError> {
     if !names_one_host(request) {
         return Err(OAuthError::invalid_request("a request must have one Host header, of a host"));
     }
-    if request.headers().contains_key("keyward-user") {
+    // The headers of a gateway's request are those of its client.
+    let is_gateway = request.uri().path() == gateway::CHECK_PATH;
+    if request.headers().contains_key("keyward-user") && !is_gateway {
         return Err(OAuthError::invalid_request(
             "keyward-user is not taken here: these endpoints answer clients, not users",
         ));
