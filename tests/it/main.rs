@@ -20,6 +20,7 @@ mod deployment;
 mod documents;
 mod dpop;
 mod edge;
+mod gateways;
 mod grpc;
 mod harness;
 mod jose;
