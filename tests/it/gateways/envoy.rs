@@ -301,20 +301,23 @@ async fn malformed_description_is_a_decision_and_no_error() {
     for byte in 0..=u8::MAX {
         let path = [b"/a".as_slice(), &[byte], b"b"].concat();
         let shown = String::from_utf8_lossy(&path).into_owned();
-        let answer = ask(&mut client, Some(get(&shown, &[token, (":path", &path)]))).await.unwrap();
+        let answer = ask(&mut client, Some(get(&shown, &[token, (":path", path.as_slice())])))
+            .await
+            .unwrap();
         assert!(matches!(denied(answer), 400 | 403), "{byte}");
     }
     for (path, headers) in [
         ("", &[token][..]),
-        ("/v1/calls", &[token, (":path", b"/v1/other")]),
-        ("/v1/calls", &[("authorization", b"Bearer \xff")]),
+        ("/v1/calls", &[token, (":path", b"/v1/other".as_slice())]),
+        ("/v1/calls", &[("authorization", b"Bearer \xff".as_slice())]),
         ("/v1/calls", &[token, token]),
     ] {
         let answer = ask(&mut client, Some(get(path, headers))).await.unwrap();
         assert_eq!(denied(answer), 400, "{path} {headers:?}");
     }
     let large = vec![b'a'; 100_000];
-    let answer = ask(&mut client, Some(get("/v1/calls", &[token, ("x-large", &large)]))).await;
+    let answer =
+        ask(&mut client, Some(get("/v1/calls", &[token, ("x-large", large.as_slice())]))).await;
     let Some(HttpResponse::OkResponse(ok)) = answer.unwrap().http_response else { panic!() };
     let set: Vec<_> = ok.headers.iter().map(|it| &it.header.as_ref().unwrap().key).collect();
     assert!(set.iter().all(|name| !ok.headers_to_remove.contains(name)), "{ok:?}");

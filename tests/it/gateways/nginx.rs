@@ -15,7 +15,7 @@ async fn behind_nginx(
     settings: &[(&'static str, &str)],
     change: impl Fn(String) -> String,
 ) -> (Scene, EchoService, Gateway) {
-    let scene = Scene::start(Backend::Sqlite, &[&SETTINGS, settings].concat()).await;
+    let scene = Scene::start(Backend::Sqlite, &[&SETTINGS[..], settings].concat()).await;
     let service = EchoService::start().await;
     let nginx = Gateway::nginx(scene.http(), service.port, change);
     (scene, service, nginx)
