@@ -104,7 +104,7 @@ async fn path_that_can_be_read_twice_is_refused() {
     assert_eq!(answer.received_path(), "/public/%61", "what was checked is what arrives");
 }
 
-/// nginx caches answers if it is told to, and the key of the cache has no credential.
+/// nginx caches answers if it is configured to, and the key of the cache has no credential.
 #[tokio::test(flavor = "multi_thread")]
 async fn cache_before_keyward_lets_no_one_in() {
     let with_cache = |config: String| {
