@@ -17,7 +17,7 @@
 //! admission  certificates  incidents  jose  keys  secrets  store
 //! backoff
 //! redis
-//! limiter    outbound   revocation
+//! limiter    gateway    outbound   revocation
 //! config     service    verifier
 //! grpc       http       telemetry
 //! server
@@ -37,6 +37,7 @@
 //! | [`keys`] | signing keys and their schedule; making and verifying JWTs |
 //! | [`redis`](mod@redis) | one link to Redis or Valkey: one server, Sentinels or a cluster |
 //! | [`limiter`] | sliding windows: arithmetic, over counters in this process or in Redis |
+//! | [`gateway`] | what gateways ask: the request of a client as they describe it, and the answer as statuses and headers |
 //! | [`outbound`] | documents of other hosts, within bounds: key sets of those who sign for us |
 //! | [`revocation`] | the list of revocations in memory, kept up to date with the database, and its copy in Redis |
 //! | [`service`] | the use cases: all business logic. The areas are below |
@@ -55,7 +56,7 @@
 //! |---|---|
 //! | `auth` | who calls: one file for each way to authenticate, the throttle of wrong secrets, caches of verified secrets and tokens |
 //! | `tokens` | one file for each grant, with the phases that all grants share; introspect, revoke |
-//! | `access` | `CheckAccess` |
+//! | `access` | `CheckAccess`, and the same question of gateways |
 //! | `admin` | one file for each resource |
 //! | `signing` | keys: schedule, rotation, JWKS |
 //!
@@ -234,6 +235,8 @@ mod clock;
 mod config;
 mod domain;
 mod error;
+#[cfg(feature = "server")]
+mod gateway;
 #[cfg(feature = "server")]
 mod grpc;
 #[cfg(feature = "server")]

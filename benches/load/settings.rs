@@ -102,6 +102,8 @@ pub(crate) enum Part {
     Http,
     /// Access checks: of known tokens and keys, and of new tokens
     Checks,
+    /// What Envoy asks about a request, beside access checks
+    Gateways,
     /// Tokens with PostgreSQL and Redis
     Replicas,
     /// How long it takes until another replica refuses a revoked token
@@ -154,6 +156,7 @@ impl Part {
             Self::Assertions => "assertions",
             Self::Http => "http",
             Self::Checks => "checks",
+            Self::Gateways => "gateways",
             Self::Replicas => "replicas",
             Self::Revocations => "revocations",
             Self::Keys => "keys",

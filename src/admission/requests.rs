@@ -29,6 +29,8 @@ pub struct SourceGate {
 pub struct RequestPermit {
     gate: Arc<SourceGate>,
     address: IpAddr,
+    /// The other end of the connection: the client, or a trusted proxy.
+    peer: IpAddr,
     /// The arrival time, in seconds since the server started.
     second: u64,
     is_known: bool,
@@ -60,6 +62,7 @@ impl SourceGate {
         RequestPermit {
             gate: Arc::clone(self),
             address,
+            peer: address,
             second,
             is_known,
             is_authenticated: AtomicBool::new(false),
@@ -76,9 +79,21 @@ impl SourceGate {
 }
 
 impl RequestPermit {
+    /// The same, for a request that came through a trusted proxy at this address.
+    #[must_use]
+    pub fn through(mut self, peer: IpAddr) -> Self {
+        self.peer = peer;
+        self
+    }
+
     /// The client's address.
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// The address of the other end of the connection, whatever the headers say.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// Returns an error if there was no memory for the request.

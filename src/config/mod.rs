@@ -1,6 +1,7 @@
 //! The configuration: a TOML file, then environment variables (`KEYWARD_…`), then flags. Later
 //! layers take precedence. All errors are found before anything is started.
 
+mod gateway;
 mod layers;
 mod master_key;
 mod otlp;
@@ -22,6 +23,7 @@ pub use tls::{ClientAuth, ClientCertificates, SettingFile, TlsConfig, TlsFiles};
 pub use values::duration;
 
 use crate::domain::Networks;
+use crate::gateway::GatewayOptions;
 use crate::keys::SigningAlgorithm;
 use crate::limiter::WindowRate;
 use crate::outbound::{OutboundOptions, PlaintextHosts};
@@ -67,6 +69,8 @@ pub struct Config {
     pub revocations: revocation::Options,
     /// Connections to other hosts, for the keys of those who sign tokens for us.
     pub outbound: OutboundOptions,
+    /// How gateways are answered.
+    pub gateway: GatewayOptions,
     /// Limits of requests and connections.
     pub limits: ServerLimits,
     pub telemetry: TelemetryConfig,
@@ -230,6 +234,7 @@ impl Config {
                 plaintext_hosts: r.get("outbound.plaintext_hosts", "", PlaintextHosts::parse),
                 ca_file: r.optional("outbound.ca_file", path),
             },
+            gateway: gateway::options(r),
             limits: ServerLimits {
                 request_timeout: r.get("limits.request_timeout", "30s", positive),
                 drain_time: r.get("limits.drain_time", "5s", span),

@@ -213,11 +213,18 @@ pub(super) fn issuer(value: &str) -> Result<String, Fault> {
 
 /// The base of the URLs of gRPC methods: no path, because none can precede those of gRPC.
 pub(super) fn grpc_url(value: &str) -> Result<String, Fault> {
-    let (_, path) = parts_of_url(value)?;
-    if matches!(path, "" | "/") {
-        Ok(value.trim_end_matches('/').to_owned())
-    } else {
-        Err(Fault::new("must have no path: gRPC methods are at /"))
+    without_path(value, "must have no path: gRPC methods are at /")
+}
+
+/// Scheme and authority alone.
+pub(super) fn authority_url(value: &str) -> Result<String, Fault> {
+    without_path(value, "must have no path: that of each request follows it")
+}
+
+fn without_path(value: &str, fault: &'static str) -> Result<String, Fault> {
+    match parts_of_url(value)? {
+        (_, "" | "/") => Ok(value.trim_end_matches('/').to_owned()),
+        _ => Err(Fault::new(fault)),
     }
 }
 

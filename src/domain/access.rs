@@ -72,8 +72,9 @@ impl AccessQuestion {
     pub const MAX_SCOPES: usize = 200;
 }
 
-/// The result of an access check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The result of an access check. The names are those of logs and metadata of gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum AccessOutcome {
     Allowed,
     /// The token or key is unknown, malformed, or no longer works.
@@ -99,6 +100,27 @@ pub enum AccessOutcome {
     Overloaded,
     /// The token is bound, and the client did not prove to have what it is bound to.
     NotPossessed,
+}
+
+impl AccessOutcome {
+    /// The outcome in words, for developers.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::InvalidToken => "the token or API key is not valid",
+            Self::Expired => "the token has expired",
+            Self::Revoked => "the token was revoked",
+            Self::WrongAudience => "the token is for another audience",
+            Self::MalformedPath => "the path is not plain",
+            Self::UnknownEndpoint => "no endpoint rule allows this method and path",
+            Self::InsufficientScope => "the token lacks scopes",
+            Self::TooManyItems => "there are too many items in the request",
+            Self::RateLimited => "a limit is reached",
+            Self::TooManyFailures => "too many wrong keys from this source",
+            Self::Overloaded => "too many unknown keys at once, try again",
+            Self::NotPossessed => "the sender did not prove to have what the token is bound to",
+        }
+    }
 }
 
 /// Who sent the request, and what they may do.
@@ -136,6 +158,14 @@ pub struct AccessAnswer {
     pub max_age: Duration,
     /// What the `DPoP` proof must have as its nonce.
     pub nonce: Option<String>,
+}
+
+impl AccessAnswer {
+    /// The outcome in words, with its explanation.
+    pub fn message(&self) -> String {
+        let words = self.outcome.words();
+        if self.detail.is_empty() { words.to_owned() } else { format!("{words}: {}", self.detail) }
+    }
 }
 
 /// What a rate limit counts.

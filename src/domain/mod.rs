@@ -25,6 +25,7 @@ mod federation_check;
 pub mod fields;
 #[cfg(feature = "server")]
 pub mod folding;
+pub mod limit_headers;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod listing;
@@ -91,6 +92,7 @@ pub use enforcement::ApplicationCall;
 pub use exchange::{PresentedKind, TokenActor, TokenParent, TokenType};
 pub use federation::{ClaimCondition, ClaimRule, Federation};
 pub use fields::{Fault, FieldErrors};
+pub use limit_headers::LimitHeaders;
 pub use limits::{CountedWindow, Limits, Rate};
 #[cfg(feature = "server")]
 pub use listing::{ApplicationFilter, ApplicationKey, ApplicationOrder, CredentialFilter};

@@ -18,6 +18,9 @@ const MAX_PROFILE: usize = 1024 * 1024;
 /// The maximum decoded size of a request.
 const MAX_DECODED: usize = 2 * 1024 * 1024;
 const MAX_DECODED_PROFILE: usize = 12 * 1024 * 1024;
+/// The same for Envoy, which describes a request with all its headers, and with its certificate. More
+/// headers than this refuse the call, not the request, so it is more than Envoy accepts by default.
+const MAX_ENVOY: usize = 256 * 1024;
 /// The maximum size of health and reflection requests, which contain only a name. They need no
 /// authentication.
 const MAX_SMALL_REQUEST: usize = 4 * 1024;
@@ -71,6 +74,18 @@ static UNKNOWN: RpcMethod = RpcMethod {
     shape: None,
 };
 
+const ENVOY_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// Envoy's method. Newer versions of Envoy send fields that are unknown here, so it has no shape.
+const ENVOY_CHECK: RpcMethod = RpcMethod {
+    callers: Callers::Caller,
+    is_own: true,
+    max_bytes: MAX_ENVOY,
+    max_decoded: MAX_DECODED,
+    is_streaming: false,
+    refuses_user: true,
+    shape: None,
+};
+
 /// The methods by path.
 #[derive(Debug)]
 pub(super) struct Methods {
@@ -116,6 +131,7 @@ impl Methods {
             };
             by_path.insert(path, method);
         }
+        by_path.insert(ENVOY_PATH.to_owned(), ENVOY_CHECK);
         Ok(Self { by_path, shapes })
     }
 
@@ -145,7 +161,8 @@ fn callers(path: &str, is_own: bool) -> Callers {
 /// The paths of all methods that [`super::Grpc`] serves.
 pub fn methods() -> Result<HashSet<String>, prost::DecodeError> {
     let sets = descriptors()?;
-    Ok(sets.iter().flat_map(methods_of).map(|(path, _)| path).collect())
+    let paths = sets.iter().flat_map(methods_of).map(|(path, _)| path);
+    Ok(paths.chain([ENVOY_PATH.to_owned()]).collect())
 }
 
 fn descriptors() -> Result<[FileDescriptorSet; 4], prost::DecodeError> {
@@ -180,6 +197,10 @@ mod tests {
             assert!(methods.by_path.contains_key(*path), "{path}");
         }
         for (path, method) in &methods.by_path {
+            if path == ENVOY_PATH {
+                assert_eq!(method.callers, Callers::Caller);
+                continue;
+            }
             assert!(method.shape.is_some(), "{path}");
             let large = method.max_bytes > MAX_REQUEST;
             assert!(!large || method.callers == Callers::Manager, "{path}");

@@ -11,6 +11,7 @@ mod convert;
 mod credentials;
 mod deadline;
 mod endpoints;
+mod envoy;
 mod gzip;
 mod health;
 mod keys;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use axum::body::{Bytes, HttpBody};
 use axum::http::{Request, Response};
 use axum::{BoxError, Router};
+use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tonic::Status;
@@ -47,6 +49,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::pb as reflection_pb;
 use tower::{Service as _, ServiceExt};
 
+use crate::gateway::GatewayOptions;
 use crate::proto;
 use crate::proto::access::access_service_server::AccessServiceServer;
 use crate::proto::access::key_service_server::KeyServiceServer;
@@ -76,6 +79,8 @@ use methods::{Callers, Methods, RpcMethod};
 struct Adapter {
     service: Arc<Service>,
     streaming: Streaming,
+    /// How Envoy is answered.
+    gateways: Arc<GatewayOptions>,
 }
 
 /// All gRPC services. Clones are cheap and share one state.
@@ -89,6 +94,7 @@ struct GrpcInner {
     /// The services of the hot paths, called directly and not through the router.
     tokens: TokenServiceServer<Adapter>,
     access: AccessServiceServer<Adapter>,
+    envoy: AuthorizationServer<Adapter>,
     others: Router,
     timeout: Duration,
 }
@@ -112,8 +118,13 @@ impl Grpc {
         is_ready: watch::Receiver<bool>,
         timeout: Duration,
         streaming: &Streaming,
+        gateways: &Arc<GatewayOptions>,
     ) -> Result<Self, BuildError> {
-        let adapter = Adapter { service: Arc::clone(service), streaming: streaming.clone() };
+        let adapter = Adapter {
+            service: Arc::clone(service),
+            streaming: streaming.clone(),
+            gateways: Arc::clone(gateways),
+        };
         // `BoundedBody` limits the size of messages for each method.
         macro_rules! server {
             ($server:ident) => {
@@ -152,7 +163,9 @@ impl Grpc {
             .into_axum_router()
             .fallback(unknown);
         let (tokens, access) = (server!(TokenServiceServer), server!(AccessServiceServer));
-        Ok(Self(Arc::new(GrpcInner { adapter, methods, tokens, access, others, timeout })))
+        let envoy = server!(AuthorizationServer);
+        let inner = GrpcInner { adapter, methods, tokens, access, envoy, others, timeout };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Answers a request.
@@ -247,6 +260,7 @@ impl GrpcInner {
         match request.uri().path().split('/').nth(1) {
             Some(TokenServiceServer::<Adapter>::NAME) => self.tokens.clone().call(request),
             Some(AccessServiceServer::<Adapter>::NAME) => self.access.clone().call(request),
+            Some(AuthorizationServer::<Adapter>::NAME) => self.envoy.clone().call(request),
             _ => {
                 let answer = self.others.clone().oneshot(request);
                 Box::pin(async { answer.await.map(|response| response.map(Body::new)) })

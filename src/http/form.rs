@@ -74,16 +74,29 @@ impl FromRequest<Arc<Service>> for Form {
     type Rejection = OAuthError;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, OAuthError> {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let (head, body) = Self::read(request, service, FORM).await?;
+        Ok(Self { parameters: parameters(&body)?, ..head })
+    }
+}
+
+impl Form {
+    /// The head of a request, without parameters, and its body, which must be of this type.
+    pub(super) async fn read(
+        request: Request,
+        service: &Service,
+        media_type: &'static str,
+    ) -> Result<(Self, Vec<u8>), OAuthError> {
         let (parts, body) = request.into_parts();
         refuse_credentials_in_uri(parts.uri.query().unwrap_or_default())?;
-        require_form(&parts.headers)?;
+        require_type(&parts.headers, media_type)?;
         refuse_encoded(&parts.headers)?;
         let permit = parts.extensions.get::<Arc<RequestPermit>>().cloned();
         let certificate = parts.extensions.get::<ClientCertificate>().cloned();
         let proof = proof(&parts, service);
         let body = read(body, permit.as_deref()).await?;
-        let parameters = parameters(&body)?;
-        Ok(Self { headers: parts.headers, permit, certificate, proof, parameters })
+        let parameters = Vec::new();
+        Ok((Self { headers: parts.headers, permit, certificate, proof, parameters }, body))
     }
 }
 
@@ -131,18 +144,18 @@ fn refuse_credentials_in_uri(query: &str) -> Result<(), OAuthError> {
     }
 }
 
-fn require_form(headers: &HeaderMap) -> Result<(), OAuthError> {
+fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), OAuthError> {
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .unwrap_or_default()
         .trim();
-    if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    if media_type.eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
     Err(OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
-        .describe("the Content-Type must be application/x-www-form-urlencoded"))
+        .describe(format!("the Content-Type must be {wanted}")))
 }
 
 /// Refuses a body with a content coding. No client needs to compress a form, and a compressed one
@@ -155,7 +168,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), OAuthError> {
     }
     // RFC 9110, section 15.5.16: this header distinguishes it from a wrong Content-Type.
     Err(OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
-        .describe("a form must be sent without a Content-Encoding")
+        .describe("the body must be sent without a Content-Encoding")
         .accept_encoding("identity"))
 }
 

@@ -1,10 +1,12 @@
-//! The HTTP interface: the OAuth 2.0 endpoints. Thin adapters, like those of the gRPC interface, on
+//! The HTTP interface: the OAuth 2.0 endpoints, and what gateways ask. Thin adapters, like those of the gRPC interface, on
 //! the same methods of the service.
 
+mod authzen;
 mod client_auth;
 mod discovery;
 mod error;
 mod form;
+mod gateway;
 mod grant_types;
 mod introspect;
 mod openapi;
@@ -26,6 +28,7 @@ use axum::{Extension, Router};
 
 use crate::admission::RequestPermit;
 use crate::error::Error;
+use crate::gateway::GatewayOptions;
 use crate::service::Service;
 use discovery::ListenerMethods;
 use error::{OAuthError, json};
@@ -35,7 +38,11 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// All endpoints, at the root and below the issuer's path if it has one. The caller adds [`answer`]
 /// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
 /// listener makes possible.
-pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
+pub fn router(
+    service: Arc<Service>,
+    certificate_methods: &'static [&'static str],
+    gateways: &Arc<GatewayOptions>,
+) -> Router {
     let methods = ListenerMethods(certificate_methods);
     let description = openapi::document(service.issuer());
     let all = || endpoints(description.clone(), methods);
@@ -52,7 +59,8 @@ pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str
             served = served.route(&format!("{at}{path}"), methods);
         }
     }
-    served.fallback(unknown).with_state(service)
+    // Gateways know an address, and not the issuer.
+    served.merge(gateway::routes(gateways)).fallback(unknown).with_state(service)
 }
 
 /// A path below the issuer, and what answers there.
@@ -67,6 +75,9 @@ fn endpoints(description: Bytes, methods: ListenerMethods) -> Vec<HttpEndpoint> 
         ("/oauth2/revoke", only(post(revoke::revoke))),
         ("/oauth2/jwks", public(get(discovery::jwks))),
         (openapi::PATH, public(get(async move || openapi::answer(description.clone())))),
+        (authzen::EVALUATION_PATH, only(post(authzen::evaluation))),
+        (authzen::EVALUATIONS_PATH, only(post(authzen::evaluations))),
+        (authzen::METADATA_PATH, public(get(authzen::metadata))),
         (discovery::OAUTH_PATH, public(get(discovery::oauth))),
         (discovery::RESOURCE_PATH, public(get(discovery::resource))),
         (discovery::OPENID_PATH, public(get(discovery::openid))),
@@ -112,7 +123,9 @@ fn check(request: &Request) -> Result<(), OAuthError> {
     if !names_one_host(request) {
         return Err(OAuthError::invalid_request("a request must have one Host header, of a host"));
     }
-    if request.headers().contains_key("keyward-user") {
+    // The headers of a gateway's request are those of its client.
+    let is_gateway = request.uri().path() == gateway::CHECK_PATH;
+    if request.headers().contains_key("keyward-user") && !is_gateway {
         return Err(OAuthError::invalid_request(
             "keyward-user is not taken here: these endpoints answer clients, not users",
         ));

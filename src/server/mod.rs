@@ -243,9 +243,10 @@ impl Server {
         let stop = stopping.stop.clone();
         let streaming = Streaming { patience: config.limits.watch_patience, stop };
         let timeout = config.limits.request_timeout;
-        let grpc_handler = Grpc::new(&service, health, timeout, &streaming)
+        let gateways = Arc::new(config.gateway.clone());
+        let grpc_handler = Grpc::new(&service, health, timeout, &streaming, &gateways)
             .map_err(|error| ServerError::Internal(error.to_string()))?;
-        let http_router = http::router(Arc::clone(&service), config.tls.http_methods());
+        let http_router = http::router(Arc::clone(&service), config.tls.http_methods(), &gateways);
         let server = Self {
             grpc: grpc_at,
             http: http_at,

@@ -210,10 +210,12 @@ impl Service {
                 issued: IssuedTokens::default(),
             },
             access: AccessChecks {
+                issuer: issuer.clone(),
                 clock: clock.clone(),
                 auth: Arc::clone(&auth),
                 clients: Arc::clone(&clients),
                 limits: Arc::clone(&limits),
+                signing: Arc::clone(&signing),
                 usage: Arc::clone(&usage),
             },
             admin: Admin {

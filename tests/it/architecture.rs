@@ -27,6 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("redis", &["backoff", "clock", "error", "domain", "secrets"]),
     ("limiter", &["clock", "error", "domain", "redis"]),
     ("outbound", &["clock", "error", "domain", "jose"]),
+    ("gateway", &["certificates", "error", "domain", "jose", "secrets"]),
     (
         "service",
         &[
@@ -78,14 +79,25 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secrets",
             "keys",
             "revocation",
+            "gateway",
             "service",
             "proto",
         ],
     ),
-    ("http", &["admission", "clock", "error", "domain", "secrets", "keys", "service"]),
+    ("http", &["admission", "clock", "error", "domain", "gateway", "secrets", "keys", "service"]),
     (
         "config",
-        &["domain", "keys", "limiter", "outbound", "redis", "revocation", "secrets", "store"],
+        &[
+            "domain",
+            "gateway",
+            "keys",
+            "limiter",
+            "outbound",
+            "redis",
+            "revocation",
+            "secrets",
+            "store",
+        ],
     ),
     ("telemetry", &["admission", "backoff", "clock", "config", "domain", "error", "incidents"]),
     (
@@ -220,6 +232,7 @@ fn lower_modules_do_not_use_wire_crates() {
         "admission",
         "certificates",
         "domain",
+        "gateway",
         "incidents",
         "store",
         "secrets",

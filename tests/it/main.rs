@@ -21,6 +21,7 @@ mod documents;
 mod dpop;
 mod edge;
 mod federated;
+mod gateways;
 mod grpc;
 mod harness;
 mod jose;

@@ -4,6 +4,7 @@ mod assertions;
 mod attack;
 mod builds;
 mod checks;
+mod gateways;
 mod growth;
 mod http;
 mod keys;
@@ -30,6 +31,7 @@ pub(crate) async fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>, 
             Part::Tokens => tokens::measure(&settings).await,
             Part::Assertions => assertions::measure(&settings).await,
             Part::Checks => checks::measure(&settings).await,
+            Part::Gateways => gateways::measure(&settings).await,
             Part::Http => http::measure(&settings).await,
             Part::Replicas => replicas::measure(&settings).await,
             Part::Revocations => revocations::measure().await,

@@ -108,15 +108,10 @@ fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Result<O
 }
 
 pub(in crate::grpc) fn answer(access: AccessAnswer) -> pb::CheckAccessResponse {
-    let (outcome, words) = outcome(access.outcome);
-    let message = if access.detail.is_empty() {
-        words.to_owned()
-    } else {
-        format!("{words}: {}", access.detail)
-    };
+    let message = access.message();
     pb::CheckAccessResponse {
         allowed: access.outcome == AccessOutcome::Allowed,
-        outcome: outcome.into(),
+        outcome: outcome(access.outcome).into(),
         message,
         principal: access.principal.map(principal),
         missing_scopes: access.missing,
@@ -128,38 +123,21 @@ pub(in crate::grpc) fn answer(access: AccessAnswer) -> pb::CheckAccessResponse {
     }
 }
 
-fn outcome(outcome: AccessOutcome) -> (OutcomeMessage, &'static str) {
+fn outcome(outcome: AccessOutcome) -> OutcomeMessage {
     match outcome {
-        AccessOutcome::Allowed => (OutcomeMessage::Allowed, "allowed"),
-        AccessOutcome::InvalidToken => {
-            (OutcomeMessage::InvalidToken, "the token or API key is not valid")
-        }
-        AccessOutcome::Expired => (OutcomeMessage::Expired, "the token has expired"),
-        AccessOutcome::Revoked => (OutcomeMessage::Revoked, "the token was revoked"),
-        AccessOutcome::WrongAudience => {
-            (OutcomeMessage::WrongAudience, "the token is for another audience")
-        }
-        AccessOutcome::MalformedPath => (OutcomeMessage::MalformedPath, "the path is not plain"),
-        AccessOutcome::UnknownEndpoint => {
-            (OutcomeMessage::UnknownEndpoint, "no endpoint rule allows this method and path")
-        }
-        AccessOutcome::InsufficientScope => {
-            (OutcomeMessage::InsufficientScope, "the token lacks scopes")
-        }
-        AccessOutcome::TooManyItems => {
-            (OutcomeMessage::TooManyItems, "there are too many items in the request")
-        }
-        AccessOutcome::RateLimited => (OutcomeMessage::RateLimited, "a limit is reached"),
-        AccessOutcome::Overloaded => {
-            (OutcomeMessage::Overloaded, "too many unknown keys at once, try again")
-        }
-        AccessOutcome::NotPossessed => (
-            OutcomeMessage::NotPossessed,
-            "the sender did not prove to have what the token is bound to",
-        ),
-        AccessOutcome::TooManyFailures => {
-            (OutcomeMessage::TooManyFailures, "too many wrong keys from this source")
-        }
+        AccessOutcome::Allowed => OutcomeMessage::Allowed,
+        AccessOutcome::InvalidToken => OutcomeMessage::InvalidToken,
+        AccessOutcome::Expired => OutcomeMessage::Expired,
+        AccessOutcome::Revoked => OutcomeMessage::Revoked,
+        AccessOutcome::WrongAudience => OutcomeMessage::WrongAudience,
+        AccessOutcome::MalformedPath => OutcomeMessage::MalformedPath,
+        AccessOutcome::UnknownEndpoint => OutcomeMessage::UnknownEndpoint,
+        AccessOutcome::InsufficientScope => OutcomeMessage::InsufficientScope,
+        AccessOutcome::TooManyItems => OutcomeMessage::TooManyItems,
+        AccessOutcome::RateLimited => OutcomeMessage::RateLimited,
+        AccessOutcome::Overloaded => OutcomeMessage::Overloaded,
+        AccessOutcome::NotPossessed => OutcomeMessage::NotPossessed,
+        AccessOutcome::TooManyFailures => OutcomeMessage::TooManyFailures,
     }
 }
 

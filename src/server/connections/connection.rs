@@ -204,7 +204,8 @@ impl ListenerLimits {
             return peer.gate.request(peer.address.ip(), size);
         }
         let address = self.trusted.source(peer.address, headers).ip();
-        self.admission.gate(self.admission.source(Source::of(address))).request(address, size)
+        let gate = self.admission.gate(self.admission.source(Source::of(address)));
+        gate.request(address, size).through(peer.address.ip())
     }
 }
 

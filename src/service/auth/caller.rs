@@ -24,6 +24,8 @@ pub struct Caller {
 enum Identity {
     /// Keyward itself: an operator on the machine.
     Keyward,
+    /// A gateway that the configuration names. It may check tokens, and nothing else.
+    Gateway,
     /// An application, with these scopes.
     Application { scopes: ScopeSet, state: ClientState },
 }
@@ -66,6 +68,11 @@ impl Caller {
         Self { identity: Identity::Keyward, user: None, address: None }
     }
 
+    /// A gateway at this address, which the configuration names.
+    pub fn gateway(address: IpAddr) -> Self {
+        Self { identity: Identity::Gateway, user: None, address: Some(address) }
+    }
+
     /// A client that authenticated with its credential has all of its scopes.
     pub(super) fn client_with_credential(client: Arc<Client>, address: Option<IpAddr>) -> Self {
         let scopes = client.scopes.clone();
@@ -97,15 +104,15 @@ impl Caller {
         self.user.as_ref()
     }
 
-    /// What the right to call rests on; Keyward itself needs nothing.
+    /// What the right to call rests on. Keyward itself and gateways need nothing.
     pub(in crate::service) fn state(&self) -> Option<&ClientState> {
         match &self.identity {
-            Identity::Keyward => None,
+            Identity::Keyward | Identity::Gateway => None,
             Identity::Application { state, .. } => Some(state),
         }
     }
 
-    /// The client that calls; Keyward itself is none.
+    /// The client that calls. Keyward itself and gateways are none.
     pub fn client(&self) -> Option<&Arc<Client>> {
         self.state().map(|state| &state.client)
     }
@@ -157,10 +164,11 @@ impl Caller {
         Error::PermissionDenied(Need::EnabledUser(name))
     }
 
-    /// The calling application's name, or Keyward's.
+    /// The calling application's name, or that of Keyward or a gateway.
     pub(in crate::service) fn service(&self) -> String {
         match &self.identity {
             Identity::Keyward => "keyward".to_owned(),
+            Identity::Gateway => "gateway".to_owned(),
             Identity::Application { state, .. } => state.client.subject.to_string(),
         }
     }
@@ -217,7 +225,7 @@ impl Caller {
         self.state().is_some_and(|state| &*state.client.subject == application)
     }
 
-    /// The tenant of the calling application; Keyward itself has none.
+    /// The tenant of the calling application. Keyward itself and gateways have none.
     fn tenant(&self) -> Option<&TenantId> {
         self.state().map(|state| &state.name().tenant)
     }
@@ -243,6 +251,7 @@ impl Caller {
     fn has_built_in(&self, scope: &str) -> bool {
         match &self.identity {
             Identity::Keyward => true,
+            Identity::Gateway => scope == ScopeName::VERIFY,
             Identity::Application { scopes, state } => {
                 state.name().tenant.is_system() && scopes.contains(scope)
             }

@@ -21,7 +21,7 @@ const AREAS: &[(&str, &[&str])] = &[
     ("auth", &["clients", "context", "lookups", "master_keys", "signing", "usage"]),
     ("audit", &["auth", "clients"]),
     ("tokens", &["audit", "auth", "clients", "context", "limits", "signing", "usage"]),
-    ("access", &["auth", "clients", "limits", "usage"]),
+    ("access", &["auth", "clients", "limits", "signing", "usage"]),
     ("admin", &["audit", "auth", "lists", "master_keys", "signing"]),
     ("feeds", &["audit", "auth", "context", "lists", "signing"]),
 ];

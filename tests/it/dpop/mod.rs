@@ -29,13 +29,13 @@ const PUBLIC: (&str, &str) = ("grpc.public_url", GRPC_URL);
 const ISSUE: &str = "/keyward.token.v1.TokenService/IssueToken";
 
 /// A client's key.
-struct Prover {
+pub(crate) struct Prover {
     signer: Signer,
     made: Cell<u32>,
 }
 
 impl Prover {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of("ES256")
     }
 
@@ -67,14 +67,19 @@ impl Prover {
     }
 
     /// A new proof for a request with this token.
-    fn with_token(&self, kw: &Keyward, (method, url): (&str, &str), token: &str) -> String {
+    pub(crate) fn with_token(
+        &self,
+        kw: &Keyward,
+        (method, url): (&str, &str),
+        token: &str,
+    ) -> String {
         let mut claims = self.claims(kw, method, url);
         claims["ath"] = hash(token).into();
         self.sign(&claims)
     }
 
     /// A token that is bound to the key, for this audience.
-    async fn token(&self, kw: &Keyward, client: &Credential, audience: &str) -> String {
+    pub(crate) async fn token(&self, kw: &Keyward, client: &Credential, audience: &str) -> String {
         let form: &[_] = if audience.is_empty() { &[] } else { &[("audience", audience)] };
         let answer = token(kw, client, &[&self.for_token(kw)], form).await;
         assert_eq!(answer.status, 200, "{answer:?}");

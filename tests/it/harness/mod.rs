@@ -5,6 +5,7 @@ mod actors;
 mod bouncer;
 mod dice;
 mod exchange;
+pub(crate) mod gateway;
 mod http;
 mod pair;
 mod postgres;

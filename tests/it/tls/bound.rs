@@ -1,5 +1,11 @@
 //! Tokens that are bound to a client certificate (RFC 8705, section 3).
 
+use envoy_types::ext_authz::v3::pb::{CheckRequest, HttpResponse};
+use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
+    HttpRequest, Peer, Request as HttpAttributes,
+};
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use keyward::proto::access::check_access_response::Outcome;
 use keyward::proto::access::{CheckAccessRequest, Possession};
 use keyward::proto::admin as pb;
@@ -55,6 +61,61 @@ async fn check_of_a_bound_token_needs_the_thumbprint() {
     let status = check(Some("x".to_owned())).await.unwrap_err();
     assert_eq!(reason(&status), "INVALID_FIELD");
     assert!(status.message().contains("possession.certificate_thumbprint"), "{status:?}");
+}
+
+/// As Envoy and nginx write it: PEM, percent-encoded. Traefik writes base64.
+fn as_gateways_write(certificate: &Pair) -> [String; 2] {
+    use base64::Engine;
+    let base64 = base64::engine::general_purpose::STANDARD.encode(&certificate.der);
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    let each =
+        [('%', "%25"), ('\n', "%0A"), (' ', "%20"), ('+', "%2B"), ('/', "%2F"), ('=', "%3D")];
+    let encoded = each.into_iter().fold(pem, |text, (from, to)| text.replace(from, to));
+    [encoded, base64]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bound_token_needs_the_certificate_that_its_gateway_saw() {
+    let mtls = Mtls::start(Backend::Sqlite, &[]).await;
+    let mut admin = mtls.admin().await;
+    let clients = Authority::new("clients");
+    let (own, other) = (clients.named("crm"), clients.named("crm"));
+    let token = bound_token(&mtls, &mut admin, &clients, &own).await;
+    let status = async |certificate: &str| {
+        let authorization = [("authorization".to_owned(), format!("Bearer {token}"))];
+        let http = HttpRequest {
+            method: "GET".to_owned(),
+            path: "/v1/calls".to_owned(),
+            headers: authorization.into(),
+            ..Default::default()
+        };
+        let peer = Peer { certificate: certificate.to_owned(), ..Default::default() };
+        let attributes = AttributeContext {
+            source: Some(peer),
+            request: Some(HttpAttributes { http: Some(http), ..Default::default() }),
+            ..Default::default()
+        };
+        let mut request = Request::new(CheckRequest { attributes: Some(attributes) });
+        let bearer = format!("Bearer {}", admin.token).parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+        let mut client = AuthorizationClient::new(mtls.channel(None).await);
+        match client.check(request).await.unwrap().into_inner().http_response {
+            Some(HttpResponse::DeniedResponse(denied)) => denied.status.unwrap().code,
+            other => panic!("there are no endpoint rules: {other:?}"),
+        }
+    };
+    // There is no rule for the path, so what is proved is refused with 403.
+    for right in as_gateways_write(&own) {
+        assert_eq!(status(&right).await, 403, "{right}");
+    }
+    for wrong in as_gateways_write(&other) {
+        assert_eq!(status(&wrong).await, 401, "{wrong}");
+    }
+    assert_eq!(status("").await, 401);
+    for unreadable in ["x", "%zz", "-----BEGIN CERTIFICATE-----", "AAAA"] {
+        let refused = status(unreadable).await;
+        assert!(matches!(refused, 400 | 401), "{unreadable}: {refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,14 @@
 //! The question that services ask about every request: is it allowed? Tokens and API keys take one
-//! path: whose is it, has it the scopes, is it within the limits.
+//! path: whose is it, has it the scopes, is it within the limits. Services ask with `CheckAccess`,
+//! gateways in the ways that they know; the question is the same.
+
+mod upstream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::auth::{Auth, Caller, TokenState, VerifiedToken};
-use super::clients::ClientCache;
-use super::limits::{Act, RateLimits};
-use super::usage::UsageCounter;
 use crate::clock::Clock;
 use crate::domain::{
     AccessAnswer, AccessOutcome as Outcome, AccessQuestion, AppliedLimits, Audience, BindingFault,
@@ -18,6 +17,11 @@ use crate::domain::{
 };
 use crate::error::{Error, Result};
 use crate::secrets::Secret;
+use crate::service::auth::{Auth, Caller, TokenState, VerifiedToken};
+use crate::service::clients::ClientCache;
+use crate::service::limits::{Act, RateLimits};
+use crate::service::signing::Signing;
+use crate::service::usage::UsageCounter;
 
 /// How long an answer may be used if nothing was counted for it: callers that cache answers apply
 /// a revocation so much later.
@@ -33,13 +37,18 @@ struct Known {
     token: Option<Arc<VerifiedToken>>,
 }
 
+/// An answer, with the holder if the request is allowed.
+type Decided = (AccessAnswer, Option<Known>);
+
 /// Answers whether requests are allowed.
 #[derive(Debug)]
 pub struct AccessChecks {
+    pub(super) issuer: String,
     pub(super) clock: Clock,
     pub(super) auth: Arc<Auth>,
     pub(super) clients: Arc<ClientCache>,
     pub(super) limits: Arc<RateLimits>,
+    pub(super) signing: Arc<Signing>,
     pub(super) usage: Arc<UsageCounter>,
 }
 
@@ -52,18 +61,44 @@ impl AccessChecks {
         token: &Secret,
         question: &AccessQuestion,
     ) -> Result<AccessAnswer> {
+        Ok(self.decide(caller, token, question).await?.0)
+    }
+
+    /// Like [`check`](Self::check). If the request is allowed, there is also a token for this
+    /// audience, which a gateway sends to the service in place of the client's credential.
+    pub async fn check_for_upstream(
+        &self,
+        caller: &Caller,
+        token: &Secret,
+        question: &AccessQuestion,
+        audience: Option<&Audience>,
+    ) -> Result<(AccessAnswer, Option<Secret>)> {
+        let (answer, known) = self.decide(caller, token, question).await?;
+        let upstream = match known.zip(audience) {
+            Some((known, audience)) => Some(self.upstream_token(&known, audience).await?),
+            None => None,
+        };
+        Ok((answer, upstream))
+    }
+
+    async fn decide(
+        &self,
+        caller: &Caller,
+        token: &Secret,
+        question: &AccessQuestion,
+    ) -> Result<Decided> {
         caller.require_verifier()?;
         let now = self.clock.now();
         let known = match self.identify(caller, token, question, now).await? {
             Ok(known) => known,
-            Err(refused) => return Ok(refused),
+            Err(refused) => return Ok((refused, None)),
         };
         if !question.peek {
             self.usage.count(&known.client, UseKind::Check, now, question.source);
         }
         let tenant = &known.client.tenant;
         if !known.is_for(question.audience.as_ref().unwrap_or(&tenant.settings.default_audience)) {
-            return Ok(known.answer(Outcome::WrongAudience));
+            return Ok((known.answer(Outcome::WrongAudience), None));
         }
         let mut limits = known.client.limits();
         let needed = match &question.requirement {
@@ -73,12 +108,12 @@ impl AccessChecks {
                     Ok(path) => path,
                     Err(fault) => {
                         let answer = known.answer(Outcome::MalformedPath);
-                        return Ok(AccessAnswer { detail: fault.to_string(), ..answer });
+                        return Ok((AccessAnswer { detail: fault.to_string(), ..answer }, None));
                     }
                 };
                 let rules = self.clients.endpoints(tenant).await?;
                 let Some(rule) = rules.find(method, &path) else {
-                    return Ok(known.answer(Outcome::UnknownEndpoint));
+                    return Ok((known.answer(Outcome::UnknownEndpoint), None));
                 };
                 limits.extend(known.limits_of(rule));
                 rule.needs.clone()
@@ -86,11 +121,13 @@ impl AccessChecks {
         };
         let missing = needed.missing(&known.principal.scopes);
         if !missing.is_empty() {
-            return Ok(AccessAnswer { missing, ..known.answer(Outcome::InsufficientScope) });
+            let answer = known.answer(Outcome::InsufficientScope);
+            return Ok((AccessAnswer { missing, ..answer }, None));
         }
         let max_items = max_items(&limits);
         if max_items.is_some_and(|max| question.items > max) {
-            return Ok(AccessAnswer { max_items, ..known.answer(Outcome::TooManyItems) });
+            let answer = known.answer(Outcome::TooManyItems);
+            return Ok((AccessAnswer { max_items, ..answer }, None));
         }
         self.within_limits(question, known, &limits, max_items).await
     }
@@ -101,7 +138,7 @@ impl AccessChecks {
         known: Known,
         limits: &[AppliedLimits],
         max_items: Option<i64>,
-    ) -> Result<AccessAnswer> {
+    ) -> Result<Decided> {
         let tenant = &known.client.tenant;
         let asked = if question.peek {
             let counted = [Counted::Requests, Counted::Tokens];
@@ -124,13 +161,14 @@ impl AccessChecks {
         } else {
             known.max_age(self.clock.now())
         };
-        Ok(AccessAnswer {
+        let answer = AccessAnswer {
             limits: asked.limits,
             max_items,
             retry_after,
             max_age,
             ..known.answer(outcome)
-        })
+        };
+        Ok((answer, (outcome == Outcome::Allowed).then_some(known)))
     }
 
     /// The answer if the sender did not prove to have what the token is bound to. A proof is spent
