@@ -1,5 +1,7 @@
-//! The parameters of a request: a form in the body (RFC 6749, appendix B).
+//! The parameters of a request: a form in the body (RFC 6749, appendix B), or, for a token exchange,
+//! a JSON object.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -7,6 +9,8 @@ use axum::extract::{FromRequest, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use http_body_util::BodyExt;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::error::OAuthError;
 use crate::admission::RequestPermit;
@@ -16,6 +20,9 @@ use crate::service::{RequestContext, Service};
 
 /// The header with a `DPoP` proof (RFC 9449, section 4.1).
 const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
 /// The maximum size of a body.
 const MAX_BODY: usize = 64 * 1024;
@@ -70,11 +77,39 @@ impl Form {
     }
 }
 
+/// The parameters of a token request. RFC 8693 requires a form; the STS client of grpc-go sends a JSON
+/// object with the same members.
+pub(super) enum TokenForm {
+    Form(Form),
+    Json(Form),
+}
+
+impl FromRequest<Arc<Service>> for TokenForm {
+    type Rejection = OAuthError;
+
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, OAuthError> {
+        if !media_type(request.headers()).eq_ignore_ascii_case(JSON) {
+            return Form::from_request(request, service).await.map(Self::Form);
+        }
+        let (head, body) = Form::read(request, service, JSON).await?;
+        Ok(Self::Json(Form { parameters: members(&body)?, ..head }))
+    }
+}
+
+/// The error for JSON where only a form is taken.
+pub(super) fn only_a_form() -> OAuthError {
+    wrong_type(FORM)
+}
+
+fn wrong_type(wanted: &str) -> OAuthError {
+    OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
+        .describe(format!("the Content-Type must be {wanted}"))
+}
+
 impl FromRequest<Arc<Service>> for Form {
     type Rejection = OAuthError;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, OAuthError> {
-        const FORM: &str = "application/x-www-form-urlencoded";
         let (head, body) = Self::read(request, service, FORM).await?;
         Ok(Self { parameters: parameters(&body)?, ..head })
     }
@@ -114,23 +149,64 @@ fn proof(parts: &Parts, service: &Service) -> Option<PresentedProof> {
     })
 }
 
-/// Parses the parameters of a form. It stops at the limit, so that a form with many tiny parameters
+/// Parameters in the order of the body. Reading stops at the limit, so that many tiny parameters
 /// cannot use much memory.
-fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
-    let mut parameters: Vec<(String, String)> = Vec::new();
-    for (name, value) in form_urlencoded::parse(body) {
-        let is_known = parameters.iter().any(|(other, _)| *other == name);
-        if is_known && !REPEATABLE.contains(&name.as_ref()) {
-            return Err(OAuthError::invalid_request(format!("the parameter {name} is repeated")));
+#[derive(Default)]
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn add(&mut self, name: String, value: String) -> Result<(), String> {
+        let is_known = self.0.iter().any(|(other, _)| *other == name);
+        if is_known && !REPEATABLE.contains(&name.as_str()) {
+            return Err(format!("the parameter {name} is repeated"));
         }
-        if parameters.len() == MAX_PARAMETERS {
-            return Err(OAuthError::invalid_request(format!(
-                "there are more than {MAX_PARAMETERS} parameters"
-            )));
+        if self.0.len() == MAX_PARAMETERS {
+            return Err(format!("there are more than {MAX_PARAMETERS} parameters"));
         }
-        parameters.push((name.into_owned(), value.into_owned()));
+        self.0.push((name, value));
+        Ok(())
     }
-    Ok(parameters)
+}
+
+fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
+    let mut parameters = Parameters::default();
+    for (name, value) in form_urlencoded::parse(body) {
+        let added = parameters.add(name.into_owned(), value.into_owned());
+        added.map_err(OAuthError::invalid_request)?;
+    }
+    Ok(parameters.0)
+}
+
+/// The members of a JSON object, which are strings.
+fn members(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
+    const WRONG: &str = "the body must be a JSON object whose members are strings, each named once";
+    let Parameters(members) =
+        serde_json::from_slice(body).map_err(|_| OAuthError::invalid_request(WRONG))?;
+    Ok(members)
+}
+
+impl<'de> Deserialize<'de> for Parameters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Parameters;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
+        let mut parameters = Parameters::default();
+        while let Some((name, value)) = map.next_entry()? {
+            parameters.add(name, value).map_err(A::Error::custom)?;
+        }
+        Ok(parameters)
+    }
 }
 
 fn refuse_credentials_in_uri(query: &str) -> Result<(), OAuthError> {
@@ -144,18 +220,21 @@ fn refuse_credentials_in_uri(query: &str) -> Result<(), OAuthError> {
     }
 }
 
-fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), OAuthError> {
-    let media_type = headers
+/// The media type of the body, without parameters.
+fn media_type(headers: &HeaderMap) -> &str {
+    headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .unwrap_or_default()
-        .trim();
-    if media_type.eq_ignore_ascii_case(wanted) {
+        .trim()
+}
+
+fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), OAuthError> {
+    if media_type(headers).eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
-    Err(OAuthError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request")
-        .describe(format!("the Content-Type must be {wanted}")))
+    Err(wrong_type(wanted))
 }
 
 /// Refuses a body with a content coding. No client needs to compress a form, and a compressed one
@@ -204,5 +283,35 @@ mod tests {
         let repeatable = parameters(b"resource=1&resource=2&a=").unwrap();
         assert_eq!(repeatable.len(), 3);
         assert!(parameters("resource=1&".repeat(100).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn members_of_json_are_strings_bounded_and_unique() {
+        let read = |json: &str| members(json.as_bytes()).ok();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let both = vec![pair("audience", "a"), pair("scope", "b c")];
+        assert_eq!(read(r#"{"audience":"a","scope":"b c"}"#), Some(both));
+        assert_eq!(read("{}"), Some(Vec::new()));
+        for wrong in [
+            "",
+            "[]",
+            "null",
+            r#""text""#,
+            r#"{"a":1}"#,
+            r#"{"a":null}"#,
+            r#"{"a":["b"]}"#,
+            r#"{"a":{"b":"c"}}"#,
+            r#"{"a":"b","a":"c"}"#,
+            r#"{"a":"b"} {}"#,
+            r#"{"a":"b""#,
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        let each = |count: usize| {
+            let each: Vec<_> = (0..count).map(|n| format!(r#""p{n}":"v""#)).collect();
+            format!("{{{}}}", each.join(","))
+        };
+        assert_eq!(read(&each(MAX_PARAMETERS)).map(|all| all.len()), Some(MAX_PARAMETERS));
+        assert_eq!(read(&each(MAX_PARAMETERS + 1)), None);
     }
 }

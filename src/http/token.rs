@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::error::{DPOP_NONCE, OAuthError};
-use super::form::Form;
+use super::form::{Form, TokenForm, only_a_form};
 use super::grant_types::{GRANT_TYPES, TOKEN_EXCHANGE};
 use super::{client_auth, json, rate_limit};
 use crate::domain::{Audience, Confirmation, Fault, GrantRequest, ScopeSet, TokenType};
@@ -29,9 +29,16 @@ struct TokenResponse<'a> {
 
 pub(super) async fn token(
     State(service): State<Arc<Service>>,
-    form: Form,
+    form: TokenForm,
 ) -> Result<Response, OAuthError> {
+    let (form, is_json) = match form {
+        TokenForm::Form(form) => (form, false),
+        TokenForm::Json(form) => (form, true),
+    };
     let grant_type = form.required("grant_type")?;
+    if is_json && grant_type != TOKEN_EXCHANGE {
+        return Err(only_a_form());
+    }
     if !GRANT_TYPES.contains(&grant_type) {
         return Err(OAuthError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type")
             .describe(format!("grant_type must be {}", GRANT_TYPES.join(" or "))));
