@@ -10,6 +10,7 @@ use keyward::proto::admin::credential::Kind;
 
 on_both_databases!(
     exchange_answers_as_rfc_8693_says,
+    exchange_can_be_a_json_object,
     errors_have_the_codes_of_the_rfc,
     api_key_is_the_user_name_of_basic,
 );
@@ -17,9 +18,9 @@ on_both_databases!(
 const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
 const CRM: &str = "tenants/acme/applications/crm";
 
-/// Acme, its gateway that exchanges tokens for acme's own audience, and a token of `crm`.
 type Form<'a> = &'a [(&'a str, &'a str)];
 
+/// Acme, its gateway that exchanges tokens for acme's own audience, and a token of `crm`.
 async fn scene(backend: Backend) -> (Keyward, Admin, Credential, String) {
     let kw = backend.start().await;
     let mut admin = kw.admin().await;
@@ -70,6 +71,31 @@ async fn exchange_answers_as_rfc_8693_says(backend: Backend) {
     let metrics = metrics.text().await.unwrap();
     let counted = r#"keyward_tokens_issued_total{grant="token_exchange"} 5"#;
     assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+}
+
+/// The STS client of grpc-go sends JSON, which RFC 8693 does not have.
+async fn exchange_can_be_a_json_object(backend: Backend) {
+    let (kw, _, gateway, token) = scene(backend).await;
+    let send = async |body: Value| {
+        let request = kw.request(Method::POST, "/oauth2/token").body(body.to_string());
+        let request = request.header("content-type", "application/json");
+        kw.send(request.basic_auth(&gateway.client_id, Some(&gateway.secret))).await
+    };
+    let mut body = json!({
+        "grant_type": GRANT.1,
+        "subject_token": token,
+        "subject_token_type": ACCESS_TOKEN,
+        "audience": "tenants/acme",
+        "scope": "a",
+    });
+    let answer = send(body.clone()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["scope"], "a");
+    body["scope"] = json!(["a"]);
+    let refused = send(body).await;
+    assert_eq!((refused.status.as_u16(), refused.error().as_str()), (400, "invalid_request"));
+    let other = send(json!({ "grant_type": "client_credentials" })).await;
+    assert_eq!((other.status.as_u16(), other.error().as_str()), (415, "invalid_request"));
 }
 
 async fn errors_have_the_codes_of_the_rfc(backend: Backend) {

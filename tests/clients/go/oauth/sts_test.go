@@ -1,14 +1,10 @@
 package oauth
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -106,21 +102,10 @@ func billing(t *testing.T, prepared fixture.Fixture) string {
 	return listener.Addr().String()
 }
 
-// grpc-go's STS client sends JSON, where RFC 8693, section 2.1, requires a form.
-func TestSTSOfGRPCGoIsRefusedBecauseItsBodyIsNoForm(t *testing.T) {
-	prepared := fixture.Read(t)
-	_, err := call(t, prepared, prepared.Plain.Issuer+"/oauth2/token")
-	if err == nil || !strings.Contains(err.Error(), "invalid_request") {
-		t.Fatalf("the answer is %v", err)
-	}
-}
-
-func TestSTSOfGRPCGoExchangesAnAPIKeyBehindAFormAdapter(t *testing.T) {
+func TestSTSOfGRPCGoExchangesAnAPIKey(t *testing.T) {
 	prepared := fixture.Read(t)
 	server := prepared.Plain
-	adapter := httptest.NewServer(formAdapter(server.Issuer + "/oauth2/token"))
-	defer adapter.Close()
-	authorization, err := call(t, prepared, adapter.URL)
+	authorization, err := call(t, prepared, server.Issuer+"/oauth2/token")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,41 +125,4 @@ func TestSTSOfGRPCGoExchangesAnAPIKeyBehindAFormAdapter(t *testing.T) {
 	if !known.Active || known.Subject != server.Application || known.Scope.String() != server.Scopes[0] {
 		t.Fatalf("the token is %+v", known)
 	}
-}
-
-// formAdapter passes a JSON object on as the form that RFC 8693 requires.
-func formAdapter(tokenEndpoint string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		members := map[string]string{}
-		if err := json.NewDecoder(r.Body).Decode(&members); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		form := url.Values{}
-		for name, value := range members {
-			form.Set(name, value)
-		}
-		request, err := http.NewRequestWithContext(
-			r.Context(), http.MethodPost, tokenEndpoint, strings.NewReader(form.Encode()))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.Header.Set("Authorization", r.Header.Get("Authorization"))
-		answer, err := newHTTPClient().Do(request)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer answer.Body.Close()
-		var body bytes.Buffer
-		if _, err := io.Copy(&body, answer.Body); err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		w.Header().Set("Content-Type", answer.Header.Get("Content-Type"))
-		w.WriteHeader(answer.StatusCode)
-		w.Write(body.Bytes())
-	})
 }
