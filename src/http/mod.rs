@@ -27,7 +27,6 @@ use axum::{Extension, Router};
 use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::service::Service;
-use discovery::ListenerMethods;
 use error::{OAuthError, json};
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -36,7 +35,7 @@ const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// as a layer. `certificate_methods` are the ways to authenticate with a client certificate that the
 /// listener makes possible.
 pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str]) -> Router {
-    let methods = ListenerMethods(certificate_methods);
+    let methods = discovery::ListenerMethods(certificate_methods);
     let description = openapi::document(service.issuer());
     let all = || endpoints(description.clone(), methods);
     let router = |endpoints: Vec<HttpEndpoint>| {
@@ -59,7 +58,7 @@ pub fn router(service: Arc<Service>, certificate_methods: &'static [&'static str
 type HttpEndpoint = (&'static str, MethodRouter<Arc<Service>>);
 
 /// The endpoints. `proto/openapi/keyward.json` describes them.
-fn endpoints(description: Bytes, methods: ListenerMethods) -> Vec<HttpEndpoint> {
+fn endpoints(description: Bytes, methods: discovery::ListenerMethods) -> Vec<HttpEndpoint> {
     let public = |documents| public(documents).layer(Extension(methods));
     vec![
         ("/oauth2/token", only(post(token::token))),
