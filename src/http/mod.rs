@@ -30,7 +30,6 @@ use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::gateway::GatewayOptions;
 use crate::service::Service;
-use discovery::ListenerMethods;
 use error::{OAuthError, json};
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -43,7 +42,7 @@ pub fn router(
     certificate_methods: &'static [&'static str],
     gateways: &Arc<GatewayOptions>,
 ) -> Router {
-    let methods = ListenerMethods(certificate_methods);
+    let methods = discovery::ListenerMethods(certificate_methods);
     let description = openapi::document(service.issuer());
     let all = || endpoints(description.clone(), methods);
     let router = |endpoints: Vec<HttpEndpoint>| {
@@ -67,7 +66,7 @@ pub fn router(
 type HttpEndpoint = (&'static str, MethodRouter<Arc<Service>>);
 
 /// The endpoints. `proto/openapi/keyward.json` describes them.
-fn endpoints(description: Bytes, methods: ListenerMethods) -> Vec<HttpEndpoint> {
+fn endpoints(description: Bytes, methods: discovery::ListenerMethods) -> Vec<HttpEndpoint> {
     let public = |documents| public(documents).layer(Extension(methods));
     vec![
         ("/oauth2/token", only(post(token::token))),
