@@ -65,7 +65,7 @@ async fn evaluation_answers_the_question_of_check_access(backend: Backend) {
     for decision in [true, true, false] {
         let answer = ask(&scene.token, "GET", route("/limited")).await;
         assert_eq!(answer["decision"], decision, "{answer}");
-        let wait = if decision { Value::Null } else { json!(60) };
+        let wait = if decision { Value::Null } else { json!(61) };
         assert_eq!(answer["context"]["retry_after"], wait, "{answer}");
     }
 }

@@ -77,7 +77,7 @@ async fn request_is_allowed_limited_or_refused_by_its_credential(backend: Backen
         assert!(answer.header("ratelimit").contains(&format!("r={left}")), "{answer:?}");
     }
     let limited = check(&scene, "/limited", &token).await;
-    assert_eq!((limited.status.as_u16(), limited.header("retry-after")), (429, "60"));
+    assert_eq!((limited.status.as_u16(), limited.header("retry-after")), (429, "61"));
     assert_eq!(scene.counted().await, 2);
     scene.kw.advance(61);
     assert_eq!(check(&scene, "/limited", &token).await.status, 200);

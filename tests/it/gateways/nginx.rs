@@ -53,7 +53,7 @@ async fn client_sees_each_refusal_of_keyward_with_its_headers() {
     }
     let limited = nginx.send("GET /limited", &token).await;
     refused(&limited, 429);
-    assert_eq!(limited.header("retry-after"), "60");
+    assert_eq!(limited.header("retry-after"), "61");
     assert!(limited.header("ratelimit").contains("r=0"), "{limited:?}");
 }
 
