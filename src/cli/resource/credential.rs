@@ -247,7 +247,7 @@ impl Resource for pb::Credential {
                 "acme/crm --kind certificate --ca-file ca.pem --subject CN=crm,O=Acme",
                 "acme/crm --kind public-key --pem crm.pub.pem",
                 "acme/crm --kind public-key --jwks-uri https://crm.example.com/jwks.json",
-                "acme/crm --kind federated --issuer https://oidc.example.com --subject crm",
+                "acme/crm --kind federated --issuer https://ci.example --subject crm",
             ],
         ),
         update: (

@@ -27,14 +27,14 @@ async fn token_of_the_platform_is_exchanged_until_it_expires(backend: Backend) {
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
     assert!(!admin.is_active(&ours).await, "it was revoked");
-    kw.advance(3599);
-    accepted(&kw, "the last second", id, &token).await;
-    kw.advance(1);
-    refused(&kw, "expired", id, &token).await;
     kw.server().service.usage.write().await.unwrap();
     let request = keyward::proto::admin::GetCredentialRequest { name: platform.name.clone() };
     let shown = admin.credentials.get_credential(request).await.unwrap().into_inner();
     assert!(shown.credential.unwrap().last_use_time.is_some());
+    kw.advance(3599);
+    accepted(&kw, "the last second", id, &token).await;
+    kw.advance(1);
+    refused(&kw, "expired", id, &token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
