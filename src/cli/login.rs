@@ -142,12 +142,11 @@ fn credential(connection: &ServerConnection) -> Result<Credential, Failure> {
         Some(id) => id.clone(),
         None => secret::ask("client id")?,
     };
-    let client_secret = match connection.given_secret()? {
-        Some(secret) => secret,
-        None => {
-            let asked = secret::ask_hidden("client secret");
-            asked.map_err(|failure| failure.with_hint(WITHOUT_SECRET))?
-        }
+    let client_secret = if let Some(secret) = connection.given_secret()? {
+        secret
+    } else {
+        let asked = secret::ask_hidden("client secret");
+        asked.map_err(|failure| failure.with_hint(WITHOUT_SECRET))?
     };
     Ok(Credential::ClientSecret(ClientSecret { client_id, client_secret }))
 }

@@ -66,7 +66,7 @@ impl ApplicationService for Adapter {
         let (caller, request) = self.manager(request).await?;
         let (name, patch, etag) = convert::application::update(&request)?;
         let application =
-            self.service.admin.update_application(&caller, &name, patch, etag).await?;
+            Box::pin(self.service.admin.update_application(&caller, &name, patch, etag)).await?;
         let application = Some(convert::application::shown(application, self.service.now()));
         Ok(Response::new(UpdateApplicationResponse { application }))
     }

@@ -9,45 +9,57 @@ use crate::proto::admin as pb;
 use crate::proto::admin::credential::certificate::Name;
 use crate::proto::admin::credential::{Certificate, Registration};
 
+const HEADING: &str = "Certificate";
+
 /// How the certificate of a client is recognised: by an authority and a name, or by itself. An
 /// update replaces all of it.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Certificate")]
 pub(super) struct CertificateFlags {
     /// A file with the authorities (PEM) that may issue the client's certificate, with one name
-    #[arg(long, value_name = "FILE", value_parser = text, group = "whose_subject")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = text,
+        group = "whose_subject",
+        help_heading = HEADING
+    )]
     ca_file: Option<String>,
     #[command(flatten)]
     name: CertificateNameFlags,
     /// A file whose first certificate (PEM) is the client's own, without an authority; repeat it for
     /// more
-    #[arg(long, value_name = "FILE", value_parser = thumbprint, conflicts_with = "ca_file")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = thumbprint,
+        conflicts_with = "ca_file",
+        help_heading = HEADING
+    )]
     certificate: Vec<Thumbprint>,
     /// Whether each token is bound to the client certificate of the connection (RFC 8705)
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", help_heading = HEADING)]
     certificate_bound_tokens: Option<bool>,
 }
 
 /// The name in a certificate that an authority issued: one of them.
 #[derive(Debug, Args)]
 #[group(id = "certificate_name", multiple = false, requires = "whose_subject")]
-#[command(next_help_heading = "Certificate")]
 struct CertificateNameFlags {
     /// The name: its subject, as CN=crm,O=Acme (RFC 4514; see `openssl x509 -nameopt RFC2253`). With
     /// --issuer: the subject of the token (sub), which must be exactly this
-    #[arg(long, value_name = "DN|SUB")]
+    #[arg(long, value_name = "DN|SUB", help_heading = HEADING)]
     subject: Option<String>,
     /// The name: a DNS name among its subject alternative names
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", help_heading = HEADING)]
     san_dns: Option<String>,
     /// The name: a URI among them, such as a SPIFFE id
-    #[arg(long, value_name = "URI")]
+    #[arg(long, value_name = "URI", help_heading = HEADING)]
     san_uri: Option<String>,
     /// The name: an IP address among them
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help_heading = HEADING)]
     san_ip: Option<String>,
     /// The name: an email address among them
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help_heading = HEADING)]
     san_email: Option<String>,
 }
 
