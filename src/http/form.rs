@@ -33,7 +33,7 @@ const MAX_PARAMETERS: usize = 64;
 /// The parameters that may be repeated (RFC 8707, RFC 8693).
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
-/// Parameters that must not be in a URI, since URIs appear in logs and caches.
+/// RequestParameters that must not be in a URI, since URIs appear in logs and caches.
 const NEVER_IN_URI: [&str; 6] =
     ["client_id", "client_secret", "client_assertion", "token", "subject_token", "actor_token"];
 
@@ -149,12 +149,12 @@ fn proof(parts: &Parts, service: &Service) -> Option<PresentedProof> {
     })
 }
 
-/// Parameters in the order of the body. Reading stops at the limit, so that many tiny parameters
+/// RequestParameters in the order of the body. Reading stops at the limit, so that many tiny parameters
 /// cannot use much memory.
 #[derive(Default)]
-struct Parameters(Vec<(String, String)>);
+struct RequestParameters(Vec<(String, String)>);
 
-impl Parameters {
+impl RequestParameters {
     fn add(&mut self, name: String, value: String) -> Result<(), String> {
         let is_known = self.0.iter().any(|(other, _)| *other == name);
         if is_known && !REPEATABLE.contains(&name.as_str()) {
@@ -169,7 +169,7 @@ impl Parameters {
 }
 
 fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
-    let mut parameters = Parameters::default();
+    let mut parameters = RequestParameters::default();
     for (name, value) in form_urlencoded::parse(body) {
         let added = parameters.add(name.into_owned(), value.into_owned());
         added.map_err(OAuthError::invalid_request)?;
@@ -180,12 +180,12 @@ fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
 /// The members of a JSON object, which are strings.
 fn members(body: &[u8]) -> Result<Vec<(String, String)>, OAuthError> {
     const WRONG: &str = "the body must be a JSON object whose members are strings, each named once";
-    let Parameters(members) =
+    let RequestParameters(members) =
         serde_json::from_slice(body).map_err(|_| OAuthError::invalid_request(WRONG))?;
     Ok(members)
 }
 
-impl<'de> Deserialize<'de> for Parameters {
+impl<'de> Deserialize<'de> for RequestParameters {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MembersVisitor)
     }
@@ -194,14 +194,14 @@ impl<'de> Deserialize<'de> for Parameters {
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Parameters;
+    type Value = RequestParameters;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of strings")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
-        let mut parameters = Parameters::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RequestParameters, A::Error> {
+        let mut parameters = RequestParameters::default();
         while let Some((name, value)) = map.next_entry()? {
             parameters.add(name, value).map_err(A::Error::custom)?;
         }
