@@ -109,7 +109,8 @@ impl ClaimRule {
         match (&self.condition, value) {
             (ClaimCondition::Equals(wanted), Value::String(text)) => text == wanted,
             (ClaimCondition::Equals(wanted), Value::Number(_) | Value::Bool(_)) => {
-                value.to_string() == *wanted
+                let text = value.to_string();
+                text == *wanted
             }
             (ClaimCondition::Prefix(prefix), Value::String(text)) => {
                 text.len() > prefix.len() && text.starts_with(prefix)

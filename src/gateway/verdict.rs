@@ -151,20 +151,19 @@ struct Challenge<'a> {
 
 impl Challenge<'_> {
     fn text(&self, place: CredentialPlace, options: &GatewayOptions) -> String {
-        let mut parameters = String::from(" realm=\"keyward\"");
-        if !self.error.is_empty() {
-            let description = error_description(self.description);
-            let (error, text) = (self.error, &description);
-            parameters.push_str(&format!(", error=\"{error}\", error_description=\"{text}\""));
-        }
-        if !self.scopes.is_empty() {
-            parameters.push_str(&format!(", scope=\"{}\"", self.scopes));
-        }
-        let bearer = format!("Bearer{parameters}");
+        let text = error_description(self.description);
+        let described = [("error", self.error), ("error_description", &text)];
+        let described = described.into_iter().filter(|_| !self.error.is_empty());
+        let scopes = [("scope", self.scopes)].into_iter().filter(|(_, scopes)| !scopes.is_empty());
+        let parameters = [("realm", "keyward")].into_iter().chain(described).chain(scopes);
+        let parameters: Vec<_> =
+            parameters.map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let parameters = parameters.join(", ");
+        let bearer = format!("Bearer {parameters}");
         if options.public_url.is_none() {
             return bearer;
         }
-        let dpop = format!("DPoP{parameters}, algs=\"{}\"", JwsAlgorithm::NAMES.join(" "));
+        let dpop = format!("DPoP {parameters}, algs=\"{}\"", JwsAlgorithm::NAMES.join(" "));
         match place {
             CredentialPlace::Dpop => dpop,
             CredentialPlace::Bearer if self.error.is_empty() => format!("{bearer}, {dpop}"),

@@ -33,7 +33,7 @@ const MAX_PARAMETERS: usize = 64;
 /// The parameters that may be repeated (RFC 8707, RFC 8693).
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
-/// RequestParameters that must not be in a URI, since URIs appear in logs and caches.
+/// Parameters that must not be in a URI, since URIs appear in logs and caches.
 const NEVER_IN_URI: [&str; 6] =
     ["client_id", "client_secret", "client_assertion", "token", "subject_token", "actor_token"];
 
@@ -149,7 +149,7 @@ fn proof(parts: &Parts, service: &Service) -> Option<PresentedProof> {
     })
 }
 
-/// RequestParameters in the order of the body. Reading stops at the limit, so that many tiny parameters
+/// Parameters in the order of the body. Reading stops at the limit, so that many tiny parameters
 /// cannot use much memory.
 #[derive(Default)]
 struct RequestParameters(Vec<(String, String)>);

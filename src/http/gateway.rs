@@ -163,7 +163,7 @@ fn refused(verdict: &Verdict, options: &ForwardAuth) -> Response {
 fn set_client_headers(headers: &mut HeaderMap, verdict: &Verdict) {
     for (name, value) in &verdict.client_headers {
         if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(*name), value);
+            headers.insert(HeaderName::from_static(name), value);
         }
     }
 }

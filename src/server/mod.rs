@@ -179,6 +179,14 @@ pub struct Server {
     audit_retention: Option<Duration>,
 }
 
+/// Rotates the signing keys that are due. If that fails it is tried again, and the keys that there are
+/// can be used meanwhile.
+async fn maintain_signing_keys(service: &Service) {
+    if let Err(error) = Box::pin(service.admin.maintain_signing_keys()).await {
+        tracing::warn!(cause = cause(error), "signing keys cannot be rotated now");
+    }
+}
+
 impl Server {
     /// Starts a server. Binds the listeners first, so that a port in use leaves the database
     /// unchanged.
@@ -230,10 +238,7 @@ impl Server {
         Box::pin(service.admin.follow_signing_algorithm())
             .await
             .map_err(|error| unusable(config, error, ServerError::SigningKeys))?;
-        if let Err(error) = Box::pin(service.admin.maintain_signing_keys()).await {
-            // It is tried again, and the keys that there are can be used meanwhile.
-            tracing::warn!(cause = cause(error), "signing keys cannot be rotated now");
-        }
+        maintain_signing_keys(&service).await;
 
         let scrape = Scrape::new(&service, &store, (redis.as_ref(), &admission), |metrics| {
             tls.register(metrics);

@@ -26,8 +26,8 @@ pub(super) struct FederatedFlags {
         help_heading = "Federated"
     )]
     issuer: Option<String>,
-    /// A claim that the token must have: repository_id=123, or /kubernetes.io/namespace=prod for a
-    /// member of one; repeat it for more
+    /// A claim that the token must have, as `repository_id=123`; a member of one, as
+    /// `/kubernetes.io/namespace=prod`; repeat it for more
     #[arg(
         long,
         value_name = "NAME=VALUE",

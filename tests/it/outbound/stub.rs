@@ -160,8 +160,8 @@ async fn serve(
     let text = String::from_utf8_lossy(&head);
     let path =
         text.strip_prefix("GET ").and_then(|rest| rest.split_once(" HTTP/1.1\r\n")).unwrap().0;
-    let routed = routes.lock().unwrap().get(path).cloned();
-    let reply = if let Some(reply) = routed {
+    let known = routes.lock().unwrap().get(path).cloned();
+    let reply = if let Some(reply) = known {
         reply
     } else {
         assert_eq!(path, "/jwks?of=a");

@@ -61,17 +61,17 @@ fn file_of_the_platform_is_read_at_each_use() {
     let id = made["client_id"].as_str().unwrap();
 
     let now = Clock::system().now().as_second();
-    let signed = |subject: &str| {
+    let token_of = |subject: &str| {
         let claims = json!({
             "iss": "https://issuer.example", "sub": subject, "aud": "us", "exp": now + 600,
             "env": "prod", "a": { "b": 1 }, "path": "acme/crm",
         });
         signer.token(&json!({}), &claims)
     };
-    let path = file("token", &signed("other"));
+    let path = file("token", &token_of("other"));
     let line = format!("token --client-id {id} --federated {path}");
     assert_eq!(run_as_client(&desk, &line).code, Some(4));
-    file("token", &signed("job"));
+    file("token", &token_of("job"));
     let token = run_as_client(&desk, &line).worked();
     let shown = desk.run(&format!("introspect {} -o json", token.trim())).json();
     assert_eq!((&shown["active"], &shown["client_id"]), (&json!(true), &json!(id)));
