@@ -7,16 +7,17 @@ use super::{Scene, refused};
 use crate::harness::gateway::{EchoService, EnvoyRun, Gateway};
 use crate::harness::{Backend, until};
 
-/// Envoy's time is real.
-fn move_to_present(scene: &Scene) {
+/// Envoy's time is real. Then the administrator needs another token.
+async fn move_to_present(scene: &mut Scene) {
     let ahead = Clock::system().now().duration_since(scene.kw.now());
     scene.kw.advance(u64::try_from(ahead.as_secs()).unwrap());
+    scene.admin = scene.kw.admin().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_verifies_tokens_with_the_published_keys() {
     let mut scene = Scene::start(Backend::Sqlite, &[]).await;
-    move_to_present(&scene);
+    move_to_present(&mut scene).await;
     let token = scene.crm.token(&scene.kw.grpc()).await;
     let service = EchoService::start().await;
     let run = EnvoyRun {
