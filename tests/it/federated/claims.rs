@@ -128,7 +128,7 @@ async fn type_in_the_header_decides_what_passes() {
         if let Some(typ) = typ {
             header["typ"] = typ.into();
         }
-        let token = platform.signer.token(&header, &platform.claims(&kw));
+        let token = platform.signer.token(&header, &claims(&kw));
         let case = format!("{typ:?}");
         if is_right {
             accepted(&kw, &case, &platform.client_id, &token).await;
@@ -157,7 +157,7 @@ async fn claim_of_wrong_type_is_refused() {
     }
     for claim in ["iss", "sub", "aud", "exp"] {
         refused(&kw, claim, id, &platform.with(&kw, claim, Value::Null)).await;
-        let mut null = platform.claims(&kw);
+        let mut null = claims(&kw);
         null[claim] = Value::Null;
         refused(&kw, claim, id, &platform.sign(&null)).await;
     }
@@ -190,7 +190,7 @@ async fn times_decide_what_passes() {
         (-HOUR, 0, 47 * HOUR + 1, false),
     ] {
         let now = kw.now().as_second();
-        let mut claims = platform.claims(&kw);
+        let mut claims = claims(&kw);
         claims["iat"] = json!(now + iat);
         claims["nbf"] = json!(now + nbf);
         claims["exp"] = json!(now + exp);
@@ -201,7 +201,7 @@ async fn times_decide_what_passes() {
             refused(&kw, &case, &platform.client_id, &token).await;
         }
     }
-    let forever = changed(platform.claims(&kw), "exp", json!(kw.now().as_second() + 365 * 86_400));
+    let forever = changed(claims(&kw), "exp", json!(kw.now().as_second() + 365 * 86_400));
     let forever = platform.sign(&changed(forever, "iat", Value::Null));
     refused(&kw, "a year, without iat", &platform.client_id, &forever).await;
 }
@@ -263,7 +263,7 @@ async fn every_condition_must_be_met() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_token_is_refused() {
     let (kw, _, platform) = start(Backend::Sqlite, &[NO_BUDGET]).await;
-    let (id, right) = (platform.client_id.as_str(), platform.claims(&kw));
+    let (id, right) = (platform.client_id.as_str(), claims(&kw));
     let text = right.to_string();
     let stranger = Signer::new("ES256");
     let with = |more: Value| {

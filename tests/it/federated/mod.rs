@@ -100,23 +100,18 @@ impl Platform {
         Self { client_id: made.client_id, name: made.name, signer }
     }
 
-    /// Correct claims.
-    fn claims(&self, kw: &Keyward) -> Value {
-        claims(kw)
-    }
-
     fn sign(&self, claims: &Value) -> String {
         self.signer.token(&json!({ "kid": KID }), claims)
     }
 
     /// A correct token.
     fn token(&self, kw: &Keyward) -> String {
-        self.sign(&self.claims(kw))
+        self.sign(&claims(kw))
     }
 
     /// A token with another value of a claim, or without the claim if that is `Null`.
     fn with(&self, kw: &Keyward, claim: &str, value: Value) -> String {
-        self.sign(&changed(self.claims(kw), claim, value))
+        self.sign(&changed(claims(kw), claim, value))
     }
 }
 

@@ -217,9 +217,9 @@ async fn proof_is_for_the_url_of_the_outside_and_counts_once() {
 /// key is not accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn request_waits_or_passes_by_configuration_while_keyward_cannot_know() {
+    type Change = fn(String) -> String;
     let open =
         |config: String| config.replace("failure_mode_allow: false", "failure_mode_allow: true");
-    type Change = fn(String) -> String;
     for (change, status) in [(unchanged as Change, 503), (open as Change, 200)] {
         let Behind { scene, envoy, _service } = Behind::start(Backend::Sqlite, &[], change).await;
         let bearer = scene.bearer();

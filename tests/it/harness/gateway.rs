@@ -15,7 +15,7 @@ use super::{becomes_true, in_time, until_some};
 use crate::documents::read;
 
 const NGINX: &str = "/usr/sbin/nginx";
-/// From PyPI: `tests/run` installs it.
+/// From `PyPI`: `tests/run` installs it.
 const ENVOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy/bin/envoy");
 
 /// A service that answers with the head of each request, as it was received.
@@ -95,11 +95,10 @@ impl RawAnswer {
 
 /// Sends a request as these bytes; nothing is corrected. `line` is `GET /path`.
 pub(crate) async fn send_raw(port: u16, line: &str, headers: &[(&str, &str)]) -> RawAnswer {
-    let mut request = format!("{line} HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str("\r\n");
+    let headers: String =
+        headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
+    let request =
+        format!("{line} HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n{headers}\r\n");
     send_bytes(port, request.as_bytes()).await
 }
 
@@ -174,7 +173,7 @@ impl Gateway {
     pub(crate) fn envoy(run: EnvoyRun<'_>, change: impl Fn(String) -> String) -> Self {
         assert!(Path::new(ENVOY).exists(), "no Envoy is installed; `tests/run` installs it");
         let EnvoyRun { file, keyward, service, environment: (variable, value) } = run;
-        let shipped = read(&format!("deploy/envoy/{file}"));
+        let shipped = read(format!("deploy/envoy/{file}"));
         // The file that asks over gRPC, or one of those that use HTTP.
         let keyward_port = if file == "envoy.yaml" { "50051" } else { "8080" };
         Self::start("keyward-envoy-", |folder, port| {
